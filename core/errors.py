@@ -28,8 +28,18 @@ class UnknownModelError(SteerSearchError):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name, self.known = name, tuple(known)
-        super().__init__(f'unknown model "{name}"; known: {", ".join(known)}; or give a .safetensors or .pth file')
+        super().__init__(
+            f'unknown model "{name}"; known: {", ".join(known)}; or give a .safetensors or .pth file'
+        )
 
 
 class CheckpointError(SteerSearchError):
     """A checkpoint that is damaged, unsafe or does not fit the model."""
+
+
+class ConfigError(SteerSearchError):
+    """A model setting that cannot work. Fields: `field`, `value`, `reason`."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        self.field, self.value, self.reason = field, value, reason
+        super().__init__(f"{field} = {value!r}: {reason}")

@@ -1,0 +1,128 @@
+"""Gated cross-attention: how a prompt steers the tokens of the trunk (arXiv 2604.02327, Eq. 2).
+
+    x <- x + tanh(alpha · gate_scale) · CA(LayerNorm(x), text)
+
+Sits before the self-attention of every second block. All trunk tokens are queries, prefix tokens included.
+Letters: B images, T trunk tokens, D trunk width, L text tokens, h heads, d head width (16 × 72 as released).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GatedCrossAttention(nn.Module):
+    """One steering layer; its state dict has the names and shapes of the authors' files.
+
+    `ffn_mult` adds the gated feed-forward network of the paper's ablation (None: without, as released).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int = 16, head_dim: int = 72, ffn_mult: float | None = None
+    ) -> None:
+        super().__init__()
+        self.attn_gate = nn.Parameter(torch.zeros(1))
+        self.cross_attn = _CrossAttention(dim, num_heads, head_dim)
+        self.ff_gate: nn.Parameter | None = None
+        self.ff: nn.Sequential | None = None
+        if ffn_mult is not None:
+            hidden = int(dim * ffn_mult)
+            self.ff_gate = nn.Parameter(torch.zeros(1))
+            self.ff = nn.Sequential(
+                nn.LayerNorm(dim),
+                nn.Linear(dim, hidden, bias=False),
+                nn.GELU(),
+                nn.Linear(hidden, dim, bias=False),
+            )
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor | None = None, gate_scale: float = 1.0) -> Tensor:
+        """Steer `x` (B, T, D) by `text` (B, L, D), the connector's output.
+
+        mask: (B, L) bool, True = a real text token, False = padding; None = all real.
+        Both `text` and `mask` may have 1 in place of B: one prompt for the whole batch.
+        """
+        x = x + torch.tanh(self.attn_gate * gate_scale) * self.cross_attn(x, text, mask)
+        return self._feed_forward(x, gate_scale)
+
+    def fold(self, text: Tensor, gate_scale: float = 1.0) -> FoldedCrossAttention:
+        """Collapse this layer for ONE prompt without padding, `text` (L, D): same result, far fewer products.
+
+        Keys and values of a fixed prompt are constants, so with n(x) the LayerNorm without its affine part
+            scores[h, l] = n(x) · A[h, l] + b[h, l],   A = (K_h W_q,h) / sqrt(d) ⊙ gamma,  b = (K_h W_q,h) / sqrt(d) · beta
+            update       = sum_h softmax_l(scores[h]) · C[h],   C[h, l] = tanh(alpha · gate_scale) · V_h,l W_o,h
+        """
+        attention = self.cross_attn
+        heads, head_dim, dim = attention.num_heads, attention.head_dim, text.shape[-1]
+        keys, values = attention.keys_values(text[None])  # (1, h, L, d)
+        w_q = attention.to_q.weight.view(heads, head_dim, dim)
+        w_o = attention.to_out.weight.view(dim, heads, head_dim).permute(1, 2, 0)  # (h, d, D)
+        unscaled = torch.matmul(keys[0], w_q) * head_dim**-0.5  # (h, L, D)
+        updates = torch.tanh(self.attn_gate * gate_scale) * torch.matmul(values[0], w_o)  # (h, L, D)
+        return FoldedCrossAttention(
+            layer=self,
+            gate_scale=gate_scale,
+            queries=(unscaled * attention.norm.weight).flatten(0, 1),
+            bias=(unscaled @ attention.norm.bias).flatten(),
+            updates=updates.flatten(0, 1),
+        )
+
+    def _feed_forward(self, x: Tensor, gate_scale: float) -> Tensor:
+        if self.ff is None or self.ff_gate is None:
+            return x
+        return x + torch.tanh(self.ff_gate * gate_scale) * self.ff(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldedCrossAttention:
+    """A `GatedCrossAttention` with one prompt and one gate_scale built in: call it with x (B, T, D).
+
+    queries (h·L, D), bias (h·L,), updates (h·L, D): A, b and C of `GatedCrossAttention.fold`.
+    """
+
+    layer: GatedCrossAttention
+    gate_scale: float
+    queries: Tensor
+    bias: Tensor
+    updates: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (B, T, D) -> steered x (B, T, D)."""
+        norm, heads = self.layer.cross_attn.norm, self.layer.cross_attn.num_heads
+        normed = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
+        scores = F.linear(normed, self.queries, self.bias).unflatten(-1, (heads, -1))  # (B, T, h, L)
+        x = x + scores.softmax(dim=-1).flatten(-2) @ self.updates
+        return self.layer._feed_forward(x, self.gate_scale)
+
+
+class _CrossAttention(nn.Module):
+    """Queries from the trunk (LayerNorm, then a product), keys and values from the text; no biases."""
+
+    def __init__(self, dim: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        inner = num_heads * head_dim
+        self.norm = nn.LayerNorm(dim)
+        self.to_q = nn.Linear(dim, inner, bias=False)
+        self.to_kv = nn.Linear(dim, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, dim, bias=False)
+
+    def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L, D) -> keys and values, each (B, h, L, d)."""
+        kv = self.to_kv(text).unflatten(-1, (2, self.num_heads, self.head_dim))  # (B, L, 2, h, d)
+        keys, values = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        return keys, values
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+        queries = self.to_q(self.norm(x)).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        keys, values = self.keys_values(text)
+        batch = len(x)
+        if len(keys) != batch:  # one prompt for the whole batch
+            keys, values = keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
+        keep = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, L), over heads and queries
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=keep)  # scale 1 / sqrt(d)
+        out: Tensor = self.to_out(attended.transpose(1, 2).flatten(2))
+        return out

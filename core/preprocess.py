@@ -1,0 +1,177 @@
+"""From a file to the numbers a trunk takes: Pillow and NumPy only, so that readers never import torch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from steersearch.core.errors import ConfigError, ImageError
+
+# Our own limit below replaces Pillow's warning; `catch_warnings` around each call would not be thread-safe.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_LONGEST_STRIP = (
+    8  # sides longer than this many crops are cut before resizing, or a 1 × 60000 strip fills memory
+)
+
+
+def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Image:
+    """The picture in `path` as upright RGB, as a viewer would show it.
+
+    EXIF orientation is applied first; 16-bit grey is scaled, not clipped; transparency lies on white; of an
+    animation the first frame is taken. Raises ImageError with the reason in plain words: missing, empty,
+    not an image, truncated, larger than `max_megapixels`.
+    """
+    path = Path(path)
+    _refuse_unreadable(path)
+    try:
+        with Image.open(path) as image:
+            _refuse_large(path, image, max_megapixels)
+            image.load()
+            return to_rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise ImageError(path, "not an image, or of a kind that cannot be read") from None
+    except Image.DecompressionBombError:
+        raise ImageError(path, f"too large: more than {max_megapixels:g} megapixels") from None
+    except MemoryError:
+        raise ImageError(path, "too large for the memory of this machine") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
+        raise ImageError(
+            path, f"truncated or damaged ({error})"
+        ) from error  # all that Pillow's decoders raise
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as RGB: 16-bit and float grey scaled to 8 bits, transparency composited on white."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        return _grey_to_rgb(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """What is done to a picture before the trunk sees it; equal to timm's evaluation transform.
+
+    size: side of the square result in pixels.  mean, std: per channel, of values in [0, 1].
+    crop_pct: share of the resized picture that the central crop keeps, per side.
+    mode: "crop" scales the shorter side and cuts the centre; "squash" scales both sides and loses nothing
+    (with crop_pct 1).
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+    mode: Literal["crop", "squash"] = "crop"
+
+    def __post_init__(self) -> None:
+        if self.size <= 0:
+            raise ConfigError("size", self.size, "must be at least one pixel")
+        if not 0 < self.crop_pct <= 1:
+            raise ConfigError("crop_pct", self.crop_pct, "must lie in (0, 1]")
+        if self.mode not in ("crop", "squash"):
+            raise ConfigError("mode", self.mode, 'must be "crop" or "squash"')
+        if self.interpolation not in _INTERPOLATIONS:
+            raise ConfigError(
+                "interpolation", self.interpolation, f"must be one of {sorted(_INTERPOLATIONS)}"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ConfigError(
+                "mean, std", (self.mean, self.std), "must be three numbers each, std above zero"
+            )
+
+    def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """A picture of any size and mode -> (3, size, size) float32, normalised, channels RGB."""
+        image = self._resize(image if image.mode == "RGB" else to_rgb(image))
+        left = round((image.width - self.size) / 2)
+        top = round((image.height - self.size) / 2)
+        image = image.crop((left, top, left + self.size, top + self.size))
+        pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
+        return np.ascontiguousarray((pixels - mean) / std)
+
+    def _resize(self, image: Image.Image) -> Image.Image:
+        side = math.floor(self.size / self.crop_pct)
+        if self.mode == "squash":
+            return image.resize((side, side), _INTERPOLATIONS[self.interpolation])
+        image = _shorten_strip(image)
+        short = min(image.size)
+        width, height = (side if s == short else int(side * s / short) for s in image.size)
+        return image.resize((width, height), _INTERPOLATIONS[self.interpolation])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; `from_dict` reads it back."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
+        """Inverse of `to_dict`."""
+        return cls(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+
+
+def _refuse_unreadable(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ImageError(path, reason or "cannot be read") from None
+    if not path.is_file():
+        raise ImageError(path, "not a file")
+    if size == 0:
+        raise ImageError(path, "the file is empty")
+
+
+def _refuse_large(path: Path, image: Image.Image, max_megapixels: float) -> None:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > max_megapixels:
+        raise ImageError(path, f"too large: {megapixels:.0f} megapixels, at most {max_megapixels:g} are read")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a picture whose EXIF block is damaged is still a picture."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's EXIF parser raises whatever the damage leads it to
+        return image
+
+
+def _grey_to_rgb(image: Image.Image) -> Image.Image:
+    """16-bit grey by its fixed range; 32-bit integer and float grey, which have none, by their own."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        grey = values.astype(np.uint32) // 257
+    else:
+        finite = np.nan_to_num(values.astype(np.float64))
+        low, high = float(finite.min()), float(finite.max())
+        if 0 <= low and high <= 65535 and image.mode == "I":
+            low, high = 0.0, 255.0 if high <= 255 else 65535.0  # 8- or 16-bit values in a wide container
+        grey = (finite - low) * (255.0 / (high - low if high > low else 1.0))
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
+def _shorten_strip(image: Image.Image) -> Image.Image:
+    """Cut the ends off a very long strip: the central crop would drop them anyway, after a huge resize."""
+    longest = _LONGEST_STRIP * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(s, longest) for s in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

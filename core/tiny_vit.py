@@ -1,0 +1,178 @@
+"""The trunk of the mini model: a small ViT behind a convolutional stem, in plain torch.
+
+State dict and output equal, bit for bit, those of timm's
+`VisionTransformer(patch_size=1, embed_layer=partial(HybridEmbed, backbone=ConvStem(...), proj=False))`.
+It is written without timm because importing timm costs four seconds, the whole budget of a cold query.
+
+Letters: B images, H W pixels, T = 1 + N tokens, N = Hp·Wp patches, D = dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steersearch.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyViTConfig:
+    """Shape of a `TinyViT`. `image_size` and `patch_size` in pixels.
+
+    The stem is one 3×3 convolution of stride 2 per entry of `stem_channels`, each with batch norm and ReLU,
+    and a last one (with bias, no norm) to `dim`; so `patch_size` must be 2 ** (len(stem_channels) + 1).
+    """
+
+    image_size: int = 128
+    patch_size: int = 16
+    stem_channels: tuple[int, ...] = (32, 64, 128)
+    dim: int = 192
+    depth: int = 8
+    num_heads: int = 3
+    mlp_ratio: float = 4.0
+
+    def __post_init__(self) -> None:
+        stride = 2 ** (len(self.stem_channels) + 1)
+        if self.patch_size != stride:
+            reason = (
+                f"a stem of {len(self.stem_channels)} + 1 stride-2 convolutions makes patches of {stride}"
+            )
+            raise ConfigError("patch_size", self.patch_size, reason)
+        if self.image_size <= 0 or self.image_size % self.patch_size:
+            reason = f"must be a positive multiple of the patch size {self.patch_size}"
+            raise ConfigError("image_size", self.image_size, reason)
+        if self.num_heads <= 0 or self.dim % self.num_heads:
+            raise ConfigError("num_heads", self.num_heads, f"must divide dim {self.dim}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; `from_dict` reads it back."""
+        return asdict(self) | {"stem_channels": list(self.stem_channels)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TinyViTConfig:
+        """Inverse of `to_dict`."""
+        return cls(**{**data, "stem_channels": tuple(data["stem_channels"])})
+
+
+class TinyViT(nn.Module):
+    """A ViT of `config.depth` pre-norm blocks, one CLS token, learned positions, final LayerNorm."""
+
+    num_prefix_tokens = 1
+
+    def __init__(self, config: TinyViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim, self.depth = config.dim, config.depth
+        side = config.image_size // config.patch_size
+        self.grid = (side, side)
+        self.patch_embed = _PatchEmbed((*config.stem_channels, config.dim))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + side * side, config.dim))
+        self.blocks = nn.Sequential(*(_Block(config) for _ in range(config.depth)))
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """Every initial value: as timm's ViT (truncated normal, std 0.02); convolutions and norms as torch."""
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 pixels -> (B, T, D) tokens with positions, CLS first, as block 0 gets them."""
+        size = self.config.image_size
+        if tuple(pixels.shape[1:]) != (3, size, size):
+            raise ConfigError("pixels", tuple(pixels.shape), f"this trunk takes (B, 3, {size}, {size})")
+        patches = self.patch_embed(pixels)  # (B, N, D)
+        cls = self.cls_token.expand(len(pixels), -1, -1)
+        return torch.cat([cls, patches], dim=1) + self.pos_embed
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 pixels -> (B, T, D) final-normed tokens, CLS first."""
+        tokens: Tensor = self.norm(self.blocks(self.tokens(pixels)))
+        return tokens
+
+
+class _PatchEmbed(nn.Module):
+    """The stem: (B, 3, H, W) -> (B, N, channels[-1])."""
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        inputs = (3, *channels[:-1])
+        last = len(channels) - 1
+        self.backbone = nn.Sequential(
+            *(
+                _ConvNormAct(i, o, plain=k == last)
+                for k, (i, o) in enumerate(zip(inputs, channels, strict=True))
+            )
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps: Tensor = self.backbone(pixels)  # (B, D, Hp, Wp)
+        return maps.flatten(2).transpose(1, 2)
+
+
+class _ConvNormAct(nn.Module):
+    """3×3 convolution of stride 2, then batch norm and ReLU; `plain`: with a bias and nothing after it."""
+
+    def __init__(self, inputs: int, outputs: int, *, plain: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=plain)
+        self.bn = None if plain else nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x if self.bn is None else F.relu(self.bn(x))
+
+
+class _Block(nn.Module):
+    """Pre-norm transformer block: x + attention(norm1 x), then x + mlp(norm2 x)."""
+
+    def __init__(self, config: TinyViTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.dim, eps=1e-6)
+        self.attn = _SelfAttention(config.dim, config.num_heads)
+        self.norm2 = nn.LayerNorm(config.dim, eps=1e-6)
+        self.mlp = _Mlp(config.dim, int(config.dim * config.mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        x = x + self.mlp(self.norm2(x))
+        return x
+
+
+class _SelfAttention(nn.Module):
+    """Multi-head self-attention over (B, T, D)."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, num_tokens, dim = x.shape
+        qkv = self.qkv(x).reshape(batch, num_tokens, 3, self.num_heads, dim // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D / heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        x = self.proj(x.transpose(1, 2).reshape(batch, num_tokens, dim))
+        return x
+
+
+class _Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc2(F.gelu(self.fc1(x)))
+        return x

@@ -1,0 +1,101 @@
+"""The frozen vision transformer under SteerViT. The only file that imports timm, and only inside functions:
+the mini model has a trunk of our own (`tiny_vit`), so that it never pays for that import."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from steersearch.core.errors import ConfigError
+from steersearch.core.preprocess import Preprocess
+
+
+class Trunk(Protocol):
+    """What SteerViT needs of a trunk. T = num_prefix_tokens + Hp·Wp tokens, prefix (CLS, registers) first."""
+
+    num_prefix_tokens: int
+    grid: tuple[int, int]
+    dim: int
+    depth: int
+
+    @property
+    def blocks(self) -> nn.Sequential: ...
+
+    @property
+    def norm(self) -> nn.Module: ...
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 pixels -> (B, T, D), as block 0 gets them (patches, positions, pre-norm)."""
+        ...
+
+
+class TimmTrunk(nn.Module):
+    """A timm `VisionTransformer` (DINOv2, MAE, SigLIP, ...) seen as a `Trunk`; its pooling and head go unused."""
+
+    def __init__(self, vit: nn.Module) -> None:
+        super().__init__()
+        self.vit: Any = vit
+        self.vit.attn_pool = None  # SigLIP's pooling is neither loaded nor trained with the steering
+        self.num_prefix_tokens = int(self.vit.num_prefix_tokens)
+        height, width = self.vit.patch_embed.grid_size
+        self.grid = (int(height), int(width))
+        self.dim, self.depth = int(self.vit.embed_dim), len(self.vit.blocks)
+
+    @property
+    def blocks(self) -> nn.Sequential:
+        blocks: nn.Sequential = self.vit.blocks
+        return blocks
+
+    @property
+    def norm(self) -> nn.Module:
+        norm: nn.Module = self.vit.norm
+        return norm
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 pixels -> (B, T, D), the steps of timm's `forward_features` before its blocks."""
+        vit = self.vit
+        tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(pixels))))
+        return tokens
+
+
+def build_trunk(name: str, resolution: int, pretrained: bool) -> TimmTrunk:
+    """The timm model `name` at `resolution` × `resolution` pixels, without classification head.
+
+    `pretrained` fetches timm's weights from the hub and resamples their position embeddings to `resolution`.
+    Raises ConfigError for a name that timm does not know, an architecture other than `VisionTransformer`,
+    and a resolution that the patch size does not divide.
+    """
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not timm.is_model(name):
+        raise ConfigError("trunk", name, "timm knows no model of this name; see timm.list_models('vit_*')")
+    vit = timm.create_model(name, pretrained=pretrained, img_size=resolution, num_classes=0)
+    if not isinstance(vit, VisionTransformer):
+        raise ConfigError(
+            "trunk", name, f"steering needs timm's VisionTransformer, this is {type(vit).__name__}"
+        )
+    patch = vit.patch_embed.patch_size[0]
+    if resolution % patch:
+        raise ConfigError("resolution", resolution, f"must be a multiple of {name}'s patch size {patch}")
+    return TimmTrunk(vit)
+
+
+def timm_preprocess(name: str, resolution: int) -> Preprocess:
+    """timm's evaluation preprocessing for the weights `name`, at `resolution` pixels (needs no weights)."""
+    import timm
+    from timm.data import resolve_data_config
+
+    if not timm.is_model(name):
+        raise ConfigError("trunk", name, "timm knows no model of this name; see timm.list_models('vit_*')")
+    card = timm.get_pretrained_cfg(name)
+    data = resolve_data_config(pretrained_cfg=card.to_dict())
+    return Preprocess(
+        size=resolution,
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        interpolation=data["interpolation"],
+        crop_pct=data["crop_pct"],
+        mode="squash" if data["crop_mode"] == "squash" else "crop",
+    )
