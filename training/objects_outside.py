@@ -53,7 +53,21 @@ def _crease(colour: Colour, strength: float = 0.3) -> Colour:
 def _pattern(
     look: Look, colour: Colour, rng: np.random.Generator, scale: float = 0.13, angle: float = 0.0
 ) -> Pattern:
-    return Pattern(look.pattern, accent(colour, rng), _near(rng, scale), angle)
+    """The look's ornament. Dots come in any colour; the ones that cover half of the thing stay neutral, so that
+    a "striped red" thing is red and nothing else."""
+    second = accent(colour, rng) if look.pattern == "dotted" else _neutral(look, colour, rng)
+    return Pattern(look.pattern, second, _near(rng, scale), angle)
+
+
+def _neutral(look: Look, colour: Colour, rng: np.random.Generator) -> Colour:
+    """A second tone that names no other colour: white, or the thing's own colour much deeper or paler."""
+    if look.colour == "white":
+        return mix(colour, PALETTE["gray" if _chance(rng) else "black"], float(rng.uniform(0.75, 0.95)))
+    if look.colour == "black":
+        return mix(colour, PALETTE["gray"], float(rng.uniform(0.8, 1.0)))
+    if _luminance(colour) > 0.62:
+        return shade(colour, 0.55) if _chance(rng) else mix(colour, INK, 0.75)
+    return WHITE if _chance(rng, 0.7) else shade(colour, 0.45)
 
 
 def _arc(
@@ -85,7 +99,7 @@ def _eye(c: Canvas, x: float, y: float, radius: float, iris: Colour = INK) -> No
 def paint_ball(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     body = c.ellipse(0.5, 0.5, 0.46)
     tilt = float(rng.uniform(-0.6, 0.6))
-    c.paint(body, colour, volume=0.16, relief=1.2, shine=0.75, pattern=_pattern(look, colour, rng, 0.2, tilt))
+    c.paint(body, colour, volume=0.16, relief=0.85, shine=0.75, pattern=_pattern(look, colour, rng, 0.2, tilt))
     if look.pattern != "plain":
         return
     seams = []
@@ -103,7 +117,7 @@ def paint_ball(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
 
 
 def paint_kite(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    top, low, wide = 0.03, _near(rng, 0.62, 0.05), _near(rng, 0.34)
+    top, low, wide = 0.02, _near(rng, 0.68, 0.04), _near(rng, 0.40, 0.06)
     waist = _near(rng, 0.24, 0.12)
     if look.shape == "triangular":
         low, waist, wide = 0.50, 0.50, _near(rng, 0.44, 0.05)
@@ -505,7 +519,7 @@ def paint_sailboat(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
         [(0.02, 0.745), (0.3, 0.775), (0.7, 0.775), (0.985, 0.735), (0.91, 0.86), (0.80, 0.945)]
         + [(0.5, 0.955), (0.22, 0.945), (0.09, 0.86)]
     )
-    c.paint(hull, shade(colour, 0.86), volume=0.05, shine=0.3)
+    c.paint(hull, shade(colour, 0.95), volume=0.05, shine=0.3)
     trim = c.line([(0.07, 0.80), (0.5, 0.825), (0.94, 0.79)], 0.026, smoothly=True)
     c.paint(c.within(trim, hull), WHITE if look.colour != "white" else PALETTE["blue"], volume=0.006)
 
