@@ -52,8 +52,8 @@ class GatedCrossAttention(nn.Module):
         """Collapse this layer for ONE prompt without padding, `text` (L, D): same result, far fewer products.
 
         Keys and values of a fixed prompt are constants, so with n(x) the LayerNorm without its affine part
-            scores[h, l] = n(x) · A[h, l] + b[h, l],   A = (K_h W_q,h) / sqrt(d) ⊙ gamma,  b = (K_h W_q,h) / sqrt(d) · beta
-            update       = sum_h softmax_l(scores[h]) · C[h],   C[h, l] = tanh(alpha · gate_scale) · V_h,l W_o,h
+            scores[h, l] = n(x) · A[h, l] + b[h, l],  A = M ⊙ gamma,  b = M · beta,  M = K_h W_q,h / sqrt(d)
+            update = sum_h softmax_l(scores[h]) · C[h],  C[h, l] = tanh(alpha · gate_scale) · V_h,l W_o,h
         """
         attention = self.cross_attn
         heads, head_dim, dim = attention.num_heads, attention.head_dim, text.shape[-1]
@@ -73,7 +73,8 @@ class GatedCrossAttention(nn.Module):
     def _feed_forward(self, x: Tensor, gate_scale: float) -> Tensor:
         if self.ff is None or self.ff_gate is None:
             return x
-        return x + torch.tanh(self.ff_gate * gate_scale) * self.ff(x)
+        update: Tensor = torch.tanh(self.ff_gate * gate_scale) * self.ff(x)
+        return x + update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class FoldedCrossAttention:
         """x (B, T, D) -> steered x (B, T, D)."""
         norm, heads = self.layer.cross_attn.norm, self.layer.cross_attn.num_heads
         normed = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
-        scores = F.linear(normed, self.queries, self.bias).unflatten(-1, (heads, -1))  # (B, T, h, L)
+        scores = F.linear(normed, self.queries, self.bias).view(*x.shape[:2], heads, -1)  # (B, T, h, L)
         x = x + scores.softmax(dim=-1).flatten(-2) @ self.updates
         return self.layer._feed_forward(x, self.gate_scale)
 
@@ -112,12 +113,12 @@ class _CrossAttention(nn.Module):
 
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L, D) -> keys and values, each (B, h, L, d)."""
-        kv = self.to_kv(text).unflatten(-1, (2, self.num_heads, self.head_dim))  # (B, L, 2, h, d)
+        kv = self.to_kv(text).reshape(*text.shape[:2], 2, self.num_heads, self.head_dim)  # (B, L, 2, h, d)
         keys, values = kv.permute(2, 0, 3, 1, 4).unbind(0)
         return keys, values
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
-        queries = self.to_q(self.norm(x)).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+        queries = self.to_q(self.norm(x)).view(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
         keys, values = self.keys_values(text)
         batch = len(x)
         if len(keys) != batch:  # one prompt for the whole batch

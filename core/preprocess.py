@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,9 +25,7 @@ _INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_LONGEST_STRIP = (
-    8  # sides longer than this many crops are cut before resizing, or a 1 × 60000 strip fills memory
-)
+_LONGEST_STRIP = 8  # a longer strip (width : height) is cut before it is resized, or 1 × 60000 fills memory
 
 
 def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Image:
@@ -49,10 +48,9 @@ def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Imag
         raise ImageError(path, f"too large: more than {max_megapixels:g} megapixels") from None
     except MemoryError:
         raise ImageError(path, "too large for the memory of this machine") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
-        raise ImageError(
-            path, f"truncated or damaged ({error})"
-        ) from error  # all that Pillow's decoders raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error) as error:
+        # All that Pillow's decoders are known to raise.
+        raise ImageError(path, f"truncated or damaged ({error})") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -155,16 +153,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _grey_to_rgb(image: Image.Image) -> Image.Image:
     """16-bit grey by its fixed range; 32-bit integer and float grey, which have none, by their own."""
-    values = np.asarray(image)
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    low, high = float(values.min()), float(values.max())
     if image.mode.startswith("I;16"):
-        grey = values.astype(np.uint32) // 257
-    else:
-        finite = np.nan_to_num(values.astype(np.float64))
-        low, high = float(finite.min()), float(finite.max())
-        if 0 <= low and high <= 65535 and image.mode == "I":
-            low, high = 0.0, 255.0 if high <= 255 else 65535.0  # 8- or 16-bit values in a wide container
-        grey = (finite - low) * (255.0 / (high - low if high > low else 1.0))
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        low, high = 0.0, 65535.0
+    elif image.mode == "I" and low >= 0 and high <= 65535:  # 8- or 16-bit values in a wide container
+        low, high = 0.0, 255.0 if high <= 255 else 65535.0
+    grey = (values - low) * (255.0 / (high - low if high > low else 1.0))
+    return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
 
 
 def _shorten_strip(image: Image.Image) -> Image.Image:

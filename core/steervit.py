@@ -29,9 +29,7 @@ from steersearch.core.trunk import Trunk, build_trunk
 
 Aggregation = Literal["cls", "mean", "focus"]
 ImageSource = Image.Image | Path | str
-EMBED_BATCH = (
-    32  # pictures in one forward of `embed` and `heatmaps`: bounds memory for any number of pictures
-)
+EMBED_BATCH = 32  # pictures in one forward of `embed` and `heatmaps`: bounds their memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ class SteerViTConfig:
 
     trunk: "tiny" (then `tiny` gives its shape) or a timm name.  resolution: side of the input in pixels.
     aggregation: how tokens become one embedding, see `Features.aggregate`.
-    cross_attn_layers: blocks with a cross-attention before them; indices beyond the trunk's depth are ignored.
+    cross_attn_layers: blocks with a cross-attention before them; indices beyond the depth are ignored.
     text_encoder, text_dim: see `text.load_text_encoder`.  connector_hidden: width of the connector's middle.
     """
 
@@ -85,9 +83,8 @@ class SteerViTConfig:
         """Inverse of `to_dict`. Raises ConfigError for a field that this version does not know."""
         unknown = set(data) - {field.name for field in fields(cls)}
         if unknown:
-            raise ConfigError(
-                sorted(unknown)[0], data[sorted(unknown)[0]], "no such setting; a newer version's file?"
-            )
+            name = sorted(unknown)[0]
+            raise ConfigError(name, data[name], "no such setting; was the file made by a newer version?")
         tiny = data.get("tiny")
         read = {
             "tiny": None if tiny is None else TinyViTConfig.from_dict(tiny),
@@ -110,7 +107,7 @@ class Features:
     grid: tuple[int, int]
 
     def aggregate(self, kind: Aggregation) -> Tensor:
-        """One vector per image (B, D): the CLS token, the mean patch, or the patches weighted by the heatmap."""
+        """One vector per image (B, D): CLS token, mean patch, or patches weighted by the heatmap."""
         if kind == "cls":
             if self.prefix.shape[1] == 0:
                 raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
@@ -127,11 +124,11 @@ class Features:
 
     def heatmap(self) -> Tensor:
         """(B, Hp, Wp): where the prompt's object is; sums to 1 over each image's patches."""
-        return self.logits.softmax(dim=-1).unflatten(-1, self.grid)
+        return self.logits.softmax(dim=-1).reshape(-1, *self.grid)
 
 
 class SteerViT(nn.Module):
-    """A frozen trunk, and the trained parts that steer it: connector, gated cross-attention, segmentation head.
+    """A frozen trunk and the trained parts that steer it: connector, gated cross-attention, head.
 
     `gate_scale`, wherever it is an argument, multiplies every learned gate before its tanh: 0 is the frozen
     trunk bit for bit, 1 is as trained. It is never state: threads may share a model.
@@ -162,7 +159,7 @@ class SteerViT(nn.Module):
         self.eval()
 
     def _init_new_weights(self) -> None:
-        """Every initial value of the trained parts. Gates and head start at 0: at first nothing is steered."""
+        """Every initial value of the trained parts. Gates and head start at 0: nothing is steered."""
         for linear in (self.connector.mlp[0], self.connector.mlp[2]):
             nn.init.kaiming_normal_(cast(Tensor, linear.weight), nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, linear.bias))
@@ -211,8 +208,8 @@ class SteerViT(nn.Module):
     ) -> Features:
         """Steered features of `pixels` (B, 3, H, W) float32, as `preprocess` makes them.
 
-        prompts: of one prompt for all images, or of B, one each; None or gate_scale 0 leaves the frozen trunk.
-        Without gradients, one short prompt is folded (see `GatedCrossAttention.fold`): same result, less work.
+        prompts: of one prompt for all images, or of B, one each; None or gate_scale 0: the plain trunk.
+        Without gradients one short prompt is folded (see `GatedCrossAttention.fold`): same, faster.
         """
         steer = self._steering(len(pixels), prompts, gate_scale)
         x = self._trunk.tokens(pixels)  # (B, T, D)
@@ -234,7 +231,7 @@ class SteerViT(nn.Module):
             raise PromptError(f"{len(prompts)} prompts for {batch} images; give one prompt, or one per image")
         if prompts.tokens.shape[-1] != self.config.text_dim:
             raise PromptError(
-                f"prompt features are {prompts.tokens.shape[-1]} wide, this model takes {self.config.text_dim} "
+                f"prompt features of width {prompts.tokens.shape[-1]}, the model takes {self.config.text_dim} "
                 f"({self.config.text_encoder}); encode the prompt with the model that reads it"
             )
         prompts = prompts.to(self.device, self.head.weight.dtype)
@@ -273,7 +270,8 @@ class SteerViT(nn.Module):
         gate_scale: float = 1.0,
     ) -> Features:
         """Features of pictures or paths in one batch; `prompt`: one for all, one per picture, or none."""
-        return self(self._pixels(images), self._prompt_features(prompt, len(images)), gate_scale)
+        prompts = self._prompt_features(prompt, len(images))
+        return self.forward(self._pixels(images), prompts, gate_scale)
 
     def embed(
         self,
@@ -284,7 +282,7 @@ class SteerViT(nn.Module):
     ) -> Tensor:
         """Prompt-conditioned embeddings of pictures or paths: (B, D) float32 of unit length, on the CPU.
 
-        `prompt`: one for all, one per picture, or None for the plain trunk. `aggregation` None: the model's own.
+        `prompt`: one for all, one per picture, or None for the plain trunk. `aggregation` None: the default.
         """
         kind = aggregation or self.config.aggregation
         return self._in_batches(images, prompt, gate_scale, lambda found: found.embedding(kind), (self.dim,))
@@ -292,7 +290,7 @@ class SteerViT(nn.Module):
     def heatmaps(
         self, images: Sequence[ImageSource], prompt: str | Sequence[str], gate_scale: float = 1.0
     ) -> Tensor:
-        """Where the prompt's object is: (B, Hp, Wp) float32 on the patch grid, each summing to 1, on the CPU."""
+        """Where the prompt's object is: (B, Hp, Wp) float32 on the CPU, each summing to 1."""
         return self._in_batches(images, prompt, gate_scale, Features.heatmap, self.grid)
 
     @torch.inference_mode()
@@ -313,7 +311,7 @@ class SteerViT(nn.Module):
             own = prompts
             if prompts is not None and len(prompts) > 1:
                 own = PromptFeatures(prompts.tokens[part], prompts.mask[part])
-            results.append(read(self(self._pixels(images[part]), own, gate_scale)).float().cpu())
+            results.append(read(self.forward(self._pixels(images[part]), own, gate_scale)).float().cpu())
         return torch.cat(results)
 
     def _prompt_features(self, prompt: str | Sequence[str] | None, batch: int) -> PromptFeatures | None:

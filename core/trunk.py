@@ -31,30 +31,35 @@ class Trunk(Protocol):
 
 
 class TimmTrunk(nn.Module):
-    """A timm `VisionTransformer` (DINOv2, MAE, SigLIP, ...) seen as a `Trunk`; its pooling and head go unused."""
+    """A timm `VisionTransformer` (DINOv2, MAE, SigLIP, ...) as a `Trunk`, without pooling and head."""
 
     def __init__(self, vit: nn.Module) -> None:
         super().__init__()
-        self.vit: Any = vit
-        self.vit.attn_pool = None  # SigLIP's pooling is neither loaded nor trained with the steering
-        self.num_prefix_tokens = int(self.vit.num_prefix_tokens)
-        height, width = self.vit.patch_embed.grid_size
+        self.vit = vit
+        self._vit.attn_pool = None  # SigLIP's pooling plays no part in steering
+        self.num_prefix_tokens = int(self._vit.num_prefix_tokens)
+        height, width = self._vit.patch_embed.grid_size
         self.grid = (int(height), int(width))
-        self.dim, self.depth = int(self.vit.embed_dim), len(self.vit.blocks)
+        self.dim, self.depth = int(self._vit.embed_dim), len(self._vit.blocks)
+
+    @property
+    def _vit(self) -> Any:
+        """timm's module, whose attributes have no types."""
+        return self.vit
 
     @property
     def blocks(self) -> nn.Sequential:
-        blocks: nn.Sequential = self.vit.blocks
+        blocks: nn.Sequential = self._vit.blocks
         return blocks
 
     @property
     def norm(self) -> nn.Module:
-        norm: nn.Module = self.vit.norm
+        norm: nn.Module = self._vit.norm
         return norm
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 pixels -> (B, T, D), the steps of timm's `forward_features` before its blocks."""
-        vit = self.vit
+        """(B, 3, H, W) float32 pixels -> (B, T, D), timm's `forward_features` up to its blocks."""
+        vit = self._vit
         tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(pixels))))
         return tokens
 
