@@ -1,7 +1,7 @@
 """Things found indoors, painted for the generated world: crockery, furniture, gadgets, toys.
 
-Every painter fills most of the unit square with one connected object whose main colour is the named one; `Kind.draw`
-crops it. `rng` moves proportions by some ten percent, picks accent tones and scatters small details.
+Every painter fills most of the unit square with one connected object whose main colour is the named one;
+`Kind.draw` crops it. `rng` moves proportions by some ten percent, picks accent tones and scatters details.
 """
 
 from __future__ import annotations
@@ -110,10 +110,18 @@ def _any(rng: np.random.Generator, names: Sequence[str]) -> Colour:
     return PALETTE[names[int(rng.integers(len(names)))]]
 
 
+def _contrast(colour: Colour, rng: np.random.Generator) -> Colour:
+    """A second colour that is clearly another one than `colour`."""
+    second = accent(colour, rng)
+    if sum(abs(a - b) for a, b in zip(second, colour, strict=True)) > 0.75:
+        return second
+    return PALETTE["white" if _is_dark(colour) else "black"]
+
+
 def _trim(
     look: Look, colour: Colour, rng: np.random.Generator, scale: float = 0.13, angle: float = 0.0
 ) -> Trim:
-    return Trim(look.pattern, accent(colour, rng), _near(rng, scale, 0.15), angle)
+    return Trim(look.pattern, _contrast(colour, rng), _near(rng, scale, 0.15), angle)
 
 
 def _is_dark(colour: Colour) -> bool:
@@ -317,7 +325,7 @@ def _tier(
 
 def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     cream = (
-        shade(colour, 1.55) if max(colour) - min(colour) > 0.15 or _is_dark(colour) else (0.93, 0.84, 0.74)
+        shade(colour, 1.55) if max(colour) - min(colour) > 0.15 or _is_dark(colour) else (0.97, 0.90, 0.80)
     )
     c.paint(c.ellipse(0.5, 0.9, 0.47, 0.055), (0.86, 0.87, 0.9), volume=0.02)
     tiers = [(_near(rng, 0.39, 0.05), 0.43, 0.9)]
@@ -325,11 +333,11 @@ def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
         tiers = [(0.37, 0.62, 0.9), (0.26, 0.38, 0.65)]
     for tier in tiers:
         _tier(c, look, colour, cream, tier, rng)
-    half, top, _ = tiers[-1]
+    half, top = tiers[-1][:2]
     flame = (0.99, 0.80, 0.25)
     if _flip(rng) or look.shape == "tall":
-        for i in (-1, 0, 1):
-            x = 0.5 + i * half * 0.55
+        for place in (-0.55, 0.0, 0.55):
+            x = 0.5 + place * half
             c.paint(
                 c.box(x - 0.016, top - 0.17, x + 0.016, top + 0.02),
                 _any(rng, ["red", "blue", "pink", "yellow"]),
@@ -343,8 +351,8 @@ def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
                 volume=0.01,
             )
     else:
-        for i in (-1.0, -0.33, 0.33, 1.0):
-            x = 0.5 + i * half * 0.7
+        for place in (-0.7, -0.23, 0.23, 0.7):
+            x = 0.5 + place * half
             c.paint(c.ellipse(x, top - 0.02, 0.05), (0.80, 0.10, 0.15), volume=0.03, shine=0.6)
         c.paint(c.line([(0.5, top - 0.12), (0.5, top)], 0.03), flame, volume=0.01)
         c.paint(c.ellipse(0.5, top - 0.1, 0.055), (0.80, 0.10, 0.15), volume=0.03, shine=0.6)
@@ -367,7 +375,7 @@ def paint_book(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
         (left + skew, foot + thick),
         (left, foot),
     ]
-    c.paint(t.polygon(back), shade(colour, 0.72), volume=0.015)
+    c.paint(t.polygon(back), shade(colour, 0.72), volume=0)
     edge, gap = 0.018, 0.02
     pages = [
         (left + gap, foot - gap),
@@ -376,7 +384,7 @@ def paint_book(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
         (right + skew - edge, foot + thick - edge),
         (left + skew, foot + thick - edge),
     ]
-    c.paint(t.polygon(pages), CREAM, volume=0.01, outline=0.5)
+    c.paint(t.polygon(pages), CREAM, volume=0, outline=0.5)
     for part in (0.3, 0.6):
         dx, dy = skew * part, thick * part
         c.paint(
@@ -518,8 +526,8 @@ def paint_clock(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator)
         swing = float(rng.uniform(-0.06, 0.06))
         c.paint(c.line([(0.5, 0.57), (0.5 + swing, 0.76)], 0.018), BRASS, volume=0)
         c.paint(c.ellipse(0.5 + swing, 0.77, 0.055), BRASS, volume=0.03, shine=0.5)
-    c.paint(c.ellipse(0.5, cy, dial + 0.022), shade(colour, 0.65), volume=0.01)
-    c.paint(c.ellipse(0.5, cy, dial), CREAM, volume=0.015, relief=0.5, outline=0.2)
+    c.paint(c.ellipse(0.5, cy, dial + 0.022), shade(colour, 0.65), volume=0)
+    c.paint(c.ellipse(0.5, cy, dial), CREAM, volume=0, outline=0.3)
     ticks = [
         c.line(
             [
@@ -563,7 +571,7 @@ def paint_armchair(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
         c.paint(c.union(*buttons), shade(colour, 0.5), volume=0)
     c.paint(c.box(0.15, 0.66, 0.85, 0.88, 0.04), shade(colour, 0.82), volume=0.03)
     c.paint(c.box(0.2, 0.54, 0.8, 0.71, 0.06), shade(colour, 1.1), volume=0.05, pattern=trim, outline=0.5)
-    arm = _near(rng, 0.45, 0.05)
+    arm = _near(rng, 0.5 if look.shape == "tall" else 0.44, 0.05)
     for x in (0.15, 0.85):
         side = c.union(
             c.box(x - 0.085, arm + 0.08, x + 0.085, 0.89, 0.03), c.ellipse(x, arm + 0.09, 0.105, 0.095)
@@ -636,22 +644,15 @@ def paint_cushion(c: Canvas, look: Look, colour: Colour, rng: np.random.Generato
         ]
     else:
         wide, tall = (0.40, 0.40) if look.shape == "square" else (0.44, _near(rng, 0.29, 0.06))
-        dip = 0.05
-        rim = [
-            (-wide, -tall),
-            (0, -tall + dip),
-            (wide, -tall),
-            (wide - dip, 0),
-            (wide, tall),
-            (0, tall - dip),
-            (-wide, tall),
-            (-wide + dip, 0),
-        ]
+        dip = 0.03
+        quarter = [(-wide, -tall), (-wide * 0.5, -tall + dip), (wide * 0.5, -tall + dip)]
+        quarter += [(wide, -tall), (wide - dip, -tall * 0.5), (wide - dip, tall * 0.5)]
+        rim = quarter + [(-x, -y) for x, y in quarter]
         outer = t.blob([(0.5 + x, 0.5 + y) for x, y in rim])
         if look.shape == "":
-            corners = [t.ellipse(0.5 + x, 0.5 + y, 0.045) for x, y in rim[::2]]
+            corners = [t.ellipse(0.5 + x, 0.5 + y, 0.045) for x, y in rim[::3]]
             c.paint(c.union(*corners), second, volume=0.02)
-        c.paint(outer, second, volume=0.02)
+        c.paint(outer, second, volume=0)
         inner = t.blob([(0.5 + x * 0.955, 0.5 + y * 0.945) for x, y in rim])
         c.paint(inner, colour, volume=0.13, pattern=trim)
         folds = [
@@ -695,7 +696,7 @@ def paint_key(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
 def paint_guitar(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     t = Tilted(c, float(rng.uniform(0.1, 0.55)), mirror=_flip(rng))
     electric = look.shape == "electric"
-    low = _near(rng, 0.225, 0.05)
+    low = _near(rng, 0.25, 0.05)
     c.paint(t.box(0.465, 0.1, 0.535, 0.62), (0.36, 0.23, 0.14), volume=0.012)
     head = [(0.455, 0.14), (0.44, 0.02), (0.56, 0.02), (0.545, 0.14)]
     pegs = [t.ellipse(0.5 + side * 0.075, y, 0.02, 0.013) for side in (-1, 1) for y in (0.04, 0.075, 0.11)]
@@ -721,9 +722,9 @@ def paint_guitar(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator
             (0.5, 0.56),
         ]
     else:
-        side = [(0.09, 0.45), (0.165, 0.50), (0.15, 0.61), (low, 0.73), (low * 0.98, 0.88), (0.11, 0.96)]
+        side = [(0.09, 0.45), (0.185, 0.50), (0.165, 0.61), (low, 0.73), (low * 0.98, 0.88), (0.11, 0.96)]
         rim = [(0.5 + x, y) for x, y in side] + [(0.5 - x, y) for x, y in reversed(side)]
-    c.paint(t.blob(rim), shade(colour, 0.6), volume=0.015)
+    c.paint(t.blob(rim), shade(colour, 0.6), volume=0)
     inner = [(0.5 + (x - 0.5) * 0.93, 0.71 + (y - 0.71) * 0.95) for x, y in rim]
     c.paint(t.blob(inner), colour, volume=0.05, shine=0.3)
     c.paint(t.box(0.467, 0.14, 0.533, 0.52 if not electric else 0.66), (0.33, 0.2, 0.12), volume=0.01)
@@ -781,7 +782,8 @@ def paint_teddy_bear(c: Canvas, look: Look, colour: Colour, rng: np.random.Gener
 
 
 def _leaves(c: Canvas, look: Look, rim: float, rng: np.random.Generator) -> None:
-    count, spread, wide = (9, 1.15, 0.022) if look.shape == "spiky" else (7, 1.05, 0.055)
+    spiky = look.shape == "spiky"
+    count, spread, wide = (9, 1.15, 0.026) if spiky else (7, 1.05, 0.055)
     order = [i for k in range(count // 2 + 1) for i in ({k, count - 1 - k})]
     for i in order:
         angle = -spread + 2 * spread * i / (count - 1) + float(rng.uniform(-0.08, 0.08))
@@ -797,7 +799,7 @@ def _leaves(c: Canvas, look: Look, rim: float, rng: np.random.Generator) -> None
             (mid[0] + dy * wide, mid[1] - dx * wide),
         ]
         tone = shade(LEAF, float(rng.uniform(0.8, 1.12)))
-        c.paint(c.blob(blade) if look.shape != "spiky" else c.polygon(blade), tone, volume=0.02)
+        c.paint(c.blob(blade) if not spiky else c.polygon(blade), tone, volume=0.02)
 
 
 def paint_potted_plant(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
