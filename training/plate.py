@@ -1,0 +1,173 @@
+"""A sheet to paint background plates on: flat shapes, soft gradients, shadows and paper grain, all cheap.
+
+Coordinates are fractions of the sheet's width (x, to the right) and height (y, down); radii and stroke widths are
+fractions of its height, so that a circle stays a circle on a wide sheet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from steersearch.training.drawing import Array, Colour, Point, mix, shade
+
+OVERSAMPLE = 2
+SHADOW = (34, 26, 52)  # shadows lean towards violet, as in watercolour
+
+Outline = Sequence[Point] | npt.NDArray[np.float64]
+
+
+def box(left: float, top: float, right: float, bottom: float) -> list[Point]:
+    """The corners of an upright rectangle."""
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+def _byte(colour: Colour) -> tuple[int, int, int]:
+    r, g, b = (min(255, max(0, round(c * 255))) for c in colour)
+    return (r, g, b)
+
+
+class Plate:
+    """A sheet of `size` (width, height) pixels; `finish` gives the picture."""
+
+    def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
+        self.size = size
+        self.rng = rng
+        self.aspect = size[0] / size[1]
+        self.wide, self.high = size[0] * OVERSAMPLE, size[1] * OVERSAMPLE
+        self.image = Image.new("RGB", (self.wide, self.high), (255, 255, 255))
+        self.pen = ImageDraw.Draw(self.image)
+
+    # ---- outlines ----------------------------------------------------------------------------------
+    def oval(self, x: float, y: float, rx: float, ry: float | None = None, steps: int = 40) -> Outline:
+        """An ellipse; both radii in fractions of the height."""
+        turn = np.linspace(0, 2 * np.pi, steps, endpoint=False)
+        ry = rx if ry is None else ry
+        return np.stack([x + rx / self.aspect * np.cos(turn), y + ry * np.sin(turn)], axis=1)
+
+    def blob(self, x: float, y: float, rx: float, ry: float | None = None, wobble: float = 0.12) -> Outline:
+        """An ellipse drawn by an unsteady hand: foliage, clouds, rocks."""
+        turn = np.linspace(0, 2 * np.pi, 56, endpoint=False)
+        ry = rx if ry is None else ry
+        reach = np.ones_like(turn)
+        for wave in (2, 3, 5, 8):
+            reach += (
+                wobble
+                / math.sqrt(wave)
+                * self.rng.normal(0, 0.8)
+                * np.cos(wave * turn + self.rng.uniform(0, 6.28))
+            )
+        return np.stack([x + rx / self.aspect * reach * np.cos(turn), y + ry * reach * np.sin(turn)], axis=1)
+
+    def ridge(self, y: float, swing: float, floor: float = 1.0, waves: float = 2.0) -> Outline:
+        """Everything between a rolling line around height `y` and `floor`: hills, dunes, hedges."""
+        x = np.linspace(-0.02, 1.02, 64)
+        line = np.full_like(x, y)
+        for k in (0.5, 1.0, 2.3):
+            phase = self.rng.uniform(0, 6.28)
+            line += swing / (1 + k) * np.sin(2 * np.pi * waves * k * x * self.aspect / 1.4 + phase)
+        return np.concatenate([np.stack([x, line], axis=1), [(1.02, floor), (-0.02, floor)]])
+
+    # ---- paint -------------------------------------------------------------------------------------
+    def fill(
+        self,
+        outline: Outline,
+        top: Colour,
+        bottom: Colour | None = None,
+        *,
+        rim: float = 0.0,
+        opacity: float = 1.0,
+    ) -> None:
+        """Fill with one colour, or with a gradient down to `bottom`; `rim` darkens the edge line."""
+        dots = np.asarray(outline, np.float64) * (self.wide, self.high)
+        if bottom is None and opacity >= 1:
+            self.pen.polygon(dots.ravel().tolist(), fill=_byte(top))
+        else:
+            self._fill_softly(dots, top, top if bottom is None else bottom, opacity)
+        if rim > 0:
+            edge = _byte(shade(mix(top, top if bottom is None else bottom, 0.5), 1 - rim))
+            closed = np.concatenate([dots, dots[:1]]).ravel().tolist()
+            self.pen.line(closed, fill=edge, width=max(1, round(0.0045 * self.high)), joint="curve")
+
+    def _fill_softly(
+        self, dots: npt.NDArray[np.float64], top: Colour, bottom: Colour, opacity: float
+    ) -> None:
+        frame = self._frame(dots, 0)
+        if frame is None:
+            return
+        left, upper, right, lower = frame
+        mask = Image.new("L", (right - left, lower - upper), 0)
+        ImageDraw.Draw(mask).polygon((dots - (left, upper)).ravel().tolist(), fill=round(255 * opacity))
+        first, last = dots[:, 1].min(), dots[:, 1].max()
+        way = np.clip((np.arange(upper, lower) - first) / max(1.0, last - first), 0, 1)[:, None]
+        ramp = (np.asarray(top) * (1 - way) + np.asarray(bottom) * way).clip(0, 1) * 255 + 0.5
+        strip = Image.fromarray(ramp.astype(np.uint8)[:, None, :]).resize(mask.size, Image.Resampling.NEAREST)
+        self.image.paste(strip, (left, upper), mask)
+
+    def _frame(self, dots: npt.NDArray[np.float64], pad: int) -> tuple[int, int, int, int] | None:
+        left, upper = (math.floor(v) - pad for v in dots.min(axis=0))
+        right, lower = (math.ceil(v) + pad + 1 for v in dots.max(axis=0))
+        left, upper, right, lower = max(0, left), max(0, upper), min(self.wide, right), min(self.high, lower)
+        return (left, upper, right, lower) if right > left and lower > upper else None
+
+    def line(self, points: Outline, colour: Colour, width: float) -> None:
+        """A stroke; at least one working pixel wide."""
+        dots = (np.asarray(points, np.float64) * (self.wide, self.high)).ravel().tolist()
+        self.pen.line(dots, fill=_byte(colour), width=max(1, round(width * self.high)), joint="curve")
+
+    def shadow(self, outline: Outline, strength: float = 0.3, blur: float = 0.02) -> None:
+        """Darken softly what is painted so far under `outline`."""
+        dots = np.asarray(outline, np.float64) * (self.wide, self.high)
+        self._soft_paste(dots, SHADOW, strength, blur)
+
+    def light(self, outline: Outline, colour: Colour, strength: float = 0.3, blur: float = 0.02) -> None:
+        """Lighten softly: a sunbeam on the floor, a glow around the sun."""
+        dots = np.asarray(outline, np.float64) * (self.wide, self.high)
+        self._soft_paste(dots, _byte(colour), strength, blur)
+
+    def _soft_paste(
+        self, dots: npt.NDArray[np.float64], colour: tuple[int, int, int], strength: float, blur: float
+    ) -> None:
+        coarse = 4  # soft edges need no fine mask
+        frame = self._frame(dots, round(2.5 * blur * self.high) + coarse)
+        if frame is None:
+            return
+        left, upper, right, lower = frame
+        size = (right - left, lower - upper)
+        mask = Image.new("L", (max(1, size[0] // coarse), max(1, size[1] // coarse)), 0)
+        scale = (mask.width / size[0], mask.height / size[1])
+        ImageDraw.Draw(mask).polygon(
+            ((dots - (left, upper)) * scale).ravel().tolist(), fill=round(255 * strength)
+        )
+        mask = mask.filter(ImageFilter.GaussianBlur(blur * self.high / coarse))
+        self.image.paste(colour, frame, mask.resize(size, Image.Resampling.BILINEAR))
+
+    # ---- the finished picture ------------------------------------------------------------------------
+    def finish(
+        self, tint: Colour, side_light: float, mottle: float = 0.025, grain: float = 0.012
+    ) -> Image.Image:
+        """The sheet at its final size under a tinted light that falls off from one upper corner.
+
+        side_light: fall-off across the picture, 0..0.4, negative for light from the right
+        mottle, grain: strength of the watercolour blotches and of the paper's grain
+        """
+        width, height = self.size
+        rows, columns = 10, max(4, round(10 * self.aspect))
+        y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+        fall = 1 - side_light * (x / (columns - 1) - 0.4) - abs(side_light) * 0.5 * (y / (rows - 1) - 0.4)
+        blotches = 1 + mottle * self.rng.standard_normal((rows, columns), dtype=np.float32)
+        lightmap = Image.fromarray((fall * blotches).astype(np.float32)).resize(
+            self.size, Image.Resampling.BICUBIC
+        )
+        noise = self.rng.integers(0, 256, (height, width), dtype=np.uint8)
+        paper = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(0.6))
+        factor: Array = np.asarray(lightmap, np.float32) * (
+            1 + (np.asarray(paper, np.float32) - 127.5) * np.float32(grain * 4 / 127.5)
+        )
+        pixels = np.asarray(self.image.reduce(OVERSAMPLE), np.float32) * factor[..., None]
+        pixels *= np.asarray(tint, np.float32)
+        return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
