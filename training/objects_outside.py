@@ -1,14 +1,15 @@
-"""The things of the generated world that live outdoors: toys, clothes, bags, vehicles, tools, animals, a plant.
+"""The outdoor things of the generated world: toys, clothes, bags, vehicles, tools, animals and a plant.
 
-Each function paints one kind on the unit square of a Canvas; `KINDS` at the end lists them with their variants.
+Each function paints one kind on the unit square of a Canvas; `KINDS` at the end lists their variants.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from PIL import Image
 
 from steersearch.training.drawing import (
     PALETTE,
@@ -47,14 +48,28 @@ def _luminance(colour: Colour) -> float:
 
 def _crease(colour: Colour, strength: float = 0.3) -> Colour:
     """The tone of a seam on `colour`: darker, or lighter where the colour is nearly black."""
-    return shade(colour, 1 - strength) if _luminance(colour) > 0.25 else mix(colour, WHITE, strength * 0.75)
+    return _deep(colour, 1 - strength) if _luminance(colour) > 0.25 else mix(colour, WHITE, strength * 0.75)
+
+
+def _deep(colour: Colour, factor: float) -> Colour:
+    """`colour` in the shade; yellow turns to amber there, where mere darkening would make it olive."""
+    r, g, b = shade(colour, factor)
+    return (min(1.0, r * 1.18), g, b) if _luminance(colour) > 0.7 and colour[2] < 0.5 else (r, g, b)
+
+
+def _mirrored(half: Sequence[Point]) -> list[Point]:
+    """The outline whose right `half` runs from top to bottom; points on the middle line are not doubled."""
+    return [*half, *((1 - x, y) for x, y in reversed(half) if x != 0.5)]
 
 
 def _pattern(
     look: Look, colour: Colour, rng: np.random.Generator, scale: float = 0.13, angle: float = 0.0
 ) -> Pattern:
-    """The look's ornament. Dots come in any colour; the ones that cover half of the thing stay neutral, so that
-    a "striped red" thing is red and nothing else."""
+    """The look's ornament.
+
+    Dots come in any colour; ornaments that cover half of the thing stay neutral, so that a "striped red" thing
+    is red and nothing else.
+    """
     second = accent(colour, rng) if look.pattern == "dotted" else _neutral(look, colour, rng)
     return Pattern(look.pattern, second, _near(rng, scale), angle)
 
@@ -65,8 +80,8 @@ def _neutral(look: Look, colour: Colour, rng: np.random.Generator) -> Colour:
         return mix(colour, PALETTE["gray" if _chance(rng) else "black"], float(rng.uniform(0.75, 0.95)))
     if look.colour == "black":
         return mix(colour, PALETTE["gray"], float(rng.uniform(0.8, 1.0)))
-    if _luminance(colour) > 0.62:
-        return shade(colour, 0.55) if _chance(rng) else mix(colour, INK, 0.75)
+    if look.colour == "yellow":
+        return mix(colour, INK, 0.85) if _chance(rng) else WHITE
     return WHITE if _chance(rng, 0.7) else shade(colour, 0.45)
 
 
@@ -99,7 +114,9 @@ def _eye(c: Canvas, x: float, y: float, radius: float, iris: Colour = INK) -> No
 def paint_ball(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     body = c.ellipse(0.5, 0.5, 0.46)
     tilt = float(rng.uniform(-0.6, 0.6))
-    c.paint(body, colour, volume=0.16, relief=0.85, shine=0.75, pattern=_pattern(look, colour, rng, 0.2, tilt))
+    c.paint(
+        body, colour, volume=0.16, relief=0.85, shine=0.75, pattern=_pattern(look, colour, rng, 0.2, tilt)
+    )
     if look.pattern != "plain":
         return
     seams = []
@@ -145,28 +162,25 @@ def paint_kite(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
 def paint_balloon(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     foot = 0.60
     if look.shape == "heart-shaped":
-        body = c.blob(
-            [(0.5, 0.13), (0.62, 0.04), (0.77, 0.06), (0.84, 0.2), (0.77, 0.37), (0.63, 0.5), (0.5, 0.62)]
-            + [(0.37, 0.5), (0.23, 0.37), (0.16, 0.2), (0.23, 0.06), (0.38, 0.04)]
-        )
+        lobe = [(0.5, 0.13), (0.62, 0.04), (0.77, 0.06), (0.84, 0.2), (0.77, 0.37), (0.63, 0.5), (0.5, 0.62)]
     elif look.shape == "long":
         wide, foot = _near(rng, 0.19), 0.68
-        body = c.blob(
-            [
-                (0.5, 0.02),
-                (0.5 + wide, 0.15),
-                (0.5 + wide, 0.45),
-                (0.5 + wide * 0.4, 0.64),
-                (0.5, foot + 0.01),
-            ]
-            + [(0.5 - wide * 0.4, 0.64), (0.5 - wide, 0.45), (0.5 - wide, 0.15)]
-        )
+        lobe = [
+            (0.5, 0.02),
+            (0.5 + wide, 0.15),
+            (0.5 + wide, 0.45),
+            (0.5 + wide * 0.4, 0.64),
+            (0.5, foot + 0.01),
+        ]
     else:
         wide = _near(rng, 0.27, 0.06)
-        body = c.blob(
-            [(0.5, 0.02), (0.5 + wide * 0.75, 0.10), (0.5 + wide, 0.29), (0.5 + wide * 0.65, 0.49)]
-            + [(0.5, 0.61), (0.5 - wide * 0.65, 0.49), (0.5 - wide, 0.29), (0.5 - wide * 0.75, 0.10)]
-        )
+        lobe = [
+            (0.5, 0.02),
+            (0.5 + wide * 0.75, 0.1),
+            (0.5 + wide, 0.29),
+            (0.5 + wide * 0.65, 0.49),
+            (0.5, 0.61),
+        ]
     c.paint(
         c.line(_string(rng, 0.5, foot, 0.98, 0.035, 4), 0.014, smoothly=True),
         mix(_crease(colour, 0.4), METAL, 0.3),
@@ -174,19 +188,17 @@ def paint_balloon(c: Canvas, look: Look, colour: Colour, rng: np.random.Generato
     )
     knot = c.polygon([(0.5, foot - 0.03), (0.55, foot + 0.05), (0.45, foot + 0.05)])
     c.paint(knot, shade(colour, 0.8), volume=0.01)
+    body = c.blob(_mirrored(lobe))
     c.paint(body, colour, volume=0.12, shine=0.95, pattern=_pattern(look, colour, rng, 0.13))
 
 
 def paint_rubber_duck(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     head = _near(rng, 0.205, 0.06)
     beak = BEAK if look.colour not in ("orange", "red") else PALETTE["yellow"]
-    body = c.union(
-        c.blob(
-            [(0.03, 0.50), (0.14, 0.60), (0.30, 0.55), (0.5, 0.52), (0.72, 0.50), (0.90, 0.60), (0.93, 0.75)]
-            + [(0.83, 0.90), (0.62, 0.96), (0.36, 0.96), (0.16, 0.88), (0.06, 0.70)]
-        ),
-        c.polygon([(0.48, 0.42), (0.80, 0.42), (0.86, 0.60), (0.42, 0.60)]),
-    )
+    back = [(0.06, 0.70), (0.03, 0.50), (0.14, 0.60), (0.30, 0.55), (0.5, 0.52), (0.72, 0.50), (0.90, 0.60)]
+    belly = [(0.93, 0.75), (0.83, 0.90), (0.62, 0.96), (0.36, 0.96), (0.16, 0.88)]
+    neck = c.polygon([(0.48, 0.42), (0.80, 0.42), (0.86, 0.60), (0.42, 0.60)])
+    body = c.union(c.blob([*back, *belly]), neck)
     c.paint(body, colour, volume=0.12, shine=0.2, pattern=_pattern(look, colour, rng, 0.15))
     c.paint(c.blob([(0.80, 0.29), (0.90, 0.24), (1.0, 0.23), (0.97, 0.30), (0.84, 0.35)]), beak, volume=0.02)
     c.paint(
@@ -213,9 +225,7 @@ def paint_umbrella(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     rise = _near(rng, 0.46, 0.06)
     dome = c.polygon(_arc(0.5, 0.54, 0.48, rise, 180, 360, 40))
     edges = [0.02, 0.19, 0.385, 0.615, 0.81, 0.98]
-    bites = [
-        c.ellipse((a + b) / 2, 0.55, (b - a) / 2, 0.055) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    bites = [c.ellipse((a + b) / 2, 0.55, (b - a) / 2, 0.055) for a, b in pairwise(edges)]
     canopy = c.cut(dome, *bites)
     c.paint(canopy, colour, volume=0.09, pattern=_pattern(look, colour, rng, 0.14))
     crown = 0.54 - rise
@@ -242,11 +252,8 @@ def _paint_closed_umbrella(
     c.paint(c.line([(0.5, 0.1), (0.5, 0.99)], 0.022), METAL, volume=0.008)
     hook = _arc(0.58, 0.11, 0.08, 0.085, 180, 380, 14)
     c.paint(c.line([(0.5, 0.24), *hook], 0.045), grip, volume=0.015)
-    cloth = c.blob(
-        [(0.5 - wide * 0.7, 0.22), (0.5, 0.25), (0.5 + wide * 0.7, 0.22), (0.5 + wide, 0.31)]
-        + [(0.5 + wide * 0.8, 0.55), (0.5 + wide * 0.35, 0.82), (0.5, 0.94)]
-        + [(0.5 - wide * 0.35, 0.82), (0.5 - wide * 0.8, 0.55), (0.5 - wide, 0.31)]
-    )
+    right = [(0.5, 0.25), (0.5 + wide * 0.7, 0.22), (0.5 + wide, 0.31), (0.5 + wide * 0.8, 0.55)]
+    cloth = c.blob(_mirrored([*right, (0.5 + wide * 0.35, 0.82), (0.5, 0.94)]))
     c.paint(cloth, colour, volume=0.06, pattern=_pattern(look, colour, rng, 0.12))
     folds = c.union(
         c.line([(0.5 - wide * 0.3, 0.25), (0.5 - wide * 0.25, 0.55), (0.48, 0.88)], 0.012),
@@ -281,10 +288,14 @@ def paint_hat(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
         stripe = (0.68, 0.79)
     else:
         brim, crown = (0.5, 0.72, 0.48, 0.13), _near(rng, 0.25, 0.06)
-        body = c.blob(
-            [(0.5 - crown, 0.74), (0.5 - crown * 0.95, 0.45), (0.5 - crown * 0.6, 0.32), (0.5, 0.31)]
-            + [(0.5 + crown * 0.6, 0.32), (0.5 + crown * 0.95, 0.45), (0.5 + crown, 0.74), (0.5, 0.78)]
-        )
+        dome = [
+            (0.5, 0.31),
+            (0.5 + crown * 0.6, 0.32),
+            (0.5 + crown * 0.95, 0.45),
+            (0.5 + crown, 0.74),
+            (0.5, 0.78),
+        ]
+        body = c.blob(_mirrored(dome))
         lid = None
         stripe = (0.57, 0.66)
     c.paint(c.ellipse(*brim), shade(colour, 0.92), volume=0.03, relief=1.2)
@@ -307,13 +318,10 @@ def paint_boot(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     sole = shade(colour, 0.5) if _luminance(colour) > 0.25 else mix(colour, METAL, 0.4)
     heel = c.union(c.box(0.14, 0.88, toe + 0.01, 0.955, 0.03), c.box(0.14, 0.90, 0.40, 0.995, 0.02))
     c.paint(heel, sole, volume=0.015)
-    boot = c.union(
-        c.polygon([(0.17, top + 0.03), (0.56, top + 0.03), (0.55, 0.62), (0.17, 0.75)]),
-        c.blob(
-            [(0.17, 0.55), (0.36, 0.48), (0.55, 0.55), (0.66, 0.635), (0.82, 0.67), (toe, 0.76), (toe, 0.87)]
-            + [(0.75, 0.905), (0.45, 0.90), (0.2, 0.905), (0.15, 0.84), (0.165, 0.70)]
-        ),
-    )
+    shaft = c.polygon([(0.17, top + 0.03), (0.56, top + 0.03), (0.55, 0.62), (0.17, 0.75)])
+    instep = [(0.17, 0.55), (0.36, 0.48), (0.55, 0.55), (0.66, 0.635), (0.82, 0.67), (toe, 0.76), (toe, 0.87)]
+    tread = [(0.75, 0.905), (0.45, 0.90), (0.2, 0.905), (0.15, 0.84), (0.165, 0.70)]
+    boot = c.union(shaft, c.blob([*instep, *tread]))
     c.paint(boot, colour, volume=0.09, shine=0.35, pattern=_pattern(look, colour, rng, 0.13))
     c.paint(c.ellipse(0.365, top + 0.035, 0.205, 0.038), shade(colour, 1.2), volume=0.01)
     c.paint(c.ellipse(0.365, top + 0.04, 0.165, 0.024), shade(colour, 0.35), volume=0)
@@ -461,10 +469,8 @@ def paint_car(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
     nose = [(0.76, 0.475), (0.90, 0.51), (0.965, 0.58), (0.97, 0.70), (0.75, 0.735), (0.25, 0.735)]
     if look.shape == "tall":
         roof = 0.15
-        body = c.blob(
-            [(0.03, 0.70), (0.03, 0.45), (0.05, 0.22), (0.13, roof), (0.40, roof - 0.005)]
-            + [(0.66, roof), (0.75, 0.22), (0.83, 0.45), (0.94, 0.50), (0.97, 0.60), *nose[3:]]
-        )
+        van = [(0.03, 0.70), (0.03, 0.45), (0.05, 0.22), (0.13, roof), (0.40, roof - 0.005), (0.66, roof)]
+        body = c.blob([*van, (0.75, 0.22), (0.83, 0.45), (0.94, 0.50), (0.97, 0.60), *nose[3:]])
         panes = [
             [(0.11, 0.25), (0.34, 0.25), (0.34, 0.43), (0.10, 0.43)],
             [(0.39, 0.25), (0.52, 0.25), (0.52, 0.43), (0.39, 0.43)],
@@ -494,9 +500,10 @@ def paint_car(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
         volume=0.01,
     )
     wheels = (0.23, 0.76)
-    c.paint(c.union(*(c.ellipse(x, 0.735, 0.125) for x in wheels)), TYRE, volume=0.03)
-    c.paint(c.union(*(c.ellipse(x, 0.735, 0.066) for x in wheels)), METAL, volume=0.02)
-    c.paint(c.union(*(c.ellipse(x, 0.735, 0.024) for x in wheels)), TYRE, volume=0)
+    for x in wheels:
+        c.paint(c.ellipse(x, 0.735, 0.125), TYRE, volume=0.03)
+        c.paint(c.ellipse(x, 0.735, 0.066), METAL, volume=0.02)
+        c.paint(c.ellipse(x, 0.735, 0.024), TYRE, volume=0)
 
 
 def paint_sailboat(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
@@ -515,10 +522,9 @@ def paint_sailboat(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     if look.pattern == "plain":
         c.paint(c.within(seams, main), _crease(colour, 0.3), volume=0, outline=0)
     c.paint(c.line([(0.47, boom + 0.012), (reach, boom + 0.012)], 0.02), WOOD, volume=0.006)
-    hull = c.blob(
-        [(0.02, 0.745), (0.3, 0.775), (0.7, 0.775), (0.985, 0.735), (0.91, 0.86), (0.80, 0.945)]
-        + [(0.5, 0.955), (0.22, 0.945), (0.09, 0.86)]
-    )
+    deck = [(0.02, 0.745), (0.3, 0.775), (0.7, 0.775), (0.985, 0.735)]
+    keel = [(0.91, 0.86), (0.80, 0.945), (0.5, 0.955), (0.22, 0.945), (0.09, 0.86)]
+    hull = c.blob([*deck, *keel])
     c.paint(hull, shade(colour, 0.95), volume=0.05, shine=0.3)
     trim = c.line([(0.07, 0.80), (0.5, 0.825), (0.94, 0.79)], 0.026, smoothly=True)
     c.paint(c.within(trim, hull), WHITE if look.colour != "white" else PALETTE["blue"], volume=0.006)
@@ -533,14 +539,8 @@ def paint_watering_can(c: Canvas, look: Look, colour: Colour, rng: np.random.Gen
     rose = c.polygon([(0.83, 0.33), (0.90, 0.36), (0.995, 0.26), (0.855, 0.185)])
     c.paint(rose, colour, volume=0.02)
     c.paint(c.ellipse(0.925, 0.222, 0.085, 0.024, math.atan2(0.075, 0.14)), shade(colour, 0.6), volume=0)
-    handle = c.union(
-        c.line(
-            [(left + 0.06, 0.80), (0.04, 0.66), (0.03, 0.40), (0.16, top - 0.16), (0.36, top - 0.19)]
-            + [(right - 0.08, top - 0.06), (right - 0.05, top + 0.02)],
-            0.045,
-            smoothly=True,
-        ),
-    )
+    rear = [(left + 0.06, 0.80), (0.04, 0.66), (0.03, 0.40), (0.16, top - 0.16), (0.36, top - 0.19)]
+    handle = c.line([*rear, (right - 0.08, top - 0.06), (right - 0.05, top + 0.02)], 0.045, smoothly=True)
     c.paint(handle, shade(colour, 0.85), volume=0.015, relief=1.2)
     body = c.union(
         c.polygon([(left, top), (right, top), (right + foot, 0.92), (left - foot, 0.92)]),
@@ -578,7 +578,7 @@ def paint_bucket(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator
 # ---- animals and a plant -----------------------------------------------------------------------------
 def _fur(look: Look, colour: Colour, rng: np.random.Generator, angle: float = 0.0) -> Pattern:
     """Stripes in the animal's own tone, so that a striped orange cat stays an orange cat."""
-    tone = mix(colour, INK, 0.5) if _luminance(colour) > 0.3 else mix(colour, WHITE, 0.35)
+    tone = mix(_deep(colour, 0.8), INK, 0.4) if _luminance(colour) > 0.3 else mix(colour, WHITE, 0.35)
     return Pattern(look.pattern, tone, _near(rng, 0.12), angle)
 
 
@@ -622,10 +622,16 @@ def paint_cat(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
     pale = mix(colour, WHITE, 0.5 if _luminance(colour) > 0.3 else 0.22)
     if look.shape == "lying":
         tail = [(0.10, 0.80), (0.05, 0.90), (0.22, 0.935), (0.48, 0.92)]
-        body = c.blob(
-            [(0.05, 0.72), (0.12, 0.52), (0.30, 0.42), (0.52, 0.44), (0.72, 0.52), (0.86, 0.66), (0.95, 0.88)]
-            + [(0.85, 0.94), (0.5, 0.94), (0.15, 0.94)]
-        )
+        back = [
+            (0.05, 0.72),
+            (0.12, 0.52),
+            (0.30, 0.42),
+            (0.52, 0.44),
+            (0.72, 0.52),
+            (0.86, 0.66),
+            (0.95, 0.88),
+        ]
+        body = c.blob([*back, (0.85, 0.94), (0.5, 0.94), (0.15, 0.94)])
         coat = Pattern(coat.name, coat.colour, coat.scale, math.pi / 2)
         c.paint(body, colour, volume=0.1, pattern=coat)
         c.paint(c.line(tail, 0.085, smoothly=True), shade(colour, 0.94), volume=0.03, outline=0.5)
@@ -636,11 +642,8 @@ def paint_cat(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
     tail = [(0.66, 0.90), (0.84, 0.86), (0.89, 0.68), (0.82, 0.54), (0.87, 0.43)]
     c.paint(c.line(tail, 0.082, smoothly=True), shade(colour, 0.92), volume=0.03, pattern=coat)
     wide = _near(rng, 0.27, 0.06)
-    body = c.blob(
-        [(0.5, 0.36), (0.5 + wide * 0.62, 0.46), (0.5 + wide * 0.95, 0.70), (0.5 + wide * 1.08, 0.90)]
-        + [(0.5 + wide * 0.7, 0.975), (0.5, 0.98), (0.5 - wide * 0.7, 0.975), (0.5 - wide * 1.08, 0.90)]
-        + [(0.5 - wide * 0.95, 0.70), (0.5 - wide * 0.62, 0.46)]
-    )
+    flank = [(0.5, 0.36), (0.5 + wide * 0.62, 0.46), (0.5 + wide * 0.95, 0.70), (0.5 + wide * 1.08, 0.90)]
+    body = c.blob(_mirrored([*flank, (0.5 + wide * 0.7, 0.975), (0.5, 0.98)]))
     c.paint(body, colour, volume=0.09, pattern=coat)
     c.paint(c.blob([(0.5, 0.46), (0.59, 0.56), (0.5, 0.72), (0.41, 0.56)]), pale, volume=0.02, outline=0)
     legs = c.union(c.box(0.385, 0.66, 0.495, 0.97, 0.05), c.box(0.505, 0.66, 0.615, 0.97, 0.05))
@@ -659,7 +662,7 @@ def paint_bird(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     coat = _fur(look, colour, rng, 0.5)
     coat = Pattern(coat.name, coat.colour, 0.08, 0.6)
     pale = mix(colour, WHITE, 0.5 if _luminance(colour) > 0.3 else 0.25)
-    dark = shade(colour, 0.75) if _luminance(colour) > 0.25 else mix(colour, METAL, 0.25)
+    dark = _deep(colour, 0.75) if _luminance(colour) > 0.25 else mix(colour, METAL, 0.25)
     beak = BEAK if look.colour not in ("orange", "red") else PALETTE["yellow"]
     if look.shape == "flying":
         far = c.blob([(0.50, 0.50), (0.52, 0.25), (0.66, 0.05), (0.70, 0.20), (0.66, 0.50)])
@@ -713,7 +716,7 @@ def paint_bird(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     c.paint(figure, colour, volume=0.09)
     c.paint(c.within(c.blob(bib), figure), pale, volume=0.02, outline=0)
     feathers = c.blob(wing)
-    c.paint(feathers, shade(colour, 0.86), volume=0.04, relief=1.2, outline=0.5, pattern=coat)
+    c.paint(feathers, _deep(colour, 0.86), volume=0.04, relief=1.2, outline=0.5, pattern=coat)
     c.paint(c.ellipse(*eye, 0.05), WHITE if look.colour != "white" else METAL, volume=0, outline=0.2)
     _eye(c, *eye, 0.036)
 
@@ -726,10 +729,8 @@ def paint_mushroom(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     elif look.shape == "tall":
         stem, rim, top, reach = 0.10, 0.50, 0.02, 0.34
     stem, reach = _near(rng, stem), _near(rng, reach, 0.04)
-    stalk = c.blob(
-        [(0.5 - stem, rim), (0.5 + stem, rim), (0.5 + stem * 1.05, 0.78), (0.5 + stem * 1.6, 0.93)]
-        + [(0.5, 0.975), (0.5 - stem * 1.6, 0.93), (0.5 - stem * 1.05, 0.78)]
-    )
+    side = [(0.5 + stem, rim), (0.5 + stem * 1.05, 0.78), (0.5 + stem * 1.6, 0.93), (0.5, 0.975)]
+    stalk = c.blob(_mirrored(side))
     c.paint(stalk, cream, volume=0.05)
     ring = c.polygon(
         [(0.5 - stem, 0.64), (0.5 + stem, 0.64), (0.5 + stem * 1.6, 0.73), (0.5 - stem * 1.6, 0.73)]
