@@ -145,9 +145,10 @@ def paint_mug(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
         volume=0.02,
     )
     if look.shape == "round":
-        belly = [(x - half * 0.8, top), (x - half * 1.12, middle), (x - half * 0.7, foot - 0.01), (x, foot)]
-        right = [(2 * x - px, py) for px, py in reversed(belly[:3])]
-        body = t.blob([*belly, *right, (x, top - 0.01)])
+        belly = [(x - half * 0.8, top), (x - half * 1.08, middle), (x - half * 0.85, foot - 0.12)]
+        belly += [(x - half * 0.62, foot - 0.01), (x - half * 0.3, foot)]
+        right = [(2 * x - px, py) for px, py in reversed(belly)]
+        body = t.blob([*belly, *right])
         mouth = half * 0.8
     else:
         body, mouth = t.box(x - half, top, x + half, foot, 0.07), half
