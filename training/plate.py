@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,28 @@ Outline = Sequence[Point] | npt.NDArray[np.float64]
 def box(left: float, top: float, right: float, bottom: float) -> list[Point]:
     """The corners of an upright rectangle."""
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
+_WAVES = np.array([2.0, 3.0, 5.0, 8.0])  # the tremor of the hand that draws a blob
+_TURN = np.linspace(0, 2 * np.pi, 56, endpoint=False)
+_PAPER_SIDE = 1024
+_FLAT_BELOW = 0.06  # shapes lower than this fraction of the height show no gradient
+
+
+@lru_cache(maxsize=16)
+def _circle(steps: int) -> npt.NDArray[np.float64]:
+    """Points on the unit circle, (steps, 2)."""
+    turn = np.linspace(0, 2 * np.pi, steps, endpoint=False)
+    return np.stack([np.cos(turn), np.sin(turn)], axis=1)
+
+
+@lru_cache(maxsize=1)
+def _paper() -> Array:
+    """Paper grain to cut pieces from, (side, side), mean 0, deviation 1."""
+    noise = np.random.default_rng(0).integers(0, 256, (_PAPER_SIDE, _PAPER_SIDE), dtype=np.uint8)
+    soft = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(0.6)), np.float32)
+    grain: Array = (soft - soft.mean()) / soft.std()
+    return grain
 
 
 def _byte(colour: Colour) -> tuple[int, int, int]:
@@ -45,23 +68,16 @@ class Plate:
     # ---- outlines ----------------------------------------------------------------------------------
     def oval(self, x: float, y: float, rx: float, ry: float | None = None, steps: int = 40) -> Outline:
         """An ellipse; both radii in fractions of the height."""
-        turn = np.linspace(0, 2 * np.pi, steps, endpoint=False)
-        ry = rx if ry is None else ry
-        return np.stack([x + rx / self.aspect * np.cos(turn), y + ry * np.sin(turn)], axis=1)
+        radii = (rx / self.aspect, rx if ry is None else ry)
+        return _circle(steps) * radii + (x, y)
 
     def blob(self, x: float, y: float, rx: float, ry: float | None = None, wobble: float = 0.12) -> Outline:
         """An ellipse drawn by an unsteady hand: foliage, clouds, rocks."""
-        turn = np.linspace(0, 2 * np.pi, 56, endpoint=False)
-        ry = rx if ry is None else ry
-        reach = np.ones_like(turn)
-        for wave in (2, 3, 5, 8):
-            reach += (
-                wobble
-                / math.sqrt(wave)
-                * self.rng.normal(0, 0.8)
-                * np.cos(wave * turn + self.rng.uniform(0, 6.28))
-            )
-        return np.stack([x + rx / self.aspect * reach * np.cos(turn), y + ry * reach * np.sin(turn)], axis=1)
+        radii = (rx / self.aspect, rx if ry is None else ry)
+        amount = wobble * self.rng.normal(0, 0.8, len(_WAVES)) / np.sqrt(_WAVES)
+        phase = self.rng.uniform(0, 2 * np.pi, len(_WAVES))
+        reach = 1 + np.cos(_WAVES * _TURN[:, None] + phase) @ amount
+        return _circle(len(_TURN)) * reach[:, None] * radii + (x, y)
 
     def ridge(self, y: float, swing: float, floor: float = 1.0, waves: float = 2.0) -> Outline:
         """Everything between a rolling line around height `y` and `floor`: hills, dunes, hedges."""
@@ -84,14 +100,15 @@ class Plate:
     ) -> None:
         """Fill with one colour, or with a gradient down to `bottom`; `rim` darkens the edge line."""
         dots = np.asarray(outline, np.float64) * (self.wide, self.high)
-        if bottom is None and opacity >= 1:
-            self.pen.polygon(dots.ravel().tolist(), fill=_byte(top))
-        else:
+        middle = top if bottom is None else mix(top, bottom, 0.5)
+        if opacity < 1 or (bottom is not None and np.ptp(dots[:, 1]) > _FLAT_BELOW * self.high):
             self._fill_softly(dots, top, top if bottom is None else bottom, opacity)
+        else:
+            self.pen.polygon(dots.ravel().tolist(), fill=_byte(middle))
         if rim > 0:
-            edge = _byte(shade(mix(top, top if bottom is None else bottom, 0.5), 1 - rim))
             closed = np.concatenate([dots, dots[:1]]).ravel().tolist()
-            self.pen.line(closed, fill=edge, width=max(1, round(0.0045 * self.high)), joint="curve")
+            width = max(1, round(0.0045 * self.high))
+            self.pen.line(closed, fill=_byte(shade(middle, 1 - rim)), width=width, joint="curve")
 
     def _fill_softly(
         self, dots: npt.NDArray[np.float64], top: Colour, bottom: Colour, opacity: float
@@ -102,10 +119,11 @@ class Plate:
         left, upper, right, lower = frame
         mask = Image.new("L", (right - left, lower - upper), 0)
         ImageDraw.Draw(mask).polygon((dots - (left, upper)).ravel().tolist(), fill=round(255 * opacity))
-        first, last = dots[:, 1].min(), dots[:, 1].max()
-        way = np.clip((np.arange(upper, lower) - first) / max(1.0, last - first), 0, 1)[:, None]
-        ramp = (np.asarray(top) * (1 - way) + np.asarray(bottom) * way).clip(0, 1) * 255 + 0.5
-        strip = Image.fromarray(ramp.astype(np.uint8)[:, None, :]).resize(mask.size, Image.Resampling.NEAREST)
+        first, last = float(dots[:, 1].min()), float(dots[:, 1].max())
+        way = ((np.arange(upper, lower) - first) / (last - first + 1e-6))[:, None]
+        start, end = np.array(_byte(top)), np.array(_byte(bottom))
+        ramp = (start + (end - start) * np.clip(way, 0, 1) + 0.5).astype(np.uint8)
+        strip = Image.fromarray(ramp[:, None, :]).resize(mask.size, Image.Resampling.NEAREST)
         self.image.paste(strip, (left, upper), mask)
 
     def _frame(self, dots: npt.NDArray[np.float64], pad: int) -> tuple[int, int, int, int] | None:
@@ -163,11 +181,10 @@ class Plate:
         lightmap = Image.fromarray((fall * blotches).astype(np.float32)).resize(
             self.size, Image.Resampling.BICUBIC
         )
-        noise = self.rng.integers(0, 256, (height, width), dtype=np.uint8)
-        paper = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(0.6))
-        factor: Array = np.asarray(lightmap, np.float32) * (
-            1 + (np.asarray(paper, np.float32) - 127.5) * np.float32(grain * 4 / 127.5)
-        )
+        down, along = self.rng.integers(0, _PAPER_SIDE, 2)
+        texture = _paper().take(np.arange(down, down + height), axis=0, mode="wrap")
+        texture = texture.take(np.arange(along, along + width), axis=1, mode="wrap")
+        factor = np.asarray(lightmap, np.float32) * (1 + np.float32(grain) * texture)
         pixels = np.asarray(self.image.reduce(OVERSAMPLE), np.float32) * factor[..., None]
         pixels *= np.asarray(tint, np.float32)
         return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -1247,8 +1247,8 @@ def _beach(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
         (-0.004, (0.97, 0.98, 0.97)),
         (0.006, shade(sand, 0.80)),
     ):
-        p.fill(coast + (0, lift), tone)
-    p.fill(coast + (0, 0.03), shade(sand, 0.97), shade(sand, 1.12))
+        p.fill(np.add(coast, (0, lift)), tone)
+    p.fill(np.add(coast, (0, 0.03)), shade(sand, 0.97), shade(sand, 1.12))
     places: list[Place] = []
     if rng.random() < 0.6:
         _dune(p, rng, sand, shore)
@@ -1389,7 +1389,7 @@ _PAINTERS: dict[str, Callable[[Plate, Mood, np.random.Generator], list[Place]]] 
 }
 
 
-# ---- backgrounds that show no place ------------------------------------------------------------------------------
+# ---- backgrounds that show no place ------------------------------------------------------------------------
 
 
 def draw_texture(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
