@@ -1,0 +1,96 @@
+"""Things: cutouts with alpha and every noun phrase that truly describes them.
+
+A prompt is one of these phrases in a template; its mask is the union of all things in the picture that bear it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from PIL import Image
+
+from steersearch.training import objects_home, objects_outside
+from steersearch.training.drawing import Kind, Look
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (*objects_home.KINDS, *objects_outside.KINDS)}
+
+TEMPLATES: tuple[str, ...] = (
+    "{}",
+    "the {}",
+    "a photo of the {}",
+    "find the {}",
+    "look at the {} in the picture",
+)
+HELD_OUT_TEMPLATES: tuple[str, ...] = ("where is the {}?", "an image that shows the {}")  # never trained on
+
+# Words for trained things that no training prompt uses; they test whether steering follows meaning.
+UNSEEN_WORDS: dict[str, str] = {
+    "cup": "mug", "couch": "armchair", "pillow": "cushion", "novel": "book", "houseplant": "potted plant",
+    "kitten": "cat", "parasol": "umbrella", "automobile": "car", "bike": "bicycle", "yacht": "sailboat",
+    "rucksack": "backpack", "luggage": "suitcase", "stuffed animal": "teddy bear", "pail": "bucket",
+    "wristwatch": "clock", "tv controller": "remote control", "toadstool": "mushroom", "kettle": "teapot",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """One object that can be placed in a photo.
+
+    picture: RGBA cutout, cropped to what is visible
+    noun:    its plain name; phrase: the full description; category: a wider word
+    colour:  the named colour of a drawn thing, "" for a stamp
+    names:   every phrase that is true of it, from "mug" to "striped red mug"
+    stands:  "floor", "table", "wall" or "air"; scale: size beside other things, 1 is average
+    source:  "drawn" or "stamp"
+    """
+
+    picture: Image.Image
+    noun: str
+    phrase: str
+    category: str
+    names: frozenset[str]
+    source: str
+    colour: str = ""
+    stands: str = "table"
+    scale: float = 1.0
+
+
+def look_names(look: Look, category: str) -> frozenset[str]:
+    """All phrases that fit a drawn look: each of shape, pattern and colour may be left out."""
+    parts = [
+        ("", word) if word and word != "plain" else ("",) for word in (look.shape, look.pattern, look.colour)
+    ]
+    nouns = {" ".join(w for w in (*words, look.kind) if w) for words in product(*parts)}
+    return frozenset(nouns | {category, f"{look.colour} thing"})
+
+
+def draw_thing(look: Look, rng: np.random.Generator, size: int = 256) -> Thing:
+    """Draw one thing of this look; `rng` sets its small details, `size` its longer side in pixels."""
+    kind = KINDS[look.kind]
+    return Thing(
+        picture=kind.draw(look, rng, size),
+        noun=kind.name,
+        phrase=look.phrase,
+        category=kind.category,
+        names=look_names(look, kind.category),
+        source="drawn",
+        colour=look.colour,
+        stands=kind.stands,
+        scale=kind.scale,
+    )
+
+
+def draw_stock(
+    rng: np.random.Generator, per_kind: int, size: int, kinds: Iterable[str] | None = None
+) -> list[Thing]:
+    """`per_kind` things of each kind, with looks drawn at random."""
+    chosen = [KINDS[name] for name in (kinds if kinds is not None else KINDS)]
+    return [draw_thing(kind.sample_look(rng), rng, size) for kind in chosen for _ in range(per_kind)]
+
+
+def bearing(name: str, things: Sequence[Thing]) -> list[int]:
+    """Indices of the things that `name` describes."""
+    return [i for i, thing in enumerate(things) if name in thing.names]

@@ -1,0 +1,191 @@
+"""The generated world: photos of scenes with several things in them, and the exact mask of each.
+
+A photo is a scene's background plate with things standing on its places, nearer ones in front. Everything follows
+from the random generator that is passed in, so the same seed gives the same photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageEnhance, ImageOps
+
+from steersearch.training.scenes import Place, Scene
+from steersearch.training.things import Thing
+
+Mask = npt.NDArray[np.bool_]
+
+MIN_VISIBLE = 0.45  # a thing that would show less of itself than this is placed elsewhere
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A thing in a photo. mask: (H, W), True where it is visible; box: (left, top, right, bottom) in pixels."""
+
+    thing: Thing
+    mask: Mask
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A composed picture (RGB), the family of its scene and what stands in it, from back to front."""
+
+    image: Image.Image
+    family: str
+    placed: tuple[Placed, ...]
+
+    def mask(self, name: str) -> Mask:
+        """(H, W), True where a thing that bears `name` is visible: the union over all of them."""
+        found = [p.mask for p in self.placed if name in p.thing.names]
+        empty = np.zeros((self.image.height, self.image.width), np.bool_)
+        return np.logical_or.reduce(found) if found else empty
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where and how large a thing is drawn: bottom centre in unit coordinates, longer side as part of the height."""
+
+    x: float
+    y: float
+    size: float
+    flip: bool = False
+    angle: float = 0.0  # degrees
+    hangs: bool = False  # its centre, not its foot, is at (x, y), and it throws no shadow
+
+
+def choose_spot(
+    thing: Thing,
+    places: Sequence[Place],
+    rng: np.random.Generator,
+    size: tuple[float, float],
+    loose: float = 0.25,
+) -> Spot:
+    """A spot on one of the scene's places that suit the thing; with probability `loose` anywhere in the picture.
+
+    size: least and greatest longer side, as part of the picture's height
+    """
+    side = float(rng.uniform(*size)) * float(np.clip(thing.scale, 0.8, 1.25))
+    flip, angle = bool(rng.random() < 0.5), float(rng.normal(0, 4))
+    hanging = thing.stands in ("wall", "air")
+    suited = [p for p in places if (p.kind in ("wall", "air")) == hanging]
+    if not suited or rng.random() < loose:
+        x, y = float(rng.uniform(0.1, 0.9)), float(rng.uniform(min(0.98, side + 0.02), 0.98))
+        return Spot(x, y, side, flip, angle, hangs=False)
+    place = suited[int(rng.integers(len(suited)))]
+    x = float(np.clip(place.x + rng.normal(0, 0.03), 0.06, 0.94))
+    y = float(np.clip(place.y + rng.normal(0, 0.015), 0.1, 0.99))
+    return Spot(x, y, side, flip, angle, hangs=hanging)
+
+
+def compose(scene: Scene, wanted: Sequence[tuple[Thing, Spot]]) -> Photo:
+    """Put the things into the scene; the lower a thing's foot, the nearer it is and the more it hides."""
+    image = scene.image.copy()
+    width, height = image.size
+    order = sorted(range(len(wanted)), key=lambda i: (not wanted[i][1].hangs, wanted[i][1].y))
+    masks: dict[int, Mask] = {}
+    boxes: dict[int, tuple[int, int, int, int]] = {}
+    for i in order:
+        thing, spot = wanted[i]
+        cutout = _resized(thing.picture, spot, height)
+        left = round(spot.x * width - cutout.width / 2)
+        top = round(spot.y * height - (cutout.height / 2 if spot.hangs else cutout.height))
+        if not spot.hangs:
+            _throw_shadow(image, spot, cutout.size)
+        image.paste(cutout, (left, top), cutout)
+        mask = np.zeros((height, width), np.bool_)
+        box = (max(0, left), max(0, top), min(width, left + cutout.width), min(height, top + cutout.height))
+        if box[0] < box[2] and box[1] < box[3]:
+            opaque = np.asarray(cutout.getchannel("A")) > 127
+            mask[box[1] : box[3], box[0] : box[2]] = opaque[
+                box[1] - top : box[3] - top, box[0] - left : box[2] - left
+            ]
+        for other in masks.values():
+            other &= ~mask
+        masks[i], boxes[i] = mask, box
+    return Photo(image, scene.family, tuple(Placed(wanted[i][0], masks[i], boxes[i]) for i in order))
+
+
+def place_things(
+    scene: Scene,
+    things: Sequence[Thing],
+    rng: np.random.Generator,
+    size: tuple[float, float] = (0.17, 0.45),
+    standing: Sequence[tuple[Thing, Spot]] = (),
+    loose: float = 0.25,
+) -> list[tuple[Thing, Spot]]:
+    """Find a spot for each thing so that all of them, and those already `standing`, stay visible.
+
+    A thing for which no such spot is found in a dozen tries is left out.
+    """
+    placed = list(standing)
+    for thing in things:
+        for _ in range(12):
+            spot = choose_spot(thing, scene.places, rng, size, loose)
+            if _all_visible([*placed, (thing, spot)], scene.image.size):
+                placed.append((thing, spot))
+                break
+    return placed
+
+
+def _all_visible(wanted: Sequence[tuple[Thing, Spot]], size: tuple[int, int]) -> bool:
+    """Whether each thing's box keeps MIN_VISIBLE of its area outside the newest one's and inside the picture."""
+    aspect = size[0] / size[1]
+
+    def box(thing: Thing, spot: Spot) -> tuple[float, float, float, float]:
+        scale = spot.size / max(thing.picture.size)
+        w, h = thing.picture.width * scale / aspect, thing.picture.height * scale
+        bottom = spot.y + h / 2 if spot.hangs else spot.y
+        return spot.x - w / 2, bottom - h, spot.x + w / 2, bottom
+
+    newest = box(*wanted[-1])
+    inside = _overlap(newest, (0, 0, 1, 1)) / _area(newest)
+    if inside < 0.8:
+        return False
+    for other in wanted[:-1]:
+        there = box(*other)
+        shared = _overlap(newest, there)
+        if shared > (1 - MIN_VISIBLE) * min(_area(there), _area(newest)):
+            return False
+    return True
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _resized(picture: Image.Image, spot: Spot, height: int) -> Image.Image:
+    """The cutout at its size in the photo, mirrored and turned as the spot says."""
+    scale = spot.size * height / max(picture.size)
+    size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
+    # Colours are weighted by alpha while resizing, so that no dark or light fringe appears.
+    cutout = picture.convert("RGBa").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    if spot.flip:
+        cutout = ImageOps.mirror(cutout)
+    if abs(spot.angle) > 0.5:
+        cutout = cutout.rotate(spot.angle, Image.Resampling.BILINEAR, expand=True)
+    return cutout.convert("RGBA")
+
+
+def _throw_shadow(image: Image.Image, spot: Spot, size: tuple[int, int]) -> None:
+    """A soft ellipse under the thing's foot."""
+    width, depth = max(3, round(size[0] * 1.15)), max(2, round(size[0] * 0.22))
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, depth))
+    soft = np.clip(1 - np.hypot(x, y), 0, 1) ** 0.8 * 110
+    shadow = Image.fromarray(soft.astype(np.uint8))
+    left, top = round(spot.x * image.width - width / 2), round(spot.y * image.height - depth * 0.62)
+    image.paste((25, 20, 30), (left, top), shadow)
+
+
+def relight(image: Image.Image, rng: np.random.Generator, amount: float = 0.18) -> Image.Image:
+    """The same photo under another light: brightness, contrast and saturation each vary by about `amount`."""
+    for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhancer(image).enhance(float(np.clip(rng.normal(1, amount), 0.55, 1.5)))
+    return image
