@@ -67,8 +67,8 @@ def _pattern(
 ) -> Pattern:
     """The look's ornament.
 
-    Dots come in any colour; ornaments that cover half of the thing stay neutral, so that a "striped red" thing
-    is red and nothing else.
+    Dots come in any colour; ornaments that cover half of the thing stay neutral, so that a "striped red"
+    thing is red and nothing else.
     """
     second = accent(colour, rng) if look.pattern == "dotted" else _neutral(look, colour, rng)
     return Pattern(look.pattern, second, _near(rng, scale), angle)
@@ -82,7 +82,7 @@ def _neutral(look: Look, colour: Colour, rng: np.random.Generator) -> Colour:
         return mix(colour, PALETTE["gray"], float(rng.uniform(0.8, 1.0)))
     if look.colour == "yellow":
         return mix(colour, INK, 0.85) if _chance(rng) else WHITE
-    return WHITE if _chance(rng, 0.7) else shade(colour, 0.45)
+    return WHITE if look.colour == "orange" or _chance(rng, 0.7) else shade(colour, 0.45)
 
 
 def _arc(
@@ -154,7 +154,7 @@ def paint_kite(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     )
     if look.shape == "triangular":
         panels = c.polygon([(0.5, top), right, (0.5, low)])
-    c.paint(panels, shade(colour, 0.7), volume=0, outline=0, opacity=0.35)
+    c.paint(panels, shade(colour, 0.7), volume=0, outline=0, opacity=0.22)
     spars = c.union(c.line([(0.5, top), (0.5, low)], 0.016), c.line([left, right], 0.016))
     c.paint(spars, _crease(colour, 0.45), volume=0.005)
 
@@ -248,19 +248,19 @@ def _rib(x: float, crown: float) -> list[Point]:
 def _paint_closed_umbrella(
     c: Canvas, look: Look, colour: Colour, grip: Colour, rng: np.random.Generator
 ) -> None:
-    wide = _near(rng, 0.13)
+    wide = _near(rng, 0.15)
     c.paint(c.line([(0.5, 0.1), (0.5, 0.99)], 0.022), METAL, volume=0.008)
     hook = _arc(0.58, 0.11, 0.08, 0.085, 180, 380, 14)
     c.paint(c.line([(0.5, 0.24), *hook], 0.045), grip, volume=0.015)
     right = [(0.5, 0.25), (0.5 + wide * 0.7, 0.22), (0.5 + wide, 0.31), (0.5 + wide * 0.8, 0.55)]
     cloth = c.blob(_mirrored([*right, (0.5 + wide * 0.35, 0.82), (0.5, 0.94)]))
-    c.paint(cloth, colour, volume=0.06, pattern=_pattern(look, colour, rng, 0.12))
+    c.paint(cloth, colour, volume=0.06, pattern=_pattern(look, colour, rng, 0.105))
     folds = c.union(
         c.line([(0.5 - wide * 0.3, 0.25), (0.5 - wide * 0.25, 0.55), (0.48, 0.88)], 0.012),
         c.line([(0.5 + wide * 0.4, 0.25), (0.5 + wide * 0.3, 0.55), (0.51, 0.88)], 0.012),
     )
-    c.paint(c.within(folds, cloth), _crease(colour, 0.4), volume=0, outline=0)
-    strap = c.polygon([(0.3, 0.50), (0.7, 0.46), (0.7, 0.51), (0.3, 0.55)])
+    c.paint(c.within(folds, cloth), _crease(colour, 0.35), volume=0, outline=0, opacity=0.6)
+    strap = c.polygon([(0.3, 0.49), (0.7, 0.46), (0.7, 0.495), (0.3, 0.525)])
     c.paint(c.within(strap, cloth), _crease(colour, 0.3), volume=0.01)
 
 
@@ -342,15 +342,12 @@ def paint_backpack(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     left, right = 0.5 - half, 0.5 + half
     trim = _crease(colour, 0.4)
     c.paint(c.ring(0.5, top + 0.01, 0.1, 0.085, 0.032), trim, volume=0.01)
-    straps = c.union(
-        c.line([(left + 0.08, top + 0.1), (left - 0.07, 0.42), (left + 0.03, 0.85)], 0.055, smoothly=True),
-        c.line([(right - 0.08, top + 0.1), (right + 0.07, 0.42), (right - 0.03, 0.85)], 0.055, smoothly=True),
-    )
-    c.paint(straps, trim, volume=0.015)
-    pouches = c.union(
-        c.box(left - 0.065, 0.60, left + 0.1, 0.90, 0.05), c.box(right - 0.1, 0.60, right + 0.065, 0.90, 0.05)
-    )
-    c.paint(pouches, shade(colour, 0.82), volume=0.03)
+    strap = [(right - 0.08, top + 0.1), (right + 0.07, 0.42), (right - 0.03, 0.85)]
+    for run in (strap, [(1 - x, y) for x, y in strap]):
+        c.paint(c.line(run, 0.055, smoothly=True), trim, volume=0.015)
+    pouches = [c.box(x - 0.085, 0.60, x + 0.085, 0.90, 0.05) for x in (left + 0.02, right - 0.02)]
+    for pouch in pouches:
+        c.paint(pouch, shade(colour, 0.82), volume=0.03)
     weave = _pattern(look, colour, rng, 0.13)
     body = c.box(left, top, right, 0.96, half * (0.62 if look.shape == "tall" else 0.88))
     body = c.union(body, c.box(left, 0.6, right, 0.96, 0.10))
@@ -426,9 +423,9 @@ def paint_bicycle(c: Canvas, look: Look, colour: Colour, rng: np.random.Generato
             dx, dy = math.cos(a) * radius * 0.85, math.sin(a) * radius * 0.85
             spokes.append(c.line([(x - dx, y - dy), (x + dx, y + dy)], 0.007))
     c.paint(c.union(*spokes), METAL, volume=0, outline=0.2)
-    c.paint(c.union(*(c.ring(x, y, radius, radius, 0.03) for x in hubs)), TYRE, volume=0.01)
-    rims = c.union(*(c.ring(x, y, radius - 0.022, radius - 0.022, 0.034) for x in hubs))
-    c.paint(rims, colour, volume=0.01)
+    for x in hubs:
+        c.paint(c.ring(x, y, radius, radius, 0.03), TYRE, volume=0)
+        c.paint(c.ring(x, y, radius - 0.022, radius - 0.022, 0.034), colour, volume=0.01)
     guards = c.union(*(c.line(_arc(x, y, radius + 0.012, radius + 0.012, 195, 325), 0.032) for x in hubs))
     pedal, seat, head = (0.46, 0.71), (0.385, 0.36), (0.665, 0.36)
     frame = c.union(
@@ -463,10 +460,10 @@ def paint_car(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
     if look.shape == "open":
         c.paint(c.line([(0.63, 0.30), (0.70, 0.50)], 0.024), METAL, volume=0.008)
         c.paint(c.polygon([(0.63, 0.31), (0.655, 0.31), (0.74, 0.49), (0.69, 0.49)]), GLASS, volume=0)
-        seats = c.union(c.box(0.30, 0.34, 0.39, 0.55, 0.04), c.box(0.46, 0.34, 0.55, 0.55, 0.04))
-        c.paint(seats, (0.50, 0.33, 0.22), volume=0.03)
+        seats = c.union(c.box(0.29, 0.30, 0.39, 0.55, 0.04), c.box(0.46, 0.30, 0.56, 0.55, 0.04))
+        c.paint(seats, _crease(colour, 0.35), volume=0.03)
     wing = [(0.03, 0.70), (0.025, 0.56), (0.09, 0.49), (0.24, 0.475)]
-    nose = [(0.76, 0.475), (0.90, 0.51), (0.965, 0.58), (0.97, 0.70), (0.75, 0.735), (0.25, 0.735)]
+    nose = [(0.76, 0.475), (0.90, 0.51), (0.965, 0.58), (0.97, 0.70), (0.75, 0.755), (0.25, 0.755)]
     if look.shape == "tall":
         roof = 0.15
         van = [(0.03, 0.70), (0.03, 0.45), (0.05, 0.22), (0.13, roof), (0.40, roof - 0.005), (0.66, roof)]
@@ -477,7 +474,9 @@ def paint_car(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
             [(0.57, 0.25), (0.68, 0.25), (0.76, 0.43), (0.57, 0.43)],
         ]
     elif look.shape == "open":
-        body = c.blob([*wing, (0.45, 0.50), (0.62, 0.49), *nose])
+        body = c.blob(
+            [*wing[:2], (0.09, 0.45), (0.24, 0.43), (0.45, 0.455), (0.62, 0.445), (0.76, 0.44), *nose[1:]]
+        )
         panes = []
     else:
         cabin = [(0.32, roof + 0.06), (0.42, roof), (0.58, roof), (0.67, roof + 0.06)]
@@ -495,14 +494,14 @@ def paint_car(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
     c.paint(c.ellipse(0.92, 0.585, 0.036, 0.045), (1.0, 0.95, 0.70), volume=0.01)
     c.paint(c.box(0.028, 0.555, 0.06, 0.63, 0.012), (0.80, 0.12, 0.10), volume=0.006)
     c.paint(
-        c.union(c.box(0.0, 0.68, 0.12, 0.735, 0.025), c.box(0.88, 0.68, 1.0, 0.735, 0.025)),
+        c.union(c.box(0.0, 0.69, 0.10, 0.735, 0.022), c.box(0.90, 0.69, 1.0, 0.735, 0.022)),
         METAL,
         volume=0.01,
     )
     wheels = (0.23, 0.76)
     for x in wheels:
-        c.paint(c.ellipse(x, 0.735, 0.125), TYRE, volume=0.03)
-        c.paint(c.ellipse(x, 0.735, 0.066), METAL, volume=0.02)
+        c.paint(c.ellipse(x, 0.735, 0.113), TYRE, volume=0.03)
+        c.paint(c.ellipse(x, 0.735, 0.058), METAL, volume=0.02)
         c.paint(c.ellipse(x, 0.735, 0.024), TYRE, volume=0)
 
 
@@ -725,7 +724,7 @@ def paint_mushroom(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     cream = mix((0.96, 0.92, 0.82), colour, 0.12)
     stem, rim, top, reach = 0.115, 0.52, 0.04, 0.46
     if look.shape == "flat":
-        stem, rim, top, reach = 0.10, 0.46, 0.18, 0.49
+        stem, rim, top, reach = 0.085, 0.52, 0.20, 0.49
     elif look.shape == "tall":
         stem, rim, top, reach = 0.10, 0.50, 0.02, 0.34
     stem, reach = _near(rng, stem), _near(rng, reach, 0.04)
