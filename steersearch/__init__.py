@@ -1,0 +1,38 @@
+"""steersearch: photo search that looks where you tell it.
+
+    from steersearch import Library, SteerViT
+
+Importing this package loads nothing heavy; the names below are loaded at first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steersearch.api import Hit, Library
+    from steersearch.core.steervit import SteerViT
+
+    __version__: str
+
+__all__ = ["Hit", "Library", "SteerViT", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Hit", "Library"):
+        from steersearch import api
+
+        return getattr(api, name)
+    if name == "SteerViT":
+        from steersearch.core.steervit import SteerViT
+
+        return SteerViT
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("steersearch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,300 @@
+"""The command line: each command parses, calls the Python interface and renders. Nothing heavy is imported here.
+
+Exit codes: 0 done, 1 failed (the message on stderr names the file or value and the way out; a photo or folder that
+does not exist is among these), 2 misuse (flags and values that cannot be meant), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from steersearch.api import Library
+    from steersearch.indexer.library import Counts
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Turns what a command raises into a line on stderr and an exit code, in one place for all of them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from steersearch import render
+        from steersearch.core.errors import PromptError, SteerSearchError
+
+        render.prepare_streams()
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, so that a closed pipe is met here
+        except PromptError as error:
+            raise typer.BadParameter(str(error)) from error
+        except SteerSearchError as error:
+            render.remark(f"error: {error}")
+            raise typer.Exit(1) from error
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            render.remark("\nstopped; what was computed is kept, the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+        return result
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Search photos with a photo and a focus: what in it the search is to look at.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="Show the models that can be used.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models, name="models")
+
+
+class Device(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import steersearch
+
+        print(f"steersearch {steersearch.__version__}")
+        raise typer.Exit()
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter('is empty; name what to look at, such as "the remote control"')
+    return text
+
+
+def _all_words(texts: list[str]) -> list[str]:
+    return [_words(text) for text in texts]
+
+
+def _finite(number: float | None) -> float | None:
+    if number is not None and not 0 <= number < float("inf"):
+        raise typer.BadParameter(f"{number} is not a number from 0 (no steering) up; 1 is as trained")
+    return number
+
+
+Focus = Annotated[
+    str, typer.Option(metavar="TEXT", callback=_words, help="What to look at; a prompt that was indexed.")
+]
+Place = Annotated[
+    Path | None,
+    typer.Option(metavar="PLACE", help="Where the library lives (also: STEERSEARCH_LIBRARY)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
+@app.callback()
+def steersearch(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The photo folder, with all below it.")],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            callback=lambda texts: _all_words(texts or []),
+            help="What to look at; give it several times to read the photos once for all. "
+            "None: bring the prompts that the library has up to date.",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="A name of `models list`, a file or a hub id; auto: the library's own, else the best here.",
+        ),
+    ] = "auto",
+    gate_scale: Annotated[
+        float,
+        typer.Option(
+            metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."
+        ),
+    ] = 1.0,
+    library: Place = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Photos per forward pass.  [default: by device]")
+    ] = None,
+) -> None:
+    """Index a folder, so that its photos can be searched under a prompt.
+
+    A second run computes only what is new or changed.
+
+    \b
+    Example:
+      steersearch index ./photos --prompt "the remote control" --prompt bookshelf
+    """
+    from steersearch import api, render, settings
+
+    photos = api.Library.create(
+        folder, model=model, place=settings.place_given(library), device=device.value
+    )
+    render.remark(f"library: {render.readable(photos.place)}")
+    with render.progress("indexing") as advance:
+        counts = photos.index(prompt, gate_scale=gate_scale, batch_size=batch_size, progress=advance)
+    settings.remember_library(photos.place)
+    render.counts(counts)
+
+
+@app.command()
+def query(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to search with.")],
+    focus: Focus,
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
+    library: Place = None,
+    gate_scale: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", callback=_finite, help="Of the prompt index, if several exist."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Of the prompt index, if several exist.")
+    ] = None,
+    as_json: Json = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a page with the hits and their heatmaps."),
+    ] = None,
+) -> None:
+    """Search a library with a photo, looking at the focus.
+
+    \b
+    Example:
+      steersearch query img.jpg --focus bookshelf -k 5
+    """
+    from steersearch import render
+
+    if as_json and paths:
+        raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    photos = _open_library(library)
+    hits = photos.query(image, focus=focus, k=k, gate_scale=gate_scale, model=model)
+    if html is not None:
+        from steersearch import page
+
+        page.write_page(html, photos, image, {focus: hits})
+        render.remark(f"page: {render.readable(html)}")
+    if as_json:
+        for hit in hits:
+            render.json_line(hit.to_dict())
+    elif paths:
+        for hit in hits:
+            render.path_line(hit.path)
+    else:
+        render.hits_table(hits)
+    render.remark(_how_found(photos, focus, k, hits))
+
+
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to look at.")],
+    focus: Focus,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .jpg or .webp.")
+    ],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")] = "auto",
+    gate_scale: Annotated[
+        float,
+        typer.Option(metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."),
+    ] = 1.0,
+) -> None:
+    """Draw where the model sees the focus, as a heatmap over the photo.
+
+    \b
+    Example:
+      steersearch explain img.jpg --focus bookshelf -o overlay.png
+    """
+    from steersearch import api, render
+
+    render.line(render.readable(api.explain(image, focus, output, model=model, gate_scale=gate_scale)))
+
+
+@app.command()
+def info(
+    library: Place = None,
+    skipped: Annotated[bool, typer.Option("--skipped", help="List the skipped files and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a library holds: its photos and the prompts that can be searched.
+
+    \b
+    Example:
+      steersearch info --skipped
+    """
+    from steersearch import render
+
+    photos = _open_library(library)
+    if skipped:
+        render.skipped(photos.skipped(), as_json=as_json)
+    else:
+        render.info(photos.info(), as_json=as_json)
+
+
+@models.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the models that have a name: size, licence, and whether this machine has them.
+
+    \b
+    Example:
+      steersearch models list
+    """
+    from steersearch import render
+    from steersearch.core.checkpoints import known_models
+
+    render.models(known_models(), as_json=as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Where the demo lives.", show_default=True)
+    ] = Path("steersearch-demo"),
+) -> None:
+    """Draw a small photo folder, index it, query it twice and write a page of the results.
+
+    \b
+    Example:
+      steersearch demo
+    """
+    from steersearch.demo import run_demo
+
+    run_demo(folder)
+
+
+def main() -> None:
+    """The command `steersearch`."""
+    app(prog_name="steersearch")
+
+
+def _open_library(option: Path | None) -> Library:
+    """The library to search; says on stderr which it is and why."""
+    from steersearch import api, render, settings
+
+    found = settings.find_library(option)
+    library = api.Library.open(found.place)
+    settings.remember_library(found.place)
+    render.remark(f"library: {render.readable(found.place)} ({found.reason})")
+    return library

@@ -1,0 +1,109 @@
+"""Imports point one way, each heavy library is imported in one file, and starting the program stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# What each of our packages may import of the others.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "core": ("steersearch.core",),
+    "indexer": ("steersearch.indexer", "steersearch.core.errors", "steersearch.core.preprocess"),
+    "training": ("steersearch.training", "steersearch.core", "steersearch.indexer"),
+    "benchmarks": ("steersearch.benchmarks", "steersearch.training", "steersearch.core", "steersearch.indexer"),
+    "steersearch": ("steersearch",),
+}
+ONLY_IN: dict[str, set[str]] = {
+    "lancedb": {"indexer/store.py"},
+    "lance": {"indexer/store.py"},
+    "faiss": {"indexer/faiss_index.py"},
+    "timm": {"core/trunk.py"},
+    "transformers": {"core/text.py"},
+}
+HEAVY = ("torch", "torchvision", "timm", "transformers", "lancedb", "faiss", "pyarrow", "pandas", "numpy", "PIL", "rich")
+
+
+def sources() -> list[Path]:
+    """Every Python file of ours; `steersearch/core` and its sisters are links, which `glob` here does not follow."""
+    return sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of all modules and names that a file imports, anywhere in it."""
+    package = path.parent.name if path.parent.name == "steersearch" else f"steersearch.{path.parent.name}"
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                base = package.split(".")[: len(package.split(".")) - node.level + 1]
+                module = ".".join([*base, module] if module else base)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def test_every_package_has_sources() -> None:
+    assert {path.parent.name for path in sources()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    allowed = MAY_IMPORT[path.parent.name]
+    ours = [name for name in imported(path) if within(name, "steersearch")]
+    assert [name for name in ours if not any(within(name, package) for package in allowed)] == []
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_heavy_library_has_one_door(library: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if any(within(name, library) for name in imported(path))
+    }
+    assert users <= ONLY_IN[library]
+
+
+def test_the_indexer_never_imports_the_model() -> None:
+    for path in (ROOT / "indexer").glob("*.py"):
+        assert [name for name in imported(path) if within(name, "torch")] == [], path
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = modules_after("from steersearch.cli import app; app(['query', '--help'], standalone_mode=False)")
+    assert "typer" in loaded
+    assert loaded & set(HEAVY) == set()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = modules_after("import steersearch")
+    assert "steersearch" in loaded
+    assert loaded & set(HEAVY) == set()
+
+
+def test_help_is_quick() -> None:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "steersearch", "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert b"demo" in done.stdout
+    assert min(seconds) <= 0.4, seconds
+
+
+def modules_after(code: str) -> set[str]:
+    """Names of the modules that are loaded once `code` has run in a fresh process."""
+    code += "\nimport sys; print('LOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())

@@ -1,0 +1,64 @@
+"""What a user installs: one top-level package with everything that the program reads at run time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("steersearch", "core", "indexer", "training", "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from a copy so that nothing is left in the checkout."""
+    source, dist = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "import sys, setuptools.build_meta as build; build.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(dist)], cwd=source, check=True, capture_output=True)
+    (built,) = dist.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_one_top_level_package(wheel: zipfile.ZipFile) -> None:
+    top = {name.split("/")[0] for name in wheel.namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"steersearch"}
+
+
+def test_all_code_is_inside(wheel: zipfile.ZipFile) -> None:
+    sources = [path for name in PACKAGES for path in (ROOT / name).glob("*.py")]
+    prefix = {name: "steersearch" if name == "steersearch" else f"steersearch/{name}" for name in PACKAGES}
+    expected = {f"{prefix[path.parent.name]}/{path.name}" for path in sources}
+    assert expected <= set(wheel.namelist())
+
+
+def test_data_files_are_inside(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    templates = {f"steersearch/templates/{path.name}" for path in (ROOT / "steersearch/templates").iterdir()}
+    mini = {f"steersearch/core/mini/{path.name}" for path in (ROOT / "core/mini").glob("*.[sm][ad]*")}
+    assert templates | mini | {"steersearch/py.typed"} <= names
+    assert templates
+
+
+def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:
+    assert sum(entry.compress_size for entry in wheel.infolist()) <= 30e6
+
+
+def test_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
+    (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert b"steersearch = steersearch.cli:main" in wheel.read(entry_points)
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+
+
+def test_links_of_the_checkout() -> None:
+    """Type checkers and `python -m` in a checkout see the same names as an installed package."""
+    links = {path.name: path.readlink() for path in (ROOT / "steersearch").iterdir() if path.is_symlink()}
+    assert links == {name: Path("..") / name for name in PACKAGES[1:]}
