@@ -43,3 +43,116 @@ class ConfigError(SteerSearchError):
     def __init__(self, field: str, value: object, reason: str) -> None:
         self.field, self.value, self.reason = field, value, reason
         super().__init__(f"{field} = {value!r}: {reason}")
+
+
+class FolderError(SteerSearchError):
+    """A photo folder that cannot be indexed. Fields: `folder`, `reason`."""
+
+    def __init__(self, folder: Path | str, reason: str) -> None:
+        self.folder, self.reason = Path(folder), reason
+        super().__init__(f"{folder}: {reason}")
+
+
+class NoImagesError(FolderError):
+    """A photo folder without one image in it. Field: `suffixes`, those that count as images."""
+
+    def __init__(self, folder: Path | str, suffixes: Sequence[str], remark: str = "") -> None:
+        self.suffixes = tuple(suffixes)
+        super().__init__(
+            folder, f"holds no image (looked for {' '.join(suffixes)}, hidden files left out){remark}"
+        )
+
+
+class LibraryPlaceError(SteerSearchError):
+    """A place where a library cannot live. Fields: `place`, `reason`."""
+
+    def __init__(self, place: Path | str, reason: str) -> None:
+        self.place, self.reason = Path(place), reason
+        super().__init__(f"{place}: {reason}; name another place with --library PLACE")
+
+
+class LibraryMissingError(SteerSearchError):
+    """No library at this place. Field: `place`."""
+
+    def __init__(self, place: Path | str) -> None:
+        self.place = Path(place)
+        super().__init__(f'{place}: no library here; make one: steersearch index FOLDER --prompt "TEXT"')
+
+
+class LibraryDamagedError(SteerSearchError):
+    """A file of a library that cannot be understood. Fields: `path`, `reason`."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(
+            f"{path}: {reason}; delete the library's folder and index the photos again (the photos are untouched)"
+        )
+
+
+class SchemaVersionError(SteerSearchError):
+    """A library written by a newer steersearch. Fields: `path`, `found`, `supported`."""
+
+    def __init__(self, path: Path | str, found: object, supported: int) -> None:
+        self.path, self.found, self.supported = Path(path), found, supported
+        super().__init__(
+            f"{path}: written in format {found}, this steersearch reads up to {supported}; "
+            "update it: pip install --upgrade steersearch"
+        )
+
+
+class PromptIndexMissing(SteerSearchError):
+    """No prompt index for this focus. Fields: `focus`, `folder`, `existing` (described), `command` that builds it."""
+
+    def __init__(self, focus: str, folder: Path | str, existing: Sequence[str], command: str) -> None:
+        self.focus, self.folder = focus, Path(folder)
+        self.existing, self.command = tuple(existing), command
+        have = ", ".join(existing) if existing else "none yet"
+        super().__init__(f'no index of {folder} for "{focus}"; have: {have}; build it: {command}')
+
+
+class ModelMismatchError(SteerSearchError):
+    """A model that did not make the vectors it is to be compared with. Fields: `prompt`, `expected`, `given`."""
+
+    def __init__(self, prompt: str, expected: str, given: str) -> None:
+        self.prompt, self.expected, self.given = prompt, expected, given
+        super().__init__(
+            f'the index for "{prompt}" was made by the model {expected}, not by {given}; '
+            f"use --model {expected}, or index the folder with the other model too"
+        )
+
+
+class ArgumentError(SteerSearchError):
+    """A value that makes no sense where it was given. Fields: `name`, `value`, `reason`."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        self.name, self.value, self.reason = name, value, reason
+        super().__init__(f"{name} = {value!r}: {reason}")
+
+
+class UnsafePickleError(CheckpointError):
+    """A checkpoint whose pickle calls for code; nothing was run. Fields: `path`, `wanted` (module.name)."""
+
+    def __init__(self, path: Path | str, wanted: str) -> None:
+        self.path, self.wanted = Path(path), wanted
+        super().__init__(
+            f'{path}: refused, its pickle calls for "{wanted}", which weights do not need; nothing was run. '
+            "If you trust its maker, ask for a .safetensors file"
+        )
+
+
+class CheckpointKeysError(CheckpointError):
+    """Weights that do not fit the model. Fields: `path`, `missing`, `unexpected`, `misshapen` (names)."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Sequence[str] = (),
+    ) -> None:
+        self.path = Path(path)
+        self.missing, self.unexpected, self.misshapen = tuple(missing), tuple(unexpected), tuple(misshapen)
+        named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+        super().__init__(f"{path}: its weights do not fit the model that it describes; {found}")

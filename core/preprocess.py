@@ -115,6 +115,16 @@ class Preprocess:
         width, height = (side if s == short else int(side * s / short) for s in image.size)
         return image.resize((width, height), _INTERPOLATIONS[self.interpolation])
 
+    def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """What the trunk sees of a picture of `size` (width, height): left, top, right, bottom in its pixels."""
+        width, height = size
+        if self.mode == "squash":
+            seen = (width * self.crop_pct, height * self.crop_pct)
+        else:
+            seen = (min(size) * self.crop_pct,) * 2
+        left, top = (width - seen[0]) / 2, (height - seen[1]) / 2
+        return left, top, left + seen[0], top + seen[1]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` reads it back."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}

@@ -231,7 +231,7 @@ class SteerViT(nn.Module):
             raise PromptError(f"{len(prompts)} prompts for {batch} images; give one prompt, or one per image")
         if prompts.tokens.shape[-1] != self.config.text_dim:
             raise PromptError(
-                f"prompt features of width {prompts.tokens.shape[-1]}, the model takes {self.config.text_dim} "
+                f"prompt features of width {prompts.tokens.shape[-1]}, expected {self.config.text_dim} "
                 f"({self.config.text_encoder}); encode the prompt with the model that reads it"
             )
         prompts = prompts.to(self.device, self.head.weight.dtype)

@@ -1,0 +1,487 @@
+"""Weights on disk and on the hub: the named models, our .safetensors files, the authors' .pth files.
+
+Both kinds of file hold the trained parts under the authors' names (`to_released_state`). Ours adds the config
+as JSON metadata under "steersearch", and for a trunk of our own its weights, under "trunk.".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steersearch.core.errors import CheckpointError, CheckpointKeysError, UnknownModelError
+from steersearch.core.released_pickle import read_pickled_zip
+from steersearch.core.steervit import SteerViT, SteerViTConfig
+from steersearch.core.trunk import build_trunk, timm_preprocess
+
+logger = logging.getLogger(__name__)
+
+METADATA_KEY = "steersearch"
+FILE_FORMAT = 1  # of our .safetensors files; a file with a higher one is refused
+PROBE_SECONDS = 2.0  # how long "auto" waits for the hub before it settles for the bundled model
+
+# ------------------------------------------------------------------------------------------- the named models
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """A model that can be asked for by name. `size` in bytes; `sha256`, `size` None where not published.
+
+    repo None: the file is bundled with this package.
+    """
+
+    name: str
+    repo: str | None
+    revision: str | None
+    file: str
+    size: int | None
+    sha256: str | None
+    licence: str
+    trunk: str
+    note: str
+
+    @property
+    def research_only(self) -> bool:
+        return "non-commercial" in self.licence
+
+
+_AUTHORS = "JonaRuthardt/SteerViT"
+_COMMERCIAL = (
+    "cubert-gmbh/steervit-commercial"  # the authors' commercial files, mirrored with their permission
+)
+_RESEARCH = "research only, non-commercial"
+
+MODELS: dict[str, ModelCard] = {
+    card.name: card
+    for card in (
+        ModelCard(
+            name="mini",
+            repo=None,
+            revision=None,
+            file="mini.safetensors",
+            size=None,
+            sha256=None,
+            licence="Apache-2.0; see its model card for the data",
+            trunk="tiny",
+            note="bundled; our own small model, trained on generated pictures: for trying things out",
+        ),
+        ModelCard(
+            name="dinov2-small",
+            repo=_COMMERCIAL,
+            revision="main",
+            file="steervit_dinov2_commercial_small.pth",
+            size=48_284_373,
+            sha256="6c23756039ebddb01c262710cb2f9ea774e905a6e134946b3176dbcc96c969ee",
+            licence="Apache-2.0",
+            trunk="vit_small_patch14_dinov2.lvd142m",
+            note="the authors' small model",
+        ),
+        ModelCard(
+            name="dinov2-base",
+            repo=_COMMERCIAL,
+            revision="main",
+            file="steervit_dinov2_commercial_base.pth",
+            size=92_345_957,
+            sha256="f863021d5aaedbfd4b11d5be639936f56cfe3111ab90db6b8f9c60e40ee64833",
+            licence="Apache-2.0",
+            trunk="vit_base_patch14_dinov2.lvd142m",
+            note="the authors' standard model",
+        ),
+        ModelCard(
+            name="dinov2-large",
+            repo=_COMMERCIAL,
+            revision="main",
+            file="steervit_dinov2_commercial_large.pth",
+            size=235_029_421,
+            sha256="6c7702a5b194db96c4211f3445eacaf3693a86638e45250603fbcd3bbbb69bb6",
+            licence="Apache-2.0",
+            trunk="vit_large_patch14_dinov2.lvd142m",
+            note="the authors' large model",
+        ),
+        ModelCard(
+            name="dinov2-base-research",
+            repo=_AUTHORS,
+            revision="4468b69138d397fd329df00e80093387c26c77b2",
+            file="steervit_dinov2_base.pth",
+            size=92_849_183,
+            sha256="3ee74e5fba5cdbcbbdc35042b59fc44d54a68864724186c0ba4f5e2174892e3a",
+            licence=_RESEARCH,
+            trunk="vit_base_patch14_dinov2.lvd142m",
+            note="the model of the paper's tables",
+        ),
+        *(
+            ModelCard(
+                name=f"{family}-base-research",
+                repo=_AUTHORS,
+                revision="main",
+                file=f"steervit_{family}_base.pth",
+                size=None,
+                sha256=None,
+                licence=_RESEARCH,
+                trunk=trunk,
+                note=f"the paper's {label} variant; its sha256 is not published, so it cannot be checked",
+            )
+            for family, label, trunk in (
+                ("mae", "MAE", "vit_base_patch16_224.mae"),
+                ("siglip", "SigLIP", "a SigLIP-B/16, named in the file"),
+                ("siglip2", "SigLIP 2", "a SigLIP2-B/16, named in the file"),
+            )
+        ),
+    )
+}
+
+
+def known_models() -> tuple[ModelCard, ...]:
+    """The models that can be asked for by name, the bundled one first."""
+    return tuple(MODELS.values())
+
+
+# ------------------------------------------------------------------------------------------------- loading
+
+
+def load_model(name_or_path: str | Path, *, device: str | torch.device = "auto") -> SteerViT:
+    """The model `name_or_path`: a name of `known_models`, "auto", a .safetensors or .pth file, or a hub id.
+
+    "auto": the authors' DINOv2 model (base with a GPU, else small) if it is at hand or the hub answers,
+    else the bundled one, and logs which. `device` "auto" is the GPU if there is one.
+    Raises UnknownModelError, or CheckpointError (file or download missing, damaged, unsafe or not fitting).
+    """
+    name = choose_auto() if name_or_path == "auto" else str(name_or_path)
+    model = load_file(_locate(name), device=device)
+    model.model_id = name
+    return model
+
+
+def choose_auto() -> str:
+    """The name that "auto" stands for here and now; says so in the log where it settles for less."""
+    wanted = MODELS["dinov2-base" if torch.cuda.is_available() else "dinov2-small"]
+    if _is_cached(wanted) or hub_answers():
+        return wanted.name
+    logger.warning(
+        'model hub not reachable and "%s" not downloaded: using the bundled model "mini"', wanted.name
+    )
+    return "mini"
+
+
+def load_file(path: Path, *, trunk: nn.Module | None = None, device: str | torch.device = "auto") -> SteerViT:
+    """The model in a .safetensors file of ours or a .pth file of the authors.
+
+    trunk: used instead of fetching timm's pretrained weights; its `dim` and `depth` must be the config's.
+    Raises CheckpointError; CheckpointKeysError names missing, misshapen and (our files) unexpected weights.
+    Unexpected weights in a released file are logged and ignored.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    released = path.suffix != ".safetensors"
+    if released:
+        state, plain_config = read_released_pth(path)
+        config = config_from_released(plain_config, state, path)
+    else:
+        state, config = read_safetensors(path)
+    own_trunk = {name: value for name, value in state.items() if name.startswith("trunk.")}
+    if trunk is None and not own_trunk:
+        trunk = build_trunk(config.trunk, config.resolution, pretrained=True)
+    model = SteerViT(config, trunk=trunk)
+    _load_state(model, state, path, with_trunk=bool(own_trunk), tolerant=released)
+    model._weights_hash = file_sha256(path)
+    model.model_id = str(path)
+    if str(device) == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device)
+
+
+def _load_state(
+    model: SteerViT, state: Mapping[str, Tensor], path: Path, *, with_trunk: bool, tolerant: bool
+) -> None:
+    """Copy `state`, in the layout of our files, into `model`; strict on names and shapes."""
+    wanted = to_released_state(model)
+    if with_trunk:
+        wanted |= _trunk_state(model)
+    unexpected = sorted(set(state) - set(wanted))
+    missing = sorted(set(wanted) - set(state))
+    misshapen = sorted(k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape)
+    if missing or misshapen or (unexpected and not tolerant):
+        raise CheckpointKeysError(path, missing=missing, unexpected=unexpected, misshapen=misshapen)
+    if unexpected:
+        logger.warning("%s: ignored weights that the model does not have: %s", path, ", ".join(unexpected))
+    with torch.no_grad():
+        for name, target in wanted.items():
+            target.copy_(state[name])  # float16 on disk becomes float32 in memory
+
+
+# --------------------------------------------------------------------------------------- the authors' layout
+
+_OWN_TO_RELEASED = {"connector.": "connector.", "head.": "lin_seg_head."}
+_BLOCKS, _GATED = "vision_model.trunk.blocks.", "gated_cross_attn."
+
+
+def to_released_state(model: SteerViT) -> dict[str, Tensor]:
+    """The trained parts of `model` under the names of the authors' files; the tensors are the model's own."""
+    state = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("cross_attention."):
+            _, block, rest = name.split(".", 2)
+            state[f"{_BLOCKS}{block}.{_GATED}{rest}"] = value
+        for own, released in _OWN_TO_RELEASED.items():
+            if name.startswith(own):
+                state[released + name.removeprefix(own)] = value
+    return state
+
+
+def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `to_released_state`: names as in `SteerViT.state_dict`. Other names are dropped."""
+    own_state = {}
+    for name, value in state.items():
+        block, gated, rest = name.removeprefix(_BLOCKS).partition(f".{_GATED}")
+        if name.startswith(_BLOCKS) and gated:
+            own_state[f"cross_attention.{block}.{rest}"] = value
+        for own, released in _OWN_TO_RELEASED.items():
+            if name.startswith(released):
+                own_state[own + name.removeprefix(released)] = value
+    return own_state
+
+
+def read_released_pth(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights (authors' names) and config (plain data) of a released .pth, without running anything in it.
+
+    Raises UnsafePickleError if its pickle names anything but tensors, plain data and OmegaConf's config
+    classes, CheckpointError if it is damaged or has no "state_dict" or no "config".
+    """
+    content = read_pickled_zip(Path(path))
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path}: not a released checkpoint (holds a {type(content).__name__}, not a dict)"
+        )
+    state, config = content.get("state_dict"), content.get("config")
+    if not isinstance(state, dict) or not isinstance(config, dict):
+        have = ", ".join(map(str, content))
+        raise CheckpointError(
+            f'{path}: not a released checkpoint: needs "state_dict" and "config", has {have}'
+        )
+    strangers = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise CheckpointError(f"{path}: not tensors in its state_dict: {', '.join(strangers)}")
+    return state, config
+
+
+def config_from_released(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
+) -> SteerViTConfig:
+    """Our config for a released file: sizes of the connector from its weights, preprocessing from timm."""
+    vision = config.get("vision_encoder")
+    if not isinstance(vision, dict) or not isinstance(vision.get("model_name"), str):
+        raise CheckpointError(f"{path}: its config lacks vision_encoder.model_name")
+    first = state.get("connector.mlp.0.weight")
+    if first is None or first.ndim != 2:
+        raise CheckpointKeysError(path, missing=["connector.mlp.0.weight"])
+    name, resolution = vision["model_name"], int(vision.get("resolution") or 336)
+    return SteerViTConfig(
+        trunk=name,
+        resolution=resolution,
+        aggregation=vision.get("feature_aggregation") or "cls",
+        cross_attn_layers=tuple(vision.get("cross_attn_layers") or range(1, 26, 2)),
+        use_ffn=bool(vision.get("use_ffn")),
+        cross_attn_ffn_mult=float(vision.get("cross_attn_ffn_mult") or 2.0),
+        text_encoder=str(config.get("text_encoder") or "roberta-large"),
+        text_dim=first.shape[1],
+        connector_hidden=first.shape[0],
+        preprocess=timm_preprocess(name, resolution),
+    )
+
+
+def write_released_pth(model: SteerViT, path: Path | str) -> None:
+    """Write `model` as the authors' code reads it: state_dict and config, plain data. Needs a timm trunk."""
+    config = model.config
+    if config.tiny is not None:
+        raise CheckpointError(f"{path}: the authors' files do not hold a trunk; save as .safetensors instead")
+    vision = {
+        "model_name": config.trunk,
+        "resolution": config.resolution,
+        "feature_aggregation": config.aggregation,
+        "cross_attn_layers": list(config.cross_attn_layers),
+        "use_ffn": config.use_ffn,
+        "cross_attn_ffn_mult": config.cross_attn_ffn_mult,
+    }
+    state = {name: value.detach().float().cpu() for name, value in to_released_state(model).items()}
+    content = {"state_dict": state, "config": {"vision_encoder": vision, "text_encoder": config.text_encoder}}
+    _write_atomically(Path(path), lambda partial: torch.save(content, partial))
+
+
+# ------------------------------------------------------------------------------------------ our own layout
+
+
+def write_safetensors(model: SteerViT, path: Path) -> None:
+    """Write `model` to `path`; a trunk of our own goes with it, in float16 throughout, else float32.
+
+    Raises CheckpointError if the folder cannot be written, or a weight does not fit into float16.
+    """
+    from safetensors.torch import save_file
+
+    state = to_released_state(model)
+    dtype = torch.float32
+    if model.config.tiny is not None:
+        state |= _trunk_state(model)
+        dtype = torch.float16
+    stored = {name: _for_disk(name, value, dtype, path) for name, value in state.items()}
+    described = json.dumps({"format": FILE_FORMAT, "config": model.config.to_dict()})
+    _write_atomically(path, lambda partial: save_file(stored, partial, metadata={METADATA_KEY: described}))
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
+    """Weights as stored and config of a file that `write_safetensors` wrote. Raises CheckpointError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            described = (opened.metadata() or {}).get(METADATA_KEY)
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    if described is None:
+        raise CheckpointError(f'{path}: no steersearch model (its metadata has no "{METADATA_KEY}")')
+    try:
+        data = json.loads(described)
+        if data["format"] > FILE_FORMAT:
+            raise CheckpointError(
+                f"{path}: written by a newer version (format {data['format']}); update steersearch"
+            )
+        return state, SteerViTConfig.from_dict(data["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its description is damaged ({error!r})") from error
+
+
+def _trunk_state(model: SteerViT) -> dict[str, Tensor]:
+    return {f"trunk.{name}": value for name, value in model.trunk.state_dict().items()}
+
+
+def _for_disk(name: str, value: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
+    value = value.detach().cpu()
+    if not value.is_floating_point():  # batch norm's counter
+        return value.contiguous()
+    stored = value.to(dtype).contiguous()
+    if not torch.isfinite(stored).all():
+        raise CheckpointError(f"{path}: not written, {name} holds values that are not finite in {dtype}")
+    return stored
+
+
+def _write_atomically(path: Path, write: Any) -> None:
+    """Call `write` with a temporary path beside `path`, then rename: a reader never sees half a file."""
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+            partial = Path(folder) / path.name
+            write(partial)
+            os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+# ----------------------------------------------------------------------------------------- files and the hub
+
+
+def _locate(name: str) -> Path:
+    """The file of a model name, path or hub id; downloads it if need be."""
+    if name in MODELS:
+        return _bundled(MODELS[name]) if MODELS[name].repo is None else _fetch_card(MODELS[name])
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix in (".safetensors", ".pth"):
+        return path
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.exists():
+        return _fetch(name, "model.safetensors", None)
+    raise UnknownModelError(name, ["auto", *MODELS])
+
+
+def _bundled(card: ModelCard) -> Path:
+    path = Path(str(resources.files("steersearch.core.mini") / card.file))
+    if not path.is_file():
+        raise CheckpointError(f'{path}: the bundled model "{card.name}" is missing; reinstall steersearch')
+    return path
+
+
+def _fetch_card(card: ModelCard) -> Path:
+    assert card.repo is not None
+    if card.research_only:
+        logger.warning('model "%s": licence: %s', card.name, card.licence)
+    path = _fetch(card.repo, card.file, card.revision)
+    if card.sha256 is None:
+        logger.warning('model "%s": no published sha256 to check %s against', card.name, card.file)
+    elif (found := file_sha256(path)) != card.sha256:
+        raise CheckpointError(
+            f"{path}: sha256 is {found}, expected {card.sha256}; delete it and fetch it again"
+        )
+    return path
+
+
+def _fetch(repo: str, file: str, revision: str | None) -> Path:
+    """A file of the hub, from the cache if it is there. Fails in seconds, without the hub's many retries."""
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    way_out = "go online once to fetch it, or use the bundled model with --model mini"
+    if not hub_answers():
+        raise CheckpointError(
+            f"{repo}/{file}: not downloaded yet and the model hub does not answer; {way_out}"
+        )
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
+    except Exception as error:  # the hub's client passes on whatever its HTTP library raises
+        raise CheckpointError(f"{repo}/{file}: cannot be fetched ({error}); {way_out}") from error
+
+
+def _is_cached(card: ModelCard) -> bool:
+    """Whether a released model can be loaded without the network: its file, its trunk, its text encoder."""
+    import huggingface_hub
+
+    def has(repo: str, file: str, revision: str | None = None) -> bool:
+        return isinstance(huggingface_hub.try_to_load_from_cache(repo, file, revision=revision), str)
+
+    assert card.repo is not None
+    texts = ("roberta-large", "FacebookAI/roberta-large")
+    return (
+        has(card.repo, card.file, card.revision)
+        and has(f"timm/{card.trunk}", "model.safetensors")
+        and any(has(repo, "model.safetensors") for repo in texts)
+    )
+
+
+def hub_answers() -> bool:
+    """Whether the model hub answers within two seconds; never so with HF_HUB_OFFLINE set."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(endpoint, method="HEAD")
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+        except urllib.error.HTTPError:
+            pass  # an answer, if not a welcome one
+        except (OSError, ValueError):
+            return
+        answered.set()
+
+    # On a thread of its own, because looking up a host name knows no timeout.
+    threading.Thread(target=ask, daemon=True).start()
+    return answered.wait(PROBE_SECONDS)
