@@ -364,7 +364,7 @@ def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
 
 def paint_book(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     t = Tilted(c, float(rng.uniform(-0.12, 0.12)))
-    thick = {"thick": 0.15}.get(look.shape, 0.075) * _near(rng, 1)
+    thick = {"thick": 0.13}.get(look.shape, 0.07) * _near(rng, 1)
     half, tall = (0.33, 0.31) if look.shape == "square" else (_near(rng, 0.28, 0.05), 0.38)
     left, right, top, foot = 0.5 - half, 0.5 + half, 0.5 - tall - thick / 3, 0.5 + tall - thick / 3
     skew = thick * 0.75
@@ -400,8 +400,10 @@ def paint_book(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     middle = (left + right + 0.07) / 2
     if look.pattern == "plain":
         c.paint(t.ellipse(middle, 0.56, 0.085), ink, volume=0.02)
+    label = CREAM if _is_dark(colour) else ink
+    label = label if look.pattern == "plain" else shade(colour, 1.25)
     plate = t.box(middle - 0.17, top + 0.10, middle + 0.17, top + 0.24, 0.015)
-    c.paint(plate, CREAM if _is_dark(colour) or look.pattern != "plain" else ink, volume=0.008, outline=0.3)
+    c.paint(plate, label, volume=0.008, outline=0.3)
     for y, reach in ((top + 0.145, 0.12), (top + 0.195, 0.08)):
         c.paint(
             t.line([(middle - reach, y), (middle + reach, y)], 0.018), INK, volume=0, outline=0, opacity=0.8
@@ -520,7 +522,8 @@ def paint_clock(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator)
     else:
         case = c.ellipse(0.5, 0.5, half)
     c.paint(case, colour, volume=0.06, pattern=_trim(look, colour, rng, 0.11), shine=0.25)
-    dial = half * _near(rng, 0.66, 0.04)
+    face = mix(CREAM, colour, 0.22) if max(colour) - min(colour) > 0.15 else CREAM
+    dial = half * _near(rng, 0.6 if look.pattern == "plain" else 0.54, 0.04)
     if look.shape == "tall":
         dial = 0.185
         c.paint(c.box(0.36, 0.56, 0.64, 0.85, 0.02), shade(colour, 0.6), volume=0.01)
@@ -528,7 +531,7 @@ def paint_clock(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator)
         c.paint(c.line([(0.5, 0.57), (0.5 + swing, 0.76)], 0.018), BRASS, volume=0)
         c.paint(c.ellipse(0.5 + swing, 0.77, 0.055), BRASS, volume=0.03, shine=0.5)
     c.paint(c.ellipse(0.5, cy, dial + 0.022), shade(colour, 0.65), volume=0)
-    c.paint(c.ellipse(0.5, cy, dial), CREAM, volume=0, outline=0.3)
+    c.paint(c.ellipse(0.5, cy, dial), face, volume=0, outline=0.3)
     ticks = [
         c.line(
             [
@@ -589,7 +592,9 @@ def paint_bookshelf(c: Canvas, look: Look, colour: Colour, rng: np.random.Genera
     board = 0.045
     c.paint(c.box(left, top, right, foot, 0.012), colour, volume=0.02)
     c.paint(
-        c.box(left + board, top + board, right - board, foot - board - 0.03), shade(colour, 0.72), volume=0
+        c.box(left + board, top + board, right - board, foot - board - 0.03),
+        shade(colour, 0.88 if min(colour) > 0.7 else 0.72),
+        volume=0,
     )
     names = [
         name for name in PALETTE if sum(abs(a - b) for a, b in zip(PALETTE[name], colour, strict=True)) > 0.3
