@@ -227,7 +227,7 @@ def paint_umbrella(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     edges = [0.02, 0.19, 0.385, 0.615, 0.81, 0.98]
     bites = [c.ellipse((a + b) / 2, 0.55, (b - a) / 2, 0.055) for a, b in pairwise(edges)]
     canopy = c.cut(dome, *bites)
-    c.paint(canopy, colour, volume=0.09, pattern=_pattern(look, colour, rng, 0.14))
+    c.paint(canopy, colour, volume=0.09, relief=0.8, pattern=_pattern(look, colour, rng, 0.14))
     crown = 0.54 - rise
     panels = []
     for inner, outer in ((1, 2), (3, 4)):
@@ -712,7 +712,7 @@ def paint_bird(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     c.paint(tail, dark, volume=0.02)
     c.paint(c.polygon(bill), beak, volume=0.02)
     figure = c.blob(body)
-    c.paint(figure, colour, volume=0.09)
+    c.paint(figure, colour, volume=0.09, relief=0.8)
     c.paint(c.within(c.blob(bib), figure), pale, volume=0.02, outline=0)
     feathers = c.blob(wing)
     c.paint(feathers, _deep(colour, 0.86), volume=0.04, relief=1.2, outline=0.5, pattern=coat)
@@ -745,7 +745,7 @@ def paint_mushroom(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
     dome = c.polygon(
         _arc(0.5, rim, reach, rim - top, 180, 360, 40) + _arc(0.5, rim, reach, 0.045, 0, 180, 20)
     )
-    c.paint(dome, colour, volume=0.1, shine=0.5, pattern=_stripes_only(look, colour, rng))
+    c.paint(dome, colour, volume=0.1, relief=0.75, shine=0.5, pattern=_stripes_only(look, colour, rng))
     if look.pattern == "dotted":
         high = rim - top
         spots = [(-0.62, 0.30, 0.055), (-0.18, 0.38, 0.085), (0.34, 0.26, 0.07), (-0.36, 0.72, 0.06)]
