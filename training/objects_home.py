@@ -303,15 +303,15 @@ def paint_fruit_bowl(c: Canvas, look: Look, colour: Colour, rng: np.random.Gener
 
 def _tier(
     c: Canvas,
-    look: Look,
     colour: Colour,
     cream: Colour,
+    trim: Pattern,
     area: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> None:
     half, top, foot = area
     body = c.union(c.box(0.5 - half, top, 0.5 + half, foot, 0.03), c.ellipse(0.5, top + 0.02, half, 0.05))
-    c.paint(body, colour, volume=0.09, relief=0.8, pattern=_trim(look, colour, rng, 0.11))
+    c.paint(body, colour, volume=0.09, relief=0.8, pattern=trim)
     drips = [c.ellipse(0.5, top + 0.02, half, 0.05)]
     count = max(4, round(half / 0.06))
     for i in range(count):
@@ -332,8 +332,9 @@ def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     tiers = [(_near(rng, 0.39, 0.05), 0.43, 0.9)]
     if look.shape == "tall":
         tiers = [(0.37, 0.62, 0.9), (0.26, 0.38, 0.65)]
+    trim = _trim(look, colour, rng, 0.11)
     for tier in tiers:
-        _tier(c, look, colour, cream, tier, rng)
+        _tier(c, colour, cream, trim, tier, rng)
     half, top = tiers[-1][:2]
     flame = (0.99, 0.80, 0.25)
     if _flip(rng) or look.shape == "tall":
