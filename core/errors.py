@@ -156,3 +156,34 @@ class CheckpointKeysError(CheckpointError):
         named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
         found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
         super().__init__(f"{path}: its weights do not fit the model that it describes; {found}")
+
+
+class NoLibraryError(SteerSearchError):
+    """No library was named, and none is known. Field: `folder`, the current one."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        super().__init__(
+            f"no library holds {folder} or lies below it, and none was used before; "
+            'make one: steersearch index FOLDER --prompt "TEXT", or name one: --library PLACE'
+        )
+
+
+class WeightsChangedError(SteerSearchError):
+    """A model whose weights are not those that made a prompt index. Fields: `model`, `expected`, `found`, `command`."""
+
+    def __init__(self, model: str, prompt: str, expected: str, found: str, command: str) -> None:
+        self.model, self.prompt = model, prompt
+        self.expected, self.found, self.command = expected, found, command
+        super().__init__(
+            f'the index for "{prompt}" was made with other weights of {model} (sha256 {expected[:12]}…, '
+            f"here is {found[:12]}…), so its vectors cannot be compared; index the folder again: {command}"
+        )
+
+
+class OutputError(SteerSearchError):
+    """A file that cannot be written. Fields: `path`, `reason`."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"{path}: cannot be written ({reason})")
