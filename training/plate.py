@@ -1,7 +1,7 @@
 """A sheet to paint background plates on: flat shapes, soft gradients, shadows and paper grain, all cheap.
 
-Coordinates are fractions of the sheet's width (x, to the right) and height (y, down); radii and stroke widths are
-fractions of its height, so that a circle stays a circle on a wide sheet.
+Coordinates are fractions of the sheet's width (x, to the right) and height (y, down); radii and stroke widths
+are fractions of its height, so that a circle stays a circle on a wide sheet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def box(left: float, top: float, right: float, bottom: float) -> list[Point]:
 _WAVES = np.array([2.0, 3.0, 5.0, 8.0])  # the tremor of the hand that draws a blob
 _TURN = np.linspace(0, 2 * np.pi, 56, endpoint=False)
 _PAPER_SIDE = 1024
-_FLAT_BELOW = 0.06  # shapes lower than this fraction of the height show no gradient
+_FLAT_BELOW = 0.08  # shapes lower than this fraction of the height show no gradient
 
 
 @lru_cache(maxsize=16)
@@ -50,8 +50,12 @@ def _paper() -> Array:
 
 
 def _byte(colour: Colour) -> tuple[int, int, int]:
-    r, g, b = (min(255, max(0, round(c * 255))) for c in colour)
-    return (r, g, b)
+    r, g, b = colour
+    return (
+        min(255, max(0, round(r * 255))),
+        min(255, max(0, round(g * 255))),
+        min(255, max(0, round(b * 255))),
+    )
 
 
 class Plate:
@@ -86,7 +90,7 @@ class Plate:
         for k in (0.5, 1.0, 2.3):
             phase = self.rng.uniform(0, 6.28)
             line += swing / (1 + k) * np.sin(2 * np.pi * waves * k * x * self.aspect / 1.4 + phase)
-        return np.concatenate([np.stack([x, line], axis=1), [(1.02, floor), (-0.02, floor)]])
+        return [*zip(x.tolist(), line.tolist(), strict=True), (1.02, floor), (-0.02, floor)]
 
     # ---- paint -------------------------------------------------------------------------------------
     def fill(
@@ -110,6 +114,12 @@ class Plate:
             width = max(1, round(0.0045 * self.high))
             self.pen.line(closed, fill=_byte(shade(middle, 1 - rim)), width=width, joint="curve")
 
+    def block(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+        """Fill an upright rectangle flatly: the quickest way to lay tiles, stones and bars."""
+        corners = (left * self.wide, top * self.high, right * self.wide - 1, bottom * self.high - 1)
+        if corners[2] >= corners[0] and corners[3] >= corners[1]:
+            self.pen.rectangle(corners, fill=_byte(colour))
+
     def _fill_softly(
         self, dots: npt.NDArray[np.float64], top: Colour, bottom: Colour, opacity: float
     ) -> None:
@@ -117,13 +127,14 @@ class Plate:
         if frame is None:
             return
         left, upper, right, lower = frame
-        mask = Image.new("L", (right - left, lower - upper), 0)
-        ImageDraw.Draw(mask).polygon((dots - (left, upper)).ravel().tolist(), fill=round(255 * opacity))
         first, last = float(dots[:, 1].min()), float(dots[:, 1].max())
         way = ((np.arange(upper, lower) - first) / (last - first + 1e-6))[:, None]
         start, end = np.array(_byte(top)), np.array(_byte(bottom))
         ramp = (start + (end - start) * np.clip(way, 0, 1) + 0.5).astype(np.uint8)
-        strip = Image.fromarray(ramp[:, None, :]).resize(mask.size, Image.Resampling.NEAREST)
+        size = (right - left, lower - upper)
+        strip = Image.fromarray(ramp[:, None, :]).resize(size, Image.Resampling.NEAREST)
+        mask = Image.new("L", size, 0)
+        ImageDraw.Draw(mask).polygon((dots - (left, upper)).ravel().tolist(), fill=round(255 * opacity))
         self.image.paste(strip, (left, upper), mask)
 
     def _frame(self, dots: npt.NDArray[np.float64], pad: int) -> tuple[int, int, int, int] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
 from steersearch.training.drawing import Colour, Pattern, Point, mix, shade, vary
@@ -119,6 +120,10 @@ def _fit(place: Place, aspect: float) -> Place:
     return Place(x, y, size, place.kind)
 
 
+def _points(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> list[Point]:
+    return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
 def _on_ground(rng: np.random.Generator, horizon: float, first: float, count: int = 10) -> list[Place]:
     """Spots on a floor that recedes to `horizon`, on rows from height `first` down, shuffled across the width."""
     columns = (rng.permutation(count) + rng.uniform(0.2, 0.8, count)) / count
@@ -189,7 +194,7 @@ def _tiled(
     """Wall tiles in one of several sizes and bonds, some of them in another tone."""
     left, top, right, bottom = area
     joint = mix(shade(colour, 0.80), (0.9, 0.9, 0.9), 0.3)
-    p.fill(box(*area), joint)
+    p.block(*area, joint)
     high = float(rng.uniform(0.05, 0.10))
     wide = high / p.aspect * float(rng.choice([1.0, 1.0, 2.0]))
     bonded, second = rng.random() < 0.4, vary(pick(rng, WALLS), rng)
@@ -207,7 +212,7 @@ def _tiled(
             other = (scheme == 1 and (row + i) % 2 == 0) or (scheme == 2 and row == 2)
             other = other or (scheme == 3 and rng.random() < 0.1)
             tone = shade(second if other else colour, float(rng.uniform(0.95, 1.05)))
-            p.fill(box(x0, y, x1, y1), tone)
+            p.block(x0, y, x1, y1, tone)
 
 
 def _floor(p: Plate, rng: np.random.Generator, top: float, style: str) -> None:
@@ -271,9 +276,9 @@ def _window(
     _view(p, mood, rng, area)
     for i in range(1, int(rng.integers(1, 4))):
         x = left + (right - left) * i / 2 if i < 2 else left + (right - left) * 0.5
-        p.fill(box(x - thin / 2 / p.aspect, top, x + thin / 2 / p.aspect, bottom), frame)
+        p.block(x - thin / 2 / p.aspect, top, x + thin / 2 / p.aspect, bottom, frame)
     y = top + (bottom - top) * float(rng.choice([0.35, 0.5]))
-    p.fill(box(left, y - thin / 2, right, y + thin / 2), frame)
+    p.block(left, y - thin / 2, right, y + thin / 2, frame)
     p.light([(left, top), (left + (right - left) * 0.4, top), (left, bottom)], (1, 1, 1), 0.25, 0.01)
     sill = 0.03 / p.aspect
     p.fill(
@@ -474,7 +479,7 @@ def _kitchen(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
     _cupboards(
         p, (-0.02, front, 1.02, base), int(rng.integers(4, 8)), fronts, drawers=bool(rng.random() < 0.6)
     )
-    p.fill(box(0, base - 0.03, 1, base), shade(fronts, 0.45))
+    p.block(0, base - 0.03, 1, base, shade(fronts, 0.45))
     p.fill(box(0, back, 1, front), shade(top, 0.96), shade(top, 1.14))
     p.fill(box(0, front, 1, front + 0.022), shade(top, 0.86), shade(top, 0.72))
     p.shadow(box(-0.1, front + 0.02, 1.1, front + 0.045), 0.3, 0.012)
@@ -647,7 +652,7 @@ def _sideboard(p: Plate, mood: Mood, rng: np.random.Generator, x: float, ground:
         drawers=bool(rng.random() < 0.5),
     )
     for dx in (-0.9, 0.9):
-        p.fill(box(x + dx * w - 0.01, base - 0.02, x + dx * w + 0.01, base + 0.02), shade(colour, 0.6))
+        p.block(x + dx * w - 0.01, base - 0.02, x + dx * w + 0.01, base + 0.02, shade(colour, 0.6))
     p.fill(
         [(x - w, top - 0.012), (x + w, top - 0.012), (x + w * 1.06, top + 0.02), (x - w * 1.06, top + 0.02)],
         shade(colour, 1.2),
@@ -699,7 +704,7 @@ def _bathroom(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
         p.line([(x - 0.07, y - 0.09), (x + 0.05, y - 0.09)], (0.6, 0.6, 0.62), 0.012)
         cloth = vary(pick(rng, FRONTS), rng)
         p.fill(box(x - 0.055, y - 0.09, x + 0.035, y + 0.1), shade(cloth, 1.1), shade(cloth, 0.9), rim=0.15)
-        p.fill(box(x - 0.055, y + 0.05, x + 0.035, y + 0.065), shade(cloth, 1.5))
+        p.block(x - 0.055, y + 0.05, x + 0.035, y + 0.065, shade(cloth, 1.5))
     if rng.random() < 0.7:
         _rug(p, rng, float(rng.uniform(0.5, 0.75)), 0.91, float(rng.uniform(0.2, 0.3)), 0.05)
     places += [Place(0.5, 0.2, 0.17, "wall"), Place(0.08, 0.45, 0.16, "wall"), Place(0.58, 0.4, 0.17, "wall")]
@@ -798,7 +803,7 @@ def _washstand(p: Plate, mood: Mood, rng: np.random.Generator, x: float, ground:
     return [Place(x - 0.11, top + 0.018, 0.17, "table"), Place(x + 0.115, top + 0.018, 0.17, "table")]
 
 
-# ---- outdoors: sky, plants, walls ---------------------------------------------------------------------------
+# ---- outdoors: sky, plants, walls --------------------------------------------------------------------------
 
 
 def _sky(p: Plate, mood: Mood, rng: np.random.Generator, bottom: float) -> None:
@@ -842,7 +847,7 @@ def _foliage(
 ) -> None:
     """A crown or a bush: overlapping tufts, darker below, with dabs of light."""
     p.fill(p.blob(x, y, rx, ry, 0.10), shade(green, 0.92), shade(green, 0.70))
-    for _ in range(6):
+    for _ in range(5):
         turn, reach = rng.uniform(0, 6.28), rng.uniform(0.2, 0.62)
         cx, cy = x + reach * rx * np.cos(turn) / p.aspect, y + reach * ry * np.sin(turn) - 0.1 * ry
         lift = 1.0 + 0.14 * (y - cy) / ry
@@ -851,7 +856,7 @@ def _foliage(
             shade(green, lift + 0.06),
             shade(green, lift - 0.12),
         )
-    for _ in range(12):
+    for _ in range(9):
         turn, reach = rng.uniform(0, 6.28), rng.uniform(0.1, 0.85)
         cx, cy = x + reach * rx * np.cos(turn) / p.aspect, y + reach * ry * np.sin(turn)
         tone = shade(green, float(rng.uniform(0.78, 1.3)))
@@ -889,7 +894,7 @@ def _fence(p: Plate, rng: np.random.Generator, foot: float, high: float) -> None
     solid, pointed = rng.random() < 0.3, rng.random() < 0.6
     p.shadow(box(-0.1, foot - 0.01, 1.1, foot + 0.03), 0.25, 0.015)
     for y in (0.75, 0.3):
-        p.fill(box(0, foot - high * y - 0.012, 1, foot - high * y + 0.012), shade(paint, 0.8))
+        p.block(0, foot - high * y - 0.012, 1, foot - high * y + 0.012, shade(paint, 0.8))
     for i in range(int(p.aspect / step) + 2):
         x, w = i * step / p.aspect, step * (0.97 if solid else 0.6) / p.aspect
         tip = foot - high
@@ -947,7 +952,7 @@ def _flowers(p: Plate, rng: np.random.Generator, area: tuple[float, float, float
         p.fill(p.oval(x, y, r * 0.4, r * 0.35, steps=8), (0.98, 0.86, 0.42))
 
 
-# ---- places outdoors -------------------------------------------------------------------------------------------
+# ---- places outdoors ---------------------------------------------------------------------------------------
 
 
 def _street(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
@@ -1031,13 +1036,13 @@ def _house(
             p.fill(box(x - w, y, x + w, y + 0.088), pane, shade(pane, 1.2))
             p.line([(x, y), (x, y + 0.088)], frame, 0.006)
             p.line([(x - w, y + 0.04), (x + w, y + 0.04)], frame, 0.006)
-            p.fill(box(x - w * 1.4, y + 0.095, x + w * 1.4, y + 0.107), shade(frame, 1.15))
+            p.block(x - w * 1.4, y + 0.095, x + w * 1.4, y + 0.107, shade(frame, 1.15))
     if rng.random() < 0.45:
         _shop(p, mood, rng, left, right, storey, ground)
     else:
         x = left + (right - left) * float(rng.choice([0.22, 0.5]))
         _door(p, rng, x, storey + 0.03, ground)
-        p.fill(box(left, storey - 0.006, right, storey + 0.006), shade(colour, 1.25))
+        p.block(left, storey - 0.006, right, storey + 0.006, shade(colour, 1.25))
 
 
 def _shop(
@@ -1084,7 +1089,7 @@ def _road(p: Plate, rng: np.random.Generator, top: float) -> None:
             for i in range(int(1 / wide) + 2):
                 x = (i - 0.5 * (row % 2)) * wide
                 tone = shade(colour, float(rng.uniform(0.94, 1.14)))
-                p.fill(box(x + wide * 0.06, y + high * 0.08, x + wide * 0.94, y + high * 0.92), tone)
+                p.block(x + wide * 0.06, y + high * 0.08, x + wide * 0.94, y + high * 0.92, tone)
             y, row = y + high, row + 1
     elif rng.random() < 0.7:
         y = top + (1 - top) * 0.55
@@ -1216,6 +1221,29 @@ def _beach(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
     horizon = float(rng.uniform(0.30, 0.44))
     shore = horizon + float(rng.uniform(0.10, 0.20))
     _sky(p, mood, rng, horizon)
+    sea = _sea(p, mood, rng, horizon, shore)
+    sand = _sand(p, rng, shore, sea)
+    places: list[Place] = []
+    if rng.random() < 0.6:
+        _dune(p, rng, sand, shore)
+    if rng.random() < 0.55:
+        _rocks(p, rng, float(rng.uniform(0.05, 0.95)), shore + 0.02)
+    if rng.random() < 0.35:
+        _jetty(p, rng, horizon, shore)
+    if rng.random() < 0.45:
+        places += _beach_huts(p, rng, shore)
+    if rng.random() < 0.4:
+        _rug(p, rng, float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.78, 0.9)), 0.2, 0.05)
+    places += [
+        Place(float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, horizon - 0.06)), 0.18, "air")
+        for _ in range(3)
+    ]
+    places += [Place(float(rng.uniform(0.1, 0.9)), horizon + (shore - horizon) * 0.55, 0.15, "floor")]
+    return places + _on_ground(rng, shore - 0.2, shore + 0.09, 10)
+
+
+def _sea(p: Plate, mood: Mood, rng: np.random.Generator, horizon: float, shore: float) -> Colour:
+    """Open water with glints and perhaps a headland; gives its colour."""
     if rng.random() < 0.5:
         far = mix((0.45, 0.55, 0.5), mood.haze, 0.5)
         x0 = float(rng.uniform(-0.2, 0.7))
@@ -1223,7 +1251,7 @@ def _beach(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
         rise = float(rng.uniform(0.03, 0.10))
         line = horizon - rise * np.sin(np.pi * np.linspace(0, 1, 30)) * (0.8 + 0.2 * np.sin(x * 25))
         p.fill(
-            np.concatenate([np.stack([x, line], axis=1), [(x[-1], horizon), (x[0], horizon)]]),
+            [*_points(x, line), (float(x[-1]), horizon), (float(x[0]), horizon)],
             far,
             shade(far, 0.88),
         )
@@ -1233,8 +1261,13 @@ def _beach(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
     p.fill(box(0, horizon, 1, 1), shade(sea, 0.92), mix(sea, (0.72, 0.90, 0.86), 0.7))
     for _ in range(26):
         y = horizon + (shore - horizon) * float(rng.random())
-        x, w = float(rng.random()), float(rng.uniform(0.02, 0.10)) * (0.4 + (y - horizon) / 0.15)
-        p.line([(x, y), (x + w, y)], mix(sea, (1, 1, 1), float(rng.uniform(0.15, 0.5))), 0.004)
+        left, w = float(rng.random()), float(rng.uniform(0.02, 0.10)) * (0.4 + (y - horizon) / 0.15)
+        p.line([(left, y), (left + w, y)], mix(sea, (1, 1, 1), float(rng.uniform(0.15, 0.5))), 0.004)
+    return sea
+
+
+def _sand(p: Plate, rng: np.random.Generator, shore: float, sea: Colour) -> Colour:
+    """The beach with lines of foam along a curved shore; gives the sand's colour."""
     sand = vary(
         pick(rng, ((0.93, 0.83, 0.62), (0.90, 0.78, 0.60), (0.95, 0.89, 0.75), (0.84, 0.74, 0.60))), rng, 0.04
     )
@@ -1249,15 +1282,12 @@ def _beach(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
     ):
         p.fill(np.add(coast, (0, lift)), tone)
     p.fill(np.add(coast, (0, 0.03)), shade(sand, 0.97), shade(sand, 1.12))
-    places: list[Place] = []
-    if rng.random() < 0.6:
-        _dune(p, rng, sand, shore)
-    if rng.random() < 0.55:
-        _rocks(p, rng, float(rng.uniform(0.05, 0.95)), shore + 0.02)
-    if rng.random() < 0.35:
-        _jetty(p, rng, horizon, shore)
-    if rng.random() < 0.45:
-        places += _beach_huts(p, rng, shore)
+    _ripples(p, rng, sand, shore)
+    return sand
+
+
+def _ripples(p: Plate, rng: np.random.Generator, sand: Colour, shore: float) -> None:
+    """Grains and wind lines on the sand."""
     for _ in range(60):
         y = shore + 0.08 + (0.92 - shore) * float(rng.random())
         p.fill(
@@ -1271,14 +1301,6 @@ def _beach(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Place]:
             shade(sand, 0.92),
             0.005,
         )
-    if rng.random() < 0.4:
-        _rug(p, rng, float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.78, 0.9)), 0.2, 0.05)
-    places += [
-        Place(float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, horizon - 0.06)), 0.18, "air")
-        for _ in range(3)
-    ]
-    places += [Place(float(rng.uniform(0.1, 0.9)), horizon + (shore - horizon) * 0.55, 0.15, "floor")]
-    return places + _on_ground(rng, shore - 0.2, shore + 0.09, 10)
 
 
 def _dune(p: Plate, rng: np.random.Generator, sand: Colour, shore: float) -> None:
