@@ -531,6 +531,8 @@ def paint_clock(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator)
         swing = float(rng.uniform(-0.06, 0.06))
         c.paint(c.line([(0.5, 0.57), (0.5 + swing, 0.76)], 0.018), BRASS, volume=0)
         c.paint(c.ellipse(0.5 + swing, 0.77, 0.055), BRASS, volume=0.03, shine=0.5)
+    if look.pattern != "plain" and look.shape != "tall":
+        c.paint(c.ellipse(0.5, cy, dial + 0.075), shade(colour, 1.05), volume=0)
     c.paint(c.ellipse(0.5, cy, dial + 0.022), shade(colour, 0.65), volume=0)
     c.paint(c.ellipse(0.5, cy, dial), face, volume=0, outline=0.3)
     ticks = [
