@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steersearch.training.drawing import PALETTE, Kind, Look
+from steersearch.training.drawing import PALETTE, Canvas, Kind, Look
 from steersearch.training.objects_outside import KINDS
 
 SIZE = 64
@@ -65,12 +65,10 @@ def test_is_one_connected_thing(kind: Kind, shape: str) -> None:
 @pytest.mark.parametrize(("kind", "shape"), VARIANTS, ids=VARIANT_IDS)
 def test_the_named_colour_dominates(kind: Kind, shape: str) -> None:
     for colour in kind.colours:
-        solid = []
-        for seed in range(3):
-            picture = kind.draw(_look(kind, shape, colour), np.random.default_rng(seed), SIZE)
-            pixels = np.asarray(picture, np.float64).reshape(-1, 4) / 255
-            solid.append(pixels[pixels[:, 3] > 0.9, :3])
-        typical = np.median(np.concatenate(solid), axis=0)
+        canvas = Canvas(SIZE)
+        kind.paint(canvas, _look(kind, shape, colour), PALETTE[colour], np.random.default_rng(5))
+        pixels = np.asarray(canvas.finish(), np.float64).reshape(-1, 4) / 255
+        typical = np.median(pixels[pixels[:, 3] > 0.9, :3], axis=0)
         assert np.abs(typical - PALETTE[colour]).max() < 0.2, (colour, typical)
 
 

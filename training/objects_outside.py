@@ -77,12 +77,14 @@ def _pattern(
 def _neutral(look: Look, colour: Colour, rng: np.random.Generator) -> Colour:
     """A second tone that names no other colour: white, or the thing's own colour much deeper or paler."""
     if look.colour == "white":
-        return mix(colour, PALETTE["gray" if _chance(rng) else "black"], float(rng.uniform(0.75, 0.95)))
+        return mix(colour, PALETTE["black"], float(rng.uniform(0.75, 0.95)))
     if look.colour == "black":
-        return mix(colour, PALETTE["gray"], float(rng.uniform(0.8, 1.0)))
+        return mix(colour, PALETTE["gray"], float(rng.uniform(0.6, 0.8)))
     if look.colour == "yellow":
         return mix(colour, INK, 0.85) if _chance(rng) else WHITE
-    return WHITE if look.colour == "orange" or _chance(rng, 0.7) else shade(colour, 0.45)
+    if look.colour in ("orange", "pink", "brown", "gray"):  # their deep tones have names of their own
+        return WHITE
+    return WHITE if _chance(rng, 0.7) else shade(colour, 0.45)
 
 
 def _arc(
@@ -425,7 +427,7 @@ def paint_bicycle(c: Canvas, look: Look, colour: Colour, rng: np.random.Generato
     c.paint(c.union(*spokes), METAL, volume=0, outline=0.2)
     for x in hubs:
         c.paint(c.ring(x, y, radius, radius, 0.03), TYRE, volume=0)
-        c.paint(c.ring(x, y, radius - 0.022, radius - 0.022, 0.034), colour, volume=0.01)
+        c.paint(c.ring(x, y, radius - 0.02, radius - 0.02, 0.038), colour, volume=0.01, outline=0.2)
     guards = c.union(*(c.line(_arc(x, y, radius + 0.012, radius + 0.012, 195, 325), 0.032) for x in hubs))
     pedal, seat, head = (0.46, 0.71), (0.385, 0.36), (0.665, 0.36)
     frame = c.union(
@@ -435,7 +437,7 @@ def paint_bicycle(c: Canvas, look: Look, colour: Colour, rng: np.random.Generato
         c.line([(0.645, 0.27), head, (0.70, 0.50), (hubs[1], y)], 0.042),
         c.ellipse(*pedal, 0.075),
     )
-    c.paint(frame, colour, volume=0.018, relief=1.2)
+    c.paint(frame, colour, volume=0.018, outline=0.25)
     c.paint(c.union(c.ellipse(*pedal, 0.028), *(c.ellipse(x, y, 0.03) for x in hubs)), METAL, volume=0.01)
     crank = c.union(c.line([pedal, (0.51, 0.82)], 0.02), c.line([(0.475, 0.825), (0.55, 0.825)], 0.03))
     c.paint(crank, TYRE, volume=0.006)
@@ -485,7 +487,7 @@ def paint_car(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
             [(0.30, 0.46), (0.365, roof + 0.06), (0.47, roof + 0.045), (0.47, 0.46)],
             [(0.515, 0.46), (0.515, roof + 0.045), (0.62, roof + 0.06), (0.705, 0.46)],
         ]
-    c.paint(body, colour, volume=0.07, shine=0.6, pattern=_pattern(look, colour, rng, 0.12))
+    c.paint(body, colour, volume=0.07, relief=0.8, shine=0.6, pattern=_pattern(look, colour, rng, 0.12))
     if panes:
         c.paint(c.union(*(c.polygon(pane) for pane in panes)), GLASS, volume=0.01, outline=0.6)
     door = c.union(c.line([(0.49, 0.49), (0.49, 0.68)], 0.009), c.line([(0.09, 0.60), (0.93, 0.60)], 0.008))
