@@ -1,0 +1,407 @@
+"""One run over the folder: scan, read, embed, write in steps that a later run can continue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
+from steersearch.indexer.embedder import Embedder, Floats, known_identity
+from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
+from steersearch.indexer.manifest import PromptIndex, features_file, write_atomically, write_prompt_index
+from steersearch.indexer.scan import FoundFile, Scan, Skip
+from steersearch.indexer.search import refresh_snapshot
+from steersearch.indexer.store import ImageRecord, KnownFile, Store, Vector
+
+BATCH_SIZE = 16
+COMMIT_SECONDS = 20.0  # what a killed run loses at most
+_COMMIT_IMAGES = 1024
+_RATE_WINDOW = 20  # progress events
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """done of total photos that this run has to read are finished, lately at images_per_s."""
+
+    done: int
+    total: int
+    images_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a run did. files = added + reused + moved + skipped; each file is in exactly one of them.
+
+    added:   something was computed: a new file, a changed one, or a prompt it had no vector for
+    reused:  nothing was computed
+    moved:   known content at a new path, nothing was computed (renamed, copied)
+    removed: no longer in the folder, and its content has not turned up elsewhere in it
+    skipped: cannot be used; `skips` says why
+    forward_passes: photos × prompts that went through the model
+    seconds: the whole run; of these read_seconds waiting for photos, embed_seconds, write_seconds
+    """
+
+    files: int
+    added: int
+    reused: int
+    moved: int
+    removed: int
+    skipped: int
+    skips: tuple[Skip, ...]
+    forward_passes: int
+    seconds: float
+    read_seconds: float
+    embed_seconds: float
+    write_seconds: float
+
+
+class Build:
+    """Brings the prompt indexes `targets` of the library at `place` up to date with what `scan` found."""
+
+    def __init__(
+        self,
+        root: Path,
+        place: Path,
+        scan: Scan,
+        targets: Sequence[PromptIndex],
+        embedder: Embedder,
+        *,
+        batch_size: int | None = None,
+        commit_seconds: float = COMMIT_SECONDS,
+        progress: Callable[[ProgressEvent], None] | None = None,
+    ) -> None:
+        self._root, self._place, self._scan = root, place, scan
+        self._targets = tuple(targets)
+        self._embedder_unchecked, self._check = embedder, threading.Lock()
+        self._is_checked = False
+        self._batch_size = BATCH_SIZE if batch_size is None else batch_size
+        self._commit_seconds = commit_seconds
+        self._progress = _Progress(progress)
+        self._features: dict[str, Floats] = {}
+
+        self._outcomes: Counter[str] = Counter()
+        self._moved_contents: Counter[str] = Counter()
+        self._skips: list[Skip] = []
+        self._forward_passes = 0
+        self._seconds = {"read": 0.0, "embed": 0.0, "write": 0.0}
+
+        self._waiting: dict[tuple[PromptIndex, ...], list[Photo]] = {}  # for a full batch
+        self._vectors: dict[str, list[Vector]] = {target.key: [] for target in self._targets}
+        self._records: list[ImageRecord] = []
+        self._copies: list[FileState] = []  # rows to be written from another row of the same content
+        self._committed_at = time.monotonic()
+
+    def run(self) -> Counts:
+        started = time.monotonic()
+        with self._writing():
+            self._store = Store(self._place)
+            self._store.ensure_images()
+        self._prepare_targets()
+        self._recall()
+        paths = self._settle_unchanged()
+        self._read_and_embed(paths)
+        self._remove_vanished()
+        with self._writing():
+            for target in self._targets:
+                write_prompt_index(self._place, target)
+                refresh_snapshot(self._place, target.key)
+        return self._counts(time.monotonic() - started)
+
+    # before reading
+
+    def _prepare_targets(self) -> None:
+        for target in self._targets:
+            with self._writing():
+                self._store.ensure_prompt_table(target.key, target.dim)
+            path = features_file(self._place, target.key)
+            if not path.exists():
+                features = np.asarray(self._embedder().encode_prompt(target.prompt), dtype=np.float32)
+                with self._writing():
+                    write_atomically(path, partial(np.save, arr=features))
+
+    def _recall(self) -> None:
+        """What the library knows: files by path, contents that decode or do not, vectors by prompt index."""
+        self._known = {file.path: file for file in self._store.known_files()}
+        known = self._known.values()
+        self._usable = {file.image_id for file in known if file.reason is None}
+        self._bad = {f.image_id: f.reason for f in known if f.reason is not None and f.image_id}
+        self._embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
+        self._claimed: set[tuple[str, str]] = set()  # (key, image_id) waiting in a batch
+
+    def _settle_unchanged(self) -> list[str]:
+        """Count the files about which nothing has to be done; return the paths of the others."""
+        found = {file.path for file in self._scan.files}
+        for skip in self._scan.skips:
+            self._skip(skip.path, skip.reason)
+            if skip.path not in self._scan.unlisted and skip.path not in found:
+                self._record(ImageRecord(skip.path, "", 0, 0, reason=skip.reason))
+        to_read = []
+        for file in self._scan.files:
+            known = self._known.get(file.path)
+            if known is None or not _is_unchanged(file, known):
+                to_read.append(file.path)
+            elif known.reason is not None:
+                self._skip(file.path, known.reason)
+            elif self._missing(known.image_id):
+                to_read.append(file.path)
+            else:
+                self._outcomes["reused"] += 1
+        return to_read
+
+    def _missing(self, image_id: str) -> tuple[PromptIndex, ...]:
+        """The targets in which this content has no vector."""
+        return tuple(target for target in self._targets if image_id not in self._embedded[target.key])
+
+    # reading and embedding
+
+    def _read_and_embed(self, paths: Sequence[str]) -> None:
+        reader = PhotoReader(
+            self._root,
+            is_known=lambda image_id: image_id in self._usable and not self._missing(image_id),
+            bad_reason=self._bad.get,
+            needs_pixels=lambda image_id: bool(self._missing(image_id)),
+            preprocess=self._preprocess,
+        )
+        threads = max(2, min(8, cpu_count() or 2))
+        look_ahead = max(2 * threads, 2 * self._batch_size)
+        self._progress.start(len(paths))
+        try:
+            with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
+                while (result := self._next(results)) is not None:
+                    self._take(result)
+            for missing in list(self._waiting):
+                self._embed(missing)
+        finally:  # an interrupted run keeps what it computed
+            self._commit()
+
+    def _next(self, results: Iterator[Photo | KnownPhoto | BadFile]) -> Photo | KnownPhoto | BadFile | None:
+        with self._timed("read"):
+            return next(results, None)
+
+    def _take(self, result: Photo | KnownPhoto | BadFile) -> None:
+        if isinstance(result, Photo):
+            self._take_photo(result)
+        elif isinstance(result, KnownPhoto):
+            self._outcomes[self._unmoved_or_moved(result.file)] += 1
+            self._copies.append(result.file)
+            self._progress.advance(1)
+        else:
+            file = result.file
+            self._skip(file.path, result.reason)
+            self._record(
+                ImageRecord(file.path, file.image_id, file.size, file.mtime_ns, reason=result.reason)
+            )
+            self._progress.advance(1)
+        if time.monotonic() - self._committed_at > self._commit_seconds or self._pending() >= _COMMIT_IMAGES:
+            self._commit()
+
+    def _take_photo(self, photo: Photo) -> None:
+        image_id = photo.file.image_id
+        is_copy = any((target.key, image_id) in self._claimed for target in self._targets)
+        missing = tuple(t for t in self._missing(image_id) if (t.key, image_id) not in self._claimed)
+        if not missing:
+            self._outcomes[self._unmoved_or_moved(photo.file) if is_copy else "added"] += 1
+            self._record_photo(photo)
+            self._progress.advance(1)
+            return
+        self._claimed.update((target.key, image_id) for target in missing)
+        batch = self._waiting.setdefault(missing, [])
+        batch.append(photo)
+        if len(batch) >= self._batch_size:
+            self._embed(missing)
+
+    def _unmoved_or_moved(self, file: FileState) -> str:
+        """The outcome for a file for which nothing was computed."""
+        known = self._known.get(file.path)
+        if known is not None and known.image_id == file.image_id:
+            return "reused"
+        self._moved_contents[file.image_id] += 1
+        return "moved"
+
+    def _embed(self, missing: tuple[PromptIndex, ...]) -> None:
+        """Put the photos that wait for these prompt indexes through the model."""
+        photos = self._waiting.pop(missing)
+        pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
+        assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
+        with self._timed("embed"):
+            for gate_scale in sorted({target.gate_scale for target in missing}):
+                targets = [target for target in missing if target.gate_scale == gate_scale]
+                self._embed_at(gate_scale, targets, photos, pixels)
+        for photo in photos:
+            self._record_photo(photo)
+            self._usable.add(photo.file.image_id)
+        self._outcomes["added"] += len(photos)
+        self._progress.advance(len(photos))
+
+    def _embed_at(
+        self, gate_scale: float, targets: list[PromptIndex], photos: list[Photo], pixels: Floats
+    ) -> None:
+        features = [self._prompt_features(target) for target in targets]
+        results = self._embedder().embed(pixels, features, gate_scale)
+        for target, result in zip(targets, results, strict=True):
+            embeddings = np.asarray(result.embeddings, dtype=np.float32)
+            assert embeddings.shape == (len(photos), target.dim), embeddings.shape
+            for photo, embedding, heatmap in zip(photos, embeddings, result.heatmaps, strict=True):
+                if not np.isfinite(embedding).all():
+                    raise EmbeddingError(self._root / photo.file.path, target.prompt, target.model_id)
+                self._vectors[target.key].append(Vector(photo.file.image_id, embedding, heatmap))
+            self._embedded[target.key].update(photo.file.image_id for photo in photos)
+        self._forward_passes += len(photos) * len(targets)
+
+    def _preprocess(self, image: Image.Image) -> Floats:
+        return self._embedder().preprocess(image)
+
+    def _prompt_features(self, target: PromptIndex) -> Floats:
+        if target.key not in self._features:
+            self._features[target.key] = np.load(features_file(self._place, target.key))
+        return self._features[target.key]
+
+    def _embedder(self) -> Embedder:
+        """The embedder, loaded, after a look whether it is the one that made the targets."""
+        with self._check:
+            if not self._is_checked:
+                embedder = self._embedder_unchecked
+                _ = embedder.dim  # loads it
+                identity = known_identity(embedder)
+                for target in self._targets:
+                    if not identity.fits(target.weights_hash, target.preprocessing):
+                        raise ModelMismatchError(target.prompt, target.model_id, embedder.model_id)
+                self._is_checked = True
+            return self._embedder_unchecked
+
+    # writing
+
+    def _skip(self, path: str, reason: str) -> None:
+        self._outcomes["skipped"] += 1
+        self._skips.append(Skip(path, reason))
+
+    def _record_photo(self, photo: Photo) -> None:
+        file = photo.file
+        self._record(
+            ImageRecord(
+                file.path,
+                file.image_id,
+                file.size,
+                file.mtime_ns,
+                photo.width,
+                photo.height,
+                photo.taken_at,
+                photo.thumbnail,
+            )
+        )
+
+    def _record(self, record: ImageRecord) -> None:
+        known = self._known.get(record.path)
+        row = KnownFile(record.path, record.image_id, record.size, record.mtime_ns, record.reason)
+        if row != known:
+            self._records.append(record)
+
+    def _pending(self) -> int:
+        return len(self._records) + len(self._copies) + max(map(len, self._vectors.values()), default=0)
+
+    def _commit(self) -> None:
+        """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""
+        with self._writing():
+            for key, vectors in self._vectors.items():
+                self._store.write_vectors(key, vectors)
+                vectors.clear()
+            self._store.write_images(self._records)
+            self._records.clear()
+            self._store.write_images(self._rows_for_copies())
+            self._copies.clear()
+        self._committed_at = time.monotonic()
+
+    def _rows_for_copies(self) -> list[ImageRecord]:
+        originals = self._store.records(file.image_id for file in self._copies)
+        return [
+            replace(originals[f.image_id], path=f.path, size=f.size, mtime_ns=f.mtime_ns)
+            if f.image_id in originals
+            else ImageRecord(f.path, f.image_id, f.size, f.mtime_ns)  # its row was removed by another run
+            for f in self._copies
+        ]
+
+    def _remove_vanished(self) -> None:
+        """Forget paths that are gone. Their vectors stay: a photo that comes back costs no forward pass."""
+        present = {file.path for file in self._scan.files} | {skip.path for skip in self._scan.skips}
+        unlisted = tuple(f"{folder}/" for folder in self._scan.unlisted)
+        vanished = [
+            file
+            for file in self._known.values()
+            if file.path not in present and not file.path.startswith(unlisted)
+        ]
+        if vanished:
+            with self._writing():
+                self._store.remove_images(vanished)
+        gone = Counter(file.image_id for file in vanished)
+        self._outcomes["removed"] = (gone - self._moved_contents).total()
+
+    # telling
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.monotonic() - started
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with self._timed("write"):
+                yield
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror or error}); what was indexed before is kept"
+            raise LibraryPlaceError(self._place, reason) from error
+
+    def _counts(self, seconds: float) -> Counts:
+        return Counts(
+            files=len(self._scan.files) + len(self._scan.skips),
+            added=self._outcomes["added"],
+            reused=self._outcomes["reused"],
+            moved=self._outcomes["moved"],
+            removed=self._outcomes["removed"],
+            skipped=self._outcomes["skipped"],
+            skips=tuple(sorted(self._skips, key=lambda skip: skip.path)),
+            forward_passes=self._forward_passes,
+            seconds=seconds,
+            read_seconds=self._seconds["read"],
+            embed_seconds=self._seconds["embed"],
+            write_seconds=self._seconds["write"],
+        )
+
+
+class _Progress:
+    """Turns finished photos into events with a recent speed."""
+
+    def __init__(self, report: Callable[[ProgressEvent], None] | None) -> None:
+        self._report = report
+        self._done, self._total = 0, 0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
+
+    def start(self, total: int) -> None:
+        self._total = total
+        self.advance(0)
+
+    def advance(self, photos: int) -> None:
+        self._done += photos
+        self._recent.append((time.monotonic(), self._done))
+        if self._report is not None and self._total:
+            (then, before), (now, _) = self._recent[0], self._recent[-1]
+            rate = (self._done - before) / (now - then) if now > then else 0.0
+            self._report(ProgressEvent(self._done, self._total, rate))
+
+
+def _is_unchanged(file: FoundFile, known: KnownFile) -> bool:
+    """Same size and time, and it could be read; a file that could not (image_id "") is tried again."""
+    return bool(known.image_id) and (file.size, file.mtime_ns) == (known.size, known.mtime_ns)

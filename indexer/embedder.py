@@ -1,0 +1,164 @@
+"""What the indexer asks of a model, so that it needs neither torch nor the model's code."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.core.errors import ModelMismatchError
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One batch under one prompt.
+
+    embeddings: (B, dim) float32, unit length.
+    heatmaps:   (B, Hp, Wp) float32 on the patch grid, each sums to 1.
+    """
+
+    embeddings: Floats
+    heatmaps: Floats
+
+
+class Embedder(Protocol):
+    """A model as the indexer sees it.
+
+    Two embedders with equal `weights_hash` and `preprocessing` must give equal vectors: whatever else changes
+    them (aggregation, resolution) belongs into one of the two. `preprocess` is called from several threads.
+    """
+
+    @property
+    def model_id(self) -> str:
+        """The name a user types to get this model."""
+
+    @property
+    def weights_hash(self) -> str:
+        """Hex digest of the weights."""
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """JSON-able settings under which pixels become embeddings."""
+
+    def preprocess(self, image: Image.Image) -> Floats:
+        """An RGB picture of any size -> (3, H, W) float32, always the same H and W."""
+
+    def encode_prompt(self, prompt: str) -> Floats:
+        """The text encoder's output for one prompt, (L, Dt) float32."""
+
+    def embed(
+        self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
+    ) -> list[Embedded]:
+        """(B, 3, H, W) float32 under each prompt (None: without one), one `Embedded` per prompt."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides whether vectors can be compared. None: not known without loading the model."""
+
+    model_id: str | None
+    weights_hash: str | None
+    preprocessing: dict[str, Any] | None
+
+    def fits(self, weights_hash: str, preprocessing: Mapping[str, Any]) -> bool:
+        """Whether vectors of this origin are this model's, as far as is known."""
+        same_preprocessing = self.preprocessing is None or _as_read(self.preprocessing) == _as_read(
+            preprocessing
+        )
+        return self.weights_hash in (None, weights_hash) and same_preprocessing
+
+
+class LazyEmbedder:
+    """An `Embedder` that is loaded when it is first needed, so that a run with nothing to do loads nothing.
+
+    load: gives the embedder; called at most once, possibly from another thread.
+    model_id, weights_hash, preprocessing: what is known beforehand (say, from a registry of models). With a
+    weights_hash, `Library.index` finds the prompt indexes that exist without loading; what is not given is
+    asked of the loaded embedder. If that turns out to have other weights, ModelMismatchError is raised.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Embedder],
+        *,
+        model_id: str | None = None,
+        weights_hash: str | None = None,
+        preprocessing: dict[str, Any] | None = None,
+    ) -> None:
+        self.known = Identity(model_id, weights_hash, preprocessing)
+        self._load = load
+        self._lock = threading.Lock()
+        self._embedder: Embedder | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._embedder is not None
+
+    def loaded(self) -> Embedder:
+        """The embedder itself; loads it the first time."""
+        with self._lock:
+            if self._embedder is None:
+                embedder = self._load()
+                if not self.known.fits(embedder.weights_hash, embedder.preprocessing):
+                    expected = self.known.model_id or "announced"
+                    raise ModelMismatchError("any prompt", expected, embedder.model_id)
+                self._embedder = embedder
+            return self._embedder
+
+    @property
+    def model_id(self) -> str:
+        return self.loaded().model_id if self.known.model_id is None else self.known.model_id
+
+    @property
+    def weights_hash(self) -> str:
+        return self.loaded().weights_hash if self.known.weights_hash is None else self.known.weights_hash
+
+    @property
+    def dim(self) -> int:
+        return self.loaded().dim
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        return self.loaded().preprocessing if self.known.preprocessing is None else self.known.preprocessing
+
+    def preprocess(self, image: Image.Image) -> Floats:
+        return self.loaded().preprocess(image)
+
+    def encode_prompt(self, prompt: str) -> Floats:
+        return self.loaded().encode_prompt(prompt)
+
+    def embed(
+        self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
+    ) -> list[Embedded]:
+        return self.loaded().embed(pixels, prompt_features, gate_scale)
+
+
+def as_embedder(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
+    """An embedder as it is; a function that gives one becomes a LazyEmbedder of unknown identity."""
+    if callable(embedder) and not hasattr(embedder, "embed"):
+        return LazyEmbedder(embedder)
+    return embedder  # type: ignore[return-value]  # callable() does not narrow a protocol
+
+
+def _as_read(settings: Mapping[str, Any]) -> Any:
+    """Settings as a manifest gives them back: tuples are lists."""
+    return json.loads(json.dumps(settings))
+
+
+def known_identity(embedder: Embedder) -> Identity:
+    """What can be said of an embedder without loading it."""
+    if isinstance(embedder, LazyEmbedder) and not embedder.is_loaded:
+        return embedder.known
+    return Identity(embedder.model_id, embedder.weights_hash, embedder.preprocessing)

@@ -1,0 +1,396 @@
+"""A library: one photo folder and all that is known about it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from steersearch.core.errors import (
+    ArgumentError,
+    FolderError,
+    LibraryMissingError,
+    LibraryPlaceError,
+    ModelMismatchError,
+    NoImagesError,
+    PromptError,
+    PromptIndexMissing,
+)
+from steersearch.core.preprocess import open_image
+from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
+from steersearch.indexer.embedder import Embedder, Floats, as_embedder, known_identity
+from steersearch.indexer.manifest import (
+    LIBRARY_FILE,
+    LibraryManifest,
+    PromptIndex,
+    features_file,
+    new_prompt_index,
+    read_library,
+    read_prompt_indexes,
+    write_library,
+)
+from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
+from steersearch.indexer.search import Hit, open_snapshot
+from steersearch.indexer.store import Store
+
+__all__ = ["Counts", "Coverage", "Hit", "Library", "LibraryInfo", "ProgressEvent", "PromptIndex", "Skip"]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """photos of the library have a vector under this prompt; missing have none yet."""
+
+    index: PromptIndex
+    photos: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What a library holds. photos: the usable ones; skipped: the others; bytes_on_disk: of the library."""
+
+    place: Path
+    folder: Path
+    photos: int
+    skipped: int
+    prompts: tuple[Coverage, ...]
+    bytes_on_disk: int
+
+
+class Library:
+    """A photo folder with its prompt indexes. Make one with `create` or `open`.
+
+    folder: absolute real path of the photos, which are only read.
+    place:  folder in which the library keeps its own files.
+    """
+
+    def __init__(self, folder: Path, place: Path) -> None:
+        self.folder, self.place = folder, place
+
+    @classmethod
+    def create(cls, folder: str | Path, place: str | Path | None = None) -> Library:
+        """The library of `folder`, new or as it is. Nothing is written before `index` has something to write.
+
+        place: where it lives; None is `default_place(folder)`. Raises FolderError, NoImagesError,
+        LibraryPlaceError, SchemaVersionError.
+        """
+        root = _real_folder(Path(folder))
+        library = cls(root, default_place(root) if place is None else _local_place(place))
+        library._check_place()
+        if not library.exists and not holds_an_image(root):
+            raise NoImagesError(root, SUFFIXES)
+        return library
+
+    @classmethod
+    def open(cls, place: str | Path) -> Library:
+        """The library at `place`, whether or not its photos can be reached. Raises LibraryMissingError,
+        SchemaVersionError, LibraryDamagedError."""
+        local = _local_place(place)
+        try:
+            manifest = read_library(local)
+        except (FileNotFoundError, NotADirectoryError):
+            raise LibraryMissingError(local) from None
+        return cls(Path(manifest.folder), local)
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was written: False until the first `index`."""
+        return (self.place / LIBRARY_FILE).exists()
+
+    # building
+
+    def index(
+        self,
+        embedder: Embedder | Callable[[], Embedder],
+        prompts: Sequence[str] | None = None,
+        gate_scale: float = 1.0,
+        batch_size: int | None = None,
+        progress: Callable[[ProgressEvent], None] | None = None,
+        *,
+        commit_seconds: float = COMMIT_SECONDS,
+    ) -> Counts:
+        """Bring the library up to date with its folder, under each of `prompts` at `gate_scale`.
+
+        Without prompts: under every prompt the library has for this model, each at its own gate_scale.
+        embedder: may be lazy (`LazyEmbedder`, or a function that gives an embedder): it is only loaded when a
+            photo or a prompt has to be embedded, and for a function also to learn which model it is when
+            prompts are named.
+        batch_size: photos per forward pass; None is 16.
+        progress: called after each finished step over the photos that have to be read.
+        commit_seconds: what a run that is killed loses at most.
+
+        Raises PromptError, FolderError (the folder has vanished: nothing is marked as removed),
+        NoImagesError, LibraryPlaceError, ModelMismatchError, EmbeddingError; single unusable files raise
+        nothing, see `Counts.skips`.
+        """
+        named = _checked_prompts(prompts or ())
+        if not math.isfinite(gate_scale):
+            raise ArgumentError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
+        if batch_size is not None and batch_size < 1:
+            raise ArgumentError("batch_size", batch_size, "must be at least 1")
+        self._check_place()
+        scan = self._scan()
+        embedder = as_embedder(embedder)
+        targets = self._targets(embedder, named, gate_scale)
+        if not self.exists:
+            self._write()
+        return Build(
+            self.folder,
+            self.place,
+            scan,
+            targets,
+            embedder,
+            batch_size=batch_size,
+            commit_seconds=commit_seconds,
+            progress=progress,
+        ).run()
+
+    def _write(self) -> None:
+        try:
+            write_library(self.place, LibraryManifest(folder=os.fspath(self.folder)))
+        except OSError as error:
+            raise LibraryPlaceError(self.place, f"cannot be written ({error.strerror})") from error
+
+    def _scan(self) -> Scan:
+        if not self.folder.is_dir():
+            remark = (
+                "" if not self.exists else f"; its library at {self.place} is untouched and can be searched"
+            )
+            raise FolderError(self.folder, f"the photo folder is gone; bring it back to index it{remark}")
+        scan = scan_folder(self.folder)
+        if "." in scan.unlisted:
+            raise FolderError(self.folder, scan.skips[0].reason)
+        if not scan.files and not scan.skips:
+            remark = (
+                f"; is a disk not mounted? If the photos are gone for good, delete {self.place}"
+                if self.exists
+                else ""
+            )
+            raise NoImagesError(self.folder, SUFFIXES, remark)
+        return scan
+
+    def _targets(self, embedder: Embedder, prompts: Sequence[str], gate_scale: float) -> list[PromptIndex]:
+        """The prompt indexes that this run builds or brings up to date."""
+        identity = known_identity(embedder)
+        existing = [i for i in self.prompts() if identity.fits(i.weights_hash, i.preprocessing)]
+        if not prompts:
+            if not existing:
+                raise PromptError(self._no_prompt(identity.model_id))
+            return existing
+        targets = []
+        for prompt in prompts:
+            same = [i for i in existing if (i.prompt, i.gate_scale) == (prompt, gate_scale)]
+            if identity.weights_hash is not None and len(same) == 1:  # known without loading the model
+                targets.append(same[0])
+            else:
+                targets.append(self._target(embedder, prompt, gate_scale))
+        return targets
+
+    def _target(self, embedder: Embedder, prompt: str, gate_scale: float) -> PromptIndex:
+        index = new_prompt_index(
+            prompt,
+            gate_scale,
+            model_id=embedder.model_id,
+            weights_hash=embedder.weights_hash,
+            preprocessing=embedder.preprocessing,
+            dim=embedder.dim,
+        )
+        return next((existing for existing in self.prompts() if existing.key == index.key), index)
+
+    def _no_prompt(self, model_id: str | None) -> str:
+        have = self.prompts()
+        if not have:
+            return f"no prompt given and none known; name one: {self._command('TEXT')}"
+        names = ", ".join(map(str, have))
+        return f"no prompt given, and none known for the model {model_id}; the library has: {names}"
+
+    def _check_place(self) -> None:
+        """Raise LibraryPlaceError unless this library is at its place, or could be put there."""
+        place = self.place
+        if self.exists:
+            other = read_library(place).folder
+            if other != os.fspath(self.folder):
+                raise LibraryPlaceError(place, f"holds the library of another folder, {other}")
+            return
+        try:
+            if any(not path.name.startswith(".writing-") for path in place.iterdir()):
+                raise LibraryPlaceError(place, "is a folder with other things in it")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise LibraryPlaceError(place, f"cannot be used ({error.strerror})") from error
+        ancestor = next(path for path in (place, *place.parents) if path.exists())
+        if not ancestor.is_dir():
+            raise LibraryPlaceError(place, f"cannot be created: {ancestor} is a file")
+        if not os.access(ancestor, os.W_OK | os.X_OK):
+            raise LibraryPlaceError(place, f"cannot be written: no permission in {ancestor}")
+
+    # searching
+
+    def query(
+        self,
+        embedder: Embedder | Callable[[], Embedder],
+        image_path: str | Path,
+        focus: str,
+        k: int = 10,
+        gate_scale: float | None = None,
+        model: str | None = None,
+    ) -> list[Hit]:
+        """The k photos most similar to the one at `image_path` in what `focus` names; all, if fewer.
+
+        A query photo that lies in the gallery is itself a hit, as a rule the first. Photos with equal scores
+        come in the order of their paths. gate_scale, model: which of several indexes of this prompt is
+        meant; None: the one of this embedder that was made last. Raises ArgumentError (k below 1),
+        PromptIndexMissing, ImageError, ModelMismatchError.
+        """
+        if k < 1:
+            raise ArgumentError("k", k, "must be at least 1")
+        candidates = self._candidates(focus, model, gate_scale)
+        image = open_image(image_path)
+        embedder = as_embedder(embedder)
+        pixels = embedder.preprocess(image)
+        identity = known_identity(embedder)
+        fitting = [i for i in candidates if identity.fits(i.weights_hash, i.preprocessing)]
+        if not fitting:
+            raise ModelMismatchError(candidates[0].prompt, candidates[0].model_id, embedder.model_id)
+        index = fitting[0]
+        features = np.load(features_file(self.place, index.key))
+        (embedded,) = embedder.embed(pixels[None], [features], index.gate_scale)
+        rows = open_snapshot(self.place, index.key).search(embedded.embeddings[0], k)
+        return [
+            Hit(self.folder / row.path, row.score, rank, True, index.prompt, row.image_id, index.key)
+            for rank, row in enumerate(rows, start=1)
+        ]
+
+    def heatmap(self, hit: Hit) -> Floats:
+        """Where in the hit's photo its prompt was found: (Hp, Wp) float32 on the patch grid, sums to 1.
+
+        Raises ArgumentError if the photo has left the library since.
+        """
+        heatmap = open_snapshot(self.place, hit.index_key).heatmap(hit.image_id)
+        if heatmap is None:
+            raise ArgumentError("hit", os.fspath(hit.path), "is no longer in the library; query again")
+        return heatmap
+
+    def thumbnail(self, hit: Hit) -> bytes | None:
+        """A JPEG of the hit's photo, upright, longer side at most 256 pixels; None if there is none."""
+        return Store(self.place).thumbnail(hit.path.relative_to(self.folder).as_posix())
+
+    def find_prompt_index(
+        self, focus: str, model: str | None = None, gate_scale: float | None = None
+    ) -> PromptIndex:
+        """The prompt index for this focus; of several that fit, the one made last.
+
+        Raises PromptIndexMissing, which says what there is and the command that builds this one.
+        """
+        return self._candidates(focus, model, gate_scale)[0]
+
+    def _candidates(self, focus: str, model: str | None, gate_scale: float | None) -> list[PromptIndex]:
+        """At least one prompt index, the one made last first."""
+        (focus,) = _checked_prompts([focus])
+        existing = self.prompts()
+        fitting = [
+            index
+            for index in reversed(existing)
+            if index.prompt == focus
+            and model in (None, index.model_id)
+            and gate_scale in (None, index.gate_scale)
+        ]
+        if not fitting:
+            command = self._command(focus, model, gate_scale)
+            raise PromptIndexMissing(focus, self.folder, [str(index) for index in existing], command)
+        return fitting
+
+    def _command(self, prompt: str, model: str | None = None, gate_scale: float | None = None) -> str:
+        """The command line that builds a prompt index of this library."""
+        quoted = "".join(f"\\{c}" if c in '\\"$`' else c for c in prompt)
+        command = f'steersearch index {shlex.quote(os.fspath(self.folder))} --prompt "{quoted}"'
+        if model is not None:
+            command += f" --model {shlex.quote(model)}"
+        if gate_scale is not None:
+            command += f" --gate-scale {gate_scale:g}"
+        if self.place != default_place(self.folder):
+            command += f" --library {shlex.quote(os.fspath(self.place))}"
+        return command
+
+    # looking
+
+    def prompts(self) -> list[PromptIndex]:
+        """The prompt indexes that can be searched, oldest first."""
+        return read_prompt_indexes(self.place)
+
+    def skipped(self) -> list[Skip]:
+        """The files that the last run could not use, sorted by path, each with its reason."""
+        known = Store(self.place).known_files() if self.exists else []
+        skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
+        return sorted(skips, key=lambda skip: skip.path)
+
+    def info(self) -> LibraryInfo:
+        """What the library holds and how large it is."""
+        store = Store(self.place) if self.exists else None
+        known = store.known_files() if store else []
+        contents = [file.image_id for file in known if file.reason is None]
+        coverage = []
+        for index in self.prompts():
+            embedded = store.embedded_ids(index.key) if store else set()
+            photos = sum(image_id in embedded for image_id in contents)
+            coverage.append(Coverage(index, photos, len(contents) - photos))
+        return LibraryInfo(
+            self.place,
+            self.folder,
+            len(contents),
+            len(known) - len(contents),
+            tuple(coverage),
+            _bytes_below(self.place),
+        )
+
+
+def default_place(folder: str | Path) -> Path:
+    """Where the library of a photo folder lives unless another place is named: in the user's data directory,
+    under the folder's name and a hash of its real path."""
+    import platformdirs
+
+    real = os.path.realpath(folder)
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in os.path.basename(real)) or "root"
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
+    return platformdirs.user_data_path("steersearch") / "libraries" / f"{name}-{digest}"
+
+
+def _real_folder(folder: Path) -> Path:
+    if not folder.exists():
+        raise FolderError(folder, "no such folder; give the folder that holds your photos")
+    if not folder.is_dir():
+        raise FolderError(folder, f"is a file, not a folder; did you mean {folder.absolute().parent}?")
+    return Path(os.path.realpath(folder))
+
+
+def _local_place(place: str | Path) -> Path:
+    if "://" in os.fspath(place):
+        raise LibraryPlaceError(place, "object stores are not supported yet")
+    return Path(os.path.abspath(place))
+
+
+def _checked_prompts(prompts: Sequence[str]) -> list[str]:
+    """Prompts without white space around them, each once, in their order."""
+    stripped = [prompt.strip() for prompt in prompts]
+    if not all(stripped):
+        raise PromptError(
+            'an empty prompt cannot steer; say what to look for, such as --prompt "the red mug"'
+        )
+    return list(dict.fromkeys(stripped))
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # another process swept it away
+            continue
+    return total

@@ -1,0 +1,136 @@
+"""What a library and a prompt index are, as small JSON files that say so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
+
+SCHEMA_VERSION = 1
+LIBRARY_FILE = "library.json"
+_PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryManifest:
+    """folder: absolute real path of the photos."""
+
+    folder: str
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptIndex:
+    """Library × prompt × gate_scale × model: the settings under which a set of vectors was made.
+
+    key: name of its table and files, derived from what decides the vectors.  model_id, weights_hash,
+    preprocessing: the model's, see `Embedder`.  dim: length of an embedding.  created_at: ISO 8601, UTC.
+    """
+
+    key: str
+    prompt: str
+    gate_scale: float
+    model_id: str
+    weights_hash: str
+    preprocessing: dict[str, Any] = field(hash=False)
+    dim: int
+    dtype: str = "float32"
+    created_at: str
+    schema_version: int = SCHEMA_VERSION
+
+    def __str__(self) -> str:
+        return f'"{self.prompt}" (model {self.model_id}, gate_scale {self.gate_scale:g})'
+
+
+def new_prompt_index(
+    prompt: str,
+    gate_scale: float,
+    *,
+    model_id: str,
+    weights_hash: str,
+    preprocessing: dict[str, Any],
+    dim: int,
+) -> PromptIndex:
+    """A prompt index of now; equal settings give an equal key, whenever and wherever."""
+    preprocessing = json.loads(json.dumps(preprocessing))  # as it will be read back: tuples are lists
+    identity = json.dumps([prompt, gate_scale, weights_hash, preprocessing], sort_keys=True)
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:32]
+    return PromptIndex(
+        key=f"{words or 'prompt'}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+        prompt=prompt,
+        gate_scale=gate_scale,
+        model_id=model_id,
+        weights_hash=weights_hash,
+        preprocessing=preprocessing,
+        dim=dim,
+        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
+
+
+def read_library(place: Path) -> LibraryManifest:
+    """Raises FileNotFoundError where there is no library, SchemaVersionError, LibraryDamagedError."""
+    return LibraryManifest(**_read(place / LIBRARY_FILE, LibraryManifest))
+
+
+def write_library(place: Path, manifest: LibraryManifest) -> None:
+    _write_json(place / LIBRARY_FILE, asdict(manifest))
+
+
+def read_prompt_indexes(place: Path) -> list[PromptIndex]:
+    """All prompt indexes that are complete, oldest first."""
+    paths = (place / _PROMPTS).glob(f"*/{_MANIFEST}")
+    indexes = [PromptIndex(**_read(path, PromptIndex)) for path in paths]
+    return sorted(indexes, key=lambda index: (index.created_at, index.key))
+
+
+def write_prompt_index(place: Path, index: PromptIndex) -> None:
+    """The last write of a build: from here on the prompt index exists. One that exists stays as it is."""
+    path = place / _PROMPTS / index.key / _MANIFEST
+    if not path.exists():
+        _write_json(path, asdict(index))
+
+
+def features_file(place: Path, key: str) -> Path:
+    """Where the text encoder's output for a prompt index is kept, (L, Dt) float32 as .npy."""
+    return place / _PROMPTS / key / _FEATURES
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """The file at `path` is whole or is not there, whenever the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".writing-{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, lambda file: file.write(json.dumps(content, indent=1).encode()))
+
+
+def _read(path: Path, kind: type[LibraryManifest] | type[PromptIndex]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LibraryDamagedError(path, f"not a manifest ({error})") from error
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise SchemaVersionError(path, version, SCHEMA_VERSION)
+    if set(content) != set(kind.__dataclass_fields__):
+        raise LibraryDamagedError(path, "a manifest with other fields than expected")
+    return dict(content)

@@ -1,0 +1,272 @@
+"""The tables of a library, in LanceDB: the source of truth. The only file that imports lancedb, lazily.
+
+`images` has a row per path, a table per prompt index has a row per content (image_id). Both keys are declared
+as unenforced primary keys: without that, two writers that insert the same new key leave it twice.
+Another writer may be at work at any time, so every call opens its table anew, at its latest version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+_TABLES = "lance"
+_IMAGES = "images"
+_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+_FILTER_LENGTH = 500  # keys per SQL filter
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """What is needed to see whether a file changed. reason: why it is skipped, None for a usable photo;
+    image_id: "" for a file that could not even be read."""
+
+    path: str
+    image_id: str
+    size: int
+    mtime_ns: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A row of `images`. A skipped file has a reason and neither size in pixels nor thumbnail."""
+
+    path: str
+    image_id: str
+    size: int
+    mtime_ns: int
+    width: int | None = None
+    height: int | None = None
+    taken_at: datetime | None = None
+    thumbnail: bytes | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A row of a prompt index. embedding: (dim,) float32, unit length; heatmap: (Hp, Wp), sums to 1."""
+
+    image_id: str
+    embedding: Floats
+    heatmap: Floats
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The searchable photos of one prompt index, sorted by path; row i of all four belongs together.
+
+    embeddings: (n, dim) float32.  heatmaps: (n,) bytes, see `pack_heatmap`.
+    """
+
+    paths: list[str]
+    image_ids: list[str]
+    embeddings: Floats
+    heatmaps: list[bytes]
+
+
+class Store:
+    """Reads and writes the tables below `place`. Not safe after a fork: LanceDB is not."""
+
+    def __init__(self, place: Path) -> None:
+        import lancedb
+
+        self._place = place
+        self._database = lancedb.connect(str(place / _TABLES))
+
+    def ensure_images(self) -> None:
+        self._ensure(_IMAGES, _images_schema())
+
+    def ensure_prompt_table(self, key: str, dim: int) -> None:
+        self._ensure(_prompt_table(key), _prompt_schema(dim))
+
+    def known_files(self) -> list[KnownFile]:
+        columns = self._read(_IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
+        return [KnownFile(*row) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
+
+    def records(self, image_ids: Iterable[str]) -> dict[str, ImageRecord]:
+        """For each of these contents that is in `images` as a usable photo, one of its rows."""
+        names = ["path", "image_id", "size", "mtime_ns", "width", "height", "taken_at", "thumbnail"]
+        found = {}
+        for chunk in _chunks(sorted(set(image_ids)), _FILTER_LENGTH):
+            where = f"image_id IN ({', '.join(map(_quoted, chunk))}) AND status = 'ok'"
+            columns = self._read(_IMAGES, names, where)
+            for row in zip(*(c.to_pylist() for c in columns), strict=True):
+                found[row[1]] = ImageRecord(*row)
+        return found
+
+    def thumbnail(self, path: str) -> bytes | None:
+        """The JPEG kept for this path; None if there is none."""
+        (column,) = self._read(_IMAGES, ["thumbnail"], f"path = {_quoted(path)}")
+        return next(iter(column.to_pylist()), None)
+
+    def write_images(self, records: Sequence[ImageRecord]) -> None:
+        """Insert or replace rows, by path; of several with one path the last counts."""
+        if not records:
+            return
+        by_path = {record.path: record for record in records}
+        rows = [
+            {**vars(record), "status": "ok" if record.reason is None else "skipped"}
+            for record in by_path.values()
+        ]
+        self._merge(_IMAGES, "path", rows, _images_schema(), replace=True)
+
+    def remove_images(self, files: Sequence[KnownFile]) -> None:
+        """Delete these rows, unless another writer has brought them up to date meanwhile."""
+        for chunk in _chunks(files, _FILTER_LENGTH):
+            same = [
+                f"(path = {_quoted(f.path)} AND image_id = {_quoted(f.image_id)} AND mtime_ns = {f.mtime_ns})"
+                for f in chunk
+            ]
+            self._database.open_table(_IMAGES).delete(" OR ".join(same))
+
+    def embedded_ids(self, key: str) -> set[str]:
+        """The contents that have a vector in this prompt index."""
+        if not _versions(self._place, _prompt_table(key)):
+            return set()
+        (column,) = self._read(_prompt_table(key), ["image_id"])
+        return set(column.to_pylist())
+
+    def write_vectors(self, key: str, vectors: Sequence[Vector]) -> None:
+        """Insert vectors; a content that has one keeps it."""
+        if not vectors:
+            return
+        by_content = {vector.image_id: vector for vector in vectors}
+        rows = [
+            {
+                "image_id": vector.image_id,
+                "embedding": vector.embedding,
+                "heatmap": pack_heatmap(vector.heatmap),
+            }
+            for vector in by_content.values()
+        ]
+        schema = _prompt_schema(len(vectors[0].embedding))
+        self._merge(_prompt_table(key), "image_id", rows, schema, replace=False)
+
+    def gallery(self, key: str) -> Gallery:
+        """Every usable photo that has a vector, copies of one content under each of their paths."""
+        ids, embeddings, heatmaps = self._read(_prompt_table(key), ["image_id", "embedding", "heatmap"])
+        row_of = {image_id: row for row, image_id in enumerate(ids.to_pylist())}
+        paths, image_ids = self._read(_IMAGES, ["path", "image_id"], "status = 'ok'")
+        pairs = sorted(
+            (path, image_id)
+            for path, image_id in zip(paths.to_pylist(), image_ids.to_pylist(), strict=True)
+            if image_id in row_of
+        )
+        rows = np.array([row_of[image_id] for _, image_id in pairs], dtype=np.int64)
+        dim = embeddings.type.list_size
+        matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
+        packed = heatmaps.to_pylist()
+        return Gallery(
+            [path for path, _ in pairs],
+            [image_id for _, image_id in pairs],
+            np.ascontiguousarray(matrix[rows], dtype=np.float32),
+            [packed[row] for row in rows],
+        )
+
+    def _ensure(self, name: str, schema: Any) -> None:
+        if _versions(self._place, name):
+            return
+        try:
+            self._database.create_table(name, schema=schema)
+        except ValueError:  # "already exists": another writer was faster
+            self._database.open_table(name)
+
+    def _merge(self, name: str, key: str, rows: list[dict[str, Any]], schema: Any, *, replace: bool) -> None:
+        import pyarrow
+
+        merge = self._database.open_table(name).merge_insert(key)
+        if replace:
+            merge = merge.when_matched_update_all()
+        merge.when_not_matched_insert_all().execute(pyarrow.Table.from_pylist(rows, schema=schema))
+
+    def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
+        query = self._database.open_table(name).search().select(columns)
+        table = (query if where is None else query.where(where)).to_arrow()
+        return [table.column(column) for column in columns]
+
+
+def stamp(place: Path, key: str) -> tuple[str, ...]:
+    """What changes whenever either table behind a prompt index changes; cheap, without lancedb.
+
+    The file names in both tables' version folders: LanceDB adds one with each commit.
+    """
+    names = (_IMAGES, _prompt_table(key))
+    return tuple(f"{name}/{version}" for name in names for version in _versions(place, name))
+
+
+def pack_heatmap(heatmap: Floats) -> bytes:
+    """(Hp, Wp) float32 that sums to 1 -> Hp and Wp as uint16, then the values as uint8, the largest 255."""
+    largest = float(heatmap.max())
+    scaled = np.rint(heatmap * (255 / largest if largest > 0 else 0)).astype(np.uint8)
+    return bytes(np.array(heatmap.shape, dtype="<u2").tobytes() + scaled.tobytes())
+
+
+def unpack_heatmap(packed: bytes) -> Floats:
+    """Inverse of `pack_heatmap` but for rounding: (Hp, Wp) float32 that sums to 1 (or is 0 everywhere)."""
+    shape = np.frombuffer(packed, dtype="<u2", count=2)
+    values = np.frombuffer(packed, dtype=np.uint8, offset=4).reshape(shape).astype(np.float32)
+    return values / np.float32(max(values.sum(), 1))
+
+
+def _prompt_table(key: str) -> str:
+    return f"prompt_{key}"
+
+
+def _versions(place: Path, name: str) -> list[str]:
+    folder = place / _TABLES / f"{name}.lance" / "_versions"
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.suffix == ".manifest")
+    except FileNotFoundError:
+        return []
+
+
+def _images_schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("path", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("image_id", pa.string(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("mtime_ns", pa.int64(), nullable=False),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("taken_at", pa.timestamp("s")),
+            pa.field("thumbnail", pa.binary()),
+            pa.field("status", pa.string(), nullable=False),  # ok, skipped
+            pa.field("reason", pa.string()),  # of a skipped file
+        ]
+    )
+
+
+def _prompt_schema(dim: int) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("heatmap", pa.binary(), nullable=False),
+        ]
+    )
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _chunks(items: Sequence[T], length: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while chunk := list(islice(remaining, length)):
+        yield chunk
