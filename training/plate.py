@@ -73,7 +73,8 @@ class Plate:
     def oval(self, x: float, y: float, rx: float, ry: float | None = None, steps: int = 40) -> Outline:
         """An ellipse; both radii in fractions of the height."""
         radii = (rx / self.aspect, rx if ry is None else ry)
-        return _circle(steps) * radii + (x, y)
+        outline: Outline = _circle(steps) * radii + (x, y)
+        return outline
 
     def blob(self, x: float, y: float, rx: float, ry: float | None = None, wobble: float = 0.12) -> Outline:
         """An ellipse drawn by an unsteady hand: foliage, clouds, rocks."""
@@ -81,7 +82,8 @@ class Plate:
         amount = wobble * self.rng.normal(0, 0.8, len(_WAVES)) / np.sqrt(_WAVES)
         phase = self.rng.uniform(0, 2 * np.pi, len(_WAVES))
         reach = 1 + np.cos(_WAVES * _TURN[:, None] + phase) @ amount
-        return _circle(len(_TURN)) * reach[:, None] * radii + (x, y)
+        outline: Outline = _circle(len(_TURN)) * reach[:, None] * radii + (x, y)
+        return outline
 
     def ridge(self, y: float, swing: float, floor: float = 1.0, waves: float = 2.0) -> Outline:
         """Everything between a rolling line around height `y` and `floor`: hills, dunes, hedges."""
