@@ -66,12 +66,8 @@ def _foliage(
     for _ in range(5):
         turn, reach = rng.uniform(0, 6.28), rng.uniform(0.2, 0.62)
         cx, cy = x + reach * rx * np.cos(turn) / p.aspect, y + reach * ry * np.sin(turn) - 0.1 * ry
-        lift = 1.0 + 0.14 * (y - cy) / ry
-        p.fill(
-            p.blob(float(cx), float(cy), rx * 0.42, ry * 0.38),
-            shade(green, lift + 0.06),
-            shade(green, lift - 0.12),
-        )
+        lift = 0.96 + 0.2 * (y - cy) / ry
+        p.fill(p.blob(float(cx), float(cy), rx * 0.42, ry * 0.38), shade(green, lift))
     for _ in range(9):
         turn, reach = rng.uniform(0, 6.28), rng.uniform(0.1, 0.85)
         cx, cy = x + reach * rx * np.cos(turn) / p.aspect, y + reach * ry * np.sin(turn)

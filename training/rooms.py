@@ -228,7 +228,7 @@ def _worktop(
 
 def _sink(p: Plate, x: float, back: float, front: float) -> None:
     """A basin let into the worktop, with a tap."""
-    w, steel = 0.13 / p.aspect, (0.80, 0.82, 0.84)
+    w, steel = min(0.13 / p.aspect, 0.11), (0.80, 0.82, 0.84)
     y0, y1 = back + (front - back) * 0.3, front - (front - back) * 0.15
     p.fill(
         [(x - w, y0), (x + w, y0), (x + w * 1.1, y1), (x - w * 1.1, y1)],
@@ -249,7 +249,7 @@ def _sink(p: Plate, x: float, back: float, front: float) -> None:
 
 def _stove(p: Plate, rng: np.random.Generator, x: float, back: float, front: float, base: float) -> None:
     """A cooker with an oven door, and a hood above it."""
-    w = 0.15 / p.aspect
+    w = min(0.15 / p.aspect, 0.14)
     body = vary(pick(rng, (PAINTS[0], (0.62, 0.64, 0.66), (0.3, 0.31, 0.34), PAINTS[1], PAINTS[6])), rng)
     p.fill(box(x - w, back, x + w, front), (0.24, 0.24, 0.27), (0.34, 0.34, 0.37), rim=0.3)
     for dx in (-0.5, 0.5):
@@ -308,7 +308,8 @@ def paint_living_room(p: Plate, mood: Mood, rng: np.random.Generator) -> list[Pl
     third = pick(rng, ("door", "shelf", "pictures"))
     x = float(centres[2])
     if third == "door":
-        draw_door(p, rng, x - 0.11, 0.1, ground)
+        high = min(ground - 0.1, 0.5 * p.aspect)
+        draw_door(p, rng, x - 0.23 * high / p.aspect, ground - high, ground)
     elif third == "shelf":
         board = vary(pick(rng, WOODS), rng)
         for y in (0.25, 0.43):
