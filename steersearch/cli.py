@@ -1,14 +1,14 @@
-"""The command line: each command parses, calls the Python interface and renders. Nothing heavy is imported here.
+"""The command line: each command parses, calls the Python interface and renders. Nothing heavy is imported.
 
-Exit codes: 0 done, 1 failed (the message on stderr names the file or value and the way out; a photo or folder that
-does not exist is among these), 2 misuse (flags and values that cannot be meant), 130 interrupted.
+Exit codes: 0 done; 1 failed: the message on stderr names the file or value and the way out, and a photo or
+folder that does not exist is among these; 2 misuse: flags and values that cannot be meant; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from steersearch.api import Library
-    from steersearch.indexer.library import Counts
 
 INTERRUPTED = 130
 
@@ -42,7 +41,9 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
-            render.remark("\nstopped; what was computed is kept, the same command goes on from there")
+            kept = ctx.invoked_subcommand in ("index", "demo")
+            remark = "stopped; what was computed is kept, the same command goes on from there"
+            render.remark(f"\n{remark if kept else 'stopped'}")
             raise typer.Exit(INTERRUPTED) from None
         return result
 
@@ -59,7 +60,7 @@ models = typer.Typer(help="Show the models that can be used.", no_args_is_help=T
 app.add_typer(models, name="models")
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
@@ -150,9 +151,7 @@ def index(
     """
     from steersearch import api, render, settings
 
-    photos = api.Library.create(
-        folder, model=model, place=settings.place_given(library), device=device.value
-    )
+    photos = api.Library.create(folder, model=model, place=settings.place_given(library), device=device.value)
     render.remark(f"library: {render.readable(photos.place)}")
     with render.progress("indexing") as advance:
         counts = photos.index(prompt, gate_scale=gate_scale, batch_size=batch_size, progress=advance)
@@ -191,21 +190,17 @@ def query(
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
     photos = _open_library(library)
-    hits = photos.query(image, focus=focus, k=k, gate_scale=gate_scale, model=model)
+    prompt_index = photos.find_prompt_index(focus, model=model, gate_scale=gate_scale)
+    hits = photos.query(image, focus, k, gate_scale=prompt_index.gate_scale, model=prompt_index.model_id)
     if html is not None:
         from steersearch import page
 
-        page.write_page(html, photos, image, {focus: hits})
+        page.write_page(html, photos, image, [(prompt_index, hits)])
         render.remark(f"page: {render.readable(html)}")
-    if as_json:
-        for hit in hits:
-            render.json_line(hit.to_dict())
-    elif paths:
-        for hit in hits:
-            render.path_line(hit.path)
-    else:
-        render.hits_table(hits)
-    render.remark(_how_found(photos, focus, k, hits))
+    form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
+    render.hits(hits, form)
+    few = f"; the gallery has no more than {len(hits):,} photos" if len(hits) < k else ""
+    render.remark(f"exact, by {prompt_index}{few}")
 
 
 @app.command()
@@ -213,12 +208,17 @@ def explain(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to look at.")],
     focus: Focus,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .jpg or .webp.")
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .jpg or .webp."),
     ],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")] = "auto",
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")
+    ] = "auto",
     gate_scale: Annotated[
         float,
-        typer.Option(metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."),
+        typer.Option(
+            metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."
+        ),
     ] = 1.0,
 ) -> None:
     """Draw where the model sees the focus, as a heatmap over the photo.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures
+from steersearch.identity import preprocessing_of
 from steersearch.indexer.embedder import Embedded
 
 Floats = npt.NDArray[np.float32]
@@ -52,8 +53,3 @@ class SteerViTEmbedder:
             embeddings=found.embedding(self.model.config.aggregation).float().cpu().numpy(),
             heatmaps=found.heatmap().float().cpu().numpy(),
         )
-
-
-def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:
-    """What besides the weights decides a vector, as a prompt index records it."""
-    return {**preprocess, "aggregation": aggregation}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -9,20 +10,29 @@ import sys
 import time
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from steersearch.api import Hit, LibraryInfo
     from steersearch.core.checkpoints import ModelCard
-    from steersearch.indexer.build import Counts
+    from steersearch.indexer.library import Counts, Hit, LibraryInfo, ProgressEvent, Skip
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
+SKIPS_SHOWN = 10
 
 
 # ------------------------------------------------------------------------------------------------ stderr
+
+
+def prepare_streams() -> None:
+    """Nothing that is printed fails for its letters; remarks of our own packages appear on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    show_remarks()
 
 
 def remark(text: str) -> None:
@@ -36,7 +46,7 @@ class _PlainLine(logging.Handler):
 
 
 def show_remarks() -> None:
-    """Let our own log lines and warnings appear as plain lines on stderr; other packages' chatter stays out."""
+    """Let our own log lines and warnings appear as plain lines on stderr; other packages' stay out."""
     logger = logging.getLogger("steersearch")
     logger.handlers = [_PlainLine()]
     logger.setLevel(logging.INFO)
@@ -46,56 +56,57 @@ def show_remarks() -> None:
     warnings.showwarning = lambda message, *_args, **_kwargs: remark(str(message))
 
 
-class Progress(Protocol):
-    """Called with how many files of how many are done."""
-
-    def __call__(self, done: int, total: int) -> None: ...
+Report: TypeAlias = Callable[["ProgressEvent"], None]
 
 
 @contextmanager
-def progress(what: str, unit: str = "images") -> Iterator[Progress]:
+def progress(what: str) -> Iterator[Report]:
     """A bar with speed and time left on stderr; where that is not a terminal, a line now and then."""
     if not sys.stderr.isatty():
-        yield _ProgressLines(what, unit)
+        yield _progress_lines(what)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    speed = TextColumn("{task.fields[images_per_s]:,.1f} images/s")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
+        speed,
         TimeRemainingColumn(),
     )
-    started = time.monotonic()
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, speed="")
-
-        def advance(done: int, total: int) -> None:
-            speed = done / max(time.monotonic() - started, 1e-6)
-            bar.update(task, completed=done, total=total, speed=f"{speed:,.1f} {unit}/s")
-
-        yield advance
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, images_per_s=0.0)
+        yield lambda event: bar.update(
+            task, completed=event.done, total=event.total, images_per_s=event.images_per_s
+        )
 
 
-class _ProgressLines:
-    def __init__(self, what: str, unit: str) -> None:
-        self._what, self._unit = what, unit
-        self._started = self._last = time.monotonic()
+def _progress_lines(what: str) -> Report:
+    last = time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES:
+    def report(event: ProgressEvent) -> None:
+        nonlocal last
+        if event.done == 0 or time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
-        self._last = now
-        speed = done / (now - self._started)
-        left = f", about {(total - done) / speed:.0f} s left" if done else ""
-        remark(f"{self._what}: {done:,} of {total:,} {self._unit}, {speed:.1f} {self._unit}/s{left}")
+        last = time.monotonic()
+        speed = event.images_per_s
+        left = f", about {(event.total - event.done) / speed:,.0f} s left" if speed > 0 else ""
+        remark(f"{what}: {event.done:,} of {event.total:,}, {speed:,.1f} images/s{left}")
+
+    return report
 
 
 # ------------------------------------------------------------------------------------------------ stdout
+
+
+class Form(Enum):
+    """How hits are printed."""
+
+    table = "table"
+    json = "json"
+    paths = "paths"
 
 
 def line(text: str = "") -> None:
@@ -115,28 +126,114 @@ def path_line(path: Path) -> None:
 
 
 def readable(path: Path | str) -> str:
-    """A path for people: relative to the current folder if below it, control characters and odd bytes escaped."""
+    """A path for people: relative to the current folder if below it, unprintable characters escaped."""
     path = Path(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
-    return "".join(c if _is_printable(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in str(path))
+    return "".join(
+        c if _is_printable(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in str(path)
+    )
 
 
 def _is_printable(character: str) -> bool:
     return not unicodedata.category(character).startswith("C")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
-    """Columns aligned by spaces; `right` names the columns whose numbers stand to the right, by first letter."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
+    """Columns aligned by spaces; those named in `right` hold numbers and are aligned to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         cells = (
-            cell.rjust(width) if name in right.split() else cell.ljust(width)
+            cell.rjust(width) if name in right else cell.ljust(width)
             for name, cell, width in zip(header, row, widths, strict=True)
         )
         line("  ".join(cells).rstrip())
 
 
-def hits_table(hits: Sequence[Hit]) -> None:
-    rows = [(str(hit.rank), f"{hit.score:.4f}", readable(hit.path)) for hit in hits]
-    table(("rank", "score", "photo"), rows, right="rank score")
+def hits(found: Sequence[Hit], form: Form) -> None:
+    """Hits, best first, in one of three forms."""
+    if form is Form.table:
+        rows = [(str(hit.rank), f"{hit.score:.4f}", readable(hit.path)) for hit in found]
+        table(("rank", "score", "photo"), rows, right=("rank", "score"))
+        return
+    for hit in found:
+        if form is Form.paths:
+            path_line(hit.path)
+        else:
+            names = ("score", "rank", "exact", "prompt")
+            json_line({"path": os.fspath(hit.path), **{name: getattr(hit, name) for name in names}})
+
+
+def counts(done: Counts) -> None:
+    """What an `index` run did; the numbers of the first part add up to the files."""
+    parts = (f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved", "skipped"))
+    line(f"{done.files:,} files: {', '.join(parts)}; {done.removed:,} removed")
+    if done.forward_passes == 0:
+        line(f"nothing to compute, no forward pass; {done.seconds:.1f} s")
+    else:
+        line(
+            f"{done.forward_passes:,} forward passes; read {done.read_seconds:.1f} s, "
+            f"embed {done.embed_seconds:.1f} s, write {done.write_seconds:.1f} s, in all {done.seconds:.1f} s"
+        )
+    for skip in done.skips[:SKIPS_SHOWN]:
+        remark(f"skipped {readable(skip.path)}: {skip.reason}")
+    if len(done.skips) > SKIPS_SHOWN:
+        remark(f"and {len(done.skips) - SKIPS_SHOWN:,} more; all of them: steersearch info --skipped")
+
+
+def info(library: LibraryInfo, *, as_json: bool) -> None:
+    """What a library holds."""
+    if as_json:
+        prompts = [
+            {
+                "prompt": coverage.index.prompt,
+                "gate_scale": coverage.index.gate_scale,
+                "model": coverage.index.model_id,
+                "weights_hash": coverage.index.weights_hash,
+                "photos": coverage.photos,
+                "missing": coverage.missing,
+                "created_at": coverage.index.created_at,
+            }
+            for coverage in library.prompts
+        ]
+        place, folder = os.fspath(library.place), os.fspath(library.folder)
+        numbers = {name: getattr(library, name) for name in ("photos", "skipped", "bytes_on_disk")}
+        json_line({"place": place, "folder": folder, **numbers, "prompts": prompts})
+        return
+    line(f"library  {readable(library.place)}  ({library.bytes_on_disk / 1e6:,.1f} MB)")
+    line(f"folder   {readable(library.folder)}")
+    line(f"photos   {library.photos:,}" + (f"  ({library.skipped:,} skipped)" if library.skipped else ""))
+    line()
+    rows = [
+        (
+            f'"{readable(coverage.index.prompt)}"',
+            f"{coverage.photos:,}",
+            f"{coverage.index.gate_scale:g}",
+            readable(coverage.index.model_id),
+            coverage.index.created_at[:16].replace("T", " "),
+        )
+        for coverage in library.prompts
+    ]
+    table(("prompt", "photos", "gate scale", "model", "made (UTC)"), rows, right=("photos", "gate scale"))
+
+
+def skipped(skips: Sequence[Skip], *, as_json: bool) -> None:
+    """The files that could not be used."""
+    for skip in skips:
+        if as_json:
+            json_line({"path": skip.path, "reason": skip.reason})
+        else:
+            line(f"{readable(skip.path)}: {skip.reason}")
+
+
+def models(cards: Sequence[ModelCard], *, as_json: bool) -> None:
+    """The models that have a name."""
+    if as_json:
+        for card in cards:
+            json_line(vars(card))
+        return
+    rows = [
+        (card.name, f"{card.size / 1e6:.0f} MB" if card.size else "", card.licence, card.note)
+        for card in cards
+    ]
+    table(("name", "size", "licence", "note"), rows, right=("size",))

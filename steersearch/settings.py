@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersearch.core.errors import LibraryNotFound
+from steersearch.core.errors import NoLibraryError, SteerSearchError
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
 REMEMBERED = 50  # places kept in the state file
@@ -33,8 +32,8 @@ def place_given(option: Path | None) -> Path | None:
 def find_library(option: Path | None) -> FoundLibrary:
     """The library to search: the option, STEERSEARCH_LIBRARY, the current folder's, the one used last.
 
-    "The current folder's" is the innermost library whose photo folder holds the current folder, or is a library
-    whose photo folder lies below it (of several, the one used last). Raises LibraryNotFound.
+    "The current folder's" is the innermost library whose photo folder holds the current folder, or else a
+    library whose photo folder lies below it (of several, the one used last). Raises NoLibraryError.
     """
     given = place_given(option)
     if given is not None:
@@ -49,9 +48,11 @@ def find_library(option: Path | None) -> FoundLibrary:
     below = [entry for entry in known if entry.folder.is_relative_to(here)]
     if below:
         return FoundLibrary(place=below[0].place, reason=f"its photos, {below[0].folder}, lie below {here}")
-    if known and known[0].place in remembered_places():
-        return FoundLibrary(place=known[0].place, reason="the one used last")
-    raise LibraryNotFound(None)
+    used = set(remembered_places())
+    last = next((entry for entry in known if entry.place in used), None)
+    if last is not None:
+        return FoundLibrary(place=last.place, reason="the one used last")
+    raise NoLibraryError(here)
 
 
 def remember_library(place: Path) -> None:
@@ -69,7 +70,7 @@ def remember_library(place: Path) -> None:
 
 
 def remembered_places() -> list[Path]:
-    """Places of libraries used before, the last one first; empty where the state file is missing or damaged."""
+    """Places of libraries used before, the last one first; none if the state file is missing or damaged."""
     try:
         places = json.loads(_state_file().read_bytes())["libraries"]
         return [Path(place) for place in places]
@@ -83,15 +84,24 @@ class _Known:
     folder: Path
 
 
-def _known_libraries() -> Sequence[_Known]:
+def _known_libraries() -> list[_Known]:
     """Libraries that exist: those used before, the last one first, then others in the default place."""
-    from steersearch.indexer.library import default_home, read_root
+    from steersearch.indexer.library import default_place
 
     places = remembered_places()
-    if default_home().is_dir():
-        places += [place for place in sorted(default_home().iterdir()) if place not in places]
-    folders = ((place, read_root(place)) for place in places)
-    return [_Known(place=place, folder=folder) for place, folder in folders if folder is not None]
+    home = default_place(Path.cwd()).parent
+    if home.is_dir():
+        places += [place for place in sorted(home.iterdir()) if place not in places]
+    return [known for place in places if (known := _read(place)) is not None]
+
+
+def _read(place: Path) -> _Known | None:
+    from steersearch.indexer.manifest import read_library
+
+    try:
+        return _Known(place=place, folder=Path(read_library(place).folder))
+    except (OSError, SteerSearchError):  # gone or damaged: not a candidate, but no reason to fail
+        return None
 
 
 def _state_file() -> Path:

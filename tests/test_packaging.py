@@ -21,7 +21,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in PACKAGES:
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     build = "import sys, setuptools.build_meta as build; build.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(dist)], cwd=source, check=True, capture_output=True)
     (built,) = dist.glob("*.whl")

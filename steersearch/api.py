@@ -1,0 +1,241 @@
+"""Everything that the commands do, from Python: a `Library` is one photo folder and all that is known."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.core.errors import ImageError, OutputError, WeightsChangedError
+from steersearch.core.heatmaps import overlay
+from steersearch.core.preprocess import open_image
+from steersearch.identity import identity_of, preprocess_of
+from steersearch.indexer import library as indexed
+from steersearch.indexer.embedder import LazyEmbedder
+from steersearch.indexer.library import Counts, LibraryInfo, ProgressEvent, PromptIndex, Skip
+from steersearch.indexer.manifest import LIBRARY_FILE, features_file
+from steersearch.output import write_output
+
+if TYPE_CHECKING:
+    from steersearch.embedder import SteerViTEmbedder
+
+Heatmap = npt.NDArray[np.float32]
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Hit(indexed.Hit):
+    """One result.
+
+    path: absolute; score: cosine in [-1, 1], higher is better; rank: from 1; exact: whether every photo of
+    the gallery was compared; prompt: the focus; image_id: content hash of the photo.
+    """
+
+    _read_heatmap: Callable[[], Heatmap] = field(repr=False, compare=False)
+
+    @property
+    def heatmap(self) -> Heatmap:
+        """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the focus was found."""
+        return self._read_heatmap()
+
+
+class Library:
+    """A photo folder with its prompt indexes, and the models that made them.
+
+    folder: absolute real path of the photos, which are only read.  place: where the library keeps its own
+    files. Models are loaded when they are needed: an `index` with nothing to compute and `prompts` load none.
+    """
+
+    def __init__(self, library: indexed.Library, model: str, device: str) -> None:
+        """Use `create` or `open`."""
+        self._library = library
+        self._model, self._device = _absolute(model), device
+        self._embedders: dict[str, LazyEmbedder] = {}
+
+    @classmethod
+    def create(
+        cls, folder: str | Path, model: str = AUTO, place: str | Path | None = None, device: str = AUTO
+    ) -> Library:
+        """The library of `folder`, new or as it is.
+
+        model: what `index` uses: a name, a .safetensors or .pth file or a hub id; "auto" is the model that
+            the library has used last, and for a new one the best that can be had on this machine.
+        place: where the library lives; None is a folder of its own in the user's data directory.
+        device: "auto" (the GPU if there is one), "cpu", "cuda".
+        Raises FolderError, NoImagesError, LibraryPlaceError.
+        """
+        return cls(indexed.Library.create(folder, place), model, device)
+
+    @classmethod
+    def open(cls, place: str | Path, model: str = AUTO, device: str = AUTO) -> Library:
+        """The library that lives at `place`, or the one of the photo folder `place`; see `create`.
+
+        Raises LibraryMissingError.
+        """
+        if not (Path(place) / LIBRARY_FILE).exists():
+            of_folder = indexed.default_place(place)
+            place = of_folder if of_folder.is_dir() else place
+        return cls(indexed.Library.open(place), model, device)
+
+    @property
+    def folder(self) -> Path:
+        return self._library.folder
+
+    @property
+    def place(self) -> Path:
+        return self._library.place
+
+    def index(
+        self,
+        prompts: Sequence[str] | None = None,
+        *,
+        gate_scale: float = 1.0,
+        batch_size: int | None = None,
+        progress: Callable[[ProgressEvent], None] | None = None,
+    ) -> Counts:
+        """Bring the library up to date with its folder under each of `prompts`; nothing is computed twice.
+
+        prompts: None is all that the library has for this model.  gate_scale: 0 no steering, 1 as trained.
+        batch_size: photos per forward pass.  progress: called after each step over the photos.
+        Raises UnknownModelError, CheckpointError, PromptError, FolderError, NoImagesError, LibraryPlaceError.
+        """
+        embedder = self._embedder(self.model)
+        return self._library.index(embedder, prompts, gate_scale, batch_size, progress)
+
+    def query(
+        self,
+        image: str | Path,
+        focus: str,
+        k: int = 10,
+        *,
+        gate_scale: float | None = None,
+        model: str | None = None,
+    ) -> list[Hit]:
+        """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
+
+        focus: a prompt that was indexed.  gate_scale, model: which index of that prompt, if there are
+        several (None: the one made last); the photo is embedded as that index was made. A query photo that
+        lies in the folder is itself a hit. Raises PromptIndexMissing, ImageError, WeightsChangedError.
+        """
+        index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale)
+        found = self._library.query(
+            self._embedder_of(index), image, focus, k, gate_scale=index.gate_scale, model=index.model_id
+        )
+        return [Hit(**vars(hit), _read_heatmap=self._heatmap_reader(hit)) for hit in found]
+
+    def heatmap(self, image: str | Path | Image.Image, index: PromptIndex) -> Heatmap:
+        """Where the prompt of `index` is in any photo: (Hp, Wp) float32 on the patch grid, sums to 1."""
+        picture = image if isinstance(image, Image.Image) else open_image(image)
+        embedder = self._embedder_of(index)
+        features = np.load(features_file(self.place, index.key))
+        (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], index.gate_scale)
+        heatmap: Heatmap = found.heatmaps[0]
+        return heatmap
+
+    def thumbnail(self, hit: Hit) -> Image.Image:
+        """A small picture of the hit, kept by the library, for a photo that cannot be read any more."""
+        kept = self._library.thumbnail(hit)
+        if kept is None:
+            raise ImageError(hit.path, "neither the photo nor its thumbnail can be read")
+        return Image.open(io.BytesIO(kept)).convert("RGB")
+
+    def find_prompt_index(
+        self, focus: str, *, model: str | None = None, gate_scale: float | None = None
+    ) -> PromptIndex:
+        """The index of this prompt, of several the one made last. Raises PromptIndexMissing."""
+        return self._library.find_prompt_index(focus, None if model is None else _absolute(model), gate_scale)
+
+    def prompts(self) -> list[PromptIndex]:
+        """The prompt indexes that can be searched, oldest first."""
+        return self._library.prompts()
+
+    def info(self) -> LibraryInfo:
+        """What the library holds and how large it is."""
+        return self._library.info()
+
+    def skipped(self) -> list[Skip]:
+        """The files that could not be used, each with its reason."""
+        return self._library.skipped()
+
+    @property
+    def model(self) -> str:
+        """The model that `index` uses; for "auto" the one that the library has used last, if any."""
+        if self._model == AUTO and self._library.exists and self.prompts():
+            return self.prompts()[-1].model_id
+        return self._model
+
+    def _embedder(self, model: str) -> LazyEmbedder:
+        if model not in self._embedders:
+            known = identity_of(model)
+            self._embedders[model] = LazyEmbedder(
+                lambda: _load(model, self._device),
+                model_id=known.model_id,
+                weights_hash=known.weights_hash,
+                preprocessing=known.preprocessing,
+            )
+        return self._embedders[model]
+
+    def _embedder_of(self, index: PromptIndex) -> LazyEmbedder:
+        """The model that made `index`. Raises WeightsChangedError if it has other weights by now."""
+        embedder = self._embedder(index.model_id)
+        if embedder.weights_hash != index.weights_hash:
+            raise WeightsChangedError(
+                index.model_id,
+                index.prompt,
+                index.weights_hash,
+                embedder.weights_hash,
+                self._library._command(index.prompt, index.model_id, index.gate_scale),
+            )
+        return embedder
+
+    def _heatmap_reader(self, hit: indexed.Hit) -> Callable[[], Heatmap]:
+        return lambda: self._library.heatmap(hit)
+
+
+def explain(
+    image: str | Path,
+    focus: str,
+    output: str | Path,
+    *,
+    model: str = AUTO,
+    gate_scale: float = 1.0,
+    device: str = AUTO,
+) -> Path:
+    """Write the photo with a heatmap of where the model sees `focus` to `output`; returns its path.
+
+    Needs no library. Raises ImageError, OutputError, UnknownModelError, CheckpointError.
+    """
+    output = Path(output)
+    kind = Image.registered_extensions().get(output.suffix.lower())
+    if kind not in ("PNG", "JPEG", "WEBP"):
+        raise OutputError(output, "the name must end in .png, .jpg or .webp")
+    if output.exists() and output.samefile(image):
+        raise OutputError(output, "it is the photo itself")
+    picture = open_image(image)
+    embedder = _load(_absolute(model), device)
+    features = embedder.encode_prompt(focus)
+    (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], gate_scale)
+    region = preprocess_of(embedder.preprocessing).region(picture.size)
+    encoded = io.BytesIO()
+    overlay(picture, found.heatmaps[0], region=region).save(encoded, kind, quality=92)
+    write_output(output, encoded.getvalue())
+    return output
+
+
+def _load(model: str, device: str) -> SteerViTEmbedder:
+    from steersearch.core.steervit import SteerViT
+    from steersearch.embedder import SteerViTEmbedder
+
+    return SteerViTEmbedder(SteerViT.from_pretrained(model, device))
+
+
+def _absolute(model: str) -> str:
+    """A model file by its full path, since a prompt index remembers its model; other names as they are."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.suffix in (".safetensors", ".pth") else model

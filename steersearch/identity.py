@@ -1,0 +1,48 @@
+"""Who a model is, read from its file without torch: a run that has nothing to compute loads nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from steersearch.core.preprocess import Preprocess
+from steersearch.indexer.embedder import Identity
+
+BUNDLED = "mini"
+
+
+def identity_of(model: str) -> Identity:
+    """What the indexer needs to know of the model; None in its fields where only loading it can tell."""
+    if model == BUNDLED:
+        with as_file(files("steersearch.core.mini") / f"{BUNDLED}.safetensors") as file:
+            return _read(model, file)
+    return _read(model, Path(model))
+
+
+def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:
+    """What besides the weights decides a vector, as a prompt index records it."""
+    return {**preprocess, "aggregation": aggregation}
+
+
+def preprocess_of(preprocessing: dict[str, Any]) -> Preprocess:
+    """The preprocessing proper out of what `preprocessing_of` made."""
+    return Preprocess.from_dict({k: v for k, v in preprocessing.items() if k != "aggregation"})
+
+
+def _read(model: str, file: Path) -> Identity:
+    if file.suffix != ".safetensors" or not file.is_file():
+        return Identity(None, None, None)
+    with file.open("rb") as opened:
+        weights_hash = hashlib.file_digest(opened, "sha256").hexdigest()
+        opened.seek(0)
+        length = int.from_bytes(opened.read(8), "little")
+        header = opened.read(min(length, file.stat().st_size))
+    try:
+        config = json.loads(json.loads(header)["__metadata__"]["steersearch"])["config"]
+        preprocess = Preprocess.from_dict(config["preprocess"]).to_dict()
+        return Identity(model, weights_hash, preprocessing_of(preprocess, config["aggregation"]))
+    except (ValueError, KeyError, TypeError):  # damaged; whoever loads it says how
+        return Identity(None, None, None)
