@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steersearch.core.errors import CheckpointError, CheckpointKeysError, UnknownModelError
+from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
 from steersearch.core.released_pickle import read_pickled_zip
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import build_trunk, timm_preprocess
@@ -187,14 +187,13 @@ def load_file(path: Path, *, trunk: nn.Module | None = None, device: str | torch
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     released = path.suffix != ".safetensors"
-    if released:
-        state, plain_config = read_released_pth(path)
-        config = config_from_released(plain_config, state, path)
-    else:
-        state, config = read_safetensors(path)
+    try:
+        state, config = _read_released(path) if released else read_safetensors(path)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its config cannot work: {error}") from error
     own_trunk = {name: value for name, value in state.items() if name.startswith("trunk.")}
     if trunk is None and not own_trunk:
-        trunk = build_trunk(config.trunk, config.resolution, pretrained=True)
+        trunk = _pretrained_trunk(config)
     model = SteerViT(config, trunk=trunk)
     _load_state(model, state, path, with_trunk=bool(own_trunk), tolerant=released)
     model._weights_hash = file_sha256(path)
@@ -202,6 +201,13 @@ def load_file(path: Path, *, trunk: nn.Module | None = None, device: str | torch
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device)
+
+
+def _pretrained_trunk(config: SteerViTConfig) -> nn.Module:
+    if config.tiny is not None:
+        raise CheckpointError("the file describes a trunk of our own but does not hold its weights")
+    weights = _fetch(f"timm/{config.trunk}", "model.safetensors", None)
+    return build_trunk(config.trunk, config.resolution, pretrained=True, weights=weights)
 
 
 def _load_state(
@@ -276,6 +282,11 @@ def read_released_pth(path: Path | str) -> tuple[dict[str, Tensor], dict[str, An
     if strangers:
         raise CheckpointError(f"{path}: not tensors in its state_dict: {', '.join(strangers)}")
     return state, config
+
+
+def _read_released(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
+    state, config = read_released_pth(path)
+    return state, config_from_released(config, state, path)
 
 
 def config_from_released(
@@ -470,7 +481,7 @@ def hub_answers() -> bool:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    answered = threading.Event()
+    answers: list[bool] = []
 
     def ask() -> None:
         try:
@@ -480,8 +491,10 @@ def hub_answers() -> bool:
             pass  # an answer, if not a welcome one
         except (OSError, ValueError):
             return
-        answered.set()
+        answers.append(True)
 
     # On a thread of its own, because looking up a host name knows no timeout.
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(PROBE_SECONDS)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PROBE_SECONDS)
+    return bool(answers)

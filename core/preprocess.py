@@ -18,6 +18,9 @@ from steersearch.core.errors import ConfigError, ImageError
 
 # Our own limit below replaces Pillow's warning; `catch_warnings` around each call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings(
+    "ignore", module=r"PIL\.TiffImagePlugin"
+)  # damaged EXIF: the picture is used without it
 
 _INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -116,7 +119,7 @@ class Preprocess:
         return image.resize((width, height), _INTERPOLATIONS[self.interpolation])
 
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """What the trunk sees of a picture of `size` (width, height): left, top, right, bottom in its pixels."""
+        """What the trunk sees of a picture of `size` (width, height): left, top, right, bottom in pixels."""
         width, height = size
         if self.mode == "squash":
             seen = (width * self.crop_pct, height * self.crop_pct)

@@ -3,6 +3,7 @@ the mini model has a trunk of our own (`tiny_vit`), so that it never pays for th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -64,23 +65,20 @@ class TimmTrunk(nn.Module):
         return tokens
 
 
-def build_trunk(name: str, resolution: int, pretrained: bool) -> TimmTrunk:
+def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | None = None) -> TimmTrunk:
     """The timm model `name` at `resolution` × `resolution` pixels, without classification head.
 
-    `pretrained` fetches timm's weights from the hub and resamples their position embeddings to `resolution`.
-    Raises ConfigError for a name that timm does not know, an architecture other than `VisionTransformer`,
-    and a resolution that the patch size does not divide.
+    `pretrained` loads timm's weights, from the file `weights` or else from the hub, and resamples their
+    position embeddings to `resolution`. Raises ConfigError for a name that timm does not know or whose
+    architecture is not its `VisionTransformer`, and a resolution that the patch size does not divide.
     """
     import timm
-    from timm.models.vision_transformer import VisionTransformer
 
-    if not timm.is_model(name):
-        raise ConfigError("trunk", name, "timm knows no model of this name; see timm.list_models('vit_*')")
-    vit = timm.create_model(name, pretrained=pretrained, img_size=resolution, num_classes=0)
-    if not isinstance(vit, VisionTransformer):
-        raise ConfigError(
-            "trunk", name, f"steering needs timm's VisionTransformer, this is {type(vit).__name__}"
-        )
+    _refuse_unknown(name)
+    source = None if weights is None else {"file": str(weights)}
+    vit: Any = timm.create_model(
+        name, pretrained=pretrained, pretrained_cfg_overlay=source, img_size=resolution, num_classes=0
+    )
     patch = vit.patch_embed.patch_size[0]
     if resolution % patch:
         raise ConfigError("resolution", resolution, f"must be a multiple of {name}'s patch size {patch}")
@@ -92,8 +90,7 @@ def timm_preprocess(name: str, resolution: int) -> Preprocess:
     import timm
     from timm.data import resolve_data_config
 
-    if not timm.is_model(name):
-        raise ConfigError("trunk", name, "timm knows no model of this name; see timm.list_models('vit_*')")
+    _refuse_unknown(name)
     card = timm.get_pretrained_cfg(name)
     data = resolve_data_config(pretrained_cfg=card.to_dict())
     return Preprocess(
@@ -104,3 +101,16 @@ def timm_preprocess(name: str, resolution: int) -> Preprocess:
         crop_pct=data["crop_pct"],
         mode="squash" if data["crop_mode"] == "squash" else "crop",
     )
+
+
+def _refuse_unknown(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        raise ConfigError("trunk", name, "timm knows no model of this name; see timm.list_models('vit_*')")
+    if not timm.models.is_model_in_modules(name, "vision_transformer"):
+        raise ConfigError("trunk", name, "steering needs one of timm's models of the class VisionTransformer")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        raise ConfigError("trunk", name, "timm has no weights of this tag for this model") from None

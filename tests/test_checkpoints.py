@@ -1,0 +1,549 @@
+"""Checkpoints: both layouts, safe against code in a pickle, strict on names; how a model's name is found."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from steersearch.core import checkpoints
+from steersearch.core.checkpoints import (
+    MODELS,
+    from_released_state,
+    known_models,
+    load_file,
+    load_model,
+    read_released_pth,
+    to_released_state,
+    write_released_pth,
+)
+from steersearch.core.errors import (
+    CheckpointError,
+    CheckpointKeysError,
+    UnknownModelError,
+    UnsafePickleError,
+)
+from steersearch.core.steervit import SteerViT
+from tests.small_models import pixels_for, prompts_of, small_model, small_trunk
+
+CONFIG: dict[str, Any] = {
+    "vision_encoder": {
+        "model_name": "vit_base_patch14_dinov2",
+        "resolution": 56,
+        "feature_aggregation": "cls",
+        "cross_attn_layers": list(range(1, 26, 2)),
+        "use_ffn": False,
+        "cross_attn_ffn_mult": 2,
+    },
+    "text_encoder": "roberta-large",
+    "training": {"lr": 1e-4, "name": None},
+}
+
+
+@pytest.fixture
+def released() -> SteerViT:
+    """A model whose trunk's weights, as the authors', live elsewhere."""
+    return small_model("dinov2", aggregation="cls", text_encoder="roberta-large")
+
+
+def load_over_small_trunk(path: Path) -> SteerViT:
+    return load_file(path, trunk=small_trunk("dinov2"), device="cpu")
+
+
+def assert_same_model(one: SteerViT, other: SteerViT) -> None:
+    assert one.config.to_dict() | {"preprocess": None} == other.config.to_dict() | {"preprocess": None}
+    pixels, prompts = pixels_for(one), prompts_of(5)
+    with torch.inference_mode():
+        first, second = one(pixels, prompts), other(pixels, prompts)
+    assert torch.equal(first.patches, second.patches)
+    assert torch.equal(first.logits, second.logits)
+
+
+# --------------------------------------------------------------------------------------- the released layout
+
+
+def test_released_names_and_back(released: SteerViT) -> None:
+    state = to_released_state(released)
+    expected = {
+        "connector.mlp.0.weight",
+        "connector.mlp.0.bias",
+        "connector.mlp.2.weight",
+        "connector.mlp.2.bias",
+    }
+    expected |= {"lin_seg_head.weight", "lin_seg_head.bias"}
+    for i in (1, 3):
+        prefix = f"vision_model.trunk.blocks.{i}.gated_cross_attn."
+        expected |= {prefix + "attn_gate"}
+        expected |= {f"{prefix}cross_attn.{n}.weight" for n in ("norm", "to_q", "to_kv", "to_out")}
+        expected |= {prefix + "cross_attn.norm.bias"}
+    assert set(state) == expected
+    back = from_released_state(state)
+    own = {name: value for name, value in released.state_dict().items() if not name.startswith("trunk.")}
+    assert set(back) == set(own)
+    assert all(torch.equal(back[name], own[name]) for name in own)
+
+
+@pytest.mark.parametrize("with_omegaconf", [False, True])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_released_file_loads(
+    released: SteerViT, tmp_path: Path, with_omegaconf: bool, protocol: int
+) -> None:
+    config: Any = CONFIG
+    if with_omegaconf:
+        from omegaconf import OmegaConf
+
+        config = OmegaConf.create(CONFIG)
+        OmegaConf.set_readonly(config, True)
+    content = {
+        "state_dict": OrderedDict(to_released_state(released)),
+        "optim_state_dict": {
+            "state": {0: {"step": torch.tensor(3.0)}},
+            "param_groups": [{"betas": (0.9, 0.95)}],
+        },
+        "training_step": 450_001,
+        "scheduler_state_dict": None,
+        "save_metric": 0.96,
+        "config": config,
+    }
+    torch.save(content, tmp_path / "released.pth", pickle_protocol=protocol)
+    state, plain = read_released_pth(tmp_path / "released.pth")
+    assert plain == CONFIG
+    assert all(torch.equal(state[name], value) for name, value in to_released_state(released).items())
+    loaded = load_over_small_trunk(tmp_path / "released.pth")
+    assert_same_model(loaded, released)
+    assert loaded.config.preprocess.size == 56
+    assert loaded.weights_hash == checkpoints.file_sha256(tmp_path / "released.pth")
+
+
+def test_omegaconf_is_not_imported_to_read_its_config(released: SteerViT, tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    content = {"state_dict": to_released_state(released), "config": OmegaConf.create(CONFIG)}
+    torch.save(content, tmp_path / "released.pth")
+    script = (
+        "import sys; from steersearch.core.checkpoints import read_released_pth;"
+        "print(read_released_pth(sys.argv[1])[1]['text_encoder'], 'omegaconf' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "released.pth")]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed.split() == ["roberta-large", "False"]
+
+
+def test_what_we_write_loads_here_and_with_torch_alone(released: SteerViT, tmp_path: Path) -> None:
+    write_released_pth(released, tmp_path / "ours.pth")
+    assert_same_model(load_over_small_trunk(tmp_path / "ours.pth"), released)
+    content = torch.load(tmp_path / "ours.pth", weights_only=True)
+    assert content["config"]["vision_encoder"]["model_name"] == "vit_base_patch14_dinov2"
+    assert set(content["state_dict"]) == set(to_released_state(released))
+
+
+def test_numbers_of_other_kinds_survive(tmp_path: Path) -> None:
+    base = torch.arange(24, dtype=torch.float16).reshape(4, 6)
+    tensors: dict[str, Any] = {
+        "half": base,
+        "view": base[1:3, ::2],
+        "transposed": base.T,
+        "bfloat": base.bfloat16(),
+        "long": torch.tensor(7),
+        "bool": torch.tensor([True, False]),
+        "empty": torch.zeros(0, 3),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+    }
+    torch.save({"state_dict": tensors, "config": {}}, tmp_path / "file.pth")
+    state, _ = read_released_pth(tmp_path / "file.pth")
+    for name, tensor in tensors.items():
+        assert state[name].dtype == tensor.dtype
+        assert torch.equal(state[name], tensor), name
+
+
+def test_missing_and_misshapen_weights_are_named(released: SteerViT, tmp_path: Path) -> None:
+    state = dict(to_released_state(released))
+    del state["vision_model.trunk.blocks.3.gated_cross_attn.attn_gate"]
+    state["lin_seg_head.weight"] = torch.zeros(1, 65)
+    torch.save({"state_dict": state, "config": CONFIG}, tmp_path / "part.pth")
+    with pytest.raises(CheckpointKeysError) as caught:
+        load_over_small_trunk(tmp_path / "part.pth")
+    assert caught.value.missing == ("vision_model.trunk.blocks.3.gated_cross_attn.attn_gate",)
+    assert caught.value.misshapen == ("lin_seg_head.weight",)
+    assert "blocks.3.gated_cross_attn.attn_gate" in str(caught.value)
+
+
+def test_unexpected_weights_of_a_released_file_are_named_and_ignored(
+    released: SteerViT, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = to_released_state(released) | {"connector.mlp.4.weight": torch.zeros(2)}
+    torch.save({"state_dict": state, "config": CONFIG}, tmp_path / "more.pth")
+    with caplog.at_level(logging.WARNING):
+        assert_same_model(load_over_small_trunk(tmp_path / "more.pth"), released)
+    assert "connector.mlp.4.weight" in caplog.text
+    assert "more.pth" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds a list"),
+        ({"model": {}}, 'needs "state_dict" and "config", has model'),
+        ({"state_dict": {"a": 3}, "config": {}}, "not tensors in its state_dict: a"),
+        ({"state_dict": {}, "config": {"vision_encoder": {}}}, r"lacks vision_encoder\.model_name"),
+        ({"state_dict": {}, "config": CONFIG}, r"missing: connector\.mlp\.0\.weight"),
+        (
+            {
+                "state_dict": {"connector.mlp.0.weight": torch.zeros(2, 2)},
+                "config": {"vision_encoder": {"model_name": "hf-hub:someone/something"}},
+            },
+            "timm knows no model",
+        ),
+    ],
+)
+def test_files_that_are_no_released_checkpoint_say_why(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_file(tmp_path / "file.pth")
+    assert "file.pth" in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------ code in the pickle
+
+RAN: list[str] = []  # what a hostile pickle managed to do; must stay empty
+
+
+def confess(what: str) -> dict[str, Any]:
+    RAN.append(what)
+    return {}
+
+
+class Calls:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def hostile_contents(witness: Path) -> dict[str, tuple[Any, str]]:
+    """Files that would do harm, each with the name that must be refused."""
+    touch = f"touch {witness}"
+    state = {"a": torch.zeros(2)}
+    return {
+        "os.system at the top": (Calls(os.system, touch), "posix.system"),
+        "eval in the config": ({"state_dict": state, "config": {"x": [Calls(eval, "1 + 1")]}}, "eval"),
+        "exec in the state": ({"state_dict": {"a": Calls(exec, "pass")}, "config": {}}, "exec"),
+        "own function": ({"config": {"a": Calls(confess, "called")}}, "tests.test_checkpoints.confess"),
+        "getattr": ({"config": Calls(getattr, "x", "upper")}, "getattr"),
+        "import": ({"config": Calls(__import__, "antigravity")}, "__import__"),
+        "subprocess": (Calls(subprocess.check_output, ["touch", str(witness)]), "check_output"),
+        "open": ({"state_dict": {"a": Calls(open, str(witness), "w")}}, "open"),
+        "torch.load": ({"state_dict": {"a": Calls(torch.load, "other.pth")}}, "torch.serialization.load"),
+        "torch.hub": ({"config": Calls(torch.hub.load, "someone/code", "entry")}, "torch.hub.load"),
+        "a torch module": ({"state_dict": {"a": torch.nn.Linear(2, 2)}}, "torch.nn.modules.linear.Linear"),
+        "pickle in a pickle": ({"config": Calls(pickle.loads, b"N.")}, "pickle.loads"),
+        "a torch storage loader": (
+            {"a": Calls(torch.storage._load_from_bytes, b"")},
+            "torch.storage._load_from_bytes",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", hostile_contents(Path()))
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_code_in_a_pickle_is_refused_by_name_and_not_run(case: str, protocol: int, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    content, wanted = hostile_contents(witness)[case]
+    torch.save(content, tmp_path / "hostile.pth", pickle_protocol=protocol)
+    RAN.clear()
+    with pytest.raises(UnsafePickleError) as caught:
+        load_file(tmp_path / "hostile.pth")
+    assert caught.value.wanted.endswith(wanted)
+    assert caught.value.wanted in str(caught.value)
+    assert "hostile.pth" in str(caught.value)
+    assert not witness.exists()
+    assert RAN == []
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "wanted"),
+    [
+        (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
+        (b"(S'true'\nios\nsystem\n.", "os.system"),
+        (b"(cos\nsystem\nS'true'\no.", "os.system"),
+        (b"\x80\x04\x8c\x09omegaconf\x8c\x09os.system\x93.", "omegaconf.os.system"),
+        (b"comegaconf._utils\nload_yaml\n.", "omegaconf._utils.load_yaml"),
+        (b"ctorch\nload\n.", "torch.load"),
+        (b"ctorch._utils\n_rebuild_wrapper_subclass\n.", "torch._utils._rebuild_wrapper_subclass"),
+        (b"ccopyreg\n_reconstructor\n.", "copyreg._reconstructor"),
+        (b"cnumpy\nload\n.", "numpy.load"),
+    ],
+)
+def test_hand_made_opcodes_are_refused_by_name(opcodes: bytes, wanted: str, tmp_path: Path) -> None:
+    write_zip(tmp_path / "hostile.pth", opcodes)
+    with pytest.raises(UnsafePickleError) as caught:
+        read_released_pth(tmp_path / "hostile.pth")
+    assert caught.value.wanted == wanted
+
+
+def test_the_hostile_files_would_have_done_harm(tmp_path: Path) -> None:
+    """The tests above could not fail if pickle refused these by itself."""
+    witness = tmp_path / "witness"
+    content, _ = hostile_contents(witness)["os.system at the top"]
+    torch.save(content, tmp_path / "hostile.pth")
+    torch.load(tmp_path / "hostile.pth", weights_only=False)
+    assert witness.exists()
+    assert builtins.eval("1 + 1") == 2
+
+
+def write_zip(
+    path: Path, pickled: bytes, records: dict[str, bytes] | None = None, *, deflate: bool = False
+) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as archive:
+        archive.writestr("file/data.pkl", pickled)
+        for name, data in (records or {}).items():
+            archive.writestr(f"file/{name}", data)
+
+
+def test_damaged_files_say_so(released: SteerViT, tmp_path: Path) -> None:
+    write_released_pth(released, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    storage = io.BytesIO()
+    torch.save({"state_dict": {"a": torch.zeros(4)}, "config": {}}, storage)
+    with zipfile.ZipFile(storage) as archive:
+        pickled = next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    write_zip(tmp_path / "short.pth", pickled, {"data/0": b"\0" * 8})
+    write_zip(tmp_path / "lost.pth", pickled)
+    write_zip(tmp_path / "bomb.pth", pickled, {"data/0": b"\0" * 16}, deflate=True)
+    write_zip(tmp_path / "stop.pth", b"\x80\x02}")
+    write_zip(tmp_path / "big.pth", pickled, {"byteorder": b"big", "data/0": b"\0" * 16})
+    reasons = {
+        "cut.pth": "no zip file",
+        "text.pth": "no zip file",
+        "short.pth": "has 2 of 4 numbers",
+        "lost.pth": "damaged",
+        "bomb.pth": "is compressed",
+        "stop.pth": "damaged",
+        "big.pth": "big-endian",
+        "gone.pth": "no such file",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(CheckpointError, match=reason) as caught:
+            load_file(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_view_beyond_its_storage_is_refused(tmp_path: Path) -> None:
+    class Beyond:
+        def __reduce__(self) -> Any:
+            storage = torch.zeros(2)._typed_storage()  # type: ignore[no-untyped-call]
+            return torch._utils._rebuild_tensor_v2, (storage, 0, (100,), (1,), False, OrderedDict())
+
+    torch.save({"state_dict": {"a": Beyond()}, "config": {}}, tmp_path / "beyond.pth")
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_released_pth(tmp_path / "beyond.pth")
+
+
+# --------------------------------------------------------------------------------------------- our own files
+
+
+def as_half(model: SteerViT) -> SteerViT:
+    return model.half().float()
+
+
+def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None:
+    model = small_model("tiny", use_ffn=True)
+    model.save(tmp_path / "mini.safetensors")
+    loaded = SteerViT.from_pretrained(tmp_path / "mini.safetensors", device="cpu")
+    assert_same_model(loaded, as_half(model))
+    assert loaded.config == model.config
+    assert next(loaded.parameters()).dtype == torch.float32
+    assert loaded.model_id == str(tmp_path / "mini.safetensors")
+    assert loaded.weights_hash == checkpoints.file_sha256(tmp_path / "mini.safetensors")
+    on_disk = (tmp_path / "mini.safetensors").stat().st_size
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    assert 2 * numbers < on_disk < 2 * numbers + 20_000  # half precision and a header
+    assert os.listdir(tmp_path) == ["mini.safetensors"]
+    trainable = {name for name, _ in loaded.trainable_parameters()}
+    assert trainable == {name for name, _ in model.trainable_parameters()}
+
+
+def test_a_model_over_timm_is_saved_without_the_trunk(released: SteerViT, tmp_path: Path) -> None:
+    released.save(tmp_path / "model.safetensors")
+    assert_same_model(load_over_small_trunk(tmp_path / "model.safetensors"), released)
+    state, _ = checkpoints.read_safetensors(tmp_path / "model.safetensors")
+    assert set(state) == set(to_released_state(released))
+
+
+def test_our_files_are_strict_both_ways(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    model = small_model()
+    model.save(tmp_path / "model.safetensors")
+    state, _ = checkpoints.read_safetensors(tmp_path / "model.safetensors")
+    described = metadata_of(tmp_path / "model.safetensors")
+    del state["trunk.norm.bias"]
+    state["trunk.extra"] = torch.zeros(1)
+    save_file(state, tmp_path / "changed.safetensors", metadata=described)
+    with pytest.raises(CheckpointKeysError) as caught:
+        load_file(tmp_path / "changed.safetensors")
+    assert (caught.value.missing, caught.value.unexpected) == (("trunk.norm.bias",), ("trunk.extra",))
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as opened:
+        metadata: dict[str, str] = opened.metadata()
+    return metadata
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        (None, "no steersearch model"),
+        ("{not json", "damaged"),
+        ('{"config": {}}', "damaged"),
+        ('{"format": 99, "config": {}}', "newer version"),
+        ('{"format": 1, "config": {"trunk": "tiny"}}', "damaged"),
+    ],
+)
+def test_foreign_and_newer_safetensors_are_refused(
+    described: str | None, message: str, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    metadata = None if described is None else {"steersearch": described}
+    save_file({"a": torch.zeros(1)}, tmp_path / "file.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_file(tmp_path / "file.safetensors")
+    assert str(tmp_path / "file.safetensors") in str(caught.value)
+
+
+def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path: Path) -> None:
+    model = small_model()
+    torch.nn.init.constant_(model.head.bias, 1e6)
+    with pytest.raises(CheckpointError, match=r"lin_seg_head\.bias"):
+        model.save(tmp_path / "model.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be written"):
+        small_model().save(tmp_path / "gone" / "model.safetensors")
+    with pytest.raises(CheckpointError, match="do not hold a trunk"):
+        write_released_pth(small_model(), tmp_path / "model.pth")
+
+
+def test_loading_a_tiny_model_imports_no_timm_torchvision_or_transformers(tmp_path: Path) -> None:
+    small_model().save(tmp_path / "model.safetensors")
+    script = (
+        "import sys; from steersearch import SteerViT;"
+        "from PIL import Image; model = SteerViT.from_pretrained(sys.argv[1]);"
+        "model.embed([Image.new('RGB', (80, 60))]);"
+        "print([m for m in ('timm', 'torchvision', 'transformers', 'huggingface_hub') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "model.safetensors")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "[]"
+
+
+# ----------------------------------------------------------------------------------------------- model names
+
+
+def test_every_named_model_is_described() -> None:
+    names = [card.name for card in known_models()]
+    assert names[:4] == ["mini", "dinov2-small", "dinov2-base", "dinov2-large"]
+    assert {name for name in names if MODELS[name].research_only} == {
+        n for n in names if n.endswith("-research")
+    }
+    hashes = [card.sha256 for card in known_models() if card.sha256]
+    assert len(set(hashes)) == len(hashes) == 4
+    assert all(len(digest) == 64 for digest in hashes)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownModelError, match=r"dinov2-huge.*known: auto, mini, dinov2-small") as caught:
+        load_model("dinov2-huge")
+    assert caught.value.known == ("auto", *MODELS)
+
+
+def test_without_the_hub_a_download_fails_at_once_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(checkpoints, "hub_answers", lambda: False)
+    for name in ("dinov2-small", "someone/some-model"):
+        with pytest.raises(CheckpointError, match=r"does not answer.*--model mini"):
+            load_model(name)
+
+
+def test_a_download_is_checked_against_its_sha256(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = tmp_path / "steervit.pth"
+    fake.write_bytes(b"not what was published")
+    monkeypatch.setattr(checkpoints, "_fetch", lambda repo, file, revision: fake)
+    with pytest.raises(CheckpointError, match="expected 6c237560"):
+        load_model("dinov2-small")
+
+
+def test_non_commercial_weights_say_so_when_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(checkpoints, "_fetch", lambda repo, file, revision: tmp_path / "gone.pth")
+    with pytest.raises(CheckpointError, match="no such file"), caplog.at_level(logging.WARNING):
+        load_model("mae-base-research")
+    assert "non-commercial" in caplog.text
+    assert "no published sha256" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cached", "answers", "chosen"),
+    [(True, False, "dinov2-small"), (False, True, "dinov2-small"), (False, False, "mini")],
+)
+def test_auto_takes_the_released_model_where_it_can(
+    cached: bool,
+    answers: bool,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(checkpoints, "_is_cached", lambda card: cached)
+    monkeypatch.setattr(checkpoints, "hub_answers", lambda: answers)
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.choose_auto() == chosen
+    assert ('using the bundled model "mini"' in caplog.text) == (chosen == "mini")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert checkpoints.choose_auto() == chosen.replace("small", "base")
+
+
+def test_the_hub_is_not_asked_when_told_to_stay_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert not checkpoints.hub_answers()
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert not checkpoints.hub_answers()
+
+
+def test_a_named_model_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small_model().save(tmp_path / "mini.safetensors")
+    monkeypatch.setattr(checkpoints, "_bundled", lambda card: tmp_path / card.file)
+    assert load_model("mini", device="cpu").model_id == "mini"
+
+
+def test_tensors_keep_their_place_in_the_model(released: SteerViT) -> None:
+    state: dict[str, Tensor] = to_released_state(released)
+    state["lin_seg_head.bias"].fill_(0.5)
+    assert released.head.bias.item() == 0.5

