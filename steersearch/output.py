@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from steersearch.core.errors import OutputError
@@ -21,4 +22,5 @@ def write_output(path: Path, content: bytes) -> None:
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

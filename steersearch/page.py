@@ -31,6 +31,7 @@ Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts
 
 PHOTO_SIDE = 720  # pixels, longer side, of the query photo
 HIT_SIDE = 440
+LEAST_OPACITY = 0.35  # dims the photo where there is nothing, so that what was found stands out
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 
@@ -110,7 +111,7 @@ def _headline(prompts: Sequence[str]) -> tuple[str, str]:
 def _shown(
     library: Library, name: str, photo: Image.Image, index: PromptIndex, hits: Sequence[Hit]
 ) -> ShownFocus:
-    note = f"model {index.model_id}, gate scale {index.gate_scale:g}"
+    note = f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}"
     query = Shot(name=name, image=photo, heatmap=library.heatmap(photo, index), region=_region(index, photo))
     shown = []
     for hit in hits:
@@ -167,7 +168,7 @@ def _photo_uri(image: Image.Image, side: int) -> str:
 
 
 def _heat_uri(shot: Shot, vmax: float) -> str:
-    """The heatmap alone, transparent where it is 0, in the shape of its photo."""
+    """The heatmap alone, in the shape of its photo; 0 where the model did not look."""
     scale = HEAT_SIDE / max(shot.image.size)
     width, height = (max(1, round(scale * side)) for side in shot.image.size)
     left, right = (round(width * edge) for edge in (shot.region[0], shot.region[2]))
@@ -186,9 +187,14 @@ def _legend_uri() -> str:
 
 
 def _layer(values: Heatmap) -> Image.Image:
-    """Values in [0, 1] as colours, the more opaque the higher."""
-    opacity = (255 * STRONGEST_OPACITY * values).round().astype(np.uint8)
-    return Image.fromarray(np.concatenate([colour(values), opacity[..., None]], axis=-1), "RGBA")
+    """Values in [0, 1] as colours over a photo that is dimmed where they are low; opacity grows with them.
+
+    Shown by their square root: a large object shares the sum of 1 among many patches and would look pale.
+    """
+    shown = np.sqrt(values)
+    opacity = LEAST_OPACITY + (STRONGEST_OPACITY - LEAST_OPACITY) * shown
+    alpha = (255 * opacity).round().astype(np.uint8)
+    return Image.fromarray(np.concatenate([colour(shown), alpha[..., None]], axis=-1), "RGBA")
 
 
 def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:

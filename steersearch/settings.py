@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersearch.core.errors import NoLibraryError, SteerSearchError
+from steersearch.core.errors import NoLibraryError, OutputError, SteerSearchError
+from steersearch.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
 REMEMBERED = 50  # places kept in the state file
@@ -60,13 +62,9 @@ def remember_library(place: Path) -> None:
     place = place.resolve()
     places = [place, *(other for other in remembered_places() if other != place)]
     file = _state_file()
-    draft = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
+    with suppress(OSError, OutputError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(json.dumps({"libraries": [str(p) for p in places[:REMEMBERED]]}).encode())
-        draft.replace(file)
-    except OSError:
-        draft.unlink(missing_ok=True)
+        write_output(file, json.dumps({"libraries": [str(p) for p in places[:REMEMBERED]]}).encode())
 
 
 def remembered_places() -> list[Path]:

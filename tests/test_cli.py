@@ -1,0 +1,455 @@
+"""The command line as a user meets it: exact results on stdout, remarks on stderr, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Run, draw_picture, write_tiny_model
+
+PROMPT = "the red mug"
+
+
+@pytest.fixture
+def indexed(run: Run, photos: Path, tiny_model: Path) -> Path:
+    """The six photos, indexed under one prompt."""
+    assert run("index", photos, "--prompt", PROMPT, "--model", tiny_model).code == 0
+    return photos
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that were loaded, in order."""
+    from steersearch import api
+
+    loaded: list[str] = []
+    load = api._load
+
+    def spy(model: str, device: str) -> object:
+        loaded.append(model)
+        return load(model, device)
+
+    monkeypatch.setattr(api, "_load", spy)
+    return loaded
+
+
+# -------------------------------------------------------------------------------------------------- index
+
+
+def test_index_says_what_it_did(run: Run, photos: Path, tiny_model: Path) -> None:
+    done = run("index", photos, "--prompt", PROMPT, "--prompt", "bookshelf", "--model", tiny_model)
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0] == "6 files: 6 added, 0 reused, 0 moved, 0 skipped; 0 removed"
+    assert lines[1].startswith("12 forward passes; read ")
+    assert "library: " in done.err
+
+
+def test_a_second_run_loads_no_model(run: Run, indexed: Path, tiny_model: Path, loads: list[str]) -> None:
+    for arguments in ((), ("--prompt", PROMPT), ("--prompt", PROMPT, "--model", tiny_model)):
+        done = run("index", indexed, *arguments)
+        assert done.code == 0
+        lines = done.out.splitlines()
+        assert lines[0] == "6 files: 0 added, 6 reused, 0 moved, 0 skipped; 0 removed"
+        assert lines[1].startswith("nothing to compute, no forward pass; ")
+    assert loads == []
+
+
+def test_changes_cost_what_they_must(run: Run, indexed: Path) -> None:
+    (indexed / "red.jpg").rename(indexed / "crimson.jpg")
+    (indexed / "blue.jpg").unlink()
+    draw_picture(indexed / "green.jpg", "black", seed=99)
+    done = run("index", indexed)
+    assert done.out.splitlines()[0] == "5 files: 1 added, 3 reused, 1 moved, 0 skipped; 1 removed"
+    assert done.out.splitlines()[1].startswith("1 forward passes; ")
+    paths = run("query", indexed / "white.jpg", "--focus", PROMPT, "--paths").out.split()
+    assert {Path(path).name for path in paths} == {
+        "crimson.jpg",
+        "green.jpg",
+        "white.jpg",
+        "yellow.jpg",
+        "black.jpg",
+    }
+
+
+def test_bad_files_among_good_ones(run: Run, photos: Path, tiny_model: Path) -> None:
+    (photos / "empty.jpg").touch()
+    (photos / "text.png").write_text("not an image")
+    whole = (photos / "red.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    done = run("index", photos, "--prompt", PROMPT, "--model", tiny_model)
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "9 files: 6 added, 0 reused, 0 moved, 3 skipped; 0 removed"
+    assert "skipped empty.jpg: the file is empty\n" in done.err
+    listed = run("info", "--skipped")
+    reasons = dict(line.split(": ", 1) for line in listed.out.splitlines())
+    assert set(reasons) == {"cut.jpg", "empty.jpg", "text.png"}
+    assert reasons["cut.jpg"].startswith("truncated")
+    rows = [json.loads(line) for line in run("info", "--skipped", "--json").out.splitlines()]
+    assert {row["path"]: row["reason"] for row in rows} == reasons
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    run: Run, photos: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("steersearch.indexer.library.Library.index", interrupt)
+        done = run("index", photos, "--prompt", PROMPT, "--model", tiny_model)
+    assert (done.code, done.out) == (130, "")
+    assert "stopped; what was computed is kept, the same command goes on from there" in done.err
+
+
+# -------------------------------------------------------------------------------------------------- query
+
+
+def test_query_prints_a_table(run: Run, indexed: Path) -> None:
+    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "3")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0] == "rank   score  photo"
+    assert lines[1] == "   1  1.0000  photos/red.jpg"
+    assert [re.fullmatch(r" +\d  0\.\d{4}  photos/\w+\.jpg", line) is not None for line in lines[2:]] == [
+        True
+    ] * 2
+    assert f'exact, by "{PROMPT}"' in done.err
+
+
+def test_query_prints_json_lines(run: Run, indexed: Path) -> None:
+    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "-k", "2")
+    first, second = (json.loads(line) for line in done.out.splitlines())
+    assert first.pop("score") == pytest.approx(1)
+    assert first == {"path": str(indexed / "red.jpg"), "rank": 1, "exact": True, "prompt": PROMPT}
+    assert second["rank"] == 2
+    assert second["score"] < 1
+
+
+def test_query_prints_paths_as_the_bytes_they_are(run: Run, indexed: Path) -> None:
+    odd = ["white\nwith a line break.jpg", "ünï côde.jpg", "two  spaces.jpg"]
+    for seed, name in enumerate(odd):
+        draw_picture(indexed / name, "white", seed=100 + seed)
+    run("index", indexed)
+    done = run("query", indexed / "white.jpg", "--focus", PROMPT, "--paths")
+    expected = [os.fsencode(path) + b"\n" for path in indexed.iterdir()]
+    assert sorted(done.out_bytes.splitlines(keepends=True)) == sorted(
+        b"".join(expected).splitlines(keepends=True)
+    )
+    assert (
+        "photos/white\\nwith a line break.jpg" in run("query", indexed / "white.jpg", "--focus", PROMPT).out
+    )
+    hits = run("query", indexed / "white.jpg", "--focus", PROMPT, "--json").out.splitlines()
+    assert {json.loads(hit)["path"] for hit in hits} == {str(path) for path in indexed.iterdir()}
+
+
+def test_k_larger_than_the_gallery(run: Run, indexed: Path) -> None:
+    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "500", "--paths")
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 6
+    assert "the gallery has no more than 6 photos" in done.err
+
+
+def test_query_writes_a_page(run: Run, indexed: Path, tmp_path: Path) -> None:
+    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "4", "--html", tmp_path / "page.html")
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 5
+    assert "page: page.html\n" in done.err
+    assert (tmp_path / "page.html").read_text("utf-8").count('<li class="hit">') == 4
+
+
+def test_rankings_follow_the_model_of_the_prompt_index(run: Run, indexed: Path, tmp_path: Path) -> None:
+    other = write_tiny_model(tmp_path / "other.safetensors", seed=1)
+    run("index", indexed, "--prompt", PROMPT, "--model", other)
+    scores = {
+        model: run("query", indexed / "red.jpg", "--focus", PROMPT, "--model", model, "--json").out
+        for model in (other, "other.safetensors")
+    }
+    assert scores[other] == scores["other.safetensors"]  # a file may be named from anywhere
+    last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json").out
+    assert last == scores[other]  # of several indexes the one made last
+
+
+def test_a_closed_pipe_is_no_error(indexed: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m steersearch info --json"
+    done = subprocess.run(
+        ["bash", "-c", f"( sleep 2; {command}; echo code $? >&2 ) | true"], capture_output=True, text=True
+    )
+    assert done.stderr.splitlines()[-1] == "code 0"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_a_cold_query_loads_neither_the_text_encoder_nor_the_store(indexed: Path) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['', 'query', {str(indexed / 'red.jpg')!r}, '--focus', {PROMPT!r}, '--paths']\n"
+        "from steersearch.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stopped: print('CODE', stopped.code)\n"
+        "print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "CODE 0" in done.stdout
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    assert {"torch", "faiss"} <= loaded
+    assert loaded & {"timm", "torchvision", "transformers", "lancedb", "pandas", "jinja2", "rich"} == set()
+
+
+# ------------------------------------------------------------------------------- explain, info, models, help
+
+
+def test_explain_draws_over_the_photo(run: Run, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "overlay.png"
+    done = run("explain", photos / "red.jpg", "--focus", PROMPT, "-o", output, "--model", tiny_model)
+    assert (done.code, done.out) == (0, "overlay.png\n")
+    with Image.open(output) as drawn, Image.open(photos / "red.jpg") as photo:
+        assert (drawn.format, drawn.size) == ("PNG", photo.size)
+        assert drawn.tobytes() != photo.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("overlay.txt", "must end in .png"),
+        ("photos/red.jpg", "the photo itself"),
+        ("no/o.png", "no folder no"),
+    ],
+)
+def test_explain_refuses_what_it_cannot_write(
+    run: Run, photos: Path, tiny_model: Path, name: str, reason: str
+) -> None:
+    before = (photos / "red.jpg").read_bytes()
+    done = run("explain", photos / "red.jpg", "--focus", PROMPT, "-o", name, "--model", tiny_model)
+    assert (done.code, done.out) == (1, "")
+    assert f"error: {name}: cannot be written (" in done.err
+    assert reason in done.err
+    assert (photos / "red.jpg").read_bytes() == before
+
+
+def test_info_shows_what_the_library_holds(run: Run, indexed: Path, tiny_model: Path) -> None:
+    shown = run("info").out
+    assert re.search(r"^folder   photos$", shown, re.M)
+    assert re.search(r"^photos   6$", shown, re.M)
+    assert re.search(rf'^"{PROMPT}" +6 +1 +\S*tiny\.safetensors +\d{{4}}-', shown, re.M)
+    (held,) = (json.loads(line) for line in run("info", "--json").out.splitlines())
+    assert (held["folder"], held["photos"], held["skipped"]) == (str(indexed), 6, 0)
+    (prompt,) = held["prompts"]
+    assert (prompt["prompt"], prompt["gate_scale"], prompt["photos"]) == (PROMPT, 1.0, 6)
+    assert (prompt["model"], prompt["missing"]) == (str(tiny_model), 0)
+
+
+def test_models_are_listed(run: Run) -> None:
+    from steersearch.core.checkpoints import known_models
+
+    names = [card.name for card in known_models()]
+    assert [line.split()[0] for line in run("models", "list").out.splitlines()[1:]] == names
+    assert [json.loads(line)["name"] for line in run("models", "list", "--json").out.splitlines()] == names
+
+
+def test_help_lists_what_exists_and_no_more(run: Run) -> None:
+    done = run("--help")
+    commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
+    assert commands == ["index", "query", "explain", "info", "demo", "models"]
+    for command in (*([name] for name in commands[:-1]), ["models", "list"]):
+        shown = run(*command, "--help")
+        assert shown.code == 0
+        assert f"  steersearch {' '.join(command)}" in shown.out.partition("Example:")[2]
+
+
+def test_version(run: Run) -> None:
+    from importlib.metadata import version
+
+    assert run("--version").out == f"steersearch {version('steersearch')}\n"
+
+
+# ---------------------------------------------------------------------------------- which library is meant
+
+
+def test_the_library_is_found_and_named(
+    run: Run, indexed: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "elsewhere" / "library"
+    other = tmp_path / "more" / "others"
+    other.mkdir(parents=True)
+    draw_picture(other / "one.jpg", "red")
+    run("index", other, "--prompt", "cat", "--model", tiny_model, "--library", own)
+
+    def used(*arguments: object) -> tuple[str, str]:
+        done = run("info", *arguments, "--json")
+        return json.loads(done.out)["folder"], done.err.rpartition(" (")[2]
+
+    assert used("--library", own) == (str(other), "--library)\n")
+    assert used() == (str(other), f"its photos, {other}, lie below {tmp_path})\n")  # the one used last
+    monkeypatch.chdir(indexed)
+    assert used() == (str(indexed), f"it holds {indexed})\n")
+    monkeypatch.chdir("/")
+    assert used()[0] == str(indexed)
+    monkeypatch.setenv("STEERSEARCH_LIBRARY", str(own))
+    assert used() == (str(other), "STEERSEARCH_LIBRARY)\n")
+
+
+def test_the_library_used_last(
+    run: Run, indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.chdir(aside)
+    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "--paths")
+    assert done.code == 0
+    assert done.err.splitlines()[0].endswith("(the one used last)")
+
+
+def test_a_state_folder_that_cannot_be_written_is_no_failure(
+    run: Run, photos: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file" / "state"))
+    assert run("index", photos, "--prompt", PROMPT, "--model", tiny_model).code == 0
+    assert run("query", photos / "red.jpg", "--focus", PROMPT).code == 0  # found in its default place
+
+
+# ----------------------------------------------------------------------------------------------- bad input
+
+
+def failed(run: Run, *arguments: object) -> str:
+    """The message of a command that fails with exit code 1 and prints no result."""
+    done = run(*arguments)
+    assert (done.code, done.out) == (1, "")
+    assert "Traceback" not in done.err
+    (message,) = (line for line in done.err.splitlines() if line.startswith("error: "))
+    return message.removeprefix("error: ")
+
+
+def misused(run: Run, *arguments: object) -> str:
+    """The message of a command that cannot be meant: exit code 2 and no result."""
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    return done.err
+
+
+def test_a_folder_that_does_not_exist(run: Run, tiny_model: Path, own_user_folders: Path) -> None:
+    message = failed(run, "index", "nowhere", "--prompt", PROMPT, "--model", tiny_model)
+    assert message == "nowhere: no such folder; give the folder that holds your photos"
+    assert list(own_user_folders.rglob("*")) == []  # nothing was made
+
+
+def test_a_folder_without_images(run: Run, tmp_path: Path, tiny_model: Path, own_user_folders: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "notes.txt").write_text("nothing to see")
+    message = failed(run, "index", "bare", "--prompt", PROMPT, "--model", tiny_model)
+    assert message.startswith(f"{tmp_path / 'bare'}: holds no image (looked for .jpg ")
+    assert list(own_user_folders.rglob("*")) == []
+
+
+def test_a_file_instead_of_a_folder(run: Run, photos: Path) -> None:
+    message = failed(run, "index", photos / "red.jpg", "--prompt", PROMPT)
+    assert message == f"{photos / 'red.jpg'}: is a file, not a folder; did you mean {photos}?"
+
+
+def test_a_focus_that_was_not_indexed(run: Run, indexed: Path, tiny_model: Path) -> None:
+    message = failed(run, "query", indexed / "red.jpg", "--focus", "teapot")
+    assert f'no index of {indexed} for "teapot"' in message
+    assert f'have: "{PROMPT}"' in message
+    command = message.partition("build it: ")[2]
+    assert shlex.split(command) == ["steersearch", "index", str(indexed), "--prompt", "teapot"]
+    assert run(*shlex.split(command)[1:]).code == 0
+    assert run("query", indexed / "red.jpg", "--focus", "teapot").code == 0
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\t\n"])
+def test_an_empty_prompt(
+    run: Run, photos: Path, tiny_model: Path, own_user_folders: Path, prompt: str
+) -> None:
+    message = misused(run, "index", photos, "--prompt", PROMPT, "--prompt", prompt, "--model", tiny_model)
+    assert "--prompt" in message
+    assert "is empty; name what to look at" in message
+    assert "--focus" in misused(run, "query", photos / "red.jpg", "--focus", prompt)
+    assert list(own_user_folders.rglob("*")) == []
+
+
+def test_no_prompt_the_first_time(run: Run, photos: Path, tiny_model: Path) -> None:
+    message = misused(run, "index", photos, "--model", tiny_model)
+    assert "no prompt given and none known" in message
+    assert '--prompt "TEXT"' in message
+
+
+def test_a_query_image_that_is_none(run: Run, indexed: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter.jpg").write_text("Dear photo,")
+    focus = ("--focus", PROMPT)
+    assert failed(run, "query", "gone.jpg", *focus) == "gone.jpg: no such file"
+    assert (
+        failed(run, "query", "letter.jpg", *focus)
+        == "letter.jpg: not an image, or of a kind that cannot be read"
+    )
+    assert failed(run, "query", indexed, *focus) == f"{indexed}: not a file"
+
+
+def test_an_unwritable_place(run: Run, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments = ("index", photos, "--prompt", PROMPT, "--model", tiny_model, "--library")
+    message = failed(run, *arguments, tmp_path / "file" / "library")
+    assert message.startswith(f"{tmp_path / 'file' / 'library'}: cannot be ")
+    assert message.endswith("name another place with --library PLACE")
+    assert (tmp_path / "file").read_text() == "in the way"
+    message = failed(run, *arguments, photos)
+    assert (
+        message == f"{photos}: is a folder with other things in it; name another place with --library PLACE"
+    )
+
+
+def test_an_unknown_model(run: Run, photos: Path) -> None:
+    from steersearch.core.checkpoints import known_models
+
+    message = failed(run, "index", photos, "--prompt", PROMPT, "--model", "dino")
+    assert message.startswith('unknown model "dino"; known: ')
+    assert all(card.name in message for card in known_models())
+
+
+def test_a_model_whose_weights_have_changed(run: Run, photos: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model.safetensors", seed=3)
+    run("index", photos, "--prompt", PROMPT, "--model", model)
+    write_tiny_model(model, seed=4)
+    message = failed(run, "query", photos / "red.jpg", "--focus", PROMPT)
+    assert f'the index for "{PROMPT}" was made with other weights of {model}' in message
+    command = shlex.split(message.partition("index the folder again: ")[2])
+    assert run(*command[1:]).code == 0
+    assert run("query", photos / "red.jpg", "--focus", PROMPT).code == 0
+
+
+def test_no_library(run: Run, photos: Path, tmp_path: Path) -> None:
+    message = failed(run, "info")
+    assert message.startswith(f"no library holds {tmp_path} or lies below it, and none was used before; ")
+    message = failed(run, "query", photos / "red.jpg", "--focus", PROMPT, "--library", "nowhere")
+    assert message.startswith(f"{tmp_path / 'nowhere'}: no library here; ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("query", "x.jpg", "--focus", "cat", "--json", "--paths"), "--json / --paths"),
+        (("query", "x.jpg", "--focus", "cat", "-k", "0"), "-k"),
+        (("query", "x.jpg", "--focus", "cat", "-k", "many"), "-k"),
+        (("query", "x.jpg"), "--focus"),
+        (("query", "--focus", "cat"), "IMAGE"),
+        (("query", "x.jpg", "--focus", "cat", "--gate-scale", "nan"), "--gate-scale"),
+        (("index", "x", "--prompt", "cat", "--gate-scale", "-1"), "--gate-scale"),
+        (("index", "x", "--prompt", "cat", "--batch-size", "0"), "--batch-size"),
+        (("index", "x", "--prompt", "cat", "--device", "abacus"), "--device"),
+        (("explain", "x.jpg", "--focus", "cat"), "-o"),
+        (("find", "cat"), "find"),
+        (("query", "x.jpg", "--focus", "cat", "--budget", "5s"), "--budget"),
+    ],
+)
+def test_misuse(run: Run, own_user_folders: Path, arguments: tuple[str, ...], named: str) -> None:
+    assert named in misused(run, *arguments)
+    assert list(own_user_folders.rglob("*")) == []
