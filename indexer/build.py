@@ -13,7 +13,6 @@ from os import cpu_count
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
 from steersearch.indexer.embedder import Embedder, Floats, known_identity
@@ -170,7 +169,7 @@ class Build:
             is_known=lambda image_id: image_id in self._usable and not self._missing(image_id),
             bad_reason=self._bad.get,
             needs_pixels=lambda image_id: bool(self._missing(image_id)),
-            preprocess=self._preprocess,
+            preprocess=lambda image: self._embedder().preprocess(image),
         )
         threads = max(2, min(8, cpu_count() or 2))
         look_ahead = max(2 * threads, 2 * self._batch_size)
@@ -258,9 +257,6 @@ class Build:
             self._embedded[target.key].update(photo.file.image_id for photo in photos)
         self._forward_passes += len(photos) * len(targets)
 
-    def _preprocess(self, image: Image.Image) -> Floats:
-        return self._embedder().preprocess(image)
-
     def _prompt_features(self, target: PromptIndex) -> Floats:
         if target.key not in self._features:
             self._features[target.key] = np.load(features_file(self._place, target.key))
@@ -307,7 +303,7 @@ class Build:
             self._records.append(record)
 
     def _pending(self) -> int:
-        return len(self._records) + len(self._copies) + max(map(len, self._vectors.values()), default=0)
+        return max(len(self._records) + len(self._copies), *map(len, self._vectors.values()))
 
     def _commit(self) -> None:
         """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""

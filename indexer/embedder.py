@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +74,9 @@ class Identity:
 
     def fits(self, weights_hash: str, preprocessing: Mapping[str, Any]) -> bool:
         """Whether vectors of this origin are this model's, as far as is known."""
-        same_preprocessing = self.preprocessing is None or _as_read(self.preprocessing) == _as_read(
-            preprocessing
-        )
-        return self.weights_hash in (None, weights_hash) and same_preprocessing
+        if self.weights_hash not in (None, weights_hash):
+            return False
+        return self.preprocessing is None or _as_read(self.preprocessing) == _as_read(preprocessing)
 
 
 class LazyEmbedder:
@@ -147,9 +146,9 @@ class LazyEmbedder:
 
 def as_embedder(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
     """An embedder as it is; a function that gives one becomes a LazyEmbedder of unknown identity."""
-    if callable(embedder) and not hasattr(embedder, "embed"):
-        return LazyEmbedder(embedder)
-    return embedder  # type: ignore[return-value]  # callable() does not narrow a protocol
+    if isinstance(embedder, type) or not hasattr(embedder, "embed"):
+        return LazyEmbedder(cast(Callable[[], Embedder], embedder))
+    return cast(Embedder, embedder)
 
 
 def _as_read(settings: Mapping[str, Any]) -> Any:

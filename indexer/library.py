@@ -206,7 +206,7 @@ class Library:
     def _no_prompt(self, model_id: str | None) -> str:
         have = self.prompts()
         if not have:
-            return f"no prompt given and none known; name one: {self._command('TEXT')}"
+            return f"no prompt given and none known; name one: {self.command('TEXT')}"
         names = ", ".join(map(str, have))
         return f"no prompt given, and none known for the model {model_id}; the library has: {names}"
 
@@ -245,9 +245,11 @@ class Library:
         """The k photos most similar to the one at `image_path` in what `focus` names; all, if fewer.
 
         A query photo that lies in the gallery is itself a hit, as a rule the first. Photos with equal scores
-        come in the order of their paths. gate_scale, model: which of several indexes of this prompt is
-        meant; None: the one of this embedder that was made last. Raises ArgumentError (k below 1),
-        PromptIndexMissing, ImageError, ModelMismatchError.
+        come in the order of their paths. A hit is not exact where photos were added since and have no vector
+        under this prompt yet (see `missing`): they cannot be found.
+        gate_scale, model: which of several indexes of this prompt is meant; None: the one of this embedder
+            that was made last.
+        Raises ArgumentError (k below 1), PromptIndexMissing, ImageError, ModelMismatchError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
@@ -260,13 +262,23 @@ class Library:
         if not fitting:
             raise ModelMismatchError(candidates[0].prompt, candidates[0].model_id, embedder.model_id)
         index = fitting[0]
-        features = np.load(features_file(self.place, index.key))
-        (embedded,) = embedder.embed(pixels[None], [features], index.gate_scale)
-        rows = open_snapshot(self.place, index.key).search(embedded.embeddings[0], k)
+        (embedded,) = embedder.embed(pixels[None], [self.prompt_features(index)], index.gate_scale)
+        snapshot = open_snapshot(self.place, index.key)
+        rows = snapshot.search(embedded.embeddings[0], k)
+        is_exact = snapshot.missing == 0
         return [
-            Hit(self.folder / row.path, row.score, rank, True, index.prompt, row.image_id, index.key)
+            Hit(self.folder / row.path, row.score, rank, is_exact, index.prompt, row.image_id, index.key)
             for rank, row in enumerate(rows, start=1)
         ]
+
+    def missing(self, index: PromptIndex) -> int:
+        """How many photos have no vector under this prompt yet; `index` without prompts makes them."""
+        return open_snapshot(self.place, index.key).missing
+
+    def prompt_features(self, index: PromptIndex) -> Floats:
+        """The text encoder's output for this prompt, (L, Dt) float32; no search needs that model."""
+        features: Floats = np.load(features_file(self.place, index.key))
+        return features
 
     def heatmap(self, hit: Hit) -> Floats:
         """Where in the hit's photo its prompt was found: (Hp, Wp) float32 on the patch grid, sums to 1.
@@ -303,11 +315,11 @@ class Library:
             and gate_scale in (None, index.gate_scale)
         ]
         if not fitting:
-            command = self._command(focus, model, gate_scale)
+            command = self.command(focus, model, gate_scale)
             raise PromptIndexMissing(focus, self.folder, [str(index) for index in existing], command)
         return fitting
 
-    def _command(self, prompt: str, model: str | None = None, gate_scale: float | None = None) -> str:
+    def command(self, prompt: str, model: str | None = None, gate_scale: float | None = None) -> str:
         """The command line that builds a prompt index of this library."""
         quoted = "".join(f"\\{c}" if c in '\\"$`' else c for c in prompt)
         command = f'steersearch index {shlex.quote(os.fspath(self.folder))} --prompt "{quoted}"'
@@ -318,6 +330,8 @@ class Library:
         if self.place != default_place(self.folder):
             command += f" --library {shlex.quote(os.fspath(self.place))}"
         return command
+
+    _command = command
 
     # looking
 

@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 _SNAPSHOTS = "snapshots"
+_MISSING = b"steersearch:missing"
 _ABANDONED_S = 3600  # a temporary file of that age belongs to a process that was killed
 
 
@@ -54,11 +55,15 @@ class Row:
 
 
 class Snapshot:
-    """The gallery of one prompt index at one moment. name: of its files; row i of both belongs together."""
+    """The gallery of one prompt index at one moment. name: of its files; row i of both belongs together.
+
+    missing: number of usable photos that have no vector yet and cannot be found.
+    """
 
     def __init__(self, name: str, index: FlatIndex, table: Any) -> None:
         self.name = name
         self.index, self.table = index, table
+        self.missing = int(table.schema.metadata[_MISSING])
 
     def __len__(self) -> int:
         return len(self.index)
@@ -148,6 +153,7 @@ def _arrow_table(gallery: Gallery) -> Any:
     import pyarrow as pa
 
     schema = pa.schema([("path", pa.string()), ("image_id", pa.string()), ("heatmap", pa.binary())])
+    schema = schema.with_metadata({_MISSING: str(gallery.missing)})
     return pa.table([gallery.paths, gallery.image_ids, gallery.heatmaps], schema=schema)
 
 

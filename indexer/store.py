@@ -67,12 +67,14 @@ class Gallery:
     """The searchable photos of one prompt index, sorted by path; row i of all four belongs together.
 
     embeddings: (n, dim) float32.  heatmaps: (n,) bytes, see `pack_heatmap`.
+    missing: number of usable photos that have no vector here yet.
     """
 
     paths: list[str]
     image_ids: list[str]
     embeddings: Floats
     heatmaps: list[bytes]
+    missing: int
 
 
 class Store:
@@ -172,6 +174,7 @@ class Store:
             [image_id for _, image_id in pairs],
             np.ascontiguousarray(matrix[rows], dtype=np.float32),
             [packed[row] for row in rows],
+            len(paths) - len(pairs),
         )
 
     def _ensure(self, name: str, schema: Any) -> None:
@@ -206,16 +209,21 @@ def stamp(place: Path, key: str) -> tuple[str, ...]:
 
 
 def pack_heatmap(heatmap: Floats) -> bytes:
-    """(Hp, Wp) float32 that sums to 1 -> Hp and Wp as uint16, then the values as uint8, the largest 255."""
+    """(Hp, Wp) float32, not negative -> Hp and Wp as uint16, then a byte per value.
+
+    The bytes are 255·√(value / largest): on a linear scale the many faint values of a peaked heatmap would
+    all be rounded to 0, and with them half of the mass.
+    """
     largest = float(heatmap.max())
-    scaled = np.rint(heatmap * (255 / largest if largest > 0 else 0)).astype(np.uint8)
-    return bytes(np.array(heatmap.shape, dtype="<u2").tobytes() + scaled.tobytes())
+    shares = heatmap / largest if largest > 0 else np.zeros_like(heatmap)
+    values = np.rint(255 * np.sqrt(shares)).astype(np.uint8)
+    return bytes(np.array(heatmap.shape, dtype="<u2").tobytes() + values.tobytes())
 
 
 def unpack_heatmap(packed: bytes) -> Floats:
     """Inverse of `pack_heatmap` but for rounding: (Hp, Wp) float32 that sums to 1 (or is 0 everywhere)."""
     shape = np.frombuffer(packed, dtype="<u2", count=2)
-    values = np.frombuffer(packed, dtype=np.uint8, offset=4).reshape(shape).astype(np.float32)
+    values = np.frombuffer(packed, dtype=np.uint8, offset=4).reshape(shape).astype(np.float32) ** 2
     return values / np.float32(max(values.sum(), 1))
 
 

@@ -1,0 +1,492 @@
+"""What a run counts, computes and leaves behind, seen through `Library.index`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steersearch.core.errors import (
+    EmbeddingError,
+    FolderError,
+    ModelMismatchError,
+    NoImagesError,
+    PromptError,
+)
+from steersearch.indexer import build, loader
+from steersearch.indexer.embedder import Embedded, Embedder, Floats, LazyEmbedder
+from steersearch.indexer.library import Counts, Library, ProgressEvent
+from steersearch.indexer.scan import Skip
+from steersearch.indexer.store import Store
+from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
+
+RED, GREEN, BLUE, GREY = (200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    for name, colour in {"red.png": RED, "sub/green.png": GREEN, "sub/blue.bmp": BLUE}.items():
+        save_photo(folder / name, colour)
+    return folder
+
+
+@pytest.fixture
+def library(photos: Path, tmp_path: Path) -> Library:
+    return Library.create(photos, tmp_path / "library")
+
+
+def tally(counts: Counts) -> dict[str, int]:
+    """The counts that are not 0, after a look whether they add up."""
+    assert counts.files == counts.added + counts.reused + counts.moved + counts.skipped
+    assert len(counts.skips) == counts.skipped
+    names = ("added", "reused", "moved", "removed", "skipped", "forward_passes")
+    return {name: getattr(counts, name) for name in names if getattr(counts, name)}
+
+
+def gallery(library: Library, prompt: str) -> dict[str, Floats]:
+    """Embeddings by relative path, as a query would find them."""
+    index = library.find_prompt_index(prompt)
+    found = Store(library.place).gallery(index.key)
+    return dict(zip(found.paths, found.embeddings, strict=True))
+
+
+def never() -> Embedder:
+    raise AssertionError("the model was loaded")
+
+
+def test_a_first_run_embeds_every_photo_under_every_prompt_decoding_each_once(library: Library) -> None:
+    embedder = ToyEmbedder()
+    counts = library.index(embedder, ["red", "green blue"])
+    assert tally(counts) == {"added": 3, "forward_passes": 6}
+    assert embedder.batches == [(3, 2)]
+    assert embedder.preprocessed == 3
+    assert embedder.encoded == ["red", "green blue"]
+    for prompt in ("red", "green blue"):
+        vectors = gallery(library, prompt)
+        assert list(vectors) == ["red.png", "sub/blue.bmp", "sub/green.png"]
+        for name, colour in zip(vectors, (RED, BLUE, GREEN), strict=True):
+            np.testing.assert_allclose(vectors[name], vector_of(colour, prompt), atol=1e-6)
+
+
+@pytest.mark.parametrize("prompts", [["red"], ["  red "], None])
+def test_a_second_run_asks_the_embedder_for_nothing_opens_nothing_writes_nothing(
+    photos: Path, tmp_path: Path, prompts: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = ToyEmbedder()
+    Library.create(photos, tmp_path / "library").index(toy, ["red"])
+    before = disk(tmp_path / "library")
+    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr(loader, "content_hash", lambda path: pytest.fail("hashed"))
+
+    lazy = LazyEmbedder(never, model_id="toy", weights_hash=toy.weights_hash)
+    counts = Library.create(photos, tmp_path / "library").index(lazy, prompts)
+    assert tally(counts) == {"reused": 3}
+    assert not lazy.is_loaded
+    loaded = ToyEmbedder()
+    assert tally(Library.open(tmp_path / "library").index(loaded, prompts)) == {"reused": 3}
+    assert loaded.is_untouched
+    assert disk(tmp_path / "library") == before
+
+
+def disk(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_function_that_gives_the_embedder_is_not_called_without_need(
+    library: Library,
+) -> None:
+    library.index(ToyEmbedder, ["red"])  # named prompts: which model it is, has to be known
+    assert tally(library.index(never)) == {"reused": 3}
+
+
+def test_a_rename_is_moved_and_costs_neither_forward_pass_nor_decoding(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    green = gallery(library, "red")["sub/green.png"]
+    (photos / "sub" / "green.png").rename(photos / "renamed.png")
+    thumbnail = Store(library.place).thumbnail("sub/green.png")
+    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("decoded"))
+    assert tally(library.index(never)) == {"reused": 2, "moved": 1}
+    assert list(gallery(library, "red")) == ["red.png", "renamed.png", "sub/blue.bmp"]
+    np.testing.assert_array_equal(gallery(library, "red")["renamed.png"], green)
+    assert Store(library.place).thumbnail("renamed.png") == thumbnail
+    assert tally(library.index(never)) == {"reused": 3}
+
+
+def test_a_renamed_folder_and_copies(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    (photos / "sub").rename(photos / "other")
+    shutil.copy(photos / "red.png", photos / "red copy.png")
+    shutil.copy(photos / "red.png", photos / "red copy 2.png")
+    assert tally(library.index(never)) == {"reused": 1, "moved": 4}
+    assert len(gallery(library, "red")) == 5
+    (photos / "red copy.png").unlink()
+    (photos / "red copy 2.png").rename(photos / "red copy 3.png")
+    assert tally(library.index(never)) == {"reused": 3, "moved": 1, "removed": 1}
+
+
+def test_copies_in_a_first_run_are_embedded_once(library: Library, photos: Path) -> None:
+    for i in range(20):
+        shutil.copy(photos / "red.png", photos / f"red {i:02}.png")
+    assert tally(library.index(ToyEmbedder(), ["red"], batch_size=2)) == {
+        "added": 3,
+        "moved": 20,
+        "forward_passes": 3,
+    }
+    assert len(gallery(library, "red")) == 23
+
+
+def test_an_edit_in_place_is_embedded_again_whatever_its_size(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    size = (photos / "sub" / "blue.bmp").stat().st_size
+    save_photo(photos / "sub" / "blue.bmp", GREY)
+    assert (photos / "sub" / "blue.bmp").stat().st_size == size
+    later(photos / "sub" / "blue.bmp")
+    embedder = ToyEmbedder()
+    assert tally(library.index(embedder)) == {"added": 1, "reused": 2, "forward_passes": 1}
+    np.testing.assert_allclose(gallery(library, "red")["sub/blue.bmp"], vector_of(GREY, "red"), atol=1e-6)
+    assert len(gallery(library, "red")) == 3
+
+
+def later(path: Path, seconds: int = 5) -> None:
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + seconds * 10**9))
+
+
+def test_a_touched_file_is_hashed_once_and_reused(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    later(photos / "red.png")
+    assert tally(library.index(never)) == {"reused": 3}
+    monkeypatch.setattr(loader, "content_hash", lambda path: pytest.fail("hashed again"))
+    assert tally(library.index(never)) == {"reused": 3}
+
+
+def test_a_deleted_file_leaves_the_gallery_and_comes_back_without_a_forward_pass(
+    library: Library, photos: Path, tmp_path: Path
+) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    shutil.move(photos / "red.png", tmp_path / "red.png")
+    assert tally(library.index(never)) == {"reused": 2, "removed": 1}
+    assert list(gallery(library, "red")) == ["sub/blue.bmp", "sub/green.png"]
+    shutil.move(tmp_path / "red.png", photos / "red.png")
+    assert tally(library.index(never)) == {"added": 1, "reused": 2}
+    assert len(gallery(library, "red")) == 3
+
+
+def test_a_further_prompt_embeds_all_and_leaves_the_first_alone(library: Library) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    before = gallery(library, "red")
+    assert tally(library.index(ToyEmbedder(), ["red", "blue"])) == {"added": 3, "forward_passes": 3}
+    for name, embedding in gallery(library, "red").items():
+        np.testing.assert_array_equal(embedding, before[name])
+    assert tally(library.index(never)) == {"reused": 3}
+
+
+def test_each_photo_is_embedded_under_the_prompts_it_lacks(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    save_photo(photos / "grey.png", GREY)
+    assert tally(library.index(ToyEmbedder(), ["blue"])) == {"added": 4, "forward_passes": 4}
+    embedder = ToyEmbedder()
+    assert tally(library.index(embedder)) == {"added": 1, "reused": 3, "forward_passes": 1}
+    save_photo(photos / "black.png", (0, 0, 0))
+    embedder = ToyEmbedder()
+    assert tally(library.index(embedder)) == {"added": 1, "reused": 4, "forward_passes": 2}
+    assert embedder.batches == [(1, 2)]
+
+
+def test_gate_scales_are_kept_apart_and_rescanned_each_at_its_own(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    library.index(ToyEmbedder(), ["red"], gate_scale=0.0)
+    save_photo(photos / "grey.png", GREY)
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 3, "forward_passes": 2}
+    steered, plain = (library.find_prompt_index("red", gate_scale=scale) for scale in (1.0, 0.0))
+    for index, prompt in ((steered, "red"), (plain, "everything")):
+        found = Store(library.place).gallery(index.key)
+        np.testing.assert_allclose(found.embeddings[0], vector_of(GREY, prompt), atol=1e-6)
+
+
+def test_batches_are_full_but_for_the_last(library: Library, photos: Path) -> None:
+    save_photos(photos, 20)
+    embedder = ToyEmbedder()
+    library.index(embedder, ["red"], batch_size=8)
+    assert [photos for photos, _ in embedder.batches] == [8, 8, 7]
+
+
+def test_unusable_files_are_skipped_with_their_reason_and_not_tried_again(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "empty.jpg").touch()
+    (photos / "letter.jpg").write_text("dear photographer")
+    (photos / "notes.txt").write_text("no image, and no wish to be one")
+    counts = library.index(ToyEmbedder(), ["red"])
+    assert tally(counts) == {"added": 3, "skipped": 2, "forward_passes": 3}
+    assert counts.skips[0] == Skip("empty.jpg", "the file is empty")
+    assert counts.skips[1].path == "letter.jpg"
+    assert library.skipped() == list(counts.skips)
+    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("decoded again"))
+    again = library.index(never)
+    assert tally(again) == {"reused": 3, "skipped": 2}
+    assert again.skips == counts.skips
+    shutil.copy(photos / "letter.jpg", photos / "letter copy.jpg")  # known to be bad by its content
+    assert tally(library.index(never)) == {"reused": 3, "skipped": 3}
+
+
+def test_a_file_is_tried_again_once_it_changed(library: Library, photos: Path) -> None:
+    (photos / "late.png").write_bytes(b"")
+    library.index(ToyEmbedder(), ["red"])
+    save_photo(photos / "late.png", GREY)
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 3, "forward_passes": 1}
+    assert library.skipped() == []
+    (photos / "late.png").write_bytes(b"")
+    assert tally(library.index(never)) == {"reused": 3, "skipped": 1}
+    assert "late.png" not in gallery(library, "red")
+
+
+def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content_hash = loader.content_hash
+
+    def no_permission(path: Path) -> str:
+        if path.name == "red.png":
+            raise PermissionError(13, "Permission denied")
+        return content_hash(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "content_hash", no_permission)
+        counts = library.index(ToyEmbedder(), ["red"])
+    assert counts.skips == (Skip("red.png", "it cannot be read (Permission denied)"),)
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 2, "forward_passes": 1}
+
+
+def test_a_name_that_is_not_utf8_is_skipped_and_listed(library: Library, photos: Path) -> None:
+    shutil.copy(photos / "red.png", os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
+    for _ in range(2):
+        counts = library.index(ToyEmbedder(), ["red"])
+        assert counts.skipped == 1
+        assert library.skipped() == [Skip("caf\\xe9.png", counts.skips[0].reason)]
+    save_photo(photos / "caf\\xe9.png", GREY)  # a real file of the name that is printed
+    assert tally(library.index(ToyEmbedder(), ["red"])) == {
+        "added": 1,
+        "reused": 3,
+        "skipped": 1,
+        "forward_passes": 1,
+    }
+    assert "caf\\xe9.png" in gallery(library, "red")
+
+
+def test_a_subfolder_that_cannot_be_listed_keeps_its_photos(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    scandir = os.scandir
+
+    def refusing(path: os.PathLike[str]) -> object:
+        if os.fspath(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refusing)
+        counts = library.index(never)
+    assert tally(counts) == {"reused": 1, "skipped": 1}
+    assert counts.skips[0].path == "sub"
+    assert len(gallery(library, "red")) == 3
+    assert tally(library.index(never)) == {"reused": 3}
+
+
+def test_a_folder_that_vanished_is_refused_and_nothing_removed(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    photos.rename(photos.with_name("elsewhere"))
+    with pytest.raises(FolderError, match="the photo folder is gone") as gone:
+        library.index(never)
+    assert gone.value.folder == photos
+    photos.mkdir()  # as an unmounted disk leaves it
+    with pytest.raises(NoImagesError, match="is a disk not mounted"):
+        library.index(never)
+    assert len(gallery(library, "red")) == 3
+
+
+def test_progress_counts_what_has_to_be_read_up_to_the_end(library: Library, photos: Path) -> None:
+    save_photos(photos, 9)
+    (photos / "empty.jpg").touch()
+    events: list[ProgressEvent] = []
+    library.index(ToyEmbedder(), ["red"], batch_size=4, progress=events.append)
+    assert {event.total for event in events} == {13}
+    done = [event.done for event in events]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 13)
+    assert events[-1].images_per_s > 0
+    events.clear()
+    library.index(never, progress=events.append)
+    assert events == []
+
+
+def test_a_rescan_without_any_prompt_of_this_model_says_what_there_is(library: Library) -> None:
+    with pytest.raises(PromptError, match="no prompt given and none known"):
+        library.index(ToyEmbedder())
+    assert not library.exists
+    library.index(ToyEmbedder(), ["red"])
+    with pytest.raises(PromptError, match='none known for the model other; the library has: "red"'):
+        library.index(ToyEmbedder("other"))
+
+
+def test_models_are_kept_apart(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder("one"), ["red"])
+    assert tally(library.index(ToyEmbedder("two"), ["red"])) == {"added": 3, "forward_passes": 3}
+    resized = ToyEmbedder("one", preprocessing={"size": 8})
+    assert tally(library.index(resized, ["red"])) == {"added": 3, "forward_passes": 3}
+    assert [index.model_id for index in library.prompts()] == ["one", "two", "one"]
+    assert len({index.key for index in library.prompts()}) == 3
+    save_photo(photos / "grey.png", GREY)
+    assert library.index(ToyEmbedder("two")).forward_passes == 1  # of its own index, not of the others
+
+
+def test_a_lazy_embedder_that_is_another_model_is_refused(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder("one"), ["red"])
+    save_photo(photos / "grey.png", GREY)
+    announced = ToyEmbedder("one").weights_hash
+    with pytest.raises(ModelMismatchError):
+        library.index(LazyEmbedder(lambda: ToyEmbedder("two"), model_id="one", weights_hash=announced))
+    with pytest.raises(ModelMismatchError) as mismatch:
+        library.index(lambda: ToyEmbedder("two"))
+    assert (mismatch.value.prompt, mismatch.value.expected, mismatch.value.given) == ("red", "one", "two")
+    assert len(gallery(library, "red")) == 3
+
+
+class Failing(ToyEmbedder):
+    """Fails at its third batch."""
+
+    def embed(self, pixels: Floats, prompt_features: object, gate_scale: float) -> list[Embedded]:
+        results = super().embed(pixels, prompt_features, gate_scale)  # type: ignore[arg-type]
+        if len(self.batches) == 3:
+            raise RuntimeError("out of memory")
+        return results
+
+
+def test_a_run_that_fails_keeps_what_it_computed(library: Library, photos: Path) -> None:
+    save_photos(photos, 17)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        library.index(Failing(), ["red"], batch_size=4)
+    assert library.prompts() == []  # the manifest comes last
+    assert tally(library.index(ToyEmbedder(), ["red"], batch_size=4)) == {
+        "added": 12,
+        "reused": 8,
+        "forward_passes": 12,
+    }
+    assert len(gallery(library, "red")) == 20
+
+
+class NotFinite(ToyEmbedder):
+    def embed(self, pixels: Floats, prompt_features: object, gate_scale: float) -> list[Embedded]:
+        (result,) = super().embed(pixels, prompt_features, gate_scale)  # type: ignore[arg-type]
+        return [replace(result, embeddings=result.embeddings * np.float32("nan"))]
+
+
+def test_an_embedding_that_is_not_finite_names_the_photo(library: Library, photos: Path) -> None:
+    with pytest.raises(EmbeddingError, match="not finite") as error:
+        library.index(NotFinite(), ["red"])
+    assert error.value.path == photos / "red.png"
+
+
+SLOW_RUN = """
+    import sys
+    from pathlib import Path
+    from steersearch.indexer.library import Library
+    from tests.toy_embedder import ToyEmbedder
+
+    folder, place, *prompts = sys.argv[1:]
+    embedder = ToyEmbedder(seconds=0.03)
+    counts = Library.create(folder, place).index(embedder, prompts, batch_size=2, commit_seconds=0)
+    print(counts.forward_passes)
+"""
+
+
+def start_slow_run(folder: Path, place: Path, *prompts: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(SLOW_RUN), str(folder), str(place), *prompts]
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+
+
+def wait_for_commits(place: Path, run: subprocess.Popen[str], commits: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list((place / "lance" / "images.lance" / "_versions").glob("*.manifest"))) < commits:
+        assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def contents(library: Library, prompt: str) -> dict[str, list[float]]:
+    return {path: embedding.tolist() for path, embedding in gallery(library, prompt).items()}
+
+
+def test_a_run_killed_at_any_moment_leaves_a_readable_library_that_the_next_run_completes(
+    tmp_path: Path,
+) -> None:
+    photos, place = save_photos(tmp_path / "photos", 40), tmp_path / "library"
+    killed = 0
+    for commits in (1, 4, 9):  # before the first photo, early, later
+        run = start_slow_run(photos, place, "red", "blue")
+        wait_for_commits(place, run, commits)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        killed += run.returncode == -signal.SIGKILL
+        interrupted = Library.open(place)
+        assert interrupted.prompts() == []
+        assert 0 <= interrupted.info().photos < 40
+    assert killed == 3
+
+    counts = Library.open(place).index(ToyEmbedder(), ["red", "blue"])
+    assert counts.added + counts.reused == 40
+    assert 0 < counts.forward_passes < 80  # what the killed runs embedded was kept
+    undisturbed = Library.create(photos, tmp_path / "undisturbed")
+    undisturbed.index(ToyEmbedder(), ["red", "blue"])
+    for prompt in ("red", "blue"):
+        assert contents(Library.open(place), prompt) == contents(undisturbed, prompt)
+    assert tally(Library.open(place).index(never)) == {"reused": 40}
+
+
+def test_two_runs_at_once_lose_nothing(tmp_path: Path) -> None:
+    photos, place = save_photos(tmp_path / "photos", 24), tmp_path / "library"
+    runs = [start_slow_run(photos, place, "red"), start_slow_run(photos, place, "red", "blue")]
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
+    library = Library.open(place)
+    assert library.info().photos == 24
+    assert {index.prompt for index in library.prompts()} == {"red", "blue"}
+    undisturbed = Library.create(photos, tmp_path / "undisturbed")
+    undisturbed.index(ToyEmbedder(), ["red", "blue"])
+    for prompt in ("red", "blue"):
+        assert contents(library, prompt) == contents(undisturbed, prompt)
+    assert tally(library.index(never)) == {"reused": 24}
+
+
+def test_a_run_commits_in_steps(library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_photos(photos, 20)
+    monkeypatch.setattr(build, "_COMMIT_IMAGES", 8)
+    written: list[int] = []
+    write_images = Store.write_images
+
+    def counting(self: Store, records: list[object]) -> None:
+        written.append(len(records))
+        write_images(self, records)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "write_images", counting)
+    library.index(ToyEmbedder(), ["red"], batch_size=4)
+    assert [n for n in written if n] == [8, 8, 7]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from steersearch.indexer.scan import FoundFile, Skip, holds_an_image, scan_folder
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * len(name))
+
+
+def found(root: Path) -> list[str]:
+    return [file.path for file in scan_folder(root).files]
+
+
+def test_finds_images_at_any_depth_sorted_with_their_size_and_time(tmp_path: Path) -> None:
+    put(tmp_path, "b.jpg", "a/deep/er/c.png", "a.webp")
+    os.utime(tmp_path / "b.jpg", ns=(1, 1_700_000_000_123_456_789))
+    scan = scan_folder(tmp_path)
+    assert [file.path for file in scan.files] == ["a.webp", "a/deep/er/c.png", "b.jpg"]
+    assert scan.files[2] == FoundFile("b.jpg", 5, 1_700_000_000_123_456_789)
+    assert scan.skips == ()
+
+
+def test_suffixes_count_in_any_case_and_other_files_are_not_images(tmp_path: Path) -> None:
+    images = ["1.JPG", "2.Jpeg", "3.png", "4.WebP", "5.gif", "6.tif", "7.TIFF", "8.bmp", "9.avif", "a.jp2"]
+    put(tmp_path, *images, "notes.txt", "jpg", "movie.mp4", "picture.jpg.part", "x.xmp")
+    scan = scan_folder(tmp_path)
+    assert [file.path for file in scan.files] == images
+    assert scan.skips == ()
+
+
+def test_hidden_and_appledouble_names_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path, ".hidden.jpg", "._photo.jpg", ".cache/thumb.jpg", "seen/.git/x.png", "seen/yes.png")
+    assert found(tmp_path) == ["seen/yes.png"]
+
+
+def test_a_hidden_root_is_scanned(tmp_path: Path) -> None:
+    put(tmp_path / ".photos", "a.jpg")
+    assert found(tmp_path / ".photos") == ["a.jpg"]
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    put(outside, "far.jpg")
+    put(root, "z/near.jpg")
+    (root / "a_to_z").symlink_to(root / "z")  # sorts before z, yet the path without links wins
+    (root / "loop").symlink_to(root)
+    (root / "z" / "up").symlink_to("..")
+    (root / "to_outside").symlink_to(outside)
+    (outside / "back").symlink_to(root)
+    (root / "file_link.jpg").symlink_to(outside / "far.jpg")
+    assert found(root) == ["file_link.jpg", "to_outside/far.jpg", "z/near.jpg"]
+
+
+def test_links_that_lead_nowhere_and_special_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").symlink_to("gone.jpg")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    os.mkfifo(tmp_path / "pipe.png")
+    scan = scan_folder(tmp_path)
+    assert scan.files == ()
+    assert scan.skips == (
+        Skip("broken.jpg", "a link that leads nowhere"),
+        Skip("circle.jpg", "a link that leads nowhere"),
+        Skip("pipe.png", "not a regular file"),
+    )
+
+
+def test_names_that_are_not_utf8_are_skipped_with_a_printable_path(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path)
+    os.mkdir(raw + b"/caf\xe9")
+    for name in (b"/na\xefve.jpg", b"/caf\xe9/in.jpg", b"/caf\xe9/notes.txt"):
+        with open(raw + name, "wb"):
+            pass
+    put(tmp_path, "日本 😀\n.jpg")
+    scan = scan_folder(tmp_path)
+    assert [file.path for file in scan.files] == ["日本 😀\n.jpg"]
+    reason = "the name is not valid UTF-8; rename the file or its folder"
+    assert scan.skips == (Skip("caf\\xe9/in.jpg", reason), Skip("na\\xefve.jpg", reason))
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "open/a.jpg", "closed/b.jpg")
+    scandir = os.scandir
+
+    def refusing(path: os.PathLike[str]) -> object:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    scan = scan_folder(tmp_path)
+    assert [file.path for file in scan.files] == ["open/a.jpg"]
+    assert scan.unlisted == ("closed",)
+    assert scan.skips == (Skip("closed", "the folder cannot be listed (Permission denied)"),)
+
+
+def test_holds_an_image(tmp_path: Path) -> None:
+    put(tmp_path, "notes.txt", ".hidden/a.jpg")
+    assert not holds_an_image(tmp_path)
+    put(tmp_path, "deep/er/a.JPG")
+    assert holds_an_image(tmp_path)
