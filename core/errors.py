@@ -187,3 +187,14 @@ class OutputError(SteerSearchError):
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
         super().__init__(f"{path}: cannot be written ({reason})")
+
+
+class EmbeddingError(SteerSearchError):
+    """A model that gave no usable embedding. Fields: `path`, `prompt`, `model`."""
+
+    def __init__(self, path: Path | str, prompt: str, model: str) -> None:
+        self.path, self.prompt, self.model = Path(path), prompt, model
+        super().__init__(
+            f'{path}: the model {model} gave an embedding that is not finite for "{prompt}"; '
+            "try --device cpu, and report it if that fails too"
+        )
