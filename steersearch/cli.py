@@ -199,8 +199,7 @@ def query(
         render.remark(f"page: {render.readable(html)}")
     form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.hits(hits, form)
-    few = f"; the gallery has no more than {len(hits):,} photos" if len(hits) < k else ""
-    render.remark(f"exact, by {prompt_index}{few}")
+    render.hits_remark(hits, prompt_index, k, photos.folder)
 
 
 @app.command()

@@ -31,13 +31,13 @@ class Demo:
     files: tuple[str, ...]
 
 
-def run_demo(folder: Path, model: str = MODEL) -> Path:
+def run_demo(folder: Path) -> Path:
     """Run the whole demo in `folder`, new or of an earlier run, and print both rankings.
 
     Returns the page's path. Raises FolderError if `folder` holds anything that is not the demo's.
     """
     demo = prepare_photos(folder)
-    library = Library.create(folder / _PHOTOS, model=model, place=folder / _LIBRARY)
+    library = Library.create(folder / _PHOTOS, model=MODEL, place=folder / _LIBRARY)
     with render.progress("indexing") as report:
         counts = library.index(demo.focuses, progress=report)
     settings.remember_library(library.place)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 import unicodedata
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from steersearch.core.checkpoints import ModelCard
-    from steersearch.indexer.library import Counts, Hit, LibraryInfo, ProgressEvent, Skip
+    from steersearch.indexer.library import Counts, Hit, LibraryInfo, ProgressEvent, PromptIndex, Skip
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10
@@ -162,6 +163,16 @@ def hits(found: Sequence[Hit], form: Form) -> None:
         else:
             names = ("score", "rank", "exact", "prompt")
             json_line({"path": os.fspath(hit.path), **{name: getattr(hit, name) for name in names}})
+
+
+def hits_remark(found: Sequence[Hit], index: PromptIndex, k: int, folder: Path) -> None:
+    """How the hits were found, and why there may be fewer or others than expected."""
+    exact = all(hit.exact for hit in found)
+    remark(f"{'exact' if exact else 'not all photos compared'}, by {index}")
+    if not exact:
+        remark(f"some photos have no vector yet; go on with: steersearch index {shlex.quote(str(folder))}")
+    if len(found) < k:
+        remark(f"the gallery has no more than {len(found):,} photos")
 
 
 def counts(done: Counts) -> None:

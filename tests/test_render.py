@@ -1,0 +1,137 @@
+"""What people see: names made readable, tables, and the page of results."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steersearch import render
+from steersearch.core.heatmaps import STRONGEST_OPACITY
+from steersearch.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownFocus, ShownHit, render_page
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain.jpg", "plain.jpg"),
+        ("Ünïcôde 图.jpg", "Ünïcôde 图.jpg"),
+        ("line\nbreak\ttab\x1b[31m.jpg", "line\\nbreak\\ttab\\x1b[31m.jpg"),
+        (b"not utf-8 \xff.jpg".decode("utf-8", "surrogateescape"), "not utf-8 \\udcff.jpg"),
+        ("\u202eright to left.jpg", "\\u202eright to left.jpg"),
+    ],
+)
+def test_names_are_readable(name: str, shown: str) -> None:
+    assert render.readable(name) == shown
+
+
+def test_paths_below_the_current_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert render.readable(tmp_path / "a" / "b.jpg") == "a/b.jpg"
+    assert render.readable(tmp_path.parent / "b.jpg") == str(tmp_path.parent / "b.jpg")
+
+
+def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
+    render.table(("name", "n"), [("a", "1"), ("long one", "1,000")], right=("n",))
+    assert capsys.readouterr().out == "name          n\na             1\nlong one  1,000\n"
+
+
+# --------------------------------------------------------------------------------------------------- page
+
+
+class Images(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def decoded(self, alt: str) -> Image.Image:
+        (source,) = {image["src"] for image in self.images if image["alt"] == alt}
+        assert source is not None
+        return Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2])))
+
+
+def shot(name: str, peak: float, size: tuple[int, int] = (400, 300), **options: object) -> Shot:
+    """A grey photo whose heatmap is `peak` in its upper left cell and 0 elsewhere."""
+    heatmap = np.zeros((4, 4), np.float32)
+    heatmap[0, 0] = peak
+    return Shot(name=name, image=Image.new("RGB", size, "grey"), heatmap=heatmap, **options)  # type: ignore[arg-type]
+
+
+def focus(prompt: str, *hits: Shot, query: Shot | None = None) -> ShownFocus:
+    shown = [ShownHit(rank=i, score=1 - i / 10, shot=hit) for i, hit in enumerate(hits, start=1)]
+    return ShownFocus(prompt=prompt, note="model mini", query=query or shot("query.jpg", 0.5), hits=shown)
+
+
+def opacity(image: Image.Image, x: float, y: float) -> float:
+    """Of a heatmap layer, at a place given as parts of its sides."""
+    pixel = image.convert("RGBA").getpixel((round(x * (image.width - 1)), round(y * (image.height - 1))))
+    assert isinstance(pixel, tuple)
+    return pixel[3] / 255
+
+
+def test_the_page_needs_no_other_file() -> None:
+    page = render_page([focus("mug", shot("a.jpg", 1)), focus("cat", shot("b.jpg", 1))])
+    found = Images(page)
+    assert found.tags.isdisjoint({"script", "link", "iframe"})
+    assert all((image["src"] or "").startswith("data:image/") for image in found.images)
+    assert all("alt" in image for image in found.images)
+    assert "url(" not in page
+    assert "http" not in page
+
+
+def test_the_page_shows_every_hit_with_rank_score_and_name() -> None:
+    found = Images(
+        render_page([focus("mug", shot("a.jpg", 1), shot("b.jpg", 1)), focus("cat", shot("c.jpg", 1))])
+    )
+    assert found.text.count("0.900") == 2
+    assert found.text.count("0.800") == 1
+    assert all(name in found.text for name in ("a.jpg", "b.jpg", "c.jpg", "mug", "cat", "query.jpg"))
+    assert "One photo, two focuses" in found.text
+
+
+def test_names_and_prompts_cannot_inject_html() -> None:
+    found = Images(render_page([focus("<script>alert(1)</script>", shot('"><b>.jpg', 1))]))
+    assert found.tags.isdisjoint({"script", "b"})
+    assert "<script>alert(1)</script>" in found.text
+
+
+def test_heatmaps_of_one_focus_share_one_range() -> None:
+    found = Images(render_page([focus("mug", shot("strong.jpg", 0.8), shot("weak.jpg", 0.2))]))
+    layers = [image for image in found.images if image["alt"] == "Heatmap of mug on it"]
+    strong, weak = (
+        Image.open(io.BytesIO(base64.b64decode((layer["src"] or "").partition("base64,")[2])))
+        for layer in layers
+    )
+    assert opacity(strong, 0, 0) == pytest.approx(STRONGEST_OPACITY, abs=0.03)
+    assert opacity(weak, 0, 0) == pytest.approx(
+        (LEAST_OPACITY + STRONGEST_OPACITY) / 2, abs=0.03
+    )  # sqrt(1/4)
+    assert opacity(weak, 1, 1) == pytest.approx(LEAST_OPACITY, abs=0.03)
+
+
+def test_a_heatmap_lies_on_the_part_that_the_model_saw() -> None:
+    """A wide photo of which the model saw the middle: the map's left edge is a quarter of the way in."""
+    wide = shot("wide.jpg", 1, (400, 200), region=(0.25, 0, 0.75, 1))
+    layer = Images(render_page([focus("mug", wide, query=wide)])).decoded("Heatmap of mug on it")
+    assert layer.size == (HEAT_SIDE, HEAT_SIDE // 2)
+    assert opacity(layer, 0.1, 0.05) == pytest.approx(LEAST_OPACITY, abs=0.05)
+    assert opacity(layer, 0.29, 0.05) == pytest.approx(STRONGEST_OPACITY, abs=0.05)
+    assert opacity(layer, 0.9, 0.05) == pytest.approx(LEAST_OPACITY, abs=0.05)
