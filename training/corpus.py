@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pickle
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +72,17 @@ def make_stock(config: CorpusConfig) -> list[Thing]:
 def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
     """Compose the corpus with all cores and keep it in `folder`; one that is there already is loaded."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = folder / "corpus.npz"
-    settings = folder / "corpus.json"
-    stock = make_stock(config)
+    arrays, things_file, settings = (folder / f"corpus.{end}" for end in ("npz", "pickle", "json"))
     if settings.is_file() and json.loads(settings.read_text()) == vars(config):
+        stock = pickle.loads(things_file.read_bytes())  # written below, by this very function
         with np.load(arrays) as kept:
             return Corpus(kept["images"], kept["cover"], kept["things"], kept["families"], stock)
+    stock = make_stock(config)
     plates = _make_plates(config)
     with _pool(_set_materials, (config, stock, plates)) as pool:
         parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
     images, cover, things, families = (np.concatenate([part[i] for part in parts]) for i in range(4))
+    things_file.write_bytes(pickle.dumps(stock))
     np.savez(arrays, images=images, cover=cover, things=things, families=families)
     settings.write_text(json.dumps(vars(config)))  # last: its presence means that the arrays are whole
     return Corpus(images, cover, things, families, stock)
@@ -134,7 +136,9 @@ def _compose_chunk(start: int) -> tuple[npt.NDArray[Any], ...]:
     families = np.zeros(count, np.int8)
     for i in range(count):
         photo, numbers = _compose_one(rng, config, _materials["stock"], _materials["plates"])
-        images[i] = photo.image.resize((config.size, config.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        images[i] = np.asarray(
+            photo.image.resize((config.size, config.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        )
         for j, placed in enumerate(photo.placed):
             cover[i, j] = _patch_cover(placed.mask, grid)
             things[i, j] = numbers[id(placed.thing)]

@@ -195,7 +195,7 @@ class Canvas:
         left, top = max(0, found[0] - pad), max(0, found[1] - pad)
         right, bottom = min(self.side, found[2] + pad), min(self.side, found[3] + pad)
         part = mask.crop((left, top, right, bottom))
-        cover = np.asarray(part, np.float32) / 255
+        cover: Array = np.asarray(part, np.float32) / np.float32(255)
         y, x = np.mgrid[top:bottom, left:right].astype(np.float32) / self.side
 
         body = np.empty((*cover.shape, 3), np.float32)
@@ -239,7 +239,7 @@ class Canvas:
         """The painting as an RGBA picture, cropped to its visible part."""
         pixels = np.dstack([self.rgb * self.alpha[..., None], self.alpha])
         k = self.oversample
-        small = pixels.reshape(self.side // k, k, self.side // k, k, 4).mean(axis=(1, 3))
+        small = np.mean([pixels[i::k, j::k] for i in range(k) for j in range(k)], axis=0)
         opaque = np.where(small[..., 3:] > 0, small[..., 3:], 1)
         small[..., :3] /= opaque
         picture = Image.fromarray((np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8), "RGBA")
@@ -275,8 +275,9 @@ def _slope_light(cover: Array, radius: float) -> Array:
     """Light minus dark of the inflated shape: its blurred mask is taken as a height field and lit from LIGHT."""
     field = _blur(cover, radius)
     dy, dx = np.gradient(field)
-    away = (dx * LIGHT[0] + dy * LIGHT[1]) * radius
-    return np.clip(-away * 1.1, -0.42, 0.32).astype(np.float32)
+    away = np.asarray((dx * LIGHT[0] + dy * LIGHT[1]) * radius, np.float32)
+    light: Array = np.clip(-away * 1.1, -0.42, 0.32)
+    return light
 
 
 def _blur(field: Array, radius: float) -> Array:

@@ -1,0 +1,230 @@
+"""core-world: CORE's protocol (facts C1) on generated photos. A stand-in, not CORE: no figure here is the paper's.
+
+Six families of scenes, five objects each. A base photo holds salient things; its five variants differ in one small
+object only. All variants of a scene are embedded under an object's prompt, and a query's nearest neighbour among
+other bases should hold the same object. Plates, drawings and placements come from seeds that training never used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from steersearch.benchmarks.metrics import core_precision
+from steersearch.core.steervit import Aggregation, SteerViT
+from steersearch.training import scenes, stamps, world
+from steersearch.training.losses import pmass, pointing
+from steersearch.training.things import KINDS, UNSEEN_WORDS, Thing, draw_thing
+
+Source = Literal["drawn", "stamps"]
+VERSION = 1
+SEED = 90_000  # training uses small seeds
+AGGREGATIONS: tuple[Aggregation, ...] = ("cls", "mean", "focus")
+
+OBJECTS: dict[str, tuple[str, ...]] = {
+    "kitchen": ("mug", "teapot", "bottle", "fruit bowl", "cake"),
+    "living room": ("remote control", "book", "cushion", "telephone", "guitar"),
+    "bathroom": ("rubber duck", "bucket", "clock", "boot", "key"),
+    "street": ("bicycle", "umbrella", "suitcase", "hat", "backpack"),
+    "garden": ("watering can", "mushroom", "bird", "potted plant", "ball"),
+    "beach": ("sailboat", "kite", "lamp", "teddy bear", "car"),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One variant: the photo, its scene family, the object added, its base's id, and the object's mask (H, W)."""
+
+    image: Image.Image
+    scene: str
+    object: str
+    image_id: str
+    mask: npt.NDArray[np.bool_]
+
+
+def build(source: Source = "drawn", bases: int = 20, size: tuple[int, int] = (320, 240)) -> list[Picture]:
+    """The whole stand-in: 6 scenes x `bases` x 5 pictures of `size` (width, height) pixels.
+
+    Raises StampsMissingError for source "stamps" where their package is not installed.
+    """
+    pictures = []
+    for number, (family, nouns) in enumerate(OBJECTS.items()):
+        rng = np.random.default_rng([SEED, VERSION, zlib.crc32(source.encode()), number])
+        targets, distractors = _drawn(nouns, rng) if source == "drawn" else _stamped(number)
+        for base in range(bases):
+            pictures += _variants(family, f"{family}-{base:03d}", targets, distractors, rng, size)
+    return pictures
+
+
+def _drawn(nouns: Sequence[str], rng: np.random.Generator) -> tuple[list[list[Thing]], list[Thing]]:
+    """Per object a few redrawings of one look, and a stock of other things to distract."""
+    targets = []
+    for noun in nouns:
+        look = KINDS[noun].sample_look(rng)
+        targets.append([draw_thing(look, rng, 192) for _ in range(8)])
+    others = [name for name in KINDS if name not in nouns]
+    distractors = [draw_thing(KINDS[name].sample_look(rng), rng, 192) for name in others for _ in range(2)]
+    return targets, distractors
+
+
+def _stamped(number: int) -> tuple[list[list[Thing]], list[Thing]]:
+    """Five stamps for a scene, none of them in two scenes, and the rest to distract."""
+    stock = stamps.load_stamps(192, held_out=False)
+    order = np.random.default_rng([SEED, VERSION]).permutation(len(stock))
+    chosen: list[Thing] = []
+    for i in order:  # different nouns, and the same shuffle for every scene so that scenes share none
+        if all(not stock[i].names & other.names - {stock[i].category} for other in chosen):
+            chosen.append(stock[i])
+    mine = chosen[number * 5 : number * 5 + 5]
+    taken = {name for thing in mine for name in thing.names - {thing.category}}
+    rest = [thing for thing in chosen[30:] if not thing.names & taken]
+    return [[thing] for thing in mine], rest
+
+
+def _variants(
+    family: str,
+    image_id: str,
+    targets: list[list[Thing]],
+    distractors: list[Thing],
+    rng: np.random.Generator,
+    size: tuple[int, int],
+) -> list[Picture]:
+    """The five variants of one base: the same plate and distractors, one small object each."""
+    for _ in range(50):
+        plate = scenes.draw_scene(family, rng, size)
+        salient = [distractors[int(i)] for i in rng.choice(len(distractors), 3, replace=False)]
+        standing = world.place_things(plate, salient, rng, (0.28, 0.45))
+        if len(standing) < 3:
+            continue
+        made = []
+        for redrawings in targets:
+            thing = redrawings[int(rng.integers(len(redrawings)))]
+            spots = world.place_things(plate, [thing], rng, (0.2, 0.3), standing)
+            photo = world.compose(plate, spots)
+            mask = next((p.mask for p in photo.placed if p.thing is thing), None)
+            if mask is None or mask.mean() < 0.004:
+                break
+            made.append(Picture(photo.image, family, thing.phrase, image_id, mask))
+        if len(made) == len(targets):
+            return made
+    raise RuntimeError(f"no room for the objects in 50 plates of a {family}")
+
+
+@dataclass
+class _Embedded:
+    """What one prompt gives for the pictures of a scene: embeddings (G, D) per aggregation, logits (G, N)."""
+
+    embeddings: dict[Aggregation, npt.NDArray[np.float32]]
+    logits: torch.Tensor
+
+
+@torch.inference_mode()
+def _embed(model: SteerViT, pixels: torch.Tensor, prompt: str | None) -> _Embedded:
+    prompts = None if prompt is None else model.encode_prompts([prompt])
+    found = [model(part, prompts) for part in torch.split(pixels, 64)]
+    embeddings = {
+        kind: torch.cat([f.aggregate(kind) for f in found]).float().cpu().numpy()
+        for kind in AGGREGATIONS
+        if kind != "cls" or found[0].prefix.shape[1] > 0
+    }
+    return _Embedded(embeddings, torch.cat([f.logits for f in found]).cpu())
+
+
+def evaluate(model: SteerViT, pictures: Sequence[Picture], template: str = "the {}") -> dict[str, object]:
+    """Accuracy (precision at 1) right, wrong prompt and without, macro over scenes and micro, per aggregation.
+
+    Also where the heatmap points under the right prompt. The wrong prompt is another object of the scene, drawn at
+    random per object, on query and gallery alike; the target stays.
+    """
+    rng = np.random.default_rng([SEED, 1])
+    scores: dict[tuple[str, str], dict[str, list[float]]] = {}
+    mass, hits = [], []
+    for scene in dict.fromkeys(p.scene for p in pictures):
+        gallery = [p for p in pictures if p.scene == scene]
+        names, ids = [p.object for p in gallery], [p.image_id for p in gallery]
+        pixels = torch.from_numpy(np.stack([model.preprocess(p.image) for p in gallery])).to(model.device)
+        objects = list(dict.fromkeys(names))
+        plain = _embed(model, pixels, None)
+        steered = {name: _embed(model, pixels, template.format(name)) for name in objects}
+        for name in objects:
+            wrong = objects[(objects.index(name) + int(rng.integers(1, len(objects)))) % len(objects)]
+            for case, found in (("right", steered[name]), ("wrong", steered[wrong]), ("none", plain)):
+                for kind, vectors in found.embeddings.items():
+                    values = core_precision(vectors, names, ids, name)
+                    scores.setdefault((kind, case), {}).setdefault(scene, []).extend(values)
+            rows = [i for i, other in enumerate(names) if other == name]
+            cover = torch.stack([_patch_cover(gallery[i].mask, model) for i in rows])
+            logits = steered[name].logits[rows]
+            mass += pmass(logits, cover).tolist()
+            hits += pointing(logits, cover).float().tolist()
+    result: dict[str, object] = {"pmass": float(np.mean(mass)), "pointing": float(np.mean(hits))}
+    for (aggregation, case), by_scene in scores.items():
+        result[f"{aggregation}/{case}/macro"] = float(
+            np.mean([np.mean(values) for values in by_scene.values()])
+        )
+        result[f"{aggregation}/{case}/micro"] = float(
+            np.mean([v for values in by_scene.values() for v in values])
+        )
+    return result
+
+
+def _patch_cover(mask: npt.NDArray[np.bool_], model: SteerViT) -> torch.Tensor:
+    """(H, W) mask of a picture -> (N,) covered share of each patch, through the model's own preprocessing."""
+    preprocess = model.config.preprocess
+    white = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
+    seen = preprocess(white)[0] * preprocess.std[0] + preprocess.mean[0]
+    grid = model.grid
+    cells = seen.reshape(grid[0], seen.shape[0] // grid[0], grid[1], seen.shape[1] // grid[1])
+    return torch.from_numpy(np.clip(cells.mean(axis=(1, 3)), 0, 1).flatten())
+
+
+def unseen_words(model: SteerViT, pictures: Sequence[Picture]) -> dict[str, float]:
+    """Pointing accuracy with nouns that training used, and with words for the same things that it never did."""
+    words = {noun: word for word, noun in UNSEEN_WORDS.items()}
+    found: dict[str, list[float]] = {"trained": [], "unseen": []}
+    for picture in pictures:
+        noun = next((n for n in words if picture.object.endswith(n)), None)
+        if noun is None:
+            continue
+        cover = _patch_cover(picture.mask, model)[None]
+        for case, word in (("trained", noun), ("unseen", words[noun])):
+            logits = model.features([picture.image], f"the {word}").logits.cpu()
+            found[case].append(float(pointing(logits, cover)[0]))
+    return {case: float(np.mean(values)) for case, values in found.items()} | {
+        "n": float(len(found["unseen"]))
+    }
+
+
+def main() -> None:
+    """Print the figures of one model on one source as a JSON object."""
+    parser = argparse.ArgumentParser(description="CORE's protocol on generated photos (a stand-in).")
+    parser.add_argument("--model", default="mini", help="a model's name or file")
+    parser.add_argument("--source", choices=["drawn", "stamps"], default="drawn")
+    parser.add_argument("--bases", type=int, default=20, help="base pictures per scene")
+    arguments = parser.parse_args()
+    model = SteerViT.from_pretrained(arguments.model)
+    pictures = build(arguments.source, arguments.bases)
+    result = {
+        "benchmark": f"core-world/{arguments.source}",
+        "version": VERSION,
+        "model": arguments.model,
+        "aggregation": model.config.aggregation,
+        "pictures": len(pictures),
+        **evaluate(model, pictures),
+    }
+    if arguments.source == "drawn":
+        result["unseen_words"] = unseen_words(model, pictures)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

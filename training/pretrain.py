@@ -1,0 +1,231 @@
+"""Pretraining of the mini's trunk, from scratch, on the generated world; afterwards it is frozen.
+
+The trunk learns what a pretrained ViT brings along: patch tokens that say what they lie on, and a CLS token that
+says what is most salient. Supervised: the things' names are known.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
+from steersearch.training import scenes
+from steersearch.training.corpus import Corpus
+from steersearch.training.drawing import PALETTE
+from steersearch.training.things import Thing
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Recipe of the trunk. Loss weights are relative to the patch classification's, which is 1."""
+
+    steps: int = 2000
+    batch: int = 64
+    lr: float = 1.5e-3
+    warmup: int = 150
+    weight_decay: float = 0.05
+    background_weight: float = 0.12  # of a patch without any thing
+    colour_weight: float = 0.3
+    cls_weight: float = 0.5
+    family_weight: float = 0.1
+    seed: int = 0
+    save_every: int = 250
+
+
+class TrunkHeads(nn.Module):
+    """Linear read-outs used only while pretraining."""
+
+    def __init__(self, dim: int, nouns: int) -> None:
+        super().__init__()
+        self.noun = nn.Linear(dim, nouns + 1)  # the last class is background
+        self.colour = nn.Linear(dim, len(PALETTE))
+        self.cls_noun = nn.Linear(dim, nouns)
+        self.cls_family = nn.Linear(dim, len(scenes.FAMILIES))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pixels (B, 3, S, S) float32 normalised; cover (B, M, N) in 0..1; things (B, M), -1 = none; families (B,)."""
+
+    pixels: Tensor
+    cover: Tensor
+    things: Tensor
+    families: Tensor
+
+
+def to_pixels(images: npt.NDArray[np.uint8]) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, normalised as the trunk expects it."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
+    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def batches(corpus: Corpus, size: int, steps: int, seed: int, start: int = 0) -> Iterator[Batch]:
+    """`steps` random batches, each a function of (seed, its step), half of the pictures mirrored, tones varied."""
+    for step in range(start, steps):
+        rng = np.random.default_rng([seed, step])
+        rows = np.sort(rng.choice(len(corpus.images), size, replace=False))
+        pixels = to_pixels(corpus.images[rows])
+        cover = torch.from_numpy(corpus.cover[rows]).float().div_(255)
+        mirrored = torch.from_numpy(rng.random(size) < 0.5)
+        pixels[mirrored] = pixels[mirrored].flip(3)
+        cover[mirrored] = cover[mirrored].flip(3)
+        gain = torch.from_numpy(rng.normal(1, 0.08, (size, 3, 1, 1))).float()
+        shift = torch.from_numpy(rng.normal(0, 0.12, (size, 3, 1, 1))).float()
+        yield Batch(
+            pixels * gain + shift,
+            cover.flatten(2),
+            torch.from_numpy(corpus.things[rows].astype(np.int64)),
+            torch.from_numpy(corpus.families[rows].astype(np.int64)),
+        )
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, then a cosine to 1 % of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def noun_index(stock: list[Thing]) -> tuple[list[str], Tensor, Tensor]:
+    """All nouns, the noun number of each thing (K,), and its colour number (K,), -1 for a stamp."""
+    nouns = sorted({thing.noun for thing in stock})
+    colours = list(PALETTE)
+    noun_of = torch.tensor([nouns.index(thing.noun) for thing in stock])
+    colour_of = torch.tensor([colours.index(thing.colour) if thing.colour else -1 for thing in stock])
+    return nouns, noun_of, colour_of
+
+
+def trunk_loss(
+    trunk: Callable[[Tensor], Tensor],
+    heads: TrunkHeads,
+    batch: Batch,
+    noun_of: Tensor,
+    colour_of: Tensor,
+    config: PretrainConfig,
+) -> tuple[Tensor, dict[str, float]]:
+    """Patch nouns and colours, the salient noun and the scene's family from CLS. Returns the loss and readings."""
+    tokens = trunk(batch.pixels)
+    cls, patches = tokens[:, 0], tokens[:, 1:]
+    present = batch.things >= 0
+    nouns = noun_of[batch.things.clamp_min(0)]  # (B, M)
+    cover = batch.cover * present[..., None]
+
+    share, which = cover.max(dim=1)  # (B, N): the thing that covers most of the patch
+    background = heads.noun.out_features - 1
+    label = torch.where(share >= 0.35, nouns.gather(1, which), background)
+    label = torch.where((share >= 0.12) & (share < 0.35), -1, label)  # edges: neither
+    weight = torch.where(label == background, config.background_weight, 1.0) * (label >= 0)
+    logits = heads.noun(patches)
+    losses = F.cross_entropy(logits.transpose(1, 2), label.clamp_min(0), reduction="none")
+    patch_loss = (losses * weight).sum() / weight.sum()
+
+    colour = colour_of[batch.things.clamp_min(0)].gather(1, which)
+    coloured = (share >= 0.35) & (colour >= 0)
+    colour_loss = F.cross_entropy(heads.colour(patches[coloured]), colour[coloured])
+
+    salience = (cover.sum(dim=2) ** 1.5) * present  # larger things count more than their share
+    target = torch.zeros(len(cls), heads.cls_noun.out_features).scatter_add_(1, nouns, salience)
+    target = target / target.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    cls_loss = F.cross_entropy(heads.cls_noun(cls), target)
+    in_scene = batch.families >= 0
+    family_loss = F.cross_entropy(heads.cls_family(cls[in_scene]), batch.families[in_scene])
+
+    loss = (
+        patch_loss
+        + config.colour_weight * colour_loss
+        + config.cls_weight * cls_loss
+        + config.family_weight * family_loss
+    )
+    on_thing = (label >= 0) & (label != background)
+    readings = {
+        "patch": patch_loss.item(),
+        "cls": cls_loss.item(),
+        "colour": colour_loss.item(),
+        "family": family_loss.item(),
+        "patch_accuracy": (logits.argmax(-1) == label)[on_thing].float().mean().item(),
+        "salient_accuracy": (heads.cls_noun(cls).argmax(1) == target.argmax(1)).float().mean().item(),
+    }
+    return loss, readings
+
+
+def pretrain(
+    corpus: Corpus, trunk_config: TinyViTConfig, config: PretrainConfig, folder: Path, compiled: bool = True
+) -> TinyViT:
+    """Train the trunk; state and readings go to `folder`, from which an interrupted run goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    nouns, noun_of, colour_of = noun_index(corpus.stock)
+    trunk = TinyViT(trunk_config).to(memory_format=torch.channels_last)
+    heads = TrunkHeads(trunk_config.dim, len(nouns))
+    parameters = [*trunk.parameters(), *heads.parameters()]
+    decayed = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim <= 1]  # biases and norms are not decayed
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    )
+    state_file = folder / "pretrain.pt"
+    start = 0
+    if state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        trunk.load_state_dict(state["trunk"])
+        heads.load_state_dict(state["heads"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    model = torch.compile(trunk) if compiled else trunk
+    trunk.train()
+    began = time.monotonic()
+    with (folder / "pretrain.jsonl").open("a") as log:
+        for step, batch in enumerate(batches(corpus, config.batch, config.steps, config.seed, start), start):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup)
+            loss, readings = trunk_loss(model, heads, batch, noun_of, colour_of, config)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"loss is {loss.item()} at step {step}; the last good state is {state_file}"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            if step % 25 == 0:
+                rate = (step - start + 1) * config.batch / (time.monotonic() - began)
+                log.write(json.dumps({"step": step, "pictures_per_s": rate, **readings}) + "\n")
+                log.flush()
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                _save(state_file, trunk, heads, optimizer, step + 1, config)
+    return trunk.eval()
+
+
+def _save(
+    file: Path,
+    trunk: TinyViT,
+    heads: TrunkHeads,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    config: PretrainConfig,
+) -> None:
+    """Write beside, then replace: a run that is killed while saving keeps the state before."""
+    state = {
+        "trunk": trunk.state_dict(),
+        "heads": heads.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "config": asdict(config),
+    }
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(file)
