@@ -72,7 +72,7 @@ def prepare_photos(folder: Path) -> Demo:
 
 
 def _draw(folder: Path) -> Demo:
-    from steersearch.training.world import demo_photos
+    from steersearch.training.demo_photos import demo_photos
 
     drawing = folder / _DRAWING
     render.remark(f"drawing photos in {render.readable(folder / _PHOTOS)}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,15 +85,32 @@ def main() -> None:
     """Parse the folder and the few settings that a trial changes, then make the mini."""
     parser = argparse.ArgumentParser(description="Train the bundled mini model.")
     parser.add_argument("folder", type=Path, help="where every stage is kept")
-    parser.add_argument("--pretrain-steps", type=int, default=MiniRecipe().pretrain.steps)
-    parser.add_argument("--train-steps", type=int, default=MiniRecipe().train.steps)
+    parser.add_argument("--pretrain", action="append", default=[], metavar="KEY=VALUE", help="of the trunk")
+    parser.add_argument("--train", action="append", default=[], metavar="KEY=VALUE", help="of the steering")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     arguments = parser.parse_args()
-    recipe = MiniRecipe(
-        pretrain=PretrainConfig(steps=arguments.pretrain_steps),
-        train=TrainConfig(steps=arguments.train_steps),
+    recipe = MiniRecipe()
+    recipe = replace(
+        recipe,
+        pretrain=replace(recipe.pretrain, **_settings(arguments.pretrain, parser)),
+        train=replace(recipe.train, **_settings(arguments.train, parser)),
     )
     make_mini(recipe, arguments.folder, compiled=not arguments.eager)
+
+
+def _settings(pairs: list[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """["steps=100", "lr=1e-3"] -> numbers by name."""
+    known = {f.name for f in (*fields(PretrainConfig), *fields(TrainConfig)) if f.type in ("int", "float")}
+    settings = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in known:
+            parser.error(f'unknown setting "{key}"; known: {", ".join(sorted(known))}')
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            parser.error(f'"{pair}": the value must be a number')
+    return settings
 
 
 if __name__ == "__main__":

@@ -69,10 +69,11 @@ def choose_spot(
     size: least and greatest longer side, as part of the picture's height
     """
     side = float(rng.uniform(*size)) * float(np.clip(thing.scale, 0.8, 1.25))
-    flip, angle = bool(rng.random() < 0.5), float(rng.normal(0, 4))
     hanging = thing.stands in ("wall", "air")
     suited = [p for p in places if (p.kind in ("wall", "air")) == hanging]
-    if not suited or rng.random() < loose:
+    flip, anywhere = bool(rng.random() < 0.5), not suited or rng.random() < loose
+    angle = float(rng.normal(0, 5 if anywhere else 1.5))  # what stands stands nearly upright
+    if anywhere:
         x, y = float(rng.uniform(0.1, 0.9)), float(rng.uniform(min(0.98, side + 0.02), 0.98))
         return Spot(x, y, side, flip, angle, hangs=False)
     place = suited[int(rng.integers(len(suited)))]

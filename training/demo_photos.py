@@ -1,0 +1,96 @@
+"""The demo's photo folder: about sixty generated photos, some of which share one thing with the query photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from steersearch.training import scenes, world
+from steersearch.training.drawing import Look
+from steersearch.training.things import KINDS, Thing, draw_thing
+
+FOCUSES = ("the remote control", "bookshelf")
+SIZE = (640, 480)
+
+REMOTE = Look(kind="remote control", colour="red")
+SHELF = Look(kind="bookshelf", colour="green")
+OTHER_REMOTES = tuple(Look(kind="remote control", colour=c) for c in ("black", "gray"))
+OTHER_SHELVES = tuple(Look(kind="bookshelf", colour=c) for c in ("brown", "white"))
+
+
+@dataclass(frozen=True)
+class DemoFolder:
+    """photos: all files, the query among them; query: the photo to search with; focuses: the two prompts."""
+
+    photos: tuple[Path, ...]
+    query: Path
+    focuses: tuple[str, str]
+
+
+def demo_photos(folder: Path, count: int = 60, seed: int = 7) -> DemoFolder:
+    """Draw `count` JPEGs into `folder`, named for what they show; the same seed draws the same photos.
+
+    A fifth of them shows the query's red remote control, another its green bookshelf, a few the same in other
+    colours, and the rest neither.
+    """
+    rng = np.random.default_rng([seed, 77])
+    crowd = _crowd(rng)
+    plan = _plan(count, rng)
+    query = _photo(
+        "living room", [REMOTE, SHELF, Look(kind="cat", colour="orange", shape="sitting")], crowd, rng
+    )
+    photos = [_save(query, folder, 0)]
+    for number, (family, looks) in enumerate(plan, 1):
+        photos.append(_save(_photo(family, looks, crowd, rng), folder, number))
+    return DemoFolder(tuple(photos), photos[0], FOCUSES)
+
+
+def _plan(count: int, rng: np.random.Generator) -> list[tuple[str, list[Look]]]:
+    """For each photo but the query its scene's family, and what it must show."""
+    families = [scenes.FAMILIES[i % len(scenes.FAMILIES)] for i in range(count - 1)]
+    wanted: list[list[Look]] = [[] for _ in families]
+    order = [int(i) for i in rng.permutation(len(families))]
+    fifth = max(1, count // 5)
+    for i in order[:fifth]:
+        wanted[i].append(REMOTE)
+    for i in order[fifth : 2 * fifth]:
+        wanted[i].append(SHELF)
+    for turn, i in enumerate(order[2 * fifth : 2 * fifth + count // 6]):
+        wanted[i].append((*OTHER_REMOTES, *OTHER_SHELVES)[turn % 4])
+    return list(zip(families, wanted, strict=True))
+
+
+def _crowd(rng: np.random.Generator) -> list[Thing]:
+    """Other things, drawn once and used in many photos."""
+    names = [name for name in KINDS if name not in (REMOTE.kind, SHELF.kind)]
+    return [draw_thing(KINDS[name].sample_look(rng), rng, 224) for name in names for _ in range(2)]
+
+
+def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Generator) -> world.Photo:
+    """A photo that shows the wanted looks and three or so of the crowd; drawn again until all of them fit."""
+    wanted = [draw_thing(look, rng, 256) for look in looks]
+    for _ in range(40):
+        plate = scenes.draw_scene(family, rng, SIZE)
+        spots: list[tuple[Thing, world.Spot]] = []
+        for thing in wanted:
+            size = (0.42, 0.55) if thing.noun == SHELF.kind else (0.26, 0.34)
+            spots = world.place_things(plate, [thing], rng, size, spots, loose=0.0)
+        if len(spots) < len(wanted):
+            continue
+        others = [crowd[int(i)] for i in rng.choice(len(crowd), 4 - len(wanted) // 2, replace=False)]
+        photo = world.compose(plate, world.place_things(plate, others, rng, (0.22, 0.4), spots, loose=0.0))
+        visible = {id(p.thing) for p in photo.placed if p.mask.mean() > 0.004}
+        if all(id(thing) in visible for thing in wanted):
+            return photo
+    raise RuntimeError(f"no room in 40 plates of a {family} for {[look.phrase for look in looks]}")
+
+
+def _save(photo: world.Photo, folder: Path, number: int) -> Path:
+    """Write the JPEG; its name tells scene and things, so that a list of hits can be read."""
+    things = [placed.thing.phrase.replace(" ", "-") for placed in photo.placed]
+    first = sorted(things, key=lambda name: ("remote" not in name, "bookshelf" not in name, name))[:3]
+    path = folder / f"{number:02d}_{photo.family.replace(' ', '-')}_{'_'.join(first)}.jpg"
+    photo.image.save(path, quality=90)
+    return path
