@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,13 +110,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
+    """At most 0.4 s of processor time: what a machine that does nothing else shows on the clock."""
     seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-m", "steersearch", "--help"], capture_output=True, check=True
         )
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert b"demo" in done.stdout
     assert min(seconds) <= 0.4, seconds
 

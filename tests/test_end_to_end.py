@@ -1,0 +1,87 @@
+"""The bundled model and the generated photos, as a user meets them: the demo, a cold query, the README's Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+class Machine:
+    """A user's home and current folder; runs programs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        home = {name: str(folder / name.lower()) for name in ("XDG_DATA_HOME", "XDG_STATE_HOME")}
+        self._environment = {**os.environ, **home, "HF_HUB_OFFLINE": "1"}
+        self._environment.pop("STEERSEARCH_LIBRARY", None)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command], cwd=self.folder, env=self._environment, capture_output=True, text=True
+        )
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("machine"))
+
+
+@pytest.fixture(scope="module")
+def demo(machine: Machine) -> subprocess.CompletedProcess[str]:
+    started = time.monotonic()
+    done = machine.run("-m", "steersearch", "demo")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started <= 120
+    return done
+
+
+def rankings(output: str) -> dict[str, list[str]]:
+    """For each focus the names of the hits, best first."""
+    parts = re.split(r'^focus "(.*)", query photo .*$', output, flags=re.M)[1:]
+    return {
+        focus: re.findall(r"^ +\d+  \d\.\d{4}  .*/(.+)$", table, re.M)
+        for focus, table in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def test_the_demo_ranks_by_the_focus(machine: Machine, demo: subprocess.CompletedProcess[str]) -> None:
+    first, second = rankings(demo.stdout).values()
+    assert len(first) == len(second) == 8
+    assert len(set(first[:5]) & set(second[:5])) <= 3  # one is the query photo itself
+    assert (machine.folder / "steersearch-demo" / "results.html").stat().st_size > 100_000
+
+
+def test_a_cold_query_is_quick(machine: Machine, demo: subprocess.CompletedProcess[str]) -> None:
+    """At most 4 s of processor time: what a machine that does nothing else shows on the clock."""
+    focus = next(iter(rankings(demo.stdout)))
+    photo = next((machine.folder / "steersearch-demo" / "photos").glob("*.jpg"))
+    seconds = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = machine.run("-m", "steersearch", "query", str(photo), "--focus", focus, "--paths")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 10), done.stderr
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) <= 4, seconds
+
+
+def test_the_readmes_python_works_when_pasted(
+    machine: Machine, demo: subprocess.CompletedProcess[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    done = machine.run("-c", code + "\nprint(tuple(embeddings.shape), heatmaps.sum().item())")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Counts(files=")
+    assert lines[1].split()[:2] == ["1", "1.0"]
+    assert [line.split()[0] for line in lines[1:6]] == ["1", "2", "3", "4", "5"]
+    assert float(lines[6].split()[-1]) == pytest.approx(1, abs=1e-4)
