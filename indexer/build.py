@@ -356,8 +356,9 @@ class Build:
         try:
             with self._timed("write"):
                 yield
-        except OSError as error:
-            reason = f"cannot be written ({error.strerror or error}); what was indexed before is kept"
+        except (OSError, RuntimeError) as error:  # LanceDB says RuntimeError to a full disk
+            plain = getattr(error, "strerror", None) or str(error).split(", /")[0]  # without its source line
+            reason = f"cannot be written ({plain}); what was indexed before is kept"
             raise LibraryPlaceError(self._place, reason) from error
 
     def _counts(self, seconds: float) -> Counts:

@@ -137,6 +137,8 @@ class PhotoReader:
             image = open_image(full)
         except ImageError as error:
             return BadFile(file, error.reason)
+        except Exception as error:  # decoders fail in ways of their own; one file must not end the run
+            return BadFile(file, f"damaged ({error})")
         pixels = self._preprocess(image) if self._needs_pixels(file.image_id) else None
         return Photo(file, image.width, image.height, _taken_at(full), _thumbnail(image), pixels)
 

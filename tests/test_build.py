@@ -18,6 +18,7 @@ import pytest
 from steersearch.core.errors import (
     EmbeddingError,
     FolderError,
+    LibraryPlaceError,
     ModelMismatchError,
     NoImagesError,
     PromptError,
@@ -475,6 +476,25 @@ def test_two_runs_at_once_lose_nothing(tmp_path: Path) -> None:
     for prompt in ("red", "blue"):
         assert contents(library, prompt) == contents(undisturbed, prompt)
     assert tally(library.index(never)) == {"reused": 24}
+
+
+def test_a_full_disk_is_said_plainly(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.index(ToyEmbedder(), ["red"])
+
+    def full(self: Store, key: str, vectors: object) -> None:
+        raise RuntimeError(
+            "lance error: LanceError(IO): No space left on device (os error 28), /src/writer.rs:9"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_vectors", full)
+        with pytest.raises(
+            LibraryPlaceError, match=r"No space left on device \(os error 28\)\); what was"
+        ) as error:
+            library.index(ToyEmbedder(), ["blue"])
+    assert error.value.place == library.place
+    assert tally(library.index(never)) == {"reused": 3}
+    assert tally(library.index(ToyEmbedder(), ["blue"])) == {"added": 3, "forward_passes": 3}
 
 
 def test_a_run_commits_in_steps(library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,20 @@ def test_files_that_are_no_photos_say_why(tmp_path: Path) -> None:
     assert "truncated" in reasons["half.png"]
 
 
+def test_a_decoder_that_fails_in_its_own_way_spoils_one_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photo(tmp_path / "a.png", RED)
+
+    def fail(path: Path) -> Image.Image:
+        raise RuntimeError("Decoding of color planes failed")
+
+    monkeypatch.setattr(loader, "open_image", fail)
+    bad = reader(tmp_path)("a.png")
+    assert isinstance(bad, BadFile)
+    assert bad.reason == "damaged (Decoding of color planes failed)"
+
+
 def test_a_file_that_vanished_has_no_content_to_remember(tmp_path: Path) -> None:
     assert reader(tmp_path)("gone.jpg") == BadFile(
         FileState("gone.jpg", 0, 0, ""), "it vanished before it could be read"
