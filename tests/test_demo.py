@@ -31,7 +31,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             draw_picture(folder / f"{name}.jpg", name, seed=i)
         return Drawn(folder, folder / "red.jpg", ("the mug", "the lamp"))
 
-    monkeypatch.setattr("steersearch.training.world.demo_photos", draw, raising=False)
+    monkeypatch.setattr("steersearch.training.demo_photos.demo_photos", draw)
     return folders
 
 
