@@ -425,7 +425,7 @@ def start_slow_run(folder: Path, place: Path, *prompts: str) -> subprocess.Popen
 
 
 def wait_for_commits(place: Path, run: subprocess.Popen[str], commits: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600  # a busy machine may take its time
     while len(list((place / "lance" / "images.lance" / "_versions").glob("*.manifest"))) < commits:
         assert run.poll() is None, run.communicate()[1]
         assert time.monotonic() < deadline
@@ -466,7 +466,7 @@ def test_two_runs_at_once_lose_nothing(tmp_path: Path) -> None:
     photos, place = save_photos(tmp_path / "photos", 24), tmp_path / "library"
     runs = [start_slow_run(photos, place, "red"), start_slow_run(photos, place, "red", "blue")]
     for run in runs:
-        _, errors = run.communicate(timeout=120)
+        _, errors = run.communicate(timeout=600)
         assert run.returncode == 0, errors
     library = Library.open(place)
     assert library.info().photos == 24

@@ -39,7 +39,7 @@ def test_read_ahead_is_bounded_while_the_caller_is_slow() -> None:
 
 
 def test_read_ahead_works_on_several_threads_and_does_overlap() -> None:
-    both_there = threading.Barrier(2, timeout=5)
+    both_there = threading.Barrier(2, timeout=60)
     turns = read_ahead(range(2), lambda _: both_there.wait(), threads=2, look_ahead=2)
     assert sorted(turns) == [0, 1]
 

@@ -163,7 +163,7 @@ def test_a_peaked_heatmap_keeps_its_faint_background() -> None:
 
 def write_same_and_own_keys(place: str, writer: int, barrier: Any) -> None:
     store = Store(Path(place))
-    barrier.wait(60)
+    barrier.wait(600)
     store.ensure_images()  # at the same moment: nobody has made the tables yet
     store.ensure_prompt_table(KEY, 3)
     for i in range(10):
@@ -180,7 +180,7 @@ def test_two_processes_that_write_the_same_new_keys_leave_each_once(tmp_path: Pa
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(120)
+        writer.join(600)
     assert [writer.exitcode for writer in writers] == [0, 0]
     store = Store(tmp_path)
     expected = [f"own-{w}-{i}" for w in range(2) for i in range(10)] + [f"same-{i}" for i in range(10)]
