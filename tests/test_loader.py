@@ -32,7 +32,10 @@ def test_read_ahead_is_bounded_while_the_caller_is_slow() -> None:
     results = read_ahead(range(1000), lambda i: started.append(i), threads=4, look_ahead=6)
     for taken in range(1, 4):
         next(results)
-        time.sleep(0.05)  # time enough to read all of them
+        deadline = time.monotonic() + 60
+        while len(started) < 6 + taken and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.05)  # time enough to read many more, if it would
         assert len(started) == 6 + taken  # those taken and 6 more
     results.close()
     assert len(started) <= 6 + 3
