@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ImageError, OutputError, WeightsChangedError
+from steersearch.core.errors import ArgumentError, ImageError, OutputError, WeightsChangedError
 from steersearch.core.heatmaps import overlay
 from steersearch.core.preprocess import open_image
 from steersearch.identity import identity_of, preprocess_of
@@ -229,9 +229,16 @@ def explain(
 
 
 def _load(model: str, device: str) -> SteerViTEmbedder:
+    import torch
+
     from steersearch.core.steervit import SteerViT
     from steersearch.embedder import SteerViTEmbedder
 
+    if device not in (AUTO, "cpu"):
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises any of these
+            raise ArgumentError("device", device, 'cannot be used on this machine; try "auto"') from error
     return SteerViTEmbedder(SteerViT.from_pretrained(model, device))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steersearch import Hit, Library, SteerViT
-from steersearch.core.errors import LibraryMissingError, PromptIndexMissing
+from steersearch.core.errors import ArgumentError, LibraryMissingError, PromptIndexMissing
 from tests.conftest import write_tiny_model
 
 PROMPT = "the red mug"
@@ -89,3 +89,9 @@ def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Pa
     with pytest.raises(PromptIndexMissing) as missing:
         library.query(photos / "red.jpg", PROMPT, model=other)
     assert f"--model {other}" in missing.value.command
+
+
+def test_a_device_that_is_not_there(photos: Path, tiny_model: Path) -> None:
+    library = Library.create(photos, model=str(tiny_model), device="cuda:77")
+    with pytest.raises(ArgumentError, match=r"device = 'cuda:77': cannot be used on this machine"):
+        library.index(prompts=[PROMPT])
