@@ -113,7 +113,8 @@ def _phrase(text_file: Path) -> str | None:
         "in",
     }
     usable = 1 <= len(words) <= 4 and not verbs & set(words) and re.fullmatch(r"[a-z’' \-0-9]+", phrase)
-    return phrase.replace("’", "'") if usable else None
+    names_something = words[-1] not in ADJECTIVES  # "a ripe, red tomato" is cut to "ripe"
+    return phrase.replace("’", "'") if usable and names_something else None
 
 
 def _strip_adjectives(phrase: str) -> str:

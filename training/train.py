@@ -234,7 +234,7 @@ def train(
             optimizer.step()
             if step % 25 == 0:
                 rate = (step - start + 1) * config.batch / (time.monotonic() - began)
-                opened = [round(float(torch.tanh(g)), 3) for g in gates]
+                opened = [round(float(torch.tanh(g.detach())), 3) for g in gates]
                 log.write(
                     json.dumps({"step": step, "pictures_per_s": rate, **readings, "gates": opened}) + "\n"
                 )
