@@ -31,6 +31,12 @@ _INTERPOLATIONS = {
 _LONGEST_STRIP = 8  # a longer strip (width : height) is cut before it is resized, or 1 × 60000 fills memory
 
 
+# All that Pillow's decoders are known to raise at damaged files; RuntimeError is the AVIF decoder's.
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, RuntimeError, struct.error,
+)  # fmt: skip
+
+
 def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Image:
     """The picture in `path` as upright RGB, as a viewer would show it.
 
@@ -51,8 +57,7 @@ def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Imag
         raise ImageError(path, f"too large: more than {max_megapixels:g} megapixels") from None
     except MemoryError:
         raise ImageError(path, "too large for the memory of this machine") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error) as error:
-        # All that Pillow's decoders are known to raise.
+    except _DECODER_ERRORS as error:
         raise ImageError(path, f"truncated or damaged ({error})") from error
 
 

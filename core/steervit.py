@@ -331,7 +331,7 @@ class SteerViT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, device: str | torch.device = "auto") -> SteerViT:
-        """A named model (`checkpoints.known_models`), "auto", a .safetensors or .pth file, or a hub id."""
+        """A named model (`registry.known_models`), "auto", a .safetensors or .pth file, or a hub id."""
         from steersearch.core.checkpoints import load_model
 
         return load_model(name_or_path, device=device)

@@ -331,8 +331,6 @@ class Library:
             command += f" --library {shlex.quote(os.fspath(self.place))}"
         return command
 
-    _command = command
-
     # looking
 
     def prompts(self) -> list[PromptIndex]:

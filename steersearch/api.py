@@ -190,7 +190,7 @@ class Library:
                 index.prompt,
                 index.weights_hash,
                 embedder.weights_hash,
-                self._library._command(index.prompt, index.model_id, index.gate_scale),
+                self._library.command(index.prompt, index.model_id, index.gate_scale),
             )
         return embedder
 

@@ -261,7 +261,7 @@ def list_models(as_json: Json = False) -> None:
       steersearch models list
     """
     from steersearch import render
-    from steersearch.core.checkpoints import known_models
+    from steersearch.core.registry import known_models
 
     render.models(known_models(), as_json=as_json)
 

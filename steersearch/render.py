@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from steersearch.core.checkpoints import ModelCard
+    from steersearch.core.registry import ModelCard
     from steersearch.indexer.library import Counts, Hit, LibraryInfo, ProgressEvent, PromptIndex, Skip
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise

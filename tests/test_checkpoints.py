@@ -21,9 +21,7 @@ from torch import Tensor
 
 from steersearch.core import checkpoints
 from steersearch.core.checkpoints import (
-    MODELS,
     from_released_state,
-    known_models,
     load_file,
     load_model,
     read_released_pth,
@@ -36,6 +34,7 @@ from steersearch.core.errors import (
     UnknownModelError,
     UnsafePickleError,
 )
+from steersearch.core.registry import MODELS, known_models
 from steersearch.core.steervit import SteerViT
 from tests.small_models import pixels_for, prompts_of, small_model, small_trunk
 

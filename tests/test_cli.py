@@ -248,7 +248,7 @@ def test_info_shows_what_the_library_holds(run: Run, indexed: Path, tiny_model: 
 
 
 def test_models_are_listed(run: Run) -> None:
-    from steersearch.core.checkpoints import known_models
+    from steersearch.core.registry import known_models
 
     names = [card.name for card in known_models()]
     assert [line.split()[0] for line in run("models", "list").out.splitlines()[1:]] == names
@@ -408,7 +408,7 @@ def test_an_unwritable_place(run: Run, photos: Path, tiny_model: Path, tmp_path:
 
 
 def test_an_unknown_model(run: Run, photos: Path) -> None:
-    from steersearch.core.checkpoints import known_models
+    from steersearch.core.registry import known_models
 
     message = failed(run, "index", photos, "--prompt", PROMPT, "--model", "dino")
     assert message.startswith('unknown model "dino"; known: ')

@@ -191,3 +191,17 @@ def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # Pillow's own limit raises at twice this
     with pytest.raises(ImageError, match="too large"):
         open_image(tmp_path / "photo.png")
+
+
+def test_a_damaged_avif_is_named_and_not_a_runtime_error(tmp_path: Path) -> None:
+    path = tmp_path / "broken.avif"
+    Image.new("RGB", (64, 48), "teal").save(path)
+    whole = path.read_bytes()
+    refused = 0
+    for at in range(len(whole) // 2, len(whole)):  # the compressed picture lies at the end
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            open_image(path)
+        except ImageError as error:
+            refused += error.path == path
+    assert refused > 0

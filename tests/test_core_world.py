@@ -1,0 +1,81 @@
+"""core-world: the stand-in has CORE's structure, and an unsteered model scores the same under every prompt."""
+
+import numpy as np
+import pytest
+
+from steersearch.benchmarks import core_world
+from steersearch.core.steervit import SteerViT
+from steersearch.training.things import KINDS
+from tests.test_training import SMALL
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[core_world.Picture]:
+    return core_world.build("drawn", bases=2, size=(160, 120))
+
+
+def test_six_scenes_of_five_objects_on_two_bases(pictures: list[core_world.Picture]) -> None:
+    assert len(pictures) == 6 * 5 * 2
+    for scene, nouns in core_world.OBJECTS.items():
+        objects = {p.object for p in pictures if p.scene == scene}
+        assert len(objects) == 5
+        assert all(any(name.endswith(noun) for name in objects) for noun in nouns)
+        assert set(nouns) <= set(KINDS)
+    assert len({(p.object, p.image_id) for p in pictures}) == len(pictures)
+
+
+def test_variants_of_a_base_differ_in_their_object_only(pictures: list[core_world.Picture]) -> None:
+    for image_id in {p.image_id for p in pictures}:
+        first, second, *_ = (p for p in pictures if p.image_id == image_id)
+        before, after = (np.asarray(p.image).astype(int) for p in (first, second))
+        changed = np.abs(before - after).max(axis=2) > 40
+        explained = first.mask | second.mask
+        for _ in range(6):  # soft edges and the shadow under the object lie around the mask
+            explained = explained | np.roll(explained, 1, 0) | np.roll(explained, -1, 0)
+            explained = explained | np.roll(explained, 1, 1) | np.roll(explained, -1, 1)
+        assert changed.any()
+        assert not (changed & ~explained).any()
+
+
+def test_the_object_is_unobtrusive(pictures: list[core_world.Picture]) -> None:
+    shares = [p.mask.mean() for p in pictures]
+    assert 0.004 <= min(shares)
+    assert max(shares) < 0.12
+
+
+def test_the_same_pictures_every_time() -> None:
+    first, again = (core_world.build("drawn", bases=1, size=(64, 48)) for _ in range(2))
+    assert all(a.image.tobytes() == b.image.tobytes() for a, b in zip(first, again, strict=True))
+
+
+def test_closed_gates_make_every_prompt_the_same(pictures: list[core_world.Picture]) -> None:
+    result = core_world.evaluate(SteerViT(SMALL), pictures)  # gates start at zero
+    for kind in ("cls", "mean", "focus"):
+        cases = {result[f"{kind}/{case}/macro"] for case in ("right", "wrong", "none")}
+        assert len(cases) == 1
+        assert 0 <= cases.pop() <= 1  # type: ignore[operator]
+
+
+def test_a_perfect_embedding_scores_one(
+    pictures: list[core_world.Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An oracle that embeds a picture by its object under the right prompt, and by its base under none."""
+    model = SteerViT(SMALL)
+    by_pixels = {model.preprocess(p.image).tobytes(): p for p in pictures}
+    bases = sorted({p.image_id for p in pictures})
+    objects = sorted({p.object for p in pictures})
+    plain_embed = core_world._embed
+
+    def oracle(model: SteerViT, pixels: object, prompt: str | None) -> core_world._Embedded:
+        found = plain_embed(model, pixels, None)  # type: ignore[arg-type]
+        rows = [by_pixels[row.numpy().tobytes()] for row in pixels]  # type: ignore[attr-defined]
+        axes = np.eye(len(bases) + len(objects), dtype=np.float32)
+        said = [objects.index(p.object) for p in rows]
+        shown = [len(objects) + bases.index(p.image_id) for p in rows]
+        vectors = axes[shown] if prompt is None else axes[said]
+        return core_world._Embedded(dict.fromkeys(("cls", "mean", "focus"), vectors), found.logits)
+
+    monkeypatch.setattr(core_world, "_embed", oracle)
+    result = core_world.evaluate(model, pictures)
+    assert result["focus/right/macro"] == 1.0
+    assert result["focus/none/macro"] < 0.5  # type: ignore[operator]
