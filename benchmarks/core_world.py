@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from PIL import Image
 from steersearch.benchmarks.metrics import core_precision
 from steersearch.core.steervit import Aggregation, SteerViT
 from steersearch.training import scenes, stamps, world
+from steersearch.training.drawing import Look
 from steersearch.training.losses import pmass, pointing
 from steersearch.training.things import KINDS, UNSEEN_WORDS, Thing, draw_thing
 
@@ -59,24 +60,39 @@ def build(source: Source = "drawn", bases: int = 20, size: tuple[int, int] = (32
     pictures = []
     for number, (family, nouns) in enumerate(OBJECTS.items()):
         rng = np.random.default_rng([SEED, VERSION, zlib.crc32(source.encode()), number])
-        targets, distractors = _drawn(nouns, rng) if source == "drawn" else _stamped(number)
+        targets, distractors = _drawn(nouns, number, rng) if source == "drawn" else _stamped(number)
         for base in range(bases):
             pictures += _variants(family, f"{family}-{base:03d}", targets, distractors, rng, size)
     return pictures
 
 
-def _drawn(nouns: Sequence[str], rng: np.random.Generator) -> tuple[list[list[Thing]], list[Thing]]:
-    """Per object a few redrawings of one look, and a stock of other things to distract."""
-    targets = []
-    for noun in nouns:
-        look = KINDS[noun].sample_look(rng)
-        targets.append([draw_thing(look, rng, 192) for _ in range(8)])
-    others = [name for name in KINDS if name not in nouns]
-    distractors = [draw_thing(KINDS[name].sample_look(rng), rng, 192) for name in others for _ in range(2)]
-    return targets, distractors
+class _Drawings(Sequence[Thing]):
+    """Things of given looks, each drawn when it is first asked for: most of a large stock is never used."""
+
+    def __init__(self, looks: Sequence[Look], seed: Sequence[int]) -> None:
+        self._looks, self._seed = looks, seed
+        self._drawn: dict[int, Thing] = {}
+
+    def __len__(self) -> int:
+        return len(self._looks)
+
+    def __getitem__(self, i: Any) -> Any:
+        if i not in self._drawn:
+            self._drawn[i] = draw_thing(self._looks[i], np.random.default_rng([*self._seed, i]), 192)
+        return self._drawn[i]
 
 
-def _stamped(number: int) -> tuple[list[list[Thing]], list[Thing]]:
+def _drawn(
+    nouns: Sequence[str], number: int, rng: np.random.Generator
+) -> tuple[list[Sequence[Thing]], Sequence[Thing]]:
+    """Per object eight redrawings of one look, and a stock of other things to distract."""
+    looks = [KINDS[noun].sample_look(rng) for noun in nouns]
+    targets = [_Drawings([look] * 8, [SEED, 2, number, i]) for i, look in enumerate(looks)]
+    others = [kind.sample_look(rng) for name, kind in KINDS.items() if name not in nouns for _ in range(2)]
+    return list(targets), _Drawings(others, [SEED, 3, number])
+
+
+def _stamped(number: int) -> tuple[list[Sequence[Thing]], Sequence[Thing]]:
     """Five stamps for a scene, none of them in two scenes, and the rest to distract."""
     stock = stamps.load_stamps(192, held_out=False)
     order = np.random.default_rng([SEED, VERSION]).permutation(len(stock))
@@ -93,8 +109,8 @@ def _stamped(number: int) -> tuple[list[list[Thing]], list[Thing]]:
 def _variants(
     family: str,
     image_id: str,
-    targets: list[list[Thing]],
-    distractors: list[Thing],
+    targets: Sequence[Sequence[Thing]],
+    distractors: Sequence[Thing],
     rng: np.random.Generator,
     size: tuple[int, int],
 ) -> list[Picture]:
