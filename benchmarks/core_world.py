@@ -8,7 +8,7 @@ other bases should hold the same object. Plates, drawings and placements come fr
 from __future__ import annotations
 
 import argparse
-import json
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from steersearch.benchmarks.metrics import core_precision
+from steersearch.benchmarks.record import Record
 from steersearch.core.steervit import Aggregation, SteerViT
 from steersearch.training import scenes, stamps, world
 from steersearch.training.drawing import Look
@@ -221,25 +222,31 @@ def unseen_words(model: SteerViT, pictures: Sequence[Picture]) -> dict[str, floa
 
 
 def main() -> None:
-    """Print the figures of one model on one source as a JSON object."""
+    """Measure one model on one source and print the record as a JSON object."""
     parser = argparse.ArgumentParser(description="CORE's protocol on generated photos (a stand-in).")
     parser.add_argument("--model", default="mini", help="a model's name or file")
     parser.add_argument("--source", choices=["drawn", "stamps"], default="drawn")
     parser.add_argument("--bases", type=int, default=20, help="base pictures per scene")
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
+    began = time.monotonic()
     model = SteerViT.from_pretrained(arguments.model)
     pictures = build(arguments.source, arguments.bases)
-    result = {
-        "benchmark": f"core-world/{arguments.source}",
-        "version": VERSION,
-        "model": arguments.model,
-        "aggregation": model.config.aggregation,
-        "pictures": len(pictures),
-        **evaluate(model, pictures),
-    }
+    metrics = evaluate(model, pictures)
     if arguments.source == "drawn":
-        result["unseen_words"] = unseen_words(model, pictures)
-    print(json.dumps(result, indent=1))
+        metrics["unseen_words"] = unseen_words(model, pictures)
+    settings = {
+        "version": VERSION,
+        "source": arguments.source,
+        "pictures": len(pictures),
+        "aggregation": model.config.aggregation,
+        "weights": model.weights_hash,
+    }
+    name = f"core-world/{arguments.source}"
+    record = Record.make(name, arguments.model, settings, metrics, time.monotonic() - began)
+    print(record.to_json())
+    if arguments.save:
+        record.save()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""The bundled model and the generated photos, as a user meets them: the demo, a cold query, the README's Python."""
+"""The bundled model and the generated photos, as a user meets them: the demo, a query, the README's Python."""
 
 from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,10 +35,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 @pytest.fixture(scope="module")
 def demo(machine: Machine) -> subprocess.CompletedProcess[str]:
-    started = time.monotonic()
     done = machine.run("-m", "steersearch", "demo")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started <= 120
     return done
 
 
@@ -60,18 +56,14 @@ def test_the_demo_ranks_by_the_focus(machine: Machine, demo: subprocess.Complete
     assert (machine.folder / "steersearch-demo" / "results.html").stat().st_size > 100_000
 
 
-def test_a_cold_query_is_quick(machine: Machine, demo: subprocess.CompletedProcess[str]) -> None:
-    """At most 4 s of processor time: what a machine that does nothing else shows on the clock."""
+def test_a_query_answers_from_the_demos_library(
+    machine: Machine, demo: subprocess.CompletedProcess[str]
+) -> None:
     focus = next(iter(rankings(demo.stdout)))
     photo = next((machine.folder / "steersearch-demo" / "photos").glob("*.jpg"))
-    seconds = []
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = machine.run("-m", "steersearch", "query", str(photo), "--focus", focus, "--paths")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert (done.returncode, len(done.stdout.splitlines())) == (0, 10), done.stderr
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) <= 4, seconds
+    done = machine.run("-m", "steersearch", "query", str(photo), "--focus", focus, "--paths")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 10), done.stderr
+    assert done.stdout.splitlines()[0] == str(photo.resolve())  # a photo of the gallery finds itself first
 
 
 def test_the_readmes_python_works_when_pasted(

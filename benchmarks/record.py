@@ -1,0 +1,118 @@
+"""Records: what a benchmark measured, with all that is needed to measure it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("torch", "timm", "transformers", "lancedb", "faiss-cpu", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One result.
+
+    benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
+    The rest says where and on what: filled in by `make`.
+    """
+
+    benchmark: str
+    model: str
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    seconds: float
+    command: str
+    commit: str
+    dirty: bool
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def make(
+        cls, benchmark: str, model: str, settings: dict[str, Any], metrics: dict[str, Any], seconds: float
+    ) -> Record:
+        """A record of a run in this process."""
+        return cls(
+            benchmark=benchmark,
+            model=model,
+            settings=settings,
+            metrics=metrics,
+            seconds=round(seconds, 1),
+            command=_command(),
+            commit=_git("rev-parse", "--short", "HEAD"),
+            dirty=bool(_git("status", "--porcelain", "--untracked-files=no")),
+            date=datetime.now(UTC).date().isoformat(),
+            machine=machine(),
+            versions={name: _version(name) for name in _PACKAGES},
+        )
+
+    def to_json(self) -> str:
+        """The record as one JSON object, a key a line."""
+        return json.dumps(asdict(self), indent=1)
+
+    def save(self, folder: Path = RESULTS) -> Path:
+        """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json; a run of the same day is replaced."""
+        folder.mkdir(parents=True, exist_ok=True)
+        model = Path(self.model).stem
+        name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{self.date.replace('-', '')}.json"
+        path = folder / name
+        path.write_text(self.to_json() + "\n", encoding="utf-8")
+        return path
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, the memory in GiB, and a GPU that torch, if it is loaded, sees."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = None
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gpu = torch.cuda.get_device_name()
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "name": gpu.replace(" ", "-").lower() if gpu else f"cpu{cores}",
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gib": round(pages / 2**30),
+        "gpu": gpu,
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _command() -> str:
+    """The command line as a user would type it, without this machine's paths."""
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = f"python -m {module.name}" if module is not None else Path(sys.argv[0]).name
+    return " ".join([program, *sys.argv[1:]])
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
