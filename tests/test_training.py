@@ -95,10 +95,10 @@ def test_prompts_and_masks_agree(corpus: Corpus, encoded: EncodedPrompts) -> Non
 
 
 def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: TinyViT) -> None:
-    keys = steering.alone_keys(small_model(trunk), corpus.stock, "focus", views=2, seed=0)
+    keys = steering.alone_keys(small_model(trunk), corpus.stock, ["focus"], views=2, seed=0)["focus"]
     assert keys.shape == (len(corpus.stock) + 1, 32)
     assert torch.allclose(keys.norm(dim=1), torch.ones(len(keys)), atol=1e-5)
-    again = steering.alone_keys(small_model(trunk), corpus.stock, "focus", views=2, seed=9)[:-1]
+    again = steering.alone_keys(small_model(trunk), corpus.stock, ["focus"], views=2, seed=9)["focus"][:-1]
     nearest = (again @ keys[:-1].T).argmax(dim=1)  # other views of the same things
     assert (nearest == torch.arange(len(again))).float().mean() > 0.3  # by chance 0.03
 

@@ -100,31 +100,36 @@ def choose_prompts(
 
 
 @torch.no_grad()
-def alone_keys(model: SteerViT, stock: Sequence[Thing], kind: Aggregation, views: int, seed: int) -> Tensor:
-    """(K + 1, D) unit length: what the frozen trunk says of each thing alone, mean of `views`; last, of nothing.
+def alone_keys(
+    model: SteerViT, stock: Sequence[Thing], kinds: Sequence[Aggregation], views: int, seed: int
+) -> dict[Aggregation, Tensor]:
+    """What the frozen trunk says of each thing alone, mean of `views`, and last of nothing: (K + 1, D) unit length.
 
-    For "focus" the patches are weighted by the thing's own mask.
+    One such matrix for each aggregation; for "focus" the patches are weighted by the thing's own mask.
     """
     rng = np.random.default_rng([seed, 4])
     size, grid = model.config.resolution, model.grid
     pictures = [_alone(thing, size, rng) for thing in stock for _ in range(views)]
-    pictures += [
-        (Image.new("RGB", (size, size), (g, g, g)), Image.new("L", (size, size), 255))
-        for g in (110, 128, 150)
-    ]
-    rows = []
+    for grey in (110, 128, 150):
+        pictures.append((Image.new("RGB", (size, size), (grey,) * 3), Image.new("L", (size, size), 255)))
+    rows: dict[Aggregation, list[Tensor]] = {kind: [] for kind in kinds}
     for start in range(0, len(pictures), 128):
         part = pictures[start : start + 128]
         found = model(to_pixels(np.stack([np.asarray(image) for image, _ in part])))
-        if kind == "focus":
-            masks = np.stack([np.asarray(mask.resize(grid[::-1], Image.Resampling.BOX)) for _, mask in part])
-            weights = torch.from_numpy(masks).float().flatten(1)
-            rows.append((weights / weights.sum(1, keepdim=True)).unsqueeze(1).bmm(found.patches).squeeze(1))
-        else:
-            rows.append(found.aggregate(kind))
-    vectors = F.normalize(torch.cat(rows), dim=-1)
-    keys = vectors[: len(stock) * views].view(len(stock), views, -1).mean(dim=1)
-    return F.normalize(torch.cat([keys, vectors[len(stock) * views :].mean(dim=0, keepdim=True)]), dim=-1)
+        masks = np.stack([np.asarray(mask.resize(grid[::-1], Image.Resampling.BOX)) for _, mask in part])
+        weights = torch.from_numpy(masks).float().flatten(1)
+        pooled = torch.einsum("bn,bnd->bd", weights / weights.sum(1, keepdim=True), found.patches)
+        for kind in kinds:
+            rows[kind].append(pooled if kind == "focus" else found.aggregate(kind))
+    return {kind: _mean_of_views(torch.cat(vectors), len(stock), views) for kind, vectors in rows.items()}
+
+
+def _mean_of_views(vectors: Tensor, things: int, views: int) -> Tensor:
+    """(things * views + greys, D) -> (things + 1, D), every row of unit length."""
+    unit = F.normalize(vectors, dim=-1)
+    keys = unit[: things * views].unflatten(0, (things, views)).mean(dim=1)
+    nothing = unit[things * views :].mean(dim=0, keepdim=True)
+    return F.normalize(torch.cat([keys, nothing]), dim=-1)
 
 
 def _alone(thing: Thing, size: int, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
@@ -193,10 +198,8 @@ def train(
     """Train the steering of `model`; state and readings go to `folder`, from which an interrupted run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary(corpus.stock)
-    keys = {
-        kind: alone_keys(model, corpus.stock, kind, config.alone_views, config.seed)
-        for kind, _ in config.alone
-    }
+    kinds = [kind for kind, _ in config.alone]
+    keys = alone_keys(model, corpus.stock, kinds, config.alone_views, config.seed) if kinds else {}
     parameters = dict(model.named_parameters())
     trained = {name: p for name, p in parameters.items() if p.requires_grad}
     gates = [p for name, p in trained.items() if name.endswith("gate")]
