@@ -198,3 +198,14 @@ class EmbeddingError(SteerSearchError):
             f'{path}: the model {model} gave an embedding that is not finite for "{prompt}"; '
             "try --device cpu, and report it if that fails too"
         )
+
+
+class FaissConflictError(SteerSearchError):
+    """Both FAISS packages are installed; they own the same files and neither works. Field: `packages`."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = tuple(packages)
+        super().__init__(
+            f"{' and '.join(packages)} are both installed and share their files; for the GPU: pip uninstall -y "
+            f"{' '.join(packages)} && pip install faiss-gpu-cu12; without: the same with faiss-cpu"
+        )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from steersearch.core.errors import FaissConflictError
 
 Floats = npt.NDArray[np.float32]
 _ROUNDING = 1e-5  # two float32 scores closer than this may be in either order, whatever their true order
@@ -17,12 +20,12 @@ class FlatIndex:
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self._searched = _on_gpus(index)
 
     @classmethod
     def of(cls, vectors: Floats) -> FlatIndex:
         """vectors: (n, dim) float32; n may be 0."""
-        import faiss
-
+        faiss = _faiss()
         index = faiss.IndexFlatIP(vectors.shape[1])
         index.add(vectors)
         return cls(index)
@@ -30,15 +33,12 @@ class FlatIndex:
     @classmethod
     def read(cls, path: Path) -> FlatIndex:
         """Maps the file, so opening a large index costs nothing. RuntimeError if it cannot be read."""
-        import faiss
-
+        faiss = _faiss()
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     def to_bytes(self) -> bytes:
         """What `read` reads."""
-        import faiss
-
-        serialized: npt.NDArray[np.uint8] = faiss.serialize_index(self._index)
+        serialized: npt.NDArray[np.uint8] = _faiss().serialize_index(self._index)
         return serialized.tobytes()
 
     def __len__(self) -> int:
@@ -63,7 +63,31 @@ class FlatIndex:
             asked = min(max(2 * asked, k + 16), len(self))
             if asked == 0:
                 return np.empty(0, dtype=np.int64)
-            scores, rows = self._index.search(query, asked)
+            scores, rows = self._searched.search(query, asked)
             tie = scores[0, k - 1] - _ROUNDING * max(1.0, abs(float(scores[0, k - 1])))
             if asked == len(self) or scores[0, -1] < tie:
                 return np.asarray(rows[0][scores[0] >= tie], dtype=np.int64)
+
+
+def _faiss() -> Any:
+    """The faiss module. Raises FaissConflictError where two packages have overwritten each other's files."""
+    installed = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]
+    if len(installed) > 1:
+        raise FaissConflictError(installed)
+    import faiss
+
+    return faiss
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _on_gpus(index: Any) -> Any:
+    """The same index on all GPUs that FAISS sees, or itself where there are none (faiss-cpu never sees any)."""
+    faiss = _faiss()
+    return faiss.index_cpu_to_all_gpus(index) if faiss.get_num_gpus() > 0 else index

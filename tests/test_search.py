@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersearch.indexer import search
+from steersearch.core.errors import FaissConflictError
+from steersearch.indexer import faiss_index, search
 from steersearch.indexer.faiss_index import FlatIndex
 from steersearch.indexer.search import Row, Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector
@@ -196,3 +197,27 @@ def test_half_written_files_of_killed_processes_are_swept_away_once_old(store: S
     refresh_snapshot(tmp_path, KEY)
     assert not old.exists()
     assert young.exists()
+
+
+def test_two_faiss_packages_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_index, "_is_installed", lambda name: True)
+    with pytest.raises(FaissConflictError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12"):
+        faiss_index.FlatIndex.of(np.eye(3, dtype=np.float32))
+
+
+def test_an_index_on_gpus_gives_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU here: that a clone is searched where FAISS reports one, and scored from the original."""
+    import faiss
+
+    cloned = []
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(
+        faiss,
+        "index_cpu_to_all_gpus",
+        lambda index: cloned.append(index) or faiss.clone_index(index),
+        raising=False,
+    )
+    vectors = np.eye(4, dtype=np.float32)
+    index = faiss_index.FlatIndex.of(vectors)
+    assert len(cloned) == 1
+    assert [row for _, row in index.search(vectors[2], 2)] == [2, 0]
