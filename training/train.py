@@ -127,7 +127,7 @@ def alone_keys(
 def _mean_of_views(vectors: Tensor, things: int, views: int) -> Tensor:
     """(things * views + greys, D) -> (things + 1, D), every row of unit length."""
     unit = F.normalize(vectors, dim=-1)
-    keys = unit[: things * views].unflatten(0, (things, views)).mean(dim=1)
+    keys = unit[: things * views].view(things, views, -1).mean(dim=1)
     nothing = unit[things * views :].mean(dim=0, keepdim=True)
     return F.normalize(torch.cat([keys, nothing]), dim=-1)
 
