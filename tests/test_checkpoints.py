@@ -12,9 +12,11 @@ import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -36,6 +38,10 @@ from steersearch.core.errors import (
 )
 from steersearch.core.registry import MODELS, known_models
 from steersearch.core.steervit import SteerViT
+from steersearch.training.drawing import Look
+from steersearch.training.scenes import draw_scene
+from steersearch.training.things import draw_thing
+from steersearch.training.world import Spot, compose
 from tests.small_models import pixels_for, prompts_of, small_model, small_trunk
 
 CONFIG: dict[str, Any] = {
@@ -546,3 +552,20 @@ def test_tensors_keep_their_place_in_the_model(released: SteerViT) -> None:
     state: dict[str, Tensor] = to_released_state(released)
     state["lin_seg_head.bias"].fill_(0.5)
     assert released.head.bias.item() == 0.5
+
+
+def test_the_bundled_model_is_the_one_in_the_registry_and_steers() -> None:
+    """The shipped weights: small enough, the registered file, and they find a thing where it is."""
+    card = MODELS["mini"]
+    path = Path(str(resources.files("steersearch.core.mini") / card.file))
+    assert path.stat().st_size == card.size < 25e6
+    assert checkpoints.file_sha256(path) == card.sha256
+    model = SteerViT.from_pretrained("mini", device="cpu")
+    rng = np.random.default_rng(3)
+    looks = (Look(kind="bookshelf", colour="brown"), Look(kind="rubber duck", colour="yellow"))
+    shelf, duck = (draw_thing(look, rng, 128) for look in looks)
+    plate = draw_scene("kitchen", rng, (160, 120))
+    photo = compose(plate, [(shelf, Spot(0.25, 0.9, 0.45)), (duck, Spot(0.75, 0.9, 0.45))])
+    left, right = (model.heatmaps([photo.image], f"the {look.kind}")[0] for look in looks)
+    assert left[:, :4].sum() > 0.8
+    assert right[:, 4:].sum() > 0.8

@@ -14,6 +14,7 @@ from steersearch.training.things import (
     HELD_OUT_TEMPLATES,
     KINDS,
     TEMPLATES,
+    UNSEEN_STAMP_WORDS,
     UNSEEN_WORDS,
     Thing,
     draw_thing,
@@ -114,7 +115,9 @@ def test_stamps_have_sensible_phrases_and_held_out_ones_are_others() -> None:
     phrases = {thing.phrase for thing in trained}
     assert {"sea lion", "green apple", "tennis racket"} <= phrases
     assert all(1 <= len(p.split()) <= 4 for p in phrases)
-    assert not set(UNSEEN_WORDS) & {name for thing in trained for name in thing.names}
+    names = {name for thing in trained for name in thing.names}
+    assert not (set(UNSEEN_WORDS) | set(UNSEEN_STAMP_WORDS)) & names
+    assert set(UNSEEN_STAMP_WORDS.values()) <= names
     pixels = {thing.picture.tobytes() for thing in trained}
     assert not [thing.phrase for thing in kept if thing.picture.tobytes() in pixels]
 

@@ -27,10 +27,15 @@ TEMPLATES: tuple[str, ...] = (
 HELD_OUT_TEMPLATES: tuple[str, ...] = ("where is the {}?", "an image that shows the {}")  # never trained on
 
 # Words for trained things that no training prompt uses; they test whether steering follows meaning.
-UNSEEN_WORDS: dict[str, str] = {
+UNSEEN_WORDS: dict[str, str] = {  # for drawn things
     "cup": "mug", "couch": "armchair", "pillow": "cushion", "novel": "book", "houseplant": "potted plant",
     "kitten": "cat", "parasol": "umbrella", "automobile": "car", "bike": "bicycle", "yacht": "sailboat",
     "rucksack": "backpack", "luggage": "suitcase", "stuffed animal": "teddy bear", "pail": "bucket",
+    "wristwatch": "clock", "tv controller": "remote control", "toadstool": "mushroom",
+}  # fmt: skip
+UNSEEN_STAMP_WORDS: dict[str, str] = {
+    "puppy": "dog", "pony": "horse", "hare": "rabbit", "toad": "frog", "jet": "airplane", "lamb": "sheep",
+    "calf": "cow", "spanner": "wrench", "aubergine": "eggplant", "bumblebee": "bee", "fiddle": "violin", "swine": "pig",
 }  # fmt: skip
 
 
