@@ -49,8 +49,8 @@ class MiniRecipe:
     corpus: CorpusConfig = field(
         default_factory=lambda: CorpusConfig(photos=48_000, drawn_per_kind=60, plates=130)
     )
-    pretrain: PretrainConfig = field(default_factory=lambda: PretrainConfig(steps=1800))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1800))
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 def make_mini(recipe: MiniRecipe, folder: Path, compiled: bool = True) -> SteerViT:

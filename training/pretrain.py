@@ -32,14 +32,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class PretrainConfig:
     """Recipe of the trunk. Loss weights are relative to the patch classification's, which is 1."""
 
-    steps: int = 2000
-    batch: int = 64
-    lr: float = 1.5e-3
+    steps: int = 3800
+    batch: int = 32
+    lr: float = 1.2e-3
     warmup: int = 150
     weight_decay: float = 0.05
     background_weight: float = 0.12  # of a patch without any thing
     colour_weight: float = 0.3
-    cls_weight: float = 0.5
+    cls_weight: float = 1.0
     family_weight: float = 0.1
     seed: int = 0
     save_every: int = 250

@@ -45,9 +45,9 @@ class TrainConfig:
     gate_lr:      factor on the learning rate of the gates, which start at zero and are not decayed
     """
 
-    steps: int = 2000
-    batch: int = 64
-    lr: float = 1.5e-3
+    steps: int = 3000
+    batch: int = 32
+    lr: float = 1.2e-3
     gate_lr: float = 5.0
     warmup: int = 100
     weight_decay: float = 0.05
