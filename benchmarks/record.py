@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+_NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # other records may be new without harm
 _PACKAGES = ("torch", "timm", "transformers", "lancedb", "faiss-cpu", "numpy", "pillow")
 
 
@@ -50,7 +51,7 @@ class Record:
             seconds=round(seconds, 1),
             command=_command(),
             commit=_git("rev-parse", "--short", "HEAD"),
-            dirty=bool(_git("status", "--porcelain", "--untracked-files=no")),
+            dirty=bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_NOT_RESULTS)),
             date=datetime.now(UTC).date().isoformat(),
             machine=machine(),
             versions={name: _version(name) for name in _PACKAGES},
