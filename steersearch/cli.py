@@ -94,6 +94,10 @@ def _finite(number: float | None) -> float | None:
 Focus = Annotated[
     str, typer.Option(metavar="TEXT", callback=_words, help="What to look at; a prompt that was indexed.")
 ]
+GateScale = Annotated[
+    float,
+    typer.Option(metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."),
+]
 Place = Annotated[
     Path | None,
     typer.Option(metavar="PLACE", help="Where the library lives (also: STEERSEARCH_LIBRARY)."),
@@ -129,12 +133,7 @@ def index(
             help="A name of `models list`, a file or a hub id; auto: the library's own, else the best here.",
         ),
     ] = "auto",
-    gate_scale: Annotated[
-        float,
-        typer.Option(
-            metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."
-        ),
-    ] = 1.0,
+    gate_scale: GateScale = 1.0,
     library: Place = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
     batch_size: Annotated[
@@ -213,12 +212,7 @@ def explain(
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")
     ] = "auto",
-    gate_scale: Annotated[
-        float,
-        typer.Option(
-            metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."
-        ),
-    ] = 1.0,
+    gate_scale: GateScale = 1.0,
 ) -> None:
     """Draw where the model sees the focus, as a heatmap over the photo.
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -206,26 +207,19 @@ def pretrain(
                 log.write(json.dumps({"step": step, "pictures_per_s": rate, **readings}) + "\n")
                 log.flush()
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                _save(state_file, trunk, heads, optimizer, step + 1, config)
+                save_state(
+                    state_file,
+                    trunk=trunk.state_dict(),
+                    heads=heads.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                    step=step + 1,
+                    config=asdict(config),
+                )
     return trunk.eval()
 
 
-def _save(
-    file: Path,
-    trunk: TinyViT,
-    heads: TrunkHeads,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    config: PretrainConfig,
-) -> None:
+def save_state(file: Path, **state: Any) -> None:
     """Write beside, then replace: a run that is killed while saving keeps the state before."""
-    state = {
-        "trunk": trunk.state_dict(),
-        "heads": heads.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "config": asdict(config),
-    }
     part = file.with_suffix(".part")
     torch.save(state, part)
     part.replace(file)

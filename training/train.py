@@ -29,7 +29,7 @@ from steersearch.training.losses import (
     pointing,
     segmentation_loss,
 )
-from steersearch.training.pretrain import Batch, batches, learning_rate, to_pixels
+from steersearch.training.pretrain import Batch, batches, learning_rate, save_state, to_pixels
 from steersearch.training.prompts import EncodedPrompts, Vocabulary
 from steersearch.training.things import TEMPLATES, Thing
 
@@ -243,20 +243,11 @@ def train(
                 )
                 log.flush()
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                _save(state_file, model, optimizer, step + 1, config)
+                save_state(
+                    state_file,
+                    model=model.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                    step=step + 1,
+                    config=asdict(config),
+                )
     return model.eval()
-
-
-def _save(
-    file: Path, model: SteerViT, optimizer: torch.optim.Optimizer, step: int, config: TrainConfig
-) -> None:
-    """Write beside, then replace: a run that is killed while saving keeps the state before."""
-    part = file.with_suffix(".part")
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "config": asdict(config),
-    }
-    torch.save(state, part)
-    part.replace(file)
