@@ -258,17 +258,19 @@ def main() -> None:
     parser.add_argument("--model", default="mini", help="a model's name or file")
     parser.add_argument("--source", choices=["drawn", "stamps"], default="drawn")
     parser.add_argument("--bases", type=int, default=20, help="base pictures per scene")
+    parser.add_argument("--template", default="the {}", help="the prompt, with {} for the thing")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
     began = time.monotonic()
     model = SteerViT.from_pretrained(arguments.model)
     pictures = build(arguments.source, arguments.bases)
-    metrics = evaluate(model, pictures)
+    metrics = evaluate(model, pictures, arguments.template)
     metrics["unseen_words"] = unseen_words(model, arguments.source)
     settings = {
         "version": VERSION,
         "source": arguments.source,
         "pictures": len(pictures),
+        "template": arguments.template,
         "aggregation": model.config.aggregation,
         "weights": model.weights_hash,
     }

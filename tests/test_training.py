@@ -103,9 +103,13 @@ def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: TinyViT) -> None:
     assert (nearest == torch.arange(len(again))).float().mean() > 0.3  # by chance 0.03
 
 
-@pytest.mark.parametrize("alone", [(), (("cls", 1.0), ("focus", 0.5))])
+@pytest.mark.parametrize(
+    ("alone", "distillation"),
+    [((), "contrastive"), ((("cls", 1.0), ("focus", 0.5)), "contrastive"), ((("cls", 1.0),), "cosine")],
+)
 def test_training_lowers_the_loss_and_leaves_the_trunk_alone(
     alone: tuple[tuple[str, float], ...],
+    distillation: str,
     corpus: Corpus,
     encoded: EncodedPrompts,
     trunk: TinyViT,
@@ -113,7 +117,9 @@ def test_training_lowers_the_loss_and_leaves_the_trunk_alone(
 ) -> None:
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
     model = small_model(trunk)
-    config = steering.TrainConfig(steps=60, batch=16, lr=4e-3, warmup=5, alone=alone, alone_views=1)  # type: ignore[arg-type]
+    config = steering.TrainConfig(
+        steps=60, batch=16, lr=4e-3, warmup=5, alone=alone, alone_views=1, distillation=distillation
+    )  # type: ignore[arg-type]
     batch = next(steering.steering_batches(corpus, Vocabulary(corpus.stock), encoded, config))
     present = batch.cover.sum(dim=1) > 0
 

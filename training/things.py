@@ -5,7 +5,7 @@ A prompt is one of these phrases in a template; its mask is the union of all thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -93,8 +93,3 @@ def draw_stock(
     """`per_kind` things of each kind, with looks drawn at random."""
     chosen = [KINDS[name] for name in (kinds if kinds is not None else KINDS)]
     return [draw_thing(kind.sample_look(rng), rng, size) for kind in chosen for _ in range(per_kind)]
-
-
-def bearing(name: str, things: Sequence[Thing]) -> list[int]:
-    """Indices of the things that `name` describes."""
-    return [i for i, thing in enumerate(things) if name in thing.names]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from steersearch.core.text import PromptFeatures
 from steersearch.training.corpus import Corpus
 from steersearch.training.losses import (
     alone_contrastive_loss,
+    alone_cosine_loss,
     patch_target,
     pmass,
     pointing,
@@ -39,6 +41,7 @@ class TrainConfig:
     """Recipe of the steering.
 
     alone:        weight of the object-alone distillation of each aggregation; empty trains the paper's objective
+    distillation: contrastive (nearest to its own thing's key among all keys) or cosine (near to its own key)
     alone_views:  jittered views of each thing that its key is the mean of
     absent:       share of prompts that name a thing which is not in the picture; they enter the distillation only,
                   with a plain grey picture as their key, so that the prompt alone cannot write the object
@@ -52,6 +55,7 @@ class TrainConfig:
     warmup: int = 100
     weight_decay: float = 0.05
     alone: tuple[tuple[Aggregation, float], ...] = (("cls", 1.0), ("focus", 0.5))
+    distillation: Literal["contrastive", "cosine"] = "contrastive"
     alone_views: int = 4
     temperature: float = 0.1
     absent: float = 0.1
@@ -158,20 +162,23 @@ def steering_loss(
     """The paper's loss and, weighted, the object-alone distillation. Returns the sum and readings."""
     target = patch_target(batch.cover)
     present = batch.cover.sum(dim=1) > 0
-    loss = segmentation_loss(found.logits[present], target[present])
+    named = present.sum().clamp_min(1)  # the mean is over pictures that show what is named
+    loss = segmentation_loss(found.logits, target) * len(present) / named
     readings = {
         "segmentation": loss.item(),
         "pmass": pmass(found.logits, target)[present].mean().item(),
         "pointing": pointing(found.logits, batch.cover)[present].float().mean().item(),
     }
     single = batch.things >= 0  # one thing is meant, or none is there
+    nobody = torch.zeros(1, len(vocabulary.names), dtype=torch.bool)
+    bears = torch.cat([vocabulary.bears, nobody])  # (K + 1, V); the grey picture bears no name
+    things, excluded = batch.things[single], bears[:, batch.names[single]].T
     for kind, weight in config.alone:
-        nobody = torch.zeros(1, len(vocabulary.names), dtype=torch.bool)
-        bears = torch.cat([vocabulary.bears, nobody])  # (K + 1, V); the grey picture bears no name
-        excluded = bears[:, batch.names[single]].T
-        alone = alone_contrastive_loss(
-            found.aggregate(kind)[single], keys[kind], batch.things[single], excluded, config.temperature
-        )
+        steered = found.aggregate(kind)[single]
+        if config.distillation == "cosine":
+            alone = alone_cosine_loss(steered, keys[kind][things])
+        else:
+            alone = alone_contrastive_loss(steered, keys[kind], things, excluded, config.temperature)
         loss = loss + weight * alone
         readings[f"alone_{kind}"] = alone.item()
     return loss, readings
