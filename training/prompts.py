@@ -20,13 +20,13 @@ from steersearch.training.things import TEMPLATES, Thing
 class Vocabulary:
     """Every name in stock, who bears it, and how a thing is called at random.
 
-    names: all names, sorted;  bears: (K, V) bool, thing k bears name v
+    names: all names, sorted;  bears: (K + 1, V) bool, thing k bears name v; the last row is nothing, which bears none
     """
 
     def __init__(self, stock: Sequence[Thing]) -> None:
         self.names = sorted({name for thing in stock for name in thing.names})
         number = {name: i for i, name in enumerate(self.names)}
-        bears = np.zeros((len(stock), len(self.names)), np.bool_)
+        bears = np.zeros((len(stock) + 1, len(self.names)), np.bool_)
         for k, thing in enumerate(stock):
             bears[k, [number[name] for name in thing.names]] = True
         self.bears = torch.from_numpy(bears)

@@ -83,7 +83,7 @@ def choose_prompts(
     batch: Batch, vocabulary: Vocabulary, encoded: EncodedPrompts, rng: np.random.Generator, absent: float
 ) -> SteeringBatch:
     """Call one thing in each picture, or with probability `absent` one that is not there."""
-    size, stock = len(batch.pixels), len(vocabulary.bears)
+    size, stock = len(batch.pixels), len(vocabulary.bears) - 1
     names, targets = [], []
     for i in range(size):
         present = [int(k) for k in batch.things[i] if k >= 0]
@@ -170,9 +170,7 @@ def steering_loss(
         "pointing": pointing(found.logits, batch.cover)[present].float().mean().item(),
     }
     single = batch.things >= 0  # one thing is meant, or none is there
-    nobody = torch.zeros(1, len(vocabulary.names), dtype=torch.bool)
-    bears = torch.cat([vocabulary.bears, nobody])  # (K + 1, V); the grey picture bears no name
-    things, excluded = batch.things[single], bears[:, batch.names[single]].T
+    things, excluded = batch.things[single], vocabulary.bears[:, batch.names[single]].T
     for kind, weight in config.alone:
         steered = found.aggregate(kind)[single]
         if config.distillation == "cosine":
