@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from steersearch import cli_models
+from steersearch.options import Device, Focus, GateScale, Json, Place, finite
 
 if TYPE_CHECKING:
     from steersearch.api import Library
@@ -56,15 +58,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-models = typer.Typer(help="Show the models that can be used.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(models, name="models")
-
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+app.add_typer(cli_models.models, name="models")
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,36 +67,6 @@ def _show_version(wanted: bool) -> None:
 
         print(f"steersearch {steersearch.__version__}")
         raise typer.Exit()
-
-
-def _words(text: str) -> str:
-    if not text.strip():
-        raise typer.BadParameter('is empty; name what to look at, such as "the remote control"')
-    return text
-
-
-def _all_words(texts: list[str]) -> list[str]:
-    return [_words(text) for text in texts]
-
-
-def _finite(number: float | None) -> float | None:
-    if number is not None and not 0 <= number < float("inf"):
-        raise typer.BadParameter(f"{number} is not a number from 0 (no steering) up; 1 is as trained")
-    return number
-
-
-Focus = Annotated[
-    str, typer.Option(metavar="TEXT", callback=_words, help="What to look at; a prompt that was indexed.")
-]
-GateScale = Annotated[
-    float,
-    typer.Option(metavar="NUMBER", callback=_finite, help="Strength of the steering: 0 none, 1 as trained."),
-]
-Place = Annotated[
-    Path | None,
-    typer.Option(metavar="PLACE", help="Where the library lives (also: STEERSEARCH_LIBRARY)."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @app.callback()
@@ -121,7 +85,7 @@ def index(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            callback=lambda texts: _all_words(texts or []),
+            callback=lambda texts: all_words(texts or []),
             help="What to look at; give it several times to read the photos once for all. "
             "None: bring the prompts that the library has up to date.",
         ),
@@ -166,7 +130,7 @@ def query(
     library: Place = None,
     gate_scale: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", callback=_finite, help="Of the prompt index, if several exist."),
+        typer.Option(metavar="NUMBER", callback=finite, help="Of the prompt index, if several exist."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Of the prompt index, if several exist.")
@@ -244,20 +208,6 @@ def info(
         render.skipped(photos.skipped(), as_json=as_json)
     else:
         render.info(photos.info(), as_json=as_json)
-
-
-@models.command("list")
-def list_models(as_json: Json = False) -> None:
-    """List the models that have a name: size, licence, and whether this machine has them.
-
-    \b
-    Example:
-      steersearch models list
-    """
-    from steersearch import render
-    from steersearch.core.registry import known_models
-
-    render.models(known_models(), as_json=as_json)
 
 
 @app.command()

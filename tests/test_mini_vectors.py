@@ -1,0 +1,51 @@
+"""The bundled model's embeddings stay what they were: vectors stored with its weights, made by an earlier version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from steersearch.core.steervit import Aggregation, SteerViT
+
+STORED = np.load(Path(__file__).parent / "data" / "mini_vectors.npz")
+PROMPTS = {"remote": "the remote control", "shelf": "bookshelf", "none": None}
+
+
+@pytest.fixture(scope="module")
+def mini() -> SteerViT:
+    return SteerViT.from_pretrained("mini", "cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    return [Image.fromarray(pixels) for pixels in STORED["pictures"]]
+
+
+def test_the_vectors_belong_to_these_weights(mini: SteerViT) -> None:
+    assert mini.weights_hash == str(STORED["weights_hash"])
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("kind", ["cls", "mean", "focus"])
+def test_embeddings_are_the_stored_ones(
+    name: str, kind: Aggregation, mini: SteerViT, pictures: list[Image.Image]
+) -> None:
+    stored = torch.from_numpy(STORED[f"{name}_{kind}"])
+    cosines = (mini.embed(pictures, PROMPTS[name], aggregation=kind) * stored).sum(dim=-1)
+    assert cosines.min() >= 0.9999
+
+
+@pytest.mark.parametrize("name", ["remote", "shelf"])
+def test_heatmaps_are_the_stored_ones(name: str, mini: SteerViT, pictures: list[Image.Image]) -> None:
+    found = mini.heatmaps(pictures, str(PROMPTS[name])).numpy()
+    np.testing.assert_allclose(found, STORED[f"{name}_heatmap"], atol=1e-5)
+
+
+def test_the_stored_vectors_tell_prompts_apart() -> None:
+    for kind in ("cls", "mean", "focus"):
+        between = (STORED[f"remote_{kind}"] * STORED[f"shelf_{kind}"]).sum(axis=-1)
+        assert between.max() < 0.99
