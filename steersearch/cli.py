@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from steersearch import cli_models
-from steersearch.options import Device, Focus, GateScale, Json, Place, finite
+from steersearch.options import Device, Focus, GateScale, Json, Place, all_words, finite
 
 if TYPE_CHECKING:
     from steersearch.api import Library
