@@ -12,15 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ArgumentError, ImageError, OutputError, WeightsChangedError
-from steersearch.core.heatmaps import overlay
+from steersearch.core.errors import ArgumentError, ImageError, WeightsChangedError
 from steersearch.core.preprocess import open_image
-from steersearch.identity import identity_of, preprocess_of
+from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.library import Counts, LibraryInfo, ProgressEvent, PromptIndex, Skip
 from steersearch.indexer.manifest import LIBRARY_FILE, features_file
-from steersearch.output import write_output
 
 if TYPE_CHECKING:
     from steersearch.embedder import SteerViTEmbedder
@@ -55,7 +53,7 @@ class Library:
     def __init__(self, library: indexed.Library, model: str, device: str) -> None:
         """Use `create` or `open`."""
         self._library = library
-        self._model, self._device = _absolute(model), device
+        self._model, self._device = full_name(model), device
         self._embedders: dict[str, LazyEmbedder] = {}
 
     @classmethod
@@ -149,7 +147,7 @@ class Library:
         self, focus: str, *, model: str | None = None, gate_scale: float | None = None
     ) -> PromptIndex:
         """The index of this prompt, of several the one made last. Raises PromptIndexMissing."""
-        return self._library.find_prompt_index(focus, None if model is None else _absolute(model), gate_scale)
+        return self._library.find_prompt_index(focus, None if model is None else full_name(model), gate_scale)
 
     def prompts(self) -> list[PromptIndex]:
         """The prompt indexes that can be searched, oldest first."""
@@ -174,7 +172,7 @@ class Library:
         if model not in self._embedders:
             known = identity_of(model)
             self._embedders[model] = LazyEmbedder(
-                lambda: _load(model, self._device),
+                lambda: load_embedder(model, self._device),
                 model_id=known.model_id,
                 weights_hash=known.weights_hash,
                 preprocessing=known.preprocessing,
@@ -198,37 +196,8 @@ class Library:
         return lambda: self._library.heatmap(hit)
 
 
-def explain(
-    image: str | Path,
-    focus: str,
-    output: str | Path,
-    *,
-    model: str = AUTO,
-    gate_scale: float = 1.0,
-    device: str = AUTO,
-) -> Path:
-    """Write the photo with a heatmap of where the model sees `focus` to `output`; returns its path.
-
-    Needs no library. Raises ImageError, OutputError, UnknownModelError, CheckpointError.
-    """
-    output = Path(output)
-    kind = Image.registered_extensions().get(output.suffix.lower())
-    if kind not in ("PNG", "JPEG", "WEBP"):
-        raise OutputError(output, "the name must end in .png, .jpg or .webp")
-    if output.exists() and output.samefile(image):
-        raise OutputError(output, "it is the photo itself")
-    picture = open_image(image)
-    embedder = _load(_absolute(model), device)
-    features = embedder.encode_prompt(focus)
-    (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], gate_scale)
-    region = preprocess_of(embedder.preprocessing).region(picture.size)
-    encoded = io.BytesIO()
-    overlay(picture, found.heatmaps[0], region=region).save(encoded, kind, quality=92)
-    write_output(output, encoded.getvalue())
-    return output
-
-
-def _load(model: str, device: str) -> SteerViTEmbedder:
+def load_embedder(model: str, device: str) -> SteerViTEmbedder:
+    """The model of this name on this device. Raises ArgumentError for a device that is not there."""
     import torch
 
     from steersearch.core.steervit import SteerViT
@@ -242,7 +211,7 @@ def _load(model: str, device: str) -> SteerViTEmbedder:
     return SteerViTEmbedder(SteerViT.from_pretrained(model, device))
 
 
-def _absolute(model: str) -> str:
+def full_name(model: str) -> str:
     """A model file by its full path, since a prompt index remembers its model; other names as they are."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.suffix in (".safetensors", ".pth") else model

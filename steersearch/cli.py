@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_models
+from steersearch import cli_explain, cli_models
 from steersearch.options import Device, Focus, GateScale, Json, Place, all_words, finite
 
 if TYPE_CHECKING:
@@ -165,28 +165,7 @@ def query(
     render.hits_remark(hits, prompt_index, k, photos.folder)
 
 
-@app.command()
-def explain(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to look at.")],
-    focus: Focus,
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .jpg or .webp."),
-    ],
-    model: Annotated[
-        str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")
-    ] = "auto",
-    gate_scale: GateScale = 1.0,
-) -> None:
-    """Draw where the model sees the focus, as a heatmap over the photo.
-
-    \b
-    Example:
-      steersearch explain img.jpg --focus bookshelf -o overlay.png
-    """
-    from steersearch import api, render
-
-    render.line(render.readable(api.explain(image, focus, output, model=model, gate_scale=gate_scale)))
+app.command("explain")(cli_explain.explain_photo)
 
 
 @app.command()

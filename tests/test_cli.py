@@ -31,13 +31,13 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from steersearch import api
 
     loaded: list[str] = []
-    load = api._load
+    load = api.load_embedder
 
     def spy(model: str, device: str) -> object:
         loaded.append(model)
         return load(model, device)
 
-    monkeypatch.setattr(api, "_load", spy)
+    monkeypatch.setattr(api, "load_embedder", spy)
     return loaded
 
 
