@@ -6,9 +6,9 @@ import math
 import struct
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings(
     "ignore", module=r"PIL\.TiffImagePlugin"
 )  # damaged EXIF: the picture is used without it
+
+View = Literal["crop", "squash", "tile"]
+TILES = 2  # per side of the picture in the view "tile"
 
 _INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -73,12 +76,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """What is done to a picture before the trunk sees it; equal to timm's evaluation transform.
+    """What is done to a picture before the trunk sees it; a trunk's own equals timm's evaluation transform.
 
-    size: side of the square result in pixels.  mean, std: per channel, of values in [0, 1].
+    size: side in pixels of the square that the trunk takes.  mean, std: per channel, of values in [0, 1].
     crop_pct: share of the resized picture that the central crop keeps, per side.
-    mode: "crop" scales the shorter side and cuts the centre; "squash" scales both sides and loses nothing
-    (with crop_pct 1).
+    mode: "crop" scales the shorter side and cuts the central square.
+        "squash" scales both sides; with crop_pct 1 nothing is lost, and timm has trunks with less.
+        "tile" squashes to twice `size`, for the trunk to see as 2 × 2 tiles: at twice the resolution, with
+        four forward passes. Nothing is lost here either, and crop_pct is 1.
     """
 
     size: int
@@ -86,15 +91,19 @@ class Preprocess:
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
-    mode: Literal["crop", "squash"] = "crop"
+    mode: View = "crop"
 
     def __post_init__(self) -> None:
         if self.size <= 0:
             raise ConfigError("size", self.size, "must be at least one pixel")
         if not 0 < self.crop_pct <= 1:
             raise ConfigError("crop_pct", self.crop_pct, "must lie in (0, 1]")
-        if self.mode not in ("crop", "squash"):
-            raise ConfigError("mode", self.mode, 'must be "crop" or "squash"')
+        if self.mode not in get_args(View):
+            raise ConfigError("mode", self.mode, f"must be one of {get_args(View)}")
+        if self.mode == "tile" and self.crop_pct != 1:
+            raise ConfigError(
+                "crop_pct", self.crop_pct, 'must be 1 with the mode "tile", which loses nothing'
+            )
         if self.interpolation not in _INTERPOLATIONS:
             raise ConfigError(
                 "interpolation", self.interpolation, f"must be one of {sorted(_INTERPOLATIONS)}"
@@ -104,34 +113,45 @@ class Preprocess:
                 "mean, std", (self.mean, self.std), "must be three numbers each, std above zero"
             )
 
+    def with_view(self, view: View) -> Preprocess:
+        """These settings with pictures seen in another way.
+
+        "crop" keeps crop_pct, so that a trunk whose own mode it is gets timm's evaluation transform. "squash"
+        and "tile" keep the whole picture: crop_pct becomes 1, or MAE's and SigLIP's 0.9 would cut the borders.
+        """
+        return replace(self, mode=view, crop_pct=self.crop_pct if view == "crop" else 1.0)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of what a call returns: `size`, or twice that for the tiles."""
+        return self.size * TILES if self.mode == "tile" else self.size
+
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """A picture of any size and mode -> (3, size, size) float32, normalised, channels RGB."""
-        image = self._resize(image if image.mode == "RGB" else to_rgb(image))
-        left = round((image.width - self.size) / 2)
-        top = round((image.height - self.size) / 2)
-        image = image.crop((left, top, left + self.size, top + self.size))
+        """A picture of any size and mode -> (3, side, side) float32, normalised, channels RGB."""
+        image = image if image.mode == "RGB" else to_rgb(image)
+        if self.mode == "crop":
+            image = _shorten_strip(image)
+        resized, box = self._resize_and_crop(image.size)
+        image = image.resize(resized, _INTERPOLATIONS[self.interpolation]).crop(box)
         pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
         mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
         return np.ascontiguousarray((pixels - mean) / std)
 
-    def _resize(self, image: Image.Image) -> Image.Image:
-        side = math.floor(self.size / self.crop_pct)
-        if self.mode == "squash":
-            return image.resize((side, side), _INTERPOLATIONS[self.interpolation])
-        image = _shorten_strip(image)
-        short = min(image.size)
-        width, height = (side if s == short else int(side * s / short) for s in image.size)
-        return image.resize((width, height), _INTERPOLATIONS[self.interpolation])
-
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """What the trunk sees of a picture of `size` (width, height): left, top, right, bottom in pixels."""
-        width, height = size
-        if self.mode == "squash":
-            seen = (width * self.crop_pct, height * self.crop_pct)
-        else:
-            seen = (min(size) * self.crop_pct,) * 2
-        left, top = (width - seen[0]) / 2, (height - seen[1]) / 2
-        return left, top, left + seen[0], top + seen[1]
+        (width, height), (left, top, right, bottom) = self._resize_and_crop(size)
+        x, y = size[0] / width, size[1] / height
+        return left * x, top * y, right * x, bottom * y
+
+    def _resize_and_crop(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """For a picture of `size` (width, height): the size it is brought to, and the box cut from that."""
+        scaled = math.floor(self.side / self.crop_pct)
+        width, height = scaled, scaled
+        if self.mode == "crop":
+            short = min(size)
+            width, height = (scaled if s == short else int(scaled * s / short) for s in size)
+        left, top = round((width - self.side) / 2), round((height - self.side) / 2)
+        return (width, height), (left, top, left + self.side, top + self.side)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` reads it back."""
@@ -141,6 +161,16 @@ class Preprocess:
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
         """Inverse of `to_dict`."""
         return cls(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+
+
+def view_of(preprocessing: Mapping[str, Any]) -> View | None:
+    """The view under which settings were made, from their dictionary form, as a prompt index records it.
+
+    None: one that `Preprocess.with_view` does not make, such as timm's squash with a central crop of 0.95,
+    which only a trunk's own settings have.
+    """
+    view: View | None = preprocessing.get("mode")
+    return None if view == "squash" and preprocessing.get("crop_pct") != 1 else view
 
 
 def _refuse_unreadable(path: Path) -> None:
