@@ -209,3 +209,7 @@ class FaissConflictError(SteerSearchError):
             f"{' and '.join(packages)} are both installed and share their files; for the GPU: pip uninstall -y "
             f"{' '.join(packages)} && pip install faiss-gpu-cu12; without: the same with faiss-cpu"
         )
+
+
+class BenchmarkError(SteerSearchError):
+    """A benchmark that could not be measured, or whose figures would mean nothing."""

