@@ -19,7 +19,8 @@ from steersearch.benchmarks.record import Record
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
     """Wall and processor seconds of one process that runs steersearch in `folder`. Raises if it fails."""
-    environment = {**os.environ, "XDG_DATA_HOME": str(folder), "XDG_STATE_HOME": str(folder)}
+    own_folders = dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder))
+    environment = {**os.environ, **own_folders}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python keeps compiled modules
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(

@@ -7,7 +7,6 @@ L text tokens, Dt text width.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import Preprocess, open_image
-from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
+from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
 from steersearch.core.trunk import Trunk, build_trunk
 
@@ -152,8 +151,7 @@ class SteerViT(nn.Module):
         self.head = nn.Linear(shape.dim, 1)
         self.model_id = "unsaved"
         self._weights_hash: str | None = None
-        self._text_encoder: TextEncoder | None = None
-        self._text_lock = threading.Lock()
+        self._text_encoder = CachedTextEncoder(config.text_encoder)
         self._init_new_weights()
         self.trunk.requires_grad_(False)
         self.eval()
@@ -256,10 +254,7 @@ class SteerViT(nn.Module):
         return self.config.preprocess(image)
 
     def encode_prompts(self, prompts: Sequence[str]) -> PromptFeatures:
-        """Text tokens (P, L, Dt) of `prompts`; loads the text encoder at the first call."""
-        with self._text_lock:
-            if self._text_encoder is None:
-                self._text_encoder = load_text_encoder(self.config.text_encoder)
+        """Text tokens (P, L, Dt) of `prompts`; the text encoder is loaded only for those not kept on disk."""
         return self._text_encoder.to(self.device).encode(prompts)
 
     @torch.inference_mode()

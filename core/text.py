@@ -163,6 +163,10 @@ def check_prompts(prompts: Sequence[str]) -> None:
     for prompt in prompts:
         if not prompt.strip():
             raise PromptError('a prompt is empty; name what to look at, such as "the remote control"')
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # bytes from a command line that are not UTF-8
+            raise PromptError(f"the prompt {prompt!r} is not valid Unicode; type it again") from error
 
 
 def _equally_long(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -250,6 +254,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def text_encoder_identity(name: str) -> str:
+    """sha256 of the weights of the text encoder `name`: minilm's, or those of a folder's model.safetensors."""
     if name == "minilm":
         return MINILM_SHA256
     return hashlib.sha256((Path(name) / "model.safetensors").read_bytes()).hexdigest()

@@ -24,11 +24,12 @@ COLOURS = {
 
 @pytest.fixture(autouse=True)
 def own_user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or writes the libraries of whoever runs it."""
+    """No test reads or writes the libraries and the kept prompts of whoever runs it."""
     home = tmp_path_factory.mktemp("home")
-    for variable in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+    for variable in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(home / variable.lower()))
-    monkeypatch.delenv("STEERSEARCH_LIBRARY", raising=False)
+    for variable in ("STEERSEARCH_LIBRARY", "STEERSEARCH_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
     return home
 
 
@@ -51,7 +52,7 @@ def draw_picture(path: Path, colour: str, seed: int = 0, size: tuple[int, int] =
 
 
 class WordEncoder:
-    """Stands in for MiniLM, which takes seconds to load: each word is a fixed random vector."""
+    """Stands in for MiniLM, which takes seconds to load: each word is a fixed random vector, kept nowhere."""
 
     name, dim = "minilm", 384
 
@@ -71,7 +72,7 @@ def _word(word: str) -> np.ndarray:
 
 @pytest.fixture
 def word_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steersearch.core.steervit.load_text_encoder", lambda name: WordEncoder())
+    monkeypatch.setattr("steersearch.core.steervit.CachedTextEncoder", lambda name: WordEncoder())
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        home = {name: str(folder / name.lower()) for name in ("XDG_DATA_HOME", "XDG_STATE_HOME")}
+        places = ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+        home = {name: str(folder / name.lower()) for name in places}
         self._environment = {**os.environ, **home, "HF_HUB_OFFLINE": "1"}
         self._environment.pop("STEERSEARCH_LIBRARY", None)
 

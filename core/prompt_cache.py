@@ -1,0 +1,132 @@
+"""Text tokens of prompts kept on disk, so that a prompt seen before needs no text encoder.
+
+One small file per prompt and text encoder (an 8-token prompt: 12 kB from MiniLM, 33 kB from RoBERTa-large), in
+the folder "prompts" of $STEERSEARCH_CACHE or else of the user's cache folder. It may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "STEERSEARCH_CACHE"
+MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the prompts longest unused go
+FILE_FORMAT = 1  # raise it when the same weights shall make other tokens of a prompt
+SUFFIX = ".safetensors"
+
+Floats = npt.NDArray[np.float32]
+
+
+class PromptCache:
+    """Token vectors (L, Dt) float32 by text encoder and prompt, in `folder`; at most `max_bytes` of files.
+
+    `identity` is the hash of the text encoder's weights; `prompt` counts exactly as given, blanks included.
+    Any number of processes may share a folder. It never raises: what cannot be read is not there, and where
+    nothing can be written that is logged once.
+    """
+
+    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
+        """`folder` None: the user's, see `default_folder`. It is made when something is first put into it."""
+        self.folder = folder if folder is not None else default_folder()
+        self.max_bytes = max_bytes
+
+    def get(self, identity: str, prompt: str) -> Floats | None:
+        """The tokens of `prompt`; None if they were never put, were dropped, or their file is damaged."""
+        key = _key(identity, prompt)
+        path = self._path(key)
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata, tokens = file.metadata(), file.get_tensor("tokens")
+        except (OSError, SafetensorError):
+            return None
+        if metadata != {"key": key, "sha256": _digest(tokens)}:  # flipped bits, or another prompt's file
+            return None
+        with suppress(OSError):
+            os.utime(path)  # used now: what is dropped first is what was not used for longest
+        found: Floats = tokens
+        return found
+
+    def put(self, identity: str, features: Mapping[str, Floats]) -> None:
+        """Keep the tokens (L, Dt) float32 of each prompt, replacing what is there."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for prompt, tokens in features.items():
+                if np.isfinite(tokens).all():  # the fault of one run must not outlive it
+                    self._write(_key(identity, prompt), np.ascontiguousarray(tokens, dtype=np.float32))
+            self._drop_oldest()
+        except OSError as error:
+            _tell_once(self.folder, error.strerror or str(error))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}{SUFFIX}"
+
+    def _write(self, key: str, tokens: Floats) -> None:
+        """Whole or not at all: written beside its place, under a name of this thread's own, then moved."""
+        path = self._path(key)
+        draft = path.with_name(f"draft-{os.getpid()}-{threading.get_ident()}-{path.name}")
+        try:
+            draft.write_bytes(save({"tokens": tokens}, {"key": key, "sha256": _digest(tokens)}))
+            draft.replace(path)
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+    def _drop_oldest(self) -> None:
+        """Delete files of ours, those longest unused first, until the rest is within `max_bytes`."""
+        files = []
+        for path in self.folder.glob(f"*{'[0-9a-f]' * 64}{SUFFIX}"):  # drafts that a killed process left, too
+            with suppress(FileNotFoundError):  # another process drops as well
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self.max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def default_folder() -> Path:
+    """The folder "prompts" of $STEERSEARCH_CACHE, or else of the user's cache folder for steersearch."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get(CACHE_VARIABLE)
+    return (Path(given) if given else user_cache_path("steersearch")) / "prompts"
+
+
+def _key(identity: str, prompt: str) -> str:
+    """All that decides the tokens. In full in each file, so that a name's hash need not be trusted.
+
+    The tokenizer's version is not in it: its vocabulary belongs to the weights, and releases of the tokenizer's
+    code are not meant to change what it makes of a text. ASCII, so that any string can be a prompt.
+    """
+    return json.dumps({"format": FILE_FORMAT, "text_encoder": identity, "prompt": prompt})
+
+
+def _digest(tokens: npt.NDArray[np.generic]) -> str:
+    return hashlib.sha256(f"{tokens.dtype} {tokens.shape} ".encode() + tokens.tobytes()).hexdigest()
+
+
+@cache
+def _tell_once(folder: Path, reason: str) -> None:
+    logger.warning(
+        "%s: prompts cannot be kept here (%s), so the text encoder is loaded in every run; set %s to a folder "
+        "that can be written",
+        folder,
+        reason,
+        CACHE_VARIABLE,
+    )
