@@ -1,7 +1,8 @@
 """Heatmaps on pictures: bring to size, scale to a shared range, lay over. Pillow and NumPy only.
 
 A heatmap is (h, w) float32 on the patch grid; the model's own sum to 1 over one picture, so its values depend
-on the number of patches, and several pictures are only comparable under one `vmax`.
+on the number of patches, and several pictures are only comparable under one `vmax`. Attention maps are the
+same, but for a sum below 1. A value is best read as a multiple of an even spread, see `times_even`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 Array = npt.NDArray[np.float32]
 STRONGEST_OPACITY = 0.7  # of the colour where the heatmap is at `vmax`; 0 shows the picture alone
+
+# The least range of colours, in times an even spread: what lies evenly on an eighth of a picture and nowhere
+# else has just the full colour. A flat map is at 1, an eighth of the range, and hardly tints its picture.
+LEAST_RANGE = 8.0
+_UNSEEN_WHITE = 0.6  # how much the part that the model did not see fades to white
 
 # Dark violet over magenta and orange to pale yellow: lightness rises evenly, so more always looks like more,
 # in grey print and to colour-blind eyes too. RGB at equal distances over [0, 1].
@@ -38,9 +44,20 @@ def upsample(heatmap: npt.ArrayLike, size: tuple[int, int]) -> Array:
     return np.asarray(cells.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
+def times_even(heatmap: npt.ArrayLike) -> Array:
+    """`heatmap` in multiples of an even spread of 1 over its cells: 1 is what each has in a flat one."""
+    values = _as_map(heatmap)
+    return values * values.size
+
+
 def shared_vmax(heatmaps: Iterable[npt.ArrayLike]) -> float:
-    """The largest value in any of `heatmaps`: give it to each, so that equal colours mean equal values."""
-    return max((float(_as_map(heatmap).max()) for heatmap in heatmaps), default=0.0)
+    """One value to scale all of `heatmaps` by, so that equal colours mean equal values; 0 if there are none.
+
+    The largest value in any of them, but no less than LEAST_RANGE times an even spread: where all are flat,
+    none may look as if anything had been found.
+    """
+    maps = [_as_map(heatmap) for heatmap in heatmaps]
+    return max((max(float(values.max()), LEAST_RANGE / values.size) for values in maps), default=0.0)
 
 
 def normalise(heatmap: npt.ArrayLike, vmax: float | None = None) -> Array:
@@ -67,28 +84,44 @@ def overlay(
 ) -> Image.Image:
     """`image` with `heatmap` over it, the more opaque the higher the value; RGB, same size.
 
-    vmax: the value shown strongest (None: this heatmap's largest).
+    vmax: the value shown strongest (None: `shared_vmax` of this heatmap alone).
     region: (left, top, right, bottom) in pixels that the heatmap covers, from `Preprocess.region`: the model
-    may have seen a central crop only. None: the whole picture.
+    may have seen a central crop only, and what lies outside is faded. None: the whole picture.
     """
-    image = image.convert("RGB")
-    left, top, right, bottom = region or (0, 0, image.width, image.height)
-    box = (
-        max(0, round(left)),
-        max(0, round(top)),
-        min(image.width, round(right)),
-        min(image.height, round(bottom)),
-    )
-    values = normalise(upsample(heatmap, (box[3] - box[1], box[2] - box[0])), _peak(heatmap, vmax))
-    under = np.asarray(image.crop(box), dtype=np.float32)
-    opacity = STRONGEST_OPACITY * values[..., None]
-    mixed = under * (1 - opacity) + colour(values).astype(np.float32) * opacity
-    image.paste(Image.fromarray(mixed.round().astype(np.uint8)), box[:2])
-    return image
+    box = _whole_pixels(region or (0, 0, *image.size), image.size)
+    shown = _faded_outside(image.convert("RGB"), box)
+    values = upsample(heatmap, (box[3] - box[1], box[2] - box[0]))
+    shades = normalise(values, shared_vmax([heatmap]) if vmax is None else vmax)
+    layer = Image.fromarray((255 * shades).round().astype(np.uint8))
+    opacity = layer.point([round(STRONGEST_OPACITY * shade) for shade in range(256)])
+    layer.putpalette(colour(np.linspace(0, 1, 256)).tobytes())
+    shown.paste(layer.convert("RGB"), box, opacity)
+    return shown
 
 
-def _peak(heatmap: npt.ArrayLike, vmax: float | None) -> float:
-    return float(_as_map(heatmap).max()) if vmax is None else vmax
+def _faded_outside(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """`image` grey and pale except in `box`; always a copy."""
+    if box == (0, 0, *image.size):
+        return image.copy()
+    grey = ImageOps.grayscale(image).point([round(g + _UNSEEN_WHITE * (255 - g)) for g in range(256)])
+    faded = grey.convert("RGB")
+    faded.paste(image.crop(box), box)
+    return faded
+
+
+def _whole_pixels(
+    region: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The pixels of a picture of `size` (width, height) that `region` covers, at least one each way."""
+    left, right = _span(region[0], region[2], size[0])
+    top, bottom = _span(region[1], region[3], size[1])
+    return left, top, right, bottom
+
+
+def _span(start: float, end: float, length: int) -> tuple[int, int]:
+    """`start` to `end` within [0, length], rounded; in a very narrow picture both may round to one number."""
+    first = min(max(0, round(start)), length - 1)
+    return first, max(first + 1, min(length, round(end)))
 
 
 def _as_map(heatmap: npt.ArrayLike) -> Array:
