@@ -88,8 +88,8 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
         """Last hidden states of all tokens, special ones included; cut at 512, padded with zeros.
 
-        Always in float32, and prompts of equal length go through the transformer together, never padded: so a
-        prompt's tokens do not depend on the prompts beside it (to the last bits of a float32).
+        Prompts of equal length go through the transformer together and none is padded, so that a prompt's tokens
+        do not depend on the prompts beside it, to the last bits of a float32; nor do they on autocast around it.
         Raises PromptError if there is no prompt, or one is empty or only white space.
         """
         check_prompts(prompts)

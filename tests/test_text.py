@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,14 @@ import torch
 
 from steersearch.core import text
 from steersearch.core.errors import CheckpointError, PromptError
-from steersearch.core.text import PromptFeatures, TextEncoder, check_prompts, load_text_encoder
+from steersearch.core.prompt_cache import PromptCache
+from steersearch.core.text import (
+    CachedTextEncoder,
+    PromptFeatures,
+    TextEncoder,
+    check_prompts,
+    load_text_encoder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +73,144 @@ def test_without_the_package_minilm_comes_from_the_hub(
         load_text_encoder("minilm")
 
 
-@pytest.mark.parametrize("prompts", [[], [""], ["mug", " \t\n"], "mug"])
-def test_prompts_without_a_word_are_refused(prompts: list[str], minilm: TextEncoder) -> None:
+@pytest.mark.parametrize("prompts", [[], [""], ["mug", " \t\n"], "mug", ["\udc80 mug"]])
+def test_prompts_without_a_word_are_refused(
+    prompts: list[str], minilm: TextEncoder, own_user_folders: Path
+) -> None:
     with pytest.raises(PromptError):
         check_prompts(prompts)
     with pytest.raises(PromptError):
         minilm.encode(prompts)
+    with pytest.raises(PromptError):
+        CachedTextEncoder("minilm").encode(prompts)
+    assert list(own_user_folders.rglob("*")) == []
+
+
+def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, relative to the largest value expected."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def test_a_prompts_tokens_do_not_depend_on_the_prompts_beside_it(
+    minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nouns = ["mug", "book", "lamp", "key", "shoe"]
+    prompts = [
+        f"the {noun}{tail}" for tail in ("", " on the left", " by the old grey wall") for noun in nouns
+    ]
+    alone = [minilm.encode([prompt]).tokens[0] for prompt in prompts]
+    for tokens_at_once in (4096, 12):
+        monkeypatch.setattr(text, "TOKENS_AT_ONCE", tokens_at_once)
+        together = minilm.encode(prompts)
+        assert together.tokens.shape == (15, 9, 384)
+        for i, expected in enumerate(alone):
+            assert together.mask[i].sum() == len(expected)
+            assert relative_difference(together.tokens[i, : len(expected)], expected) < 1e-6
+            assert not together.tokens[i, len(expected) :].any()
+
+
+def test_autocast_around_the_encoder_changes_nothing(minilm: TextEncoder) -> None:
+    expected = minilm.encode(["a mug"]).tokens
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(minilm.encode(["a mug"]).tokens, expected)
+
+
+def test_threads_may_share_an_encoder(minilm: TextEncoder) -> None:
+    prompts = [f"{'mug ' * length}book" for length in range(1, 7)]
+    expected = {prompt: minilm.encode([prompt]).tokens for prompt in prompts}
+    cached = CachedTextEncoder("minilm")
+    cached._encoder = minilm
+    wrong: list[object] = []
+
+    def work(start: int) -> None:
+        for i in range(12):
+            prompt = prompts[(start + i) % len(prompts)]
+            for encoder in (minilm, cached):
+                try:
+                    if relative_difference(encoder.encode([prompt]).tokens, expected[prompt]) > 1e-6:
+                        wrong.append(prompt)
+                except Exception as error:
+                    wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# ------------------------------------------------------------------------------------------- prompts kept on disk
+
+
+@pytest.fixture
+def asked(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What the text encoder was asked for, call by call; the encoder is MiniLM, loaded before."""
+    calls: list[list[str]] = []
+
+    class Recording(TextEncoder):
+        def encode(self, prompts: Sequence[str]) -> PromptFeatures:
+            calls.append(list(prompts))
+            return super().encode(prompts)
+
+    monkeypatch.setattr(
+        text, "load_text_encoder", lambda name: Recording(name, minilm._tokenizer, minilm._model)
+    )
+    return calls
+
+
+def test_only_prompts_never_seen_are_encoded_and_all_in_one_call(asked: list[list[str]]) -> None:
+    first = CachedTextEncoder("minilm").encode(["a mug", "the red book"])
+    found = CachedTextEncoder("minilm").encode(["a key", "the red book", "a mug", "on a big table", "a key"])
+    assert asked == [["a mug", "the red book"], ["a key", "on a big table"]]
+    assert found.mask.sum(dim=1).tolist() == [4, 5, 4, 6, 4]
+    assert torch.equal(found.tokens[1, :5], first.tokens[1])
+    assert torch.equal(found.tokens[2, :4], first.tokens[0, :4])
+    assert torch.equal(found.tokens[0], found.tokens[4])
+
+
+def test_kept_and_fresh_tokens_are_the_same(minilm: TextEncoder, asked: list[list[str]]) -> None:
+    prompts = ["the remote control", "a mug", "Der Schlüssel", "the big red mug on the left"]
+    fresh = CachedTextEncoder("minilm").encode(prompts)
+    kept = CachedTextEncoder("minilm").encode(prompts)
+    assert len(asked) == 1
+    assert torch.equal(kept.tokens, fresh.tokens)
+    assert torch.equal(kept.mask, fresh.mask)
+    for prompt, row in zip(prompts, kept.numpy(), strict=True):
+        expected = minilm.encode([prompt]).tokens[0]
+        assert relative_difference(torch.from_numpy(row), expected) < 1e-6
+
+
+def test_a_kept_prompt_needs_no_transformers(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = CachedTextEncoder("minilm")
+    first._encoder = minilm
+    expected = first.encode(["a mug"])
+    monkeypatch.setitem(sys.modules, "transformers", None)  # from here on importing it fails
+    assert torch.equal(CachedTextEncoder("minilm").encode(["a mug"]).tokens, expected.tokens)
+    with pytest.raises(ImportError):
+        CachedTextEncoder("minilm").encode(["a cup"])
+
+
+def test_where_nothing_can_be_kept_prompts_are_encoded_all_the_same(
+    minilm: TextEncoder, asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path / "file"))
+    for _ in range(2):
+        found = CachedTextEncoder("minilm").encode(["a mug"])
+        assert torch.equal(found.tokens, minilm.encode(["a mug"]).tokens)
+    assert asked == [["a mug"], ["a mug"]]
+
+
+def test_encoders_share_a_folder_without_mixing_their_tokens(
+    roberta_folder: Path, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = CachedTextEncoder("minilm").encode(["ab c"])
+    monkeypatch.setattr(text, "load_text_encoder", load_text_encoder)
+    roberta = CachedTextEncoder(str(roberta_folder)).encode(["ab c"])
+    assert (mini.tokens.shape[-1], roberta.tokens.shape[-1]) == (384, 32)
+    assert len(list(PromptCache().folder.iterdir())) == 2
+    assert torch.equal(CachedTextEncoder(str(roberta_folder)).encode(["ab c"]).tokens, roberta.tokens)
 
 
 @pytest.fixture(scope="module")
