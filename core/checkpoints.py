@@ -1,4 +1,4 @@
-"""Weights on disk and on the hub: our .safetensors files, the authors' .pth files, fetching and checking them.
+"""Weights on disk: our .safetensors files and the authors' .pth files, and how a model's name becomes a file.
 
 Both kinds of file hold the trained parts under the authors' names (`to_released_state`). Ours adds the config
 as JSON metadata under "steersearch", and for a trunk of our own its weights, under "trunk.".
@@ -6,14 +6,10 @@ as JSON metadata under "steersearch", and for a trunk of our own its weights, un
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import tempfile
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -22,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steersearch.core import hub
+from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
-from steersearch.core.registry import MODELS, ModelCard
+from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
 from steersearch.core.released_pickle import read_pickled_zip
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import build_trunk, timm_preprocess
@@ -32,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 METADATA_KEY = "steersearch"
 FILE_FORMAT = 1  # of our .safetensors files; a file with a higher one is refused
-PROBE_SECONDS = 2.0  # how long "auto" waits for the hub before it settles for the bundled model
 
 # ------------------------------------------------------------------------------------------------- loading
 
@@ -53,11 +50,9 @@ def load_model(name_or_path: str | Path, *, device: str | torch.device = "auto")
 def choose_auto() -> str:
     """The name that "auto" stands for here and now; says so in the log where it settles for less."""
     wanted = MODELS["dinov2-base" if torch.cuda.is_available() else "dinov2-small"]
-    if _is_cached(wanted) or hub_answers():
+    if is_downloaded(wanted) or (reason := hub.why_unreachable()) is None:
         return wanted.name
-    logger.warning(
-        'model hub not reachable and "%s" not downloaded: using the bundled model "mini"', wanted.name
-    )
+    logger.warning('"%s" is not downloaded and %s: using the bundled model "mini"', wanted.name, reason)
     return "mini"
 
 
@@ -80,7 +75,7 @@ def load_file(path: Path, *, trunk: nn.Module | None = None, device: str | torch
         trunk = _pretrained_trunk(config)
     model = SteerViT(config, trunk=trunk)
     _load_state(model, state, path, with_trunk=bool(own_trunk), tolerant=released)
-    model._weights_hash = file_sha256(path)
+    model._weights_hash = remembered_sha256(path)
     model.model_id = str(path)
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -90,7 +85,7 @@ def load_file(path: Path, *, trunk: nn.Module | None = None, device: str | torch
 def _pretrained_trunk(config: SteerViTConfig) -> nn.Module:
     if config.tiny is not None:
         raise CheckpointError("the file describes a trunk of our own but does not hold its weights")
-    weights = _fetch(f"timm/{config.trunk}", "model.safetensors", None)
+    weights = hub.fetch(trunk_file(config.trunk))
     return build_trunk(config.trunk, config.resolution, pretrained=True, weights=weights)
 
 
@@ -285,101 +280,38 @@ def _write_atomically(path: Path, write: Any) -> None:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 # ----------------------------------------------------------------------------------------- files and the hub
 
 
 def _locate(name: str) -> Path:
     """The file of a model name, path or hub id; downloads it if need be."""
     if name in MODELS:
-        return _bundled(MODELS[name]) if MODELS[name].repo is None else _fetch_card(MODELS[name])
+        file = MODELS[name].weights
+        return _bundled(file) if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)
     path = Path(name).expanduser()
     if path.is_file() or path.suffix in (".safetensors", ".pth"):
         return path
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.exists():
-        return _fetch(name, "model.safetensors", None)
+        return hub.fetch(HubFile(repo=name, file="model.safetensors"))
     raise UnknownModelError(name, ["auto", *MODELS])
 
 
-def _bundled(card: ModelCard) -> Path:
-    path = Path(str(resources.files("steersearch.core.mini") / card.file))
+def _bundled(file: PackageFile) -> Path:
+    path = Path(str(resources.files("steersearch.core.mini") / file.file))
     if not path.is_file():
-        raise CheckpointError(f'{path}: the bundled model "{card.name}" is missing; reinstall steersearch')
+        raise CheckpointError(f"{path}: a model that comes with steersearch is missing; reinstall it")
     return path
 
 
-def _fetch_card(card: ModelCard) -> Path:
-    assert card.repo is not None
-    if card.research_only:
+def _fetch_weights(card: ModelCard, file: HubFile) -> Path:
+    if hub.find(file) is None and card.research_only:
         logger.warning('model "%s": licence: %s', card.name, card.licence)
-    path = _fetch(card.repo, card.file, card.revision)
-    if card.sha256 is None:
-        logger.warning('model "%s": no published sha256 to check %s against', card.name, card.file)
-    elif (found := file_sha256(path)) != card.sha256:
-        raise CheckpointError(
-            f"{path}: sha256 is {found}, expected {card.sha256}; delete it and fetch it again"
-        )
+    path = hub.fetch(file)
+    if file.sha256 is None:
+        logger.info('model "%s": no published sha256 to check %s against', card.name, file.file)
     return path
 
 
-def _fetch(repo: str, file: str, revision: str | None) -> Path:
-    """A file of the hub, from the cache if it is there. Fails in seconds, without the hub's many retries."""
-    import huggingface_hub
-
-    cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    way_out = "go online once to fetch it, or use the bundled model with --model mini"
-    if not hub_answers():
-        raise CheckpointError(
-            f"{repo}/{file}: not downloaded yet and the model hub does not answer; {way_out}"
-        )
-    try:
-        return Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
-    except Exception as error:  # the hub's client passes on whatever its HTTP library raises
-        raise CheckpointError(f"{repo}/{file}: cannot be fetched ({error}); {way_out}") from error
-
-
-def _is_cached(card: ModelCard) -> bool:
-    """Whether a released model can be loaded without the network: its file, its trunk, its text encoder."""
-    import huggingface_hub
-
-    def has(repo: str, file: str, revision: str | None = None) -> bool:
-        return isinstance(huggingface_hub.try_to_load_from_cache(repo, file, revision=revision), str)
-
-    assert card.repo is not None
-    texts = ("roberta-large", "FacebookAI/roberta-large")
-    return (
-        has(card.repo, card.file, card.revision)
-        and has(f"timm/{card.trunk}", "model.safetensors")
-        and any(has(repo, "model.safetensors") for repo in texts)
-    )
-
-
-def hub_answers() -> bool:
-    """Whether the model hub answers within two seconds; never so with HF_HUB_OFFLINE set."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return False
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(endpoint, method="HEAD")
-            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
-        except urllib.error.HTTPError:
-            pass  # an answer, if not a welcome one
-        except (OSError, ValueError):
-            return
-        answers.append(True)
-
-    # On a thread of its own, because looking up a host name knows no timeout.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(PROBE_SECONDS)
-    return bool(answers)
+def is_downloaded(card: ModelCard) -> bool:
+    """Whether a named model can be loaded without the network: its weights, its trunk, its text encoder."""
+    return card.trunk is not None and all(hub.find(file) is not None for file in card.hub_files)

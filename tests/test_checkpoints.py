@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersearch.core import checkpoints
+from steersearch.core import checkpoints, hub
 from steersearch.core.checkpoints import (
     from_released_state,
     load_file,
@@ -30,13 +31,14 @@ from steersearch.core.checkpoints import (
     to_released_state,
     write_released_pth,
 )
+from steersearch.core.digests import file_sha256
 from steersearch.core.errors import (
     CheckpointError,
     CheckpointKeysError,
     UnknownModelError,
     UnsafePickleError,
 )
-from steersearch.core.registry import MODELS, known_models
+from steersearch.core.registry import MODELS, PackageFile, known_models
 from steersearch.core.steervit import SteerViT
 from steersearch.training.drawing import Look
 from steersearch.training.scenes import draw_scene
@@ -130,7 +132,7 @@ def test_a_released_file_loads(
     loaded = load_over_small_trunk(tmp_path / "released.pth")
     assert_same_model(loaded, released)
     assert loaded.config.preprocess.size == 56
-    assert loaded.weights_hash == checkpoints.file_sha256(tmp_path / "released.pth")
+    assert loaded.weights_hash == file_sha256(tmp_path / "released.pth")
 
 
 def test_omegaconf_is_not_imported_to_read_its_config(released: SteerViT, tmp_path: Path) -> None:
@@ -377,7 +379,7 @@ def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None
     assert loaded.config == model.config
     assert next(loaded.parameters()).dtype == torch.float32
     assert loaded.model_id == str(tmp_path / "mini.safetensors")
-    assert loaded.weights_hash == checkpoints.file_sha256(tmp_path / "mini.safetensors")
+    assert loaded.weights_hash == file_sha256(tmp_path / "mini.safetensors")
     on_disk = (tmp_path / "mini.safetensors").stat().st_size
     numbers = sum(value.numel() for value in model.state_dict().values())
     assert 2 * numbers < on_disk < 2 * numbers + 20_000  # half precision and a header
@@ -474,42 +476,30 @@ def test_every_named_model_is_described() -> None:
     assert {name for name in names if MODELS[name].research_only} == {
         n for n in names if n.endswith("-research")
     }
-    hashes = [card.sha256 for card in known_models() if card.sha256]
-    assert len(set(hashes)) == len(hashes) == 5  # the bundled one and four that the authors published
-    assert all(len(digest) == 64 for digest in hashes)
+    published = [card.weights.sha256 for card in known_models() if card.weights.sha256]
+    assert len(set(published)) == len(published) == 5  # the bundled one and four of the authors'
+
+
+def test_pinned_files_are_fully_described() -> None:
+    """A slip of the pen in a hash or a commit would make a file unusable."""
+    files = {file for card in known_models() for file in card.hub_files}
+    for file in files:
+        assert re.fullmatch("main|[0-9a-f]{40}", file.revision), file
+        assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256), file
+        assert (file.size is None) == (file.sha256 is None), file
+        assert file.likely_size, file
+    unknown = {file.file for file in files if file.sha256 is None}
+    assert unknown == {
+        "model.safetensors",  # MAE's trunk
+        *(f"steervit_{family}_base.pth" for family in ("mae", "siglip", "siglip2")),
+    }
+    assert len({file.sha256 for file in files if file.sha256}) == len(files) - len(unknown)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UnknownModelError, match=r"dinov2-huge.*known: auto, mini, dinov2-small") as caught:
         load_model("dinov2-huge")
     assert caught.value.known == ("auto", *MODELS)
-
-
-def test_without_the_hub_a_download_fails_at_once_and_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(checkpoints, "hub_answers", lambda: False)
-    for name in ("dinov2-small", "someone/some-model"):
-        with pytest.raises(CheckpointError, match=r"does not answer.*--model mini"):
-            load_model(name)
-
-
-def test_a_download_is_checked_against_its_sha256(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fake = tmp_path / "steervit.pth"
-    fake.write_bytes(b"not what was published")
-    monkeypatch.setattr(checkpoints, "_fetch", lambda repo, file, revision: fake)
-    with pytest.raises(CheckpointError, match="expected 6c237560"):
-        load_model("dinov2-small")
-
-
-def test_non_commercial_weights_say_so_when_fetched(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(checkpoints, "_fetch", lambda repo, file, revision: tmp_path / "gone.pth")
-    with pytest.raises(CheckpointError, match="no such file"), caplog.at_level(logging.WARNING):
-        load_model("mae-base-research")
-    assert "non-commercial" in caplog.text
-    assert "no published sha256" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -524,8 +514,8 @@ def test_auto_takes_the_released_model_where_it_can(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(checkpoints, "_is_cached", lambda card: cached)
-    monkeypatch.setattr(checkpoints, "hub_answers", lambda: answers)
+    monkeypatch.setattr(checkpoints, "is_downloaded", lambda card: cached)
+    monkeypatch.setattr(hub, "why_unreachable", lambda: None if answers else "the hub does not answer")
     with caplog.at_level(logging.WARNING):
         assert checkpoints.choose_auto() == chosen
     assert ('using the bundled model "mini"' in caplog.text) == (chosen == "mini")
@@ -533,18 +523,9 @@ def test_auto_takes_the_released_model_where_it_can(
     assert checkpoints.choose_auto() == chosen.replace("small", "base")
 
 
-def test_the_hub_is_not_asked_when_told_to_stay_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert not checkpoints.hub_answers()
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert not checkpoints.hub_answers()
-
-
 def test_a_named_model_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small_model().save(tmp_path / "mini.safetensors")
-    monkeypatch.setattr(checkpoints, "_bundled", lambda card: tmp_path / card.file)
+    monkeypatch.setattr(checkpoints, "_bundled", lambda file: tmp_path / file.file)
     assert load_model("mini", device="cpu").model_id == "mini"
 
 
@@ -556,10 +537,11 @@ def test_tensors_keep_their_place_in_the_model(released: SteerViT) -> None:
 
 def test_the_bundled_model_is_the_one_in_the_registry_and_steers() -> None:
     """The shipped weights: small enough, the registered file, and they find a thing where it is."""
-    card = MODELS["mini"]
-    path = Path(str(resources.files("steersearch.core.mini") / card.file))
-    assert path.stat().st_size == card.size < 25e6
-    assert checkpoints.file_sha256(path) == card.sha256
+    weights = MODELS["mini"].weights
+    assert isinstance(weights, PackageFile)
+    path = Path(str(resources.files("steersearch.core.mini") / weights.file))
+    assert path.stat().st_size == weights.size < 25e6
+    assert file_sha256(path) == weights.sha256
     model = SteerViT.from_pretrained("mini", device="cpu")
     rng = np.random.default_rng(3)
     looks = (Look(kind="bookshelf", colour="brown"), Look(kind="rubber duck", colour="yellow"))

@@ -1,0 +1,63 @@
+"""sha256 of files, remembered: a file of a gigabyte is read through once, and again only if it changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+WORTH_REMEMBERING = 32 * 2**20  # bytes; less is hashed in some ten milliseconds
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, in hexadecimal; reads it through. Raises OSError."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """`file_sha256`, from memory if the file is large and the one that was hashed last time.
+
+    The memory is one small file per path in the user's cache folder, with the file's size, inode, and times of
+    last change of content and of status: whoever writes to a file changes these. Where it cannot be kept, the
+    file is hashed each time. Raises OSError if `path` cannot be read.
+    """
+    state = _state(path)
+    if state[0] < WORTH_REMEMBERING:
+        return file_sha256(path)
+    try:
+        noted = json.loads(_note(path).read_text())
+        if noted["state"] == state:
+            return str(noted["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing noted yet, or nothing legible
+    found = file_sha256(path)
+    if _state(path) == state:
+        remember(path, found)
+    return found
+
+
+def remember(path: Path, sha256: str) -> None:
+    """Note that the file `path`, as it is now, has this sha256."""
+    note = _note(path)
+    with suppress(OSError):  # a cache that cannot be written: the next process hashes again
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as draft:
+            json.dump({"path": str(path), "state": _state(path), "sha256": sha256}, draft)
+        os.replace(draft.name, note)
+
+
+def _state(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _note(path: Path) -> Path:
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("STEERSEARCH_CACHE")
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+    return (Path(given) if given else user_cache_path("steersearch")) / "sha256" / f"{name}.json"
