@@ -2,7 +2,7 @@
 
     x <- x + tanh(alpha · gate_scale) · CA(LayerNorm(x), text)
 
-Sits before the self-attention of every second block. All trunk tokens are queries, prefix tokens included.
+Sits before every second block. All trunk tokens are queries, prefix tokens included.
 Letters: B images, T trunk tokens, D trunk width, L text tokens, h heads, d head width (16 × 72 as released).
 """
 
@@ -18,20 +18,26 @@ from torch import Tensor, nn
 class GatedCrossAttention(nn.Module):
     """One steering layer; its state dict has the names and shapes of the authors' files.
 
-    `ffn_mult` adds the gated feed-forward network of the paper's ablation (None: without, as released).
+    Two of the paper's ablations are options. `ffn_mult` adds a gated feed-forward network (Table 12; None:
+    without, as released). `tanh_gate` False leaves the gates out (Table 3): x <- x + gate_scale · CA(...).
     """
 
     def __init__(
-        self, dim: int, num_heads: int = 16, head_dim: int = 72, ffn_mult: float | None = None
+        self,
+        dim: int,
+        num_heads: int = 16,
+        head_dim: int = 72,
+        ffn_mult: float | None = None,
+        tanh_gate: bool = True,
     ) -> None:
         super().__init__()
-        self.attn_gate = nn.Parameter(torch.zeros(1))
+        self.attn_gate = nn.Parameter(torch.zeros(1)) if tanh_gate else None
         self.cross_attn = _CrossAttention(dim, num_heads, head_dim)
         self.ff_gate: nn.Parameter | None = None
         self.ff: nn.Sequential | None = None
         if ffn_mult is not None:
             hidden = int(dim * ffn_mult)
-            self.ff_gate = nn.Parameter(torch.zeros(1))
+            self.ff_gate = nn.Parameter(torch.zeros(1)) if tanh_gate else None
             self.ff = nn.Sequential(
                 nn.LayerNorm(dim),
                 nn.Linear(dim, hidden, bias=False),
@@ -45,7 +51,7 @@ class GatedCrossAttention(nn.Module):
         mask: (B, L) bool, True = a real text token, False = padding; None = all real.
         Both `text` and `mask` may have 1 in place of B: one prompt for the whole batch.
         """
-        x = x + torch.tanh(self.attn_gate * gate_scale) * self.cross_attn(x, text, mask)
+        x = x + _opened(self.attn_gate, gate_scale) * self.cross_attn(x, text, mask)
         return self._feed_forward(x, gate_scale)
 
     def fold(self, text: Tensor, gate_scale: float = 1.0) -> FoldedCrossAttention:
@@ -57,24 +63,31 @@ class GatedCrossAttention(nn.Module):
         """
         attention = self.cross_attn
         heads, head_dim, dim = attention.num_heads, attention.head_dim, text.shape[-1]
-        keys, values = attention.keys_values(text[None])  # (1, h, L, d)
-        w_q = attention.to_q.weight.view(heads, head_dim, dim)
-        w_o = attention.to_out.weight.view(dim, heads, head_dim).permute(1, 2, 0)  # (h, d, D)
-        unscaled = torch.matmul(keys[0], w_q).transpose(0, 1) * head_dim**-0.5  # (L, h, D)
-        updates = torch.tanh(self.attn_gate * gate_scale) * torch.matmul(values[0], w_o).transpose(0, 1)
+        wide = torch.promote_types(text.dtype, torch.float32)  # once per prompt, so it may be exact
+        keys, values = (kv[0].to(wide) for kv in attention.keys_values(text[None]))  # (h, L, d)
+        w_q = attention.to_q.weight.to(wide).view(heads, head_dim, dim)
+        w_o = attention.to_out.weight.to(wide).view(dim, heads, head_dim).permute(1, 2, 0)  # (h, d, D)
+        gamma, beta = attention.norm.weight.to(wide), attention.norm.bias.to(wide)
+        unscaled = torch.matmul(keys, w_q).transpose(0, 1) * head_dim**-0.5  # (L, h, D)
+        updates = torch.matmul(values, w_o).transpose(0, 1) * _opened(self.attn_gate, gate_scale)
         return FoldedCrossAttention(
             layer=self,
             gate_scale=gate_scale,
-            queries=(unscaled * attention.norm.weight).flatten(0, 1),
-            bias=(unscaled @ attention.norm.bias).flatten(),
-            updates=updates.flatten(0, 1),
+            queries=(unscaled * gamma).flatten(0, 1).to(text.dtype),
+            bias=(unscaled @ beta).flatten().to(text.dtype),
+            updates=updates.flatten(0, 1).to(text.dtype),
         )
 
     def _feed_forward(self, x: Tensor, gate_scale: float) -> Tensor:
-        if self.ff is None or self.ff_gate is None:
+        if self.ff is None:
             return x
-        update: Tensor = torch.tanh(self.ff_gate * gate_scale) * self.ff(x)
+        update: Tensor = _opened(self.ff_gate, gate_scale) * self.ff(x)
         return x + update
+
+
+def _opened(gate: Tensor | None, gate_scale: float) -> Tensor | float:
+    """By how much an update counts: tanh(alpha · gate_scale), or gate_scale itself without a gate."""
+    return gate_scale if gate is None else torch.tanh(gate * gate_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +109,8 @@ class FoldedCrossAttention:
         norm, heads = self.layer.cross_attn.norm, self.layer.cross_attn.num_heads
         normed = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
         scores = F.linear(normed, self.queries, self.bias).view(*x.shape[:2], -1, heads)  # (B, T, L, h)
-        x = x + scores.softmax(dim=-2).flatten(-2) @ self.updates
+        weights = scores.softmax(dim=-2).view(-1, len(self.updates))  # (B·T, L·h)
+        x = torch.addmm(x.flatten(0, 1), weights, self.updates).view(x.shape)
         return self.layer._feed_forward(x, self.gate_scale)
 
 

@@ -7,8 +7,12 @@ L text tokens, Dt text width.
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -19,6 +23,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import Preprocess, open_image
@@ -27,8 +32,10 @@ from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
 from steersearch.core.trunk import Trunk, build_trunk
 
 Aggregation = Literal["cls", "mean", "focus"]
+Fusion = Literal["early", "late"]
 ImageSource = Image.Image | Path | str
 EMBED_BATCH = 32  # pictures in one forward of `embed` and `heatmaps`: bounds their memory
+_READERS = max(2, min(8, os.cpu_count() or 2))  # threads that decode pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,10 @@ class SteerViTConfig:
     aggregation: how tokens become one embedding, see `Features.aggregate`.
     cross_attn_layers: blocks with a cross-attention before them; indices beyond the depth are ignored.
     text_encoder, text_dim: see `text.load_text_encoder`.  connector_hidden: width of the connector's middle.
+
+    The paper's ablations (Tables 3 and 12): fusion "late" puts those cross-attentions, as many, after the last
+    block; connector_hidden None is a connector of one linear layer; tanh_gate False leaves out the gates;
+    use_ffn follows each cross-attention by a gated network, cross_attn_ffn_mult times as wide as the trunk.
     """
 
     trunk: str
@@ -46,18 +57,24 @@ class SteerViTConfig:
     resolution: int
     aggregation: Aggregation = "cls"
     cross_attn_layers: tuple[int, ...] = tuple(range(1, 26, 2))
+    fusion: Fusion = "early"
     num_heads: int = 16
     head_dim: int = 72
+    tanh_gate: bool = True
     use_ffn: bool = False
     cross_attn_ffn_mult: float = 2.0
     text_encoder: str = "roberta-large"
     text_dim: int = 1024
-    connector_hidden: int = 1024
+    connector_hidden: int | None = 1024
     preprocess: Preprocess
 
     def __post_init__(self) -> None:
         if self.aggregation not in get_args(Aggregation):
             raise ConfigError("aggregation", self.aggregation, f"must be one of {get_args(Aggregation)}")
+        if self.fusion not in get_args(Fusion):
+            raise ConfigError("fusion", self.fusion, f"must be one of {get_args(Fusion)}")
+        if min(self.cross_attn_layers, default=0) < 0:
+            raise ConfigError("cross_attn_layers", self.cross_attn_layers, "blocks are counted from 0 up")
         if (self.trunk == "tiny") != (self.tiny is not None):
             raise ConfigError(
                 "tiny", self.tiny, f'must be given for the trunk "tiny" only, this is "{self.trunk}"'
@@ -98,23 +115,26 @@ class Features:
     """What one forward pass says about B images. All final-normed by the trunk, none of unit length.
 
     prefix (B, P, D), patches (B, N, D), logits (B, N) of the segmentation head, grid (Hp, Wp) with N = Hp·Wp.
+    attention (B, heads, N), where it was asked for: what CLS attends to in the last block; the rest of its
+    attention, up to a sum of 1, lies on the prefix tokens.
     """
 
     prefix: Tensor
     patches: Tensor
     logits: Tensor
     grid: tuple[int, int]
+    attention: Tensor | None = None
 
     def aggregate(self, kind: Aggregation) -> Tensor:
-        """One vector per image (B, D): CLS token, mean patch, or patches weighted by the heatmap."""
+        """One vector per image (B, D): CLS token, mean patch, or patches weighted by the heatmap (`focus`)."""
         if kind == "cls":
             if self.prefix.shape[1] == 0:
                 raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
-            return self.prefix[:, 0]
+            return _widened(self.prefix[:, 0])
         if kind == "mean":
-            return self.patches.mean(dim=1)
+            return _widened(self.patches).mean(dim=1)
         if kind == "focus":
-            return torch.einsum("bn,bnd->bd", self.logits.softmax(dim=-1), self.patches)
+            return torch.einsum("bn,bnd->bd", _widened(self.logits).softmax(dim=-1), _widened(self.patches))
         raise ConfigError("aggregation", kind, f"must be one of {get_args(Aggregation)}")
 
     def embedding(self, kind: Aggregation) -> Tensor:
@@ -123,7 +143,27 @@ class Features:
 
     def heatmap(self) -> Tensor:
         """(B, Hp, Wp): where the prompt's object is; sums to 1 over each image's patches."""
-        return self.logits.softmax(dim=-1).reshape(-1, *self.grid)
+        return _widened(self.logits).softmax(dim=-1).reshape(-1, *self.grid)
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What prompts do to the tokens, made by `SteerViT.steering` for any number of batches; immutable.
+
+    num_prompts: 1 (for every image of a batch), or one per image.  layers: for each depth, what happens to the
+    tokens (B, T, D) before the block of that index; the trunk's depth is after its last block.
+    """
+
+    num_prompts: int
+    layers: Mapping[int, Sequence[Callable[[Tensor], Tensor]]]
+
+    def __call__(self, depth: int, x: Tensor) -> Tensor:
+        for layer in self.layers.get(depth, ()):
+            x = layer(x)
+        return x
+
+
+NO_STEERING = Steering(1, {})
 
 
 class SteerViT(nn.Module):
@@ -143,7 +183,9 @@ class SteerViT(nn.Module):
         self.connector = Connector(config.text_dim, config.connector_hidden, shape.dim)
         self.cross_attention = nn.ModuleDict(
             {
-                str(i): GatedCrossAttention(shape.dim, config.num_heads, config.head_dim, ffn_mult)
+                str(i): GatedCrossAttention(
+                    shape.dim, config.num_heads, config.head_dim, ffn_mult, config.tanh_gate
+                )
                 for i in config.cross_attn_layers
                 if i < shape.depth
             }
@@ -158,16 +200,17 @@ class SteerViT(nn.Module):
 
     def _init_new_weights(self) -> None:
         """Every initial value of the trained parts. Gates and head start at 0: nothing is steered."""
-        for linear in (self.connector.mlp[0], self.connector.mlp[2]):
-            nn.init.kaiming_normal_(cast(Tensor, linear.weight), nonlinearity="relu")
-            nn.init.zeros_(cast(Tensor, linear.bias))
+        for linear in self.connector.mlp:
+            if isinstance(linear, nn.Linear):
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+                nn.init.zeros_(linear.bias)
         for layer in self.cross_attention.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_uniform_(layer.weight, a=5**0.5)  # torch's own default for nn.Linear
             if isinstance(layer, GatedCrossAttention):
-                nn.init.zeros_(layer.attn_gate)
-                if layer.ff_gate is not None:
-                    nn.init.zeros_(layer.ff_gate)
+                for gate in (layer.attn_gate, layer.ff_gate):
+                    if gate is not None:
+                        nn.init.zeros_(gate)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -202,31 +245,52 @@ class SteerViT(nn.Module):
     # ------------------------------------------------------------------------------------------ forward pass
 
     def forward(
-        self, pixels: Tensor, prompts: PromptFeatures | None = None, gate_scale: float = 1.0
+        self,
+        pixels: Tensor,
+        prompts: PromptFeatures | None = None,
+        gate_scale: float = 1.0,
+        *,
+        attention: bool = False,
     ) -> Features:
-        """Steered features of `pixels` (B, 3, H, W) float32, as `preprocess` makes them.
+        """Steered features of `pixels` (B, 3, H, W), as `preprocess` makes them.
 
         prompts: of one prompt for all images, or of B, one each; None or gate_scale 0: the plain trunk.
-        Without gradients one short prompt is folded (see `GatedCrossAttention.fold`): same, faster.
+        attention: also keep what CLS attends to in the last block. For many prompts or many batches use the
+        two halves, `before_steering` and `steer`, so that nothing is computed twice.
         """
-        steer = self._steering(len(pixels), prompts, gate_scale)
-        x = self._trunk.tokens(pixels)  # (B, T, D)
-        for i, block in enumerate(self._trunk.blocks):
-            if i in steer:
-                x = steer[i](x)
-            x = block(x)
-        x = self._trunk.norm(x)
-        prefix, patches = x[:, : self._trunk.num_prefix_tokens], x[:, self._trunk.num_prefix_tokens :]
-        return Features(prefix=prefix, patches=patches, logits=self.head(patches).squeeze(-1), grid=self.grid)
+        steering = self.steering(prompts, gate_scale)
+        return self.steer(self.before_steering(pixels), steering, attention=attention)
 
-    def _steering(
-        self, batch: int, prompts: PromptFeatures | None, gate_scale: float
-    ) -> dict[int, Callable[[Tensor], Tensor]]:
-        """For each steered block, what is done to the tokens (B, T, D) before it; empty = nothing."""
+    def before_steering(self, pixels: Tensor) -> Tensor:
+        """The part that no prompt changes: (B, 3, H, W) pixels -> tokens (B, T, D) before the first steered block."""
+        x = self._trunk.tokens(pixels)
+        for block in self._trunk.blocks[: self._first_steered]:
+            x = block(x)
+        return x
+
+    def steer(self, x: Tensor, steering: Steering = NO_STEERING, *, attention: bool = False) -> Features:
+        """The rest: tokens (B, T, D) from `before_steering` -> features, steered by what `steering` gives."""
+        if steering.num_prompts not in (1, len(x)):
+            raise _wrong_number(steering.num_prompts, len(x))
+        depth, attended = self._trunk.depth, None
+        for i in range(self._first_steered, depth):
+            x = steering(i, x)
+            if attention and i == depth - 1:
+                attended = self._attention(x)
+            x = self._trunk.blocks[i](x)
+        x = self._trunk.norm(steering(depth, x))
+        prefix, patches = x[:, : self._trunk.num_prefix_tokens], x[:, self._trunk.num_prefix_tokens :]
+        logits = self.head(patches).squeeze(-1)
+        return Features(prefix=prefix, patches=patches, logits=logits, grid=self.grid, attention=attended)
+
+    def steering(self, prompts: PromptFeatures | None, gate_scale: float = 1.0) -> Steering:
+        """What `prompts` do at `gate_scale`, to be used for any number of batches.
+
+        Without gradients one short prompt is folded (see `GatedCrossAttention.fold`): same, faster.
+        Raises PromptError for features of another text encoder.
+        """
         if prompts is None or gate_scale == 0:
-            return {}
-        if len(prompts) not in (1, batch):
-            raise PromptError(f"{len(prompts)} prompts for {batch} images; give one prompt, or one per image")
+            return NO_STEERING
         if prompts.tokens.shape[-1] != self.config.text_dim:
             raise PromptError(
                 f"prompt features of width {prompts.tokens.shape[-1]}, expected {self.config.text_dim} "
@@ -236,16 +300,31 @@ class SteerViT(nn.Module):
         if len(prompts) == 1 and not torch.is_grad_enabled():
             text = self.connector(prompts.tokens[0][prompts.mask[0]])  # (L, D) without padding
             if len(text) <= self.config.head_dim:  # beyond, A and C outgrow W_q and W_o
-                return {int(i): layer.fold(text, gate_scale) for i, layer in self._layers()}
+                return Steering(1, self._placed(lambda layer: layer.fold(text, gate_scale)))
         text, mask = self.connector(prompts.tokens), prompts.mask
+        whole = partial(partial, text=text, mask=mask, gate_scale=gate_scale)
+        return Steering(len(prompts), self._placed(whole))
 
-        def unfolded(layer: GatedCrossAttention) -> Callable[[Tensor], Tensor]:
-            return lambda x: layer(x, text, mask, gate_scale)
+    def _placed(
+        self, prompted: Callable[[GatedCrossAttention], Callable[[Tensor], Tensor]]
+    ) -> dict[int, list[Callable[[Tensor], Tensor]]]:
+        """Each cross-attention, made a function of the tokens alone by `prompted`, under the depth where it sits."""
+        placed: dict[int, list[Callable[[Tensor], Tensor]]] = {}
+        for i, layer in self.cross_attention.items():
+            depth = self._trunk.depth if self.config.fusion == "late" else int(i)
+            placed.setdefault(depth, []).append(prompted(cast(GatedCrossAttention, layer)))
+        return placed
 
-        return {int(i): unfolded(layer) for i, layer in self._layers()}
+    @property
+    def _first_steered(self) -> int:
+        """The first block that belongs to `steer`; the last always does, for the sake of its attention."""
+        steered = [] if self.config.fusion == "late" else [int(i) for i in self.cross_attention]
+        return min([*steered, self._trunk.depth - 1])
 
-    def _layers(self) -> Iterator[tuple[str, GatedCrossAttention]]:
-        return ((i, cast(GatedCrossAttention, layer)) for i, layer in self.cross_attention.items())
+    def _attention(self, x: Tensor) -> Tensor:
+        if self._trunk.num_prefix_tokens == 0:
+            raise ConfigError("attention", True, "this trunk has no CLS token whose attention could be shown")
+        return self._trunk.cls_attention(x)[:, :, self._trunk.num_prefix_tokens :]
 
     # ------------------------------------------------------------------------------- from pictures and words
 
@@ -257,16 +336,24 @@ class SteerViT(nn.Module):
         """Text tokens (P, L, Dt) of `prompts`; the text encoder is loaded only for those not kept on disk."""
         return self._text_encoder.to(self.device).encode(prompts)
 
+    def encode_prompt(self, prompt: str) -> PromptFeatures:
+        """Text tokens (1, L, Dt) of one prompt; see `encode_prompts`."""
+        return self.encode_prompts([prompt])
+
     @torch.inference_mode()
     def features(
         self,
         images: Sequence[ImageSource],
         prompt: str | Sequence[str] | None = None,
         gate_scale: float = 1.0,
+        *,
+        attention: bool = False,
     ) -> Features:
         """Features of pictures or paths in one batch; `prompt`: one for all, one per picture, or none."""
         prompts = self._prompt_features(prompt, len(images))
-        return self.forward(self._pixels(images), prompts, gate_scale)
+        with ThreadPoolExecutor(_READERS) as readers:
+            pixels = self._gather([readers.submit(self._read, image) for image in images])
+        return self.forward(pixels, prompts, gate_scale, attention=attention)
 
     def embed(
         self,
@@ -280,47 +367,98 @@ class SteerViT(nn.Module):
         `prompt`: one for all, one per picture, or None for the plain trunk. `aggregation` None: the default.
         """
         kind = aggregation or self.config.aggregation
-        return self._in_batches(images, prompt, gate_scale, lambda found: found.embedding(kind), (self.dim,))
+        batches = self._in_batches(images, prompt, gate_scale)
+        return self._collect((found.embedding(kind) for found in batches), (self.dim,))
 
     def heatmaps(
         self, images: Sequence[ImageSource], prompt: str | Sequence[str], gate_scale: float = 1.0
     ) -> Tensor:
         """Where the prompt's object is: (B, Hp, Wp) float32 on the CPU, each summing to 1."""
-        return self._in_batches(images, prompt, gate_scale, Features.heatmap, self.grid)
+        batches = self._in_batches(images, prompt, gate_scale)
+        return self._collect((found.heatmap() for found in batches), self.grid)
 
-    @torch.inference_mode()
+    def attention_maps(
+        self,
+        images: Sequence[ImageSource],
+        prompt: str | Sequence[str] | None = None,
+        gate_scale: float = 1.0,
+        *,
+        heads: HeadPooling = "mean",
+        suppress_sinks: bool = True,
+    ) -> Tensor:
+        """What CLS looks at in the last block, as released: (B, Hp, Wp) float32 in [0, 1] on the CPU.
+
+        heads "none" gives (B, heads, Hp, Wp); see `attention_maps.attention_maps` for both options.
+        Raises ConfigError for a trunk without CLS token (SigLIP).
+        """
+        batches = self._in_batches(images, prompt, gate_scale, attention=True)
+        maps = (self._attention_map(found, heads, suppress_sinks) for found in batches)
+        return self._collect(maps, self.grid)
+
+    def _attention_map(self, found: Features, heads: HeadPooling, suppress_sinks: bool) -> Tensor:
+        assert found.attention is not None
+        return attention_maps(found.attention, found.grid, heads, suppress_sinks)
+
+    def _collect(self, results: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
+        """One float32 tensor on the CPU; fetched at the end, so that a GPU never waits in between."""
+        with torch.inference_mode():
+            found = [result.float() for result in results]
+            return torch.cat(found).cpu() if found else torch.empty(0, *shape)
+
     def _in_batches(
         self,
         images: Sequence[ImageSource],
         prompt: str | Sequence[str] | None,
         gate_scale: float,
-        read: Callable[[Features], Tensor],
-        shape: tuple[int, ...],
-    ) -> Tensor:
+        attention: bool = False,
+    ) -> Iterator[Features]:
         if isinstance(images, (str, Path, Image.Image)):
             raise ConfigError("images", images, "must be a sequence of pictures or paths, not a single one")
         prompts = self._prompt_features(prompt, len(images))
-        results = [torch.empty(0, *shape)]
-        for start in range(0, len(images), EMBED_BATCH):
-            part = slice(start, start + EMBED_BATCH)
-            own = prompts
-            if prompts is not None and len(prompts) > 1:
+        shared = None if prompts is not None and len(prompts) > 1 else self.steering(prompts, gate_scale)
+        start = 0
+        for pixels in self._pixel_batches(images):
+            steering = shared
+            if steering is None:
+                assert prompts is not None
+                part = slice(start, start + len(pixels))
                 own = PromptFeatures(prompts.tokens[part], prompts.mask[part])
-            results.append(read(self.forward(self._pixels(images[part]), own, gate_scale)).float().cpu())
-        return torch.cat(results)
+                steering = self.steering(own, gate_scale)
+            yield self.steer(self.before_steering(pixels), steering, attention=attention)
+            start += len(pixels)
 
     def _prompt_features(self, prompt: str | Sequence[str] | None, batch: int) -> PromptFeatures | None:
         if prompt is None:
             return None
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if len(prompts) not in (1, batch):
-            raise PromptError(f"{len(prompts)} prompts for {batch} images; give one prompt, or one per image")
+            raise _wrong_number(len(prompts), batch)
         return self.encode_prompts(prompts)
 
-    def _pixels(self, images: Sequence[ImageSource]) -> Tensor:
-        pictures = (open_image(i) if isinstance(i, (str, Path)) else i for i in images)
-        pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
-        return pixels.to(self.device, self.head.weight.dtype)
+    def _pixel_batches(self, images: Sequence[ImageSource]) -> Iterator[Tensor]:
+        """Pixels of the next pictures, read on threads while the model works on the last ones."""
+        size = EMBED_BATCH
+        ahead: deque[list[Future[npt.NDArray[np.float32]]]] = deque()
+        with ThreadPoolExecutor(_READERS) as readers:
+            for start in range(0, len(images), size):
+                ahead.append([readers.submit(self._read, image) for image in images[start : start + size]])
+                if len(ahead) == 2:
+                    yield self._gather(ahead.popleft())
+            while ahead:
+                yield self._gather(ahead.popleft())
+
+    def _read(self, image: ImageSource) -> npt.NDArray[np.float32]:
+        return self.preprocess(open_image(image) if isinstance(image, (str, Path)) else image)
+
+    def _gather(self, reading: Sequence[Future[npt.NDArray[np.float32]]]) -> Tensor:
+        return self.to_device(np.stack([picture.result() for picture in reading]))
+
+    def to_device(self, pixels: npt.NDArray[np.float32]) -> Tensor:
+        """Pixels (B, 3, H, W) float32 where the weights are, in their dtype; a GPU copies while it computes."""
+        batch = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        return batch.to(self.device, non_blocking=True).to(self.head.weight.dtype)
 
     # ------------------------------------------------------------------------------------- files and identity
 
@@ -344,21 +482,36 @@ class SteerViT(nn.Module):
 
 
 class Connector(nn.Module):
-    """Text tokens to the trunk's width: unit length, then a two-layer MLP. (..., L, Dt) -> (..., L, D)."""
+    """Text tokens to the trunk's width: unit length, then a two-layer MLP. (..., L, Dt) -> (..., L, D).
 
-    def __init__(self, text_dim: int, hidden: int, dim: int) -> None:
+    hidden None: one linear layer instead, the paper's ablation (Table 3).
+    """
+
+    def __init__(self, text_dim: int, hidden: int | None, dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(text_dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
+        if hidden is None:
+            self.mlp = nn.Sequential(nn.Linear(text_dim, dim))
+        else:
+            self.mlp = nn.Sequential(nn.Linear(text_dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         out: Tensor = self.mlp(F.normalize(tokens, dim=-1))
         return out
 
 
+def _widened(values: Tensor) -> Tensor:
+    """In float32 at least: sums over patches and unit lengths would lose digits in half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _random_trunk(config: SteerViTConfig) -> nn.Module:
     if config.tiny is not None:
         return TinyViT(config.tiny)
     return build_trunk(config.trunk, config.resolution, pretrained=False)
+
+
+def _wrong_number(prompts: int, images: int) -> PromptError:
+    return PromptError(f"{prompts} prompts for {images} images; give one prompt, or one per image")
 
 
 def _state_hash(model: nn.Module) -> str:

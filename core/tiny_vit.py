@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +95,14 @@ class TinyViT(nn.Module):
         cls = self.cls_token.expand(len(pixels), -1, -1)
         return torch.cat([cls, patches], dim=1) + self.pos_embed
 
+    def cls_attention(self, x: Tensor) -> Tensor:
+        """What CLS attends to in the last block, given that block's input (B, T, D): (B, heads, T)."""
+        block = cast(_Block, self.blocks[-1])
+        q, k, _ = block.attn.queries_keys_values(block.norm1(x))
+        scores = (q[:, :, :1] * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, 1, T)
+        attention: Tensor = scores.squeeze(2).softmax(dim=-1)
+        return attention
+
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) float32 pixels -> (B, T, D) final-normed tokens, CLS first."""
         tokens: Tensor = self.norm(self.blocks(self.tokens(pixels)))
@@ -158,12 +166,17 @@ class _SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) -> three of (B, heads, T, D / heads)."""
         batch, num_tokens, dim = x.shape
         qkv = self.qkv(x).reshape(batch, num_tokens, 3, self.num_heads, dim // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, D / heads)
-        x = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(x.transpose(1, 2).reshape(batch, num_tokens, dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.queries_keys_values(x)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(attended.transpose(1, 2).reshape(x.shape))
         return out
 
 

@@ -27,7 +27,11 @@ class Trunk(Protocol):
     def norm(self) -> nn.Module: ...
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 pixels -> (B, T, D), as block 0 gets them (patches, positions, pre-norm)."""
+        """(B, 3, H, W) pixels -> (B, T, D), as block 0 gets them (patches, positions, pre-norm)."""
+        ...
+
+    def cls_attention(self, x: Tensor) -> Tensor:
+        """What CLS attends to in the last block, given that block's input (B, T, D): (B, heads, T), sums to 1."""
         ...
 
 
@@ -59,10 +63,20 @@ class TimmTrunk(nn.Module):
         return norm
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 pixels -> (B, T, D), timm's `forward_features` up to its blocks."""
+        """(B, 3, H, W) pixels -> (B, T, D), timm's `forward_features` up to its blocks."""
         vit = self._vit
         tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(pixels))))
         return tokens
+
+    def cls_attention(self, x: Tensor) -> Tensor:
+        """Attention of the first token in the last block, which itself runs fused and keeps none."""
+        block = self._vit.blocks[-1]
+        attention = block.attn
+        qkv = attention.qkv(block.norm1(x)).unflatten(-1, (3, attention.num_heads, -1))  # (B, T, 3, h, d)
+        q, k, _ = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, h, T, d)
+        q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
+        scores: Tensor = (q * attention.scale) @ k.transpose(-2, -1)  # (B, h, 1, T)
+        return scores.squeeze(2).softmax(dim=-1)
 
 
 def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | None = None) -> TimmTrunk:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +12,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from steersearch.core.steervit import SteerViT
+from steersearch.core.steervit import Features, Steering, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.identity import preprocessing_of
 from steersearch.indexer.embedder import Embedded
 
 Floats = npt.NDArray[np.float32]
+_STEERINGS_KEPT = 64  # folded prompts; each is a few megabytes
 
 
 class SteerViTEmbedder:
@@ -29,27 +32,43 @@ class SteerViTEmbedder:
         self.preprocessing: dict[str, Any] = preprocessing_of(
             model.config.preprocess.to_dict(), model.config.aggregation
         )
+        self._steerings: OrderedDict[tuple[str, float], Steering] = OrderedDict()
 
     def preprocess(self, image: Image.Image) -> Floats:
         """An RGB picture -> (3, H, W) float32."""
         return self.model.preprocess(image)
 
     def encode_prompt(self, prompt: str) -> Floats:
-        """Text tokens of one prompt (L, Dt) float32; loads the text encoder the first time."""
-        return self.model.encode_prompts([prompt]).numpy()[0]
+        """Text tokens of one prompt (L, Dt) float32; loads the text encoder for a prompt never seen."""
+        return self.model.encode_prompt(prompt).numpy()[0]
 
     @torch.inference_mode()
     def embed(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
-        """(B, 3, H, W) float32 under each prompt (None: the frozen trunk), one `Embedded` per prompt."""
-        batch = torch.from_numpy(pixels).to(self.model.device)
-        return [self._embed(batch, features, gate_scale) for features in prompt_features]
+        """(B, 3, H, W) float32 under each prompt (None: the frozen trunk), one `Embedded` per prompt.
 
-    def _embed(self, batch: torch.Tensor, features: Floats | None, gate_scale: float) -> Embedded:
-        prompt = None if features is None else PromptFeatures.from_numpy([features])
-        found = self.model(batch, prompt, gate_scale)
+        What no prompt changes is computed once for all of them.
+        """
+        tokens = self.model.before_steering(self.model.to_device(pixels))
+        steerings = [self._steering(features, gate_scale) for features in prompt_features]
+        return [self._embedded(self.model.steer(tokens, steering)) for steering in steerings]
+
+    def _steering(self, features: Floats | None, gate_scale: float) -> Steering:
+        """A prompt made ready for this model, once for all batches."""
+        if features is None:
+            return self.model.steering(None)
+        key = (hashlib.sha256(features.tobytes()).hexdigest(), gate_scale)
+        steering = self._steerings.pop(key, None)
+        if steering is None:
+            steering = self.model.steering(PromptFeatures.from_numpy([features]), gate_scale)
+        self._steerings[key] = steering  # the last used is the last to go
+        if len(self._steerings) > _STEERINGS_KEPT:
+            self._steerings.popitem(last=False)
+        return steering
+
+    def _embedded(self, found: Features) -> Embedded:
         return Embedded(
-            embeddings=found.embedding(self.model.config.aggregation).float().cpu().numpy(),
-            heatmaps=found.heatmap().float().cpu().numpy(),
+            embeddings=found.embedding(self.model.config.aggregation).cpu().numpy(),
+            heatmaps=found.heatmap().cpu().numpy(),
         )
