@@ -253,13 +253,16 @@ class ChecksumError(HubError):
 
 
 class DiskFullError(HubError):
-    """Too little disk space for a download. Fields: `folder`, `needed`, `free` (bytes)."""
+    """Too little disk space for a download. Fields: `folder`, `needed`, `free` (bytes), `kept` (bytes of the file)."""
 
-    def __init__(self, repo: str, file: str, folder: Path | str, needed: int, free: int) -> None:
-        self.folder, self.needed, self.free = Path(folder), needed, free
+    def __init__(
+        self, repo: str, file: str, folder: Path | str, *, needed: int, free: int, kept: int = 0
+    ) -> None:
+        self.folder, self.needed, self.free, self.kept = Path(folder), needed, free, kept
+        left = f"{kept / 1e6:,.1f} MB of the file are" if kept else "nothing of the file is"
         super().__init__(
             repo,
             file,
-            f"needs {needed / 1e6:,.0f} MB more in {folder}, where {free / 1e6:,.0f} MB are free; make room, or "
-            "set HF_HOME to a folder on another disk; of this file nothing is left that takes space",
+            f"needs {needed / 1e6:,.1f} MB more in {folder}, where {free / 1e6:,.1f} MB are free ({left} there); "
+            "make room, or set HF_HOME to a folder on another disk",
         )

@@ -12,6 +12,7 @@ What a file is measured against: the sha256 in the registry, else the one under 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import re
@@ -23,8 +24,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from steersearch.core import digests
 from steersearch.core.errors import (
@@ -46,6 +48,7 @@ PAUSE_SECONDS = 1.0  # between tries
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes there so far, bytes in all if known
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WAY_OUT = "go online once to fetch it, or use the bundled model with --model mini"
 
@@ -192,53 +195,71 @@ def _transfer(file: HubFile, url: str, partial: Path, size: int | None, progress
     """Append to `partial` what it lacks of `size` bytes; left in place for the next try if that fails."""
     fruitless = 0
     while True:
-        before = _bytes_in(partial)
-        if size is not None and before > size:
-            partial.unlink()
-            before = 0
-        if size is not None and (free := free_space(partial.parent)) < size - before:
+        there = _bytes_in(partial)
+        if size is None or there > size:  # nothing that could be gone on with
             partial.unlink(missing_ok=True)
-            raise DiskFullError(file.repo, file.file, partial.parent, size - before, free)
+            there = 0
+        if size is not None and (free := free_space(partial.parent)) < size - there:
+            raise DiskFullError(
+                file.repo, file.file, partial.parent, needed=size - there, free=free, kept=there
+            )
+        if there == size:
+            return
         try:
-            with _quiet_client(file):
-                _get(url, partial, size, progress)
+            _get(url, partial, there, size, progress)
             return
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                there = _bytes_in(partial)
-                partial.unlink(missing_ok=True)
-                needed = there if size is None else size - there
-                raise DiskFullError(file.repo, file.file, partial.parent, needed, 0) from error
-            fruitless = 0 if _bytes_in(partial) > before else fruitless + 1
+            arrived = _bytes_in(partial)
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                partial.unlink(missing_ok=True)  # a disk without one free byte stops more than this download
+                raise DiskFullError(
+                    file.repo, file.file, partial.parent, needed=size or arrived, free=arrived
+                ) from error
+            fruitless = 0 if arrived > there else fruitless + 1
             if not _may_pass(error) or fruitless == FRUITLESS_TRIES:
                 raise
-            logger.info("%s/%s: connection lost (%s), going on", file.repo, file.file, error)
+            logger.info(
+                "%s/%s: %s; going on at %s bytes", file.repo, file.file, _words(error), f"{arrived:,}"
+            )
             time.sleep(PAUSE_SECONDS)
 
 
-def _get(url: str, partial: Path, size: int | None, progress: Progress | None) -> None:
-    from huggingface_hub.file_download import http_get
+def _get(url: str, partial: Path, there: int, size: int | None, progress: Progress | None) -> None:
+    """One request for what follows the `there` bytes of `partial`, written as it arrives."""
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    there = _bytes_in(partial)
-    with partial.open("ab") as opened:
-        bar = _Bar(there, size, progress)
-        http_get(
-            url, opened, resume_size=there, headers=build_hf_headers(), expected_size=size, _tqdm_bar=bar
-        )
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if there:
+        headers["Range"] = f"bytes={there}-"
+    with _opened(url, headers) as (status, chunks), partial.open("ab") as out:
+        if there and status != HTTPStatus.PARTIAL_CONTENT:  # a proxy that knows no ranges sends all of it
+            out.truncate(0)
+            there = 0
+        for chunk in itertools.chain((b"",), chunks):
+            out.write(chunk)
+            there += len(chunk)
+            if progress is not None:
+                progress(there, size)
+    if size is not None and there != size:
+        raise ConnectionError(f"the connection ended after {there:,} of {size:,} bytes")
 
 
-class _Bar:
-    """Takes the place of huggingface_hub's progress bar: draws nothing, and calls `progress`."""
+@contextmanager
+def _opened(url: str, headers: dict[str, str]) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Status and body of a GET with huggingface_hub's own HTTP client: its proxies, certificates and time limits."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-    def __init__(self, done: int, total: int | None, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = done, total, progress
-        self.update(0)
-
-    def update(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+    client: Any = get_session()
+    patience = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    if hasattr(client, "stream"):
+        with client.stream("GET", url, headers=headers, timeout=patience) as response:
+            hf_raise_for_status(response)
+            yield response.status_code, response.iter_bytes()
+    else:  # before huggingface_hub 1.0: requests
+        with client.get(url, headers=headers, timeout=patience, stream=True) as response:
+            hf_raise_for_status(response)
+            yield response.status_code, response.iter_content(2**16)
 
 
 def _name(file: HubFile, partial: Path, blob: Path) -> None:
@@ -267,20 +288,8 @@ def _may_pass(error: Exception) -> bool:
     return not local or isinstance(error, (ConnectionError, TimeoutError))
 
 
-@contextmanager
-def _quiet_client(file: HubFile) -> Iterator[None]:
-    """Retries of huggingface_hub as our own log lines, instead of its warnings on stderr."""
-    client = logging.getLogger("huggingface_hub.file_download")
-
-    def ours(record: logging.LogRecord) -> bool:
-        logger.info("%s/%s: connection lost, going on", file.repo, file.file)
-        return False
-
-    client.addFilter(ours)
-    try:
-        yield
-    finally:
-        client.removeFilter(ours)
+def _words(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 @contextmanager
@@ -307,13 +316,12 @@ def _in_plain_words(file: HubFile) -> Iterator[None]:
         status = error.response.status_code if error.response is not None else "an error"
         reason = f"the model hub answered {status}; try again later, or see {page}"
         raise HubError(file.repo, file.file, reason) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(file.repo, file.file, cache_folder(), file.likely_size or 0, 0) from error
-        reason = f"cannot be fetched ({error.strerror or error}); what is there is kept, try again"
-        raise HubError(file.repo, file.file, reason) from error
-    except Exception as error:  # whatever the HTTP library beneath raises
-        reason = f"cannot be fetched ({str(error) or type(error).__name__}); what is there is kept, try again"
+    except Exception as error:  # of the operating system, or of whatever HTTP library is beneath
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            raise DiskFullError(
+                file.repo, file.file, cache_folder(), needed=file.likely_size or 0, free=0
+            ) from error
+        reason = f"cannot be fetched ({_words(error)}); try again, what has arrived is kept"
         raise HubError(file.repo, file.file, reason) from error
 
 
