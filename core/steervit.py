@@ -6,12 +6,13 @@ L text tokens, Dt text width.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -26,8 +27,9 @@ from torch import Tensor, nn
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
-from steersearch.core.preprocess import Preprocess, open_image
+from steersearch.core.preprocess import TILES, Preprocess, View, open_image
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
+from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_tiles
 from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
 from steersearch.core.trunk import Trunk, build_trunk
 
@@ -117,6 +119,7 @@ class Features:
     prefix (B, P, D), patches (B, N, D), logits (B, N) of the segmentation head, grid (Hp, Wp) with N = Hp·Wp.
     attention (B, heads, N), where it was asked for: what CLS attends to in the last block; the rest of its
     attention, up to a sum of 1, lies on the prefix tokens.
+    parts (B, N): each patch's part in the mean, summing to 1; None: all alike (see `_of_whole_pictures`).
     """
 
     prefix: Tensor
@@ -124,6 +127,7 @@ class Features:
     logits: Tensor
     grid: tuple[int, int]
     attention: Tensor | None = None
+    parts: Tensor | None = None
 
     def aggregate(self, kind: Aggregation) -> Tensor:
         """One vector per image (B, D): CLS token, mean patch, or patches weighted by the heatmap (`focus`)."""
@@ -132,7 +136,9 @@ class Features:
                 raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
             return _widened(self.prefix[:, 0])
         if kind == "mean":
-            return _widened(self.patches).mean(dim=1)
+            if self.parts is None:
+                return _widened(self.patches).mean(dim=1)
+            return torch.einsum("bn,bnd->bd", self.parts, _widened(self.patches))
         if kind == "focus":
             return torch.einsum("bn,bnd->bd", _widened(self.logits).softmax(dim=-1), _widened(self.patches))
         raise ConfigError("aggregation", kind, f"must be one of {get_args(Aggregation)}")
@@ -144,6 +150,31 @@ class Features:
     def heatmap(self) -> Tensor:
         """(B, Hp, Wp): where the prompt's object is; sums to 1 over each image's patches."""
         return _widened(self.logits).softmax(dim=-1).reshape(-1, *self.grid)
+
+
+def _of_whole_pictures(tiles: Features, is_steered: bool) -> Features:
+    """Features of B pictures from those of their 4·B tiles: patches side by side, one softmax over all logits.
+
+    A picture has one CLS: that of its tiles, each weighted by its share of the heatmap, so that the tile that
+    shows what the prompt names decides; without a prompt the heatmap means nothing and all count alike. The
+    same weights make the mean, and the attention of that CLS, whose sum stays at most 1.
+    """
+    shares = tile_shares(_widened(tiles.logits))
+    if not is_steered:
+        shares = torch.full_like(shares, 1 / TILES**2)
+    each = shares.flatten()[:, None]  # (4·B, 1)
+    attention = tiles.attention
+    if attention is not None:
+        weighted = attention * each[..., None].to(attention.dtype)
+        attention = join_tiles(weighted.transpose(1, 2), tiles.grid).transpose(1, 2)
+    return Features(
+        prefix=weigh_tiles(tiles.prefix, shares),
+        patches=join_tiles(tiles.patches, tiles.grid),
+        logits=join_tiles(tiles.logits, tiles.grid),
+        grid=(tiles.grid[0] * TILES, tiles.grid[1] * TILES),
+        attention=attention,
+        parts=join_tiles(each.expand_as(tiles.logits) / tiles.logits.shape[1], tiles.grid),
+    )
 
 
 @dataclass(frozen=True)
@@ -194,6 +225,7 @@ class SteerViT(nn.Module):
         self.model_id = "unsaved"
         self._weights_hash: str | None = None
         self._text_encoder = CachedTextEncoder(config.text_encoder)
+        self._own_preprocess = config.preprocess
         self._init_new_weights()
         self.trunk.requires_grad_(False)
         self.eval()
@@ -225,8 +257,13 @@ class SteerViT(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(Hp, Wp), the patch grid of features and heatmaps."""
-        return self._trunk.grid
+        """(Hp, Wp), the patch grid of features and heatmaps: the trunk's, or that of 2 × 2 tiles."""
+        height, width = self._trunk.grid
+        return (height * TILES, width * TILES) if self._is_tiled else (height, width)
+
+    @property
+    def _is_tiled(self) -> bool:
+        return self.config.preprocess.mode == "tile"
 
     @property
     def device(self) -> torch.device:
@@ -262,16 +299,20 @@ class SteerViT(nn.Module):
         return self.steer(self.before_steering(pixels), steering, attention=attention)
 
     def before_steering(self, pixels: Tensor) -> Tensor:
-        """The part that no prompt changes: (B, 3, H, W) pixels -> tokens (B, T, D) before the first steered block."""
-        x = self._trunk.tokens(pixels)
+        """The part that no prompt changes: (B, 3, H, W) pixels -> tokens (B, T, D) before the first steered block.
+
+        In the view "tile" each image is four in here: (B, 3, H, W) -> (4·B, T, D), see `tiles`.
+        """
+        x = self._trunk.tokens(split_tiles(pixels) if self._is_tiled else pixels)
         for block in self._trunk.blocks[: self._first_steered]:
             x = block(x)
         return x
 
     def steer(self, x: Tensor, steering: Steering = NO_STEERING, *, attention: bool = False) -> Features:
         """The rest: tokens (B, T, D) from `before_steering` -> features, steered by what `steering` gives."""
-        if steering.num_prompts not in (1, len(x)):
-            raise _wrong_number(steering.num_prompts, len(x))
+        images = len(x) // TILES**2 if self._is_tiled else len(x)
+        if steering.num_prompts not in (1, images):
+            raise _wrong_number(steering.num_prompts, images)
         depth, attended = self._trunk.depth, None
         for i in range(self._first_steered, depth):
             x = steering(i, x)
@@ -281,7 +322,9 @@ class SteerViT(nn.Module):
         x = self._trunk.norm(steering(depth, x))
         prefix, patches = x[:, : self._trunk.num_prefix_tokens], x[:, self._trunk.num_prefix_tokens :]
         logits = self.head(patches).squeeze(-1)
-        return Features(prefix=prefix, patches=patches, logits=logits, grid=self.grid, attention=attended)
+        grid = self._trunk.grid
+        seen = Features(prefix=prefix, patches=patches, logits=logits, grid=grid, attention=attended)
+        return _of_whole_pictures(seen, bool(steering.layers)) if self._is_tiled else seen
 
     def steering(self, prompts: PromptFeatures | None, gate_scale: float = 1.0) -> Steering:
         """What `prompts` do at `gate_scale`, to be used for any number of batches.
@@ -302,6 +345,8 @@ class SteerViT(nn.Module):
             if len(text) <= self.config.head_dim:  # beyond, A and C outgrow W_q and W_o
                 return Steering(1, self._placed(lambda layer: layer.fold(text, gate_scale)))
         text, mask = self.connector(prompts.tokens), prompts.mask
+        if self._is_tiled and len(prompts) > 1:  # each image's prompt for each of its tiles
+            text, mask = (each.repeat_interleave(TILES**2, dim=0) for each in (text, mask))
         whole = partial(partial, text=text, mask=mask, gate_scale=gate_scale)
         return Steering(len(prompts), self._placed(whole))
 
@@ -437,7 +482,7 @@ class SteerViT(nn.Module):
 
     def _pixel_batches(self, images: Sequence[ImageSource]) -> Iterator[Tensor]:
         """Pixels of the next pictures, read on threads while the model works on the last ones."""
-        size = EMBED_BATCH
+        size = EMBED_BATCH // TILES**2 if self._is_tiled else EMBED_BATCH
         ahead: deque[list[Future[npt.NDArray[np.float32]]]] = deque()
         with ThreadPoolExecutor(_READERS) as readers:
             for start in range(0, len(images), size):
@@ -468,6 +513,19 @@ class SteerViT(nn.Module):
         from steersearch.core.checkpoints import load_model
 
         return load_model(name_or_path, device=device)
+
+    def with_view(self, view: View | None) -> SteerViT:
+        """This model seeing pictures in another way; the weights are shared, not copied.
+
+        view: "crop" (timm's evaluation transform), "squash" (the whole picture in a square) or "tile" (the
+            same at twice the resolution, as 2 × 2 tiles: four forward passes); None: the model's own.
+        In the view "tile" a heatmap lies on the grid (2·Hp, 2·Wp), and CLS and mean are the tiles' own, each
+        weighted by its share of the heatmap.
+        """
+        own = self._own_preprocess
+        other = copy.copy(self)
+        other.config = replace(self.config, preprocess=own if view is None else own.with_view(view))
+        return other
 
     def save(self, path: Path | str) -> None:
         """Write a .safetensors file that `from_pretrained` reads; see `checkpoints.write_safetensors`."""

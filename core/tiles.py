@@ -1,0 +1,41 @@
+"""A picture as 2 × 2 tiles that the trunk sees one by one (the view "tile"), and their tokens as one picture's.
+
+Letters: B images, n = 2 tiles per side, t = n² tiles per image, N = Hp·Wp patches per tile. A batch of tiles is
+(t·B, ...): image after image, the tiles of each in reading order.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from steersearch.core.preprocess import TILES
+
+
+def split_tiles(pixels: Tensor) -> Tensor:
+    """Pictures (B, C, n·H, n·W) -> their tiles (t·B, C, H, W)."""
+    batch, channels, height, width = pixels.shape
+    cells = pixels.reshape(batch, channels, TILES, height // TILES, TILES, width // TILES)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def join_tiles(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """What belongs to the patches of tiles (t·B, N, ...), in reading order over the whole picture (B, t·N, ...).
+
+    grid: (Hp, Wp) of one tile; that of the picture is (n·Hp, n·Wp).
+    """
+    cells = values.reshape(-1, TILES, TILES, *grid, *values.shape[2:])  # (B, n, n, Hp, Wp, ...)
+    return cells.transpose(2, 3).flatten(1, 4)
+
+
+def tile_shares(logits: Tensor) -> Tensor:
+    """How much of a picture's heatmap lies in each of its tiles: logits (t·B, N) -> (B, t), rows sum to 1.
+
+    The heatmap is the softmax over all t·N logits of the picture, so this is one over the tiles' log-sum-exps.
+    """
+    return logits.logsumexp(dim=-1).reshape(-1, TILES**2).softmax(dim=-1)
+
+
+def weigh_tiles(values: Tensor, shares: Tensor) -> Tensor:
+    """Mean over each picture's tiles, weighted: values (t·B, ...) and shares (B, t) -> (B, ...)."""
+    weights = shares.flatten().to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))  # (t·B, 1, ...)
+    return (weights * values).reshape(*shares.shape, *values.shape[1:]).sum(dim=1)
