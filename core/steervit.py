@@ -36,7 +36,7 @@ from steersearch.core.trunk import Trunk, build_trunk
 Aggregation = Literal["cls", "mean", "focus"]
 Fusion = Literal["early", "late"]
 ImageSource = Image.Image | Path | str
-EMBED_BATCH = 32  # pictures in one forward of `embed` and `heatmaps`: bounds their memory
+_CPU_BATCH, _GPU_BATCH = 8, 64  # trunk inputs in one forward; a processor gains nothing from more but memory
 _READERS = max(2, min(8, os.cpu_count() or 2))  # threads that decode pictures
 
 
@@ -279,6 +279,12 @@ class SteerViT(nn.Module):
         """Name and parameter of everything that training changes; the trunk is not among them."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
+    @property
+    def batch_size(self) -> int:
+        """How many pictures suit one forward pass here: as many as make it faster, no more memory than that."""
+        inputs = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
+        return inputs // TILES**2 if self._is_tiled else inputs
+
     # ------------------------------------------------------------------------------------------ forward pass
 
     def forward(
@@ -482,7 +488,7 @@ class SteerViT(nn.Module):
 
     def _pixel_batches(self, images: Sequence[ImageSource]) -> Iterator[Tensor]:
         """Pixels of the next pictures, read on threads while the model works on the last ones."""
-        size = EMBED_BATCH // TILES**2 if self._is_tiled else EMBED_BATCH
+        size = self.batch_size
         ahead: deque[list[Future[npt.NDArray[np.float32]]]] = deque()
         with ThreadPoolExecutor(_READERS) as readers:
             for start in range(0, len(images), size):

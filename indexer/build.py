@@ -22,7 +22,6 @@ from steersearch.indexer.scan import FoundFile, Scan, Skip
 from steersearch.indexer.search import refresh_snapshot
 from steersearch.indexer.store import ImageRecord, KnownFile, Store, Vector
 
-BATCH_SIZE = 16
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
 _RATE_WINDOW = 20  # progress events
@@ -83,7 +82,7 @@ class Build:
         self._targets = tuple(targets)
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
-        self._batch_size = BATCH_SIZE if batch_size is None else batch_size
+        self._batch_size = batch_size
         self._commit_seconds = commit_seconds
         self._progress = _Progress(progress)
         self._features: dict[str, Floats] = {}
@@ -172,7 +171,7 @@ class Build:
             preprocess=lambda image: self._embedder().preprocess(image),
         )
         threads = max(2, min(8, cpu_count() or 2))
-        look_ahead = max(2 * threads, 2 * self._batch_size)
+        look_ahead = max(4 * threads, 2 * (self._batch_size or 0))
         self._progress.start(len(paths))
         try:
             with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
@@ -216,7 +215,7 @@ class Build:
         self._claimed.update((target.key, image_id) for target in missing)
         batch = self._waiting.setdefault(missing, [])
         batch.append(photo)
-        if len(batch) >= self._batch_size:
+        if len(batch) >= (self._batch_size or self._embedder().batch_size):
             self._embed(missing)
 
     def _unmoved_or_moved(self, file: FileState) -> str:

@@ -52,6 +52,10 @@ class Embedder(Protocol):
     def preprocessing(self) -> dict[str, Any]:
         """JSON-able settings under which pixels become embeddings."""
 
+    @property
+    def batch_size(self) -> int:
+        """How many photos suit one call of `embed`."""
+
     def preprocess(self, image: Image.Image) -> Floats:
         """An RGB picture of any size -> (3, H, W) float32, always the same H and W."""
 
@@ -131,6 +135,10 @@ class LazyEmbedder:
     @property
     def preprocessing(self) -> dict[str, Any]:
         return self.loaded().preprocessing if self.known.preprocessing is None else self.known.preprocessing
+
+    @property
+    def batch_size(self) -> int:
+        return self.loaded().batch_size
 
     def preprocess(self, image: Image.Image) -> Floats:
         return self.loaded().preprocess(image)

@@ -344,7 +344,7 @@ def test_embed_in_batches_equals_embed_at_once(
 ) -> None:
     prompts = ["red mug", "a blue book here", "key"]
     at_once = model.embed(pictures, prompts)
-    monkeypatch.setattr("steersearch.core.steervit.EMBED_BATCH", 2)
+    monkeypatch.setattr("steersearch.core.steervit._CPU_BATCH", 2)
     assert torch.allclose(model.embed(pictures, prompts), at_once, atol=1e-5)
     assert model.embed([]).shape == (0, 64)
 

@@ -27,6 +27,7 @@ class ToyEmbedder:
     """Counts what is asked of it. seconds: how long a photo takes in `embed`."""
 
     dim = 4
+    batch_size = 16
 
     def __init__(
         self, name: str = "toy", *, seconds: float = 0.0, preprocessing: Mapping[str, Any] | None = None
