@@ -22,9 +22,9 @@ from steersearch.core.errors import (
     PromptError,
     PromptIndexMissing,
 )
-from steersearch.core.preprocess import open_image
+from steersearch.core.preprocess import View, open_image, view_of
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
-from steersearch.indexer.embedder import Embedder, Floats, as_embedder, known_identity
+from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     LibraryManifest,
@@ -121,7 +121,7 @@ class Library:
         embedder: may be lazy (`LazyEmbedder`, or a function that gives an embedder): it is only loaded when a
             photo or a prompt has to be embedded, and for a function also to learn which model it is when
             prompts are named.
-        batch_size: photos per forward pass; None is 16.
+        batch_size: photos per forward pass; None: as many as suit the model and its device.
         progress: called after each finished step over the photos that have to be read.
         commit_seconds: what a run that is killed loses at most.
 
@@ -180,8 +180,12 @@ class Library:
         identity = known_identity(embedder)
         existing = [i for i in self.prompts() if identity.fits(i.weights_hash, i.preprocessing)]
         if not prompts:
+            if len({(i.weights_hash, repr(i.preprocessing)) for i in existing}) > 1:
+                _ = embedder.dim  # loads it: only the model itself can tell which are its own
+                identity = known_identity(embedder)
+                existing = [i for i in existing if identity.fits(i.weights_hash, i.preprocessing)]
             if not existing:
-                raise PromptError(self._no_prompt(identity.model_id))
+                raise PromptError(self._no_prompt(identity))
             return existing
         targets = []
         for prompt in prompts:
@@ -203,12 +207,14 @@ class Library:
         )
         return next((existing for existing in self.prompts() if existing.key == index.key), index)
 
-    def _no_prompt(self, model_id: str | None) -> str:
+    def _no_prompt(self, identity: Identity) -> str:
         have = self.prompts()
         if not have:
             return f"no prompt given and none known; name one: {self.command('TEXT')}"
         names = ", ".join(map(str, have))
-        return f"no prompt given, and none known for the model {model_id}; the library has: {names}"
+        view = view_of(identity.preprocessing or {})
+        own = f"the model {identity.model_id}" + ("" if view is None else f" and the view {view}")
+        return f"no prompt given, and none known for {own}; the library has: {names}"
 
     def _check_place(self) -> None:
         """Raise LibraryPlaceError unless this library is at its place, or could be put there."""
@@ -295,15 +301,21 @@ class Library:
         return Store(self.place).thumbnail(hit.path.relative_to(self.folder).as_posix())
 
     def find_prompt_index(
-        self, focus: str, model: str | None = None, gate_scale: float | None = None
+        self,
+        focus: str,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
     ) -> PromptIndex:
         """The prompt index for this focus; of several that fit, the one made last.
 
         Raises PromptIndexMissing, which says what there is and the command that builds this one.
         """
-        return self._candidates(focus, model, gate_scale)[0]
+        return self._candidates(focus, model, gate_scale, view)[0]
 
-    def _candidates(self, focus: str, model: str | None, gate_scale: float | None) -> list[PromptIndex]:
+    def _candidates(
+        self, focus: str, model: str | None, gate_scale: float | None, view: View | None = None
+    ) -> list[PromptIndex]:
         """At least one prompt index, the one made last first."""
         (focus,) = _checked_prompts([focus])
         existing = self.prompts()
@@ -313,13 +325,20 @@ class Library:
             if index.prompt == focus
             and model in (None, index.model_id)
             and gate_scale in (None, index.gate_scale)
+            and view in (None, index.view)
         ]
         if not fitting:
-            command = self.command(focus, model, gate_scale)
+            command = self.command(focus, model, gate_scale, view)
             raise PromptIndexMissing(focus, self.folder, [str(index) for index in existing], command)
         return fitting
 
-    def command(self, prompt: str, model: str | None = None, gate_scale: float | None = None) -> str:
+    def command(
+        self,
+        prompt: str,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> str:
         """The command line that builds a prompt index of this library."""
         quoted = "".join(f"\\{c}" if c in '\\"$`' else c for c in prompt)
         command = f'steersearch index {shlex.quote(os.fspath(self.folder))} --prompt "{quoted}"'
@@ -327,6 +346,8 @@ class Library:
             command += f" --model {shlex.quote(model)}"
         if gate_scale is not None:
             command += f" --gate-scale {gate_scale:g}"
+        if view is not None:
+            command += f" --view {view}"
         if self.place != default_place(self.folder):
             command += f" --library {shlex.quote(os.fspath(self.place))}"
         return command

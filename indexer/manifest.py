@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
+from steersearch.core.preprocess import View, view_of
 
 SCHEMA_VERSION = 1
 LIBRARY_FILE = "library.json"
@@ -47,8 +48,14 @@ class PromptIndex:
     created_at: str
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def view(self) -> View | None:
+        """How pictures were seen, see `core.preprocess.view_of`; None: in a way of the model's own."""
+        return view_of(self.preprocessing)
+
     def __str__(self) -> str:
-        return f'"{self.prompt}" (model {self.model_id}, gate_scale {self.gate_scale:g})'
+        view = "" if self.view is None else f", view {self.view}"
+        return f'"{self.prompt}" (model {self.model_id}, gate_scale {self.gate_scale:g}{view})'
 
 
 def new_prompt_index(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ImageError, WeightsChangedError
-from steersearch.core.preprocess import open_image
+from steersearch.core.preprocess import View, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
 from steersearch.indexer.embedder import LazyEmbedder
@@ -21,6 +22,7 @@ from steersearch.indexer.library import Counts, LibraryInfo, ProgressEvent, Prom
 from steersearch.indexer.manifest import LIBRARY_FILE, features_file
 
 if TYPE_CHECKING:
+    from steersearch.core.steervit import SteerViT
     from steersearch.embedder import SteerViTEmbedder
 
 Heatmap = npt.NDArray[np.float32]
@@ -54,7 +56,9 @@ class Library:
         """Use `create` or `open`."""
         self._library = library
         self._model, self._device = full_name(model), device
-        self._embedders: dict[str, LazyEmbedder] = {}
+        self._embedders: dict[tuple[str, View | None], LazyEmbedder] = {}
+        self._models: dict[str, SteerViT] = {}
+        self._loading = threading.Lock()
 
     @classmethod
     def create(
@@ -94,16 +98,20 @@ class Library:
         prompts: Sequence[str] | None = None,
         *,
         gate_scale: float = 1.0,
+        view: View | None = None,
         batch_size: int | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Counts:
         """Bring the library up to date with its folder under each of `prompts`; nothing is computed twice.
 
-        prompts: None is all that the library has for this model.  gate_scale: 0 no steering, 1 as trained.
+        prompts: None is all that the library has for this model and view.  gate_scale: 0 no steering, 1 as
+            trained.
+        view: how photos are seen: "crop" (the central square), "squash" (all of it) or "tile" (all of it, as
+            2 × 2 tiles: small things show better, for four times the work); None is the property `view`.
         batch_size: photos per forward pass.  progress: called after each step over the photos.
         Raises UnknownModelError, CheckpointError, PromptError, FolderError, NoImagesError, LibraryPlaceError.
         """
-        embedder = self._embedder(self.model)
+        embedder = self._embedder(self.model, _checked(view) or self.view)
         return self._library.index(embedder, prompts, gate_scale, batch_size, progress)
 
     def query(
@@ -114,17 +122,21 @@ class Library:
         *,
         gate_scale: float | None = None,
         model: str | None = None,
+        view: View | None = None,
     ) -> list[Hit]:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
 
-        focus: a prompt that was indexed.  gate_scale, model: which index of that prompt, if there are
-        several (None: the one made last); the photo is embedded as that index was made. A query photo that
-        lies in the folder is itself a hit. Raises PromptIndexMissing, ImageError, WeightsChangedError.
+        focus: a prompt that was indexed.  gate_scale, model, view: which index of that prompt, if there are
+        several (None: the one made last); the photo is seen and embedded as that index was made. A query
+        photo that lies in the folder is itself a hit. Raises PromptIndexMissing, ImageError, WeightsChangedError.
         """
-        index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale)
-        found = self._library.query(
-            self._embedder_of(index), image, focus, k, gate_scale=index.gate_scale, model=index.model_id
-        )
+        index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
+        return self.query_index(image, index, k)
+
+    def query_index(self, image: str | Path, index: PromptIndex, k: int = 10) -> list[Hit]:
+        """As `query`, in this very prompt index."""
+        embedder = self._embedder_of(index)
+        found = self._library.query(embedder, image, index.prompt, k, index.gate_scale, index.model_id)
         return [Hit(**vars(hit), _read_heatmap=self._heatmap_reader(hit)) for hit in found]
 
     def heatmap(self, image: str | Path | Image.Image, index: PromptIndex) -> Heatmap:
@@ -144,10 +156,20 @@ class Library:
         return Image.open(io.BytesIO(kept)).convert("RGB")
 
     def find_prompt_index(
-        self, focus: str, *, model: str | None = None, gate_scale: float | None = None
+        self,
+        focus: str,
+        *,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
     ) -> PromptIndex:
         """The index of this prompt, of several the one made last. Raises PromptIndexMissing."""
-        return self._library.find_prompt_index(focus, None if model is None else full_name(model), gate_scale)
+        model = None if model is None else full_name(model)
+        return self._library.find_prompt_index(focus, model, gate_scale, _checked(view))
+
+    def command(self, index: PromptIndex) -> str:
+        """The command line that brings a prompt index up to date."""
+        return self._library.command(index.prompt, index.model_id, index.gate_scale, index.view)
 
     def prompts(self) -> list[PromptIndex]:
         """The prompt indexes that can be searched, oldest first."""
@@ -168,27 +190,40 @@ class Library:
             return self.prompts()[-1].model_id
         return self._model
 
-    def _embedder(self, model: str) -> LazyEmbedder:
-        if model not in self._embedders:
-            known = identity_of(model)
-            self._embedders[model] = LazyEmbedder(
-                lambda: load_embedder(model, self._device),
+    @property
+    def view(self) -> View | None:
+        """The view that `index` uses: the one used last with this model; None: the model's own."""
+        model = self.model
+        return next((index.view for index in reversed(self.prompts()) if index.model_id == model), None)
+
+    def _embedder(self, model: str, view: View | None) -> LazyEmbedder:
+        if (model, view) not in self._embedders:
+            known = identity_of(model, view)
+            self._embedders[model, view] = LazyEmbedder(
+                lambda: self._load(model, view),
                 model_id=known.model_id,
                 weights_hash=known.weights_hash,
                 preprocessing=known.preprocessing,
             )
-        return self._embedders[model]
+        return self._embedders[model, view]
+
+    def _load(self, model: str, view: View | None) -> SteerViTEmbedder:
+        """The model's weights are in memory once, whatever the number of views."""
+        with self._loading:
+            if model not in self._models:
+                self._models[model] = load_model(model, self._device)
+        return _seeing(self._models[model], view)
 
     def _embedder_of(self, index: PromptIndex) -> LazyEmbedder:
         """The model that made `index`. Raises WeightsChangedError if it has other weights by now."""
-        embedder = self._embedder(index.model_id)
+        embedder = self._embedder(index.model_id, index.view)
         if embedder.weights_hash != index.weights_hash:
             raise WeightsChangedError(
                 index.model_id,
                 index.prompt,
                 index.weights_hash,
                 embedder.weights_hash,
-                self._library.command(index.prompt, index.model_id, index.gate_scale),
+                self.command(index),
             )
         return embedder
 
@@ -196,19 +231,38 @@ class Library:
         return lambda: self._library.heatmap(hit)
 
 
-def load_embedder(model: str, device: str) -> SteerViTEmbedder:
+def load_embedder(model: str, device: str, view: View | None = None) -> SteerViTEmbedder:
+    """The model of this name on this device, with its own view of pictures (None) or another.
+
+    Raises ArgumentError for a device that is not there, and a view that is none.
+    """
+    return _seeing(load_model(model, device), _checked(view))
+
+
+def load_model(model: str, device: str) -> SteerViT:
     """The model of this name on this device. Raises ArgumentError for a device that is not there."""
     import torch
 
     from steersearch.core.steervit import SteerViT
-    from steersearch.embedder import SteerViTEmbedder
 
     if device not in (AUTO, "cpu"):
         try:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises any of these
             raise ArgumentError("device", device, 'cannot be used on this machine; try "auto"') from error
-    return SteerViTEmbedder(SteerViT.from_pretrained(model, device))
+    return SteerViT.from_pretrained(model, device)
+
+
+def _seeing(model: SteerViT, view: View | None) -> SteerViTEmbedder:
+    from steersearch.embedder import SteerViTEmbedder
+
+    return SteerViTEmbedder(model if view is None else model.with_view(view))
+
+
+def _checked(view: View | None) -> View | None:
+    if view is not None and view not in get_args(View):
+        raise ArgumentError("view", view, f"must be one of {get_args(View)}")
+    return view
 
 
 def full_name(model: str) -> str:

@@ -15,7 +15,18 @@ import typer
 from typer.core import TyperGroup
 
 from steersearch import cli_explain, cli_models
-from steersearch.options import Device, Focus, GateScale, Json, Place, all_words, finite
+from steersearch.options import (
+    VIEWS,
+    Device,
+    Focus,
+    GateScale,
+    Json,
+    Place,
+    View,
+    all_words,
+    finite,
+    view_name,
+)
 
 if TYPE_CHECKING:
     from steersearch.api import Library
@@ -98,6 +109,12 @@ def index(
         ),
     ] = "auto",
     gate_scale: GateScale = 1.0,
+    view: Annotated[
+        View | None,
+        typer.Option(
+            help=f"{VIEWS}  [default: the library's last, else the model's own]", show_default=False
+        ),
+    ] = None,
     library: Place = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
     batch_size: Annotated[
@@ -116,8 +133,12 @@ def index(
 
     photos = api.Library.create(folder, model=model, place=settings.place_given(library), device=device.value)
     render.remark(f"library: {render.readable(photos.place)}")
+    if view is None and photos.view == "tile":
+        render.remark("view: tile, as the library has used last; --view names another")
     with render.progress("indexing") as advance:
-        counts = photos.index(prompt, gate_scale=gate_scale, batch_size=batch_size, progress=advance)
+        counts = photos.index(
+            prompt, gate_scale=gate_scale, view=view_name(view), batch_size=batch_size, progress=advance
+        )
     settings.remember_library(photos.place)
     render.counts(counts)
 
@@ -135,6 +156,7 @@ def query(
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Of the prompt index, if several exist.")
     ] = None,
+    view: Annotated[View | None, typer.Option(help="Of the prompt index, if several exist.")] = None,
     as_json: Json = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")] = False,
     html: Annotated[
@@ -153,8 +175,8 @@ def query(
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
     photos = _open_library(library)
-    prompt_index = photos.find_prompt_index(focus, model=model, gate_scale=gate_scale)
-    hits = photos.query(image, focus, k, gate_scale=prompt_index.gate_scale, model=prompt_index.model_id)
+    prompt_index = photos.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view_name(view))
+    hits = photos.query_index(image, prompt_index, k)
     if html is not None:
         from steersearch import page
 
@@ -162,7 +184,7 @@ def query(
         render.remark(f"page: {render.readable(html)}")
     form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.hits(hits, form)
-    render.hits_remark(hits, prompt_index, k, photos.folder)
+    render.hits_remark(hits, prompt_index, k, photos.command(prompt_index))
 
 
 app.command("explain")(cli_explain.explain_photo)

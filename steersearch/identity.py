@@ -8,18 +8,21 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from steersearch.core.preprocess import Preprocess
+from steersearch.core.preprocess import Preprocess, View
 from steersearch.indexer.embedder import Identity
 
 BUNDLED = "mini"
 
 
-def identity_of(model: str) -> Identity:
-    """What the indexer needs to know of the model; None in its fields where only loading it can tell."""
+def identity_of(model: str, view: View | None = None) -> Identity:
+    """What the indexer needs to know of the model; None in its fields where only loading it can tell.
+
+    view: how it is to see pictures; None: its own way.
+    """
     if model == BUNDLED:
         with as_file(files("steersearch.core.mini") / f"{BUNDLED}.safetensors") as file:
-            return _read(model, file)
-    return _read(model, Path(model))
+            return _read(model, file, view)
+    return _read(model, Path(model), view)
 
 
 def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def preprocess_of(preprocessing: dict[str, Any]) -> Preprocess:
     return Preprocess.from_dict({k: v for k, v in preprocessing.items() if k != "aggregation"})
 
 
-def _read(model: str, file: Path) -> Identity:
+def _read(model: str, file: Path, view: View | None) -> Identity:
     if file.suffix != ".safetensors" or not file.is_file():
         return Identity(None, None, None)
     with file.open("rb") as opened:
@@ -42,7 +45,8 @@ def _read(model: str, file: Path) -> Identity:
         header = opened.read(min(length, file.stat().st_size))
     try:
         config = json.loads(json.loads(header)["__metadata__"]["steersearch"])["config"]
-        preprocess = Preprocess.from_dict(config["preprocess"]).to_dict()
-        return Identity(model, weights_hash, preprocessing_of(preprocess, config["aggregation"]))
+        own = Preprocess.from_dict(config["preprocess"])
+        preprocess = own if view is None else own.with_view(view)
+        return Identity(model, weights_hash, preprocessing_of(preprocess.to_dict(), config["aggregation"]))
     except (ValueError, KeyError, TypeError):  # damaged; whoever loads it says how
         return Identity(None, None, None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from steersearch.core import preprocess
 
 
 class Device(StrEnum):
@@ -14,6 +17,25 @@ class Device(StrEnum):
     cpu = "cpu"
     cuda = "cuda"
     mps = "mps"
+
+
+class View(StrEnum):
+    """`core.preprocess.View`, which is not imported for a help text."""
+
+    crop = "crop"
+    squash = "squash"
+    tile = "tile"
+
+
+VIEWS = (
+    "How a photo is seen. crop: its central square; squash: all of it; tile: all of it, as 2 × 2 tiles, which "
+    "shows small things better and takes four times as long."
+)
+
+
+def view_name(view: View | None) -> preprocess.View | None:
+    """A view as the Python interface names it."""
+    return cast("preprocess.View | None", view and view.value)
 
 
 def words(text: str) -> str:
@@ -41,6 +63,9 @@ Focus = Annotated[
 GateScale = Annotated[
     float,
     typer.Option(metavar="NUMBER", callback=finite, help="Strength of the steering: 0 none, 1 as trained."),
+]
+SeenAs = Annotated[
+    View | None, typer.Option("--view", help=f"{VIEWS}  [default: the model's own]", show_default=False)
 ]
 Place = Annotated[
     Path | None,

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import shlex
 import sys
 import time
 import unicodedata
@@ -165,12 +164,15 @@ def hits(found: Sequence[Hit], form: Form) -> None:
             json_line({"path": os.fspath(hit.path), **{name: getattr(hit, name) for name in names}})
 
 
-def hits_remark(found: Sequence[Hit], index: PromptIndex, k: int, folder: Path) -> None:
-    """How the hits were found, and why there may be fewer or others than expected."""
+def hits_remark(found: Sequence[Hit], index: PromptIndex, k: int, update: str) -> None:
+    """How the hits were found, and why there may be fewer or others than expected.
+
+    update: the command that brings the prompt index up to date
+    """
     exact = all(hit.exact for hit in found)
     remark(f"{'exact' if exact else 'not all photos compared'}, by {index}")
     if not exact:
-        remark(f"some photos have no vector yet; go on with: steersearch index {shlex.quote(str(folder))}")
+        remark(f"some photos have no vector yet; go on with: {update}")
     if len(found) < k:
         remark(f"the gallery has no more than {len(found):,} photos")
 
@@ -199,6 +201,7 @@ def info(library: LibraryInfo, *, as_json: bool) -> None:
             {
                 "prompt": coverage.index.prompt,
                 "gate_scale": coverage.index.gate_scale,
+                "view": coverage.index.view,
                 "model": coverage.index.model_id,
                 "weights_hash": coverage.index.weights_hash,
                 "photos": coverage.photos,
@@ -220,12 +223,14 @@ def info(library: LibraryInfo, *, as_json: bool) -> None:
             f'"{readable(coverage.index.prompt)}"',
             f"{coverage.photos:,}",
             f"{coverage.index.gate_scale:g}",
+            coverage.index.view or "",
             readable(coverage.index.model_id),
             coverage.index.created_at[:16].replace("T", " "),
         )
         for coverage in library.prompts
     ]
-    table(("prompt", "photos", "gate scale", "model", "made (UTC)"), rows, right=("photos", "gate scale"))
+    header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
+    table(header, rows, right=("photos", "gate scale"))
 
 
 def skipped(skips: Sequence[Skip], *, as_json: bool) -> None:

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from steersearch import Hit, Library, SteerViT
-from steersearch.core.errors import ArgumentError, LibraryMissingError, PromptIndexMissing
-from tests.conftest import write_tiny_model
+from steersearch.api import load_embedder
+from steersearch.core.errors import (
+    ArgumentError,
+    LibraryMissingError,
+    PromptIndexMissing,
+    WeightsChangedError,
+)
+from steersearch.identity import identity_of, preprocess_of
+from tests.conftest import draw_picture, write_tiny_model
 
 PROMPT = "the red mug"
 
@@ -82,6 +89,86 @@ def test_gate_scale_is_part_of_a_prompt_index(library: Library, photos: Path) ->
     with pytest.raises(PromptIndexMissing) as missing:
         library.query(photos / "red.jpg", PROMPT, gate_scale=0.5)
     assert "--gate-scale 0.5" in missing.value.command
+
+
+def test_a_view_is_part_of_a_prompt_index(library: Library, photos: Path, tiny_model: Path) -> None:
+    """Query and gallery are seen alike, each time as the model itself would: own view, tiles, central square."""
+    model = SteerViT.from_pretrained(tiny_model)
+    paths = sorted(photos.iterdir())
+    keys = {library.find_prompt_index(PROMPT).key}
+    for view, grid in (("tile", (8, 8)), ("crop", (4, 4))):
+        counts = library.index(prompts=[PROMPT], view=view)  # type: ignore[arg-type]
+        assert counts.forward_passes == 6
+        index = library.find_prompt_index(PROMPT)
+        assert index.view == view
+        keys.add(index.key)
+        seeing = model.with_view(view)  # type: ignore[arg-type]
+        embeddings = seeing.embed(paths, prompt=PROMPT).numpy()
+        scores = np.sort(embeddings @ embeddings[paths.index(photos / "blue.jpg")])[::-1]
+        hits = library.query(photos / "blue.jpg", PROMPT)
+        assert [hit.score for hit in hits] == pytest.approx(scores.tolist(), abs=1e-5)
+        heatmap = library.heatmap(photos / "blue.jpg", index)
+        np.testing.assert_allclose(heatmap, seeing.heatmaps([photos / "blue.jpg"], PROMPT)[0], atol=1e-5)
+        assert heatmap.shape == hits[0].heatmap.shape == grid
+    assert len(keys) == 3
+    last = {
+        view: [hit.score for hit in library.query(photos / "blue.jpg", PROMPT, view=view)]
+        for view in ("squash", "tile", "crop", None)
+    }
+    assert last[None] == last["crop"]
+    assert len({tuple(scores) for scores in last.values()}) == 3
+
+
+def test_a_library_goes_on_seeing_as_it_did(library: Library, photos: Path, tiny_model: Path) -> None:
+    assert library.view == "squash"  # the model's own, with which it began
+    library.index(prompts=[PROMPT], view="tile")
+    again = Library.create(photos)
+    assert again.view == "tile"
+    assert again.index(prompts=["teapot"]).forward_passes == 6
+    assert again.find_prompt_index("teapot").view == "tile"
+    (photos / "red.jpg").rename(photos / "crimson.jpg")
+    draw_picture(photos / "new.jpg", "red", seed=9)
+    assert again.index().forward_passes == 2  # the new photo, under the two prompts seen in tiles
+    assert [hit.exact for hit in again.query(photos / "new.jpg", PROMPT, view="squash", k=1)] == [False]
+    other = Library.create(photos, model="mini")
+    assert other.view is None  # which the library has never used: its own
+
+
+def test_the_views_of_a_model_share_its_weights(library: Library, photos: Path) -> None:
+    for view in ("tile", "crop"):
+        library.index(prompts=[PROMPT], view=view)  # type: ignore[arg-type]
+    heads = {id(embedder.loaded().model.head) for embedder in library._embedders.values()}  # type: ignore[attr-defined]
+    assert len(library._embedders) == 3
+    assert len(heads) == 1
+
+
+def test_a_view_that_was_not_indexed(library: Library, photos: Path) -> None:
+    with pytest.raises(PromptIndexMissing) as missing:
+        library.query(photos / "red.jpg", PROMPT, view="tile")
+    assert missing.value.command.endswith(f'--prompt "{PROMPT}" --view tile')
+    assert "view squash)" in str(missing.value)
+    with pytest.raises(ArgumentError, match="view = 'fisheye': must be one of"):
+        library.query(photos / "red.jpg", PROMPT, view="fisheye")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="view = 'fisheye'"):
+        library.index(prompts=[PROMPT], view="fisheye")  # type: ignore[arg-type]
+
+
+def test_changed_weights_are_indexed_again_in_the_same_view(photos: Path, tmp_path: Path) -> None:
+    file = write_tiny_model(tmp_path / "own.safetensors", seed=0)
+    Library.create(photos, model=str(file)).index(prompts=[PROMPT], view="tile")
+    write_tiny_model(file, seed=1)
+    with pytest.raises(WeightsChangedError) as changed:
+        Library.open(photos).query(photos / "red.jpg", PROMPT)
+    assert changed.value.command.endswith(f"--model {file} --gate-scale 1 --view tile")
+
+
+def test_a_view_is_known_without_loading_the_model(tiny_model: Path) -> None:
+    for view in ("crop", "squash", "tile", None):
+        known = identity_of(str(tiny_model), view)  # type: ignore[arg-type]
+        loaded = load_embedder(str(tiny_model), "cpu", view)  # type: ignore[arg-type]
+        assert known.preprocessing == loaded.preprocessing
+        assert known.weights_hash == loaded.weights_hash
+        assert preprocess_of(loaded.preprocessing) == loaded.model.config.preprocess
 
 
 def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from steersearch import api
 
     loaded: list[str] = []
-    load = api.load_embedder
+    load = api.load_model
 
     def spy(model: str, device: str) -> object:
         loaded.append(model)
         return load(model, device)
 
-    monkeypatch.setattr(api, "load_embedder", spy)
+    monkeypatch.setattr(api, "load_model", spy)
     return loaded
 
 
@@ -239,7 +239,7 @@ def test_info_shows_what_the_library_holds(run: Run, indexed: Path, tiny_model: 
     shown = run("info").out
     assert re.search(r"^folder   photos$", shown, re.M)
     assert re.search(r"^photos   6$", shown, re.M)
-    assert re.search(rf'^"{PROMPT}" +6 +1 +\S*tiny\.safetensors +\d{{4}}-', shown, re.M)
+    assert re.search(rf'^"{PROMPT}" +6 +1 +squash +\S*tiny\.safetensors +\d{{4}}-', shown, re.M)
     (held,) = (json.loads(line) for line in run("info", "--json").out.splitlines())
     assert (held["folder"], held["photos"], held["skipped"]) == (str(indexed), 6, 0)
     (prompt,) = held["prompts"]
