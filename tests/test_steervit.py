@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ConfigError, ImageError, PromptError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
@@ -355,6 +356,31 @@ def test_heatmaps_sum_to_one_and_follow_the_prompt(model: SteerViT, pictures: li
     assert torch.allclose(mug.sum(dim=(1, 2)), torch.ones(3), atol=1e-5)
     assert largest_difference(mug, book) > 1e-3
     assert torch.equal(model.features(pictures, "mug").heatmap(), mug)
+
+
+def test_attention_maps_are_those_of_the_forward_pass(model: SteerViT, pictures: list[Image.Image]) -> None:
+    found = model.features(pictures, "mug", attention=True)
+    assert found.attention is not None
+    maps = model.attention_maps(pictures, "mug", heads="max", suppress_sinks=False)
+    expected = attention_maps(found.attention, (4, 4), "max", suppress_sinks=False)
+    assert torch.allclose(maps, expected, atol=1e-6)
+    assert (maps.amin(), maps.amax()) == (0, 1)
+    assert largest_difference(maps, model.attention_maps(pictures, heads="max", suppress_sinks=False)) > 1e-3
+    assert model.attention_maps(pictures, heads="none").shape == (3, 2, 4, 4)
+    assert model.attention_maps([]).shape == (0, 4, 4)
+
+
+def test_pictures_are_read_ahead_on_threads_and_stay_in_order(
+    model: SteerViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steersearch.core.steervit._CPU_BATCH", 3)
+    paths = [tmp_path / f"{i}.png" for i in range(10)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (40 + i, 64), (25 * i, 10 * i, 255 - 25 * i)).save(path)
+    one_by_one = torch.cat([model.embed([path], "mug") for path in paths])
+    assert torch.allclose(model.embed(paths, "mug"), one_by_one, atol=1e-5)
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        model.embed([*paths[:4], tmp_path / "gone.png", *paths[4:]], "mug")
 
 
 def test_wrong_use_is_told_plainly(model: SteerViT, pictures: list[Image.Image], tmp_path: Path) -> None:
