@@ -98,7 +98,7 @@ def index(
             metavar="TEXT",
             callback=lambda texts: all_words(texts or []),
             help="What to look at; give it several times to read the photos once for all. "
-            "None: bring the prompts that the library has up to date.",
+            "None: bring those that the library has for the model and view up to date.",
         ),
     ] = None,
     model: Annotated[

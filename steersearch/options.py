@@ -28,8 +28,8 @@ class View(StrEnum):
 
 
 VIEWS = (
-    "How a photo is seen. crop: its central square; squash: all of it; tile: all of it, as 2 × 2 tiles, which "
-    "shows small things better and takes four times as long."
+    "How a photo is seen. crop: its central square; squash: all of it; tile: all of it, in four tiles, which "
+    "finds smaller things and takes four times as long."
 )
 
 

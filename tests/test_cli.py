@@ -178,6 +178,36 @@ def test_rankings_follow_the_model_of_the_prompt_index(run: Run, indexed: Path, 
     assert last == scores[other]  # of several indexes the one made last
 
 
+def test_photos_are_seen_as_the_prompt_index_was_made(run: Run, indexed: Path) -> None:
+    done = run("index", indexed, "--prompt", PROMPT, "--view", "tile")
+    assert done.out.splitlines()[1].startswith("6 forward passes; ")
+    answers = {
+        view: run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--view", view)
+        for view in ("squash", "tile")
+    }
+    assert answers["squash"].out != answers["tile"].out
+    last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--html", "page.html")
+    assert last.out == answers["tile"].out
+    assert "gate_scale 1, view tile)" in last.err
+    rows = json.loads(run("info", "--json").out)["prompts"]
+    assert [row["view"] for row in rows] == ["squash", "tile"]
+    assert re.findall(rf'^"{PROMPT}" .* (squash|tile) ', run("info").out, re.M) == ["squash", "tile"]
+
+
+def test_a_new_photo_is_missing_where_its_view_was_not_brought_up_to_date(run: Run, indexed: Path) -> None:
+    run("index", indexed, "--prompt", PROMPT, "--view", "tile")
+    draw_picture(indexed / "new.jpg", "red", seed=99)
+    done = run("index", indexed)
+    assert "view: tile, as the library has used last; --view names another\n" in done.err
+    query = ("query", indexed / "new.jpg", "--focus", PROMPT, "--view")
+    assert "exact, by " in run(*query, "tile").err
+    remark = run(*query, "squash").err
+    assert "not all photos compared, by " in remark
+    (command,) = re.findall(r"go on with: (.*)", remark)
+    assert run(*shlex.split(command)[1:]).code == 0
+    assert "exact, by " in run(*query, "squash").err
+
+
 def test_a_closed_pipe_is_no_error(indexed: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m steersearch info --json"
     done = subprocess.run(
@@ -375,6 +405,16 @@ def test_an_empty_prompt(
     assert "is empty; name what to look at" in message
     assert "--focus" in misused(run, "query", photos / "red.jpg", "--focus", prompt)
     assert list(own_user_folders.rglob("*")) == []
+
+
+def test_a_focus_that_was_not_indexed_in_this_view(run: Run, indexed: Path) -> None:
+    message = failed(run, "query", indexed / "red.jpg", "--focus", PROMPT, "--view", "tile")
+    assert "view squash); build it: " in message
+    assert run(*shlex.split(message.partition("build it: ")[2])[1:]).code == 0
+    assert run("query", indexed / "red.jpg", "--focus", PROMPT, "--view", "tile").code == 0
+    assert "'--view'" in misused(run, "index", indexed, "--view", "fisheye")
+    message = misused(run, "index", indexed, "--view", "crop")
+    assert "tiny.safetensors and the view crop; the library has: " in message
 
 
 def test_no_prompt_the_first_time(run: Run, photos: Path, tiny_model: Path) -> None:

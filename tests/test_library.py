@@ -56,6 +56,22 @@ def everything_below(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
 
 
+# building
+
+
+def test_a_run_without_prompts_asks_a_model_of_unknown_identity_which_are_its_own(
+    library: Library, photos: Path
+) -> None:
+    other = partial(ToyEmbedder, preprocessing={"size": 4, "mode": "tile"})
+    library.index(other, ["red"])
+    save_photo(photos / "new.png", (90, 0, 0))
+    assert library.index(other).forward_passes == 1
+    assert [library.missing(index) for index in library.prompts()] == [1, 1, 0]
+    assert str(library.prompts()[2]) == '"red" (model toy, gate_scale 1, view tile)'
+    with pytest.raises(PromptError, match="none known for the model stranger"):
+        library.index(partial(ToyEmbedder, "stranger"))
+
+
 # searching
 
 
