@@ -19,7 +19,7 @@ STRONGEST_OPACITY = 0.7  # of the colour where the heatmap is at `vmax`; 0 shows
 # The least range of colours, in times an even spread: what lies evenly on an eighth of a picture and nowhere
 # else has just the full colour. A flat map is at 1, an eighth of the range, and hardly tints its picture.
 LEAST_RANGE = 8.0
-_UNSEEN_WHITE = 0.6  # how much the part that the model did not see fades to white
+_INSIDE_WHITE, _OUTSIDE_WHITE = 0.15, 0.7  # how far the photo fades where the model saw it, and elsewhere
 
 # Dark violet over magenta and orange to pale yellow: lightness rises evenly, so more always looks like more,
 # in grey print and to colour-blind eyes too. RGB at equal distances over [0, 1].
@@ -75,23 +75,35 @@ def colour(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
+def strengths(heatmap: npt.ArrayLike, vmax: float | None = None) -> Array:
+    """`heatmap` as [0, 1] to be shown: 0 up to an even spread, then the same step for each doubling up to `vmax`.
+
+    So a flat map shows nothing, however it is scaled, and an object that fills a quarter of the picture (4 times
+    an even spread) still shows beside one that fills a hundredth. vmax: from `shared_vmax`, or None: that of this
+    heatmap alone; below LEAST_RANGE times an even spread it counts as that.
+    """
+    vmax = shared_vmax([heatmap]) if vmax is None else vmax
+    values = times_even(heatmap)
+    most = np.log2(max(vmax * values.size, LEAST_RANGE))
+    shown: Array = np.clip(np.log2(np.maximum(values, 1)) / most, 0, 1).astype(np.float32)
+    return shown
+
+
 def overlay(
     image: Image.Image,
-    heatmap: npt.ArrayLike,
-    *,
-    vmax: float | None = None,
+    values: npt.ArrayLike,
     region: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
-    """`image` with `heatmap` over it, the more opaque the higher the value; RGB, same size.
+    """`image` in grey with a map of `values` (h, w) in [0, 1] over it; RGB, same size.
 
-    vmax: the value shown strongest (None: `shared_vmax` of this heatmap alone).
-    region: (left, top, right, bottom) in pixels that the heatmap covers, from `Preprocess.region`: the model
-    may have seen a central crop only, and what lies outside is faded. None: the whole picture.
+    Grey, so that all colour is the map's; it is the more opaque the higher the value.
+    values: from `strengths` or `normalise`.
+    region: (left, top, right, bottom) in pixels that they cover, from `Preprocess.region`: the model may have
+    seen a central crop only, and what lies outside is pale. None: the whole picture.
     """
     box = _whole_pixels(region or (0, 0, *image.size), image.size)
-    shown = _faded_outside(image.convert("RGB"), box)
-    values = upsample(heatmap, (box[3] - box[1], box[2] - box[0]))
-    shades = normalise(values, shared_vmax([heatmap]) if vmax is None else vmax)
+    shown = _in_grey(image, box)
+    shades = np.clip(upsample(values, (box[3] - box[1], box[2] - box[0])), 0, 1)
     layer = Image.fromarray((255 * shades).round().astype(np.uint8))
     opacity = layer.point([round(STRONGEST_OPACITY * shade) for shade in range(256)])
     layer.putpalette(colour(np.linspace(0, 1, 256)).tobytes())
@@ -99,14 +111,12 @@ def overlay(
     return shown
 
 
-def _faded_outside(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """`image` grey and pale except in `box`; always a copy."""
-    if box == (0, 0, *image.size):
-        return image.copy()
-    grey = ImageOps.grayscale(image).point([round(g + _UNSEEN_WHITE * (255 - g)) for g in range(256)])
-    faded = grey.convert("RGB")
-    faded.paste(image.crop(box), box)
-    return faded
+def _in_grey(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """`image` in grey, a little lightened in `box` and much outside; RGB."""
+    grey = ImageOps.grayscale(image.convert("RGB"))
+    shown = grey.point([round(g + _OUTSIDE_WHITE * (255 - g)) for g in range(256)])
+    shown.paste(grey.crop(box).point([round(g + _INSIDE_WHITE * (255 - g)) for g in range(256)]), box)
+    return shown.convert("RGB")
 
 
 def _whole_pixels(

@@ -1,34 +1,109 @@
-"""`steersearch explain`: where in a photo the model sees a focus."""
+"""`steersearch explain`: where in a photo the model sees a focus, and what it attends to."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steersearch.options import Focus, GateScale
+from steersearch.options import Device, SeenAs, all_words, finite, view_name
+
+if TYPE_CHECKING:
+    from steersearch.explain import Explanation
+    from steersearch.photo_map import MapKind
+
+SEEN_WHOLE = 0.995  # of the photo's area; a rounded edge is not worth a remark
+
+
+class MapChoice(StrEnum):
+    heatmap = "heatmap"
+    attention = "attention"
+    both = "both"
+
+    @property
+    def kinds(self) -> tuple[MapKind, ...]:
+        if self is MapChoice.both:
+            return "heatmap", "attention"
+        return ("heatmap",) if self is MapChoice.heatmap else ("attention",)
 
 
 def explain_photo(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to look at.")],
-    focus: Focus,
+    focus: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TEXT", callback=all_words, help="What to look at; several are shown side by side."
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .jpg or .webp."),
     ],
+    gate_scale: Annotated[
+        list[float],
+        typer.Option(
+            metavar="NUMBER",
+            callback=lambda numbers: [finite(number) for number in numbers],
+            help="Strength of the steering: 0 none, 1 as trained; several are shown side by side.",
+        ),
+    ] = [1.0],  # noqa: B006, typer copies it
+    kind: Annotated[
+        MapChoice,
+        typer.Option(
+            "--map",
+            help="heatmap: where the focus is; attention: what the CLS token looks at in the last block.",
+        ),
+    ] = MapChoice.heatmap,
+    keep_sinks: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sinks",
+            help="Leave lone strong patches in attention maps; on a coarse grid they may be small objects.",
+        ),
+    ] = False,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")
     ] = "auto",
-    gate_scale: GateScale = 1.0,
+    view: SeenAs = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
 ) -> None:
     """Draw where the model sees the focus, as a heatmap over the photo.
+
+    Several focuses, gate scales or kinds of map make a sheet of small maps in one range of colours, with a legend.
 
     \b
     Example:
       steersearch explain img.jpg --focus bookshelf -o overlay.png
+      steersearch explain img.jpg --focus bookshelf --focus cat --gate-scale 0 --gate-scale 1 --map both -o sheet.png
     """
     from steersearch import render
     from steersearch.explain import explain
 
-    render.line(render.readable(explain(image, focus, output, model=model, gate_scale=gate_scale)))
+    if keep_sinks and kind is MapChoice.heatmap:
+        raise typer.BadParameter("is for attention maps; add --map attention", param_hint="--keep-sinks")
+    done = explain(
+        image,
+        focus,
+        output,
+        model=model,
+        gate_scale=gate_scale,
+        maps=kind.kinds,
+        suppress_sinks=not keep_sinks,
+        view=view_name(view),
+        device=device.value,
+    )
+    for remark in _remarks(done):
+        render.remark(remark)
+    render.line(render.readable(done.output))
+
+
+def _remarks(done: Explanation) -> list[str]:
+    """What the maps show, in words, and what of the photo they do not cover."""
+    remarks = [str(found) for found in done.maps]
+    if any(found.sinks for found in done.maps):
+        remarks.append("sinks are lone patches that draw attention; --keep-sinks shows them")
+    if done.seen < SEEN_WHOLE:
+        remarks.append(f"the model sees {done.seen:.0%} of this photo, its middle; the rest is shown pale")
+    return remarks

@@ -14,6 +14,7 @@ from steersearch.core.heatmaps import (
     normalise,
     overlay,
     shared_vmax,
+    strengths,
     times_even,
     upsample,
 )
@@ -58,15 +59,29 @@ def test_the_range_reaches_eight_times_an_even_spread_at_least() -> None:
     assert shared_vmax([on_an_eighth]) == pytest.approx(1 / 2)
 
 
-@pytest.mark.parametrize("grid", [(4, 4), (24, 24)])
-def test_a_flat_heatmap_looks_flat(grid: tuple[int, int]) -> None:
-    picture = Image.new("RGB", (96, 96), (128, 128, 128))
-    flat, found = np.full(grid, 1 / (grid[0] * grid[1])), np.zeros(grid)
+def test_strengths_count_doublings_of_an_even_spread() -> None:
+    """16 patches, an even spread is 1/16: 1/32 is below it, then one and two doublings, up to 8 times."""
+    heatmap = np.full((4, 4), 1 / 32)
+    heatmap[0] = [1 / 16, 2 / 16, 4 / 16, 8 / 16]
+    assert strengths(heatmap, 8 / 16)[0] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert strengths(heatmap)[0] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert strengths(heatmap, 16 / 16)[0] == pytest.approx([0, 1 / 4, 2 / 4, 3 / 4])
+    assert strengths(heatmap, 1 / 16)[0] == pytest.approx([0, 1 / 3, 2 / 3, 1])  # a range below 8 is 8
+    assert (strengths(heatmap)[1:] == 0).all()
+    assert strengths(heatmap).dtype == np.float32
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (24, 24)])
+def test_a_flat_heatmap_has_no_colour(grid: tuple[int, int]) -> None:
+    picture = Image.new("RGB", (96, 96), (10, 128, 240))
+    flat = np.full(grid, 1 / (grid[0] * grid[1]))
+    noise = np.random.default_rng(0).uniform(-0.05, 0.05, grid)
+    for heatmap, most in ((flat, 0), (flat * (1 + noise), 6)):  # in steps of 255
+        shown = np.asarray(overlay(picture, strengths(heatmap)), dtype=int)
+        assert np.ptp(shown, axis=-1).max() <= most
+    found = np.zeros((24, 24))
     found[1, 1] = 1
-    change = np.abs(np.asarray(overlay(picture, flat), dtype=int) - 128)
-    assert change.max() <= 12  # of 255
-    assert change.std(axis=(0, 1)).max() == 0
-    assert np.abs(np.asarray(overlay(picture, found), dtype=int) - 128).max() > 50
+    assert np.ptp(np.asarray(overlay(picture, strengths(found)), dtype=int), axis=-1).max() > 50
 
 
 def test_higher_values_are_lighter() -> None:
@@ -76,27 +91,27 @@ def test_higher_values_are_lighter() -> None:
     assert (np.diff(lightness) > 0).all()
 
 
-def test_an_overlay_marks_the_place_and_leaves_the_rest() -> None:
+def test_an_overlay_marks_the_place_and_leaves_the_rest_grey() -> None:
     picture = Image.new("RGB", (90, 60), (40, 90, 160))
-    shown = np.asarray(overlay(picture, PEAK), dtype=int)
-    change = np.abs(shown - np.asarray(picture, dtype=int)).sum(axis=-1)
-    row, column = np.unravel_index(change.argmax(), change.shape)
+    shown = np.asarray(overlay(picture, normalise(PEAK)), dtype=int)
+    colourful = np.ptp(shown, axis=-1)
+    row, column = np.unravel_index(colourful.argmax(), colourful.shape)
     assert shown.shape == (60, 90, 3)
     assert row >= 30
     assert column >= 60
-    assert change[:15, :15].max() <= 3
+    assert colourful[:15, :15].max() <= 3
     assert np.array_equal(
         np.asarray(picture), np.full((60, 90, 3), (40, 90, 160))
     )  # the original is untouched
 
 
-def test_an_overlay_mixes_colour_and_picture_by_hand() -> None:
-    """At `vmax` 0.7 of the palest colour, at 0 the picture; half way, 0.35 of the middle colour."""
+def test_an_overlay_mixes_colour_and_grey_by_hand() -> None:
+    """100 in grey, lightened by 0.15 of the way to white: 123. At 1 0.7 of the palest colour lies over it."""
     picture = Image.new("RGB", (30, 10), (100, 100, 100))
-    shown = np.asarray(overlay(picture, [[0.0, 0.4, 0.8]], vmax=0.8), dtype=float)
-    assert shown[5, 0] == pytest.approx([100, 100, 100])
-    assert shown[5, 14] == pytest.approx(0.65 * 100 + 0.35 * np.array([205, 66, 90]), abs=6)
-    assert shown[5, 29] == pytest.approx(0.3 * 100 + 0.7 * np.array([250, 240, 160]), abs=1)
+    shown = np.asarray(overlay(picture, [[0.0, 0.5, 1.0]]), dtype=float)
+    assert shown[5, 0] == pytest.approx([123, 123, 123], abs=1)
+    assert shown[5, 14] == pytest.approx(0.65 * 123 + 0.35 * np.array([205, 66, 90]), abs=6)
+    assert shown[5, 29] == pytest.approx(0.3 * 123 + 0.7 * np.array([250, 240, 160]), abs=1)
 
 
 @pytest.mark.parametrize("crop_pct", [1.0, 0.9])
@@ -104,12 +119,12 @@ def test_an_overlay_of_a_crop_fades_what_the_model_did_not_see(crop_pct: float) 
     picture = Image.new("RGB", (200, 100), (20, 100, 200))
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1), crop_pct=crop_pct)
     left, top, right, bottom = (round(edge) for edge in preprocess.region(picture.size))
-    shown = np.asarray(overlay(picture, np.zeros((2, 2)), region=preprocess.region(picture.size)), dtype=int)
+    shown = np.asarray(overlay(picture, np.zeros((2, 2)), preprocess.region(picture.size)), dtype=int)
     seen = np.zeros((100, 200), bool)
     seen[top:bottom, left:right] = True
-    assert (shown[seen] == (20, 100, 200)).all()
-    assert (np.ptp(shown[~seen], axis=-1) == 0).all()  # grey
-    assert (shown[~seen] > 170).all()
+    grey = round(0.299 * 20 + 0.587 * 100 + 0.114 * 200)
+    assert (abs(shown[seen] - (grey + 0.15 * (255 - grey))) <= 1).all()
+    assert (abs(shown[~seen] - (grey + 0.7 * (255 - grey))) <= 1).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2), (2, 301)])
@@ -120,14 +135,14 @@ def test_any_picture_can_be_covered(size: tuple[int, int], crop_pct: float) -> N
     preprocess = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1), crop_pct=crop_pct)
     for region in (preprocess.region(size), None):
         for grid in ((1, 1), (3, 4)):
-            shown = overlay(picture, np.ones(grid), vmax=1, region=region)
+            shown = overlay(picture, np.ones(grid), region)
             assert shown.size == size
-            assert (np.asarray(shown) == (181, 198, 172)).all(axis=-1).any()  # 0.7 of the palest over it
+            assert np.ptp(np.asarray(shown, dtype=int), axis=-1).max() > 50  # the palest colour is on it
 
 
 def test_a_shared_vmax_makes_overlays_comparable() -> None:
     picture = Image.new("RGB", (30, 20), (128, 128, 128))
-    strong, weak = overlay(picture, PEAK, vmax=0.8), overlay(picture, PEAK / 4, vmax=0.8)
+    strong, weak = (overlay(picture, normalise(values, 0.8)) for values in (PEAK, PEAK / 4))
     assert np.asarray(strong).std() > 2 * np.asarray(weak).std()
 
 
