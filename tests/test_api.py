@@ -102,7 +102,7 @@ def test_a_view_is_part_of_a_prompt_index(library: Library, photos: Path, tiny_m
         index = library.find_prompt_index(PROMPT)
         assert index.view == view
         keys.add(index.key)
-        seeing = model.with_view(view)  # type: ignore[arg-type]
+        seeing = model.with_view(view)
         embeddings = seeing.embed(paths, prompt=PROMPT).numpy()
         scores = np.sort(embeddings @ embeddings[paths.index(photos / "blue.jpg")])[::-1]
         hits = library.query(photos / "blue.jpg", PROMPT)
@@ -136,7 +136,7 @@ def test_a_library_goes_on_seeing_as_it_did(library: Library, photos: Path, tiny
 
 def test_the_views_of_a_model_share_its_weights(library: Library, photos: Path) -> None:
     for view in ("tile", "crop"):
-        library.index(prompts=[PROMPT], view=view)  # type: ignore[arg-type]
+        library.index(prompts=[PROMPT], view=view)
     heads = {id(embedder.loaded().model.head) for embedder in library._embedders.values()}  # type: ignore[attr-defined]
     assert len(library._embedders) == 3
     assert len(heads) == 1
@@ -164,8 +164,8 @@ def test_changed_weights_are_indexed_again_in_the_same_view(photos: Path, tmp_pa
 
 def test_a_view_is_known_without_loading_the_model(tiny_model: Path) -> None:
     for view in ("crop", "squash", "tile", None):
-        known = identity_of(str(tiny_model), view)  # type: ignore[arg-type]
-        loaded = load_embedder(str(tiny_model), "cpu", view)  # type: ignore[arg-type]
+        known = identity_of(str(tiny_model), view)
+        loaded = load_embedder(str(tiny_model), "cpu", view)
         assert known.preprocessing == loaded.preprocessing
         assert known.weights_hash == loaded.weights_hash
         assert preprocess_of(loaded.preprocessing) == loaded.model.config.preprocess

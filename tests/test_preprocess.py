@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch.core.errors import ConfigError, ImageError
-from steersearch.core.preprocess import Preprocess, open_image
+from steersearch.core.preprocess import Preprocess, View, open_image, view_of
 from steersearch.core.trunk import timm_preprocess
 
 
@@ -22,50 +26,188 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "vit_base_patch14_dinov2.lvd142m",
-        "vit_base_patch16_224.mae",
-        "vit_base_patch16_siglip_224.webli",
-        "vit_base_patch16_siglip_224.v2_webli",
-        "vit_base_patch16_siglip_384.webli",  # squashes
-    ],
-)
-@pytest.mark.parametrize("size", [(640, 480), (301, 517), (336, 336), (50, 37), (1000, 336), (373, 373)])
-def test_it_equals_timms_evaluation_transform(name: str, size: tuple[int, int]) -> None:
+# ------------------------------------------------------------------------------------- timm's own transform
+
+TRUNKS = {  # what timm's evaluation transform does for each family, from its pretrained configurations
+    "vit_base_patch14_dinov2.lvd142m": (1.0, "crop"),
+    "vit_base_patch16_224.mae": (0.9, "crop"),
+    "vit_base_patch16_siglip_224.webli": (0.9, "crop"),
+    "vit_base_patch16_siglip_224.v2_webli": (0.9, "crop"),
+    "vit_base_patch16_clip_384.openai_ft_in12k_in1k": (0.95, "squash"),
+}
+
+
+@cache
+def timms_transform(name: str, side: int) -> Any:
     import timm
     from timm.data import create_transform, resolve_data_config
 
-    settings = resolve_data_config(
-        {"input_size": (3, 336, 336)}, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()
-    )
+    card = timm.get_pretrained_cfg(name).to_dict()
+    return create_transform(**resolve_data_config({"input_size": (3, side, side)}, pretrained_cfg=card))
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("size", [(640, 480), (301, 517), (336, 336), (50, 37), (1000, 336), (373, 373)])
+def test_it_equals_timms_evaluation_transform(name: str, size: tuple[int, int]) -> None:
     picture = noise(*size)
-    expected = create_transform(**settings, is_training=False)(picture)
-    pixels = timm_preprocess(name, 336)(picture)
+    preprocess = timm_preprocess(name, 336)
+    pixels = preprocess(picture)
     assert pixels.dtype == np.float32
-    assert torch.equal(torch.from_numpy(pixels), expected)
+    assert torch.equal(torch.from_numpy(pixels), timms_transform(name, 336)(picture))
+    assert (preprocess.crop_pct, preprocess.mode) == TRUNKS[name]
 
 
-def test_squash_keeps_the_borders_and_crop_loses_them() -> None:
-    picture = Image.new("RGB", (400, 100))
-    picture.paste((255, 255, 255), (0, 0, 50, 100))
-    plain = {"size": 40, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    crop, squash = Preprocess(**plain), Preprocess(**plain, mode="squash")  # type: ignore[arg-type]
-    assert crop(picture).max() == 0
-    assert squash(picture)[:, :, 0].min() == 1
-    assert crop.region((400, 100)) == (150, 0, 250, 100)
-    assert squash.region((400, 100)) == (0, 0, 400, 100)
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 260), st.integers(1, 260)).filter(lambda size: max(size) <= 8 * min(size)),
+    side=st.sampled_from([30, 32, 49, 56]),
+    name=st.sampled_from(sorted(TRUNKS)),
+)
+def test_it_equals_timms_at_every_size(size: tuple[int, int], side: int, name: str) -> None:
+    """Odd sides, sizes below the trunk's, and every rounding on the way."""
+    picture = noise(*size)
+    pixels = timm_preprocess(name, side)(picture)
+    assert torch.equal(torch.from_numpy(pixels), timms_transform(name, side)(picture))
 
 
-def test_region_is_what_the_pixels_show() -> None:
-    ramp = Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (120, 1))).convert("RGB")
-    preprocess = Preprocess(size=60, mean=(0, 0, 0), std=(1, 1, 1), crop_pct=0.5)
-    left, top, right, bottom = preprocess.region(ramp.size)
-    row = preprocess(ramp)[0, 0] * 255
-    assert (right - left, bottom - top) == (60, 60)
-    assert row[0] == pytest.approx(left, abs=1.5)
-    assert row[-1] == pytest.approx(right - 1, abs=1.5)
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA", "PA", "CMYK", "I;16"])
+def test_pictures_of_other_modes_are_rgb_on_white_first(mode: str) -> None:
+    name = "vit_base_patch16_224.mae"
+    colours = noise(61, 43)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(colours)[..., 0].astype(np.uint16) * 257)
+        upright = colours.getchannel(0).convert("RGB")
+    elif mode in ("LA", "RGBA", "PA"):
+        picture = colours.convert("RGBA")
+        alpha = np.indices((43, 61)).sum(axis=0).astype(np.uint8)
+        picture.putalpha(Image.fromarray(alpha))
+        picture = picture.convert(mode)
+        shown = np.asarray(picture.convert("RGBA")).astype(float)
+        opacity = shown[..., 3:] / 255
+        upright = Image.fromarray((shown[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8))
+    else:
+        picture = colours.convert(mode)
+        upright = picture.convert("RGB")
+    pixels = torch.from_numpy(timm_preprocess(name, 32)(picture))
+    expected = timms_transform(name, 32)(upright)
+    step = 1 / 255 / min(timm_preprocess(name, 32).std)
+    assert (pixels - expected).abs().max() <= (
+        1.01 * step if "A" in mode else 0
+    )  # Pillow composites in integers
+
+
+# --------------------------------------------------------------------------------------------------- views
+
+PLAIN = Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1), crop_pct=0.9)
+VIEWS: tuple[View, ...] = ("crop", "squash", "tile")
+sizes = st.tuples(st.integers(8, 240), st.integers(8, 240))
+
+
+def marked_corners(size: tuple[int, int], mark: int) -> Image.Image:
+    """A black picture with a white square in each corner."""
+    picture = Image.new("RGB", size)
+    for x in (0, size[0] - mark):
+        for y in (0, size[1] - mark):
+            picture.paste((255, 255, 255), (x, y, x + mark, y + mark))
+    return picture
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes)
+def test_squash_and_tile_keep_the_very_corners(size: tuple[int, int]) -> None:
+    picture = marked_corners(size, max(1, min(size) // 16))
+    for view in ("squash", "tile"):
+        pixels = PLAIN.with_view(view)(picture)[0]
+        corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert corners.min() > 0.5 * pixels.max() > 0.02, view
+        assert PLAIN.with_view(view).region(size) == pytest.approx((0, 0, *size))
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_224.mae", "vit_base_patch16_siglip_224.webli"])
+def test_a_crop_loses_the_corners_even_of_a_square(name: str) -> None:
+    """The trap of crop_pct 0.9: a squash that kept it would cut the borders as well."""
+    own, picture = timm_preprocess(name, 96), marked_corners((400, 400), 16)
+    black = [(0 - mean) / std for mean, std in zip(own.mean, own.std, strict=True)]
+    assert np.allclose(own(picture).max(axis=(1, 2)), black, atol=0.02)
+    for view in ("squash", "tile"):
+        seen = own.with_view(view)
+        assert seen.crop_pct == 1
+        assert seen(picture)[0, 0, 0] == pytest.approx((1 - seen.mean[0]) / seen.std[0])
+    assert own.with_view("crop") == own
+
+
+def test_a_wide_picture_loses_its_sides_to_a_crop() -> None:
+    assert PLAIN.with_view("crop")(marked_corners((400, 100), 40)).max() == 0
+
+
+def test_a_tile_shows_a_small_thing_on_four_times_as_many_patches() -> None:
+    picture = Image.new("RGB", (256, 256))
+    picture.paste((255, 255, 255), (64, 128, 96, 160))  # an eighth of the side
+
+    def covered(view: View) -> int:
+        pixels = PLAIN.with_view(view)(picture)[0]
+        patches = pixels.reshape(pixels.shape[0] // 4, 4, -1, 4).mean(axis=(1, 3))
+        return int((patches > 0.5).sum())
+
+    assert (covered("squash"), covered("tile")) == (1, 4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=sizes)
+def test_tiles_are_a_squash_to_twice_the_side(size: tuple[int, int]) -> None:
+    picture, large = noise(*size), Preprocess(size=64, mean=(0, 0, 0), std=(1, 1, 1), mode="squash")
+    pixels = PLAIN.with_view("tile")(picture)
+    assert pixels.shape == (3, 64, 64)
+    assert np.array_equal(pixels, large(picture))
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes, view=st.sampled_from(VIEWS))
+def test_region_is_what_the_pixels_show(size: tuple[int, int], view: View) -> None:
+    """Pixels that say their own coordinates: those that come out are those of the region."""
+    width, height = size
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    picture = Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
+    preprocess = PLAIN.with_view(view)
+    left, top, right, bottom = preprocess.region(size)
+    seen = preprocess(picture) * 255
+    middle = (np.arange(preprocess.side) + 0.5) / preprocess.side
+    inner = slice(preprocess.side // 4, -preprocess.side // 4)  # the filter bends the ramp at the borders
+    off = (
+        0.6 if max(size) <= 8 * min(size) else 1.1
+    )  # pixels; the ends of a longer strip are cut to whole ones
+    assert np.abs(seen[0].mean(axis=0) - (left + middle * (right - left) - 0.5))[inner].max() < off
+    assert np.abs(seen[1].mean(axis=1) - (top + middle * (bottom - top) - 0.5))[inner].max() < off
+
+
+def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
+    for view in VIEWS:
+        assert view_of(json.loads(json.dumps(PLAIN.with_view(view).to_dict()))) == view
+    assert view_of(timm_preprocess("vit_base_patch16_clip_384.openai_ft_in12k_in1k", 32).to_dict()) is None
+    assert view_of({"size": 4}) is None
+
+
+def test_settings_of_older_prompt_indexes_keep_their_keys() -> None:
+    """As recorded before there were views: a key that changed would make an index that is never found again."""
+    from steersearch.identity import preprocessing_of
+    from steersearch.indexer.manifest import new_prompt_index
+
+    for mode, key in (("crop", "the-red-mug-17d7e5af7245"), ("squash", "the-red-mug-452df1d80457")):
+        stored = {
+            "size": 128, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+            "interpolation": "bicubic", "crop_pct": 1.0, "mode": mode,
+        }  # fmt: skip
+        settings = Preprocess.from_dict(stored).to_dict()
+        assert settings == stored
+        index = new_prompt_index(
+            "the red mug",
+            1.0,
+            model_id="mini",
+            weights_hash="d8a4" * 16,
+            preprocessing=preprocessing_of(settings, "focus"),
+            dim=128,
+        )
+        assert (index.key, index.view) == (key, mode)
 
 
 def test_a_very_long_strip_needs_no_huge_picture() -> None:
@@ -81,6 +223,8 @@ def test_it_survives_json_and_refuses_nonsense() -> None:
     for field, value in wrong:
         with pytest.raises(ConfigError, match=field):
             Preprocess.from_dict(preprocess.to_dict() | {field: value})
+    with pytest.raises(ConfigError, match=r"crop_pct = 0\.9: must be 1"):
+        Preprocess.from_dict(preprocess.to_dict() | {"mode": "tile"})
 
 
 # ----------------------------------------------------------------------------------------------- open_image
