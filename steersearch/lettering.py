@@ -48,13 +48,11 @@ def lines_of(text: str, font: FreeTypeFont, width: int, most: int) -> list[str]:
     """`text` broken into at most `most` lines of `width` pixels; what does not fit ends in "…"."""
     lines: list[str] = []
     rest = text
-    while rest and len(lines) < most:
+    while rest and len(lines) < most - 1:
         line = _beginning(rest, font, width)
         rest = rest[len(line) :].lstrip()
         lines.append(line.rstrip())
-    if rest:
-        lines[-1] = shortened(f"{lines[-1]} {rest}", font, width)
-    return lines
+    return [*lines, shortened(rest, font, width)] if rest else lines
 
 
 def shortened(text: str, font: FreeTypeFont, width: int) -> str:

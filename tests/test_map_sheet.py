@@ -206,6 +206,8 @@ def test_lines_end_between_words_and_at_hyphens() -> None:
     font = font_for("a", 15)
     width = round(font.getlength("remote-contr"))
     assert lines_of("red remote-control", font, width, 3) == ["red remote-", "control"]
+    assert lines_of("red remote-control", font, width, 2) == ["red remote-", "control"]
+    assert lines_of("red remote-control_x_of_the_television", font, width, 2)[1].startswith("control_x")
     assert lines_of("remotecontrolling", font, width, 3)[0].startswith("remotecon")
 
 
