@@ -216,6 +216,6 @@ def _shorten_strip(image: Image.Image) -> Image.Image:
     longest = _LONGEST_STRIP * min(image.size)
     if max(image.size) <= longest:
         return image
-    width, height = (min(s, longest) for s in image.size)
+    width, height = (min(s, longest + (s - longest) % 2) for s in image.size)  # as much from either end
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))

@@ -173,11 +173,8 @@ def test_region_is_what_the_pixels_show(size: tuple[int, int], view: View) -> No
     seen = preprocess(picture) * 255
     middle = (np.arange(preprocess.side) + 0.5) / preprocess.side
     inner = slice(preprocess.side // 4, -preprocess.side // 4)  # the filter bends the ramp at the borders
-    off = (
-        0.6 if max(size) <= 8 * min(size) else 1.1
-    )  # pixels; the ends of a longer strip are cut to whole ones
-    assert np.abs(seen[0].mean(axis=0) - (left + middle * (right - left) - 0.5))[inner].max() < off
-    assert np.abs(seen[1].mean(axis=1) - (top + middle * (bottom - top) - 0.5))[inner].max() < off
+    assert np.abs(seen[0].mean(axis=0) - (left + middle * (right - left) - 0.5))[inner].max() < 1
+    assert np.abs(seen[1].mean(axis=1) - (top + middle * (bottom - top) - 0.5))[inner].max() < 1
 
 
 def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
