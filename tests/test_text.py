@@ -25,6 +25,7 @@ from steersearch.core.text import (
     check_prompts,
     load_text_encoder,
 )
+from tests.small_models import randomise
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +234,10 @@ def test_encoders_share_a_folder_without_mixing_their_tokens(
     assert torch.equal(CachedTextEncoder(str(roberta_folder)).encode(["ab c"]).tokens, roberta.tokens)
 
 
-@pytest.fixture(scope="module")
-def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_tiny_roberta(folder: Path) -> None:
     """A tiny random RoBERTa with a byte-level vocabulary, saved as the hub has it, with a masking head."""
     from transformers import RobertaConfig, RobertaForMaskedLM
 
-    folder = tmp_path_factory.mktemp("hub") / "tiny-roberta"
-    folder.mkdir()
     alphabet = [
         *"abcdefghijklmnopqrstuvwxyz",
         *(f"Ġ{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
@@ -250,7 +248,6 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     merges = [f"Ġ {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 512}))
-    torch.manual_seed(0)
     config = RobertaConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
@@ -258,11 +255,22 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_attention_heads=2,
         intermediate_size=48,
         max_position_embeddings=514,
+        layer_norm_eps=1e-5,
+        type_vocab_size=1,
         pad_token_id=1,
         bos_token_id=0,
         eos_token_id=2,
     )
-    RobertaForMaskedLM(config).save_pretrained(folder)
+    model = RobertaForMaskedLM(config)
+    randomise(model)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub") / "tiny-roberta"
+    folder.mkdir()
+    write_tiny_roberta(folder)
     return folder
 
 
