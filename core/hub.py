@@ -252,7 +252,7 @@ def _opened(url: str, headers: dict[str, str]) -> Iterator[tuple[int, Iterator[b
 
     client: Any = get_session()
     patience = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    if hasattr(client, "stream"):
+    if callable(getattr(client, "stream", None)):
         with client.stream("GET", url, headers=headers, timeout=patience) as response:
             hf_raise_for_status(response)
             yield response.status_code, response.iter_bytes()

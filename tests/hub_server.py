@@ -105,25 +105,26 @@ class HubServer:
 @contextmanager
 def hub_stand_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[HubServer]:
     """A `HubServer` that huggingface_hub takes for the hub in this process, with `cache` for its cache."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import close_session
+    from huggingface_hub import constants, file_download, utils
 
+    forget_connections = getattr(utils, "close_session", None) or utils.reset_sessions  # the latter before 1.0
     server = HubServer()
     monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
     template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for module in (constants, file_download):  # the latter before 1.0
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache.parent / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    close_session()
+    forget_connections()
     try:
         yield server
     finally:
         server.close()
-        close_session()
+        forget_connections()
 
 
 def environment(server: HubServer, cache: Path) -> dict[str, str]:
