@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from PIL import Image
 
 from steersearch.benchmarks.metrics import core_precision
 from steersearch.benchmarks.record import Record
+from steersearch.core.preprocess import View
 from steersearch.core.steervit import Aggregation, SteerViT
 from steersearch.training import scenes, stamps, world
 from steersearch.training.drawing import Look
@@ -30,6 +31,7 @@ from steersearch.training.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS,
 Source = Literal["drawn", "stamps"]
 VERSION = 1
 SEED = 90_000  # training uses small seeds
+OBJECT_SIZE = (0.2, 0.3)  # least and greatest longer side, as part of the picture's height
 AGGREGATIONS: tuple[Aggregation, ...] = ("cls", "mean", "focus")
 
 OBJECTS: dict[str, tuple[str, ...]] = {
@@ -53,9 +55,15 @@ class Picture:
     mask: npt.NDArray[np.bool_]
 
 
-def build(source: Source = "drawn", bases: int = 20, size: tuple[int, int] = (320, 240)) -> list[Picture]:
+def build(
+    source: Source = "drawn",
+    bases: int = 20,
+    size: tuple[int, int] = (320, 240),
+    object_size: tuple[float, float] = OBJECT_SIZE,
+) -> list[Picture]:
     """The whole stand-in: 6 scenes x `bases` x 5 pictures of `size` (width, height) pixels.
 
+    object_size: smaller ones than the default make the task harder, and the other things stay as large.
     Raises StampsMissingError for source "stamps" where their package is not installed.
     """
     pictures = []
@@ -63,7 +71,8 @@ def build(source: Source = "drawn", bases: int = 20, size: tuple[int, int] = (32
         rng = np.random.default_rng([SEED, VERSION, zlib.crc32(source.encode()), number])
         targets, distractors = _drawn(nouns, number, rng) if source == "drawn" else _stamped(number)
         for base in range(bases):
-            pictures += _variants(family, f"{family}-{base:03d}", targets, distractors, rng, size)
+            image_id = f"{family}-{base:03d}"
+            pictures += _variants(family, image_id, targets, distractors, rng, size, object_size)
     return pictures
 
 
@@ -114,8 +123,10 @@ def _variants(
     distractors: Sequence[Thing],
     rng: np.random.Generator,
     size: tuple[int, int],
+    object_size: tuple[float, float],
 ) -> list[Picture]:
     """The five variants of one base: the same plate and distractors, one small object each."""
+    least_area = 0.004 * (object_size[0] / OBJECT_SIZE[0]) ** 2
     for _ in range(50):
         plate = scenes.draw_scene(family, rng, size)
         salient = [distractors[int(i)] for i in rng.choice(len(distractors), 3, replace=False)]
@@ -125,10 +136,10 @@ def _variants(
         made = []
         for redrawings in targets:
             thing = redrawings[int(rng.integers(len(redrawings)))]
-            spots = world.place_things(plate, [thing], rng, (0.2, 0.3), standing)
+            spots = world.place_things(plate, [thing], rng, object_size, standing)
             photo = world.compose(plate, spots)
             mask = next((p.mask for p in photo.placed if p.thing is thing), None)
-            if mask is None or mask.mean() < 0.004:
+            if mask is None or mask.mean() < least_area:
                 break
             made.append(Picture(photo.image, family, thing.phrase, image_id, mask))
         if len(made) == len(targets):
@@ -259,11 +270,23 @@ def main() -> None:
     parser.add_argument("--source", choices=["drawn", "stamps"], default="drawn")
     parser.add_argument("--bases", type=int, default=20, help="base pictures per scene")
     parser.add_argument("--template", default="the {}", help="the prompt, with {} for the thing")
+    parser.add_argument(
+        "--view", choices=get_args(View), help="how the pictures are seen; default: as the model sees them"
+    )
+    parser.add_argument(
+        "--object-size",
+        nargs=2,
+        type=float,
+        default=OBJECT_SIZE,
+        metavar=("LEAST", "GREATEST"),
+        help="longer side of the object, as part of the picture's height; default: %(default)s",
+    )
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
     began = time.monotonic()
-    model = SteerViT.from_pretrained(arguments.model)
-    pictures = build(arguments.source, arguments.bases)
+    model = SteerViT.from_pretrained(arguments.model).with_view(arguments.view)
+    object_size = tuple(arguments.object_size)
+    pictures = build(arguments.source, arguments.bases, object_size=object_size)
     metrics = evaluate(model, pictures, arguments.template)
     metrics["unseen_words"] = unseen_words(model, arguments.source)
     settings = {
@@ -271,10 +294,14 @@ def main() -> None:
         "source": arguments.source,
         "pictures": len(pictures),
         "template": arguments.template,
+        "object_size": object_size,
+        "preprocess": model.config.preprocess.to_dict(),
         "aggregation": model.config.aggregation,
         "weights": model.weights_hash,
     }
-    name = f"core-world/{arguments.source}"
+    name = f"core-world/{arguments.source}" + (f"/{arguments.view}" if arguments.view else "")
+    if object_size != OBJECT_SIZE:
+        name += f"/{object_size[0]:g}-{object_size[1]:g}"
     record = Record.make(name, arguments.model, settings, metrics, time.monotonic() - began)
     print(record.to_json())
     if arguments.save:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from steersearch.benchmarks import core_world
+from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
 from steersearch.training.things import KINDS
 from tests.test_training import SMALL
@@ -42,6 +44,42 @@ def test_the_object_is_unobtrusive(pictures: list[core_world.Picture]) -> None:
     shares = [p.mask.mean() for p in pictures]
     assert min(shares) >= 0.004
     assert max(shares) < 0.12
+
+
+def test_objects_of_half_the_size_have_a_quarter_of_the_area(
+    pictures: list[core_world.Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
+    small = core_world.build("drawn", bases=2, size=(160, 120), object_size=(0.1, 0.15))
+    areas = [p.mask.mean() for p in small]
+    usual = [p.mask.mean() for p in pictures if p.scene == "kitchen"]
+    assert len(areas) == len(usual) == 10
+    assert 0.15 < np.mean(areas) / np.mean(usual) < 0.4
+    assert min(areas) >= 0.001
+
+
+@pytest.mark.parametrize("view", ["crop", "squash", "tile"])
+def test_masks_are_seen_as_the_pictures_are(view: View) -> None:
+    """A picture that is its own mask: where its patches are bright, they are covered."""
+    model = SteerViT(SMALL).with_view(view)
+    mask = np.zeros((90, 150), np.bool_)
+    mask[10:40, 60:130] = True
+    seen = model.preprocess(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))[0]
+    rows, columns = model.grid
+    bright = seen.reshape(rows, -1, columns, seen.shape[1] // columns).mean(axis=(1, 3)).flatten()
+    cover = core_world._patch_cover(mask, model)
+    assert cover.shape == (rows * columns,)
+    assert np.corrcoef(bright, cover)[0, 1] > 0.99
+    whole = float(mask.mean())
+    assert float(cover.mean()) == pytest.approx(whole if view != "crop" else 70 / 90 * 30 / 90, rel=0.2)
+
+
+def test_every_view_is_measured(pictures: list[core_world.Picture]) -> None:
+    scene = [p for p in pictures if p.scene == "kitchen"]
+    for view in ("crop", "tile"):
+        result = core_world.evaluate(SteerViT(SMALL).with_view(view), scene)
+        assert 0 < result["pmass"] < 1  # type: ignore[operator]
+        assert result["cls/right/macro"] == result["cls/wrong/macro"]  # gates start at zero
 
 
 def test_the_same_pictures_every_time() -> None:
