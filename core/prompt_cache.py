@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,6 +28,10 @@ CACHE_VARIABLE = "STEERSEARCH_CACHE"
 MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the prompts longest unused go
 FILE_FORMAT = 1  # raise it when the same weights shall make other tokens of a prompt
 SUFFIX = ".safetensors"
+
+_OWN_NAME = re.compile(
+    rf"(draft-.*)?[0-9a-f]{{64}}{re.escape(SUFFIX)}"
+)  # drafts: of processes that were killed
 
 Floats = npt.NDArray[np.float32]
 
@@ -88,15 +93,17 @@ class PromptCache:
     def _drop_oldest(self) -> None:
         """Delete files of ours, those longest unused first, until the rest is within `max_bytes`."""
         files = []
-        for path in self.folder.glob(f"*{'[0-9a-f]' * 64}{SUFFIX}"):  # drafts that a killed process left, too
-            with suppress(FileNotFoundError):  # another process drops as well
-                status = path.stat()
-                files.append((status.st_mtime_ns, status.st_size, path))
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process drops as well
+                    if _OWN_NAME.fullmatch(entry.name):
+                        status = entry.stat()
+                        files.append((status.st_mtime_ns, status.st_size, entry.name))
         total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
+        for _, size, name in sorted(files):
             if total <= self.max_bytes:
                 break
-            path.unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
             total -= size
 
 
