@@ -1,4 +1,4 @@
-"""SteerViT against timm, against a float64 reference written from the equations, and as it is used."""
+"""SteerViT against timm, folded against unfolded, and as it is used. `test_exactness` has the equations."""
 
 from __future__ import annotations
 
@@ -67,69 +67,19 @@ def test_a_new_model_steers_nothing_until_it_is_trained() -> None:
 # ------------------------------------------------------------------------------------- folded and unfolded
 
 
-def reference(model: SteerViT, pixels: Tensor, prompt: Tensor, gate_scale: float) -> tuple[Tensor, Tensor]:
-    """Tokens and logits for one prompt (L, Dt) in float64, from the paper's equations, one head at a time."""
-    weights = {name: value.double() for name, value in model.state_dict().items()}
-    text = prompt.double() / prompt.double().norm(dim=-1, keepdim=True)
-    text = (text @ weights["connector.mlp.0.weight"].T + weights["connector.mlp.0.bias"]).clamp(min=0)
-    text = text @ weights["connector.mlp.2.weight"].T + weights["connector.mlp.2.bias"]  # (L, D)
-    trunk = model.trunk.double()
-    x = trunk.tokens(pixels.double())  # type: ignore[operator]
-    for i, block in enumerate(trunk.blocks):  # type: ignore[arg-type]
-        if f"cross_attention.{i}.attn_gate" in weights:
-            layer = {
-                n.split(".", 2)[2]: w for n, w in weights.items() if n.startswith(f"cross_attention.{i}.")
-            }
-            x = x + torch.tanh(layer["attn_gate"] * gate_scale) * reference_attention(layer, x, text)
-            if "ff_gate" in layer:
-                hidden = F.gelu(
-                    layer_norm(x, layer["ff.0.weight"], layer["ff.0.bias"]) @ layer["ff.1.weight"].T
-                )
-                x = x + torch.tanh(layer["ff_gate"] * gate_scale) * (hidden @ layer["ff.3.weight"].T)
-        x = block(x)
-    x = trunk.norm(x)  # type: ignore[operator]
-    patches = x[:, x.shape[1] - 16 :]
-    logits = patches @ weights["head.weight"][0] + weights["head.bias"]
-    model.trunk.float()
-    return x, logits
-
-
-def reference_attention(layer: dict[str, Tensor], x: Tensor, text: Tensor) -> Tensor:
-    normed = layer_norm(x, layer["cross_attn.norm.weight"], layer["cross_attn.norm.bias"])
-    queries = normed @ layer["cross_attn.to_q.weight"].T  # (B, T, 16 · 72)
-    keys, values = (
-        text @ layer["cross_attn.to_kv.weight"][:1152].T,
-        text @ layer["cross_attn.to_kv.weight"][1152:].T,
-    )
-    heads = []
-    for h in range(16):
-        own = slice(72 * h, 72 * (h + 1))
-        scores = queries[..., own] @ keys[:, own].T / 72**0.5
-        heads.append(scores.softmax(dim=-1) @ values[:, own])
-    return torch.cat(heads, dim=-1) @ layer["cross_attn.to_out.weight"].T
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    centred = x - x.mean(dim=-1, keepdim=True)
-    return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt() * weight + bias
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("use_ffn", [False, True])
 @pytest.mark.parametrize("gate_scale", [1.0, 0.6])
-def test_folded_equals_unfolded_equals_the_equations(kind: str, use_ffn: bool, gate_scale: float) -> None:
+def test_folded_equals_unfolded(kind: str, use_ffn: bool, gate_scale: float) -> None:
     model = small_model(kind, use_ffn=use_ffn)
     pixels, prompts = pixels_for(model), prompts_of(6)
     unfolded = model(pixels, prompts, gate_scale)
     with torch.inference_mode():
         folded = model(pixels, prompts, gate_scale)
-        tokens, logits = reference(model, pixels, prompts.tokens[0], gate_scale)
     assert unfolded.patches.requires_grad
     assert not folded.patches.requires_grad
     assert largest_difference(all_tokens(folded), all_tokens(unfolded)) < 1e-5
-    assert largest_difference(all_tokens(folded), tokens) < 1e-5
-    assert largest_difference(all_tokens(unfolded), tokens) < 1e-5
-    assert largest_difference(folded.logits, logits) < 1e-5
+    assert largest_difference(folded.logits, unfolded.logits) < 1e-5
 
 
 def test_one_prompt_for_all_equals_the_same_prompt_for_each() -> None:
