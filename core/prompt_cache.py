@@ -29,9 +29,8 @@ MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the pr
 FILE_FORMAT = 1  # raise it when the same weights shall make other tokens of a prompt
 SUFFIX = ".safetensors"
 
-_OWN_NAME = re.compile(
-    rf"(draft-.*)?[0-9a-f]{{64}}{re.escape(SUFFIX)}"
-)  # drafts: of processes that were killed
+# Its files, and drafts of them that killed processes left.
+_OWN_NAME = re.compile(rf"(draft-.*)?[0-9a-f]{{64}}{re.escape(SUFFIX)}")
 
 Floats = npt.NDArray[np.float32]
 
