@@ -89,18 +89,6 @@ def test_one_prompt_for_all_equals_the_same_prompt_for_each() -> None:
     assert torch.allclose(model(pixels, one).patches, model(pixels, each).patches, atol=1e-6)
 
 
-def test_a_prompt_too_long_to_fold_gives_what_it_gives_unfolded() -> None:
-    model = small_model()
-    pixels, prompts = pixels_for(model), prompts_of(model.config.head_dim + 5)
-    with torch.inference_mode():
-        assert (
-            largest_difference(
-                model(pixels, prompts).patches, reference(model, pixels, prompts.tokens[0], 1.0)[0][:, 1:]
-            )
-            < 1e-5
-        )
-
-
 def test_padding_in_a_batch_changes_nothing() -> None:
     model = small_model()
     pixels, prompts = pixels_for(model, batch=2), prompts_of(3, 9)
