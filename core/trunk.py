@@ -3,12 +3,15 @@ the mini model has a trunk of our own (`tiny_vit`), so that it never pays for th
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from steersearch.core.errors import ConfigError
+from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
 from steersearch.core.preprocess import Preprocess
 
 
@@ -84,19 +87,57 @@ def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | No
 
     `pretrained` loads timm's weights, from the file `weights` or else from the hub, and resamples their
     position embeddings to `resolution`. Raises ConfigError for a name that timm does not know or whose
-    architecture is not its `VisionTransformer`, and a resolution that the patch size does not divide.
+    architecture is not its `VisionTransformer`, and a resolution that the patch size does not divide;
+    CheckpointError for a file without the weights.
     """
     import timm
 
     _refuse_unknown(name)
-    source = None if weights is None else {"file": str(weights)}
-    vit: Any = timm.create_model(
-        name, pretrained=pretrained, pretrained_cfg_overlay=source, img_size=resolution, num_classes=0
-    )
+    source = {} if weights is None else {"file": str(weights)}
+    # These two families resample their position embeddings in ways of their own: left to timm altogether.
+    by_timm = pretrained and ("flexi" in name or "radio" in name)
+    with torch.device("meta") if pretrained and not by_timm else nullcontext():
+        vit: Any = timm.create_model(
+            name, pretrained=by_timm, pretrained_cfg_overlay=source, img_size=resolution, num_classes=0
+        )
     patch = vit.patch_embed.patch_size[0]
     if resolution % patch:
         raise ConfigError("resolution", resolution, f"must be a multiple of {name}'s patch size {patch}")
+    if pretrained and not by_timm:
+        _read_weights(vit, weights or name)
     return TimmTrunk(vit)
+
+
+def _read_weights(vit: Any, source: Path | str) -> None:
+    """timm's own reading of a file into `vit`, which is on the meta device: its parameters become the file's tensors.
+
+    No random weights are made first, and what needs no resampling is mapped, not copied: a base trunk takes 350 MB
+    once, and not before it runs.
+    """
+    from safetensors import SafetensorError
+    from timm.models import load_pretrained
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    vit.load_state_dict = partial(vit.load_state_dict, assign=True)
+    config = vit.pretrained_cfg | {"custom_load": False}  # which would read the JAX files these came from
+    try:
+        load_pretrained(vit, config, num_classes=0, filter_fn=checkpoint_filter_fn, strict=False)
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{source}: no weights for {config['architecture']} ({error})") from error
+    finally:
+        del vit.load_state_dict
+    lacking = [key for key, value in vit.state_dict().items() if value.is_meta]
+    if lacking:
+        raise CheckpointKeysError(source, missing=lacking)
+
+
+def full_name(name: str) -> str:
+    """`name` with the tag of timm's weights for it: "vit_base_patch14_dinov2.lvd142m" for one without."""
+    import timm
+
+    _refuse_unknown(name)
+    card = timm.get_pretrained_cfg(name)
+    return f"{card.architecture}.{card.tag}" if card.tag else str(card.architecture)
 
 
 def timm_preprocess(name: str, resolution: int) -> Preprocess:
