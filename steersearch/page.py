@@ -111,7 +111,8 @@ def _headline(prompts: Sequence[str]) -> tuple[str, str]:
 def _shown(
     library: Library, name: str, photo: Image.Image, index: PromptIndex, hits: Sequence[Hit]
 ) -> ShownFocus:
-    note = f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}"
+    view = "" if index.view is None else f", view {index.view}"
+    note = f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
     query = Shot(name=name, image=photo, heatmap=library.heatmap(photo, index), region=_region(index, photo))
     shown = []
     for hit in hits:
