@@ -189,6 +189,7 @@ def test_photos_are_seen_as_the_prompt_index_was_made(run: Run, indexed: Path) -
     last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--html", "page.html")
     assert last.out == answers["tile"].out
     assert "gate_scale 1, view tile)" in last.err
+    assert "gate scale 1, view tile" in Path("page.html").read_text("utf-8")
     rows = json.loads(run("info", "--json").out)["prompts"]
     assert [row["view"] for row in rows] == ["squash", "tile"]
     assert re.findall(rf'^"{PROMPT}" .* (squash|tile) ', run("info").out, re.M) == ["squash", "tile"]
