@@ -37,5 +37,7 @@ def tile_shares(logits: Tensor) -> Tensor:
 
 def weigh_tiles(values: Tensor, shares: Tensor) -> Tensor:
     """Mean over each picture's tiles, weighted: values (t·B, ...) and shares (B, t) -> (B, ...)."""
-    weights = shares.flatten().to(values.dtype).reshape(-1, *[1] * (values.ndim - 1))  # (t·B, 1, ...)
-    return (weights * values).reshape(*shares.shape, *values.shape[1:]).sum(dim=1)
+    weighted = (
+        shares.flatten().reshape(-1, *[1] * (values.ndim - 1)) * values
+    )  # in the precision of the shares
+    return weighted.reshape(*shares.shape, *values.shape[1:]).sum(dim=1).to(values.dtype)
