@@ -37,7 +37,5 @@ def tile_shares(logits: Tensor) -> Tensor:
 
 def weigh_tiles(values: Tensor, shares: Tensor) -> Tensor:
     """Mean over each picture's tiles, weighted: values (t·B, ...) and shares (B, t) -> (B, ...)."""
-    weighted = (
-        shares.flatten().reshape(-1, *[1] * (values.ndim - 1)) * values
-    )  # in the precision of the shares
-    return weighted.reshape(*shares.shape, *values.shape[1:]).sum(dim=1).to(values.dtype)
+    weights = shares.reshape(-1, *[1] * (values.ndim - 1))  # (t·B, 1, ...), never in half precision
+    return (weights * values).reshape(*shares.shape, *values.shape[1:]).sum(dim=1).to(values.dtype)
