@@ -11,9 +11,10 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from steersearch.core.errors import CheckpointError, CheckpointKeysError, Config
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
 from steersearch.core.released_pickle import read_pickled_zip
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.trunk import build_trunk, timm_preprocess
+from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +35,20 @@ FILE_FORMAT = 1  # of our .safetensors files; a file with a higher one is refuse
 # ------------------------------------------------------------------------------------------------- loading
 
 
-def load_model(name_or_path: str | Path, *, device: str | torch.device = "auto") -> SteerViT:
+def load_model(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | Literal["auto"] = "auto",
+) -> SteerViT:
     """The model `name_or_path`: a name of `registry.known_models`, "auto", a .safetensors or .pth file, or a hub id.
 
     "auto": the authors' DINOv2 model (base with a GPU, else small) if it is at hand or the hub answers,
-    else the bundled one, and logs which. `device` "auto" is the GPU if there is one.
+    else the bundled one, and logs which. device, dtype: see `load_file`.
     Raises UnknownModelError, or CheckpointError (file or download missing, damaged, unsafe or not fitting).
     """
     name = choose_auto() if name_or_path == "auto" else str(name_or_path)
-    model = load_file(_locate(name), device=device)
+    model = load_file(_locate(name), device=device, dtype=dtype)
     model.model_id = name
     return model
 
@@ -56,43 +62,65 @@ def choose_auto() -> str:
     return "mini"
 
 
-def load_file(path: Path, *, trunk: nn.Module | None = None, device: str | torch.device = "auto") -> SteerViT:
+def load_file(
+    path: Path,
+    *,
+    trunk: nn.Module | None = None,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | Literal["auto"] = "auto",
+) -> SteerViT:
     """The model in a .safetensors file of ours or a .pth file of the authors.
 
     trunk: used instead of fetching timm's pretrained weights; its `dim` and `depth` must be the config's.
+    device: "auto" is the GPU if there is one.  dtype: see `choose_dtype`.
     Raises CheckpointError; CheckpointKeysError names missing, misshapen and (our files) unexpected weights.
     Unexpected weights in a released file are logged and ignored.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    if str(device) == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = choose_dtype(torch.device(device)) if dtype == "auto" else dtype
+    if not dtype.is_floating_point:
+        raise ConfigError("dtype", dtype, "weights need a floating type, such as torch.float32")
     released = path.suffix != ".safetensors"
     try:
         state, config = _read_released(path) if released else read_safetensors(path)
     except ConfigError as error:
         raise CheckpointError(f"{path}: its config cannot work: {error}") from error
-    own_trunk = {name: value for name, value in state.items() if name.startswith("trunk.")}
-    if trunk is None and not own_trunk:
+    holds_trunk = any(name.startswith("trunk.") for name in state)
+    if trunk is None and not holds_trunk:
         trunk = _pretrained_trunk(config)
-    model = SteerViT(config, trunk=trunk)
-    _load_state(model, state, path, with_trunk=bool(own_trunk), tolerant=released)
+    # Large models take no memory and no random weights before their own. For small ones that is dearer than it
+    # saves: the meta device has torch import sympy.
+    with nullcontext() if holds_trunk else torch.device("meta"):
+        model = SteerViT(config, trunk=trunk)
+    _load_state(model, state, path, with_trunk=holds_trunk, tolerant=released)
     model._weights_hash = remembered_sha256(path)
     model.model_id = str(path)
-    if str(device) == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device)
+    return model.to(device, dtype)
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """What "auto" stands for: bfloat16 on a GPU that computes with it, else float32."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                return torch.bfloat16
+    return torch.float32
 
 
 def _pretrained_trunk(config: SteerViTConfig) -> nn.Module:
     if config.tiny is not None:
         raise CheckpointError("the file describes a trunk of our own but does not hold its weights")
-    weights = hub.fetch(trunk_file(config.trunk))
+    weights = hub.fetch(trunk_file(full_name(config.trunk)))
     return build_trunk(config.trunk, config.resolution, pretrained=True, weights=weights)
 
 
 def _load_state(
     model: SteerViT, state: Mapping[str, Tensor], path: Path, *, with_trunk: bool, tolerant: bool
 ) -> None:
-    """Copy `state`, in the layout of our files, into `model`; strict on names and shapes."""
+    """Make `state`, in the layout of our files, the weights of `model`; strict on names and shapes."""
     wanted = to_released_state(model)
     if with_trunk:
         wanted |= _trunk_state(model)
@@ -103,9 +131,19 @@ def _load_state(
         raise CheckpointKeysError(path, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if unexpected:
         logger.warning("%s: ignored weights that the model does not have: %s", path, ", ".join(unexpected))
-    with torch.no_grad():
-        for name, target in wanted.items():
-            target.copy_(state[name])  # float16 on disk becomes float32 in memory
+    trained = from_released_state(state)
+    own = {name: value for name, value in state.items() if name.startswith("trunk.")}
+    model.load_state_dict(
+        {name: _for_memory(value) for name, value in (trained | own).items()}, strict=False, assign=True
+    )
+
+
+def _for_memory(value: Tensor) -> Tensor:
+    """float16 on disk becomes float32 in memory; no tensor keeps more memory than it shows, or shares it."""
+    if value.is_floating_point():
+        value = value.float()
+    alone = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
+    return value if alone else value.clone(memory_format=torch.contiguous_format)
 
 
 # --------------------------------------------------------------------------------------- the authors' layout
@@ -188,16 +226,23 @@ def config_from_released(
         cross_attn_ffn_mult=float(vision.get("cross_attn_ffn_mult") or 2.0),
         text_encoder=str(config.get("text_encoder") or "roberta-large"),
         text_dim=first.shape[1],
-        connector_hidden=first.shape[0],
+        connector_hidden=first.shape[0] if "connector.mlp.2.weight" in state else None,
         preprocess=timm_preprocess(name, resolution),
     )
 
 
 def write_released_pth(model: SteerViT, path: Path | str) -> None:
-    """Write `model` as the authors' code reads it: state_dict and config, plain data. Needs a timm trunk."""
+    """Write `model` as the authors' code reads it: state_dict and config, plain data.
+
+    Raises CheckpointError for a trunk of our own and for variants that their code does not have.
+    """
     config = model.config
     if config.tiny is not None:
         raise CheckpointError(f"{path}: the authors' files do not hold a trunk; save as .safetensors instead")
+    if config.fusion != "early" or config.connector_hidden is None or not config.tanh_gate:
+        raise CheckpointError(
+            f"{path}: the authors' code knows no late fusion, linear connector or missing gates; save as .safetensors"
+        )
     vision = {
         "model_name": config.trunk,
         "resolution": config.resolution,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +25,14 @@ class PromptError(SteerSearchError):
 
 
 class UnknownModelError(SteerSearchError):
-    """No model, file or hub id of this name. Fields: `name`, `known` (the names that exist)."""
+    """No model, file or hub id of this name. Fields: `name`, `known` (the names that exist), `nearest` or None."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name, self.known = name, tuple(known)
+        self.nearest = next(iter(difflib.get_close_matches(name, known, 1)), None)
+        meant = "" if self.nearest is None else f', did you mean "{self.nearest}"?'
         super().__init__(
-            f'unknown model "{name}"; known: {", ".join(known)}; or give a .safetensors or .pth file'
+            f'unknown model "{name}"{meant}; known: {", ".join(known)}; or give a .safetensors or .pth file'
         )
 
 
@@ -266,3 +269,29 @@ class DiskFullError(HubError):
             f"needs {needed / 1e6:,.1f} MB more in {folder}, where {free / 1e6:,.1f} MB are free ({left} there); "
             "make room, or set HF_HOME to a folder on another disk",
         )
+
+
+class DataError(SteerSearchError):
+    """Training data that cannot be used at all. Fields: `path`, `reason`."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class UnsafeDataError(DataError):
+    """A pickle of annotations that calls for code; nothing was run. Field: `wanted` (module.name)."""
+
+    def __init__(self, path: Path | str, wanted: str) -> None:
+        self.wanted = wanted
+        super().__init__(
+            path, f'refused, its pickle calls for "{wanted}", which annotations do not need; nothing was run'
+        )
+
+
+class SampleError(SteerSearchError):
+    """One row of training data that cannot be used. Fields: `path`, `row` (where in it), `reason`."""
+
+    def __init__(self, path: Path | str, row: str, reason: str) -> None:
+        self.path, self.row, self.reason = Path(path), row, reason
+        super().__init__(f"{path}, {row}: {reason}")

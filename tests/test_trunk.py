@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from steersearch.core.errors import ConfigError
-from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
-from steersearch.core.trunk import TimmTrunk, build_trunk, timm_preprocess
+from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
+from steersearch.core.trunk import TimmTrunk, build_trunk, full_name, timm_preprocess
+from steersearch.core.vit import ViT, ViTConfig
 from tests.small_models import TIMM_KINDS, TINY, randomise, timm_vit
 
 
-def timm_twin(config: TinyViTConfig) -> Any:
-    """The timm model whose weights and output a `TinyViT` must share."""
+def timm_twin(config: ViTConfig) -> Any:
+    """The timm model whose weights and output a `ViT` must share."""
     from timm.layers import HybridEmbed
     from timm.models.vision_transformer import VisionTransformer
     from timm.models.vision_transformer_hybrid import ConvStem
@@ -35,9 +35,9 @@ def timm_twin(config: TinyViTConfig) -> Any:
     )
 
 
-@pytest.mark.parametrize("config", [TINY, TinyViTConfig()])
-def test_tiny_vit_equals_timm_bit_for_bit(config: TinyViTConfig) -> None:
-    ours, timms = TinyViT(config).eval(), timm_twin(config).eval()
+@pytest.mark.parametrize("config", [TINY, ViTConfig()])
+def test_vit_equals_timm_bit_for_bit(config: ViTConfig) -> None:
+    ours, timms = ViT(config).eval(), timm_twin(config).eval()
     randomise(ours, std=0.1)
     timms.load_state_dict(ours.state_dict())  # strict: the same names and shapes
     pixels = torch.randn(2, 3, config.image_size, config.image_size)
@@ -50,8 +50,8 @@ def test_tiny_vit_equals_timm_bit_for_bit(config: TinyViTConfig) -> None:
     assert torch.equal(ours.state_dict()[running], timms.state_dict()[running])
 
 
-def test_tiny_vit_starts_like_timm_and_can_be_trained() -> None:
-    ours, timms = TinyViT(TINY), timm_twin(TINY)
+def test_vit_starts_like_timm_and_can_be_trained() -> None:
+    ours, timms = ViT(TINY), timm_twin(TINY)
     for name, value in timms.state_dict().items():
         if value.numel() > 100 and value.ndim > 1:
             assert ours.state_dict()[name].std() == pytest.approx(value.std().item(), rel=0.2), name
@@ -59,9 +59,9 @@ def test_tiny_vit_starts_like_timm_and_can_be_trained() -> None:
     assert all(parameter.grad is not None for parameter in ours.parameters())
 
 
-def test_tiny_vit_refuses_another_size() -> None:
+def test_vit_refuses_another_size() -> None:
     with pytest.raises(ConfigError, match=r"\(B, 3, 64, 64\)"):
-        TinyViT(TINY)(torch.zeros(1, 3, 80, 64))
+        ViT(TINY)(torch.zeros(1, 3, 80, 64))
 
 
 @pytest.mark.parametrize("kind", TIMM_KINDS)
@@ -132,6 +132,39 @@ def test_pretrained_weights_come_from_a_file_at_another_resolution(tmp_path: Pat
     assert torch.equal(loaded["blocks.3.attn.qkv.weight"], vit.blocks[3].attn.qkv.weight)
     assert loaded["pos_embed"].shape == (1, 37, 192)
     assert torch.equal(loaded["pos_embed"][:, 0], vit.pos_embed[:, 0])  # CLS has no place to resample
+    source = {"file": str(tmp_path / "model.safetensors")}
+    timms = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay=source, img_size=96, num_classes=0
+    ).state_dict()
+    assert set(loaded) == set(timms)
+    assert all(torch.equal(loaded[key], timms[key]) for key in timms)
+
+
+def test_a_file_without_the_trunks_weights_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    name, path = "vit_tiny_patch16_224.augreg_in21k_ft_in1k", tmp_path / "model.safetensors"
+    state = build_trunk(name, 224, pretrained=False).vit.state_dict()
+    save_file({key: value for key, value in state.items() if key != "norm.bias"}, path)
+    with pytest.raises(CheckpointKeysError, match=r"missing: norm\.bias"):
+        build_trunk(name, 224, pretrained=True, weights=path)
+    save_file(state | {"norm.bias": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="no weights for vit_tiny_patch16_224"):
+        build_trunk(name, 224, pretrained=True, weights=path)
+    path.write_text("nothing")
+    with pytest.raises(CheckpointError, match="no weights for vit_tiny_patch16_224"):
+        build_trunk(name, 224, pretrained=True, weights=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("vit_base_patch14_dinov2", "vit_base_patch14_dinov2.lvd142m"),
+        ("vit_base_patch16_224.mae", "vit_base_patch16_224.mae"),
+    ],
+)
+def test_a_trunk_without_a_tag_has_timms_default_weights(name: str, full: str) -> None:
+    assert full_name(name) == full
 
 
 def test_preprocessing_follows_the_weights() -> None:
