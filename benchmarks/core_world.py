@@ -158,7 +158,7 @@ class _Embedded:
 @torch.inference_mode()
 def _embed(model: SteerViT, pixels: torch.Tensor, prompt: str | None) -> _Embedded:
     prompts = None if prompt is None else model.encode_prompts([prompt])
-    found = [model(part, prompts) for part in torch.split(pixels, 64)]
+    found = [model(part, prompts) for part in torch.split(pixels, model.batch_size)]
     embeddings = {
         kind: torch.cat([f.aggregate(kind) for f in found]).float().cpu().numpy()
         for kind in AGGREGATIONS
