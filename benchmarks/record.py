@@ -61,6 +61,12 @@ class Record:
         """The record as one JSON object, a key a line."""
         return json.dumps(asdict(self), indent=1)
 
+    def flat(self) -> dict[str, Any]:
+        """The record as one dictionary whose metrics stand beside its other fields."""
+        fields = asdict(self)
+        metrics: dict[str, Any] = fields.pop("metrics")
+        return fields | metrics
+
     def save(self, folder: Path = RESULTS) -> Path:
         """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json; a run of the same day is replaced."""
         folder.mkdir(parents=True, exist_ok=True)

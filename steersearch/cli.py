@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_explain, cli_models
+from steersearch import cli_bench, cli_explain, cli_models
 from steersearch.options import (
     VIEWS,
     Device,
@@ -70,6 +70,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_models.models, name="models")
+app.add_typer(cli_bench.bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

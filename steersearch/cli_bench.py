@@ -1,0 +1,156 @@
+"""`steersearch bench`: measure on this machine what the documentation claims."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steersearch.options import words
+
+if TYPE_CHECKING:
+    from steersearch.benchmarks.record import Record
+
+bench = typer.Typer(
+    help="Measure on this machine; records can be kept and compared.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@bench.callback()
+def group() -> None:
+    pass  # with a callback, a single command still needs its name
+
+
+class Dtype(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Processor(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Save = Annotated[bool, typer.Option("--save", help="Keep the record in benchmarks/results.")]
+
+
+@bench.command("speed")
+def speed(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="A name of `models list`; only the mini has its real weights here."
+        ),
+    ] = "dinov2-small",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per forward pass.")] = 8,
+    dtype: Annotated[
+        Dtype, typer.Option(help="Of the weights; auto: bfloat16 on a GPU that has it, else float32.")
+    ] = Dtype.auto,
+    device: Annotated[Processor, typer.Option(help="Where the model runs.")] = Processor.auto,
+    resolution: Annotated[
+        int | None,
+        typer.Option(metavar="PX", min=1, help="Side of the images.  [default: the model's own]"),
+    ] = None,
+    prompt: Annotated[
+        str, typer.Option(metavar="TEXT", callback=words, help="What to look at; its length matters.")
+    ] = "the remote control",
+    repeats: Annotated[
+        int, typer.Option(metavar="R", min=1, help="Rounds; in each every variant has its turn.")
+    ] = 7,
+    threads: Annotated[
+        int | None, typer.Option(metavar="T", min=1, help="Of the processor.  [default: one per core]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")] = False,
+    save: Save = False,
+) -> None:
+    """What steering costs in images/s and memory.
+
+    Compares the trunk alone, the trunk steered, and the trunk steered the way the released code does it: in
+    float32, with the text encoder in every batch. Weights are random, so nothing is downloaded: speed does not
+    depend on their values.
+
+    \b
+    Example:
+      steersearch bench speed --model dinov2-base --batch-size 8
+    """
+    from steersearch import render
+    from steersearch.benchmarks import speed as benchmark
+    from steersearch.core.errors import ArgumentError, ConfigError
+
+    try:
+        settings = benchmark.Settings(
+            model=model,
+            batch_size=batch_size,
+            dtype=dtype.value,
+            device=device.value,
+            resolution=resolution,
+            prompt=prompt,
+            repeats=repeats,
+            threads=threads,
+        )
+        record = benchmark.measure(settings, render.remark)
+    except (ArgumentError, ConfigError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if save:
+        render.remark(f"record: {render.readable(_save(record))}")
+    if as_json:
+        render.json_line(record.flat())
+    else:
+        _show_speed(record)
+
+
+def _save(record: Record) -> Path:
+    from steersearch.benchmarks.record import RESULTS
+    from steersearch.core.errors import OutputError
+
+    try:
+        return record.save()
+    except OSError as error:  # an installed package may be nobody's to write to
+        raise OutputError(RESULTS, error.strerror or str(error)) from error
+
+
+_TITLES = {
+    "plain": "trunk alone",
+    "folded": "steered",
+    "unfolded": "the released way, float32",
+    "unfolded_same_dtype": "the released way, {dtype}",
+}
+
+
+def _show_speed(record: Record) -> None:
+    from steersearch import render
+
+    settings, metrics = record.settings, record.metrics
+    render.line(
+        f"{record.model}, {settings['resolution']} px, batch {settings['batch_size']}, {settings['dtype']}, "
+        f"{record.machine['processor'] if settings['device'] == 'cpu' else record.machine['gpu']}"
+    )
+    rows = []
+    for variant, title in _TITLES.items():
+        name = f"{variant}_images_per_s"
+        if name in metrics:
+            memory = f"{metrics[f'{variant}_peak_memory_bytes'] / 1e6:,.0f} MB"
+            ratios = (_spread(metrics, f"{variant}_over_{other}", 3) for other in ("plain", "folded"))
+            rows.append((title.format(**settings), _spread(metrics, name, 2), *ratios, memory))
+    header = ("", "images/s", "time / trunk alone", "time / steered", "peak memory")
+    render.table(header, rows, right=header[1:])
+    render.remark(
+        f"medians of {settings['repeats']} rounds, with quartiles; load average "
+        f"{metrics['load_average'][0]:g} before, {metrics['load_average'][1]:g} after; "
+        f"steered and released tokens differ by at most {metrics['max_difference_folded_unfolded']:.1g}"
+    )
+
+
+def _spread(metrics: dict[str, Any], name: str, digits: int) -> str:
+    """Median (lower quartile to upper), or nothing for a figure that is not among the metrics."""
+    if name not in metrics:
+        return ""
+    low, high = metrics[f"{name}_quartiles"]
+    return f"{metrics[name]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
