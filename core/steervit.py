@@ -30,8 +30,8 @@ from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import TILES, Preprocess, View, open_image
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_tiles
-from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
 from steersearch.core.trunk import Trunk, build_trunk
+from steersearch.core.vit import ViT, ViTConfig
 
 Aggregation = Literal["cls", "mean", "focus"]
 Fusion = Literal["early", "late"]
@@ -55,7 +55,7 @@ class SteerViTConfig:
     """
 
     trunk: str
-    tiny: TinyViTConfig | None = None
+    tiny: ViTConfig | None = None
     resolution: int
     aggregation: Aggregation = "cls"
     cross_attn_layers: tuple[int, ...] = tuple(range(1, 26, 2))
@@ -105,7 +105,7 @@ class SteerViTConfig:
             raise ConfigError(name, data[name], "no such setting; was the file made by a newer version?")
         tiny = data.get("tiny")
         read = {
-            "tiny": None if tiny is None else TinyViTConfig.from_dict(tiny),
+            "tiny": None if tiny is None else ViTConfig.from_dict(tiny),
             "cross_attn_layers": tuple(data["cross_attn_layers"]),
             "preprocess": Preprocess.from_dict(data["preprocess"]),
         }
@@ -204,7 +204,7 @@ class SteerViT(nn.Module):
     trunk bit for bit, 1 is as trained. It is never state: threads may share a model.
     """
 
-    def __init__(self, config: SteerViTConfig, trunk: TinyViT | nn.Module | None = None) -> None:
+    def __init__(self, config: SteerViTConfig, trunk: ViT | nn.Module | None = None) -> None:
         """`trunk` None builds the configured one with random weights; it is frozen in any case."""
         super().__init__()
         self.config = config
@@ -226,7 +226,8 @@ class SteerViT(nn.Module):
         self._weights_hash: str | None = None
         self._text_encoder = CachedTextEncoder(config.text_encoder)
         self._own_preprocess = config.preprocess
-        self._init_new_weights()
+        if not self.head.weight.is_meta:  # else they are about to be read
+            self._init_new_weights()
         self.trunk.requires_grad_(False)
         self.eval()
 
@@ -570,7 +571,7 @@ def _widened(values: Tensor) -> Tensor:
 
 def _random_trunk(config: SteerViTConfig) -> nn.Module:
     if config.tiny is not None:
-        return TinyViT(config.tiny)
+        return ViT(config.tiny)
     return build_trunk(config.trunk, config.resolution, pretrained=False)
 
 

@@ -1,18 +1,26 @@
-"""The frozen vision transformer under SteerViT. The only file that imports timm, and only inside functions:
-the mini model has a trunk of our own (`tiny_vit`), so that it never pays for that import."""
+"""The frozen vision transformer under SteerViT, by its name in timm.
+
+The trunks that were released are built here from a table, as `ViT`s that equal timm's; any other name of timm's is
+left to timm. This is the only file that imports it, and only inside functions.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
 from steersearch.core.preprocess import Preprocess
+from steersearch.core.vit import ViT, ViTConfig
 
 
 class Trunk(Protocol):
@@ -36,6 +44,41 @@ class Trunk(Protocol):
     def cls_attention(self, x: Tensor) -> Tensor:
         """What CLS attends to in the last block, given that block's input (B, T, D): (B, heads, T), sums to 1."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTrunk:
+    """What timm knows of one of its models: shape at the size of its weights, and evaluation preprocessing."""
+
+    shape: ViTConfig
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_pct: float
+
+
+def _known_trunks() -> dict[str, KnownTrunk]:
+    dinov2 = partial(ViTConfig, image_size=518, patch_size=14, layer_scale=True)
+    base = partial(ViTConfig, patch_size=16, dim=768, depth=12, num_heads=12)
+    known = {
+        "vit_small_patch14_dinov2.lvd142m": KnownTrunk(
+            shape=dinov2(dim=384, depth=12, num_heads=6), crop_pct=1.0
+        ),
+        "vit_base_patch14_dinov2.lvd142m": KnownTrunk(
+            shape=dinov2(dim=768, depth=12, num_heads=12), crop_pct=1.0
+        ),
+        "vit_large_patch14_dinov2.lvd142m": KnownTrunk(
+            shape=dinov2(dim=1024, depth=24, num_heads=16), crop_pct=1.0
+        ),
+        "vit_base_patch16_224.mae": KnownTrunk(shape=base(image_size=224), crop_pct=0.9),
+    }
+    half = (0.5, 0.5, 0.5)
+    for side in (224, 256, 384, 512):
+        siglip = KnownTrunk(shape=base(image_size=side, class_token=False), mean=half, std=half, crop_pct=0.9)
+        known |= {f"vit_base_patch16_siglip_{side}.{tag}": siglip for tag in ("webli", "v2_webli")}
+    return known
+
+
+KNOWN_TRUNKS = _known_trunks()
 
 
 class TimmTrunk(nn.Module):
@@ -82,14 +125,65 @@ class TimmTrunk(nn.Module):
         return scores.squeeze(2).softmax(dim=-1)
 
 
-def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | None = None) -> TimmTrunk:
-    """The timm model `name` at `resolution` × `resolution` pixels, without classification head.
+def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | None = None) -> ViT | TimmTrunk:
+    """timm's model `name` at `resolution` × `resolution` pixels, without pooling and classification head.
 
-    `pretrained` loads timm's weights, from the file `weights` or else from the hub, and resamples their
-    position embeddings to `resolution`. Raises ConfigError for a name that timm does not know or whose
-    architecture is not its `VisionTransformer`, and a resolution that the patch size does not divide;
-    CheckpointError for a file without the weights.
+    `pretrained` reads timm's weights, from the file `weights` or else (for names that are left to timm) from the
+    hub, and resamples their position embeddings to `resolution`. Raises ConfigError for a name that timm does not
+    know or whose architecture is not its `VisionTransformer`, and a resolution that the patch size does not
+    divide; CheckpointError for a file without the weights.
     """
+    known = KNOWN_TRUNKS.get(name)
+    if known is None or (pretrained and weights is None):
+        return _timm_trunk(name, resolution, pretrained, weights)
+    _refuse_indivisible(name, resolution, known.shape.patch_size)
+    with torch.device("meta") if pretrained else nullcontext():
+        trunk = ViT(replace(known.shape, image_size=resolution))
+    if weights is not None and pretrained:
+        _read_weights(trunk, name, weights)
+    return trunk.eval()
+
+
+def _read_weights(trunk: ViT, name: str, path: Path) -> None:
+    """The weights in a file of timm's into `trunk`, which is on the meta device: its parameters become the file's.
+
+    What needs no resampling is mapped, not copied: a base trunk takes 350 MB once, and not before it runs.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: no weights for {name} ({error})") from error
+    wanted = trunk.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    if not missing:
+        state["pos_embed"] = _resampled(state["pos_embed"], trunk)
+    misshapen = sorted(k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape)
+    if missing or misshapen:
+        raise CheckpointKeysError(path, missing=missing, misshapen=misshapen)
+    trunk.load_state_dict({key: state[key] for key in wanted}, assign=True)
+    trunk.requires_grad_(False)
+
+
+def _resampled(positions: Tensor, trunk: ViT) -> Tensor:
+    """Position embeddings (1, P + n², D) for the patch grid of `trunk`: bicubic and antialiased, as timm has it."""
+    first = trunk.num_prefix_tokens
+    prefix, patches = positions[:, :first], positions[:, first:]
+    side = math.isqrt(patches.shape[1])
+    if side**2 != patches.shape[1] or (side, side) == trunk.grid:
+        return positions
+    maps = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    maps = F.interpolate(maps, size=trunk.grid, mode="bicubic", antialias=True)
+    resampled = maps.permute(0, 2, 3, 1).reshape(1, -1, positions.shape[-1])
+    return torch.cat([prefix, resampled.to(positions.dtype)], dim=1)
+
+
+# ------------------------------------------------------------------------------------------ left to timm
+
+
+def _timm_trunk(name: str, resolution: int, pretrained: bool, weights: Path | None) -> TimmTrunk:
     import timm
 
     _refuse_unknown(name)
@@ -100,15 +194,13 @@ def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | No
         vit: Any = timm.create_model(
             name, pretrained=by_timm, pretrained_cfg_overlay=source, img_size=resolution, num_classes=0
         )
-    patch = vit.patch_embed.patch_size[0]
-    if resolution % patch:
-        raise ConfigError("resolution", resolution, f"must be a multiple of {name}'s patch size {patch}")
+    _refuse_indivisible(name, resolution, vit.patch_embed.patch_size[0])
     if pretrained and not by_timm:
-        _read_weights(vit, weights or name)
+        _read_by_timm(vit, weights or name)
     return TimmTrunk(vit)
 
 
-def _read_weights(vit: Any, source: Path | str) -> None:
+def _read_by_timm(vit: Any, source: Path | str) -> None:
     """timm's own reading of a file into `vit`, which is on the meta device: its parameters become the file's tensors.
 
     No random weights are made first, and what needs no resampling is mapped, not copied: a base trunk takes 350 MB
@@ -133,6 +225,8 @@ def _read_weights(vit: Any, source: Path | str) -> None:
 
 def full_name(name: str) -> str:
     """`name` with the tag of timm's weights for it: "vit_base_patch14_dinov2.lvd142m" for one without."""
+    if name in KNOWN_TRUNKS:
+        return name
     import timm
 
     _refuse_unknown(name)
@@ -142,12 +236,18 @@ def full_name(name: str) -> str:
 
 def timm_preprocess(name: str, resolution: int) -> Preprocess:
     """timm's evaluation preprocessing for the weights `name`, at `resolution` pixels (needs no weights)."""
+    known = KNOWN_TRUNKS.get(name)
+    if known is not None:
+        return Preprocess(size=resolution, mean=known.mean, std=known.std, crop_pct=known.crop_pct)
+    return _preprocess_by_timm(name, resolution)
+
+
+def _preprocess_by_timm(name: str, resolution: int) -> Preprocess:
     import timm
     from timm.data import resolve_data_config
 
     _refuse_unknown(name)
-    card = timm.get_pretrained_cfg(name)
-    data = resolve_data_config(pretrained_cfg=card.to_dict())
+    data: Mapping[str, Any] = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     return Preprocess(
         size=resolution,
         mean=tuple(data["mean"]),
@@ -156,6 +256,11 @@ def timm_preprocess(name: str, resolution: int) -> Preprocess:
         crop_pct=data["crop_pct"],
         mode="squash" if data["crop_mode"] == "squash" else "crop",
     )
+
+
+def _refuse_indivisible(name: str, resolution: int, patch: int) -> None:
+    if resolution % patch:
+        raise ConfigError("resolution", resolution, f"must be a multiple of {name}'s patch size {patch}")
 
 
 def _refuse_unknown(name: str) -> None:

@@ -86,11 +86,11 @@ def write_tiny_model(path: Path, seed: int) -> Path:
 
     from steersearch.core.preprocess import Preprocess
     from steersearch.core.steervit import SteerViT, SteerViTConfig
-    from steersearch.core.tiny_vit import TinyViTConfig
+    from steersearch.core.vit import ViTConfig
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        trunk = TinyViTConfig(image_size=64, stem_channels=(8, 16, 24), dim=32, depth=3, num_heads=1)
+        trunk = ViTConfig(image_size=64, stem_channels=(8, 16, 24), dim=32, depth=3, num_heads=1)
         model = SteerViT(
             SteerViTConfig(
                 trunk="tiny",

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
 from steersearch.core.trunk import TimmTrunk
+from steersearch.core.vit import ViT, ViTConfig
 
 TEXT_DIM = 20
-TINY = TinyViTConfig(image_size=64, patch_size=16, stem_channels=(4, 8, 12), dim=64, depth=4, num_heads=2)
+TINY = ViTConfig(image_size=64, patch_size=16, stem_channels=(4, 8, 12), dim=64, depth=4, num_heads=2)
 
 # name -> timm's model, and the side of its input. Registers come with DINOv2's newer trunks.
 TIMM_KINDS: dict[str, tuple[str, int]] = {
@@ -52,7 +52,7 @@ def timm_vit(kind: str) -> Any:
 def small_trunk(kind: str) -> nn.Module:
     if kind != "tiny":
         return TimmTrunk(timm_vit(kind))
-    trunk = TinyViT(TINY)
+    trunk = ViT(TINY)
     randomise(trunk, seed=1)
     return trunk.eval()
 

@@ -19,8 +19,8 @@ from steersearch.core.errors import ConfigError, ImageError, PromptError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.tiny_vit import TinyViTConfig
 from steersearch.core.trunk import build_trunk
+from steersearch.core.vit import ViTConfig
 from tests.small_models import (
     KINDS,
     TEXT_DIM,
@@ -367,10 +367,10 @@ def test_a_config_of_a_newer_version_names_what_it_does_not_know() -> None:
 
 def test_tiny_configs_are_checked() -> None:
     for changes, field in (
-        ({"patch_size": 8}, "patch_size"),
+        ({"patch_size": 8, "stem_channels": (32, 64, 128)}, "patch_size"),
         ({"image_size": 100}, "image_size"),
         ({"num_heads": 5}, "num_heads"),
     ):
         with pytest.raises(ConfigError) as caught:
-            TinyViTConfig(**changes)  # type: ignore[arg-type]
+            ViTConfig(**changes)  # type: ignore[arg-type]
         assert caught.value.field == field

@@ -9,14 +9,14 @@ import torch
 
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
+from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import pretrain as pretraining
 from steersearch.training import train as steering
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.prompts import EncodedPrompts, Vocabulary, encode_vocabulary
 from steersearch.training.things import TEMPLATES
 
-TRUNK = TinyViTConfig(image_size=32, patch_size=8, stem_channels=(8, 8), dim=32, depth=2, num_heads=2)
+TRUNK = ViTConfig(image_size=32, patch_size=8, stem_channels=(8, 8), dim=32, depth=2, num_heads=2)
 PLAIN = Preprocess(size=32, mean=pretraining.MEAN, std=pretraining.STD, crop_pct=1.0, mode="squash")
 SMALL = SteerViTConfig(
     trunk="tiny", tiny=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
@@ -41,12 +41,12 @@ def encoded(corpus: Corpus, folder: Path) -> EncodedPrompts:
 
 
 @pytest.fixture(scope="module")
-def trunk(corpus: Corpus, folder: Path) -> TinyViT:
+def trunk(corpus: Corpus, folder: Path) -> ViT:
     config = pretraining.PretrainConfig(steps=30, batch=16, warmup=5, save_every=100)
     return pretraining.pretrain(corpus, TRUNK, config, folder / "trunk", compiled=False)
 
 
-def small_model(trunk: TinyViT) -> SteerViT:
+def small_model(trunk: ViT) -> SteerViT:
     torch.manual_seed(0)
     return SteerViT(SMALL, trunk)
 
@@ -71,9 +71,7 @@ def test_a_thing_is_called_by_its_own_names_only(corpus: Corpus) -> None:
         assert {corpus.stock[thing].noun, corpus.stock[thing].phrase} <= called
 
 
-def test_encoded_prompts_equal_the_text_encoder(
-    corpus: Corpus, encoded: EncodedPrompts, trunk: TinyViT
-) -> None:
+def test_encoded_prompts_equal_the_text_encoder(corpus: Corpus, encoded: EncodedPrompts, trunk: ViT) -> None:
     names = Vocabulary(corpus.stock).names
     found = encoded.features([3, 7], [1, 4])
     for i, (name, template) in enumerate([(3, 1), (7, 4)]):
@@ -94,7 +92,7 @@ def test_prompts_and_masks_agree(corpus: Corpus, encoded: EncodedPrompts) -> Non
                 assert vocabulary.bears[thing, name]
 
 
-def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: TinyViT) -> None:
+def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: ViT) -> None:
     keys = steering.alone_keys(small_model(trunk), corpus.stock, ["focus"], views=2, seed=0)["focus"]
     assert keys.shape == (len(corpus.stock) + 1, 32)
     assert torch.allclose(keys.norm(dim=1), torch.ones(len(keys)), atol=1e-5)
@@ -112,7 +110,7 @@ def test_training_lowers_the_loss_and_leaves_the_trunk_alone(
     distillation: str,
     corpus: Corpus,
     encoded: EncodedPrompts,
-    trunk: TinyViT,
+    trunk: ViT,
     tmp_path: Path,
 ) -> None:
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
@@ -135,7 +133,7 @@ def test_training_lowers_the_loss_and_leaves_the_trunk_alone(
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(
-    corpus: Corpus, encoded: EncodedPrompts, trunk: TinyViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, encoded: EncodedPrompts, trunk: ViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = steering.TrainConfig(steps=12, batch=8, warmup=2, alone=(), save_every=4)
     whole = steering.train(small_model(trunk), corpus, encoded, config, tmp_path / "whole", compiled=False)
@@ -153,7 +151,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(
-    corpus: Corpus, encoded: EncodedPrompts, trunk: TinyViT, tmp_path: Path
+    corpus: Corpus, encoded: EncodedPrompts, trunk: ViT, tmp_path: Path
 ) -> None:
     model = small_model(trunk)
     with torch.no_grad():

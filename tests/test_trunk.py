@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,14 @@ import pytest
 import torch
 
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
-from steersearch.core.trunk import TimmTrunk, build_trunk, full_name, timm_preprocess
+from steersearch.core.trunk import (
+    KNOWN_TRUNKS,
+    TimmTrunk,
+    _preprocess_by_timm,
+    build_trunk,
+    full_name,
+    timm_preprocess,
+)
 from steersearch.core.vit import ViT, ViTConfig
 from tests.small_models import TIMM_KINDS, TINY, randomise, timm_vit
 
@@ -35,8 +45,8 @@ def timm_twin(config: ViTConfig) -> Any:
     )
 
 
-@pytest.mark.parametrize("config", [TINY, ViTConfig()])
-def test_vit_equals_timm_bit_for_bit(config: ViTConfig) -> None:
+@pytest.mark.parametrize("config", [TINY, replace(TINY, depth=2, dim=96, num_heads=3)])
+def test_a_vit_behind_a_stem_equals_timm_bit_for_bit(config: ViTConfig) -> None:
     ours, timms = ViT(config).eval(), timm_twin(config).eval()
     randomise(ours, std=0.1)
     timms.load_state_dict(ours.state_dict())  # strict: the same names and shapes
@@ -48,6 +58,106 @@ def test_vit_equals_timm_bit_for_bit(config: ViTConfig) -> None:
         assert torch.equal(ours.train()(pixels), timms.train().forward_features(pixels))  # batch statistics
     running = "patch_embed.backbone.0.bn.running_mean"
     assert torch.equal(ours.state_dict()[running], timms.state_dict()[running])
+
+
+NARROW = {"dim": 64, "depth": 4, "num_heads": 2}
+RELEASED = {
+    "dinov2": ViTConfig(image_size=56, patch_size=14, layer_scale=True, **NARROW),  # type: ignore[arg-type]
+    "mae": ViTConfig(image_size=64, patch_size=16, **NARROW),  # type: ignore[arg-type]
+    "siglip": ViTConfig(image_size=64, patch_size=16, class_token=False, **NARROW),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("kind", RELEASED)
+def test_a_vit_of_each_released_kind_equals_timm_bit_for_bit(kind: str) -> None:
+    timms, ours = timm_vit(kind), ViT(RELEASED[kind]).eval()
+    state = {key: value for key, value in timms.state_dict().items() if not key.startswith("attn_pool")}
+    ours.load_state_dict(state)  # strict: the same names and shapes
+    pixels = torch.randn(2, 3, RELEASED[kind].image_size, RELEASED[kind].image_size)
+    with torch.no_grad():
+        tokens = ours(pixels)
+        assert torch.equal(tokens, timms.forward_features(pixels))
+    assert tokens.std() > 0.1
+    assert ours.num_prefix_tokens == timms.num_prefix_tokens
+
+
+@pytest.mark.parametrize("name", KNOWN_TRUNKS)
+def test_known_trunks_are_what_timm_says(name: str) -> None:
+    import timm
+
+    with torch.device("meta"):
+        timms = timm.create_model(name, num_classes=0)
+        ours = ViT(KNOWN_TRUNKS[name].shape)
+    shapes = {k: v.shape for k, v in timms.state_dict().items() if not k.startswith("attn_pool")}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
+    assert ours.blocks[0].attn.num_heads == timms.blocks[0].attn.num_heads  # type: ignore[union-attr]
+    norms = [module.eps for module in timms.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert set(norms) == {1e-6}
+    assert type(timms.blocks[0].mlp.act) is torch.nn.GELU
+    assert timms.blocks[0].mlp.act.approximate == "none"
+    assert timm_preprocess(name, 112) == _preprocess_by_timm(name, 112)
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution"),
+    [
+        ("vit_small_patch14_dinov2.lvd142m", 42),
+        ("vit_small_patch14_dinov2.lvd142m", 518),
+        ("vit_base_patch16_siglip_224.v2_webli", 96),
+    ],
+)
+def test_a_known_trunk_reads_timms_file_as_timm_does(name: str, resolution: int, tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    path = tmp_path / "model.safetensors"
+    pretrained = timm.create_model(name, num_classes=0)
+    torch.nn.init.normal_(pretrained.pos_embed)
+    save_file(pretrained.state_dict(), path)
+    timms = timm.create_model(
+        name,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(path)},
+        img_size=resolution,
+        num_classes=0,
+    )
+    ours = build_trunk(name, resolution, pretrained=True, weights=path)
+    assert isinstance(ours, ViT)
+    expected = timms.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_a_known_trunk_refuses_files_without_its_weights(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    name, path = "vit_small_patch14_dinov2.lvd142m", tmp_path / "model.safetensors"
+    path.write_text("nothing")
+    with pytest.raises(CheckpointError, match=f"no weights for {name}"):
+        build_trunk(name, 42, pretrained=True, weights=path)
+    state = build_trunk(name, 42, pretrained=False).state_dict()
+    save_file({key: value for key, value in state.items() if key != "norm.bias"}, path)
+    with pytest.raises(CheckpointKeysError, match=r"missing: norm\.bias"):
+        build_trunk(name, 42, pretrained=True, weights=path)
+    save_file(state | {"norm.bias": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointKeysError, match=r"of another shape: norm\.bias"):
+        build_trunk(name, 42, pretrained=True, weights=path)
+
+
+def test_released_trunks_are_built_without_timm(tmp_path: Path) -> None:
+    """Neither timm nor what is slow to import in its wake: half a gigabyte and four seconds."""
+    program = """
+import sys, torch
+from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
+from steersearch.core.steervit import SteerViT, SteerViTConfig
+name = full_name("vit_small_patch14_dinov2.lvd142m")
+with torch.device("meta"):
+    trunk = build_trunk(name, 336, pretrained=False)
+    SteerViT(SteerViTConfig(trunk=name, resolution=336, preprocess=timm_preprocess(name, 336)), trunk)
+print([name for name in ("timm", "torchvision", "torch._dynamo", "sympy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_vit_starts_like_timm_and_can_be_trained() -> None:

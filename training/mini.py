@@ -18,15 +18,13 @@ import torch
 
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.tiny_vit import TinyViTConfig
+from steersearch.core.vit import ViTConfig
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.pretrain import MEAN, STD, PretrainConfig, pretrain
 from steersearch.training.prompts import Vocabulary, encode_vocabulary
 from steersearch.training.train import TrainConfig, train
 
-TRUNK = TinyViTConfig(
-    image_size=128, patch_size=16, stem_channels=(32, 64, 128), dim=128, depth=8, num_heads=4
-)
+TRUNK = ViTConfig(image_size=128, patch_size=16, stem_channels=(32, 64, 128), dim=128, depth=8, num_heads=4)
 MODEL = SteerViTConfig(
     trunk="tiny",
     tiny=TRUNK,

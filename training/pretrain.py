@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersearch.core.tiny_vit import TinyViT, TinyViTConfig
+from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import scenes
 from steersearch.training.corpus import Corpus
 from steersearch.training.drawing import PALETTE
@@ -164,13 +164,13 @@ def trunk_loss(
 
 
 def pretrain(
-    corpus: Corpus, trunk_config: TinyViTConfig, config: PretrainConfig, folder: Path, compiled: bool = True
-) -> TinyViT:
+    corpus: Corpus, trunk_config: ViTConfig, config: PretrainConfig, folder: Path, compiled: bool = True
+) -> ViT:
     """Train the trunk; state and readings go to `folder`, from which an interrupted run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     nouns, noun_of, colour_of = noun_index(corpus.stock)
-    trunk = TinyViT(trunk_config).to(memory_format=torch.channels_last)
+    trunk = ViT(trunk_config).to(memory_format=torch.channels_last)
     heads = TrunkHeads(trunk_config.dim, len(nouns))
     parameters = [*trunk.parameters(), *heads.parameters()]
     decayed = [p for p in parameters if p.ndim > 1]

@@ -1,10 +1,10 @@
-"""The trunk of the mini model: a small ViT behind a convolutional stem, in plain torch.
+"""The vision transformer under SteerViT, in plain torch: of the mini model and of the trunks that were released.
 
-State dict and output equal, bit for bit, those of timm's
-`VisionTransformer(patch_size=1, embed_layer=partial(HybridEmbed, backbone=ConvStem(...), proj=False))`.
-It is written without timm because importing timm costs four seconds, the whole budget of a cold query.
+State dict and output equal timm's, bit for bit: those of `VisionTransformer` as DINOv2, MAE and SigLIP have it, and
+for the mini those of one behind `HybridEmbed(ConvStem(...), proj=False)`. It is written without timm because
+importing that costs four seconds, the whole budget of a cold query, and 200 MB.
 
-Letters: B images, H W pixels, T = 1 + N tokens, N = Hp·Wp patches, D = dim.
+Letters: B images, H W pixels, T = P + N tokens, P = 1 (CLS) or 0 prefix tokens, N = Hp·Wp patches, D = dim.
 """
 
 from __future__ import annotations
@@ -21,24 +21,29 @@ from steersearch.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyViTConfig:
-    """Shape of a `TinyViT`. `image_size` and `patch_size` in pixels.
+class ViTConfig:
+    """Shape of a `ViT`. `image_size` and `patch_size` in pixels.
 
-    The stem is one 3×3 convolution of stride 2 per entry of `stem_channels`, each with batch norm and ReLU,
-    and a last one (with bias, no norm) to `dim`; so `patch_size` must be 2 ** (len(stem_channels) + 1).
+    stem_channels: none for one linear projection of each patch, as released trunks have it. Else one 3×3
+        convolution of stride 2 per entry, each with batch norm and ReLU, and a last one (with bias, no norm)
+        to `dim`; `patch_size` must then be 2 ** (len(stem_channels) + 1).
+    class_token: whether a CLS token comes first (not in SigLIP).
+    layer_scale: whether each branch of a block is scaled per channel (in DINOv2).
     """
 
     image_size: int = 128
     patch_size: int = 16
-    stem_channels: tuple[int, ...] = (32, 64, 128)
+    stem_channels: tuple[int, ...] = ()
     dim: int = 192
     depth: int = 8
     num_heads: int = 3
     mlp_ratio: float = 4.0
+    class_token: bool = True
+    layer_scale: bool = False
 
     def __post_init__(self) -> None:
         stride = 2 ** (len(self.stem_channels) + 1)
-        if self.patch_size != stride:
+        if self.stem_channels and self.patch_size != stride:
             reason = (
                 f"a stem of {len(self.stem_channels)} + 1 stride-2 convolutions makes patches of {stride}"
             )
@@ -54,46 +59,48 @@ class TinyViTConfig:
         return asdict(self) | {"stem_channels": list(self.stem_channels)}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> TinyViTConfig:
+    def from_dict(cls, data: Mapping[str, Any]) -> ViTConfig:
         """Inverse of `to_dict`."""
         return cls(**{**data, "stem_channels": tuple(data["stem_channels"])})
 
 
-class TinyViT(nn.Module):
-    """A ViT of `config.depth` pre-norm blocks, one CLS token, learned positions, final LayerNorm."""
+class ViT(nn.Module):
+    """A ViT of `config.depth` pre-norm blocks, learned positions, final LayerNorm."""
 
-    num_prefix_tokens = 1
-
-    def __init__(self, config: TinyViTConfig) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
         self.dim, self.depth = config.dim, config.depth
+        self.num_prefix_tokens = int(config.class_token)
         side = config.image_size // config.patch_size
         self.grid = (side, side)
-        self.patch_embed = _PatchEmbed((*config.stem_channels, config.dim))
-        self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + side * side, config.dim))
+        self.patch_embed = _ConvStem(config) if config.stem_channels else _PatchEmbed(config)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim)) if config.class_token else None
+        self.pos_embed = nn.Parameter(torch.empty(1, self.num_prefix_tokens + side * side, config.dim))
         self.blocks = nn.Sequential(*(_Block(config) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self._init_weights()
+        if not self.pos_embed.is_meta:  # else they are about to be read
+            self._init_weights()
 
     def _init_weights(self) -> None:
         """Every initial value: as timm's ViT (truncated normal, std 0.02); the rest as torch."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.normal_(self.cls_token, std=1e-6)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=1e-6)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 pixels -> (B, T, D) tokens with positions, CLS first, as block 0 gets them."""
+        """(B, 3, H, W) pixels -> (B, T, D) tokens with positions, CLS first, as block 0 gets them."""
         size = self.config.image_size
         if tuple(pixels.shape[1:]) != (3, size, size):
             raise ConfigError("pixels", tuple(pixels.shape), f"this trunk takes (B, 3, {size}, {size})")
-        patches = self.patch_embed(pixels)  # (B, N, D)
-        cls = self.cls_token.expand(len(pixels), -1, -1)
-        return torch.cat([cls, patches], dim=1) + self.pos_embed
+        x: Tensor = self.patch_embed(pixels)  # (B, N, D)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(pixels), -1, -1), x], dim=1)
+        return x + self.pos_embed
 
     def cls_attention(self, x: Tensor) -> Tensor:
         """What CLS attends to in the last block, given that block's input (B, T, D): (B, heads, T)."""
@@ -104,22 +111,34 @@ class TinyViT(nn.Module):
         return attention
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 pixels -> (B, T, D) final-normed tokens, CLS first."""
+        """(B, 3, H, W) pixels -> (B, T, D) final-normed tokens, CLS first."""
         tokens: Tensor = self.norm(self.blocks(self.tokens(pixels)))
         return tokens
 
 
 class _PatchEmbed(nn.Module):
-    """The stem: (B, 3, H, W) -> (B, N, channels[-1])."""
+    """One linear projection of each patch: (B, 3, H, W) -> (B, N, D)."""
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        inputs = (3, *channels[:-1])
-        last = len(channels) - 1
+        self.proj = nn.Conv2d(3, config.dim, config.patch_size, stride=config.patch_size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps: Tensor = self.proj(pixels)  # (B, D, Hp, Wp)
+        return maps.flatten(2).transpose(1, 2)
+
+
+class _ConvStem(nn.Module):
+    """Convolutions of stride 2 down to patches: (B, 3, H, W) -> (B, N, D)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        inputs, outputs = (3, *config.stem_channels), (*config.stem_channels, config.dim)
+        last = len(outputs) - 1
         self.backbone = nn.Sequential(
             *(
                 _ConvNormAct(i, o, plain=k == last)
-                for k, (i, o) in enumerate(zip(inputs, channels, strict=True))
+                for k, (i, o) in enumerate(zip(inputs, outputs, strict=True))
             )
         )
 
@@ -142,19 +161,32 @@ class _ConvNormAct(nn.Module):
 
 
 class _Block(nn.Module):
-    """Pre-norm transformer block: x + attention(norm1 x), then x + mlp(norm2 x)."""
+    """Pre-norm transformer block: x + attention(norm1 x), then x + mlp(norm2 x), each scaled if so configured."""
 
-    def __init__(self, config: TinyViTConfig) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=1e-6)
         self.attn = _SelfAttention(config.dim, config.num_heads)
+        self.ls1 = _LayerScale(config.dim) if config.layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(config.dim, eps=1e-6)
         self.mlp = _Mlp(config.dim, int(config.dim * config.mlp_ratio))
+        self.ls2 = _LayerScale(config.dim) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
         return out
+
+
+class _LayerScale(nn.Module):
+    """A learned factor per channel, small at first."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
 
 
 class _SelfAttention(nn.Module):
