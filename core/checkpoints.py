@@ -11,7 +11,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
-from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from steersearch.core import hub
+from steersearch.core.blank import blank_modules
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
@@ -91,9 +91,7 @@ def load_file(
     holds_trunk = any(name.startswith("trunk.") for name in state)
     if trunk is None and not holds_trunk:
         trunk = _pretrained_trunk(config)
-    # Large models take no memory and no random weights before their own. For small ones that is dearer than it
-    # saves: the meta device has torch import sympy.
-    with nullcontext() if holds_trunk else torch.device("meta"):
+    with blank_modules():
         model = SteerViT(config, trunk=trunk)
     _load_state(model, state, path, with_trunk=holds_trunk, tolerant=released)
     model._weights_hash = remembered_sha256(path)
