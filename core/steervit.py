@@ -36,7 +36,10 @@ from steersearch.core.vit import ViT, ViTConfig
 Aggregation = Literal["cls", "mean", "focus"]
 Fusion = Literal["early", "late"]
 ImageSource = Image.Image | Path | str
-_CPU_BATCH, _GPU_BATCH = 8, 64  # trunk inputs in one forward; a processor gains nothing from more but memory
+# Trunk inputs in one forward pass. A processor is fastest while the widest activation, the hidden layer of the MLPs,
+# stays small: beyond 32 MB each buffer is mapped and zeroed anew in every block (measured: benchmarks/LOG.md).
+_CPU_HIDDEN_BYTES, _CPU_BATCH = 16 * 2**20, 32
+_GPU_BATCH = 64
 _READERS = max(2, min(8, os.cpu_count() or 2))  # threads that decode pictures
 
 
@@ -282,9 +285,13 @@ class SteerViT(nn.Module):
 
     @property
     def batch_size(self) -> int:
-        """How many pictures suit one forward pass here: as many as make it faster, no more memory than that."""
-        inputs = _CPU_BATCH if self.device.type == "cpu" else _GPU_BATCH
-        return inputs // TILES**2 if self._is_tiled else inputs
+        """How many pictures suit one forward pass here: as many as make it faster, and no more memory than that."""
+        inputs = _GPU_BATCH
+        if self.device.type == "cpu":
+            trunk = self._trunk
+            tokens = trunk.num_prefix_tokens + trunk.grid[0] * trunk.grid[1]
+            inputs = min(_CPU_BATCH, _CPU_HIDDEN_BYTES // (tokens * 4 * trunk.dim * 4))
+        return max(1, inputs // TILES**2 if self._is_tiled else inputs)
 
     # ------------------------------------------------------------------------------------------ forward pass
 

@@ -19,7 +19,7 @@ from steersearch.core.errors import ConfigError, ImageError, PromptError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.trunk import build_trunk
+from steersearch.core.trunk import build_trunk, timm_preprocess
 from steersearch.core.vit import ViTConfig
 from tests.small_models import (
     KINDS,
@@ -306,6 +306,23 @@ def test_attention_maps_are_those_of_the_forward_pass(model: SteerViT, pictures:
     assert largest_difference(maps, model.attention_maps(pictures, heads="max", suppress_sinks=False)) > 1e-3
     assert model.attention_maps(pictures, heads="none").shape == (3, 2, 4, 4)
     assert model.attention_maps([]).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("vit_small_patch14_dinov2.lvd142m", 4), ("vit_base_patch14_dinov2.lvd142m", 2), ("tiny", 32)],
+)
+def test_a_processor_gets_batches_whose_activations_stay_small(name: str, expected: int) -> None:
+    if name == "tiny":
+        model = small_model()
+    else:
+        with torch.device("meta"):
+            model = SteerViT(
+                SteerViTConfig(trunk=name, resolution=336, preprocess=timm_preprocess(name, 336))
+            )
+        model.to_empty(device="cpu")  # no memory before it is written
+    assert model.batch_size == expected
+    assert model.with_view("tile").batch_size == max(1, expected // 4)
 
 
 def test_pictures_are_read_ahead_on_threads_and_stay_in_order(
