@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_bench, cli_explain, cli_models
+from steersearch import cli_bench, cli_explain, cli_models, cli_train
 from steersearch.options import (
     VIEWS,
     Device,
@@ -71,6 +71,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_models.models, name="models")
 app.add_typer(cli_bench.bench, name="bench")
+app.add_typer(cli_train.train, name="train")
 
 
 def _show_version(wanted: bool) -> None:

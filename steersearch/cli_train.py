@@ -1,0 +1,200 @@
+"""`steersearch train`: look at training data, and make masks from boxes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steersearch.options import Json
+
+if TYPE_CHECKING:
+    from steersearch.training.check import Report, Spread
+    from steersearch.training.data import Boxed, Sample, Skip, Source
+
+SKIPS_SHOWN = 10
+SAMPLES_SHOWN = 24
+TRIES = 20  # at finding a sample for each place of the sheet
+SECONDS_BETWEEN_LINES = 15.0
+
+train = typer.Typer(help="Look at training data and prepare it.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class DataFormat(StrEnum):
+    """`training.sources.FORMATS`, which is not imported for a help text."""
+
+    auto = "auto"
+    folder = "folder"
+    refcoco = "refcoco"
+    lvis = "lvis"
+    visual_genome = "visual-genome"
+    mapillary = "mapillary"
+    hub = "hub"
+
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file in one of the known formats.")]
+Format = Annotated[DataFormat, typer.Option("--format", help="auto: what it looks like.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The folder of the pictures, where it is not the usual one."),
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split, such as train or val.")]
+
+
+@train.command()
+def check(
+    data: Data,
+    format_name: Format = DataFormat.auto,
+    images: Images = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="For Visual Genome: what `train masks` made of its boxes."),
+    ] = None,
+    split: Split = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Read N rows only, evenly spread.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Also draw random samples with their masks.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read a data set whole, count what is in it and list what is broken.
+
+    With --json the first line is the report, and each further line a row that cannot be used.
+
+    \b
+    Example:
+      steersearch train check ./refcoco --images ./coco --picture samples.png
+    """
+    from steersearch import output, render
+    from steersearch.training.check import check_source
+    from steersearch.training.sources import open_source
+
+    if picture is not None:
+        output.refuse_impossible(picture)
+    source = open_source(data, format_name.value, images=images, split=split, masks=masks)
+    report = check_source(source, limit=limit, progress=_progress("checked"))
+    if picture is not None:
+        _draw(source, picture)
+    if as_json:
+        _json(report)
+    else:
+        _table(report)
+    if not report.samples and not report.boxes:
+        render.remark("error: nothing in it can be used")
+        raise typer.Exit(1)
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """Remarks now and then, the first after a while."""
+    began = last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        from steersearch import render
+
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES and done < total:
+            last = now
+            left = (now - began) * (total - done) / done
+            render.remark(f"{what} {done:,} of {total:,} rows, about {left:,.0f} s left")
+
+    return report
+
+
+# --------------------------------------------------------------------------------------------------- stdout
+
+
+def _table(report: Report) -> None:
+    from steersearch import render
+
+    render.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
+    if report.boxes:
+        render.line(f"{report.boxes:,} rows have boxes and no mask")
+    if report.read < report.rows:
+        render.line(f"{report.read:,} of {report.rows:,} rows were read")
+    for title, counts in (("split", report.splits), ("source", report.sources)):
+        if len(counts) > 1 or title == "split":
+            render.line(f"{title:9}{', '.join(f'{name} {count:,}' for name, count in counts.items())}")
+    if report.words is not None:
+        render.line(f"words    {_spread(report.words, '{:.3g}')}")
+    if report.areas is not None:
+        render.line(f"mask     {_spread(report.areas, '{:.2%}')} of the picture")
+    render.line(f"repeated {report.duplicates:,} (same picture and expression)")
+    render.line(f"skipped  {report.skipped:,}")
+    for skip in report.skips[:SKIPS_SHOWN]:
+        render.remark(f"skipped {_described(skip)}")
+    if len(report.skips) > SKIPS_SHOWN:
+        render.remark(f"and {len(report.skips) - SKIPS_SHOWN:,} more; all of them: --json")
+    if report.boxes:
+        render.remark("masks from boxes: steersearch train masks DATA -o FOLDER")
+
+
+def _spread(spread: Spread, form: str) -> str:
+    numbers = [form.format(value) for value in asdict(spread).values()]
+    return "{} to {}, median {}, 90 % within {} to {}".format(*(numbers[i] for i in (0, 4, 2, 1, 3)))
+
+
+def _described(skip: Skip) -> str:
+    from steersearch import render
+
+    place = f", {render.readable(skip.row)}" if skip.row else ""
+    rows = f" ({skip.rows:,} expressions)" if skip.rows > 1 else ""
+    return f"{render.readable(skip.path)}{place}: {render.readable(skip.reason)}{rows}"
+
+
+def _json(report: Report) -> None:
+    from steersearch import render
+
+    found: dict[str, Any] = asdict(report)
+    skips = found.pop("skips")
+    render.json_line(found)
+    for skip in skips:
+        render.json_line({**skip, "path": str(skip["path"])})
+
+
+# -------------------------------------------------------------------------------------------------- picture
+
+
+def _draw(source: Source, picture: Path) -> None:
+    """Samples drawn at random, the same each time; written as a PNG."""
+    import io
+
+    from steersearch import output, render
+    from steersearch.sample_sheet import draw_samples
+
+    chosen = _random_samples(source)
+    if not chosen:
+        render.remark(f"{render.readable(picture)} is not drawn: there is nothing to show")
+        return
+    png = io.BytesIO()
+    draw_samples(chosen).save(png, "PNG")
+    output.write_output(picture, png.getvalue())
+    render.remark(f"picture: {render.readable(picture)}")
+
+
+def _random_samples(source: Source) -> list[Sample | Boxed]:
+    import random
+
+    from steersearch.core.errors import ImageError
+    from steersearch.core.preprocess import open_image
+    from steersearch.training.data import Skip
+
+    order = random.Random(0).sample(range(len(source)), min(len(source), SAMPLES_SHOWN * TRIES))
+    chosen: list[Sample | Boxed] = []
+    for index in order:
+        found = source.read(index)
+        if isinstance(found, Skip) or len(chosen) == SAMPLES_SHOWN:
+            continue
+        try:
+            open_image(found.image)
+        except ImageError:
+            continue
+        chosen.append(found)
+    return chosen

@@ -1,0 +1,268 @@
+"""What training is fed with: a source of samples, each a picture, an expression and the mask of what it means.
+
+A reader of a published format is a `Source`: a sequence that knows all its rows and keeps little of them in
+memory. Masks are decoded when a row is read. What cannot be used never ends a reading: it is a `Skip`, with the
+file and the row that are at fault, either found while the index was made or in place of the sample.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from steersearch.core.errors import DataError, SampleError
+from steersearch.training.mask_codec import Mask, MaskError
+
+BoxArray: TypeAlias = npt.NDArray[np.float32]  # (K, 4): left, top, width, height in pixels
+
+# EXIF orientations by which a picture is shown turned a quarter, and what that does to an array (H, W).
+_QUARTER_TURNS = {5: (1, True), 6: (-1, False), 7: (-1, True), 8: (1, False)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row. mask: (H, W) bool, of the picture's size as `core.preprocess.open_image` gives it, not all False;
+    source: the reader's name; image_id, split: as the source has them."""
+
+    image: Path
+    expression: str
+    mask: Mask
+    source: str
+    image_id: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boxed:
+    """A row that has boxes around what the expression means, and no mask yet; see `boxes_to_masks`."""
+
+    image: Path
+    expression: str
+    boxes: BoxArray
+    source: str
+    image_id: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """What cannot be used, and why. path: the file at fault; row: where in it, "" for the whole; rows: how many
+    expressions are lost by it."""
+
+    path: Path
+    row: str
+    reason: str
+    rows: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.path}{', ' if self.row else ''}{self.row}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row but for its mask: known from the index alone. path, row: where the row itself is written."""
+
+    image: Path
+    expression: str
+    image_id: str
+    split: str
+    source: str
+    path: Path
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """What a row has in place of a mask."""
+
+    boxes: BoxArray
+
+
+class Source(ABC):
+    """A sequence of samples in a fixed order, the same in every process.
+
+    Rows are numbered from 0 to len - 1. `read` never raises for what a row holds; `source[i]` raises SampleError,
+    and iterating gives the good samples alone. A source holds no open file, so it can be pickled, and read by
+    several processes and threads at once.
+
+    name: short name of the data set;  skips: what was found to be unusable while the index was made; these rows
+    have no number
+    """
+
+    name: str
+    skips: list[Skip]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def row(self, index: int) -> Row:
+        """Row `index`, 0 <= index < len, without reading its mask."""
+
+    @abstractmethod
+    def annotation(self, index: int) -> Mask | Boxes:
+        """The mask of row `index`, (H, W) bool, not yet compared with the picture; or its boxes, if it has no mask.
+
+        Raises MaskError, or OSError or ValueError if the file cannot be read.
+        """
+
+    def read(self, index: int) -> Sample | Boxed | Skip:
+        """Row `index` with its mask, decoded and compared with the picture."""
+        row = self.row(index)
+        names = (row.source, row.image_id, row.split)
+        try:
+            found = self.annotation(index)
+        except MaskError as error:
+            return Skip(row.path, row.row, str(error))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or f"it is not what was indexed ({error})"
+            return Skip(row.path, row.row, reason)
+        try:
+            if isinstance(found, Boxes):
+                picture_size(row.image)
+                return Boxed(row.image, row.expression, _usable_boxes(found.boxes), *names)
+            return Sample(row.image, row.expression, _fitted(found, row.image), *names)
+        except MaskError as error:
+            return Skip(row.path, row.row, str(error))
+        except SampleError as error:
+            return Skip(error.path, error.row, error.reason)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        found = self.read(index % len(self))
+        if isinstance(found, Sample):
+            return found
+        if isinstance(found, Skip):
+            raise SampleError(found.path, found.row, found.reason)
+        row = self.row(index % len(self))
+        raise SampleError(row.path, row.row, "it has boxes and no mask; make masks: steersearch train masks")
+
+    def __iter__(self) -> Iterator[Sample]:
+        for index in range(len(self)):
+            found = self.read(index)
+            if isinstance(found, Sample):
+                yield found
+
+
+class Joined(Source):
+    """Several sources one after the other; each sample has the name of its own."""
+
+    def __init__(self, name: str, sources: Sequence[Source]) -> None:
+        self.name, self.sources = name, list(sources)
+        self.skips = [skip for source in sources for skip in source.skips]
+        self._ends = np.cumsum([len(source) for source in sources], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.sources else 0
+
+    def row(self, index: int) -> Row:
+        source, index = self._place(index)
+        return source.row(index)
+
+    def annotation(self, index: int) -> Mask | Boxes:
+        source, index = self._place(index)
+        return source.annotation(index)
+
+    def _place(self, index: int) -> tuple[Source, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self.sources[number], index - int(self._ends[number - 1] if number else 0)
+
+
+# ------------------------------------------------------------------------------------------- what rows hold
+
+
+def clean_expression(text: object) -> str:
+    """`text` with single spaces and none at its ends. Raises ValueError with the reason if it cannot be used."""
+    if not isinstance(text, str):
+        raise ValueError("its expression is missing" if text is None else "its expression is not a text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("its expression is not UTF-8") from None
+    words = " ".join(text.split())
+    if not words:
+        raise ValueError("its expression is empty")
+    return words
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture as it is stored, from its header alone. Raises SampleError."""
+    return _header(path)[0]
+
+
+def _header(path: Path) -> tuple[tuple[int, int], int]:
+    """(H, W) as it is stored, and the EXIF orientation."""
+    try:
+        with Image.open(path) as image:
+            return (image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1)
+    except FileNotFoundError:
+        raise SampleError(path, "", "no such picture") from None
+    except Exception as error:  # decoders fail in ways of their own
+        raise SampleError(path, "", f"not a picture that can be read ({error})") from error
+
+
+def _fitted(mask: Mask, picture: Path) -> Mask:
+    """The mask in the picture's size as it is shown. Raises MaskError if it is of neither size, or all False.
+
+    Where EXIF turns the picture by a quarter, a mask of the stored size is turned with it.
+    """
+    if not mask.any():
+        raise MaskError("its mask is empty")
+    stored, orientation = _header(picture)
+    turn, mirrored = _QUARTER_TURNS.get(orientation, (0, False))
+    shown = stored[::-1] if turn else stored
+    if mask.shape == shown:
+        return mask
+    if mask.shape != stored:
+        sizes = [f"{size[1]} × {size[0]}" for size in (mask.shape, shown)]
+        raise MaskError(f"its mask is {sizes[0]} pixels, its picture {sizes[1]}")
+    turned = np.rot90(mask, turn)
+    return np.ascontiguousarray(turned[::-1] if mirrored else turned)
+
+
+def _usable_boxes(boxes: BoxArray) -> BoxArray:
+    usable = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    if not usable.any():
+        raise MaskError("its box is empty")
+    return boxes[usable]
+
+
+# --------------------------------------------------------------------------------------- columns of an index
+
+
+class Texts(Sequence[str]):
+    """Many strings as one block of UTF-8: their letters and 8 bytes each, where a list has 60 more."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._letters, self._ends = bytearray(), array("q", [0])
+        for text in texts:
+            self.append(text)
+
+    def append(self, text: str) -> int:
+        """Add `text`; returns its number."""
+        self._letters += text.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._letters))
+        return len(self._ends) - 2
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # no slices
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._letters[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
+
+
+def chosen_split(path: Path, splits: Sequence[str], wanted: str | None) -> None:
+    """Raise DataError if there is no split `wanted`; None is all of them."""
+    if wanted is not None and wanted not in splits:
+        raise DataError(path, f'it has no split "{wanted}"; it has: {", ".join(splits) or "none"}')

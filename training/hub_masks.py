@@ -1,0 +1,193 @@
+"""The authors' own training set (https://huggingface.co/datasets/JonaRuthardt/SteerViT): Parquet with masks.
+
+Files `data/<split>-<number>-of-<count>.parquet`, splits train and validation. Columns: image_id (text), mask (an
+image: {bytes, path}, one bit), referential_expression (text), dataset (text). The pictures are not in it; where they
+lie follows the authors' rules: an image_id that begins with COCO is `<second part>/<image_id>.jpg`, such as
+train2014/COCO_train2014_000000000009.jpg; in a dataset with "visual genome" in its name it is in VG_100K, else in
+VG_100K_2; with "mapillary" in its name it is in one flat folder. `.jpg` is added where it is missing.
+
+A mask lies in a row group that can only be read whole, so the last few groups are kept. In random order a row costs
+what its group's masks cost: 100 rows in files that `datasets` writes for images.
+"""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steersearch.core.errors import DataError
+from steersearch.training.data import Row, Skip, Source, Texts, chosen_split, clean_expression
+from steersearch.training.folder import read_mask_file
+from steersearch.training.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
+from steersearch.training.mask_codec import Mask, MaskError
+
+COLUMNS = ("image_id", "mask", "referential_expression", "dataset")
+GROUPS_KEPT = 4  # row groups of masks, in each process
+
+_PLACES = {  # below the folder of pictures, or that folder itself
+    "COCO": [f"{root}/{folder}" for root in ("coco", "mscoco", ".") for folder in COCO_FOLDERS],
+    "Visual Genome": [
+        f"{root}/{folder}" for root in ("visual_genome", ".") for folder in VISUAL_GENOME_FOLDERS
+    ],
+    "Mapillary": ["mapillary", "mapillary/images", "."],
+}
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """The files that `path`, a file or the data set's folder, stands for."""
+    if path.is_file():
+        return [path] if path.suffix == ".parquet" else []
+    return sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+
+
+class HubMasks(Source):
+    """One row per row, files in the order of their names. The name of a sample's source is that of `dataset`.
+
+    images: the folder that holds coco/train2014, visual_genome/VG_100K, mapillary and so on; None: the data set's
+    """
+
+    def __init__(self, path: Path, images: Path | None = None, split: str | None = None) -> None:
+        self.name, self.skips = "steervit", []
+        self._files = parquet_files(path)
+        if not self._files:
+            raise DataError(path, "no .parquet file in it, or in its folder data")
+        root = images or (path if path.is_dir() else path.parent)
+        if not root.is_dir():
+            raise DataError(root, "there is no such folder of pictures")
+        self._splits = list(dict.fromkeys(_split(file) for file in self._files))
+        chosen_split(path, self._splits, split)
+        self._images, self._texts, self._datasets = Texts(), Texts(), list[str]()
+        self._columns = {name: array("i") for name in ("file", "group", "row", "image", "dataset")}
+        pictures = _Pictures(root)
+        for number, file in enumerate(self._files):
+            if split in (None, _split(file)):
+                self._add_file(number, file, pictures)
+        for image_id, count in pictures.missing.items():
+            self.skips.append(Skip(root, "", f"the picture {image_id} was not found", count))
+        if pictures.missing and not self._texts:
+            raise DataError(path, f"none of its pictures are in {root}; name their folder: --images")
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def row(self, index: int) -> Row:
+        column = {name: values[index] for name, values in self._columns.items()}
+        image, path = Path(self._images[column["image"]]), self._files[column["file"]]
+        dataset, place = self._datasets[column["dataset"]], f"row {column['row']:,}"
+        return Row(image, self._texts[index], image.stem, _split(path), dataset, path, place)
+
+    def annotation(self, index: int) -> Mask:
+        column = {name: values[index] for name, values in self._columns.items()}
+        masks, first = _masks_of_group(self._files[column["file"]], column["group"])
+        found = masks[column["row"] - first]
+        if found is None:
+            raise MaskError("it has no mask")
+        return read_mask_file(io.BytesIO(found))
+
+    def _add_file(self, number: int, file: Path, pictures: _Pictures) -> None:
+        try:
+            parquet = pq.ParquetFile(file)
+        except (OSError, ValueError) as error:
+            self.skips.append(Skip(file, "", f"no Parquet file, or it is cut ({error})"))
+            return
+        with parquet:
+            lacking = [name for name in COLUMNS if name not in parquet.schema_arrow.names]
+            if lacking:
+                have = ", ".join(parquet.schema_arrow.names)
+                raise DataError(file, f"it has no column {', '.join(lacking)}; it has: {have}")
+            first = 0
+            for group in range(parquet.num_row_groups):
+                count = parquet.metadata.row_group(group).num_rows
+                try:
+                    columns = _texts(parquet, group, [name for name in COLUMNS if name != "mask"])
+                except (OSError, ValueError) as error:
+                    rows = f"rows {first:,} to {first + count - 1:,}"
+                    self.skips.append(Skip(file, rows, f"damaged ({error})", count))
+                else:
+                    for row, values in enumerate(zip(*columns, strict=True), first):
+                        self._add_row((number, group, row), values, pictures)
+                first += count
+
+    def _add_row(
+        self, place: tuple[int, int, int], values: tuple[str | None, ...], pictures: _Pictures
+    ) -> None:
+        image_id, text, dataset = values
+        try:
+            expression = clean_expression(text)
+            if not image_id:
+                raise ValueError("it names no picture")
+            image = pictures.number(image_id, dataset or "", self._images)
+        except ValueError as error:
+            self.skips.append(Skip(self._files[place[0]], f"row {place[2]:,}", str(error)))
+            return
+        if image is None:
+            return
+        if dataset not in self._datasets:
+            self._datasets.append(dataset or "")
+        self._texts.append(expression)
+        values_kept = (*place, image, self._datasets.index(dataset or ""))
+        for column, value in zip(self._columns.values(), values_kept, strict=True):
+            column.append(value)
+
+
+class _Pictures:
+    """Looks up pictures. missing: those that are not there, and how many rows each is missed by."""
+
+    def __init__(self, root: Path) -> None:
+        self._files = {kind: ImageFiles(root / place for place in places) for kind, places in _PLACES.items()}
+        self._numbers: dict[tuple[str, str], int | None] = {}
+        self.missing = Counter[str]()
+
+    def number(self, image_id: str, dataset: str, found: Texts) -> int | None:
+        """The picture's number among those that were `found`; None if it is missing. Raises ValueError if it
+        belongs to no known data set."""
+        key = _kind(image_id, dataset), image_id
+        if key not in self._numbers:
+            name = image_id if image_id.endswith(".jpg") else f"{image_id}.jpg"
+            path = self._files[key[0]].find(name)
+            self._numbers[key] = None if path is None else found.append(str(path))
+        number = self._numbers[key]
+        if number is None:
+            self.missing[image_id] += 1
+        return number
+
+
+def _kind(image_id: str, dataset: str) -> str:
+    """Which data set a picture is of, by the authors' rules."""
+    if image_id.startswith("COCO"):
+        return "COCO"
+    if "visual genome" in dataset:
+        return "Visual Genome"
+    if "mapillary" in dataset:
+        return "Mapillary"
+    raise ValueError(f'the pictures of its dataset "{dataset}" are not known')
+
+
+def _split(file: Path) -> str:
+    return file.name.partition("-")[0].removesuffix(".parquet")
+
+
+def _texts(parquet: Any, group: int, names: list[str]) -> list[list[str | None]]:
+    """Columns of texts; where one is no UTF-8 there are lone surrogates."""
+    table = parquet.read_row_group(group, columns=names)
+    columns = [table[name].cast(pa.binary()).to_pylist() for name in names]
+    return [[text and text.decode("utf-8", "surrogateescape") for text in column] for column in columns]
+
+
+@lru_cache(maxsize=GROUPS_KEPT)
+def _masks_of_group(file: Path, group: int) -> tuple[list[bytes | None], int]:
+    """The PNG files of a row group, and the number of its first row. Raises MaskError."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            first = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
+            column = parquet.read_row_group(group, columns=["mask"])["mask"].to_pylist()
+    except (OSError, ValueError) as error:
+        raise MaskError(f"its row group cannot be read ({error})") from error
+    return [mask.get("bytes") if isinstance(mask, dict) else mask for mask in column], first

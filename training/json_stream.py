@@ -1,0 +1,146 @@
+"""Large JSON files read piece by piece, with the place of each piece, so that it can be read again alone.
+
+Annotation files have up to some gigabytes; `json.load` would need five to ten times that in memory. Here the
+file passes through a window of a few megabytes. A reader keeps what it needs of each element in arrays, and the
+element's place in the file for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from steersearch.core.errors import DataError
+
+_WINDOW = 4 * 2**20  # bytes that are read at a time
+_LARGEST = 256 * 2**20  # bytes that one element may have; a file with a mistake is not read further than that
+_BLANK = " \t\n\r"
+_decoder = json.JSONDecoder()
+
+
+class Element(NamedTuple):
+    """One value of a JSON file. section: the key of the outermost object below which it lies; offset, length:
+    its place in the file, in bytes."""
+
+    section: str
+    value: Any
+    offset: int
+    length: int
+
+
+def elements(path: Path) -> Iterator[Element]:
+    """The file's elements in order: the members of each array in the outermost object, other values whole.
+
+    If the outermost value is an array, its members, with the section "". Strings that are no UTF-8 have lone
+    surrogates where the bad bytes are. Raises DataError for a file that is missing, cut or not JSON.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _Reader(path, file).elements()
+    except OSError as error:
+        raise DataError(path, error.strerror or str(error)) from error
+
+
+def read_element(path: Path, offset: int, length: int) -> Any:
+    """The element at this place, read again. Raises OSError, and ValueError if the file has changed."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return json.loads(file.read(length).decode("utf-8", "surrogateescape"))
+
+
+class _Reader:
+    """A window on the file. Its text has one letter for each byte: outside of strings JSON is ASCII, so the
+    structure is found without decoding, and places are bytes."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        self._text, self._at, self._start = "", 0, 0  # the window, the next letter, the window's place
+        self._ended = False
+
+    def elements(self) -> Iterator[Element]:
+        if self._peek() == "\xef":  # a byte order mark in UTF-8
+            self._at += 3
+        if self._peek() == "[":
+            yield from self._members("")
+        else:
+            yield from self._sections()
+        if self._peek():
+            raise self._wrong("there is more after the end")
+
+    def _sections(self) -> Iterator[Element]:
+        self._expect("{")
+        while self._peek() != "}":
+            section = self._value("").value
+            if not isinstance(section, str):
+                raise self._wrong("a key was expected")
+            self._expect(":")
+            if self._peek() == "[":
+                yield from self._members(section)
+            else:
+                yield self._value(section)
+            self._comma("}")
+        self._at += 1
+
+    def _members(self, section: str) -> Iterator[Element]:
+        self._expect("[")
+        while self._peek() != "]":
+            yield self._value(section)
+            self._comma("]")
+        self._at += 1
+
+    def _value(self, section: str) -> Element:
+        self._peek()
+        while True:
+            try:
+                value, end = _decoder.raw_decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # else a number may go on
+                    break
+            except RecursionError:
+                raise self._wrong("it is nested too deeply") from None
+            except json.JSONDecodeError as error:
+                if self._ended or len(self._text) - self._at > _LARGEST:
+                    raise self._wrong(error.msg) from None
+            self._read(max(_WINDOW, len(self._text) - self._at))
+        text, offset = self._text[self._at : end], self._start + self._at
+        if not text.isascii():
+            value = json.loads(text.encode("latin-1").decode("utf-8", "surrogateescape"))
+        self._at = end
+        return Element(section, value, offset, len(text))
+
+    def _comma(self, closing: str) -> None:
+        if self._peek() == ",":
+            self._at += 1
+            if self._peek() != closing:
+                return
+        elif self._peek() == closing:
+            return
+        raise self._wrong(f"a comma or {closing} was expected")
+
+    def _expect(self, letter: str) -> None:
+        if self._peek() != letter:
+            raise self._wrong(f"{letter} was expected")
+        self._at += 1
+
+    def _peek(self) -> str:
+        """The next letter that is not blank, which is then the next one; "" at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _BLANK:
+                self._at += 1
+            if self._at < len(self._text) or self._ended:
+                return self._text[self._at : self._at + 1]
+            self._read(_WINDOW)
+
+    def _read(self, size: int) -> None:
+        """Drop what was passed, and add `size` bytes."""
+        more = self._file.read(size)
+        self._ended = not more
+        self._start += self._at
+        self._text = self._text[self._at :] + more.decode("latin-1")
+        self._at = 0
+
+    def _wrong(self, reason: str) -> DataError:
+        if self._ended and self._at >= len(self._text):
+            reason = "the file ends too early; it may be cut"
+        return DataError(self._path, f"no JSON at byte {self._start + self._at:,} ({reason})")

@@ -1,0 +1,132 @@
+"""LVIS v1, and any other data set in COCO's layout whose categories have names (https://www.lvisdataset.org).
+
+`lvis_v1_train.json`, `lvis_v1_val.json`: images have `coco_url` in place of a file name; the pictures are those of
+COCO 2017, or the same ones under their names of 2014. Categories have `name` ("batter_(food)"), `synset`,
+`synonyms`, `def`, `frequency`.
+
+A row is a category in a picture, with the union of its instances as the mask: an expression that fits several
+things means all of them. The paper does not say how it made its 368,000 LVIS expressions; LVIS has 1.27 million
+instances and about 3.4 categories a picture, so it cannot have been one per instance. Where LVIS says that not all
+instances of a category were annotated (`not_exhaustive_category_ids`), the row is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from steersearch.training.coco_json import CocoJson
+from steersearch.training.data import Row, Skip, Source, Texts, chosen_split, clean_expression
+from steersearch.training.image_files import COCO_FOLDERS, listed
+from steersearch.training.mask_codec import Mask
+
+
+class Lvis(Source):
+    """One row for each category in each picture, pictures in the order of the file, categories by their id.
+
+    path: the JSON file; "train", "val" or "test" in its name is the split.  images: the folder of train2017, … or
+    of train2014, …, or one of these itself; None: beside the file or above it
+    synonyms: a row for each synonym of a category, instead of one with its name
+    """
+
+    def __init__(
+        self, path: Path, images: Path | None = None, split: str | None = None, *, synonyms: bool = False
+    ) -> None:
+        self._split = next((s for s in ("train", "val", "test") if s in path.stem), "all")
+        chosen_split(path, [self._split], split)
+        self._coco = CocoJson(path)
+        self.name = "lvis" if any("synset" in c for c in self._coco.categories.values()) else "coco"
+        self.skips = list(self._coco.skips)
+        files = listed(path, images, [path.parent, path.parent.parent], COCO_FOLDERS)
+        names = self._coco.image_names
+        found = (files.find(*_names_of_both_years(names[i])) for i in range(len(names)))
+        self._images = Texts(str(image or "") for image in found)
+        self._expressions = {
+            number: _expressions(category, synonyms) for number, category in self._coco.categories.items()
+        }
+        self._index()
+
+    def _index(self) -> None:
+        """Rows: (R, 3) image, category, which of its expressions; their annotations lie between two `starts`."""
+        images, categories = self._coco.annotation_images, self._coco.annotation_categories
+        order = np.lexsort((categories, images))
+        order = order[images[order] >= 0]
+        self._note_unknown(len(images) - len(order))
+        new = np.ones(len(order), np.bool_)
+        new[1:] = (np.diff(images[order]) != 0) | (np.diff(categories[order]) != 0)
+        starts = np.append(np.flatnonzero(new), len(order))
+        rows, spans, without_name, without_picture = [], [], Counter[int](), Counter[int]()
+        for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            image, category = int(images[order[start]]), int(categories[order[start]])
+            expressions = self._expressions.get(category, [])
+            if not expressions:
+                without_name[category] += 1
+            elif not self._images[image]:
+                without_picture[image] += len(expressions)
+            else:
+                rows += [(image, category, which) for which in range(len(expressions))]
+                spans += [(start, end)] * len(expressions)
+        self._order = order
+        self._rows = np.array(rows, np.int32).reshape(-1, 3)
+        self._spans = np.array(spans, np.int32).reshape(-1, 2)
+        for category, count in without_name.items():
+            reason = (
+                "it has no usable name" if category in self._coco.categories else "there is no such category"
+            )
+            self.skips.append(Skip(self._coco.path, f"category {category}", reason, count))
+        for image, count in without_picture.items():
+            reason = f"its picture {self._coco.image_names[image]} was not found"
+            self.skips.append(Skip(self._coco.path, f"image {self._coco.image_ids[image]}", reason, count))
+
+    def _note_unknown(self, count: int) -> None:
+        if count:
+            first = self._coco.annotation_ids[np.argmax(self._coco.annotation_images < 0)]
+            reason = f"{count} annotations belong to pictures that are not in the file"
+            self.skips.append(Skip(self._coco.path, f"annotation {first}", reason, count))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> Row:
+        image, category, which = self._rows[index].tolist()
+        image_id = str(self._coco.image_ids[image])
+        place = f"image {image_id}, category {category}"
+        expression = self._expressions[category][which]
+        return Row(
+            Path(self._images[image]), expression, image_id, self._split, self.name, self._coco.path, place
+        )
+
+    def annotation(self, index: int) -> Mask:
+        """The union of the instances. One that is damaged damages the row: its place would count as background."""
+        start, end = self._spans[index].tolist()
+        union = self._coco.mask(int(self._order[start]))
+        for number in self._order[start + 1 : end].tolist():
+            union |= self._coco.mask(number)
+        return union
+
+
+def lvis_files(path: Path) -> list[Path]:
+    """The annotation files that `path`, a file or a folder with files as published, stands for."""
+    if path.is_file():
+        return [path]
+    return sorted([*path.glob("lvis_v1_*.json"), *path.glob("annotations/lvis_v1_*.json")])
+
+
+def _names_of_both_years(name: str) -> tuple[str, ...]:
+    """A picture of COCO 2017 is in 2014 too, under a longer name."""
+    base = name.rpartition("/")[2]
+    return base, f"COCO_train2014_{base}", f"COCO_val2014_{base}"
+
+
+def _expressions(category: dict[str, object], synonyms: bool) -> list[str]:
+    """ "batter_(food)" -> "batter (food)"; an empty list if there is no usable name."""
+    names = category.get("synonyms") if synonyms else [category.get("name")]
+    found = []
+    for name in names if isinstance(names, list) else []:
+        try:
+            found.append(clean_expression(name.replace("_", " ") if isinstance(name, str) else name))
+        except ValueError:
+            continue
+    return list(dict.fromkeys(found))

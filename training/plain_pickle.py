@@ -1,0 +1,43 @@
+"""Reads a pickle of annotations without running anything that it says.
+
+A pickle is a program: it may name any function of any module to be called. Annotations need none. Lists,
+dictionaries, texts and numbers have codes of their own in a pickle and name nothing, so here every name is
+refused, and with it all code. What remains is plain data, and to make it too large for the memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from steersearch.core.errors import DataError, UnsafeDataError
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """What was pickled to `path`: lists, dictionaries, texts and numbers, nested.
+
+    Texts that Python 2 wrote are bytes; they are taken for UTF-8, with lone surrogates for what is not. Raises
+    UnsafeDataError for a pickle that names anything at all, DataError for a file that is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Unpickler(path, file).load()
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(path, error.strerror or str(error)) from error
+    except Exception as error:  # a damaged pickle can fail in any of its codes
+        raise DataError(path, f"no pickle, or a damaged one ({type(error).__name__}: {error})") from error
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, path: Path, file: Any) -> None:
+        super().__init__(file, encoding="utf-8", errors="surrogateescape")
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise UnsafeDataError(self._path, f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise UnsafeDataError(self._path, "an object outside of the file")

@@ -1,0 +1,241 @@
+"""Visual Genome as MDETR preprocessed it (https://github.com/ashkamath/mdetr, .github/pretrain.md).
+
+`final_mixed_train.json`, in COCO's layout. An image there is a picture with a caption put together from region
+descriptions and GQA questions, each ended by "." or "?": {id, file_name, height, width, caption, original_id,
+data_source, …}. An annotation is a box with the letters of the caption that it belongs to: {id, image_id, bbox,
+tokens_positive: [[start, end], …]}. Used are the images whose data_source is "vg"; the others are COCO's.
+
+A row is a phrase, with all its boxes. How the paper cut its 1.4 million expressions from these captions is not
+published. Here the first phrase of a description stands for all of it ("man wearing a red hat", for the man), since
+alone it would fit other things as well; the others stand for themselves ("a red hat"), as do those of questions.
+Question words ("what", for the answer) are left out.
+
+There are no masks, so rows are boxes until `boxes_to_masks` has made a folder of masks. It is joined to the rows by
+their ids.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from steersearch.core.errors import DataError
+from steersearch.training.data import (
+    Boxes,
+    Row,
+    Skip,
+    Source,
+    Texts,
+    chosen_split,
+    clean_expression,
+)
+from steersearch.training.folder import Folder
+from steersearch.training.image_files import VISUAL_GENOME_FOLDERS, listed
+from steersearch.training.json_stream import elements
+from steersearch.training.mask_codec import Mask
+
+Spans = tuple[tuple[int, int], ...]  # letters of a caption: start, end
+
+_ROW = "annotation "
+_END = re.compile(r"[.?](?=\s|$)")
+_NO_EXPRESSION = frozenset(
+    "what who whom whose where when which why how it this that these those there".split()
+)
+
+
+class VisualGenome(Source):
+    """One row per phrase: captions in the order of the file, phrases by their first letter.
+
+    path: the JSON file; "val" in its name makes it that split, else it is train.  images: the folder with VG_100K
+    and VG_100K_2, or one with all pictures; None: beside the file or above it
+    masks: the folder that `steersearch train masks` made of this file
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        images: Path | None = None,
+        split: str | None = None,
+        *,
+        masks: Path | None = None,
+    ) -> None:
+        self.name = "visual genome"
+        self._path, self._split = path, "val" if "val" in path.stem else "train"
+        chosen_split(path, [self._split], split)
+        read = _Captions(path)
+        self.skips = read.skips
+        files = listed(path, images, [path.parent, path.parent.parent], VISUAL_GENOME_FOLDERS)
+        names = [read.names[i] for i in range(len(read.names))]
+        self._images = Texts(str(files.find(name) or "") for name in names)
+        self._texts = Texts()
+        self._index(read, names)
+        self._masks = None if masks is None else Folder(masks, images)
+        self._mask_rows = self._joined(self._masks) if self._masks else np.full(len(self), -1)
+
+    def _index(self, read: _Captions, names: list[str]) -> None:
+        """The phrases of all captions. Of each: its text, its picture, its first annotation, its boxes."""
+        captions, order = read.columns["caption"], read.by_caption()
+        columns = {name: array("q") for name in ("image", "first", "start")}
+        kept: list[int] = []  # annotations, those of a phrase together
+        missing, empty = Counter[int](), 0
+        end = 0
+        while end < len(order):
+            start, caption = end, captions[order[end]]
+            while end < len(order) and captions[order[end]] == caption:
+                end += 1
+            phrases: dict[Spans, list[int]] = {}
+            for number in order[start:end].tolist():
+                phrases.setdefault(read.spans(number), []).append(number)
+            image = read.caption_images[caption]
+            for spans, text in expressions(read.captions[caption], phrases).items():
+                if text is None:
+                    empty += 1
+                elif not self._images[image]:
+                    missing[image] += 1
+                else:
+                    self._texts.append(text)
+                    columns["image"].append(image)
+                    columns["first"].append(read.columns["id"][phrases[spans][0]])
+                    columns["start"].append(len(kept))
+                    kept += phrases[spans]
+        self._image, self._first = columns["image"], np.array(columns["first"], np.int64)
+        self._starts = np.append(columns["start"], len(kept)).astype(np.int64)
+        self._boxes = read.boxes()[kept]
+        for image, count in missing.items():
+            self.skips.append(Skip(self._path, "", f"its picture {names[image]} was not found", count))
+        if empty:
+            self.skips.append(Skip(self._path, "", "the phrase is empty or a question word", empty))
+
+    def _joined(self, masks: Folder) -> npt.NDArray[np.int64]:
+        """For each row the number of its row in `masks`, -1 where there is none."""
+        ids = [masks.row_id(i).removeprefix(_ROW) for i in range(len(masks))]
+        numbers = np.array([int(text) if text.isdecimal() else -1 for text in ids], np.int64)
+        _, here, there = np.intersect1d(self._first, numbers, return_indices=True)
+        rows = np.full(len(self), -1, np.int64)
+        rows[here] = there
+        return rows
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def row(self, index: int) -> Row:
+        image = Path(self._images[self._image[index]])
+        place = f"{_ROW}{self._first[index]}"
+        return Row(image, self._texts[index], image.stem, self._split, self.name, self._path, place)
+
+    def annotation(self, index: int) -> Mask | Boxes:
+        if self._masks and self._mask_rows[index] >= 0:
+            return self._masks.annotation(int(self._mask_rows[index]))
+        return Boxes(self._boxes[self._starts[index] : self._starts[index + 1]])
+
+
+def mdetr_file(path: Path) -> Path | None:
+    """The annotations that `path`, the file or a folder with it, stands for; None if there are none."""
+    if path.is_file():
+        return path
+    names = ("final_mixed_train.json", "final_mixed_train_no_coco.json", "final_vg_train.json")
+    return next((path / name for name in names if (path / name).is_file()), None)
+
+
+def expressions(caption: str, phrases: Iterable[Spans]) -> dict[Spans, str | None]:
+    """What each phrase of a caption is called, phrases by their first letter; None for one of no use.
+
+    The first phrase of a description stands for all of it, others and those of questions for themselves.
+    """
+    ends = [end.start() for end in _END.finditer(caption)]
+    found: dict[Spans, str | None] = {}
+    begun: set[int] = set()  # sentences of which a phrase was seen
+    for spans in sorted(phrases):
+        sentence = bisect_left(ends, spans[0][0]) if spans else -1
+        last = bisect_left(ends, spans[-1][1]) if spans else -1
+        text = " ".join(caption[start:end] for start, end in spans)
+        first = sentence not in begun
+        begun.add(sentence)
+        asked = last < len(ends) and caption[ends[last]] == "?"
+        if first and sentence >= 0 and not asked:
+            start = ends[sentence - 1] + 1 if sentence else 0
+            text = caption[start : ends[last] if last < len(ends) else len(caption)]
+        try:
+            text = clean_expression(text)
+        except ValueError:
+            text = ""
+        found[spans] = text if text and text.lower() not in _NO_EXPRESSION else None
+    return found
+
+
+class _Captions:
+    """What is kept of the file: some 60 bytes for each box, and the captions.
+
+    names: files of the pictures;  captions: the texts, caption_images: the number of the picture of each
+    columns: of each annotation its id and the number of its caption
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.skips = path, list[Skip]()
+        self.names, self.captions, self.caption_images = Texts(), Texts(), array("q")
+        self.columns = {"id": array("q"), "caption": array("q")}
+        self._boxes, self._letters, self._ends = array("f"), array("i"), array("q", [0])
+        self._caption_of: dict[int, int] = {}  # image_id -> caption; -1: the picture is COCO's
+        self._name_numbers: dict[str, int] = {}
+        for element in elements(path):
+            try:
+                if element.section == "images":
+                    self._add_caption(element.value)
+                elif element.section == "annotations":
+                    self._add_box(element.value)
+            except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+                wrong = str(error) if type(error) is ValueError else "a field is missing or wrong"
+                self.skips.append(Skip(path, f"byte {element.offset:,}", f"{element.section}: {wrong}"))
+        if not self._caption_of:
+            raise DataError(path, 'no captions as MDETR writes them (there is nothing under "images")')
+        del self._caption_of, self._name_numbers
+
+    def _add_caption(self, image: dict[str, Any]) -> None:
+        if image.get("data_source", "vg") != "vg":
+            self._caption_of[image["id"]] = -1
+            return
+        name, caption = image["file_name"], image["caption"]
+        if not isinstance(name, str) or not isinstance(caption, str):
+            raise ValueError("no file_name and caption")
+        if name not in self._name_numbers:
+            self._name_numbers[name] = self.names.append(name)
+        self._caption_of[image["id"]] = self.captions.append(caption)
+        self.caption_images.append(self._name_numbers[name])
+
+    def _add_box(self, annotation: dict[str, Any]) -> None:
+        caption = self._caption_of.get(annotation["image_id"])
+        if caption is None:
+            raise ValueError(f"its image {annotation['image_id']} is not in the file before it")
+        if caption < 0:
+            return
+        x, y, width, height = (float(side) for side in annotation["bbox"])
+        letters = [int(end) for span in annotation["tokens_positive"] for end in span]
+        length = len(self.captions[caption])
+        if len(letters) % 2 or not all(0 <= letter <= length for letter in letters):
+            raise ValueError("its tokens_positive are not letters of the caption")
+        self.columns["id"].append(annotation["id"])
+        self.columns["caption"].append(caption)
+        self._boxes.extend((x, y, width, height))
+        self._letters.extend(letters)
+        self._ends.append(len(self._letters))
+
+    def spans(self, number: int) -> Spans:
+        """The letters that annotation `number` belongs to, in order."""
+        letters = self._letters[self._ends[number] : self._ends[number + 1]]
+        return tuple(sorted(zip(letters[::2], letters[1::2], strict=True)))
+
+    def boxes(self) -> Any:
+        """(A, 4) float32."""
+        return np.array(self._boxes, np.float32).reshape(-1, 4)
+
+    def by_caption(self) -> Any:
+        """Numbers of the annotations, those of a caption together, in the order of the file."""
+        return np.argsort(np.array(self.columns["caption"], np.int64), kind="stable")
