@@ -11,7 +11,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from steersearch.core import hub
 from steersearch.core.blank import blank_modules
 from steersearch.core.digests import remembered_sha256
+from steersearch.core.downloads import package_path, parts_of
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
 from steersearch.core.released_pickle import read_pickled_zip
@@ -55,11 +55,16 @@ def load_model(
 
 def choose_auto() -> str:
     """The name that "auto" stands for here and now; says so in the log where it settles for less."""
-    wanted = MODELS["dinov2-base" if torch.cuda.is_available() else "dinov2-small"]
-    if is_downloaded(wanted) or (reason := hub.why_unreachable()) is None:
+    wanted = wanted_by_auto()
+    if parts_of(wanted.name).here == "yes" or (reason := hub.why_unreachable()) is None:
         return wanted.name
     logger.warning('"%s" is not downloaded and %s: using the bundled model "mini"', wanted.name, reason)
     return "mini"
+
+
+def wanted_by_auto() -> ModelCard:
+    """What "auto" takes if it can be had: the authors' base model with a GPU, else their small one."""
+    return MODELS["dinov2-base" if torch.cuda.is_available() else "dinov2-small"]
 
 
 def load_file(
@@ -76,24 +81,17 @@ def load_file(
     Raises CheckpointError; CheckpointKeysError names missing, misshapen and (our files) unexpected weights.
     Unexpected weights in a released file are logged and ignored.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = choose_dtype(torch.device(device)) if dtype == "auto" else dtype
     if not dtype.is_floating_point:
         raise ConfigError("dtype", dtype, "weights need a floating type, such as torch.float32")
-    released = path.suffix != ".safetensors"
-    try:
-        state, config = _read_released(path) if released else read_safetensors(path)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: its config cannot work: {error}") from error
-    holds_trunk = any(name.startswith("trunk.") for name in state)
-    if trunk is None and not holds_trunk:
+    state, config = _read(path)
+    if trunk is None and not _holds_trunk(state):
         trunk = _pretrained_trunk(config)
     with blank_modules():
         model = SteerViT(config, trunk=trunk)
-    _load_state(model, state, path, with_trunk=holds_trunk, tolerant=released)
+    _load_state(model, state, path)
     model._weights_hash = remembered_sha256(path)
     model.model_id = str(path)
     return model.to(device, dtype)
@@ -115,17 +113,38 @@ def _pretrained_trunk(config: SteerViTConfig) -> nn.Module:
     return build_trunk(config.trunk, config.resolution, pretrained=True, weights=weights)
 
 
-def _load_state(
-    model: SteerViT, state: Mapping[str, Tensor], path: Path, *, with_trunk: bool, tolerant: bool
-) -> None:
+def read_config(path: Path) -> tuple[SteerViTConfig, bool]:
+    """The config of a .safetensors or .pth file, and whether it holds its trunk. Raises CheckpointError."""
+    state, config = _read(path)
+    return config, _holds_trunk(state)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        return _read_released(path) if _is_released(path) else read_safetensors(path)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its config cannot work: {error}") from error
+
+
+def _is_released(path: Path) -> bool:
+    return path.suffix != ".safetensors"
+
+
+def _holds_trunk(state: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("trunk.") for name in state)
+
+
+def _load_state(model: SteerViT, state: Mapping[str, Tensor], path: Path) -> None:
     """Make `state`, in the layout of our files, the weights of `model`; strict on names and shapes."""
     wanted = to_released_state(model)
-    if with_trunk:
+    if _holds_trunk(state):
         wanted |= _trunk_state(model)
     unexpected = sorted(set(state) - set(wanted))
     missing = sorted(set(wanted) - set(state))
     misshapen = sorted(k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape)
-    if missing or misshapen or (unexpected and not tolerant):
+    if missing or misshapen or (unexpected and not _is_released(path)):
         raise CheckpointKeysError(path, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if unexpected:
         logger.warning("%s: ignored weights that the model does not have: %s", path, ", ".join(unexpected))
@@ -330,20 +349,13 @@ def _locate(name: str) -> Path:
     """The file of a model name, path or hub id; downloads it if need be."""
     if name in MODELS:
         file = MODELS[name].weights
-        return _bundled(file) if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)
+        return package_path(file) if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)
     path = Path(name).expanduser()
     if path.is_file() or path.suffix in (".safetensors", ".pth"):
         return path
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.exists():
-        return hub.fetch(HubFile(repo=name, file="model.safetensors"))
+    if hub.is_repository(name) and not path.exists():
+        return hub.fetch(HubFile(repo=name, file=hub.WEIGHTS))
     raise UnknownModelError(name, ["auto", *MODELS])
-
-
-def _bundled(file: PackageFile) -> Path:
-    path = Path(str(resources.files("steersearch.core.mini") / file.file))
-    if not path.is_file():
-        raise CheckpointError(f"{path}: a model that comes with steersearch is missing; reinstall it")
-    return path
 
 
 def _fetch_weights(card: ModelCard, file: HubFile) -> Path:
@@ -353,8 +365,3 @@ def _fetch_weights(card: ModelCard, file: HubFile) -> Path:
     if file.sha256 is None:
         logger.info('model "%s": no published sha256 to check %s against', card.name, file.file)
     return path
-
-
-def is_downloaded(card: ModelCard) -> bool:
-    """Whether a named model can be loaded without the network: its weights, its trunk, its text encoder."""
-    return card.trunk is not None and all(hub.find(file) is not None for file in card.hub_files)

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 PROBE_SECONDS = 2.0  # how long the hub may take to answer at all before it counts as unreachable
 FRUITLESS_TRIES = 3  # in a row without one new byte, before a download is given up
 PAUSE_SECONDS = 1.0  # between tries
+WORTH_TELLING = 5_000_000  # bytes; a smaller download is over before it is read about
+SECONDS_BETWEEN_LINES = 15.0  # in the log, during a download
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes there so far, bytes in all if known
 
@@ -68,8 +70,9 @@ def fetch(file: HubFile, progress: Progress | None = None) -> Path:
     """Where `file` lies, checked; downloaded if it is not in the cache. Two processes may ask for the same file.
 
     A download that is cut goes on where it was, by itself a few times and in the next call after that.
-    `progress` is called as bytes arrive. Raises HubUnreachableError within seconds, HubFileMissingError,
-    GatedModelError, ChecksumError, DiskFullError, and HubError for all else.
+    `progress` is called as bytes arrive; without it, large downloads are told in the log. Raises
+    HubUnreachableError within seconds, HubFileMissingError, GatedModelError, ChecksumError, DiskFullError, and
+    HubError for all else.
     """
     path = _checked(file)
     if path is not None:
@@ -78,7 +81,7 @@ def fetch(file: HubFile, progress: Progress | None = None) -> Path:
     if reason is not None:
         raise HubUnreachableError(file.repo, file.file, f"not downloaded yet and {reason}; {_WAY_OUT}")
     with _in_plain_words(file):
-        return _download(file, progress)
+        return _download(file, progress or _told_in_log(file))
 
 
 def why_unreachable() -> str | None:
@@ -106,6 +109,11 @@ def why_unreachable() -> str | None:
     asking.join(PROBE_SECONDS)
     reason = reasons[0] if reasons else f"nothing within {PROBE_SECONDS:g} seconds"
     return None if reason is None else f"the model hub {constants.ENDPOINT} does not answer ({reason})"
+
+
+def is_repository(name: str) -> bool:
+    """Whether `name` can be the id of a repository, "owner/name", and not a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def cache_folder() -> Path:
@@ -260,6 +268,22 @@ def _opened(url: str, headers: dict[str, str]) -> Iterator[tuple[int, Iterator[b
         with client.get(url, headers=headers, timeout=patience, stream=True) as response:
             hf_raise_for_status(response)
             yield response.status_code, response.iter_content(2**16)
+
+
+def _told_in_log(file: HubFile) -> Progress:
+    """A line when a large download begins, and one now and then: a run must not seem to hang."""
+    last = float("-inf")
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal last
+        if total is None or total < WORTH_TELLING or time.monotonic() - last < SECONDS_BETWEEN_LINES:
+            return
+        last = time.monotonic()
+        logger.info(
+            "fetching %s/%s: %s of %s MB", file.repo, file.file, f"{done / 1e6:,.0f}", f"{total / 1e6:,.0f}"
+        )
+
+    return tell
 
 
 def _name(file: HubFile, partial: Path, blob: Path) -> None:

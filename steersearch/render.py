@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from steersearch.core.registry import ModelCard
     from steersearch.indexer.library import Counts, Hit, LibraryInfo, ProgressEvent, PromptIndex, Skip
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
@@ -240,21 +239,3 @@ def skipped(skips: Sequence[Skip], *, as_json: bool) -> None:
             json_line({"path": skip.path, "reason": skip.reason})
         else:
             line(f"{readable(skip.path)}: {skip.reason}")
-
-
-def models(cards: Sequence[ModelCard], *, as_json: bool) -> None:
-    """The models that have a name."""
-    if as_json:
-        for card in cards:
-            json_line({"name": card.name, "licence": card.licence, "note": card.note})
-        return
-    rows = [
-        (
-            card.name,
-            f"{sum(file.likely_size or 0 for file in card.hub_files) / 1e6:,.0f} MB",
-            card.licence,
-            card.note,
-        )
-        for card in cards
-    ]
-    table(("name", "size", "licence", "note"), rows, right=("size",))

@@ -1,0 +1,237 @@
+"""What a model needs before it can run, which of it this machine has, and fetching the rest. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from steersearch.core import hub
+from steersearch.core.errors import CheckpointError, DiskFullError, UnknownModelError
+from steersearch.core.registry import (
+    MODELS,
+    HubFile,
+    ModelCard,
+    PackageFile,
+    TextEncoderCard,
+    known_text_encoder,
+    known_trunk,
+    trunk_file,
+)
+
+Role = Literal["weights", "trunk", "text encoder"]
+FileProgress: TypeAlias = Callable[
+    [HubFile, int, int | None], None
+]  # the file, bytes there so far, bytes in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A file of the hub and where it lies here; None: not here, or not whole."""
+
+    file: HubFile
+    path: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of the three parts of a model.
+
+    name: of the trunk or text encoder, or the weights' file; None where only the weights say which it is.
+    path: where it lies if it needs no hub: a file or folder of the user's, of this package or of another one.
+    files: those of the hub, if it comes from there.  about: bytes that may have to be fetched, where no file is known.
+    """
+
+    role: Role
+    name: str | None
+    licence: str | None = None
+    path: Path | None = None
+    files: tuple[Place, ...] = ()
+    about: int = 0
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.path is not None or (bool(self.files) and all(place.path for place in self.files))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParts:
+    """All parts of a model. `card` for a named one; `config` as its file has it, where that file is here."""
+
+    name: str
+    card: ModelCard | None
+    parts: tuple[Part, ...]
+    config: dict[str, Any] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that comes from the hub, as far as it is known."""
+        return _bytes(part.files for part in self.parts) + sum(part.about for part in self.parts)
+
+    @property
+    def missing(self) -> int:
+        """Bytes of it that are not here."""
+        lacking = [[place for place in part.files if place.path is None] for part in self.parts]
+        return _bytes(lacking) + sum(part.about for part in self.parts)
+
+    @property
+    def here(self) -> Literal["bundled", "yes", "partly", "no"]:
+        """Whether this machine can run it without the network."""
+        if all(part.complete for part in self.parts):
+            return "yes" if any(part.files for part in self.parts) else "bundled"
+        partly = any(part.path or any(place.path for place in part.files) for part in self.parts)
+        return "partly" if partly else "no"
+
+
+def _bytes(groups: Any) -> int:
+    return sum(place.file.likely_size or 0 for group in groups for place in group)
+
+
+# ------------------------------------------------------------------------------------------- what is needed
+
+
+def parts_of(name: str) -> ModelParts:
+    """The parts of the model `name`: of `registry.MODELS`, a .safetensors or .pth file, or a hub id. No network.
+
+    A model that is not named here is read to see what it needs, which takes seconds: torch is imported.
+    Raises UnknownModelError, and CheckpointError for a file that cannot be read.
+    """
+    card = MODELS.get(name)
+    if card is not None:
+        return _parts_of_card(card)
+    path = Path(name).expanduser()
+    if path.is_file() or path.suffix in (".safetensors", ".pth"):
+        return _parts_of_file(name, Part(role="weights", name=path.name, path=path), path)
+    if not hub.is_repository(name) or path.exists():
+        raise UnknownModelError(name, list(MODELS))
+    weights = _from_hub("weights", hub.WEIGHTS, None, (HubFile(repo=name, file=hub.WEIGHTS),))
+    return _parts_of_file(name, weights, weights.files[0].path)
+
+
+def _parts_of_card(card: ModelCard) -> ModelParts:
+    if isinstance(card.weights, PackageFile):
+        weights = Part(
+            role="weights",
+            name=card.weights.file,
+            licence=card.licence,
+            path=package_path(card.weights),
+            note="comes with steersearch",
+        )
+    else:
+        weights = _from_hub("weights", card.weights.file, card.licence, (card.weights,))
+    trunk = Part(role="trunk", name=None, about=card.trunk_about or 0, note=card.trunk_note)
+    if card.trunk is not None:
+        trunk = _from_hub("trunk", card.trunk.name, card.trunk.licence, (card.trunk.weights,))
+    elif isinstance(card.weights, PackageFile):
+        trunk = replace(trunk, path=weights.path, licence=card.licence)
+    elif weights.complete:  # a trunk that only the file names
+        read = _parts_of_file(card.name, weights, weights.files[0].path)
+        return replace(read, card=card)
+    return ModelParts(
+        name=card.name, card=card, parts=(weights, trunk, _text_encoder(card.text_encoder.name))
+    )
+
+
+def package_path(file: PackageFile) -> Path:
+    """Where a file that comes with this package lies. Raises CheckpointError if it is not there."""
+    path = Path(str(resources.files("steersearch.core.mini") / file.file))
+    if not path.is_file():
+        raise CheckpointError(f"{path}: a model that comes with steersearch is missing; reinstall it")
+    return path
+
+
+def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
+    """The parts of a model of which nothing is known but its weights; with `path` None they are not here yet."""
+    if path is None:
+        unknown = "named in its weights"
+        parts = (
+            Part(role="trunk", name=None, note=unknown),
+            Part(role="text encoder", name=None, note=unknown),
+        )
+        return ModelParts(name=name, card=None, parts=(weights, *parts))
+    from steersearch.core.checkpoints import read_config
+    from steersearch.core.trunk import full_name
+
+    config, holds_trunk = read_config(path)
+    trunk = Part(role="trunk", name=config.trunk, path=path, note="in the same file")
+    if not holds_trunk:
+        trunk_name = full_name(config.trunk)
+        known = known_trunk(trunk_name)
+        licence = None if known is None else known.licence
+        trunk = _from_hub("trunk", trunk_name, licence, (trunk_file(trunk_name),))
+    return ModelParts(
+        name=name,
+        card=None,
+        parts=(weights, trunk, _text_encoder(config.text_encoder)),
+        config=config.to_dict(),
+    )
+
+
+def _text_encoder(name: str) -> Part:
+    card = known_text_encoder(name)
+    if Path(name).expanduser().is_dir():
+        return Part(role="text encoder", name=name, path=Path(name).expanduser())
+    if card is None:
+        return _from_hub("text encoder", name, None, (HubFile(repo=name, file=hub.WEIGHTS),))
+    if (folder := _in_package(card)) is not None:
+        note = f"comes with the package {card.package}"
+        return Part(role="text encoder", name=name, licence=card.licence, path=folder, note=note)
+    for repo in card.other_repos:
+        other = _from_hub(
+            "text encoder", name, card.licence, tuple(replace(file, repo=repo) for file in card.files)
+        )
+        if other.complete:
+            return other
+    return _from_hub("text encoder", name, card.licence, card.files)
+
+
+def _in_package(card: TextEncoderCard) -> Path | None:
+    """The folder in an installed package that carries this text encoder; that package is not imported."""
+    found = None if card.module is None else importlib.util.find_spec(card.module)
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    return folder if (folder / hub.WEIGHTS).is_file() else None
+
+
+def _from_hub(role: Role, name: str, licence: str | None, files: Sequence[HubFile]) -> Part:
+    places = tuple(Place(file=file, path=hub.find(file)) for file in files)
+    return Part(role=role, name=name, licence=licence, files=places)
+
+
+# ------------------------------------------------------------------------------------------------- fetching
+
+
+def fetch_model(name: str, progress: FileProgress | None = None) -> ModelParts:
+    """Fetch what the model `name` lacks, and check the hashes of what it has; returns its parts, all here.
+
+    Raises as `parts_of` and `hub.fetch`; DiskFullError before anything is fetched if it will not all fit.
+    """
+    needed = parts_of(name)
+    folder = hub.cache_folder()
+    if needed.missing > (free := hub.free_space(folder)):
+        raise DiskFullError("model", name, folder, needed=needed.missing, free=free)
+    for _ in range(3):  # the weights first: they may be what says which other parts there are
+        for part in needed.parts:
+            _fetch_part(part, progress)
+        needed = parts_of(name)
+        if needed.here in ("yes", "bundled"):
+            return needed
+    raise CheckpointError(f"{name}: fetched, but {folder} does not keep it")
+
+
+def _fetch_part(part: Part, progress: FileProgress | None) -> None:
+    for place in part.files:
+        tell = None if progress is None else _about(place.file, progress)
+        if part.role == "text encoder" and known_text_encoder(part.name or "") is None:
+            hub.text_encoder_folder(part.name or "", tell)  # with whatever tokenizer files it has
+        else:
+            hub.fetch(place.file, tell)
+
+
+def _about(file: HubFile, progress: FileProgress) -> hub.Progress:
+    return lambda done, total: progress(file, done, total)
