@@ -522,11 +522,20 @@ class SteerViT(nn.Module):
     # ------------------------------------------------------------------------------------- files and identity
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, device: str | torch.device = "auto") -> SteerViT:
-        """A named model (`registry.known_models`), "auto", a .safetensors or .pth file, or a hub id."""
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | Literal["auto"] = "auto",
+    ) -> SteerViT:
+        """A named model (`registry.known_models`), "auto", a .safetensors or .pth file, or a hub id.
+
+        device "auto": the GPU if there is one.  dtype "auto": bfloat16 on a GPU that computes with it, else
+        float32; embeddings and heatmaps are float32 in any case. Raises UnknownModelError, CheckpointError.
+        """
         from steersearch.core.checkpoints import load_model
 
-        return load_model(name_or_path, device=device)
+        return load_model(name_or_path, device=device, dtype=dtype)
 
     def with_view(self, view: View | None) -> SteerViT:
         """This model seeing pictures in another way; the weights are shared, not copied.

@@ -49,3 +49,15 @@ def test_the_stored_vectors_tell_prompts_apart() -> None:
     for kind in ("cls", "mean", "focus"):
         between = (STORED[f"remote_{kind}"] * STORED[f"shelf_{kind}"]).sum(axis=-1)
         assert between.max() < 0.99
+
+
+@pytest.mark.parametrize("kind", ["cls", "mean", "focus"])
+def test_in_bfloat16_embeddings_stay_within_a_thousandth(
+    kind: Aggregation, pictures: list[Image.Image]
+) -> None:
+    model = SteerViT.from_pretrained("mini", "cpu", torch.bfloat16)
+    assert model.head.weight.dtype == torch.bfloat16
+    stored = torch.from_numpy(STORED[f"remote_{kind}"])
+    found = model.embed(pictures, PROMPTS["remote"], aggregation=kind)
+    assert found.dtype == torch.float32
+    assert (found * stored).sum(dim=-1).min() > 0.999
