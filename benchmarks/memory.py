@@ -79,7 +79,8 @@ def fill_caches(model: str, photos: str, number: int) -> list[str]:
     steered = SteerViT(config, trunk=trunk)
     for gate in (p for name, p in steered.named_parameters() if name.endswith("attn_gate")):
         gate.data.fill_(0.5)
-    _place(card.trunk.weights, lambda path: save_file(trunk.vit.state_dict(), path, {"format": "pt"}))
+    weights = {name.removeprefix("vit."): value for name, value in trunk.state_dict().items()}
+    _place(card.trunk.weights, lambda path: save_file(weights, path, {"format": "pt"}))
     _place(card.weights, lambda path: write_released_pth(steered, path))
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((PROMPT_TOKENS, config.text_dim), np.float32)

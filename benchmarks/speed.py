@@ -1,6 +1,6 @@
 """What steering costs: images per second of the trunk alone, steered, and steered the released way.
 
-plain     the trunk's own forward: timm's `forward_features` (the mini's trunk is ours, bit for bit timm's)
+plain     timm's own `forward_features` of the trunk (for the mini, whose trunk timm does not have, our own)
 folded    ours: one prompt, encoded and folded once for all batches, as in an index run
 unfolded  the released formulation (facts A2, A3): float32, and with every batch the text encoder reads the prompt
           once per image, and every layer projects queries, keys and values
@@ -35,7 +35,7 @@ from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
-from steersearch.core.trunk import TimmTrunk, Trunk, timm_preprocess
+from steersearch.core.trunk import Trunk, timm_preprocess, timm_trunk
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["plain", "folded", "unfolded", "unfolded_same_dtype"]
@@ -86,6 +86,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(name, value, "must be at least 1")
+        own = MODELS[self.model].resolution
+        if self.model == "mini" and self.resolution not in (None, own):
+            raise ArgumentError(
+                "resolution", self.resolution, f"the mini takes {own} pixels, no other number"
+            )
         if not self.prompt.strip():
             raise ArgumentError("prompt", self.prompt, "has no word in it")
 
@@ -101,6 +106,11 @@ class Settings:
             raise ArgumentError("dtype", dtype, "this GPU lacks it; measure in float16 or float32")
         threads = self.threads or torch.get_num_threads()
         return replace(self, device=device, dtype=dtype, threads=threads)
+
+    @property
+    def side(self) -> int:
+        """Of the input, in pixels."""
+        return self.resolution or MODELS[self.model].resolution
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -119,19 +129,20 @@ class Workbench:
         self._models: dict[str, SteerViT] = {}
         self._text_encoders: dict[str, TextEncoder] = {}
 
-    def batch(self, variant: Variant, prompts: PromptFeatures | None = None) -> Batch:
+    def batch(self, variant: Variant, prompt_tokens: int | None = None) -> Batch:
         """One forward of `variant`. What an index run does once happens here, not in the forward.
 
-        prompts: for `folded`; None: what the text encoder makes of the prompt.
+        prompt_tokens: for `folded`, take a prompt of so many tokens without meaning; None: encode the real one.
         """
         dtype = "float32" if variant == "unfolded" else self.settings.dtype
-        model, pixels = self.model(dtype), self.pixels.to(getattr(torch, dtype))
+        pixels = self.pixels.to(getattr(torch, dtype))
         if variant == "plain":
-            trunk = cast(Any, model.trunk)
-            plain = trunk.vit.forward_features if isinstance(model.trunk, TimmTrunk) else trunk
-            return lambda: cast(Tensor, plain(pixels))
+            plain = self._plain_trunk()
+            return lambda: plain(pixels)
+        model = self.model(dtype)
         if variant == "folded":
-            steering = model.steering(self.prompts if prompts is None else prompts)
+            prompts = self.prompts if prompt_tokens is None else _blank_prompt(prompt_tokens, model)
+            steering = model.steering(prompts)
             return lambda: model.steer(model.before_steering(pixels), steering)
         text_encoder = self.text_encoder(dtype)
         texts = [self.settings.prompt] * self.settings.batch_size
@@ -145,6 +156,14 @@ class Workbench:
             self._models[dtype] = model.to(self.settings.device, getattr(torch, dtype))
         return self._models[dtype]
 
+    def _plain_trunk(self) -> Callable[[Tensor], Tensor]:
+        """Pixels to final-normed tokens without any code of ours, but for the mini."""
+        if self.settings.model == "mini":
+            return cast(Callable[[Tensor], Tensor], self.model(self.settings.dtype).trunk)
+        vit: Any = timm_trunk(_trunk_name(self.settings), self.settings.side).vit
+        vit.eval().to(self.settings.device, getattr(torch, self.settings.dtype))
+        return cast(Callable[[Tensor], Tensor], vit.forward_features)
+
     def text_encoder(self, dtype: str) -> TextEncoder:
         """MiniLM for the mini, else random weights in the shape of roberta-large."""
         if dtype not in self._text_encoders:
@@ -156,11 +175,8 @@ class Workbench:
     @cached_property
     def pixels(self) -> Tensor:
         """(batch_size, 3, H, W) float32 noise."""
-        side = self.model(self.settings.dtype).config.resolution
-        noise = torch.randn(
-            self.settings.batch_size, 3, side, side, generator=torch.Generator().manual_seed(1)
-        )
-        return noise.to(self.settings.device)
+        shape = (self.settings.batch_size, 3, self.settings.side, self.settings.side)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(self.settings.device)
 
     @cached_property
     def prompts(self) -> PromptFeatures:
@@ -168,17 +184,16 @@ class Workbench:
         return self.text_encoder("float32").encode([self.settings.prompt])
 
 
+def _trunk_name(settings: Settings) -> str:
+    card = MODELS[settings.model]
+    return _SIGLIP[settings.model] if card.trunk is None else card.trunk.name
+
+
 def _named_model(settings: Settings) -> SteerViT:
     """The bundled mini, or random weights in the shape of a released model."""
     if settings.model == "mini":
-        model = SteerViT.from_pretrained("mini", device="cpu")
-        if settings.resolution not in (None, model.config.resolution):
-            reason = f"the mini takes {model.config.resolution} pixels, no other number"
-            raise ArgumentError("resolution", settings.resolution, reason)
-        return model
-    card = MODELS[settings.model]
-    trunk = card.trunk.name if card.trunk is not None else _SIGLIP[settings.model]
-    side = settings.resolution or card.resolution
+        return SteerViT.from_pretrained("mini", device="cpu")
+    trunk, side = _trunk_name(settings), settings.side
     config = SteerViTConfig(
         trunk=trunk,
         resolution=side,
@@ -193,6 +208,10 @@ def _named_model(settings: Settings) -> SteerViT:
             elif name.endswith(".gamma"):
                 parameter.fill_(1.0)  # DINOv2's LayerScale: 1e-5 when untrained, and no block would matter
     return model
+
+
+def _blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
+    return PromptFeatures.from_numpy([np.ones((tokens, model.config.text_dim), np.float32)])
 
 
 def _random_roberta_large(device: str) -> TextEncoder:
@@ -245,28 +264,29 @@ def measure(settings: Settings, report: Report = lambda line: None) -> Record:
     began, load = time.monotonic(), os.getloadavg()[0]
     settings = settings.resolved()
     with _threads(settings), _enough_memory(settings):
-        metrics, inputs = _time(settings, report)
+        metrics, prompt_tokens = _time(settings, report)
     report("peak memory, each in a process of its own")
     for variant in settings.variants:
-        arguments = {"settings": asdict(settings), "prompt_tokens": inputs["prompt_tokens"]}
-        metrics[f"{variant}_peak_memory_bytes"] = call_fresh(peak_of_variant, variant=variant, **arguments)
+        metrics[f"{variant}_peak_memory_bytes"] = call_fresh(
+            peak_of_variant, settings=asdict(settings), variant=variant, prompt_tokens=prompt_tokens
+        )
     metrics["peak_memory_bytes"] = metrics["folded_peak_memory_bytes"]
     metrics["load_average"] = [round(load, 2), round(os.getloadavg()[0], 2)]
-    chosen = asdict(settings) | inputs
+    chosen = asdict(settings) | {"resolution": settings.side, "prompt_tokens": prompt_tokens}
     chosen["float32_matmul_precision"] = torch.get_float32_matmul_precision()
     chosen["peak_memory"] = "resident set" if settings.device == "cpu" else "torch.cuda.max_memory_allocated"
-    name = f"speed/{settings.device}-{settings.dtype}-{inputs['resolution']}px-b{settings.batch_size}"
+    name = f"speed/{settings.device}-{settings.dtype}-{settings.side}px-b{settings.batch_size}"
     return Record.make(name, settings.model, chosen, metrics, time.monotonic() - began)
 
 
-def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], dict[str, int]]:
-    """The figures of speed and agreement, and the size of the inputs. What was built is freed at the end."""
+def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], int]:
+    """The figures of speed and agreement, and the prompt's tokens. What was built is freed at the end."""
     bench = Workbench(settings)
     batches: dict[Variant, Batch] = {}
     for variant in settings.variants:
         report(f"building: {variant}")
         batches[variant] = bench.batch(variant)
-    metrics: dict[str, Any] = dict(_differences(batches, settings))
+    metrics: dict[str, Any] = dict(_differences(bench, batches))
     clock, processor = time_rounds(batches, settings, report)
     metrics |= throughput(clock, settings.batch_size) | ratios(clock)
     if (
@@ -276,8 +296,7 @@ def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], dict[str,
     metrics["seconds_per_batch"] = {
         variant: np.round(values, 6).tolist() for variant, values in clock.items()
     }
-    side = bench.model(settings.dtype).config.resolution
-    return metrics, {"resolution": side, "prompt_tokens": bench.prompts.tokens.shape[1]}
+    return metrics, bench.prompts.tokens.shape[1]
 
 
 def time_rounds(
@@ -341,11 +360,13 @@ def _put(metrics: dict[str, Any], name: str, values: npt.NDArray[np.float64]) ->
     metrics[name], metrics[f"{name}_quartiles"] = middle, [low, high]
 
 
-def _differences(batches: Mapping[Variant, Batch], settings: Settings) -> dict[str, float]:
-    """How far the timed variants agree on the same pictures: folded with unfolded, and both not with plain."""
-    plain, folded, unfolded = (_tokens(batches[v]()) for v in ("plain", "folded", "unfolded"))
+def _differences(bench: Workbench, batches: Mapping[Variant, Batch]) -> dict[str, float]:
+    """How far what is timed agrees on the same pictures: folded with unfolded, and not with the unsteered trunk."""
+    folded, unfolded = _tokens(batches["folded"]()), _tokens(batches["unfolded"]())
+    dtype = bench.settings.dtype
+    plain = _tokens(bench.model(dtype)(bench.pixels.to(getattr(torch, dtype))))
     cosine = float(F.cosine_similarity(folded, unfolded, dim=-1).min())
-    least = LEAST_COSINE[settings.dtype]
+    least = LEAST_COSINE[dtype]
     if not cosine >= least:
         raise BenchmarkError(
             f"folded and unfolded tokens have a cosine of {cosine:.4f} at worst, less than {least}: "
@@ -367,13 +388,12 @@ def _tokens(found: Tensor | Features) -> Tensor:
 def peak_of_variant(settings: dict[str, Any], variant: Variant, prompt_tokens: int) -> int:
     """Bytes at the peak of this process after two batches of one variant; on a GPU, of what torch allocated there.
 
-    `folded` gets its prompt as (prompt_tokens, Dt) features, as from the prompt cache: no text encoder is loaded.
+    `folded` gets a prompt of `prompt_tokens` tokens as from the prompt cache: no text encoder is loaded.
     """
     chosen = Settings(**settings)
     with _threads(chosen):
         bench = Workbench(chosen)
-        width = bench.model(chosen.dtype).config.text_dim
-        batch = bench.batch(variant, PromptFeatures.from_numpy([np.ones((prompt_tokens, width), np.float32)]))
+        batch = bench.batch(variant, prompt_tokens)
         for _ in range(2):
             batch()
     return torch.cuda.max_memory_allocated() if chosen.device == "cuda" else peak_memory()

@@ -135,7 +135,7 @@ def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | No
     """
     known = KNOWN_TRUNKS.get(name)
     if known is None or (pretrained and weights is None):
-        return _timm_trunk(name, resolution, pretrained, weights)
+        return timm_trunk(name, resolution, pretrained, weights)
     _refuse_indivisible(name, resolution, known.shape.patch_size)
     with torch.device("meta") if pretrained else nullcontext():
         trunk = ViT(replace(known.shape, image_size=resolution))
@@ -183,7 +183,10 @@ def _resampled(positions: Tensor, trunk: ViT) -> Tensor:
 # ------------------------------------------------------------------------------------------ left to timm
 
 
-def _timm_trunk(name: str, resolution: int, pretrained: bool, weights: Path | None) -> TimmTrunk:
+def timm_trunk(
+    name: str, resolution: int, pretrained: bool = False, weights: Path | None = None
+) -> TimmTrunk:
+    """As `build_trunk`, but timm's own module for every name."""
     import timm
 
     _refuse_unknown(name)

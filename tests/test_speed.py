@@ -12,7 +12,6 @@ from steersearch.benchmarks import speed
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.speed import Settings
 from steersearch.core.errors import ArgumentError, BenchmarkError
-from steersearch.core.text import PromptFeatures
 from tests.small_models import KINDS, pixels_for, prompts_of, small_model
 
 # ------------------------------------------------------------------------------------------- figures by hand
@@ -73,23 +72,33 @@ def test_variants_of_the_mini_agree_and_its_trunk_alone_does_not() -> None:
     bench = speed.Workbench(settings)
     with torch.inference_mode():
         batches = {variant: bench.batch(variant) for variant in settings.variants}
-        found = speed._differences(batches, settings)
+        found = speed._differences(bench, batches)
         features = bench.model("float32")(bench.pixels)
         plain = batches["plain"]()
+        wrong = dict(batches, unfolded=batches["plain"])
+        with pytest.raises(BenchmarkError, match="not the same computation"):
+            speed._differences(bench, wrong)
+        broken = dict(batches, unfolded=lambda: plain * float("nan"))
+        with pytest.raises(BenchmarkError, match="cosine of nan"):
+            speed._differences(bench, broken)
     assert found["max_difference_folded_unfolded"] < 1e-4
     assert found["min_cosine_folded_unfolded"] > 0.99999
     assert found["max_difference_folded_plain"] > 0.1
     assert torch.equal(plain, torch.cat([features.prefix, features.patches], dim=1))
 
 
-def test_variants_that_disagree_are_not_compared() -> None:
-    tokens = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
-    batches = {"plain": lambda: tokens, "folded": lambda: tokens, "unfolded": lambda: tokens.flip(1)}
-    with pytest.raises(BenchmarkError, match="not the same computation"):
-        speed._differences(batches, Settings(dtype="float32"))  # type: ignore[arg-type]
-    broken = dict(batches, unfolded=lambda: tokens * float("nan"))
-    with pytest.raises(BenchmarkError, match="nan"):
-        speed._differences(broken, Settings(dtype="float32"))  # type: ignore[arg-type]
+@pytest.mark.parametrize("model", ["dinov2-small", "mae-base-research", "siglip-base-research"])
+def test_trunk_alone_is_timms_own(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    build = timm.create_model
+    shrink = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: build(*a, **(k | shrink)))
+    bench = speed.Workbench(Settings(model=model, batch_size=2, device="cpu", resolution=112).resolved())
+    with torch.inference_mode():
+        tokens = bench.batch("plain")()
+    patches = (112 // (14 if model == "dinov2-small" else 16)) ** 2
+    assert tokens.shape == (2, patches + (model != "siglip-base-research"), 64)  # type: ignore[union-attr]
 
 
 def test_half_precision_has_the_released_formulation_twice() -> None:
@@ -98,13 +107,9 @@ def test_half_precision_has_the_released_formulation_twice() -> None:
     assert half.variants == ("plain", "folded", "unfolded", "unfolded_same_dtype")
     bench = speed.Workbench(half)
     with torch.inference_mode():
-        kinds = {v: bench.batch(v, _any_prompt())() for v in ("plain", "folded")}
+        kinds = {v: bench.batch(v, prompt_tokens=4)() for v in ("plain", "folded")}
     assert kinds["plain"].dtype == torch.bfloat16  # type: ignore[union-attr]
     assert kinds["folded"].patches.dtype == torch.bfloat16  # type: ignore[union-attr]
-
-
-def _any_prompt() -> PromptFeatures:
-    return PromptFeatures.from_numpy([np.ones((4, 384), np.float32)])
 
 
 def test_the_stand_in_for_the_tokenizer_counts_words_marks_and_two_ends() -> None:
@@ -122,13 +127,14 @@ def test_the_stand_in_for_the_tokenizer_counts_words_marks_and_two_ends() -> Non
         ({"repeats": 0}, "at least 1"),
         ({"threads": 0}, "at least 1"),
         ({"resolution": 0}, "at least 1"),
+        ({"model": "mini", "resolution": 336}, "takes 128 pixels"),
         ({"prompt": " "}, "no word"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(wrong: dict[str, object], words: str) -> None:
     with pytest.raises(ArgumentError, match=words.replace("?", r"\?")) as refused:
         Settings(**wrong)  # type: ignore[arg-type]
-    assert refused.value.name in wrong
+    assert refused.value.name == list(wrong)[-1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
