@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +52,7 @@ class Faults:
     store_status: int | None = None
     seconds_per_body: float = 0.0
     ignore_range: bool = False
+    half_way: Callable[[], None] | None = None  # called once, in the middle of a large body
 
 
 class HubServer:
@@ -266,4 +267,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
                 return
+            if faults.half_way is not None and len(body) > LARGE:
+                interrupt, faults.half_way = faults.half_way, None
+                self.wfile.write(body[: len(body) // 2])
+                self.wfile.flush()
+                interrupt()
+                body = body[len(body) // 2 :]
         self.wfile.write(body)
