@@ -6,6 +6,7 @@ import math
 import struct
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -53,7 +54,8 @@ def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Imag
         with Image.open(path) as image:
             _refuse_large(path, image, max_megapixels)
             image.load()
-            return to_rgb(_upright(image))
+            _turn_upright(image)
+            return to_rgb(image)
     except UnidentifiedImageError:
         raise ImageError(path, "not an image, or of a kind that cannot be read") from None
     except Image.DecompressionBombError:
@@ -71,7 +73,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # no copy: a large photo is 50 MB and more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +193,10 @@ def _refuse_large(path: Path, image: Image.Image, max_megapixels: float) -> None
         raise ImageError(path, f"too large: {megapixels:.0f} megapixels, at most {max_megapixels:g} are read")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a picture whose EXIF block is damaged is still a picture."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow's EXIF parser raises whatever the damage leads it to
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    """Apply the EXIF orientation, in place; a picture whose EXIF block is damaged is still a picture."""
+    with suppress(Exception):  # Pillow's EXIF parser raises whatever the damage leads it to
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _grey_to_rgb(image: Image.Image) -> Image.Image:
