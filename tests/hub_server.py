@@ -8,6 +8,7 @@ store, another host, to which it redirects for large files. Small files the hub 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import socket
 import threading
@@ -88,9 +89,10 @@ class HubServer:
             repo=repo, file=file, revision=revision, size=len(data) if pinned else None, sha256=sha256
         )
 
-    def add_folder(self, repo: str, folder: Path) -> None:
+    def add_folder(self, repo: str, folder: Path, below: str = "") -> None:
         for path in sorted(folder.iterdir()):
-            self.add(repo, path.name, path.read_bytes())
+            if path.is_file():
+                self.add(repo, below + path.name, path.read_bytes())
 
     def asked(self, server: str, method: str) -> list[Request]:
         return [r for r in self.requests if (r.server, r.method) == (server, method)]
@@ -186,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._resolve(found[1], found[2], found[3])
         if found := re.fullmatch(r"/api/resolve-cache/models/(.+?)/([0-9a-f]{40})/(.+)", path):
             return self._small(found[1], found[3])
+        if found := re.fullmatch(r"/api/(datasets/.+?)/(revision|tree)/[^/?]+(\?.*)?", path):
+            return self._listing(found[1], found[2])
         return self._error(404, "", "no such route")
 
     # ------------------------------------------------------------------------------------------ the hub
@@ -223,6 +227,20 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.server.hub.files[repo, file]
         etag = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
         self._body(data, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+
+    def _listing(self, repo: str, kind: str) -> None:
+        """The files of a data set, as snapshots ask for them."""
+        files = {file: data for (known, file), data in self.server.hub.files.items() if known == repo}
+        if kind == "revision":
+            listed = [{"rfilename": file} for file in files]
+            answer: Any = {"id": repo.removeprefix("datasets/"), "sha": COMMIT, "siblings": listed}
+        else:
+            answer = [
+                {"type": "file", "path": file, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                for file, data in files.items()
+            ]
+        headers = {"Content-Type": "application/json", "X-Repo-Commit": COMMIT}
+        self._send(200, headers, json.dumps(answer).encode())
 
     def _error(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Code": code} if code else {}
