@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from steersearch.core.registry import HubFile
 
 PROMPT, PROMPT_TOKENS = "the remote control", 5
-PHOTO_SIZE = (4000, 3000)  # (width, height) in pixels, as telephones take them
 TRUNK_RESOLUTION = 518  # that the position embeddings in DINOv2's files are for
 
 
@@ -52,8 +51,8 @@ def embed_in_stages(model: str, photos: list[str], batch_size: int) -> dict[str,
     return peaks
 
 
-def fill_caches(model: str, photos: str, number: int) -> list[str]:
-    """Write what `model` needs into the caches that the environment names, and `number` photos; returns their paths.
+def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
+    """Write what `model` needs into the caches that the environment names, and photos 4 : 3; returns their paths.
 
     Each file is noted as one whose sha256 has been checked, which the released one's is at its first use.
     """
@@ -85,7 +84,7 @@ def fill_caches(model: str, photos: str, number: int) -> list[str]:
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((PROMPT_TOKENS, config.text_dim), np.float32)
     PromptCache().put(text_encoder_identity(config.text_encoder), {PROMPT: tokens})
-    return [_draw(Path(photos) / f"{i:02}.jpg", rng) for i in range(number)]
+    return [_draw(Path(photos) / f"{i:02}.jpg", width, rng) for i in range(number)]
 
 
 def _place(file: HubFile, write: Callable[[Path], None]) -> None:
@@ -105,29 +104,36 @@ def _place(file: HubFile, write: Callable[[Path], None]) -> None:
     digests.remember(path, file.sha256)
 
 
-def _draw(path: Path, rng: np.random.Generator) -> str:
+def _draw(path: Path, width: int, rng: np.random.Generator) -> str:
     from PIL import Image
 
     blotches = Image.fromarray(rng.integers(0, 256, (30, 40, 3), "uint8"))
-    blotches.resize(PHOTO_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
+    blotches.resize((width, width * 3 // 4), Image.Resampling.BICUBIC).save(path, quality=90)
     return str(path)
 
 
-def measure(model: str = "dinov2-base", batch_size: int = 8, photos: int = 16) -> Record:
-    """The record of one run: bytes at the peak up to each stage, and in all."""
+def measure(model: str = "dinov2-base", batch_size: int = 8, photos: int = 16, width: int = 4000) -> Record:
+    """The record of one run: bytes at the peak up to each stage, and in all.
+
+    batch_size: photos handed to one call of `embed`, which sizes its forward passes itself.  width: of a photo in
+    pixels; 4000 makes 12 megapixels, as telephones take them.
+    """
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         own = {"HF_HUB_CACHE": str(folder / "hub"), "STEERSEARCH_CACHE": str(folder / "cache")}
         environment = {**os.environ, **own, "HF_HUB_OFFLINE": "1"}
-        paths = call_fresh(fill_caches, environment, model=model, photos=str(folder), number=photos)
+        paths = call_fresh(fill_caches, environment, model=model, photos=name, number=photos, width=width)
         peaks = call_fresh(embed_in_stages, environment, model=model, photos=paths, batch_size=batch_size)
-    metrics = {
-        "peak_memory_bytes": peaks["all_batches"],
-        "peak_memory_bytes_after": peaks,
+    metrics = {"peak_memory_bytes": peaks["all_batches"], "peak_memory_bytes_after": peaks}
+    settings = {
+        "batch_size": batch_size,
+        "photos": photos,
+        "photo_size": [width, width * 3 // 4],
+        "device": "cpu",
     }
-    settings = {"batch_size": batch_size, "photos": photos, "photo_size": PHOTO_SIZE, "device": "cpu"}
-    return Record.make(f"memory/cpu-b{batch_size}", model, settings, metrics, time.monotonic() - began)
+    name = f"memory/cpu-{width}px-b{batch_size}"
+    return Record.make(name, model, settings, metrics, time.monotonic() - began)
 
 
 def main() -> None:
@@ -138,13 +144,17 @@ def main() -> None:
     parser.add_argument(
         "--model", default="dinov2-base", choices=["dinov2-small", "dinov2-base", "dinov2-large"]
     )
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8, help="photos in one call of embed")
     parser.add_argument("--photos", type=int, default=16)
+    parser.add_argument(
+        "--width", type=int, default=4000, help="of a photo in pixels; 4000 makes 12 megapixels"
+    )
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
-    arguments = parser.parse_args()
-    record = measure(arguments.model, arguments.batch_size, arguments.photos)
+    arguments = vars(parser.parse_args())
+    save = arguments.pop("save")
+    record = measure(**arguments)
     print(record.to_json())
-    if arguments.save:
+    if save:
         record.save()
 
 
