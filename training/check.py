@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -68,9 +69,9 @@ class Report:
 class _Tally:
     samples: int = 0
     boxes: int = 0
-    keys: list[int] = field(default_factory=list)  # of picture and expression
-    words: list[int] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
+    keys: array[int] = field(default_factory=lambda: array("q"))  # of picture and expression
+    words: array[int] = field(default_factory=lambda: array("i"))
+    areas: array[float] = field(default_factory=lambda: array("d"))
     splits: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     skips: list[Skip] = field(default_factory=list)
@@ -111,7 +112,7 @@ def check_source(
         samples=tally.samples,
         boxes=tally.boxes,
         images=pictures.good,
-        duplicates=len(tally.keys) - len(set(tally.keys)),
+        duplicates=len(tally.keys) - len(np.unique(tally.keys)),
         splits=dict(tally.splits),
         sources=dict(tally.sources),
         words=Spread.of(tally.words),

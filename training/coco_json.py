@@ -1,7 +1,7 @@
 """Annotations in COCO's JSON layout: {"images": […], "annotations": […], "categories": […]}.
 
 https://cocodataset.org/#format-data. An image has id, file_name (LVIS v1: coco_url), height, width; an annotation
-id, image_id, category_id, segmentation, bbox. Some 50 bytes are kept of an annotation and 70 of an image; the
+id, image_id, category_id, segmentation, bbox. Some 32 bytes are kept of an annotation and 70 of an image; the
 segmentation is read from the file when it is asked for.
 """
 
@@ -30,7 +30,7 @@ class CocoJson:
     path: the file;  categories: id -> category;  skips: elements without what they need
     image_names: file name, or what follows the host in coco_url, of each image
     image_sizes: (I, 2) int32, (H, W), 0 where the file does not say
-    annotation_ids, annotation_images (-1: an unknown image), annotation_categories: (A,) int64
+    annotation_ids: (A,) int64; annotation_images (-1: an unknown image), annotation_categories: (A,) int32
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,19 +61,18 @@ class CocoJson:
         self.image_ids = np.array(images, np.int64)
         self.image_sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self.annotation_ids = np.array(annotations["id"], np.int64)
-        self.annotation_categories = np.array(annotations["category_id"], np.int64)
-        self._offsets, self._lengths = (np.array(annotations[k], np.int64) for k in ("offset", "length"))
-        self._image_order = np.argsort(self.image_ids, kind="stable")
-        self._annotation_order = np.argsort(self.annotation_ids, kind="stable")
-        self.annotation_images = self.image_numbers(np.array(annotations["image_id"], np.int64))
-
-    def image_numbers(self, ids: Numbers) -> Numbers:
-        """The number of the image with each id, -1 where there is none."""
-        return _numbers(self.image_ids, self._image_order, ids)
+        categories = np.array(annotations["category_id"], np.int64)
+        self.annotation_categories = np.where(categories < 2**31, categories, -1).astype(np.int32)
+        self._offsets = np.array(annotations["offset"], np.int64)
+        self._lengths = np.array(annotations["length"], np.int64).astype(np.int32)
+        self._order = np.argsort(self.annotation_ids, kind="stable").astype(np.int32)
+        of_image = np.array(annotations["image_id"], np.int64)
+        by_id = np.argsort(self.image_ids, kind="stable")
+        self.annotation_images = _numbers(self.image_ids, by_id, of_image).astype(np.int32)
 
     def annotation_numbers(self, ids: Numbers) -> Numbers:
         """The number of the annotation with each id, -1 where there is none."""
-        return _numbers(self.annotation_ids, self._annotation_order, ids)
+        return _numbers(self.annotation_ids, self._order, ids)
 
     def mask(self, annotation: int) -> Mask:
         """(H, W) bool. Raises MaskError for one that is damaged, OSError, ValueError for a file that changed."""
@@ -102,7 +101,7 @@ def first_elements(path: Path, most: int = 100) -> Iterator[tuple[str, Any]]:
     yield from ((element.section, element.value) for element in islice(elements(path), most))
 
 
-def _numbers(ids: Numbers, order: Numbers, wanted: Numbers) -> Numbers:
+def _numbers(ids: Numbers, order: npt.NDArray[np.integer[Any]], wanted: Numbers) -> Numbers:
     if not len(ids):
         return np.full(len(wanted), -1, np.int64)
     places = np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)

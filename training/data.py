@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from steersearch.core.errors import DataError, SampleError
 from steersearch.training.mask_codec import Mask, MaskError
@@ -206,6 +206,8 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
             return (image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1)
     except FileNotFoundError:
         raise SampleError(path, "", "no such picture") from None
+    except UnidentifiedImageError:
+        raise SampleError(path, "", "not a picture, or of a kind that cannot be read") from None
     except Exception as error:  # decoders fail in ways of their own
         raise SampleError(path, "", f"not a picture that can be read ({error})") from error
 

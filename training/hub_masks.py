@@ -178,7 +178,10 @@ def _texts(parquet: Any, group: int, names: list[str]) -> list[list[str | None]]
     """Columns of texts; where one is no UTF-8 there are lone surrogates."""
     table = parquet.read_row_group(group, columns=names)
     columns = [table[name].cast(pa.binary()).to_pylist() for name in names]
-    return [[text and text.decode("utf-8", "surrogateescape") for text in column] for column in columns]
+    return [
+        [None if text is None else text.decode("utf-8", "surrogateescape") for text in column]
+        for column in columns
+    ]
 
 
 @lru_cache(maxsize=GROUPS_KEPT)

@@ -95,12 +95,14 @@ class _Reader:
         while True:
             try:
                 value, end = _decoder.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number may go on
+                if self._ended or end <= len(self._text) - 3:  # else a number may go on: 1 is 1.5 or 1e+5
                     break
             except RecursionError:
                 raise self._wrong("it is nested too deeply") from None
             except json.JSONDecodeError as error:
-                if self._ended or len(self._text) - self._at > _LARGEST:
+                if self._ended:
+                    raise self._wrong(f"{error.msg}; the file may be cut") from None
+                if len(self._text) - self._at > _LARGEST:
                     raise self._wrong(error.msg) from None
             self._read(max(_WINDOW, len(self._text) - self._at))
         text, offset = self._text[self._at : end], self._start + self._at

@@ -68,7 +68,7 @@ class Lvis(Source):
             else:
                 rows += [(image, category, which) for which in range(len(expressions))]
                 spans += [(start, end)] * len(expressions)
-        self._order = order
+        self._order = order.astype(np.int32)
         self._rows = np.array(rows, np.int32).reshape(-1, 3)
         self._spans = np.array(spans, np.int32).reshape(-1, 2)
         for category, count in without_name.items():

@@ -35,7 +35,6 @@ from steersearch.training.data import (
     Source,
     Texts,
     chosen_split,
-    clean_expression,
 )
 from steersearch.training.folder import Folder
 from steersearch.training.image_files import VISUAL_GENOME_FOLDERS, listed
@@ -150,25 +149,24 @@ def expressions(caption: str, phrases: Iterable[Spans]) -> dict[Spans, str | Non
 
     The first phrase of a description stands for all of it, others and those of questions for themselves.
     """
-    ends = [end.start() for end in _END.finditer(caption)]
+    ends = [*(end.start() for end in _END.finditer(caption)), len(caption)]
     found: dict[Spans, str | None] = {}
     begun: set[int] = set()  # sentences of which a phrase was seen
     for spans in sorted(phrases):
-        sentence = bisect_left(ends, spans[0][0]) if spans else -1
-        last = bisect_left(ends, spans[-1][1]) if spans else -1
         text = " ".join(caption[start:end] for start, end in spans)
-        first = sentence not in begun
-        begun.add(sentence)
-        asked = last < len(ends) and caption[ends[last]] == "?"
-        if first and sentence >= 0 and not asked:
-            start = ends[sentence - 1] + 1 if sentence else 0
-            text = caption[start : ends[last] if last < len(ends) else len(caption)]
-        try:
-            text = clean_expression(text)
-        except ValueError:
-            text = ""
-        found[spans] = text if text and text.lower() not in _NO_EXPRESSION else None
+        if spans:
+            sentence, last = bisect_left(ends, spans[0][0]), bisect_left(ends, spans[-1][1])
+            if sentence not in begun and not caption.startswith("?", ends[last]):
+                text = caption[ends[sentence - 1] + 1 if sentence else 0 : ends[last]]
+            begun.add(sentence)
+        words = " ".join(text.split())
+        useful = any(letter.isalnum() for letter in words) and words.lower() not in _NO_EXPRESSION
+        found[spans] = words if useful else None
     return found
+
+
+class _Wrong(ValueError):
+    """An element that cannot be used; the message says why."""
 
 
 class _Captions:
@@ -192,7 +190,7 @@ class _Captions:
                 elif element.section == "annotations":
                     self._add_box(element.value)
             except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-                wrong = str(error) if type(error) is ValueError else "a field is missing or wrong"
+                wrong = str(error) if isinstance(error, _Wrong) else "a field is missing or wrong"
                 self.skips.append(Skip(path, f"byte {element.offset:,}", f"{element.section}: {wrong}"))
         if not self._caption_of:
             raise DataError(path, 'no captions as MDETR writes them (there is nothing under "images")')
@@ -204,7 +202,7 @@ class _Captions:
             return
         name, caption = image["file_name"], image["caption"]
         if not isinstance(name, str) or not isinstance(caption, str):
-            raise ValueError("no file_name and caption")
+            raise _Wrong("no file_name and caption")
         if name not in self._name_numbers:
             self._name_numbers[name] = self.names.append(name)
         self._caption_of[image["id"]] = self.captions.append(caption)
@@ -213,14 +211,14 @@ class _Captions:
     def _add_box(self, annotation: dict[str, Any]) -> None:
         caption = self._caption_of.get(annotation["image_id"])
         if caption is None:
-            raise ValueError(f"its image {annotation['image_id']} is not in the file before it")
+            raise _Wrong(f"its image {annotation['image_id']} is not in the file before it")
         if caption < 0:
             return
         x, y, width, height = (float(side) for side in annotation["bbox"])
         letters = [int(end) for span in annotation["tokens_positive"] for end in span]
         length = len(self.captions[caption])
         if len(letters) % 2 or not all(0 <= letter <= length for letter in letters):
-            raise ValueError("its tokens_positive are not letters of the caption")
+            raise _Wrong("its tokens_positive are not letters of the caption")
         self.columns["id"].append(annotation["id"])
         self.columns["caption"].append(caption)
         self._boxes.extend((x, y, width, height))

@@ -1,0 +1,132 @@
+"""LVIS: a row per category and picture, under both names that COCO gave its pictures."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersearch.core.errors import DataError
+from steersearch.training.data import Joined, Skip
+from steersearch.training.lvis import Lvis
+from steersearch.training.mask_codec import draw_polygon, encode_rle
+from steersearch.training.sources import open_source
+from tests.published import box_mask, lvis_category, lvis_image, outline, put_json, put_picture
+
+
+def instance(number: int, image: int, category: int, segmentation: object) -> dict[str, Any]:
+    return {
+        "area": 12.5, "id": number, "segmentation": segmentation, "image_id": image,
+        "bbox": [1, 2, 3, 4], "category_id": category,
+    }  # fmt: skip
+
+
+CATEGORIES = [
+    lvis_category(3, "batter_(food)"),
+    lvis_category(7, "alarm_clock", "clock radio", "alarm_clock"),
+    lvis_category(9, " "),
+]
+
+
+def put_lvis(
+    path: Path, images: list[Any], annotations: list[Any], categories: list[Any] = CATEGORIES
+) -> Path:
+    """Keys in the order of the published file: annotations before images."""
+    content = {"info": {"version": "1"}, "annotations": annotations, "images": images, "licenses": []}
+    return put_json(path, content | {"categories": categories})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    put_picture(tmp_path / "train2017/000000000030.jpg")
+    put_picture(tmp_path / "val2014/COCO_val2014_000000000010.jpg")
+    put_picture(tmp_path / "train2014/COCO_train2014_000000000020.jpg")
+    annotations = [
+        instance(1, 30, 7, [outline(1, 1, 5, 5)]),
+        instance(2, 10, 3, [outline(0, 0, 60, 40)]),
+        instance(3, 30, 3, [outline(10, 10, 20, 20)]),
+        instance(4, 30, 7, encode_rle(box_mask(40, 20, 50, 30))),
+        instance(5, 10, 9, [outline(1, 1, 5, 5)]),
+        instance(6, 10, 8, [outline(1, 1, 5, 5)]),
+        instance(7, 50, 3, [outline(1, 1, 5, 5)]),
+        instance(8, 40, 3, [outline(1, 1, 5, 5)]),
+        instance(9, 40, 7, [outline(1, 1, 5, 5)]),
+        instance(10, 20, 3, [outline(1, 1, 5, 5)]),
+        instance(11, 20, 3, {"size": [40, 60], "counts": [5]}),
+    ]
+    images = [lvis_image(30), lvis_image(10, year="val2017"), lvis_image(20), lvis_image(40)]
+    return put_lvis(tmp_path / "annotations/lvis_v1_train.json", images, annotations)
+
+
+def test_a_row_per_category_with_the_union_of_its_instances(file: Path) -> None:
+    samples = list(Lvis(file))
+    assert [(s.image.name, s.expression, s.image_id, s.split, s.source) for s in samples] == [
+        ("000000000030.jpg", "batter (food)", "30", "train", "lvis"),
+        ("000000000030.jpg", "alarm clock", "30", "train", "lvis"),
+        ("COCO_val2014_000000000010.jpg", "batter (food)", "10", "train", "lvis"),
+    ]
+    both = draw_polygon(outline(1, 1, 5, 5), (40, 60)) | box_mask(40, 20, 50, 30)
+    assert (samples[1].mask == both).all()
+    assert samples[2].mask.all()
+
+
+def test_synonyms_are_rows_of_their_own_on_request(file: Path) -> None:
+    found = [s.expression for s in Lvis(file, synonyms=True) if s.image_id == "30"]
+    assert found == ["batter (food)", "alarm clock", "clock radio"]
+
+
+def test_what_cannot_be_used(file: Path) -> None:
+    source = Lvis(file)
+    assert {(s.row, s.reason, s.rows) for s in source.skips} == {
+        ("category 9", "it has no usable name", 1),
+        ("category 8", "there is no such category", 1),
+        ("image 40", "its picture train2017/000000000040.jpg was not found", 2),
+        ("annotation 7", "1 annotations belong to pictures that are not in the file", 1),
+    }
+    damaged = source.read(3)
+    assert isinstance(damaged, Skip)
+    assert damaged.row == "image 20, category 3"
+    assert damaged.reason == "its run-length code is damaged (5 of 2400 pixels)"
+
+
+def test_a_folder_with_both_files(file: Path) -> None:
+    put_lvis(
+        file.with_name("lvis_v1_val.json"), [lvis_image(10)], [instance(1, 10, 7, [outline(1, 1, 5, 5)])]
+    )
+    source = open_source(file.parent, images=file.parent.parent)
+    assert isinstance(source, Joined)
+    assert [s.split for s in source] == ["train", "train", "train", "val"]
+    assert [s.split for s in pickle.loads(pickle.dumps(source))] == ["train", "train", "train", "val"]
+    assert [s.split for s in open_source(file.parent, split="val")] == ["val"]
+    with pytest.raises(DataError, match='no split "test"'):
+        open_source(file.parent, split="test")
+
+
+def test_any_coco_file_with_named_categories(tmp_path: Path) -> None:
+    """COCO's own instances: file names, and crowds as plain counts."""
+    put_picture(tmp_path / "val2017/000000000001.jpg")
+    image = {"id": 1, "file_name": "000000000001.jpg", "height": 40, "width": 60}
+    crowd = instance(1, 1, 3, {"size": [40, 60], "counts": [40, 80, 2280]}) | {"iscrowd": 1}
+    file = put_lvis(tmp_path / "instances_val2017.json", [image], [crowd], [{"id": 3, "name": "sheep"}])
+    (sample,) = list(open_source(file))
+    assert (sample.source, sample.expression, sample.split) == ("coco", "sheep", "val")
+    assert (sample.mask == box_mask(1, 0, 3, 40)).all()
+
+
+def test_no_pictures_anywhere(file: Path, tmp_path: Path) -> None:
+    source = Lvis(file, file.parent)
+    assert len(source) == 0
+    assert sum(skip.rows for skip in source.skips if "was not found" in skip.reason) == 6
+
+
+def test_the_index_is_small(tmp_path: Path) -> None:
+    """Bytes per annotation that travel to a worker: the segmentations stay in the file."""
+    put_picture(tmp_path / "000000000001.jpg")
+    polygon = [outline(1, 1, 5, 5) * 50]
+    annotations = [instance(i, 1, i % 20, polygon) for i in range(5000)]
+    categories = [lvis_category(i, f"thing_{i}") for i in range(20)]
+    file = put_lvis(tmp_path / "lvis_v1_train.json", [lvis_image(1)], annotations, categories)
+    assert len(pickle.dumps(Lvis(file))) < 45 * len(annotations) < file.stat().st_size / 20
+    assert len(Lvis(file)) == 20
