@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from steersearch.core import hub
-from steersearch.core.blank import blank_modules
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.downloads import package_path, parts_of
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
@@ -89,7 +88,7 @@ def load_file(
     state, config = _read(path)
     if trunk is None and not _holds_trunk(state):
         trunk = _pretrained_trunk(config)
-    with blank_modules():
+    with torch.device("meta"):  # no memory and no random weights before those of the file
         model = SteerViT(config, trunk=trunk)
     _load_state(model, state, path)
     model._weights_hash = remembered_sha256(path)

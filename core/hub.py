@@ -99,7 +99,8 @@ def why_unreachable() -> str | None:
         except urllib.error.HTTPError:
             pass  # an answer, if not a welcome one
         except (OSError, ValueError) as error:
-            reasons.append(str(getattr(error, "reason", error)))
+            cause = getattr(error, "reason", error)
+            reasons.append(_words(cause) if isinstance(cause, Exception) else str(cause))
             return
         reasons.append(None)
 
