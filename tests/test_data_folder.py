@@ -214,3 +214,19 @@ def test_readers_keep_little(folder: Path) -> None:
     source = Folder(folder)
     assert len(pickle.dumps(source)) < 110 * len(source)
     assert source[2999].mask.shape == SIZE
+
+
+def test_the_documented_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent / "docs/training.md").read_text("utf-8")
+    lines, python = (text.split(f"```{language}\n")[1].split("```")[0] for language in ("json", "python"))
+    monkeypatch.chdir(tmp_path)
+    put_picture(tmp_path / "tools/photos/bench.jpg", (480, 640))
+    (tmp_path / "tools/masks").mkdir()
+    Image.fromarray(box_mask(9, 9, 99, 99, (480, 640))).save(tmp_path / "tools/masks/bench-wrench.png")
+    (tmp_path / "tools/expressions-1.jsonl").write_text(lines, "utf-8")
+    rows = [Folder(tmp_path / "tools").read(i) for i in range(4)]
+    assert [row.expression for row in rows if not isinstance(row, Skip)] == [
+        "the wrench", "the left nut", "the bolt", "the hammer",
+    ]  # fmt: skip
+    exec(compile(python, "docs/training.md", "exec"), {})
+    assert len(list(Folder(tmp_path / "tools"))) == 4

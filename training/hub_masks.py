@@ -16,6 +16,7 @@ import io
 from array import array
 from collections import Counter
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ class HubMasks(Source):
 
     def annotation(self, index: int) -> Mask:
         column = {name: values[index] for name, values in self._columns.items()}
-        masks, first = _masks_of_group(self._files[column["file"]], column["group"])
+        file = self._files[column["file"]]
+        masks, first = _masks_of_group(file, file.stat().st_mtime_ns, column["group"])
         found = masks[column["row"] - first]
         if found is None:
             raise MaskError("it has no mask")
@@ -184,13 +186,24 @@ def _texts(parquet: Any, group: int, names: list[str]) -> list[list[str | None]]
     ]
 
 
+@lru_cache(maxsize=256)
+def _footer(file: Path, changed: int) -> tuple[Any, list[int]]:
+    """The file's metadata, and the number of the first row of each row group: both are needed for every row."""
+    metadata = pq.read_metadata(file)
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    return metadata, list(accumulate(counts, initial=0))
+
+
 @lru_cache(maxsize=GROUPS_KEPT)
-def _masks_of_group(file: Path, group: int) -> tuple[list[bytes | None], int]:
-    """The PNG files of a row group, and the number of its first row. Raises MaskError."""
+def _masks_of_group(file: Path, changed: int, group: int) -> tuple[list[bytes | None], int]:
+    """The PNG files of a row group, and the number of its first row. Raises MaskError.
+
+    changed: when the file was, so that another one is not taken for it.
+    """
     try:
-        with pq.ParquetFile(file) as parquet:
-            first = sum(parquet.metadata.row_group(i).num_rows for i in range(group))
+        metadata, firsts = _footer(file, changed)
+        with pq.ParquetFile(file, metadata=metadata) as parquet:
             column = parquet.read_row_group(group, columns=["mask"])["mask"].to_pylist()
     except (OSError, ValueError) as error:
         raise MaskError(f"its row group cannot be read ({error})") from error
-    return [mask.get("bytes") if isinstance(mask, dict) else mask for mask in column], first
+    return [mask.get("bytes") if isinstance(mask, dict) else mask for mask in column], firsts[group]
