@@ -84,6 +84,19 @@ def test_a_file_is_fetched_once_and_then_found_without_the_network(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_large_download_that_nobody_watches_is_told_in_the_log(
+    server: HubServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = server.add(REPO, "large.safetensors", bytes(6_000_000))
+    small = server.add(REPO, "small.safetensors", DATA)
+    monkeypatch.setattr(hub, "SECONDS_BETWEEN_LINES", 3600.0)
+    with caplog.at_level(logging.INFO, logger="steersearch"):
+        hub.fetch(large)
+        hub.fetch(small)
+        hub.fetch(large)
+    assert caplog.messages == [f"fetching {REPO}/large.safetensors: 0 of 6 MB"]
+
+
 def test_other_programs_find_what_was_fetched_and_the_other_way_round(
     server: HubServer, file: HubFile
 ) -> None:
