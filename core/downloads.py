@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -16,7 +15,6 @@ from steersearch.core.registry import (
     HubFile,
     ModelCard,
     PackageFile,
-    TextEncoderCard,
     known_text_encoder,
     known_trunk,
     trunk_file,
@@ -177,7 +175,7 @@ def _text_encoder(name: str) -> Part:
         return Part(role="text encoder", name=name, path=Path(name).expanduser())
     if card is None:
         return _from_hub("text encoder", name, None, (HubFile(repo=name, file=hub.WEIGHTS),))
-    if (folder := _in_package(card)) is not None:
+    if (folder := hub.text_encoder_in_package(card)) is not None:
         note = f"comes with the package {card.package}"
         return Part(role="text encoder", name=name, licence=card.licence, path=folder, note=note)
     for repo in card.other_repos:
@@ -187,15 +185,6 @@ def _text_encoder(name: str) -> Part:
         if other.complete:
             return other
     return _from_hub("text encoder", name, card.licence, card.files)
-
-
-def _in_package(card: TextEncoderCard) -> Path | None:
-    """The folder in an installed package that carries this text encoder; that package is not imported."""
-    found = None if card.module is None else importlib.util.find_spec(card.module)
-    if found is None or not found.submodule_search_locations:
-        return None
-    folder = Path(found.submodule_search_locations[0]) / "model"
-    return folder if (folder / hub.WEIGHTS).is_file() else None
 
 
 def _from_hub(role: Role, name: str, licence: str | None, files: Sequence[HubFile]) -> Part:

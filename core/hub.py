@@ -12,6 +12,7 @@ What a file is measured against: the sha256 in the registry, else the one under 
 from __future__ import annotations
 
 import errno
+import importlib.util
 import itertools
 import logging
 import os
@@ -371,6 +372,15 @@ def text_encoder_folder(name: str, progress: Progress | None = None) -> Path:
         return folder
     card = known_text_encoder(name)
     return _fetch_snapshot(name, progress) if card is None else _fetch_known(card, progress)
+
+
+def text_encoder_in_package(card: TextEncoderCard) -> Path | None:
+    """The folder in an installed package that carries this text encoder; that package is not imported."""
+    found = None if card.module is None else importlib.util.find_spec(card.module)
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0]) / "model"
+    return folder if (folder / WEIGHTS).is_file() else None
 
 
 def text_encoder_identity(name: str) -> str:

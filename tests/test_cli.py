@@ -289,8 +289,15 @@ def test_models_are_listed(run: Run) -> None:
 def test_help_lists_what_exists_and_no_more(run: Run) -> None:
     done = run("--help")
     commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
-    assert commands == ["index", "query", "explain", "info", "demo", "models"]
-    for command in (*([name] for name in commands[:-1]), ["models", "list"]):
+    assert commands == ["index", "query", "explain", "info", "demo", "models", "bench", "train"]
+    grouped = (
+        ["models", "list"],
+        ["models", "show"],
+        ["models", "fetch"],
+        ["bench", "speed"],
+        ["train", "check"],
+    )
+    for command in (*([name] for name in commands[:5]), *grouped):
         shown = run(*command, "--help")
         assert shown.code == 0
         assert f"  steersearch {' '.join(command)}" in shown.out.partition("Example:")[2]

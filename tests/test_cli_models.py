@@ -126,9 +126,7 @@ def test_show_the_bundled_model(run: Run, server: HubServer) -> None:
 def test_without_its_package_the_bundled_model_needs_its_text_encoder(
     run: Run, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steersearch.core import downloads
-
-    monkeypatch.setattr(downloads, "_in_package", lambda card: None)
+    monkeypatch.setattr(hub, "text_encoder_in_package", lambda card: None)
     assert (listed(run, "mini")["here"], listed(run, "mini")["size"]) == ("partly", 91_567_093)
 
 
