@@ -234,7 +234,7 @@ def _load(name: str, folder: Path, tokenizer_kind: Any, model_kind: Any) -> Text
         # transformers would make an empty tokenizer and say nothing
         raise CheckpointError(f"text encoder {folder}: it holds no tokenizer; {way_out}")
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = tokenizer_kind.from_pretrained(folder)
             model, report = model_kind.from_pretrained(
                 folder, add_pooling_layer=False, dtype=torch.float32, output_loading_info=True
@@ -247,8 +247,8 @@ def _load(name: str, folder: Path, tokenizer_kind: Any, model_kind: Any) -> Text
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no table of left-out pooling layers while a text encoder loads."""
+def quiet_transformers() -> Iterator[None]:
+    """No progress bar and no table of left-out layers while a model loads."""
     from transformers.utils import logging as transformers_logging
 
     verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()

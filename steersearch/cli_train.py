@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steersearch.options import Json
+from steersearch.options import Device, Json
 
 if TYPE_CHECKING:
     from steersearch.training.check import Report, Spread
@@ -91,7 +91,53 @@ def check(
         raise typer.Exit(1)
 
 
-def _progress(what: str) -> Callable[[int, int], None]:
+@train.command()
+def masks(
+    data: Data,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the masks are written.")
+    ],
+    format_name: Format = DataFormat.auto,
+    images: Images = None,
+    split: Split = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="A SAM 2 model: a hub id, or a folder that holds it.")
+    ] = "facebook/sam2.1-hiera-large",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Pictures per forward pass.  [default: by device]"),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
+) -> None:
+    """Make masks from boxes with SAM 2, as a folder that can be trained on.
+
+    A run that was stopped goes on where it was: give the same command again.
+
+    \b
+    Example:
+      steersearch train masks ./final_mixed_train.json --images ./visual_genome -o ./visual_genome_masks
+    """
+    from steersearch import render
+    from steersearch.training.boxes_to_masks import make_masks
+    from steersearch.training.segmenter import Segmenter
+    from steersearch.training.sources import open_source
+
+    source = open_source(data, format_name.value, images=images, split=split)
+    segmenter = Segmenter(model, device.value)
+    render.remark(f"model: {model}, licence {segmenter.licence}; on {segmenter.device}")
+    try:
+        made = make_masks(
+            source, output, segmenter, batch_size=batch_size, progress=_progress("made masks of", "pictures")
+        )
+    except KeyboardInterrupt:
+        render.remark("\nwhat is finished is kept; the same command goes on from there")
+        raise
+    kept = f"; {made.kept:,} pictures were done before" if made.kept else ""
+    render.line(f"{render.readable(output)}: {made.masks:,} masks of {made.pictures:,} pictures{kept}")
+    _skipped([*source.skips, *made.skips], "steersearch train check DATA --json lists those of the data set")
+
+
+def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
     """Remarks now and then, the first after a while."""
     began = last = time.monotonic()
 
@@ -103,7 +149,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
         if now - last >= SECONDS_BETWEEN_LINES and done < total:
             last = now
             left = (now - began) * (total - done) / done
-            render.remark(f"{what} {done:,} of {total:,} rows, about {left:,.0f} s left")
+            render.remark(f"{what} {done:,} of {total:,} {unit}, about {left:,.0f} s left")
 
     return report
 
@@ -128,12 +174,18 @@ def _table(report: Report) -> None:
         render.line(f"mask     {_spread(report.areas, '{:.2%}')} of the picture")
     render.line(f"repeated {report.duplicates:,} (same picture and expression)")
     render.line(f"skipped  {report.skipped:,}")
-    for skip in report.skips[:SKIPS_SHOWN]:
-        render.remark(f"skipped {_described(skip)}")
-    if len(report.skips) > SKIPS_SHOWN:
-        render.remark(f"and {len(report.skips) - SKIPS_SHOWN:,} more; all of them: --json")
+    _skipped(report.skips, "all of them: --json")
     if report.boxes:
         render.remark("masks from boxes: steersearch train masks DATA -o FOLDER")
+
+
+def _skipped(skips: Sequence[Skip], all_of_them: str) -> None:
+    from steersearch import render
+
+    for skip in skips[:SKIPS_SHOWN]:
+        render.remark(f"skipped {_described(skip)}")
+    if len(skips) > SKIPS_SHOWN:
+        render.remark(f"and {len(skips) - SKIPS_SHOWN:,} more; {all_of_them}")
 
 
 def _spread(spread: Spread, form: str) -> str:

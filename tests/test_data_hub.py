@@ -171,6 +171,8 @@ def test_neighbours_share_one_reading(tmp_path: Path, images: Path, monkeypatch:
     source = HubMasks(put_parquet(tmp_path / "train.parquet", [row()] * 30, group=10), images)
     opened: list[Path] = []
     open_file = pq.ParquetFile
-    monkeypatch.setattr(hub_masks.pq, "ParquetFile", lambda path: opened.append(path) or open_file(path))
+    monkeypatch.setattr(
+        hub_masks.pq, "ParquetFile", lambda path, **how: opened.append(path) or open_file(path, **how)
+    )
     assert len(list(source)) == 30
     assert len(opened) == 3

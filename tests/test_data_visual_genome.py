@@ -95,6 +95,7 @@ def test_masks_are_joined_by_the_rows_names(file: Path, tmp_path: Path) -> None:
     with FolderWriter(tmp_path / "masks/expressions-00000.jsonl") as rows:
         rows.add("VG_100K_2/1.jpg", "red hat", hat, row_id="annotation 3")
         rows.add("VG_100K_2/1.jpg", "else", hat, row_id="annotation 999")
+    (tmp_path / "masks/source.json").write_text('{"images": ".."}')
     source = open_source(file, images=tmp_path, masks=tmp_path / "masks")
     assert len(source) == len(VisualGenome(file))
     for again in (source, pickle.loads(pickle.dumps(source))):

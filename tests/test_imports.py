@@ -30,7 +30,7 @@ ONLY_IN: dict[str, set[str]] = {
     "lance": {"indexer/store.py"},
     "faiss": {"indexer/faiss_index.py"},
     "timm": {"core/trunk.py"},
-    "transformers": {"core/text.py", "benchmarks/speed.py"},  # there for a RoBERTa of random weights
+    "transformers": {"core/text.py", "training/segmenter.py", "benchmarks/speed.py"},
 }
 HEAVY = (
     "torch",

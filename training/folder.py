@@ -70,7 +70,8 @@ class Folder(Source):
         self._folder = folder
         self._root = images if images is not None else folder / str(settings.get("images") or ".")
         if not self._root.is_dir():
-            raise DataError(self._root, "there is no such folder of pictures; name it: --images")
+            way_out = f"name it with --images, or in {folder / SETTINGS}"
+            raise DataError(self._root, f"there is no such folder of pictures; {way_out}")
         self._images, self._texts, self._ids, self._splits = Texts(), Texts(), Texts(), list[str]()
         self._columns = {name: array("q") for name in ("file", "line", "offset", "length", "image", "split")}
         self._index(split)
@@ -158,15 +159,21 @@ class FolderWriter:
         return self
 
     def add(
-        self, image: str, expression: str, found: Mask | Boxes, *, split: str = "train", row_id: str = ""
+        self,
+        image: str,
+        expression: str,
+        found: Mask | Mapping[str, Any] | Boxes,
+        *,
+        split: str = "train",
+        row_id: str = "",
     ) -> None:
-        """A row. image: path relative to the folder of pictures; found: a mask, written as a code, or boxes."""
+        """A row. image: path relative to the folder of pictures; found: a mask or its code, or boxes."""
         row: dict[str, Any] = {"image": image, "expression": expression}
         if isinstance(found, Boxes):
             boxes = found.boxes.tolist()
             row["box"] = boxes[0] if len(boxes) == 1 else boxes
         else:
-            row["mask"] = encode_rle(found)
+            row["mask"] = dict(found) if isinstance(found, Mapping) else encode_rle(found)
         row |= {"split": split} | ({"id": row_id} if row_id else {})
         assert self._file is not None  # used in a `with` block
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")

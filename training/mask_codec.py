@@ -75,9 +75,16 @@ def decode_rle(code: Mapping[str, Any]) -> Mask:
 def encode_rle(mask: Mask) -> dict[str, Any]:
     """(H, W) bool -> {"size": [H, W], "counts": compressed text}, the same letters as pycocotools writes."""
     flat = np.concatenate([[False], mask.T.reshape(-1)])
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], changes, [mask.size]]))
-    return {"size": [int(side) for side in mask.shape], "counts": _compressed(counts)}
+    return encode_changes(np.flatnonzero(flat[1:] != flat[:-1]), (mask.shape[0], mask.shape[1]))
+
+
+def encode_changes(changes: Counts, size: tuple[int, int]) -> dict[str, Any]:
+    """As `encode_rle`, from the pixels at which outside and inside change, counted down the columns.
+
+    changes: rising; a mask that has pixel 0 begins with 0.  size: (H, W) of the mask
+    """
+    counts = np.diff(changes, prepend=0, append=size[0] * size[1])
+    return {"size": list(size), "counts": _compressed(counts)}
 
 
 def _counts(counts: object) -> Counts:

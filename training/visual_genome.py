@@ -76,7 +76,7 @@ class VisualGenome(Source):
         self._images = Texts(str(files.find(name) or "") for name in names)
         self._texts = Texts()
         self._index(read, names)
-        self._masks = None if masks is None else Folder(masks, images)
+        self._masks = None if masks is None else Folder(masks)
         self._mask_rows = self._joined(self._masks) if self._masks else np.full(len(self), -1)
 
     def _index(self, read: _Captions, names: list[str]) -> None:

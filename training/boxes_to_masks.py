@@ -1,0 +1,236 @@
+"""Boxes become masks: a data set that has boxes alone, such as Visual Genome, is written as a folder with masks.
+
+The folder is our own format, in files of 256 pictures each that appear one by one and whole. A run that is stopped
+at any moment, and started again, goes on with the first file that is missing, and ends with the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from steersearch.core.errors import DataError, ImageError, OutputError
+from steersearch.core.preprocess import open_image
+from steersearch.indexer.loader import read_ahead
+from steersearch.training.data import BoxArray, Boxed, Skip, Source
+from steersearch.training.folder import SETTINGS, FolderWriter
+from steersearch.training.mask_codec import encode_changes
+from steersearch.training.segmenter import Segmenter
+
+PICTURES_PER_FILE = 256
+
+
+@dataclass
+class Made:
+    """What a run did. pictures, masks: made by this run; kept: pictures whose file was there already;
+    skips: rows without a mask, and why, of this run."""
+
+    pictures: int = 0
+    masks: int = 0
+    kept: int = 0
+    skips: list[Skip] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture and the rows that are about it."""
+
+    image: Path
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A picture in memory, and its rows that have boxes on it. corners: (K, 4) left, top, right, bottom for each
+    row; skips: the other rows."""
+
+    picture: Image.Image | None
+    rows: list[int]
+    corners: list[BoxArray]
+    skips: list[Skip]
+
+
+def make_masks(
+    source: Source,
+    folder: Path,
+    segmenter: Segmenter,
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Made:
+    """Write the masks of all rows of `source` that have boxes to `folder`; rows with masks are left out.
+
+    The id of a row in the folder is what the source calls it, `Row.row`. A row with several boxes has the union of
+    their masks. batch_size: pictures at a time, by default as suits the device.  progress: called with the number
+    of pictures done and in all. Raises DataError if the folder holds something else, OutputError, ArgumentError.
+    """
+    jobs = _jobs(source)
+    if not jobs:
+        raise DataError(folder, "nothing to do: the data set has no row that could be used")
+    root = Path(os.path.commonpath([os.path.abspath(job.image.parent) for job in jobs]))
+    _begin(folder, root, source, segmenter, len(jobs))
+    made = Made()
+    for start in range(0, len(jobs), PICTURES_PER_FILE):
+        part = jobs[start : start + PICTURES_PER_FILE]
+        path = folder / f"expressions-{start // PICTURES_PER_FILE:05d}.jsonl"
+        if path.exists():
+            made.kept += len(part)
+        else:
+            try:
+                with FolderWriter(path) as rows:
+                    _write(part, source, segmenter, batch_size or segmenter.default_batch, root, rows, made)
+            except OSError as error:
+                raise OutputError(path, error.strerror or str(error)) from error
+        if progress is not None:
+            progress(start + len(part), len(jobs))
+    return made
+
+
+def _jobs(source: Source) -> list[_Job]:
+    """Pictures in the order in which they first come, with their rows."""
+    rows: dict[Path, list[int]] = {}
+    for index in range(len(source)):
+        rows.setdefault(source.row(index).image, []).append(index)
+    return [_Job(image, tuple(of_image)) for image, of_image in rows.items()]
+
+
+def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictures: int) -> None:
+    """Write what the folder is made from, or compare it with what is there."""
+    made_from = {
+        "rows": len(source),
+        "pictures": pictures,
+        "pictures_per_file": PICTURES_PER_FILE,
+        "model": segmenter.name,
+        "weights": segmenter.weights,
+    }
+    path = folder / SETTINGS
+    if path.exists():
+        try:
+            found = json.loads(path.read_text("utf-8"))["made_from"]
+            other = [
+                f"{key} {found[key]}, here {value}" for key, value in made_from.items() if found[key] != value
+            ]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError(folder, f"it holds something else ({SETTINGS}); choose another folder") from None
+        if other:
+            reason = f"it was begun with other data or another model ({'; '.join(other)})"
+            raise DataError(folder, f"{reason}; choose another folder, or delete it")
+        return
+    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise DataError(folder, "it is not empty; choose another folder")
+    settings = {"name": source.name, "images": _relative(root, folder), "made_from": made_from}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(settings | {"licence": segmenter.licence}, indent=1) + "\n", "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+
+
+def _relative(root: Path, folder: Path) -> str:
+    """`root` as seen from `folder`, so that both can be moved together; absolute where they share no drive."""
+    try:
+        return Path(os.path.relpath(root, folder.absolute())).as_posix()
+    except ValueError:
+        return root.as_posix()
+
+
+# ------------------------------------------------------------------------------------------------ one file
+
+
+def _write(
+    jobs: Sequence[_Job],
+    source: Source,
+    segmenter: Segmenter,
+    batch_size: int,
+    root: Path,
+    rows: FolderWriter,
+    made: Made,
+) -> None:
+    opened = read_ahead(
+        jobs, lambda job: _open(job, source), threads=min(8, 2 * batch_size), look_ahead=3 * batch_size
+    )
+    usable = _usable(opened, made)
+    while batch := list(islice(usable, batch_size)):
+        pictures = [picture for picture, _ in batch]
+        found = segmenter.masks(pictures, [np.concatenate(job.corners) for _, job in batch])
+        for (_, job), masks in zip(batch, found, strict=True):
+            for index, code in zip(job.rows, _codes(masks, [len(c) for c in job.corners]), strict=True):
+                row = source.row(index)
+                if code is None:
+                    made.skips.append(Skip(row.path, row.row, "the model finds nothing in its box"))
+                    continue
+                image = Path(os.path.abspath(row.image)).relative_to(root).as_posix()
+                rows.add(image, row.expression, code, split=row.split, row_id=row.row)
+                made.masks += 1
+            made.pictures += 1
+
+
+def _usable(opened: Iterator[_Opened], made: Made) -> Iterator[tuple[Image.Image, _Opened]]:
+    """Pictures with at least one box; notes what is skipped."""
+    for job in opened:
+        made.skips += job.skips
+        if job.picture is not None and job.rows:
+            yield job.picture, job
+
+
+def _open(job: _Job, source: Source) -> _Opened:
+    """Runs on a thread."""
+    found = [(index, source.read(index)) for index in job.rows]
+    skips = [row for _, row in found if isinstance(row, Skip)]
+    boxed = [(index, row.boxes) for index, row in found if isinstance(row, Boxed)]
+    if not boxed:
+        return _Opened(None, [], [], skips)
+    try:
+        picture = open_image(job.image)
+    except ImageError as error:
+        return _Opened(None, [], [], [*skips, Skip(job.image, "", error.reason, len(boxed))])
+    rows, corners = [], []
+    for index, boxes in boxed:
+        inside = _corners(boxes, picture.size)
+        if len(inside):
+            rows.append(index)
+            corners.append(inside)
+        else:
+            place = source.row(index)
+            skips.append(Skip(place.path, place.row, "its box lies outside of the picture"))
+    return _Opened(picture, rows, corners, skips)
+
+
+def _corners(boxes: BoxArray, size: tuple[int, int]) -> BoxArray:
+    """Left, top, width, height -> left, top, right, bottom, cut at the picture of `size` (W, H); none outside."""
+    limits = np.array([*size, *size], np.float32)
+    corners = np.clip(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), 0, limits)
+    inside: BoxArray = corners[(corners[:, 2:] - corners[:, :2] >= 1).all(axis=1)]
+    return inside
+
+
+def _codes(parts: Iterator[Tensor], counts: Sequence[int]) -> Iterator[dict[str, Any] | None]:
+    """The run-length code of each row, the union of its next masks; None if it is empty.
+
+    parts: masks (k, H, W) bool;  counts: how many masks each row has, at least one
+    """
+    masks = (mask for part in parts for mask in part)
+    for count in counts:
+        union = next(masks)
+        for mask in islice(masks, count - 1):
+            union = union | mask
+        yield _code(union)
+
+
+def _code(mask: Tensor) -> dict[str, Any] | None:
+    """The code of (H, W) bool; only where it changes leaves the GPU."""
+    flat = mask.T.reshape(-1)
+    changes = (flat != F.pad(flat[:-1], (1, 0))).nonzero().squeeze(1).cpu().numpy()
+    return encode_changes(changes, (mask.shape[0], mask.shape[1])) if len(changes) else None
