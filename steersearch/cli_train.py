@@ -124,7 +124,10 @@ def masks(
 
     source = open_source(data, format_name.value, images=images, split=split)
     segmenter = Segmenter(model, device.value)
-    render.remark(f"model: {model}, licence {segmenter.licence}; on {segmenter.device}")
+    licence = segmenter.licence or "see where they come from"
+    render.remark(
+        f"model: {render.readable(model)}, on {segmenter.device}; licence of its weights: {licence}"
+    )
     try:
         made = make_masks(
             source, output, segmenter, batch_size=batch_size, progress=_progress("made masks of", "pictures")

@@ -175,9 +175,12 @@ def test_another_run_does_not_mix_with_it(boxed: Path, segmenter: Segmenter, tmp
         DataError, match=r"begun with other data or another model \(rows 17, here 1; pictures 8, here 1\)"
     ):
         make_masks(Folder(boxed, split="val"), tmp_path / "made", segmenter)
-    (tmp_path / "made/source.json").write_text('{"name": "mine"}')
+    (tmp_path / "made/source.json").write_text('{"name": "boxed"}')
     with pytest.raises(DataError, match=r"it holds something else \(source\.json\)"):
         make_masks(Folder(boxed), tmp_path / "made", segmenter)
+    with pytest.raises(DataError, match="nothing to do: boxed has no row with a box and no mask"):
+        make_masks(Folder(tmp_path / "made", boxed), tmp_path / "again", segmenter)
+    assert not (tmp_path / "again").exists()
     with pytest.raises(DataError, match="it is not empty; choose another folder"):
         make_masks(Folder(boxed), boxed, segmenter)
 
@@ -194,7 +197,7 @@ def test_visual_genome_from_boxes_to_samples(run: Run, model: Path, tmp_path: Pa
     file = put_mdetr(tmp_path / "final_mixed_train.json", images, annotations)
     done = run("train", "masks", file, "-o", "masks", "--model", model, "--device", "cpu")
     assert (done.code, done.out) == (0, "masks: 3 masks of 2 pictures\n")
-    assert f"model: {model}, licence see where they come from; on cpu" in done.err
+    assert f"model: {model}, on cpu; licence of its weights: see where they come from" in done.err
     again = run("train", "masks", file, "-o", "masks", "--model", model, "--device", "cpu")
     assert again.out == "masks: 0 masks of 0 pictures; 2 pictures were done before\n"
     assert json.loads((tmp_path / "masks/source.json").read_text())["images"] == ".."

@@ -1,6 +1,6 @@
 """Boxes become masks: a data set that has boxes alone, such as Visual Genome, is written as a folder with masks.
 
-The folder is our own format, in files of 256 pictures each that appear one by one and whole. A run that is stopped
+The folder is our own format, in files of 64 pictures each that appear one by one and whole. A run that is stopped
 at any moment, and started again, goes on with the first file that is missing, and ends with the same folder.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from steersearch.training.folder import SETTINGS, FolderWriter
 from steersearch.training.mask_codec import encode_changes
 from steersearch.training.segmenter import Segmenter
 
-PICTURES_PER_FILE = 256
+PICTURES_PER_FILE = 64
 
 
 @dataclass
@@ -74,25 +74,24 @@ def make_masks(
     their masks. batch_size: pictures at a time, by default as suits the device.  progress: called with the number
     of pictures done and in all. Raises DataError if the folder holds something else, OutputError, ArgumentError.
     """
+    if not source.has_boxes:
+        raise DataError(folder, f"nothing to do: {source.name} has no row with a box and no mask")
     jobs = _jobs(source)
-    if not jobs:
-        raise DataError(folder, "nothing to do: the data set has no row that could be used")
     root = Path(os.path.commonpath([os.path.abspath(job.image.parent) for job in jobs]))
     _begin(folder, root, source, segmenter, len(jobs))
-    made = Made()
-    for start in range(0, len(jobs), PICTURES_PER_FILE):
-        part = jobs[start : start + PICTURES_PER_FILE]
-        path = folder / f"expressions-{start // PICTURES_PER_FILE:05d}.jsonl"
+    made, done = Made(), 0
+    for number in range(-(-len(jobs) // PICTURES_PER_FILE)):
+        part = jobs[number * PICTURES_PER_FILE : (number + 1) * PICTURES_PER_FILE]
+        path = folder / f"expressions-{number:05d}.jsonl"
+        steps: Iterable[int] = [len(part)]
         if path.exists():
             made.kept += len(part)
         else:
-            try:
-                with FolderWriter(path) as rows:
-                    _write(part, source, segmenter, batch_size or segmenter.default_batch, root, rows, made)
-            except OSError as error:
-                raise OutputError(path, error.strerror or str(error)) from error
-        if progress is not None:
-            progress(start + len(part), len(jobs))
+            steps = _write(path, part, source, segmenter, batch_size or segmenter.default_batch, root, made)
+        for pictures in steps:
+            done += pictures
+            if progress is not None:
+                progress(done, len(jobs))
     return made
 
 
@@ -150,39 +149,54 @@ def _relative(root: Path, folder: Path) -> str:
 
 
 def _write(
+    path: Path,
     jobs: Sequence[_Job],
     source: Source,
     segmenter: Segmenter,
     batch_size: int,
     root: Path,
-    rows: FolderWriter,
     made: Made,
-) -> None:
+) -> Iterator[int]:
+    """Make one file; yields how many pictures are done since the last time."""
     opened = read_ahead(
         jobs, lambda job: _open(job, source), threads=min(8, 2 * batch_size), look_ahead=3 * batch_size
     )
-    usable = _usable(opened, made)
-    while batch := list(islice(usable, batch_size)):
-        pictures = [picture for picture, _ in batch]
-        found = segmenter.masks(pictures, [np.concatenate(job.corners) for _, job in batch])
-        for (_, job), masks in zip(batch, found, strict=True):
-            for index, code in zip(job.rows, _codes(masks, [len(c) for c in job.corners]), strict=True):
-                row = source.row(index)
-                if code is None:
-                    made.skips.append(Skip(row.path, row.row, "the model finds nothing in its box"))
-                    continue
-                image = Path(os.path.abspath(row.image)).relative_to(root).as_posix()
-                rows.add(image, row.expression, code, split=row.split, row_id=row.row)
-                made.masks += 1
-            made.pictures += 1
+    try:
+        with FolderWriter(path) as rows:
+            while batch := list(islice(opened, batch_size)):
+                _write_batch(batch, source, segmenter, root, rows, made)
+                yield len(batch)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+    finally:
+        opened.close()
 
 
-def _usable(opened: Iterator[_Opened], made: Made) -> Iterator[tuple[Image.Image, _Opened]]:
-    """Pictures with at least one box; notes what is skipped."""
-    for job in opened:
-        made.skips += job.skips
-        if job.picture is not None and job.rows:
-            yield job.picture, job
+def _write_batch(
+    batch: Sequence[_Opened],
+    source: Source,
+    segmenter: Segmenter,
+    root: Path,
+    rows: FolderWriter,
+    made: Made,
+) -> None:
+    made.skips += [skip for job in batch for skip in job.skips]
+    usable = [(job, job.picture) for job in batch if job.picture is not None and job.rows]
+    if not usable:
+        return
+    found = segmenter.masks(
+        [picture for _, picture in usable], [np.concatenate(job.corners) for job, _ in usable]
+    )
+    for (job, _), masks in zip(usable, found, strict=True):
+        for index, code in zip(job.rows, _codes(masks, [len(c) for c in job.corners]), strict=True):
+            row = source.row(index)
+            if code is None:
+                made.skips.append(Skip(row.path, row.row, "the model finds nothing in its box"))
+                continue
+            image = Path(os.path.abspath(row.image)).relative_to(root).as_posix()
+            rows.add(image, row.expression, code, split=row.split, row_id=row.row)
+            made.masks += 1
+        made.pictures += 1
 
 
 def _open(job: _Job, source: Source) -> _Opened:

@@ -93,12 +93,13 @@ class Source(ABC):
     and iterating gives the good samples alone. A source holds no open file, so it can be pickled, and read by
     several processes and threads at once.
 
-    name: short name of the data set;  skips: what was found to be unusable while the index was made; these rows
-    have no number
+    name: short name of the data set;  has_boxes: whether there are rows with boxes and no mask
+    skips: what was found to be unusable while the index was made; these rows have no number
     """
 
     name: str
     skips: list[Skip]
+    has_boxes: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -159,6 +160,7 @@ class Joined(Source):
     def __init__(self, name: str, sources: Sequence[Source]) -> None:
         self.name, self.sources = name, list(sources)
         self.skips = [skip for source in sources for skip in source.skips]
+        self.has_boxes = any(source.has_boxes for source in sources)
         self._ends = np.cumsum([len(source) for source in sources], dtype=np.int64)
 
     def __len__(self) -> int:

@@ -123,6 +123,7 @@ class Folder(Source):
                 if of_split not in self._splits:
                     self._splits.append(of_split)
                 if split in (None, of_split):
+                    self.has_boxes |= row.get("mask") is None
                     self._texts.append(expression)
                     self._ids.append(str(row.get("id", "")))
                     values = (number, line, offset, len(text), image, self._splits.index(of_split))

@@ -35,7 +35,7 @@ _KINDS = ("sam2", "sam2_video")  # published files are of the video model, which
 class Segmenter:
     """A SAM 2 model, ready for boxes.
 
-    name: as it was asked for;  weights: sha256 of its file;  licence: of the weights, in words
+    name: as it was asked for;  weights: sha256 of its file;  licence: of the weights, None if it is not known here
     """
 
     def __init__(self, name: str = DEFAULT_MODEL, device: str = "auto") -> None:
@@ -46,7 +46,7 @@ class Segmenter:
         self.name = name
         folder = _model_folder(name)
         self.weights = remembered_sha256(folder / "model.safetensors")
-        self.licence = "Apache-2.0" if name.startswith("facebook/sam2") else "see where they come from"
+        self.licence = "Apache-2.0" if name.startswith("facebook/sam2") else None
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)

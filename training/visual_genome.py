@@ -78,6 +78,7 @@ class VisualGenome(Source):
         self._index(read, names)
         self._masks = None if masks is None else Folder(masks)
         self._mask_rows = self._joined(self._masks) if self._masks else np.full(len(self), -1)
+        self.has_boxes = bool((self._mask_rows < 0).any())
 
     def _index(self, read: _Captions, names: list[str]) -> None:
         """The phrases of all captions. Of each: its text, its picture, its first annotation, its boxes."""
