@@ -1,7 +1,8 @@
 """What steering costs: images per second of the trunk alone, steered, and steered the released way.
 
 plain     timm's own `forward_features` of the trunk (for the mini, whose trunk timm does not have, our own)
-folded    ours: one prompt, encoded and folded once for all batches, as in an index run
+folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a processor a batch goes
+          through in parts (`SteerViT.encode`), which is itself faster than one pass
 unfolded  the released formulation (facts A2, A3): float32, and with every batch the text encoder reads the prompt
           once per image, and every layer projects queries, keys and values
 
@@ -143,7 +144,7 @@ class Workbench:
         if variant == "folded":
             prompts = self.prompts if prompt_tokens is None else _blank_prompt(prompt_tokens, model)
             steering = model.steering(prompts)
-            return lambda: model.steer(model.before_steering(pixels), steering)
+            return lambda: model.encode(pixels, [steering])[0]
         text_encoder = self.text_encoder(dtype)
         texts = [self.settings.prompt] * self.settings.batch_size
         return lambda: _unfolded(model, pixels, text_encoder.encode(texts))

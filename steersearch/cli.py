@@ -120,7 +120,12 @@ def index(
     library: Place = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Photos per forward pass.  [default: by device]")
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Photos per forward pass; a processor may take them in smaller parts.  [default: by device]",
+        ),
     ] = None,
 ) -> None:
     """Index a folder, so that its photos can be searched under a prompt.

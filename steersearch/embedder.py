@@ -51,9 +51,8 @@ class SteerViTEmbedder:
 
         What no prompt changes is computed once for all of them.
         """
-        tokens = self.model.before_steering(self.model.to_device(pixels))
         steerings = [self._steering(features, gate_scale) for features in prompt_features]
-        return [self._embedded(self.model.steer(tokens, steering)) for steering in steerings]
+        return [self._embedded(found) for found in self.model.encode(self.model.to_device(pixels), steerings)]
 
     def _steering(self, features: Floats | None, gate_scale: float) -> Steering:
         """A prompt made ready for this model, once for all batches."""

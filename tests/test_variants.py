@@ -139,6 +139,27 @@ def test_one_steering_serves_batches_of_any_size() -> None:
     assert torch.allclose(torch.cat([tokens_of(part) for part in parts]), tokens_of(whole), atol=1e-5)
 
 
+@pytest.mark.parametrize("view", [None, "tile"])
+def test_encoding_in_parts_gives_what_one_pass_gives(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model().with_view(view)
+    side = model.config.preprocess.side
+    pixels = torch.randn(5, 3, side, side)
+    monkeypatch.setattr("steersearch.core.steervit._CPU_BATCH", 2)
+    passes = {None: [2, 2, 1], "tile": [4] * 5}
+    seen: list[int] = []
+    trunk: Any = model.trunk
+    trunk.blocks[0].register_forward_hook(lambda _module, args, _out: seen.append(len(args[0])))
+    with torch.inference_mode():
+        steerings = [model.steering(None), model.steering(prompts_of(5), 0.7)]
+        found = model.encode(pixels, steerings)
+        assert seen == passes[view]
+        for one, steering in zip(found, steerings, strict=True):
+            whole = model.steer(model.before_steering(pixels), steering)
+            assert torch.allclose(tokens_of(one), tokens_of(whole), atol=1e-5)
+            assert torch.allclose(one.aggregate("mean"), whole.aggregate("mean"), atol=1e-5)
+            assert torch.allclose(one.heatmap(), whole.heatmap(), atol=1e-6)
+
+
 def test_a_steering_for_other_images_is_refused() -> None:
     model = small_model()
     before = model.before_steering(pixels_for(model, batch=3))
