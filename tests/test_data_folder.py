@@ -216,6 +216,14 @@ def test_readers_keep_little(folder: Path) -> None:
     assert source[2999].mask.shape == SIZE
 
 
+def test_a_picture_with_a_damaged_exif_block_is_used(folder: Path) -> None:
+    Image.new("RGB", (60, 40)).save(
+        folder / "photos/exif.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 40
+    )
+    source = Folder(put_lines(folder, row(image="photos/exif.jpg")))
+    assert isinstance(source.read(0), Sample)
+
+
 def test_the_documented_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parent.parent / "docs/training.md").read_text("utf-8")
     lines, python = (text.split(f"```{language}\n")[1].split("```")[0] for language in ("json", "python"))

@@ -21,6 +21,10 @@ from steersearch.training.mask_codec import (
     encode_rle,
 )
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # of pycocotools
+
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=24))
 
 # Polygons in pictures of 8 × 9 (H × W), and what pycocotools 2.0.11 makes of them.

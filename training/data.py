@@ -205,7 +205,11 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
     """(H, W) as it is stored, and the EXIF orientation."""
     try:
         with Image.open(path) as image:
-            return (image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1)
+            size = image.height, image.width
+            try:
+                return size, image.getexif().get(ExifTags.Base.Orientation, 1)
+            except Exception:  # a picture whose EXIF block is damaged is still a picture
+                return size, 1
     except FileNotFoundError:
         raise SampleError(path, "", "no such picture") from None
     except UnidentifiedImageError:

@@ -167,7 +167,8 @@ def _load(folder: Path) -> Any:
 
 def _image_side(config: Any, folder: Path) -> int:
     """Side of the square that pictures are squashed to, in pixels."""
-    height, width = config.vision_config.backbone_config.image_size
+    size = config.vision_config.backbone_config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise CheckpointError(
             f"{folder}: it takes pictures of {width} × {height} pixels, only squares are known"
