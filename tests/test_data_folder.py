@@ -216,6 +216,7 @@ def test_readers_keep_little(folder: Path) -> None:
     assert source[2999].mask.shape == SIZE
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_picture_with_a_damaged_exif_block_is_used(folder: Path) -> None:
     Image.new("RGB", (60, 40)).save(
         folder / "photos/exif.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 40
