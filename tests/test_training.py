@@ -22,7 +22,7 @@ SMALL = SteerViTConfig(
     trunk="tiny", tiny=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
     text_encoder="minilm", text_dim=384, connector_hidden=32, preprocess=PLAIN,
 )  # fmt: skip
-WORLD = CorpusConfig(photos=48, size=32, patch=8, drawn_per_kind=1, plates=1, stamps=False)
+WORLD = CorpusConfig(photos=48, size=32, patch=8, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
 
 
 @pytest.fixture(scope="module")

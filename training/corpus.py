@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.training import scenes, stamps, world
+from steersearch.training import emoji, scenes, stamps, world
 from steersearch.training.things import KINDS, Thing, draw_stock
 
 MAX_THINGS = 6
@@ -31,7 +31,7 @@ class CorpusConfig:
 
     photos: how many; size: side of the square photos in pixels; patch: side of a patch of the mask grid in pixels
     drawn_per_kind: drawn things of each kind; plates: backgrounds of each family of scenes
-    stamps: whether the stamps' package is used as well (it must be installed then)
+    stamps, emoji: whether these packages' things are used as well (they must be installed then)
     """
 
     photos: int = 40_000
@@ -40,6 +40,7 @@ class CorpusConfig:
     drawn_per_kind: int = 72
     plates: int = 160
     stamps: bool = True
+    emoji: bool = True
     seed: int = 0
 
 
@@ -65,8 +66,12 @@ def make_stock(config: CorpusConfig) -> list[Thing]:
     """The things that the corpus' photos are composed of; the same for the same configuration."""
     with _pool() as pool:
         tasks = [pool.submit(_draw_kind, name, i, config) for i, name in enumerate(KINDS)]
-        drawn = [thing for task in tasks for thing in task.result()]
-    return drawn + (stamps.load_stamps(config.size, held_out=False) if config.stamps else [])
+        things = [thing for task in tasks for thing in task.result()]
+    if config.stamps:
+        things += stamps.load_stamps(config.size, held_out=False)
+    if config.emoji:
+        things += emoji.load_emoji(config.size, things)
+    return [thing for thing in things if thing.source == "drawn" or thing.noun not in stamps.HELD_OUT_NOUNS]
 
 
 def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
@@ -129,12 +134,12 @@ def _set_materials(config: CorpusConfig, stock: list[Thing], plates: list[scenes
 def _compose_chunk(start: int) -> tuple[npt.NDArray[Any], ...]:
     config: CorpusConfig = _materials["config"]
     count, grid = min(CHUNK, config.photos - start), config.size // config.patch
-    rng = np.random.default_rng([config.seed, 3, start])
     images = np.zeros((count, config.size, config.size, 3), np.uint8)
     cover = np.zeros((count, MAX_THINGS, grid, grid), np.uint8)
     things = np.full((count, MAX_THINGS), -1, np.int16)
     families = np.zeros(count, np.int8)
     for i in range(count):
+        rng = np.random.default_rng([config.seed, 3, start + i])
         photo, numbers = _compose_one(rng, config, _materials["stock"], _materials["plates"])
         images[i] = np.asarray(
             photo.image.resize((config.size, config.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
@@ -154,9 +159,8 @@ def _compose_one(
     alone = rng.random() < 0.12
     count = 1 if alone else int(rng.integers(2, MAX_THINGS + 1))
     picked = [_pick(rng, config, stock) for _ in range(count)]
-    if not alone and rng.random() < 0.3:  # a second thing of the same kind: attributes must tell them apart
-        twins = [i for i, thing in enumerate(stock) if thing.noun == stock[picked[0]].noun]
-        picked[1] = twins[int(rng.integers(len(twins)))]
+    if not alone and rng.random() < 0.4:
+        picked[1] = _like(picked[0], rng, stock)
     numbers = {id(stock[i]): i for i in picked}
     size = (0.45, 0.8) if alone else (0.19, 0.48)
     spots = world.place_things(plate, [stock[i] for i in numbers.values()], rng, size, loose=0.4)
@@ -164,6 +168,20 @@ def _compose_one(
         return _compose_one(rng, config, stock, plates)
     photo = world.compose(plate, spots)
     return world.Photo(world.relight(photo.image, rng), photo.family, photo.placed), numbers
+
+
+def _like(number: int, rng: np.random.Generator, stock: list[Thing]) -> int:
+    """A hard negative: another thing of the same kind, which attributes must tell apart, or of the same colour."""
+    thing = stock[number]
+    same_colour = thing.colour != "" and rng.random() < 0.4
+    alike = [i for i, other in enumerate(stock) if _alike(thing, other, same_colour)]
+    return alike[int(rng.integers(len(alike)))] if alike else number
+
+
+def _alike(thing: Thing, other: Thing, same_colour: bool) -> bool:
+    if same_colour:
+        return other.colour == thing.colour and other.noun != thing.noun
+    return other.noun == thing.noun
 
 
 def _pick(rng: np.random.Generator, config: CorpusConfig, stock: list[Thing]) -> int:

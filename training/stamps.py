@@ -38,6 +38,15 @@ ADJECTIVES = frozenset(
 )
 
 
+# No stamp and no emoji of these is trained on: objects, and most of their words, that a model has never met.
+HELD_OUT_NOUNS = frozenset({
+    "badger", "baseball cap", "basketball", "caribou", "cello", "clownfish", "dolphin", "donkey", "flamingo",
+    "fortress", "garbage truck", "goat", "grasshopper", "hammer", "hedgehog", "kettle", "koala", "mandarin orange", "mango",
+    "marigold", "peacock", "pickup truck", "pitcher", "polo shirt", "raspberry", "seagull", "squirrel", "tepee",
+    "trumpet", "tugboat",
+})  # fmt: skip
+
+
 class StampsMissingError(SteerSearchError):
     """The stamps' package is not installed. Field: `folder` where it was looked for."""
 
