@@ -68,7 +68,5 @@ def _picture(letter: str, face: ImageFont.FreeTypeFont, size: int) -> Image.Imag
     if box is None or min(box[2] - box[0], box[3] - box[1]) < 24:
         return None
     picture = canvas.crop(box)
-    if picture.convert("RGB").convert("L").getextrema()[1] < 8:  # only black: a letter of another font's kind
-        return None
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
     return picture

@@ -24,6 +24,7 @@ from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import scenes
 from steersearch.training.corpus import Corpus
 from steersearch.training.drawing import PALETTE
+from steersearch.training.muon import Muon
 from steersearch.training.things import Thing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,11 +32,15 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Recipe of the trunk. Loss weights are relative to the patch classification's, which is 1."""
+    """Recipe of the trunk. Loss weights are relative to the patch classification's, which is 1.
+
+    lr: of AdamW;  matrix_lr: of Muon, which takes the matrices of the blocks, or 0: AdamW takes all
+    """
 
     steps: int = 3800
     batch: int = 32
     lr: float = 1.2e-3
+    matrix_lr: float = 0.02
     warmup: int = 150
     weight_decay: float = 0.05
     background_weight: float = 0.12  # of a patch without any thing
@@ -173,35 +178,35 @@ def pretrain(
     trunk = ViT(trunk_config).to(memory_format=torch.channels_last)
     heads = TrunkHeads(trunk_config.dim, len(nouns))
     parameters = [*trunk.parameters(), *heads.parameters()]
-    decayed = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim <= 1]  # biases and norms are not decayed
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    )
+    optimizers = _optimizers(trunk, heads, config)
     state_file = folder / "pretrain.pt"
     start = 0
     if state_file.is_file():
         state = torch.load(state_file, weights_only=True)
         trunk.load_state_dict(state["trunk"])
         heads.load_state_dict(state["heads"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         start = state["step"]
     model = torch.compile(trunk) if compiled else trunk
     trunk.train()
     began = time.monotonic()
     with (folder / "pretrain.jsonl").open("a") as log:
         for step, batch in enumerate(batches(corpus, config.batch, config.steps, config.seed, start), start):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config.steps, config.lr, config.warmup)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(step, config.steps, group["peak"], config.warmup)
             loss, readings = trunk_loss(model, heads, batch, noun_of, colour_of, config)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"loss is {loss.item()} at step {step}; the last good state is {state_file}"
                 )
-            optimizer.zero_grad(set_to_none=True)
+            trunk.zero_grad(set_to_none=True)
+            heads.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             if step % 25 == 0:
                 rate = (step - start + 1) * config.batch / (time.monotonic() - began)
                 log.write(json.dumps({"step": step, "pictures_per_s": rate, **readings}) + "\n")
@@ -211,11 +216,29 @@ def pretrain(
                     state_file,
                     trunk=trunk.state_dict(),
                     heads=heads.state_dict(),
-                    optimizer=optimizer.state_dict(),
+                    optimizers=[optimizer.state_dict() for optimizer in optimizers],
                     step=step + 1,
                     config=asdict(config),
                 )
     return trunk.eval()
+
+
+def _optimizers(trunk: ViT, heads: TrunkHeads, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest; biases and norms are not decayed."""
+    matrices = [p for name, p in trunk.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    matrices = matrices if config.matrix_lr else []
+    taken = {id(p) for p in matrices}
+    rest = [p for p in (*trunk.parameters(), *heads.parameters()) if id(p) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay, "peak": config.lr},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "peak": config.lr},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups)]
+    if matrices:
+        muon = Muon(matrices, weight_decay=config.weight_decay)
+        muon.param_groups[0]["peak"] = config.matrix_lr
+        optimizers.append(muon)
+    return optimizers
 
 
 def save_state(file: Path, **state: Any) -> None:
