@@ -1,0 +1,96 @@
+"""What a training step is fed with, whichever source it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from steersearch.core.text import PromptFeatures
+
+
+@dataclass(frozen=True)
+class Alone:
+    """For object-alone distillation from a picture's own pixels: what the prompt means, cut out, large on grey.
+
+    pixels (B, 3, S, S) float32 normalised;  cover (B, N) share of each patch that the cutout covers
+    names (B,) int64: equal numbers are equal expressions, which are no negatives of each other
+    """
+
+    pixels: Tensor
+    cover: Tensor
+    names: Tensor
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """The same from keys that were made beforehand, one for each of K things and last one for nothing.
+
+    things (B,) int64: the one thing meant, -1 where several are, K where the prompt fits none in the picture
+    excluded (B, K + 1) bool: keys that the prompt fits as well
+    """
+
+    things: Tensor
+    excluded: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pictures, an expression for each and where that is. On the CPU; `to` moves it.
+
+    pixels:  (B, 3, S, S) float32, normalised as the trunk expects it
+    prompts: text tokens of the expressions, padded
+    cover:   (B, N) float32 in 0..1, share of each patch that the mask covers; all zero where nothing is meant
+    centre:  (B, 2) float32, x and y of the centre of the mask's box in patches (0..Wp, 0..Hp), nan without a mask
+    source:  (B,) int64, number of the data set, for metrics of each
+    alone:   for the object-alone distillation, where it was asked for
+    """
+
+    pixels: Tensor
+    prompts: PromptFeatures
+    cover: Tensor
+    centre: Tensor
+    source: Tensor
+    alone: Alone | Keyed | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`; from pinned memory a GPU copies while it computes."""
+        if device.type == "cpu":
+            return self
+
+        def move(values: Tensor) -> Tensor:
+            return values.pin_memory().to(device, non_blocking=True)
+
+        alone = self.alone
+        if alone is not None:
+            alone = type(alone)(**{name: move(values) for name, values in vars(alone).items()})
+        prompts = PromptFeatures(move(self.prompts.tokens), move(self.prompts.mask))
+        tensors = (move(values) for values in (self.pixels, self.cover, self.centre, self.source))
+        pixels, cover, centre, source = tensors
+        return Batch(pixels, prompts, cover, centre, source, alone)
+
+
+class Feed(Protocol):
+    """Batches by the number of their step, so that any run can begin anywhere and be told exactly the same.
+
+    Rank r of R gets rows r, r + R, r + 2R, ... of the step's batch: R processes together see what one would see.
+    """
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the data sets, by the numbers in `Batch.source`."""
+        ...
+
+    def training(self, start: int, stop: int) -> Iterator[Batch]:
+        """This rank's part of the batches of steps start..stop-1, shuffled and augmented."""
+        ...
+
+    def validation(self) -> Iterator[Batch]:
+        """This rank's part of the validation rows, each row in exactly one rank's batches, not augmented."""
+        ...

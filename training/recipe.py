@@ -1,0 +1,191 @@
+"""The configuration of a training run, whole, and the presets it starts from.
+
+A run has exactly one `Recipe`. `settings.py` changes it by "section.key=value" and writes it as JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from steersearch.core.steervit import Aggregation, Fusion
+from steersearch.training.corpus import CorpusConfig
+from steersearch.training.pretrain import PretrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What is trained and validated on.
+
+    train, validation: data sets that `sources.open_source` opens, or "world", the generated one. Without
+        `validation` the split `validation_split` of the training sets is taken, and where there is none, every
+        hundredth picture is held back.
+    format, images, masks: as for `train check`, for all sets alike.  split: of the training sets, "" is all
+    validation_rows: at most so many of each set, evenly spread
+    cache_pictures: keep pictures decoded, at the training size, on disk
+    workers: processes that read and augment;  strict: stop at the first row that cannot be used
+    """
+
+    train: tuple[str, ...] = ("world",)
+    validation: tuple[str, ...] = ()
+    format: str = "auto"
+    images: str = ""
+    masks: str = ""
+    split: str = "train"
+    validation_split: str = "val"
+    validation_rows: int = 2000
+    cache_pictures: bool = False
+    augment: Literal["release", "light", "none"] = "release"
+    workers: int = 4
+    strict: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What is trained: see `SteerViTConfig` for the parts.
+
+    trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "new": the mini's
+        shape, trained from nothing by the section `pretrain` before anything else
+    start: a model whose trained parts are begun with, "" for new ones
+    text_layers: how many of the text encoder's layers are used, 0 is its word embeddings alone, -1 all
+    """
+
+    trunk: str = "vit_base_patch14_dinov2.lvd142m"
+    start: str = ""
+    resolution: int = 336
+    aggregation: Aggregation = "cls"
+    cross_attn_layers: tuple[int, ...] = tuple(range(1, 26, 2))
+    fusion: Fusion = "early"
+    num_heads: int = 16
+    head_dim: int = 72
+    tanh_gate: bool = True
+    ffn: bool = False
+    connector: Literal["mlp", "linear"] = "mlp"
+    connector_hidden: int = 1024
+    text_encoder: str = "roberta-large"
+    text_layers: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """What is asked of the model.
+
+    kind: soft cross-entropy to the mask's share of each patch (Eq. 3), or to a Gaussian around the centre of its
+        box, `sigma` patches wide (the paper's pointing objective, Table 9)
+    alone_cls, alone_mean, alone_focus: weight of the object-alone distillation (ours) of each aggregation
+    distillation: contrastive (nearest to its own object's embedding among others) or cosine (near to it)
+    views: for things of the world, how many jittered pictures of a thing alone its key is the mean of
+    queue: for other data, how many earlier keys a batch's own are compared with as well
+    absent: for the world, share of expressions that fit nothing in the picture; in the distillation they are
+        drawn to the key of a plain grey picture
+    """
+
+    kind: Literal["segmentation", "pointing"] = "segmentation"
+    sigma: float = 1.1
+    alone_cls: float = 0.0
+    alone_mean: float = 0.0
+    alone_focus: float = 0.0
+    distillation: Literal["contrastive", "cosine"] = "contrastive"
+    temperature: float = 0.1
+    views: int = 4
+    queue: int = 1024
+    absent: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserSettings:
+    """AdamW and its schedule: linear warm-up to `lr`, cosine to `final_lr` at `decay_steps`, then constant.
+
+    batch: pictures in a step, over all processes.  gate_lr: factor on the learning rate of the gates
+    decay_connector, decay_rest: weight decay of the connector, and of cross-attention and head
+    decay_vectors: whether it reaches gates, biases and norms too, as in the released code
+    clip: greatest norm of the gradient, 0 for none
+    """
+
+    steps: int = 500_000
+    batch: int = 12
+    lr: float = 3e-4
+    final_lr: float = 3e-5
+    warmup: int = 5000
+    decay_steps: int = 40_000
+    gate_lr: float = 1.0
+    decay_connector: float = 0.01
+    decay_rest: float = 0.1
+    decay_vectors: bool = False
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How the run goes.
+
+    precision: of the forward pass; auto is bfloat16 on GPUs that compute with it.  compile: torch.compile
+    validate_every, save_every, log_every: in steps.  wandb: project at Weights & Biases, "" for none
+    """
+
+    seed: int = 42
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+    validate_every: int = 3600
+    save_every: int = 1000
+    log_every: int = 25
+    tensorboard: bool = True
+    wandb: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All sections. `world` and `pretrain` count only where the generated world, or a new trunk, is asked for."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    world: CorpusConfig = field(default_factory=CorpusConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+# The paper's text (section 4.7). Clipping, which it does not mention, as in the released code.
+PAPER = Recipe()
+
+# The released code and what its checkpoints were trained with: 12 pictures on each of 4 GPUs, twice the learning
+# rate without warm-up, a shorter cosine, float32, and weight decay on everything (facts B4).
+RELEASE = replace(
+    PAPER,
+    optimiser=replace(
+        PAPER.optimiser, batch=48, lr=6e-4, final_lr=6e-5, warmup=0, decay_steps=25_000, decay_vectors=True
+    ),
+    run=replace(PAPER.run, precision="float32"),
+)
+
+# The bundled model: world, trunk and steering from nothing, on two processor cores.
+MINI = Recipe(
+    data=DataSettings(augment="light", validation=("world",), validation_rows=1000),
+    world=CorpusConfig(photos=48_000, drawn_per_kind=60, plates=130),
+    model=ModelSettings(
+        trunk="new",
+        resolution=128,
+        aggregation="focus",
+        cross_attn_layers=(1, 3, 5, 7),
+        num_heads=8,
+        head_dim=32,
+        text_encoder="minilm",
+        connector_hidden=256,
+    ),
+    objective=ObjectiveSettings(alone_cls=1.0, alone_focus=0.5, absent=0.1),
+    optimiser=OptimiserSettings(
+        steps=3000,
+        batch=32,
+        lr=1.2e-3,
+        final_lr=1.2e-5,
+        warmup=100,
+        decay_steps=3000,
+        gate_lr=5.0,
+        decay_connector=0.05,
+        decay_rest=0.05,
+    ),
+    run=RunSettings(seed=1, compile=True, validate_every=500, save_every=250),
+)
+
+PRESETS: dict[str, Recipe] = {"paper": PAPER, "release": RELEASE, "mini": MINI}
