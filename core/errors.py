@@ -295,3 +295,20 @@ class SampleError(SteerSearchError):
     def __init__(self, path: Path | str, row: str, reason: str) -> None:
         self.path, self.row, self.reason = Path(path), row, reason
         super().__init__(f"{path}, {row}: {reason}")
+
+
+class TextStoreError(SteerSearchError):
+    """Kept text tokens that are damaged or are not there. Fields: `folder`, `reason`."""
+
+    def __init__(self, folder: Path | str, reason: str) -> None:
+        self.folder, self.reason = Path(folder), reason
+        super().__init__(f"{folder}: {reason}")
+
+
+class UnknownSettingError(SteerSearchError):
+    """A key that no recipe of training has. Fields: `key`, `known` (some of those that exist), `nearest` or None."""
+
+    def __init__(self, key: str, known: Sequence[str], nearest: str | None) -> None:
+        self.key, self.known, self.nearest = key, tuple(known), nearest
+        meant = "" if nearest is None else f', did you mean "{nearest}"?'
+        super().__init__(f'no setting "{key}"{meant}; there are: {", ".join(known)}')

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
-from steersearch.core.errors import CheckpointError, HubError, PromptError
+from steersearch.core.errors import CheckpointError, ConfigError, HubError, PromptError
 from steersearch.core.prompt_cache import PromptCache
 from steersearch.core.registry import MINILM
 
@@ -82,6 +82,17 @@ class TextEncoder:
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextEncoder:
         """Move the encoder to `device`, its weights to `dtype`; returns itself."""
         self._model.to(device, dtype)
+        return self
+
+    def cut(self, layers: int) -> TextEncoder:
+        """Keep the first so many transformer layers, 0 for word embeddings with positions; returns itself.
+
+        What a kept layer gives is what it gave before. Raises ConfigError for a number that it does not have.
+        """
+        kept = self._model.encoder.layer
+        if not 0 <= layers <= len(kept):
+            raise ConfigError("layers", layers, f"text encoder {self.name} has 0 to {len(kept)}")
+        self._model.encoder.layer = kept[:layers]
         return self
 
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:

@@ -1,0 +1,295 @@
+"""Text tokens of training's expressions: each encoded once by the frozen text encoder, and kept on disk.
+
+    <folder>/<text encoder>-<layers>/store.json      which text encoder, and the width of its tokens
+    <folder>/<text encoder>-<layers>/0/tokens.f16    (T, Dt) float16, only ever appended to
+    <folder>/<text encoder>-<layers>/0/index.npy     (3, n) uint64: hash, check, and place of each text
+
+An index names only tokens that are on disk, and a new one replaces it whole, so a process that is killed leaves what
+was there at its last entry in the index, a minute ago at most. Of several that add at once each has a folder of its
+own, 0, 1, …; whoever comes later goes on in them. Both files are mapped into memory: a million texts take 24 MB of
+the index and, from RoBERTa-large, some 20 GB of tokens, of which what is not in use need not be in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock, Timeout
+
+from steersearch.core import hub
+from steersearch.core.errors import TextStoreError
+from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check_prompts, load_text_encoder
+
+TEXTS_AT_ONCE = 2048  # looked up together, and sorted by length for encoding
+TEXTS_IN_BATCH = 256  # encoded together
+SECONDS_BETWEEN_ENTRIES = 60.0  # in the index, while texts are added
+_LENGTH_BITS = 16
+_LENGTH = (1 << _LENGTH_BITS) - 1
+
+Index = npt.NDArray[np.uint64]
+Keys = npt.NDArray[np.uint64]
+
+
+class TextStore:
+    """Tokens by text, which counts exactly as given. `TextStore.open` makes one.
+
+    Can be pickled; the copy maps the files anew. A store sees what others add after it was opened only when it is
+    opened, copied or added to again.
+    """
+
+    def __init__(self, folder: Path, text_encoder: str, layers: int) -> None:
+        self.folder, self.text_encoder, self.layers = folder, text_encoder, layers
+        self._encoder: TextEncoder | None = None
+        self._parts: list[_Part] = []
+        self._look()
+
+    @classmethod
+    def open(cls, folder: Path, text_encoder: str, layers: int = -1) -> TextStore:
+        """The store for one text encoder below `folder`; an empty one is made when something is added.
+
+        layers: only the first so many of its transformer layers are used, 0 for word embeddings alone, -1 for all
+        Raises TextStoreError for damaged files, and as `hub.text_encoder_identity`.
+        """
+        identity = hub.text_encoder_identity(text_encoder)
+        used = "all" if layers < 0 else str(layers)
+        return cls(folder / f"{identity[:24]}-{used}", text_encoder, layers)
+
+    def __reduce__(self) -> tuple[type[TextStore], tuple[Path, str, int]]:
+        return TextStore, (self.folder, self.text_encoder, self.layers)
+
+    def __len__(self) -> int:
+        """How many texts are there; one that two processes added at once counts twice."""
+        return sum(part.index.shape[1] for part in self._parts)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text, special ones included; 0 where there is none."""
+        return max((part.longest for part in self._parts), default=0)
+
+    def add(self, texts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> None:
+        """Encode those that are not there yet, on a GPU if there is one, and keep them.
+
+        progress: called with texts looked at and in all, 0 where `texts` does not know its length
+        Raises PromptError for an empty text, TextStoreError, OSError where nothing can be written.
+        """
+        self._look()
+        total, done = len(texts) if isinstance(texts, Collection) else 0, 0
+        remaining = iter(texts)
+        writer: _Writer | None = None
+        try:
+            while chunk := list(islice(remaining, TEXTS_AT_ONCE)):
+                for batch in self._new(chunk, writer):
+                    tokens = self._encode(batch)
+                    if writer is None:
+                        writer = _Writer(self.folder, self._settled(tokens[0].shape[1]))
+                    writer.append(batch, tokens)
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, total)
+        finally:
+            if writer is not None:
+                writer.close()
+                self._look()
+            self._encoder = None  # RoBERTa-large is 1.4 GB
+
+    def features(self, texts: Sequence[str], length: int | None = None) -> PromptFeatures:
+        """Tokens of the texts, (B, L, Dt) float32, padded with zeros to `length` or else to the longest of them.
+
+        Raises TextStoreError for a text that was not added, or one longer than `length`.
+        """
+        check_prompts(texts)
+        rows: list[npt.NDArray[np.float16] | None] = [None] * len(texts)
+        keys = _keys(texts)
+        for part in self._parts:
+            places = _places(part.index, keys)
+            for i in np.flatnonzero(places >= 0).tolist():
+                place = int(places[i])
+                first, number = place >> _LENGTH_BITS, place & _LENGTH
+                rows[i] = part.tokens[first : first + number]
+        found = [row for row in rows if row is not None]
+        if len(found) < len(rows):
+            missing = texts[[row is None for row in rows].index(True)]
+            raise TextStoreError(self.folder, f'"{missing}" was not encoded yet; add it first')
+        longest = max(map(len, found))
+        if length is not None and longest > length:
+            raise TextStoreError(
+                self.folder, f"a text has {longest} tokens, more than the {length} asked for"
+            )
+        tokens = torch.zeros(len(found), length or longest, found[0].shape[1])
+        mask = torch.zeros(tokens.shape[:2], dtype=torch.bool)
+        for i, row in enumerate(found):
+            tokens[i, : len(row)] = torch.from_numpy(row.astype(np.float32))
+            mask[i, : len(row)] = True
+        return PromptFeatures(tokens, mask)
+
+    def _look(self) -> None:
+        """Map what is on disk now."""
+        try:
+            dim = json.loads((self.folder / "store.json").read_text())["dim"]
+        except FileNotFoundError:
+            self._parts = []
+            return
+        except (OSError, ValueError, KeyError) as error:
+            raise TextStoreError(self.folder, f"damaged ({error}); delete it") from error
+        folders = (path.parent for path in sorted(self.folder.glob("*/index.npy")))
+        self._parts = [_Part(folder, dim) for folder in folders]
+
+    def _settled(self, dim: int) -> int:
+        """Note whose tokens these are, unless it was noted before."""
+        path = self.folder / "store.json"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            about = {"text_encoder": self.text_encoder, "layers": self.layers, "dim": dim}
+            _replace(path, json.dumps(about).encode())
+        return dim
+
+    def _new(self, texts: Sequence[str], writer: _Writer | None) -> Iterator[list[str]]:
+        """Those of `texts` that are nowhere yet, once each, in batches of about equal length."""
+        check_prompts(texts)
+        unique = list(dict.fromkeys(texts))
+        keys = _keys(unique)
+        known = np.zeros(len(unique), np.bool_)
+        for part in self._parts:
+            known |= _places(part.index, keys) >= 0
+        if writer is not None:
+            known |= writer.has(keys)
+        new = sorted((text for text, there in zip(unique, known, strict=True) if not there), key=len)
+        yield from (new[i : i + TEXTS_IN_BATCH] for i in range(0, len(new), TEXTS_IN_BATCH))
+
+    def _encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.float16]]:
+        if self._encoder is None:
+            self._encoder = load_text_encoder(self.text_encoder)
+            if self.layers >= 0:
+                self._encoder.cut(self.layers)
+            self._encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        with np.errstate(over="ignore"):
+            rows = [row.astype(np.float16) for row in self._encoder.encode(texts).numpy()]
+        for text, row in zip(texts, rows, strict=True):
+            if not np.isfinite(row).all():
+                raise TextStoreError(self.folder, f'the tokens of "{text}" are not finite in 16 bits')
+        return rows
+
+
+class _Part:
+    """What one writer wrote at a time, as its index has it now."""
+
+    def __init__(self, folder: Path, dim: int) -> None:
+        try:
+            self.index: Index = np.load(folder / "index.npy", mmap_mode="r")
+            if self.index.ndim != 2 or len(self.index) != 3 or self.index.dtype != np.uint64:
+                raise ValueError("not an index")
+            places = self.index[2].astype(np.int64)
+            lengths = places & _LENGTH
+            rows = int(((places >> _LENGTH_BITS) + lengths).max(initial=0))
+            self.longest, self.rows = int(lengths.max(initial=0)), rows
+            self.tokens: npt.NDArray[np.float16] = np.zeros((0, dim), np.float16)
+            if rows:
+                self.tokens = np.memmap(folder / "tokens.f16", np.float16, "r", shape=(rows, dim))
+        except (OSError, ValueError) as error:
+            raise TextStoreError(folder, f"damaged ({error}); delete it, it will be made anew") from error
+
+
+class _Writer:
+    """Appends to a part that nobody else appends to now."""
+
+    def __init__(self, folder: Path, dim: int) -> None:
+        self._folder, self._lock = _lock_free_part(folder)
+        path = self._folder / "index.npy"
+        self._index: Index = np.load(path) if path.is_file() else np.zeros((3, 0), np.uint64)
+        self._rows = _Part(self._folder, dim).rows if path.is_file() else 0
+        self._tokens = (self._folder / "tokens.f16").open("ab")
+        self._tokens.truncate(self._rows * dim * 2)  # what a killed writer left beyond its index
+        self._new: list[tuple[int, int, int]] = []
+        self._entered = time.monotonic()
+
+    def has(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Which of `keys` (2, B) were appended by this writer."""
+        new = {(key, check) for key, check, _ in self._new}
+        pairs = zip(keys[0].tolist(), keys[1].tolist(), strict=True)
+        waiting = np.array([pair in new for pair in pairs], np.bool_)
+        return waiting | (_places(self._index, keys) >= 0)
+
+    def append(self, texts: Sequence[str], tokens: Sequence[npt.NDArray[np.float16]]) -> None:
+        keys = _keys(texts)
+        for key, check, row in zip(keys[0].tolist(), keys[1].tolist(), tokens, strict=True):
+            self._tokens.write(row.tobytes())
+            self._new.append((key, check, self._rows << _LENGTH_BITS | len(row)))
+            self._rows += len(row)
+        if time.monotonic() - self._entered > SECONDS_BETWEEN_ENTRIES:
+            self._enter()
+
+    def close(self) -> None:
+        try:
+            self._enter()
+            self._tokens.close()
+        finally:
+            self._lock.release()
+
+    def _enter(self) -> None:
+        """Put what was appended into the index, once it is on disk."""
+        self._tokens.flush()
+        os.fsync(self._tokens.fileno())
+        new = np.array(self._new, np.uint64).reshape(-1, 3).T
+        joined = np.concatenate([self._index, new], axis=1)
+        self._index = np.ascontiguousarray(joined[:, np.lexsort(joined[:2][::-1])])
+        self._new.clear()
+        draft = self._folder / "index.draft"
+        with draft.open("wb") as file:
+            np.save(file, self._index)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._folder / "index.npy")
+        self._entered = time.monotonic()
+
+
+def _lock_free_part(folder: Path) -> tuple[Path, FileLock]:
+    """The first part that nobody writes to, now locked; the lock of a killed process is free."""
+    for number in count():
+        part = folder / f"{number}"
+        part.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(part / "lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        return part, lock
+    raise AssertionError("numbers do not end")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def _keys(texts: Sequence[str]) -> Keys:
+    """(2, B) uint64: 128 bits of a hash of each text, of which no two in any data set are equal."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
+    return np.frombuffer(digests, "<u8").reshape(-1, 2).T.astype(np.uint64)
+
+
+def _places(index: Index, keys: Keys) -> npt.NDArray[np.int64]:
+    """For each of `keys` (2, B) its place: first row of its tokens << 16, and their number; -1 if not there."""
+    found = np.full(keys.shape[1], -1, np.int64)
+    at = np.searchsorted(index[0], keys[0])
+    waiting = np.arange(keys.shape[1])
+    while len(waiting):  # again only for texts that share 64 bits of hash with another
+        waiting = waiting[at[waiting] < index.shape[1]]
+        waiting = waiting[index[0][at[waiting]] == keys[0][waiting]]
+        same = index[1][at[waiting]] == keys[1][waiting]
+        found[waiting[same]] = index[2][at[waiting[same]]].astype(np.int64)
+        waiting = waiting[~same]
+        at[waiting] += 1
+    return found
+
+
+assert MAX_TOKENS <= _LENGTH
