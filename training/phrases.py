@@ -1,0 +1,344 @@
+"""Noun phrases about a composed picture: names, attributes and relations, and what each of them is true of.
+
+Truth has three values here: true, false, and borderline. A phrase that is borderline of anything in the picture is
+never chosen, so whoever reads a chosen one with eyes of their own comes to the same things.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from steersearch.training.drawing import PALETTE
+from steersearch.training.things import KINDS, Thing
+
+# How far apart two centres must be for one to be beside or above the other, and how much nearer at most before it
+# is certain that it is not; in widths or heights of the picture.
+APART, NOT_APART = 0.12, -0.05
+STEEP = 2.5  # one that is so many times further up or down than aside is surely not "left of"
+NEAR, NOT_NEAR = 0.08, 0.22  # gap between two things, each taken as a square of its visible area
+OUTERMOST = 0.06  # by how much the leftmost is further left than the next
+LARGER = 1.4  # by which factor the largest is larger than the next
+
+PATTERNS = frozenset({"striped", "dotted", "checked", "zigzag"})
+RELATIONS = ("left of", "right of", "above", "below", "next to")
+MIRRORED = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+SUPERLATIVES = ("leftmost", "rightmost", "largest", "smallest")
+TRIES = 6
+
+_ATTRIBUTES = frozenset({*PALETTE, *PATTERNS, *(shape for kind in KINDS.values() for shape in kind.shapes)})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A thing in a picture. x, y: centre of what is visible, in unit coordinates, y down; size: its share of the
+    picture's area, > 0."""
+
+    thing: Thing
+    x: float
+    y: float
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A noun phrase without article or template, and the indices of the standing things that it is true of;
+    none: it fits nothing in the picture."""
+
+    text: str
+    meant: frozenset[int]
+
+
+def describe(
+    standing: Sequence[Standing],
+    rng: np.random.Generator,
+    stock: Sequence[Thing],
+    *,
+    relations: float = 0.2,
+    absent: float = 0.0,
+) -> Phrase:
+    """A phrase about the picture, drawn at random.
+
+    relations: share of phrases with a relation or a superlative; fewer where the picture allows none
+    absent:    share of phrases that fit nothing in it: half of them near misses, such as the right noun in a wrong
+               colour or the mirrored relation, the others names of things in `stock`
+    Without relation, a thing is called by its full phrase (35 %), its noun (35 %), a wider word (10 %) or anything
+    between. Each kind gives way to the plainer one where no phrase of it is certain. Nothing standing: always
+    absent, and `stock` must not be empty.
+    """
+    if not standing or (absent and rng.random() < absent):
+        missing = _absent(standing, rng, stock)
+        if missing is not None:
+            return missing
+    if relations and rng.random() < relations:
+        for _ in range(TRIES):
+            related = _superlative(standing, rng) if rng.random() < 0.35 else _related(standing, rng)
+            if related is not None:
+                return related
+    return _named(standing, rng)
+
+
+def fits(name: str, thing: Thing) -> bool | None:
+    """Whether `name` is true of the thing; None where that is not known.
+
+    Of a drawn thing all attributes are known. A stamp bears its own adjectives, but may be red, or ripe, without
+    saying so; an emoji says nothing but its noun.
+    """
+    if name in thing.names:
+        return True
+    words, first = _parts(name)
+    if first == "plain":
+        wider = fits(words[1], thing)
+        return is_plain(thing) if wider else wider
+    drawn = thing.source == "drawn"
+    for attributes, noun in zip(_leading(name), words[1:], strict=True):
+        if noun in thing.names or noun == "thing":
+            return False if drawn and attributes else None
+    return False
+
+
+def has(attribute: str, thing: Thing) -> bool | None:
+    """Whether the thing is of this colour or pattern ("plain" is none); None where that is not known."""
+    if thing.source != "drawn":
+        return None
+    if attribute == "plain":
+        return is_plain(thing)
+    return attribute in thing.phrase.removesuffix(thing.noun).split()
+
+
+def is_plain(thing: Thing) -> bool | None:
+    """Whether it has no pattern; None for what does not come in patterns."""
+    kind = KINDS.get(thing.noun)
+    if thing.source != "drawn" or kind is None or len(kind.patterns) < 2:
+        return None
+    return not PATTERNS & set(thing.phrase.split())
+
+
+def relates(relation: str, one: Standing, other: Standing) -> bool | None:
+    """Whether `one` stands in this relation to `other`, by a clear margin; None: neither clearly so nor clearly not."""
+    right, down = one.x - other.x, one.y - other.y
+    if relation == "next to":
+        gap = math.hypot(right, down) - (math.sqrt(one.size) + math.sqrt(other.size)) / 2
+        if gap <= NEAR and abs(down) <= 0.8 * abs(right):
+            return True
+        return False if gap >= NOT_NEAR else None
+    along, across = {
+        "left of": (-right, down), "right of": (right, down), "above": (-down, right), "below": (down, right),
+    }[relation]  # fmt: skip
+    if along >= APART and abs(across) <= along:
+        return True
+    steep = abs(across) >= APART and abs(across) >= STEEP * along
+    return False if along <= NOT_APART or steep else None
+
+
+# ----------------------------------------------------------------------------------------------- what is meant
+
+
+def _bearers(standing: Sequence[Standing], name: str) -> frozenset[int] | None:
+    """What bears the name; None if it is borderline of anything."""
+    truths = [fits(name, one.thing) for one in standing]
+    return None if None in truths else frozenset(i for i, truth in enumerate(truths) if truth)
+
+
+def _read_relation(
+    standing: Sequence[Standing], head: str, relation: str, landmark: int
+) -> frozenset[int] | None:
+    """What "`head` `relation` the landmark" is true of. "red one" is any red thing; where that differs from the red
+    things of the landmark's own noun, which "one" may as well stand for, it is borderline."""
+    attribute = head.removesuffix(" one")
+    meant = set()
+    for i, one in enumerate(standing):
+        placed = i != landmark and relates(relation, one, standing[landmark])
+        described = fits(head, one.thing) if attribute == head else has(attribute, one.thing)
+        if placed is False or described is False:
+            continue
+        if placed is None or described is None:
+            return None
+        meant.add(i)
+    if attribute != head:
+        alike = {i for i in meant if standing[landmark].thing.noun in standing[i].thing.names}
+        if alike and alike != meant:
+            return None
+    return frozenset(meant)
+
+
+# ------------------------------------------------------------------------------------------ phrases that fit
+
+
+def _named(standing: Sequence[Standing], rng: np.random.Generator) -> Phrase:
+    for _ in range(TRIES):
+        name = _call(standing[int(rng.integers(len(standing)))].thing, rng)
+        meant = _bearers(standing, name)
+        if meant is not None:
+            return Phrase(name, meant)
+    names = sorted({name for one in standing for name in one.thing.names})
+    certain = [(name, meant) for name in names if (meant := _bearers(standing, name)) is not None]
+    if certain:
+        return Phrase(*certain[int(rng.integers(len(certain)))])
+    noun = standing[
+        0
+    ].thing.noun  # such as "lion" beside a "sea lion": the one who bears it has the best claim
+    return Phrase(noun, frozenset(i for i, one in enumerate(standing) if noun in one.thing.names))
+
+
+def _call(thing: Thing, rng: np.random.Generator) -> str:
+    """A name for the thing, with the odds of `Vocabulary.call`."""
+    roll = rng.random()
+    if roll < 0.35:
+        return thing.phrase
+    if roll < 0.70:
+        return thing.noun
+    if roll < 0.80 and thing.category:
+        return thing.category
+    between = sorted(thing.names - {thing.category}) or [thing.phrase]
+    return between[int(rng.integers(len(between)))]
+
+
+def _superlative(standing: Sequence[Standing], rng: np.random.Generator) -> Phrase | None:
+    """The leftmost, rightmost, largest or smallest of those that bear a name."""
+    name = _call(standing[int(rng.integers(len(standing)))].thing, rng)
+    bearers = _bearers(standing, name)
+    if bearers is None or len(bearers) < 2:
+        return None
+    word = SUPERLATIVES[int(rng.integers(len(SUPERLATIVES)))]
+    sign = 1 if word in ("rightmost", "largest") else -1
+    sideways = word.endswith("most")
+    values = {i: sign * (standing[i].x if sideways else math.log(standing[i].size)) for i in bearers}
+    best, second = sorted(bearers, key=values.__getitem__, reverse=True)[:2]
+    if values[best] - values[second] < (OUTERMOST if sideways else math.log(LARGER)):
+        return None
+    return Phrase(f"{word} {name}", frozenset({best}))
+
+
+def _related(standing: Sequence[Standing], rng: np.random.Generator, mirrored: bool = False) -> Phrase | None:
+    """One thing by where it is from another, which is named so that nothing else can be meant.
+
+    mirrored: the relation is turned round, so that the phrase fits nothing.
+    """
+    if len(standing) < 2:
+        return None
+    i, j = (int(k) for k in rng.choice(len(standing), 2, replace=False))
+    relations = [
+        name for name in (MIRRORED if mirrored else RELATIONS) if relates(name, standing[i], standing[j])
+    ]
+    if not relations:
+        return None
+    relation = relations[int(rng.integers(len(relations)))]
+    landmark = _plainly(standing[j].thing, rng) or _call(standing[j].thing, rng)
+    if landmark == standing[j].thing.category or _bearers(standing, landmark) != frozenset({j}):
+        return None
+    head = _one(standing[i].thing, rng) or _plainly(standing[i].thing, rng) or _call(standing[i].thing, rng)
+    said = MIRRORED[relation] if mirrored else relation
+    meant = _read_relation(standing, head, said, j)
+    if meant is None or (not meant) != mirrored:
+        return None
+    return Phrase(f"{head} {said} the {landmark}", meant)
+
+
+def _one(thing: Thing, rng: np.random.Generator) -> str | None:
+    """Now and then "red one" or "striped one", where its attributes are known."""
+    if thing.source != "drawn" or rng.random() >= 0.3:
+        return None
+    patterns = [word for word in thing.phrase.split() if word in PATTERNS]
+    attributes = [
+        *([thing.colour] if thing.colour else []),
+        *(patterns or (["plain"] if is_plain(thing) else [])),
+    ]
+    return f"{attributes[int(rng.integers(len(attributes)))]} one" if attributes else None
+
+
+def _plainly(thing: Thing, rng: np.random.Generator) -> str | None:
+    """Now and then "plain mug"."""
+    return f"plain {thing.noun}" if is_plain(thing) and rng.random() < 0.15 else None
+
+
+# -------------------------------------------------------------------------------------- phrases that fit nothing
+
+
+def _absent(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> Phrase | None:
+    """None where everything that was tried is, or may be, in the picture."""
+    if standing and rng.random() < 0.5:
+        nearly = (_wrong_attribute, _wrong_noun, _wrong_side)
+        first = int(rng.integers(len(nearly)))
+        for k in range(len(nearly)):
+            missed = nearly[(first + k) % len(nearly)](standing, rng, stock)
+            if missed is not None:
+                return Phrase(missed, frozenset())
+    for _ in range(2 * TRIES if stock else 0):
+        thing = stock[int(rng.integers(len(stock)))]
+        name = thing.noun if rng.random() < 0.5 else thing.phrase
+        if _is_missing(standing, name, thing.noun, thing.names):
+            return Phrase(name, frozenset())
+    return None
+
+
+def _wrong_attribute(
+    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]
+) -> str | None:
+    """The right noun in a colour, or with a pattern, that none of its bearers has."""
+    thing = standing[int(rng.integers(len(standing)))].thing
+    kind = KINDS.get(thing.noun)
+    if thing.source != "drawn" or kind is None:
+        return None
+    bearers = [one.thing for one in standing if thing.noun in one.thing.names]
+    patterned = any(PATTERNS & set(bearer.phrase.split()) for bearer in bearers)
+    # What is striped has a second colour, which the phrase might be taken to mean.
+    words = [pattern for pattern in kind.patterns if pattern != "plain"] if patterned else list(kind.colours)
+    name = f"{words[int(rng.integers(len(words)))]} {thing.noun}"
+    return name if _bearers(standing, name) == frozenset() else None
+
+
+def _wrong_noun(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> str | None:
+    """The right colour with the noun of something that is not there."""
+    colour = standing[int(rng.integers(len(standing)))].thing.colour
+    other = stock[int(rng.integers(len(stock)))]
+    if not colour or other.source != "drawn":
+        return None
+    name = f"{colour} {other.noun}"
+    return name if _is_missing(standing, name, other.noun, frozenset({other.noun, other.category})) else None
+
+
+def _wrong_side(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> str | None:
+    for _ in range(TRIES // 2):
+        phrase = _related(standing, rng, mirrored=True)
+        if phrase is not None:
+            return phrase.text
+    return None
+
+
+def _is_missing(standing: Sequence[Standing], name: str, noun: str, names: frozenset[str]) -> bool:
+    """Whether nothing there can be called `name`, a name of a thing with this noun and these names.
+
+    Besides what `fits` knows: a hat may be the fedora that is asked for, and a bear the polar bear.
+    """
+    last = noun.split()[-1]
+    for one in standing:
+        thing = one.thing
+        if fits(name, thing) is not False:
+            return False
+        if noun == thing.noun and thing.source == "drawn":
+            continue  # another look of the same kind, all of whose attributes are known
+        if noun in thing.names or thing.noun in names or last == thing.noun.split()[-1]:
+            return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------- words
+
+
+@lru_cache(maxsize=50_000)
+def _parts(name: str) -> tuple[tuple[str, ...], str]:
+    """The name and each of its ends ("big red mug", "red mug", "mug"), and its first word."""
+    words = name.split()
+    return tuple(" ".join(words[start:]) for start in range(len(words))), words[0]
+
+
+@lru_cache(maxsize=50_000)
+def _leading(name: str) -> tuple[bool, ...]:
+    """For each end but the whole: whether all words before it are attributes that drawn things may have."""
+    words = name.split()
+    return tuple(_ATTRIBUTES.issuperset(words[:end]) for end in range(1, len(words)))
