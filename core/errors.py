@@ -306,9 +306,75 @@ class TextStoreError(SteerSearchError):
 
 
 class UnknownSettingError(SteerSearchError):
-    """A key that no recipe of training has. Fields: `key`, `known` (some of those that exist), `nearest` or None."""
+    """A key that no recipe of training has. Fields: `key`, `known` (keys or sections around it), `nearest` or None."""
 
     def __init__(self, key: str, known: Sequence[str], nearest: str | None) -> None:
         self.key, self.known, self.nearest = key, tuple(known), nearest
-        meant = "" if nearest is None else f', did you mean "{nearest}"?'
-        super().__init__(f'no setting "{key}"{meant}; there are: {", ".join(known)}')
+        meant = "" if nearest is None else f' Did you mean "{nearest}"?'
+        super().__init__(f'there is no setting "{key}".{meant} There are: {", ".join(known)}')
+
+
+class RunStateError(CheckpointError):
+    """A checkpoint of a training run that cannot be used. Fields: `path` (its folder), `reason`."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"{path}: {reason}")
+
+
+class RecipeDiffersError(RunStateError):
+    """A checkpoint that was made with other settings. Field: `differences` (setting, saved value, given value)."""
+
+    def __init__(self, path: Path | str, differences: Sequence[tuple[str, object, object]]) -> None:
+        self.differences = tuple(differences)
+        listed = "; ".join(f"{name} was {was!r}, is now {now!r}" for name, was, now in differences)
+        super().__init__(
+            path,
+            f"made with other settings: {listed}; resume it with its own, or begin anew in another folder",
+        )
+
+
+class OptimiserStateError(CheckpointError):
+    """A saved optimiser that does not fit the parameters. Fields: `label`, `missing`, `unexpected`, `misshapen`."""
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Sequence[str] = (),
+    ) -> None:
+        self.label = label
+        self.missing, self.unexpected, self.misshapen = tuple(missing), tuple(unexpected), tuple(misshapen)
+        named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+        super().__init__(f"the saved state of {label} does not fit what is trained; {found}")
+
+
+class CheckpointNotSavedError(OutputError):
+    """A checkpoint of a training run that could not be written. Fields: `path`, `reason`, `last` one or None."""
+
+    def __init__(self, path: Path | str, reason: str, last: Path | None) -> None:
+        self.last = last
+        kept = "" if last is None else f"; {last.name} is still there: make room and resume the run"
+        super().__init__(path, f"{reason}{kept}")
+
+
+class NotFiniteError(SteerSearchError):
+    """A loss that is no number; the weights are as they were before the step. Fields: `loss`, `step`, `folder`."""
+
+    def __init__(self, loss: float, step: int, folder: Path | str) -> None:
+        self.loss, self.step, self.folder = loss, step, Path(folder)
+        super().__init__(
+            f"{folder}: the loss is {loss} at step {step}, stopped before it spoils the weights; look at the data of "
+            "this step, or go on from the last checkpoint with a lower optimiser.lr"
+        )
+
+
+class MissingExtraError(SteerSearchError):
+    """Something optional is asked for and not installed. Fields: `package`, `extra`, `purpose`."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package, self.extra, self.purpose = package, extra, purpose
+        super().__init__(f'{purpose} needs {package}; install it with: pip install "steersearch[{extra}]"')

@@ -1,0 +1,467 @@
+"""The state of a training run: all that it needs to go on, in checkpoints that are whole or not there.
+
+    RUN/checkpoints/step-000500/state.safetensors   all tensors
+                                state.json          everything else, and the sha256 of both
+    RUN/checkpoints/best/                           the same files, of the step that was saved as the best
+
+A checkpoint is written beside its place, brought to the disk and renamed. A process that is killed leaves at most
+a folder whose name begins with a dot; the next `save` clears it away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import re
+import secrets
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from steersearch.core.digests import file_sha256
+from steersearch.core.errors import (
+    CheckpointError,
+    CheckpointNotSavedError,
+    OptimiserStateError,
+    RecipeDiffersError,
+    RunStateError,
+)
+
+logger = logging.getLogger(__name__)
+
+FOLDER, BEST = "checkpoints", "best"
+TENSORS, STATE = "state.safetensors", "state.json"
+FILE_FORMAT = 1  # of both files; a higher one is refused
+_WRITING, _REPLACED = ".writing-", ".replaced-"
+_STEP = re.compile(r"(\.replaced-)?step-(\d{6,})")
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    keep: int = 2,
+    best: bool = False,
+) -> Path:
+    """Write the checkpoint of a run after `step` steps (0 or more); returns its folder. One process may write.
+
+    tensors: of any dtype, shape and device; they come back bit for bit, on the device asked for.
+    state: plain data. It goes through JSON: tuples come back as lists, keys as text; floats are exact, nan and
+        infinities allowed.
+    keep: so many of the last checkpoints stay, at least 1.  best: it also becomes `best`, which is not counted.
+    Checkpoints of later steps are of a course that was left by resuming before them: they are removed.
+    Raises CheckpointNotSavedError if the disk is full or refuses; what was there before is still there.
+    """
+    if step < 0 or keep < 1:
+        raise ValueError(f"step = {step}, keep = {keep}: the first must be 0 or more, the second 1 or more")
+    place = folder / FOLDER
+    final = place / f"step-{step:06}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _clear(place)
+        with _draft(final) as draft:
+            _write(draft, step, tensors, state)
+        if best:
+            with _draft(place / BEST) as draft:
+                _link(final, draft)
+        _prune(place, step, keep)
+    except OSError as error:
+        raise CheckpointNotSavedError(final, error.strerror or str(error), _last(place)) from error
+    return final
+
+
+def _write(draft: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """The two files of a checkpoint, on the disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    file = draft / TENSORS
+    try:
+        save_file(_for_disk(tensors), file)
+    except SafetensorError as error:  # how it reports a full disk
+        raise OSError(str(error)) from error
+    file.chmod(0o644)  # safetensors creates its files for their owner alone
+    _to_disk(file)
+    content = {
+        "format": FILE_FORMAT,
+        "step": step,
+        "bytes": file.stat().st_size,
+        "sha256": file_sha256(file),
+        "state": state,
+    }
+    text = json.dumps(content | {"sha256_of_this": _digest(content)}, indent=1)
+    (draft / STATE).write_text(text, "utf-8")
+    _to_disk(draft / STATE)
+
+
+def _for_disk(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, contiguous, and no two in the same memory, which safetensors refuses."""
+    ready: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        storage = value.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != value.nbytes:
+            value = value.clone()
+        seen.add(value.untyped_storage().data_ptr())
+        ready[name] = value
+    return ready
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """sha256 of plain data, the same before it is written as JSON and after it is read."""
+    read_back = json.loads(json.dumps(content))
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _draft(final: Path) -> Iterator[Path]:
+    """A new folder that becomes `final` when the block ends, or vanishes if it fails.
+
+    A folder that is there already is moved aside first; `_candidates` knows it by its name until it is removed.
+    """
+    draft = final.with_name(_WRITING + secrets.token_hex(8))
+    try:
+        draft.mkdir()
+        yield draft
+        _to_disk(draft)
+        aside = final.with_name(_REPLACED + final.name)
+        if final.exists():
+            final.rename(aside)
+        draft.rename(final)
+        _to_disk(final.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _link(checkpoint: Path, draft: Path) -> None:
+    """The files of `checkpoint` in `draft` as well, without taking space again where the disk can do that."""
+    for name in (TENSORS, STATE):
+        try:
+            os.link(checkpoint / name, draft / name)
+        except OSError:
+            shutil.copy2(checkpoint / name, draft / name)
+            _to_disk(draft / name)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until the file, or the names in a folder, would survive a power cut."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _clear(place: Path) -> None:
+    """Remove what a killed process left behind, and finish what it had begun."""
+    for left in place.glob(f"{_WRITING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for aside in place.glob(f"{_REPLACED}*"):
+        name = aside.with_name(aside.name.removeprefix(_REPLACED))
+        if name.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(name)
+
+
+def _prune(place: Path, step: int, keep: int) -> None:
+    """Leave the last `keep` checkpoints up to `step`."""
+    found = _candidates(place)
+    stay = [path for number, path in found if number <= step][:keep]
+    for _, path in found:
+        if path not in stay:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def latest(folder: Path) -> Path | None:
+    """The last whole checkpoint of the run in `folder`, None if it has none at all.
+
+    Reads the files through, and says in the log which damaged ones it passed over.
+    Raises RunStateError if there are checkpoints, but all are damaged.
+    """
+    damage = []
+    for _, path in _candidates(folder / FOLDER):
+        try:
+            _read_state(path)
+        except RunStateError as error:
+            damage.append(error)
+            continue
+        for passed_over in damage:
+            logger.warning("%s; going on from %s instead", passed_over, path.name)
+        return path
+    if damage:
+        raise RunStateError(
+            folder / FOLDER,
+            f"no checkpoint is whole ({'; '.join(f'{e.path.name}: {e.reason}' for e in damage)}); "
+            "delete them to begin anew",
+        )
+    return None
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint that was saved as the best of the run in `folder`, if one was."""
+    place = folder / FOLDER
+    found = (path for path in (place / BEST, place / (_REPLACED + BEST)) if path.is_dir())
+    return next(found, None)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> tuple[int, dict[str, Tensor], dict[str, Any]]:
+    """Steps done, tensors on `device` and plain data of the checkpoint folder `path`.
+
+    Raises RunStateError if a file is missing, cut or damaged, or was written by a newer version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    content = _read_state(path)
+    try:
+        tensors = load_file(path / TENSORS, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise RunStateError(path, f"{TENSORS} cannot be read ({error})") from error
+    return content["step"], tensors, content["state"]
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """What `state.json` of a checkpoint holds, once both files are known to be as they were written."""
+    if not path.is_dir():
+        raise RunStateError(path, "no such folder")
+    try:
+        content = json.loads((path / STATE).read_bytes())
+        if content["format"] > FILE_FORMAT:
+            raise RunStateError(
+                path, f"written by a newer version (format {content['format']}); update steersearch"
+            )
+        expected = content.pop("sha256_of_this")
+        if _digest(content) != expected:
+            raise RunStateError(path, f"{STATE} is damaged (it was changed after it was written)")
+        file = path / TENSORS
+        size = file.stat().st_size
+        if size != content["bytes"]:
+            raise RunStateError(path, f"{TENSORS} is damaged ({size} bytes, written were {content['bytes']})")
+        if file_sha256(file) != content["sha256"]:
+            raise RunStateError(path, f"{TENSORS} is damaged (it was changed after it was written)")
+    except FileNotFoundError as error:
+        raise RunStateError(path, f"{Path(error.filename).name} is missing") from error
+    except OSError as error:
+        raise RunStateError(path, f"cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunStateError(path, f"{STATE} is damaged ({error!r})") from error
+    return dict(content)
+
+
+def _candidates(place: Path) -> list[tuple[int, Path]]:
+    """Step and folder of all checkpoints, whole or not, last first; one that was replaced after its successor."""
+    found = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in place.iterdir():
+            if (match := _STEP.fullmatch(path.name)) and path.is_dir():
+                found.append((int(match[2]), match[1] is None, path))
+    return [(step, path) for step, _, path in sorted(found, reverse=True)]
+
+
+def _last(place: Path) -> Path | None:
+    return next((path for _, path in _candidates(place)), None)
+
+
+# --------------------------------------------------------------------------------------------- another recipe
+
+
+def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Settings that differ, each as ("optimiser.lr", saved value, given value); None stands for one that is not there.
+
+    Both as nested plain data; a tuple and a list are the same.
+    """
+    before, now = (dict(_flat(json.loads(json.dumps(recipe)))) for recipe in (saved, given))
+    names = [*before, *(name for name in now if name not in before)]
+    return [
+        (name, before.get(name), now.get(name))
+        for name in names
+        if name not in before or name not in now or before[name] != now[name]
+    ]
+
+
+def refuse_other_recipe(
+    path: Path, saved: Mapping[str, Any], given: Mapping[str, Any], may_differ: Collection[str] = ()
+) -> None:
+    """Raise RecipeDiffersError if the checkpoint `path` was made with other settings.
+
+    may_differ: names that may, such as "optimiser.steps", or "run" for a whole section.
+    """
+    found = [
+        difference
+        for difference in differences(saved, given)
+        if not any(difference[0] == name or difference[0].startswith(f"{name}.") for name in may_differ)
+    ]
+    if found:
+        raise RecipeDiffersError(path, found)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+# ------------------------------------------------------------------------------------------------- optimisers
+
+_UNUSED = "unused"  # stands, empty, for a parameter that never had a gradient
+
+
+def optimiser_tensors(
+    optimizer: torch.optim.Optimizer, names: Mapping[Parameter, str], label: str | None = None
+) -> dict[str, Tensor]:
+    """The state of `optimizer` as {"adamw/connector.mlp.0.weight/exp_avg": tensor, ...}; the tensors are its own.
+
+    Learning rates, weight decay and the like are not in it: they follow from the recipe and the step.
+    names: of all its parameters.  label: first part of the names, by default the optimiser's class in lower case;
+    two of one class need two labels.
+    Raises OptimiserStateError for a parameter without a name, or a state that is no tensor.
+    """
+    label = label or _label(optimizer)
+    tensors: dict[str, Tensor] = {}
+    for parameter, name in _named(optimizer, names, label):
+        state = optimizer.state.get(parameter) or {_UNUSED: torch.empty(0)}
+        for key, value in state.items():
+            if not isinstance(value, Tensor):
+                raise OptimiserStateError(label, unexpected=[f"{name}/{key} ({type(value).__name__})"])
+            tensors[f"{label}/{name}/{key}"] = value
+    return tensors
+
+
+def restore_optimiser(
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[Parameter, str],
+    tensors: Mapping[str, Tensor],
+    label: str | None = None,
+) -> None:
+    """Make the state of `optimizer` what `optimiser_tensors` gave; exactly, each tensor on its parameter's device.
+
+    tensors: may hold others too; those of the label must be of these very parameters and of their shapes.
+    Raises OptimiserStateError with the names that are missing, unexpected or of another shape; nothing is changed.
+    """
+    label = label or _label(optimizer)
+    parameters = {name: parameter for parameter, name in _named(optimizer, names, label)}
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{label}/"):
+            name, _, what = key.removeprefix(f"{label}/").rpartition("/")
+            found.setdefault(name, {})[what] = value
+    misshapen = [
+        f"{name}/{what}"
+        for name in parameters.keys() & found.keys()
+        for what, value in found[name].items()
+        if what not in ("step", _UNUSED) and value.shape != parameters[name].shape
+    ]
+    missing, unexpected = parameters.keys() - found.keys(), found.keys() - parameters.keys()
+    if missing or unexpected or misshapen:
+        raise OptimiserStateError(
+            label, missing=sorted(missing), unexpected=sorted(unexpected), misshapen=sorted(misshapen)
+        )
+    groups = {p: group for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in parameters.items():
+        kept = {what: value for what, value in found[name].items() if what != _UNUSED}
+        counts_here = groups[parameter].get("fused") or groups[parameter].get("capturable")
+        optimizer.state[parameter] = {
+            # torch counts steps on the CPU, unless all of its step is one kernel
+            what: _copy(value, "cpu" if what == "step" and not counts_here else parameter.device)
+            for what, value in kept.items()
+        }
+
+
+def _copy(value: Tensor, device: torch.device | str) -> Tensor:
+    return value.detach().to(device, copy=True)
+
+
+def _label(optimizer: torch.optim.Optimizer) -> str:
+    """Accelerate wraps an optimiser: the class that counts is that of the one inside."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    return type(inner).__name__.lower()
+
+
+def _named(
+    optimizer: torch.optim.Optimizer, names: Mapping[Parameter, str], label: str
+) -> Iterator[tuple[Parameter, str]]:
+    """The parameters of `optimizer` with their names."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter not in names:
+                raise OptimiserStateError(
+                    label, missing=[f"the name of a parameter of shape {tuple(parameter.shape)}"]
+                )
+            yield parameter, names[parameter]
+
+
+# --------------------------------------------------------------------------------------------- random numbers
+
+_PYTHON, _NUMPY, _TORCH, _CUDA = "random/python", "random/numpy", "random/torch", "random/cuda:"
+
+
+def rng_tensors() -> dict[str, Tensor]:
+    """The states of Python's, NumPy's and torch's global generators, on GPUs in use too; uint8, on the CPU."""
+    numpy_state = np.random.get_state(legacy=False)
+    tensors = {
+        _PYTHON: _packed(random.getstate()),
+        _NUMPY: _packed(numpy_state),
+        _TORCH: torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states = torch.cuda.get_rng_state_all()
+        tensors |= {f"{_CUDA}{number}": state for number, state in enumerate(states)}
+    return tensors
+
+
+def restore_rng(tensors: Mapping[str, Tensor]) -> None:
+    """Set the generators to what `rng_tensors` gave; `tensors` may hold others too, on any device.
+
+    GPUs that the checkpoint has no state of, or that are not here, are left alone: a run may move between machines.
+    Raises CheckpointError if a state is missing or makes no sense.
+    """
+    try:
+        version, words, gauss = _unpacked(tensors[_PYTHON])
+        numpy_state = _unpacked(tensors[_NUMPY])
+        numpy_state["state"]["key"] = np.array(numpy_state["state"]["key"], np.uint32)
+        random.setstate((version, tuple(words), gauss))
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(tensors[_TORCH].cpu())
+        for number in range(torch.cuda.device_count()):
+            if (state := tensors.get(f"{_CUDA}{number}")) is not None:
+                torch.cuda.set_rng_state(state.cpu(), number)
+    except KeyError as error:
+        raise CheckpointError(
+            f"the checkpoint lacks the state of a random number generator: {error}"
+        ) from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"the state of a random number generator makes no sense ({error})") from error
+
+
+def _packed(state: object) -> Tensor:
+    """Plain data as JSON in a uint8 tensor."""
+    text = json.dumps(state, default=lambda array: array.tolist())
+    return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+
+
+def _unpacked(packed: Tensor) -> Any:
+    return json.loads(packed.cpu().numpy().tobytes())
