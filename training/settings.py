@@ -1,0 +1,345 @@
+"""A recipe's settings as text: "section.key=value" from the command line, JSON with the run, and lines to read."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
+from steersearch.training.recipe import Recipe
+from steersearch.training.sources import FORMATS
+
+# What the values of each key may be: int, float, bool, str, a Literal, or a tuple of one of these.
+SECTIONS: dict[str, dict[str, Any]] = {
+    name: get_type_hints(section) for name, section in get_type_hints(Recipe).items()
+}
+KEYS: dict[str, Any] = {
+    f"{section}.{name}": kind for section, kinds in SECTIONS.items() for name, kind in kinds.items()
+}
+
+# Numbers start at 0 where nothing else is said here.
+_FROM_ONE = set(
+    """
+    data.validation_rows
+    world.photos world.size world.patch world.drawn_per_kind world.plates
+    pretrain.steps pretrain.batch pretrain.save_every
+    model.resolution model.num_heads model.head_dim model.connector_hidden
+    objective.views
+    optimiser.steps optimiser.batch optimiser.decay_steps
+    run.validate_every run.save_every run.log_every
+    """.split()
+)
+_ABOVE_ZERO = {
+    "objective.sigma",
+    "objective.temperature",
+    "optimiser.lr",
+    "optimiser.gate_lr",
+    "pretrain.lr",
+}
+_SEEDS = {key for key in KEYS if key.endswith(".seed")}
+_LOWEST = {"model.text_layers": -1}
+_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+_WORLD = "world"  # the generated one, in place of a path
+
+
+def apply_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """`recipe` with each "section.key=value" of `settings`; the later one counts. The result is checked.
+
+    The section may be left out where only one has the key. Lists are written as 1,3,5 or as JSON, [1, 3, 5];
+    nothing after the = is an empty text or list.
+    Raises UnknownSettingError with the nearest key, and what `check` raises.
+    """
+    values: dict[str, object] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ArgumentError("setting", setting, "must be section.key=value, such as optimiser.lr=1e-3")
+        key = _find_key(name.strip())
+        values[key] = _typed(key, _from_text(KEYS[key], text))
+    return check(_with(recipe, values))
+
+
+def to_json(recipe: Recipe) -> str:
+    """The whole recipe, one object for each section. `from_json` gives it back as it was."""
+    return json.dumps(asdict(recipe), indent=1) + "\n"
+
+
+def from_json(source: str | Path) -> Recipe:
+    """The recipe in a text, or in the file that a path names. A key that is not there has its default.
+
+    Raises DataError for a file that cannot be read or is no recipe, and what `apply_settings` raises.
+    """
+    place, text = ("recipe", source) if isinstance(source, str) else (source, _read(source))
+    try:
+        sections = json.loads(text)
+    except ValueError as error:
+        raise DataError(place, f"it is not JSON ({error})") from None
+    if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
+        raise DataError(place, f"it is not a recipe: an object with the sections {', '.join(SECTIONS)}")
+    values: dict[str, object] = {}
+    for section, found in sections.items():
+        if section not in SECTIONS:
+            raise _unknown(section)
+        for name, value in found.items():
+            key = f"{section}.{name}"
+            if key not in KEYS:
+                raise _unknown(key)
+            values[key] = _typed(key, value)
+    return check(_with(Recipe(), values))
+
+
+def describe(recipe: Recipe, preset: Recipe) -> list[str]:
+    """A line "section.key = value" for each setting, with the preset's value where that is another."""
+    ours, theirs = flat(recipe), flat(preset)
+    width = max(map(len, ours))
+    lines = []
+    for key, value in ours.items():
+        line = f"{key:{width}} = {as_text(value)}".rstrip()
+        lines.append(line if value == theirs[key] else f"{line}  (preset: {as_text(theirs[key]) or 'none'})")
+    return lines
+
+
+def differences(a: Recipe, b: Recipe) -> list[str]:
+    """A line "section.key: value in a, value in b" for each setting in which the two are not alike."""
+    ours, theirs = flat(a), flat(b)
+    return [
+        f"{key}: {as_text(value) or 'none'}, {as_text(theirs[key]) or 'none'}"
+        for key, value in ours.items()
+        if value != theirs[key]
+    ]
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """The value of every "section.key"."""
+    return {
+        f"{section}.{name}": value
+        for section in SECTIONS
+        for name, value in vars(getattr(recipe, section)).items()
+    }
+
+
+def as_text(value: object) -> str:
+    """A value as `apply_settings` reads it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        texts = [as_text(item) for item in value]
+        plain = all(text and text == text.strip() and not set(text) & set(",[") for text in texts)
+        return ",".join(texts) if plain else json.dumps(list(value))
+    return str(value)
+
+
+# ------------------------------------------------------------------------------------------------- checks
+
+
+def check(recipe: Recipe) -> Recipe:
+    """`recipe` itself, if its numbers are in their ranges and its settings make sense together.
+
+    Raises ConfigError with the key, its value and what would do.
+    """
+    for key, value in flat(recipe).items():
+        _check_range(key, value)
+    _check_data(recipe)
+    _check_model(recipe)
+    _check_schedules(recipe)
+    return recipe
+
+
+def _check_range(key: str, value: object) -> None:
+    if isinstance(value, (bool, str, tuple)) or not isinstance(value, (int, float)):
+        return
+    if key in _ABOVE_ZERO and value <= 0:
+        raise ConfigError(key, value, "must be above 0")
+    lowest = 1 if key in _FROM_ONE else _LOWEST.get(key, 0)
+    if value < lowest:
+        raise ConfigError(key, value, f"must be at least {lowest}")
+    if key in _SEEDS and value >= 2**32:
+        raise ConfigError(key, value, "must be below 2 to the power of 32")
+
+
+def _check_data(recipe: Recipe) -> None:
+    data, absent = recipe.data, recipe.objective.absent
+    if not data.train:
+        raise ConfigError("data.train", data.train, f'name data sets, or "{_WORLD}" for the generated one')
+    for key in ("train", "validation"):
+        if "" in getattr(data, key):
+            raise ConfigError(f"data.{key}", getattr(data, key), "one of its names is empty")
+    if data.format != "auto" and data.format not in FORMATS:
+        raise ConfigError("data.format", data.format, f"must be auto or one of {', '.join(FORMATS)}")
+    if set(data.train) | set(data.validation) == {_WORLD}:
+        for key, unset in (("format", "auto"), ("images", ""), ("masks", "")):
+            if getattr(data, key) != unset:
+                raise ConfigError(
+                    f"data.{key}",
+                    getattr(data, key),
+                    "the generated world has none; name data sets in data.train",
+                )
+    if not absent < 1:
+        raise ConfigError("objective.absent", absent, "is a share and must be below 1")
+    if absent and _WORLD not in data.train:
+        raise ConfigError(
+            "objective.absent",
+            absent,
+            f'only the generated world has such expressions; set it to 0, or put "{_WORLD}" into data.train',
+        )
+
+
+def _check_model(recipe: Recipe) -> None:
+    model, world = recipe.model, recipe.world
+    layers = model.cross_attn_layers
+    if not layers:
+        raise ConfigError("model.cross_attn_layers", layers, "name one block at least, such as 1,3,5")
+    if min(layers) < 0 or list(layers) != sorted(set(layers)):
+        raise ConfigError(
+            "model.cross_attn_layers",
+            layers,
+            "must be numbers of blocks from 0 up, each once, the lowest first",
+        )
+    for key in ("trunk", "text_encoder"):
+        if not getattr(model, key):
+            raise ConfigError(f"model.{key}", "", "must have a name")
+    if world.size % world.patch:
+        raise ConfigError(
+            "world.size", world.size, f"must be a multiple of world.patch, which is {world.patch}"
+        )
+
+
+def _check_schedules(recipe: Recipe) -> None:
+    optimiser = recipe.optimiser
+    if optimiser.final_lr > optimiser.lr:
+        raise ConfigError(
+            "optimiser.final_lr",
+            optimiser.final_lr,
+            f"must not be above optimiser.lr, which is {optimiser.lr:g}; set both",
+        )
+    if optimiser.warmup >= optimiser.decay_steps:
+        raise ConfigError(
+            "optimiser.warmup",
+            optimiser.warmup,
+            f"must end before optimiser.decay_steps, which is {optimiser.decay_steps}; set both",
+        )
+
+
+# --------------------------------------------------------------------------------------------------- keys
+
+
+def _find_key(name: str) -> str:
+    """The full name of a key, from it or from its last part. Raises UnknownSettingError, ArgumentError."""
+    if name in KEYS:
+        return name
+    meant = [key for key in KEYS if key.partition(".")[2] == name]
+    if len(meant) > 1:
+        raise ArgumentError("setting", name, f"several sections have it: {', '.join(meant)}")
+    if not meant:
+        raise _unknown(name)
+    return meant[0]
+
+
+def _unknown(name: str) -> UnknownSettingError:
+    section, _, last = name.rpartition(".")
+    if name in SECTIONS:
+        return UnknownSettingError(name, [f"{name}.{key}" for key in SECTIONS[name]], None)
+    # The same key elsewhere is likelier meant than another key that is spelt alike.
+    namesakes = [key for key in KEYS if section and key.partition(".")[2] == last]
+    spelt = {key if section else key.partition(".")[2]: key for key in namesakes or KEYS}
+    close = difflib.get_close_matches(name, spelt, 1, cutoff=0.0 if namesakes else 0.6)
+    around = [f"{section}.{key}" for key in SECTIONS[section]] if section in SECTIONS else list(SECTIONS)
+    return UnknownSettingError(name, around, spelt[close[0]] if close else None)
+
+
+# ------------------------------------------------------------------------------------------------- values
+
+
+def _with(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
+    sections = {}
+    for section in SECTIONS:
+        names = {f.name for f in fields(getattr(recipe, section))}
+        changed: dict[str, Any] = {n: values[f"{section}.{n}"] for n in names if f"{section}.{n}" in values}
+        sections[section] = replace(getattr(recipe, section), **changed)
+    return replace(recipe, **sections)
+
+
+def _from_text(kind: Any, text: str) -> object:
+    """The value that a text means if it can be of that kind; else the text, which `_typed` then refuses."""
+    if get_origin(kind) is tuple:
+        return _list_from_text(get_args(kind)[0], text.strip())
+    if kind is bool:
+        return _WORDS.get(text.strip().lower(), text)
+    if kind is int or kind is float:
+        return _number_from_text(kind, text)
+    return text
+
+
+def _number_from_text(kind: type, text: str) -> object:
+    try:
+        return kind(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)  # a whole number may be written as 5e5
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() else number
+
+
+def _list_from_text(kind: Any, text: str) -> object:
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return [_from_text(kind, part.strip()) for part in text.split(",")] if text else []
+
+
+def _typed(key: str, value: object) -> object:
+    """`value`, as JSON has it, if it is of the key's kind. Raises ConfigError."""
+    kind = KEYS[key]
+    if get_origin(kind) is tuple:
+        (item, _) = get_args(kind)
+        if isinstance(value, (list, tuple)) and all(_is(item, part) for part in value):
+            return tuple(value)
+    elif _is(kind, value):
+        return float(value) if kind is float else value  # type: ignore[arg-type]  # it is a number
+    raise ConfigError(key, value, f"must be {_allowed(kind)}")
+
+
+def _is(kind: Any, value: object) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        # An int too great for a float is no more finite than infinity.
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and abs(value) <= 1.7e308 and math.isfinite(value)  # type: ignore[arg-type]
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _allowed(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        example = "1,3,5 or [1, 3, 5]" if get_args(kind)[0] is int else 'a,b or ["a", "b"]'
+        return f"a list such as {example}"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}[kind]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(path, error.strerror or str(error)) from None
+    except UnicodeDecodeError:
+        raise DataError(path, "it is not a text in UTF-8") from None
