@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from steersearch.core.errors import DataError, SampleError
+from steersearch.core.preprocess import open_image
 from steersearch.training.mask_codec import Mask, MaskError
 
 BoxArray: TypeAlias = npt.NDArray[np.float32]  # (K, 4): left, top, width, height in pixels
@@ -29,8 +30,9 @@ _QUARTER_TURNS = {5: (1, True), 6: (-1, False), 7: (-1, True), 8: (1, False)}
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row. mask: (H, W) bool, of the picture's size as `core.preprocess.open_image` gives it, not all False;
-    source: the reader's name; image_id, split: as the source has them."""
+    """One row. mask: (H, W) bool, of the picture's size as `Source.picture` gives it, not all False unless absent;
+    source: the reader's name; image_id, split: as the source has them; absent: the expression fits nothing in the
+    picture, which only the generated world's can say of itself."""
 
     image: Path
     expression: str
@@ -38,6 +40,7 @@ class Sample:
     source: str
     image_id: str
     split: str
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,10 @@ class Source(ABC):
         except SampleError as error:
             return Skip(error.path, error.row, error.reason)
 
+    def picture(self, index: int) -> Image.Image:
+        """The picture of row `index`, upright, RGB, new for each call. Raises ImageError if it cannot be used."""
+        return open_image(self.row(index).image)
+
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
@@ -173,6 +180,14 @@ class Joined(Source):
     def annotation(self, index: int) -> Mask | Boxes:
         source, index = self._place(index)
         return source.annotation(index)
+
+    def read(self, index: int) -> Sample | Boxed | Skip:
+        source, index = self._place(index)
+        return source.read(index)
+
+    def picture(self, index: int) -> Image.Image:
+        source, index = self._place(index)
+        return source.picture(index)
 
     def _place(self, index: int) -> tuple[Source, int]:
         number = int(np.searchsorted(self._ends, index, side="right"))
