@@ -353,7 +353,7 @@ class OptimiserStateError(CheckpointError):
 
 
 class CheckpointNotSavedError(OutputError):
-    """A checkpoint of a training run that could not be written. Fields: `path`, `reason`, `last` one or None."""
+    """A checkpoint of a run that could not be written. Fields: `path`, `reason`, `last` (the one before, or None)."""
 
     def __init__(self, path: Path | str, reason: str, last: Path | None) -> None:
         self.last = last
