@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
 
@@ -18,26 +18,27 @@ from steersearch.training.interruption import SIGNALS, Interruption
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_noted_and_the_second_ends(number: signal.Signals) -> None:
     said: list[str] = []
-    with pytest.raises(KeyboardInterrupt), Interruption(said.append) as interruption:
+    with Interruption(said.append) as interruption:
         assert not interruption.asked
         signal.raise_signal(number)
         assert interruption.asked
         assert interruption.asked  # says it once
-        signal.raise_signal(number)
-        pytest.fail("the second signal was ignored")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
     assert len(said) == 1
     assert number.name in said[0]
 
 
 def test_one_signal_of_each_kind_ends_too() -> None:
-    with pytest.raises(KeyboardInterrupt), Interruption():
+    with Interruption():
         signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_handlers_are_as_before_also_after_an_error() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(ZeroDivisionError), Interruption():
+    with suppress(ZeroDivisionError), Interruption():
         assert [signal.getsignal(number) for number in SIGNALS] != before
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
@@ -102,7 +103,7 @@ def test_forked_workers_end_on_sigterm_and_leave_ctrl_c_to_their_parent() -> Non
         assert not interruption.asked
 
 
-def test_a_process_that_is_told_to_stop_ends_its_step_and_exits_by_itself(tmp_path: Path) -> None:
+def test_a_process_that_is_told_to_stop_ends_its_step_and_exits_by_itself() -> None:
     program = (
         "import sys, time\n"
         "from steersearch.training.interruption import Interruption\n"
