@@ -378,3 +378,11 @@ class MissingExtraError(SteerSearchError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package, self.extra, self.purpose = package, extra, purpose
         super().__init__(f'{purpose} needs {package}; install it with: pip install "steersearch[{extra}]"')
+
+
+class JournalError(SteerSearchError):
+    """Measurements of a training run that cannot be written or read. Fields: `path`, `reason`."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path, self.reason = Path(path), reason
+        super().__init__(f"{path}: {reason}")

@@ -50,7 +50,8 @@ class SteerViTConfig:
     trunk: "tiny" (then `tiny` gives its shape) or a timm name.  resolution: side of the input in pixels.
     aggregation: how tokens become one embedding, see `Features.aggregate`.
     cross_attn_layers: blocks with a cross-attention before them; indices beyond the depth are ignored.
-    text_encoder, text_dim: see `text.load_text_encoder`.  connector_hidden: width of the connector's middle.
+    text_encoder, text_dim: see `text.load_text_encoder`; text_layers: only so many of its layers, -1 for all.
+    connector_hidden: width of the connector's middle.
 
     The paper's ablations (Tables 3 and 12): fusion "late" puts those cross-attentions, as many, after the last
     block; connector_hidden None is a connector of one linear layer; tanh_gate False leaves out the gates;
@@ -70,6 +71,7 @@ class SteerViTConfig:
     cross_attn_ffn_mult: float = 2.0
     text_encoder: str = "roberta-large"
     text_dim: int = 1024
+    text_layers: int = -1
     connector_hidden: int | None = 1024
     preprocess: Preprocess
 
@@ -239,7 +241,7 @@ class SteerViT(nn.Module):
         self.head = nn.Linear(shape.dim, 1)
         self.model_id = "unsaved"
         self._weights_hash: str | None = None
-        self._text_encoder = CachedTextEncoder(config.text_encoder)
+        self._text_encoder = CachedTextEncoder(config.text_encoder, config.text_layers)
         self._own_preprocess = config.preprocess
         if not self.head.weight.is_meta:  # else they are about to be read
             self._init_new_weights()

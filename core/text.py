@@ -125,10 +125,11 @@ class CachedTextEncoder:
     """The text encoder `name` behind the prompts kept on disk: it is loaded for the first one not kept.
 
     Loading takes seconds and, for RoBERTa-large, 1.4 GB; a kept prompt needs neither that nor transformers.
+    layers: see `TextEncoder.cut`, -1 for all.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, layers: int = -1) -> None:
+        self.name, self.layers = name, layers
         self._device = torch.device("cpu")
         self._identity: str | None = None
         self._encoder: TextEncoder | None = None
@@ -148,7 +149,8 @@ class CachedTextEncoder:
         _refuse_unknown(self.name)
         with self._lock:
             if self._identity is None:
-                self._identity = hub.text_encoder_identity(self.name)
+                cut = "" if self.layers < 0 else f"/{self.layers}"
+                self._identity = hub.text_encoder_identity(self.name) + cut
             kept = PromptCache()
             rows = {prompt: kept.get(self._identity, prompt) for prompt in prompts}
             new = [prompt for prompt, row in rows.items() if row is None]
@@ -162,6 +164,8 @@ class CachedTextEncoder:
     def _encode(self, prompts: Sequence[str]) -> PromptFeatures:
         if self._encoder is None:
             self._encoder = load_text_encoder(self.name)
+            if self.layers >= 0:
+                self._encoder.cut(self.layers)
         return self._encoder.to(self._device).encode(prompts)
 
 

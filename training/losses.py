@@ -18,36 +18,53 @@ def patch_target(cover: Tensor) -> Tensor:
     return cover / cover.sum(dim=-1, keepdim=True).clamp_min(1e-9)
 
 
-def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Soft cross-entropy over the patches of each picture, mean over the batch (arXiv 2604.02327, Eq. 3).
+def gaussian_target(centre: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
+    """The pointing objective's target: a Gaussian around `centre`, sampled at the patches' middles (Table 9).
 
-    logits, target: (B, N); target from `patch_target`. A picture with an empty target adds nothing to the sum.
+    centre: (B, 2) x and y in patches, nan where nothing is meant;  grid: (Hp, Wp);  sigma: in patches
+    Returns (B, N), each row summing to 1, or all zero where `centre` is nan.
     """
-    return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+    height, width = grid
+    x = torch.arange(width, device=centre.device) + 0.5
+    y = torch.arange(height, device=centre.device) + 0.5
+    across = (x[None, :] - centre[:, :1]) ** 2  # (B, Wp)
+    down = (y[None, :] - centre[:, 1:]) ** 2  # (B, Hp)
+    away = (down[:, :, None] + across[:, None, :]).flatten(1)
+    known = centre.isfinite().all(dim=1, keepdim=True)
+    return torch.where(known, (-away.nan_to_num() / (2 * sigma**2)).softmax(dim=-1), 0.0)
 
 
-def alone_contrastive_loss(
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """The paper's loss of each picture (B,): - sum of target times log p, p the softmax over patches (Eq. 3).
+
+    logits, target: (B, N), target from `patch_target` or `gaussian_target`; an empty one gives 0.
+    """
+    return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1)
+
+
+def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """`soft_cross_entropy`, mean over the batch: the released code's loss."""
+    return soft_cross_entropy(logits, target).mean()
+
+
+def alone_contrastive_losses(
     embedding: Tensor, keys: Tensor, positive: Tensor, excluded: Tensor, temperature: float = 0.1
 ) -> Tensor:
     """Object-alone distillation: the steered embedding is nearest to that of its own object shown alone (InfoNCE).
 
-    embedding: (B, D) steered, any length;  keys: (K, D) frozen embeddings of each thing alone, unit length
-    positive:  (B,) int64, the key of the steered thing;  excluded: (B, K) bool, keys that the prompt fits as well
-    Returns the mean over the batch; 0 for an empty batch.
+    embedding: (B, D) steered, any length;  keys: (K, D) frozen embeddings of objects alone, unit length
+    positive:  (B,) int64, the key of what is meant;  excluded: (B, K) bool, keys that the expression fits as well
+    Returns (B,).
     """
-    if len(embedding) == 0:
-        return embedding.sum()
-    scores = F.normalize(embedding, dim=-1) @ keys.T / temperature
+    scores = F.normalize(embedding.float(), dim=-1) @ keys.T / temperature
     blocked = excluded.clone()
-    blocked[torch.arange(len(positive)), positive] = False
-    return F.cross_entropy(scores.masked_fill(blocked, float("-inf")), positive)
+    blocked[torch.arange(len(positive), device=positive.device), positive] = False
+    return F.cross_entropy(scores.masked_fill(blocked, float("-inf")), positive, reduction="none")
 
 
-def alone_cosine_loss(embedding: Tensor, target: Tensor) -> Tensor:
-    """1 - cosine between the steered embedding and that of its object alone, both (B, D); mean over the batch."""
-    if len(embedding) == 0:
-        return embedding.sum()
-    return (1 - F.cosine_similarity(embedding, target, dim=-1)).mean()
+def alone_cosine_losses(embedding: Tensor, target: Tensor) -> Tensor:
+    """1 - cosine between the steered embedding and that of its object alone, both (B, D); (B,)."""
+    return 1 - F.cosine_similarity(embedding.float(), target, dim=-1)
 
 
 def pmass(logits: Tensor, target: Tensor) -> Tensor:

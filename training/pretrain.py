@@ -20,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steersearch.core.errors import NotFiniteError
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import scenes
 from steersearch.training.corpus import Corpus
 from steersearch.training.drawing import PALETTE
+from steersearch.training.interruption import Interruption
 from steersearch.training.muon import Muon
 from steersearch.training.things import Thing
 
@@ -169,9 +171,17 @@ def trunk_loss(
 
 
 def pretrain(
-    corpus: Corpus, trunk_config: ViTConfig, config: PretrainConfig, folder: Path, compiled: bool = True
+    corpus: Corpus,
+    trunk_config: ViTConfig,
+    config: PretrainConfig,
+    folder: Path,
+    compiled: bool = True,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ViT:
-    """Train the trunk; state and readings go to `folder`, from which an interrupted run goes on."""
+    """Train the trunk; state and readings go to `folder`, from which an interrupted run goes on.
+
+    Raises KeyboardInterrupt when it was asked to stop and has saved its state, NotFiniteError for a loss that is none.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     nouns, noun_of, colour_of = noun_index(corpus.stock)
@@ -191,16 +201,14 @@ def pretrain(
     model = torch.compile(trunk) if compiled else trunk
     trunk.train()
     began = time.monotonic()
-    with (folder / "pretrain.jsonl").open("a") as log:
+    with Interruption(say) as interruption, (folder / "pretrain.jsonl").open("a") as log:
         for step, batch in enumerate(batches(corpus, config.batch, config.steps, config.seed, start), start):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, config.steps, group["peak"], config.warmup)
             loss, readings = trunk_loss(model, heads, batch, noun_of, colour_of, config)
             if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"loss is {loss.item()} at step {step}; the last good state is {state_file}"
-                )
+                raise NotFiniteError(loss.item(), step, folder)
             trunk.zero_grad(set_to_none=True)
             heads.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -211,7 +219,7 @@ def pretrain(
                 rate = (step - start + 1) * config.batch / (time.monotonic() - began)
                 log.write(json.dumps({"step": step, "pictures_per_s": rate, **readings}) + "\n")
                 log.flush()
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps or interruption.asked:
                 save_state(
                     state_file,
                     trunk=trunk.state_dict(),
@@ -220,6 +228,11 @@ def pretrain(
                     step=step + 1,
                     config=asdict(config),
                 )
+                say(
+                    f"trunk: step {step + 1:,} of {config.steps:,}, {readings['patch_accuracy']:.0%} of patches right"
+                )
+            if interruption.asked:
+                raise KeyboardInterrupt
     return trunk.eval()
 
 

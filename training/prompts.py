@@ -1,20 +1,13 @@
-"""Prompts for the things in stock: which words to say, and their text tokens, encoded once."""
+"""The names of the things in stock: who bears which, and how a thing is called."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from steersearch.core.text import PromptFeatures, load_text_encoder
-from steersearch.training.things import TEMPLATES, Thing
+from steersearch.training.things import Thing
 
 
 class Vocabulary:
@@ -53,46 +46,3 @@ def _choices(thing: Thing, number: dict[str, int]) -> tuple[int, int, int, list[
         number[thing.category] if thing.category else -1,
         [number[name] for name in between],
     )
-
-
-@dataclass(frozen=True)
-class EncodedPrompts:
-    """Text tokens of every name in every template, kept flat on disk.
-
-    tokens: (sum of L, Dt) float16;  starts: (V * templates + 1,), where each prompt's tokens begin
-    """
-
-    tokens: npt.NDArray[np.float16]
-    starts: npt.NDArray[np.int64]
-
-    def features(self, names: Sequence[int], templates: Sequence[int]) -> PromptFeatures:
-        """Features of the prompts (name, template), padded to the longest of them all so that shapes repeat."""
-        rows = [name * len(TEMPLATES) + template for name, template in zip(names, templates, strict=True)]
-        longest = int(np.diff(self.starts).max())
-        tokens: Tensor = torch.zeros(len(rows), longest, self.tokens.shape[1])
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            begin, end = int(self.starts[row]), int(self.starts[row + 1])
-            tokens[i, : end - begin] = torch.from_numpy(np.asarray(self.tokens[begin:end], np.float32))
-            mask[i, : end - begin] = True
-        return PromptFeatures(tokens, mask)
-
-
-def encode_vocabulary(names: Sequence[str], text_encoder: str, folder: Path) -> EncodedPrompts:
-    """Encode every name in every template with the text encoder, or load what was encoded before.
-
-    Encoding inside the training loop would starve two cores: it costs more than the step itself.
-    """
-    prompts = [template.format(name) for name in names for template in TEMPLATES]
-    key = hashlib.sha256(json.dumps([text_encoder, prompts]).encode()).hexdigest()[:16]
-    file = folder / f"prompts-{key}.npz"
-    if not file.is_file():
-        encoder = load_text_encoder(text_encoder)
-        rows = []
-        for start in range(0, len(prompts), 256):
-            rows += [row.astype(np.float16) for row in encoder.encode(prompts[start : start + 256]).numpy()]
-        part = folder / f"prompts-{key}.part.npz"
-        np.savez(part, tokens=np.concatenate(rows), starts=np.cumsum([0, *(len(row) for row in rows)]))
-        part.replace(file)
-    with np.load(file) as kept:
-        return EncodedPrompts(kept["tokens"], kept["starts"])

@@ -1,0 +1,65 @@
+"""Things of the generated world, each alone on a plain background: the keys of object-alone distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from steersearch.core.steervit import Aggregation, SteerViT
+from steersearch.training.objective import frozen_keys
+from steersearch.training.pretrain import to_pixels
+from steersearch.training.things import Thing
+
+GREYS = (110, 128, 150)  # of the pictures that show nothing
+
+
+@torch.no_grad()
+def thing_keys(
+    model: SteerViT, stock: Sequence[Thing], kinds: list[Aggregation], views: int, seed: int
+) -> dict[Aggregation, Tensor]:
+    """What the frozen trunk says of each thing alone, mean of `views`, and last of nothing: (K + 1, D), unit length.
+
+    One such matrix for each aggregation; for "focus" the patches are weighted by the thing's own mask.
+    """
+    rng = np.random.default_rng([seed, 4])
+    size = model.config.resolution
+    pictures = [thing_alone(thing, size, rng) for thing in stock for _ in range(views)]
+    for grey in GREYS:
+        pictures.append((Image.new("RGB", (size, size), (grey,) * 3), Image.new("L", (size, size), 255)))
+    rows: dict[Aggregation, list[Tensor]] = {kind: [] for kind in kinds}
+    for start in range(0, len(pictures), 128):
+        images, masks = zip(*pictures[start : start + 128], strict=True)
+        pixels = to_pixels(np.stack([np.asarray(image) for image in images])).to(model.device)
+        shares = [np.asarray(mask.resize(model.grid[::-1], Image.Resampling.BOX)) for mask in masks]
+        cover = torch.from_numpy(np.stack(shares)).float().flatten(1).to(model.device)
+        for kind, vectors in frozen_keys(model, pixels, cover, kinds).items():
+            rows[kind].append(vectors)
+    return {kind: _mean_of_views(torch.cat(vectors), len(stock), views) for kind, vectors in rows.items()}
+
+
+def _mean_of_views(unit: Tensor, things: int, views: int) -> Tensor:
+    """(things * views + greys, D) of unit length -> (things + 1, D), every row of unit length."""
+    keys = unit[: things * views].view(things, views, -1).mean(dim=1)
+    nothing = unit[things * views :].mean(dim=0, keepdim=True)
+    return F.normalize(torch.cat([keys, nothing]), dim=-1)
+
+
+def thing_alone(thing: Thing, size: int, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+    """The thing large on plain grey (RGB, size × size), and its mask (L)."""
+    side = rng.uniform(0.5, 0.75) * size
+    scale = side / max(thing.picture.size)
+    shape = (max(2, round(thing.picture.width * scale)), max(2, round(thing.picture.height * scale)))
+    cutout = thing.picture.resize(shape, Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        cutout = ImageOps.mirror(cutout)
+    grey = int(rng.integers(100, 160))
+    image, mask = Image.new("RGB", (size, size), (grey, grey, grey)), Image.new("L", (size, size))
+    left, top = (int((size - s) / 2 + rng.uniform(-0.08, 0.08) * size) for s in shape)
+    image.paste(cutout, (left, top), cutout)
+    mask.paste(255, (left, top), cutout)
+    return image, mask

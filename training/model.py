@@ -1,0 +1,95 @@
+"""The model that a recipe asks for: a frozen trunk from somewhere, and new or given parts that steer it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from steersearch.core import hub
+from steersearch.core.checkpoints import load_file, load_model
+from steersearch.core.errors import ConfigError
+from steersearch.core.preprocess import Preprocess
+from steersearch.core.registry import MINILM, trunk_file
+from steersearch.core.steervit import SteerViT, SteerViTConfig
+from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
+from steersearch.core.vit import ViT, ViTConfig
+from steersearch.training.pretrain import MEAN, STD
+from steersearch.training.recipe import ModelSettings
+
+MINI_TRUNK = ViTConfig(
+    image_size=128, patch_size=16, stem_channels=(32, 64, 128), dim=128, depth=8, num_heads=4
+)
+
+
+def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
+    """A SteerViT in float32 on the CPU, its trunk frozen, its other parts drawn from `seed` or taken from `start`.
+
+    trunk: the pretrained one for settings.trunk "new". Raises ConfigError for parts that do not fit together,
+    CheckpointError and HubError where weights cannot be had.
+    """
+    config, module = _trunk(settings, trunk)
+    config = replace(
+        config,
+        aggregation=settings.aggregation,
+        cross_attn_layers=settings.cross_attn_layers,
+        fusion=settings.fusion,
+        num_heads=settings.num_heads,
+        head_dim=settings.head_dim,
+        tanh_gate=settings.tanh_gate,
+        use_ffn=settings.ffn,
+        text_encoder=settings.text_encoder,
+        text_dim=text_width(settings.text_encoder),
+        text_layers=settings.text_layers,
+        connector_hidden=settings.connector_hidden if settings.connector == "mlp" else None,
+    )
+    torch.manual_seed(seed)
+    model = SteerViT(config, module)
+    if settings.start:
+        _begin_with(model, settings.start)
+    return model
+
+
+def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, torch.nn.Module]:
+    """The trunk and a config that describes it; its other fields are about to be replaced."""
+    name = settings.trunk
+    if name == "new":
+        assert trunk is not None
+        plain = Preprocess(size=trunk.config.image_size, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
+        return _described("tiny", trunk.config, plain), trunk
+    if name == "mini" or Path(name).suffix == ".safetensors":
+        whole = load_model(name, device="cpu") if name == "mini" else load_file(Path(name), device="cpu")
+        return whole.config, whole.trunk
+    known = full_name(name)
+    preprocess = replace(timm_preprocess(known, settings.resolution), crop_pct=1.0, mode="squash")
+    weights = hub.fetch(trunk_file(known))
+    module = build_trunk(known, settings.resolution, pretrained=True, weights=weights)
+    return _described(known, None, preprocess), module
+
+
+def _described(trunk: str, tiny: ViTConfig | None, preprocess: Preprocess) -> SteerViTConfig:
+    return SteerViTConfig(trunk=trunk, tiny=tiny, resolution=preprocess.size, preprocess=preprocess)
+
+
+def _begin_with(model: SteerViT, start: str) -> None:
+    """Take over the trained parts of the model `start`."""
+    given = dict(load_model(start, device="cpu").trainable_parameters())
+    wanted = dict(model.trainable_parameters())
+    unfit = sorted(
+        name for name in wanted.keys() | given.keys()
+        if name not in given or name not in wanted or given[name].shape != wanted[name].shape
+    )  # fmt: skip
+    if unfit:
+        raise ConfigError("model.start", start, f"its parts are not those of this recipe: {unfit[0]} differs")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(given[name])
+
+
+def text_width(text_encoder: str) -> int:
+    """Dt, the width of the text encoder's tokens, from its configuration alone."""
+    installed = hub.text_encoder_in_package(MINILM) if text_encoder == MINILM.name else None
+    folder = installed or hub.text_encoder_folder(text_encoder)
+    return int(json.loads((folder / "config.json").read_text())["hidden_size"])

@@ -1,0 +1,51 @@
+"""AdamW for the parts that steer, in the groups that differ, and the learning rate's schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from steersearch.training.recipe import OptimiserSettings
+
+
+def build_optimiser(
+    named: Iterable[tuple[str, nn.Parameter]], settings: OptimiserSettings
+) -> torch.optim.AdamW:
+    """Each group has its "factor" on the learning rate; `set_learning_rate` uses it.
+
+    Matrices are decayed; gates, biases and norms only if settings.decay_vectors, which is what the released code
+    does. A gate decayed towards zero would undo what it learned.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        decay = settings.decay_connector if name.startswith("connector.") else settings.decay_rest
+        if parameter.ndim <= 1 and not settings.decay_vectors:
+            decay = 0.0
+        factor = settings.gate_lr if name.endswith("gate") else 1.0
+        groups.setdefault((decay, factor), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay, "factor": factor}
+            for (decay, factor), parameters in groups.items()
+        ],
+        lr=settings.lr,
+    )
+
+
+def learning_rate(step: int, settings: OptimiserSettings) -> float:
+    """Of step `step` (from 0): linear warm-up to lr, cosine to final_lr at decay_steps, then constant (facts B4)."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    if step >= settings.decay_steps:
+        return settings.final_lr
+    progress = (step - settings.warmup) / (settings.decay_steps - settings.warmup)
+    return settings.final_lr + (settings.lr - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its part of `rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["factor"]

@@ -1,0 +1,164 @@
+"""A whole run from its recipe: data, trunk, prompts, steering, report. Each stage stays in the run's folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steersearch.core.errors import ConfigError, MissingExtraError
+from steersearch.core.steervit import SteerViT
+from steersearch.training import run_state
+from steersearch.training.alone import thing_keys
+from steersearch.training.augment import Augment
+from steersearch.training.batch import Feed
+from steersearch.training.corpus import Corpus, make_corpus
+from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
+from steersearch.training.journal import read_journal
+from steersearch.training.model import MINI_TRUNK, build_model
+from steersearch.training.objective import Objective, aggregations
+from steersearch.training.pretrain import pretrain
+from steersearch.training.recipe import Recipe
+from steersearch.training.report import Example, write_report
+from steersearch.training.source_feed import SourceFeed
+from steersearch.training.text_store import TextStore
+from steersearch.training.trainer import Say, Trainer
+
+HELD_SEED = 50_000  # added to the world's seed for validation: other plates, drawings and placements
+EXAMPLES = 12
+
+
+def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say: Say) -> Path:
+    """Train as `recipe` says in `folder`; returns the file of the final model.
+
+    resume: go on from the last checkpoint.  device: auto, cpu or cuda.  say: told what happens, a line at a time
+    Raises KeyboardInterrupt after a stop that was asked for, when everything is saved; errors of its parts.
+    """
+    accelerator = _accelerator(recipe, device)
+    told: Say = say if accelerator.is_main_process else lambda line: None
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    feed, model, objective = _prepared(recipe, folder, accelerator, told)
+    trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
+    checkpoint = run_state.latest(folder) if resume else None
+    if not trainer.train(checkpoint):
+        told(f"stopped at step {trainer.step:,}, which is saved; --resume goes on from there")
+        raise KeyboardInterrupt
+    final = folder / "model.safetensors"
+    if accelerator.is_main_process:
+        model.save(final)
+        _report(recipe, folder, model, feed, told)
+    accelerator.wait_for_everyone()
+    return final
+
+
+def _accelerator(recipe: Recipe, device: str) -> Any:
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import InitProcessGroupKwargs
+    except ImportError:
+        raise MissingExtraError("accelerate", "train", "training") from None
+    is_cpu = device == "cpu" or not torch.cuda.is_available()
+    if device == "cuda" and is_cpu:
+        raise ConfigError("device", device, "torch sees no GPU here; use --device cpu")
+    precision = recipe.run.precision
+    if precision == "auto":
+        precision = "float32" if is_cpu or not torch.cuda.is_bf16_supported() else "bfloat16"
+    waiting = InitProcessGroupKwargs(timeout=timedelta(days=1))  # while the main process makes data and trunk
+    accelerator = Accelerator(
+        cpu=is_cpu, mixed_precision="bf16" if precision == "bfloat16" else "no", kwargs_handlers=[waiting]
+    )
+    if recipe.optimiser.batch % accelerator.num_processes:
+        raise ConfigError(
+            "optimiser.batch",
+            recipe.optimiser.batch,
+            f"must be a multiple of {accelerator.num_processes} processes",
+        )
+    return accelerator
+
+
+def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple[Feed, SteerViT, Objective]:
+    """Feed, model and objective, whose costly parts the main process makes and the others then read."""
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    with accelerator.main_process_first():
+        corpora = _corpora(recipe, folder, say) if _is_cached_world(recipe) else None
+        trunk = None
+        if recipe.model.trunk == "new":
+            if corpora is None:
+                raise ConfigError(
+                    "model.trunk",
+                    "new",
+                    "a new trunk is trained on the world: data.train=world and data.cache_pictures=true",
+                )
+            say("trunk: training from nothing")
+            trunk = pretrain(
+                corpora[0], MINI_TRUNK, recipe.pretrain, folder / "trunk", recipe.run.compile, say
+            )
+        model = build_model(recipe.model, recipe.run.seed, trunk)
+        store = TextStore.open(folder / "text", recipe.model.text_encoder)
+        feed: Feed = (
+            _world_feed(recipe, corpora, folder, store, rank, ranks, say)
+            if corpora
+            else _source_feed(recipe, model, folder, store, rank, ranks, say)
+        )
+    model = model.to(accelerator.device)
+    kinds = list(aggregations(recipe.objective))
+    keys = None
+    if corpora and kinds:
+        say("object-alone keys: embedding every thing alone")
+        keys = thing_keys(model, corpora[0].stock, kinds, recipe.objective.views, recipe.run.seed)
+    objective = Objective(recipe.objective, model, keys, accelerator.gather, rank)
+    return feed, model, objective
+
+
+def _is_cached_world(recipe: Recipe) -> bool:
+    return recipe.data.train == ("world",) and recipe.data.cache_pictures
+
+
+def _corpora(recipe: Recipe, folder: Path, say: Say) -> tuple[Corpus, Corpus]:
+    """The pictures to train on, and others to validate on."""
+    rows = recipe.data.validation_rows
+    held = replace(
+        recipe.world,
+        photos=rows,
+        drawn_per_kind=max(2, rows // 100),
+        plates=max(4, rows // 50),
+        seed=recipe.world.seed + HELD_SEED,
+    )
+    say(f"world: composing {recipe.world.photos:,} pictures, and {rows:,} to validate on")
+    return make_corpus(recipe.world, folder / "corpus"), make_corpus(held, folder / "held")
+
+
+def _world_feed(
+    recipe: Recipe,
+    corpora: tuple[Corpus, Corpus],
+    folder: Path,
+    store: TextStore,
+    rank: int,
+    ranks: int,
+    say: Say,
+) -> CorpusFeed:
+    corpus, held = corpora
+    seed = recipe.run.seed
+    said = draw_expressions(corpus, seed, recipe.objective.absent, folder)
+    held_said = draw_expressions(held, seed, 0.0, folder)
+    say(f"expressions: {len(said.texts) + len(held_said.texts):,} different ones to encode with {store.name}")
+    store.add([*said.texts, *held_said.texts])
+    return CorpusFeed(
+        corpus,
+        said,
+        held,
+        held_said,
+        store,
+        batch=recipe.optimiser.batch,
+        seed=seed,
+        keyed=bool(aggregations(recipe.objective)),
+        rank=rank,
+        ranks=ranks,
+    )
