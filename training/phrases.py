@@ -19,7 +19,10 @@ from steersearch.training.things import KINDS, Thing
 # How far apart two centres must be for one to be beside or above the other, and how much nearer at most before it
 # is certain that it is not; in widths or heights of the picture.
 APART, NOT_APART = 0.12, -0.05
-STEEP = 2.5  # one that is so many times further up or down than aside is surely not "left of"
+STEEP, FAR = (
+    2.5,
+    0.2,
+)  # one that is so many times further up or down than aside, and so far, is surely not "left of"
 NEAR, NOT_NEAR = 0.08, 0.22  # gap between two things, each taken as a square of its visible area
 OUTERMOST = 0.06  # by how much the leftmost is further left than the next
 LARGER = 1.4  # by which factor the largest is larger than the next
@@ -115,7 +118,11 @@ def is_plain(thing: Thing) -> bool | None:
     kind = KINDS.get(thing.noun)
     if thing.source != "drawn" or kind is None or len(kind.patterns) < 2:
         return None
-    return not PATTERNS & set(thing.phrase.split())
+    return not _patterns(thing)
+
+
+def _patterns(thing: Thing) -> list[str]:
+    return [word for word in thing.phrase.split() if word in PATTERNS]
 
 
 def relates(relation: str, one: Standing, other: Standing) -> bool | None:
@@ -131,7 +138,7 @@ def relates(relation: str, one: Standing, other: Standing) -> bool | None:
     }[relation]  # fmt: skip
     if along >= APART and abs(across) <= along:
         return True
-    steep = abs(across) >= APART and abs(across) >= STEEP * along
+    steep = abs(across) >= FAR and abs(across) >= STEEP * along
     return False if along <= NOT_APART or steep else None
 
 
@@ -285,7 +292,7 @@ def _wrong_attribute(
     if thing.source != "drawn" or kind is None:
         return None
     bearers = [one.thing for one in standing if thing.noun in one.thing.names]
-    patterned = any(PATTERNS & set(bearer.phrase.split()) for bearer in bearers)
+    patterned = any(_patterns(bearer) for bearer in bearers)
     # What is striped has a second colour, which the phrase might be taken to mean.
     words = [pattern for pattern in kind.patterns if pattern != "plain"] if patterned else list(kind.colours)
     name = f"{words[int(rng.integers(len(words)))]} {thing.noun}"
@@ -296,7 +303,7 @@ def _wrong_noun(standing: Sequence[Standing], rng: np.random.Generator, stock: S
     """The right colour with the noun of something that is not there."""
     colour = standing[int(rng.integers(len(standing)))].thing.colour
     other = stock[int(rng.integers(len(stock)))]
-    if not colour or other.source != "drawn":
+    if not colour or other.source != "drawn" or any(one.thing.noun == other.noun for one in standing):
         return None
     name = f"{colour} {other.noun}"
     return name if _is_missing(standing, name, other.noun, frozenset({other.noun, other.category})) else None
@@ -320,8 +327,12 @@ def _is_missing(standing: Sequence[Standing], name: str, noun: str, names: froze
         thing = one.thing
         if fits(name, thing) is not False:
             return False
-        if noun == thing.noun and thing.source == "drawn":
-            continue  # another look of the same kind, all of whose attributes are known
+        if (
+            noun == thing.noun and thing.source == "drawn"
+        ):  # another look of the same kind: all of it is known,
+            if _patterns(thing) and not PATTERNS & set(name.split()):
+                return False  # but for the second colour of what is striped, which might be the one asked for
+            continue
         if noun in thing.names or thing.noun in names or last == thing.noun.split()[-1]:
             return False
     return True
