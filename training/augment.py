@@ -1,0 +1,205 @@
+"""How a training picture is varied, and its mask with it: the released code's augmentation (facts B2), in its order.
+
+What comes out is always the whole square that the trunk takes: a trunk whose own preprocessing zooms in (MAE's and
+SigLIP's, to 90 %) would see another part of the picture than its mask says.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
+
+from steersearch.core.preprocess import Preprocess
+from steersearch.training.mask_codec import Mask
+
+Augment: TypeAlias = Literal["release", "light", "none"]
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+LEAST_PIXELS = 16  # of a mask, that cropping and warping must leave
+CROP_TRIES = 10
+
+_DIRECTIONS = re.compile(
+    r"\b(left|right|leftmost|rightmost|clockwise|counterclockwise|east|west"
+    r"|above|below|upper|lower|top|bottom)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the model is shown. image: RGB, S × S;  mask: (S, S) bool."""
+
+    image: Image.Image
+    mask: Mask
+
+
+def has_direction(expression: str) -> bool:
+    """Whether a word of it says where; a mirrored picture could make that untrue."""
+    return _DIRECTIONS.search(expression) is not None
+
+
+def augment(
+    image: Image.Image,
+    mask: Mask,
+    expression: str,
+    size: int,
+    kind: Augment,
+    rng: np.random.Generator,
+) -> View:
+    """A view of `size` × `size` pixels, drawn from `rng`.
+
+    image: RGB, of the mask's size, or a copy of it squashed to another.  mask: (H, W) bool, all False where
+    `expression` fits nothing in the picture.  kind: "release" crops, mirrors, warps and changes colours; "light"
+    mirrors and changes tones a little; "none" only squashes.
+    A mask that has at least LEAST_PIXELS in the plain squash has some in every view.
+    """
+    if kind == "none":
+        return squash(image, mask, size)
+    view = random_crop(image, mask, size, rng) if kind == "release" else squash(image, mask, size)
+    if rng.random() < 0.5 and not has_direction(expression):
+        view = mirror(view)
+    if kind == "light":
+        return View(change_colours(view.image, rng, tone=0.1, hue=0.0), view.mask)
+    if rng.random() < 0.3:
+        view = warp(view, rng)
+    if rng.random() < 0.7:
+        view = View(change_colours(view.image, rng, tone=0.25, hue=0.1), view.mask)
+    return view
+
+
+def squash(image: Image.Image, mask: Mask, size: int) -> View:
+    """The whole picture, both sides scaled to `size`: as in validation."""
+    return _part(image, mask, (0, 0, mask.shape[1], mask.shape[0]), size)
+
+
+def random_crop(image: Image.Image, mask: Mask, size: int, rng: np.random.Generator) -> View:
+    """Area 0.65-1 of the picture, sides 0.85-1.18 to each other (log-uniform), scaled straight to the square.
+
+    Up to CROP_TRIES until LEAST_PIXELS of the mask are in it and not lost in the scaling; else the plain squash.
+    """
+    height, width = mask.shape
+    empty = not mask.any()
+    for _ in range(CROP_TRIES):
+        area = rng.uniform(0.65, 1.0) * height * width
+        ratio = math.exp(rng.uniform(math.log(0.85), math.log(1.18)))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if not (0 < wide <= width and 0 < high <= height):
+            continue
+        top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+        if empty or np.count_nonzero(mask[top : top + high, left : left + wide]) >= LEAST_PIXELS:
+            view = _part(image, mask, (left, top, left + wide, top + high), size)
+            if empty or view.mask.any():
+                return view
+    return squash(image, mask, size)
+
+
+def mirror(view: View) -> View:
+    """Left and right exchanged."""
+    return View(ImageOps.mirror(view.image), np.ascontiguousarray(view.mask[:, ::-1]))
+
+
+def warp(view: View, rng: np.random.Generator) -> View:
+    """Turned by up to 8°, moved by up to 6 %, scaled 0.9-1.1, sheared by up to 3° both ways; black around it.
+
+    `view` itself where fewer than LEAST_PIXELS of the mask would remain; an empty mask stays empty.
+    """
+    furthest = 0.06 * view.image.width
+    drawn = {
+        "angle": rng.uniform(-8, 8),
+        "translate": [round(rng.uniform(-furthest, furthest)) for _ in range(2)],
+        "scale": rng.uniform(0.9, 1.1),
+        "shear": rng.uniform(-3, 3, size=2).tolist(),
+    }
+    mask = np.asarray(tv.affine(_drawn(view.mask), interpolation=InterpolationMode.NEAREST, **drawn)) > 0
+    if view.mask.any() and np.count_nonzero(mask) < LEAST_PIXELS:
+        return view
+    return View(tv.affine(view.image, interpolation=InterpolationMode.BILINEAR, **drawn), mask)
+
+
+def change_colours(image: Image.Image, rng: np.random.Generator, *, tone: float, hue: float) -> Image.Image:
+    """Brightness, contrast and saturation by factors of 1 ± `tone`, hue by ± `hue` of the circle; in any order."""
+    factors = rng.uniform(1 - tone, 1 + tone, size=3).tolist()
+    turn = float(rng.uniform(-hue, hue))
+    for step in rng.permutation(4).tolist():
+        if step < 3:
+            change = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)[step]
+            image = change(image, factors[step])
+        elif hue:
+            image = tv.adjust_hue(image, turn)
+    return image
+
+
+def cut_out(
+    image: Image.Image, mask: Mask, expression: str, size: int, rng: np.random.Generator
+) -> tuple[Image.Image, Floats]:
+    """What the mask covers, alone and large on plain grey, and how much of each pixel it is, (S, S) float32 in 0..1.
+
+    For object-alone distillation: 50-75 % of the side, grey 100-160, near the middle, by even odds mirrored. An
+    empty mask gives the grey alone, all of which counts. image, mask: as for `augment`
+    """
+    grey = int(rng.integers(100, 160))
+    canvas = Image.new("RGB", (size, size), (grey, grey, grey))
+    if not mask.any():
+        return canvas, np.ones((size, size), np.float32)
+    left, top, right, bottom = mask_box(mask)
+    scale = rng.uniform(0.5, 0.75) * size / max(right - left, bottom - top)
+    shape = max(2, round((right - left) * scale)), max(2, round((bottom - top) * scale))
+    box = _scaled_box((left, top, right, bottom), mask, image)
+    thing = image.resize(shape, Image.Resampling.BICUBIC, box)
+    stencil = _drawn(mask[top:bottom, left:right]).resize(shape, Image.Resampling.BILINEAR)
+    if rng.random() < 0.5 and not has_direction(expression):
+        thing, stencil = ImageOps.mirror(thing), ImageOps.mirror(stencil)
+    across, down = (int((size - side) / 2 + rng.uniform(-0.08, 0.08) * size) for side in shape)
+    canvas.paste(thing, (across, down), stencil)
+    share = Image.new("L", (size, size))
+    share.paste(stencil, (across, down))
+    return canvas, np.asarray(share, np.float32) / np.float32(255)
+
+
+def to_pixels(image: Image.Image, preprocess: Preprocess) -> Floats:
+    """An S × S picture -> (3, S, S) float32 as the trunk expects it, the whole of it whatever `crop_pct` says."""
+    return preprocess.with_view("squash")(image)
+
+
+def patch_cover(share: npt.NDArray[np.bool_] | Floats, patch: int) -> Floats:
+    """(S, S) -> (N,) float32: the mean in each square of `patch` pixels, row by row."""
+    grid = share.shape[0] // patch
+    pooled: Floats = share.reshape(grid, patch, grid, patch).mean(axis=(1, 3), dtype=np.float32)
+    return pooled.reshape(-1)
+
+
+def mask_box(mask: Mask) -> tuple[int, int, int, int]:
+    """left, top, right, bottom in pixels, the last two exclusive; the mask must not be empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _part(image: Image.Image, mask: Mask, box: tuple[int, int, int, int], size: int) -> View:
+    """What lies in `box` (left, top, right, bottom, in the mask's pixels), scaled to the square."""
+    left, top, right, bottom = box
+    if image.size == mask.shape[::-1]:
+        picture = image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+    else:
+        picture = image.resize((size, size), Image.Resampling.BICUBIC, _scaled_box(box, mask, image))
+    small = _drawn(mask[top:bottom, left:right]).resize((size, size), Image.Resampling.NEAREST)
+    return View(picture, np.asarray(small) > 0)
+
+
+def _scaled_box(
+    box: tuple[int, int, int, int], mask: Mask, image: Image.Image
+) -> tuple[float, float, float, float]:
+    """A box in the mask's pixels, in those of `image`."""
+    x, y = image.width / mask.shape[1], image.height / mask.shape[0]
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+
+def _drawn(mask: Mask) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * 255)
