@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -386,3 +387,25 @@ class JournalError(SteerSearchError):
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
         super().__init__(f"{path}: {reason}")
+
+
+class RunExistsError(SteerSearchError):
+    """A folder in which a training run is already. Field: `folder`."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        super().__init__(
+            f"{folder}: it holds a run; go on with it: steersearch train --resume -o {shlex.quote(str(folder))}, "
+            "or name another folder with -o"
+        )
+
+
+class RunMissingError(SteerSearchError):
+    """A folder in which no training run is that could be resumed. Field: `folder`."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        super().__init__(
+            f"{folder}: no run here that could be resumed (there is no recipe.json); name its folder with -o, or "
+            "begin one by leaving out --resume"
+        )

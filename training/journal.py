@@ -1,0 +1,235 @@
+"""What a training run measures, as it goes: JSON lines always, TensorBoard and Weights & Biases if asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Protocol, Self
+
+from steersearch.core.errors import JournalError, MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["train", "validation"]
+
+FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"  # folder of its event files
+WANDB_ID = "wandb-id.txt"  # under which a resumed run is found again
+
+
+class Recorder(Protocol):
+    """Somewhere else that measurements go to."""
+
+    def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Journal:
+    """The measurements of one run, in `folder`/metrics.jsonl; one process writes them.
+
+    A line is {"step": 500, "kind": "train", "seconds": 81.2, "values": {"loss": 3.1}}. Steps count those done, so the
+    first is 1 and 0 is before any. Seconds of training, those before resuming included. A value that is not finite
+    is null. Lines are written when they are logged: a run that is killed loses none, and at most its last is cut.
+
+    step: steps done when the run goes on from a checkpoint; later lines are cut off, they will come again. With 0 the
+        run is new: lines that are there belong to another one and are set aside as metrics.jsonl.old.
+    tensorboard: also write event files to `folder`/tensorboard.  wandb: project at Weights & Biases, "" for none
+    recipe: plain data, shown there.
+    Raises JournalError where nothing can be written and where W&B refuses, MissingExtraError if TensorBoard or W&B is
+    asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tensorboard: bool = False,
+        wandb: str = "",
+        step: int = 0,
+        recipe: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = folder / FILE
+        with ExitStack() as opening:
+            kept = _kept_lines(self.path, step)
+            self._recorders: list[Recorder] = []
+            if tensorboard:
+                self._recorders.append(_TensorBoard(folder / TENSORBOARD, step))
+                opening.callback(self._recorders[-1].close)
+            if wandb:
+                self._recorders.append(_WeightsAndBiases(folder, wandb, step, recipe or {}))
+                opening.callback(self._recorders[-1].close)
+            self._file = _begin(self.path, kept)
+            opening.pop_all()
+        self._began = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        """Note `values` after `step` steps. "pmass/refcoco" is pmass of the source refcoco. Raises JournalError."""
+        line = {
+            "step": step,
+            "kind": kind,
+            "seconds": round(time.monotonic() - self._began, 3),
+            "values": {
+                name: float(value) if math.isfinite(value) else None for name, value in values.items()
+            },
+        }
+        try:
+            self._file.write(_as_line(line))
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(self.path, f"cannot be written ({error.strerror or error})") from error
+        for recorder in self._recorders:
+            recorder.log(step, kind, values)
+
+    def close(self) -> None:
+        """Write what is left, and close all files."""
+        with ExitStack() as closing:
+            closing.callback(self._file.close)
+            for recorder in self._recorders:
+                closing.callback(recorder.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the run in `folder` as {"step", "kind", "seconds", "values"}, in order; null values as nan.
+
+    Lines that cannot be read are left out and named in the log: the last one, if the run was killed, is no loss.
+    Raises JournalError if the file is missing or cannot be read.
+    """
+    lines = _read(folder / FILE)
+    for line in lines:
+        line["values"] = {name: math.nan if v is None else v for name, v in line["values"].items()}
+    return lines
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JournalError(path, f"cannot be read ({error.strerror or error})") from error
+    lines = []
+    for number, text in enumerate(content.splitlines(), start=1):
+        try:
+            lines.append(_checked(json.loads(text)))
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s, line %d: not a measurement, left out", path, number)
+    return lines
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """`line`, if it is one of ours; else KeyError, TypeError or ValueError."""
+    values = {str(name): None if value is None else float(value) for name, value in line["values"].items()}
+    return {
+        "step": int(line["step"]),
+        "kind": str(line["kind"]),
+        "seconds": float(line["seconds"]),
+        "values": values,
+    }
+
+
+def _kept_lines(path: Path, step: int) -> list[dict[str, Any]]:
+    """The lines up to `step` of the run that goes on; none for a new one, which sets aside what is there."""
+    if not path.exists():
+        return []
+    if step > 0:
+        return [line for line in _read(path) if line["step"] <= step]
+    aside = path.with_name(f"{path.name}.old")
+    logger.warning("%s is of an earlier run: renamed to %s", path, aside.name)
+    path.replace(aside)
+    return []
+
+
+def _begin(path: Path, kept: Iterable[Mapping[str, Any]]) -> IO[str]:
+    """`path` with the lines `kept`, open for more; a process that is killed here leaves the old file."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8", newline="\n") as written:
+            written.writelines(_as_line(line) for line in kept)
+        draft.replace(path)
+        return path.open("a", encoding="utf-8", newline="\n")
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise JournalError(path, f"cannot be written ({error.strerror or error})") from error
+
+
+def _as_line(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class _TensorBoard:
+    """Event files. What an earlier part of the run had written of later steps is not shown; nor is an earlier run."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", "train", "run.tensorboard = true") from error
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0, flush_secs=10)
+        except OSError as error:
+            raise JournalError(folder, f"cannot be written ({error.strerror or error})") from error
+
+    def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    """A run at Weights & Biases, or with WANDB_MODE=offline below `folder`.
+
+    A resumed run goes on under the same id. Steps that W&B has seen before are not taken a second time; they hold
+    the same values.
+    """
+
+    def __init__(self, folder: Path, project: str, step: int, recipe: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingExtraError("wandb", "wandb", f'run.wandb = "{project}"') from error
+        file = folder / WANDB_ID
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if step == 0 or not file.exists():
+                file.write_text(secrets.token_hex(8))
+            self._run = wandb.init(
+                project=project,
+                id=file.read_text().strip(),
+                resume="allow",
+                dir=str(folder),
+                config=dict(recipe),
+                settings=wandb.Settings(console="off"),
+            )
+        except OSError as error:
+            raise JournalError(file, f"cannot be written ({error.strerror or error})") from error
+        except wandb.Error as error:
+            raise JournalError(
+                folder,
+                f"Weights & Biases refuses ({error}); log in with `wandb login`, keep it on this disk with "
+                'WANDB_MODE=offline, or set run.wandb to ""',
+            ) from error
+
+    def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        self._run.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
