@@ -1,0 +1,182 @@
+"""The pictures of a source decoded once, kept on disk at the training size, and mapped into memory.
+
+Decoding a photo of 0.3 megapixels costs as much as all of its augmentation, one of 12 several times a training step.
+What is lost: pictures are squashed to S × S pixels before crops are cut from them, so a crop of two thirds of the
+area is enlarged by a fifth in place of being taken from the full resolution, and objects that `augment.cut_out`
+enlarges are as coarse as they are in the small picture. Masks keep their resolution. S × S × 3 bytes a picture:
+the paper's 162,000 at 336 × 336 are 55 GB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+from PIL import Image
+
+from steersearch.core.errors import DataError, ImageError, SampleError
+from steersearch.training.data import Source
+
+CHUNK = 64  # pictures in one task of a worker
+_FORMAT = 1  # raise it when pictures shall be made in another way
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class PictureCache:
+    """Pictures of one source, by row: rows that share a picture share what is kept.
+
+    Its folder is named for the source's pictures, their sizes and times of last change, and for S: where any of
+    them differs, it is another folder, and pictures are made anew. `size`: S, side in pixels
+    """
+
+    def __init__(self, folder: Path, source: Source, size: int) -> None:
+        self._source, self.size = source, size
+        self._number, self._first = _pictures(source)
+        self.folder = folder / f"{_identity(source, self._first, size)[:24]}-{size}"
+        self._pixels: Bytes | None = None
+        self._made: Bytes | None = None
+
+    def __len__(self) -> int:
+        """How many different pictures the source has."""
+        return len(self._first)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pixels": None, "_made": None}  # mapped anew, or they would be copied whole
+
+    def fill(self, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make what is not there yet, with so many processes. Stopped, it goes on there when called again.
+
+        Of several processes that call it one works while the others wait. A picture that cannot be used is left
+        out. progress: called with pictures done and in all.  Raises DataError where the disk has no room.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            there = (self.folder / "made").is_file()
+            made = np.fromfile(self.folder / "made", np.uint8) if there else np.zeros(len(self), np.uint8)
+            missing = np.flatnonzero(made == 0)
+            self._refuse_full_disk(len(missing))
+            self._make_files()
+            chunks = [missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
+            done = len(self) - len(missing)
+            for chunk in _mapped(partial(_make, self), chunks, workers):
+                done += chunk
+                if progress is not None:
+                    progress(done, len(self))
+        self._pixels = self._made = None
+
+    def picture(self, row: int) -> Image.Image | None:
+        """The squashed picture of a row, RGB, S × S; None if it was not made, so that the source must be asked."""
+        if self._pixels is None or self._made is None:
+            if not (self.folder / "made").is_file():
+                return None
+            shape = (len(self), self.size, self.size, 3)
+            self._pixels = np.memmap(self.folder / "pictures.u8", np.uint8, "r", shape=shape)
+            self._made = np.memmap(self.folder / "made", np.uint8, "r", shape=(len(self),))
+        number = int(self._number[row])
+        return Image.fromarray(np.array(self._pixels[number])) if self._made[number] else None
+
+    def _make_files(self) -> None:
+        for name, size in (("pictures.u8", len(self) * self.size**2 * 3), ("made", len(self))):
+            with (self.folder / name).open("ab") as file:
+                file.truncate(size)  # zeros that take no room until they are written over
+
+    def _refuse_full_disk(self, missing: int) -> None:
+        needed, free = missing * self.size**2 * 3, shutil.disk_usage(self.folder).free
+        if needed > free:
+            reason = f"its pictures need {needed / 1e9:.1f} GB at {self.size} × {self.size}, {free / 1e9:.1f} are free"
+            raise DataError(self.folder, f"{reason}; train with data.cache_pictures=false")
+
+
+def _make(cache: PictureCache, numbers: npt.NDArray[np.int64]) -> int:
+    """Make these pictures; returns how many were looked at. Each is marked once it is written."""
+    side = cache.size
+    pixels, made = (os.open(cache.folder / name, os.O_WRONLY) for name in ("pictures.u8", "made"))
+    try:
+        for number in numbers.tolist():
+            try:
+                picture = cache._source.picture(int(cache._first[number]))
+            except (ImageError, SampleError):  # who asks for this row is told why
+                continue
+            small = picture.resize((side, side), Image.Resampling.BICUBIC)
+            _write(pixels, np.asarray(small).tobytes(), number * side * side * 3)
+            _write(made, b"\1", number)
+    finally:
+        os.close(pixels)
+        os.close(made)
+    return len(numbers)
+
+
+def _write(file: int, content: bytes, offset: int) -> None:
+    while content:
+        written = os.pwrite(file, content, offset)
+        content, offset = content[written:], offset + written
+
+
+def _mapped(
+    make: Callable[[npt.NDArray[np.int64]], int], chunks: list[npt.NDArray[np.int64]], workers: int
+) -> Iterator[int]:
+    if workers <= 1 or len(chunks) <= 1:
+        yield from map(make, chunks)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("fork"), initializer=_hold, initargs=(make,)
+    ) as pool:
+        try:
+            yield from pool.map(_make_held, chunks)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+_held: list[Callable[[npt.NDArray[np.int64]], int]] = []  # of a worker: the source is large, and sent once
+
+
+def _hold(make: Callable[[npt.NDArray[np.int64]], int]) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for the workers ends them
+    _held[:] = [make]
+
+
+def _make_held(numbers: npt.NDArray[np.int64]) -> int:
+    return _held[0](numbers)
+
+
+def _pictures(source: Source) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The number of each row's picture, counted as the rows meet them, and the first row of each picture."""
+    rows = range(len(source))
+    keys = np.fromiter((_key(os.fsencode(source.row(i).image)) for i in rows), np.uint64, len(source))
+    _, first, number = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return place[number], first[order]
+
+
+def _identity(source: Source, first: npt.NDArray[np.int64], size: int) -> str:
+    """Of the pictures, in their order. One that is no file, but made by its source, is known by what is said of it."""
+    identity = hashlib.sha256(f"{_FORMAT} {source.name} {size} {len(first)}".encode())
+    for index in first.tolist():
+        row = source.row(index)
+        try:
+            status = row.image.stat()
+            found = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            found = f"{row.image_id} {row.row} {row.expression}"
+        identity.update(os.fsencode(row.image) + b"\0" + found.encode("utf-8", "surrogateescape") + b"\n")
+    return identity.hexdigest()
+
+
+def _key(name: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
