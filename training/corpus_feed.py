@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.corpus import Corpus
 from steersearch.training.phrases import Standing, describe
@@ -226,11 +227,3 @@ def _centres(cover: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if len(rows):
             centres[i] = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
     return centres
-
-
-def has_direction(text: str) -> bool:
-    """Whether mirroring a picture could make `text` untrue."""
-    return not _DIRECTIONS.isdisjoint(text.split())
-
-
-_DIRECTIONS: frozenset[str] = frozenset({"left", "right", "leftmost", "rightmost"})

@@ -99,19 +99,24 @@ class Objective:
         """Against the batch's own keys and earlier ones; the same expression is no negative."""
         own = self.alone_keys(alone)
         size = len(alone.names)
-        names = torch.cat([self._gather(alone.names), self._queued_names])
-        positive = (
-            torch.arange(size, device=names.device) + self._rank * size
-        )  # all processes have equally many
+        everyone = self._joined(alone.names)
+        names = torch.cat([everyone, self._queued_names])
+        ranks = len(everyone) // size
+        positive = torch.arange(size, device=names.device) * ranks + self._rank
         excluded = names[None, :] == alone.names[:, None]
         terms = {}
         for kind, weight in self.weights.items():
-            keys = torch.cat([self._gather(own[kind]), self._queue[kind]])
+            keys = torch.cat([self._joined(own[kind]), self._queue[kind]])
             losses = self._distil(found.aggregate(kind), keys, positive, excluded)
             terms[f"alone_{kind}"] = Term(losses.sum(), torch.tensor(size, device=names.device), weight)
             self._queue[kind] = keys[: self.settings.queue]
         self._queued_names = names[: self.settings.queue]
         return terms
+
+    def _joined(self, values: Tensor) -> Tensor:
+        """The rows of all processes, which have equally many each, in the order in which one would have them."""
+        gathered = self._gather(values)
+        return gathered.unflatten(0, (-1, len(values))).transpose(0, 1).flatten(0, 1)
 
     def _distil(self, steered: Tensor, keys: Tensor, positive: Tensor, excluded: Tensor) -> Tensor:
         """(B,) losses."""

@@ -22,7 +22,8 @@ class DataSettings:
         hundredth picture is held back.
     format, images, masks: as for `train check`, for all sets alike.  split: of the training sets, "" is all
     validation_rows: at most so many of each set, evenly spread
-    cache_pictures: keep pictures decoded, at the training size, on disk
+    cache_pictures: keep pictures decoded, at the training size, on disk; the world is then composed beforehand
+    cache: folder of what is prepared once (pictures, text tokens), which runs may share; "" is in the run's own
     workers: processes that read and augment;  strict: stop at the first row that cannot be used
     """
 
@@ -35,6 +36,7 @@ class DataSettings:
     validation_split: str = "val"
     validation_rows: int = 2000
     cache_pictures: bool = False
+    cache: str = ""
     augment: Literal["release", "light", "none"] = "release"
     workers: int = 4
     strict: bool = False
@@ -161,7 +163,7 @@ RELEASE = replace(
 
 # The bundled model: world, trunk and steering from nothing, on two processor cores.
 MINI = Recipe(
-    data=DataSettings(augment="light", validation=("world",), validation_rows=1000),
+    data=DataSettings(augment="light", cache_pictures=True, validation=("world",), validation_rows=1000),
     world=CorpusConfig(photos=48_000, drawn_per_kind=60, plates=130),
     model=ModelSettings(
         trunk="new",

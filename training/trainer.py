@@ -189,7 +189,10 @@ class Trainer:
 
     def _journal(self) -> Journal:
         run = self.recipe.run
-        return Journal(self.folder, tensorboard=run.tensorboard, wandb=run.wandb, step=self.step)
+        recipe = asdict(self.recipe)
+        return Journal(
+            self.folder, tensorboard=run.tensorboard, wandb=run.wandb, step=self.step, recipe=recipe
+        )
 
     def _log(self, journal: Journal | None, steps_per_second: float) -> None:
         means = self._window.means()

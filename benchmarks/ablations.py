@@ -1,0 +1,148 @@
+"""What each part of the recipe is worth, on the world and mini-sized: the paper's ablations (Tables 3, 9, 10, 12; facts
+C8) and ours. One trunk, one corpus, several seeds; figures of the stand-in `core_world`, none of the paper's.
+
+    python -m steersearch.benchmarks.ablations RUNS --trunk mini --steps 500 --seeds 3
+
+Each run stays in RUNS and is not repeated; without runs to do, the table is made of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from steersearch.benchmarks import core_world
+from steersearch.benchmarks.record import Record
+from steersearch.core.checkpoints import load_file
+from steersearch.training.recipe import MINI, Recipe
+from steersearch.training.run import train_recipe
+from steersearch.training.settings import apply_settings
+
+NO_DISTILLATION = ("objective.alone_cls=0", "objective.alone_focus=0", "objective.absent=0")
+BASE = "paper"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    BASE: NO_DISTILLATION,
+    "late fusion": (*NO_DISTILLATION, "model.fusion=late"),
+    "no tanh gate": (*NO_DISTILLATION, "model.tanh_gate=false"),
+    "linear connector": (*NO_DISTILLATION, "model.connector=linear"),
+    "ffn": (*NO_DISTILLATION, "model.ffn=true"),
+    "pointing": (*NO_DISTILLATION, "objective.kind=pointing"),
+    "3 text layers": (*NO_DISTILLATION, "model.text_layers=3"),
+    "0 text layers": (*NO_DISTILLATION, "model.text_layers=0"),
+    "alone, cosine": ("objective.absent=0", "objective.distillation=cosine"),
+    "alone, contrastive": ("objective.absent=0",),
+    "alone, contrastive, absent prompts": (),
+}
+# What the paper found on CORE, against its full model's 96.0 (facts C8); nothing there is about distillation.
+PUBLISHED = {"late fusion": 93.3, "no tanh gate": 94.6, "linear connector": 95.2, "ffn": 95.0, "pointing": 95.2,
+             "3 text layers": 95.7, BASE: 96.0}  # fmt: skip
+SOURCES: tuple[core_world.Source, ...] = ("drawn", "stamps")
+COLUMNS = ("cls/right", "cls/wrong", "focus/right", "focus/wrong", "pmass", "pointing")
+
+
+def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> Recipe:
+    """The mini's recipe on a given trunk, changed by the variant and shortened."""
+    shortened = (
+        f"optimiser.steps={steps}", f"optimiser.decay_steps={steps}", f"model.trunk={trunk}", f"run.seed={seed}",
+        f"run.validate_every={steps}", f"run.save_every={steps}", "run.tensorboard=false",
+        f"data.cache={cache}",
+    )  # fmt: skip
+    return apply_settings(MINI, [*shortened, *VARIANTS[variant]])
+
+
+def run(variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[str, Any]) -> None:
+    """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
+    folder = arguments.folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+    noted = folder / "figures.json"
+    if noted.is_file():
+        return
+    recipe = recipe_of(variant, seed, arguments.trunk, arguments.steps, arguments.folder / "data")
+    began = time.monotonic()
+    file = train_recipe(recipe, folder, resume=folder.is_dir(), device="cpu", say=lambda line: None)
+    trained = time.monotonic() - began
+    model = load_file(file, device="cpu")
+    figures = {source: core_world.evaluate(model, pictures[source]) for source in SOURCES}
+    noted.write_text(
+        json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": arguments.trunk,
+                    "steps": arguments.steps, "figures": figures})
+    )  # fmt: skip
+
+
+def table(noted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, in points, of each variant and source; and its difference to BASE."""
+    found: dict[str, Any] = {}
+    for variant in VARIANTS:
+        runs = [each for each in noted if each["variant"] == variant]
+        if runs:
+            found[variant] = {"seeds": len(runs), "published_core": PUBLISHED.get(variant)} | {
+                source: {column: _spread([_figure(each["figures"][source], column) for each in runs])
+                         for column in COLUMNS}
+                for source in SOURCES
+            }  # fmt: skip
+    return found
+
+
+def _figure(figures: Mapping[str, float], column: str) -> float:
+    return 100 * figures[f"{column}/macro" if "/" in column else column]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": round(mean(values), 1), "sd": round(stdev(values), 1) if len(values) > 1 else 0.0}
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """The table in Markdown, a part for each source."""
+    lines = []
+    for source in SOURCES:
+        lines += [
+            f"| {source} | seeds | {' | '.join(COLUMNS)} | paper's CORE |",
+            "|---" * (len(COLUMNS) + 3) + "|",
+        ]
+        for variant, row in found.items():
+            cells = [f"{row[source][c]['mean']:.1f} ± {row[source][c]['sd']:.1f}" for c in COLUMNS]
+            published = "" if row["published_core"] is None else f"{row['published_core']}"
+            lines.append(f"| {variant} | {row['seeds']} | {' | '.join(cells)} | {published} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Do the runs that are missing, then print the table."""
+    parser = argparse.ArgumentParser(description="Ablations of the recipe on the generated world.")
+    parser.add_argument("folder", type=Path, help="where the runs stay")
+    parser.add_argument(
+        "--trunk", default="mini", help="a model whose trunk all share: mini, or a .safetensors file"
+    )
+    parser.add_argument("--steps", type=int, default=500, help="of each run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="", help="variants, separated by ;  default: all")
+    parser.add_argument("--bases", type=int, default=20, help="base pictures per scene of core-world")
+    parser.add_argument("--table", action="store_true", help="only make the table of what is there")
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    arguments = parser.parse_args()
+    chosen = [name for name in arguments.only.split(";") if name] or list(VARIANTS)
+    unknown = set(chosen) - set(VARIANTS)
+    if unknown:
+        parser.error(f"no variant {sorted(unknown)[0]!r}; there are: {'; '.join(VARIANTS)}")
+    began = time.monotonic()
+    if not arguments.table:
+        pictures = {source: core_world.build(source, arguments.bases) for source in SOURCES}
+        for seed in range(1, arguments.seeds + 1):
+            for variant in chosen:
+                run(variant, seed, arguments, pictures)
+    noted = [json.loads(file.read_text()) for file in sorted(arguments.folder.glob("*/figures.json"))]
+    found = table(noted)
+    print(as_text(found))
+    if arguments.save:
+        settings = {"steps": sorted({each["steps"] for each in noted}), "trunk": sorted({each["trunk"] for each in noted}),
+                    "batch": MINI.optimiser.batch, "pictures": 30 * arguments.bases}  # fmt: skip
+        Record.make("ablations", "mini", settings, found, time.monotonic() - began).save()
+
+
+if __name__ == "__main__":
+    main()
