@@ -1,4 +1,4 @@
-"""`steersearch train`: look at training data, and make masks from boxes."""
+"""`steersearch train`: train, look at training data, and make masks from boxes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steersearch.cli_bench import Processor
 from steersearch.options import Device, Json
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ SAMPLES_SHOWN = 24
 TRIES = 20  # at finding a sample for each place of the sheet
 SECONDS_BETWEEN_LINES = 15.0
 
-train = typer.Typer(help="Look at training data and prepare it.", no_args_is_help=True, rich_markup_mode=None)
+train = typer.Typer(
+    no_args_is_help=True, invoke_without_command=True, subcommand_metavar="[COMMAND]", rich_markup_mode=None
+)
 
 
 class DataFormat(StrEnum):
@@ -35,6 +38,88 @@ class DataFormat(StrEnum):
     visual_genome = "visual-genome"
     mapillary = "mapillary"
     hub = "hub"
+
+
+@train.callback()
+def run(
+    context: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="paper|release|mini|FILE",
+            help="What to begin with: the paper's recipe, that of its released code, that of the bundled mini "
+            "model, or a recipe.json.",
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help='What to train on, as `train check` takes it; several times for several, "world" is the '
+            "generated one. Short for --set data.train=DATA.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting; several times for several. --dry-run lists all.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="RUN",
+            help="Folder of the run.  [default: run-PRESET]",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in RUN, with the settings it has.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many on this machine; on GPUs, one for each.")
+    ] = 1,
+    device: Annotated[Processor, typer.Option(help="Where to train.")] = Processor.auto,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the settings that would count, and do nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print them as one JSON object.")
+    ] = False,
+) -> None:
+    """Train a model, or look at training data and prepare it.
+
+    What is learnt, and the settings it is learnt with, are kept in the folder RUN: the model is
+    RUN/model.safetensors, the settings are RUN/recipe.json. Ctrl-C saves; --resume goes on from there.
+
+    \b
+    Examples:
+      steersearch train --preset mini -o run
+      steersearch train --preset paper --data ./refcoco --set data.images=./coco --set optimiser.lr=1e-4 \\
+        --processes 4 -o run
+    """
+    from steersearch import cli_train_run
+
+    request = cli_train_run.Request(
+        preset=preset,
+        data=tuple(data or ()),
+        settings=tuple(settings or ()),
+        output=output,
+        resume=resume,
+        processes=processes,
+        device=device.value,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    if context.invoked_subcommand is None:
+        cli_train_run.run(request)
+    elif request != cli_train_run.Request():
+        name = context.invoked_subcommand
+        raise typer.BadParameter(f"these options train; options of `train {name}` come after its name")
 
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file in one of the known formats.")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersearch.core.errors import (
@@ -80,6 +80,7 @@ def test_a_value_as_text_is_read_as_the_same_value(recipe: Recipe) -> None:
     assert apply_settings(PAPER, settings) == recipe
 
 
+@settings(max_examples=40)
 @given(recipes(), recipes())
 def test_exactly_the_settings_that_differ_are_marked(a: Recipe, b: Recipe) -> None:
     other = {key for key, value in flat(a).items() if flat(b)[key] != value}

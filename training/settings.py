@@ -102,14 +102,14 @@ def from_json(source: str | Path) -> Recipe:
     return check(_with(Recipe(), values))
 
 
-def describe(recipe: Recipe, preset: Recipe) -> list[str]:
-    """A line "section.key = value" for each setting, with the preset's value where that is another."""
-    ours, theirs = flat(recipe), flat(preset)
+def describe(recipe: Recipe, base: Recipe, name: str = "preset") -> list[str]:
+    """A line "section.key = value" for each setting, with the value in `base`, called `name`, where that is another."""
+    ours, theirs = flat(recipe), flat(base)
     width = max(map(len, ours))
     lines = []
     for key, value in ours.items():
         line = f"{key:{width}} = {as_text(value)}".rstrip()
-        lines.append(line if value == theirs[key] else f"{line}  (preset: {as_text(theirs[key]) or 'none'})")
+        lines.append(line if value == theirs[key] else f"{line}  ({name}: {as_text(theirs[key]) or 'none'})")
     return lines
 
 
@@ -121,6 +121,11 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
         for key, value in ours.items()
         if value != theirs[key]
     ]
+
+
+def may_change(key: str) -> bool:
+    """Whether a run may be resumed with another value of "section.key": what it learns is not changed by it."""
+    return key in ("optimiser.steps", "data.workers") or (key.startswith("run.") and key != "run.seed")
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -157,6 +162,13 @@ def check(recipe: Recipe) -> Recipe:
     _check_model(recipe)
     _check_schedules(recipe)
     return recipe
+
+
+def check_processes(recipe: Recipe, processes: int) -> None:
+    """Raises ConfigError if a batch cannot be shared out evenly among so many processes."""
+    batch = recipe.optimiser.batch
+    if batch % processes:
+        raise ConfigError("optimiser.batch", batch, f"must be a multiple of the {processes} processes")
 
 
 def _check_range(key: str, value: object) -> None:
@@ -257,7 +269,11 @@ def _unknown(name: str) -> UnknownSettingError:
     namesakes = [key for key in KEYS if section and key.partition(".")[2] == last]
     spelt = {key if section else key.partition(".")[2]: key for key in namesakes or KEYS}
     close = difflib.get_close_matches(name, spelt, 1, cutoff=0.0 if namesakes else 0.6)
-    around = [f"{section}.{key}" for key in SECTIONS[section]] if section in SECTIONS else list(SECTIONS)
+    around = (
+        [f"{section}.{key}" for key in SECTIONS[section]]
+        if section in SECTIONS
+        else [f"{name}.*" for name in SECTIONS]
+    )
     return UnknownSettingError(name, around, spelt[close[0]] if close else None)
 
 

@@ -1,0 +1,266 @@
+"""`steersearch train` without a further command: settle what the run is, then train, here or in several processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from steersearch import output, render
+from steersearch.core.errors import (
+    ArgumentError,
+    ConfigError,
+    OutputError,
+    RecipeDiffersError,
+    RunExistsError,
+    RunMissingError,
+    UnknownSettingError,
+)
+
+if TYPE_CHECKING:
+    from steersearch.training.recipe import Recipe
+
+RECIPE = "recipe.json"  # in the run's folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, as it was typed."""
+
+    preset: str | None = None
+    data: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
+    output: Path | None = None
+    resume: bool = False
+    processes: int = 1
+    device: str = "auto"
+    dry_run: bool = False
+    as_json: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        if self.output is not None:
+            return self.output
+        return Path(f"run-{Path(self.preset).stem}" if self.preset else "run")
+
+    def arguments(self) -> list[str]:
+        """The command line of one of several processes."""
+        told = ["-o", str(self.folder), "--device", self.device]
+        if self.preset is not None:
+            told += ["--preset", self.preset]
+        told += [f"--data={place}" for place in self.data]
+        told += [f"--set={setting}" for setting in self.settings]
+        return [*told, "--resume"] if self.resume else told
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The one recipe that counts. base, base_name: what it was changed from, and what to call that."""
+
+    recipe: Recipe
+    base: Recipe
+    base_name: str
+
+
+def run(request: Request) -> None:
+    """Do what was asked for. Raises typer.BadParameter for misuse, typer.Exit, errors of training."""
+    from steersearch.training import processes
+
+    _refuse_contradictions(request)
+    try:
+        rank, size = processes.rank_and_size()
+        settled = settle(request)
+        _check_machine(request, settled.recipe, size if processes.is_launched() else request.processes)
+    except (ArgumentError, ConfigError, UnknownSettingError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if request.dry_run:
+        _print(settled, request, as_json=request.as_json)
+        return
+    if rank == 0 and not request.resume and (request.folder / RECIPE).exists():
+        raise RunExistsError(request.folder)
+    if request.processes > 1 and not processes.is_launched():
+        code = processes.launch(request.processes, request.arguments(), render.remark)
+        if code:
+            raise typer.Exit(code)
+        return
+    _train(settled, request, rank, size)
+
+
+def _train(settled: Settled, request: Request, rank: int, size: int) -> None:
+    """Train in this process, the first of several or the only one if `rank` is 0."""
+    if rank:
+        logging.getLogger("steersearch").setLevel(logging.ERROR)
+        _trained(settled, request, _silent)
+        return
+    for line in _lines(settled, size):
+        render.remark(line)
+    with _kept(settled.recipe, request.folder):
+        try:
+            model = _trained(settled, request, render.remark)
+        except KeyboardInterrupt:
+            render.remark(f"\ngo on: {_command_to_resume(request, size)}")
+            raise
+    render.line(render.readable(model))
+
+
+def _trained(settled: Settled, request: Request, say: Callable[[str], None]) -> Path:
+    """The file of the final model."""
+    from steersearch.training.run import train_recipe
+
+    return train_recipe(settled.recipe, request.folder, resume=request.resume, device=request.device, say=say)
+
+
+@contextmanager
+def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """The recipe, saved with the run; gone again if the run fails before it leaves anything else."""
+    from steersearch.training.settings import to_json
+
+    was_there = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(folder, error.strerror or str(error)) from error
+    output.write_output(folder / RECIPE, to_json(recipe).encode())
+    try:
+        yield
+    except Exception:
+        if [path.name for path in folder.iterdir()] == [RECIPE]:
+            (folder / RECIPE).unlink()
+            if not was_there:
+                folder.rmdir()
+        raise
+
+
+# ------------------------------------------------------------------------------------------ what is to be done
+
+
+def settle(request: Request) -> Settled:
+    """The recipe that was asked for; to resume a run, its own, with those changes that it allows.
+
+    Raises ArgumentError for a preset, what `settings.apply_settings` raises, RunMissingError, RecipeDiffersError,
+    DataError for a file that is no recipe.
+    """
+    from steersearch.training.settings import apply_settings, flat, from_json, may_change
+
+    changes = _changes(request)
+    if not request.resume:
+        preset = _preset(request.preset or "")
+        return Settled(apply_settings(preset, changes), preset, "preset")
+    file = request.folder / RECIPE
+    if not file.is_file():
+        raise RunMissingError(request.folder)
+    saved = from_json(file)
+    # The same command with --resume is compared whole; a preset alone only says which folder is meant.
+    is_whole = request.preset is not None and (changes or request.output is not None)
+    recipe = apply_settings(_preset(request.preset or "") if is_whole else saved, changes)
+    before, now = flat(saved), flat(recipe)
+    other = [(key, before[key], now[key]) for key in now if now[key] != before[key] and not may_change(key)]
+    if other:
+        raise RecipeDiffersError(file, other)
+    return Settled(recipe, saved, "before")
+
+
+def _preset(name: str) -> Recipe:
+    """A preset, or the recipe in a file."""
+    from steersearch.training.recipe import PRESETS
+    from steersearch.training.settings import from_json
+
+    if name in PRESETS:
+        return PRESETS[name]
+    if Path(name).suffix == ".json":
+        return from_json(Path(name))
+    raise ArgumentError("--preset", name, f"must be one of {', '.join(PRESETS)}, or a recipe.json")
+
+
+def _changes(request: Request) -> list[str]:
+    """--data and --set as settings."""
+    if not request.data:
+        return list(request.settings)
+    return [f"data.train={json.dumps([str(place) for place in request.data])}", *request.settings]
+
+
+def _refuse_contradictions(request: Request) -> None:
+    if request.preset is None and not request.resume:
+        raise typer.BadParameter("name what to begin with: --preset paper, release, mini or a recipe.json")
+    if request.preset is None and request.output is None:
+        raise typer.BadParameter("name the run to resume: -o RUN")
+    if request.as_json and not request.dry_run:
+        raise typer.BadParameter("--json prints what --dry-run prints: give both")
+    named = [setting.partition("=")[0].strip() for setting in request.settings]
+    if request.data and ("data.train" in named or "train" in named):
+        raise typer.BadParameter(
+            "--data and --set data.train both name what to train on; give one of the two"
+        )
+
+
+def _check_machine(request: Request, recipe: Recipe, size: int) -> None:
+    """Raises ConfigError or ArgumentError if the batch, the GPUs or who launched us do not fit `size` processes."""
+    import torch
+
+    from steersearch.training.processes import is_launched
+    from steersearch.training.settings import check_processes
+
+    check_processes(recipe, size)
+    if is_launched() and request.processes not in (1, size):
+        raise ArgumentError("--processes", request.processes, f"{size} were launched already; leave it out")
+    if request.processes > 1 and request.device != "cpu" and torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
+        if gpus < request.processes:
+            raise ArgumentError(
+                "--processes", request.processes, f"GPUs here: {gpus}; or train with --device cpu"
+            )
+
+
+# ---------------------------------------------------------------------------------------------- what is told
+
+
+def _lines(settled: Settled, size: int) -> list[str]:
+    """The configuration, then what a step is and how the learning rate goes."""
+    from steersearch.training.settings import describe
+
+    optimiser = settled.recipe.optimiser
+    shares = f" ({size} processes with {optimiser.batch // size} each)" if size > 1 else ""
+    warmup = f"up to it in {optimiser.warmup:,} steps, " if optimiser.warmup else ""
+    return [
+        *describe(settled.recipe, settled.base, settled.base_name),
+        f"effective batch: {optimiser.batch:,}{shares}; {optimiser.steps:,} steps",
+        f"learning rate: {optimiser.lr:g}, {warmup}down to {optimiser.final_lr:g} by step {optimiser.decay_steps:,}",
+    ]
+
+
+def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
+    """On stdout, for --dry-run."""
+    from steersearch.training.processes import is_launched, rank_and_size
+    from steersearch.training.settings import to_json
+
+    rank, size = rank_and_size()
+    if rank:
+        return
+    if as_json:
+        render.json_line(json.loads(to_json(settled.recipe)))
+        return
+    for line in _lines(settled, size if is_launched() else request.processes):
+        render.line(line)
+
+
+def _command_to_resume(request: Request, size: int) -> str:
+    from steersearch.training.processes import is_launched
+
+    told = ["steersearch", "train", "--resume", "-o", str(request.folder)]
+    if size > 1 and is_launched():
+        told += ["--processes", str(size)]
+    if request.device != "auto":
+        told += ["--device", request.device]
+    return shlex.join(told)
+
+
+def _silent(line: str) -> None:
+    """What processes other than the first have to say."""

@@ -1,0 +1,278 @@
+"""`steersearch train` as a user types it, and several processes that it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from steersearch.core.errors import ArgumentError
+from steersearch.training import processes
+from steersearch.training.recipe import MINI, PAPER
+from steersearch.training.settings import differences, from_json, to_json
+from tests.conftest import Run
+
+# ---------------------------------------------------------------------------------- what would be trained, and how
+
+
+def test_a_dry_run_prints_every_setting_and_writes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("train", "--preset", "mini", "--set", "fusion=late", "--processes", 2, "--dry-run")
+    assert done.code == 0, done.err
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "model.fusion = late (preset: early)" in lines
+    assert "optimiser.lr = 0.0012" in lines
+    assert "effective batch: 32 (2 processes with 16 each); 3,000 steps" in lines
+    assert "learning rate: 0.0012, up to it in 100 steps, down to 1.2e-05 by step 3,000" in lines
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
+    done = run(
+        "train",
+        "--preset",
+        "paper",
+        "--data",
+        "a,b",
+        "--data",
+        "c",
+        "--set",
+        "batch=6",
+        "--dry-run",
+        "--json",
+    )
+    assert done.code == 2  # two sections have it
+    settings = ("--data", "a,b", "--data", "c", "--set", "optimiser.batch=6")
+    done = run("train", "--preset", "paper", *settings, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    expected = replace(
+        PAPER, data=replace(PAPER.data, train=("a,b", "c")), optimiser=replace(PAPER.optimiser, batch=6)
+    )
+    assert from_json(done.out) == expected
+    file = tmp_path / "mine.json"
+    file.write_text(done.out)
+    again = run("train", "--preset", file, "--dry-run", "--json")
+    assert json.loads(again.out) == json.loads(done.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Usage: steersearch train"),
+        (["--dry-run"], "--preset paper, release, mini"),
+        (["--preset", "papre"], "papre"),
+        (["--resume"], "-o RUN"),
+        (["--preset", "mini", "--json"], "--dry-run"),
+        (["--preset", "mini", "check", "x"], "options of `train check` come after its name"),
+        (["--preset", "mini", "--set", "optimizer.lr=1"], 'Did you mean "optimiser.lr"?'),
+        (["--preset", "mini", "--set", "model.fusoin=late"], 'Did you mean "model.fusion"?'),
+        (["--preset", "mini", "--set", "fusion=latte"], "early, late"),
+        (["--preset", "mini", "--set", "steps"], "section.key=value"),
+        (["--preset", "mini", "--data", "a", "--set", "train=b"], "one of the two"),
+        (["--preset", "mini", "--processes", "0"], "--processes"),
+        (["--preset", "mini", "--processes", "3"], "a multiple of the 3 processes"),
+        (["--preset", "mini", "--device", "tpu"], "--device"),
+        (["--preset", "mini", "rain"], "rain"),
+    ],
+)
+def test_misuse_is_told_apart_from_failure(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("train", *arguments)
+    assert done.code == 2
+    assert words in done.err + done.out
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------- a run's folder
+
+
+def test_a_run_is_not_written_over(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(to_json(MINI))
+    done = run("train", "--preset", "paper", "-o", tmp_path)
+    assert done.code == 1
+    assert f"steersearch train --resume -o {tmp_path}" in done.err
+    assert from_json(tmp_path / "recipe.json") == MINI
+
+
+def test_what_is_no_run_cannot_be_resumed(run: Run, tmp_path: Path) -> None:
+    done = run("train", "--resume", "-o", tmp_path)
+    assert done.code == 1
+    assert "no run here" in done.err
+    (tmp_path / "recipe.json").write_text("{")
+    done = run("train", "--resume", "-o", tmp_path)
+    assert done.code == 1
+    assert "recipe.json: it is not JSON" in done.err
+
+
+def test_resuming_takes_the_runs_own_settings(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(MINI, optimiser=replace(MINI.optimiser, batch=8))
+    (tmp_path / "run-mini").mkdir()
+    (tmp_path / "run-mini" / "recipe.json").write_text(to_json(own))
+    monkeypatch.chdir(tmp_path)
+    for named in (("-o", "run-mini"), ("--preset", "mini")):
+        done = run("train", "--resume", *named, "--dry-run", "--json")
+        assert from_json(done.out) == own, done.err
+    whole = ("--preset", "mini", "--set", "optimiser.batch=8", "-o", "run-mini")
+    assert from_json(run("train", *whole, "--resume", "--dry-run", "--json").out) == own
+
+
+def test_a_resumed_run_may_change_only_what_it_does_not_learn_by(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(to_json(MINI))
+    may = ["--set", "optimiser.steps=7", "--set", "data.workers=1", "--set", "run.compile=false"]
+    done = run("train", "--resume", "-o", tmp_path, *may, "--dry-run")
+    assert done.code == 0
+    assert "(before: 3000)" in done.out
+    for setting in ("model.fusion=late", "run.seed=3", "optimiser.lr=1"):
+        done = run("train", "--resume", "-o", tmp_path, *may, "--set", setting)
+        assert done.code == 1
+        assert f"{setting.partition('=')[0]} was" in done.err
+        assert "optimiser.steps" not in done.err
+    done = run("train", "--resume", "-o", tmp_path, "--preset", "paper")
+    assert done.code == 1
+    assert "model.trunk was 'new'" in done.err
+    assert not differences(from_json(tmp_path / "recipe.json"), MINI)
+
+
+def test_a_run_cannot_live_in_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("train", "--preset", "mini", "-o", tmp_path / "file" / "below")
+    assert done.code == 1
+    assert "cannot be written" in done.err
+
+
+# --------------------------------------------------------------------------------------------- several processes
+
+
+def _together(script: str, number: int, said: list[str] | None = None) -> int:
+    command = [sys.executable, "-S", "-c", "import os, signal, sys, time\n" + script]
+    return processes.run_together(command, number, said.append if said is not None else lambda _: None)
+
+
+def test_each_process_is_told_its_rank_and_one_place_to_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import json; json.dump(dict(os.environ), open(os.environ['PLACE'] + os.environ['RANK'], 'w'))"
+    monkeypatch.setenv("PLACE", f"{tmp_path}/")
+    assert _together(script, 3) == 0
+    told = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
+    assert [(t["RANK"], t["LOCAL_RANK"], t["WORLD_SIZE"], t["LOCAL_WORLD_SIZE"]) for t in told] == [
+        (str(rank), str(rank), "3", "3") for rank in range(3)
+    ]
+    assert len({(t["MASTER_ADDR"], t["MASTER_PORT"]) for t in told}) == 1
+
+
+def test_only_the_first_process_is_heard(capfd: pytest.CaptureFixture[str]) -> None:
+    script = "r = os.environ['RANK']; print('out', r); print('err', r, file=sys.stderr)"
+    assert _together(script, 3) == 0
+    assert capfd.readouterr() == ("out 0\n", "err 0\n")
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [
+        ("sys.exit(3)", 3, "ended with exit code 3"),
+        ("raise ValueError('no such thing')", 1, "ValueError: no such thing"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "was killed by SIGKILL"),
+    ],
+)
+def test_one_that_dies_ends_the_others(end: str, code: int, words: str) -> None:
+    said: list[str] = []
+    began = time.monotonic()
+    assert _together(f"if os.environ['RANK'] == '1': {end}\ntime.sleep(60)", 3, said) == code
+    assert time.monotonic() - began < 20
+    assert said[0].startswith("process 1 of 3")
+    assert words in "\n".join(said)
+
+
+SAVES = """
+def stop(number, frame):
+    time.sleep(0.2)
+    print('saved', flush=True)
+    sys.exit(130)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+open(os.environ['READY'] + os.environ['RANK'], 'w')
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_every_process_save(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("READY", str(tmp_path / "ready"))
+    before = signal.getsignal(number)
+    _when_ready(tmp_path, 2, lambda: os.kill(os.getpid(), number))
+    assert _together(SAVES, 2) == 130
+    assert capfd.readouterr().out == "saved\n"
+    assert signal.getsignal(number) == before
+
+
+def test_the_third_signal_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("READY", str(tmp_path / "ready"))
+
+    def three_times() -> None:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    _when_ready(tmp_path, 2, three_times)
+    assert _together(SAVES.replace("sys.exit(130)", "pass").replace("0.2", "0"), 2) == 137
+
+
+def _when_ready(folder: Path, number: int, act: Callable[[], None]) -> None:
+    """`act` from another thread, once so many processes have said that they are ready."""
+
+    def wait() -> None:
+        while len(list(folder.glob("ready*"))) < number:
+            time.sleep(0.02)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_it_is_known_whether_somebody_else_launched_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert not processes.is_launched()
+    assert processes.rank_and_size() == (0, 1)
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert processes.rank_and_size() == (2, 4)
+    monkeypatch.setenv("WORLD_SIZE", "four")
+    with pytest.raises(ArgumentError, match="must be numbers"):
+        processes.rank_and_size()
+
+
+def test_under_torchrun_its_number_of_processes_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    done = run("train", "--preset", "mini", "--dry-run")
+    assert "effective batch: 32 (4 processes with 8 each)" in done.out
+    done = run("train", "--preset", "mini", "--processes", 2, "--dry-run")
+    assert done.code == 2
+    assert "4 were launched already" in done.err
+    monkeypatch.setenv("RANK", "1")
+    assert run("train", "--preset", "mini", "--dry-run").out == ""
+
+
+def test_what_is_launched_is_this_very_command(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "steersearch.py").write_text("raise SystemExit(77)")  # no module of ours
+    assert processes.launch(1, ["--presett", "mini"], lambda _: None) == 2
+    assert "Usage: steersearch train" in capfd.readouterr().err
