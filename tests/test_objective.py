@@ -12,7 +12,7 @@ from steersearch.core.steervit import Features
 from steersearch.core.text import PromptFeatures
 from steersearch.training.batch import Alone, Batch, Keyed
 from steersearch.training.objective import Objective, measure
-from steersearch.training.optimiser import build_optimiser, learning_rate
+from steersearch.training.optimiser import build_optimisers, learning_rate, set_learning_rate
 from steersearch.training.recipe import PAPER, RELEASE, ObjectiveSettings, OptimiserSettings
 from tests.small_models import small_model
 
@@ -175,7 +175,7 @@ def test_each_parameter_is_in_one_group_and_only_matrices_are_decayed() -> None:
     named = dict(model.trainable_parameters())
     settings = OptimiserSettings(gate_lr=5.0, decay_connector=0.01, decay_rest=0.1)
     for vectors in (False, True):
-        optimiser = build_optimiser(named.items(), replace(settings, decay_vectors=vectors))
+        (optimiser,) = build_optimisers(named.items(), replace(settings, decay_vectors=vectors))
         of = {id(p): g for g in optimiser.param_groups for p in g["params"]}
         assert sum(len(g["params"]) for g in optimiser.param_groups) == len(named) == len(of)
         for name, p in named.items():
@@ -184,3 +184,16 @@ def test_each_parameter_is_in_one_group_and_only_matrices_are_decayed() -> None:
             assert of[id(p)]["factor"] == (5.0 if name.endswith("gate") else 1.0), name
     trunk = {id(p) for p in model.trunk.parameters()}
     assert trunk.isdisjoint(of)
+
+
+def test_muon_takes_matrices_and_leaves_gates_biases_and_the_head() -> None:
+    named = dict(small_model("tiny").trainable_parameters())
+    adamw, muon = build_optimisers(named.items(), OptimiserSettings(matrix_lr=0.02, lr=1e-3))
+    taken = {id(p) for g in muon.param_groups for p in g["params"]}
+    rest = {id(p) for g in adamw.param_groups for p in g["params"]}
+    assert {name for name, p in named.items() if id(p) in rest} == {
+        name for name in named if name.endswith(("gate", "bias")) or "norm" in name or name == "head.weight"
+    }
+    assert len(taken) + len(rest) == len(named)
+    set_learning_rate([adamw, muon], 5e-4)
+    assert {g["lr"] for g in muon.param_groups} == {0.01}

@@ -125,7 +125,7 @@ def test_the_metrics_of_each_source_are_those_of_its_own_rows(tmp_path: Path) ->
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_run_that_is_asked_to_stop_and_resumed_is_the_same_run(tmp_path: Path, alone: bool) -> None:
-    settings = ("objective.alone_cls=1", "objective.queue=6") if alone else ()
+    settings = ("objective.alone_cls=1", "objective.queue=6", "optimiser.matrix_lr=0.01") if alone else ()
     feed = Squares(alone=alone)
     whole = trainer(tmp_path / "whole", feed, *settings)
     assert whole.train()

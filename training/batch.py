@@ -47,6 +47,7 @@ class Batch:
     centre:  (B, 2) float32, x and y of the centre of the mask's box in patches (0..Wp, 0..Hp), nan without a mask
     source:  (B,) int64, number of the data set, for metrics of each
     alone:   for the object-alone distillation, where it was asked for
+    texts:   the expressions themselves, for reports; may be left out
     """
 
     pixels: Tensor
@@ -55,6 +56,7 @@ class Batch:
     centre: Tensor
     source: Tensor
     alone: Alone | Keyed | None = None
+    texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -73,7 +75,7 @@ class Batch:
         prompts = PromptFeatures(move(self.prompts.tokens), move(self.prompts.mask))
         tensors = (move(values) for values in (self.pixels, self.cover, self.centre, self.source))
         pixels, cover, centre, source = tensors
-        return Batch(pixels, prompts, cover, centre, source, alone)
+        return Batch(pixels, prompts, cover, centre, source, alone, self.texts)
 
 
 class Feed(Protocol):

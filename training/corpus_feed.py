@@ -152,7 +152,7 @@ class CorpusFeed:
             batch = self._read(self._corpus, self._expressions, pictures[mine], each[mine], mirrored[mine])
             varied = batch.pixels * torch.from_numpy(gain[mine]).float()
             varied += torch.from_numpy(shift[mine]).float()
-            yield Batch(varied, batch.prompts, batch.cover, batch.centre, batch.source, batch.alone)
+            yield Batch(varied, batch.prompts, batch.cover, batch.centre, batch.source, batch.alone, batch.texts)
 
     def validation(self) -> Iterator[Batch]:
         """The first expression of every held picture, as it is."""
@@ -188,6 +188,7 @@ class CorpusFeed:
             torch.from_numpy(_centres(cover)),
             torch.zeros(len(pictures), dtype=torch.int64),
             self._fits(corpus.things[pictures], meant, numbers) if keyed and self._fits else None,
+            tuple(texts),
         )
 
 

@@ -116,7 +116,8 @@ class Objective:
     def _joined(self, values: Tensor) -> Tensor:
         """The rows of all processes, which have equally many each, in the order in which one would have them."""
         gathered = self._gather(values)
-        return gathered.unflatten(0, (-1, len(values))).transpose(0, 1).flatten(0, 1)
+        by_process = gathered.reshape(-1, *values.shape)  # (R, B, ...)
+        return by_process.transpose(0, 1).reshape(gathered.shape)
 
     def _distil(self, steered: Tensor, keys: Tensor, positive: Tensor, excluded: Tensor) -> Tensor:
         """(B,) losses."""

@@ -99,6 +99,8 @@ class OptimiserSettings:
     """AdamW and its schedule: linear warm-up to `lr`, cosine to `final_lr` at `decay_steps`, then constant.
 
     batch: pictures in a step, over all processes.  gate_lr: factor on the learning rate of the gates
+    matrix_lr: of Muon, which then takes the matrices of connector and cross-attention, on the same schedule; 0: AdamW
+        takes all, as published
     decay_connector, decay_rest: weight decay of the connector, and of cross-attention and head
     decay_vectors: whether it reaches gates, biases and norms too, as in the released code
     clip: greatest norm of the gradient, 0 for none
@@ -111,6 +113,7 @@ class OptimiserSettings:
     warmup: int = 5000
     decay_steps: int = 40_000
     gate_lr: float = 1.0
+    matrix_lr: float = 0.0
     decay_connector: float = 0.01
     decay_rest: float = 0.1
     decay_vectors: bool = False

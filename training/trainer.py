@@ -25,7 +25,7 @@ from steersearch.training.batch import Batch, Feed
 from steersearch.training.interruption import Interruption
 from steersearch.training.journal import Journal
 from steersearch.training.objective import Objective, Term, measure
-from steersearch.training.optimiser import build_optimiser, learning_rate, set_learning_rate
+from steersearch.training.optimiser import build_optimisers, learning_rate, set_learning_rate
 from steersearch.training.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -66,7 +66,7 @@ class Trainer:
         self._accelerator = accelerator
         self._trained = dict(model.trainable_parameters())
         self._names = {parameter: name for name, parameter in self._trained.items()}
-        self._optimiser = build_optimiser(self._trained.items(), recipe.optimiser)
+        self._optimisers = build_optimisers(self._trained.items(), recipe.optimiser)
         steered: nn.Module = Steered(model)
         if recipe.run.compile:
             steered = torch.compile(steered)  # type: ignore[assignment]
@@ -107,19 +107,21 @@ class Trainer:
 
     def _step(self, batch: Batch, asked: bool) -> bool:
         """One step of the optimiser. Returns whether any process was asked to stop."""
-        set_learning_rate(self._optimiser, learning_rate(self.step, self.recipe.optimiser))
+        set_learning_rate(self._optimisers, learning_rate(self.step, self.recipe.optimiser))
         with self._accelerator.autocast():
             found = self._forward(batch.pixels, batch.prompts)
         terms = self.objective(found, batch)
         loss, means, asked = self._over_all(terms, asked)
         if not math.isfinite(means["loss"]):
             raise NotFiniteError(means["loss"], self.step, self.folder)
-        self._optimiser.zero_grad(set_to_none=True)
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
         self._accelerator.backward(loss)
         if self.recipe.optimiser.clip:
             norm = nn.utils.clip_grad_norm_(self._trained.values(), self.recipe.optimiser.clip)
             means["gradient"] = norm.item()
-        self._optimiser.step()
+        for optimiser in self._optimisers:
+            optimiser.step()
         self._window.add(means)
         return asked
 
@@ -210,7 +212,8 @@ class Trainer:
         if not self._is_main:
             return
         tensors = {f"model.{name}": parameter.detach() for name, parameter in self._trained.items()}
-        tensors |= run_state.optimiser_tensors(self._optimiser, self._names)
+        for optimiser in self._optimisers:
+            tensors |= run_state.optimiser_tensors(optimiser, self._names)
         tensors |= self.objective.tensors()
         state = {"best": self.best if math.isfinite(self.best) else None, "window": vars(self._window),
                  "recipe": asdict(self.recipe)}  # fmt: skip
@@ -221,7 +224,8 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self._trained.items():
                 parameter.copy_(tensors[f"model.{name}"])
-        run_state.restore_optimiser(self._optimiser, self._names, tensors)
+        for optimiser in self._optimisers:
+            run_state.restore_optimiser(optimiser, self._names, tensors)
         self.objective.restore(tensors)
         self.best = -math.inf if state["best"] is None else state["best"]
         self._window = Window(**state["window"])
