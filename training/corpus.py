@@ -9,20 +9,25 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from steersearch.training import emoji, scenes, stamps, world
+from steersearch.training.backgrounds import Backgrounds
 from steersearch.training.things import KINDS, Thing, draw_stock
 
 MAX_THINGS = 6
 CHUNK = 250  # photos per task of a worker
+
+_Task: TypeAlias = "tuple[CorpusConfig, int]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,7 @@ class CorpusConfig:
     photos: how many; size: side of the square photos in pixels; patch: side of a patch of the mask grid in pixels
     drawn_per_kind: drawn things of each kind; plates: backgrounds of each family of scenes
     stamps, emoji: whether these packages' things are used as well (they must be installed then)
+    backgrounds: a folder of photographs of textures, crops of which are backgrounds too; "" for none
     """
 
     photos: int = 40_000
@@ -42,6 +48,7 @@ class CorpusConfig:
     stamps: bool = True
     emoji: bool = True
     seed: int = 0
+    backgrounds: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,86 @@ class Corpus:
     stock: list[Thing]
 
 
+@dataclass(frozen=True)
+class Materials:
+    """What photos are composed of.
+
+    featured: so many things at the end of the stock are what it is about: every photo shows at least one of them;
+        0 where no thing is preferred
+    """
+
+    config: CorpusConfig
+    stock: list[Thing]
+    plates: list[scenes.Scene]
+    featured: int = 0
+
+    @cached_property
+    def drawn(self) -> int:
+        """How many things at the beginning of the stock are drawn ones."""
+        return len(KINDS) * self.config.drawn_per_kind
+
+    @cached_property
+    def by_noun(self) -> dict[str, list[int]]:
+        """Stock numbers of each noun, in order."""
+        return _grouped([thing.noun for thing in self.stock])
+
+    @cached_property
+    def by_colour(self) -> dict[str, list[int]]:
+        return _grouped([thing.colour for thing in self.stock])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A photo before it is composed: its background, what stands where, the stock numbers of the things by identity,
+    and the generator that decides the light."""
+
+    plate: scenes.Scene
+    spots: list[tuple[Thing, world.Spot]]
+    numbers: dict[int, int]
+    rng: np.random.Generator
+
+
+def plan_photo(materials: Materials, number: int) -> Plan:
+    """What is where in photo `number` of the corpus; the same for the same configuration."""
+    rng = np.random.default_rng([materials.config.seed, 3, number])
+    while True:
+        plan = _plan(rng, materials)
+        least = len(materials.stock) - materials.featured
+        if any(not materials.featured or plan.numbers[id(thing)] >= least for thing, _ in plan.spots):
+            return plan
+
+
+def compose_photo(plan: Plan) -> world.Photo:
+    """The photo that was planned, under its light, in the plate's shape."""
+    photo = world.compose(plan.plate, plan.spots)
+    return world.Photo(world.relight(photo.image, plan.rng), photo.family, photo.placed)
+
+
+def squared(image: Image.Image, size: int) -> Image.Image:
+    """The photo as it is kept: squashed to size × size."""
+    return image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def draw_kinds(config: CorpusConfig) -> list[Thing]:
+    """The drawn things of the stock, `drawn_per_kind` of each kind."""
+    return [thing for part in _map(_draw_kind, [(config, i) for i in range(len(KINDS))]) for thing in part]
+
+
+def draw_plates(config: CorpusConfig) -> list[scenes.Scene]:
+    """Backgrounds at about the photos' size, in the shapes that cameras give: `plates` of each family of scenes, as
+    many plain ones, and as many crops of photographs where there is a folder of them."""
+    groups = len(scenes.FAMILIES) + (2 if config.backgrounds else 1)
+    return [plate for part in _map(_draw_plates, [(config, i) for i in range(groups)]) for plate in part]
+
+
 def make_stock(config: CorpusConfig) -> list[Thing]:
     """The things that the corpus' photos are composed of; the same for the same configuration."""
-    with _pool() as pool:
-        tasks = [pool.submit(_draw_kind, name, i, config) for i, name in enumerate(KINDS)]
-        things = [thing for task in tasks for thing in task.result()]
+    return with_packages(draw_kinds(config), config)
+
+
+def with_packages(drawn: list[Thing], config: CorpusConfig) -> list[Thing]:
+    """Drawn things, and after them those of the packages that the configuration asks for but those held out."""
+    things = list(drawn)
     if config.stamps:
         things += stamps.load_stamps(config.size, held_out=False)
     if config.emoji:
@@ -78,13 +160,13 @@ def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
     """Compose the corpus with all cores and keep it in `folder`; one that is there already is loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays, things_file, settings = (folder / f"corpus.{end}" for end in ("npz", "pickle", "json"))
-    if settings.is_file() and json.loads(settings.read_text()) == vars(config):
+    if settings.is_file() and _config(settings) == config:
         stock = pickle.loads(things_file.read_bytes())  # written below, by this very function
         with np.load(arrays) as kept:
             return Corpus(kept["images"], kept["cover"], kept["things"], kept["families"], stock)
     stock = make_stock(config)
-    plates = _make_plates(config)
-    with _pool(_set_materials, (config, stock, plates)) as pool:
+    materials = Materials(config, stock, draw_plates(config))
+    with _pool(_set_materials, (materials,)) as pool:
         parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
     images, cover, things, families = (np.concatenate([part[i] for part in parts]) for i in range(4))
     things_file.write_bytes(pickle.dumps(stock))
@@ -98,98 +180,111 @@ def _pool(initializer: Any = None, arguments: tuple[Any, ...] = ()) -> ProcessPo
     return ProcessPoolExecutor(mp_context=context, initializer=initializer, initargs=arguments)
 
 
-def _draw_kind(name: str, number: int, config: CorpusConfig) -> list[Thing]:
-    rng = np.random.default_rng([config.seed, 1, number])
-    return draw_stock(rng, config.drawn_per_kind, config.size, [name])
-
-
-def _make_plates(config: CorpusConfig) -> list[scenes.Scene]:
-    """Backgrounds at about the photos' size, in the shapes that cameras give."""
+def _map(function: Callable[[_Task], list[Any]], tasks: list[_Task]) -> list[list[Any]]:
+    """With all cores; in a worker, which may have none of its own, one after the other."""
+    if multiprocessing.current_process().daemon:
+        return [function(task) for task in tasks]
     with _pool() as pool:
-        tasks = [pool.submit(_draw_plates, i, config) for i in range(len(scenes.FAMILIES) + 1)]
-        return [plate for task in tasks for plate in task.result()]
+        return list(pool.map(function, tasks))
 
 
-def _draw_plates(family: int, config: CorpusConfig) -> list[scenes.Scene]:
-    rng = np.random.default_rng([config.seed, 2, family])
+def _config(settings: Path) -> CorpusConfig | None:
+    """The configuration that is kept; None if it is another version's."""
+    try:
+        return CorpusConfig(**json.loads(settings.read_text()))
+    except TypeError:
+        return None
+
+
+def _draw_kind(task: _Task) -> list[Thing]:
+    config, number = task
+    rng = np.random.default_rng([config.seed, 1, number])
+    return draw_stock(rng, config.drawn_per_kind, config.size, [list(KINDS)[number]])
+
+
+def _draw_plates(task: _Task) -> list[scenes.Scene]:
+    config, group = task
+    rng = np.random.default_rng([config.seed, 2, group])
+    photographs = Backgrounds(Path(config.backgrounds)) if group > len(scenes.FAMILIES) else None
     plates = []
     for _ in range(config.plates):
         width, height = [(4, 3), (1, 1), (3, 4), (3, 2)][int(rng.integers(4))]
         unit = config.size * 1.25 / max(1.0, (width + height) / 2)
         size = (round(width * unit), round(height * unit))
-        if family < len(scenes.FAMILIES):
-            plates.append(scenes.draw_scene(scenes.FAMILIES[family], rng, size))
+        if group < len(scenes.FAMILIES):
+            plates.append(scenes.draw_scene(scenes.FAMILIES[group], rng, size))
         else:
-            plates.append(scenes.Scene("", scenes.draw_texture(rng, size), ()))
+            draw = photographs.crop if photographs else scenes.draw_texture
+            plates.append(scenes.Scene("", draw(rng, size), ()))
     return plates
 
 
-_materials: dict[str, Any] = {}
+_materials: list[Materials] = []
 
 
-def _set_materials(config: CorpusConfig, stock: list[Thing], plates: list[scenes.Scene]) -> None:
-    _materials.update(config=config, stock=stock, plates=plates)
+def _set_materials(materials: Materials) -> None:
+    _materials[:] = [materials]
 
 
 def _compose_chunk(start: int) -> tuple[npt.NDArray[Any], ...]:
-    config: CorpusConfig = _materials["config"]
+    materials = _materials[0]
+    config = materials.config
     count, grid = min(CHUNK, config.photos - start), config.size // config.patch
     images = np.zeros((count, config.size, config.size, 3), np.uint8)
     cover = np.zeros((count, MAX_THINGS, grid, grid), np.uint8)
     things = np.full((count, MAX_THINGS), -1, np.int16)
     families = np.zeros(count, np.int8)
     for i in range(count):
-        rng = np.random.default_rng([config.seed, 3, start + i])
-        photo, numbers = _compose_one(rng, config, _materials["stock"], _materials["plates"])
-        images[i] = np.asarray(
-            photo.image.resize((config.size, config.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-        )
+        plan = plan_photo(materials, start + i)
+        photo = compose_photo(plan)
+        images[i] = np.asarray(squared(photo.image, config.size))
         for j, placed in enumerate(photo.placed):
             cover[i, j] = _patch_cover(placed.mask, grid)
-            things[i, j] = numbers[id(placed.thing)]
+            things[i, j] = plan.numbers[id(placed.thing)]
         families[i] = scenes.FAMILIES.index(photo.family) if photo.family else -1
     return images, cover, things, families
 
 
-def _compose_one(
-    rng: np.random.Generator, config: CorpusConfig, stock: list[Thing], plates: list[scenes.Scene]
-) -> tuple[world.Photo, dict[int, int]]:
-    """One photo with at least one thing, and the stock numbers of its things by identity."""
-    plate = plates[int(rng.integers(len(plates)))]
+def _plan(rng: np.random.Generator, materials: Materials) -> Plan:
+    """Perhaps without any thing, if none found room."""
+    stock = materials.stock
+    plate = materials.plates[int(rng.integers(len(materials.plates)))]
     alone = rng.random() < 0.12
     count = 1 if alone else int(rng.integers(2, MAX_THINGS + 1))
-    picked = [_pick(rng, config, stock) for _ in range(count)]
+    picked = [_pick(rng, materials) for _ in range(count)]
+    if materials.featured:
+        picked[0] = len(stock) - 1 - int(rng.integers(materials.featured))
     if not alone and rng.random() < 0.4:
-        picked[1] = _like(picked[0], rng, stock)
+        picked[1] = _like(picked[0], rng, materials)
     numbers = {id(stock[i]): i for i in picked}
     size = (0.45, 0.8) if alone else (0.19, 0.48)
     spots = world.place_things(plate, [stock[i] for i in numbers.values()], rng, size, loose=0.4)
-    if not spots:
-        return _compose_one(rng, config, stock, plates)
-    photo = world.compose(plate, spots)
-    return world.Photo(world.relight(photo.image, rng), photo.family, photo.placed), numbers
+    return Plan(plate, spots, numbers, rng)
 
 
-def _like(number: int, rng: np.random.Generator, stock: list[Thing]) -> int:
+def _like(number: int, rng: np.random.Generator, materials: Materials) -> int:
     """A hard negative: another thing of the same kind, which attributes must tell apart, or of the same colour."""
-    thing = stock[number]
-    same_colour = thing.colour != "" and rng.random() < 0.4
-    alike = [i for i, other in enumerate(stock) if _alike(thing, other, same_colour)]
+    thing = materials.stock[number]
+    if thing.colour != "" and rng.random() < 0.4:
+        alike = [i for i in materials.by_colour[thing.colour] if materials.stock[i].noun != thing.noun]
+    else:
+        alike = materials.by_noun[thing.noun]
     return alike[int(rng.integers(len(alike)))] if alike else number
 
 
-def _alike(thing: Thing, other: Thing, same_colour: bool) -> bool:
-    if same_colour:
-        return other.colour == thing.colour and other.noun != thing.noun
-    return other.noun == thing.noun
+def _grouped(words: list[str]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for i, word in enumerate(words):
+        groups.setdefault(word, []).append(i)
+    return groups
 
 
-def _pick(rng: np.random.Generator, config: CorpusConfig, stock: list[Thing]) -> int:
+def _pick(rng: np.random.Generator, materials: Materials) -> int:
     """A drawn thing or a stamp with even odds."""
-    drawn = len(KINDS) * config.drawn_per_kind
-    if drawn == len(stock) or rng.random() < 0.5:
+    drawn, stock = materials.drawn, len(materials.stock)
+    if drawn == stock or rng.random() < 0.5:
         return int(rng.integers(drawn))
-    return int(rng.integers(drawn, len(stock)))
+    return int(rng.integers(drawn, stock))
 
 
 def _patch_cover(mask: npt.NDArray[np.bool_], grid: int) -> npt.NDArray[np.uint8]:

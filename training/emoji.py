@@ -25,7 +25,10 @@ class EmojiMissingError(SteerSearchError):
 
     def __init__(self, font: Path) -> None:
         self.font = font
-        super().__init__(f"no emoji in {font}; install them with: apt-get install fonts-noto-color-emoji")
+        super().__init__(
+            f"no emoji in {font}; install them with: apt-get install fonts-noto-color-emoji; "
+            "or make the world without them: emoji=false"
+        )
 
 
 def load_emoji(size: int, others: Sequence[Thing], font: Path = EMOJI_FONT) -> list[Thing]:

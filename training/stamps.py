@@ -52,7 +52,10 @@ class StampsMissingError(SteerSearchError):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        super().__init__(f"no stamps in {folder}; install them with: apt-get install tuxpaint-stamps-default")
+        super().__init__(
+            f"no stamps in {folder}; install them with: apt-get install tuxpaint-stamps-default; "
+            "or make the world without them: stamps=false"
+        )
 
 
 def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool | None = None) -> list[Thing]:

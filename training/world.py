@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -85,29 +86,61 @@ def choose_spot(
 def compose(scene: Scene, wanted: Sequence[tuple[Thing, Spot]]) -> Photo:
     """Put the things into the scene; the lower a thing's foot, the nearer it is and the more it hides."""
     image = scene.image.copy()
-    width, height = image.size
-    order = sorted(range(len(wanted)), key=lambda i: (not wanted[i][1].hangs, wanted[i][1].y))
-    masks: dict[int, Mask] = {}
-    boxes: dict[int, tuple[int, int, int, int]] = {}
+    masks = _Masks(image.size)
+    order = _back_to_front(wanted)
     for i in order:
         thing, spot = wanted[i]
-        cutout = _resized(thing.picture, spot, height)
-        left = round(spot.x * width - cutout.width / 2)
-        top = round(spot.y * height - (cutout.height / 2 if spot.hangs else cutout.height))
+        cutout = _resized(thing.picture.convert("RGBa"), spot, image.height).convert("RGBA")
+        corner = _corner(cutout.size, spot, image.size)
         if not spot.hangs:
             _throw_shadow(image, spot, cutout.size)
-        image.paste(cutout, (left, top), cutout)
+        image.paste(cutout, corner, cutout)
+        masks.add(cutout.getchannel("A"), corner)
+    things = [wanted[i][0] for i in order]
+    return Photo(image, scene.family, tuple(map(Placed, things, masks.visible, masks.boxes)))
+
+
+def visible_masks(size: tuple[int, int], wanted: Sequence[tuple[Thing, Spot]]) -> list[tuple[Thing, Mask]]:
+    """The masks of `compose`, from back to front, without painting the picture, whose (width, height) is `size`."""
+    masks = _Masks(size)
+    order = _back_to_front(wanted)
+    for i in order:
+        thing, spot = wanted[i]
+        alpha = _resized(thing.picture.getchannel("A"), spot, size[1])
+        masks.add(alpha, _corner(alpha.size, spot, size))
+    return [(wanted[i][0], mask) for i, mask in zip(order, masks.visible, strict=True)]
+
+
+def _back_to_front(wanted: Sequence[tuple[Thing, Spot]]) -> list[int]:
+    return sorted(range(len(wanted)), key=lambda i: (not wanted[i][1].hangs, wanted[i][1].y))
+
+
+def _corner(cutout: tuple[int, int], spot: Spot, size: tuple[int, int]) -> tuple[int, int]:
+    """Where the left upper corner of a cutout of this size lies in the picture, in pixels."""
+    left = round(spot.x * size[0] - cutout[0] / 2)
+    return left, round(spot.y * size[1] - (cutout[1] / 2 if spot.hangs else cutout[1]))
+
+
+class _Masks:
+    """What is visible of the things put into a picture so far, each of which hides parts of those before it."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.visible: list[Mask] = []
+        self.boxes: list[tuple[int, int, int, int]] = []
+
+    def add(self, alpha: Image.Image, corner: tuple[int, int]) -> None:
+        (width, height), (left, top) = self.size, corner
         mask = np.zeros((height, width), np.bool_)
-        box = (max(0, left), max(0, top), min(width, left + cutout.width), min(height, top + cutout.height))
+        box = (max(0, left), max(0, top), min(width, left + alpha.width), min(height, top + alpha.height))
         if box[0] < box[2] and box[1] < box[3]:
-            opaque = np.asarray(cutout.getchannel("A")) > 127
-            mask[box[1] : box[3], box[0] : box[2]] = opaque[
-                box[1] - top : box[3] - top, box[0] - left : box[2] - left
-            ]
-        for other in masks.values():
-            other &= ~mask
-        masks[i], boxes[i] = mask, box
-    return Photo(image, scene.family, tuple(Placed(wanted[i][0], masks[i], boxes[i]) for i in order))
+            inside = (slice(box[1], box[3]), slice(box[0], box[2]))
+            opaque = np.asarray(alpha) > 127
+            mask[inside] = opaque[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+            for other in self.visible:
+                other[inside] &= ~mask[inside]
+        self.visible.append(mask)
+        self.boxes.append(box)
 
 
 def place_things(
@@ -163,26 +196,32 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def _resized(picture: Image.Image, spot: Spot, height: int) -> Image.Image:
-    """The cutout at its size in the photo, mirrored and turned as the spot says."""
+    """The cutout at its size in the photo, mirrored and turned as the spot says.
+
+    In colour it must be RGBa: colours weighted by alpha while resizing, so that no dark or light fringe appears.
+    """
     scale = spot.size * height / max(picture.size)
     size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
-    # Colours are weighted by alpha while resizing, so that no dark or light fringe appears.
-    cutout = picture.convert("RGBa").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    cutout = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     if spot.flip:
         cutout = ImageOps.mirror(cutout)
     if abs(spot.angle) > 0.5:
         cutout = cutout.rotate(spot.angle, Image.Resampling.BILINEAR, expand=True)
-    return cutout.convert("RGBA")
+    return cutout
 
 
 def _throw_shadow(image: Image.Image, spot: Spot, size: tuple[int, int]) -> None:
     """A soft ellipse under the thing's foot."""
     width, depth = max(3, round(size[0] * 1.15)), max(2, round(size[0] * 0.22))
+    left, top = round(spot.x * image.width - width / 2), round(spot.y * image.height - depth * 0.62)
+    image.paste((25, 20, 30), (left, top), _shadow(width, depth))
+
+
+@lru_cache(maxsize=512)
+def _shadow(width: int, depth: int) -> Image.Image:
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, depth))
     soft = np.clip(1 - np.hypot(x, y), 0, 1) ** 0.8 * 110
-    shadow = Image.fromarray(soft.astype(np.uint8))
-    left, top = round(spot.x * image.width - width / 2), round(spot.y * image.height - depth * 0.62)
-    image.paste((25, 20, 30), (left, top), shadow)
+    return Image.fromarray(soft.astype(np.uint8))
 
 
 def relight(image: Image.Image, rng: np.random.Generator, amount: float = 0.18) -> Image.Image:

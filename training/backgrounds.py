@@ -1,0 +1,77 @@
+"""Photographs of textures as backgrounds: random crops of the pictures in a folder.
+
+Debian's package mate-backgrounds has some under /usr/share/backgrounds/mate. They are read where they lie and never
+copied into this repository.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from steersearch.core.errors import DataError, ImageError
+from steersearch.core.preprocess import open_image
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+LARGEST = 1600  # longer side at which pictures are held while crops are cut
+# Of mate-backgrounds: what shows things that the world has names for, or a logo.
+LEFT_OUT = frozenset({
+    "Elephants", "Elephants_3840x2160", "Elephants_5640x3172", "Float-into-MATE", "FreshFlower", "Garden",
+    "GreenTraditional", "LadyBird", "TwoWings", "YellowFlower",
+})  # fmt: skip
+
+
+class Backgrounds:
+    """The pictures of a folder and the folders below it, but those that are partly transparent.
+
+    What they show is never asked for, so they had better show nothing that has a name in the world. Raises DataError
+    if there is no such folder or no picture in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise DataError(folder, "there is no such folder of backgrounds")
+        files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+        self._files = sorted(path for path in files if path.stem not in LEFT_OUT and _is_opaque(path))
+        if not self._files:
+            raise DataError(
+                folder, f"holds no background (looked for {' '.join(sorted(SUFFIXES))}, opaque ones)"
+            )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def crop(self, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+        """A part of one of them as (width, height), RGB: between three tenths of it and as much as fits."""
+        photo = _photo(self._files[int(rng.integers(len(self._files)))])
+        scale = float(rng.uniform(0.3, 1)) * min(photo.width / size[0], photo.height / size[1])
+        width, height = size[0] * scale, size[1] * scale
+        left = float(rng.uniform(0, photo.width - width))
+        top = float(rng.uniform(0, photo.height - height))
+        box = (left, top, min(photo.width, left + width), min(photo.height, top + height))
+        return photo.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+
+
+def _is_opaque(path: Path) -> bool:
+    """Whether it is a picture without transparency, from its header and, where that says so, its alpha."""
+    try:
+        with Image.open(path) as image:
+            if not image.has_transparency_data:
+                return True
+            least = image.convert("RGBA").getchannel("A").getextrema()[0]
+            return isinstance(least, int | float) and least >= 250
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+@lru_cache(maxsize=64)
+def _photo(path: Path) -> Image.Image:
+    try:
+        photo = open_image(path)
+    except ImageError as error:
+        raise DataError(path, error.reason) from error
+    photo.thumbnail((LARGEST, LARGEST), Image.Resampling.BICUBIC)
+    return photo
