@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import count, islice
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class TextStore:
         Raises PromptError for an empty text, TextStoreError, OSError where nothing can be written.
         """
         self._look()
-        total, done = len(texts) if isinstance(texts, Collection) else 0, 0
+        total, done = len(texts) if isinstance(texts, Sized) else 0, 0
         remaining = iter(texts)
         writer: _Writer | None = None
         try:

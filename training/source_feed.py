@@ -1,0 +1,484 @@
+"""Batches from any `Source`: rows shuffled, read, augmented and normalised by worker processes.
+
+The row at position p of a run is row p mod n of the shuffle of epoch p div n, and its augmentation is drawn from
+(seed, p); step k takes positions k B .. (k + 1) B - 1. So a batch is a function of (seed, k), whatever the number of
+workers and processes, and a run can begin anywhere.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from steersearch.core.errors import ConfigError, DataError, ImageError, SampleError
+from steersearch.core.preprocess import Preprocess
+from steersearch.training.augment import (
+    Augment,
+    Floats,
+    augment,
+    cut_out,
+    mask_box,
+    patch_cover,
+    to_pixels,
+)
+from steersearch.training.batch import Alone, Batch
+from steersearch.training.data import Boxed, Boxes, Row, Sample, Skip, Source
+from steersearch.training.mask_codec import Mask
+from steersearch.training.picture_cache import PictureCache
+from steersearch.training.text_store import TextStore
+
+TRIES = 100  # rows read in place of one that cannot be used, before it is concluded that none can
+HELD_BACK = 100  # of so many pictures one is held back, where there is no split to validate on
+
+Rows = npt.NDArray[np.int64]
+
+
+class SourceFeed:
+    """A `Feed` of any sources, all rows of which are equally likely.
+
+    training, validation: sources of the same name count as one data set in `sources`
+    preprocess: the trunk's; its size S is the side of the pictures, and its crop is left out
+    patch: side of a patch in pixels, which divides S.  alone: whether training batches have `Alone`
+    validation_rows: of each validation source at most so many rows, evenly spread
+    workers: processes that read, 0 for this one.  cache: the folder for decoded pictures; None: not kept
+    tokens: texts are padded to so many, None: to the longest of the batch
+    strict: the first row that cannot be used raises SampleError.  report: told of each other one, once
+    Rows that cannot be used are replaced in training, always by the same others, and left out of validation.
+    """
+
+    def __init__(
+        self,
+        training: Sequence[Source],
+        validation: Sequence[Source],
+        store: TextStore,
+        preprocess: Preprocess,
+        patch: int,
+        *,
+        batch: int,
+        seed: int,
+        augment: Augment = "release",
+        alone: bool = False,
+        validation_rows: int = 2000,
+        workers: int = 0,
+        cache: Path | None = None,
+        tokens: int | None = None,
+        strict: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+        report: Callable[[Skip], None] | None = None,
+    ) -> None:
+        if preprocess.size % patch:
+            raise ConfigError("patch", patch, f"must divide the side of {preprocess.size} pixels")
+        if batch < ranks:
+            raise ConfigError("batch", batch, f"must be at least 1 for each of {ranks} processes")
+        self.sources = tuple(dict.fromkeys(source.name for source in [*training, *validation]))
+        self._training = _Rows(training, self.sources)
+        self._validation = _Rows([evenly(source, validation_rows) for source in validation], self.sources)
+        if not len(self._training):
+            raise DataError(", ".join(self.sources) or "training data", "there is no row to train on")
+        self._store, self._workers, self._strict, self._report = store, workers, strict, report
+        self._reader = _Reader(store, preprocess, patch, tokens, strict)
+        self._batch, self._seed, self._augment, self._alone = batch, seed, augment, alone
+        self._rank, self._ranks = rank, ranks
+        if cache is not None:
+            self._training.keep_pictures(cache, preprocess.size)
+            self._validation.keep_pictures(cache, preprocess.size)
+        self.skipped: Counter[str] = Counter()  # rows that could not be used so far, by reason
+        self._told: set[tuple[str, int]] = set()
+
+    def prepare(self, progress: Callable[[str, int, int], None] | None = None) -> None:
+        """Encode all expressions, and make the pictures of the cache, as far as they are not there yet.
+
+        progress: told what is done ("expressions", "pictures of NAME"), how much of it, and of how much
+        To be called in one process first, then in the others, which find all of it there.
+        """
+
+        def told(what: str) -> Callable[[int, int], None] | None:
+            return None if progress is None else lambda done, total: progress(what, done, total)
+
+        self._store.add(_Expressions(self._training), told("expressions"))
+        self._store.add(_Expressions(self._validation), told("expressions to validate on"))
+        for rows in (self._training, self._validation):
+            for source, kept in zip(rows.sources, rows.caches, strict=True):
+                if kept is not None:
+                    kept.fill(max(1, self._workers), told(f"pictures of {source.name}"))
+
+    def training(self, start: int, stop: int) -> Iterator[Batch]:
+        """This rank's part of the batches of steps start..stop-1, shuffled and augmented.
+
+        Raises SampleError if it is strict; DataError where hardly a row can be used.
+        """
+        steps = _TrainingSteps(
+            self._reader,
+            self._training,
+            self._batch,
+            self._seed,
+            self._augment,
+            self._alone,
+            self._rank,
+            self._ranks,
+        )
+        yield from self._loaded(steps, range(start, stop), "training")
+
+    def validation(self) -> Iterator[Batch]:
+        """This rank's part of the validation rows, each row in exactly one rank's batches, only squashed."""
+        mine = range(self._rank, len(self._validation), self._ranks)
+        size = max(1, self._batch // self._ranks)
+        steps = _ValidationSteps(self._reader, self._validation, mine, size)
+        yield from self._loaded(steps, range(-(-len(mine) // size)), "validation")
+
+    def _loaded(self, steps: Dataset[_Made], numbers: range, part: str) -> Iterator[Batch]:
+        """The steps in order. Workers end with the iterator, and not at a Ctrl-C that this process may outlive."""
+        with_workers: dict[str, Any] = {
+            "num_workers": min(self._workers, len(numbers)),
+            "multiprocessing_context": "fork",
+            "worker_init_fn": _outlive_signals,
+        }
+        loader: DataLoader[_Made] = DataLoader(
+            steps,
+            batch_size=None,
+            sampler=numbers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # or it would draw from the one that training goes on with
+            **(with_workers if self._workers and len(numbers) else {}),
+        )
+        with _ended(iter(loader)) as loaded:
+            for made in loaded:
+                for row, skip in made.skipped:
+                    self._note(part, row, skip)
+                if made.exhausted:
+                    last = made.skipped[-1][1]
+                    reason = f"{TRIES} rows one after the other cannot be used; the last: {last}"
+                    raise DataError(last.path, reason)
+                if made.batch is not None:
+                    yield made.batch
+
+    def _note(self, part: str, row: int, skip: Skip) -> None:
+        if self._strict:
+            raise SampleError(skip.path, skip.row, skip.reason)
+        if (part, row) not in self._told:
+            self._told.add((part, row))
+            self.skipped[_kind(skip.reason)] += 1
+            if self._report is not None:
+                self._report(skip)
+
+
+class Part(Source):
+    """Some rows of a source, in their order. rows: their numbers"""
+
+    def __init__(self, source: Source, rows: Rows) -> None:
+        self.name, self.skips, self.has_boxes = source.name, source.skips, source.has_boxes
+        self._source, self._rows = source, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> Row:
+        return self._source.row(int(self._rows[index]))
+
+    def annotation(self, index: int) -> Mask | Boxes:
+        return self._source.annotation(int(self._rows[index]))
+
+    def read(self, index: int) -> Sample | Boxed | Skip:
+        return self._source.read(int(self._rows[index]))
+
+    def picture(self, index: int) -> Image.Image:
+        return self._source.picture(int(self._rows[index]))
+
+
+def evenly(source: Source, most: int) -> Source:
+    """At most so many rows of a source, evenly spread over it."""
+    size = len(source)
+    return source if size <= most else Part(source, np.arange(most, dtype=np.int64) * size // most)
+
+
+def held_back(source: Source) -> tuple[Part, Part]:
+    """What to train on, and one picture in HELD_BACK to validate on, chosen by a hash of `image_id`.
+
+    No picture is on both sides, nor does it change sides when the source grows. Of few pictures one is held back.
+    Raises DataError if there is only one.
+    """
+    ids = (source.row(index).image_id for index in range(len(source)))
+    keys = np.fromiter((_number(image_id) for image_id in ids), np.int64, len(source))
+    held = keys % HELD_BACK == 0
+    if len(keys) and not held.any():
+        held = keys == keys.min()
+    if held.all():
+        raise DataError(
+            source.name, "it has fewer than two pictures, so none can be held back to validate on"
+        )
+    training, validation = Part(source, np.flatnonzero(~held)), Part(source, np.flatnonzero(held))
+    validation.skips = []  # they belong to neither; they are told once
+    return training, validation
+
+
+# ------------------------------------------------------------------------------------------ rows of several sources
+
+
+class _Rows:
+    """The rows of several sources, one source after the other. numbers: of each, in the feed's `sources`"""
+
+    def __init__(self, sources: Sequence[Source], names: Sequence[str]) -> None:
+        self.sources = list(sources)
+        self.numbers = [names.index(source.name) for source in sources]
+        self.caches: list[PictureCache | None] = [None] * len(self.sources)
+        self._ends = np.cumsum([0, *map(len, sources)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Which of the sources a row is in, and its number there."""
+        which = int(np.searchsorted(self._ends, row, side="right")) - 1
+        return which, row - int(self._ends[which])
+
+    def keep_pictures(self, folder: Path, size: int) -> None:
+        self.caches = [PictureCache(folder, source, size) for source in self.sources]
+
+
+class _Expressions:
+    """The expressions of all rows; read one by one, of known number."""
+
+    def __init__(self, rows: _Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        for source in self._rows.sources:
+            for index in range(len(source)):
+                yield source.row(index).expression
+
+
+# ----------------------------------------------------------------------------------------------------- one row
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A row as the model takes it; its parts as in `Batch` and `Alone`."""
+
+    expression: str
+    pixels: Floats
+    cover: Floats
+    centre: tuple[float, float]
+    source: int
+    alone: tuple[Floats, Floats, int] | None  # pixels, cover, name
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a worker made of a step. skipped: rows that could not be used; exhausted: nor was another found."""
+
+    batch: Batch | None
+    skipped: list[tuple[int, Skip]]
+    exhausted: bool = False
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a row and makes an example of it."""
+
+    store: TextStore
+    preprocess: Preprocess
+    patch: int
+    tokens: int | None
+    strict: bool
+
+    def example(
+        self, rows: _Rows, row: int, kind: Augment, alone: bool, rng: np.random.Generator
+    ) -> _Example | Skip:
+        which, index = rows.place(row)
+        source, cache, size = rows.sources[which], rows.caches[which], self.preprocess.size
+        found = source.read(index)
+        if isinstance(found, Skip):
+            return _with_row(found, source.row(index))
+        if isinstance(found, Boxed):
+            where = source.row(index)
+            return Skip(
+                where.path, where.row, "it has boxes and no mask; make masks: steersearch train masks"
+            )
+        try:
+            image = cache.picture(index) if cache is not None else None
+            image = source.picture(index) if image is None else image
+        except (ImageError, SampleError) as error:
+            return _with_row(Skip(found.image, "", error.reason), source.row(index))
+        view = augment(image, found.mask, found.expression, size, kind, rng)
+        if not view.mask.any() and not found.absent:
+            where = source.row(index)
+            return Skip(where.path, where.row, f"nothing of its mask is left at {size} × {size} pixels")
+        return _Example(
+            found.expression,
+            to_pixels(view.image, self.preprocess),
+            patch_cover(view.mask, self.patch),
+            self._centre(view.mask),
+            rows.numbers[which],
+            self._alone(image, found, rng) if alone else None,
+        )
+
+    def batch(self, examples: Sequence[_Example]) -> Batch:
+        alone = [example.alone for example in examples if example.alone is not None]
+        return Batch(
+            torch.from_numpy(np.stack([example.pixels for example in examples])),
+            self.store.features([example.expression for example in examples], self.tokens),
+            torch.from_numpy(np.stack([example.cover for example in examples])),
+            torch.tensor([example.centre for example in examples], dtype=torch.float32),
+            torch.tensor([example.source for example in examples]),
+            _joined(alone) if alone else None,
+        )
+
+    def _centre(self, mask: Mask) -> tuple[float, float]:
+        if not mask.any():
+            return float("nan"), float("nan")
+        left, top, right, bottom = mask_box(mask)
+        return (left + right) / 2 / self.patch, (top + bottom) / 2 / self.patch
+
+    def _alone(
+        self, image: Image.Image, sample: Sample, rng: np.random.Generator
+    ) -> tuple[Floats, Floats, int]:
+        picture, share = cut_out(image, sample.mask, sample.expression, self.preprocess.size, rng)
+        name = 0 if sample.absent else _number(sample.expression.casefold())  # all that is nothing is one
+        return to_pixels(picture, self.preprocess), patch_cover(share, self.patch), name
+
+
+def _joined(alone: Sequence[tuple[Floats, Floats, int]]) -> Alone:
+    pixels, cover, names = zip(*alone, strict=True)
+    return Alone(torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(cover)), torch.tensor(names))
+
+
+def _with_row(skip: Skip, row: Row) -> Skip:
+    """The same, naming the row where it named only the picture."""
+    if skip.row or skip.path != row.image:
+        return skip
+    return Skip(row.path, row.row, f"its picture {row.image} cannot be used: {skip.reason}")
+
+
+def _number(text: str) -> int:
+    """A number for a text, the same in every process, 0 or more and below 2^63."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _kind(reason: str) -> str:
+    """A reason without what differs from row to row: paths and numbers."""
+    words = ["…" if re.search(r"[\d/\\]", word) else word for word in reason.split()]
+    return re.sub(r"…( …)+", "…", " ".join(words))
+
+
+# ---------------------------------------------------------------------------------------------- one step's rows
+
+
+class _TrainingSteps(Dataset[_Made]):
+    """Item k is this rank's part of batch k."""
+
+    def __init__(
+        self,
+        reader: _Reader,
+        rows: _Rows,
+        batch: int,
+        seed: int,
+        kind: Augment,
+        alone: bool,
+        rank: int,
+        ranks: int,
+    ) -> None:
+        self._reader, self._rows, self._batch, self._seed = reader, rows, batch, seed
+        self._kind, self._alone, self._rank, self._ranks = kind, alone, rank, ranks
+        self._orders: dict[int, Rows] = {}  # of the epochs that the last batch was in
+
+    def __getitem__(self, step: int) -> _Made:
+        examples: list[_Example] = []
+        skipped: list[tuple[int, Skip]] = []
+        for position in range(step * self._batch + self._rank, (step + 1) * self._batch, self._ranks):
+            example = self._usable(position, skipped)
+            if example is None:
+                return _Made(None, skipped, exhausted=not self._reader.strict)
+            examples.append(example)
+        return _Made(self._reader.batch(examples), skipped)
+
+    def _usable(self, position: int, skipped: list[tuple[int, Skip]]) -> _Example | None:
+        """The row at `position`, or the first that can be used at its place in the batches that follow.
+
+        The places next to it would do as well, but for rows being twice in a batch.
+        """
+        epoch, place = divmod(position, len(self._rows))
+        order = self._order(epoch)
+        for attempt in range(TRIES):
+            steps = attempt * self._batch
+            row = int(order[(place + steps + steps // len(order)) % len(order)])
+            rng = np.random.default_rng([self._seed, 2, position])
+            found = self._reader.example(self._rows, row, self._kind, self._alone, rng)
+            if isinstance(found, _Example):
+                return found
+            skipped.append((row, found))
+            if self._reader.strict:
+                return None
+        return None
+
+    def _order(self, epoch: int) -> Rows:
+        """All rows, shuffled."""
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._rows))
+        return self._orders[epoch]
+
+
+class _ValidationSteps(Dataset[_Made]):
+    """Item k has the k-th `size` of the rows, less those that cannot be used."""
+
+    def __init__(self, reader: _Reader, rows: _Rows, chosen: range, size: int) -> None:
+        self._reader, self._rows, self._chosen, self._size = reader, rows, chosen, size
+
+    def __getitem__(self, number: int) -> _Made:
+        examples: list[_Example] = []
+        skipped: list[tuple[int, Skip]] = []
+        unused = np.random.default_rng(0)  # the squash draws nothing
+        for row in self._chosen[number * self._size : (number + 1) * self._size]:
+            found = self._reader.example(self._rows, row, "none", False, unused)
+            if isinstance(found, _Example):
+                examples.append(found)
+            else:
+                skipped.append((row, found))
+        return _Made(self._reader.batch(examples) if examples else None, skipped)
+
+
+@contextmanager
+def _ended(loaded: Any) -> Iterator[Any]:
+    """An iterator of a DataLoader whose workers end with the block, or with this process if that comes first.
+
+    Without it they would end when the iterator is collected, which a traceback that is still held puts off, while
+    the interpreter, leaving, waits for workers that wait for it.
+    """
+    end: Callable[[], None] = getattr(
+        loaded, "_shutdown_workers", lambda: None
+    )  # one without workers has none
+    atexit.register(end)
+    try:
+        yield loaded
+    finally:
+        end()
+        atexit.unregister(end)
+
+
+def _as_it_is(made: Any) -> Any:
+    return made
+
+
+def _outlive_signals(worker: int) -> None:
+    """Who stops a run sends signals to all of its processes; workers go on until theirs has saved and leaves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
