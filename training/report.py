@@ -1,0 +1,265 @@
+"""The report of a training run: one page with its figures, curves, examples and settings, without other files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageChops, ImageFilter
+
+from steersearch.core.errors import OutputError
+from steersearch.core.heatmaps import overlay, strengths, times_even
+from steersearch.training import curves
+from steersearch.training.curves import Curve, Plot, plot
+
+FILE = "report.html"
+SIDE = 288  # pixels, longer side of an example
+OUTLINE = (255, 255, 255), (20, 17, 15)  # colours of a mask's edge and of the line around it
+
+# What is known of the usual measurements: title, explanation, and values that the axis reaches to.
+_CHARTS: dict[str, tuple[str, str, float | None, float | None]] = {
+    "loss": (
+        "Loss",
+        "what is minimised; of training, its moving mean, and as it was pale behind",
+        None,
+        None,
+    ),
+    "pmass": ("pmass", "share of the heatmap on patches that the mask touches, 0 to 1", 0, None),
+    "pointing": ("Pointing", "how often the strongest patch is on what is meant, 0 to 1", 0, None),
+    "gate": ("Gates", "tanh of each cross-attention's gate; 0 is closed, as all begin", 0, None),
+    "learning_rate": ("Learning rate", "of the first group of parameters", 0, None),
+    "gradient": ("Gradient", "its norm before clipping", 0, None),
+    "pictures_per_second": ("Speed", "pictures trained on in a second, all processes together", 0, None),
+}
+_FIRST = ("loss", "pmass", "pointing", "gate")  # then others, as they were measured
+_COUNTS = ("rows",)  # measurements that say nothing as a curve
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture of the validation, what was asked for, where that is and where the model found it.
+
+    mask: (H, W) bool, in the picture's shape though maybe not its size; all False where nothing is meant
+    heatmap: (Hp, Wp) float on the patch grid, summing to 1
+    """
+
+    picture: Image.Image
+    expression: str
+    mask: npt.NDArray[np.bool_]
+    heatmap: npt.NDArray[np.float32]
+
+
+def write_report(
+    folder: Path,
+    recipe: Mapping[str, Any],
+    lines: Iterable[Mapping[str, Any]],
+    examples: Sequence[Example],
+    summary: Mapping[str, Any],
+) -> Path:
+    """Write `folder`/report.html and return its path; it is whole, or the one before it is still there.
+
+    recipe: all settings, nested.  lines: of `journal.read_journal`.  summary: final figures by name; a mapping among
+    them becomes a table of its own.
+    Raises OutputError if the file cannot be written.
+    """
+    path = folder / FILE
+    draft = path.with_name(f".{FILE}.{os.getpid()}")
+    page = render_report(folder.resolve().name, recipe, list(lines), examples, summary)
+    try:
+        draft.write_text(page, "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise OutputError(path, error.strerror or str(error)) from error
+    return path
+
+
+def render_report(
+    name: str,
+    recipe: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    examples: Sequence[Example],
+    summary: Mapping[str, Any],
+) -> str:
+    """The page as HTML; all text that comes from outside is escaped."""
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string((files("steersearch.training") / "templates" / "report.html").read_text("utf-8"))
+    return template.render(
+        name=name,
+        lead=_lead(lines),
+        tables=[*_tables("Result", summary), ("Machine", _machine())],
+        charts=_charts(lines),
+        frame=curves,
+        examples=[_shown(example) for example in examples],
+        recipe=_tables("Recipe", recipe),
+    )
+
+
+# ------------------------------------------------------------------------------------------ figures in words
+
+
+def _lead(lines: Sequence[Mapping[str, Any]]) -> str:
+    """How long it ran and what came out, in a sentence or two."""
+    if not lines:
+        return "Nothing was measured."
+    minutes, seconds = divmod(round(lines[-1]["seconds"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    told = f"{lines[-1]['step']:,} steps in {took}."
+    known = [
+        (line["values"]["pmass"], line)
+        for line in lines
+        if line["kind"] == "validation" and math.isfinite(line["values"].get("pmass", math.nan))
+    ]
+    if known:
+        last, best = known[-1], max(known, key=lambda pair: pair[0])
+        told += f" Validation pmass {last[0]:.3f}"
+        if math.isfinite(pointing := last[1]["values"].get("pointing", math.nan)):
+            told += f", pointing {pointing:.3f}"
+        told += "." if best is last else f"; pmass was best, {best[0]:.3f}, at step {best[1]['step']:,}."
+    return told
+
+
+def _machine() -> dict[str, str]:
+    told = {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}",
+    }
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        told["GPU"] = ", ".join(names)
+    with suppress(PackageNotFoundError):
+        told["steersearch"] = version("steersearch")
+    return told
+
+
+def _processor() -> str:
+    with suppress(OSError, StopIteration):
+        described = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in described if line.startswith("model name"))
+    return platform.processor() or "unknown"
+
+
+def _tables(title: str, values: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """`values` as a table, and each mapping in it as one more, named after it."""
+    plain = {name: _told(value) for name, value in values.items() if not isinstance(value, Mapping)}
+    tables = [(title, plain)] if plain else []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            tables += _tables(name, value)
+    return tables
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_told, value)) or "none"
+    return "none" if value is None or value == "" else str(value)
+
+
+# --------------------------------------------------------------------------------------------------- curves
+
+
+def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
+    """Title, explanation and curves of each measurement: "loss", and beside it "loss/refcoco" of one source."""
+    found: dict[str, dict[tuple[str, str], list[curves.Point]]] = {}
+    for line in lines:
+        for name, value in line["values"].items():
+            measured, _, part = name.partition("/")
+            if measured not in _COUNTS:
+                of_it = found.setdefault(measured, {})
+                of_it.setdefault((line["kind"], part), []).append((line["step"], value))
+    order = sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    charts = []
+    for name in order:
+        title, note, lowest, highest = _CHARTS.get(name, (name.replace("_", " "), "", None, None))
+        lonely = len({kind for kind, _ in found[name]}) == 1
+        made = [
+            Curve(_label(kind, part, lonely), points, noisy=kind == "train" and name != "gate")
+            for (kind, part), points in sorted(found[name].items(), key=lambda pair: _by_number(pair[0]))
+        ]
+        if (drawn := plot(made, lowest, highest)) is not None:
+            charts.append((title, note, drawn))
+    return charts
+
+
+def _label(kind: str, part: str, lonely: bool) -> str:
+    """A curve's name: of a part alone where all are of one kind."""
+    whole = "training" if kind == "train" else kind
+    return part if part and (lonely or kind == "validation") else f"{whole}, {part}" if part else whole
+
+
+def _by_number(key: tuple[str, str]) -> tuple[str, list[tuple[int, str]]]:
+    """Order in which "9" comes before "11"."""
+    return key[0], [(int(word), "") if word.isdigit() else (-1, word) for word in key[1].split(".")]
+
+
+# ------------------------------------------------------------------------------------------------- examples
+
+
+def _shown(example: Example) -> dict[str, Any]:
+    """What the template shows of an example."""
+    picture = example.picture.convert("RGB")
+    scale = SIDE / max(picture.size)
+    size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
+    picture = picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    mask = Image.fromarray(example.mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+    heat = np.nan_to_num(np.asarray(example.heatmap, np.float32))
+    return {
+        "expression": example.expression,
+        "width": size[0],
+        "height": size[1],
+        "photo": _png(_outlined(picture, mask)),
+        "heat": _png(_outlined(overlay(picture, strengths(heat)), mask)),
+        "found": _found(example.mask, heat),
+    }
+
+
+def _found(mask: npt.NDArray[np.bool_], heat: npt.NDArray[np.float32]) -> str:
+    """How well the heatmap fits the mask."""
+    peak = f"strongest patch {float(times_even(heat).max()):.0f} × an even spread"
+    if not mask.any():
+        return f"not in the picture; {peak}"
+    shares = Image.fromarray(mask.astype(np.float32)).resize(
+        (heat.shape[1], heat.shape[0]), Image.Resampling.BOX
+    )
+    touched = np.asarray(shares) > 0
+    return f"{float(heat[touched].sum()):.0%} on the mask; {peak}"
+
+
+def _outlined(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """`picture` with the edge of `mask`, a light line within a dark one, so that it shows on anything."""
+    shown = picture.copy()
+    inner = ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(5)))
+    outer = ImageChops.subtract(mask.filter(ImageFilter.MaxFilter(3)), mask)
+    for edge, colour in zip((inner, outer), OUTLINE, strict=True):
+        shown.paste(colour, (0, 0), edge)
+    return shown
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
