@@ -339,6 +339,7 @@ class _Reader:
             torch.tensor([example.centre for example in examples], dtype=torch.float32),
             torch.tensor([example.source for example in examples]),
             _joined(alone) if alone else None,
+            tuple(example.expression for example in examples),
         )
 
     def _centre(self, mask: Mask) -> tuple[float, float]:
