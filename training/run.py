@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import hashlib
+import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -11,22 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from steersearch.core.errors import ConfigError, MissingExtraError
+from steersearch.core.errors import ConfigError, DataError, MissingExtraError
 from steersearch.core.steervit import SteerViT
 from steersearch.training import run_state
 from steersearch.training.alone import thing_keys
-from steersearch.training.augment import Augment
 from steersearch.training.batch import Feed
-from steersearch.training.corpus import Corpus, make_corpus
+from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
+from steersearch.training.data import Source
 from steersearch.training.journal import read_journal
 from steersearch.training.model import MINI_TRUNK, build_model
 from steersearch.training.objective import Objective, aggregations
 from steersearch.training.pretrain import pretrain
-from steersearch.training.recipe import Recipe
+from steersearch.training.recipe import DataSettings, Recipe
 from steersearch.training.report import Example, write_report
-from steersearch.training.source_feed import SourceFeed
+from steersearch.training.source_feed import SourceFeed, held_back
+from steersearch.training.sources import open_source
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Trainer
 
@@ -86,8 +89,9 @@ def _accelerator(recipe: Recipe, device: str) -> Any:
 def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple[Feed, SteerViT, Objective]:
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
+    cache = Path(recipe.data.cache).expanduser() if recipe.data.cache else folder / "data"
     with accelerator.main_process_first():
-        corpora = _corpora(recipe, folder, say) if _is_cached_world(recipe) else None
+        corpora = _corpora(recipe, cache, say) if _is_cached_world(recipe) else None
         trunk = None
         if recipe.model.trunk == "new":
             if corpora is None:
@@ -101,11 +105,11 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
                 corpora[0], MINI_TRUNK, recipe.pretrain, folder / "trunk", recipe.run.compile, say
             )
         model = build_model(recipe.model, recipe.run.seed, trunk)
-        store = TextStore.open(folder / "text", recipe.model.text_encoder)
+        store = TextStore.open(cache / "text", recipe.model.text_encoder, recipe.model.text_layers)
         feed: Feed = (
-            _world_feed(recipe, corpora, folder, store, rank, ranks, say)
+            _world_feed(recipe, corpora, cache, store, rank, ranks, say)
             if corpora
-            else _source_feed(recipe, model, folder, store, rank, ranks, say)
+            else _source_feed(recipe, model, cache, store, rank, ranks, say)
         )
     model = model.to(accelerator.device)
     kinds = list(aggregations(recipe.objective))
@@ -132,13 +136,18 @@ def _corpora(recipe: Recipe, folder: Path, say: Say) -> tuple[Corpus, Corpus]:
         seed=recipe.world.seed + HELD_SEED,
     )
     say(f"world: composing {recipe.world.photos:,} pictures, and {rows:,} to validate on")
-    return make_corpus(recipe.world, folder / "corpus"), make_corpus(held, folder / "held")
+    return _corpus(recipe.world, folder), _corpus(held, folder)
+
+
+def _corpus(config: CorpusConfig, folder: Path) -> Corpus:
+    name = hashlib.sha256(json.dumps(vars(config), sort_keys=True).encode()).hexdigest()[:12]
+    return make_corpus(config, folder / f"world-{name}")
 
 
 def _world_feed(
     recipe: Recipe,
     corpora: tuple[Corpus, Corpus],
-    folder: Path,
+    cache: Path,
     store: TextStore,
     rank: int,
     ranks: int,
@@ -146,9 +155,11 @@ def _world_feed(
 ) -> CorpusFeed:
     corpus, held = corpora
     seed = recipe.run.seed
-    said = draw_expressions(corpus, seed, recipe.objective.absent, folder)
-    held_said = draw_expressions(held, seed, 0.0, folder)
-    say(f"expressions: {len(said.texts) + len(held_said.texts):,} different ones to encode with {store.name}")
+    said = draw_expressions(corpus, recipe.world.seed, recipe.objective.absent, cache)
+    held_said = draw_expressions(held, recipe.world.seed, 0.0, cache)
+    say(
+        f"expressions: {len(said.texts) + len(held_said.texts):,} different ones to encode with {store.text_encoder}"
+    )
     store.add([*said.texts, *held_said.texts])
     return CorpusFeed(
         corpus,
@@ -162,3 +173,86 @@ def _world_feed(
         rank=rank,
         ranks=ranks,
     )
+
+
+def _source_feed(
+    recipe: Recipe, model: SteerViT, cache: Path, store: TextStore, rank: int, ranks: int, say: Say
+) -> SourceFeed:
+    data = recipe.data
+    training, validation = _sources(data)
+    feed = SourceFeed(
+        training,
+        validation,
+        store,
+        model.config.preprocess,
+        model.config.resolution // model.grid[0],
+        batch=recipe.optimiser.batch,
+        seed=recipe.run.seed,
+        augment=data.augment,
+        alone=bool(aggregations(recipe.objective)),
+        validation_rows=data.validation_rows,
+        workers=data.workers,
+        cache=cache / "pictures" if data.cache_pictures else None,
+        strict=data.strict,
+        rank=rank,
+        ranks=ranks,
+        report=lambda skip: say(f"skipped {skip}"),
+    )
+    for source in training:
+        say(f"{source.name}: {len(source):,} rows, {len(source.skips):,} could not be used")
+    feed.prepare(_occasionally(say))
+    return feed
+
+
+def _sources(data: DataSettings) -> tuple[list[Source], list[Source]]:
+    """The sets to train on and those to validate on; without any of these, parts of the first are held back."""
+    given = [_open(path, data, data.split) for path in data.train]
+    if data.validation:
+        return given, [_open(path, data, data.validation_split) for path in data.validation]
+    held: list[Source] = []
+    for i, path in enumerate(data.train):
+        try:
+            held.append(_open(path, data, data.validation_split))
+        except DataError:  # it has no such split
+            given[i], part = held_back(given[i])
+            held.append(part)
+    return given, held
+
+
+def _open(path: str, data: DataSettings, split: str) -> Source:
+    images, masks = (Path(folder) if folder else None for folder in (data.images, data.masks))
+    return open_source(Path(path), data.format, images=images, split=split or None, masks=masks)
+
+
+def _occasionally(say: Say) -> Callable[[str, int, int], None]:
+    """Tells `say` of progress every 15 seconds."""
+    last = time.monotonic()
+
+    def told(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 15:
+            last = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}")
+
+    return told
+
+
+@torch.no_grad()
+def _report(recipe: Recipe, folder: Path, model: SteerViT, feed: Feed, say: Say) -> None:
+    batch = next(iter(feed.validation())).to(model.device)
+    model.eval()
+    heatmaps = model(batch.pixels, batch.prompts).heatmap().cpu()
+    preprocess, grid = model.config.preprocess, model.grid
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    examples = []
+    for i in range(min(EXAMPLES, len(batch))):
+        pixels = ((batch.pixels[i].float().cpu() * std + mean) * 255).clamp(0, 255).byte()
+        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        cover = batch.cover[i].reshape(grid).cpu().numpy() > 0.5
+        side = preprocess.size // grid[0]
+        mask = cover.repeat(side, axis=0).repeat(side, axis=1)
+        examples.append(Example(picture, batch.texts[i], mask, heatmaps[i].numpy()))
+    lines = read_journal(folder)
+    summary = next(line["values"] for line in reversed(lines) if line["kind"] == "validation")
+    path = write_report(folder, asdict(recipe), lines, examples, summary)
+    say(f"report: {path}")

@@ -1,0 +1,101 @@
+"""Whole runs, short ones: the mini from nothing, and the mini's trunk on a folder of someone's own data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from steersearch.core.errors import ConfigError
+from steersearch.core.steervit import SteerViT
+from steersearch.training.folder import FolderWriter
+from steersearch.training.journal import read_journal
+from steersearch.training.recipe import MINI, Recipe
+from steersearch.training.run import train_recipe
+from steersearch.training.settings import apply_settings
+
+pytest.importorskip("accelerate")
+
+SHORT = (
+    "optimiser.steps=4", "optimiser.batch=4", "optimiser.warmup=1", "optimiser.decay_steps=4", "run.compile=false",
+    "run.validate_every=2", "run.save_every=2", "run.log_every=1",
+)  # fmt: skip
+WORLD = (
+    "world.photos=40", "world.drawn_per_kind=1", "world.plates=1", "world.stamps=false", "world.emoji=false",
+    "data.validation_rows=12", "pretrain.steps=3", "pretrain.batch=4", "objective.views=1",
+)  # fmt: skip
+
+
+def train(recipe: Recipe, folder: Path, resume: bool = False) -> tuple[Path, list[str]]:
+    said: list[str] = []
+    return train_recipe(recipe, folder, resume=resume, device="cpu", say=said.append), said
+
+
+def test_the_mini_from_nothing(tmp_path: Path) -> None:
+    recipe = apply_settings(MINI, [*SHORT, *WORLD])
+    file, said = train(recipe, tmp_path / "run")
+    model = SteerViT.from_pretrained(file)
+    assert model.config.aggregation == "focus"
+    photo = Image.new("RGB", (90, 60), "red")
+    assert model.embed([photo], "the mug").shape == (1, 128)
+    metrics = read_journal(tmp_path / "run")
+    assert [e["step"] for e in metrics if e["kind"] == "validation"] == [0, 2, 4]
+    assert {"segmentation", "alone_cls", "alone_focus", "gate/1.attn_gate"} <= set(metrics[1]["values"])
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "pmass" in report
+    assert any("pictures" in line for line in said)
+
+
+def own_data(folder: Path, rows: int = 12) -> Path:
+    """Photos of a bright square each, some of them broken."""
+    (folder / "photos").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with FolderWriter(folder / "expressions.jsonl") as writer:
+        for i in range(rows):
+            x, y = (int(v) for v in rng.integers(0, 60, 2))
+            pixels = rng.integers(0, 90, (90, 120, 3)).astype(np.uint8)
+            mask = np.zeros((90, 120), bool)
+            mask[y : y + 30, x : x + 40] = True
+            pixels[mask] = 250
+            Image.fromarray(pixels).save(folder / f"photos/{i}.png")
+            writer.add(f"photos/{i}.png", f"the square number {i % 4}", mask)
+        writer.add("photos/gone.png", "the square that is gone", mask)
+    return folder
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_folder_of_ones_own(tmp_path: Path, alone: bool) -> None:
+    data = own_data(tmp_path / "data")
+    settings = [
+        *SHORT, "model.trunk=mini", f"data.train={data}", "data.validation=", "data.workers=0", "data.augment=release",
+        "data.cache_pictures=false", "objective.absent=0", f"objective.alone_cls={int(alone)}",
+        "objective.alone_focus=0",
+    ]  # fmt: skip
+    file, said = train(apply_settings(MINI, settings), tmp_path / "run")
+    trained, mini = SteerViT.from_pretrained(file), SteerViT.from_pretrained("mini")
+    for name, value in mini.trunk.state_dict().items():  # frozen, whatever was trained on top of it
+        assert torch.equal(value, trained.trunk.state_dict()[name]), name
+    assert any("gone.png" in line and "skipped" in line for line in said)
+    losses = [e["values"] for e in read_journal(tmp_path / "run") if e["kind"] == "train"]
+    assert ("alone_cls" in losses[0]) == alone
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    data = own_data(tmp_path / "data")
+    settings = [*SHORT, "model.trunk=mini", f"data.train={data}", "data.validation=", "data.workers=0",
+                "data.cache_pictures=true", "objective.absent=0", "data.augment=light"]  # fmt: skip
+    recipe = apply_settings(MINI, settings)
+    whole, _ = train(recipe, tmp_path / "whole")
+    train(apply_settings(recipe, ["optimiser.steps=2"]), tmp_path / "cut")
+    resumed, said = train(recipe, tmp_path / "cut", resume=True)
+    assert "resumed at step 2" in said
+    a, b = SteerViT.from_pretrained(whole), SteerViT.from_pretrained(resumed)
+    for name, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[name]), name
+
+
+def test_a_new_trunk_needs_the_world(tmp_path: Path) -> None:
+    recipe = apply_settings(MINI, [*SHORT, "data.cache_pictures=false"])
+    with pytest.raises(ConfigError, match="cache_pictures"):
+        train(recipe, tmp_path)
