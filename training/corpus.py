@@ -156,22 +156,24 @@ def with_packages(drawn: list[Thing], config: CorpusConfig) -> list[Thing]:
     return [thing for thing in things if thing.source == "drawn" or thing.noun not in stamps.HELD_OUT_NOUNS]
 
 
+ARRAYS = ("images", "cover", "things", "families")
+
+
 def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
-    """Compose the corpus with all cores and keep it in `folder`; one that is there already is loaded."""
+    """Compose the corpus with all cores and keep it in `folder`; one that is there already is mapped into memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays, things_file, settings = (folder / f"corpus.{end}" for end in ("npz", "pickle", "json"))
-    if settings.is_file() and _config(settings) == config:
-        stock = pickle.loads(things_file.read_bytes())  # written below, by this very function
-        with np.load(arrays) as kept:
-            return Corpus(kept["images"], kept["cover"], kept["things"], kept["families"], stock)
-    stock = make_stock(config)
-    materials = Materials(config, stock, draw_plates(config))
-    with _pool(_set_materials, (materials,)) as pool:
-        parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
-    images, cover, things, families = (np.concatenate([part[i] for part in parts]) for i in range(4))
-    things_file.write_bytes(pickle.dumps(stock))
-    np.savez(arrays, images=images, cover=cover, things=things, families=families)
-    settings.write_text(json.dumps(vars(config)))  # last: its presence means that the arrays are whole
+    stock_file, settings = folder / "stock.pickle", folder / "corpus.json"
+    if not settings.is_file() or _config(settings) != config:
+        stock = make_stock(config)
+        materials = Materials(config, stock, draw_plates(config))
+        with _pool(_set_materials, (materials,)) as pool:
+            parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
+        for i, name in enumerate(ARRAYS):
+            np.save(folder / f"{name}.npy", np.concatenate([part[i] for part in parts]))
+        stock_file.write_bytes(pickle.dumps(stock))
+        settings.write_text(json.dumps(vars(config)))  # last: its presence means that the arrays are whole
+    stock = pickle.loads(stock_file.read_bytes())  # written above, by this very function
+    images, cover, things, families = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
     return Corpus(images, cover, things, families, stock)
 
 
