@@ -63,26 +63,31 @@ def describe(
     *,
     relations: float = 0.2,
     absent: float = 0.0,
+    about: Sequence[int] | None = None,
 ) -> Phrase:
     """A phrase about the picture, drawn at random.
 
     relations: share of phrases with a relation or a superlative; fewer where the picture allows none
     absent:    share of phrases that fit nothing in it: half of them near misses, such as the right noun in a wrong
                colour or the mirrored relation, the others names of things in `stock`
+    about:     what is spoken of, indices of `standing`; nothing else is meant, though it may say where from;
+        None is all
     Without relation, a thing is called by its full phrase (35 %), its noun (35 %), a wider word (10 %) or anything
     between. Each kind gives way to the plainer one where no phrase of it is certain. Nothing standing: always
     absent, and `stock` must not be empty.
     """
     if not standing or (absent and rng.random() < absent):
-        missing = _absent(standing, rng, stock)
+        missing = _absent(standing, rng, stock, about or range(len(standing)))
         if missing is not None:
             return missing
+    about = about or range(len(standing))
     if relations and rng.random() < relations:
         for _ in range(TRIES):
-            related = _superlative(standing, rng) if rng.random() < 0.35 else _related(standing, rng)
-            if related is not None:
+            form = _superlative if rng.random() < 0.35 else _related
+            related = form(standing, rng, about)
+            if related is not None and related.meant.issubset(about):
                 return related
-    return _named(standing, rng)
+    return _named(standing, rng, about)
 
 
 def fits(name: str, thing: Thing) -> bool | None:
@@ -176,20 +181,27 @@ def _read_relation(
 # ------------------------------------------------------------------------------------------ phrases that fit
 
 
-def _named(standing: Sequence[Standing], rng: np.random.Generator) -> Phrase:
+def _named(standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]) -> Phrase:
     for _ in range(TRIES):
-        name = _call(standing[int(rng.integers(len(standing)))].thing, rng)
+        name = _call(_any(standing, rng, about), rng)
         meant = _bearers(standing, name)
-        if meant is not None:
+        if meant is not None and meant.issubset(about):
             return Phrase(name, meant)
-    names = sorted({name for one in standing for name in one.thing.names})
-    certain = [(name, meant) for name in names if (meant := _bearers(standing, name)) is not None]
+    certain = [
+        Phrase(name, meant)
+        for name in sorted({name for k in about for name in standing[k].thing.names})
+        if (meant := _bearers(standing, name)) is not None and meant.issubset(about)
+    ]
     if certain:
-        return Phrase(*certain[int(rng.integers(len(certain)))])
+        return certain[int(rng.integers(len(certain)))]
     noun = standing[
-        0
-    ].thing.noun  # such as "lion" beside a "sea lion": the one who bears it has the best claim
+        about[0]
+    ].thing.noun  # such as "lion" beside a "sea lion": who bears it has the best claim
     return Phrase(noun, frozenset(i for i, one in enumerate(standing) if noun in one.thing.names))
+
+
+def _any(standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]) -> Thing:
+    return standing[about[int(rng.integers(len(about)))]].thing
 
 
 def _call(thing: Thing, rng: np.random.Generator) -> str:
@@ -205,9 +217,11 @@ def _call(thing: Thing, rng: np.random.Generator) -> str:
     return between[int(rng.integers(len(between)))]
 
 
-def _superlative(standing: Sequence[Standing], rng: np.random.Generator) -> Phrase | None:
+def _superlative(
+    standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]
+) -> Phrase | None:
     """The leftmost, rightmost, largest or smallest of those that bear a name."""
-    name = _call(standing[int(rng.integers(len(standing)))].thing, rng)
+    name = _call(_any(standing, rng, about), rng)
     bearers = _bearers(standing, name)
     if bearers is None or len(bearers) < 2:
         return None
@@ -221,14 +235,17 @@ def _superlative(standing: Sequence[Standing], rng: np.random.Generator) -> Phra
     return Phrase(f"{word} {name}", frozenset({best}))
 
 
-def _related(standing: Sequence[Standing], rng: np.random.Generator, mirrored: bool = False) -> Phrase | None:
+def _related(
+    standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int], mirrored: bool = False
+) -> Phrase | None:
     """One thing by where it is from another, which is named so that nothing else can be meant.
 
     mirrored: the relation is turned round, so that the phrase fits nothing.
     """
     if len(standing) < 2:
         return None
-    i, j = (int(k) for k in rng.choice(len(standing), 2, replace=False))
+    i, j = about[int(rng.integers(len(about)))], int(rng.integers(len(standing) - 1))
+    j += j >= i
     relations = [
         name for name in (MIRRORED if mirrored else RELATIONS) if relates(name, standing[i], standing[j])
     ]
@@ -266,13 +283,15 @@ def _plainly(thing: Thing, rng: np.random.Generator) -> str | None:
 # -------------------------------------------------------------------------------------- phrases that fit nothing
 
 
-def _absent(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> Phrase | None:
+def _absent(
+    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
+) -> Phrase | None:
     """None where everything that was tried is, or may be, in the picture."""
     if standing and rng.random() < 0.5:
         nearly = (_wrong_attribute, _wrong_noun, _wrong_side)
         first = int(rng.integers(len(nearly)))
         for k in range(len(nearly)):
-            missed = nearly[(first + k) % len(nearly)](standing, rng, stock)
+            missed = nearly[(first + k) % len(nearly)](standing, rng, stock, about)
             if missed is not None:
                 return Phrase(missed, frozenset())
     for _ in range(2 * TRIES if stock else 0):
@@ -284,10 +303,10 @@ def _absent(standing: Sequence[Standing], rng: np.random.Generator, stock: Seque
 
 
 def _wrong_attribute(
-    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]
+    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
 ) -> str | None:
     """The right noun in a colour, or with a pattern, that none of its bearers has."""
-    thing = standing[int(rng.integers(len(standing)))].thing
+    thing = _any(standing, rng, about)
     kind = KINDS.get(thing.noun)
     if thing.source != "drawn" or kind is None:
         return None
@@ -299,9 +318,11 @@ def _wrong_attribute(
     return name if _bearers(standing, name) == frozenset() else None
 
 
-def _wrong_noun(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> str | None:
+def _wrong_noun(
+    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
+) -> str | None:
     """The right colour with the noun of something that is not there."""
-    colour = standing[int(rng.integers(len(standing)))].thing.colour
+    colour = _any(standing, rng, about).colour
     other = stock[int(rng.integers(len(stock)))]
     if not colour or other.source != "drawn" or any(one.thing.noun == other.noun for one in standing):
         return None
@@ -309,9 +330,11 @@ def _wrong_noun(standing: Sequence[Standing], rng: np.random.Generator, stock: S
     return name if _is_missing(standing, name, other.noun, frozenset({other.noun, other.category})) else None
 
 
-def _wrong_side(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> str | None:
+def _wrong_side(
+    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
+) -> str | None:
     for _ in range(TRIES // 2):
-        phrase = _related(standing, rng, mirrored=True)
+        phrase = _related(standing, rng, about, mirrored=True)
         if phrase is not None:
             return phrase.text
     return None

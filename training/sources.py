@@ -14,10 +14,12 @@ from steersearch.training.lvis import Lvis, lvis_files
 from steersearch.training.mapillary import ANNOTATIONS, Mapillary
 from steersearch.training.refcoco import RefCoco, refs_file
 from steersearch.training.visual_genome import VisualGenome, mdetr_file
+from steersearch.training.world_source import is_world, open_world
 
 EXPECTED = (
     "a folder with expressions.jsonl; a folder with refs(unc).p and instances.json; lvis_v1_train.json; MDETR's "
-    "final_mixed_train.json; Describe Anything's folder Mapillary; a folder with .parquet files"
+    "final_mixed_train.json; Describe Anything's folder Mapillary; a folder with .parquet files; or world, which is "
+    "generated"
 )
 
 
@@ -29,12 +31,17 @@ def open_source(
     split: str | None = None,
     masks: Path | None = None,
 ) -> Source:
-    """The data set at `path`, indexed.
+    """The data set at `path`, indexed; or the generated world, where it says "world" or "world:seed=3,photos=1000".
 
     format_name: one of FORMATS, or auto.  images: the folder of the pictures; None: where the format has them
     split: only this one.  masks: for Visual Genome, the folder of masks made from its boxes
     Raises DataError for what is missing, damaged as a whole or of another format; ArgumentError.
     """
+    if format_name == "auto" and is_world(path):
+        for name, folder in (("images", images), ("masks", masks)):
+            if folder is not None:
+                raise ArgumentError(name, str(folder), "the generated world makes its own")
+        return open_world(str(path), split)
     if not path.exists():
         raise DataError(path, f"there is no such file or folder; expected one of: {EXPECTED}")
     if format_name == "auto":
