@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 Point = tuple[float, float]
@@ -20,12 +20,13 @@ WINDOW = 0.04  # of a smoothed curve, which its mean at each place is taken over
 class Curve:
     """`points` are (step, value), steps rising; values that are not finite are gaps.
 
-    noisy: drawn pale, with its moving mean over it.
+    noisy: drawn pale, with its moving mean over it.  colour: number of its colour
     """
 
     label: str
     points: Sequence[Point]
     noisy: bool = False
+    colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Drawn:
     pale: str
     dots: list[Point]
     last: float
+    colour: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def plot(curves: Sequence[Curve], lowest: float | None = None, highest: float | 
 
     lowest, highest: values that the vertical axis reaches to at least.
     """
-    thinned = [Curve(curve.label, _thinned(curve.points), curve.noisy) for curve in curves]
+    thinned = [replace(curve, points=_thinned(curve.points)) for curve in curves]
     curves = [curve for curve in thinned if any(math.isfinite(y) for _, y in curve.points)]
     if not curves:
         return None
@@ -77,7 +79,7 @@ def plot(curves: Sequence[Curve], lowest: float | None = None, highest: float | 
         )
         dots = [run[0] for run in runs if len(run) == 1]
         last = [y for _, y in curve.points if math.isfinite(y)][-1]
-        drawn.append(Drawn(curve.label, _path(runs), _path(pale), dots, last))
+        drawn.append(Drawn(curve.label, _path(runs), _path(pale), dots, last, curve.colour))
     return Plot(
         [(place((x, up[0]))[0], _short(x)) for x in across],
         [(place((across[0], y))[1], f"{y:.6g}") for y in up],
@@ -98,7 +100,7 @@ def _smoothed(points: Sequence[Point]) -> Sequence[Point]:
     if len(points) < SMOOTHED_FROM:
         return points
     reach = max(1, round(WINDOW * len(points) / 2))
-    near = (points[max(0, i - min(reach, len(points) - 1 - i)) : i + reach + 1] for i in range(len(points)))
+    near = (points[max(0, i - reach) : i + reach + 1] for i in range(len(points)))
     return [(point[0], _mean(part)[1]) for point, part in zip(points, near, strict=True)]
 
 

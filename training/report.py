@@ -72,8 +72,8 @@ def write_report(
 ) -> Path:
     """Write `folder`/report.html and return its path; it is whole, or the one before it is still there.
 
-    recipe: all settings, nested.  lines: of `journal.read_journal`.  summary: final figures by name; a mapping among
-    them becomes a table of its own.
+    recipe: all settings, nested.  lines: of `journal.read_journal`.
+    summary: final figures by name, "pmass/lvis" for those of a source; a mapping becomes a table of its own.
     Raises OutputError if the file cannot be written.
     """
     path = folder / FILE
@@ -103,7 +103,7 @@ def render_report(
     return template.render(
         name=name,
         lead=_lead(lines),
-        tables=[*_tables("Result", summary), ("Machine", _machine())],
+        tables=[*_tables("Result", _by_source(summary)), ("Machine", _machine())],
         charts=_charts(lines),
         frame=curves,
         examples=[_shown(example) for example in examples],
@@ -167,6 +167,18 @@ def _tables(title: str, values: Mapping[str, Any]) -> list[tuple[str, dict[str, 
     return tables
 
 
+def _by_source(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """ "pmass/lvis" and "loss/lvis" as one mapping "lvis"; other figures as they are."""
+    grouped: dict[str, Any] = {}
+    for name, value in figures.items():
+        figure, _, source = name.partition("/")
+        if source:
+            grouped.setdefault(source, {})[figure] = value
+        else:
+            grouped[name] = value
+    return grouped
+
+
 def _told(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -192,14 +204,16 @@ def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
                 of_it = found.setdefault(measured, {})
                 of_it.setdefault((line["kind"], part), []).append((line["step"], value))
     order = sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
+    colours: dict[str, int] = {"training": 0, "validation": 1}  # the same in all charts, but for the gates
     charts = []
     for name in order:
         title, note, lowest, highest = _CHARTS.get(name, (name.replace("_", " "), "", None, None))
         lonely = len({kind for kind, _ in found[name]}) == 1
-        made = [
-            Curve(_label(kind, part, lonely), points, noisy=kind == "train" and name != "gate")
-            for (kind, part), points in sorted(found[name].items(), key=lambda pair: _by_number(pair[0]))
-        ]
+        made: list[Curve] = []
+        for (kind, part), points in sorted(found[name].items(), key=lambda pair: _by_number(pair[0])):
+            label = _label(kind, part, lonely)
+            colour = len(made) if name == "gate" else colours.setdefault(label, len(colours))
+            made.append(Curve(label, points, noisy=kind == "train" and name != "gate", colour=colour))
         if (drawn := plot(made, lowest, highest)) is not None:
             charts.append((title, note, drawn))
     return charts
