@@ -12,7 +12,7 @@ from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import pretrain as pretraining
-from steersearch.training.alone import thing_keys
+from steersearch.training.alone import kept_thing_keys, thing_keys
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.prompts import Vocabulary
 
@@ -88,3 +88,17 @@ def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: ViT) -> None:
     again = thing_keys(small_model(trunk), corpus.stock, ["focus"], views=2, seed=9)["focus"][:-1]
     nearest = (again @ keys[:-1].T).argmax(dim=1)  # other views of the same things
     assert (nearest == torch.arange(len(again))).float().mean() > 0.3  # by chance 0.03
+
+
+def test_keys_are_made_once_for_a_trunk(corpus: Corpus, trunk: ViT, tmp_path: Path) -> None:
+    said: list[str] = []
+    model, other = small_model(trunk), small_model(ViT(TRUNK).eval())
+
+    def keys(of: SteerViT) -> torch.Tensor:
+        return kept_thing_keys(of, corpus.stock, ["cls"], 1, 0, tmp_path, said.append)["cls"]
+
+    first = keys(model)
+    assert torch.equal(first, thing_keys(model, corpus.stock, ["cls"], views=1, seed=0)["cls"])
+    assert torch.equal(keys(model), first)
+    assert len(said) == 1
+    assert not torch.allclose(keys(other), first)

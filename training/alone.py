@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steersearch.core.steervit import Aggregation, SteerViT
@@ -40,6 +43,31 @@ def thing_keys(
         for kind, vectors in frozen_keys(model, pixels, cover, kinds).items():
             rows[kind].append(vectors)
     return {kind: _mean_of_views(torch.cat(vectors), len(stock), views) for kind, vectors in rows.items()}
+
+
+def kept_thing_keys(
+    model: SteerViT,
+    stock: Sequence[Thing],
+    kinds: list[Aggregation],
+    views: int,
+    seed: int,
+    folder: Path,
+    say: Callable[[str], None],
+) -> dict[Aggregation, Tensor]:
+    """`thing_keys`, which take a minute or two on a processor, kept in `folder` for runs on the same trunk."""
+    digest = hashlib.sha256(repr((views, seed, kinds, [thing.phrase for thing in stock])).encode())
+    for name, value in model.trunk.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    file = folder / f"alone-{digest.hexdigest()[:16]}.safetensors"
+    if not file.is_file():
+        say(f"object-alone keys: embedding {len(stock):,} things alone")
+        part = file.with_suffix(".part")
+        save_file(
+            {str(kind): keys for kind, keys in thing_keys(model, stock, kinds, views, seed).items()}, part
+        )
+        part.replace(file)
+    kept = load_file(file)
+    return {kind: kept[kind] for kind in kinds}
 
 
 def _mean_of_views(unit: Tensor, things: int, views: int) -> Tensor:

@@ -17,7 +17,7 @@ from PIL import Image
 from steersearch.core.errors import ConfigError, DataError, MissingExtraError
 from steersearch.core.steervit import SteerViT
 from steersearch.training import run_state
-from steersearch.training.alone import thing_keys
+from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
@@ -115,8 +115,10 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
     kinds = list(aggregations(recipe.objective))
     keys = None
     if corpora and kinds:
-        say("object-alone keys: embedding every thing alone")
-        keys = thing_keys(model, corpora[0].stock, kinds, recipe.objective.views, recipe.run.seed)
+        with accelerator.main_process_first():
+            keys = kept_thing_keys(
+                model, corpora[0].stock, kinds, recipe.objective.views, recipe.world.seed, cache, say
+            )
     objective = Objective(recipe.objective, model, keys, accelerator.gather, rank)
     return feed, model, objective
 
