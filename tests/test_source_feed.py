@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from PIL import Image
 
 from steersearch.core.errors import ConfigError, DataError, SampleError
 from steersearch.core.preprocess import Preprocess
-from steersearch.training import source_feed
+from steersearch.training import source_feed, text_store
 from steersearch.training.batch import Alone, Batch
 from steersearch.training.data import Sample, Skip, Source
 from steersearch.training.folder import Folder, FolderWriter
 from steersearch.training.source_feed import SourceFeed, evenly, held_back
 from steersearch.training.text_store import TextStore
-from tests.test_text import write_tiny_roberta
+from tests.conftest import WordEncoder
 
 SIZE, PATCH = 32, 8
 PREPROCESS = Preprocess(size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), crop_pct=0.9)
@@ -51,20 +51,20 @@ def make_data(folder: Path, pictures: int = 7, each: int = 3, name: str = "data"
     return Folder(folder)
 
 
-@pytest.fixture(scope="module")
-def roberta(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("hub") / "tiny-roberta"
-    folder.mkdir()
-    write_tiny_roberta(folder)
-    return str(folder)
+@pytest.fixture(autouse=True, scope="module")
+def quick_texts() -> Iterator[None]:
+    """Real text encoders take seconds to load, and are tested with the store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_store, "load_text_encoder", lambda name: WordEncoder())
+        yield
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, roberta: str) -> tuple[Folder, Folder, TextStore]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, Folder, TextStore]:
     """Two sources (21 rows and 6) and a store that has their expressions."""
     folder = tmp_path_factory.mktemp("shared")
     first, second = make_data(folder / "first", name="first"), make_data(folder / "second", 3, 2, "second")
-    store = TextStore.open(folder / "texts", roberta)
+    store = TextStore.open(folder / "texts", "minilm")
     SourceFeed([first], [second], store, PREPROCESS, PATCH, batch=4, seed=0).prepare()
     return first, second, store
 
@@ -92,6 +92,7 @@ def parts(batch: Batch) -> list[torch.Tensor]:
 def assert_equal(found: Sequence[Batch], expected: Sequence[Batch]) -> None:
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
+        assert ours.texts == theirs.texts
         for one, other in zip(parts(ours), parts(theirs), strict=True):
             assert torch.equal(one.nan_to_num(), other.nan_to_num())
 
@@ -106,11 +107,13 @@ def test_batches_are_as_the_contract_says(shared: tuple[Folder, Folder, TextStor
         shapes = [tuple(part.shape) for part in parts(batch)]
         length = shared[2].longest
         assert shapes == [
-            (4, 3, 32, 32), (4, length, 32), (4, length), (4, 16), (4, 2), (4,), (4, 3, 32, 32), (4, 16), (4,)
+            (4, 3, 32, 32), (4, length, 384), (4, length), (4, 16), (4, 2), (4,), (4, 3, 32, 32), (4, 16), (4,)
         ]  # fmt: skip
         assert {part.dtype for part in parts(batch)} == {torch.float32, torch.bool, torch.int64}
         assert (batch.cover.sum(dim=1) > 0).all()
         assert batch.cover.max() <= 1
+        expected = shared[2].features(batch.texts, shared[2].longest)
+        assert torch.equal(batch.prompts.tokens, expected.tokens)
         grid = batch.cover.view(4, 4, 4) > 0
         for cells, (x, y) in zip(grid, batch.centre.tolist(), strict=True):
             across, down = cells.any(0).nonzero(), cells.any(1).nonzero()
@@ -194,7 +197,7 @@ def test_validation_has_each_row_once_over_all_ranks(shared: tuple[Folder, Folde
 
 
 @pytest.fixture
-def broken(tmp_path: Path, roberta: str) -> tuple[Folder, TextStore]:
+def broken(tmp_path: Path) -> tuple[Folder, TextStore]:
     """20 rows, of which 8 cannot be used: of a missing picture, of a damaged one, and two by themselves."""
     make_data(tmp_path / "data", 6)
     with (tmp_path / "data/expressions.jsonl").open("a") as file:
@@ -206,7 +209,7 @@ def broken(tmp_path: Path, roberta: str) -> tuple[Folder, TextStore]:
     (tmp_path / "data/photos/2.png").unlink()
     content = (tmp_path / "data/photos/4.png").read_bytes()
     (tmp_path / "data/photos/4.png").write_bytes(content[: len(content) // 2])
-    store = TextStore.open(tmp_path / "texts", roberta)
+    store = TextStore.open(tmp_path / "texts", "minilm")
     store.add(source.row(i).expression for i in range(len(source)))
     return source, store
 
@@ -266,7 +269,7 @@ def test_where_no_row_can_be_used_that_is_an_error(
         list(feed.training(0, 2))
 
 
-def test_a_mask_too_small_for_the_size_is_told(tmp_path: Path, roberta: str) -> None:
+def test_a_mask_too_small_for_the_size_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "photos").mkdir(parents=True)
     Image.new("RGB", (320, 320)).save(folder / "photos/one.png")
@@ -275,7 +278,7 @@ def test_a_mask_too_small_for_the_size_is_told(tmp_path: Path, roberta: str) -> 
     with FolderWriter(folder / "expressions.jsonl") as rows:
         rows.add("photos/one.png", "a speck", mask)
         rows.add("photos/one.png", "b", ~mask)
-    store = TextStore.open(tmp_path / "texts", roberta)
+    store = TextStore.open(tmp_path / "texts", "minilm")
     feed = SourceFeed([Folder(folder)], [Folder(folder)], store, PREPROCESS, PATCH, batch=1, seed=0)
     feed.prepare()
     assert sum(len(batch) for batch in feed.validation()) == 1
@@ -309,9 +312,9 @@ def test_what_fits_nothing_has_an_empty_mask_and_a_grey_picture(
 # ------------------------------------------------------------------------------------------ preparing, splitting
 
 
-def test_prepare_encodes_and_keeps_pictures_once(tmp_path: Path, roberta: str) -> None:
+def test_prepare_encodes_and_keeps_pictures_once(tmp_path: Path) -> None:
     source, other = make_data(tmp_path / "a", name="a"), make_data(tmp_path / "b", 3, name="b")
-    store = TextStore.open(tmp_path / "texts", roberta)
+    store = TextStore.open(tmp_path / "texts", "minilm")
     told: list[tuple[str, int, int]] = []
 
     def feed(**changes: object) -> SourceFeed:

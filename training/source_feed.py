@@ -332,14 +332,15 @@ class _Reader:
 
     def batch(self, examples: Sequence[_Example]) -> Batch:
         alone = [example.alone for example in examples if example.alone is not None]
+        texts = tuple(example.expression for example in examples)
         return Batch(
             torch.from_numpy(np.stack([example.pixels for example in examples])),
-            self.store.features([example.expression for example in examples], self.tokens),
+            self.store.features(texts, self.tokens),
             torch.from_numpy(np.stack([example.cover for example in examples])),
             torch.tensor([example.centre for example in examples], dtype=torch.float32),
             torch.tensor([example.source for example in examples]),
             _joined(alone) if alone else None,
-            tuple(example.expression for example in examples),
+            texts,
         )
 
     def _centre(self, mask: Mask) -> tuple[float, float]:
