@@ -122,7 +122,13 @@ def run(
         raise typer.BadParameter(f"these options train; options of `train {name}` come after its name")
 
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file in one of the known formats.")]
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help='A folder or file in one of the known formats; or "world", such as "world:seed=3,photos=1000".',
+    ),
+]
 Format = Annotated[DataFormat, typer.Option("--format", help="auto: what it looks like.")]
 Images = Annotated[
     Path | None,
@@ -251,6 +257,8 @@ def _table(report: Report) -> None:
     render.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
     if report.boxes:
         render.line(f"{report.boxes:,} rows have boxes and no mask")
+    if report.absent:
+        render.line(f"{report.absent:,} expressions fit nothing in their picture")
     if report.read < report.rows:
         render.line(f"{report.read:,} of {report.rows:,} rows were read")
     for title, counts in (("split", report.splits), ("source", report.sources)):
@@ -314,27 +322,30 @@ def _draw(source: Source, picture: Path) -> None:
         render.remark(f"{render.readable(picture)} is not drawn: there is nothing to show")
         return
     png = io.BytesIO()
-    draw_samples(chosen).save(png, "PNG")
+    pictures = (source.picture(index) for index in chosen)
+    draw_samples(list(chosen.values()), pictures).save(png, "PNG")
     output.write_output(picture, png.getvalue())
     render.remark(f"picture: {render.readable(picture)}")
 
 
-def _random_samples(source: Source) -> list[Sample | Boxed]:
+def _random_samples(source: Source) -> dict[int, Sample | Boxed]:
+    """By the number of their row."""
     import random
 
     from steersearch.core.errors import ImageError
-    from steersearch.core.preprocess import open_image
     from steersearch.training.data import Skip
 
     order = random.Random(0).sample(range(len(source)), min(len(source), SAMPLES_SHOWN * TRIES))
-    chosen: list[Sample | Boxed] = []
+    chosen: dict[int, Sample | Boxed] = {}
     for index in order:
+        if len(chosen) == SAMPLES_SHOWN:
+            break
         found = source.read(index)
-        if isinstance(found, Skip) or len(chosen) == SAMPLES_SHOWN:
+        if isinstance(found, Skip):
             continue
         try:
-            open_image(found.image)
+            source.picture(index)
         except ImageError:
             continue
-        chosen.append(found)
+        chosen[index] = found
     return chosen

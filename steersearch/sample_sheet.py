@@ -5,13 +5,12 @@ No tint on the thing itself: an expression may speak of its colour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
-from steersearch.core.preprocess import open_image
 from steersearch.lettering import font_for, lines_of, printable
 from steersearch.training.data import Boxed, Sample
 
@@ -25,8 +24,9 @@ CAPTION, NOTE, LINES = 14, 12, 4  # letter sizes, and lines of an expression
 COLUMNS = 6
 
 
-def draw_samples(samples: Sequence[Sample | Boxed]) -> Image.Image:
-    """The sheet, RGB, left to right and top to bottom."""
+def draw_samples(samples: Sequence[Sample | Boxed], pictures: Iterable[Image.Image]) -> Image.Image:
+    """The sheet, RGB, left to right and top to bottom. pictures: of each sample, asked for one after the other."""
+    photos = iter(pictures)
     columns = min(COLUMNS, max(1, len(samples)))
     lines = [samples[start : start + columns] for start in range(0, len(samples), columns)]
     heights = [CELL + 6 + max(_caption_height(sample) for sample in line) for line in lines]
@@ -37,16 +37,15 @@ def draw_samples(samples: Sequence[Sample | Boxed]) -> Image.Image:
         for column, sample in enumerate(line):
             x = MARGIN + column * (CELL + GAP)
             sheet.paste(FRAME, (x, y, x + CELL, y + CELL))
-            picture = draw_sample(sample, CELL)
+            picture = draw_sample(sample, next(photos), CELL)
             sheet.paste(picture, (x + (CELL - picture.width) // 2, y + (CELL - picture.height) // 2))
             _caption(sheet, sample, x, y + CELL + 6)
         y += height + GAP
     return sheet
 
 
-def draw_sample(sample: Sample | Boxed, side: int) -> Image.Image:
-    """The picture with its longer side at `side` pixels, what the expression means marked; RGB."""
-    photo = open_image(sample.image)
+def draw_sample(sample: Sample | Boxed, photo: Image.Image, side: int) -> Image.Image:
+    """The photo with its longer side at `side` pixels, what the expression means marked; RGB."""
     scale = side / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     small = photo.resize(size, Image.Resampling.LANCZOS)
@@ -87,6 +86,7 @@ def _caption(sheet: Image.Image, sample: Sample | Boxed, x: int, y: int) -> None
         draw.text((x, y + CAPTION), line, fill=INK, font=font, anchor="ls")
         y += _line_height(CAPTION)
     what = f"{sample.mask.mean():.1%}" if isinstance(sample, Sample) else "boxes, no mask"
+    what = "fits nothing" if isinstance(sample, Sample) and sample.absent else what
     note = printable(f"{what} · {sample.source} · {sample.split} · {sample.image.name}")
     font = font_for(note, NOTE)
     for line in lines_of(note, font, CELL, 1):

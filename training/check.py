@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from steersearch.core.errors import ImageError
-from steersearch.core.preprocess import open_image
 from steersearch.indexer.loader import read_ahead
 from steersearch.training.data import Boxed, Sample, Skip, Source
 
@@ -45,6 +44,7 @@ class Report:
     """What was found.
 
     rows: in the index; read: how many of them were looked at; samples: of these with a mask that can be used;
+    absent: of the samples, whose expression fits nothing in the picture;
     boxes: with boxes and no mask; images: different pictures of both; duplicates: rows whose picture and expression
     an earlier one has; splits, sources: samples and boxes of each; words: per expression; areas: of masks, as share
     of the picture; skips: what cannot be used, skipped: how many expressions that are
@@ -54,6 +54,7 @@ class Report:
     rows: int
     read: int
     samples: int
+    absent: int
     boxes: int
     images: int
     duplicates: int
@@ -68,6 +69,7 @@ class Report:
 @dataclass
 class _Tally:
     samples: int = 0
+    absent: int = 0
     boxes: int = 0
     keys: array[int] = field(default_factory=lambda: array("q"))  # of picture and expression
     words: array[int] = field(default_factory=lambda: array("i"))
@@ -110,6 +112,7 @@ def check_source(
         rows=len(source),
         read=total,
         samples=tally.samples,
+        absent=tally.absent,
         boxes=tally.boxes,
         images=pictures.good,
         duplicates=len(tally.keys) - len(np.unique(tally.keys)),
@@ -124,7 +127,8 @@ def check_source(
 
 @dataclass(frozen=True)
 class _Seen:
-    """A row that can be used. area: of its mask, None for boxes; key: of its picture and expression."""
+    """A row that can be used. area: of its mask, 0 where it means nothing, None for boxes; key: of its picture and
+    expression."""
 
     key: int
     words: int
@@ -139,11 +143,11 @@ class _Pictures:
     def __init__(self) -> None:
         self._reasons: dict[Path, str | None] = {}
 
-    def wrong(self, path: Path) -> str | None:
-        """Why the picture cannot be used; None if it can."""
+    def wrong(self, source: Source, index: int, path: Path) -> str | None:
+        """Why the picture of row `index`, which is at `path`, cannot be used; None if it can."""
         if path not in self._reasons:
             try:
-                open_image(path)
+                source.picture(index)
                 self._reasons[path] = None
             except ImageError as error:
                 self._reasons[path] = error.reason
@@ -175,7 +179,7 @@ def _look_at(source: Source, rows: Sequence[int], pictures: _Pictures) -> list[_
         row = source.read(index)
         if isinstance(row, Skip):
             found.append(row)
-        elif (reason := pictures.wrong(row.image)) is not None:
+        elif (reason := pictures.wrong(source, index, row.image)) is not None:
             found.append(Skip(row.image, "", reason))
         else:
             found.append(_seen(row))
@@ -196,7 +200,10 @@ def _add(tally: _Tally, found: _Seen | Skip) -> None:
         tally.boxes += 1
     else:
         tally.samples += 1
-        tally.areas.append(found.area)
+        if found.area:
+            tally.areas.append(found.area)
+        else:
+            tally.absent += 1
     tally.keys.append(found.key)
     tally.words.append(found.words)
     tally.splits[found.split] += 1

@@ -137,8 +137,11 @@ def draw_kinds(config: CorpusConfig) -> list[Thing]:
 def draw_plates(config: CorpusConfig) -> list[scenes.Scene]:
     """Backgrounds at about the photos' size, in the shapes that cameras give: `plates` of each family of scenes, as
     many plain ones, and as many crops of photographs where there is a folder of them."""
-    groups = len(scenes.FAMILIES) + (2 if config.backgrounds else 1)
-    return [plate for part in _map(_draw_plates, [(config, i) for i in range(groups)]) for plate in part]
+    groups = len(scenes.FAMILIES) + 1
+    parts = _map(_draw_plates, [(config, i) for i in range(groups)])
+    if config.backgrounds:  # in this process, so that a damaged photograph is reported as such
+        parts.append(_draw_plates((config, groups)))
+    return [plate for part in parts for plate in part]
 
 
 def make_stock(config: CorpusConfig) -> list[Thing]:
