@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from steersearch.core.errors import NotFiniteError
+from steersearch.core.errors import NotFiniteError, RecipeDiffersError
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.training import run_state
@@ -165,6 +165,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     resumed = trainer(tmp_path / "cut", Squares())
     assert resumed.train(run_state.latest(tmp_path / "cut"))
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_a_run_goes_on_only_with_its_own_recipe(tmp_path: Path) -> None:
+    trainer(tmp_path, Squares()).train()
+    other = trainer(tmp_path, Squares(), "optimiser.lr=2e-2", "run.log_every=2")
+    with pytest.raises(RecipeDiffersError, match=r"optimiser\.lr") as raised:
+        other.train(run_state.latest(tmp_path))
+    assert "log_every" not in str(raised.value)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:

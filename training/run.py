@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 
-from steersearch.core.errors import ConfigError, DataError, MissingExtraError
+from steersearch.core.errors import ConfigError, DataError, MissingExtraError, RunExistsError
 from steersearch.core.steervit import SteerViT
 from steersearch.training import run_state
 from steersearch.training.alone import kept_thing_keys
@@ -26,12 +26,13 @@ from steersearch.training.journal import read_journal
 from steersearch.training.model import MINI_TRUNK, build_model
 from steersearch.training.objective import Objective, aggregations
 from steersearch.training.pretrain import pretrain
-from steersearch.training.recipe import DataSettings, Recipe
+from steersearch.training.recipe import Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
 from steersearch.training.sources import open_source
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Trainer
+from steersearch.training.world_source import World, WorldConfig
 
 HELD_SEED = 50_000  # added to the world's seed for validation: other plates, drawings and placements
 EXAMPLES = 12
@@ -47,9 +48,11 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     told: Say = say if accelerator.is_main_process else lambda line: None
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_flush_denormal(True)
+    checkpoint = run_state.latest(folder)
+    if checkpoint is not None and not resume:
+        raise RunExistsError(folder)
     feed, model, objective = _prepared(recipe, folder, accelerator, told)
     trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
-    checkpoint = run_state.latest(folder) if resume else None
     if not trainer.train(checkpoint):
         told(f"stopped at step {trainer.step:,}, which is saved; --resume goes on from there")
         raise KeyboardInterrupt
@@ -181,7 +184,7 @@ def _source_feed(
     recipe: Recipe, model: SteerViT, cache: Path, store: TextStore, rank: int, ranks: int, say: Say
 ) -> SourceFeed:
     data = recipe.data
-    training, validation = _sources(data)
+    training, validation = _sources(recipe)
     feed = SourceFeed(
         training,
         validation,
@@ -206,22 +209,41 @@ def _source_feed(
     return feed
 
 
-def _sources(data: DataSettings) -> tuple[list[Source], list[Source]]:
+def _sources(recipe: Recipe) -> tuple[list[Source], list[Source]]:
     """The sets to train on and those to validate on; without any of these, parts of the first are held back."""
-    given = [_open(path, data, data.split) for path in data.train]
+    data = recipe.data
+    given = [_open(path, recipe, data.split) for path in data.train]
     if data.validation:
-        return given, [_open(path, data, data.validation_split) for path in data.validation]
+        return given, [_open(path, recipe, data.validation_split) for path in data.validation]
     held: list[Source] = []
     for i, path in enumerate(data.train):
         try:
-            held.append(_open(path, data, data.validation_split))
+            held.append(_open(path, recipe, data.validation_split))
         except DataError:  # it has no such split
             given[i], part = held_back(given[i])
             held.append(part)
     return given, held
 
 
-def _open(path: str, data: DataSettings, split: str) -> Source:
+def _open(path: str, recipe: Recipe, split: str) -> Source:
+    """A data set; "world" alone is the generated one as the recipe has it, in the model's resolution."""
+    data, world = recipe.data, recipe.world
+    if path == "world":
+        part: Literal["train", "val"] = "val" if split == data.validation_split else "train"
+        return World(
+            WorldConfig(
+                photos=world.photos,
+                size=recipe.model.resolution,
+                seed=world.seed,
+                absent=recipe.objective.absent if part == "train" else 0.0,
+                drawn_per_kind=world.drawn_per_kind,
+                plates=world.plates,
+                stamps=world.stamps,
+                emoji=world.emoji,
+                backgrounds=world.backgrounds,
+                split=part,
+            )
+        )
     images, masks = (Path(folder) if folder else None for folder in (data.images, data.masks))
     return open_source(Path(path), data.format, images=images, split=split or None, masks=masks)
 

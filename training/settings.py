@@ -125,7 +125,8 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
 
 def may_change(key: str) -> bool:
     """Whether a run may be resumed with another value of "section.key": what it learns is not changed by it."""
-    return key in ("optimiser.steps", "data.workers") or (key.startswith("run.") and key != "run.seed")
+    free = ("optimiser.steps", "data.workers", "data.strict", "data.cache")
+    return key in free or (key.startswith("run.") and key != "run.seed")
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from steersearch.training.journal import Journal
 from steersearch.training.objective import Objective, Term, measure
 from steersearch.training.optimiser import build_optimisers, learning_rate, set_learning_rate
 from steersearch.training.recipe import Recipe
+from steersearch.training.settings import flat, may_change
 
 Say = Callable[[str], None]
 
@@ -221,6 +222,8 @@ class Trainer:
 
     def _restore(self, checkpoint: Path) -> None:
         self.step, tensors, state = run_state.load(checkpoint, "cpu")
+        free = [key for key in flat(self.recipe) if may_change(key)]
+        run_state.refuse_other_recipe(checkpoint, state["recipe"], asdict(self.recipe), free)
         with torch.no_grad():
             for name, parameter in self._trained.items():
                 parameter.copy_(tensors[f"model.{name}"])
