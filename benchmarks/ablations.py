@@ -49,13 +49,15 @@ def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> R
     """The mini's recipe on a given trunk, changed by the variant and shortened."""
     shortened = (
         f"optimiser.steps={steps}", f"optimiser.decay_steps={steps}", f"model.trunk={trunk}", f"run.seed={seed}",
-        f"run.validate_every={steps}", f"run.save_every={steps}", "run.tensorboard=false",
+        f"run.validate_every={steps}", f"run.save_every={steps}", "run.tensorboard=false", "run.compile=false",
         f"data.cache={cache}",
     )  # fmt: skip
     return apply_settings(MINI, [*shortened, *VARIANTS[variant]])
 
 
-def run(variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[str, Any]) -> None:
+def run(
+    variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[core_world.Source, Any]
+) -> None:
     """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
     folder = arguments.folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
     noted = folder / "figures.json"

@@ -1,0 +1,48 @@
+"""Each variant of the ablations changes what its name says and nothing else; the table's figures by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from steersearch.benchmarks.ablations import BASE, VARIANTS, as_text, recipe_of, table
+from steersearch.training.settings import differences
+
+CHANGED = {
+    "late fusion": {"model.fusion"},
+    "no tanh gate": {"model.tanh_gate"},
+    "linear connector": {"model.connector"},
+    "ffn": {"model.ffn"},
+    "pointing": {"objective.kind"},
+    "3 text layers": {"model.text_layers"},
+    "0 text layers": {"model.text_layers"},
+    "alone, cosine": {"objective.alone_cls", "objective.alone_focus", "objective.distillation"},
+    "alone, contrastive": {"objective.alone_cls", "objective.alone_focus"},
+    "alone, contrastive, absent prompts": {
+        "objective.alone_cls",
+        "objective.alone_focus",
+        "objective.absent",
+    },
+}
+
+
+@pytest.mark.parametrize("variant", CHANGED)
+def test_a_variant_changes_one_thing(variant: str) -> None:
+    base, changed = (recipe_of(name, 1, "mini", 500, Path("data")) for name in (BASE, variant))
+    assert {line.split(":")[0] for line in differences(base, changed)} == CHANGED[variant]
+
+
+def test_every_variant_is_tested() -> None:
+    assert set(CHANGED) | {BASE} == set(VARIANTS)
+
+
+def test_the_table_is_of_means_and_deviations_over_seeds() -> None:
+    figures = {"cls/right/macro": 0.5, "cls/wrong/macro": 0.3, "focus/right/macro": 0.8, "focus/wrong/macro": 0.4,
+               "pmass": 0.6, "pointing": 0.7}  # fmt: skip
+    better = figures | {"focus/right/macro": 0.9}
+    noted = [{"variant": "ffn", "seed": i, "figures": {"drawn": each, "stamps": figures}}
+             for i, each in enumerate((figures, better))]  # fmt: skip
+    found = table(noted)
+    assert list(found) == ["ffn"]
+    assert found["ffn"]["drawn"]["focus/right"] == {"mean": 85.0, "sd": 7.1}
+    assert found["ffn"]["stamps"]["pointing"] == {"mean": 70.0, "sd": 0.0}
+    assert "| ffn | 2 | 50.0 ± 0.0 | 30.0 ± 0.0 | 85.0 ± 7.1 |" in as_text(found)
