@@ -59,8 +59,14 @@ def rates(source: World, processes: int, photos: int, chunk: int = 20) -> dict[s
 def measure(size: int = 128, photos: int = 600, drawn_per_kind: int = 6, plates: int = 10) -> Record:
     """The record of one size of photos, with all that is installed."""
     began = time.monotonic()
-    packages = {"stamps": stamps.STAMPS_FOLDER.is_dir(), "emoji": emoji.EMOJI_FONT.is_file()}
-    source = World(WorldConfig(size=size, drawn_per_kind=drawn_per_kind, plates=plates, **packages))
+    config = WorldConfig(
+        size=size,
+        drawn_per_kind=drawn_per_kind,
+        plates=plates,
+        stamps=stamps.STAMPS_FOLDER.is_dir(),
+        emoji=emoji.EMOJI_FONT.is_file(),
+    )
+    source = World(config)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     before = os.getloadavg()[0]
     one, several = rates(source, 1, photos), rates(source, cores, photos)
@@ -71,14 +77,8 @@ def measure(size: int = 128, photos: int = 600, drawn_per_kind: int = 6, plates:
         "load_before": round(before, 2),
         "busy": before > 0.5,
     }
-    settings = {
-        "size": size,
-        "photos": photos,
-        "expressions": source.config.expressions,
-        "drawn_per_kind": drawn_per_kind,
-        "plates": plates,
-        **packages,
-    }
+    used = ("size", "expressions", "drawn_per_kind", "plates", "stamps", "emoji")
+    settings = {"photos": photos} | {name: getattr(config, name) for name in used}
     return Record.make(f"world-rate/{size}px", MODEL, settings, metrics, time.monotonic() - began)
 
 

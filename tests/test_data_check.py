@@ -175,7 +175,7 @@ def test_a_mask_keeps_its_colours_and_the_rest_fades(tmp_path: Path) -> None:
     path = tmp_path / "green.png"
     Image.new("RGB", (60, 40), (0, 200, 0)).save(path)
     sample = Sample(path, "the left", box_mask(0, 0, 30, 40), "data", "1", "train")
-    pixels = np.asarray(draw_sample(sample, 120))
+    pixels = np.asarray(draw_sample(sample, Image.open(path), 120))
     assert pixels.shape == (80, 120, 3)
     assert pixels[40, 20].tolist() == [0, 200, 0]
     assert pixels[40, 60].tolist() == list(EDGE)
@@ -187,18 +187,19 @@ def test_the_smallest_mask_shows(tmp_path: Path) -> None:
     path = tmp_path / "grey.png"
     Image.new("RGB", (3000, 2000), (100, 100, 100)).save(path)
     sample = Sample(path, "a dot", box_mask(1500, 1000, 1502, 1002, (2000, 3000)), "data", "1", "train")
-    assert (np.asarray(draw_sample(sample, 120)) == EDGE).all(axis=2).sum() > 10
+    assert (np.asarray(draw_sample(sample, Image.open(path), 120)) == EDGE).all(axis=2).sum() > 10
 
 
 def test_boxes_are_drawn(tmp_path: Path) -> None:
     path = tmp_path / "grey.png"
     Image.new("RGB", (60, 40), (100, 100, 100)).save(path)
     boxed = Boxed(path, "x" * 500, np.array([[10, 10, 20, 10]], np.float32), "data", "1", "train")
-    pixels = np.asarray(draw_sample(boxed, 60))
+    pixels = np.asarray(draw_sample(boxed, Image.open(path), 60))
     assert pixels[15, 10].tolist() == list(EDGE)
     assert pixels[15, 20].tolist() == [100, 100, 100]
-    assert draw_samples([boxed] * 7).width == draw_samples([boxed] * 6).width
-    assert draw_samples([boxed] * 7).height > 2 * 260
+    six, seven = (draw_samples([boxed] * count, [Image.open(path)] * count) for count in (6, 7))
+    assert seven.width == six.width
+    assert seven.height > 2 * 260
 
 
 # ------------------------------------------------------------------------------------------------- formats
