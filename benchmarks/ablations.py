@@ -141,8 +141,12 @@ def main() -> None:
     found = table(noted)
     print(as_text(found))
     if arguments.save:
-        settings = {"steps": sorted({each["steps"] for each in noted}), "trunk": sorted({each["trunk"] for each in noted}),
-                    "batch": MINI.optimiser.batch, "pictures": 30 * arguments.bases}  # fmt: skip
+        settings = {
+            "steps": sorted({each["steps"] for each in noted}),
+            "trunk": sorted({Path(each["trunk"]).name for each in noted}),
+            "batch": MINI.optimiser.batch,
+            "pictures": 30 * arguments.bases,
+        }
         Record.make("ablations", "mini", settings, found, time.monotonic() - began).save()
 
 
