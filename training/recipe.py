@@ -180,17 +180,18 @@ MINI = Recipe(
     ),
     objective=ObjectiveSettings(alone_cls=1.0, alone_focus=0.5, absent=0.1),
     optimiser=OptimiserSettings(
-        steps=3000,
+        steps=3600,
         batch=32,
         lr=1.2e-3,
         final_lr=1.2e-5,
         warmup=100,
-        decay_steps=3000,
+        decay_steps=3600,
         gate_lr=5.0,
+        matrix_lr=0.01,
         decay_connector=0.05,
         decay_rest=0.05,
     ),
-    run=RunSettings(seed=1, compile=True, validate_every=500, save_every=250),
+    run=RunSettings(seed=1, compile=True, validate_every=600, save_every=250),
 )
 
 PRESETS: dict[str, Recipe] = {"paper": PAPER, "release": RELEASE, "mini": MINI}
