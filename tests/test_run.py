@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from steersearch.core.errors import ConfigError
+from steersearch.core.errors import ConfigError, SampleError
 from steersearch.core.steervit import SteerViT
 from steersearch.training.folder import FolderWriter
 from steersearch.training.journal import read_journal
@@ -79,6 +79,13 @@ def test_a_folder_of_ones_own(tmp_path: Path, alone: bool) -> None:
     assert any("gone.png" in line and "skipped" in line for line in said)
     losses = [e["values"] for e in read_journal(tmp_path / "run") if e["kind"] == "train"]
     assert ("alone_cls" in losses[0]) == alone
+
+
+def test_strict_stops_at_the_first_row_that_cannot_be_used(tmp_path: Path) -> None:
+    settings = [*SHORT, "model.trunk=mini", f"data.train={own_data(tmp_path / 'data')}", "data.validation=",
+                "data.workers=0", "data.cache_pictures=false", "objective.absent=0", "data.strict=true"]  # fmt: skip
+    with pytest.raises(SampleError, match=r"gone\.png"):
+        train(apply_settings(MINI, settings), tmp_path / "run")
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,14 +14,14 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from steersearch.core.errors import ConfigError, DataError, MissingExtraError, RunExistsError
+from steersearch.core.errors import ConfigError, DataError, MissingExtraError, RunExistsError, SampleError
 from steersearch.core.steervit import SteerViT
 from steersearch.training import run_state
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
-from steersearch.training.data import Source
+from steersearch.training.data import Skip, Source
 from steersearch.training.journal import read_journal
 from steersearch.training.model import MINI_TRUNK, build_model
 from steersearch.training.objective import Objective, aggregations
@@ -36,6 +36,7 @@ from steersearch.training.world_source import World, WorldConfig
 
 HELD_SEED = 50_000  # added to the world's seed for validation: other plates, drawings and placements
 EXAMPLES = 12
+SKIPS_TOLD = 10
 
 
 def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say: Say) -> Path:
@@ -205,8 +206,19 @@ def _source_feed(
     )
     for source in training:
         say(f"{source.name}: {len(source):,} rows, {len(source.skips):,} could not be used")
+        _tell(source.skips, data.strict, say)
     feed.prepare(_occasionally(say))
     return feed
+
+
+def _tell(skips: Sequence[Skip], strict: bool, say: Say) -> None:
+    """What was found to be unusable while a source was indexed, the first few. Raises SampleError if it is strict."""
+    if skips and strict:
+        raise SampleError(skips[0].path, skips[0].row, skips[0].reason)
+    for skip in skips[:SKIPS_TOLD]:
+        say(f"skipped {skip}")
+    if len(skips) > SKIPS_TOLD:
+        say("skipped others too; all of them: steersearch train check DATA --json")
 
 
 def _sources(recipe: Recipe) -> tuple[list[Source], list[Source]]:
