@@ -152,7 +152,9 @@ class CorpusFeed:
             batch = self._read(self._corpus, self._expressions, pictures[mine], each[mine], mirrored[mine])
             varied = batch.pixels * torch.from_numpy(gain[mine]).float()
             varied += torch.from_numpy(shift[mine]).float()
-            yield Batch(varied, batch.prompts, batch.cover, batch.centre, batch.source, batch.alone, batch.texts)
+            yield Batch(
+                varied, batch.prompts, batch.cover, batch.centre, batch.source, batch.alone, batch.texts
+            )
 
     def validation(self) -> Iterator[Batch]:
         """The first expression of every held picture, as it is."""

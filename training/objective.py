@@ -72,18 +72,13 @@ class Objective:
     def __call__(self, found: Features, batch: Batch) -> dict[str, Term]:
         """segmentation or pointing, and for each distilled aggregation alone_<kind>."""
         shown = batch.cover.sum(dim=1) > 0
-        losses = soft_cross_entropy(found.logits.float(), self._target(batch, found.grid))
+        losses = soft_cross_entropy(found.logits.float(), _target(batch, found.grid, self.settings))
         terms: dict[str, Term] = {self.settings.kind: Term(losses[shown].sum(), shown.sum(), 1.0)}
         if isinstance(batch.alone, Keyed):
             terms |= self._against_all_things(found, batch.alone)
         elif isinstance(batch.alone, Alone):
             terms |= self._against_queue(found, batch.alone)
         return terms
-
-    def _target(self, batch: Batch, grid: tuple[int, int]) -> Tensor:
-        if self.settings.kind == "segmentation":
-            return patch_target(batch.cover)
-        return gaussian_target(batch.centre, grid, self.settings.sigma)
 
     def _against_all_things(self, found: Features, alone: Keyed) -> dict[str, Term]:
         """Only where one thing is meant, or none is there."""
@@ -162,17 +157,19 @@ def frozen_keys(
     return keys
 
 
+def _target(batch: Batch, grid: tuple[int, int], settings: ObjectiveSettings) -> Tensor:
+    """(B, N): what the softmax over patches should be; all zero where nothing is meant."""
+    if settings.kind == "pointing":
+        return gaussian_target(batch.centre, grid, settings.sigma)
+    return patch_target(batch.cover)
+
+
 def measure(found: Features, batch: Batch, settings: ObjectiveSettings) -> dict[str, Tensor]:
     """Validation metrics of each picture that shows what is meant, (B',) each: loss, pmass, pointing."""
     shown = batch.cover.sum(dim=1) > 0
     logits, cover = found.logits[shown].float(), batch.cover[shown]
-    target = patch_target(cover)
-    if settings.kind == "pointing":
-        wanted = gaussian_target(batch.centre[shown], found.grid, settings.sigma)
-    else:
-        wanted = target
     return {
-        "loss": soft_cross_entropy(logits, wanted),
-        "pmass": pmass(logits, target),
+        "loss": soft_cross_entropy(logits, _target(batch, found.grid, settings)[shown]),
+        "pmass": pmass(logits, patch_target(cover)),
         "pointing": pointing(logits, cover).float(),
     }
