@@ -83,7 +83,7 @@ def _word(word: str) -> np.ndarray:
 
 @pytest.fixture
 def word_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steersearch.core.steervit.CachedTextEncoder", lambda name: WordEncoder())
+    monkeypatch.setattr("steersearch.core.steervit.CachedTextEncoder", lambda *_: WordEncoder())
 
 
 @pytest.fixture(scope="session")
