@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,21 +120,22 @@ def _trained(settled: Settled, request: Request, say: Callable[[str], None]) -> 
 
 @contextmanager
 def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
-    """The recipe, saved with the run; gone again if the run fails before it leaves anything else."""
+    """The recipe, saved with the run; a new run that fails before its first checkpoint is none, and leaves none."""
+    from steersearch.training import run_state
     from steersearch.training.settings import to_json
 
-    was_there = folder.exists()
+    file, is_new = folder / RECIPE, not (folder / RECIPE).exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(folder, error.strerror or str(error)) from error
-    output.write_output(folder / RECIPE, to_json(recipe).encode())
+    output.write_output(file, to_json(recipe).encode())
     try:
         yield
     except Exception:
-        if [path.name for path in folder.iterdir()] == [RECIPE]:
-            (folder / RECIPE).unlink()
-            if not was_there:
+        if is_new and not (folder / run_state.FOLDER).exists():
+            file.unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it
                 folder.rmdir()
         raise
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,13 +27,15 @@ def test_a_dry_run_prints_every_setting_and_writes_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("train", "--preset", "mini", "--set", "fusion=late", "--processes", 2, "--dry-run")
+    schedule = {"lr": 1e-3, "final_lr": 1e-5, "warmup": 9, "decay_steps": 6000, "steps": 700, "batch": 32}
+    settings = [part for name, value in schedule.items() for part in ("--set", f"optimiser.{name}={value}")]
+    done = run("train", "--preset", "mini", "--set", "fusion=late", *settings, "--processes", 2, "--dry-run")
     assert done.code == 0, done.err
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "model.fusion = late (preset: early)" in lines
-    assert "optimiser.lr = 0.0012" in lines
-    assert "effective batch: 32 (2 processes with 16 each); 3,000 steps" in lines
-    assert "learning rate: 0.0012, up to it in 100 steps, down to 1.2e-05 by step 3,000" in lines
+    assert "model.trunk = new" in lines
+    assert "effective batch: 32 (2 processes with 16 each); 700 steps" in lines
+    assert "learning rate: 0.001, up to it in 9 steps, down to 1e-05 by step 6,000" in lines
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,7 +82,10 @@ def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
         (["--preset", "mini", "--set", "steps"], "section.key=value"),
         (["--preset", "mini", "--data", "a", "--set", "train=b"], "one of the two"),
         (["--preset", "mini", "--processes", "0"], "--processes"),
-        (["--preset", "mini", "--processes", "3"], "a multiple of the 3 processes"),
+        (
+            ["--preset", "mini", "--processes", "3", "--set", "optimiser.batch=8"],
+            "a multiple of the 3 processes",
+        ),
         (["--preset", "mini", "--device", "tpu"], "--device"),
         (["--preset", "mini", "rain"], "rain"),
     ],
@@ -135,7 +140,7 @@ def test_a_resumed_run_may_change_only_what_it_does_not_learn_by(run: Run, tmp_p
     may = ["--set", "optimiser.steps=7", "--set", "data.workers=1", "--set", "run.compile=false"]
     done = run("train", "--resume", "-o", tmp_path, *may, "--dry-run")
     assert done.code == 0
-    assert "(before: 3000)" in done.out
+    assert f"(before: {MINI.optimiser.steps})" in done.out
     for setting in ("model.fusion=late", "run.seed=3", "optimiser.lr=1"):
         done = run("train", "--resume", "-o", tmp_path, *may, "--set", setting)
         assert done.code == 1
@@ -145,6 +150,24 @@ def test_a_resumed_run_may_change_only_what_it_does_not_learn_by(run: Run, tmp_p
     assert done.code == 1
     assert "model.trunk was 'new'" in done.err
     assert not differences(from_json(tmp_path / "recipe.json"), MINI)
+
+
+@pytest.fixture
+def denormals() -> Iterator[None]:
+    """Training rounds the smallest numbers to 0, in all of the process; drawn numbers would not do after it."""
+    import torch
+
+    yield
+    torch.set_flush_denormal(False)
+
+
+def test_a_run_that_could_not_begin_is_none(run: Run, denormals: None, tmp_path: Path) -> None:
+    """So that the command, put right, is not told that there is a run already."""
+    needs_the_world = ("--preset", "mini", "--data", "nowhere", "--set", "objective.absent=0")
+    done = run("train", *needs_the_world, "--device", "cpu", "-o", tmp_path / "run")
+    assert done.code == 1
+    assert "model.trunk" in done.err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_cannot_live_in_a_file(run: Run, tmp_path: Path) -> None:
@@ -210,11 +233,25 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Puts back what handles SIGINT."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_every_process_save(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    handlers: None,
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("READY", str(tmp_path / "ready"))
+    if number == signal.SIGINT:
+        signal.signal(number, signal.SIG_IGN)  # as a shell does for what it runs in the background
     before = signal.getsignal(number)
     _when_ready(tmp_path, 2, lambda: os.kill(os.getpid(), number))
     assert _together(SAVES, 2) == 130
@@ -260,8 +297,8 @@ def test_it_is_known_whether_somebody_else_launched_us(monkeypatch: pytest.Monke
 def test_under_torchrun_its_number_of_processes_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    done = run("train", "--preset", "mini", "--dry-run")
-    assert "effective batch: 32 (4 processes with 8 each)" in done.out
+    done = run("train", "--preset", "mini", "--set", "optimiser.batch=12", "--dry-run")
+    assert "effective batch: 12 (4 processes with 3 each)" in done.out
     done = run("train", "--preset", "mini", "--processes", 2, "--dry-run")
     assert done.code == 2
     assert "4 were launched already" in done.err

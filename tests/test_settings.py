@@ -250,6 +250,7 @@ def test_absent_expressions_are_of_the_world_alone() -> None:
         apply_settings(MINI, ["data.train=photos"])
     assert caught.value.field == "objective.absent"
     assert apply_settings(MINI, ["data.train=photos", "objective.absent=0"]).data.train == ("photos",)
+    assert apply_settings(MINI, ["data.train=photos,world:seed=3"]).objective.absent == MINI.objective.absent
 
 
 @pytest.mark.parametrize("setting", ["", "optimiser.lr", "fast"])

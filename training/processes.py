@@ -156,7 +156,11 @@ def _passed_on(ranks: Sequence[_Rank]) -> Iterator[list[int]]:
         received.append(number if number == signal.SIGINT else signal.SIGTERM)
         _send(ranks, received[-1] if len(received) < 3 else signal.SIGKILL)
 
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # under nohup
+    # nohup has the end of the terminal ignored; SIGINT counts even if a shell in the background had it ignored
+    is_ignored = {number: signal.getsignal(number) is signal.SIG_IGN for number in SIGNALS}
+    heard = [
+        number for number in SIGNALS if number in (signal.SIGINT, signal.SIGTERM) or not is_ignored[number]
+    ]
     before = {number: signal.signal(number, receive) for number in heard}
     try:
         yield received

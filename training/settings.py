@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
 from steersearch.training.recipe import Recipe
 from steersearch.training.sources import FORMATS
+from steersearch.training.world_source import is_world
 
 # What the values of each key may be: int, float, bool, str, a Literal, or a tuple of one of these.
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -193,7 +194,7 @@ def _check_data(recipe: Recipe) -> None:
             raise ConfigError(f"data.{key}", getattr(data, key), "one of its names is empty")
     if data.format != "auto" and data.format not in FORMATS:
         raise ConfigError("data.format", data.format, f"must be auto or one of {', '.join(FORMATS)}")
-    if set(data.train) | set(data.validation) == {_WORLD}:
+    if all(map(_is_world, (*data.train, *data.validation))):
         for key, unset in (("format", "auto"), ("images", ""), ("masks", "")):
             if getattr(data, key) != unset:
                 raise ConfigError(
@@ -203,12 +204,16 @@ def _check_data(recipe: Recipe) -> None:
                 )
     if not absent < 1:
         raise ConfigError("objective.absent", absent, "is a share and must be below 1")
-    if absent and _WORLD not in data.train:
+    if absent and not any(map(_is_world, data.train)):
         raise ConfigError(
             "objective.absent",
             absent,
             f'only the generated world has such expressions; set it to 0, or put "{_WORLD}" into data.train',
         )
+
+
+def _is_world(name: str) -> bool:
+    return is_world(Path(name))
 
 
 def _check_model(recipe: Recipe) -> None:
