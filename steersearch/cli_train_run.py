@@ -182,10 +182,11 @@ def _preset(name: str) -> Recipe:
 
 
 def _changes(request: Request) -> list[str]:
-    """--data and --set as settings."""
+    """--data and --set as settings; data of one's own are not validated on the preset's."""
     if not request.data:
         return list(request.settings)
-    return [f"data.train={json.dumps([str(place) for place in request.data])}", *request.settings]
+    train = json.dumps([str(place) for place in request.data])
+    return [f"data.train={train}", "data.validation=[]", *request.settings]
 
 
 def _refuse_contradictions(request: Request) -> None:

@@ -152,16 +152,7 @@ def test_a_resumed_run_may_change_only_what_it_does_not_learn_by(run: Run, tmp_p
     assert not differences(from_json(tmp_path / "recipe.json"), MINI)
 
 
-@pytest.fixture
-def denormals() -> Iterator[None]:
-    """Training rounds the smallest numbers to 0, in all of the process; drawn numbers would not do after it."""
-    import torch
-
-    yield
-    torch.set_flush_denormal(False)
-
-
-def test_a_run_that_could_not_begin_is_none(run: Run, denormals: None, tmp_path: Path) -> None:
+def test_a_run_that_could_not_begin_is_none(run: Run, tmp_path: Path) -> None:
     """So that the command, put right, is not told that there is a run already."""
     needs_the_world = ("--preset", "mini", "--data", "nowhere", "--set", "objective.absent=0")
     done = run("train", *needs_the_world, "--device", "cpu", "-o", tmp_path / "run")

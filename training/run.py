@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 from steersearch.core.errors import ConfigError, DataError, MissingExtraError, RunExistsError, SampleError
 from steersearch.core.steervit import SteerViT
+from steersearch.core.vit import ViT
 from steersearch.training import run_state
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
@@ -48,21 +50,31 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     accelerator = _accelerator(recipe, device)
     told: Say = say if accelerator.is_main_process else lambda line: None
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_flush_denormal(True)
     checkpoint = run_state.latest(folder)
     if checkpoint is not None and not resume:
         raise RunExistsError(folder)
-    feed, model, objective = _prepared(recipe, folder, accelerator, told)
-    trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
-    if not trainer.train(checkpoint):
-        told(f"stopped at step {trainer.step:,}, which is saved; --resume goes on from there")
-        raise KeyboardInterrupt
-    final = folder / "model.safetensors"
-    if accelerator.is_main_process:
-        model.save(final)
-        _report(recipe, folder, model, feed, told)
+    with _denormals_flushed():
+        feed, model, objective = _prepared(recipe, folder, accelerator, told)
+        trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
+        if not trainer.train(checkpoint):
+            told(f"stopped at step {trainer.step:,}, which is saved; --resume goes on from there")
+            raise KeyboardInterrupt
+        final = folder / "model.safetensors"
+        if accelerator.is_main_process:
+            model.save(final)
+            _report(recipe, folder, model, feed, told)
     accelerator.wait_for_everyone()
     return final
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Numbers next to zero count as zero: a processor takes a hundred times as long over them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _accelerator(recipe: Recipe, device: str) -> Any:
@@ -94,37 +106,40 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     cache = Path(recipe.data.cache).expanduser() if recipe.data.cache else folder / "data"
+    if recipe.model.trunk == "new" and not _is_cached_world(recipe):
+        way_out = "a new trunk is trained on the world: data.train=world and data.cache_pictures=true"
+        raise ConfigError("model.trunk", "new", way_out)
+    corpora: tuple[Corpus, Corpus] | None = None
+    sources: tuple[list[Source], list[Source]] = ([], [])
     with accelerator.main_process_first():
-        corpora = _corpora(recipe, cache, say) if _is_cached_world(recipe) else None
-        trunk = None
-        if recipe.model.trunk == "new":
-            if corpora is None:
-                raise ConfigError(
-                    "model.trunk",
-                    "new",
-                    "a new trunk is trained on the world: data.train=world and data.cache_pictures=true",
-                )
-            say("trunk: training from nothing")
-            trunk = pretrain(
-                corpora[0], MINI_TRUNK, recipe.pretrain, folder / "trunk", recipe.run.compile, say
-            )
-        model = build_model(recipe.model, recipe.run.seed, trunk)
+        if _is_cached_world(recipe):
+            corpora = _corpora(recipe, cache, say)
+        else:
+            sources = _sources(recipe)  # before anything is fetched: a path may be wrong
+        model = build_model(recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, say))
         store = TextStore.open(cache / "text", recipe.model.text_encoder, recipe.model.text_layers)
         feed: Feed = (
             _world_feed(recipe, corpora, cache, store, rank, ranks, say)
-            if corpora
-            else _source_feed(recipe, model, cache, store, rank, ranks, say)
+            if corpora is not None
+            else _source_feed(recipe, sources, model, cache, store, rank, ranks, say)
         )
     model = model.to(accelerator.device)
     kinds = list(aggregations(recipe.objective))
     keys = None
-    if corpora and kinds:
+    if corpora is not None and kinds:
         with accelerator.main_process_first():
             keys = kept_thing_keys(
                 model, corpora[0].stock, kinds, recipe.objective.views, recipe.world.seed, cache, say
             )
-    objective = Objective(recipe.objective, model, keys, accelerator.gather, rank)
-    return feed, model, objective
+    return feed, model, Objective(recipe.objective, model, keys, accelerator.gather, rank)
+
+
+def _new_trunk(recipe: Recipe, corpora: tuple[Corpus, Corpus] | None, folder: Path, say: Say) -> ViT | None:
+    """The trunk that is trained before anything else, where the recipe wants a new one."""
+    if recipe.model.trunk != "new" or corpora is None:
+        return None
+    say("trunk: training from nothing")
+    return pretrain(corpora[0], MINI_TRUNK, recipe.pretrain, folder / "trunk", recipe.run.compile, say)
 
 
 def _is_cached_world(recipe: Recipe) -> bool:
@@ -182,10 +197,17 @@ def _world_feed(
 
 
 def _source_feed(
-    recipe: Recipe, model: SteerViT, cache: Path, store: TextStore, rank: int, ranks: int, say: Say
+    recipe: Recipe,
+    sources: tuple[list[Source], list[Source]],
+    model: SteerViT,
+    cache: Path,
+    store: TextStore,
+    rank: int,
+    ranks: int,
+    say: Say,
 ) -> SourceFeed:
     data = recipe.data
-    training, validation = _sources(recipe)
+    training, validation = sources
     feed = SourceFeed(
         training,
         validation,
