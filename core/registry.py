@@ -232,8 +232,8 @@ MODELS: dict[str, ModelCard] = {
             name="mini",
             weights=PackageFile(
                 file="mini.safetensors",
-                size=5_002_514,
-                sha256="d8a442065a9c9cff62a2912ac7e657b81f2c4f0374832855c77161e87ef6236f",
+                size=5_002_626,
+                sha256="1c2d427bda5b536c34f9c89acef3b7eb80e99a76db862e7b28a25816c5988fb5",
             ),
             trunk=None,
             trunk_note="a small ViT of our own with 1.8 million parameters, in the same file",
