@@ -201,6 +201,12 @@ def test_a_curve_lies_where_its_ticks_say() -> None:
     )  # the margins; 340, 133: half way
 
 
+def test_small_values_have_ticks_that_fit_the_margin() -> None:
+    drawn = plot([Curve("a", [(0, 0.0), (100, 1.2e-3)])])
+    assert drawn is not None
+    assert [label for _, label in drawn.up] == ["0", "2.5e-4", "0.0005", "7.5e-4", "0.001", "1.25e-3"]
+
+
 def test_values_that_are_not_finite_are_gaps_and_lone_points_are_dots() -> None:
     nan = math.nan
     drawn = plot(

@@ -82,7 +82,7 @@ def plot(curves: Sequence[Curve], lowest: float | None = None, highest: float | 
         drawn.append(Drawn(curve.label, _path(runs), _path(pale), dots, last, curve.colour))
     return Plot(
         [(place((x, up[0]))[0], _short(x)) for x in across],
-        [(place((across[0], y))[1], f"{y:.6g}") for y in up],
+        [(place((across[0], y))[1], _level(y)) for y in up],
         drawn,
     )
 
@@ -155,3 +155,12 @@ def _short(step: float) -> str:
         if step >= size:
             return f"{step / size:g}{letter}"
     return f"{step:g}"
+
+
+def _level(value: float) -> str:
+    """0.25 -> "0.25", 0.00075 -> "7.5e-4": what is longer than six signs would leave the margin."""
+    text = f"{value:.6g}"
+    if len(text) <= 6:
+        return text
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
