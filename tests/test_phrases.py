@@ -18,7 +18,6 @@ from PIL import Image
 
 from steersearch.training.drawing import PALETTE, Look
 from steersearch.training.phrases import Phrase, Standing, describe, fits
-from steersearch.training.prompts import Vocabulary
 from steersearch.training.things import KINDS, Thing, look_names
 
 NOTHING = Image.new("RGBA", (1, 1))
@@ -226,14 +225,17 @@ def test_half_of_what_is_absent_is_nearly_there() -> None:
     assert abs(share - 0.7) < 0.05  # 5 standard deviations
 
 
-def test_without_relations_a_thing_is_called_as_the_vocabulary_calls_it() -> None:
+def test_without_relations_a_thing_is_called_by_phrase_noun_category_or_what_is_between() -> None:
     tall = drawn("mug", "red", "dotted", "tall")
-    vocabulary, rng, count = Vocabulary([tall]), np.random.default_rng(1), 4000
+    rng, count = np.random.default_rng(1), 4000
     alone = [describe([Standing(tall, 0.5, 0.5, 0.1)], rng, STOCK, relations=0).text for _ in range(count)]
-    called = [vocabulary.names[vocabulary.call(0, rng)] for _ in range(count)]
+    between = sorted(tall.names - {tall.category})  # phrase and noun are among these as well
+    expected = {name: 0.2 / len(between) for name in between} | {tall.category: 0.1}
+    expected[tall.phrase] += 0.35
+    expected[tall.noun] += 0.35
     for name in tall.names:
-        difference = abs(alone.count(name) - called.count(name)) / count
-        assert difference < 0.055, name  # 5 standard deviations of a difference of two shares near one half
+        assert abs(alone.count(name) / count - expected[name]) < 0.04, name  # 5 standard deviations
+    assert set(alone) <= tall.names
 
 
 def test_relations_are_as_frequent_as_asked_for() -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -57,13 +56,12 @@ def test_a_corpus_is_whole_repeatable_and_kept(corpus: Corpus, folder: Path) -> 
     assert (make_corpus(WORLD, folder / "afresh").images == corpus.images).all()
 
 
-def test_a_thing_is_called_by_its_own_names_only(corpus: Corpus) -> None:
+def test_each_thing_bears_its_own_names_and_nothing_bears_none(corpus: Corpus) -> None:
     vocabulary = Vocabulary(corpus.stock)
-    rng = np.random.default_rng(0)
-    for thing in range(0, len(corpus.stock), 5):
-        called = {vocabulary.names[vocabulary.call(thing, rng)] for _ in range(60)}
-        assert called <= corpus.stock[thing].names
-        assert {corpus.stock[thing].noun, corpus.stock[thing].phrase} <= called
+    for k, thing in enumerate(corpus.stock):
+        borne = {name for name, bears in zip(vocabulary.names, vocabulary.bears[k], strict=True) if bears}
+        assert borne == thing.names
+    assert not vocabulary.bears[-1].any()
 
 
 def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
