@@ -84,6 +84,9 @@ def run(
         int, typer.Option(metavar="N", min=1, help="So many on this machine; on GPUs, one for each.")
     ] = 1,
     device: Annotated[Processor, typer.Option(help="Where to train.")] = Processor.auto,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first row of the data that cannot be used.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings that would count, and do nothing.")
     ] = False,
@@ -112,6 +115,7 @@ def run(
         resume=resume,
         processes=processes,
         device=device.value,
+        strict=strict,
         dry_run=dry_run,
         as_json=as_json,
     )

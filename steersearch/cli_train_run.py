@@ -41,6 +41,7 @@ class Request:
     resume: bool = False
     processes: int = 1
     device: str = "auto"
+    strict: bool = False
     dry_run: bool = False
     as_json: bool = False
 
@@ -58,6 +59,7 @@ class Request:
             told += ["--preset", self.preset]
         told += [f"--data={place}" for place in self.data]
         told += [f"--set={setting}" for setting in self.settings]
+        told += ["--strict"] if self.strict else []
         return [*told, "--resume"] if self.resume else told
 
 
@@ -182,11 +184,12 @@ def _preset(name: str) -> Recipe:
 
 
 def _changes(request: Request) -> list[str]:
-    """--data and --set as settings; data of one's own are not validated on the preset's."""
+    """--data, --set and --strict as settings; data of one's own are not validated on the preset's."""
+    settings = [*request.settings, *(["data.strict=true"] if request.strict else [])]
     if not request.data:
-        return list(request.settings)
+        return settings
     train = json.dumps([str(place) for place in request.data])
-    return [f"data.train={train}", "data.validation=[]", *request.settings]
+    return [f"data.train={train}", "data.validation=[]", *settings]
 
 
 def _refuse_contradictions(request: Request) -> None:

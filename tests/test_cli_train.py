@@ -39,6 +39,26 @@ def test_a_dry_run_prints_every_setting_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_strict_and_data_are_settings(run: Run) -> None:
+    """Data of one's own are validated on a part of themselves, unless something else is named."""
+    begin = (
+        "train",
+        "--preset",
+        "mini",
+        "--set",
+        "objective.absent=0",
+        "--data",
+        "mine",
+        "--dry-run",
+        "--json",
+    )
+    plain, strict = (from_json(run(*begin, *more).out) for more in ((), ("--strict",)))
+    assert (plain.data.strict, strict.data.strict) == (False, True)
+    assert (plain.data.train, plain.data.validation) == (("mine",), ())
+    other = from_json(run(*begin, "--set", "data.validation=theirs").out)
+    assert other.data.validation == ("theirs",)
+
+
 def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
     done = run(
         "train",
