@@ -228,7 +228,9 @@ def test_variants(changes: dict[str, Any]) -> None:
 def test_the_bundled_model_with_its_trained_weights() -> None:
     model = SteerViT.from_pretrained("mini", "cpu")
     assert model.config.tiny is not None
-    check_model(model, model.config.tiny.num_heads)
+    check_model(
+        model, model.config.tiny.num_heads, gate_scales=(0.2,)
+    )  # its gates are wide open: 0.6 is as 1
 
 
 # -------------------------------------------------------------------------------------------- text encoders

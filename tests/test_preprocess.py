@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -163,6 +163,7 @@ def test_tiles_are_a_squash_to_twice_the_side(size: tuple[int, int]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(size=sizes, view=st.sampled_from(VIEWS))
+@example(size=(239, 23), view="crop")
 def test_region_is_what_the_pixels_show(size: tuple[int, int], view: View) -> None:
     """Pixels that say their own coordinates: those that come out are those of the region."""
     width, height = size
@@ -173,8 +174,9 @@ def test_region_is_what_the_pixels_show(size: tuple[int, int], view: View) -> No
     seen = preprocess(picture) * 255
     middle = (np.arange(preprocess.side) + 0.5) / preprocess.side
     inner = slice(preprocess.side // 4, -preprocess.side // 4)  # the filter bends the ramp at the borders
-    assert np.abs(seen[0].mean(axis=0) - (left + middle * (right - left) - 0.5))[inner].max() < 1
-    assert np.abs(seen[1].mean(axis=1) - (top + middle * (bottom - top) - 0.5))[inner].max() < 1
+    # The crop begins at a whole pixel of the resized picture, and each value was rounded to 8 bits twice.
+    assert np.abs(seen[0].mean(axis=0) - (left + middle * (right - left) - 0.5))[inner].max() < 1.2
+    assert np.abs(seen[1].mean(axis=1) - (top + middle * (bottom - top) - 0.5))[inner].max() < 1.2
 
 
 def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
