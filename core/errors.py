@@ -363,13 +363,13 @@ class CheckpointNotSavedError(OutputError):
 
 
 class NotFiniteError(SteerSearchError):
-    """A loss that is no number; the weights are as they were before the step. Fields: `loss`, `step`, `folder`."""
+    """A loss or gradient that is no number; the weights are as before the step. Fields: `value`, `step`, `folder`."""
 
-    def __init__(self, loss: float, step: int, folder: Path | str) -> None:
-        self.loss, self.step, self.folder = loss, step, Path(folder)
+    def __init__(self, value: float, step: int, folder: Path | str, what: str = "loss") -> None:
+        self.value, self.step, self.folder = value, step, Path(folder)
         super().__init__(
-            f"{folder}: the loss is {loss} at step {step}, stopped before it spoils the weights; look at the data of "
-            "this step, or go on from the last checkpoint with a lower optimiser.lr"
+            f"{folder}: the {what} is {value} at step {step}, stopped before it spoils the weights; look at the data "
+            "of this step, or go on from the last checkpoint with a lower optimiser.lr"
         )
 
 

@@ -186,6 +186,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None
         assert torch.equal(p, before[name]) or name == "head.bias"
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:
+    run = trainer(tmp_path, Squares())
+    gate = next(p for name, p in run.model.trainable_parameters() if name.endswith("gate"))
+    gate.register_hook(lambda gradient: gradient * math.inf)
+    before = {name: p.detach().clone() for name, p in run.model.trainable_parameters()}
+    with pytest.raises(NotFiniteError, match="gradient"):
+        run.train()
+    assert all(torch.equal(p, before[name]) for name, p in run.model.trainable_parameters())
+
+
 def test_two_processes_are_as_one(tmp_path: Path) -> None:
     """Same effective batch, gloo on processors: the same metrics to 1e-5, although 7 rows cannot be halved."""
     one = trainer(tmp_path / "one", Squares(alone=True), "objective.alone_cls=1", "objective.queue=6")

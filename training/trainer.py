@@ -121,6 +121,8 @@ class Trainer:
         if self.recipe.optimiser.clip:
             norm = nn.utils.clip_grad_norm_(self._trained.values(), self.recipe.optimiser.clip)
             means["gradient"] = norm.item()
+            if not math.isfinite(means["gradient"]):
+                raise NotFiniteError(means["gradient"], self.step, self.folder, "gradient")
         for optimiser in self._optimisers:
             optimiser.step()
         self._window.add(means)
