@@ -1,0 +1,164 @@
+"""What a benchmark asks of a method, and SteerViT as one: pictures and a prompt in, numbers out.
+
+Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from steersearch.core.attention_maps import attention_maps
+from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.core.preprocess import View
+from steersearch.core.registry import MODELS
+from steersearch.core.steervit import Aggregation, Features, SteerViT, SteerViTConfig
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a method says of B pictures under one prompt.
+
+    vectors (B, D) float32: global features of any length, compared by cosine.
+    patches (B, Hp, Wp, D') float32, where the method has them and they were asked for.
+    maps (B, Hp, Wp) float32, where asked for: raw score map of the prompt (logits where there are any), higher
+        where a patch is more the prompt's.
+    attention (B, Hp, Wp) float32, where asked for: what CLS attends to in the last block, mean over heads, no
+        sinks suppressed, not normalised.
+    """
+
+    vectors: Floats
+    patches: Floats | None = None
+    maps: Floats | None = None
+    attention: Floats | None = None
+
+
+class Method(Protocol):
+    """A way to embed pictures; `SteerViTMethod` and the baselines are some.
+
+    name: as typed on the command line and as records say it.
+    identity: a hash, or pinned revisions, of all weights and settings that decide the output; part of cache keys.
+    licence: of the weights.  takes_prompt: False where the prompt changes nothing.
+    batch_size: how many pictures suit one call of `see`.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def takes_prompt(self) -> bool: ...
+    @property
+    def batch_size(self) -> int: ...
+
+    def see(
+        self,
+        pictures: Sequence[Image.Image],
+        prompt: str | None,
+        *,
+        patches: bool = False,
+        maps: bool = False,
+        attention: bool = False,
+    ) -> Seen:
+        """`pictures` (PIL, RGB, of any sizes) under one prompt; None: without text, where the method can do without.
+
+        Raises BenchmarkError ("NAME has no heatmap: reason") for what the method cannot give.
+        """
+        ...
+
+
+class SteerViTMethod:
+    """SteerViT at one gate_scale, aggregation and view; a prompt of None, or gate_scale 0, is the frozen trunk."""
+
+    def __init__(
+        self,
+        model: SteerViT,
+        gate_scale: float = 1.0,
+        aggregation: Aggregation | None = None,
+        view: View | None = None,
+    ) -> None:
+        """aggregation, view: None is the model's own. Raises ArgumentError for a gate_scale below 0 or not finite."""
+        if not 0 <= gate_scale < float("inf"):
+            raise ArgumentError("gate_scale", gate_scale, "must be a number from 0 (no steering) up")
+        own = model.config
+        self.model = model.with_view(view)
+        self.gate_scale = gate_scale
+        self.aggregation: Aggregation = aggregation or own.aggregation
+        self.name = _name(self, own)
+        self.identity = _digest(self.settings | {"weights": model.weights_hash})
+        card = MODELS.get(model.model_id)
+        self.licence = "that of its file" if card is None else card.licence
+        self.takes_prompt = gate_scale != 0
+        self.batch_size = self.model.batch_size
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What besides the weights decides the output, JSON-able."""
+        return {
+            "gate_scale": self.gate_scale,
+            "aggregation": self.aggregation,
+            "preprocess": self.model.config.preprocess.to_dict(),
+            "dtype": str(self.model.head.weight.dtype).removeprefix("torch."),
+        }
+
+    @torch.inference_mode()
+    def see(
+        self,
+        pictures: Sequence[Image.Image],
+        prompt: str | None,
+        *,
+        patches: bool = False,
+        maps: bool = False,
+        attention: bool = False,
+    ) -> Seen:
+        """See `Method.see`. maps are the head's logits; at gate_scale 0, those of the frozen patch features."""
+        if maps and prompt is None:
+            raise BenchmarkError(
+                f"{self.name} has no heatmap without a prompt: its head is trained under one"
+            )
+        found = self.model.features(list(pictures), prompt, self.gate_scale, attention=attention)
+        grid = (len(pictures), *found.grid)
+        return Seen(
+            vectors=_floats(found.aggregate(self.aggregation)),
+            patches=_floats(found.patches).reshape(*grid, -1) if patches else None,
+            maps=_floats(found.logits).reshape(grid) if maps else None,
+            attention=_attention(found) if attention else None,
+        )
+
+
+def _attention(found: Features) -> Floats:
+    assert found.attention is not None
+    return _floats(attention_maps(found.attention, found.grid, suppress_sinks=False, normalise=False))
+
+
+def _floats(values: torch.Tensor) -> Floats:
+    array: Floats = values.float().cpu().numpy()
+    return array
+
+
+def _name(method: SteerViTMethod, own: SteerViTConfig) -> str:
+    """The model, and what is not as it is by default: mini+gate0.6+cls."""
+    said = [method.model.model_id]
+    if method.gate_scale != 1:
+        said.append(f"gate{method.gate_scale:g}")
+    if method.aggregation != own.aggregation:
+        said.append(method.aggregation)
+    if method.model.config.preprocess.mode != own.preprocess.mode:
+        said.append(method.model.config.preprocess.mode)
+    return "+".join(said)
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
