@@ -83,6 +83,14 @@ class LibraryMissingError(SteerSearchError):
         super().__init__(f'{place}: no library here; make one: steersearch index FOLDER --prompt "TEXT"')
 
 
+class LibraryBusyError(SteerSearchError):
+    """A library that another process writes to, for something that needs it alone. Field: `place`."""
+
+    def __init__(self, place: Path | str) -> None:
+        self.place = Path(place)
+        super().__init__(f"{place}: another process is writing to this library; wait until it has ended")
+
+
 class LibraryDamagedError(SteerSearchError):
     """A file of a library that cannot be understood. Fields: `path`, `reason`."""
 

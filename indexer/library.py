@@ -38,6 +38,7 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
 from steersearch.indexer.search import Hit, open_snapshot
 from steersearch.indexer.store import Store
+from steersearch.indexer.writers import writing
 
 __all__ = ["Counts", "Coverage", "Hit", "Library", "LibraryInfo", "ProgressEvent", "PromptIndex", "Skip"]
 
@@ -140,16 +141,17 @@ class Library:
         targets = self._targets(embedder, named, gate_scale)
         if not self.exists:
             self._write()
-        return Build(
-            self.folder,
-            self.place,
-            scan,
-            targets,
-            embedder,
-            batch_size=batch_size,
-            commit_seconds=commit_seconds,
-            progress=progress,
-        ).run()
+        with writing(self.place):
+            return Build(
+                self.folder,
+                self.place,
+                scan,
+                targets,
+                embedder,
+                batch_size=batch_size,
+                commit_seconds=commit_seconds,
+                progress=progress,
+            ).run()
 
     def _write(self) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
 from steersearch.core.preprocess import View, view_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # what changed, and how older libraries are brought forward: see `migration`
 LIBRARY_FILE = "library.json"
 _PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 
@@ -101,9 +101,17 @@ def read_prompt_indexes(place: Path) -> list[PromptIndex]:
 
 def write_prompt_index(place: Path, index: PromptIndex) -> None:
     """The last write of a build: from here on the prompt index exists. One that exists stays as it is."""
-    path = place / _PROMPTS / index.key / _MANIFEST
-    if not path.exists():
-        _write_json(path, asdict(index))
+    if not _manifest(place, index.key).exists():
+        replace_prompt_index(place, index)
+
+
+def replace_prompt_index(place: Path, index: PromptIndex) -> None:
+    """Write the manifest of a prompt index, also over one that exists."""
+    _write_json(_manifest(place, index.key), asdict(index))
+
+
+def _manifest(place: Path, key: str) -> Path:
+    return place / _PROMPTS / key / _MANIFEST
 
 
 def features_file(place: Path, key: str) -> Path:

@@ -20,7 +20,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-_TABLES = "lance"
+FOLDER = "lance"  # of the tables, within a library
+PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
 _IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 _FILTER_LENGTH = 500  # keys per SQL filter
@@ -55,11 +56,13 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Vector:
-    """A row of a prompt index. embedding: (dim,) float32, unit length; heatmap: (Hp, Wp), sums to 1."""
+    """A row of a prompt index. embedding: (dim,) float32, unit length; heatmap: (Hp, Wp), sums to 1;
+    presence: how sure it is that the photo shows what the prompt names, None: not known."""
 
     image_id: str
     embedding: Floats
     heatmap: Floats
+    presence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Store:
         import lancedb
 
         self._place = place
-        self._database = lancedb.connect(str(place / _TABLES))
+        self._database = lancedb.connect(str(place / FOLDER))
 
     def ensure_images(self) -> None:
         self._ensure(_IMAGES, _images_schema())
@@ -149,6 +152,7 @@ class Store:
                 "image_id": vector.image_id,
                 "embedding": vector.embedding,
                 "heatmap": pack_heatmap(vector.heatmap),
+                PRESENCE: vector.presence,
             }
             for vector in by_content.values()
         ]
@@ -194,9 +198,14 @@ class Store:
         merge.when_not_matched_insert_all().execute(pyarrow.Table.from_pylist(rows, schema=schema))
 
     def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
-        query = self._database.open_table(name).search().select(columns)
-        table = (query if where is None else query.where(where)).to_arrow()
-        return [table.column(column) for column in columns]
+        """Columns of a table; one that a library of an older schema lacks is all null."""
+        import pyarrow as pa
+
+        table = self._database.open_table(name)
+        there = [column for column in columns if column in table.schema.names]
+        query = table.search().select(there)
+        found = (query if where is None else query.where(where)).to_arrow()
+        return [found.column(c) if c in there else pa.nulls(len(found)) for c in columns]
 
 
 def stamp(place: Path, key: str) -> tuple[str, ...]:
@@ -231,8 +240,14 @@ def _prompt_table(key: str) -> str:
     return f"prompt_{key}"
 
 
+def table_names(place: Path) -> list[str]:
+    """The tables of a library, sorted; without lancedb. One that was just begun has no version yet and is none."""
+    folders = sorted((place / FOLDER).glob("*.lance"))
+    return [folder.stem for folder in folders if _versions(place, folder.stem)]
+
+
 def _versions(place: Path, name: str) -> list[str]:
-    folder = place / _TABLES / f"{name}.lance" / "_versions"
+    folder = place / FOLDER / f"{name}.lance" / "_versions"
     try:
         return sorted(path.name for path in folder.iterdir() if path.suffix == ".manifest")
     except FileNotFoundError:
@@ -266,6 +281,7 @@ def _prompt_schema(dim: int) -> Any:
             pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
             pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
             pa.field("heatmap", pa.binary(), nullable=False),
+            pa.field(PRESENCE, pa.float32()),  # null: made before there was one
         ]
     )
 

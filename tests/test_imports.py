@@ -26,8 +26,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "steersearch": ("steersearch",),
 }
 ONLY_IN: dict[str, set[str]] = {
-    "lancedb": {"indexer/store.py"},
-    "lance": {"indexer/store.py"},
+    "lancedb": {"indexer/store.py", "indexer/tables.py"},
+    "lance": set(),
     "faiss": {"indexer/faiss_index.py"},
     "timm": {"core/trunk.py"},
     "transformers": {"core/text.py", "training/segmenter.py", "benchmarks/speed.py"},

@@ -27,6 +27,7 @@ from steersearch.core.errors import (
 )
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.library import Coverage, Library, default_place
+from steersearch.indexer.manifest import SCHEMA_VERSION
 from steersearch.indexer.scan import SUFFIXES
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
 
@@ -310,7 +311,7 @@ def test_a_newer_format_is_refused(library: Library, file: str) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99, "novelty": 1}))
     with pytest.raises(SchemaVersionError, match="pip install --upgrade") as error:
         Library.open(library.place).prompts()
-    assert (error.value.found, error.value.supported) == (99, 1)
+    assert (error.value.found, error.value.supported) == (99, SCHEMA_VERSION)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 1}'])

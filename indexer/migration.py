@@ -1,0 +1,47 @@
+"""Bringing a library of an older format forward, step by step.
+
+Each step leads from one schema version to the next. A step may be interrupted and repeated at any point: it
+looks at what is there, and the version in the library's own file is raised last. What it does to the tables
+can be read by the versions on both sides, so a library can be searched before, between and after. One that
+may only be read stays as it is, and is searched as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from steersearch.indexer.manifest import (
+    SCHEMA_VERSION,
+    read_library,
+    read_prompt_indexes,
+    replace_prompt_index,
+    write_library,
+)
+
+
+def bring_forward(place: Path) -> None:
+    """Make the library at `place` one of SCHEMA_VERSION. Others may read it meanwhile, nobody may write to it.
+
+    Raises SchemaVersionError for a newer one, LibraryDamagedError.
+    """
+    library = read_library(place)
+    for version in range(library.schema_version, SCHEMA_VERSION):
+        _STEPS[version](place)
+        for index in read_prompt_indexes(place):
+            if index.schema_version == version:
+                replace_prompt_index(place, replace(index, schema_version=version + 1))
+        write_library(place, replace(library, schema_version=version + 1))
+
+
+def _from_1(place: Path) -> None:
+    """Prompt tables get the column `presence`, without values; their heatmaps and vectors stay."""
+    from steersearch.indexer.tables import Tables
+
+    tables = Tables(place)
+    for name in tables.names("prompt_"):
+        tables.add_presence(name)
+
+
+_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1}

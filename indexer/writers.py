@@ -1,0 +1,80 @@
+"""Who writes to a library: any number of processes at once, each known to the others by a lock that it holds.
+
+Processes that write need no exclusion from each other, LanceDB sees to that. What must not happen beside a
+writer is the deletion of files that it may be about to use. So each writer holds a lock file of its own while
+it works, which ends with the process however that ends, and all pass a gate on their way in. Whoever holds
+the gate and finds no writer's lock held knows that nobody writes, and that nobody begins to.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
+from steersearch.indexer.migration import bring_forward
+
+LOCKS = "locks"
+_GATE, _WRITER = "gate.lock", "writer-"
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Around everything that writes to the tables of the library at `place`, which is of this format in there.
+
+    A library of an older format is brought forward first. Raises LibraryPlaceError where nothing can be
+    written, SchemaVersionError.
+    """
+    own = FileLock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
+    with _gate(place):
+        bring_forward(place)
+        own.acquire()
+    try:
+        yield
+    finally:
+        own.release()
+        Path(own.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """As `writing`, but nobody else writes meanwhile: who wants to begins when this has ended.
+
+    Raises LibraryBusyError at once if somebody is writing, and what `writing` raises.
+    """
+    with _gate(place):
+        if _is_written(place):
+            raise LibraryBusyError(place)
+        bring_forward(place)
+        yield
+
+
+@contextmanager
+def _gate(place: Path) -> Iterator[None]:
+    gate = FileLock(place / LOCKS / _GATE)
+    try:
+        (place / LOCKS).mkdir(exist_ok=True)
+        gate.acquire()
+    except OSError as error:
+        raise LibraryPlaceError(place, f"cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        gate.release()
+
+
+def _is_written(place: Path) -> bool:
+    """Whether some process holds a writer's lock; locks of writers that were killed are swept away."""
+    for path in (place / LOCKS).glob(f"{_WRITER}*"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        path.unlink(missing_ok=True)
+    return False

@@ -1,0 +1,140 @@
+"""Libraries of older formats: searched as they are, brought forward by the next that writes, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pytest
+
+from steersearch.core.errors import SchemaVersionError
+from steersearch.indexer import migration
+from steersearch.indexer.library import Library
+from steersearch.indexer.manifest import SCHEMA_VERSION
+from steersearch.indexer.store import Store
+from steersearch.indexer.tables import Tables
+from steersearch.indexer.writers import writing
+from tests.toy_embedder import ToyEmbedder, save_photos
+
+
+class Interrupted(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Library:
+    """A library of schema 1 with two prompt indexes and a third that was never finished."""
+    library = Library.create(save_photos(tmp_path / "photos", 5), tmp_path / "library")
+    library.index(ToyEmbedder(), ["red", "blue", "green"])
+    database = lancedb.connect(library.place / "lance")
+    for name in Tables(library.place).names("prompt_"):
+        database.open_table(name).drop_columns(["presence"])
+    for file in (library.place / "library.json", *library.place.glob("prompts/*/manifest.json")):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 1}))
+    next(library.place.glob("prompts/green-*/manifest.json")).unlink()
+    return library
+
+
+def versions(place: Path) -> list[int]:
+    files = [place / "library.json", *sorted(place.glob("prompts/*/manifest.json"))]
+    return [json.loads(file.read_text())["schema_version"] for file in files]
+
+
+def columns(place: Path) -> list[bool]:
+    """For each prompt table, whether it has the column of schema 2."""
+    database = lancedb.connect(place / "lance")
+    return ["presence" in database.open_table(name).schema.names for name in Tables(place).names("prompt_")]
+
+
+def answers(library: Library) -> list[list[tuple[str, float]]]:
+    photo = library.folder / "003.png"
+    return [
+        [(hit.path.name, hit.score) for hit in library.query(ToyEmbedder(), photo, focus)]
+        for focus in ("red", "blue")
+    ]
+
+
+def test_a_library_of_schema_1_is_searched_as_it_is(old: Library) -> None:
+    assert len(answers(old)[0]) == 5
+    assert old.info().photos == 5
+    assert Store(old.place)._read("prompt_" + old.prompts()[0].key, ["presence"])[0].null_count == 5
+    assert (versions(old.place), columns(old.place)) == ([1, 1, 1], [False] * 3)
+
+
+def test_the_next_run_brings_it_forward_and_computes_nothing(old: Library) -> None:
+    before = answers(old)
+    counts = Library.open(old.place).index(ToyEmbedder())
+    assert (counts.reused, counts.forward_passes) == (5, 0)
+    assert (versions(old.place), columns(old.place)) == ([SCHEMA_VERSION] * 3, [True] * 3)
+    assert answers(Library.open(old.place)) == before
+    assert (
+        Library.open(old.place).index(ToyEmbedder(), ["green"]).forward_passes == 0
+    )  # of the unfinished one
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let the migration end before its step number `steps`, counted from 0 over all that it writes."""
+    done = 0
+
+    def counted(function: Callable[..., None]) -> Callable[..., None]:
+        def run(*arguments: Any) -> None:
+            nonlocal done
+            if done == steps:
+                raise Interrupted
+            done += 1
+            function(*arguments)
+
+        return run
+
+    monkeypatch.setattr(Tables, "add_presence", counted(Tables.add_presence))
+    for name in ("replace_prompt_index", "write_library"):
+        monkeypatch.setattr(migration, name, counted(getattr(migration, name)))
+
+
+@pytest.mark.parametrize("steps", range(6))  # 3 tables, 2 manifests, the library's own
+def test_a_migration_that_ends_anywhere_leaves_a_library_that_is_read_and_migrated_on(
+    old: Library, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = answers(old)
+    with monkeypatch.context() as patch:
+        interrupt(patch, steps)
+        with pytest.raises(Interrupted):
+            old.index(ToyEmbedder())
+    assert versions(old.place)[0] == 1
+    assert sum(columns(old.place)) == min(steps, 3)
+    assert answers(Library.open(old.place)) == before
+    Library.open(old.place).index(ToyEmbedder())
+    assert (versions(old.place), columns(old.place)) == ([SCHEMA_VERSION] * 3, [True] * 3)
+    assert answers(Library.open(old.place)) == before
+
+
+def write_at_once(place: str, barrier: Any) -> None:
+    barrier.wait(600)
+    with writing(Path(place)):
+        assert versions(Path(place)) == [SCHEMA_VERSION] * 3
+
+
+def test_two_processes_that_bring_it_forward_at_once(old: Library) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(2)
+    processes = [spawn.Process(target=write_at_once, args=(str(old.place), barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(600)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert columns(old.place) == [True] * 3
+
+
+def test_a_newer_library_is_neither_written_nor_touched(old: Library) -> None:
+    file = old.place / "library.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": SCHEMA_VERSION + 1}))
+    before = file.read_bytes()
+    with pytest.raises(SchemaVersionError, match="pip install --upgrade"), writing(old.place):
+        pytest.fail("it was opened")
+    assert file.read_bytes() == before
+    assert columns(old.place) == [False] * 3
