@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from steersearch.core.errors import BenchmarkError
 
 RESULTS = Path(__file__).parent / "results"
 _NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # other records may be new without harm
@@ -23,7 +26,9 @@ class Record:
     """One result.
 
     benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
-    The rest says where and on what: filled in by `make`.
+    data: of what was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of some metrics;
+    rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data.
+    The rest says where and with what: filled in by `make`.
     """
 
     benchmark: str
@@ -37,10 +42,22 @@ class Record:
     date: str
     machine: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def make(
-        cls, benchmark: str, model: str, settings: dict[str, Any], metrics: dict[str, Any], seconds: float
+        cls,
+        benchmark: str,
+        model: str,
+        settings: dict[str, Any],
+        metrics: dict[str, Any],
+        seconds: float,
+        *,
+        data: dict[str, Any] | None = None,
+        intervals: dict[str, list[float]] | None = None,
+        rows: list[dict[str, Any]] | None = None,
     ) -> Record:
         """A record of a run in this process."""
         return cls(
@@ -55,7 +72,18 @@ class Record:
             date=datetime.now(UTC).date().isoformat(),
             machine=machine(),
             versions={name: _version(name) for name in _PACKAGES},
+            data=data or {},
+            intervals=intervals or {},
+            rows=rows or [],
         )
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """A record that was saved. Raises BenchmarkError for a file that is none."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise BenchmarkError(f"{path}: not a record of a benchmark ({error})") from error
 
     def to_json(self) -> str:
         """The record as one JSON object, a key a line."""
@@ -65,12 +93,13 @@ class Record:
         """The record as one dictionary whose metrics stand beside its other fields."""
         fields = asdict(self)
         metrics: dict[str, Any] = fields.pop("metrics")
-        return fields | metrics
+        unused = [name for name in ("data", "intervals", "rows") if not fields[name]]
+        return {name: value for name, value in fields.items() if name not in unused} | metrics
 
     def save(self, folder: Path = RESULTS) -> Path:
         """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json; a run of the same day is replaced."""
         folder.mkdir(parents=True, exist_ok=True)
-        model = Path(self.model).stem
+        model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
         name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{self.date.replace('-', '')}.json"
         path = folder / name
         path.write_text(self.to_json() + "\n", encoding="utf-8")

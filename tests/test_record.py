@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from steersearch.benchmarks.record import Record
+from steersearch.core.errors import BenchmarkError
 
 
 def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
@@ -16,3 +19,22 @@ def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
     assert kept["machine"]["cores"] >= 1
     assert kept["versions"]["numpy"]
     assert str(Path.home()) not in path.read_text()
+
+
+def test_a_saved_record_is_read_again(tmp_path: Path) -> None:
+    made = Record.make("core", "mini+gate0.6", {}, {"macro": 50.0}, 1.0, data={"n": 3}, rows=[{"scene": "a"}])
+    path = made.save(tmp_path)
+    assert "_mini+gate0.6_" in path.name
+    assert Record.read(path) == made
+    (tmp_path / "other.json").write_text('{"benchmark": "core"}')
+    with pytest.raises(BenchmarkError, match=r"other\.json: not a record of a benchmark"):
+        Record.read(tmp_path / "other.json")
+
+
+def test_a_model_file_gives_its_name_without_its_ending(tmp_path: Path) -> None:
+    made = Record.make("core", "runs/v1.5.safetensors+gate0.6", {}, {}, 1.0)
+    assert made.save(tmp_path).name.startswith("core_v1.5+gate0.6_")
+
+
+def test_records_without_data_print_as_before() -> None:
+    assert not {"data", "rows", "intervals"} & set(Record.make("speed", "mini", {}, {"x": 1}, 1.0).flat())

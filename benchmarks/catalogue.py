@@ -1,0 +1,124 @@
+"""The benchmarks that can be asked for by name. Plain data: `bench list` and help texts import nothing heavy.
+
+A benchmark is a module of this package with a function `create(options) -> Benchmark` (see benchmark.py), and an
+entry here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from steersearch.core.errors import ArgumentError
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A setting of one benchmark's own, given as --set NAME=VALUE; its type is that of `default`."""
+
+    name: str
+    default: Value
+    help: str
+    choices: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedData:
+    """The real data. how: how to get it, and what --data has to name then.
+
+    on_hub: it is fetched without --data where the model hub can be reached.
+    """
+
+    what: str
+    size: str
+    licence: str
+    how: str
+    on_hub: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a benchmark before it is run.
+
+    module: its name in this package.  asks: what it measures, one sentence.  data: None where there is nothing to
+    read.  stand_in: what --world generates, None where it has none.  cost: time and memory at the real size, and how
+    that is known.  limit: what --limit N counts.  options: its own settings.
+    """
+
+    name: str
+    module: str
+    asks: str
+    data: PublishedData | None = None
+    stand_in: str | None = None
+    cost: str = ""
+    limit: str = "pictures"
+    options: tuple[Option, ...] = ()
+
+    def settings(self, given: Mapping[str, str]) -> dict[str, Value]:
+        """All options, those `given` as text read as what they are. Raises ArgumentError for a wrong one."""
+        known = {option.name: option for option in self.options}
+        for name, text in given.items():
+            if name not in known:
+                have = ", ".join(known) or "none"
+                raise ArgumentError("--set", f"{name}={text}", f"bench {self.name} has the settings: {have}")
+        return {o.name: _read(o, given[o.name]) if o.name in given else o.default for o in self.options}
+
+
+def _read(option: Option, text: str) -> Value:
+    kind = type(option.default)
+    try:
+        value = kind(text)
+    except ValueError:
+        words = {int: "a whole number", float: "a number"}.get(kind, "a text")
+        raise ArgumentError("--set", f"{option.name}={text}", f"must be {words}") from None
+    if option.choices and value not in option.choices:
+        raise ArgumentError(
+            "--set", f"{option.name}={text}", f"must be one of {', '.join(map(str, option.choices))}"
+        )
+    return value
+
+
+def card(name: str) -> Card:
+    """The benchmark of this name. Raises ArgumentError, with the nearest name, if there is none."""
+    if name not in CARDS:
+        nearest = difflib.get_close_matches(name, CARDS, 1)
+        meant = f'did you mean "{nearest[0]}"? ' if nearest else ""
+        raise ArgumentError("benchmark", name, f"{meant}known: {', '.join(CARDS)}")
+    return CARDS[name]
+
+
+_CORE = Card(
+    name="core",
+    module="core",
+    asks="Finds a photo the other photos with the same small object, among photos that otherwise look alike?",
+    data=PublishedData(
+        what="CORE, JonaRuthardt/CORE on the Hugging Face hub: some 2,800 edited photos of six scenes (SUN397)",
+        size="some gigabytes",
+        licence="not stated where we could read it; the photos below the edits are SUN397's, for research",
+        how="by itself from the hub, or --data FOLDER for a copy of it (parquet files of the split test)",
+        on_hub=True,
+    ),
+    stand_in="600 generated photos of six scenes, five objects in each",
+    limit="source photos per scene, each with all its variants",
+    options=(
+        Option(name="k", default=5, help="also say the share of right photos among the first K"),
+        Option(
+            name="source",
+            default="drawn",
+            choices=("drawn", "stamps", "held-out-pictures", "held-out-objects"),
+            help="with --world: what the objects are, from easy to hard",
+        ),
+        Option(name="template", default="the {}", help="with --world: the prompt, with {} for the object"),
+        Option(
+            name="object_size",
+            default=0.2,
+            help="with --world: least longer side of an object, as part of the photo's height; "
+            "the greatest is 1.5 times that",
+        ),
+    ),
+)
+
+CARDS: dict[str, Card] = {each.name: each for each in (_CORE,)}
