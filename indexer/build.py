@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
+from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.indexer.embedder import Embedder, Floats, known_identity
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, features_file, write_atomically, write_prompt_index
 from steersearch.indexer.scan import FoundFile, Scan, Skip
 from steersearch.indexer.search import refresh_snapshot
 from steersearch.indexer.store import ImageRecord, KnownFile, Store, Vector
+from steersearch.indexer.writers import failures_said_plainly
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
@@ -352,13 +353,8 @@ class Build:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        try:
-            with self._timed("write"):
-                yield
-        except (OSError, RuntimeError) as error:  # LanceDB says RuntimeError to a full disk
-            plain = getattr(error, "strerror", None) or str(error).split(", /")[0]  # without its source line
-            reason = f"cannot be written ({plain}); what was indexed before is kept"
-            raise LibraryPlaceError(self._place, reason) from error
+        with self._timed("write"), failures_said_plainly(self._place):
+            yield
 
     def _counts(self, seconds: float) -> Counts:
         return Counts(

@@ -24,6 +24,7 @@ from steersearch.core.errors import (
 )
 from steersearch.core.preprocess import View, open_image, view_of
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
+from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
@@ -142,7 +143,7 @@ class Library:
         if not self.exists:
             self._write()
         with writing(self.place):
-            return Build(
+            counts = Build(
                 self.folder,
                 self.place,
                 scan,
@@ -152,6 +153,8 @@ class Library:
                 commit_seconds=commit_seconds,
                 progress=progress,
             ).run()
+        optimize_if_worth_it(self.place)
+        return counts
 
     def _write(self) -> None:
         try:
@@ -354,6 +357,12 @@ class Library:
             command += f" --library {shlex.quote(os.fspath(self.place))}"
         return command
 
+    # care
+
+    def optimize(self) -> Optimized:
+        """Compact the tables and delete what nobody needs; see `compaction.optimize`."""
+        return optimize(self.place)
+
     # looking
 
     def prompts(self) -> list[PromptIndex]:
@@ -382,7 +391,7 @@ class Library:
             len(contents),
             len(known) - len(contents),
             tuple(coverage),
-            _bytes_below(self.place),
+            bytes_below(self.place),
         )
 
 
@@ -419,13 +428,3 @@ def _checked_prompts(prompts: Sequence[str]) -> list[str]:
             'an empty prompt cannot steer; say what to look for, such as --prompt "the red mug"'
         )
     return list(dict.fromkeys(stripped))
-
-
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # another process swept it away
-            continue
-    return total

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from steersearch.core.preprocess import View, view_of
 
 SCHEMA_VERSION = 2  # what changed, and how older libraries are brought forward: see `migration`
 LIBRARY_FILE = "library.json"
+_DRAFT = ".writing-"
+_ABANDONED_S = 3600
 _PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 
 
@@ -122,7 +125,7 @@ def features_file(place: Path, key: str) -> Path:
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """The file at `path` is whole or is not there, whenever the process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{secrets.token_hex(8)}")
+    temporary = path.with_name(f"{_DRAFT}{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -132,6 +135,21 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sweep_drafts(place: Path) -> None:
+    """Delete files that killed processes left half written, anywhere in a library."""
+    for path in place.rglob(f"{_DRAFT}*"):
+        if is_abandoned(path):
+            path.unlink(missing_ok=True)
+
+
+def is_abandoned(draft: Path) -> bool:
+    """Whether a file is so old that whoever wrote it must have been killed."""
+    try:
+        return time.time() - draft.stat().st_mtime > _ABANDONED_S
+    except FileNotFoundError:  # it has just been finished
+        return False
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

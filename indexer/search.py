@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.indexer.faiss_index import FlatIndex
-from steersearch.indexer.manifest import write_atomically
+from steersearch.indexer.manifest import is_abandoned, write_atomically
 from steersearch.indexer.store import Gallery, Store, stamp, unpack_heatmap
 
 Floats = npt.NDArray[np.float32]
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 _SNAPSHOTS = "snapshots"
 _MISSING = b"steersearch:missing"
-_ABANDONED_S = 3600  # a temporary file of that age belongs to a process that was killed
 
 
 @dataclass(frozen=True)
@@ -125,9 +124,19 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
 def _sweep(place: Path, key: str, name: str) -> None:
     """Delete older snapshots, and what killed processes left half written."""
     for path in (place / _SNAPSHOTS / key).iterdir():
-        abandoned = path.name.startswith(".") and time.time() - path.stat().st_mtime > _ABANDONED_S
+        abandoned = path.name.startswith(".") and is_abandoned(path)
         if abandoned or (path.stem != name and not path.name.startswith(".")):
             path.unlink(missing_ok=True)
+
+
+def remove_snapshot(place: Path, key: str) -> None:
+    """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
+    shutil.rmtree(place / _SNAPSHOTS / key, ignore_errors=True)
+
+
+def snapshot_keys(place: Path) -> list[str]:
+    """The keys for which there are snapshots, whether or not there are such prompt indexes."""
+    return sorted(path.name for path in (place / _SNAPSHOTS).glob("*") if path.is_dir())
 
 
 def _name(place: Path, key: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables of a library, in LanceDB: the source of truth. The only file that imports lancedb, lazily.
+"""The tables of a library, in LanceDB: the source of truth. Imports lancedb lazily.
 
 `images` has a row per path, a table per prompt index has a row per content (image_id). Both keys are declared
 as unenforced primary keys: without that, two writers that insert the same new key leave it twice.
@@ -7,7 +7,7 @@ Another writer may be at work at any time, so every call opens its table anew, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -25,6 +25,7 @@ PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
 _IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 _FILTER_LENGTH = 500  # keys per SQL filter
+_READS = 5  # of a table whose files vanish meanwhile
 
 
 @dataclass(frozen=True)
@@ -201,11 +202,24 @@ class Store:
         """Columns of a table; one that a library of an older schema lacks is all null."""
         import pyarrow as pa
 
-        table = self._database.open_table(name)
-        there = [column for column in columns if column in table.schema.names]
-        query = table.search().select(there)
-        found = (query if where is None else query.where(where)).to_arrow()
-        return [found.column(c) if c in there else pa.nulls(len(found)) for c in columns]
+        def read(table: Any) -> list[Any]:
+            there = [column for column in columns if column in table.schema.names]
+            query = table.search().select(there)
+            found = (query if where is None else query.where(where)).to_arrow()
+            return [found.column(c) if c in there else pa.nulls(len(found)) for c in columns]
+
+        return read_latest(self._database, name, read)
+
+
+def read_latest(database: Any, name: str, read: Callable[[Any], T]) -> T:
+    """What `read` makes of a table; once more, of a newer version, if another process cleans away its files."""
+    for _ in range(_READS):
+        try:
+            return read(database.open_table(name))
+        except RuntimeError as error:
+            if "Not found" not in str(error):
+                raise
+    return read(database.open_table(name))
 
 
 def stamp(place: Path, key: str) -> tuple[str, ...]:
@@ -244,6 +258,11 @@ def table_names(place: Path) -> list[str]:
     """The tables of a library, sorted; without lancedb. One that was just begun has no version yet and is none."""
     folders = sorted((place / FOLDER).glob("*.lance"))
     return [folder.stem for folder in folders if _versions(place, folder.stem)]
+
+
+def num_versions(place: Path) -> int:
+    """How many versions the table has that has most of them; cheap, without lancedb."""
+    return max((len(_versions(place, name)) for name in table_names(place)), default=0)
 
 
 def _versions(place: Path, name: str) -> list[str]:

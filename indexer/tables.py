@@ -1,7 +1,12 @@
-"""The tables of a library as things to be looked after, whatever is in them; `store` is for their rows."""
+"""The tables of a library as things to be looked after; `store` is for their rows in daily use.
+
+What changes or deletes files here is for those who are `alone` with the library, see `writers`.
+"""
 
 from __future__ import annotations
 
+import warnings
+from datetime import timedelta
 from pathlib import Path
 
 from steersearch.indexer.store import FOLDER, PRESENCE, table_names
@@ -27,3 +32,17 @@ class Tables:
         table = self._database.open_table(name)
         if PRESENCE not in table.schema.names:
             table.add_columns(pa.field(PRESENCE, pa.float32()))
+
+    def compact(self, name: str) -> None:
+        """Put the rows of a table into few files, drop all older versions and what killed writers left.
+
+        Readers that had the table open have to open it again, as `store.read_latest` does. LanceDB warns of
+        that, in vain: nobody else writes, and we do read so.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            self._database.open_table(name).optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+
+    def drop(self, name: str) -> None:
+        """Delete a table, if it is there."""
+        self._database.drop_table(name, ignore_missing=True)

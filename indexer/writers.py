@@ -30,7 +30,7 @@ def writing(place: Path) -> Iterator[None]:
     written, SchemaVersionError.
     """
     own = FileLock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
-    with _gate(place):
+    with _gate(place), failures_said_plainly(place):
         bring_forward(place)
         own.acquire()
     try:
@@ -49,18 +49,28 @@ def alone(place: Path) -> Iterator[None]:
     with _gate(place):
         if _is_written(place):
             raise LibraryBusyError(place)
-        bring_forward(place)
+        with failures_said_plainly(place):
+            bring_forward(place)
         yield
+
+
+@contextmanager
+def failures_said_plainly(place: Path) -> Iterator[None]:
+    """Around something written to the library at `place`: a full disk and its like become a LibraryPlaceError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # LanceDB says RuntimeError to a full disk
+        plain = getattr(error, "strerror", None) or str(error).split(", /")[0]  # without its source line
+        reason = f"cannot be written ({plain}); what was indexed before is kept"
+        raise LibraryPlaceError(place, reason) from error
 
 
 @contextmanager
 def _gate(place: Path) -> Iterator[None]:
     gate = FileLock(place / LOCKS / _GATE)
-    try:
+    with failures_said_plainly(place):
         (place / LOCKS).mkdir(exist_ok=True)
         gate.acquire()
-    except OSError as error:
-        raise LibraryPlaceError(place, f"cannot be written ({error.strerror})") from error
     try:
         yield
     finally:

@@ -1,0 +1,72 @@
+"""`optimize`: a library that was written in many steps, made small and quick to open again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
+from steersearch.indexer.manifest import read_prompt_indexes, sweep_drafts
+from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
+from steersearch.indexer.store import num_versions
+from steersearch.indexer.tables import Tables
+from steersearch.indexer.writers import alone, failures_said_plainly
+
+logger = logging.getLogger(__name__)
+
+MANY_VERSIONS = 64  # opening and reading a table of that many takes 25 ms; of 1,024, half a second
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What `optimize` did: bytes of the library on disk, and versions of the table that had most of them."""
+
+    bytes_before: int
+    bytes_after: int
+    versions_before: int
+    versions_after: int
+
+
+def optimize(place: Path) -> Optimized:
+    """Compact all tables, delete what no reader that begins now can need, bring the snapshots up to date.
+
+    A search that runs meanwhile is not disturbed, a run that wants to write waits. Killed at any moment, it
+    leaves the library as it was or smaller. Needs room for a copy of the largest table.
+    Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+    """
+    versions, size = num_versions(place), bytes_below(place)
+    with alone(place), failures_said_plainly(place):
+        tables = Tables(place)
+        for name in tables.names():
+            tables.compact(name)
+        indexes = read_prompt_indexes(place)
+        for key in {*snapshot_keys(place)} - {index.key for index in indexes}:
+            remove_snapshot(place, key)
+        sweep_drafts(place)
+        for index in indexes:
+            refresh_snapshot(place, index.key)
+    return Optimized(size, bytes_below(place), versions, num_versions(place))
+
+
+def optimize_if_worth_it(place: Path) -> None:
+    """After a run: `optimize` where tables have many versions, unless somebody writes or there is no room."""
+    if num_versions(place) <= MANY_VERSIONS:
+        return
+    try:
+        optimize(place)
+    except LibraryBusyError:  # whoever ends last does it
+        pass
+    except LibraryPlaceError as error:
+        logger.warning("the library works, but its tables could not be compacted: %s", error)
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files below a folder, also while others come and go."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # another process swept it away
+            continue
+    return total
