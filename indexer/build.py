@@ -250,10 +250,13 @@ class Build:
         for target, result in zip(targets, results, strict=True):
             embeddings = np.asarray(result.embeddings, dtype=np.float32)
             assert embeddings.shape == (len(photos), target.dim), embeddings.shape
-            for photo, embedding, heatmap in zip(photos, embeddings, result.heatmaps, strict=True):
+            each = zip(photos, embeddings, result.heatmaps, result.presence, strict=True)
+            for photo, embedding, heatmap, presence in each:
                 if not np.isfinite(embedding).all():
                     raise EmbeddingError(self._root / photo.file.path, target.prompt, target.model_id)
-                self._vectors[target.key].append(Vector(photo.file.image_id, embedding, heatmap))
+                self._vectors[target.key].append(
+                    Vector(photo.file.image_id, embedding, heatmap, float(presence))
+                )
             self._embedded[target.key].update(photo.file.image_id for photo in photos)
         self._forward_passes += len(photos) * len(targets)
 

@@ -23,10 +23,13 @@ class Embedded:
 
     embeddings: (B, dim) float32, unit length.
     heatmaps:   (B, Hp, Wp) float32 on the patch grid, each sums to 1.
+    presence:   (B,) float32, higher where the prompt's object is more surely in the photo; any range, comparable
+                between photos under one prompt.
     """
 
     embeddings: Floats
     heatmaps: Floats
+    presence: Floats
 
 
 class Embedder(Protocol):

@@ -1,7 +1,7 @@
 """The search snapshot: what a query needs of one prompt index, read without lancedb.
 
-A FAISS file with the vectors and an Arrow file with (path, image_id, heatmap), rows in the same order, sorted
-by path. Both are named after the stamp of the tables they were made from, so a pair always belongs together
+A FAISS file with the vectors and an Arrow file with (path, image_id, heatmap, presence), rows in the same order,
+sorted by path. Both are named after the stamp of the tables they were made from, so a pair always belongs together
 and a changed table is noticed by listing two folders. Snapshots can be deleted at any time: they are made
 again.
 """
@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 _SNAPSHOTS = "snapshots"
+_FORMAT = "with presence"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
 
 
@@ -75,6 +76,22 @@ class Snapshot:
         ranked = self.index.search(query, k)
         found = self._take([row for _, row in ranked], ["path", "image_id"])
         return [Row(f["path"], f["image_id"], score) for f, (score, _) in zip(found, ranked, strict=True)]
+
+    @property
+    def presence(self) -> Floats:
+        """(n,) float32 in the order of the rows, which is by path; NaN where it is not known."""
+        values: Floats = self.table.column("presence").to_numpy()
+        return values
+
+    def most_present(self, k: int) -> list[Row]:
+        """The k photos with the highest presence, best first, equal ones by path; those without one come last.
+
+        The score of a row is its presence.
+        """
+        presence = self.presence
+        best = np.argsort(-presence, kind="stable")[:k].tolist()  # NaN is sorted last
+        found = self._take(best, ["path", "image_id"])
+        return [Row(f["path"], f["image_id"], float(presence[i])) for f, i in zip(found, best, strict=True)]
 
     def heatmap(self, image_id: str) -> Floats | None:
         """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found; None if not here."""
@@ -140,7 +157,7 @@ def snapshot_keys(place: Path) -> list[str]:
 
 
 def _name(place: Path, key: str) -> str:
-    return hashlib.sha256("\n".join(stamp(place, key)).encode()).hexdigest()[:24]
+    return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
 
 
 def _files(place: Path, key: str, name: str) -> tuple[Path, Path]:
@@ -161,9 +178,17 @@ def _read(place: Path, key: str, name: str) -> Snapshot:
 def _arrow_table(gallery: Gallery) -> Any:
     import pyarrow as pa
 
-    schema = pa.schema([("path", pa.string()), ("image_id", pa.string()), ("heatmap", pa.binary())])
+    schema = pa.schema(
+        [
+            ("path", pa.string()),
+            ("image_id", pa.string()),
+            ("heatmap", pa.binary()),
+            ("presence", pa.float32()),  # NaN where it is not known
+        ]
+    )
     schema = schema.with_metadata({_MISSING: str(gallery.missing)})
-    return pa.table([gallery.paths, gallery.image_ids, gallery.heatmaps], schema=schema)
+    columns = [gallery.paths, gallery.image_ids, gallery.heatmaps, gallery.presence]
+    return pa.table(columns, schema=schema)
 
 
 def _write_arrow(table: Any, file: Any) -> None:

@@ -58,7 +58,7 @@ class ImageRecord:
 @dataclass(frozen=True)
 class Vector:
     """A row of a prompt index. embedding: (dim,) float32, unit length; heatmap: (Hp, Wp), sums to 1;
-    presence: how sure it is that the photo shows what the prompt names, None: not known."""
+    presence: how sure it is that the photo shows what the prompt names (see `Embedded`), None: not known."""
 
     image_id: str
     embedding: Floats
@@ -68,9 +68,10 @@ class Vector:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The searchable photos of one prompt index, sorted by path; row i of all four belongs together.
+    """The searchable photos of one prompt index, sorted by path; row i of all five belongs together.
 
-    embeddings: (n, dim) float32.  heatmaps: (n,) bytes, see `pack_heatmap`.
+    embeddings: (n, dim) float32.  heatmaps: (n,) bytes, see `pack_heatmap`.  presence: (n,) float32, NaN where
+    it is not known.
     missing: number of usable photos that have no vector here yet.
     """
 
@@ -78,6 +79,7 @@ class Gallery:
     image_ids: list[str]
     embeddings: Floats
     heatmaps: list[bytes]
+    presence: Floats
     missing: int
 
 
@@ -162,7 +164,8 @@ class Store:
 
     def gallery(self, key: str) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths."""
-        ids, embeddings, heatmaps = self._read(_prompt_table(key), ["image_id", "embedding", "heatmap"])
+        names = ["image_id", "embedding", "heatmap", PRESENCE]
+        ids, embeddings, heatmaps, presence = self._read(_prompt_table(key), names)
         row_of = {image_id: row for row, image_id in enumerate(ids.to_pylist())}
         paths, image_ids = self._read(_IMAGES, ["path", "image_id"], "status = 'ok'")
         pairs = sorted(
@@ -179,6 +182,7 @@ class Store:
             [image_id for _, image_id in pairs],
             np.ascontiguousarray(matrix[rows], dtype=np.float32),
             [packed[row] for row in rows],
+            np.array(presence.to_pylist(), dtype=np.float32)[rows],
             len(paths) - len(pairs),
         )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from steersearch.core.presence import presence
 from steersearch.core.steervit import Features, Steering, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.identity import preprocessing_of
@@ -71,4 +72,5 @@ class SteerViTEmbedder:
         return Embedded(
             embeddings=found.embedding(self.model.config.aggregation).cpu().numpy(),
             heatmaps=found.heatmap().cpu().numpy(),
+            presence=presence(found).cpu().numpy(),
         )

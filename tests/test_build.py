@@ -79,6 +79,14 @@ def test_a_first_run_embeds_every_photo_under_every_prompt_decoding_each_once(li
             np.testing.assert_allclose(vectors[name], vector_of(colour, prompt), atol=1e-6)
 
 
+def test_presence_is_kept_for_each_photo(library: Library) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    found = Store(library.place).gallery(library.find_prompt_index("red").key)
+    kept = dict(zip(found.paths, found.presence.tolist(), strict=True))
+    expected = {"red.png": 200 / 255, "sub/green.png": -200 / 255, "sub/blue.bmp": -200 / 255}
+    assert kept == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("prompts", [["red"], ["  red "], None])
 def test_a_second_run_asks_the_embedder_for_nothing_opens_nothing_writes_nothing(
     photos: Path, tmp_path: Path, prompts: list[str] | None, monkeypatch: pytest.MonkeyPatch

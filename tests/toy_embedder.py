@@ -2,7 +2,8 @@
 
 Steered by a prompt, it looks at the colours that the prompt names: "red" keeps the red channel of the mean
 colour, "red blue" red and blue; "everything", or no prompt, keeps all three. The vector is that, plus a
-constant fourth component so that black photos have a direction, at unit length.
+constant fourth component so that black photos have a direction, at unit length. What a prompt names is present
+as far as its channels outshine the others: a red photo has presence 1 under "red" and -1 under "green".
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def _steered(pixels: Floats, features: Floats | None, gate_scale: float) -> Embe
     return Embedded(
         (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
         (halves / halves.sum(axis=(1, 2), keepdims=True)).astype(np.float32),
+        (pixels.mean(axis=(2, 3)) @ (2 * weights - 1)).astype(np.float32),
     )
 
 

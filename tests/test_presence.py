@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from steersearch.core.presence import presence
+from steersearch.core.steervit import Features
+
+
+def features(logits: list[list[float]], dtype: torch.dtype = torch.float32) -> Features:
+    values = torch.tensor(logits, dtype=dtype)
+    patches = torch.zeros(*values.shape, 2, dtype=dtype)
+    return Features(prefix=patches[:, :0], patches=patches, logits=values, grid=(1, values.shape[1]))
+
+
+def test_presence_of_small_maps() -> None:
+    found = presence(
+        features([[0, 0, 0, 0], [5, 5, 5, 5], [math.log(5), 0, 0, 0], [5 + math.log(5), 5, 5, 5]])
+    )
+    stands_out = math.log((5 + 3) / 4) - math.log(5) / 4
+    assert found.tolist() == pytest.approx([0, 0, stands_out, stands_out], abs=1e-6)
+
+
+def test_presence_is_float32_whatever_the_model_computes_in() -> None:
+    found = presence(features([[1, 2, 4]], torch.bfloat16))
+    assert found.dtype == torch.float32
+    assert found.tolist() == presence(features([[1, 2, 4]])).tolist()
