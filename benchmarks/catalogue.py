@@ -121,4 +121,21 @@ _CORE = Card(
     ),
 )
 
-CARDS: dict[str, Card] = {each.name: each for each in (_CORE,)}
+_MOSAIC = Card(
+    name="mosaic",
+    module="mosaic",
+    asks="Does the attention of CLS go to the prompt's class among four photos stitched together?",
+    data=PublishedData(
+        what="PASCAL VOC2012, segmentation val: 1,449 photos with masks, stitched here to 363 composites",
+        size="2 GB",
+        licence="VOC's terms; photos from Flickr under their own, for research",
+        how="VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012, unpacked; --data "
+        "VOCdevkit/VOC2012, or the folder that `bench build mosaic` made of it",
+    ),
+    stand_in="60 composites of 240 generated photos, 34 kinds of things",
+    cost="one forward pass for each composite and class in it, about 1,800 in all",
+    limit="composites",
+    options=(Option(name="template", default="the {}", help="the prompt, with {} for the class"),),
+)
+
+CARDS: dict[str, Card] = {each.name: each for each in (_CORE, _MOSAIC)}

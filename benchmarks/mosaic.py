@@ -1,0 +1,417 @@
+"""mosaic (the paper, section 4.2): does the attention of CLS go to the prompt's class among four photos stitched 2 x 2?
+
+Each composite is asked for every class in it; the score map is the CLS row of the last block's self-attention, and its
+figure the area under the precision-recall curve (average precision) against the class's mask on the patch grid.
+
+What the paper leaves open, and what is done here (facts C3):
+- data: the 1,449 pictures of VOC2012's segmentation val in the order of the list, by fours; the last composite has one
+  picture. That makes the paper's 363.
+- a tile: its picture in the middle of a black square as wide as its longer side, scaled to TILE pixels (bicubic; masks
+  nearest). A composite is then brought to its own input size by the method.
+- heads: their mean. "ap" takes the attention as it is, "ap_sinks_suppressed" without its sinks, as the released
+  attention maps are by default. On a coarse grid that takes the small objects with them.
+- a patch belongs to the class if half of it is covered; "ap_any_cover" takes any cover. VOC's void is background.
+  A class that covers half of no patch is left out of the former; "pairs" and "pairs_any_cover" say how many are left.
+- the mean is over all pairs of composite and class; "ap_class_mean" is the mean over classes of theirs.
+- the prompt is "the {}" with the class's name as a person would write it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from steersearch.benchmarks.benchmark import DataMissingError, Outcome, Source
+from steersearch.benchmarks.catalogue import Value, card
+from steersearch.benchmarks.intervals import HOW, micro_interval
+from steersearch.benchmarks.method import Floats, Method
+from steersearch.benchmarks.pixel_metrics import patch_cover
+from steersearch.benchmarks.rankings import average_precision
+from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, see_all
+from steersearch.core.attention_maps import without_sinks
+from steersearch.core.errors import BenchmarkError
+from steersearch.core.preprocess import open_image
+
+Labels = npt.NDArray[np.uint8]  # (H, W): 0 background, then the number of a class in its list, from 1
+
+TILE = 336  # pixels of a side
+VOID = 255
+LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
+    "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture and the labels of its pixels, both opened when they are asked for."""
+
+    picture: Opener
+    labels: Callable[[], Labels]
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A composite. labels: of its pixels, as large as the picture; classes: the numbers that occur in them."""
+
+    name: str
+    picture: Opener
+    labels: Callable[[], Labels]
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosaics:
+    """All composites and the names of their classes."""
+
+    name: str
+    source: Source
+    licence: str
+    data_hash: str
+    classes: tuple[str, ...]
+    mosaics: tuple[Mosaic, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.mosaics)
+
+
+# -------------------------------------------------------------------------------------------------- composites
+
+
+def stitch(pictures: Sequence[Image.Image], tile: int = TILE) -> Image.Image:
+    """Up to four pictures, RGB, in reading order on 2 x 2 tiles of `tile` pixels; black where there is none."""
+    sheet = Image.new("RGB", (2 * tile, 2 * tile))
+    for number, picture in enumerate(pictures):
+        box = _place(number, picture.size, tile)
+        sheet.paste(picture.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BICUBIC), box[:2])
+    return sheet
+
+
+def stitch_labels(labels: Sequence[Labels], tile: int = TILE) -> Labels:
+    """The labels of `stitch`, in the same places; 0 where there is no picture."""
+    sheet = np.zeros((2 * tile, 2 * tile), np.uint8)
+    for number, values in enumerate(labels):
+        left, top, right, bottom = _place(number, (values.shape[1], values.shape[0]), tile)
+        scaled = Image.fromarray(values).resize((right - left, bottom - top), Image.Resampling.NEAREST)
+        sheet[top:bottom, left:right] = np.asarray(scaled)
+    return sheet
+
+
+def _place(number: int, size: tuple[int, int], tile: int) -> tuple[int, int, int, int]:
+    """Where picture `number` of `size` (width, height) lies: left, top, right, bottom in pixels."""
+    width, height = (max(1, round(side * tile / max(size))) for side in size)
+    left = number % 2 * tile + (tile - width) // 2
+    top = number // 2 * tile + (tile - height) // 2
+    return left, top, left + width, top + height
+
+
+def compose(
+    tiles: Sequence[tuple[str, Tile]], most: int | None = None, tile: int = TILE
+) -> tuple[Mosaic, ...]:
+    """Named tiles by fours, in their order; the last composite may have fewer. most: only so many composites."""
+    groups = [tiles[start : start + 4] for start in range(0, len(tiles), 4)][:most]
+    return tuple(_composed(f"{number:03d}", group, tile) for number, group in enumerate(groups))
+
+
+def _composed(name: str, group: Sequence[tuple[str, Tile]], tile: int) -> Mosaic:
+    parts = [part for _, part in group]
+
+    def labels() -> Labels:
+        return stitch_labels([part.labels() for part in parts], tile)
+
+    present = tuple(int(value) for value in np.unique(labels()) if value not in (0, VOID))
+    return Mosaic(name, lambda: stitch([part.picture() for part in parts], tile), labels, present)
+
+
+# ----------------------------------------------------------------------------------------------------- VOC2012
+
+
+def read_voc(folder: Path, limit: int | None = None) -> Mosaics:
+    """Composites of VOC2012 as it is published: JPEGImages, SegmentationClass and ImageSets/Segmentation/val.txt.
+
+    folder: VOC2012, VOCdevkit above it, or what that lies in.  limit: only so many composites.
+    Raises BenchmarkError for what is missing or damaged: a picture left out would move all that follow.
+    """
+    root = voc_root(folder)
+    if root is None:
+        raise BenchmarkError(
+            f"{folder}: no ImageSets/Segmentation/val.txt in it, nor in VOCdevkit/VOC2012 below"
+        )
+    names = (root / "ImageSets/Segmentation/val.txt").read_text("utf-8").split()
+    if not names:
+        raise BenchmarkError(f"{root}/ImageSets/Segmentation/val.txt: it names no picture")
+    names = names[: None if limit is None else 4 * limit]
+    files = [(root / f"JPEGImages/{name}.jpg", root / f"SegmentationClass/{name}.png") for name in names]
+    for path in (path for pair in files for path in pair):
+        if not path.is_file():
+            raise BenchmarkError(f"{path}: is missing, though val.txt names it")
+    tiles = [(name, _voc_tile(*pair)) for name, pair in zip(names, files, strict=True)]
+    return Mosaics(
+        name="mosaic",
+        source="real",
+        licence=LICENCE,
+        data_hash=digest(path.read_bytes() for pair in files for path in pair),
+        classes=CLASSES,
+        mosaics=compose(tiles),
+    )
+
+
+def voc_root(folder: Path) -> Path | None:
+    """The folder VOC2012 itself, in `folder` or below; None if it is not there."""
+    places = (folder, folder / "VOC2012", folder / "VOCdevkit/VOC2012")
+    return next((place for place in places if (place / "ImageSets/Segmentation/val.txt").is_file()), None)
+
+
+def _voc_tile(picture: Path, labels: Path) -> Tile:
+    def opened() -> Labels:
+        values = _read_labels(labels, len(CLASSES))
+        with Image.open(picture) as image:
+            if image.size != values.shape[::-1]:
+                sizes = f"{values.shape[1]} x {values.shape[0]} pixels, its picture {image.width} x {image.height}"
+                raise BenchmarkError(f"{labels}: {sizes}")
+        return values
+
+    return Tile(lambda: open_image(picture), opened)
+
+
+def _read_labels(path: Path, classes: int) -> Labels:
+    """The numbers in a palette or grey PNG. Raises BenchmarkError for one that is neither, or holds others."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise BenchmarkError(f"{path}: its pixels are {image.mode}, not numbers of classes")
+            values = np.asarray(image, np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error})") from error
+    wrong = values[(values > classes) & (values != VOID)]
+    if wrong.size:
+        raise BenchmarkError(f"{path}: class {wrong[0]}, and there are {classes}")
+    return values
+
+
+# -------------------------------------------------------------------------------------------- composites on disk
+
+
+def write_mosaics(data: Mosaics, folder: Path, report: Report | None = None) -> Path:
+    """Composites as PNG with their labels beside them, and the list mosaic.json, written last. Returns the list.
+
+    Composites that are there already are left as they are: a build that was stopped goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress(data.n, report)
+    for mosaic in data.mosaics:
+        for suffix, made in (("", mosaic.picture), ("-labels", lambda m=mosaic: Image.fromarray(m.labels()))):
+            path = folder / f"{mosaic.name}{suffix}.png"
+            if not path.is_file():
+                unfinished = path.with_suffix(".part")
+                made().save(unfinished, "PNG")
+                unfinished.replace(path)
+        progress.add(1)
+    listed = folder / "mosaic.json"
+    said = {
+        "made_from": data.name,
+        "licence": data.licence,
+        "data_hash": data.data_hash,
+        "classes": data.classes,
+        "mosaics": [{"name": m.name, "classes": m.classes} for m in data.mosaics],
+    }
+    listed.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    return listed
+
+
+def read_mosaics(folder: Path, limit: int | None = None) -> Mosaics:
+    """What `write_mosaics` wrote. Raises BenchmarkError for files that it did not."""
+    listed = folder / "mosaic.json"
+    try:
+        said = json.loads(listed.read_text("utf-8"))
+        classes, entries = tuple(map(str, said["classes"])), said["mosaics"][:limit]
+        mosaics = tuple(_written(folder, str(e["name"]), tuple(e["classes"]), len(classes)) for e in entries)
+        return Mosaics(
+            name=str(said["made_from"]),
+            source="generated stand-in" if "-world" in said["made_from"] else "real",
+            licence=str(said["licence"]),
+            data_hash=digest([said["data_hash"].encode(), str(len(mosaics)).encode()]),
+            classes=classes,
+            mosaics=mosaics,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{listed}: not a list of composites ({error!r})") from error
+
+
+def _written(folder: Path, name: str, present: tuple[int, ...], classes: int) -> Mosaic:
+    picture, labels = folder / f"{name}.png", folder / f"{name}-labels.png"
+    for path in (picture, labels):
+        if not path.is_file():
+            raise BenchmarkError(f"{path}: is missing, though mosaic.json names it")
+    return Mosaic(name, lambda: open_image(picture), lambda: _read_labels(labels, classes), present)
+
+
+# ------------------------------------------------------------------------------------------------- measurement
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A composite and a class in it: the score maps of the prompt (Hp, Wp), and the class's share of each patch."""
+
+    mosaic: int
+    label: int
+    attention: Floats | None
+    head: Floats | None
+    cover: npt.NDArray[np.float64]
+
+
+class MosaicBenchmark:
+    """See the module. template: the prompt, with {} for the class."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+
+    def load(self, place: Path | None, limit: int | None) -> Mosaics:
+        if place is None:
+            raise DataMissingError(card("mosaic"), "name its folder with --data")
+        if (place / "mosaic.json").is_file():
+            return read_mosaics(place, limit)
+        if voc_root(place) is None:
+            raise DataMissingError(card("mosaic"), f"no VOC2012 in {place}")
+        return read_voc(place, limit)
+
+    def world(self, limit: int | None) -> Mosaics:
+        from steersearch.benchmarks.mosaic_world import build
+
+        return build(limit)
+
+    def evaluate(self, method: Method, dataset: Mosaics, progress: Report | None = None) -> Outcome:
+        given = _what_it_gives(method, dataset)
+        pairs = self._look(method, dataset, given, progress)
+        values = _precisions(pairs)
+        if not values["ap"]:
+            grid = " x ".join(map(str, pairs[0].cover.shape)) if pairs else "any"
+            raise BenchmarkError(f"{dataset.name}: no class covers half of a patch of a {grid} grid")
+        by_class = _grouped(pairs, values["ap"])
+        metrics = {
+            name: 100 * float(np.mean(list(found.values()))) for name, found in values.items() if found
+        }
+        metrics["ap_class_mean"] = 100 * float(np.mean([np.mean(found) for found in by_class.values()]))
+        shares = [float((pair.cover >= 0.5).mean()) for pair in pairs]
+        metrics["chance"] = 100 * float(np.mean([share for share in shares if share]))
+        metrics["pairs"], metrics["pairs_any_cover"] = len(values["ap"]), len(pairs)
+        low, high = micro_interval(by_class)
+        return Outcome(
+            metrics=metrics,
+            intervals={"ap": (100 * low, 100 * high)},
+            rows=_rows(dataset, pairs, values),
+            settings={
+                "template": self.template,
+                "tile": TILE,
+                "map": "attention of CLS" if "attention" in given else "score map of the head",
+                "interval": HOW,
+            },
+        )
+
+    def _look(
+        self, method: Method, data: Mosaics, given: Mapping[str, bool], report: Report | None
+    ) -> list[_Pair]:
+        """Each composite under the prompt of each of its classes, class by class."""
+        progress = Progress(sum(len(mosaic.classes) for mosaic in data.mosaics), report)
+        pairs = []
+        for label, name in enumerate(data.classes, 1):
+            chosen = [number for number, mosaic in enumerate(data.mosaics) if label in mosaic.classes]
+            if not chosen:
+                continue
+            pictures = [data.mosaics[number].picture for number in chosen]
+            seen = see_all(method, pictures, self.template.format(name), progress, **given)
+            for row, number in enumerate(chosen):
+                attention = None if seen.attention is None else seen.attention[row]
+                head = None if seen.maps is None else seen.maps[row]
+                grid = next(found for found in (attention, head) if found is not None).shape
+                cover = patch_cover(data.mosaics[number].labels() == label, grid)
+                pairs.append(_Pair(number, label, attention, head, cover))
+        return pairs
+
+
+def _what_it_gives(method: Method, data: Mosaics) -> dict[str, bool]:
+    """Of attention and the head's maps those that the method has. Raises BenchmarkError if it has neither."""
+    given: dict[str, bool] = {}
+    refused = []
+    first = [data.mosaics[0].picture()]
+    for name in ("attention", "maps"):
+        try:
+            method.see(first, "the thing", **{name: True})
+            given[name] = True
+        except BenchmarkError as error:
+            refused.append(str(error))
+    if not given:
+        raise BenchmarkError("; ".join(refused))
+    return given
+
+
+def _precisions(pairs: Sequence[_Pair]) -> dict[str, dict[int, float]]:
+    """Average precision of each way to score, by the number of the pair; of those pairs that it can be said of."""
+    found: dict[str, dict[int, float]] = {
+        name: {} for name in ("ap", "ap_any_cover", "ap_sinks_suppressed", "ap_wrong_prompt", "ap_head")
+    }
+    by_mosaic: dict[int, list[_Pair]] = {}
+    for pair in pairs:
+        by_mosaic.setdefault(pair.mosaic, []).append(pair)
+    for number, pair in enumerate(pairs):
+        score, half = _score(pair), pair.cover >= 0.5
+        found["ap_any_cover"][number] = average_precision(score, pair.cover > 0)
+        if not half.any():
+            continue
+        found["ap"][number] = average_precision(score, half)
+        if pair.attention is not None:
+            calm = without_sinks(torch.from_numpy(pair.attention)).numpy()
+            found["ap_sinks_suppressed"][number] = average_precision(calm, half)
+            if pair.head is not None:
+                found["ap_head"][number] = average_precision(pair.head, half)
+        others = by_mosaic[pair.mosaic]
+        if len(others) > 1:
+            wrong = others[(others.index(pair) + 1) % len(others)]
+            found["ap_wrong_prompt"][number] = average_precision(_score(wrong), half)
+    return found
+
+
+def _score(pair: _Pair) -> Floats:
+    """The map that is measured: attention, or where a method has none, its head's."""
+    score = pair.head if pair.attention is None else pair.attention
+    assert score is not None
+    return score
+
+
+def _grouped(pairs: Sequence[_Pair], values: Mapping[int, float]) -> dict[str, list[float]]:
+    by_class: dict[str, list[float]] = {}
+    for number, value in values.items():
+        by_class.setdefault(str(pairs[number].label), []).append(value)
+    return by_class
+
+
+def _rows(
+    data: Mosaics, pairs: Sequence[_Pair], values: Mapping[str, Mapping[int, float]]
+) -> list[dict[str, Any]]:
+    rows = []
+    for label, name in enumerate(data.classes, 1):
+        numbers = [number for number, pair in enumerate(pairs) if pair.label == label]
+        if not numbers:
+            continue
+        row: dict[str, Any] = {"class": name, "pairs": len(numbers)}
+        for metric, found in values.items():
+            mine = [found[number] for number in numbers if number in found]
+            if mine:
+                row[metric] = 100 * float(np.mean(mine))
+        rows.append(row)
+    return rows
+
+
+def create(options: Mapping[str, Value]) -> MosaicBenchmark:
+    """The benchmark with its options: template."""
+    return MosaicBenchmark(str(options["template"]))

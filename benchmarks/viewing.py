@@ -1,0 +1,87 @@
+"""Many pictures before a method, a batch at a time; pictures are opened when their turn comes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.method import Method, Seen
+from steersearch.indexer.build import ProgressEvent
+
+Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
+Report: TypeAlias = Callable[[ProgressEvent], None]
+
+
+@dataclass
+class Progress:
+    """Counts pictures seen, over all prompts, and reports each batch. total: how many there will be."""
+
+    total: int
+    report: Report | None = None
+    done: int = 0
+    began: float = 0.0
+
+    def add(self, number: int) -> None:
+        self.done += number
+        if self.report is not None:
+            self.began = self.began or time.monotonic()
+            seconds = time.monotonic() - self.began
+            self.report(ProgressEvent(self.done, self.total, self.done / seconds if seconds else 0.0))
+
+
+def batches(
+    method: Method,
+    pictures: Sequence[Opener],
+    prompt: str | None,
+    progress: Progress | None = None,
+    *,
+    patches: bool = False,
+    maps: bool = False,
+    attention: bool = False,
+) -> Iterator[tuple[slice, Seen]]:
+    """What `method` says of `pictures` under one prompt, a batch at a time: which of them, and what."""
+    for start in range(0, len(pictures), method.batch_size):
+        part = slice(start, min(start + method.batch_size, len(pictures)))
+        opened = [open_picture() for open_picture in pictures[part]]
+        yield part, method.see(opened, prompt, patches=patches, maps=maps, attention=attention)
+        if progress is not None:
+            progress.add(len(opened))
+
+
+def see_all(
+    method: Method,
+    pictures: Sequence[Opener],
+    prompt: str | None,
+    progress: Progress | None = None,
+    *,
+    patches: bool = False,
+    maps: bool = False,
+    attention: bool = False,
+) -> Seen:
+    """The same as one `Seen` of all pictures, of which there must be one at least."""
+    wanted = batches(method, pictures, prompt, progress, patches=patches, maps=maps, attention=attention)
+    found = [seen for _, seen in wanted]
+    joined: dict[str, Any] = {}
+    for field in fields(Seen):
+        values = [getattr(seen, field.name) for seen in found]
+        joined[field.name] = None if values[0] is None else np.concatenate(values)
+    return Seen(**joined)
+
+
+def kept(image: Image.Image) -> Opener:
+    """A picture that is in memory already."""
+    return lambda: image
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """sha256 of `parts`, each with its length, so that none can run into the next."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little") + part)
+    return found.hexdigest()

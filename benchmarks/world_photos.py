@@ -1,0 +1,54 @@
+"""Photos of the generated world for the stand-ins: drawn things on drawn plates, from seeds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steersearch.training import scenes, world
+from steersearch.training.things import KINDS, Thing, draw_thing
+
+KIND_NAMES = tuple(KINDS)
+
+
+class Drawings:
+    """`each` drawings of every kind of thing; one is drawn when it is first asked for, and always the same."""
+
+    def __init__(self, seed: Sequence[int], each: int, size: int = 160) -> None:
+        self._seed, self._each, self._size = tuple(seed), each, size
+        self._drawn: dict[tuple[int, int], Thing] = {}
+
+    def any_of(self, kind: str, rng: np.random.Generator) -> Thing:
+        """One of the drawings of this kind."""
+        key = (KIND_NAMES.index(kind), int(rng.integers(self._each)))
+        if key not in self._drawn:
+            own = np.random.default_rng([*self._seed, *key])
+            self._drawn[key] = draw_thing(KINDS[kind].sample_look(own), own, self._size)
+        return self._drawn[key]
+
+
+def photo_of(
+    family: str,
+    groups: Sequence[tuple[Sequence[Thing], tuple[float, float]]],
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    least_area: float = 0.002,
+) -> world.Photo:
+    """A photo with all these things in it, each seen on `least_area` of the picture at least.
+
+    groups: things and the least and greatest longer side of each, as part of the picture's height, largest first.
+    size: (width, height) in pixels.  Raises RuntimeError where there is no room for them in fifty scenes.
+    """
+    wanted = [thing for things, _ in groups for thing in things]
+    for _ in range(50):
+        plate = scenes.draw_scene(family, rng, size)
+        standing: list[tuple[Thing, world.Spot]] = []
+        for things, sizes in groups:
+            standing = world.place_things(plate, things, rng, sizes, standing)
+        if len(standing) < len(wanted):
+            continue
+        photo = world.compose(plate, standing)
+        if all(placed.mask.mean() >= least_area for placed in photo.placed):
+            return photo
+    raise RuntimeError(f"no room for {', '.join(thing.noun for thing in wanted)} in a {family}")
