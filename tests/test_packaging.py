@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("steersearch", "core", "indexer", "training", "benchmarks")
+SUBPACKAGES = ("benchmarks/baselines",)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,9 @@ def test_one_top_level_package(wheel: zipfile.ZipFile) -> None:
 
 
 def test_all_code_is_inside(wheel: zipfile.ZipFile) -> None:
-    sources = [path for name in PACKAGES for path in (ROOT / name).glob("*.py")]
-    prefix = {name: "steersearch" if name == "steersearch" else f"steersearch/{name}" for name in PACKAGES}
-    expected = {f"{prefix[path.parent.name]}/{path.name}" for path in sources}
+    sources = [path for name in (*PACKAGES, *SUBPACKAGES) for path in (ROOT / name).glob("*.py")]
+    relative = [path.relative_to(ROOT).as_posix() for path in sources]
+    expected = {name if name.startswith("steersearch/") else f"steersearch/{name}" for name in relative}
     assert expected <= set(wheel.namelist())
 
 

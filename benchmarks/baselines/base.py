@@ -1,0 +1,156 @@
+"""What all baselines share: they refuse what they cannot give, and take any number of pictures.
+
+Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.benchmarks.method import Floats, Seen
+from steersearch.core.checkpoints import choose_dtype
+from steersearch.core.errors import BenchmarkError
+
+Part = Literal["vectors", "patches", "maps", "attention"]
+WORDS: dict[Part, str] = {
+    "vectors": "global feature",
+    "patches": "patch features",
+    "maps": "heatmap",
+    "attention": "attention map",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a benchmark asks for besides global features."""
+
+    patches: bool = False
+    maps: bool = False
+    attention: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """One batch, as tensors on any device and in any dtype; shapes as in `Seen`.
+
+    vectors None: the method has no global feature, and it was asked for something else.
+    """
+
+    vectors: Tensor | None = None
+    patches: Tensor | None = None
+    maps: Tensor | None = None
+    attention: Tensor | None = None
+
+
+class Baseline(ABC):
+    """A `Method` by its card. Subclasses say in `_see` what they make of one batch of pictures."""
+
+    def __init__(
+        self, card: Card, source: str, device: torch.device, batch_size: int = 8, **settings: Any
+    ) -> None:
+        """source: hash or pinned revision of the weights.  settings: all else that decides the output."""
+        self.card = card
+        self.device = device
+        self.batch_size = batch_size
+        self._identity = identity_of(card.name, source, settings)
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def licence(self) -> str:
+        return self.card.licence
+
+    @property
+    def takes_prompt(self) -> bool:
+        return self.card.takes_prompt
+
+    @torch.inference_mode()
+    def see(
+        self,
+        pictures: Sequence[Image.Image],
+        prompt: str | None,
+        *,
+        patches: bool = False,
+        maps: bool = False,
+        attention: bool = False,
+    ) -> Seen:
+        """As `Method.see`; pictures go through the model `batch_size` at a time.
+
+        A method without a global feature gives vectors of length 0 beside what it was asked for.
+        Raises BenchmarkError for what the card says is lacking, and for a missing prompt where one is needed.
+        """
+        wanted = Wanted(patches=patches, maps=maps, attention=attention)
+        self._refuse(wanted, prompt)
+        if prompt is not None and not self.takes_prompt:
+            prompt = None
+        batches = [self._see(batch, prompt, wanted) for batch in self._batches(pictures)]
+        return Seen(
+            vectors=_joined([batch.vectors for batch in batches], len(pictures)),
+            patches=_joined([batch.patches for batch in batches], 0) if patches else None,
+            maps=_joined([batch.maps for batch in batches], 0) if maps else None,
+            attention=_joined([batch.attention for batch in batches], 0) if attention else None,
+        )
+
+    @abstractmethod
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        """One batch; only what the card does not lack is asked for."""
+
+    def _batches(self, pictures: Sequence[Image.Image]) -> Iterator[Sequence[Image.Image]]:
+        return (
+            pictures[start : start + self.batch_size] for start in range(0, len(pictures), self.batch_size)
+        )
+
+    def _refuse(self, wanted: Wanted, prompt: str | None) -> None:
+        asked: list[Part] = [part for part in WORDS if getattr(wanted, part, False)]
+        for part in asked or ["vectors"]:
+            if (reason := self.card.lacks.get(part)) is not None:
+                raise BenchmarkError(f"{self.name} has no {WORDS[part]}: {reason}")
+        if prompt is None and self.card.needs_prompt:
+            raise BenchmarkError(f"{self.name} needs a prompt: {self.card.needs_prompt}")
+        if prompt is not None and not prompt.strip():
+            raise BenchmarkError(f"{self.name}: the prompt is empty; name what to look at")
+
+
+def identity_of(name: str, source: str, settings: dict[str, Any]) -> str:
+    """The name, the weights, and the first 12 digits of a hash of name, weights and settings."""
+    told = json.dumps([name, source, settings], sort_keys=True, default=str)
+    return f"{name}/{source}/{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def _joined(parts: Sequence[Tensor | None], pictures: int) -> Floats:
+    tensors = [part for part in parts if part is not None]
+    if not tensors:
+        return np.zeros((pictures, 0), np.float32)
+    return torch.cat([tensor.float().cpu() for tensor in tensors]).numpy()
+
+
+def on_grid(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, N, ...) values of patches, row by row -> (B, Hp, Wp, ...)."""
+    return values.reshape(len(values), *grid, *values.shape[2:])
+
+
+def chosen_device(device: str | torch.device) -> torch.device:
+    """ "auto" is the GPU if there is one."""
+    if str(device) == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+__all__ = ["Baseline", "Outputs", "Wanted", "choose_dtype", "chosen_device", "on_grid"]

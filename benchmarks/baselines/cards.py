@@ -1,0 +1,228 @@
+"""The baselines by name: what each computes, from which weights, under which licence. Plain data, imports nothing.
+
+`row` is the name in the paper's tables. Where a commit of the hub is not known here the revision is "main" and the
+weights are not pinned: the record then says which commit it was. Licences are those of the weights' publishers as far
+as they were known when this was written; read them there before use.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from steersearch.core.errors import BenchmarkError
+
+_NO_ATTENTION = "only the plain trunks (dinov2, mae) and SteerViT are asked for theirs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One baseline.
+
+    family: the module here that knows it, None for one that cannot be run (then `cannot` says why).
+    repo, revision, file: on the model hub; file None: a whole repository.  url: where else the weights are.
+    computes: what becomes of a picture and a prompt.  aggregation: how tokens become one vector.
+    needs_prompt: why it cannot do without a prompt; empty where it can.
+    lacks: what it cannot give ("vectors", "patches", "maps", "attention") -> why.
+    gallery_takes_prompt: False where the prompt belongs to the query alone, and the gallery is seen under None.
+    prompt_is_object: the prompt is the bare name of an object; the method makes its own sentences of it.
+    settings: for the family's `load`.  extra: of the installation, beyond the base.
+    """
+
+    name: str
+    row: str
+    family: str | None = None
+    repo: str | None = None
+    revision: str = "main"
+    file: str | None = None
+    url: str | None = None
+    licence: str
+    computes: str
+    aggregation: str
+    takes_prompt: bool = True
+    needs_prompt: str = ""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    gallery_takes_prompt: bool = True
+    prompt_is_object: bool = False
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    extra: str | None = None
+    cannot: str | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether `revision` is a commit, so that the weights can never be others."""
+        return len(self.revision) == 40
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """What it can give, of "vectors", "patches", "maps", "attention"."""
+        if self.cannot is not None:
+            return ()
+        return tuple(part for part in ("vectors", "patches", "maps", "attention") if part not in self.lacks)
+
+
+def _trunks() -> list[Card]:
+    no_maps = {"maps": "it takes no text"}
+    return [
+        Card(
+            name="dinov2",
+            row="DINOv2",
+            family="trunks",
+            repo="timm/vit_base_patch14_dinov2.lvd142m",
+            revision="4685c99dabffe5affac90bd99dbffd25801ae58d",
+            file="model.safetensors",
+            licence="Apache-2.0",
+            computes="ViT-B/14 at 336 px, the frozen trunk of SteerViT",
+            aggregation="CLS token after the final norm",
+            takes_prompt=False,
+            lacks=no_maps,
+            settings={"trunk": "vit_base_patch14_dinov2.lvd142m", "aggregation": "cls"},
+        ),
+        *(
+            Card(
+                name=name,
+                row="MAE",
+                family="trunks",
+                repo="timm/vit_base_patch16_224.mae",
+                file="model.safetensors",
+                licence="CC-BY-NC-4.0 (non-commercial)",
+                computes="ViT-B/16 at 336 px; the paper does not say which of CLS and mean it takes",
+                aggregation=f"{said} after the final norm",
+                takes_prompt=False,
+                lacks=no_maps,
+                settings={"trunk": "vit_base_patch16_224.mae", "aggregation": aggregation},
+            )
+            for name, said, aggregation in (
+                ("mae", "CLS token", "cls"),
+                ("mae-mean", "mean of the patch tokens", "mean"),
+            )
+        ),
+    ]
+
+
+def _clips() -> list[Card]:
+    cards = []
+    for name, row, repo, licence, size in (
+        ("clip", "CLIP", "openai/clip-vit-base-patch16", "MIT", "ViT-B/16 at 224 px"),
+        ("clip-large", "CLIP", "openai/clip-vit-large-patch14-336", "MIT", "ViT-L/14 at 336 px"),
+        ("siglip", "SigLIP", "google/siglip-base-patch16-384", "Apache-2.0", "ViT-B/16 at 384 px"),
+        ("siglip2", "SigLIP 2", "google/siglip2-base-patch16-384", "Apache-2.0", "ViT-B/16 at 384 px"),
+    ):
+        for add_text in (False, True):
+            cards.append(
+                Card(
+                    name=f"{name}-text" if add_text else name,
+                    row=f"{row} + text" if add_text else row,
+                    family="clip",
+                    repo=repo,
+                    licence=licence,
+                    computes=f"{size} (which size the paper took is not stated)"
+                    + ("; embeddings of picture and prompt added, each of unit length" if add_text else ""),
+                    aggregation="the model's own image embedding"
+                    + (" + its text embedding" if add_text else ""),
+                    takes_prompt=add_text,
+                    lacks={
+                        "maps": "it compares whole pictures with texts; maskclip is its dense form",
+                        "attention": _NO_ATTENTION,
+                    },
+                    settings={"add_text": add_text},
+                )
+            )
+    return cards
+
+
+def _segmenters() -> list[Card]:
+    return [
+        Card(
+            name="clipseg",
+            row="CLIPSeg",
+            family="clipseg",
+            repo="CIDAS/clipseg-rd64-refined",
+            licence="Apache-2.0",
+            computes="mask logits of the prompt at 352 px",
+            aggregation="none",
+            needs_prompt="it segments what a text names",
+            lacks={
+                "vectors": "its output is a mask",
+                "patches": "its output is a mask",
+                "attention": _NO_ATTENTION,
+            },
+        ),
+    ]
+
+
+def _anomaly_methods() -> list[Card]:
+    maps_only = {
+        "vectors": "it scores patches against texts",
+        "patches": "it scores patches against texts",
+        "attention": _NO_ATTENTION,
+    }
+    return [
+        Card(
+            name="maskclip",
+            row="MaskCLIP",
+            family="maskclip",
+            repo="openai/clip-vit-base-patch16",
+            licence="MIT",
+            computes="our own: CLIP's patches through the values of its last attention, cosine with the prompt (the "
+            "paper copies MaskCLIP's figures from another paper)",
+            aggregation="none",
+            needs_prompt="it scores patches against a text",
+            lacks=maps_only,
+        ),
+        Card(
+            name="fade",
+            row="FADE",
+            licence="MIT (code), MIT (CLIP's weights)",
+            computes="CLIP patches of three sizes against prompt ensembles, and a memory of the query's own patches",
+            aggregation="none",
+            cannot="it has no weights of its own: what makes it is code (GEM's modified CLIP, prompts that a "
+            "language model wrote, several scales), and that is not on the package index. The paper copies "
+            "FADE's figures from its paper; see github.com/BMVC-FADE/BMVC-FADE",
+        ),
+        Card(
+            name="divad",
+            row="DIVAD",
+            licence="not stated",
+            computes="difference between a picture and its reconstruction by an inverted diffusion model",
+            aggregation="none",
+            cannot="it has no weights of its own but code around Stable Diffusion, which is not on the package "
+            "index, and each picture takes dozens of passes of a diffusion model. The paper copies DIVAD's "
+            "figures from its paper; see github.com/giddyyupp/DIVAD",
+        ),
+    ]
+
+
+def _others() -> list[Card]:
+    return [
+        Card(
+            name="late-fusion",
+            row="Late fusion",
+            family="late_fusion",
+            licence="of the checkpoint's trunk",
+            computes='a SteerViT trained with fusion="late": its cross-attention after the last block of the trunk. '
+            "The authors released none, so give the file of one: late-fusion=FILE",
+            aggregation="as the checkpoint says",
+        ),
+    ]
+
+
+CARDS: dict[str, Card] = {
+    card.name: card for card in (*_trunks(), *_clips(), *_others(), *_segmenters(), *_anomaly_methods())
+}
+NAMES = tuple(CARDS)
+
+
+def card_of(name: str) -> Card:
+    """The card of the baseline `name`. Raises BenchmarkError for one that is not known, or that cannot be run."""
+    card = CARDS.get(name)
+    if card is None:
+        nearest = next(iter(difflib.get_close_matches(name, NAMES, 1)), None)
+        meant = "" if nearest is None else f', did you mean "{nearest}"?'
+        raise BenchmarkError(f'no baseline "{name}"{meant}; known: {", ".join(NAMES)}')
+    if card.cannot is not None:
+        raise BenchmarkError(f"{name} cannot be run: {card.cannot}")
+    return card

@@ -1,0 +1,79 @@
+"""CLIP, SigLIP and SigLIP 2: the picture's embedding, plain or with the prompt's added to it.
+
+The paper adds them element by element and does not say whether they have unit length then. Here they have: both count
+alike, whatever length a model gives its embeddings. Pictures and texts go through the model's own processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+
+
+def load(card: Card, weights: Path | None, device: str) -> Clip:
+    return Clip(card, pretrained(card, weights, device, "AutoModel"))
+
+
+class Clip(Baseline):
+    """`settings["add_text"]`: add the prompt's embedding, and to patches too. A prompt of None adds nothing.
+
+    Patches are the last layer's after the final norm. With text they must be as wide as its embedding: CLIP's go
+    through its projection for that; SigLIP, which has none, is as wide.
+    """
+
+    def __init__(self, card: Card, loaded: Pretrained) -> None:
+        super().__init__(card, loaded.source, loaded.device, 16, **card.settings)
+        self.model, self.processor = loaded.model, loaded.processor
+        self.adds_text = bool(card.settings["add_text"])
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        seen = self.model.get_image_features(pixels_of(self, pictures))  # pooler_output: projected, (B, D)
+        vectors, patches = seen.pooler_output.float(), None
+        if wanted.patches:
+            patches = self._patches(seen.last_hidden_state).float()
+        if prompt is not None:
+            text = F.normalize(text_embedding(self, prompt), dim=-1)  # (1, D)
+            vectors = F.normalize(vectors, dim=-1) + text
+            patches = None if patches is None else F.normalize(patches, dim=-1) + text
+        return Outputs(vectors=vectors, patches=patches)
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        """(B, T, D') tokens of the last layer -> (B, Hp, Wp, D')."""
+        vision = self.model.vision_model
+        config = self.model.config.vision_config
+        if hasattr(self.model, "visual_projection"):  # CLIP: CLS first, and only CLS has been normed
+            tokens = vision.post_layernorm(tokens[:, 1:])
+            if self.adds_text:
+                tokens = self.model.visual_projection(tokens)
+        side = config.image_size // config.patch_size
+        return on_grid(tokens, (side, side))
+
+
+def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
+    """What the processor of `method` makes of the pictures: (B, 3, H, W) in the model's dtype, on its device."""
+    pixels: Tensor = method.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+    return pixels.to(method.device, method.model.dtype)
+
+
+def text_embedding(method: Any, prompt: str) -> Tensor:
+    """(1, D) float32, as the model compares it with pictures. SigLIP reads its texts padded, as it was trained."""
+    tokenizer, longest = method.processor.tokenizer, method.model.config.text_config.max_position_embeddings
+    padding = "longest" if hasattr(method.model, "visual_projection") else "max_length"
+    told = tokenizer([prompt], padding=padding, truncation=True, max_length=longest, return_tensors="pt")
+    given = {name: told[name].to(method.device) for name in ("input_ids", "attention_mask") if name in told}
+    if padding == "max_length":
+        given.pop("attention_mask", None)  # SigLIP attends to its padding
+    found: Tensor = method.model.get_text_features(**given).pooler_output.float()
+    return found
+
+
+__all__ = ["Clip", "load", "pixels_of", "text_embedding"]

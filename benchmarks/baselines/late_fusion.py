@@ -1,0 +1,53 @@
+"""Late fusion, the paper's ablation: a SteerViT whose cross-attention comes after the last block of its trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.core.errors import BenchmarkError
+from steersearch.core.steervit import SteerViT
+
+
+def load(card: Card, weights: Path | None, device: str) -> LateFusion:
+    """weights: a .safetensors or .pth file. Raises BenchmarkError without one, and for a model that fuses early."""
+    if weights is None:
+        raise BenchmarkError(
+            f"{card.name}: the authors released no such model; train one (steersearch train --set model.fusion=late) "
+            f"and give its file: {card.name}=FILE"
+        )
+    model = SteerViT.from_pretrained(weights, device=device)
+    if model.config.fusion != "late":
+        raise BenchmarkError(f'{weights}: a model with fusion "{model.config.fusion}", not "late"')
+    return LateFusion(card, model)
+
+
+class LateFusion(Baseline):
+    """As SteerViT: the checkpoint's aggregation, steered patches, logits of the segmentation head, CLS attention.
+
+    The attention of the trunk's last block comes before the text does: no prompt changes it.
+    """
+
+    def __init__(self, card: Card, model: SteerViT) -> None:
+        config = model.config.to_dict()
+        super().__init__(card, model.weights_hash, model.device, model.batch_size, config=config)
+        self.model = model
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        if wanted.maps and prompt is None:
+            raise BenchmarkError(f"{self.name} has no heatmap without a prompt")
+        found = self.model.features(pictures, prompt, attention=wanted.attention)
+        attention = None if found.attention is None else found.attention.float().mean(dim=1)
+        return Outputs(
+            vectors=found.aggregate(self.model.config.aggregation),
+            patches=on_grid(found.patches, found.grid) if wanted.patches else None,
+            maps=on_grid(found.logits, found.grid) if wanted.maps else None,
+            attention=None if attention is None else on_grid(attention, found.grid),
+        )
+
+
+__all__ = ["LateFusion", "load"]

@@ -1,0 +1,30 @@
+"""From a baseline's name to the method, its weights fetched if need be."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steersearch.benchmarks.baselines.cards import card_of
+from steersearch.core.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from steersearch.benchmarks.baselines.base import Baseline
+
+
+def load(name: str, device: str = "auto") -> Baseline:
+    """The baseline `name`, or "name=PATH" for one whose weights lie in a folder or file of the user's.
+
+    device "auto": the GPU if there is one; weights are in bfloat16 on a GPU that computes with it, else float32.
+    Raises BenchmarkError (unknown name, one that cannot be run, an extra that is not installed) and
+    CheckpointError (weights that are missing, damaged or cannot be fetched).
+    """
+    name, _, path = name.partition("=")
+    card = card_of(name)
+    weights = Path(path).expanduser() if path else None
+    if weights is not None and not weights.exists():
+        raise BenchmarkError(f"{name}: there is nothing at {weights}")
+    family = importlib.import_module(f"{__package__}.{card.family}")
+    baseline: Baseline = family.load(card, weights, device)
+    return baseline

@@ -1,0 +1,147 @@
+"""Models and processors of transformers, from the hub at a card's revision or from a folder.
+
+The only file here that imports transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steersearch.benchmarks.baselines.base import choose_dtype, chosen_device
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.core import hub
+from steersearch.core.digests import remembered_sha256
+from steersearch.core.errors import (
+    BenchmarkError,
+    CheckpointError,
+    GatedModelError,
+    HubError,
+    HubFileMissingError,
+    HubUnreachableError,
+)
+from steersearch.core.text import quiet_transformers
+
+# Weights in the safe format if a repository has them; torch reads the other one without running code from it.
+_WEIGHTS = (("model*.safetensors",), ("pytorch_model*.bin",))
+_DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model in evaluation mode on its device, its processor, and `source`: the commit or hash of its weights."""
+
+    model: Any
+    processor: Any
+    source: str
+    device: torch.device
+
+
+def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -> Pretrained:
+    """transformers' class `model_kind` and the processor, as they were published.
+
+    weights: a folder that holds both, instead of the hub. Raises CheckpointError.
+    """
+    folder, source = (weights, _hash_of(weights)) if weights is not None else _from_hub(card)
+    place = chosen_device(device)
+    import transformers
+
+    with _as_our_error(card, folder), quiet_transformers():
+        model, report = getattr(transformers, model_kind).from_pretrained(
+            folder, dtype=choose_dtype(place), output_loading_info=True
+        )
+        processor = transformers.AutoProcessor.from_pretrained(folder)
+    if missing := sorted(report["missing_keys"]):  # they were made up at random
+        raise CheckpointError(f"{folder}: its weights lack {', '.join(missing[:5])}; download it again")
+    return Pretrained(model.to(place).eval().requires_grad_(False), processor, source, place)
+
+
+@contextmanager
+def _as_our_error(card: Card, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:  # a tokenizer of a kind that needs another package
+        raise BenchmarkError(f"{card.name}: {error}; try pip install 'steersearch[baselines]'") from error
+    except Exception as error:  # transformers raises whatever a damaged file leads it to
+        raise CheckpointError(f"{folder}: cannot be loaded ({error})") from error
+
+
+def _hash_of(folder: Path) -> str:
+    """sha256 over the hashes of all weights in a folder of the user's."""
+    import hashlib
+
+    files = _weights_in(folder)
+    if not (folder / "config.json").is_file() or not files:
+        raise CheckpointError(f"{folder}: no model, it holds no config.json with weights beside it")
+    return hashlib.sha256("".join(remembered_sha256(file) for file in files).encode()).hexdigest()
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    for patterns in _WEIGHTS:
+        if found := sorted(file for pattern in patterns for file in folder.glob(pattern)):
+            return found
+    return []
+
+
+def _from_hub(card: Card) -> tuple[Path, str]:
+    """The folder of a repository in the hub's cache, and "repo@commit"; fetched if it is not there."""
+    import huggingface_hub
+
+    assert card.repo is not None
+    folder = _in_cache(card)
+    if folder is None:
+        reason = hub.why_unreachable()
+        if reason is not None:
+            way_out = f"go online once, or give a folder that holds it: {card.name}=FOLDER"
+            raise HubUnreachableError(card.repo, "config.json", f"not downloaded yet and {reason}; {way_out}")
+        with _hub_in_our_words(card):
+            names = huggingface_hub.list_repo_files(card.repo, revision=card.revision)
+            safe = any(name.endswith(".safetensors") and "/" not in name for name in names)
+            wanted = [*_DESCRIPTIONS, *_WEIGHTS[0 if safe else 1]]
+            folder = Path(
+                huggingface_hub.snapshot_download(card.repo, revision=card.revision, allow_patterns=wanted)
+            )
+    return folder, f"{card.repo}@{folder.name}"
+
+
+def _in_cache(card: Card) -> Path | None:
+    """The cached folder if all of it is there: an index of weights names files, which must be there too."""
+    import huggingface_hub
+
+    assert card.repo is not None
+    try:
+        found = huggingface_hub.snapshot_download(card.repo, revision=card.revision, local_files_only=True)
+    except (OSError, ValueError):  # huggingface_hub's errors for "not here" are of these
+        return None
+    folder = Path(found)
+    files = _weights_in(folder)
+    if not (folder / "config.json").is_file() or not files:
+        return None
+    for index in folder.glob("*.index.json"):
+        named = set(json.loads(index.read_text("utf-8")).get("weight_map", {}).values())
+        if index.name.startswith("model.") and not all((folder / name).is_file() for name in named):
+            return None
+    return folder
+
+
+@contextmanager
+def _hub_in_our_words(card: Card) -> Iterator[None]:
+    from huggingface_hub import constants, errors
+
+    repo, page = str(card.repo), f"{constants.ENDPOINT}/{card.repo}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise GatedModelError(repo, "config.json", page) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise HubFileMissingError(
+            repo, "config.json", f"no such repository or revision; see {page}"
+        ) from error
+    except Exception as error:  # of the operating system, or of whatever HTTP library is beneath
+        raise HubError(repo, "its files", f"cannot be fetched ({error}); try again") from error

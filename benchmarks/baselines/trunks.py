@@ -1,0 +1,71 @@
+"""DINOv2 and MAE: the frozen trunks alone, as timm evaluates them, at 336 px. Text plays no part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from steersearch.benchmarks.baselines.base import (
+    Baseline,
+    Outputs,
+    Wanted,
+    choose_dtype,
+    chosen_device,
+    on_grid,
+)
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.core import hub
+from steersearch.core.digests import remembered_sha256
+from steersearch.core.preprocess import Preprocess
+from steersearch.core.registry import trunk_file
+from steersearch.core.trunk import Trunk, build_trunk, timm_preprocess
+
+RESOLUTION = 336  # the paper's, for all methods that take it
+
+
+def load(card: Card, weights: Path | None, device: str) -> PlainTrunk:
+    """weights: timm's model.safetensors, instead of the hub's."""
+    name = card.settings["trunk"]
+    path = weights or hub.fetch(trunk_file(name))
+    trunk = build_trunk(name, RESOLUTION, pretrained=True, weights=path)
+    place = chosen_device(device)
+    return PlainTrunk(
+        card,
+        trunk.to(place, choose_dtype(place)),
+        timm_preprocess(name, RESOLUTION),
+        remembered_sha256(path),
+        place,
+    )
+
+
+class PlainTrunk(Baseline):
+    """CLS or the mean patch token of a trunk, its patch tokens, and what CLS attends to in its last block."""
+
+    def __init__(
+        self, card: Card, trunk: nn.Module, preprocess: Preprocess, source: str, device: torch.device
+    ) -> None:
+        super().__init__(card, source, device, 32, preprocess=preprocess.to_dict(), **card.settings)
+        self.trunk = trunk.eval().requires_grad_(False)
+        self.preprocess = preprocess
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        trunk = cast(Trunk, self.trunk)
+        pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
+        x = trunk.tokens(pixels.to(self.device, next(self.trunk.parameters()).dtype))
+        for block in trunk.blocks[:-1]:
+            x = block(x)
+        prefix = trunk.num_prefix_tokens
+        attention = trunk.cls_attention(x)[:, :, prefix:].float().mean(dim=1) if wanted.attention else None
+        tokens = trunk.norm(trunk.blocks[-1](x)).float()
+        patches = tokens[:, prefix:]
+        return Outputs(
+            vectors=tokens[:, 0] if self.card.settings["aggregation"] == "cls" else patches.mean(dim=1),
+            patches=on_grid(patches, trunk.grid) if wanted.patches else None,
+            attention=None if attention is None else on_grid(attention, trunk.grid),
+        )

@@ -1,0 +1,89 @@
+"""Baselines of random weights, small enough for milliseconds: tokenizers and processors are made here, from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from steersearch.benchmarks.method import Seen
+
+WORDS = (
+    "the red green blue cat dog box ball remote control on a table summarise above image in one word".split()
+)
+
+
+def pictures(count: int = 3, size: tuple[int, int] = (40, 40), seed: int = 0) -> list[Image.Image]:
+    """Noise on a colour of its own for each."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        base = generator.integers(0, 200, 3)
+        noise = generator.integers(0, 56, (size[1], size[0], 3))
+        made.append(Image.fromarray((base + noise).astype(np.uint8)))
+    return made
+
+
+def randomise(model: torch.nn.Module, seed: int = 0, std: float = 0.2) -> Any:
+    """Every parameter random and large enough that nothing is 0, 1 or alike by luck; in evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            around = 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0
+            parameter.copy_(around + std * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def word_tokenizer(
+    specials: Sequence[str], *, bos: str | None = None, eos: str | None = None, **named: Any
+) -> Any:
+    """One token a word, punctuation apart; `specials` are tokens of their own, the first one pads.
+
+    bos, eos: put around each text. named: extra attributes such as image_token.
+    """
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {
+        token: i for i, token in enumerate(dict.fromkeys([*specials, "[UNK]", *WORDS, ".", ":", ","]))
+    }
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    if bos and eos:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A {eos}", special_tokens=[(bos, vocabulary[bos]), (eos, vocabulary[eos])]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=specials[0],
+        unk_token="[UNK]",
+        bos_token=bos,
+        eos_token=eos,
+        **named,
+    )
+
+
+def assert_batching_changes_nothing(
+    method: Any, images: list[Image.Image], prompt: str | None, **asked: bool
+) -> Seen:
+    """All pictures in one call, in batches of two, and one by one say the same; returns it."""
+    together: Seen = method.see(images, prompt, **asked)
+    method.batch_size = 2
+    in_twos: Seen = method.see(images, prompt, **asked)
+    alone = [method.see([image], prompt, **asked) for image in images]
+    for part in ("vectors", "patches", "maps", "attention"):
+        whole = getattr(together, part)
+        if whole is None:
+            continue
+        assert whole.dtype == np.float32
+        assert len(whole) == len(images)
+        np.testing.assert_allclose(getattr(in_twos, part), whole, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(
+            np.concatenate([getattr(one, part) for one in alone]), whole, rtol=2e-4, atol=2e-5
+        )
+    return together
