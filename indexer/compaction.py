@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
-from steersearch.indexer.manifest import read_prompt_indexes, sweep_drafts
+from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes, sweep_drafts
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import num_versions
 from steersearch.indexer.tables import Tables
@@ -41,7 +42,7 @@ def optimize(place: Path) -> Optimized:
         for name in tables.names():
             tables.compact(name)
         indexes = read_prompt_indexes(place)
-        for key in {*snapshot_keys(place)} - {index.key for index in indexes}:
+        for key in orphaned_snapshots(place, indexes, tables.names()):
             remove_snapshot(place, key)
         sweep_drafts(place)
         for index in indexes:
@@ -59,6 +60,12 @@ def optimize_if_worth_it(place: Path) -> None:
         pass
     except LibraryPlaceError as error:
         logger.warning("the library works, but its tables could not be compacted: %s", error)
+
+
+def orphaned_snapshots(place: Path, indexes: Sequence[PromptIndex], tables: Sequence[str]) -> list[str]:
+    """The keys for which there are snapshots, but neither prompt index nor table."""
+    known = {index.key for index in indexes} | {name.partition("_")[2] for name in tables} | {*tables}
+    return [key for key in snapshot_keys(place) if key not in known]
 
 
 def bytes_below(folder: Path) -> int:

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,20 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
 from steersearch.indexer.search import Hit, open_snapshot
 from steersearch.indexer.store import Store
-from steersearch.indexer.writers import writing
+from steersearch.indexer.verification import Finding, Verification
+from steersearch.indexer.writers import alone, writing
 
-__all__ = ["Counts", "Coverage", "Hit", "Library", "LibraryInfo", "ProgressEvent", "PromptIndex", "Skip"]
+__all__ = [
+    "Counts",
+    "Coverage",
+    "Finding",
+    "Hit",
+    "Library",
+    "LibraryInfo",
+    "ProgressEvent",
+    "PromptIndex",
+    "Skip",
+]
 
 
 @dataclass(frozen=True)
@@ -362,6 +374,21 @@ class Library:
     def optimize(self) -> Optimized:
         """Compact the tables and delete what nobody needs; see `compaction.optimize`."""
         return optimize(self.place)
+
+    def verify(self, *, deep: bool = False, repair: bool = False) -> list[Finding]:
+        """Look at all that the library keeps: manifests, rows, vectors, thumbnails, prompt features, snapshots.
+
+        deep: also read the photos again and compare their hashes.
+        repair: drop what is bad, so that it is made again (by the next `index`, or at once where no model is
+            needed); vectors that are in order are kept. Raises LibraryBusyError where another process is writing.
+        """
+        with alone(self.place) if repair else nullcontext():
+            verification = Verification(self.place, self._update_command, repair=repair)
+            findings = verification.run()
+            return findings + (verification.run_deep(self.folder) if deep else [])
+
+    def _update_command(self, index: PromptIndex) -> str:
+        return self.command(index.prompt, index.model_id, index.gate_scale, index.view)
 
     # looking
 

@@ -97,9 +97,23 @@ def write_library(place: Path, manifest: LibraryManifest) -> None:
 
 def read_prompt_indexes(place: Path) -> list[PromptIndex]:
     """All prompt indexes that are complete, oldest first."""
-    paths = (place / _PROMPTS).glob(f"*/{_MANIFEST}")
-    indexes = [PromptIndex(**_read(path, PromptIndex)) for path in paths]
+    indexes = [read_prompt_index(place, key) for key in manifest_keys(place)]
     return sorted(indexes, key=lambda index: (index.created_at, index.key))
+
+
+def manifest_keys(place: Path) -> list[str]:
+    """The keys of the prompt indexes that have a manifest, sorted, whatever is in it."""
+    return sorted(path.parent.name for path in (place / _PROMPTS).glob(f"*/{_MANIFEST}"))
+
+
+def read_prompt_index(place: Path, key: str) -> PromptIndex:
+    """Raises FileNotFoundError, SchemaVersionError, LibraryDamagedError."""
+    return PromptIndex(**_read(_manifest(place, key), PromptIndex))
+
+
+def remove_manifest(place: Path, key: str) -> None:
+    """From here on the prompt index does not exist; its vectors do, and building it again finds them."""
+    _manifest(place, key).unlink(missing_ok=True)
 
 
 def write_prompt_index(place: Path, index: PromptIndex) -> None:

@@ -146,6 +146,24 @@ def _sweep(place: Path, key: str, name: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def snapshot_is_true(place: Path, key: str) -> bool:
+    """Whether the snapshot that a query would read says what the tables say. One that is not there is made from
+    them when it is needed, and so is true."""
+    name = _name(place, key)
+    if not _files(place, key, name)[1].exists():
+        return True
+    try:
+        kept = _read(place, key, name)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    gallery = Store(place).gallery(key)
+    vectors = FlatIndex.of(gallery.embeddings).to_bytes()
+    return (
+        bool(kept.table.equals(_arrow_table(gallery), check_metadata=True))
+        and kept.index.to_bytes() == vectors
+    )
+
+
 def remove_snapshot(place: Path, key: str) -> None:
     """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
     shutil.rmtree(place / _SNAPSHOTS / key, ignore_errors=True)

@@ -5,11 +5,21 @@ What changes or deletes files here is for those who are `alone` with the library
 
 from __future__ import annotations
 
+import shutil
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
-from steersearch.indexer.store import FOLDER, PRESENCE, table_names
+from steersearch.indexer import store
+from steersearch.indexer.store import FOLDER, PRESENCE, read_latest, table_names
+
+IMAGES, prompt_table = store._IMAGES, store._prompt_table
+FILTER_LENGTH, chunks, quoted = store._FILTER_LENGTH, store._chunks, store._quoted
+T = TypeVar("T")
+
+_BATCH = 512  # rows; with thumbnails some megabytes
 
 
 class Tables:
@@ -33,6 +43,37 @@ class Tables:
         if PRESENCE not in table.schema.names:
             table.add_columns(pa.field(PRESENCE, pa.float32()))
 
+    def inspect(self, name: str, columns: Sequence[str], check: Callable[[Iterable[Any]], T]) -> T:
+        """What `check` makes of the rows of a table, which it gets in Arrow's record batches, in no order.
+
+        columns: those that the table lacks are left out. Another process may compact it meanwhile: then `check` is
+        called again. Raises RuntimeError, OSError or ValueError for a table that cannot be read.
+        """
+
+        def read(table: Any) -> T:
+            there = [column for column in columns if column in table.schema.names]
+            return check(table.search().select(there).to_batches(batch_size=_BATCH))
+
+        return read_latest(self._database, name, read)
+
+    def dim(self, name: str) -> int:
+        """Length of the embeddings in a table; 0 if it has none."""
+        schema = self._database.open_table(name).schema
+        return int(schema.field("embedding").type.list_size) if "embedding" in schema.names else 0
+
+    def drop_rows(self, name: str, column: str, keys: Iterable[str]) -> None:
+        """Delete the rows with these keys."""
+        for chunk in chunks(sorted(set(keys)), FILTER_LENGTH):
+            self._database.open_table(name).delete(_is_one_of(column, chunk))
+
+    def keep_one_each(self, name: str, column: str, keys: Iterable[str]) -> None:
+        """Of the rows with one key leave one. If that is interrupted none may be left, and `index` makes it again."""
+        for key in sorted(set(keys)):
+            table = self._database.open_table(name)
+            row = table.search().where(_is_one_of(column, [key])).limit(1).to_arrow()
+            table.delete(_is_one_of(column, [key]))
+            table.add(row)
+
     def compact(self, name: str) -> None:
         """Put the rows of a table into few files, drop all older versions and what killed writers left.
 
@@ -44,5 +85,9 @@ class Tables:
             self._database.open_table(name).optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def drop(self, name: str) -> None:
-        """Delete a table, if it is there."""
-        self._database.drop_table(name, ignore_missing=True)
+        """Delete a table, if it is there, also one that cannot be opened."""
+        shutil.rmtree(self._place / FOLDER / f"{name}.lance", ignore_errors=True)
+
+
+def _is_one_of(column: str, keys: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(map(quoted, keys))})"
