@@ -134,8 +134,61 @@ def _clips() -> list[Card]:
     return cards
 
 
+def _chat_models() -> list[Card]:
+    return [
+        Card(
+            name=name,
+            row=row,
+            family="chat",
+            repo=repo,
+            licence=licence,
+            computes=f"prompt, picture ({side} × {side} px, squashed), then the instruction to summarise in one word",
+            aggregation="last hidden state of the last token (after the language model's final norm)",
+            lacks={"maps": "it answers in words", "attention": _NO_ATTENTION},
+            settings={"kind": kind, "side": side},
+        )
+        for name, row, repo, licence, kind, side in (
+            ("internvl3-1b", "InternVL3-1B", "OpenGVLab/InternVL3-1B-hf", "Apache-2.0", "internvl", 448),
+            ("internvl3-2b", "InternVL3-2B", "OpenGVLab/InternVL3-2B-hf", "Apache-2.0", "internvl", 448),
+            ("qwen3-vl-2b", "Qwen3-VL-2B", "Qwen/Qwen3-VL-2B-Instruct", "Apache-2.0", "qwen3_vl", 352),
+            (
+                "lfm2.5-vl-1.6b",
+                "LFM2.5-VL-1.6B",
+                "LiquidAI/LFM2.5-VL-1.6B",
+                "LFM Open License v1.0",
+                "lfm2_vl",
+                352,
+            ),
+        )
+    ]
+
+
 def _segmenters() -> list[Card]:
     return [
+        Card(
+            name="sam3",
+            row="SAM3",
+            family="sam3",
+            repo="facebook/sam3",
+            licence="SAM License (gated: access must be asked for, and is refused at times)",
+            computes="outputs of the fusion encoder (detr_encoder) at 1008 px; heatmap: the logits of the semantic "
+            "segmentation (which output the paper took as its anomaly map is not stated)",
+            aggregation="mean of the patch outputs",
+            needs_prompt="it finds what a text names",
+            lacks={"attention": _NO_ATTENTION},
+        ),
+        Card(
+            name="grounding-dino",
+            row="GroundingDINO",
+            family="grounding_dino",
+            repo="IDEA-Research/grounding-dino-tiny",
+            licence="Apache-2.0",
+            computes="vision outputs of the feature enhancer, every scale resampled to 24 × 24 and averaged (the paper "
+            "does not state its resolution); pictures as its processor makes them, shorter side 800 px",
+            aggregation="mean of the dense features",
+            needs_prompt="it finds what a text names",
+            lacks={"maps": "it scores boxes, not patches", "attention": _NO_ATTENTION},
+        ),
         Card(
             name="clipseg",
             row="CLIPSeg",
@@ -210,9 +263,8 @@ def _others() -> list[Card]:
     ]
 
 
-CARDS: dict[str, Card] = {
-    card.name: card for card in (*_trunks(), *_clips(), *_others(), *_segmenters(), *_anomaly_methods())
-}
+_FAMILIES = (_trunks, _clips, _others, _chat_models, _segmenters, _anomaly_methods)
+CARDS: dict[str, Card] = {card.name: card for family in _FAMILIES for card in family()}
 NAMES = tuple(CARDS)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> Clip:
@@ -58,12 +58,6 @@ class Clip(Baseline):
         return on_grid(tokens, (side, side))
 
 
-def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
-    """What the processor of `method` makes of the pictures: (B, 3, H, W) in the model's dtype, on its device."""
-    pixels: Tensor = method.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
-    return pixels.to(method.device, method.model.dtype)
-
-
 def text_embedding(method: Any, prompt: str) -> Tensor:
     """(1, D) float32, as the model compares it with pictures. SigLIP reads its texts padded, as it was trained."""
     tokenizer, longest = method.processor.tokenizer, method.model.config.text_config.max_position_embeddings
@@ -74,6 +68,3 @@ def text_embedding(method: Any, prompt: str) -> Tensor:
         given.pop("attention_mask", None)  # SigLIP attends to its padding
     found: Tensor = method.model.get_text_features(**given).pooler_output.float()
     return found
-
-
-__all__ = ["Clip", "load", "pixels_of", "text_embedding"]

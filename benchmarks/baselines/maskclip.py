@@ -15,8 +15,8 @@ from torch import Tensor
 
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.baselines.clip import pixels_of, text_embedding
-from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+from steersearch.benchmarks.baselines.clip import text_embedding
+from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> MaskClip:

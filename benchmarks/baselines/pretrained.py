@@ -6,13 +6,15 @@ The only file here that imports transformers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from steersearch.benchmarks.baselines.base import choose_dtype, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
@@ -60,6 +62,12 @@ def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -
     if missing := sorted(report["missing_keys"]):  # they were made up at random
         raise CheckpointError(f"{folder}: its weights lack {', '.join(missing[:5])}; download it again")
     return Pretrained(model.to(place).eval().requires_grad_(False), processor, source, place)
+
+
+def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
+    """What the processor of `method` makes of the pictures: (B, 3, H, W) in the model's dtype, on its device."""
+    pixels: Tensor = method.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+    return pixels.to(method.device, method.model.dtype)
 
 
 @contextmanager

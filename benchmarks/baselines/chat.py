@@ -1,0 +1,71 @@
+"""Models that chat about pictures (InternVL3, Qwen3-VL, LFM2.5-VL), asked to put one into a word, under a prompt.
+
+As E5-V does it (arXiv 2407.12580): the state from which the answer's first word would be chosen stands for the
+picture. The paper gives the order, prompt, picture, instruction, but not its words; those below are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+
+INSTRUCTION = "Summarise the above image in one word:"
+
+# One picture is one square of tokens: no second, finer view of its parts.
+_IMAGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "internvl": {"crop_to_patches": False},
+    "qwen3_vl": {},
+    "lfm2_vl": {"do_image_splitting": False},
+}
+
+
+def load(card: Card, weights: Path | None, device: str) -> Chat:
+    return Chat(card, pretrained(card, weights, device, "AutoModelForImageTextToText"))
+
+
+class Chat(Baseline):
+    """Last hidden state of the last token; patches are the last hidden states at the picture's tokens.
+
+    Both are taken after the language model's final norm. Pictures are squashed to `settings["side"]` pixels, so that
+    all have as many tokens and none of a batch is padded.
+    """
+
+    def __init__(self, card: Card, loaded: Pretrained) -> None:
+        super().__init__(card, loaded.source, loaded.device, 4, instruction=INSTRUCTION, **card.settings)
+        self.model, self.processor = loaded.model, loaded.processor
+        self.kind, self.side = str(card.settings["kind"]), int(card.settings["side"])
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        squares = [[picture.resize((self.side, self.side), Image.Resampling.BICUBIC)] for picture in pictures]
+        given = self.processor(
+            text=[self._text(prompt)] * len(pictures),
+            images=squares,
+            return_tensors="pt",
+            **_IMAGE_OPTIONS[self.kind],
+        ).to(self.device)
+        given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
+        states = self.model.model(**given, use_cache=False).last_hidden_state.float()  # (B, L, D)
+        patches = None
+        if wanted.patches:
+            of_picture = given["input_ids"] == self.model.config.image_token_id
+            seen = states[of_picture].reshape(len(pictures), -1, states.shape[-1])  # row by row
+            side = math.isqrt(seen.shape[1])
+            patches = on_grid(seen, (side, side))
+        return Outputs(vectors=states[:, -1], patches=patches)
+
+    def _text(self, prompt: str | None) -> str:
+        """The conversation as the model's own template writes it, up to where the answer begins."""
+        said = [] if prompt is None else [{"type": "text", "text": prompt}]
+        content = [*said, {"type": "image"}, {"type": "text", "text": INSTRUCTION}]
+        text: str = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return text

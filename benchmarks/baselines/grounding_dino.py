@@ -1,0 +1,90 @@
+"""GroundingDINO: what its feature enhancer makes of a picture under a prompt, before any box is looked for.
+
+Its scales lie one after another in one sequence; each is resampled to one grid, and their mean is the dense feature.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.benchmarks.baselines.hooks import heard
+from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
+
+GRID = (24, 24)  # as many patches as DINOv2 has at 336 px; the paper does not state its own
+
+
+def load(card: Card, weights: Path | None, device: str) -> GroundingDino:
+    return GroundingDino(card, pretrained(card, weights, device, "GroundingDinoForObjectDetection"))
+
+
+class GroundingDino(Baseline):
+    """Dense features on `GRID`, and their mean.
+
+    Only pictures of one size go through the model together: beside a larger one a picture would be padded, and its
+    features would depend on its neighbour.
+    """
+
+    def __init__(self, card: Card, loaded: Pretrained) -> None:
+        super().__init__(card, loaded.source, loaded.device, 4, grid=GRID)
+        self.model, self.processor = loaded.model, loaded.processor
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        assert prompt is not None
+        dense: dict[int, Tensor] = {}
+        for members in _equally_large(pictures):
+            found = self._dense([pictures[i] for i in members], prompt)
+            dense.update(zip(members, found, strict=True))
+        patches = torch.stack([dense[i] for i in range(len(pictures))])
+        return Outputs(vectors=patches.mean(dim=(1, 2)), patches=patches if wanted.patches else None)
+
+    def _dense(self, pictures: Sequence[Image.Image], prompt: str) -> Tensor:
+        """(B, *GRID, D) float32."""
+        given = self.processor(
+            images=list(pictures),
+            text=[sentence(prompt)] * len(pictures),
+            truncation=True,
+            max_length=self.model.config.max_text_len,
+            return_tensors="pt",
+        ).to(self.device)
+        given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
+        with heard(self.model.model.encoder) as calls:
+            self.model(**given)
+        arguments, out = calls[0]
+        tokens = out.last_hidden_state_vision.float()  # (B, sum of H·W, D)
+        shapes = [(int(height), int(width)) for height, width in arguments["spatial_shapes_list"]]
+        return mean_of_scales(tokens, shapes, GRID)
+
+
+def mean_of_scales(tokens: Tensor, shapes: Sequence[tuple[int, int]], grid: tuple[int, int]) -> Tensor:
+    """(B, sum of H·W, D) features of all scales, one after another -> (B, *grid, D).
+
+    Resampling is bilinear, and antialiased where a scale is finer than the grid.
+    """
+    total = tokens.new_zeros(len(tokens), tokens.shape[-1], *grid)
+    sizes = [height * width for height, width in shapes]
+    for scale, shape in zip(torch.split(tokens, sizes, dim=1), shapes, strict=True):
+        maps = scale.transpose(1, 2).reshape(len(tokens), -1, *shape)
+        total += F.interpolate(maps, size=grid, mode="bilinear", antialias=True)
+    return (total / len(shapes)).permute(0, 2, 3, 1)
+
+
+def sentence(prompt: str) -> str:
+    """As the model was trained to read: lower case, with a full stop."""
+    return f"{prompt.strip().lower().rstrip('.')}."
+
+
+def _equally_large(pictures: Sequence[Image.Image]) -> Iterator[list[int]]:
+    """Numbers of the pictures, grouped by size."""
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, picture in enumerate(pictures):
+        groups[picture.size].append(i)
+    yield from groups.values()
