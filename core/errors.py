@@ -122,6 +122,17 @@ class PromptIndexMissing(SteerSearchError):
         super().__init__(f'no index of {folder} for "{focus}"; have: {have}; build it: {command}')
 
 
+class AmbiguousPromptError(SteerSearchError):
+    """A prompt that has several indexes where one is needed. Fields: `prompt`, `fitting` (described)."""
+
+    def __init__(self, prompt: str, fitting: Sequence[str]) -> None:
+        self.prompt, self.fitting = prompt, tuple(fitting)
+        super().__init__(
+            f'"{prompt}" has {len(fitting)} indexes: {", ".join(fitting)}; '
+            "say which with --gate-scale, --model or --view"
+        )
+
+
 class ModelMismatchError(SteerSearchError):
     """A model that did not make the vectors it is to be compared with. Fields: `prompt`, `expected`, `given`."""
 
@@ -199,6 +210,13 @@ class OutputError(SteerSearchError):
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
         super().__init__(f"{path}: cannot be written ({reason})")
+
+
+class OutputExistsError(OutputError):
+    """A file that is there already and was not to be replaced. Field: `path`."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, "it exists; replace it with --force")
 
 
 class EmbeddingError(SteerSearchError):

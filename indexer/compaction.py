@@ -9,6 +9,7 @@ from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
 from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes, sweep_drafts
+from steersearch.indexer.removal import forget_removed
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import num_versions
 from steersearch.indexer.tables import Tables
@@ -21,24 +22,28 @@ MANY_VERSIONS = 64  # opening and reading a table of that many takes 25 ms; of 1
 
 @dataclass(frozen=True)
 class Optimized:
-    """What `optimize` did: bytes of the library on disk, and versions of the table that had most of them."""
+    """What `optimize` did: bytes of the library on disk, versions of the table that had most of them, and how many
+    vectors of removed photos it has forgotten."""
 
     bytes_before: int
     bytes_after: int
     versions_before: int
     versions_after: int
+    forgotten: int = 0
 
 
-def optimize(place: Path) -> Optimized:
+def optimize(place: Path, *, forget: bool = False) -> Optimized:
     """Compact all tables, delete what no reader that begins now can need, bring the snapshots up to date.
 
     A search that runs meanwhile is not disturbed, a run that wants to write waits. Killed at any moment, it
     leaves the library as it was or smaller. Needs room for a copy of the largest table.
+    forget: also drop the vectors of contents that no photo has any more.
     Raises LibraryBusyError where another process is writing, LibraryPlaceError.
     """
     versions, size = num_versions(place), bytes_below(place)
     with alone(place), failures_said_plainly(place):
         tables = Tables(place)
+        forgotten = forget_removed(place) if forget else 0
         for name in tables.names():
             tables.compact(name)
         indexes = read_prompt_indexes(place)
@@ -47,7 +52,7 @@ def optimize(place: Path) -> Optimized:
         sweep_drafts(place)
         for index in indexes:
             refresh_snapshot(place, index.key)
-    return Optimized(size, bytes_below(place), versions, num_versions(place))
+    return Optimized(size, bytes_below(place), versions, num_versions(place), forgotten)
 
 
 def optimize_if_worth_it(place: Path) -> None:

@@ -69,6 +69,15 @@ class FlatIndex:
                 return np.asarray(rows[0][scores[0] >= tie], dtype=np.int64)
 
 
+def flat_file(vectors: Floats) -> bytes:
+    """(n, dim) float32 as a file that `faiss.read_index` reads: a flat index of inner products, ids 0 to n - 1."""
+    faiss = _faiss()
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    serialized: npt.NDArray[np.uint8] = faiss.serialize_index(index)
+    return serialized.tobytes()
+
+
 def _faiss() -> Any:
     """The faiss module. Raises FaissConflictError where two packages have overwritten each other's files."""
     installed = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from steersearch.core.preprocess import View, open_image, view_of
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
+from steersearch.indexer.export import table_of
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     LibraryManifest,
@@ -37,6 +39,7 @@ from steersearch.indexer.manifest import (
     read_prompt_indexes,
     write_library,
 )
+from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
 from steersearch.indexer.search import Hit, open_snapshot
 from steersearch.indexer.store import Store
@@ -371,9 +374,32 @@ class Library:
 
     # care
 
-    def optimize(self) -> Optimized:
-        """Compact the tables and delete what nobody needs; see `compaction.optimize`."""
-        return optimize(self.place)
+    def optimize(self, *, forget_removed: bool = False) -> Optimized:
+        """Compact the tables and delete what nobody needs; searches meanwhile are not disturbed.
+
+        forget_removed: also drop the vectors of photos that are gone; one that comes back is embedded anew.
+        Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+        """
+        return optimize(self.place, forget=forget_removed)
+
+    def remove(self, key: str) -> None:
+        """Drop the prompt index of this key, finished or not. Raises LibraryBusyError, LibraryPlaceError."""
+        remove_prompt_index(self.place, key)
+
+    def unfinished(self) -> list[str]:
+        """The keys of prompt indexes whose run ended early: they cannot be searched, `index` goes on with them."""
+        return unfinished_keys(self.place)
+
+    def delete(self) -> None:
+        """Delete the library, not one photo, and its folder if nothing else is in there.
+
+        Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+        """
+        remove_library(self.place)
+
+    def table(self, index: PromptIndex) -> Any:
+        """A prompt index as a pyarrow.Table, see `export.table_of`."""
+        return table_of(self.place, self.folder, index)
 
     def verify(self, *, deep: bool = False, repair: bool = False) -> list[Finding]:
         """Look at all that the library keeps: manifests, rows, vectors, thumbnails, prompt features, snapshots.

@@ -21,7 +21,7 @@ SCHEMA_VERSION = 2  # what changed, and how older libraries are brought forward:
 LIBRARY_FILE = "library.json"
 _DRAFT = ".writing-"
 _ABANDONED_S = 3600
-_PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
+PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def read_prompt_indexes(place: Path) -> list[PromptIndex]:
 
 def manifest_keys(place: Path) -> list[str]:
     """The keys of the prompt indexes that have a manifest, sorted, whatever is in it."""
-    return sorted(path.parent.name for path in (place / _PROMPTS).glob(f"*/{_MANIFEST}"))
+    return sorted(path.parent.name for path in (place / PROMPTS).glob(f"*/{_MANIFEST}"))
 
 
 def read_prompt_index(place: Path, key: str) -> PromptIndex:
@@ -128,12 +128,12 @@ def replace_prompt_index(place: Path, index: PromptIndex) -> None:
 
 
 def _manifest(place: Path, key: str) -> Path:
-    return place / _PROMPTS / key / _MANIFEST
+    return place / PROMPTS / key / _MANIFEST
 
 
 def features_file(place: Path, key: str) -> Path:
     """Where the text encoder's output for a prompt index is kept, (L, Dt) float32 as .npy."""
-    return place / _PROMPTS / key / _FEATURES
+    return place / PROMPTS / key / _FEATURES
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

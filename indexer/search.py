@@ -26,7 +26,7 @@ from steersearch.indexer.store import Gallery, Store, stamp, unpack_heatmap
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
-_SNAPSHOTS = "snapshots"
+SNAPSHOTS = "snapshots"
 _FORMAT = "with presence"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
 
@@ -140,7 +140,7 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
 
 def _sweep(place: Path, key: str, name: str) -> None:
     """Delete older snapshots, and what killed processes left half written."""
-    for path in (place / _SNAPSHOTS / key).iterdir():
+    for path in (place / SNAPSHOTS / key).iterdir():
         abandoned = path.name.startswith(".") and is_abandoned(path)
         if abandoned or (path.stem != name and not path.name.startswith(".")):
             path.unlink(missing_ok=True)
@@ -166,12 +166,12 @@ def snapshot_is_true(place: Path, key: str) -> bool:
 
 def remove_snapshot(place: Path, key: str) -> None:
     """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
-    shutil.rmtree(place / _SNAPSHOTS / key, ignore_errors=True)
+    shutil.rmtree(place / SNAPSHOTS / key, ignore_errors=True)
 
 
 def snapshot_keys(place: Path) -> list[str]:
     """The keys for which there are snapshots, whether or not there are such prompt indexes."""
-    return sorted(path.name for path in (place / _SNAPSHOTS).glob("*") if path.is_dir())
+    return sorted(path.name for path in (place / SNAPSHOTS).glob("*") if path.is_dir())
 
 
 def _name(place: Path, key: str) -> str:
@@ -180,7 +180,7 @@ def _name(place: Path, key: str) -> str:
 
 def _files(place: Path, key: str, name: str) -> tuple[Path, Path]:
     """The FAISS file, written first, and the Arrow file, whose presence means that both are there."""
-    folder = place / _SNAPSHOTS / key
+    folder = place / SNAPSHOTS / key
     return folder / f"{name}.faiss", folder / f"{name}.arrow"
 
 

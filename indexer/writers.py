@@ -15,7 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
+from steersearch.core.errors import LibraryBusyError, LibraryMissingError, LibraryPlaceError
+from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.migration import bring_forward
 
 LOCKS = "locks"
@@ -27,7 +28,7 @@ def writing(place: Path) -> Iterator[None]:
     """Around everything that writes to the tables of the library at `place`, which is of this format in there.
 
     A library of an older format is brought forward first. Raises LibraryPlaceError where nothing can be
-    written, SchemaVersionError.
+    written, LibraryMissingError, SchemaVersionError.
     """
     own = FileLock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
     with _gate(place), failures_said_plainly(place):
@@ -67,6 +68,8 @@ def failures_said_plainly(place: Path) -> Iterator[None]:
 
 @contextmanager
 def _gate(place: Path) -> Iterator[None]:
+    if not (place / LIBRARY_FILE).exists():
+        raise LibraryMissingError(place)
     gate = FileLock(place / LOCKS / _GATE)
     with failures_said_plainly(place):
         (place / LOCKS).mkdir(exist_ok=True)

@@ -17,11 +17,15 @@ from steersearch.core.errors import ArgumentError, ImageError, WeightsChangedErr
 from steersearch.core.preprocess import View, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
+from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
-from steersearch.indexer.library import Counts, LibraryInfo, ProgressEvent, PromptIndex, Skip
+from steersearch.indexer.export import export_table, format_of
+from steersearch.indexer.library import Counts, Finding, LibraryInfo, ProgressEvent, PromptIndex, Skip
 from steersearch.indexer.manifest import LIBRARY_FILE, features_file
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from steersearch.core.steervit import SteerViT
     from steersearch.embedder import SteerViTEmbedder
 
@@ -182,6 +186,77 @@ class Library:
     def skipped(self) -> list[Skip]:
         """The files that could not be used, each with its reason."""
         return self._library.skipped()
+
+    def verify(self, *, deep: bool = False, repair: bool = False) -> list[Finding]:
+        """Check all that the library keeps; [] if all is well.
+
+        deep: also read the photos again and compare their hashes.  repair: drop what is bad, so that the next
+        `index` makes it again; photos are never touched. Raises LibraryBusyError if repair is wanted while another
+        process is writing.
+        """
+        return self._library.verify(deep=deep, repair=repair)
+
+    def optimize(self, *, forget_removed: bool = False) -> Optimized:
+        """Make the library small and quick to open again; searches meanwhile are not disturbed.
+
+        forget_removed: also drop the vectors of photos that are gone; one that comes back is embedded anew.
+        Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+        """
+        return self._library.optimize(forget_removed=forget_removed)
+
+    def remove(self, index: PromptIndex | str) -> None:
+        """Drop a prompt index (one of `prompts`, or the key of one in `unfinished`); photos are never touched.
+
+        Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+        """
+        self._library.remove(index if isinstance(index, str) else index.key)
+
+    def unfinished(self) -> list[str]:
+        """The keys of prompt indexes whose run ended early: they cannot be searched, `index` goes on with them."""
+        return self._library.unfinished()
+
+    def delete(self) -> None:
+        """Delete the library, not one photo. Raises LibraryBusyError where another process is writing."""
+        self._library.delete()
+
+    def table(
+        self,
+        focus: str,
+        *,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> pyarrow.Table:
+        """The prompt index of `focus` as a pyarrow.Table, a row per photo that has a vector, sorted by path.
+
+        path: relative to `folder`; image_id: string; embedding: fixed_size_list<float32>, unit length; presence:
+        float32, width, height: int32, taken_at: timestamp[s], null where they are not known. The schema's metadata
+        say under "steersearch", as JSON, what the vectors are. Raises PromptIndexMissing.
+        """
+        index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
+        return self._library.table(index)
+
+    def export(
+        self,
+        focus: str,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        force: bool = False,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> list[Path]:
+        """Write `table(focus)` to a file for other programs; returns the files written, each whole or not there.
+
+        format: "parquet", "arrow", "npz", "npy" or "faiss"; None: by the suffix. The last two hold vectors only and
+        get a second file, <stem>.rows.jsonl, whose line i says what vector i is.  force: replace what is there.
+        Raises PromptIndexMissing, ArgumentError, OutputError.
+        """
+        path = Path(path)
+        format_of(path, format)  # before anything is read
+        table = self.table(focus, model=model, gate_scale=gate_scale, view=view)
+        return export_table(table, path, format, force=force)
 
     @property
     def model(self) -> str:

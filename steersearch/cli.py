@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_bench, cli_explain, cli_models, cli_train
+from steersearch import cli_bench, cli_explain, cli_library, cli_models, cli_train
+from steersearch.cli_library import open_library as _open_library
 from steersearch.options import (
     VIEWS,
     Device,
@@ -27,9 +28,6 @@ from steersearch.options import (
     finite,
     view_name,
 )
-
-if TYPE_CHECKING:
-    from steersearch.api import Library
 
 INTERRUPTED = 130
 
@@ -218,6 +216,10 @@ def info(
         render.info(photos.info(), as_json=as_json)
 
 
+for command in cli_library.COMMANDS:
+    app.command()(command)
+
+
 @app.command()
 def demo(
     folder: Annotated[
@@ -238,14 +240,3 @@ def demo(
 def main() -> None:
     """The command `steersearch`."""
     app(prog_name="steersearch")
-
-
-def _open_library(option: Path | None) -> Library:
-    """The library to search; says on stderr which it is and why."""
-    from steersearch import api, render, settings
-
-    found = settings.find_library(option)
-    library = api.Library.open(found.place)
-    settings.remember_library(found.place)
-    render.remark(f"library: {render.readable(found.place)} ({found.reason})")
-    return library

@@ -1,0 +1,170 @@
+"""A prompt index as a table, and as a file for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
+from steersearch.indexer.faiss_index import flat_file
+from steersearch.indexer.manifest import PromptIndex, write_atomically
+from steersearch.indexer.store import Floats, Store
+from steersearch.indexer.tables import IMAGES, Tables
+
+FORMATS = {
+    "parquet": "Apache Parquet",
+    "arrow": "Arrow's file format, also known as Feather",
+    "npz": "NumPy, an array a column",
+    "npy": "NumPy, the vectors; a line of JSON a row beside it",
+    "faiss": "a FAISS index, flat, inner product; a line of JSON a row beside it",
+}
+_BY_SUFFIX = {**{f".{name}": name for name in FORMATS}, ".feather": "arrow"}
+_BESIDE = ("npy", "faiss")  # formats that hold vectors only
+_ABOUT = "steersearch"  # key of the prompt index's settings in a file's metadata
+
+
+def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
+    """A prompt index as a pyarrow.Table, a row per photo that has a vector, sorted by path.
+
+    path: relative to the photo folder; image_id; embedding: fixed_size_list<float32>, unit length; presence,
+    width, height, taken_at: null where they are not known. What the vectors are is in the schema's metadata, under
+    "steersearch", as JSON.
+    """
+    import pyarrow as pa
+
+    gallery = Store(place).gallery(index.key)
+    facts = Tables(place).inspect(IMAGES, ["path", "width", "height", "taken_at"], _by_path)
+    of_photo = [facts.get(path, _Facts()) for path in gallery.paths]  # a row may have gone meanwhile
+    presence = pa.array(gallery.presence, from_pandas=True)  # NaN: not known
+    about = json.dumps({**asdict(index), "folder": str(folder)})
+    return pa.table(
+        {
+            "path": pa.array(gallery.paths, pa.string()),
+            "image_id": pa.array(gallery.image_ids, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim),
+            "presence": presence,
+            "width": pa.array([f.width for f in of_photo], pa.int32()),
+            "height": pa.array([f.height for f in of_photo], pa.int32()),
+            "taken_at": pa.array([f.taken_at for f in of_photo], pa.timestamp("s")),
+        },
+        metadata={_ABOUT: about},
+    )
+
+
+def format_of(path: Path, named: str | None) -> str:
+    """The format that is named, or else the one that the suffix means. Raises ArgumentError."""
+    known = ", ".join(FORMATS)
+    if named is not None:
+        if named not in FORMATS:
+            raise ArgumentError("format", named, f"must be one of {known}")
+        return named
+    if path.suffix.lower() not in _BY_SUFFIX:
+        raise ArgumentError("file", str(path), f"its suffix names no format; name one with --format: {known}")
+    return _BY_SUFFIX[path.suffix.lower()]
+
+
+def export_table(table: Any, path: Path, named: str | None = None, *, force: bool = False) -> list[Path]:
+    """Write a table of `table_of` to `path`; returns the files, each of which is whole or not there.
+
+    named: one of FORMATS; None: by the suffix.  force: replace what is there.
+    A format that holds nothing but vectors gets a second file, <stem>.rows.jsonl, line i for vector i, without the
+    vector. Raises ArgumentError, OutputError, OutputExistsError.
+    """
+    form = format_of(path, named)
+    rows = path.with_suffix(".rows.jsonl")
+    files = [rows, path] if form in _BESIDE else [path]
+    for file in files:
+        if not file.parent.is_dir():
+            raise OutputError(file, f"there is no folder {file.parent}")
+        if file.is_dir():
+            raise OutputError(file, "it is a folder")
+        if file.exists() and not force:
+            raise OutputExistsError(file)
+    if form in _BESIDE:
+        _write(rows, lambda file: _write_rows(table, file))
+    _write(path, lambda file: _WRITERS[form](table, file))
+    return files
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+
+
+class _Facts(NamedTuple):
+    width: int | None = None
+    height: int | None = None
+    taken_at: datetime | None = None
+
+
+def _by_path(batches: Any) -> dict[str, _Facts]:
+    rows = (row for batch in batches for row in batch.to_pylist())
+    return {row["path"]: _Facts(row["width"], row["height"], row["taken_at"]) for row in rows}
+
+
+def _vectors(table: Any) -> Floats:
+    """(n, dim) float32."""
+    column = table.column("embedding").combine_chunks()
+    vectors: Floats = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+    return vectors
+
+
+def _write_parquet(table: Any, file: IO[bytes]) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, file)
+
+
+def _write_arrow(table: Any, file: IO[bytes]) -> None:
+    import pyarrow
+
+    with pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _write_npz(table: Any, file: IO[bytes]) -> None:
+    """Not known: NaN, -1 or NaT."""
+    columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "embedding"}
+    np.savez(
+        file,
+        embedding=_vectors(table),
+        path=np.array(columns["path"], dtype=np.str_),
+        image_id=np.array(columns["image_id"], dtype=np.str_),
+        presence=np.array(columns["presence"], dtype=np.float32),  # None becomes NaN
+        width=np.array([w if w is not None else -1 for w in columns["width"]], dtype=np.int32),
+        height=np.array([h if h is not None else -1 for h in columns["height"]], dtype=np.int32),
+        taken_at=np.array(columns["taken_at"], dtype="datetime64[s]"),  # None becomes NaT
+        steersearch=np.array(table.schema.metadata[_ABOUT.encode()].decode()),
+    )
+
+
+def _write_npy(table: Any, file: IO[bytes]) -> None:
+    np.save(file, _vectors(table))
+
+
+def _write_faiss(table: Any, file: IO[bytes]) -> None:
+    file.write(flat_file(_vectors(table)))
+
+
+def _write_rows(table: Any, file: IO[bytes]) -> None:
+    for row in table.drop_columns(["embedding"]).to_pylist():
+        taken_at = row["taken_at"]
+        line = json.dumps({**row, "taken_at": None if taken_at is None else taken_at.isoformat()})
+        file.write(line.encode() + b"\n")
+
+
+_WRITERS: dict[str, Callable[[Any, IO[bytes]], None]] = {
+    "parquet": _write_parquet,
+    "arrow": _write_arrow,
+    "npz": _write_npz,
+    "npy": _write_npy,
+    "faiss": _write_faiss,
+}

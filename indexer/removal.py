@@ -1,0 +1,81 @@
+"""Taking things out of a library: a prompt index, vectors of photos that are gone, the library itself.
+
+Never a photo, and never a file that a library has not made.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from steersearch.indexer.manifest import (
+    LIBRARY_FILE,
+    PROMPTS,
+    manifest_keys,
+    remove_manifest,
+    sweep_drafts,
+)
+from steersearch.indexer.search import SNAPSHOTS, remove_snapshot
+from steersearch.indexer.store import FOLDER
+from steersearch.indexer.tables import IMAGES, Tables, prompt_table
+from steersearch.indexer.writers import LOCKS, alone, failures_said_plainly
+
+
+def unfinished_keys(place: Path) -> list[str]:
+    """The keys of prompt indexes that have vectors and no manifest: of runs that ended early."""
+    whole = set(manifest_keys(place))
+    keys = [name.removeprefix(prompt_table("")) for name in Tables(place).names(prompt_table(""))]
+    return [key for key in keys if key not in whole]
+
+
+def remove_prompt_index(place: Path, key: str) -> None:
+    """Drop all that is kept for one prompt index, finished or not; the manifest first, so that none is half there.
+
+    Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+    """
+    with alone(place), failures_said_plainly(place):
+        remove_manifest(place, key)
+        remove_snapshot(place, key)
+        Tables(place).drop(prompt_table(key))
+        shutil.rmtree(place / PROMPTS / key, ignore_errors=True)
+
+
+def remove_library(place: Path) -> None:
+    """Delete a library: what it has made, its own file last, and its folder if nothing else is in there.
+
+    Raises LibraryMissingError, LibraryBusyError where another process is writing, LibraryPlaceError.
+    """
+    with alone(place), failures_said_plainly(place):
+        for key in manifest_keys(place):
+            remove_manifest(place, key)
+        for folder in (SNAPSHOTS, PROMPTS, FOLDER):
+            if (place / folder).is_dir():
+                shutil.rmtree(place / folder)
+        sweep_drafts(place)
+        (place / LIBRARY_FILE).unlink()
+    shutil.rmtree(place / LOCKS, ignore_errors=True)
+    if not any(place.iterdir()):
+        place.rmdir()
+
+
+def forget_removed(place: Path) -> int:
+    """Drop the vectors of contents that no photo of the library has any more; returns how many these were.
+
+    For those who are `alone` with the library.
+    """
+    tables = Tables(place)
+    if IMAGES not in tables.names():
+        return 0
+    present = tables.inspect(IMAGES, ["image_id"], _contents)
+    forgotten = 0
+    for name in tables.names(prompt_table("")) + tables.names("frozen_"):
+        gone = tables.inspect(name, ["image_id"], _contents) - present
+        tables.drop_rows(name, "image_id", gone)
+        forgotten += len(gone)
+    return forgotten
+
+
+def _contents(batches: Iterable[Any]) -> set[str]:
+    return {image_id for batch in batches for image_id in batch.column("image_id").to_pylist()}

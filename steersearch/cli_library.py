@@ -1,0 +1,221 @@
+"""What a library holds, checks and care: `prompts`, `verify`, `optimize`, `remove`, `export`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steersearch.options import Focus, Json, Place, View, finite, view_name
+
+if TYPE_CHECKING:
+    from steersearch.api import Library
+    from steersearch.indexer.library import PromptIndex
+
+OneScale = Annotated[
+    float | None,
+    typer.Option(
+        "--gate-scale", metavar="NUMBER", callback=finite, help="Of the prompt index, if several exist."
+    ),
+]
+OneModel = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Of the prompt index, if several exist.")
+]
+OneView = Annotated[View | None, typer.Option("--view", help="Of the prompt index, if several exist.")]
+
+
+class Format(StrEnum):
+    """`indexer.export.FORMATS`, which are not imported for a help text."""
+
+    parquet = "parquet"
+    arrow = "arrow"
+    npz = "npz"
+    npy = "npy"
+    faiss = "faiss"
+
+
+def open_library(option: Path | None) -> Library:
+    """The library that is meant; says on stderr which it is and why."""
+    from steersearch import api, render, settings
+
+    found = settings.find_library(option)
+    library = api.Library.open(found.place)
+    settings.remember_library(found.place)
+    render.remark(f"library: {render.readable(found.place)} ({found.reason})")
+    return library
+
+
+def prompts(library: Place = None, as_json: Json = False) -> None:
+    """List the prompts that can be searched, and how many photos have been seen under each.
+
+    \b
+    Example:
+      steersearch prompts
+    """
+    from steersearch import render_library
+
+    photos = open_library(library)
+    render_library.prompts(photos.info(), photos.unfinished(), as_json=as_json)
+
+
+def verify(
+    library: Place = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read all photos again and compare their hashes.")
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Drop what is bad, so that the next `index` makes it again. Photos stay untouched.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check all that a library keeps; a line for each finding, exit code 1 if a problem remains.
+
+    \b
+    Example:
+      steersearch verify --deep
+    """
+    from steersearch import render_library
+
+    findings = open_library(library).verify(deep=deep, repair=repair)
+    render_library.findings(findings, as_json=as_json)
+    if any(finding.is_problem for finding in findings):
+        raise typer.Exit(1)
+
+
+def optimize(
+    library: Place = None,
+    forget_removed: Annotated[
+        bool,
+        typer.Option(
+            "--forget-removed",
+            help="Also drop the vectors of photos that are gone; one that comes back is embedded anew.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a library that was written in many steps small and quick to open; searches go on meanwhile.
+
+    `index` does this by itself where a run leaves many versions.
+
+    \b
+    Example:
+      steersearch optimize
+    """
+    from steersearch import render_library
+
+    render_library.optimized(open_library(library).optimize(forget_removed=forget_removed), as_json=as_json)
+
+
+def remove(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="A prompt of `prompts`, or the key of an unfinished one."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete the whole library.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
+    library: Place = None,
+    gate_scale: OneScale = None,
+    model: OneModel = None,
+    view: OneView = None,
+) -> None:
+    """Drop what was computed under a prompt, or a whole library. Photos are never touched.
+
+    \b
+    Example:
+      steersearch remove bookshelf
+      steersearch remove --all --library ./old-library
+    """
+    from steersearch import render
+
+    if (prompt is None) != everything:
+        raise typer.BadParameter(
+            "name a prompt, or --all for the library; one of the two", param_hint="PROMPT"
+        )
+    photos = open_library(library)
+    if prompt is None:
+        _confirm(photos, yes)
+        photos.delete()
+        render.remark(f"deleted; the photos in {render.readable(photos.folder)} are untouched")
+        return
+    if prompt in photos.unfinished():
+        photos.remove(prompt)
+        render.remark(f"removed the unfinished {prompt}")
+        return
+    index = _the_one(photos, prompt, gate_scale, model, view)
+    photos.remove(index)
+    render.remark(f"removed {index}")
+
+
+def _confirm(photos: Library, yes: bool) -> None:
+    """Go on only with the user's word that the library is to be deleted."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(
+            "nobody can be asked here; say --yes to delete the library", param_hint="--all"
+        )
+    names = ", ".join(f'"{index.prompt}"' for index in photos.prompts()) or "none"
+    typer.confirm(f"Delete this library of {photos.folder} (prompts: {names})?", abort=True, err=True)
+
+
+def _the_one(
+    photos: Library, prompt: str, gate_scale: float | None, model: str | None, view: View | None
+) -> PromptIndex:
+    """The prompt index that is meant. Raises PromptIndexMissing, AmbiguousPromptError."""
+    from steersearch.core.errors import AmbiguousPromptError
+
+    found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view_name(view))
+    fitting = [
+        index
+        for index in photos.prompts()
+        if index.prompt == found.prompt
+        and (model is None or index.model_id == found.model_id)
+        and gate_scale in (None, index.gate_scale)
+        and view_name(view) in (None, index.view)
+    ]
+    if len(fitting) > 1:
+        raise AmbiguousPromptError(prompt, [str(index) for index in fitting])
+    return found
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; its suffix says the format.")],
+    focus: Focus,
+    library: Place = None,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            help="parquet; arrow (also .feather); npz; npy or faiss, which hold vectors only: a second file, "
+            "NAME.rows.jsonl, says what each vector is.  [default: by suffix]",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    gate_scale: OneScale = None,
+    model: OneModel = None,
+    view: OneView = None,
+) -> None:
+    """Write what was computed under a prompt to a file for other programs; prints the paths written.
+
+    \b
+    Example:
+      steersearch export bookshelf.parquet --focus bookshelf
+    """
+    from steersearch import render
+
+    name = None if format is None else format.value
+    photos = open_library(library)
+    options = {"model": model, "gate_scale": gate_scale, "view": view_name(view)}
+    for path in photos.export(focus, file, format=name, force=force, **options):  # type: ignore[arg-type]
+        render.path_line(path)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (prompts, verify, optimize, remove, export)

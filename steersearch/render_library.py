@@ -1,0 +1,67 @@
+"""What the commands that look after a library print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from steersearch.render import json_line, line, readable, remark, table
+
+if TYPE_CHECKING:
+    from steersearch.indexer.compaction import Optimized
+    from steersearch.indexer.library import Finding, LibraryInfo
+
+
+def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
+    """Prompt indexes with their coverage; unfinished ones, by their keys, as remarks."""
+    if as_json:
+        for coverage in library.prompts:
+            index = coverage.index
+            names = ("key", "prompt", "gate_scale", "view", "model_id", "weights_hash", "dim", "created_at")
+            fields = {name.removesuffix("_id"): getattr(index, name) for name in names}
+            json_line({**fields, "photos": coverage.photos, "missing": coverage.missing})
+    elif library.prompts:
+        rows = [
+            (
+                f'"{readable(coverage.index.prompt)}"',
+                f"{coverage.photos:,} of {library.photos:,}",
+                f"{coverage.index.gate_scale:g}",
+                coverage.index.view or "",
+                readable(coverage.index.model_id),
+                coverage.index.created_at[:16].replace("T", " "),
+            )
+            for coverage in library.prompts
+        ]
+        header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
+        table(header, rows, right=("photos", "gate scale"))
+    for key in unfinished:
+        remark(f"unfinished: {key}; index its prompt to go on, or: steersearch remove {key}")
+
+
+def findings(found: Sequence[Finding], *, as_json: bool) -> None:
+    """A line for each finding, and a remark that counts the problems."""
+    for finding in found:
+        if as_json:
+            json_line({**asdict(finding), "severity": finding.severity.value})
+        else:
+            state = "repaired" if finding.is_repaired else finding.severity.value
+            line(
+                f"{state}: {readable(finding.subject)}: {readable(finding.what)}; {readable(finding.advice)}"
+            )
+    problems = sum(finding.is_problem for finding in found)
+    repaired = sum(finding.is_repaired for finding in found)
+    parts = [f"{problems:,} problem{'s'[: problems != 1]}" if problems else "no problem"]
+    parts += [f"{repaired:,} repaired"] if repaired else []
+    remark(", ".join(parts))
+
+
+def optimized(done: Optimized, *, as_json: bool) -> None:
+    """Bytes and versions before and after."""
+    if as_json:
+        json_line(asdict(done))
+        return
+    line(f"{done.bytes_before / 1e6:,.1f} MB before, {done.bytes_after / 1e6:,.1f} MB after")
+    line(f"at most {done.versions_before:,} versions of a table before, {done.versions_after:,} after")
+    if done.forgotten:
+        line(f"{done.forgotten:,} vectors of removed photos forgotten")

@@ -1,0 +1,142 @@
+"""prompts, verify, optimize, remove, export: what they print, where, and their exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steersearch.indexer.library import Library
+from tests.conftest import Run
+from tests.toy_embedder import ToyEmbedder, save_photos
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library.create(save_photos(tmp_path / "photos", 4), tmp_path / "library")
+    library.index(ToyEmbedder(), ["red", "blue"])
+    library.index(ToyEmbedder(), ["red"], gate_scale=0.5)
+    monkeypatch.setenv("STEERSEARCH_LIBRARY", str(library.place))
+    return library
+
+
+def test_prompts(library: Library, run: Run) -> None:
+    ran = run("prompts")
+    header, *rows = ran.out.splitlines()
+    assert (ran.code, header.split()) == (0, "prompt photos gate scale view model made (UTC)".split())
+    assert [row.split()[:5] for row in rows] == [
+        ['"red"', "4", "of", "4", "1"],
+        ['"blue"', "4", "of", "4", "1"],
+        ['"red"', "4", "of", "4", "0.5"],
+    ]
+    (library.place / "prompts" / library.prompts()[0].key / "manifest.json").unlink()
+    ran = run("prompts", "--json")
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    assert [(line["prompt"], line["gate_scale"], line["photos"], line["missing"]) for line in lines] == [
+        ("blue", 1.0, 4, 0),
+        ("red", 0.5, 4, 0),
+    ]
+    assert "unfinished: red-" in ran.err
+
+
+def test_verify(library: Library, run: Run) -> None:
+    ran = run("verify", "--deep")
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.endswith("no problem\n")
+    features = library.place / "prompts" / library.prompts()[1].key / "features.npy"
+    features.unlink()
+    (library.place / "snapshots" / "gone").mkdir()
+    ran = run("verify", "--repair")
+    assert ran.code == 1
+    first, second = ran.out.splitlines()
+    assert first.startswith(
+        'error: prompt "blue": the text encoder\'s output for it is missing; only its model can'
+    )
+    assert second == "repaired: snapshot gone: belongs to no prompt index; dropped"
+    assert ran.err.endswith("1 problem, 1 repaired\n")
+    ran = run("verify", "--json")
+    (finding,) = map(json.loads, ran.out.splitlines())
+    assert (ran.code, finding["severity"], finding["is_repaired"]) == (1, "error", False)
+
+
+def test_optimize(library: Library, run: Run) -> None:
+    ran = run("optimize")
+    assert ran.code == 0
+    assert "MB before, " in ran.out
+    assert "at most 2 versions of a table before, 1 after" in ran.out
+    done = json.loads(run("optimize", "--json").out)
+    assert done["bytes_before"] == done["bytes_after"]
+
+
+def test_remove_a_prompt(library: Library, run: Run) -> None:
+    ran = run("remove", "red")
+    assert ran.code == 1
+    assert (
+        '"red" has 2 indexes: "red" (model toy, gate_scale 1), "red" (model toy, gate_scale 0.5)' in ran.err
+    )
+    assert run("remove", "red", "--gate-scale", "0.5").code == 0
+    assert [(index.prompt, index.gate_scale) for index in library.prompts()] == [("red", 1.0), ("blue", 1.0)]
+    (library.place / "prompts" / library.prompts()[1].key / "manifest.json").unlink()
+    (key,) = library.unfinished()
+    ran = run("remove", key)
+    assert (ran.code, ran.err.splitlines()[-1]) == (0, f"removed the unfinished {key}")
+    ran = run("remove", "green")
+    assert ran.code == 1
+    assert "no index of" in ran.err
+    assert ran.out == ""
+
+
+def test_remove_all(library: Library, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("remove").code == run("remove", "red", "--all").code == 2
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+    ran = run("remove", "--all")
+    assert ran.code == 2
+    assert "nobody can be asked here; say --yes" in ran.err.replace("\n", " ").replace("│", "").replace(
+        "  ", " "
+    )
+    assert library.exists
+    ran = run("remove", "--all", "--yes")
+    assert ran.code == 0
+    assert "the photos in photos are untouched" in ran.err
+    assert not library.place.exists()
+    assert len(list(library.folder.iterdir())) == 4
+    ran = run("remove", "--all", "--yes", "--library", library.folder)
+    assert ran.code == 1
+    assert "no library here" in ran.err
+    assert len(list(library.folder.iterdir())) == 4
+
+
+@pytest.mark.parametrize(("answer", "is_kept"), [("n\n", True), ("y\n", False)])
+def test_remove_all_asks_on_a_terminal(
+    library: Library, run: Run, monkeypatch: pytest.MonkeyPatch, answer: str, is_kept: bool
+) -> None:
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    ran = run("remove", "--all")
+    assert (ran.code, library.exists) == (int(is_kept), is_kept)
+
+
+def test_export(library: Library, run: Run, tmp_path: Path) -> None:
+    ran = run("export", "blue.npy", "--focus", "blue")
+    assert (ran.code, ran.out) == (0, "blue.rows.jsonl\nblue.npy\n")
+    assert np.load(tmp_path / "blue.npy").shape == (4, 4)
+    ran = run("export", "blue.npy", "--focus", "blue")
+    assert (ran.code, ran.out) == (1, "")
+    assert "blue.rows.jsonl: cannot be written (it exists; replace it with --force)" in ran.err
+    assert run("export", "blue.npy", "--focus", "blue", "--force").code == 0
+    assert run("export", "blue.csv", "--focus", "blue").code == 1
+    assert run("export", "half", "--focus", "red", "--gate-scale", "0.5", "--format", "npz").code == 0
+    with np.load(tmp_path / "half") as columns:
+        assert json.loads(str(columns["steersearch"]))["gate_scale"] == 0.5
+
+
+def test_their_help_says_what_they_do(run: Run) -> None:
+    for command in ("prompts", "verify", "optimize", "remove", "export"):
+        ran = run(command, "--help")
+        assert ran.code == 0
+        assert "Example:" in ran.out

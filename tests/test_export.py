@@ -1,0 +1,140 @@
+"""Exported files hold what the tables hold, read back by the programs they are for."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
+from steersearch.indexer import export
+from steersearch.indexer.export import export_table, table_of
+from steersearch.indexer.library import Library
+from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
+
+RED, BLUE = (200, 0, 0), (0, 0, 200)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Any:
+    """A photo with a date, one without, one of whose presence nothing is known."""
+    photos = tmp_path / "photos"
+    save_photo(photos / "a" / "blue.png", BLUE, size=(7, 5))
+    exif = Image.Exif()
+    exif[0x8769] = {0x9003: "2024:05:06 07:08:09"}
+    Image.new("RGB", (30, 20), RED).save(photos / "red.png", exif=exif)
+    library = Library.create(photos, tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    (index,) = library.prompts()
+    return table_of(library.place, library.folder, index)
+
+
+def test_the_table(table: Any) -> None:
+    assert table.schema.names == "path image_id embedding presence width height taken_at".split()
+    assert table.schema.field("embedding").type == pa.list_(pa.float32(), 4)
+    blue, red = table.to_pylist()
+    assert (blue["path"], blue["width"], blue["height"], blue["taken_at"]) == ("a/blue.png", 7, 5, None)
+    assert (red["path"], red["width"], red["taken_at"]) == ("red.png", 30, datetime(2024, 5, 6, 7, 8, 9))
+    np.testing.assert_allclose(blue["embedding"], vector_of(BLUE, "red"), atol=1e-6)
+    assert red["presence"] > blue["presence"]
+    about = json.loads(table.schema.metadata[b"steersearch"])
+    assert (about["prompt"], about["gate_scale"], about["model_id"], about["dim"]) == ("red", 1.0, "toy", 4)
+
+
+def test_formats_that_hold_it_all(table: Any, tmp_path: Path) -> None:
+    assert export_table(table, tmp_path / "x.parquet") == [tmp_path / "x.parquet"]
+    kept = pyarrow.parquet.read_table(tmp_path / "x.parquet")
+    assert kept.to_pylist() == table.to_pylist()  # Parquet has no seconds, so the types are not all the same
+    assert kept.schema.metadata[b"steersearch"] == table.schema.metadata[b"steersearch"]
+    for name in ("x.arrow", "x.Feather"):
+        export_table(table, tmp_path / name)
+        assert pyarrow.feather.read_table(tmp_path / name).equals(table, check_metadata=True)
+
+
+def test_numpy_needs_no_pickle(table: Any, tmp_path: Path) -> None:
+    table = table.set_column(3, "presence", pa.array([None, 0.5], pa.float32()))
+    export_table(table, tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as columns:
+        assert columns["path"].tolist() == ["a/blue.png", "red.png"]
+        assert columns["image_id"].tolist() == table.column("image_id").to_pylist()
+        np.testing.assert_array_equal(columns["embedding"], table.column("embedding").to_pylist())
+        np.testing.assert_array_equal(columns["presence"], np.array([np.nan, 0.5], np.float32))
+        assert columns["width"].tolist() == [7, 30]
+        assert columns["taken_at"].astype(str).tolist() == ["NaT", "2024-05-06T07:08:09"]
+        assert json.loads(str(columns["steersearch"]))["prompt"] == "red"
+
+
+@pytest.mark.parametrize("form", ["npy", "faiss"])
+def test_vectors_alone_have_their_rows_beside_them(table: Any, tmp_path: Path, form: str) -> None:
+    files = export_table(table, tmp_path / "x.vectors", form)
+    assert files == [tmp_path / "x.rows.jsonl", tmp_path / "x.vectors"]
+    rows = [json.loads(line) for line in files[0].read_text().splitlines()]
+    assert [(row["path"], row["taken_at"]) for row in rows] == [
+        ("a/blue.png", None),
+        ("red.png", "2024-05-06T07:08:09"),
+    ]
+    assert list(rows[0]) == "path image_id presence width height taken_at".split()
+    expected = np.array(table.column("embedding").to_pylist(), np.float32)
+    if form == "npy":
+        np.testing.assert_array_equal(np.load(files[1]), expected)
+    else:
+        index = faiss.read_index(str(files[1]))
+        np.testing.assert_array_equal(index.reconstruct_n(0, 2), expected)
+        assert index.search(vector_of(RED, "red")[None], 1)[1].tolist() == [[1]]
+
+
+def test_nothing_is_replaced_unasked(table: Any, tmp_path: Path) -> None:
+    for blocked in (tmp_path / "x.npy", tmp_path / "x.rows.jsonl"):
+        blocked.write_text("precious")
+        with pytest.raises(OutputExistsError, match="--force") as error:
+            export_table(table, tmp_path / "x.npy")
+        assert error.value.path == blocked
+        assert blocked.read_text() == "precious"
+        blocked.unlink()
+    (tmp_path / "x.npz").write_text("old")
+    export_table(table, tmp_path / "x.npz", force=True)
+    assert np.load(tmp_path / "x.npz")["width"].tolist() == [7, 30]
+
+
+def test_what_cannot_be_written(table: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, reason in (
+        (tmp_path / "gone" / "x.npz", "there is no folder"),
+        (tmp_path / "photos", "it is a folder"),
+    ):
+        with pytest.raises(OutputError, match=reason):
+            export_table(table, path, "npz")
+    with pytest.raises(ArgumentError, match="its suffix names no format"):
+        export_table(table, tmp_path / "x.csv")
+    with pytest.raises(ArgumentError, match="must be one of parquet, arrow"):
+        export_table(table, tmp_path / "x.npz", "csv")
+
+    def full(table: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(export._WRITERS, "npz", full)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="No space left"):
+        export_table(table, tmp_path / "x.npz")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_prompt_index_without_photos(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no")
+    library = Library.create(tmp_path / "photos", tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    table = library.table(library.prompts()[0])
+    assert (len(table), table.schema.field("embedding").type.list_size) == (0, 4)
+    for suffix in ("parquet", "arrow", "npz", "npy", "faiss"):
+        export_table(table, tmp_path / f"x.{suffix}", force=True)
+    assert np.load(tmp_path / "x.npy").shape == (0, 4)
