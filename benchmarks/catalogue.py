@@ -138,4 +138,21 @@ _MOSAIC = Card(
     options=(Option(name="template", default="the {}", help="the prompt, with {} for the class"),),
 )
 
-CARDS: dict[str, Card] = {each.name: each for each in (_CORE, _MOSAIC)}
+_ANOMALY = Card(
+    name="anomaly",
+    module="anomaly",
+    asks="Where is an object damaged, found by ten phrases for damage and nothing else?",
+    data=PublishedData(
+        what="MVTec AD (1,725 test pictures of 15 objects) or VisA (2,162 of 12)",
+        size="5 GB, or 2 GB",
+        licence="CC BY-NC-SA 4.0, or CC BY 4.0",
+        how="MVTec AD from https://www.mvtec.com/company/research/datasets/mvtec-ad, or VisA_20220922.tar from "
+        "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com with the folder split_csv of "
+        "https://github.com/amazon-science/spot-diff in it; unpacked, --data its folder",
+    ),
+    stand_in="144 drawn pictures of eight sorts of objects, two thirds of them damaged",
+    cost="ten forward passes for each test picture; 3 GB of memory for the maps of a class at 448 pixels",
+    limit="test pictures of each object",
+)
+
+CARDS: dict[str, Card] = {each.name: each for each in (_CORE, _MOSAIC, _ANOMALY)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.benchmarks.rankings import counts_at_thresholds, split
+from steersearch.benchmarks.rankings import counts_at_thresholds, distinct, split
 
 Masks = npt.NDArray[np.bool_]
 PRO_LIMIT = 0.3  # of the false positive rate, up to which the overlap with regions counts
@@ -44,8 +44,11 @@ def pro(scores: npt.ArrayLike, masks: npt.ArrayLike, limit: float = PRO_LIMIT) -
     overlap = np.concatenate(
         [[0.0], np.cumsum(weight[order][::-1])]
     )  # of the so many highest pixels in regions
-    thresholds, counts = np.unique(negative, return_counts=True)
-    thresholds, width = thresholds[::-1], counts[::-1] / len(negative)
+    lowest = negative[int((1 - limit) * (len(negative) - 1))]  # what scores less lies beyond the limit
+    kept = negative[np.searchsorted(negative, lowest) :]
+    first = distinct(kept)
+    thresholds = kept[first][::-1]
+    width = np.diff(first, append=len(kept))[::-1] / len(negative)
     inside = inside[order]
     before = overlap[len(inside) - np.searchsorted(inside, thresholds, "right")]
     after = overlap[len(inside) - np.searchsorted(inside, thresholds, "left")]

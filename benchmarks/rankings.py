@@ -108,8 +108,15 @@ def counts_at_thresholds(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """For each distinct score of `positive`, rising: the score, how many have it, and how many of `positive` and of
     `negative` score at least as high. Both must be sorted, rising."""
-    thresholds, first, counts = np.unique(positive, return_index=True, return_counts=True)
-    return thresholds, counts, len(positive) - first, len(negative) - np.searchsorted(negative, thresholds)
+    first = distinct(positive)
+    thresholds, found = positive[first], len(positive) - first
+    counts = np.diff(first, append=len(positive))
+    return thresholds, counts, found, len(negative) - np.searchsorted(negative, thresholds)
+
+
+def distinct(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Where each distinct value of sorted `values` begins."""
+    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
 
 
 def _refuse_broken(values: npt.NDArray[Any]) -> None:
