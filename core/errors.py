@@ -152,6 +152,14 @@ class ArgumentError(SteerSearchError):
         super().__init__(f"{name} = {value!r}: {reason}")
 
 
+class FilterError(SteerSearchError):
+    """An SQL condition that cannot be evaluated. Fields: `condition`, `reason`, `columns` (that it can be about)."""
+
+    def __init__(self, condition: str, reason: str, columns: Sequence[str]) -> None:
+        self.condition, self.reason, self.columns = condition, reason, tuple(columns)
+        super().__init__(f"{condition}: {reason}; columns: {', '.join(columns)}")
+
+
 class UnsafePickleError(CheckpointError):
     """A checkpoint whose pickle calls for code; nothing was run. Fields: `path`, `wanted` (module.name)."""
 

@@ -6,13 +6,14 @@ import hashlib
 import math
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from steersearch.core.errors import (
     ArgumentError,
@@ -29,6 +30,9 @@ from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEve
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.export import table_of
+from steersearch.indexer.filters import Filters
+from steersearch.indexer.focus import AnyFocus, Focus, as_focuses
+from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     LibraryManifest,
@@ -39,24 +43,35 @@ from steersearch.indexer.manifest import (
     read_prompt_indexes,
     write_library,
 )
+from steersearch.indexer.query import Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
-from steersearch.indexer.search import Hit, open_snapshot
-from steersearch.indexer.store import Store
+from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
+from steersearch.indexer.store import Store, unpack_heatmap
 from steersearch.indexer.verification import Finding, Verification
 from steersearch.indexer.writers import alone, writing
 
 __all__ = [
+    "Aim",
     "Counts",
     "Coverage",
     "Finding",
     "Hit",
+    "Hits",
     "Library",
     "LibraryInfo",
     "ProgressEvent",
     "PromptIndex",
     "Skip",
 ]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A focus whose prompt index is found. weight: see `Focus`."""
+
+    index: PromptIndex
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Library:
 
     def __init__(self, folder: Path, place: Path) -> None:
         self.folder, self.place = folder, place
+        self._snapshots: dict[str, Snapshot] = {}
 
     @classmethod
     def create(cls, folder: str | Path, place: str | Path | None = None) -> Library:
@@ -263,55 +279,171 @@ class Library:
         self,
         embedder: Embedder | Callable[[], Embedder],
         image_path: str | Path,
-        focus: str,
+        focus: AnyFocus,
         k: int = 10,
         gate_scale: float | None = None,
         model: str | None = None,
-    ) -> list[Hit]:
-        """The k photos most similar to the one at `image_path` in what `focus` names; all, if fewer.
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        relevant: bool = False,
+    ) -> Hits[Hit]:
+        """`search` in the prompt index of each focus that this embedder made.
+
+        gate_scale, model: which of several indexes of a prompt is meant; None: the one of this embedder that
+            was made last.
+        Raises ArgumentError, PromptIndexMissing, ImageError, ModelMismatchError.
+        """
+        embedder = as_embedder(embedder)
+        aims = [
+            Aim(self._fitting(self._candidates(one.text, model, gate_scale), embedder), one.weight)
+            for one in as_focuses(focus)
+        ]
+        return self.search(
+            aims, image_path, lambda _: embedder, k, filters=filters, exact=exact, relevant=relevant
+        )
+
+    def search(
+        self,
+        aims: Sequence[Aim],
+        image_path: str | Path,
+        embedder_of: Callable[[PromptIndex], Embedder],
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        relevant: bool = False,
+    ) -> Hits[Hit]:
+        """The k photos most similar to the one at `image_path` in what the aims name; all, if fewer.
 
         A query photo that lies in the gallery is itself a hit, as a rule the first. Photos with equal scores
-        come in the order of their paths. A hit is not exact where photos were added since and have no vector
-        under this prompt yet (see `missing`): they cannot be found.
-        gate_scale, model: which of several indexes of this prompt is meant; None: the one of this embedder
-            that was made last.
-        Raises ArgumentError (k below 1), PromptIndexMissing, ImageError, ModelMismatchError.
+        come in the order of their paths. Photos that have no vector yet under one of the aims cannot be found:
+        `Hits.searched` counts them, and no hit is exact then.
+        embedder_of: gives the model that made a prompt index; asked only if the library does not know the photo,
+            else its stored vectors are the query.
+        filters: only photos that pass are compared.  exact: compare all of them, however many there are.
+        relevant: only hits that stand out of the gallery, see `Background.stands_out`.
+        Raises ArgumentError, FilterError, ImageError, ModelMismatchError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
-        candidates = self._candidates(focus, model, gate_scale)
-        image = open_image(image_path)
-        embedder = as_embedder(embedder)
-        pixels = embedder.preprocess(image)
-        identity = known_identity(embedder)
-        fitting = [i for i in candidates if identity.fits(i.weights_hash, i.preprocessing)]
-        if not fitting:
-            raise ModelMismatchError(candidates[0].prompt, candidates[0].model_id, embedder.model_id)
-        index = fitting[0]
-        (embedded,) = embedder.embed(pixels[None], [self.prompt_features(index)], index.gate_scale)
-        snapshot = open_snapshot(self.place, index.key)
-        rows = snapshot.search(embedded.embeddings[0], k)
-        is_exact = snapshot.missing == 0
-        return [
-            Hit(self.folder / row.path, row.score, rank, is_exact, index.prompt, row.image_id, index.key)
-            for rank, row in enumerate(rows, start=1)
-        ]
+        if not aims:
+            raise ArgumentError("aims", aims, "name nothing to look at")
+        galleries = [self.snapshot(aim.index) for aim in aims]
+        passing = None
+        if filters:
+            passing = filters.passing(
+                galleries[0].table, self.folder, lambda condition: Store(self.place).paths_where(condition)
+            )
+        embeddings = self._query_embeddings(aims, galleries, Path(image_path), embedder_of)
+        asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
+        ranking = rank(asked, k, passing, exact=exact)
+        missing = len(galleries[0]) + galleries[0].missing - ranking.num_shared
+        searched = Searched(ranking.num_photos, missing, ranking.method, passing is not None)
+        hits = self._hits(aims, galleries[0], ranking, searched.is_exact)
+        return Hits((hit for hit in hits if hit.relevant or not relevant), searched)
+
+    def _hits(
+        self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_exact: bool
+    ) -> Iterator[Hit]:
+        prompt = ", ".join(str(Focus(aim.index.prompt, aim.weight)) for aim in aims)
+        found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
+        for number, (row, score, cosines) in enumerate(found, start=1):
+            yield Hit(
+                path=self.folder / gallery.value("path", row),
+                score=score,
+                rank=number,
+                exact=is_exact,
+                prompt=prompt,
+                image_id=gallery.value("image_id", row),
+                z=ranking.background.z(score),
+                relevant=ranking.background.stands_out(score),
+                parts=tuple(
+                    FocusScore(aim.index.prompt, aim.weight, cosine, aim.index.key)
+                    for aim, cosine in zip(aims, cosines, strict=True)
+                ),
+            )
+
+    def _query_embeddings(
+        self,
+        aims: Sequence[Aim],
+        galleries: Sequence[Snapshot],
+        image_path: Path,
+        embedder_of: Callable[[PromptIndex], Embedder],
+    ) -> list[Floats]:
+        """The query under each aim: its stored vector if the library knows the photo, else through the model."""
+        row_of = self._row_finder(image_path)
+        image: Image.Image | None = None
+        embeddings = []
+        for aim, gallery in zip(aims, galleries, strict=True):
+            row = row_of(gallery)
+            if row is not None:
+                embeddings.append(np.array(gallery.flat.vectors[row]))
+                continue
+            if image is None:
+                image = open_image(image_path)
+            index, embedder = aim.index, embedder_of(aim.index)
+            pixels = embedder.preprocess(image)
+            if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
+                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+            (found,) = embedder.embed(pixels[None], [self.prompt_features(index)], index.gate_scale)
+            embeddings.append(np.asarray(found.embeddings[0], dtype=np.float32))
+        return embeddings
+
+    def indexed_heatmap(self, image_path: str | Path, index: PromptIndex) -> Floats | None:
+        """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
+        gallery = self.snapshot(index)
+        row = self._row_finder(Path(image_path))(gallery)
+        return None if row is None else unpack_heatmap(gallery.value("heatmap", row))
+
+    def _row_finder(self, image_path: Path) -> Callable[[Snapshot], int | None]:
+        """Finds a photo in a gallery: by its path if its size and time are unchanged, else by its content."""
+        real = Path(os.path.realpath(image_path))
+        path = real.relative_to(self.folder).as_posix() if real.is_relative_to(self.folder) else None
+        content: str | None = None
+
+        def find(gallery: Snapshot) -> int | None:
+            nonlocal content
+            try:
+                state = real.stat()
+                row = None if path is None else gallery.row_at(path)
+                if row is not None:
+                    known = (gallery.value("size", row), gallery.value("mtime_ns", row))
+                    if known == (state.st_size, state.st_mtime_ns):
+                        return row
+                content = content or content_hash(real)
+            except OSError:  # whoever opens it says what is wrong with it
+                return None
+            return gallery.row_of(content)
+
+        return find
+
+    def snapshot(self, index: PromptIndex) -> Snapshot:
+        """The gallery of this prompt index as it is now; kept in memory until it changes."""
+        return self._open(index.key)
+
+    def _open(self, key: str) -> Snapshot:
+        kept = self._snapshots.get(key)
+        if kept is None or kept.name != snapshot_name(self.place, key):
+            kept = self._snapshots[key] = open_snapshot(self.place, key)
+        return kept
 
     def missing(self, index: PromptIndex) -> int:
         """How many photos have no vector under this prompt yet; `index` without prompts makes them."""
-        return open_snapshot(self.place, index.key).missing
+        return self.snapshot(index).missing
 
     def prompt_features(self, index: PromptIndex) -> Floats:
         """The text encoder's output for this prompt, (L, Dt) float32; no search needs that model."""
         features: Floats = np.load(features_file(self.place, index.key))
         return features
 
-    def heatmap(self, hit: Hit) -> Floats:
-        """Where in the hit's photo its prompt was found: (Hp, Wp) float32 on the patch grid, sums to 1.
+    def heatmap(self, hit: Hit, part: FocusScore | None = None) -> Floats:
+        """Where in the hit's photo a focus was found: (Hp, Wp) float32 on the patch grid, sums to 1.
 
-        Raises ArgumentError if the photo has left the library since.
+        part: one of `hit.parts`; None: the first. Raises ArgumentError if the photo has left the library since.
         """
-        heatmap = open_snapshot(self.place, hit.index_key).heatmap(hit.image_id)
+        gallery = self._open((part or hit.parts[0]).index_key)
+        heatmap = gallery.heatmap(hit.image_id)
         if heatmap is None:
             raise ArgumentError("hit", os.fspath(hit.path), "is no longer in the library; query again")
         return heatmap
@@ -351,6 +483,17 @@ class Library:
             command = self.command(focus, model, gate_scale, view)
             raise PromptIndexMissing(focus, self.folder, [str(index) for index in existing], command)
         return fitting
+
+    def _fitting(self, candidates: Sequence[PromptIndex], embedder: Embedder) -> PromptIndex:
+        """The first of the candidates that this embedder made, which is loaded only if nothing else can tell."""
+        origins = {(index.weights_hash, repr(index.preprocessing)) for index in candidates}
+        if len(origins) > 1 and known_identity(embedder).weights_hash is None:
+            _ = embedder.dim  # loads it
+        identity = known_identity(embedder)
+        for index in candidates:
+            if identity.fits(index.weights_hash, index.preprocessing):
+                return index
+        raise ModelMismatchError(candidates[0].prompt, candidates[0].model_id, embedder.model_id)
 
     def command(
         self,

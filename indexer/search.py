@@ -1,9 +1,13 @@
 """The search snapshot: what a query needs of one prompt index, read without lancedb.
 
-A FAISS file with the vectors and an Arrow file with (path, image_id, heatmap, presence), rows in the same order,
-sorted by path. Both are named after the stamp of the tables they were made from, so a pair always belongs together
-and a changed table is noticed by listing two folders. Snapshots can be deleted at any time: they are made
-again.
+Its files are named after the stamp of the tables they were made from, so they always belong together and a changed
+table is noticed by listing two folders. Row i of all of them is one photo, sorted by path:
+  <name>.npy     the embeddings, (n, dim) float32
+  <name>.faiss   the same in cells, for galleries of APPROXIMATE_FROM photos and more
+  <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
+  <name>.arrow   path, image_id, what filters need (size, mtime_ns, width, height, taken_at), heatmap,
+                 presence
+Snapshots can be deleted at any time: they are made again.
 """
 
 from __future__ import annotations
@@ -11,38 +15,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.indexer.faiss_index import FlatIndex
+from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.manifest import is_abandoned, write_atomically
 from steersearch.indexer.store import Gallery, Store, stamp, unpack_heatmap
 
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
+APPROXIMATE_FROM = 200_000  # photos
+SAMPLE = 4096
 SNAPSHOTS = "snapshots"
-_FORMAT = "with presence"  # part of their names, so that one of another form is made anew
+_FORMAT = "vectors as npy"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One result. path: absolute; score: cosine, higher is better; rank: from 1; exact: False where some
-    photos were not compared; image_id: content hash of the photo; index_key: of the prompt index asked."""
-
-    path: Path
-    score: float
-    rank: int
-    exact: bool
-    prompt: str
-    image_id: str
-    index_key: str
+_SEED = 1234
+_UNREADABLE = (OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -55,27 +49,40 @@ class Row:
 
 
 class Snapshot:
-    """The gallery of one prompt index at one moment. name: of its files; row i of both belongs together.
+    """The gallery of one prompt index at one moment. name: of its files; row i of all belongs together.
 
+    flat: the embeddings, to be compared one by one.  table: of the Arrow file.
+    cells, sample: for a large gallery, else None.
     missing: number of usable photos that have no vector yet and cannot be found.
     """
 
-    def __init__(self, name: str, index: FlatIndex, table: Any) -> None:
+    def __init__(
+        self, name: str, flat: FlatIndex, table: Any, cells: CellIndex | None, sample: Floats | None
+    ):
         self.name = name
-        self.index, self.table = index, table
+        self.flat, self.table = flat, table
+        self.cells, self.sample = cells, sample
         self.missing = int(table.schema.metadata[_MISSING])
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.flat)
 
-    def search(self, query: Floats, k: int) -> list[Row]:
-        """The k nearest photos, best first, equal scores by path; all, if there are fewer than k.
+    def row_at(self, path: str) -> int | None:
+        """The row of the photo at this path, relative to the library's folder."""
+        paths = self.table.column("path")
+        row = bisect_left(range(len(paths)), path, key=lambda row: paths[row].as_py())
+        return row if row < len(paths) and paths[row].as_py() == path else None
 
-        query: (dim,) float32, unit length.
-        """
-        ranked = self.index.search(query, k)
-        found = self._take([row for _, row in ranked], ["path", "image_id"])
-        return [Row(f["path"], f["image_id"], score) for f, (score, _) in zip(found, ranked, strict=True)]
+    def row_of(self, image_id: str) -> int | None:
+        """A row with this content."""
+        import pyarrow.compute as compute
+
+        row: int = compute.index(self.table.column("image_id"), image_id).as_py()
+        return None if row < 0 else row
+
+    def value(self, column: str, row: int) -> Any:
+        """One value of the table."""
+        return self.table.column(column)[row].as_py()
 
     @property
     def presence(self) -> Floats:
@@ -90,40 +97,46 @@ class Snapshot:
         """
         presence = self.presence
         best = np.argsort(-presence, kind="stable")[:k].tolist()  # NaN is sorted last
-        found = self._take(best, ["path", "image_id"])
-        return [Row(f["path"], f["image_id"], float(presence[i])) for f, i in zip(found, best, strict=True)]
+        return [
+            Row(self.value("path", row), self.value("image_id", row), float(presence[row])) for row in best
+        ]
 
     def heatmap(self, image_id: str) -> Floats | None:
         """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found; None if not here."""
-        import pyarrow.compute as compute
+        row = self.row_of(image_id)
+        return None if row is None else unpack_heatmap(self.value("heatmap", row))
 
-        row = compute.index(self.table.column("image_id"), image_id).as_py()
-        return None if row < 0 else unpack_heatmap(self._take([row], ["heatmap"])[0]["heatmap"])
 
-    def _take(self, rows: Sequence[int], columns: list[str]) -> list[dict[str, Any]]:
-        return [{column: self.table.column(column)[row].as_py() for column in columns} for row in rows]
+def snapshot_name(place: Path, key: str) -> str:
+    """The name of the snapshot that is current now."""
+    return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
 
 
 def open_snapshot(place: Path, key: str) -> Snapshot:
     """The current snapshot of a prompt index; made from the tables where it is missing or out of date."""
-    name = _name(place, key)
+    name = snapshot_name(place, key)
     try:
         return _read(place, key, name)
-    except (OSError, RuntimeError, ValueError):  # not there, swept away just now, or damaged
+    except _UNREADABLE:  # not there, swept away just now, or damaged
         return _make(place, key, name)
 
 
 def refresh_snapshot(place: Path, key: str) -> None:
     """Leave a current snapshot on disk, so that the next query need not make it."""
-    name = _name(place, key)
-    if not _files(place, key, name)[1].exists():
+    name = snapshot_name(place, key)
+    if not _file(place, key, name, "arrow").exists():
         _make(place, key, name)
 
 
 def _make(place: Path, key: str, name: str) -> Snapshot:
     gallery = Store(place).gallery(key)
-    snapshot = Snapshot(name, FlatIndex.of(gallery.embeddings), _arrow_table(gallery))
-    if _name(place, key) == name:  # else another process is writing, and what was read has no name
+    vectors = gallery.embeddings
+    is_large = len(vectors) >= APPROXIMATE_FROM
+    cells = CellIndex.of(vectors) if is_large else None
+    snapshot = Snapshot(
+        name, FlatIndex(vectors), _table(gallery), cells, _sample(vectors) if is_large else None
+    )
+    if snapshot_name(place, key) == name:  # else another process is writing, and what was read has no name
         try:
             _write(place, key, snapshot)
             _sweep(place, key, name)
@@ -132,10 +145,26 @@ def _make(place: Path, key: str, name: str) -> Snapshot:
     return snapshot
 
 
+def _table(gallery: Gallery) -> Any:
+    return gallery.photos.replace_schema_metadata({_MISSING: str(gallery.missing)})
+
+
+def _sample(vectors: Floats) -> Floats:
+    chosen = np.random.default_rng(_SEED).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)
+    return vectors[np.sort(chosen)]
+
+
 def _write(place: Path, key: str, snapshot: Snapshot) -> None:
-    vectors, rows = _files(place, key, snapshot.name)
-    write_atomically(vectors, lambda file: file.write(snapshot.index.to_bytes()))
-    write_atomically(rows, lambda file: _write_arrow(snapshot.table, file))
+    """The Arrow file is the last: where it is, all are."""
+
+    def write(kind: str, content: Any) -> None:
+        write_atomically(_file(place, key, snapshot.name, kind), content)
+
+    write("npy", lambda file: np.save(file, snapshot.flat.vectors))
+    if snapshot.cells is not None and snapshot.sample is not None:
+        write("faiss", snapshot.cells.write)
+        write("sample", lambda file: np.save(file, snapshot.sample))
+    write("arrow", lambda file: _write_arrow(snapshot.table, file))
 
 
 def _sweep(place: Path, key: str, name: str) -> None:
@@ -149,18 +178,16 @@ def _sweep(place: Path, key: str, name: str) -> None:
 def snapshot_is_true(place: Path, key: str) -> bool:
     """Whether the snapshot that a query would read says what the tables say. One that is not there is made from
     them when it is needed, and so is true."""
-    name = _name(place, key)
-    if not _files(place, key, name)[1].exists():
+    name = snapshot_name(place, key)
+    if not _file(place, key, name, "arrow").exists():
         return True
     try:
         kept = _read(place, key, name)
-    except (OSError, RuntimeError, ValueError):
+    except _UNREADABLE:
         return False
     gallery = Store(place).gallery(key)
-    vectors = FlatIndex.of(gallery.embeddings).to_bytes()
-    return (
-        bool(kept.table.equals(_arrow_table(gallery), check_metadata=True))
-        and kept.index.to_bytes() == vectors
+    return bool(kept.table.equals(_table(gallery), check_metadata=True)) and np.array_equal(
+        kept.flat.vectors, gallery.embeddings
     )
 
 
@@ -174,42 +201,26 @@ def snapshot_keys(place: Path) -> list[str]:
     return sorted(path.name for path in (place / SNAPSHOTS).glob("*") if path.is_dir())
 
 
-def _name(place: Path, key: str) -> str:
-    return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
-
-
-def _files(place: Path, key: str, name: str) -> tuple[Path, Path]:
-    """The FAISS file, written first, and the Arrow file, whose presence means that both are there."""
-    folder = place / SNAPSHOTS / key
-    return folder / f"{name}.faiss", folder / f"{name}.arrow"
+def _file(place: Path, key: str, name: str, kind: str) -> Path:
+    return place / SNAPSHOTS / key / f"{name}.{kind}"
 
 
 def _read(place: Path, key: str, name: str) -> Snapshot:
     import pyarrow
 
-    vectors, rows = _files(place, key, name)
-    return Snapshot(
-        name, FlatIndex.read(vectors), pyarrow.ipc.open_file(pyarrow.memory_map(str(rows))).read_all()
-    )
+    with pyarrow.memory_map(str(_file(place, key, name, "arrow"))) as mapped:
+        photos = pyarrow.ipc.open_file(mapped).read_all()
+    vectors = np.load(_file(place, key, name, "npy"), mmap_mode="r").view(np.ndarray)
+    if len(vectors) != photos.num_rows:
+        raise ValueError("files that do not belong together")
+    cells, sample = None, None
+    if len(vectors) >= APPROXIMATE_FROM:
+        cells = CellIndex.read(_file(place, key, name, "faiss"))
+        sample = np.load(_file(place, key, name, "sample"))
+    return Snapshot(name, FlatIndex(vectors), photos, cells, sample)
 
 
-def _arrow_table(gallery: Gallery) -> Any:
-    import pyarrow as pa
-
-    schema = pa.schema(
-        [
-            ("path", pa.string()),
-            ("image_id", pa.string()),
-            ("heatmap", pa.binary()),
-            ("presence", pa.float32()),  # NaN where it is not known
-        ]
-    )
-    schema = schema.with_metadata({_MISSING: str(gallery.missing)})
-    columns = [gallery.paths, gallery.image_ids, gallery.heatmaps, gallery.presence]
-    return pa.table(columns, schema=schema)
-
-
-def _write_arrow(table: Any, file: Any) -> None:
+def _write_arrow(table: Any, file: IO[bytes]) -> None:
     import pyarrow
 
     with pyarrow.ipc.new_file(file, table.schema) as writer:

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import FilterError
+
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
@@ -24,6 +26,8 @@ FOLDER = "lance"  # of the tables, within a library
 PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
 _IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+_PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", "taken_at")
+SQL_COLUMNS = (*_PHOTO_COLUMNS, "thumbnail")  # of `images`, that a condition of the user's can be about
 _FILTER_LENGTH = 500  # keys per SQL filter
 _READS = 5  # of a table whose files vanish meanwhile
 
@@ -68,19 +72,39 @@ class Vector:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The searchable photos of one prompt index, sorted by path; row i of all five belongs together.
+    """The searchable photos of one prompt index, sorted by path; row i of both belongs together.
 
-    embeddings: (n, dim) float32.  heatmaps: (n,) bytes, see `pack_heatmap`.  presence: (n,) float32, NaN where
-    it is not known.
+    photos: pyarrow table of path, image_id, size, mtime_ns, width, height, taken_at, heatmap (see `pack_heatmap`) and
+        presence (null where it is not known).
+    embeddings: (n, dim) float32.
     missing: number of usable photos that have no vector here yet.
     """
 
-    paths: list[str]
-    image_ids: list[str]
+    photos: Any
     embeddings: Floats
-    heatmaps: list[bytes]
-    presence: Floats
     missing: int
+
+    @property
+    def paths(self) -> list[str]:
+        return self._list("path")
+
+    @property
+    def image_ids(self) -> list[str]:
+        return self._list("image_id")
+
+    @property
+    def heatmaps(self) -> list[bytes]:
+        return self._list("heatmap")
+
+    @property
+    def presence(self) -> Floats:
+        """(n,) float32, NaN where it is not known."""
+        values: Floats = self.photos.column(PRESENCE).to_numpy()
+        return values
+
+    def _list(self, column: str) -> list[Any]:
+        values: list[Any] = self.photos.column(column).to_pylist()
+        return values
 
 
 class Store:
@@ -164,27 +188,42 @@ class Store:
 
     def gallery(self, key: str) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        columns = self._read(_IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
+        photos = pa.table(columns, names=_PHOTO_COLUMNS)
         names = ["image_id", "embedding", "heatmap", PRESENCE]
         ids, embeddings, heatmaps, presence = self._read(_prompt_table(key), names)
-        row_of = {image_id: row for row, image_id in enumerate(ids.to_pylist())}
-        paths, image_ids = self._read(_IMAGES, ["path", "image_id"], "status = 'ok'")
-        pairs = sorted(
-            (path, image_id)
-            for path, image_id in zip(paths.to_pylist(), image_ids.to_pylist(), strict=True)
-            if image_id in row_of
-        )
-        rows = np.array([row_of[image_id] for _, image_id in pairs], dtype=np.int64)
+        rows = compute.index_in(photos.column("image_id"), value_set=ids)
+        num_usable = photos.num_rows
+        photos = photos.append_column("row", rows).filter(compute.is_valid(rows)).sort_by("path")
+        rows = photos.column("row").to_numpy()
         dim = embeddings.type.list_size
         matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
-        packed = heatmaps.to_pylist()
+        photos = photos.drop_columns("row").append_column("heatmap", heatmaps.take(rows))
         return Gallery(
-            [path for path, _ in pairs],
-            [image_id for _, image_id in pairs],
+            photos.append_column(PRESENCE, presence.take(rows).cast(pa.float32())),
             np.ascontiguousarray(matrix[rows], dtype=np.float32),
-            [packed[row] for row in rows],
-            np.array(presence.to_pylist(), dtype=np.float32)[rows],
-            len(paths) - len(pairs),
+            num_usable - len(rows),
         )
+
+    def paths_where(self, condition: str) -> list[str]:
+        """The paths for which an SQL condition on `images` holds, as LanceDB reads SQL; usable photos only.
+
+        Raises FilterError, with the columns that there are.
+        """
+        try:
+            (paths,) = self._read(_IMAGES, ["path"], f"({condition}) AND status = 'ok'")
+        except (
+            ValueError,
+            RuntimeError,
+            OSError,
+            NotImplementedError,
+        ) as error:  # LanceDB raises any of these
+            raise FilterError(condition, str(error), SQL_COLUMNS) from error
+        found: list[str] = paths.to_pylist()
+        return found
 
     def _ensure(self, name: str, schema: Any) -> None:
         if _versions(self._place, name):

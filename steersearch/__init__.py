@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steersearch.api import Hit, Library
     from steersearch.core.steervit import SteerViT
+    from steersearch.indexer.focus import Focus
 
     __version__: str
 
-__all__ = ["Hit", "Library", "SteerViT", "__version__"]
+__all__ = ["Focus", "Hit", "Library", "SteerViT", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from steersearch import api
 
         return getattr(api, name)
+    if name == "Focus":
+        from steersearch.indexer.focus import Focus
+
+        return Focus
     if name == "SteerViT":
         from steersearch.core.steervit import SteerViT
 

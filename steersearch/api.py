@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -20,8 +21,20 @@ from steersearch.indexer import library as indexed
 from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.export import export_table, format_of
-from steersearch.indexer.library import Counts, Finding, LibraryInfo, ProgressEvent, PromptIndex, Skip
+from steersearch.indexer.filters import Filters
+from steersearch.indexer.focus import AnyFocus, as_focuses
+from steersearch.indexer.library import (
+    Aim,
+    Counts,
+    Finding,
+    Hits,
+    LibraryInfo,
+    ProgressEvent,
+    PromptIndex,
+    Skip,
+)
 from steersearch.indexer.manifest import LIBRARY_FILE, features_file
+from steersearch.indexer.query import FocusScore
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,18 +48,19 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Hit(indexed.Hit):
-    """One result.
+    """One result; its fields are those of `indexer.query.Hit`."""
 
-    path: absolute; score: cosine in [-1, 1], higher is better; rank: from 1; exact: whether every photo of
-    the gallery was compared; prompt: the focus; image_id: content hash of the photo.
-    """
-
-    _read_heatmap: Callable[[], Heatmap] = field(repr=False, compare=False)
+    _read_heatmap: Callable[[FocusScore], Heatmap] = field(repr=False, compare=False)
 
     @property
     def heatmap(self) -> Heatmap:
-        """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the focus was found."""
-        return self._read_heatmap()
+        """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the (first) focus was found."""
+        return self._read_heatmap(self.parts[0])
+
+    @property
+    def heatmaps(self) -> tuple[Heatmap, ...]:
+        """As `heatmap`, for each focus, in the order of `parts`."""
+        return tuple(self._read_heatmap(part) for part in self.parts)
 
 
 class Library:
@@ -121,27 +135,69 @@ class Library:
     def query(
         self,
         image: str | Path,
-        focus: str,
+        focus: AnyFocus,
         k: int = 10,
         *,
         gate_scale: float | None = None,
         model: str | None = None,
         view: View | None = None,
-    ) -> list[Hit]:
+        folder: str | Path | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
+        where: str | None = None,
+        exact: bool = False,
+        relevant: bool = False,
+    ) -> Hits[Hit]:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
 
-        focus: a prompt that was indexed.  gate_scale, model, view: which index of that prompt, if there are
-        several (None: the one made last); the photo is seen and embedded as that index was made. A query
-        photo that lies in the folder is itself a hit. Raises PromptIndexMissing, ImageError, WeightsChangedError.
+        focus: a prompt that was indexed, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
+            see `Focus`.  gate_scale, model, view: which index of a prompt, if there are several (None: the one
+            made last); the photo is seen and embedded as that index was made. If the library knows the photo,
+            its stored embedding is the query and no model is loaded. A query photo that lies in the folder is
+            itself a hit.
+        folder, after, before, where: only these photos are compared, see `Filters.of`.
+        exact: compare every photo, however many there are; otherwise large galleries are searched in cells, and
+            `Hits.searched` says so.  relevant: of the k only those that stand out.
+        Raises PromptIndexMissing, ArgumentError, FilterError, ImageError, WeightsChangedError.
         """
-        index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
-        return self.query_index(image, index, k)
+        filters = Filters.of(folder, after, before, where)
+        aims = self.aims(focus, model=model, gate_scale=gate_scale, view=view)
+        return self.query_indexes(image, aims, k, filters=filters, exact=exact, relevant=relevant)
 
-    def query_index(self, image: str | Path, index: PromptIndex, k: int = 10) -> list[Hit]:
-        """As `query`, in this very prompt index."""
-        embedder = self._embedder_of(index)
-        found = self._library.query(embedder, image, index.prompt, k, index.gate_scale, index.model_id)
-        return [Hit(**vars(hit), _read_heatmap=self._heatmap_reader(hit)) for hit in found]
+    def aims(
+        self,
+        focus: AnyFocus,
+        *,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> list[Aim]:
+        """The prompt index of each focus, with its weight. Raises PromptIndexMissing, ArgumentError."""
+        return [
+            Aim(self.find_prompt_index(one.text, model=model, gate_scale=gate_scale, view=view), one.weight)
+            for one in as_focuses(focus)
+        ]
+
+    def query_indexes(
+        self,
+        image: str | Path,
+        aims: Sequence[Aim],
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        relevant: bool = False,
+    ) -> Hits[Hit]:
+        """As `query`, in these very prompt indexes."""
+        found = self._library.search(
+            aims, image, self._embedder_of, k, filters=filters, exact=exact, relevant=relevant
+        )
+        return Hits((self._shown(hit) for hit in found), found.searched)
+
+    def query_heatmap(self, image: str | Path, index: PromptIndex) -> Heatmap:
+        """As `heatmap`, from the library if that knows the photo."""
+        kept = self._library.indexed_heatmap(image, index)
+        return self.heatmap(image, index) if kept is None else kept
 
     def heatmap(self, image: str | Path | Image.Image, index: PromptIndex) -> Heatmap:
         """Where the prompt of `index` is in any photo: (Hp, Wp) float32 on the patch grid, sums to 1."""
@@ -302,8 +358,8 @@ class Library:
             )
         return embedder
 
-    def _heatmap_reader(self, hit: indexed.Hit) -> Callable[[], Heatmap]:
-        return lambda: self._library.heatmap(hit)
+    def _shown(self, hit: indexed.Hit) -> Hit:
+        return Hit(**vars(hit), _read_heatmap=lambda part: self._library.heatmap(hit, part))
 
 
 def load_embedder(model: str, device: str, view: View | None = None) -> SteerViTEmbedder:

@@ -19,13 +19,14 @@ from steersearch.cli_library import open_library as _open_library
 from steersearch.options import (
     VIEWS,
     Device,
-    Focus,
     GateScale,
     Json,
     Place,
     View,
     all_words,
     finite,
+    focuses,
+    is_date,
     view_name,
 )
 
@@ -151,8 +152,51 @@ def index(
 @app.command()
 def query(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to search with.")],
-    focus: Focus,
+    focus: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TEXT[:WEIGHT]",
+            callback=focuses,
+            help="What to look at; a prompt that was indexed. Several, each with its own --focus, are weighed; "
+            "a weight below 0 leads away. A text that ends in a colon and a number needs a weight behind it.",
+        ),
+    ],
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
+    folder: Annotated[
+        str | None,
+        typer.Option(
+            "--in", metavar="FOLDER", help="Only photos in this sub-folder of the library and below it."
+        ),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            callback=is_date("after"),
+            help="Only photos taken on this day or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
+            "Where the camera left no date, the file's counts.",
+        ),
+    ] = None,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE", callback=is_date("before"), help="Only photos taken before this day begins."
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Only photos for which this holds, such as \"width > height AND path LIKE 'trip/%'\"; columns: "
+            "path, size, mtime_ns, width, height, taken_at, image_id.",
+        ),
+    ] = None,
+    relevant: Annotated[
+        bool, typer.Option("--relevant", help="Only hits that stand out of the gallery, at most K.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare every photo, however many there are.")
+    ] = False,
     library: Place = None,
     gate_scale: Annotated[
         float | None,
@@ -174,22 +218,25 @@ def query(
     \b
     Example:
       steersearch query img.jpg --focus bookshelf -k 5
+      steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
     from steersearch import render
+    from steersearch.indexer.filters import Filters
 
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    filters = Filters.of(folder, after, before, where)
     photos = _open_library(library)
-    prompt_index = photos.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view_name(view))
-    hits = photos.query_index(image, prompt_index, k)
+    aims = photos.aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
+    hits = photos.query_indexes(image, aims, k, filters=filters, exact=exact, relevant=relevant)
     if html is not None:
         from steersearch import page
 
-        page.write_page(html, photos, image, [(prompt_index, hits)])
+        page.write_page(html, photos, image, [(aims, hits)])
         render.remark(f"page: {render.readable(html)}")
     form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.hits(hits, form)
-    render.hits_remark(hits, prompt_index, k, photos.command(prompt_index))
+    render.hits_remark(hits, aims, k, photos.command(aims[0].index), only_relevant=relevant)
 
 
 app.command("explain")(cli_explain.explain_photo)

@@ -14,7 +14,7 @@ from pathlib import Path
 from steersearch import page, render, settings
 from steersearch.api import Hit, Library
 from steersearch.core.errors import FolderError
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.library import Aim, Hits
 from steersearch.output import write_output
 
 MODEL = "mini"  # trained on drawings like these, and bundled
@@ -43,18 +43,18 @@ def run_demo(folder: Path) -> Path:
     settings.remember_library(library.place)
     render.counts(counts)
     results = search(library, demo)
-    for index, hits in results:
-        render.line(f'\nfocus "{index.prompt}", query photo {demo.query}')
+    for (aim,), hits in results:
+        render.line(f'\nfocus "{aim.index.prompt}", query photo {demo.query}')
         render.hits(hits, render.Form.table)
     page.write_page(folder / _PAGE, library, folder / _PHOTOS / demo.query, results)
     render.line(f"\npage: {folder / _PAGE}")
     return folder / _PAGE
 
 
-def search(library: Library, demo: Demo) -> list[tuple[PromptIndex, list[Hit]]]:
+def search(library: Library, demo: Demo) -> list[tuple[list[Aim], Hits[Hit]]]:
     """The hits for the query photo under each focus."""
-    query = library.folder / demo.query
-    return [(library.find_prompt_index(f), library.query(query, f, HITS)) for f in demo.focuses]
+    searches = [library.aims(focus) for focus in demo.focuses]
+    return [(aims, library.query_indexes(library.folder / demo.query, aims, HITS)) for aims in searches]
 
 
 def prepare_photos(folder: Path) -> Demo:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -48,6 +49,34 @@ def words(text: str) -> str:
 def all_words(texts: list[str]) -> list[str]:
     """Texts that have a word in each."""
     return [words(text) for text in texts]
+
+
+def focuses(texts: list[str]) -> list[Any]:
+    """Each TEXT[:WEIGHT] as an `indexer.focus.Focus`; one text, one weight."""
+    from steersearch.core.errors import ArgumentError
+    from steersearch.indexer.focus import as_focuses, parse_focus
+
+    try:
+        return as_focuses([parse_focus(words(text)) for text in texts])
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def is_date(name: str) -> Callable[[str | None], str | None]:
+    """A check that a value is a date, for the option of this name."""
+
+    def checked(text: str | None) -> str | None:
+        if text is not None:
+            from steersearch.core.errors import ArgumentError
+            from steersearch.indexer.filters import parse_date
+
+            try:
+                parse_date(name, text)
+            except ArgumentError as error:
+                raise typer.BadParameter(str(error)) from error
+        return text
+
+    return checked
 
 
 def finite(number: float | None) -> float | None:

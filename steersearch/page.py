@@ -1,4 +1,4 @@
-"""One self-contained HTML page of results: the query photo, and per focus the hits with their heatmaps."""
+"""One self-contained HTML page of results: the query photo, and per search the hits with their heatmaps."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from steersearch.core.errors import ImageError
 from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shared_vmax, upsample
 from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
+from steersearch.indexer.focus import Focus
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.output import write_output
 
 if TYPE_CHECKING:
     from steersearch.api import Hit, Library
+    from steersearch.indexer.library import Aim
 
 Heatmap = npt.NDArray[np.float32]
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture's sides
 
 PHOTO_SIDE = 720  # pixels, longer side, of the query photo
 HIT_SIDE = 440
+SMALL_SIDE = 128  # of a hit's photo under one of several focuses
 LEAST_OPACITY = 0.35  # dims the photo where there is nothing, so that what was found stands out
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
@@ -47,40 +50,43 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownHit:
+    """shots: the photo under each focus of its search; scores: its cosine under each."""
+
     rank: int
     score: float
-    shot: Shot
+    shots: Sequence[Shot]
+    scores: Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownFocus:
-    """The hits for one focus, and the query photo as it was seen under it. note: how they were found."""
+class ShownSearch:
+    """The hits for one or several focuses, and the query photo under each of these. note: how they were found."""
 
-    prompt: str
+    focuses: Sequence[Focus]
     note: str
-    query: Shot
+    query: Sequence[Shot]
     hits: Sequence[ShownHit]
 
 
 def write_page(
-    file: Path, library: Library, image: Path, results: Sequence[tuple[PromptIndex, Sequence[Hit]]]
+    file: Path, library: Library, image: Path, results: Sequence[tuple[Sequence[Aim], Sequence[Hit]]]
 ) -> None:
-    """Write the hits of one query photo, for one or several prompt indexes of `library`, as one page.
+    """Write the hits of one query photo, for one or several searches in `library`, as one page.
 
     Raises OutputError if `file` cannot be written, ImageError if `image` cannot be read.
     """
     photo = open_image(image)
-    focuses = [_shown(library, image.name, photo, index, hits) for index, hits in results]
-    write_output(file, render_page(focuses).encode())
+    searches = [_shown(library, image, photo, aims, hits) for aims, hits in results]
+    write_output(file, render_page(searches).encode())
 
 
-def render_page(focuses: Sequence[ShownFocus]) -> str:
-    """The page as HTML that needs no other file. All focuses show one and the same query photo."""
-    query = focuses[0].query
+def render_page(searches: Sequence[ShownSearch]) -> str:
+    """The page as HTML that needs no other file. All searches have one and the same query photo."""
+    query = searches[0].query[0]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (files("steersearch") / "templates" / "page.html").read_text("utf-8")
     )
-    title, lead = _headline([focus.prompt for focus in focuses])
+    title, lead = _headline(searches)
     return template.render(
         title=title,
         lead=lead,
@@ -88,43 +94,68 @@ def render_page(focuses: Sequence[ShownFocus]) -> str:
         photo=_photo_uri(query.image, PHOTO_SIDE),
         photo_name=query.name,
         legend=_legend_uri(),
-        focuses=[_fields(focus) for focus in focuses],
+        searches=[_fields(search) for search in searches],
     )
 
 
-def _headline(prompts: Sequence[str]) -> tuple[str, str]:
+def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
     """Title and opening sentence."""
-    if len(prompts) == 1:
+    if len(searches) > 1:
+        count = {2: "two", 3: "three", 4: "four"}.get(len(searches), str(len(searches)))
         return (
-            f"Photos alike in “{prompts[0]}”",
-            "Ranked by how alike the photos are in what was asked for, not as a whole: "
-            "the prompt steers the image encoder itself.",
+            f"One photo, {count} focuses",
+            "The same query photo, searched once for each focus. The prompt steers the image encoder itself, "
+            "so each ranking follows what was asked for.",
         )
-    count = {2: "two", 3: "three", 4: "four"}.get(len(prompts), str(len(prompts)))
+    focuses = searches[0].focuses
+    if len(focuses) > 1:
+        wanted = [f"“{focus.text}”" for focus in focuses if focus.weight > 0]
+        unwanted = [f"“{focus.text}”" for focus in focuses if focus.weight < 0]
+        like = [f"alike in {_listed(wanted)}"] if wanted else []
+        unlike = [f"unlike in {_listed(unwanted)}"] if unwanted else []
+        return (
+            f"Photos {', '.join(like + unlike)}",
+            "Ranked by all focuses at once: each steers the image encoder for itself, and the score is the "
+            "weighted mean of what it finds.",
+        )
     return (
-        f"One photo, {count} focuses",
-        "The same query photo, searched once for each focus. The prompt steers the image encoder itself, "
-        "so each ranking follows what was asked for.",
+        f"Photos alike in “{focuses[0].text}”",
+        "Ranked by how alike the photos are in what was asked for, not as a whole: "
+        "the prompt steers the image encoder itself.",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _shown(
-    library: Library, name: str, photo: Image.Image, index: PromptIndex, hits: Sequence[Hit]
-) -> ShownFocus:
-    view = "" if index.view is None else f", view {index.view}"
-    note = f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
-    query = Shot(name=name, image=photo, heatmap=library.heatmap(photo, index), region=_region(index, photo))
+    library: Library, path: Path, photo: Image.Image, aims: Sequence[Aim], hits: Sequence[Hit]
+) -> ShownSearch:
+    indexes = [aim.index for aim in aims]
+    query = [_shot(path.name, photo, library.query_heatmap(path, index), index) for index in indexes]
     shown = []
     for hit in hits:
         image = _hit_image(library, hit)
-        shot = Shot(
-            name=str(hit.path.relative_to(library.folder)),
-            image=image,
-            heatmap=hit.heatmap,
-            region=_region(index, image),
-        )
-        shown.append(ShownHit(rank=hit.rank, score=hit.score, shot=shot))
-    return ShownFocus(prompt=index.prompt, note=note, query=query, hits=shown)
+        name = str(hit.path.relative_to(library.folder))
+        shots = [_shot(name, image, *one) for one in zip(hit.heatmaps, indexes, strict=True)]
+        scores = [part.score for part in hit.parts]
+        shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))
+    return ShownSearch(
+        focuses=[Focus(aim.index.prompt, aim.weight) for aim in aims],
+        note="; ".join(dict.fromkeys(map(_note, indexes))),
+        query=query,
+        hits=shown,
+    )
+
+
+def _note(index: PromptIndex) -> str:
+    view = "" if index.view is None else f", view {index.view}"
+    return f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
+
+
+def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex) -> Shot:
+    return Shot(name=name, image=image, heatmap=heatmap, region=_region(index, image))
 
 
 def _hit_image(library: Library, hit: Hit) -> Image.Image:
@@ -141,25 +172,50 @@ def _region(index: PromptIndex, image: Image.Image) -> Region:
     return left / image.width, top / image.height, right / image.width, bottom / image.height
 
 
-def _fields(focus: ShownFocus) -> dict[str, Any]:
-    """What the template reads; one range of colours for the query photo and all hits."""
-    vmax = shared_vmax([focus.query.heatmap, *(hit.shot.heatmap for hit in focus.hits)])
+def _fields(search: ShownSearch) -> dict[str, Any]:
+    """What the template reads; under each focus one range of colours for the query photo and all hits."""
+    several = len(search.focuses) > 1
+    ranges = [
+        shared_vmax([query.heatmap, *(hit.shots[i].heatmap for hit in search.hits)])
+        for i, query in enumerate(search.query)
+    ]
+    names = [_focus_fields(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
+
+    def parts(shots: Sequence[Shot], scores: Sequence[float | None]) -> list[dict[str, Any]]:
+        return [
+            {**name, "heat": _heat_uri(shot, vmax), "score": score, "bar": _bar(score or 0.0)}
+            for name, shot, vmax, score in zip(names, shots, ranges, scores, strict=True)
+        ]
+
     return {
-        "prompt": focus.prompt,
-        "note": focus.note,
-        "heat": _heat_uri(focus.query, vmax),
+        "several": several,
+        "note": search.note,
+        "query": parts(search.query, [None] * len(names)),
         "hits": [
             {
                 "rank": hit.rank,
                 "score": hit.score,
-                "bar": 100 * min(max(hit.score, 0.0), 1.0),
-                "name": hit.shot.name,
-                "photo": _photo_uri(hit.shot.image, HIT_SIDE),
-                "heat": _heat_uri(hit.shot, vmax),
+                "bar": _bar(hit.score),
+                "name": hit.shots[0].name,
+                "photo": _photo_uri(hit.shots[0].image, HIT_SIDE),
+                "small": _photo_uri(hit.shots[0].image, SMALL_SIDE) if several else "",
+                "parts": parts(hit.shots, hit.scores),
             }
-            for hit in focus.hits
+            for hit in search.hits
         ],
     }
+
+
+def _focus_fields(focus: Focus, *, is_first: bool) -> dict[str, str]:
+    """A focus as a term of a sum: its sign (none before the first, unless it is a minus), its weight unless 1."""
+    sign = "−" if focus.weight < 0 else "" if is_first else "+"
+    size = abs(focus.weight)
+    return {"prompt": focus.text, "sign": sign, "weight": "" if size == 1 else f"{size:g} ×"}
+
+
+def _bar(score: float) -> float:
+    """A score as the length of its bar, in %; nothing for a negative one."""
+    return 100 * min(max(score, 0.0), 1.0)
 
 
 def _photo_uri(image: Image.Image, side: int) -> str:

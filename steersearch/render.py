@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from steersearch.indexer.library import Counts, Hit, LibraryInfo, ProgressEvent, PromptIndex, Skip
+    from steersearch.indexer.library import Aim, Counts, Hit, Hits, LibraryInfo, ProgressEvent, Skip
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10
+HEADER_LETTERS = 20  # of a focus above its column
 
 
 # ------------------------------------------------------------------------------------------------ stderr
@@ -152,28 +153,60 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
 def hits(found: Sequence[Hit], form: Form) -> None:
     """Hits, best first, in one of three forms."""
     if form is Form.table:
-        rows = [(str(hit.rank), f"{hit.score:.4f}", readable(hit.path)) for hit in found]
-        table(("rank", "score", "photo"), rows, right=("rank", "score"))
+        _hits_table(found)
         return
     for hit in found:
         if form is Form.paths:
             path_line(hit.path)
         else:
-            names = ("score", "rank", "exact", "prompt")
-            json_line({"path": os.fspath(hit.path), **{name: getattr(hit, name) for name in names}})
+            names = ("score", "z", "relevant", "rank", "exact", "prompt")
+            parts = [
+                {"prompt": part.prompt, "weight": part.weight, "score": part.score} for part in hit.parts
+            ]
+            focuses = {"focuses": parts} if len(parts) > 1 else {}
+            named = {name: getattr(hit, name) for name in names}
+            json_line({"path": os.fspath(hit.path), **named, **focuses})
 
 
-def hits_remark(found: Sequence[Hit], index: PromptIndex, k: int, update: str) -> None:
+def _hits_table(found: Sequence[Hit]) -> None:
+    """Of several focuses each has a column with its own score, headed by its text."""
+    several = found[0].parts if found and len(found[0].parts) > 1 else ()
+    texts = [_short(readable(part.prompt)) for part in several]
+    header = ("rank", "score", "z", *texts, "photo")
+    rows = [
+        (
+            str(hit.rank),
+            f"{hit.score:.4f}",
+            f"{hit.z:.1f}",
+            *(f"{part.score:.4f}" for part in hit.parts if several),
+            readable(hit.path),
+        )
+        for hit in found
+    ]
+    table(header, rows, right=("rank", "score", "z", *texts))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= HEADER_LETTERS else f"{text[: HEADER_LETTERS - 1]}…"
+
+
+def hits_remark(
+    found: Hits[Any], aims: Sequence[Aim], k: int, update: str, *, only_relevant: bool = False
+) -> None:
     """How the hits were found, and why there may be fewer or others than expected.
 
     update: the command that brings the prompt index up to date
     """
-    exact = all(hit.exact for hit in found)
-    remark(f"{'exact' if exact else 'not all photos compared'}, by {index}")
-    if not exact:
-        remark(f"some photos have no vector yet; go on with: {update}")
-    if len(found) < k:
-        remark(f"the gallery has no more than {len(found):,} photos")
+    searched = found.searched
+    by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in aims)
+    remark(f"{searched}, by {by}")
+    if searched.missing:
+        remark(f"{searched.missing:,} photos have no vector yet; go on with: {update}")
+    standing = sum(hit.relevant for hit in found)
+    if only_relevant:
+        remark(f"{standing:,} photos stand out" + (f", or more than these {k}" if standing == k else ""))
+    elif searched.photos < k:
+        remark(f"the gallery has no more than {searched.photos:,} photos")
 
 
 def counts(done: Counts) -> None:

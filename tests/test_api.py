@@ -157,8 +157,9 @@ def test_changed_weights_are_indexed_again_in_the_same_view(photos: Path, tmp_pa
     file = write_tiny_model(tmp_path / "own.safetensors", seed=0)
     Library.create(photos, model=str(file)).index(prompts=[PROMPT], view="tile")
     write_tiny_model(file, seed=1)
+    draw_picture(tmp_path / "stranger.jpg", "red", seed=77)
     with pytest.raises(WeightsChangedError) as changed:
-        Library.open(photos).query(photos / "red.jpg", PROMPT)
+        Library.open(photos).query(tmp_path / "stranger.jpg", PROMPT)
     assert changed.value.command.endswith(f"--model {file} --gate-scale 1 --view tile")
 
 

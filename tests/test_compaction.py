@@ -47,9 +47,8 @@ def test_many_small_steps_become_one(library: Library) -> None:
     assert rows(library) == before
     assert [len(list(library.place.glob(f"lance/{name}.lance/data/*"))) for name in ("images", "*")] == [1, 2]
     key = library.prompts()[0].key
-    assert search._files(library.place, key, search._name(library.place, key))[
-        1
-    ].exists()  # for the next query
+    name = search.snapshot_name(library.place, key)
+    assert (library.place / "snapshots" / key / f"{name}.arrow").exists()  # for the next query
 
 
 def test_once_more_changes_nothing(library: Library) -> None:

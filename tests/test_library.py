@@ -189,7 +189,7 @@ def test_only_the_model_that_made_an_index_can_search_it(library: Library, photo
     for name in ("toy", "other"):
         hits = library.query(LazyEmbedder(partial(ToyEmbedder, name)), photos / "red.png", "red")
         index = library.find_prompt_index("red", model=name)
-        assert {hit.index_key for hit in hits} == {index.key}
+        assert {part.index_key for hit in hits for part in hit.parts} == {index.key}
 
 
 def test_a_missing_prompt_index_says_what_exists_and_how_to_build_it(library: Library, photos: Path) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from steersearch import render
 from steersearch.core.heatmaps import STRONGEST_OPACITY
-from steersearch.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownFocus, ShownHit, render_page
+from steersearch.indexer.focus import Focus
+from steersearch.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownHit, ShownSearch, render_page
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,14 @@ def shot(name: str, peak: float, size: tuple[int, int] = (400, 300), **options: 
     return Shot(name=name, image=Image.new("RGB", size, "grey"), heatmap=heatmap, **options)  # type: ignore[arg-type]
 
 
-def focus(prompt: str, *hits: Shot, query: Shot | None = None) -> ShownFocus:
-    shown = [ShownHit(rank=i, score=1 - i / 10, shot=hit) for i, hit in enumerate(hits, start=1)]
-    return ShownFocus(prompt=prompt, note="model mini", query=query or shot("query.jpg", 0.5), hits=shown)
+def focus(prompt: str, *hits: Shot, query: Shot | None = None) -> ShownSearch:
+    """The search for one focus."""
+    shown = [
+        ShownHit(rank=i, score=1 - i / 10, shots=[hit], scores=[1 - i / 10])
+        for i, hit in enumerate(hits, start=1)
+    ]
+    seen = [query or shot("query.jpg", 0.5)]
+    return ShownSearch(focuses=[Focus(prompt)], note="model mini", query=seen, hits=shown)
 
 
 def opacity(image: Image.Image, x: float, y: float) -> float:
@@ -105,6 +111,19 @@ def test_the_page_shows_every_hit_with_rank_score_and_name() -> None:
     assert found.text.count("0.800") == 1
     assert all(name in found.text for name in ("a.jpg", "b.jpg", "c.jpg", "mug", "cat", "query.jpg"))
     assert "One photo, two focuses" in found.text
+
+
+def test_a_search_for_several_focuses_shows_each_with_its_weight_and_score() -> None:
+    focuses = [Focus("sofa"), Focus("cushion", 0.5), Focus("cat", -1)]
+    hit = ShownHit(rank=1, score=0.345, shots=[shot("a.jpg", 1)] * 3, scores=[0.987, 0.654, 0.321])
+    query = [shot("query.jpg", 0.5)] * 3
+    found = Images(render_page([ShownSearch(focuses=focuses, note="model mini", query=query, hits=[hit])]))
+    text = " ".join(found.text.split())
+    assert "Photos alike in “sofa” and “cushion”, unlike in “cat”" in text
+    assert "sofa + 0.5 × cushion − cat model mini" in text
+    assert "0.345 sofa0.987 + 0.5 × cushion0.654 − cat0.321 a.jpg" in text
+    layers = [image["alt"] for image in found.images if (image["alt"] or "").startswith("Heatmap of")]
+    assert layers == [f"Heatmap of {name} on it" for name in ("sofa", "cushion", "cat")]
 
 
 def test_names_and_prompts_cannot_inject_html() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from steersearch.core.errors import FaissConflictError
 from steersearch.indexer import faiss_index, search
-from steersearch.indexer.faiss_index import FlatIndex
-from steersearch.indexer.search import Row, Snapshot, open_snapshot, refresh_snapshot
+from steersearch.indexer.faiss_index import CellIndex, FlatIndex, best_rows, scores_of
+from steersearch.indexer.query import Asked, rank
+from steersearch.indexer.search import Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector
 
 KEY = "mug-0123456789ab"
@@ -38,13 +39,20 @@ def galleries(draw: st.DrawFn) -> tuple[Floats, Floats, int]:
     return vectors, query, draw(st.integers(1, 100))
 
 
+def exact_search(vectors: Floats, query: Floats, k: int) -> list[tuple[float, int]]:
+    """The rows that the flat index makes candidates, scored and ranked as a query does it."""
+    rows = best_rows(FlatIndex(vectors).scores(query), k)
+    scores = scores_of(vectors, rows, query)
+    return [(float(scores[i]), int(rows[i])) for i in np.lexsort((rows, -scores))[:k]]
+
+
 @settings(deadline=None, max_examples=300)
 @given(galleries())
 def test_equals_brute_force_with_ties_by_row_and_k_above_the_number_of_rows(
     gallery: tuple[Floats, Floats, int],
 ) -> None:
     vectors, query, k = gallery
-    assert FlatIndex.of(vectors).search(query, k) == brute_force(vectors, query, k)
+    assert exact_search(vectors, query, k) == brute_force(vectors, query, k)
 
 
 @settings(deadline=None, max_examples=60)
@@ -55,7 +63,7 @@ def test_equals_brute_force_on_unit_vectors_and_their_copies(seed: int, rows: in
     vectors[rng.integers(rows, size=rows // 3)] = vectors[0]  # copies of a photo
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     query = vectors[0] if seed % 2 else vectors[-1]
-    found, expected = FlatIndex.of(vectors).search(query, k), brute_force(vectors, query, k)
+    found, expected = exact_search(vectors, query, k), brute_force(vectors, query, k)
     np.testing.assert_allclose([s for s, _ in found], [s for s, _ in expected], rtol=1e-12, atol=1e-12)
     copies = [row for score, row in found if score == found[0][0]]
     assert copies == sorted(copies)
@@ -64,19 +72,43 @@ def test_equals_brute_force_on_unit_vectors_and_their_copies(seed: int, rows: in
 
 
 def test_a_long_tie_at_the_edge_is_cut_by_row() -> None:
-    vectors = np.tile(np.array([[0.6, 0.8]], np.float32), (5000, 1))
+    vectors = np.tile(np.array([[0.6, 0.8]], np.float32), (50_000, 1))
     vectors[4000] = [0.8, 0.6]
-    rows = [row for _, row in FlatIndex.of(vectors).search(np.array([1, 0], np.float32), 4)]
+    rows = [row for _, row in exact_search(vectors, np.array([1, 0], np.float32), 4)]
     assert rows == [4000, 0, 1, 2]
 
 
-def test_an_index_on_disk_finds_the_same(tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
-    index = FlatIndex.of(vectors)
-    (tmp_path / "x.faiss").write_bytes(index.to_bytes())
-    read = FlatIndex.read(tmp_path / "x.faiss")
-    assert len(read) == 50
-    assert read.search(vectors[3], 50) == index.search(vectors[3], 50)
+def clustered(rows: int, dim: int = 16, seed: int = 0) -> Floats:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(20, dim))
+    vectors = centres[rng.integers(20, size=rows)] + 0.3 * rng.normal(size=(rows, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_cells_find_most_of_the_nearest_and_only_what_is_allowed(tmp_path: Path) -> None:
+    vectors = clustered(20_000)
+    index = CellIndex.of(vectors)
+    with (tmp_path / "x.faiss").open("wb") as file:
+        index.write(file)
+    read = CellIndex.read(tmp_path / "x.faiss")
+    assert len(read) == 20_000
+    assert 1 < read.probes < read.cells
+    allowed = np.random.default_rng(1).random(20_000) < 0.5
+    for mask in (None, allowed):
+        shares = []
+        for row in range(0, 20_000, 1000):
+            found = read.candidates(vectors[row], 50, mask)
+            np.testing.assert_array_equal(found, index.candidates(vectors[row], 50, mask))
+            assert mask is None or mask[found].all()
+            scores = np.where(True if mask is None else mask, vectors @ vectors[row], -2)
+            shares.append(len(set(found.tolist()) & set(np.argsort(-scores)[:10].tolist())) / 10)
+        assert np.mean(shares) > 0.95
+
+
+def test_cells_say_how_many_they_can_give() -> None:
+    index = CellIndex.of(clustered(3000))
+    assert index.reaches(1)
+    assert not index.reaches(3000)
 
 
 @pytest.fixture
@@ -97,22 +129,27 @@ def add(store: Store, path: str, image_id: str, embedding: list[float]) -> None:
 
 
 def paths(snapshot: Snapshot) -> list[str]:
-    return [row.path for row in snapshot.search(np.array([0.6, 0.8], np.float32), 10)]
+    ranking = rank([Asked(snapshot, np.array([0.6, 0.8], np.float32))], 10)
+    return [snapshot.value("path", row) for row in ranking.rows]
 
 
 def files(place: Path) -> list[str]:
     return sorted(path.name for path in (place / "snapshots" / KEY).iterdir())
 
 
-def test_a_snapshot_ranks_the_gallery(store: Store, tmp_path: Path) -> None:
-    snapshot = open_snapshot(tmp_path, KEY)
-    rows = snapshot.search(np.array([0.6, 0.8], np.float32), 10)
-    low, high = (float(np.float32(score)) for score in (0.6, 0.8))
-    assert rows == [Row("b.jpg", "B", high), Row("c.jpg", "B", high), Row("a.jpg", "A", low)]
-    heatmap = snapshot.heatmap("A")
-    assert heatmap is not None
-    np.testing.assert_allclose(heatmap, [[0.25, 0.75]], atol=0.002)
-    assert snapshot.heatmap("nobody") is None
+def test_a_snapshot_holds_the_gallery(store: Store, tmp_path: Path) -> None:
+    for snapshot in (open_snapshot(tmp_path, KEY), open_snapshot(tmp_path, KEY)):  # made, read
+        ranking = rank([Asked(snapshot, np.array([0.6, 0.8], np.float32))], 10)
+        low, high = (float(np.float32(score)) for score in (0.6, 0.8))
+        assert ranking.rows.tolist() == [1, 2, 0]
+        assert ranking.scores.tolist() == [high, high, low]
+        assert [snapshot.row_at(path) for path in ("a.jpg", "b.jpg", "c.jpg")] == [0, 1, 2]
+        assert [snapshot.row_at(path) for path in ("", "a", "b.jpg2", "zz")] == [None] * 4
+        assert (snapshot.row_of("A"), snapshot.row_of("B"), snapshot.row_of("C")) == (0, 1, None)
+        heatmap = snapshot.heatmap("A")
+        assert heatmap is not None
+        np.testing.assert_allclose(heatmap, [[0.25, 0.75]], atol=0.002)
+        assert snapshot.heatmap("nobody") is None
 
 
 def test_a_snapshot_ranks_by_presence(store: Store, tmp_path: Path) -> None:
@@ -153,13 +190,16 @@ def test_a_change_of_either_table_is_noticed_and_the_old_snapshot_is_swept_away(
     add(store, "d.jpg", "D", [0.6, 0.8])
     assert paths(open_snapshot(tmp_path, KEY)) == ["d.jpg", "c.jpg", "a.jpg"]
     after = files(tmp_path)
-    assert len(after) == 2
+    assert [name.partition(".")[2] for name in after] == ["arrow", "npy"]
     assert not set(before) & set(after)
 
 
-@pytest.mark.parametrize("suffix", [".faiss", ".arrow"])
+@pytest.mark.parametrize("suffix", [".npy", ".faiss", ".sample", ".arrow"])
 @pytest.mark.parametrize("damage", ["deleted", "truncated"])
-def test_a_damaged_snapshot_is_made_again(store: Store, tmp_path: Path, suffix: str, damage: str) -> None:
+def test_a_damaged_snapshot_is_made_again(
+    store: Store, tmp_path: Path, suffix: str, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "APPROXIMATE_FROM", 2)  # with cells
     refresh_snapshot(tmp_path, KEY)
     (file,) = (tmp_path / "snapshots" / KEY).glob(f"*{suffix}")
     whole = file.read_bytes()
@@ -169,6 +209,13 @@ def test_a_damaged_snapshot_is_made_again(store: Store, tmp_path: Path, suffix: 
         file.write_bytes(whole[: len(whole) // 2])
     assert paths(open_snapshot(tmp_path, KEY)) == ["b.jpg", "c.jpg", "a.jpg"]
     assert file.read_bytes() == whole
+
+
+def test_a_snapshot_of_files_that_do_not_belong_together_is_made_again(store: Store, tmp_path: Path) -> None:
+    refresh_snapshot(tmp_path, KEY)
+    (file,) = (tmp_path / "snapshots" / KEY).glob("*.npy")
+    np.save(file, np.eye(2, dtype=np.float32))
+    assert paths(open_snapshot(tmp_path, KEY)) == ["b.jpg", "c.jpg", "a.jpg"]
 
 
 def test_what_is_read_while_another_process_writes_is_not_kept(
@@ -214,11 +261,11 @@ def test_half_written_files_of_killed_processes_are_swept_away_once_old(store: S
 def test_two_faiss_packages_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "_is_installed", lambda name: True)
     with pytest.raises(FaissConflictError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12"):
-        faiss_index.FlatIndex.of(np.eye(3, dtype=np.float32))
+        CellIndex.of(np.eye(3, dtype=np.float32))
 
 
-def test_an_index_on_gpus_gives_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU here: that a clone is searched where FAISS reports one, and scored from the original."""
+def test_from_the_second_search_on_gpus_give_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU here: that a clone is searched where FAISS reports one, and only for what a GPU can do."""
     import faiss
 
     cloned = []
@@ -229,7 +276,22 @@ def test_an_index_on_gpus_gives_the_candidates(monkeypatch: pytest.MonkeyPatch) 
         lambda index: cloned.append(index) or faiss.clone_index(index),
         raising=False,
     )
-    vectors = np.eye(4, dtype=np.float32)
-    index = faiss_index.FlatIndex.of(vectors)
+    parameters = type(
+        "Space", (), {"set_index_parameter": lambda _, index, name, value: setattr(index, name, value)}
+    )
+    monkeypatch.setattr(faiss, "GpuParameterSpace", parameters, raising=False)
+    vectors = clustered(3000)
+    flat = FlatIndex(vectors)
+    assert flat.candidates_on_gpus(vectors[2], 5) is None
+    for k in (5, 700):
+        rows = flat.candidates_on_gpus(vectors[2], k)
+        assert rows is not None
+        assert sorted(rows) == best_rows(flat.scores(vectors[2]), k).tolist()
+    assert flat.candidates_on_gpus(vectors[2], 1500) is None
     assert len(cloned) == 1
-    assert [row for _, row in index.search(vectors[2], 2)] == [2, 0]
+    cells = CellIndex.of(vectors)
+    first, second = (cells.candidates(vectors[2], 20) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len(cloned) == 2
+    cells.candidates(vectors[2], 20, np.ones(3000, dtype=bool))
+    assert len(cloned) == 2

@@ -1,0 +1,79 @@
+"""What a query looks at: texts, each with a weight."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from steersearch.core.errors import ArgumentError
+
+_WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Focus:
+    """What to look at. weight: its part in the score, any finite number but 0; below 0 leads away from it.
+
+    The score of a photo under several focuses is  Σ weight·cosine / Σ |weight|,  in [-1, 1].
+    """
+
+    text: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise ArgumentError("focus", self.text, 'must be a text, such as "the remote control"')
+        if not math.isfinite(self.weight) or self.weight == 0:
+            raise ArgumentError(
+                "weight", self.weight, f'of the focus "{self.text}" must be a finite number, not 0'
+            )
+
+    def __str__(self) -> str:
+        """As `parse_focus` reads it."""
+        is_clear = self.weight == 1 and _WEIGHED.fullmatch(self.text) is None
+        return self.text if is_clear else f"{self.text}:{_plain(self.weight)}"
+
+
+AnyFocus: TypeAlias = str | Sequence[str | tuple[str, float] | Focus]
+
+
+def parse_focus(text: str) -> Focus:
+    """TEXT or TEXT:WEIGHT. A number after the last colon is a weight, so a text that ends like that needs one:
+    "ratio 16:9:1" is the text "ratio 16:9" with weight 1. Raises ArgumentError for an empty text, a weight of 0."""
+    weighed = _WEIGHED.fullmatch(text.strip())
+    if weighed is None:
+        return Focus(text.strip())
+    return Focus(weighed["text"].strip(), float(weighed["weight"]))
+
+
+def as_focuses(focus: AnyFocus) -> list[Focus]:
+    """One text (as it is, no weight is read from it), or several focuses. Raises ArgumentError: none, one twice."""
+    several = [focus] if isinstance(focus, str | Focus) else focus
+    focuses = [_as_focus(one) for one in several]
+    texts = [one.text for one in focuses]
+    if not texts:
+        raise ArgumentError("focus", focus, "names nothing to look at")
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise ArgumentError("focus", twice, "is given twice; give it once, with one weight")
+    return focuses
+
+
+def _as_focus(one: object) -> Focus:
+    if isinstance(one, Focus):
+        return Focus(one.text.strip(), one.weight)
+    if isinstance(one, str):
+        return Focus(one.strip())
+    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], int | float):
+        return Focus(str(one[0]).strip(), float(one[1]))
+    raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
+
+
+def _plain(weight: float) -> str:
+    """A weight in digits, without an exponent, as short as it can be without loss."""
+    from decimal import Decimal
+
+    return format(Decimal(repr(weight)).normalize(), "f")

@@ -1,0 +1,234 @@
+"""Ranking: the photos of one or several prompt indexes by their scores under a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from steersearch.indexer import search
+from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, scores_of
+from steersearch.indexer.filters import Mask
+from steersearch.indexer.relevance import Background
+from steersearch.indexer.search import Snapshot
+
+EXACT = "exact"
+_RESCORED = 4  # candidates per hit, of a search in cells, that are scored exactly
+
+
+@dataclass(frozen=True)
+class FocusScore:
+    """A photo under one focus. score: cosine in [-1, 1]; index_key: of the prompt index that was asked."""
+
+    prompt: str
+    weight: float
+    score: float
+    index_key: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result.
+
+    path: absolute.  rank: from 1.  image_id: content hash of the photo.
+    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; higher is better.
+    exact: False where some photos were not compared.
+    z: how many standard deviations the score lies above the mean of the gallery's scores.
+    relevant: whether it stands out of the gallery, see `Background.stands_out`.
+    prompt: the focus; of several, as they are written on the command line, joined by ", ".
+    parts: the photo under each focus.
+    """
+
+    path: Path
+    score: float
+    rank: int
+    exact: bool
+    prompt: str
+    image_id: str
+    z: float
+    relevant: bool
+    parts: tuple[FocusScore, ...]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search looked at. method: `EXACT`, all were compared, or how the nearest were found.
+
+    photos: those that pass the filters and have a vector under each focus.
+    missing: photos of the library that have none under some focus yet, whether or not they pass the filters.
+    is_filtered: whether there were filters.
+    """
+
+    photos: int
+    missing: int
+    method: str
+    is_filtered: bool
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no photo can be missing from the hits."""
+        return self.method == EXACT and self.missing == 0
+
+    def __str__(self) -> str:
+        said = EXACT if self.method == EXACT else f"approximate ({self.method})"
+        if self.is_filtered:
+            said += f" over the {self.photos:,} photos that pass the filters"
+            return said + (f" ({self.missing:,} have no vector yet)" if self.missing else "")
+        return said + (
+            f" over {self.photos:,} of {self.photos + self.missing:,} photos" if self.missing else ""
+        )
+
+
+H = TypeVar("H", bound=Hit)
+
+
+class Hits(list[H], Generic[H]):
+    """Hits, best first. searched: what they were found among."""
+
+    def __init__(self, hits: Iterable[H], searched: Searched) -> None:
+        super().__init__(hits)
+        self.searched = searched
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One focus of a query: the gallery under it, the query's embedding (dim,) under it, and its weight."""
+
+    gallery: Snapshot
+    embedding: Floats
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """rows: of the best photos in the first focus' gallery, best first, equal scores by path.
+
+    scores: (len(rows),).  cosines: (len(rows), focuses).  background: of all photos, whether or not they pass.
+    num_photos: that were compared, or could have been; num_shared: before the filters.  method: see `Searched`.
+    """
+
+    rows: Rows
+    scores: Doubles
+    cosines: Doubles
+    background: Background
+    num_photos: int
+    num_shared: int
+    method: str
+
+
+def rank(asked: Sequence[Asked], k: int, passing: Mask | None = None, *, exact: bool = False) -> Ranking:
+    """The k best of the photos that have a vector under every focus; all, if there are fewer.
+
+    passing: which rows of the first focus' gallery are compared; None: all.
+    exact: compare every photo, however many there are. Otherwise, from APPROXIMATE_FROM photos on, one focus is
+    searched in cells. Whatever found a photo, its score is computed from its float32 embedding.
+    """
+    if len(asked) == 1 and not exact:
+        found = _in_cells(asked[0], k, passing)
+        if found is not None:
+            return found
+    return _on_gpus(asked, k, passing) or _by_all(asked, k, passing)
+
+
+def _by_all(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking:
+    """Compares every photo."""
+    rows = shared_rows([one.gallery for one in asked])
+    scores = np.zeros(len(rows[0]), dtype=np.float32)
+    for one, share, own in zip(asked, _shares(asked), rows, strict=True):
+        found = one.gallery.flat.scores(one.embedding)
+        scores += np.float32(share) * (found if len(found) == len(own) else found[own])
+    background = Background.of(scores)
+    if passing is None:
+        chosen, num_photos = best_rows(scores, k), len(scores)
+    else:
+        compared = np.flatnonzero(passing[rows[0]])
+        chosen, num_photos = compared[best_rows(scores[compared], k)], len(compared)
+    return _ranking(asked, [own[chosen] for own in rows], k, background, num_photos, len(scores), EXACT)
+
+
+def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
+    """Looks into the nearest cells; None where that does not pay, or does not give k photos."""
+    cells, gallery = one.gallery.cells, one.gallery
+    num_photos = len(gallery) if passing is None else int(passing.sum())
+    if (
+        cells is None
+        or gallery.sample is None
+        or num_photos < search.APPROXIMATE_FROM
+        or not cells.reaches(k)
+    ):
+        return None
+    query = _signed(one)
+    rows = cells.candidates(query, _RESCORED * k + 16, passing)
+    if len(rows) < k:
+        return None
+    background = Background.of(gallery.sample @ query)
+    method = f"IVF, {cells.probes} of {cells.cells:,} cells"
+    return _ranking([one], [np.sort(rows)], k, background, num_photos, len(gallery), method)
+
+
+def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | None:
+    """Compares every photo on the GPUs, where there are any and it pays."""
+    one, gallery = asked[0], asked[0].gallery
+    if len(asked) > 1 or passing is not None or gallery.sample is None:
+        return None
+    query = _signed(one)
+    rows = gallery.flat.candidates_on_gpus(query, k)
+    if rows is None:
+        return None
+    background = Background.of(gallery.sample @ query)
+    return _ranking([one], [np.sort(rows)], k, background, len(gallery), len(gallery), EXACT)
+
+
+def _ranking(
+    asked: Sequence[Asked],
+    candidates: Sequence[Rows],
+    k: int,
+    background: Background,
+    num_photos: int,
+    num_shared: int,
+    method: str,
+) -> Ranking:
+    """Scores the candidates (per focus their rows, sorted by path) exactly, and orders them."""
+    cosines = np.stack(
+        [
+            scores_of(one.gallery.flat.vectors, rows, one.embedding)
+            for one, rows in zip(asked, candidates, strict=True)
+        ],
+        axis=1,
+    )
+    scores = (cosines * _shares(asked)).sum(axis=1)
+    best = np.lexsort((candidates[0], -scores))[:k]
+    return Ranking(
+        candidates[0][best], scores[best], cosines[best], background, num_photos, num_shared, method
+    )
+
+
+def _signed(one: Asked) -> Floats:
+    """What the best photos of a single focus are near to: the query, or with a weight below 0 its opposite."""
+    return one.embedding if one.weight > 0 else -one.embedding
+
+
+def _shares(asked: Sequence[Asked]) -> Doubles:
+    """What each focus has of the score: weight / Σ |weight|."""
+    weights = np.array([one.weight for one in asked], dtype=np.float64)
+    shares: Doubles = weights / np.abs(weights).sum()
+    return shares
+
+
+def shared_rows(galleries: Sequence[Snapshot]) -> list[Rows]:
+    """For each gallery the rows of the photos that all of them have, in the same order, by path."""
+    first, *others = (gallery.table.column("path") for gallery in galleries)
+    if all(other.equals(first) for other in others):
+        return [np.arange(len(first))] * len(galleries)
+    import pyarrow.compute as compute
+
+    found = [np.arange(len(first))]
+    found += [
+        compute.fill_null(compute.index_in(first, value_set=other), -1).to_numpy().astype(np.int64)
+        for other in others
+    ]
+    in_all = np.all([rows >= 0 for rows in found], axis=0)
+    return [rows[in_all] for rows in found]
