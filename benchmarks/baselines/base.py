@@ -81,6 +81,16 @@ class Baseline(ABC):
     def takes_prompt(self) -> bool:
         return self.card.takes_prompt
 
+    @property
+    def gallery_takes_prompt(self) -> bool:
+        """False: only queries are seen under the prompt, the gallery under None."""
+        return self.card.gallery_takes_prompt
+
+    @property
+    def prompt_is_object(self) -> bool:
+        """True: the prompt is the bare name of an object, of which the method makes sentences of its own."""
+        return self.card.prompt_is_object
+
     @torch.inference_mode()
     def see(
         self,

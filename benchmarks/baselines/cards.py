@@ -227,6 +227,22 @@ def _anomaly_methods() -> list[Card]:
             lacks=maps_only,
         ),
         Card(
+            name="winclip",
+            row="WinCLIP",
+            family="winclip",
+            repo="timm/vit_base_patch16_plus_clip_240.laion400m_e31",
+            file="open_clip_model.safetensors",
+            licence="MIT",
+            computes="our own zero-shot WinCLIP on OpenCLIP's ViT-B-16-plus-240: windows of 2 × 2 and 3 × 3 patches "
+            "and the whole picture against ensembles of sentences, normal and damaged; harmonic means (the paper "
+            "copies WinCLIP's figures from its paper)",
+            aggregation="none",
+            needs_prompt="the name of the object whose anomalies are looked for",
+            lacks=maps_only,
+            prompt_is_object=True,
+            extra="baselines",
+        ),
+        Card(
             name="fade",
             row="FADE",
             licence="MIT (code), MIT (CLIP's weights)",
@@ -259,6 +275,39 @@ def _others() -> list[Card]:
             computes='a SteerViT trained with fusion="late": its cross-attention after the last block of the trunk. '
             "The authors released none, so give the file of one: late-fusion=FILE",
             aggregation="as the checkpoint says",
+        ),
+        Card(
+            name="flair",
+            row="FLAIR",
+            family="flair",
+            repo="xiaorui638/flair",
+            file="flair-merged30m.pt",
+            licence="none stated in its repository",
+            computes="ViT-B/16 at 224 px; the text's embedding queries the local image tokens by attention "
+            "pooling (our own code for the published weights)",
+            aggregation="text-conditioned attention pooling; without a prompt the global image token",
+            lacks={
+                "maps": "its pooling weights are no scores",
+                "attention": _NO_ATTENTION,
+            },
+            extra="baselines",
+        ),
+        Card(
+            name="genecis-combiner",
+            row="GeneCIS (specialised)",
+            family="combiner",
+            url="https://dl.fbaipublicfiles.com/genecis/",
+            file="vitb16_backbone.pt and vitb16_combiner_head.pt",
+            licence="CC-BY-NC-4.0 (non-commercial)",
+            computes="CLIP ViT-B/16, fine-tuned with a combiner of picture and text; only queries have a prompt",
+            aggregation="the combiner's output; without a prompt the image embedding",
+            lacks={
+                "patches": "the combiner takes whole pictures",
+                "maps": "the combiner takes whole pictures",
+                "attention": _NO_ATTENTION,
+            },
+            gallery_takes_prompt=False,
+            extra="baselines",
         ),
     ]
 
