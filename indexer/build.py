@@ -15,17 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
-from steersearch.indexer.embedder import Embedder, Floats, known_identity
+from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, features_file, write_atomically, write_prompt_index
+from steersearch.indexer.region_snapshot import refresh_region_snapshot
+from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip
 from steersearch.indexer.search import refresh_snapshot
-from steersearch.indexer.store import ImageRecord, KnownFile, Store, Vector
+from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector
 from steersearch.indexer.writers import failures_said_plainly
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
 _RATE_WINDOW = 20  # progress events
+
+Target = PromptIndex | FrozenIndex
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class ProgressEvent:
 class Counts:
     """What a run did. files = added + reused + moved + skipped; each file is in exactly one of them.
 
-    added:   something was computed: a new file, a changed one, or a prompt it had no vector for
+    added:   something was computed: a new file, a changed one, or what it lacked under a prompt or of its regions
     reused:  nothing was computed
     moved:   known content at a new path, nothing was computed (renamed, copied)
     removed: no longer in the folder, and its content has not turned up elsewhere in it
@@ -65,7 +69,10 @@ class Counts:
 
 
 class Build:
-    """Brings the prompt indexes `targets` of the library at `place` up to date with what `scan` found."""
+    """Brings the prompt indexes `targets` of the library at `place` up to date with what `scan` found.
+
+    frozen: where to keep what no prompt changes, for queries of a focus that is not indexed; None: not at all.
+    """
 
     def __init__(
         self,
@@ -75,12 +82,13 @@ class Build:
         targets: Sequence[PromptIndex],
         embedder: Embedder,
         *,
+        frozen: FrozenIndex | None = None,
         batch_size: int | None = None,
         commit_seconds: float = COMMIT_SECONDS,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> None:
         self._root, self._place, self._scan = root, place, scan
-        self._targets = tuple(targets)
+        self._targets, self._frozen = tuple(targets), frozen
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
         self._batch_size = batch_size
@@ -94,8 +102,9 @@ class Build:
         self._forward_passes = 0
         self._seconds = {"read": 0.0, "embed": 0.0, "write": 0.0}
 
-        self._waiting: dict[tuple[PromptIndex, ...], list[Photo]] = {}  # for a full batch
+        self._waiting: dict[tuple[Target, ...], list[Photo]] = {}  # for a full batch
         self._vectors: dict[str, list[Vector]] = {target.key: [] for target in self._targets}
+        self._frozen_vectors: list[FrozenVector] = []
         self._records: list[ImageRecord] = []
         self._copies: list[FileState] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
@@ -114,11 +123,20 @@ class Build:
             for target in self._targets:
                 write_prompt_index(self._place, target)
                 refresh_snapshot(self._place, target.key)
+            if self._frozen is not None:
+                refresh_region_snapshot(self._place, self._frozen.key)
         return self._counts(time.monotonic() - started)
 
     # before reading
 
+    @property
+    def _all_targets(self) -> tuple[Target, ...]:
+        return self._targets if self._frozen is None else (*self._targets, self._frozen)
+
     def _prepare_targets(self) -> None:
+        if self._frozen is not None:
+            with self._writing():
+                self._store.ensure_frozen_table(self._frozen.key, self._frozen.dim)
         for target in self._targets:
             with self._writing():
                 self._store.ensure_prompt_table(target.key, target.dim)
@@ -135,6 +153,8 @@ class Build:
         self._usable = {file.image_id for file in known if file.reason is None}
         self._bad = {f.image_id: f.reason for f in known if f.reason is not None and f.image_id}
         self._embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
+        if self._frozen is not None:
+            self._embedded[self._frozen.key] = self._store.frozen_ids(self._frozen.key)
         self._claimed: set[tuple[str, str]] = set()  # (key, image_id) waiting in a batch
 
     def _settle_unchanged(self) -> list[str]:
@@ -157,9 +177,9 @@ class Build:
                 self._outcomes["reused"] += 1
         return to_read
 
-    def _missing(self, image_id: str) -> tuple[PromptIndex, ...]:
+    def _missing(self, image_id: str) -> tuple[Target, ...]:
         """The targets in which this content has no vector."""
-        return tuple(target for target in self._targets if image_id not in self._embedded[target.key])
+        return tuple(target for target in self._all_targets if image_id not in self._embedded[target.key])
 
     # reading and embedding
 
@@ -206,7 +226,7 @@ class Build:
 
     def _take_photo(self, photo: Photo) -> None:
         image_id = photo.file.image_id
-        is_copy = any((target.key, image_id) in self._claimed for target in self._targets)
+        is_copy = any((target.key, image_id) in self._claimed for target in self._all_targets)
         missing = tuple(t for t in self._missing(image_id) if (t.key, image_id) not in self._claimed)
         if not missing:
             self._outcomes[self._unmoved_or_moved(photo.file) if is_copy else "added"] += 1
@@ -227,15 +247,18 @@ class Build:
         self._moved_contents[file.image_id] += 1
         return "moved"
 
-    def _embed(self, missing: tuple[PromptIndex, ...]) -> None:
-        """Put the photos that wait for these prompt indexes through the model."""
+    def _embed(self, missing: tuple[Target, ...]) -> None:
+        """Put the photos that wait for these targets through the model."""
         photos = self._waiting.pop(missing)
         pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
         assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
+        steered = [target for target in missing if isinstance(target, PromptIndex)]
         with self._timed("embed"):
-            for gate_scale in sorted({target.gate_scale for target in missing}):
-                targets = [target for target in missing if target.gate_scale == gate_scale]
-                self._embed_at(gate_scale, targets, photos, pixels)
+            wants_frozen = len(steered) < len(missing)
+            for gate_scale in sorted({target.gate_scale for target in steered}) or [0.0]:
+                targets = [target for target in steered if target.gate_scale == gate_scale]
+                self._embed_at(gate_scale, targets, photos, pixels, wants_frozen)
+                wants_frozen = False  # once, with the first of them
         for photo in photos:
             self._record_photo(photo)
             self._usable.add(photo.file.image_id)
@@ -243,22 +266,40 @@ class Build:
         self._progress.advance(len(photos))
 
     def _embed_at(
-        self, gate_scale: float, targets: list[PromptIndex], photos: list[Photo], pixels: Floats
+        self,
+        gate_scale: float,
+        targets: list[PromptIndex],
+        photos: list[Photo],
+        pixels: Floats,
+        wants_frozen: bool,
     ) -> None:
         features = [self._prompt_features(target) for target in targets]
-        results = self._embedder().embed(pixels, features, gate_scale)
+        if wants_frozen:
+            frozen, results = self._embedder().embed_with_frozen(pixels, features, gate_scale)
+            self._keep_frozen(frozen, photos)
+        else:
+            results = self._embedder().embed(pixels, features, gate_scale)
         for target, result in zip(targets, results, strict=True):
-            embeddings = np.asarray(result.embeddings, dtype=np.float32)
-            assert embeddings.shape == (len(photos), target.dim), embeddings.shape
-            each = zip(photos, embeddings, result.heatmaps, result.presence, strict=True)
-            for photo, embedding, heatmap, presence in each:
-                if not np.isfinite(embedding).all():
-                    raise EmbeddingError(self._root / photo.file.path, target.prompt, target.model_id)
-                self._vectors[target.key].append(
-                    Vector(photo.file.image_id, embedding, heatmap, float(presence))
-                )
-            self._embedded[target.key].update(photo.file.image_id for photo in photos)
+            self._keep(target, result, photos)
         self._forward_passes += len(photos) * len(targets)
+
+    def _keep(self, target: PromptIndex, result: Embedded, photos: list[Photo]) -> None:
+        embeddings = np.asarray(result.embeddings, dtype=np.float32)
+        assert embeddings.shape == (len(photos), target.dim), embeddings.shape
+        each = zip(photos, embeddings, result.heatmaps, result.presence, strict=True)
+        for photo, embedding, heatmap, presence in each:
+            if not np.isfinite(embedding).all():
+                raise EmbeddingError(self._root / photo.file.path, target.prompt, target.model_id)
+            vector = Vector(photo.file.image_id, embedding, heatmap, float(presence))
+            self._vectors[target.key].append(vector)
+        self._embedded[target.key].update(photo.file.image_id for photo in photos)
+
+    def _keep_frozen(self, frozen: Frozen, photos: list[Photo]) -> None:
+        assert self._frozen is not None
+        for photo, embedding, patches in zip(photos, frozen.embeddings, frozen.patches, strict=True):
+            regions = pack_regions(regions_of(patches))
+            self._frozen_vectors.append(FrozenVector(photo.file.image_id, embedding, regions))
+        self._embedded[self._frozen.key].update(photo.file.image_id for photo in photos)
 
     def _prompt_features(self, target: PromptIndex) -> Floats:
         if target.key not in self._features:
@@ -306,7 +347,8 @@ class Build:
             self._records.append(record)
 
     def _pending(self) -> int:
-        return max(len(self._records) + len(self._copies), *map(len, self._vectors.values()))
+        files = len(self._records) + len(self._copies)
+        return max(files, len(self._frozen_vectors), *map(len, self._vectors.values()))
 
     def _commit(self) -> None:
         """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""
@@ -314,6 +356,9 @@ class Build:
             for key, vectors in self._vectors.items():
                 self._store.write_vectors(key, vectors)
                 vectors.clear()
+            if self._frozen is not None:
+                self._store.write_frozen(self._frozen.key, self._frozen_vectors)
+                self._frozen_vectors.clear()
             self._store.write_images(self._records)
             self._records.clear()
             self._store.write_images(self._rows_for_copies())

@@ -32,6 +32,19 @@ class Embedded:
     presence: Floats
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """What the trunk says of one batch when nothing steers it: the same under every prompt.
+
+    embeddings: (B, dim) float32, unit length: the whole photo, as CLS sees it, or the mean patch of a trunk without
+        CLS. Never `focus`: without a prompt the heatmap that would weigh the patches means nothing.
+    patches:    (B, Hp, Wp, dim) float32, the patch tokens.
+    """
+
+    embeddings: Floats
+    patches: Floats
+
+
 class Embedder(Protocol):
     """A model as the indexer sees it.
 
@@ -69,6 +82,11 @@ class Embedder(Protocol):
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         """(B, 3, H, W) float32 under each prompt (None: without one), one `Embedded` per prompt."""
+
+    def embed_with_frozen(
+        self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
+    ) -> tuple[Frozen, list[Embedded]]:
+        """What the frozen trunk says, and what `embed` says; what no prompt changes is computed once."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,11 @@ class LazyEmbedder:
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         return self.loaded().embed(pixels, prompt_features, gate_scale)
+
+    def embed_with_frozen(
+        self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
+    ) -> tuple[Frozen, list[Embedded]]:
+        return self.loaded().embed_with_frozen(pixels, prompt_features, gate_scale)
 
 
 def as_embedder(embedder: Embedder | Callable[[], Embedder]) -> Embedder:

@@ -44,6 +44,7 @@ from steersearch.indexer.manifest import (
     write_library,
 )
 from steersearch.indexer.query import Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
+from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
 from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
@@ -147,6 +148,7 @@ class Library:
         progress: Callable[[ProgressEvent], None] | None = None,
         *,
         commit_seconds: float = COMMIT_SECONDS,
+        regions: bool = True,
     ) -> Counts:
         """Bring the library up to date with its folder, under each of `prompts` at `gate_scale`.
 
@@ -157,6 +159,8 @@ class Library:
         batch_size: photos per forward pass; None: as many as suit the model and its device.
         progress: called after each finished step over the photos that have to be read.
         commit_seconds: what a run that is killed loses at most.
+        regions: also keep what the frozen trunk says of each photo, for queries of a focus that is not indexed;
+            one more pass of the model per photo that lacks it.
 
         Raises PromptError, FolderError (the folder has vanished: nothing is marked as removed),
         NoImagesError, LibraryPlaceError, ModelMismatchError, EmbeddingError; single unusable files raise
@@ -180,6 +184,7 @@ class Library:
                 scan,
                 targets,
                 embedder,
+                frozen=FrozenIndex.beside(targets[0]) if regions else None,
                 batch_size=batch_size,
                 commit_seconds=commit_seconds,
                 progress=progress,

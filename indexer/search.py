@@ -139,7 +139,7 @@ def _make(place: Path, key: str, name: str) -> Snapshot:
     if snapshot_name(place, key) == name:  # else another process is writing, and what was read has no name
         try:
             _write(place, key, snapshot)
-            _sweep(place, key, name)
+            sweep_snapshots(place / SNAPSHOTS / key, name)
         except OSError as error:  # a library that may only be read can still be searched
             logger.warning("%s: the search snapshot could not be kept: %s", place, error)
     return snapshot
@@ -167,11 +167,11 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
     write("arrow", lambda file: _write_arrow(snapshot.table, file))
 
 
-def _sweep(place: Path, key: str, name: str) -> None:
-    """Delete older snapshots, and what killed processes left half written."""
-    for path in (place / SNAPSHOTS / key).iterdir():
+def sweep_snapshots(folder: Path, name: str) -> None:
+    """Delete snapshots of other names than `name`, and what killed processes left half written."""
+    for path in folder.iterdir():
         abandoned = path.name.startswith(".") and is_abandoned(path)
-        if abandoned or (path.stem != name and not path.name.startswith(".")):
+        if abandoned or (path.name.split(".")[0] != name and not path.name.startswith(".")):
             path.unlink(missing_ok=True)
 
 

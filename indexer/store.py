@@ -1,7 +1,8 @@
 """The tables of a library, in LanceDB: the source of truth. Imports lancedb lazily.
 
-`images` has a row per path, a table per prompt index has a row per content (image_id). Both keys are declared
-as unenforced primary keys: without that, two writers that insert the same new key leave it twice.
+`images` has a row per path; a table per prompt index, and one per model for what no prompt changes (`frozen_…`),
+have a row per content (image_id). The keys are declared as unenforced primary keys: without that, two writers that
+insert the same new key leave it twice.
 Another writer may be at work at any time, so every call opens its table anew, at its latest version.
 """
 
@@ -71,6 +72,30 @@ class Vector:
 
 
 @dataclass(frozen=True)
+class FrozenVector:
+    """A row of a frozen table. embedding: (dim,) float32, unit length; regions: see `regions.pack_regions`."""
+
+    image_id: str
+    embedding: Floats
+    regions: bytes
+
+
+@dataclass(frozen=True)
+class FrozenGallery:
+    """What the frozen trunk says of the usable photos, sorted by path; row i of all four belongs together.
+
+    Copies of one content stand under each of their paths.  embeddings: (n, dim) float16.
+    missing: the usable photos (path, image_id) that have no row here yet, sorted by path.
+    """
+
+    paths: list[str]
+    image_ids: list[str]
+    embeddings: npt.NDArray[np.float16]
+    regions: list[bytes]
+    missing: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Gallery:
     """The searchable photos of one prompt index, sorted by path; row i of both belongs together.
 
@@ -121,6 +146,9 @@ class Store:
 
     def ensure_prompt_table(self, key: str, dim: int) -> None:
         self._ensure(_prompt_table(key), _prompt_schema(dim))
+
+    def ensure_frozen_table(self, key: str, dim: int) -> None:
+        self._ensure(_frozen_table(key), _frozen_schema(dim))
 
     def known_files(self) -> list[KnownFile]:
         columns = self._read(_IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
@@ -185,6 +213,41 @@ class Store:
         ]
         schema = _prompt_schema(len(vectors[0].embedding))
         self._merge(_prompt_table(key), "image_id", rows, schema, replace=False)
+
+    def frozen_ids(self, key: str) -> set[str]:
+        """The contents of which it is known what the frozen trunk says."""
+        if not _versions(self._place, _frozen_table(key)):
+            return set()
+        (column,) = self._read(_frozen_table(key), ["image_id"])
+        return set(column.to_pylist())
+
+    def write_frozen(self, key: str, vectors: Sequence[FrozenVector]) -> None:
+        """Insert what the frozen trunk says; a content that is there stays as it is."""
+        if not vectors:
+            return
+        by_content = {vector.image_id: vector for vector in vectors}
+        rows = [{**vars(v), "embedding": v.embedding.astype(np.float16)} for v in by_content.values()]
+        schema = _frozen_schema(len(vectors[0].embedding))
+        self._merge(_frozen_table(key), "image_id", rows, schema, replace=False)
+
+    def frozen_gallery(self, key: str) -> FrozenGallery:
+        """What the frozen trunk says of every usable photo, as far as it is known."""
+        ids, embeddings, regions = self._read(_frozen_table(key), ["image_id", "embedding", "regions"])
+        row_of = {image_id: row for row, image_id in enumerate(ids.to_pylist())}
+        paths, image_ids = self._read(_IMAGES, ["path", "image_id"], "status = 'ok'")
+        photos = sorted(zip(paths.to_pylist(), image_ids.to_pylist(), strict=True))
+        known = [photo for photo in photos if photo[1] in row_of]
+        rows = np.array([row_of[image_id] for _, image_id in known], dtype=np.int64)
+        dim = embeddings.type.list_size
+        matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
+        packed = regions.to_pylist()
+        return FrozenGallery(
+            [path for path, _ in known],
+            [image_id for _, image_id in known],
+            matrix[rows],
+            [packed[row] for row in rows],
+            [photo for photo in photos if photo[1] not in row_of],
+        )
 
     def gallery(self, key: str) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths."""
@@ -270,7 +333,16 @@ def stamp(place: Path, key: str) -> tuple[str, ...]:
 
     The file names in both tables' version folders: LanceDB adds one with each commit.
     """
-    names = (_IMAGES, _prompt_table(key))
+    return _stamp(place, _prompt_table(key))
+
+
+def frozen_stamp(place: Path, key: str) -> tuple[str, ...]:
+    """As `stamp`, of what the frozen trunk says; only that of `images` where nothing is known yet."""
+    return _stamp(place, _frozen_table(key))
+
+
+def _stamp(place: Path, table: str) -> tuple[str, ...]:
+    names = (_IMAGES, table)
     return tuple(f"{name}/{version}" for name in names for version in _versions(place, name))
 
 
@@ -306,6 +378,10 @@ def table_names(place: Path) -> list[str]:
 def num_versions(place: Path) -> int:
     """How many versions the table has that has most of them; cheap, without lancedb."""
     return max((len(_versions(place, name)) for name in table_names(place)), default=0)
+
+
+def _frozen_table(key: str) -> str:
+    return f"frozen_{key}"
 
 
 def _versions(place: Path, name: str) -> list[str]:
@@ -344,6 +420,18 @@ def _prompt_schema(dim: int) -> Any:
             pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
             pa.field("heatmap", pa.binary(), nullable=False),
             pa.field(PRESENCE, pa.float32()),  # null: made before there was one
+        ]
+    )
+
+
+def _frozen_schema(dim: int) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("embedding", pa.list_(pa.float16(), dim), nullable=False),
+            pa.field("regions", pa.binary(), nullable=False),
         ]
     )
 

@@ -119,6 +119,7 @@ class Library:
         view: View | None = None,
         batch_size: int | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
+        regions: bool = True,
     ) -> Counts:
         """Bring the library up to date with its folder under each of `prompts`; nothing is computed twice.
 
@@ -127,10 +128,11 @@ class Library:
         view: how photos are seen: "crop" (the central square), "squash" (all of it) or "tile" (all of it, as
             2 × 2 tiles: small things show better, for four times the work); None is the property `view`.
         batch_size: photos per forward pass.  progress: called after each step over the photos.
+        regions: also keep region vectors of each photo, by which a focus that is not indexed is answered at once.
         Raises UnknownModelError, CheckpointError, PromptError, FolderError, NoImagesError, LibraryPlaceError.
         """
         embedder = self._embedder(self.model, _checked(view) or self.view)
-        return self._library.index(embedder, prompts, gate_scale, batch_size, progress)
+        return self._library.index(embedder, prompts, gate_scale, batch_size, progress, regions=regions)
 
     def query(
         self,

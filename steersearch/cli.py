@@ -126,6 +126,14 @@ def index(
             help="Photos per forward pass; a processor may take them in smaller parts.  [default: by device]",
         ),
     ] = None,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions/--no-regions",
+            help="Also keep regions of each photo, so that any other focus can be answered at once; costs about as "
+            "much as one prompt, the first time.",
+        ),
+    ] = True,
 ) -> None:
     """Index a folder, so that its photos can be searched under a prompt.
 
@@ -143,7 +151,12 @@ def index(
         render.remark("view: tile, as the library has used last; --view names another")
     with render.progress("indexing") as advance:
         counts = photos.index(
-            prompt, gate_scale=gate_scale, view=view_name(view), batch_size=batch_size, progress=advance
+            prompt,
+            gate_scale=gate_scale,
+            view=view_name(view),
+            batch_size=batch_size,
+            progress=advance,
+            regions=regions,
         )
     settings.remember_library(photos.place)
     render.counts(counts)

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from steersearch.core.presence import presence
-from steersearch.core.steervit import Features, Steering, SteerViT
+from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.identity import preprocessing_of
-from steersearch.indexer.embedder import Embedded
+from steersearch.indexer.embedder import Embedded, Frozen
 
 Floats = npt.NDArray[np.float32]
 _STEERINGS_KEPT = 64  # folded prompts; each is a few megabytes
@@ -54,6 +54,25 @@ class SteerViTEmbedder:
         """
         steerings = [self._steering(features, gate_scale) for features in prompt_features]
         return [self._embedded(found) for found in self.model.encode(self.model.to_device(pixels), steerings)]
+
+    @torch.inference_mode()
+    def embed_with_frozen(
+        self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
+    ) -> tuple[Frozen, list[Embedded]]:
+        """What the frozen trunk says of (B, 3, H, W) float32, and `embed`; stem and first block run once for all."""
+        steerings = [
+            NO_STEERING,
+            *(self._steering(features, gate_scale) for features in prompt_features),
+        ]
+        frozen, *steered = self.model.encode(self.model.to_device(pixels), steerings)
+        return self._frozen(frozen), [self._embedded(found) for found in steered]
+
+    def _frozen(self, found: Features) -> Frozen:
+        patches = found.patches.float().reshape(len(found.patches), *found.grid, -1)
+        return Frozen(
+            embeddings=found.embedding("cls" if found.prefix.shape[1] else "mean").cpu().numpy(),
+            patches=patches.cpu().numpy(),
+        )
 
     def _steering(self, features: Floats | None, gate_scale: float) -> Steering:
         """A prompt made ready for this model, once for all batches."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.indexer.embedder import Embedded, Floats
+from steersearch.indexer.embedder import Embedded, Floats, Frozen
 
 COLOURS = ("red", "green", "blue")
 SIZE = 4  # pixels, side of the preprocessed picture
@@ -65,6 +65,16 @@ class ToyEmbedder:
         self.batches.append((len(pixels), len(prompt_features)))
         time.sleep(self.seconds * len(pixels))
         return [_steered(pixels, features, gate_scale) for features in prompt_features]
+
+    def embed_with_frozen(
+        self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
+    ) -> tuple[Frozen, list[Embedded]]:
+        """The frozen patches are the mean colours of the photo's upper and lower half, with the constant."""
+        embedded = self.embed(pixels, prompt_features, gate_scale)
+        halves = pixels.reshape(len(pixels), 3, 2, SIZE // 2, SIZE).mean(axis=(3, 4)).transpose(0, 2, 1)
+        constant = np.full((len(pixels), 2, 1), CONSTANT, dtype=np.float32)
+        patches = np.concatenate([halves, constant], axis=2)[:, :, None]  # (B, 2, 1, 4)
+        return Frozen(_steered(pixels, None, 0.0).embeddings, patches), embedded
 
 
 def _steered(pixels: Floats, features: Floats | None, gate_scale: float) -> Embedded:

@@ -1,0 +1,157 @@
+"""Region vectors: what is kept of the frozen trunk, how small it is, and that every photo gets them once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steersearch.indexer.library import Library
+from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
+from steersearch.indexer.regions import FrozenIndex, Regions, pack_regions, regions_of, unpack_regions
+from steersearch.indexer.store import Store
+from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, save_photos
+
+RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+
+
+def frozen_key(library: Library) -> str:
+    return FrozenIndex.beside(library.prompts()[0]).key
+
+
+def snapshot_of(library: Library) -> RegionSnapshot:
+    return open_region_snapshot(library.place, frozen_key(library))
+
+
+def test_patches_that_are_alike_make_a_region() -> None:
+    left, right = np.float32([1, 0, 0]), np.float32([0, 2, 0])
+    patches = np.stack([np.stack([left, left, right, right])] * 3)  # (3, 4, 3)
+    regions = regions_of(patches, count=4)
+    np.testing.assert_array_equal(regions.vectors[regions.patches], patches)
+    assert len(regions.vectors) == 2
+
+
+def test_as_many_regions_as_patches_keep_every_patch() -> None:
+    patches = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    regions = regions_of(patches, count=6)
+    np.testing.assert_array_equal(regions.patches, [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(regions.vectors, patches.reshape(6, 5))
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 9), st.integers(0, 1000))
+def test_a_region_is_the_mean_of_its_patches(height: int, width: int, count: int, seed: int) -> None:
+    patches = np.random.default_rng(seed).normal(size=(height, width, 4)).astype(np.float32)
+    regions = regions_of(patches, count)
+    assert regions.patches.shape == (height, width)
+    assert 1 <= len(regions.vectors) <= min(count, height * width) or len(regions.vectors) == height * width
+    for number, vector in enumerate(regions.vectors):
+        np.testing.assert_allclose(vector, patches[regions.patches == number].mean(axis=0), atol=1e-5)
+
+
+@given(st.integers(1, 5), st.integers(1, 9), st.floats(1e-3, 1e3), st.integers(0, 1000))
+def test_packed_regions_differ_by_rounding_only(count: int, dim: int, size: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = (size * rng.normal(size=(count, dim))).astype(np.float32)
+    patches = rng.integers(0, count, (3, 2)).astype(np.uint8)
+    packed = pack_regions(Regions(vectors, patches))
+    read = unpack_regions(packed)
+    np.testing.assert_array_equal(read.patches, patches)
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    assert (np.abs(read.vectors - vectors) <= largest / 200 + 1e-4).all()
+    assert len(packed) == 8 + 6 + count * (2 + dim)
+
+
+def test_every_photo_gets_its_regions_in_the_same_pass(tmp_path: Path) -> None:
+    save_photo(tmp_path / "photos/red.png", RED)
+    save_photo(tmp_path / "photos/blue.png", BLUE)
+    save_photo(tmp_path / "photos/copy.png", RED)
+    library, embedder = Library.create(tmp_path / "photos", tmp_path / "library"), ToyEmbedder()
+    library.index(embedder, ["red", "green"])
+    assert embedder.batches == [(2, 2)]
+    found = Store(library.place).frozen_gallery(frozen_key(library))
+    assert found.paths == ["blue.png", "copy.png", "red.png"]
+    assert found.missing == []
+    of = dict(zip(found.paths, map(unpack_regions, found.regions), strict=True))
+    halves = np.float32([[200 / 255, 0, 0, CONSTANT]] * 2)
+    np.testing.assert_allclose(of["red.png"].vectors, halves, atol=0.01)
+    np.testing.assert_array_equal(of["copy.png"].vectors, of["red.png"].vectors)
+
+
+def test_a_library_from_before_gets_its_regions_with_its_next_index(tmp_path: Path) -> None:
+    photos, embedder = save_photos(tmp_path / "photos", 5), ToyEmbedder()
+    library = Library.create(photos, tmp_path / "library")
+    library.index(embedder, ["red"], regions=False)
+    assert Store(library.place).frozen_ids(frozen_key(library)) == set()
+    counts = library.index(embedder, ["red"])
+    assert (counts.added, counts.forward_passes) == (5, 0)
+    assert len(Store(library.place).frozen_ids(frozen_key(library))) == 5
+    assert library.index(embedder, ["red"]).reused == 5
+
+
+def test_a_second_model_gets_regions_of_its_own(tmp_path: Path) -> None:
+    library = Library.create(save_photos(tmp_path / "photos", 3), tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    library.index(ToyEmbedder("other"), ["red"])
+    keys = [FrozenIndex.beside(index).key for index in library.prompts()]
+    assert [len(Store(library.place).frozen_ids(key)) for key in keys] == [3, 3]
+    assert len(set(keys)) == 2
+
+
+def test_the_snapshot_says_the_regions_of_each_photo(tmp_path: Path) -> None:
+    for name, colour in {"blue": BLUE, "green": GREEN, "red": RED, "red2": RED}.items():
+        save_photo(tmp_path / f"photos/{name}.png", colour)
+    library = Library.create(tmp_path / "photos", tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    for snapshot in (snapshot_of(library), snapshot_of(library)):  # as made, and as read
+        assert snapshot.paths == ["blue.png", "green.png", "red.png", "red2.png"]
+        np.testing.assert_array_equal(snapshot.rows, [0, 1, 2, 2])
+        arrays = snapshot.arrays
+        assert arrays is not None
+        np.testing.assert_array_equal(arrays.patches[0], [[0], [1]])
+        tokens = np.float32([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]]) * 200 / 255
+        tokens[:, 3] = CONSTANT
+        unit = tokens - tokens.mean(axis=0)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        np.testing.assert_allclose(arrays.vectors[:, 0] * arrays.scale / 127, unit, atol=0.02)
+        np.testing.assert_allclose(arrays.centred(tokens), unit, atol=0.02)
+        np.testing.assert_allclose(np.linalg.norm(arrays.embeddings.astype(float), axis=1), 1, atol=1e-3)
+
+
+def test_photos_without_regions_are_in_the_snapshot_too(tmp_path: Path) -> None:
+    library = Library.create(save_photos(tmp_path / "photos", 2), tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    save_photos(tmp_path / "photos", 4)
+    library.index(ToyEmbedder(), ["red"], regions=False)
+    np.testing.assert_array_equal(snapshot_of(library).rows, [0, 1, -1, -1])
+
+
+def test_a_damaged_snapshot_is_made_again(tmp_path: Path) -> None:
+    library = Library.create(save_photos(tmp_path / "photos", 2), tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    (file,) = (library.place / "snapshots").glob("frozen_*/*.vectors.npy")
+    file.write_bytes(b"not an array")
+    np.testing.assert_array_equal(snapshot_of(library).rows, [0, 1])
+
+
+@pytest.mark.parametrize("view", ["squash", "tile"])
+def test_the_model_says_the_same_frozen_as_without_a_prompt(view: str) -> None:
+    from PIL import Image
+
+    from steersearch.core.steervit import SteerViT
+    from steersearch.embedder import SteerViTEmbedder
+
+    model = SteerViT.from_pretrained("mini", "cpu").with_view(view)  # type: ignore[arg-type]
+    embedder = SteerViTEmbedder(model)
+    pixels = np.stack([embedder.preprocess(Image.new("RGB", (40, 30), c)) for c in (RED, BLUE)])
+    prompt = np.random.default_rng(0).normal(size=(3, 384)).astype(np.float32)
+    frozen, steered = embedder.embed_with_frozen(pixels, [prompt], 1.0)
+    np.testing.assert_array_equal(steered[0].embeddings, embedder.embed(pixels, [prompt], 1.0)[0].embeddings)
+    plain = model(model.to_device(pixels))
+    np.testing.assert_allclose(frozen.embeddings, plain.embedding("cls").detach().numpy(), atol=1e-6)
+    assert frozen.patches.shape == (2, *model.grid, model.dim)
+    np.testing.assert_allclose(
+        frozen.patches.reshape(2, -1, model.dim), plain.patches.detach().numpy(), atol=1e-5
+    )
