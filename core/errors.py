@@ -21,6 +21,10 @@ class ImageError(SteerSearchError):
         super().__init__(f"{path if path is not None else 'image'}: {reason}")
 
 
+class ImageRefusedError(ImageError):
+    """A file that may well be a picture but is not read as things are: a limit, or a decoder not installed, is why."""
+
+
 class PromptError(SteerSearchError):
     """A prompt that cannot steer: empty or only white space."""
 
@@ -63,7 +67,8 @@ class NoImagesError(FolderError):
     def __init__(self, folder: Path | str, suffixes: Sequence[str], remark: str = "") -> None:
         self.suffixes = tuple(suffixes)
         super().__init__(
-            folder, f"holds no image (looked for {' '.join(suffixes)}, hidden files left out){remark}"
+            folder,
+            f"holds no image (looked for {' '.join(suffixes)}; hidden and system folders left out){remark}",
         )
 
 

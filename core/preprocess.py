@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-import struct
-import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from steersearch.core.errors import ConfigError, ImageError
-
-# Our own limit below replaces Pillow's warning; `catch_warnings` around each call would not be thread-safe.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings(
-    "ignore", module=r"PIL\.TiffImagePlugin"
-)  # damaged EXIF: the picture is used without it
+from steersearch.core.errors import ConfigError
+from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, to_rgb
 
 View = Literal["crop", "squash", "tile"]
 TILES = 2  # per side of the picture in the view "tile"
@@ -34,46 +26,30 @@ _INTERPOLATIONS = {
 }
 _LONGEST_STRIP = 8  # a longer strip (width : height) is cut before it is resized, or 1 × 60000 fills memory
 
-
-# All that Pillow's decoders are known to raise at damaged files; RuntimeError is the AVIF decoder's.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, RuntimeError, struct.error,
-)  # fmt: skip
+_KEPT = 2  # a picture decoded at a reduced scale keeps this many times the pixels per side that are needed
+_LEAST_SIDE = 256  # pixels that are kept in any case, for thumbnails
 
 
-def open_image(path: str | Path, *, max_megapixels: float = 170.0) -> Image.Image:
-    """The picture in `path` as upright RGB, as a viewer would show it.
+def open_image(
+    path: str | Path, *, at_least: int | None = None, max_megapixels: float = MAX_MEGAPIXELS
+) -> Image.Image:
+    """The picture in `path` as upright RGB, as a viewer would show it; see `image_file.read_picture`.
 
-    EXIF orientation is applied first; 16-bit grey is scaled, not clipped; transparency lies on white; of an
-    animation the first frame is taken. Raises ImageError with the reason in plain words: missing, empty,
-    not an image, truncated, larger than `max_megapixels`.
+    at_least: the shorter side in pixels that has to be left of a JPEG decoded at a reduced scale, such as
+        `Preprocess.least_side`; None decodes all of it.
+    Raises ImageError with the reason in plain words; ImageRefusedError, one of these, for a picture larger than
+    `max_megapixels` and for a format whose optional decoder is not installed.
     """
-    path = Path(path)
-    _refuse_unreadable(path)
-    try:
-        with Image.open(path) as image:
-            _refuse_large(path, image, max_megapixels)
-            image.load()
-            _turn_upright(image)
-            return to_rgb(image)
-    except UnidentifiedImageError:
-        raise ImageError(path, "not an image, or of a kind that cannot be read") from None
-    except Image.DecompressionBombError:
-        raise ImageError(path, f"too large: more than {max_megapixels:g} megapixels") from None
-    except MemoryError:
-        raise ImageError(path, "too large for the memory of this machine") from None
-    except _DECODER_ERRORS as error:
-        raise ImageError(path, f"truncated or damaged ({error})") from error
+    return read_picture(path, at_least=at_least, max_megapixels=max_megapixels).image
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as RGB: 16-bit and float grey scaled to 8 bits, transparency composited on white."""
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return _grey_to_rgb(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # no copy: a large photo is 50 MB and more
+def least_side(preprocessing: Mapping[str, Any]) -> int | None:
+    """`Preprocess.least_side` out of settings in their dictionary form; None, all pixels, where these are others."""
+    if "size" not in preprocessing:
+        return None
+    tiles = TILES if preprocessing.get("mode") == "tile" else 1
+    needed: int = math.ceil(preprocessing["size"] * tiles / preprocessing.get("crop_pct", 1.0))
+    return max(_LEAST_SIDE, _KEPT * needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +104,17 @@ class Preprocess:
         """Side in pixels of what a call returns: `size`, or twice that for the tiles."""
         return self.size * TILES if self.mode == "tile" else self.size
 
+    @property
+    def least_side(self) -> int:
+        """The shorter side in pixels that a picture may be decoded at: twice that of the resized picture.
+
+        Embeddings of photos so decoded have a cosine above .99 with those of the whole (see the test); a picture
+        below four times the resized side, such as one of a megapixel for 336 pixels, is never reduced.
+        """
+        side = least_side(self.to_dict())
+        assert side is not None
+        return side
+
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """A picture of any size and mode -> (3, side, side) float32, normalised, channels RGB."""
         image = image if image.mode == "RGB" else to_rgb(image)
@@ -173,42 +160,6 @@ def view_of(preprocessing: Mapping[str, Any]) -> View | None:
     """
     view: View | None = preprocessing.get("mode")
     return None if view == "squash" and preprocessing.get("crop_pct") != 1 else view
-
-
-def _refuse_unreadable(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ImageError(path, reason or "cannot be read") from None
-    if not path.is_file():
-        raise ImageError(path, "not a file")
-    if size == 0:
-        raise ImageError(path, "the file is empty")
-
-
-def _refuse_large(path: Path, image: Image.Image, max_megapixels: float) -> None:
-    megapixels = image.width * image.height / 1e6
-    if megapixels > max_megapixels:
-        raise ImageError(path, f"too large: {megapixels:.0f} megapixels, at most {max_megapixels:g} are read")
-
-
-def _turn_upright(image: Image.Image) -> None:
-    """Apply the EXIF orientation, in place; a picture whose EXIF block is damaged is still a picture."""
-    with suppress(Exception):  # Pillow's EXIF parser raises whatever the damage leads it to
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def _grey_to_rgb(image: Image.Image) -> Image.Image:
-    """16-bit grey by its fixed range; 32-bit integer and float grey, which have none, by their own."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I;16"):
-        low, high = 0.0, 65535.0
-    elif image.mode == "I" and low >= 0 and high <= 65535:  # 8- or 16-bit values in a wide container
-        low, high = 0.0, 255.0 if high <= 255 else 65535.0
-    grey = (values - low) * (255.0 / (high - low if high > low else 1.0))
-    return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
 
 
 def _shorten_strip(image: Image.Image) -> Image.Image:

@@ -535,7 +535,9 @@ class SteerViT(nn.Module):
                 yield self._gather(ahead.popleft())
 
     def _read(self, image: ImageSource) -> npt.NDArray[np.float32]:
-        return self.preprocess(open_image(image) if isinstance(image, (str, Path)) else image)
+        if isinstance(image, (str, Path)):
+            image = open_image(image, at_least=self.config.preprocess.least_side)
+        return self.preprocess(image)
 
     def _gather(self, reading: Sequence[Future[npt.NDArray[np.float32]]]) -> Tensor:
         return self.to_device(np.stack([picture.result() for picture in reading]))

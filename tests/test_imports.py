@@ -15,7 +15,12 @@ ROOT = Path(__file__).parent.parent
 # What each of our packages may import of the others.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": ("steersearch.core",),
-    "indexer": ("steersearch.indexer", "steersearch.core.errors", "steersearch.core.preprocess"),
+    "indexer": (
+        "steersearch.indexer",
+        "steersearch.core.errors",
+        "steersearch.core.preprocess",
+        "steersearch.core.image_file",
+    ),
     "training": ("steersearch.training", "steersearch.core", "steersearch.indexer"),
     "benchmarks": (
         "steersearch.benchmarks",
@@ -29,6 +34,8 @@ ONLY_IN: dict[str, set[str]] = {
     "lancedb": {"indexer/store.py", "indexer/tables.py"},
     "lance": set(),
     "faiss": {"indexer/faiss_index.py"},
+    "rawpy": {"core/raw_photo.py"},
+    "pillow_heif": {"core/image_file.py"},
     "timm": {"core/trunk.py"},
     "transformers": {
         "core/text.py",

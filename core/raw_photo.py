@@ -1,0 +1,92 @@
+"""A camera's RAW file: the preview that the camera made, or a development. The only file that knows rawpy.
+
+rawpy comes with the extra `raw`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from steersearch.core.exif import SIDEWAYS, orientation_of, taken_at, upright
+
+SUFFIXES = (
+    ".dng", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+)  # fmt: skip
+_LEAST_PREVIEW = 1024  # pixels, shorter side, where nobody says what is needed
+_ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's name of a turn -> EXIF's
+
+
+def is_supported() -> bool:
+    """Whether rawpy is installed."""
+    try:
+        import rawpy  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class RawPhoto:
+    """An opened RAW file. size: (width, height) in pixels of the upright picture that a development gives."""
+
+    size: tuple[int, int]
+    _raw: Any
+
+    def picture(self, at_least: int | None) -> tuple[Image.Image, datetime | None]:
+        """The upright picture, in any mode, and when it was taken.
+
+        The embedded preview is what the camera would show, and reading it takes a tenth of the time; where there
+        is none, or its shorter side is below `at_least` pixels, the sensor's data are developed with the
+        camera's white balance.
+        """
+        preview, time = self._preview(at_least)
+        if preview is None or min(preview.size) < min(at_least or _LEAST_PREVIEW, *self.size):
+            preview = Image.fromarray(self._raw.postprocess(use_camera_wb=True))
+        return preview, time or self._time()
+
+    def _preview(self, at_least: int | None) -> tuple[Image.Image | None, datetime | None]:
+        import rawpy
+
+        try:
+            found = self._raw.extract_thumb()
+        except rawpy.LibRawError:  # there is none, or LibRaw cannot take it out
+            return None, None
+        turn = _ORIENTATIONS.get(self._raw.sizes.flip, 1)
+        if found.format != rawpy.ThumbFormat.JPEG:
+            return upright(Image.fromarray(found.data), turn), None
+        try:
+            with Image.open(io.BytesIO(found.data)) as image:
+                time, stored = taken_at(image), orientation_of(image)
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))
+                image.load()
+                return upright(image, stored if stored != 1 else turn), time
+        except (OSError, SyntaxError, ValueError):  # a damaged preview; the sensor's data may be whole
+            return None, None
+
+    def _time(self) -> datetime | None:
+        time = self._raw.other.timestamp
+        return None if time is None or time.year <= 1970 else time.replace(tzinfo=None)
+
+
+@contextmanager
+def opened(file: BinaryIO) -> Iterator[RawPhoto]:
+    """The RAW photo in `file`. Raises OSError for a file that is none, or is damaged."""
+    import rawpy
+
+    try:
+        with rawpy.imread(file) as raw:
+            width, height = raw.sizes.width, raw.sizes.height
+            sideways = _ORIENTATIONS.get(raw.sizes.flip, 1) in SIDEWAYS
+            yield RawPhoto((height, width) if sideways else (width, height), raw)
+    except rawpy.LibRawError as error:
+        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise OSError(reason) from error
