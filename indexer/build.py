@@ -14,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
+from steersearch.core.image_file import MAX_MEGAPIXELS
+from steersearch.core.preprocess import least_side
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, features_file, write_atomically, write_prompt_index
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
-from steersearch.indexer.scan import FoundFile, Scan, Skip
+from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.search import refresh_snapshot
 from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector
+from steersearch.indexer.write_behind import WriteBehind
 from steersearch.indexer.writers import failures_said_plainly
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
@@ -51,7 +54,8 @@ class Counts:
     removed: no longer in the folder, and its content has not turned up elsewhere in it
     skipped: cannot be used; `skips` says why
     forward_passes: photos × prompts that went through the model
-    seconds: the whole run; of these read_seconds waiting for photos, embed_seconds, write_seconds
+    seconds: the whole run; of these read_seconds waiting for photos and embed_seconds in the model. write_seconds
+        are those of a thread that works beside the two
     """
 
     files: int
@@ -85,6 +89,7 @@ class Build:
         frozen: FrozenIndex | None = None,
         batch_size: int | None = None,
         commit_seconds: float = COMMIT_SECONDS,
+        max_megapixels: float = MAX_MEGAPIXELS,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> None:
         self._root, self._place, self._scan = root, place, scan
@@ -92,7 +97,7 @@ class Build:
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
         self._batch_size = batch_size
-        self._commit_seconds = commit_seconds
+        self._commit_seconds, self._max_megapixels = commit_seconds, max_megapixels
         self._progress = _Progress(progress)
         self._features: dict[str, Floats] = {}
 
@@ -108,6 +113,7 @@ class Build:
         self._records: list[ImageRecord] = []
         self._copies: list[FileState] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
+        self._writer = WriteBehind()
 
     def run(self) -> Counts:
         started = time.monotonic()
@@ -190,18 +196,21 @@ class Build:
             bad_reason=self._bad.get,
             needs_pixels=lambda image_id: bool(self._missing(image_id)),
             preprocess=lambda image: self._embedder().preprocess(image),
+            at_least=least_side(self._targets[0].preprocessing),  # one embedder's targets, one preprocessing
+            max_megapixels=self._max_megapixels,
         )
         threads = max(2, min(8, cpu_count() or 2))
         look_ahead = max(4 * threads, 2 * (self._batch_size or 0))
         self._progress.start(len(paths))
-        try:
-            with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
-                while (result := self._next(results)) is not None:
-                    self._take(result)
-            for missing in list(self._waiting):
-                self._embed(missing)
-        finally:  # an interrupted run keeps what it computed
-            self._commit()
+        with self._writer:
+            try:
+                with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
+                    while (result := self._next(results)) is not None:
+                        self._take(result)
+                for missing in list(self._waiting):
+                    self._embed(missing)
+            finally:  # an interrupted run keeps what it computed
+                self._commit()
 
     def _next(self, results: Iterator[Photo | KnownPhoto | BadFile]) -> Photo | KnownPhoto | BadFile | None:
         with self._timed("read"):
@@ -212,17 +221,31 @@ class Build:
             self._take_photo(result)
         elif isinstance(result, KnownPhoto):
             self._outcomes[self._unmoved_or_moved(result.file)] += 1
-            self._copies.append(result.file)
+            if self._is_news(result.file, None):
+                self._copies.append(result.file)
             self._progress.advance(1)
         else:
-            file = result.file
-            self._skip(file.path, result.reason)
-            self._record(
-                ImageRecord(file.path, file.image_id, file.size, file.mtime_ns, reason=result.reason)
-            )
+            self._take_bad_file(result)
             self._progress.advance(1)
         if time.monotonic() - self._committed_at > self._commit_seconds or self._pending() >= _COMMIT_IMAGES:
             self._commit()
+
+    def _take_bad_file(self, bad: BadFile) -> None:
+        file = bad.file
+        if not file.image_id:
+            self._refuse_another_root()
+        self._skip(file.path, bad.reason)
+        if not bad.is_gone:  # else its row, if it has one, goes with the next run
+            self._record(ImageRecord(file.path, file.image_id, file.size, file.mtime_ns, reason=bad.reason))
+
+    def _refuse_another_root(self) -> None:
+        """Raise FolderError if the photo folder is not the one that was scanned: what it lacks is not removed."""
+        if root_id(self._root) != self._scan.root_id:
+            reason = (
+                "the photo folder vanished or was replaced while it was indexed; is its disk still there? "
+                "Nothing was marked as removed, and the same command goes on from here"
+            )
+            raise FolderError(self._root, reason)
 
     def _take_photo(self, photo: Photo) -> None:
         image_id = photo.file.image_id
@@ -341,41 +364,56 @@ class Build:
         )
 
     def _record(self, record: ImageRecord) -> None:
-        known = self._known.get(record.path)
-        row = KnownFile(record.path, record.image_id, record.size, record.mtime_ns, record.reason)
-        if row != known:
+        file = FileState(record.path, record.size, record.mtime_ns, record.image_id)
+        if self._is_news(file, record.reason):
             self._records.append(record)
+
+    def _is_news(self, file: FileState, reason: str | None) -> bool:
+        """Whether the library has another row for this file, or none."""
+        row = KnownFile(file.path, file.image_id, file.size, file.mtime_ns, reason)
+        return row != self._known.get(file.path)
 
     def _pending(self) -> int:
         files = len(self._records) + len(self._copies)
         return max(files, len(self._frozen_vectors), *map(len, self._vectors.values()))
 
     def _commit(self) -> None:
-        """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""
-        with self._writing():
-            for key, vectors in self._vectors.items():
-                self._store.write_vectors(key, vectors)
-                vectors.clear()
-            if self._frozen is not None:
-                self._store.write_frozen(self._frozen.key, self._frozen_vectors)
-                self._frozen_vectors.clear()
-            self._store.write_images(self._records)
-            self._records.clear()
-            self._store.write_images(self._rows_for_copies())
-            self._copies.clear()
+        """Hand over all that is computed to be written, while reading and embedding go on."""
+        vectors, self._vectors = self._vectors, {key: [] for key in self._vectors}
+        frozen, self._frozen_vectors = self._frozen_vectors, []
+        records, self._records = self._records, []
+        copies, self._copies = self._copies, []
+        self._writer.submit(partial(self._write, vectors, frozen, records, copies))
         self._committed_at = time.monotonic()
 
-    def _rows_for_copies(self) -> list[ImageRecord]:
-        originals = self._store.records(file.image_id for file in self._copies)
+    def _write(
+        self,
+        vectors: dict[str, list[Vector]],
+        frozen: list[FrozenVector],
+        records: list[ImageRecord],
+        copies: list[FileState],
+    ) -> None:
+        """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""
+        with self._writing():
+            for key, new in vectors.items():
+                self._store.write_vectors(key, new)
+            if self._frozen is not None:
+                self._store.write_frozen(self._frozen.key, frozen)
+            self._store.write_images(records)
+            self._store.write_images(self._rows_for_copies(copies))
+
+    def _rows_for_copies(self, copies: list[FileState]) -> list[ImageRecord]:
+        originals = self._store.records(file.image_id for file in copies)
         return [
             replace(originals[f.image_id], path=f.path, size=f.size, mtime_ns=f.mtime_ns)
             if f.image_id in originals
             else ImageRecord(f.path, f.image_id, f.size, f.mtime_ns)  # its row was removed by another run
-            for f in self._copies
+            for f in copies
         ]
 
     def _remove_vanished(self) -> None:
         """Forget paths that are gone. Their vectors stay: a photo that comes back costs no forward pass."""
+        self._refuse_another_root()
         present = {file.path for file in self._scan.files} | {skip.path for skip in self._scan.skips}
         unlisted = tuple(f"{folder}/" for folder in self._scan.unlisted)
         vanished = [

@@ -15,6 +15,7 @@ from steersearch.core.errors import ArgumentError, OutputError, OutputExistsErro
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.manifest import PromptIndex, write_atomically
 from steersearch.indexer.store import Floats, Store
+from steersearch.indexer.stored_path import to_stored
 from steersearch.indexer.tables import IMAGES, Tables
 
 FORMATS = {
@@ -40,12 +41,14 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
 
     gallery = Store(place).gallery(index.key)
     facts = Tables(place).inspect(IMAGES, ["path", "width", "height", "taken_at"], _by_path)
-    of_photo = [facts.get(path, _Facts()) for path in gallery.paths]  # a row may have gone meanwhile
+    of_photo = [
+        facts.get(path, _Facts()) for path in map(to_stored, gallery.paths)
+    ]  # a row may have gone meanwhile
     presence = pa.array(gallery.presence, from_pandas=True)  # NaN: not known
     about = json.dumps({**asdict(index), "folder": str(folder)})
     return pa.table(
         {
-            "path": pa.array(gallery.paths, pa.string()),
+            "path": pa.array(map(to_stored, gallery.paths), pa.string()),
             "image_id": pa.array(gallery.image_ids, pa.string()),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim),
             "presence": presence,

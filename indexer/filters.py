@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import ArgumentError
+from steersearch.indexer.stored_path import from_stored, to_stored
 
 Mask = npt.NDArray[np.bool_]
 _SHOWN = 8  # folders that an error names
@@ -119,13 +120,14 @@ def _rows_below(paths: Any, relative: str, folder: str) -> tuple[int, int]:
     """First row and end of the photos below a folder: sorted by path, they stand together."""
     if not relative:
         return 0, len(paths)
+    relative = to_stored(relative)
     after = chr(ord("/") + 1)
     first, end = (
         bisect_left(range(len(paths)), f"{relative}{edge}", key=lambda row: paths[row].as_py())
         for edge in ("/", after)
     )
     if first == end:
-        have = sorted({path.split("/", 1)[0] for path in paths.to_pylist() if "/" in path})
+        have = sorted({from_stored(path.split("/", 1)[0]) for path in paths.to_pylist() if "/" in path})
         more = ", …" if len(have) > _SHOWN else ""
         listed = f"; its folders: {', '.join(have[:_SHOWN])}{more}" if have else "; it has no folders"
         raise ArgumentError("folder", folder, f"holds no photo of the library{listed}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -25,10 +25,12 @@ from steersearch.core.errors import (
     PromptError,
     PromptIndexMissing,
 )
-from steersearch.core.preprocess import View, open_image, view_of
+from steersearch.core.image_file import MAX_MEGAPIXELS, SUFFIXES
+from steersearch.core.preprocess import View, least_side, open_image, view_of
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
+from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.focus import AnyFocus, Focus, as_focuses
@@ -46,7 +48,7 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.query import Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
-from steersearch.indexer.scan import SUFFIXES, Scan, Skip, holds_an_image, scan_folder
+from steersearch.indexer.scan import Scan, Skip, holds_an_image, root_id, scan_folder
 from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
 from steersearch.indexer.store import Store, unpack_heatmap
 from steersearch.indexer.verification import Finding, Verification
@@ -147,6 +149,8 @@ class Library:
         batch_size: int | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
         *,
+        exclude: Sequence[str] | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
         commit_seconds: float = COMMIT_SECONDS,
         regions: bool = True,
     ) -> Counts:
@@ -158,6 +162,9 @@ class Library:
             prompts are named.
         batch_size: photos per forward pass; None: as many as suit the model and its device.
         progress: called after each finished step over the photos that have to be read.
+        exclude: patterns of files and folders to leave out, see `exclude.excluder`; the library remembers them, and
+            None means those it remembers. A photo that is left out from now on counts as removed.
+        max_megapixels: larger photos are skipped, and tried again under a higher limit.
         commit_seconds: what a run that is killed loses at most.
         regions: also keep what the frozen trunk says of each photo, for queries of a focus that is not indexed;
             one more pass of the model per photo that lacks it.
@@ -171,12 +178,14 @@ class Library:
             raise ArgumentError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
         if batch_size is not None and batch_size < 1:
             raise ArgumentError("batch_size", batch_size, "must be at least 1")
+        if not max_megapixels > 0:
+            raise ArgumentError("max_megapixels", max_megapixels, "must be above 0")
         self._check_place()
-        scan = self._scan()
+        patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
+        scan = self._scan(patterns)
         embedder = as_embedder(embedder)
         targets = self._targets(embedder, named, gate_scale)
-        if not self.exists:
-            self._write()
+        self._write(patterns)
         with writing(self.place):
             counts = Build(
                 self.folder,
@@ -187,34 +196,49 @@ class Library:
                 frozen=FrozenIndex.beside(targets[0]) if regions else None,
                 batch_size=batch_size,
                 commit_seconds=commit_seconds,
+                max_megapixels=max_megapixels,
                 progress=progress,
             ).run()
         optimize_if_worth_it(self.place)
         return counts
 
-    def _write(self) -> None:
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """The patterns of what is left out, as `index` was last told."""
+        return read_patterns(self.place)
+
+    def _write(self, patterns: Sequence[str]) -> None:
         try:
-            write_library(self.place, LibraryManifest(folder=os.fspath(self.folder)))
+            if not self.exists:
+                write_library(self.place, LibraryManifest(folder=os.fspath(self.folder)))
+            write_patterns(self.place, patterns)
         except OSError as error:
             raise LibraryPlaceError(self.place, f"cannot be written ({error.strerror})") from error
 
-    def _scan(self) -> Scan:
+    def _scan(self, patterns: Sequence[str]) -> Scan:
         if not self.folder.is_dir():
             remark = (
                 "" if not self.exists else f"; its library at {self.place} is untouched and can be searched"
             )
             raise FolderError(self.folder, f"the photo folder is gone; bring it back to index it{remark}")
-        scan = scan_folder(self.folder)
+        scan = scan_folder(self.folder, excluder(patterns))
         if "." in scan.unlisted:
             raise FolderError(self.folder, scan.skips[0].reason)
+        if root_id(self.folder) != scan.root_id:
+            raise FolderError(self.folder, "the photo folder was replaced while it was listed; index again")
         if not scan.files and not scan.skips:
-            remark = (
-                f"; is a disk not mounted? If the photos are gone for good, delete {self.place}"
-                if self.exists
-                else ""
-            )
-            raise NoImagesError(self.folder, SUFFIXES, remark)
+            self._refuse_emptiness(patterns)
         return scan
+
+    def _refuse_emptiness(self, patterns: Sequence[str]) -> NoReturn:
+        if patterns and holds_an_image(self.folder):
+            quoted = " ".join(f'"{pattern}"' for pattern in patterns)
+            reason = (
+                f'every photo is excluded by {quoted}; other patterns replace these, --exclude "" drops them'
+            )
+            raise FolderError(self.folder, reason)
+        question = f"; is a disk not mounted? If the photos are gone for good, delete {self.place}"
+        raise NoImagesError(self.folder, SUFFIXES, question if self.exists else "")
 
     def _targets(self, embedder: Embedder, prompts: Sequence[str], gate_scale: float) -> list[PromptIndex]:
         """The prompt indexes that this run builds or brings up to date."""
@@ -292,6 +316,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> Hits[Hit]:
         """`search` in the prompt index of each focus that this embedder made.
 
@@ -305,7 +330,14 @@ class Library:
             for one in as_focuses(focus)
         ]
         return self.search(
-            aims, image_path, lambda _: embedder, k, filters=filters, exact=exact, relevant=relevant
+            aims,
+            image_path,
+            lambda _: embedder,
+            k,
+            filters=filters,
+            exact=exact,
+            relevant=relevant,
+            max_megapixels=max_megapixels,
         )
 
     def search(
@@ -318,6 +350,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> Hits[Hit]:
         """The k photos most similar to the one at `image_path` in what the aims name; all, if fewer.
 
@@ -328,6 +361,7 @@ class Library:
             else its stored vectors are the query.
         filters: only photos that pass are compared.  exact: compare all of them, however many there are.
         relevant: only hits that stand out of the gallery, see `Background.stands_out`.
+        max_megapixels: a larger query photo that the library does not know is refused.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError.
         """
         if k < 1:
@@ -340,7 +374,7 @@ class Library:
             passing = filters.passing(
                 galleries[0].table, self.folder, lambda condition: Store(self.place).paths_where(condition)
             )
-        embeddings = self._query_embeddings(aims, galleries, Path(image_path), embedder_of)
+        embeddings = self._query_embeddings(aims, galleries, Path(image_path), embedder_of, max_megapixels)
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
         missing = len(galleries[0]) + galleries[0].missing - ranking.num_shared
@@ -375,6 +409,7 @@ class Library:
         galleries: Sequence[Snapshot],
         image_path: Path,
         embedder_of: Callable[[PromptIndex], Embedder],
+        max_megapixels: float,
     ) -> list[Floats]:
         """The query under each aim: its stored vector if the library knows the photo, else through the model."""
         row_of = self._row_finder(image_path)
@@ -386,7 +421,8 @@ class Library:
                 embeddings.append(np.array(gallery.flat.vectors[row]))
                 continue
             if image is None:
-                image = open_image(image_path)
+                needed = max((least_side(aim.index.preprocessing) or 0) for aim in aims) or None
+                image = open_image(image_path, at_least=needed, max_megapixels=max_megapixels)
             index, embedder = aim.index, embedder_of(aim.index)
             pixels = embedder.preprocess(image)
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):

@@ -5,25 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ImageError
-from steersearch.core.preprocess import open_image
+from steersearch.core.errors import ImageError, ImageRefusedError
+from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, require_decoder
 
 THUMBNAIL_SIDE = 256  # pixels, longer side
+RACY_NS = 3 * 10**9  # file systems note times in steps of up to two seconds
+_IN_MEMORY = 64 * 2**20  # bytes; a larger file is hashed and decoded from the disk
 _ATTEMPTS = 3  # at reading a file that changes while it is read
-_EXIF_FOLDER, _EXIF_TAKEN_AT = 0x8769, 0x9003
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,7 +55,13 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class FileState:
-    """A file at the moment it was read. image_id: hash of its content, "" where it could not be read."""
+    """A file at the moment it was read.
+
+    image_id: hash of its content; "" where it has to be tried again, whether or not it changes.
+    mtime_ns: when it was last changed, or a nanosecond before that where it may change once more without a trace:
+        it was written so shortly before it was read that a further write could bear the same time. The next run
+        then sees a changed file and hashes it.
+    """
 
     path: str
     size: int
@@ -83,10 +91,11 @@ class KnownPhoto:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that cannot be used as a photo, and why."""
+    """A file that cannot be used as a photo, and why. is_gone: it could not be found any more."""
 
     file: FileState
     reason: str
+    is_gone: bool = False
 
 
 class PhotoReader:
@@ -96,6 +105,8 @@ class PhotoReader:
     bad_reason: image_id -> why this content cannot be decoded, if that was tried before
     needs_pixels: image_id -> some prompt has no vector for this content
     preprocess: RGB picture -> (3, H, W) float32
+    at_least: the shorter side in pixels that `preprocess` wants of a photo, see `read_picture`; None: all of it
+    max_megapixels: larger photos are not decoded
     """
 
     def __init__(
@@ -106,68 +117,99 @@ class PhotoReader:
         bad_reason: Callable[[str], str | None],
         needs_pixels: Callable[[str], bool],
         preprocess: Callable[[Image.Image], npt.NDArray[np.float32]],
+        at_least: int | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         self._root = root
         self._is_known, self._bad_reason, self._needs_pixels = is_known, bad_reason, needs_pixels
-        self._preprocess = preprocess
+        self._preprocess, self._at_least = preprocess, at_least
+        self._max_megapixels = max_megapixels
 
     def __call__(self, path: str) -> Photo | KnownPhoto | BadFile:
-        """Hash the file at the relative `path` and, where that leaves something to compute, decode it."""
-        full = self._root / path
-        file = FileState(path, 0, 0, "")
-        for _ in range(_ATTEMPTS):
-            try:
-                before = os.stat(full)
-                file = FileState(path, before.st_size, before.st_mtime_ns, content_hash(full))
-                result = self._read(full, file)
-                after = os.stat(full)
-            except OSError as error:
-                return BadFile(FileState(path, 0, 0, ""), _plain(error))
-            if (after.st_size, after.st_mtime_ns) == (file.size, file.mtime_ns):
-                return result
-        return BadFile(FileState(path, 0, 0, ""), "it changes while it is read; index again later")
+        """Hash the file at the relative `path` and, where that leaves something to compute, decode it.
 
-    def _read(self, full: Path, file: FileState) -> Photo | KnownPhoto | BadFile:
+        What is hashed and what is decoded are the same bytes, read once.
+        """
+        full = self._root / path
+        unread = FileState(path, 0, 0, "")
+        try:
+            require_decoder(full)
+            for _ in range(_ATTEMPTS):
+                began = time.time_ns()
+                with full.open("rb") as file:
+                    before = os.fstat(file.fileno())
+                    is_small = before.st_size <= _IN_MEMORY
+                    content = io.BytesIO(file.read()) if is_small else file
+                    state = _state(path, before, _hash_of(content), began)
+                    result = self._read(full, content, state)
+                    after = os.fstat(file.fileno())
+                if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+                    return result
+        except ImageError as error:
+            return BadFile(_unread(path, full), error.reason)
+        except FileNotFoundError:
+            return BadFile(unread, "it vanished before it could be read", is_gone=True)
+        except OSError as error:
+            return BadFile(unread, f"it cannot be read ({error.strerror or type(error).__name__})")
+        return BadFile(unread, "it changes while it is read; index again later")
+
+    def _read(self, full: Path, content: BinaryIO, file: FileState) -> Photo | KnownPhoto | BadFile:
         reason = self._bad_reason(file.image_id)
         if reason is not None:
             return BadFile(file, reason)
         if self._is_known(file.image_id):
             return KnownPhoto(file)
+        if file.size == 0:
+            return BadFile(file, "the file is empty")
+        is_needed = self._needs_pixels(file.image_id)
+        at_least = self._at_least if is_needed else THUMBNAIL_SIDE
         try:
-            image = open_image(full)
+            picture = read_picture(full, content, at_least=at_least, max_megapixels=self._max_megapixels)
+        except ImageRefusedError as error:
+            return BadFile(replace(file, image_id=""), error.reason)
         except ImageError as error:
             return BadFile(file, error.reason)
         except Exception as error:  # decoders fail in ways of their own; one file must not end the run
             return BadFile(file, f"damaged ({error})")
-        pixels = self._preprocess(image) if self._needs_pixels(file.image_id) else None
-        return Photo(file, image.width, image.height, _taken_at(full), _thumbnail(image), pixels)
+        pixels = self._preprocess(picture.image) if is_needed else None
+        return Photo(file, *picture.size, picture.taken_at, _thumbnail(picture.image), pixels)
 
 
 def content_hash(path: Path) -> str:
     """128 bits of the SHA-256 of the whole file, as 32 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        return _hash_of(file)
+
+
+def _hash_of(content: io.BufferedReader | io.BytesIO) -> str:
+    """Leaves the content at its beginning, where it has to be."""
+    digest = hashlib.file_digest(content, "sha256").hexdigest()[:32]
+    content.seek(0)
+    return digest
+
+
+def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileState:
+    """What is remembered of a file that had this status when reading began, at `read_at` in ns since 1970."""
+    is_racy = status.st_mtime_ns > read_at - RACY_NS
+    if status.st_mtime_ns > read_at + RACY_NS:  # a clock ahead of ours: of a camera, or of the file server?
+        is_racy = status.st_ctime_ns > read_at - RACY_NS  # which no program can set
+    return FileState(path, status.st_size, status.st_mtime_ns - is_racy, image_id)
+
+
+def _unread(path: str, full: Path) -> FileState:
+    """A file that was not opened."""
+    try:
+        status = os.stat(full)
+    except OSError:
+        return FileState(path, 0, 0, "")
+    return FileState(path, status.st_size, status.st_mtime_ns, "")
 
 
 def _thumbnail(image: Image.Image) -> bytes:
-    small = image.copy()
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    scale = THUMBNAIL_SIDE / max(image.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), reducing_gap=2.0)
     jpeg = io.BytesIO()
-    small.save(jpeg, "JPEG", quality=85)
+    image.save(jpeg, "JPEG", quality=85)
     return jpeg.getvalue()
-
-
-def _taken_at(path: Path) -> datetime | None:
-    """When the camera says the photo was taken (EXIF DateTimeOriginal, local time without a zone)."""
-    try:
-        with Image.open(path) as image:
-            text = image.getexif().get_ifd(_EXIF_FOLDER).get(_EXIF_TAKEN_AT)
-        return None if text is None else datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
-    except Exception:  # a damaged EXIF block makes Pillow raise anything; the picture itself is fine
-        return None
-
-
-def _plain(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "it vanished before it could be read"
-    return f"it cannot be read ({error.strerror or type(error).__name__})"

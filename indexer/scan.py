@@ -8,12 +8,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".jp2")
+from steersearch.core.image_file import SUFFIXES
+from steersearch.indexer.exclude import Excludes, excluder
+
+# Folders of an operating system, a file server or an archiver: copies, thumbnails and what was thrown away.
+SYSTEM_FOLDERS = frozenset(
+    "$recycle.bin|recycler|system volume information|lost+found|__macosx"
+    "|@eadir|#recycle|#snapshot|@recycle|@recently-snapshot".split("|")
+)
+# A photo library of macOS is a folder: the photos as they were taken in lie in these below it, all else is copies.
+_PHOTO_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
+_ORIGINALS = ("originals", "masters")
+
+NOTHING = excluder(())
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes."""
+    """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes.
+
+    Bytes of a name that are no UTF-8 are lone surrogates in a path, as `os.fsdecode` gives them.
+    """
 
     path: str
     size: int
@@ -30,23 +45,29 @@ class Skip:
 
 @dataclass(frozen=True)
 class Scan:
-    """files and skips are sorted by path; unlisted: relative paths of folders that could not be listed."""
+    """files and skips are sorted by path; unlisted: relative paths of folders that could not be listed.
 
+    root_id: tells the folder itself from one that takes its place, such as the empty one below an unmounted disk.
+    """
+
+    root_id: tuple[int, int]
     files: tuple[FoundFile, ...]
     skips: tuple[Skip, ...]
     unlisted: tuple[str, ...]
 
 
-def scan_folder(root: Path) -> Scan:
+def scan_folder(root: Path, excludes: Excludes = NOTHING) -> Scan:
     """All photos under `root`, at any depth.
 
-    Left out without a word: names that begin with a dot (hidden, AppleDouble) and files of other kinds.
+    Left out without a word: names that begin with a dot (hidden, AppleDouble), SYSTEM_FOLDERS, what a photo library
+    of macOS holds beside the original photos, files of other kinds, and what `excludes` says of a relative path.
     Links to folders are followed, but no folder is visited twice, so a loop of links ends and a photo that
     can be reached in two ways is found once, by its path without links if it has one. Never raises for what
     lies below `root`: what cannot be used is in `skips`.
     """
+    identity = root_id(root)
     files, skips, unlisted = [], [], []
-    for found in _walk(root):
+    for found in _walk(root, excludes):
         if isinstance(found, FoundFile):
             files.append(found)
         elif isinstance(found, Skip):
@@ -56,12 +77,21 @@ def scan_folder(root: Path) -> Scan:
             skips.append(Skip(found.path, f"the folder cannot be listed ({found.reason})"))
     files.sort(key=lambda file: file.path)
     skips.sort(key=lambda skip: skip.path)
-    return Scan(tuple(files), tuple(skips), tuple(unlisted))
+    return Scan(identity, tuple(files), tuple(skips), tuple(unlisted))
+
+
+def root_id(root: Path) -> tuple[int, int]:
+    """Device and inode of a folder; zeros if it is not there."""
+    try:
+        status = os.stat(root)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def holds_an_image(root: Path) -> bool:
     """Whether anything under `root` has an image's suffix, readable or not; stops at the first."""
-    return any(not isinstance(found, _Unlisted) for found in _walk(root))
+    return any(not isinstance(found, _Unlisted) for found in _walk(root, NOTHING))
 
 
 @dataclass(frozen=True)
@@ -70,29 +100,35 @@ class _Unlisted:
     reason: str
 
 
-def _walk(root: Path) -> Iterator[FoundFile | Skip | _Unlisted]:
+def _walk(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlisted]:
     folders = [""]  # relative paths still to list
     linked: list[str] = []  # links to folders wait until all real folders are known
     visited: set[tuple[int, int]] = set()
+    base = os.fspath(root)
     while folders or linked:
         relative = folders.pop() if folders else linked.pop(0)
+        full = f"{base}/{relative}" if relative else base
         try:
-            status = os.stat(root / relative)
+            status = os.stat(full)
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            with os.scandir(root / relative) as listing:
+            with os.scandir(full) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            yield _Unlisted(printable(relative or "."), error.strerror or type(error).__name__)
+            yield _Unlisted(relative or ".", error.strerror or type(error).__name__)
             continue
+        holds_originals = relative.lower().endswith(_PHOTO_LIBRARIES)
         for entry in entries:
-            path = f"{relative}/{entry.name}" if relative else entry.name
             if entry.name.startswith("."):
                 continue
+            path = f"{relative}/{entry.name}" if relative else entry.name
             if _is_folder(entry):
-                (linked if entry.is_symlink() else folders).append(path)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                name = entry.name.lower()
+                is_wanted = name in _ORIGINALS if holds_originals else name not in SYSTEM_FOLDERS
+                if is_wanted and not excludes(path, True):
+                    (linked if entry.is_symlink() else folders).append(path)
+            elif entry.name.lower().endswith(SUFFIXES) and not holds_originals and not excludes(path, False):
                 yield _file(entry, path)
 
 
@@ -104,8 +140,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
-    if path != printable(path):
-        return Skip(printable(path), "the name is not valid UTF-8; rename the file or its folder")
     try:
         status = entry.stat()
     except OSError as error:
@@ -114,12 +148,3 @@ def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
     if not stat.S_ISREG(status.st_mode):
         return Skip(path, "not a regular file")
     return FoundFile(path, status.st_size, status.st_mtime_ns)
-
-
-def printable(path: str) -> str:
-    """`path` with every byte that is not valid UTF-8 as \\xNN; other paths are returned unchanged."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path).decode("utf-8", "backslashreplace")
-    return path

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.manifest import is_abandoned, write_atomically
 from steersearch.indexer.store import Gallery, Store, stamp, unpack_heatmap
+from steersearch.indexer.stored_path import from_stored, to_stored
 
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Snapshot:
 
     def row_at(self, path: str) -> int | None:
         """The row of the photo at this path, relative to the library's folder."""
-        paths = self.table.column("path")
+        paths, path = self.table.column("path"), to_stored(path)
         row = bisect_left(range(len(paths)), path, key=lambda row: paths[row].as_py())
         return row if row < len(paths) and paths[row].as_py() == path else None
 
@@ -81,8 +82,9 @@ class Snapshot:
         return None if row < 0 else row
 
     def value(self, column: str, row: int) -> Any:
-        """One value of the table."""
-        return self.table.column(column)[row].as_py()
+        """One value of the table; a path as Python gives file names."""
+        value = self.table.column(column)[row].as_py()
+        return from_stored(value) if column == "path" else value
 
     @property
     def presence(self) -> Floats:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import FilterError
+from steersearch.indexer.stored_path import from_stored, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -36,7 +37,8 @@ _READS = 5  # of a table whose files vanish meanwhile
 @dataclass(frozen=True)
 class KnownFile:
     """What is needed to see whether a file changed. reason: why it is skipped, None for a usable photo;
-    image_id: "" for a file that could not even be read."""
+    image_id: "" for a file that is tried again, since it could not be read or not under the settings of then;
+    mtime_ns: a nanosecond early for one that may have changed since without a trace, see `FileState`."""
 
     path: str
     image_id: str
@@ -111,7 +113,8 @@ class Gallery:
 
     @property
     def paths(self) -> list[str]:
-        return self._list("path")
+        """Relative to the photo folder, as Python gives file names; the table has them in their stored form."""
+        return list(map(from_stored, self._list("path")))
 
     @property
     def image_ids(self) -> list[str]:
@@ -152,7 +155,8 @@ class Store:
 
     def known_files(self) -> list[KnownFile]:
         columns = self._read(_IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
-        return [KnownFile(*row) for row in zip(*(c.to_pylist() for c in columns), strict=True)]
+        paths, *others = (column.to_pylist() for column in columns)
+        return [KnownFile(*row) for row in zip(map(from_stored, paths), *others, strict=True)]
 
     def records(self, image_ids: Iterable[str]) -> dict[str, ImageRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
@@ -162,12 +166,12 @@ class Store:
             where = f"image_id IN ({', '.join(map(_quoted, chunk))}) AND status = 'ok'"
             columns = self._read(_IMAGES, names, where)
             for row in zip(*(c.to_pylist() for c in columns), strict=True):
-                found[row[1]] = ImageRecord(*row)
+                found[row[1]] = ImageRecord(from_stored(row[0]), *row[1:])
         return found
 
     def thumbnail(self, path: str) -> bytes | None:
         """The JPEG kept for this path; None if there is none."""
-        (column,) = self._read(_IMAGES, ["thumbnail"], f"path = {_quoted(path)}")
+        (column,) = self._read(_IMAGES, ["thumbnail"], f"path = {_quoted(to_stored(path))}")
         return next(iter(column.to_pylist()), None)
 
     def write_images(self, records: Sequence[ImageRecord]) -> None:
@@ -176,7 +180,11 @@ class Store:
             return
         by_path = {record.path: record for record in records}
         rows = [
-            {**vars(record), "status": "ok" if record.reason is None else "skipped"}
+            {
+                **vars(record),
+                "path": to_stored(record.path),
+                "status": "ok" if record.reason is None else "skipped",
+            }
             for record in by_path.values()
         ]
         self._merge(_IMAGES, "path", rows, _images_schema(), replace=True)
@@ -184,11 +192,7 @@ class Store:
     def remove_images(self, files: Sequence[KnownFile]) -> None:
         """Delete these rows, unless another writer has brought them up to date meanwhile."""
         for chunk in _chunks(files, _FILTER_LENGTH):
-            same = [
-                f"(path = {_quoted(f.path)} AND image_id = {_quoted(f.image_id)} AND mtime_ns = {f.mtime_ns})"
-                for f in chunk
-            ]
-            self._database.open_table(_IMAGES).delete(" OR ".join(same))
+            self._database.open_table(_IMAGES).delete(" OR ".join(map(_same_row, chunk)))
 
     def embedded_ids(self, key: str) -> set[str]:
         """The contents that have a vector in this prompt index."""
@@ -272,7 +276,7 @@ class Store:
         )
 
     def paths_where(self, condition: str) -> list[str]:
-        """The paths for which an SQL condition on `images` holds, as LanceDB reads SQL; usable photos only.
+        """The paths, in their stored form, for which an SQL condition on `images` holds, as LanceDB reads SQL; usable photos only.
 
         Raises FilterError, with the columns that there are.
         """
@@ -434,6 +438,11 @@ def _frozen_schema(dim: int) -> Any:
             pa.field("regions", pa.binary(), nullable=False),
         ]
     )
+
+
+def _same_row(file: KnownFile) -> str:
+    path, image_id = _quoted(to_stored(file.path)), _quoted(file.image_id)
+    return f"(path = {path} AND image_id = {image_id} AND mtime_ns = {file.mtime_ns})"
 
 
 def _quoted(text: str) -> str:

@@ -31,6 +31,7 @@ from steersearch.indexer.manifest import (
 )
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_is_true
 from steersearch.indexer.store import PRESENCE, Floats, KnownFile, Store, unpack_heatmap
+from steersearch.indexer.stored_path import to_stored
 from steersearch.indexer.tables import IMAGES, Tables, prompt_table
 
 _Difference = Literal["vanished", "changed", "hidden"]
@@ -129,7 +130,7 @@ class Verification:
             what = "has another content than when it was indexed, at the same size and time (a damaged disk?)"
             self._found(
                 "error", path, what, "compare it with a copy, then", "its row is dropped, the next index reads it anew",
-                partial(self._tables.drop_rows, IMAGES, "path", [path]),
+                partial(self._tables.drop_rows, IMAGES, "path", [to_stored(path)]),
             )  # fmt: skip
         return self._findings
 
@@ -335,9 +336,12 @@ def _compare(folder: Path, file: KnownFile) -> _Difference | None:
     path = folder / file.path
     try:
         before = path.stat()
-        if (before.st_size, before.st_mtime_ns) != (file.size, file.mtime_ns):
+        since = before.st_mtime_ns - file.mtime_ns  # 1 for a time that was not trusted when the file was read
+        if before.st_size != file.size or since not in (0, 1):
             return "changed" if file.image_id else None
-        if not file.image_id or content_hash(path) == file.image_id:
+        if not file.image_id:
+            return None
+        if content_hash(path) == file.image_id:
             return None
         after = path.stat()
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_second_run_asks_the_embedder_for_nothing_opens_nothing_writes_nothing
     toy = ToyEmbedder()
     Library.create(photos, tmp_path / "library").index(toy, ["red"])
     before = disk(tmp_path / "library")
-    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr(loader, "read_picture", lambda *_args, **_options: pytest.fail("opened"))
     monkeypatch.setattr(loader, "content_hash", lambda path: pytest.fail("hashed"))
 
     lazy = LazyEmbedder(never, model_id="toy", weights_hash=toy.weights_hash)
@@ -125,7 +126,7 @@ def test_a_rename_is_moved_and_costs_neither_forward_pass_nor_decoding(
     green = gallery(library, "red")["sub/green.png"]
     (photos / "sub" / "green.png").rename(photos / "renamed.png")
     thumbnail = Store(library.place).thumbnail("sub/green.png")
-    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr(loader, "read_picture", lambda *_args, **_options: pytest.fail("decoded"))
     assert tally(library.index(never)) == {"reused": 2, "moved": 1}
     assert list(gallery(library, "red")) == ["red.png", "renamed.png", "sub/blue.bmp"]
     np.testing.assert_array_equal(gallery(library, "red")["renamed.png"], green)
@@ -245,7 +246,7 @@ def test_unusable_files_are_skipped_with_their_reason_and_not_tried_again(
     assert counts.skips[0] == Skip("empty.jpg", "the file is empty")
     assert counts.skips[1].path == "letter.jpg"
     assert library.skipped() == list(counts.skips)
-    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(loader, "read_picture", lambda *_args, **_options: pytest.fail("decoded again"))
     again = library.index(never)
     assert tally(again) == {"reused": 3, "skipped": 2}
     assert again.skips == counts.skips
@@ -267,34 +268,43 @@ def test_a_file_is_tried_again_once_it_changed(library: Library, photos: Path) -
 def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same(
     library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content_hash = loader.content_hash
+    open_file = Path.open
 
-    def no_permission(path: Path) -> str:
+    def no_permission(path: Path, *args: Any, **options: Any) -> Any:
         if path.name == "red.png":
             raise PermissionError(13, "Permission denied")
-        return content_hash(path)
+        return open_file(path, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loader, "content_hash", no_permission)
+        patch.setattr(Path, "open", no_permission)
         counts = library.index(ToyEmbedder(), ["red"])
     assert counts.skips == (Skip("red.png", "it cannot be read (Permission denied)"),)
     assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 2, "forward_passes": 1}
 
 
-def test_a_name_that_is_not_utf8_is_skipped_and_listed(library: Library, photos: Path) -> None:
-    shutil.copy(photos / "red.png", os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
-    for _ in range(2):
-        counts = library.index(ToyEmbedder(), ["red"])
-        assert counts.skipped == 1
-        assert library.skipped() == [Skip("caf\\xe9.png", counts.skips[0].reason)]
-    save_photo(photos / "caf\\xe9.png", GREY)  # a real file of the name that is printed
-    assert tally(library.index(ToyEmbedder(), ["red"])) == {
-        "added": 1,
-        "reused": 3,
-        "skipped": 1,
-        "forward_passes": 1,
-    }
-    assert "caf\\xe9.png" in gallery(library, "red")
+def test_names_of_any_bytes_are_indexed_moved_and_removed(library: Library, photos: Path) -> None:
+    names = [
+        os.fsdecode(name)
+        for name in (b"caf\xe9.png", b"it's \xff\xfe.png", b"e\xcc\x81.png", b"\xc3\xa9.png")
+    ]
+    for shade, name in enumerate(names):
+        save_photo(photos / name, (shade, 99, 0))
+    save_photo(photos / "caf\\xe9.png", GREY)  # the name that is printed for the first of them
+    assert tally(library.index(ToyEmbedder(), ["red"])) == {"added": 8, "forward_passes": 8}
+    vectors = gallery(library, "red")
+    for shade, name in enumerate(names):
+        np.testing.assert_allclose(vectors[name], vector_of((shade, 99, 0), "red"), atol=1e-6)
+        assert Store(library.place).thumbnail(name) is not None
+    assert tally(library.index(never)) == {"reused": 8}
+    hits = library.query(ToyEmbedder(), photos / names[0], "red", 8)
+    assert {hit.path for hit in hits} == {photos / name for name in vectors}
+    assert all(hit.path.exists() and library.thumbnail(hit) for hit in hits)
+    (photos / names[0]).rename(photos / os.fsdecode(b"\xe9.png"))
+    (photos / names[1]).unlink()
+    assert tally(library.index(never)) == {"reused": 6, "moved": 1, "removed": 1}
+    assert sorted(gallery(library, "red")) == sorted(
+        {*vectors, os.fsdecode(b"\xe9.png")} - {names[0], names[1]}
+    )
 
 
 def test_a_subfolder_that_cannot_be_listed_keeps_its_photos(

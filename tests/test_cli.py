@@ -100,7 +100,7 @@ def test_bad_files_among_good_ones(run: Run, photos: Path, tiny_model: Path) -> 
 def test_an_interrupted_run_says_how_to_go_on(
     run: Run, photos: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -7,16 +7,23 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from steersearch.core.image_file import Picture, read_picture
 from steersearch.indexer import loader
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from tests.toy_embedder import ToyEmbedder, save_photo
 
 RED = (255, 0, 0)
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def test_read_ahead_keeps_the_order_however_long_each_takes() -> None:
@@ -106,10 +113,10 @@ def test_known_content_good_or_bad_is_hashed_but_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_photo(tmp_path / "a.png", RED)
-    monkeypatch.setattr(loader, "open_image", lambda path: pytest.fail("opened"))
+    monkeypatch.setattr(loader, "read_picture", lambda *_args, **_options: pytest.fail("opened"))
     known = reader(tmp_path, known=True)("a.png")
     assert isinstance(known, KnownPhoto)
-    assert known.file.image_id == loader.content_hash(tmp_path / "a.png")
+    assert known.file.image_id == hash_of(tmp_path / "a.png")
     bad = reader(tmp_path, bad="was truncated")("a.png")
     assert bad == BadFile(known.file, "was truncated")
 
@@ -124,7 +131,7 @@ def test_files_that_are_no_photos_say_why(tmp_path: Path) -> None:
     for name in ("empty.jpg", "text.png", "half.png"):
         bad = reader(tmp_path)(name)
         assert isinstance(bad, BadFile)
-        assert bad.file.image_id == loader.content_hash(tmp_path / name)  # so it is not tried again
+        assert bad.file.image_id == hash_of(tmp_path / name)  # so it is not tried again
         reasons[name] = bad.reason
     assert reasons["empty.jpg"] == "the file is empty"
     assert reasons["text.png"].startswith("not an image")
@@ -136,36 +143,149 @@ def test_a_decoder_that_fails_in_its_own_way_spoils_one_file_only(
 ) -> None:
     save_photo(tmp_path / "a.png", RED)
 
-    def fail(path: Path) -> Image.Image:
-        raise RuntimeError("Decoding of color planes failed")
+    def fail(*_args: object, **_options: object) -> Picture:
+        raise KeyError("Decoding of color planes failed")
 
-    monkeypatch.setattr(loader, "open_image", fail)
+    monkeypatch.setattr(loader, "read_picture", fail)
     bad = reader(tmp_path)("a.png")
     assert isinstance(bad, BadFile)
-    assert bad.reason == "damaged (Decoding of color planes failed)"
+    assert bad.reason == "damaged ('Decoding of color planes failed')"
 
 
 def test_a_file_that_vanished_has_no_content_to_remember(tmp_path: Path) -> None:
     assert reader(tmp_path)("gone.jpg") == BadFile(
-        FileState("gone.jpg", 0, 0, ""), "it vanished before it could be read"
+        FileState("gone.jpg", 0, 0, ""), "it vanished before it could be read", is_gone=True
     )
 
 
-def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash and the pixels are of one file, whichever; the time and size are its own, so the next run sees."""
+    path = save_photo(tmp_path / "a.png", RED)
+    status, old = path.stat(), hash_of(path)
+
+    def replace_then_read(full: Path, file: BinaryIO, **options: Any) -> Picture:
+        save_photo(tmp_path / "new.png", (0, 0, 255), (30, 30)).replace(path)
+        return read_picture(full, file, **options)
+
+    monkeypatch.setattr(loader, "read_picture", replace_then_read)
+    photo = reader(tmp_path)("a.png")
+    assert isinstance(photo, Photo)
+    assert photo.file == FileState("a.png", status.st_size, status.st_mtime_ns, old)
+    assert (photo.width, photo.height) == (20, 10)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_file_that_is_written_while_it_is_read_is_read_again(
+    in_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_IN_MEMORY", 2**20 if in_memory else 0)
+    path = save_photo(tmp_path / "a.png", RED)
+    read = 0
+
+    def write_then_read(full: Path, file: BinaryIO, **options: Any) -> Picture:
+        nonlocal read
+        read += 1
+        if read == 1:
+            save_photo(path, (0, 0, 255), (30, 30))
+        return read_picture(full, file, **options)
+
+    monkeypatch.setattr(loader, "read_picture", write_then_read)
+    photo = reader(tmp_path)("a.png")
+    assert isinstance(photo, Photo)
+    assert read == 2
+    assert photo.file.image_id == hash_of(path)  # never the old hash with the new pixels
+    assert (photo.width, photo.height) == (30, 30)
+
+
+def test_a_file_that_never_rests_is_left_for_a_later_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_photo(tmp_path / "a.png", RED)
-    opened: list[Path] = []
 
-    def replace_then_open(full: Path) -> Image.Image:
-        if not opened:
-            save_photo(path, (0, 0, 255), (30, 30))
-        opened.append(full)
-        return Image.open(full).convert("RGB")
+    def grow(full: Path, file: BinaryIO, **options: Any) -> Picture:
+        with path.open("ab") as growing:
+            growing.write(b"x")
+        return read_picture(full, file, **options)
 
-    monkeypatch.setattr(loader, "open_image", replace_then_open)
-    photo = reader(tmp_path)("a.png")
-    assert isinstance(photo, Photo)
-    assert len(opened) == 2
-    assert photo.file.image_id == loader.content_hash(path)  # never the old hash with the new pixels
-    assert (photo.width, photo.height) == (30, 30)
+    monkeypatch.setattr(loader, "read_picture", grow)
+    bad = reader(tmp_path)("a.png")
+    assert bad == BadFile(FileState("a.png", 0, 0, ""), "it changes while it is read; index again later")
+
+
+def test_a_large_file_is_hashed_and_decoded_without_being_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photo(tmp_path / "a.png", RED)
+    whole = reader(tmp_path)("a.png")
+    monkeypatch.setattr(loader, "_IN_MEMORY", 10)
+    parts = reader(tmp_path)("a.png")
+    assert isinstance(whole, Photo)
+    assert isinstance(parts, Photo)
+    assert (parts.file, parts.thumbnail) == (whole.file, whole.thumbnail)
+
+
+def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed(tmp_path: Path) -> None:
+    Image.effect_noise((2100, 1500), 60).convert("RGB").save(tmp_path / "a.jpg")
+    sizes: list[tuple[int, int]] = []
+
+    def watching(image: Image.Image) -> Any:
+        sizes.append(image.size)
+        return ToyEmbedder().preprocess(image)
+
+    for needed in (None, 256, 400, 800):
+        photo = PhotoReader(
+            tmp_path,
+            is_known=lambda _: False,
+            bad_reason=lambda _: None,
+            needs_pixels=lambda _: True,
+            preprocess=watching,
+            at_least=needed,
+        )("a.jpg")
+        assert isinstance(photo, Photo)
+        assert (photo.width, photo.height) == (2100, 1500)  # the photo's own, at whatever scale
+        with Image.open(io.BytesIO(photo.thumbnail)) as thumbnail:
+            assert thumbnail.size == (256, 183)
+    assert sizes == [(2100, 1500), (525, 375), (1050, 750), (2100, 1500)]
+
+
+def test_a_photo_above_the_limit_is_left_to_be_tried_again(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.png", RED, (2000, 1000))
+    bad = PhotoReader(
+        tmp_path,
+        is_known=lambda _: False,
+        bad_reason=lambda _: None,
+        needs_pixels=lambda _: True,
+        preprocess=ToyEmbedder().preprocess,
+        max_megapixels=1.5,
+    )("a.png")
+    assert isinstance(bad, BadFile)
+    assert bad.file.image_id == ""
+    assert bad.reason == "too large: 2 megapixels, at most 1.5 are read; --max-megapixels lifts the limit"
+
+
+NOW = 1_900_000_000 * 10**9  # ns since 1970
+SECOND = 10**9
+
+
+@pytest.mark.parametrize(
+    ("changed", "status_changed", "is_racy"),
+    [
+        (NOW - 60 * SECOND, NOW - 60 * SECOND, False),
+        (NOW - 60 * SECOND, NOW, False),  # its permissions were changed, or it was copied with its time
+        (NOW - SECOND, NOW - SECOND, True),
+        (NOW, NOW, True),
+        (NOW + SECOND, NOW + SECOND, True),
+        (NOW + 10**9 * SECOND, NOW - 60 * SECOND, False),  # from a camera whose clock is years ahead
+        (NOW + 60 * SECOND, NOW + 60 * SECOND, True),  # by a file server whose clock is a minute ahead
+        (-(10**9) * SECOND, NOW, False),  # before 1970
+    ],
+)
+def test_a_time_that_a_further_write_could_bear_is_not_trusted(
+    changed: int, status_changed: int, is_racy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "RACY_NS", 3 * SECOND)
+    status = SimpleNamespace(st_size=1, st_mtime_ns=changed, st_ctime_ns=status_changed)
+    state = loader._state("a.jpg", cast("os.stat_result", status), "0", NOW)
+    assert state == FileState("a.jpg", 1, changed - 1 if is_racy else changed, "0")

@@ -29,7 +29,20 @@ def test_finds_images_at_any_depth_sorted_with_their_size_and_time(tmp_path: Pat
 
 
 def test_suffixes_count_in_any_case_and_other_files_are_not_images(tmp_path: Path) -> None:
-    images = ["1.JPG", "2.Jpeg", "3.png", "4.WebP", "5.gif", "6.tif", "7.TIFF", "8.bmp", "9.avif", "a.jp2"]
+    images = [
+        "0.HEIC",
+        "0.dng",
+        "1.JPG",
+        "2.Jpeg",
+        "3.png",
+        "4.WebP",
+        "5.gif",
+        "6.tif",
+        "7.TIFF",
+        "8.bmp",
+        "9.avif",
+        "a.jp2",
+    ]
     put(tmp_path, *images, "notes.txt", "jpg", "movie.mp4", "picture.jpg.part", "x.xmp")
     scan = scan_folder(tmp_path)
     assert [file.path for file in scan.files] == images
@@ -72,17 +85,45 @@ def test_links_that_lead_nowhere_and_special_files_are_skipped_with_a_reason(tmp
     )
 
 
-def test_names_that_are_not_utf8_are_skipped_with_a_printable_path(tmp_path: Path) -> None:
+def test_a_name_is_taken_in_whatever_bytes_it_has(tmp_path: Path) -> None:
+    """No UTF-8 at all, line ends, and one letter in its composed and its decomposed form, which are two files."""
     raw = os.fsencode(tmp_path)
     os.mkdir(raw + b"/caf\xe9")
     for name in (b"/na\xefve.jpg", b"/caf\xe9/in.jpg", b"/caf\xe9/notes.txt"):
         with open(raw + name, "wb"):
             pass
-    put(tmp_path, "日本 😀\n.jpg")
+    put(tmp_path, "日本 😀\n.jpg", "\u00e9.jpg", "e\u0301.jpg")
     scan = scan_folder(tmp_path)
-    assert [file.path for file in scan.files] == ["日本 😀\n.jpg"]
-    reason = "the name is not valid UTF-8; rename the file or its folder"
-    assert scan.skips == (Skip("caf\\xe9/in.jpg", reason), Skip("na\\xefve.jpg", reason))
+    assert {os.fsencode(file.path) for file in scan.files} == {
+        b"na\xefve.jpg", b"caf\xe9/in.jpg", "日本 😀\n.jpg".encode(), b"\xc3\xa9.jpg", b"e\xcc\x81.jpg",
+    }  # fmt: skip
+    assert scan.skips == ()
+
+
+def test_folders_of_the_system_are_left_out(tmp_path: Path) -> None:
+    for name in ("@eaDir", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found", "#recycle"):
+        put(tmp_path, f"{name}/a.jpg", f"sub/{name}/b.jpg", f"{name} of ours/c.jpg")
+    put(tmp_path, "recycler.jpg")
+    assert all("of ours" in path or path == "recycler.jpg" for path in found(tmp_path))
+    assert len(found(tmp_path)) == 7
+    assert found(tmp_path / "@eaDir") == ["a.jpg"]  # asked for by name
+
+
+def test_of_a_photo_library_the_originals_are_taken(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "My.photoslibrary/originals/0/a.heic",
+        "My.photoslibrary/resources/derivatives/0/a.jpg",
+        "My.photoslibrary/cover.jpg",
+        "old/Mine.photolibrary/Masters/2010/b.jpg",
+        "old/Mine.photolibrary/Thumbnails/2010/b.jpg",
+        "originals/c.jpg",
+    )
+    assert found(tmp_path) == [
+        "My.photoslibrary/originals/0/a.heic",
+        "old/Mine.photolibrary/Masters/2010/b.jpg",
+        "originals/c.jpg",
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,23 @@
+"""File names as the tables hold them: valid UTF-8, whatever bytes the file system has.
+
+Python gives a name's bytes that are no UTF-8 as lone surrogates, which Arrow refuses. A NUL cannot occur in a file
+name, so NUL and two hex digits stand for such a byte; every other name is stored as it is. Names in composed and in
+decomposed Unicode form stay two names, as they are two files.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPE = re.compile("\0([0-9a-f]{2})")
+_SURROGATE = re.compile("[\udc80-\udcff]")
+
+
+def to_stored(path: str) -> str:
+    """A path as `os.fsdecode` gives it -> text that is valid UTF-8."""
+    return path if path.isascii() else _SURROGATE.sub(lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
+
+
+def from_stored(stored: str) -> str:
+    """Inverse of `to_stored`."""
+    return _ESCAPE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), stored) if "\0" in stored else stored
