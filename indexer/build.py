@@ -196,7 +196,9 @@ class Build:
             bad_reason=self._bad.get,
             needs_pixels=lambda image_id: bool(self._missing(image_id)),
             preprocess=lambda image: self._embedder().preprocess(image),
-            at_least=least_side(self._targets[0].preprocessing),  # one embedder's targets, one preprocessing
+            at_least=least_side(
+                self._all_targets[0].preprocessing
+            ),  # one embedder's targets, one preprocessing
             max_megapixels=self._max_megapixels,
         )
         threads = max(2, min(8, cpu_count() or 2))

@@ -276,9 +276,9 @@ class Store:
         )
 
     def paths_where(self, condition: str) -> list[str]:
-        """The paths, in their stored form, for which an SQL condition on `images` holds, as LanceDB reads SQL; usable photos only.
+        """The paths, in their stored form, for which an SQL condition on `images` holds; usable photos only.
 
-        Raises FilterError, with the columns that there are.
+        LanceDB reads the SQL. Raises FilterError, with the columns that there are.
         """
         try:
             (paths,) = self._read(_IMAGES, ["path"], f"({condition}) AND status = 'ok'")

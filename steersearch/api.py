@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ImageError, WeightsChangedError
+from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import View, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
@@ -118,6 +119,8 @@ class Library:
         gate_scale: float = 1.0,
         view: View | None = None,
         batch_size: int | None = None,
+        exclude: Sequence[str] | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
         progress: Callable[[ProgressEvent], None] | None = None,
         regions: bool = True,
     ) -> Counts:
@@ -129,10 +132,27 @@ class Library:
             2 × 2 tiles: small things show better, for four times the work); None is the property `view`.
         batch_size: photos per forward pass.  progress: called after each step over the photos.
         regions: also keep region vectors of each photo, by which a focus that is not indexed is answered at once.
+        exclude: patterns as in a .gitignore, such as "*.png" or "drafts/"; what they name is left out, and counts
+            as removed if it was indexed. The library remembers them: None is those that it has, () drops them.
+        max_megapixels: larger photos are skipped; a run with a higher limit tries them again.
         Raises UnknownModelError, CheckpointError, PromptError, FolderError, NoImagesError, LibraryPlaceError.
         """
         embedder = self._embedder(self.model, _checked(view) or self.view)
-        return self._library.index(embedder, prompts, gate_scale, batch_size, progress, regions=regions)
+        return self._library.index(
+            embedder,
+            prompts,
+            gate_scale,
+            batch_size,
+            progress,
+            regions=regions,
+            exclude=exclude,
+            max_megapixels=max_megapixels,
+        )
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """The patterns of what `index` leaves out, as it was last told."""
+        return self._library.excluded
 
     def query(
         self,
@@ -149,6 +169,7 @@ class Library:
         where: str | None = None,
         exact: bool = False,
         relevant: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> Hits[Hit]:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
 
@@ -160,11 +181,20 @@ class Library:
         folder, after, before, where: only these photos are compared, see `Filters.of`.
         exact: compare every photo, however many there are; otherwise large galleries are searched in cells, and
             `Hits.searched` says so.  relevant: of the k only those that stand out.
+        max_megapixels: a larger query photo is refused.
         Raises PromptIndexMissing, ArgumentError, FilterError, ImageError, WeightsChangedError.
         """
         filters = Filters.of(folder, after, before, where)
         aims = self.aims(focus, model=model, gate_scale=gate_scale, view=view)
-        return self.query_indexes(image, aims, k, filters=filters, exact=exact, relevant=relevant)
+        return self.query_indexes(
+            image,
+            aims,
+            k,
+            filters=filters,
+            exact=exact,
+            relevant=relevant,
+            max_megapixels=max_megapixels,
+        )
 
     def aims(
         self,
@@ -189,10 +219,18 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> Hits[Hit]:
         """As `query`, in these very prompt indexes."""
         found = self._library.search(
-            aims, image, self._embedder_of, k, filters=filters, exact=exact, relevant=relevant
+            aims,
+            image,
+            self._embedder_of,
+            k,
+            filters=filters,
+            exact=exact,
+            relevant=relevant,
+            max_megapixels=max_megapixels,
         )
         return Hits((self._shown(hit) for hit in found), found.searched)
 

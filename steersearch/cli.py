@@ -21,6 +21,7 @@ from steersearch.options import (
     Device,
     GateScale,
     Json,
+    MaxMegapixels,
     Place,
     View,
     all_words,
@@ -134,6 +135,15 @@ def index(
             "much as one prompt, the first time.",
         ),
     ] = True,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help='Leave out what a .gitignore would with this line, such as "*.png" or "drafts/"; may be repeated. '
+            'The library remembers the patterns until others are given; "" drops them.',
+        ),
+    ] = None,
+    max_megapixels: MaxMegapixels = None,
 ) -> None:
     """Index a folder, so that its photos can be searched under a prompt.
 
@@ -144,11 +154,14 @@ def index(
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
     """
     from steersearch import api, render, settings
+    from steersearch.core.image_file import MAX_MEGAPIXELS
 
     photos = api.Library.create(folder, model=model, place=settings.place_given(library), device=device.value)
     render.remark(f"library: {render.readable(photos.place)}")
     if view is None and photos.view == "tile":
         render.remark("view: tile, as the library has used last; --view names another")
+    if not exclude and photos.excluded:
+        render.remark(f"excluded, as the library remembers: {' '.join(photos.excluded)}")
     with render.progress("indexing") as advance:
         counts = photos.index(
             prompt,
@@ -157,6 +170,8 @@ def index(
             batch_size=batch_size,
             progress=advance,
             regions=regions,
+            exclude=[pattern for pattern in exclude if pattern] if exclude else None,
+            max_megapixels=max_megapixels or MAX_MEGAPIXELS,
         )
     settings.remember_library(photos.place)
     render.counts(counts)
@@ -225,6 +240,7 @@ def query(
         Path | None,
         typer.Option(metavar="FILE", help="Also write a page with the hits and their heatmaps."),
     ] = None,
+    max_megapixels: MaxMegapixels = None,
 ) -> None:
     """Search a library with a photo, looking at the focus.
 
@@ -234,18 +250,22 @@ def query(
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
     from steersearch import render
+    from steersearch.core.image_file import MAX_MEGAPIXELS
     from steersearch.indexer.filters import Filters
 
+    limit = max_megapixels or MAX_MEGAPIXELS
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
     filters = Filters.of(folder, after, before, where)
     photos = _open_library(library)
     aims = photos.aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
-    hits = photos.query_indexes(image, aims, k, filters=filters, exact=exact, relevant=relevant)
+    hits = photos.query_indexes(
+        image, aims, k, filters=filters, exact=exact, relevant=relevant, max_megapixels=limit
+    )
     if html is not None:
         from steersearch import page
 
-        page.write_page(html, photos, image, [(aims, hits)])
+        page.write_page(html, photos, image, [(aims, hits)], max_megapixels=limit)
         render.remark(f"page: {render.readable(html)}")
     form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.hits(hits, form)

@@ -86,6 +86,13 @@ def finite(number: float | None) -> float | None:
     return number
 
 
+def above_zero(number: float | None) -> float | None:
+    """A finite number above 0, or none at all."""
+    if number is not None and not 0 < number < float("inf"):
+        raise typer.BadParameter(f"{number} is not a number above 0")
+    return number
+
+
 Focus = Annotated[
     str, typer.Option(metavar="TEXT", callback=words, help="What to look at; a prompt that was indexed.")
 ]
@@ -99,5 +106,14 @@ SeenAs = Annotated[
 Place = Annotated[
     Path | None,
     typer.Option(metavar="PLACE", help="Where the library lives (also: STEERSEARCH_LIBRARY)."),
+]
+MaxMegapixels = Annotated[
+    float | None,
+    typer.Option(
+        metavar="N",
+        callback=above_zero,
+        help="Refuse larger photos: a small file can hold one that fills all memory.  [default: 170]",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]

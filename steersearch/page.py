@@ -16,8 +16,10 @@ import numpy.typing as npt
 from PIL import Image
 
 import steersearch
+from steersearch import render
 from steersearch.core.errors import ImageError
 from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shared_vmax, upsample
+from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
 from steersearch.indexer.focus import Focus
@@ -69,13 +71,18 @@ class ShownSearch:
 
 
 def write_page(
-    file: Path, library: Library, image: Path, results: Sequence[tuple[Sequence[Aim], Sequence[Hit]]]
+    file: Path,
+    library: Library,
+    image: Path,
+    results: Sequence[tuple[Sequence[Aim], Sequence[Hit]]],
+    *,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> None:
     """Write the hits of one query photo, for one or several searches in `library`, as one page.
 
     Raises OutputError if `file` cannot be written, ImageError if `image` cannot be read.
     """
-    photo = open_image(image)
+    photo = open_image(image, max_megapixels=max_megapixels)
     searches = [_shown(library, image, photo, aims, hits) for aims, hits in results]
     write_output(file, render_page(searches).encode())
 
@@ -137,7 +144,7 @@ def _shown(
     shown = []
     for hit in hits:
         image = _hit_image(library, hit)
-        name = str(hit.path.relative_to(library.folder))
+        name = render.escaped(str(hit.path.relative_to(library.folder)))
         shots = [_shot(name, image, *one) for one in zip(hit.heatmaps, indexes, strict=True)]
         scores = [part.score for part in hit.parts]
         shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))

@@ -130,8 +130,13 @@ def readable(path: Path | str) -> str:
     path = Path(path)
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
+    return escaped(str(path))
+
+
+def escaped(text: str) -> str:
+    """A text with its unprintable characters escaped, such as the bytes of a file name that are no UTF-8."""
     return "".join(
-        c if _is_printable(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in str(path)
+        c if _is_printable(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
 
 
