@@ -140,7 +140,10 @@ def _shown(
     library: Library, path: Path, photo: Image.Image, aims: Sequence[Aim], hits: Sequence[Hit]
 ) -> ShownSearch:
     indexes = [aim.index for aim in aims]
-    query = [_shot(path.name, photo, library.query_heatmap(path, index), index) for index in indexes]
+    query = [
+        _shot(render.escaped(path.name), photo, library.query_heatmap(path, index), index)
+        for index in indexes
+    ]
     shown = []
     for hit in hits:
         image = _hit_image(library, hit)
