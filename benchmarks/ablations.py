@@ -17,8 +17,11 @@ from statistics import mean, stdev
 from typing import Any
 
 from steersearch.benchmarks import core_world
+from steersearch.benchmarks.core import Core, CoreData
+from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.record import Record
 from steersearch.core.checkpoints import load_file
+from steersearch.core.steervit import Aggregation, SteerViT
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
 from steersearch.training.settings import apply_settings
@@ -56,7 +59,7 @@ def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> R
 
 
 def run(
-    variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[core_world.Source, Any]
+    variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[core_world.Source, CoreData]
 ) -> None:
     """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
     folder = arguments.folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
@@ -68,11 +71,26 @@ def run(
     file = train_recipe(recipe, folder, resume=folder.is_dir(), device="cpu", say=lambda line: None)
     trained = time.monotonic() - began
     model = load_file(file, device="cpu")
-    figures = {source: core_world.evaluate(model, pictures[source]) for source in SOURCES}
+    figures = {source: figures_of(model, pictures[source]) for source in SOURCES}
     noted.write_text(
         json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": arguments.trunk,
                     "steps": arguments.steps, "figures": figures})
     )  # fmt: skip
+
+
+def figures_of(model: SteerViT, pictures: CoreData) -> dict[str, float]:
+    """Shares of core-world by "<aggregation>/<right or wrong prompt>/macro", and where the heatmap points."""
+    aggregations: tuple[Aggregation, ...] = ("cls", "focus")
+    found: dict[str, float] = {}
+    for kind in aggregations:
+        metrics = Core().evaluate(SteerViTMethod(model, aggregation=kind), pictures).metrics
+        found |= {
+            f"{kind}/right/macro": metrics["macro"] / 100,
+            f"{kind}/wrong/macro": metrics["macro_wrong_prompt"] / 100,
+            "pointing": metrics["pointing"] / 100,
+            "pmass": metrics["pmass"] / 100,
+        }
+    return found
 
 
 def table(noted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def main() -> None:
         parser.error(f"no variant {sorted(unknown)[0]!r}; there are: {'; '.join(VARIANTS)}")
     began = time.monotonic()
     if not arguments.table:
-        pictures = {source: core_world.build(source, arguments.bases) for source in SOURCES}
+        pictures = {source: core_world.dataset(source, arguments.bases) for source in SOURCES}
         for seed in range(1, arguments.seeds + 1):
             for variant in chosen:
                 run(variant, seed, arguments, pictures)

@@ -17,12 +17,16 @@ Value = str | int | float
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A setting of one benchmark's own, given as --set NAME=VALUE; its type is that of `default`."""
+    """A setting of one benchmark's own, given as --set NAME=VALUE; its type is that of `default`.
+
+    world_only: it belongs to the stand-in.
+    """
 
     name: str
     default: Value
     help: str
     choices: tuple[Value, ...] = ()
+    world_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +61,19 @@ class Card:
     limit: str = "pictures"
     options: tuple[Option, ...] = ()
 
-    def settings(self, given: Mapping[str, str]) -> dict[str, Value]:
-        """All options, those `given` as text read as what they are. Raises ArgumentError for a wrong one."""
+    def settings(self, given: Mapping[str, str] | None = None, *, world: bool = True) -> dict[str, Value]:
+        """All options, those `given` as text read as what they are. Raises ArgumentError for a wrong one.
+
+        world: whether the stand-in is meant, to which some options belong.
+        """
+        given = given or {}
         known = {option.name: option for option in self.options}
         for name, text in given.items():
             if name not in known:
                 have = ", ".join(known) or "none"
                 raise ArgumentError("--set", f"{name}={text}", f"bench {self.name} has the settings: {have}")
+            if known[name].world_only and not world:
+                raise ArgumentError("--set", f"{name}={text}", "belongs to the stand-in; add --world")
         return {o.name: _read(o, given[o.name]) if o.name in given else o.default for o in self.options}
 
 
@@ -90,6 +100,7 @@ def card(name: str) -> Card:
     return CARDS[name]
 
 
+_SOURCES = ("drawn", "stamps", "held-out-pictures", "held-out-objects")
 _CORE = Card(
     name="core",
     module="core",
@@ -108,15 +119,16 @@ _CORE = Card(
         Option(
             name="source",
             default="drawn",
-            choices=("drawn", "stamps", "held-out-pictures", "held-out-objects"),
-            help="with --world: what the objects are, from easy to hard",
+            choices=_SOURCES,
+            help="what the objects are, from easy to hard",
+            world_only=True,
         ),
-        Option(name="template", default="the {}", help="with --world: the prompt, with {} for the object"),
+        Option(name="template", default="the {}", help="the prompt, with {} for the object", world_only=True),
         Option(
             name="object_size",
             default=0.2,
-            help="with --world: least longer side of an object, as part of the photo's height; "
-            "the greatest is 1.5 times that",
+            help="least longer side of an object, as part of the photo's height; the greatest is 1.5 times that",
+            world_only=True,
         ),
     ),
 )
@@ -138,6 +150,20 @@ _MOSAIC = Card(
     options=(Option(name="template", default="the {}", help="the prompt, with {} for the class"),),
 )
 
+_WORDS = Card(
+    name="words",
+    module="words",
+    asks="Does the heatmap find a thing that is named by a word which no training prompt used?",
+    stand_in="some 140 generated photos; this benchmark is our own and has no other data",
+    limit="photos of each word",
+    options=(
+        Option(
+            name="source", default="drawn", choices=_SOURCES, help="what the things are, from easy to hard"
+        ),
+        Option(name="template", default="the {}", help="the prompt, with {} for the word"),
+    ),
+)
+
 _ANOMALY = Card(
     name="anomaly",
     module="anomaly",
@@ -155,4 +181,12 @@ _ANOMALY = Card(
     limit="test pictures of each object",
 )
 
-CARDS: dict[str, Card] = {each.name: each for each in (_CORE, _MOSAIC, _ANOMALY)}
+CARDS: dict[str, Card] = {
+    each.name: each
+    for each in (
+        _CORE,
+        _WORDS,
+        _MOSAIC,
+        _ANOMALY,
+    )
+}

@@ -1,34 +1,38 @@
 """CORE (the paper, section 4.1): retrieval by one small object among photos that otherwise show the same.
 
-Reads the data set as it is published, JonaRuthardt/CORE: parquet files with the columns image, scene, object,
-image_id and prompt. Figures are comparable with the paper's; `core_world` is the stand-in without a download.
+In each scene the photos have five (or so) variants, each with one object added. All photos of the scene are embedded
+under the prompt of one object; the queries are the photos with that object, and a query's nearest neighbour, its own
+source photo with all variants left out, should have the object too. `core_hub` reads the published data, `core_world`
+draws a stand-in; the protocol is the same.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
-import json
-import re
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from steersearch.benchmarks.benchmark import Outcome, Report, Source
+from steersearch.benchmarks.cache import digest_of
+from steersearch.benchmarks.catalogue import Value
+from steersearch.benchmarks.embeddings import Gallery, gallery_vectors, part_of
+from steersearch.benchmarks.intervals import HOW, macro_interval, micro_interval
+from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.metrics import core_precision
-from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.steervit import Aggregation, SteerViT
 
-REPO = "JonaRuthardt/CORE"
-COLUMNS = ("scene", "object", "image_id", "prompt")
-ROWS_AT_ONCE = 64  # pictures decoded at a time
-PAPER = {"dinov2-base-research": 96.0}  # macro accuracy in percent, Figure 5
+SEED = 90_000  # of the choice of wrong prompts
+CASES = ("right", "wrong", "wrong_all", "none")
+NAMES = {
+    "right": "",
+    "wrong": "_wrong_prompt",
+    "wrong_all": "_wrong_prompt_mean_of_all",
+    "none": "_no_prompt",
+}
 
 
 @dataclass(frozen=True)
@@ -41,130 +45,232 @@ class Row:
     prompt: str
 
 
-def fetch_core() -> Path:
-    """The folder of the published data set, downloaded from the model hub if need be (some gigabytes)."""
-    import huggingface_hub
+@dataclass(frozen=True)
+class Scene:
+    """One gallery; its pictures in the order of `rows`. masks: files that show each picture's object, or none."""
 
-    return Path(huggingface_hub.snapshot_download(REPO, repo_type="dataset", allow_patterns="*.parquet"))
+    name: str
+    rows: tuple[Row, ...]
+    gallery: Gallery
+    masks: tuple[Path, ...] = ()
 
-
-def parquet_files(folder: Path) -> list[Path]:
-    """The files of the split "test" in a copy of the data set, in order. Raises BenchmarkError if there are none."""
-    files = sorted(folder.rglob("*.parquet"))
-    test = [path for path in files if re.search(r"(^|/)test[-./]", path.relative_to(folder).as_posix())]
-    if not test:
-        raise BenchmarkError(
-            f'{folder}: holds no parquet file of the split "test"; it has {len(files)} others'
-        )
-    return test
+    @property
+    def prompts(self) -> dict[str, str]:
+        """object -> its prompt, in the order in which objects appear."""
+        return {row.object: row.prompt for row in self.rows}
 
 
-def read_rows(files: list[Path]) -> list[Row]:
-    """All pictures but their pixels. Raises BenchmarkError for files without the published columns."""
-    import pyarrow.parquet as parquet
+@dataclass(frozen=True, kw_only=True)
+class CoreData:
+    """A CORE data set. remarks: JSON-able, for the record: how it was made, what was left out."""
 
-    rows = []
-    for path in files:
-        names = parquet.read_schema(path).names
-        lacking = [name for name in ("image", *COLUMNS) if name not in names]
-        if lacking:
-            raise BenchmarkError(f"{path}: lacks the columns {', '.join(lacking)}; it has {', '.join(names)}")
-        read = parquet.read_table(path, columns=list(COLUMNS)).to_pydict()
-        rows += [Row(*map(str, values)) for values in zip(*(read[name] for name in COLUMNS), strict=True)]
-    return rows
+    name: str
+    source: Source
+    licence: str
+    scenes: tuple[Scene, ...]
+    remarks: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def n(self) -> int:
+        return sum(len(scene.rows) for scene in self.scenes)
 
-def read_images(files: list[Path]) -> Iterator[Image.Image]:
-    """The pictures, in the order of `read_rows`."""
-    import pyarrow.parquet as parquet
-
-    for path in files:
-        with parquet.ParquetFile(path) as opened:
-            for batch in opened.iter_batches(ROWS_AT_ONCE, columns=["image"]):
-                for image in batch.column("image").to_pylist():
-                    yield Image.open(io.BytesIO(image["bytes"])).convert("RGB")
+    @property
+    def data_hash(self) -> str:
+        scenes = [[scene.gallery.digest, [vars(row) for row in scene.rows]] for scene in self.scenes]
+        return digest_of(scenes)
 
 
-def prompts_of(rows: list[Row]) -> dict[str, dict[str, str]]:
-    """scene -> object -> its prompt. Raises BenchmarkError if an object of a scene has two."""
-    prompts: dict[str, dict[str, str]] = {}
+def check_rows(rows: Sequence[Row]) -> None:
+    """Raise BenchmarkError for rows that make no galleries: see the messages."""
+    prompts: dict[tuple[str, str], str] = {}
+    sources: dict[str, set[str]] = {}
     for row in rows:
-        known = prompts.setdefault(row.scene, {}).setdefault(row.object, row.prompt)
+        known = prompts.setdefault((row.scene, row.object), row.prompt)
         if known != row.prompt:
             raise BenchmarkError(f'{row.scene}, {row.object}: two prompts, "{known}" and "{row.prompt}"')
-    return prompts
+        sources.setdefault(row.scene, set()).add(row.image_id)
+    if not rows:
+        raise BenchmarkError("the data set has no row that can be used")
+    for scene, ids in sources.items():
+        if len(ids) < 2:
+            raise BenchmarkError(
+                f"{scene}: all pictures come from one source photo, so no query has a gallery"
+            )
 
 
-def evaluate(model: SteerViT, folder: Path, aggregation: Aggregation | None = None) -> dict[str, Any]:
-    """Accuracy (precision at 1) in percent, over all pictures of each scene as queries and gallery.
-
-    right: query and gallery under the prompt of the object that is looked for; wrong: under that of another object of
-    the scene, mean over all others.  macro: mean over scenes, as in the paper's tables; micro: over queries, as in
-    the authors' script; scenes: each scene's accuracy.
-    """
-    files = parquet_files(folder)
-    rows = read_rows(files)
-    prompts = prompts_of(rows)
-    embeddings = _embed_all(model, files, rows, prompts, aggregation)
-    right: dict[str, list[float]] = {}
-    wrong: dict[str, list[float]] = {}
-    for scene, by_object in prompts.items():
-        gallery = [row for row in rows if row.scene == scene]
-        objects, ids = [row.object for row in gallery], [row.image_id for row in gallery]
-        for target in by_object:
-            for steered in by_object:
-                found = core_precision(embeddings[scene, steered], objects, ids, target)
-                (right if steered == target else wrong).setdefault(scene, []).extend(found)
-    return {
-        "pictures": len(rows),
-        "scenes": {scene: _percent(values) for scene, values in right.items()},
-        "right/macro": _percent([float(np.mean(values)) for values in right.values()]),
-        "right/micro": _percent([value for values in right.values() for value in values]),
-        "wrong/macro": _percent([float(np.mean(values)) for values in wrong.values()]),
-    }
+# ---------------------------------------------------------------------------------------------- the protocol
 
 
-def _embed_all(
-    model: SteerViT,
-    files: list[Path],
-    rows: list[Row],
-    prompts: Mapping[str, Mapping[str, str]],
-    aggregation: Aggregation | None,
-) -> dict[tuple[str, str], npt.NDArray[np.float32]]:
-    """(scene, object) -> (G, D): the scene's pictures under the prompt of that object. Each is decoded once."""
-    found: dict[tuple[str, str], list[npt.NDArray[np.float32]]] = {}
-    images = read_images(files)
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = [(row, next(images)) for row in rows[start : start + ROWS_AT_ONCE]]
-        for scene in dict.fromkeys(row.scene for row, _ in part):
-            pictures = [image for row, image in part if row.scene == scene]
-            for name, prompt in prompts[scene].items():
-                vectors = model.embed(pictures, prompt, aggregation=aggregation)
-                found.setdefault((scene, name), []).append(vectors.numpy())
-    return {key: np.concatenate(vectors) for key, vectors in found.items()}
+@dataclass(frozen=True)
+class Core:
+    """The benchmark. k: of precision at k; the rest is the stand-in's, see the card."""
+
+    k: int = 5
+    source: str = "drawn"
+    template: str = "the {}"
+    object_size: float = 0.2
+
+    def load(self, place: Path | None, limit: int | None) -> CoreData:
+        """The published data, at `place` or else from the model hub."""
+        from steersearch.benchmarks import core_hub
+
+        return core_hub.load(place, limit)
+
+    def world(self, limit: int | None) -> CoreData:
+        """The stand-in."""
+        from steersearch.benchmarks import core_world
+
+        return core_world.dataset(self.source, limit or core_world.BASES, self.object_size, self.template)
+
+    def evaluate(self, method: Method, dataset: CoreData, progress: Report | None = None) -> Outcome:
+        """Accuracy (precision at 1), and precision at k, in percent.
+
+        macro: mean over scenes, as in the paper's tables; micro: over queries, as in the authors' script.
+        _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
+        the target unchanged; _wrong_prompt_mean_of_all: each other object in turn; _no_prompt: without text.
+        """
+        scores: dict[str, dict[str, list[float]]] = {case: {} for case in CASES}
+        at_k: dict[str, list[float]] = {}
+        rng = np.random.default_rng([SEED, 1])
+        reason = _needs_a_prompt(method)
+        done = 0
+        for scene in dataset.scenes:
+            vectors = _embed(method, scene, reason is None, part_of(progress, done, dataset.n))
+            done += len(scene.rows)
+            for name, values in self._scores(scene, vectors, method, rng).items():
+                (at_k if name == "at_k" else scores[name])[scene.name] = values
+        metrics, intervals = _figures(scores)
+        metrics[f"macro_precision_at_{self.k}"] = _percent(np.mean([np.mean(v) for v in at_k.values()]))
+        metrics["chance"] = _percent(np.mean([_chance(scene) for scene in dataset.scenes]))
+        if metrics["macro_wrong_prompt"] is not None:
+            metrics["drop"] = round(metrics["macro"] - metrics["macro_wrong_prompt"], 2)
+        pointing = _pointing(method, dataset)
+        settings = {"k": self.k, "intervals": HOW, **dataset.remarks}
+        if reason is not None:
+            settings["no_prompt"] = reason
+        return Outcome(
+            metrics=metrics | pointing,
+            intervals=intervals,
+            rows=[self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes],
+            settings=settings,
+        )
+
+    def _scores(
+        self,
+        scene: Scene,
+        vectors: Mapping[str | None, Floats],
+        method: Method,
+        rng: np.random.Generator,
+    ) -> dict[str, list[float]]:
+        """One value per query of the scene for each of CASES that can be had, and for precision at k ("at_k").
+
+        For "wrong_all" it is one per query and other object.
+        """
+        names, ids = [row.object for row in scene.rows], [row.image_id for row in scene.rows]
+        prompts = scene.prompts
+        objects = list(prompts)
+
+        def found(prompt: str | None, target: str, k: int = 1) -> list[float]:
+            gallery = vectors[prompt if method.gallery_takes_prompt else None]
+            return list(core_precision(vectors[prompt], names, ids, target, k, gallery=gallery))
+
+        values: dict[str, list[float]] = {"at_k": []}
+        k = min(self.k, min(sum(other != own for other in ids) for own in set(ids)))
+        for i, target in enumerate(objects):
+            values.setdefault("right", []).extend(found(prompts[target], target))
+            values["at_k"] += found(prompts[target], target, k)
+            if None in vectors:
+                values.setdefault("none", []).extend(found(None, target))
+            if len(objects) > 1:
+                wrong = objects[(i + int(rng.integers(1, len(objects)))) % len(objects)]
+                values.setdefault("wrong", []).extend(found(prompts[wrong], target))
+            for other in objects:
+                if other != target:
+                    values.setdefault("wrong_all", []).extend(found(prompts[other], target))
+        return values
+
+    def _row(
+        self, scene: Scene, scores: Mapping[str, Mapping[str, list[float]]], at_k: list[float]
+    ) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "scene": scene.name,
+            "pictures": len(scene.rows),
+            "sources": len({row.image_id for row in scene.rows}),
+            "objects": len(scene.prompts),
+        }
+        for case in CASES:
+            values = scores[case].get(scene.name)
+            row[f"accuracy{NAMES[case]}"] = None if values is None else _percent(np.mean(values))
+        right = {scene.name: scores["right"][scene.name]}
+        low, high = macro_interval(right)
+        return row | {
+            "low": _percent(low),
+            "high": _percent(high),
+            f"precision_at_{self.k}": _percent(np.mean(at_k)),
+            "chance": _percent(_chance(scene)),
+        }
 
 
-def _percent(values: list[float]) -> float:
-    return round(100 * float(np.mean(values)), 2)
+def create(options: Mapping[str, Value]) -> Core:
+    return Core(
+        k=int(options["k"]),
+        source=str(options["source"]),
+        template=str(options["template"]),
+        object_size=float(options["object_size"]),
+    )
 
 
-def main() -> None:
-    """Measure one model and print the record as a JSON object."""
-    parser = argparse.ArgumentParser(description="CORE on its published data.")
-    parser.add_argument("--model", default="dinov2-base-research", help="a model's name or file")
-    parser.add_argument("--folder", type=Path, help="a copy of the data set; else it is downloaded")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
-    arguments = parser.parse_args()
-    began = time.monotonic()
-    model = SteerViT.from_pretrained(arguments.model)
-    metrics = evaluate(model, arguments.folder or fetch_core())
-    metrics["paper"] = PAPER.get(arguments.model)
-    settings = {"aggregation": model.config.aggregation, "weights": model.weights_hash}
-    record = Record.make("core", arguments.model, settings, metrics, time.monotonic() - began)
-    print(json.dumps(record.flat()))
-    if arguments.save:
-        record.save()
+def _needs_a_prompt(method: Method) -> str | None:
+    """Why the method cannot be asked without a prompt; None if it can."""
+    try:
+        method.see([Image.new("RGB", (64, 64), "grey")], None)
+    except BenchmarkError as error:
+        return str(error)
+    return None
 
 
-if __name__ == "__main__":
-    main()
+def _embed(method: Method, scene: Scene, without: bool, report: Report | None) -> dict[str | None, Floats]:
+    prompts: list[str | None] = [*scene.prompts.values(), *([None] if without else [])]
+    return gallery_vectors(method, scene.gallery, list(dict.fromkeys(prompts)), report)
+
+
+def _figures(
+    scores: Mapping[str, Mapping[str, list[float]]],
+) -> tuple[dict[str, Any], dict[str, tuple[float, float]]]:
+    metrics: dict[str, Any] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for case, by_scene in scores.items():
+        macro, micro = f"macro{NAMES[case]}", f"micro{NAMES[case]}"
+        if not by_scene:
+            metrics[macro] = metrics[micro] = None
+            continue
+        metrics[macro] = _percent(np.mean([np.mean(values) for values in by_scene.values()]))
+        metrics[micro] = _percent(np.mean([value for values in by_scene.values() for value in values]))
+        if case != "wrong_all":  # where a query counts several times
+            for name, interval in ((macro, macro_interval(by_scene)), (micro, micro_interval(by_scene))):
+                intervals[name] = _percent(interval[0]), _percent(interval[1])
+    return metrics, intervals
+
+
+def _chance(scene: Scene) -> float:
+    """Accuracy of a guess: mean over queries of the share of right pictures among those that may be found."""
+    shares = []
+    for query in scene.rows:
+        others = [row for row in scene.rows if row.image_id != query.image_id]
+        shares.append(np.mean([row.object == query.object for row in others]))
+    return float(np.mean(shares))
+
+
+def _pointing(method: Method, dataset: CoreData) -> dict[str, float]:
+    """Where the heatmap points under the right prompt; nothing without masks, or for others than SteerViT."""
+    from steersearch.benchmarks.method import SteerViTMethod
+
+    if not isinstance(method, SteerViTMethod) or not all(scene.masks for scene in dataset.scenes):
+        return {}
+    from steersearch.benchmarks.pointing import pointing_of
+
+    return pointing_of(method, dataset.scenes)
+
+
+def _percent(share: Any) -> float:
+    return round(100 * float(share), 2)

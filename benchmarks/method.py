@@ -49,6 +49,8 @@ class Method(Protocol):
     name: as typed on the command line and as records say it.
     identity: a hash, or pinned revisions, of all weights and settings that decide the output; part of cache keys.
     licence: of the weights.  takes_prompt: False where the prompt changes nothing.
+    gallery_takes_prompt: False where the prompt belongs to the query alone, and the gallery is seen under None (a
+        combiner of CLIP's two vectors).
     batch_size: how many pictures suit one call of `see`.
     """
 
@@ -60,6 +62,8 @@ class Method(Protocol):
     def licence(self) -> str: ...
     @property
     def takes_prompt(self) -> bool: ...
+    @property
+    def gallery_takes_prompt(self) -> bool: ...
     @property
     def batch_size(self) -> int: ...
 
@@ -82,6 +86,8 @@ class Method(Protocol):
 class SteerViTMethod:
     """SteerViT at one gate_scale, aggregation and view; a prompt of None, or gate_scale 0, is the frozen trunk."""
 
+    gallery_takes_prompt = True
+
     def __init__(
         self,
         model: SteerViT,
@@ -93,9 +99,9 @@ class SteerViTMethod:
         if not 0 <= gate_scale < float("inf"):
             raise ArgumentError("gate_scale", gate_scale, "must be a number from 0 (no steering) up")
         own = model.config
-        self.model = model.with_view(view)
+        self.model = model.with_view(view).with_aggregation(aggregation)
         self.gate_scale = gate_scale
-        self.aggregation: Aggregation = aggregation or own.aggregation
+        self.aggregation: Aggregation = self.model.config.aggregation
         self.name = _name(self, own)
         self.identity = _digest(self.settings | {"weights": model.weights_hash})
         card = MODELS.get(model.model_id)

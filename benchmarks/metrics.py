@@ -14,24 +14,36 @@ def core_precision(
     image_ids: Sequence[str],
     target: str,
     k: int = 1,
+    *,
+    gallery: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Precision at k of CORE for one scene under one prompt, one value per query (CORE protocol, facts C1).
 
     embeddings: (G, D) of all pictures of the scene, any length; compared by cosine
     objects:    (G,) the object that was added to each picture;  image_ids: (G,) the base picture it was added to
     target:     queries are the pictures with this object; a hit is another picture with it
+    gallery:    (G, D) of the same pictures where they are seen otherwise than as queries
     The query itself and all variants of its base picture are left out of its gallery. Ties go to the lower row.
     Raises ValueError if fewer than k pictures are left, or no picture has the object.
     """
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(embeddings)
+    found = unit if gallery is None else unit_rows(gallery)
     names, bases = np.asarray(objects), np.asarray(image_ids)
     queries = np.flatnonzero(names == target)
     if len(queries) == 0:
         raise ValueError(f'no picture has the object "{target}"')
-    scores = unit[queries] @ unit.T
+    scores = unit[queries] @ found.T
     scores[bases[queries][:, None] == bases[None, :]] = -np.inf
     if k > int(np.isfinite(scores).sum(axis=1).min()):
         raise ValueError(f"k is {k}, but a query has fewer pictures of other scenes to find")
     top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     precision: npt.NDArray[np.float64] = (names[top] == target).mean(axis=1)
     return precision
+
+
+def unit_rows(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows at unit length; a row of zeros stays."""
+    rows: npt.NDArray[np.float32] = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
+    )
+    return rows

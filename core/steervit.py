@@ -580,6 +580,17 @@ class SteerViT(nn.Module):
         other.config = replace(self.config, preprocess=own if view is None else own.with_view(view))
         return other
 
+    def with_aggregation(self, kind: Aggregation | None) -> SteerViT:
+        """This model with another aggregation by default; the weights are shared. None: as it is.
+
+        Raises ConfigError for one that does not exist, or for `cls` with a trunk that has no such token.
+        """
+        if kind == "cls" and self._trunk.num_prefix_tokens == 0:
+            raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
+        other = copy.copy(self)
+        other.config = self.config if kind is None else replace(self.config, aggregation=kind)
+        return other
+
     def save(self, path: Path | str) -> None:
         """Write a .safetensors file that `from_pretrained` reads; see `checkpoints.write_safetensors`."""
         from steersearch.core.checkpoints import write_safetensors

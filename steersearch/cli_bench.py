@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steersearch import cli_benchmarks
+from steersearch.benchmarks.catalogue import CARDS
 from steersearch.options import words
 
 if TYPE_CHECKING:
@@ -20,9 +22,7 @@ bench = typer.Typer(
 )
 
 
-@bench.callback()
-def group() -> None:
-    pass  # with a callback, a single command still needs its name
+cli_benchmarks.add_commands(bench)
 
 
 class Dtype(StrEnum):
@@ -39,6 +39,31 @@ class Processor(StrEnum):
 
 
 Save = Annotated[bool, typer.Option("--save", help="Keep the record in benchmarks/results.")]
+
+
+@bench.command("list")
+def list_benchmarks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """List the benchmarks with their data, and the baselines that can be measured like a model (--method NAME).
+
+    With --json each line is a benchmark.
+
+    \b
+    Example:
+      steersearch bench list
+    """
+    from dataclasses import asdict
+
+    from steersearch import render, render_bench
+    from steersearch.benchmarks.baselines.cards import CARDS as BASELINES
+
+    if as_json:
+        for card in CARDS.values():
+            render.json_line(asdict(card))
+    else:
+        render_bench.cards(CARDS.values())
+        render_bench.baselines(BASELINES.values())
 
 
 @bench.command("speed")
@@ -99,14 +124,15 @@ def speed(
     except (ArgumentError, ConfigError) as error:
         raise typer.BadParameter(str(error)) from error
     if save:
-        render.remark(f"record: {render.readable(_save(record))}")
+        render.remark(f"record: {render.readable(save_record(record))}")
     if as_json:
         render.json_line(record.flat())
     else:
         _show_speed(record)
 
 
-def _save(record: Record) -> Path:
+def save_record(record: Record) -> Path:
+    """Keep a record in benchmarks/results. Raises OutputError."""
     from steersearch.benchmarks.record import RESULTS
     from steersearch.core.errors import OutputError
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Run
+from tests.test_core import write_by_hand
 
 
 @pytest.mark.parametrize(
@@ -102,3 +103,122 @@ def test_a_released_model_at_its_real_size(run: Run) -> None:
     assert record["settings"]["resolution"] == 336
     assert record["max_difference_folded_unfolded"] < 1e-3
     assert record["unfolded_peak_memory_bytes"] > record["folded_peak_memory_bytes"] + 1.2e9  # RoBERTa-large
+
+
+# --------------------------------------------------------------------------------------- benchmarks of the catalogue
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    return write_by_hand(tmp_path / "by-hand")
+
+
+def test_core_prints_one_object_with_its_metrics(run: Run, by_hand: Path, tiny_model: Path) -> None:
+    done = run("bench", "core", "--model", tiny_model, "--data", by_hand, "--json", "--device", "cpu")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert {"macro", "micro", "macro_wrong_prompt", "macro_no_prompt"} <= set(record["metrics"])
+    assert 0 <= record["metrics"]["macro"] <= 100
+    assert record["data"]["n"] == 9
+    assert record["data"]["source"] == "real"
+    assert [row["scene"] for row in record["rows"]] == ["Kitchen", "Park"]
+    assert "left out: row 13 (Kitchen, jug, k2): the same again" in done.err
+
+
+def test_core_prints_tables_for_people_and_keeps_the_record(
+    run: Run, by_hand: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steersearch.benchmarks.record import Record
+
+    keep = Record.save
+    monkeypatch.setattr(Record, "save", lambda record: keep(record, tmp_path / "kept"))
+    done = run("bench", "core", "--model", tiny_model, "--gate-scale", "0", "--data", by_hand, "--save")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].startswith("core, ")
+    assert lines[0].endswith("tiny.safetensors+gate0")
+    assert lines[1].split() == ["figure", "value", "95", "%", "interval"]
+    assert lines[2].split()[0] == "macro"
+    assert any(line.startswith("Park ") for line in lines)
+    (kept,) = (tmp_path / "kept").glob("core_tiny+gate0_*.json")
+    assert Record.read(kept).settings["method"]["gate_scale"] == 0.0
+    assert "9 pictures, real" in done.err
+
+
+def test_core_on_the_stand_in(run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steersearch.benchmarks import core_world
+
+    monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
+    done = run("bench", "core", "--world", "--limit", 2, "--model", tiny_model, "--json", "--set", "k=3")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert record["benchmark"] == "core-world/drawn"
+    assert record["data"]["source"] == "generated stand-in"
+    assert {"macro", "micro", "macro_wrong_prompt", "macro_no_prompt", "macro_precision_at_3"} <= set(
+        record["metrics"]
+    )
+
+
+def test_core_without_data_says_what_there_is_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steersearch.benchmarks import core_hub
+
+    def absent() -> Path:
+        from steersearch.benchmarks.benchmark import DataMissingError
+        from steersearch.benchmarks.catalogue import card
+
+        raise DataMissingError(card("core"), "not downloaded yet, and the model hub does not answer")
+
+    monkeypatch.setattr(core_hub, "fetch_core", absent)
+    done = run("bench", "core", "--model", "mini")
+    assert (done.code, done.out) == (1, "")
+    for words in ("the real data is not here", "size:", "licence:", "steersearch bench core --world"):
+        assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--world", "--data", "x"], "--world and --data exclude each other"),
+        (["--set", "kk=3"], "bench core has the settings: k, source"),
+        (["--set", "k=many"], "k=many"),
+        (["--set", "k"], "not NAME=VALUE"),
+        (["--set", "source=stamps"], "belongs to the stand-in"),
+        (["--world", "--set", "source=photos"], "must be one of drawn, stamps"),
+        (["--method", "dinov2", "--gate-scale", "0.5"], "--gate-scale belongs to our own models"),
+        (["--limit", "0"], "--limit"),
+        (["--gate-scale", "-1"], "--gate-scale"),
+    ],
+)
+def test_misuse_of_a_benchmark(run: Run, arguments: list[str], words: str) -> None:
+    done = run("bench", "core", *arguments)
+    assert done.code == 2
+    assert words in " ".join(done.err.replace("│", "").split())
+    assert done.out == ""
+
+
+def test_a_baseline_that_does_not_exist(run: Run, tmp_path: Path) -> None:
+    done = run("bench", "core", "--data", tmp_path, "--method", "siglipp")
+    assert done.code == 1
+    assert 'no baseline "siglipp", did you mean "siglip"' in done.err
+
+
+def test_the_list_of_benchmarks(run: Run) -> None:
+    from steersearch.benchmarks.catalogue import CARDS
+
+    shown = run("bench", "list")
+    for name, card in CARDS.items():
+        assert f"\n{name}\n" in f"\n{shown.out}"
+        assert card.data is None or card.data.licence in shown.out
+        assert card.stand_in is None or f"steersearch bench {name} --world" in shown.out
+    assert "dinov2: " in shown.out
+    lines = [json.loads(line) for line in run("bench", "list", "--json").out.splitlines()]
+    assert [line["name"] for line in lines] == list(CARDS)
+
+
+def test_every_benchmark_explains_itself(run: Run) -> None:
+    from steersearch.benchmarks.catalogue import CARDS
+
+    for name in CARDS:
+        done = run("bench", name, "--help")
+        assert done.code == 0
+        assert f"steersearch bench {name} " in " ".join(done.out.split())

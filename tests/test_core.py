@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,50 +16,56 @@ import torch
 from huggingface_hub import constants  # here, before a test's folders take the place of the user's
 from PIL import Image
 
-from steersearch.benchmarks import core
+from steersearch.benchmarks import core_hub, published
+from steersearch.benchmarks.benchmark import DataMissingError, run
+from steersearch.benchmarks.core import Core, Row, check_rows
+from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.steervit import SteerViT
 from tests.hub_server import hub_stand_in
 
-SCENES = {"Kitchen": ("olive oil", "fruit bowl", "towel"), "Street": ("zebra", "flag", "puddle")}
-BASES = {"Kitchen": 4, "Street": 2}  # as in CORE, scenes need not be equally large
-FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in core.COLUMNS}
+SCENES = {"Kitchen": ("olive oil", "fruit bowl", "towel"), "Living room": ("zebra", "flag", "puddle")}
+SOURCES = {"Kitchen": 4, "Living room": 2}  # as in CORE, scenes need not be equally large
+FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in core_hub.COLUMNS}
+Content = list[dict[str, object]]
 
 
-def picture(scene: str, base: int, thing: str, seed: int) -> Image.Image:
+def picture(scene: str, base: int, thing: str) -> Image.Image:
     """Noise that mostly says which base it is, with a stripe that says which object."""
     rng = np.random.default_rng([len(scene), base])
     pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    stripe = np.random.default_rng([seed, len(thing)]).integers(0, 256, (14, 64, 3), dtype=np.uint8)
+    stripe = np.random.default_rng([7, len(thing)]).integers(0, 256, (14, 64, 3), dtype=np.uint8)
     pixels[:14] = stripe
     return Image.fromarray(pixels)
 
 
-def rows() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
-    for scene, objects in SCENES.items():
-        for base in range(BASES[scene]):
-            for thing in objects:
-                encoded = io.BytesIO()
-                picture(scene, base, thing, seed=7).save(encoded, "PNG")
-                found.append(
-                    {
-                        "image": {"bytes": encoded.getvalue(), "path": None},
-                        "scene": scene,
-                        "object": thing,
-                        "image_id": f"{scene}_{base:04d}",
-                        "prompt": f"the {thing}.",
-                    }
-                )
-    return found
+def encoded(image: Image.Image, kind: str = "PNG") -> dict[str, object]:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return {"bytes": file.getvalue(), "path": None}
 
 
-def write_shards(folder: Path, content: list[dict[str, object]], split: str = "test") -> None:
+def rows() -> Content:
+    return [
+        {
+            "image": encoded(picture(scene, base, thing)),
+            "scene": scene,
+            "object": thing,
+            "image_id": f"{scene}_{base:04d}",
+            "prompt": f"the {thing}.",
+        }
+        for scene, objects in SCENES.items()
+        for base in range(SOURCES[scene])
+        for thing in objects
+    ]
+
+
+def write_shards(folder: Path, content: Content, split: str = "test") -> None:
     """Parquet as the library `datasets` writes and publishes it, in two files."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     described = {"info": {"features": {"image": {"_type": "Image"}, **FEATURES}}}
-    schema = pa.schema([("image", image), *((name, pa.string()) for name in core.COLUMNS)])
+    schema = pa.schema([("image", image), *((name, pa.string()) for name in core_hub.COLUMNS)])
     schema = schema.with_metadata({"huggingface": json.dumps(described)})
     (folder / "data").mkdir(parents=True)
     half = len(content) // 2 + 1  # the second scene begins in the first file
@@ -68,91 +75,294 @@ def write_shards(folder: Path, content: list[dict[str, object]], split: str = "t
 
 
 @pytest.fixture
-def published(tmp_path: Path) -> Path:
+def published_data(tmp_path: Path) -> Path:
     write_shards(tmp_path / "CORE", rows())
     (tmp_path / "CORE" / "README.md").write_text("a data set")
     return tmp_path / "CORE"
 
 
-def test_rows_and_pictures_are_read_in_order(published: Path) -> None:
-    files = core.parquet_files(published)
-    assert [path.name for path in files] == ["test-00000-of-00002.parquet", "test-00001-of-00002.parquet"]
-    read = core.read_rows(files)
-    assert [(r.scene, r.object, r.image_id, r.prompt) for r in read] == [
-        tuple(row[name] for name in core.COLUMNS) for row in rows()
+# ------------------------------------------------------------------------------------- figures worked out by hand
+
+# Picture number -> its direction in degrees, under each prompt. Pictures 1 to 5 are the kitchen's: source k1 with a
+# mug and with a jug, k2 with both, k3 with a mug; 6 to 9 the park's: p1 and p2, each with a kite and with a ball.
+DEGREES: dict[str | None, dict[int, float]] = {
+    "the mug.": {1: 0, 2: 1, 3: 10, 4: 4, 5: 13},
+    "the jug.": {1: 20, 2: 0, 3: 40, 4: 5, 5: 50},
+    "the kite.": {6: 0, 7: 50, 8: 30, 9: 10},
+    "the ball.": {6: 0, 7: 10, 8: 60, 9: 30},
+    None: {1: 0, 2: 1, 3: 40, 4: 41, 5: 80, 6: 0, 7: 1, 8: 20, 9: 21},
+}
+PICTURES = {
+    1: ("Kitchen", "mug", "k1"),
+    2: ("Kitchen", "jug", "k1"),
+    6: ("Park", "kite", "p1"),
+    3: ("Kitchen", "mug", "k2"),
+    4: ("Kitchen", "jug", "k2"),
+    7: ("Park", "ball", "p1"),
+    5: ("Kitchen", "mug", "k3"),
+    8: ("Park", "kite", "p2"),
+    9: ("Park", "ball", "p2"),
+}
+
+
+class Directions:
+    """A method that looks up each picture's direction by the number that its first pixel shows."""
+
+    name, identity, licence = "directions", "directions-1", "none"
+    takes_prompt, gallery_takes_prompt, batch_size = True, True, 2
+
+    def __init__(self, needs_prompt: bool = False) -> None:
+        self.needs_prompt = needs_prompt
+        self.seen: list[tuple[str | None, int]] = []
+
+    def see(self, pictures: Sequence[Image.Image], prompt: str | None, **wanted: bool) -> Seen:
+        if prompt is None and self.needs_prompt:
+            raise BenchmarkError("directions needs a prompt: it is a test")
+        numbers = [int(np.asarray(picture)[0, 0, 0]) for picture in pictures]
+        self.seen += [(prompt, number) for number in numbers]
+        turned = np.radians([DEGREES[prompt].get(number, 0) for number in numbers])
+        return Seen(vectors=np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32) * 3)
+
+
+def numbered(number: int) -> dict[str, object]:
+    scene, thing, image_id = PICTURES[number]
+    image = encoded(Image.new("RGB", (8, 8), (number, 0, 0)))
+    return {"image": image, "scene": scene, "object": thing, "image_id": image_id, "prompt": f"the {thing}."}
+
+
+def odd_rows() -> Content:
+    """Rows that cannot count: no prompt, no picture, a damaged one, and one that is there already."""
+    whole = numbered(4)
+    return [
+        {**whole, "image_id": "k9", "prompt": None},
+        {**whole, "image_id": "k9", "scene": "  "},
+        {**whole, "image_id": "k9", "image": None},
+        {**whole, "image_id": "k9", "image": {"bytes": b"\x89PNG damaged", "path": "a.png"}},
+        {**whole, "image": encoded(Image.new("RGB", (8, 8), (5, 0, 0)))},
     ]
-    for row, image in zip(read, core.read_images(files), strict=True):
+
+
+def write_by_hand(folder: Path) -> Path:
+    """The pictures above in the hub's layout, odd rows among them."""
+    content = [numbered(number) for number in PICTURES]
+    content[3] = {**content[3], "scene": " Kitchen "}
+    odd = odd_rows()
+    write_shards(folder, [*odd[:2], *content[:4], *odd[2:4], *content[4:], odd[4]])
+    return folder
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    return write_by_hand(tmp_path / "by-hand")
+
+
+def test_figures_worked_out_by_hand(by_hand: Path) -> None:
+    """Kitchen: of the mugs 1 finds the jug 4 (2 is its own source), 3 and 5 find each other; the jugs find each other.
+    Park: 6 finds 9 and 8 finds 7, the balls find each other. So 4 of 5 and 2 of 4."""
+    method = Directions()
+    record = run(Core(k=2), method, lambda: Core().load(by_hand, None))
+    assert record.benchmark == "core"
+    metrics = record.metrics
+    assert metrics["macro"] == 65.0  # (80 + 50) / 2
+    assert metrics["micro"] == 66.67  # 6 / 9
+    assert (
+        metrics["macro_wrong_prompt"] == 40.0
+    )  # mugs: 3 and 5 right, jugs both; in the park none: (80 + 0) / 2
+    assert metrics["micro_wrong_prompt"] == 44.44  # 4 / 9
+    assert metrics["macro_wrong_prompt_mean_of_all"] == 40.0  # there is only one other object
+    assert metrics["macro_no_prompt"] == 35.0  # only 1, 6 and 9: (20 + 50) / 2
+    assert metrics["micro_no_prompt"] == 33.33
+    assert metrics["drop"] == 25.0
+    assert metrics["macro_precision_at_2"] == 50.0  # each query finds one of two
+    assert metrics["chance"] == 50.0  # kitchen (2/3 + 2/3 + 1/2 + 1/3 + 1/3) / 5
+    kitchen, park = record.rows
+    assert (kitchen["scene"], kitchen["pictures"], kitchen["sources"], kitchen["accuracy"]) == (
+        "Kitchen",
+        5,
+        3,
+        80.0,
+    )
+    assert (park["scene"], park["accuracy"], park["accuracy_wrong_prompt"]) == ("Park", 50.0, 0.0)
+    assert record.data["n"] == 9
+    assert record.data["source"] == "real"
+    assert record.settings["left_out"] == 5
+    low, high = record.intervals["macro"]
+    assert low < 65.0 < high
+
+
+def test_each_picture_is_seen_once_under_each_prompt_of_its_scene(by_hand: Path) -> None:
+    method = Directions()
+    first = run(Core(), method, lambda: Core().load(by_hand, None))
+    seen = [pair for pair in method.seen if pair[1] in PICTURES]
+    kitchen = {(prompt, n) for prompt in ("the mug.", "the jug.", None) for n in range(1, 6)}
+    park = {(prompt, n) for prompt in ("the kite.", "the ball.", None) for n in range(6, 10)}
+    assert sorted(seen, key=str) == sorted(kitchen | park, key=str)
+    method.seen.clear()
+    again = run(Core(k=1), method, lambda: Core().load(by_hand, None))
+    assert [pair for pair in method.seen if pair[1] in PICTURES] == []
+    assert again.metrics["macro"] == first.metrics["macro"]
+
+
+def test_a_method_that_needs_a_prompt_is_not_asked_without(by_hand: Path) -> None:
+    record = run(Core(), Directions(needs_prompt=True), lambda: Core().load(by_hand, None))
+    assert record.metrics["macro"] == 65.0
+    assert record.metrics["macro_no_prompt"] is None
+    assert record.settings["no_prompt"] == "directions needs a prompt: it is a test"
+
+
+def test_a_gallery_without_prompt(by_hand: Path) -> None:
+    """Queries under their prompt among pictures without one; 1 (0 degrees) finds 3 (40) before 4 (41)."""
+    method = Directions()
+    method.gallery_takes_prompt = False
+    record = run(Core(), method, lambda: Core().load(by_hand, None))
+    # mugs at 0, 10, 13: 3 (hit), 2 (miss), 3 at 40 before 2 at 1 is 27 to 12: miss; jugs at 0, 5: 3, 2 (hit)
+    assert record.rows[0]["accuracy"] == 40.0
+
+
+def test_a_limit_takes_the_first_sources_of_each_scene(by_hand: Path) -> None:
+    data = Core().load(by_hand, 2)
+    assert [(scene.name, len(scene.rows)) for scene in data.scenes] == [("Kitchen", 4), ("Park", 4)]
+    assert data.data_hash != Core().load(by_hand, None).data_hash
+    with pytest.raises(BenchmarkError, match="Kitchen: all pictures come from one source photo"):
+        Core().load(by_hand, 1)
+
+
+# ------------------------------------------------------------------------------------------------ what is read
+
+
+def test_rows_and_pictures_are_read_in_order(published_data: Path) -> None:
+    files = core_hub.parquet_files(published_data)
+    assert [path.name for path in files] == ["test-00000-of-00002.parquet", "test-00001-of-00002.parquet"]
+    data = core_hub.load(published_data, None)
+    read = [(row, scene.gallery.read(i)) for scene in data.scenes for i, row in enumerate(scene.rows)]
+    assert [tuple(vars(row).values()) for row, _ in read] == [
+        tuple(row[name] for name in core_hub.COLUMNS) for row in rows()
+    ]
+    for row, image in read:
         base = int(row.image_id.rpartition("_")[2])
-        assert image.tobytes() == picture(row.scene, base, row.object, seed=7).tobytes()
-    assert core.prompts_of(read)["Street"] == {
-        "zebra": "the zebra.",
-        "flag": "the flag.",
-        "puddle": "the puddle.",
-    }
+        assert image.tobytes() == picture(row.scene, base, row.object).tobytes()
+    assert data.scenes[1].prompts == {"zebra": "the zebra.", "flag": "the flag.", "puddle": "the puddle."}
+
+
+def test_pictures_of_other_kinds_are_kept_as_they_look(tmp_path: Path) -> None:
+    content = rows()[:6]
+    for row, kind in zip(content, ("JPEG", "WEBP", "BMP", "GIF", "TIFF", "PNG"), strict=True):
+        row["image"] = encoded(Image.new("RGB", (9, 5), "teal"), kind)
+    write_shards(tmp_path / "kinds", content)
+    (scene,) = core_hub.load(tmp_path / "kinds", None).scenes
+    suffixes = [Path(file).suffix for file in scene.gallery.files]
+    assert suffixes == [".jpg", ".webp", ".png", ".png", ".png", ".png"]
+    teal = np.array([0, 128, 128])
+    for i in range(6):
+        assert np.abs(np.asarray(scene.gallery.read(i)).astype(int) - teal).max() < 6
 
 
 def test_the_figures_are_those_of_the_protocol(
-    published: Path, tiny_model: Path, word_encoder: None, monkeypatch: pytest.MonkeyPatch
+    published_data: Path, tiny_model: Path, word_encoder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against the protocol written out query by query, with embeddings made one at a time."""
-    monkeypatch.setattr(core, "ROWS_AT_ONCE", 5)  # batches that end within scenes and files
+    """SteerViT, through the indexer, against the protocol written out query by query, a picture at a time."""
+    monkeypatch.setattr(core_hub, "ROWS_AT_ONCE", 5)  # batches that end within scenes and files
     model = SteerViT.from_pretrained(tiny_model, device="cpu")
-    found = core.evaluate(model, published)
-    accuracy: dict[tuple[str, bool], list[float]] = {}
+    found = run(Core(), SteerViTMethod(model), lambda: core_hub.load(published_data, None))
+    accuracy: dict[tuple[str, str], list[float]] = {}
     for scene, objects in SCENES.items():
         gallery = [
-            (base, thing, picture(scene, base, thing, seed=7))
-            for base in range(BASES[scene])
-            for thing in objects
+            (base, thing, picture(scene, base, thing)) for base in range(SOURCES[scene]) for thing in objects
         ]
-        for steered in objects:
-            vectors = [model.embed([image], f"the {steered}.")[0] for _, _, image in gallery]
+        for steered in (*objects, None):
+            prompt = None if steered is None else f"the {steered}."
+            vectors = [model.embed([image], prompt)[0] for _, _, image in gallery]
             for target in objects:
                 for i, (base, thing, _) in enumerate(gallery):
                     if thing != target:
                         continue
                     others = [j for j, (other, _, _) in enumerate(gallery) if other != base]
                     best = max(others, key=lambda j: float(torch.dot(vectors[i], vectors[j])))
-                    hit = float(gallery[best][1] == target)
-                    accuracy.setdefault((scene, steered == target), []).append(hit)
-    scenes = {scene: 100 * np.mean(accuracy[scene, True]) for scene in SCENES}
-    assert found["scenes"] == pytest.approx(scenes, abs=0.01)
-    assert found["right/macro"] == pytest.approx(np.mean(list(scenes.values())), abs=0.01)
-    everything = [hit for scene in SCENES for hit in accuracy[scene, True]]
-    assert found["right/micro"] == pytest.approx(100 * np.mean(everything), abs=0.01)
-    wrong = [100 * np.mean(accuracy[scene, False]) for scene in SCENES]
-    assert found["wrong/macro"] == pytest.approx(np.mean(wrong), abs=0.01)
-    assert found["pictures"] == 18
-    assert 0 < found["right/micro"] < 100  # else this test could not tell right from wrong
+                    case = "none" if steered is None else "right" if steered == target else "wrong"
+                    accuracy.setdefault((scene, case), []).append(float(gallery[best][1] == target))
+    means = {key: 100 * np.mean(values) for key, values in accuracy.items()}
+    assert {row["scene"]: row["accuracy"] for row in found.rows} == pytest.approx(
+        {scene: means[scene, "right"] for scene in SCENES}, abs=0.01
+    )
+    metrics = found.metrics
+    for name, case in (("", "right"), ("_wrong_prompt_mean_of_all", "wrong"), ("_no_prompt", "none")):
+        macro = np.mean([means[scene, case] for scene in SCENES])
+        micro = 100 * np.mean([hit for scene in SCENES for hit in accuracy[scene, case]])
+        assert metrics[f"macro{name}"] == pytest.approx(macro, abs=0.01)
+        assert metrics[f"micro{name}"] == pytest.approx(micro, abs=0.01)
+    assert found.data["n"] == 18
+    assert 0 < metrics["micro"] < 100  # else this test could not tell right from wrong
 
 
 def test_other_data_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match='holds no parquet file of the split "test"; it has 0 others'):
-        core.parquet_files(tmp_path)
+        core_hub.parquet_files(tmp_path)
     write_shards(tmp_path / "latest", rows(), split="train")
     with pytest.raises(BenchmarkError, match="it has 2 others"):
-        core.parquet_files(tmp_path)
+        core_hub.parquet_files(tmp_path)
     parquet.write_table(pa.table({"image": ["a"], "label": [1]}), tmp_path / "test.parquet")
     with pytest.raises(
         BenchmarkError, match=r"test\.parquet: lacks the columns scene, .*; it has image, label"
     ):
-        core.read_rows([tmp_path / "test.parquet"])
-    twice = [core.Row("Street", "flag", "1", "the flag."), core.Row("Street", "flag", "2", "a flag.")]
+        core_hub.read_rows([tmp_path / "test.parquet"])
+    twice = [Row("Street", "flag", "1", "the flag."), Row("Street", "flag", "2", "a flag.")]
     with pytest.raises(BenchmarkError, match=r'Street, flag: two prompts, "the flag\." and "a flag\."'):
-        core.prompts_of(twice)
+        check_rows(twice)
+    with pytest.raises(BenchmarkError, match="no row that can be used"):
+        check_rows([])
+
+
+# --------------------------------------------------------------------------------------------------- the hub
 
 
 def test_the_data_set_is_fetched_from_the_hub(
-    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with hub_stand_in(monkeypatch, tmp_path / "cache") as server:
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        server.add_folder(f"datasets/{core.REPO}", published)
-        server.add_folder(f"datasets/{core.REPO}", published / "data", below="data/")
-        folder = core.fetch_core()
-    assert [path.name for path in core.parquet_files(folder)] == sorted(os.listdir(published / "data"))
-    assert len(core.read_rows(core.parquet_files(folder))) == 18
+        server.add_folder(f"datasets/{core_hub.REPO}", published_data)
+        server.add_folder(f"datasets/{core_hub.REPO}", published_data / "data", below="data/")
+        folder = core_hub.fetch_core()
+        server.requests.clear()
+        assert core_hub.fetch_core() == folder
+        assert server.requests == []  # it is there
+    assert [path.name for path in core_hub.parquet_files(folder)] == sorted(
+        os.listdir(published_data / "data")
+    )
+    assert len(core_hub.read_rows(core_hub.parquet_files(folder))) == 18
     assert not (folder / "README.md").exists()
+
+
+def test_without_hub_and_data_it_says_how_to_get_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_hub, "why_unreachable", lambda: "the model hub does not answer")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(DataMissingError, match="the model hub does not answer") as missing:
+        core_hub.load(None, None)
+    for words in ("JonaRuthardt/CORE", "licence:", "--data FOLDER", "steersearch bench core --world"):
+        assert words in str(missing.value)
+    with pytest.raises(DataMissingError, match=r"nowhere is no folder"):
+        core_hub.load(tmp_path / "nowhere", None)
+
+
+def test_the_papers_numbers_stand_beside_real_data_only(by_hand: Path) -> None:
+    real = run(Core(), Directions(), lambda: Core().load(by_hand, None))
+    assert published.beside(real) == {}
+    named = {**vars(real), "model": "dinov2-base-research"}
+    assert published.beside(type(real)(**named)) == {"macro": 96.0, "macro_wrong_prompt": 47.7}
+    assert published.beside_rows(type(real)(**named)) == {"Kitchen": 98.6, "Park": 93.0}
+    assert published.beside(type(real)(**{**named, "model": "siglip-text"})) == {
+        "macro": 38.3,
+        "macro_wrong_prompt": 38.2,
+    }
+    generated = {**named, "data": {**real.data, "source": "generated stand-in"}}
+    assert published.beside(type(real)(**generated)) == {}
+
+
+def test_macro_means_of_the_papers_scenes_are_its_averages() -> None:
+    for row, (macro, scenes) in published.CORE.items():
+        assert np.mean([right for right, _ in scenes]) == pytest.approx(macro, abs=0.06), row
 
 
 @pytest.mark.hub
@@ -165,6 +375,6 @@ def test_core_of_the_papers_model_is_within_a_point_of_the_paper() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU: 14,000 forward passes of the base model")
     model = SteerViT.from_pretrained("dinov2-base-research")
-    found = core.evaluate(model, core.fetch_core())
-    assert len(found["scenes"]) == 6
-    assert found["right/macro"] == pytest.approx(core.PAPER["dinov2-base-research"], abs=1.0)
+    found = run(Core(), SteerViTMethod(model), lambda: core_hub.load(None, None))
+    assert len(found.rows) == 6
+    assert found.metrics["macro"] == pytest.approx(published.CORE["SteerViT"][0], abs=1.0)

@@ -1,18 +1,21 @@
 """core-world: the stand-in has CORE's structure, and an unsteered model scores the same under every prompt."""
 
-import argparse
 import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from steersearch.benchmarks import core_world
+from steersearch.benchmarks.core import Core, CoreData
+from steersearch.benchmarks.method import Seen, SteerViTMethod
+from steersearch.core.errors import ArgumentError
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
 from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
-from steersearch.training.things import HELD_OUT_TEMPLATES, KINDS
-from tests.conftest import WordEncoder
+from steersearch.training.things import KINDS
 from tests.test_training import SMALL
 
 needs_stamps = pytest.mark.skipif(not STAMPS_FOLDER.is_dir(), reason="the stamps' package is not installed")
@@ -65,30 +68,6 @@ def test_objects_of_half_the_size_have_a_quarter_of_the_area(
     assert min(areas) >= 0.001
 
 
-@pytest.mark.parametrize("view", ["crop", "squash", "tile"])
-def test_masks_are_seen_as_the_pictures_are(view: View) -> None:
-    """A picture that is its own mask: where its patches are bright, they are covered."""
-    model = SteerViT(SMALL).with_view(view)
-    mask = np.zeros((90, 150), np.bool_)
-    mask[10:40, 60:130] = True
-    seen = model.preprocess(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))[0]
-    rows, columns = model.grid
-    bright = seen.reshape(rows, -1, columns, seen.shape[1] // columns).mean(axis=(1, 3)).flatten()
-    cover = core_world._patch_cover(mask, model)
-    assert cover.shape == (rows * columns,)
-    assert np.corrcoef(bright, cover)[0, 1] > 0.99
-    whole = float(mask.mean())
-    assert float(cover.mean()) == pytest.approx(whole if view != "crop" else 70 / 90 * 30 / 90, rel=0.2)
-
-
-def test_every_view_is_measured(pictures: list[core_world.Picture]) -> None:
-    scene = [p for p in pictures if p.scene == "kitchen"]
-    for view in ("crop", "tile"):
-        result = core_world.evaluate(SteerViT(SMALL).with_view(view), scene)
-        assert 0 < result["pmass"] < 1  # type: ignore[operator]
-        assert result["cls/right/macro"] == result["cls/wrong/macro"]  # gates start at zero
-
-
 @pytest.fixture(scope="module")
 def smallest() -> list[core_world.Picture]:
     return core_world.build("drawn", bases=1, size=(64, 48))
@@ -103,37 +82,107 @@ def test_the_same_pictures_every_time(
     assert all(a.image.tobytes() == b.image.tobytes() for a, b in zip(first, again, strict=True))
 
 
-def test_closed_gates_make_every_prompt_the_same(pictures: list[core_world.Picture]) -> None:
-    result = core_world.evaluate(SteerViT(SMALL), pictures)  # gates start at zero
-    for kind in ("cls", "mean", "focus"):
-        cases = {result[f"{kind}/{case}/macro"] for case in ("right", "wrong", "none")}
-        assert len(cases) == 1
-        assert 0 <= cases.pop() <= 1  # type: ignore[operator]
+# ------------------------------------------------------------------------------------------- as a data set
 
 
-def test_a_perfect_embedding_scores_one(
-    pictures: list[core_world.Picture], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def small_data(word_encoder: None, monkeypatch: pytest.MonkeyPatch) -> CoreData:
+    """Two scenes on two bases."""
+    few = {name: core_world.OBJECTS[name] for name in ("kitchen", "street")}
+    monkeypatch.setattr(core_world, "OBJECTS", few)
+    return core_world.dataset("drawn", bases=2, size=(64, 48))
+
+
+def test_a_data_set_is_what_was_built(small_data: CoreData, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = core_world.build("drawn", bases=2, size=(64, 48))
+    kept = [
+        (row.object, row.image_id, scene.gallery.read(i), Image.open(scene.masks[i]), row.prompt)
+        for scene in small_data.scenes
+        for i, row in enumerate(scene.rows)
+    ]
+    assert len(kept) == len(built) == small_data.n == 20
+    for made, (name, image_id, image, mask, prompt) in zip(built, kept, strict=True):
+        assert (made.object, made.image_id, f"the {made.object}") == (name, image_id, prompt)
+        assert made.image.tobytes() == image.tobytes()
+        assert np.array_equal(np.asarray(mask) > 0, made.mask)
+    assert (small_data.source, small_data.name) == ("generated stand-in", "core-world/drawn")
+    monkeypatch.setattr(core_world, "_pictures", None)  # nothing is drawn again
+    again = core_world.dataset("drawn", bases=2, size=(64, 48), template="find the {}")
+    assert again.scenes[0].gallery == small_data.scenes[0].gallery
+    assert again.scenes[0].rows[0].prompt.startswith("find the ")
+    assert again.data_hash != small_data.data_hash
+
+
+def test_a_run_that_was_killed_while_drawing_leaves_no_data_set(
+    small_data: CoreData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An oracle that embeds a picture by its object under the right prompt, and by its base under none."""
-    model = SteerViT(SMALL)
-    by_pixels = {model.preprocess(p.image).tobytes(): p for p in pictures}
-    bases = sorted({p.image_id for p in pictures})
-    objects = sorted({p.object for p in pictures})
-    plain_embed = core_world._embed
+    pictures = core_world._pictures
 
-    def oracle(model: SteerViT, pixels: object, prompt: str | None) -> core_world._Embedded:
-        found = plain_embed(model, pixels, None)  # type: ignore[arg-type]
-        rows = [by_pixels[row.numpy().tobytes()] for row in pixels]  # type: ignore[attr-defined]
-        axes = np.eye(len(bases) + len(objects), dtype=np.float32)
-        said = [objects.index(p.object) for p in rows]
-        shown = [len(objects) + bases.index(p.image_id) for p in rows]
-        vectors = axes[shown] if prompt is None else axes[said]
-        return core_world._Embedded(dict.fromkeys(("cls", "mean", "focus"), vectors), found.logits)
+    def killed(*settings: object) -> Iterator[core_world.Picture]:
+        yield from islice(pictures(*settings), 3)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(core_world, "_embed", oracle)
-    result = core_world.evaluate(model, pictures)
-    assert result["focus/right/macro"] == 1.0
-    assert result["focus/none/macro"] < 0.5  # type: ignore[operator]
+    monkeypatch.setattr(core_world, "_pictures", killed)
+    with pytest.raises(KeyboardInterrupt):
+        core_world.dataset("drawn", bases=3, size=(64, 48))
+    monkeypatch.setattr(core_world, "_pictures", pictures)
+    assert core_world.dataset("drawn", bases=3, size=(64, 48)).n == 30
+
+
+def test_closed_gates_make_every_prompt_the_same(small_data: CoreData) -> None:
+    for kind in ("cls", "focus"):
+        method = SteerViTMethod(SteerViT(SMALL), aggregation=kind)  # gates start at zero
+        metrics = Core().evaluate(method, small_data).metrics
+        cases = {metrics[f"macro{case}"] for case in ("", "_wrong_prompt", "_no_prompt")}
+        assert len(cases) == 1
+        assert 0 <= cases.pop() <= 100
+        assert 0 < metrics["pmass"] < 100
+
+
+@pytest.mark.parametrize("view", ["crop", "tile"])
+def test_every_view_is_measured(small_data: CoreData, view: View) -> None:
+    metrics = Core().evaluate(SteerViTMethod(SteerViT(SMALL), view=view), small_data).metrics
+    assert 0 < metrics["pmass"] < 100
+    assert metrics["macro"] == metrics["macro_wrong_prompt"]  # gates start at zero
+
+
+class Oracle:
+    """Embeds a picture by its object under any prompt, and by its base under none."""
+
+    name, identity, licence = "oracle", "oracle", "none"
+    takes_prompt, gallery_takes_prompt, batch_size = True, True, 7
+
+    def __init__(self, pictures: list[core_world.Picture]) -> None:
+        self.rows = {p.image.tobytes(): p for p in pictures}
+        self.objects = sorted({p.object for p in pictures})
+        self.bases = sorted({p.image_id for p in pictures})
+
+    def see(self, pictures: Sequence[Image.Image], prompt: str | None, **wanted: bool) -> Seen:
+        axes = np.eye(len(self.objects) + len(self.bases), dtype=np.float32)
+        found = [self.rows.get(p.tobytes()) for p in pictures]  # a grey one is seen to learn what is possible
+        said = [0 if p is None else self.objects.index(p.object) for p in found]
+        shown = [0 if p is None else len(self.objects) + self.bases.index(p.image_id) for p in found]
+        return Seen(vectors=axes[said if prompt else shown])
+
+
+def test_a_perfect_embedding_scores_100(small_data: CoreData) -> None:
+    method = Oracle(core_world.build("drawn", bases=2, size=(64, 48)))
+    metrics = Core().evaluate(method, small_data).metrics
+    assert metrics["macro"] == metrics["macro_wrong_prompt"] == 100.0
+    assert metrics["macro_no_prompt"] < 50.0
+    assert "pointing" not in metrics  # it has no heatmap
+
+
+def test_settings_that_cannot_be_meant_are_refused() -> None:
+    for name, settings in (
+        ("source", {"source": "photos"}),
+        ("template", {"template": "the thing"}),
+        ("template", {"template": "the {} and the {}"}),
+        ("object_size", {"object_size": 0.7}),
+        ("limit", {"bases": 1}),
+    ):
+        with pytest.raises(ArgumentError, match=name):
+            core_world.dataset(**settings)
 
 
 # -------------------------------------------------------------------------------- figures stay comparable
@@ -170,13 +219,12 @@ def test_stamps_are_those_of_the_published_figures() -> None:
 def test_held_out_scenes(source: core_world.Source, each: int) -> None:
     pictures = core_world.build(source, bases=1, size=(64, 48))
     assert len(pictures) == 6 * each
-    assert core_world._chance(pictures) == pytest.approx(1 / each)
     assert len({p.object for p in pictures}) == 6 * each  # no object in two scenes
 
 
 @needs_stamps
 def test_held_out_objects_are_in_no_trained_stock() -> None:
-    targets = core_world._held_out_pictures("held-out-objects")
+    targets = core_world.held_out_pictures("held-out-objects")
     assert set(targets) == HELD_OUT_NOUNS
     trained = {noun for thing in core_world._trained() for noun in (thing.noun, thing.phrase)}
     assert not trained & set(targets)
@@ -184,7 +232,7 @@ def test_held_out_objects_are_in_no_trained_stock() -> None:
 
 @needs_stamps
 def test_held_out_pictures_are_second_pictures_of_trained_nouns() -> None:
-    targets = core_world._held_out_pictures("held-out-pictures")
+    targets = core_world.held_out_pictures("held-out-pictures")
     trained = core_world._trained()
     shown = {thing.picture.tobytes() for thing in trained}
     assert len(targets) == 24
@@ -202,42 +250,12 @@ def test_a_prompt_means_one_object_of_its_scene_and_no_distractor(source: core_w
             others = [thing for name, things in targets.items() if name != noun for thing in things]
             assert not any(core_world._could_mean(noun, thing) for thing in others)
         assert len(distractors) > 200
-    beside_a_fortress = {thing.noun for thing in core_world._others(["fortress"])}
+    beside_a_fortress = {thing.noun for thing in core_world.others_than(["fortress"])}
     assert not beside_a_fortress & {"fort", "fairytale castle"}
     assert "windmill" in beside_a_fortress
 
 
 @needs_stamps
-def test_look_alikes_and_unseen_words_are_what_they_are_said_to_be() -> None:
-    trained = core_world._trained()
-    nouns, said = {thing.noun for thing in trained}, {name for thing in trained for name in thing.names}
+def test_look_alikes_are_trained() -> None:
+    nouns = {thing.noun for thing in core_world._trained()}
     assert {noun for alike in core_world.LOOK_ALIKES.values() for noun in alike} <= nouns
-    said |= {kind.category for kind in KINDS.values()} | set(KINDS)
-    for source, words in core_world.UNSEEN_HELD_OUT_WORDS.items():
-        assert set(words.values()) <= set(core_world._held_out_pictures(source))
-        assert not set(words) & said
-
-
-@needs_stamps
-@pytest.mark.parametrize("source", ["held-out-objects", "held-out-pictures"])
-def test_unseen_words_of_held_out_sources(source: core_world.Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    word, noun = next(iter(core_world.UNSEEN_HELD_OUT_WORDS[source].items()))
-    monkeypatch.setattr("steersearch.core.steervit.CachedTextEncoder", lambda *_: WordEncoder())
-    monkeypatch.setitem(core_world.UNSEEN_HELD_OUT_WORDS, source, {word: noun})
-    found = core_world.unseen_words(SteerViT(SMALL), source, pictures_each=1)
-    known = "held_out" if source == "held-out-objects" else "trained"
-    assert set(found) == {known, "unseen", f"{known}_pmass", "unseen_pmass", "n", "each"}
-    assert found["n"] == 1
-    assert found[known] == found["unseen"] == found["each"][word][noun]  # closed gates
-    assert 0 < found["unseen_pmass"] == found[f"{known}_pmass"] < 1
-
-
-# -------------------------------------------------------------------------------------------- command line
-
-
-def test_templates_of_the_command_line() -> None:
-    assert core_world._templates("held-out") == HELD_OUT_TEMPLATES
-    assert core_world._templates("find the {}") == ("find the {}",)
-    for wrong in ("the thing", "{} and {}", "the {0}", "the {} {"):
-        with pytest.raises(argparse.ArgumentTypeError, match="must have one"):
-            core_world._templates(wrong)

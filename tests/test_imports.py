@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.training",
         "steersearch.core",
         "steersearch.indexer",
+        "steersearch.embedder",  # SteerViT as the indexer sees it: galleries are indexed as a user's photos are
     ),
     "steersearch": ("steersearch",),
 }

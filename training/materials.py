@@ -96,12 +96,13 @@ def _file(what: str, *settings: int) -> Path:
 
     given = os.environ.get("STEERSEARCH_CACHE")
     folder = Path(given) if given else user_cache_path("steersearch")
-    key = hashlib.sha256(json.dumps([*settings, _code(), PIL.__version__, np.__version__]).encode())
+    key = hashlib.sha256(json.dumps([*settings, drawing_code(), PIL.__version__, np.__version__]).encode())
     return folder / "world" / f"{what}-{key.hexdigest()[:20]}.npz"
 
 
 @cache
-def _code() -> str:
+def drawing_code() -> str:
+    """Hash of the sources of all that draws: what was drawn under another one is not ours."""
     return hashlib.sha256(b"".join(Path(str(part.__file__)).read_bytes() for part in _CODE)).hexdigest()
 
 

@@ -1,0 +1,71 @@
+"""Where benchmarks keep what they need again: data sets as folders of pictures, libraries, features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from steersearch.core.errors import OutputError
+
+_DESCRIPTION = "dataset.json"
+_MAKING = ".making-"
+_ABANDONED_S = 24 * 3600  # a folder of that age that is still being made belongs to a run that was killed
+
+
+def cache_folder() -> Path:
+    """STEERSEARCH_CACHE/benchmarks, or the same below the user's cache folder. All in it may be deleted."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("STEERSEARCH_CACHE")
+    return (Path(given) if given else user_cache_path("steersearch")) / "benchmarks"
+
+
+def digest_of(*parts: object) -> str:
+    """sha256 of JSON-able values, the same in every process."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def kept_dataset(
+    name: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
+) -> tuple[Path, dict[str, Any]]:
+    """A folder that `make` fills, and the description that it returns; made once for each `key`.
+
+    The folder gets its name when it is complete, so a run that is killed leaves none, and of two runs at once the
+    second takes what the first made. Raises OutputError where nothing can be written.
+    """
+    folder = cache_folder() / "data" / f"{name.replace('/', '-')}-{digest_of(key)[:16]}"
+    try:
+        if not (folder / _DESCRIPTION).exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(folder.parent)
+            with tempfile.TemporaryDirectory(prefix=_MAKING, dir=folder.parent) as started:
+                making = Path(started) / "dataset"
+                making.mkdir()
+                description = make(making)
+                (making / _DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+                _take_place(making, folder)
+        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OutputError(folder, error.strerror or str(error)) from error
+    return folder, description
+
+
+def _take_place(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not (folder / _DESCRIPTION).exists():  # else another run was faster
+            raise
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.glob(f"{_MAKING}*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(path, ignore_errors=True)

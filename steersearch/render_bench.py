@@ -1,0 +1,56 @@
+"""What the benchmark commands print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from steersearch import render
+from steersearch.benchmarks.baselines.cards import Card as BaselineCard
+from steersearch.benchmarks.catalogue import Card
+from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.tables import Table, metrics_table, rows_table
+
+
+def table(shown: Table) -> None:
+    render.table(shown.header, shown.rows, right=shown.numbers)
+
+
+def record(measured: Record) -> None:
+    """A record's figures, then those of its parts; what it was measured on is a remark."""
+    data = measured.data
+    render.line(f"{measured.benchmark}, {measured.model}")
+    table(metrics_table(measured))
+    parts = rows_table(measured)
+    if parts is not None:
+        render.line()
+        table(parts)
+    render.remark(
+        f"{data['n']:,} pictures, {data['source']}, data {data['hash'][:12]}; {measured.seconds:,.0f} s; "
+        "shares are in percent"
+    )
+
+
+def cards(known: Iterable[Card]) -> None:
+    """The benchmarks there are."""
+    for card in known:
+        render.line(card.name)
+        render.line(f"  {card.asks}")
+        if card.data is not None:
+            render.line(f"  data:     {card.data.what}; {card.data.size}; licence: {card.data.licence}")
+            render.line(f"  get it:   {card.data.how}")
+        if card.stand_in is not None:
+            render.line(f"  stand-in: {card.stand_in}: steersearch bench {card.name} --world")
+
+
+def baselines(known: Iterable[BaselineCard]) -> None:
+    """The methods that can be measured in a model's place; of those that cannot, why."""
+    render.line("speed")
+    render.line(
+        "  What does steering cost in images/s and memory? Random weights, no data: steersearch bench speed"
+    )
+    render.line()
+    render.line("baselines, for --method NAME:")
+    for card in known:
+        render.line(
+            f"  {card.name}: {card.computes if card.cannot is None else f'cannot be run: {card.cannot}'}"
+        )
