@@ -24,8 +24,9 @@ Rows = npt.NDArray[np.int64]
 _ROUNDING = 1e-5  # two float32 scores closer than this may be in either order, whatever their true order
 _SCORED_AT_ONCE = 1 << 14  # rows
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
-_TRAINED_ON = 48  # vectors per cell from which the cells are learned
-_PROBES = 24  # cells that a search looks into
+_TRAINED_ON = 40  # vectors per cell from which the cells are learned
+_ROUNDS = 6  # of learning
+_PROBES = 16  # cells that a search looks into
 _PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
 _SEED = 1234
 
@@ -90,6 +91,7 @@ class CellIndex:
         count, dim = vectors.shape
         cells = num_cells(count)
         index = faiss.index_factory(dim, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
+        index.cp.niter = _ROUNDS
         chosen = np.random.default_rng(_SEED).choice(count, min(count, _TRAINED_ON * cells), replace=False)
         index.train(np.ascontiguousarray(vectors[np.sort(chosen)]))
         for start in range(0, count, 1 << 16):

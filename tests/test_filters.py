@@ -1,0 +1,128 @@
+"""Which photos pass: against conditions written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steersearch.core.errors import ArgumentError
+from steersearch.indexer.filters import Filters, parse_date
+
+ROOT = Path("/photos")
+
+
+def table(*photos: tuple[str, datetime | None, datetime]) -> Any:
+    """Photos: path, when it was taken, the file's time."""
+    paths, taken, files = zip(*sorted(photos), strict=True)
+    return pa.table(
+        {
+            "path": pa.array(paths),
+            "taken_at": pa.array(taken, pa.timestamp("s")),
+            "mtime_ns": pa.array([round(time.timestamp() * 1e9) for time in files], pa.int64()),
+        }
+    )
+
+
+def no_sql(condition: str) -> Iterable[str]:
+    raise AssertionError("asked for SQL")
+
+
+def passing(photos: Any, filters: Filters, root: Path = ROOT) -> list[str]:
+    mask = filters.passing(photos, root, no_sql)
+    assert mask is not None
+    return [path for path, passes in zip(photos["path"].to_pylist(), mask, strict=True) if passes]
+
+
+NOON = datetime(2024, 5, 17, 12)
+PHOTOS = table(
+    *(
+        (path, None, NOON)
+        for path in ("a.jpg", "trip.jpg", "trip/1.jpg", "trip/day 2/2.jpg", "trip0/3.jpg", "z/4.jpg")
+    )
+)
+
+
+@pytest.mark.parametrize("folder", ["trip", "trip/", "./trip", "z/../trip", "/photos/trip"])
+def test_a_folder_and_what_lies_below_it(folder: str) -> None:
+    assert passing(PHOTOS, Filters.of(folder=folder)) == ["trip/1.jpg", "trip/day 2/2.jpg"]
+
+
+def test_the_whole_folder_and_a_deeper_one(tmp_path: Path) -> None:
+    assert passing(PHOTOS, Filters.of(folder="."), tmp_path) == PHOTOS["path"].to_pylist()
+    assert passing(PHOTOS, Filters.of(folder="trip/day 2")) == ["trip/day 2/2.jpg"]
+
+
+def test_a_folder_named_from_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos" / "trip").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    filters = Filters.of(folder="photos/trip")
+    assert passing(PHOTOS, filters, tmp_path.resolve() / "photos") == ["trip/1.jpg", "trip/day 2/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("tri", "its folders: trip, trip0, z$"), ("/elsewhere", "outside"), ("..", "outside|no photo")],
+)
+def test_a_folder_without_photos(folder: str, reason: str) -> None:
+    with pytest.raises(ArgumentError, match=reason) as error:
+        passing(PHOTOS, Filters.of(folder=folder))
+    assert error.value.value == folder
+
+
+moments = st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1)).map(
+    lambda time: time.replace(microsecond=0)
+)
+
+
+@given(st.lists(st.tuples(st.none() | moments, moments), min_size=1, max_size=20), moments, moments)
+def test_dates_are_the_camera_s_or_else_the_file_s(
+    times: list[tuple[datetime | None, datetime]], after: datetime, before: datetime
+) -> None:
+    photos = table(*((f"{i:02}.jpg", *time) for i, time in enumerate(times)))
+    expected = [f"{i:02}.jpg" for i, (taken, file) in enumerate(times) if after <= (taken or file) < before]
+    assert passing(photos, Filters(after=after, before=before)) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2024", datetime(2024, 1, 1)),
+        ("2024-05", datetime(2024, 5, 1)),
+        ("2024-05-17", datetime(2024, 5, 17)),
+        (" 2024-05-17 18:30", datetime(2024, 5, 17, 18, 30)),
+        ("2024-05-17T18:30:05", datetime(2024, 5, 17, 18, 30, 5)),
+        (date(2024, 5, 17), datetime(2024, 5, 17)),
+        (NOON, NOON),
+    ],
+)
+def test_dates(written: str | date, meant: datetime) -> None:
+    assert parse_date("after", written) == meant
+
+
+@pytest.mark.parametrize(
+    "written", ["", "yesterday", "17.5.2024", "2024-13", "2024-02-30", "2024-05-17T10:00+02:00"]
+)
+def test_what_is_no_date(written: str) -> None:
+    with pytest.raises(ArgumentError, match="before") as error:
+        Filters.of(before=written)
+    assert error.value.value == written
+
+
+def test_no_filter_is_no_mask() -> None:
+    assert not Filters.of()
+    assert Filters.of().passing(PHOTOS, ROOT, no_sql) is None
+
+
+def test_sql_and_a_folder_must_both_hold() -> None:
+    filters = Filters.of(folder="trip", where="width > 3")
+    found = {"width > 3": ["a.jpg", "trip/1.jpg", "gone.jpg"]}
+    mask = filters.passing(PHOTOS, ROOT, found.__getitem__)
+    assert mask is not None
+    assert [PHOTOS["path"][int(row)].as_py() for row in mask.nonzero()[0]] == ["trip/1.jpg"]

@@ -1,0 +1,62 @@
+"""What people write after --focus, and what a query takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steersearch.core.errors import ArgumentError
+from steersearch.indexer.focus import Focus, as_focuses, parse_focus
+
+
+@pytest.mark.parametrize(
+    ("written", "focus"),
+    [
+        ("sofa", Focus("sofa")),
+        ("cushion:0.5", Focus("cushion", 0.5)),
+        ("cat:-1", Focus("cat", -1)),
+        ("the cat : +.25 ", Focus("the cat", 0.25)),
+        ("ratio 16:9:1", Focus("ratio 16:9")),
+        ("ratio 16:9", Focus("ratio 16", 9)),
+        ("a: b", Focus("a: b")),
+        ("time 12:30 h", Focus("time 12:30 h")),
+        ("cat:nan", Focus("cat:nan")),
+        ("cat:", Focus("cat:")),
+    ],
+)
+def test_a_number_behind_the_last_colon_is_a_weight(written: str, focus: Focus) -> None:
+    assert parse_focus(written) == focus
+
+
+texts = st.text(min_size=1).filter(lambda text: text.strip() == text)
+weights = st.floats(allow_nan=False, allow_infinity=False).filter(bool)
+
+
+@given(texts, weights | st.sampled_from([1.0, -1.0, 0.5]))
+def test_a_focus_is_read_as_it_is_written(text: str, weight: float) -> None:
+    focus = Focus(text, weight)
+    assert parse_focus(str(focus)) == focus
+
+
+@pytest.mark.parametrize("written", ["", "  ", ":1", "cat:0", "cat:-0.0", "cat:" + "9" * 400])
+def test_nothing_to_look_at_and_weights_that_weigh_nothing(written: str) -> None:
+    with pytest.raises(ArgumentError):
+        parse_focus(written)
+
+
+def test_what_a_query_takes() -> None:
+    assert as_focuses("16:9") == [
+        Focus("16:9")
+    ]  # no weight is read from what is not written on a command line
+    assert as_focuses(Focus("cat", 2)) == [Focus("cat", 2)]
+    several = [Focus("sofa"), Focus("cushion", 0.5), Focus("cat", -1)]
+    assert as_focuses([" sofa", ("cushion", 0.5), Focus("cat", -1)]) == several
+
+
+@pytest.mark.parametrize("focus", [[], ["cat", "cat "], ("cat", 0.5), [("cat", "much")], [3], ["cat", ""]])
+def test_what_a_query_refuses(focus: Any) -> None:
+    with pytest.raises(ArgumentError):
+        as_focuses(focus)
