@@ -10,6 +10,7 @@ its own, which maps the vectors from a file; its figures are
   build_seconds, bytes (of its files beside the vectors), peak_mib (of its process)
   p50_ms, p99_ms, recall (share of the true ten nearest), queries (fewer for slow methods: QUERY_SECONDS are enough)
   p50_processor_ms (of all threads: what other work on the machine changes least)
+  by_probes: of ours, how these change with the number of cells that are looked into
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import steersearch.indexer.search as search_module
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
+from steersearch.indexer import faiss_index, search
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.query import Asked, rank
 from steersearch.indexer.search import SAMPLE, Snapshot
@@ -38,6 +39,7 @@ QUERIES = 200
 QUERY_SECONDS = 40.0  # for one method, at most, but LEAST_QUERIES in any case
 LEAST_QUERIES = 20
 HNSW_SECONDS = 600.0  # a build that would take longer is not done
+PROBES_TRIED = (4, 8, 16, 32, 64)
 _CLUSTERS, _DIRECTIONS = 2000, 64
 _SEED = 20261125
 _CHUNK = 50_000
@@ -113,19 +115,25 @@ def ours_exact(folder: str) -> dict[str, Any]:
 
 def ours_cells(folder: str) -> dict[str, Any]:
     """FAISS cells, candidates scored exactly, the gallery's mean and spread from a sample; whatever the size."""
-    search_module.APPROXIMATE_FROM = 1
+    search.APPROXIMATE_FROM = 1
     vectors = _vectors(Path(folder))
     file = Path(folder) / "cells.faiss"
     built = _seconds(lambda: _write(file, CellIndex.of(vectors)))
     gallery = _gallery(Path(folder), CellIndex.read(file))
 
-    def search(query: Floats) -> npt.NDArray[np.int64]:
+    def nearest_rows(query: Floats) -> npt.NDArray[np.int64]:
         ranking = rank([Asked(gallery, query)], K)
         assert ranking.method.startswith("IVF"), ranking.method
         return ranking.rows
 
-    about = {"cells": gallery.cells.cells, "probes": gallery.cells.probes} if gallery.cells else {}
-    return {**_measured(Path(folder), search), **about, "build_seconds": built, "bytes": file.stat().st_size}
+    assert gallery.cells is not None
+    about = {"cells": gallery.cells.cells, "probes": gallery.cells.probes}
+    measured = _measured(Path(folder), nearest_rows)
+    curve = {}
+    for probes in PROBES_TRIED:
+        faiss_index.PROBES = probes
+        curve[str(probes)] = _measured(Path(folder), nearest_rows)
+    return {**measured, **about, "by_probes": curve, "build_seconds": built, "bytes": file.stat().st_size}
 
 
 def faiss_flat(folder: str) -> dict[str, Any]:
@@ -180,14 +188,17 @@ def lancedb_flat(folder: str) -> dict[str, Any]:
     database = lancedb.connect(str(Path(folder) / "lance"))
     built = _seconds(lambda: database.create_table("photos", batches(), schema=schema))
     table = database.open_table("photos")
-    search = table.search  # a new query each time
-    measured = _measured(
-        Path(folder),
-        lambda query: (
-            search(query).distance_type("cosine").select(["row"]).limit(K).to_arrow()["row"].to_numpy()
-        ),
-    )
-    return {**measured, "build_seconds": built, "bytes": _bytes_below(Path(folder) / "lance")}
+
+    def nearest_rows(query: Floats) -> npt.NDArray[np.int64]:
+        asked = table.search(query).distance_type("cosine").select(["row"]).limit(K)
+        rows: npt.NDArray[np.int64] = asked.to_arrow()["row"].to_numpy()
+        return rows
+
+    return {
+        **_measured(Path(folder), nearest_rows),
+        "build_seconds": built,
+        "bytes": _bytes_below(Path(folder) / "lance"),
+    }
 
 
 def lancedb_cells(folder: str) -> dict[str, Any]:
@@ -200,12 +211,12 @@ def lancedb_cells(folder: str) -> dict[str, Any]:
     before = _bytes_below(place)
     built = _seconds(lambda: table.create_index("vector", config=IvfSq(distance_type="cosine")))
 
-    def search(query: Floats) -> npt.NDArray[np.int64]:
+    def nearest_rows(query: Floats) -> npt.NDArray[np.int64]:
         asked = table.search(query).distance_type("cosine").nprobes(20).refine_factor(10)
         rows: npt.NDArray[np.int64] = asked.select(["row"]).limit(K).to_arrow()["row"].to_numpy()
         return rows
 
-    measured = _measured(Path(folder), search)
+    measured = _measured(Path(folder), nearest_rows)
     return {**measured, "build_seconds": built, "bytes": _bytes_below(place) - before}
 
 

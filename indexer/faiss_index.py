@@ -26,7 +26,7 @@ _SCORED_AT_ONCE = 1 << 14  # rows
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
-_PROBES = 16  # cells that a search looks into
+PROBES = 16  # cells that a search looks into
 _PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
 _SEED = 1234
 
@@ -119,7 +119,7 @@ class CellIndex:
     @property
     def probes(self) -> int:
         """How many cells a search looks into."""
-        return min(_PROBES, self.cells)
+        return min(PROBES, self.cells)
 
     def reaches(self, k: int) -> bool:
         """Whether the cells that a search looks into hold enough vectors to choose k of them."""

@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 APPROXIMATE_FROM = 200_000  # photos
-SAMPLE = 4096
+SAMPLE = 2048
 SNAPSHOTS = "snapshots"
 _FORMAT = "vectors as npy"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
