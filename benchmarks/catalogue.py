@@ -181,6 +181,31 @@ _ANOMALY = Card(
     limit="test pictures of each object",
 )
 
+_PODS = Card(
+    name="pods",
+    module="pods",
+    asks="Is a photo one of this very mug, among other mugs? Personal objects, three references each.",
+    data=PublishedData(
+        what="PODS, chaenayo/PODS on the Hugging Face hub: 100 objects, 300 references and 10,888 test photos",
+        size="1.2 GB",
+        licence="MIT",
+        how="huggingface-cli download --repo-type dataset chaenayo/PODS --local-dir pods; --data pods. With the "
+        "pods_info.json of https://data.csail.mit.edu/personal_rep/pods.zip in it, also over its 70 test objects; "
+        "with a descriptions.json, {label: text}, also under descriptions",
+    ),
+    stand_in="112 generated photos of 16 things that differ in a small mark",
+    cost="one forward pass for each photo and prompt: 11,188 under each of 100 names, and as many descriptions",
+    limit="objects of each kind",
+    options=(
+        Option(
+            name="prompts",
+            default="all",
+            choices=("all", "none", "supercategory", "name", "description"),
+            help="what the objects are called",
+        ),
+    ),
+)
+
 CARDS: dict[str, Card] = {
     each.name: each
     for each in (
@@ -188,5 +213,6 @@ CARDS: dict[str, Card] = {
         _WORDS,
         _MOSAIC,
         _ANOMALY,
+        _PODS,
     )
 }

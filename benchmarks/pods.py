@@ -1,0 +1,353 @@
+"""pods (the paper, section 4.4): is a photo one of *this* mug, among mugs? PODS, 100 personal objects of five kinds.
+
+Each object has three reference photos. Under a prompt for the object all pictures are embedded; then
+- PR-AUC: each test photo scores the greatest cosine to the object's references; average precision of all test photos,
+  mean over objects;
+- NDCG: each test photo of the object ranks the references of all objects by cosine; relevance is 1 for the object's
+  own, over the whole list; mean over test photos, then over objects.
+
+What the paper leaves open, and what is done here (facts C5):
+- prompts: "none"; "supercategory", such as "the mug"; "name", the words of the label with the kind at the end ("the
+  white shobhita mug" for mugs_white_shobhita); "description", which the authors wrote with a language model and did not
+  release: it is measured where the data has a descriptions.json, {label: text}.
+- objects: the mean over all ("pr_auc_name"), and where pods_info.json lies beside the data over the 70 of its split
+  test among themselves ("pr_auc_name_test"), as PODS' own paper has it.
+- the test photos are those of the split test; test_dense, which is for masks, is not read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.benchmarks.benchmark import DataMissingError, Outcome, Source
+from steersearch.benchmarks.catalogue import Value, card
+from steersearch.benchmarks.embeddings import pair_vectors
+from steersearch.benchmarks.intervals import HOW, macro_interval
+from steersearch.benchmarks.method import Floats, Method
+from steersearch.benchmarks.rankings import average_precision, ndcg
+from steersearch.benchmarks.viewing import Opener, Progress, Report, digest
+from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.image_file import to_rgb
+
+LICENCE = "MIT"
+KINDS = {
+    "bottles": "bottle",
+    "mugs": "mug",
+    "screwdrivers": "screwdriver",
+    "shoes": "shoe",
+    "totes": "tote bag",
+}
+VARIANTS = ("none", "supercategory", "name", "description")
+_COLUMNS = ("image", "label")
+_AT_ONCE = 8  # prompts whose vectors are in memory together
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photo of the object `label`."""
+
+    label: str
+    picture: Opener
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """References and test photos of all objects, and what each is called under a variant of the prompts.
+
+    prompts: label -> variant -> prompt; every label has the same variants.  test_split: the labels that count for
+    "_test", empty where that is not known.
+    """
+
+    name: str
+    source: Source
+    licence: str
+    data_hash: str
+    references: tuple[Shot, ...]
+    tests: tuple[Shot, ...]
+    prompts: Mapping[str, Mapping[str, str | None]]
+    test_split: frozenset[str] = frozenset()
+
+    @property
+    def n(self) -> int:
+        return len(self.references) + len(self.tests)
+
+    @property
+    def digest(self) -> str:
+        return self.data_hash
+
+    def __len__(self) -> int:
+        return self.n
+
+    def read(self, number: int) -> Image.Image:
+        """The references first, then the test photos."""
+        return (*self.references, *self.tests)[number].picture()
+
+
+# ------------------------------------------------------------------------------------------- as it is published
+
+
+def read_pods(folder: Path, limit: int | None = None) -> Objects:
+    """The parquet files of chaenayo/PODS, splits train (references) and test.
+
+    limit: only the first objects of each kind.  Raises BenchmarkError for other columns, labels of no known kind,
+    an object without references or without test photos, and rows without a picture.
+    """
+    references, tests = (_read_split(folder, split) for split in ("train", "test"))
+    labels = sorted({label for label, _ in references})
+    strange = sorted({label for label, _ in tests} - set(labels))
+    if strange:
+        raise BenchmarkError(f"{folder}: {strange[0]} has test photos and no reference")
+    kept = _first_of_each_kind(labels, limit)
+    without = sorted(set(kept) - {label for label, _ in tests})
+    if without:
+        raise BenchmarkError(f"{folder}: {without[0]} has references and no test photo")
+    chosen = [[(label, data) for label, data in shots if label in kept] for shots in (references, tests)]
+    return Objects(
+        name="pods",
+        source="real",
+        licence=LICENCE,
+        data_hash=digest(
+            part for shots in chosen for label, data in shots for part in (label.encode(), data)
+        ),
+        references=tuple(Shot(label, _opener(data)) for label, data in chosen[0]),
+        tests=tuple(Shot(label, _opener(data)) for label, data in chosen[1]),
+        prompts=_prompts(folder, kept),
+        test_split=_test_split(folder, kept),
+    )
+
+
+def has_pods(folder: Path) -> bool:
+    """Whether both splits are in this folder."""
+    return folder.is_dir() and all(_files(folder, split) for split in ("train", "test"))
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*.parquet")) if re.match(rf"{split}[-.]", path.name)]
+
+
+def _read_split(folder: Path, split: str) -> list[tuple[str, bytes]]:
+    """(label, picture as a file) of each row."""
+    import pyarrow.parquet as parquet
+
+    rows: list[tuple[str, bytes]] = []
+    for path in _files(folder, split):
+        schema = parquet.read_schema(path)
+        lacking = [name for name in _COLUMNS if name not in schema.names]
+        if lacking:
+            raise BenchmarkError(
+                f"{path}: lacks the columns {', '.join(lacking)}; it has {', '.join(schema.names)}"
+            )
+        names = _class_names(schema.metadata)
+        table = parquet.read_table(path, columns=list(_COLUMNS)).to_pylist()
+        for number, row in enumerate(table):
+            label = row["label"]
+            if isinstance(label, int) and 0 <= label < len(names):
+                label = names[label]
+            data = (row["image"] or {}).get("bytes")
+            if not isinstance(label, str) or label.partition("_")[0] not in KINDS:
+                raise BenchmarkError(f"{path}, row {number}: label {label!r}, of none of {', '.join(KINDS)}")
+            if not data:
+                raise BenchmarkError(f"{path}, row {number}: no picture")
+            rows.append((label, data))
+    return rows
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str]:
+    """The names of a column of numbers, from what `datasets` writes into the schema; [] if it says nothing."""
+    try:
+        said = json.loads((metadata or {})[b"huggingface"])
+        return [str(name) for name in said["info"]["features"]["label"]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _opener(data: bytes) -> Opener:
+    def opened() -> Image.Image:
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return to_rgb(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(None, f"truncated or damaged ({error})") from error
+
+    return opened
+
+
+def _first_of_each_kind(labels: Sequence[str], limit: int | None) -> list[str]:
+    by_kind: dict[str, list[str]] = {}
+    for label in labels:
+        by_kind.setdefault(label.partition("_")[0], []).append(label)
+    return [label for mine in by_kind.values() for label in mine[:limit]]
+
+
+def _prompts(folder: Path, labels: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    prompts: dict[str, dict[str, str | None]] = {}
+    described = _read_json(folder / "descriptions.json")
+    for label in labels:
+        kind, _, rest = label.partition("_")
+        noun = KINDS[kind]
+        prompts[label] = {
+            "none": None,
+            "supercategory": f"the {noun}",
+            "name": f"the {rest.replace('_', ' ')} {noun}".replace("  ", " "),
+        }
+        if described:
+            if not isinstance(described.get(label), str):
+                raise BenchmarkError(f"{folder / 'descriptions.json'}: no text for {label}")
+            prompts[label]["description"] = described[label]
+    return prompts
+
+
+def _test_split(folder: Path, labels: Sequence[str]) -> frozenset[str]:
+    splits = _read_json(folder / "pods_info.json").get("class_to_split", {})
+    return frozenset(label for label in labels if splits.get(label) == "test")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """{} where there is no such file. Raises BenchmarkError for one that is not a JSON object."""
+    if not path.is_file():
+        return {}
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: not JSON ({error})") from error
+    if not isinstance(said, dict):
+        raise BenchmarkError(f"{path}: not a JSON object")
+    return said
+
+
+# ------------------------------------------------------------------------------------------------- measurement
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Of an object under a prompt: its PR-AUC, and the NDCG of each of its test photos."""
+
+    pr_auc: float
+    ndcgs: list[float]
+
+
+class PodsBenchmark:
+    """See the module. variants: of the prompts, those that the data has of them are measured."""
+
+    def __init__(self, variants: Sequence[str]) -> None:
+        self.variants = tuple(variants)
+
+    def load(self, place: Path | None, limit: int | None) -> Objects:
+        if place is None:
+            raise DataMissingError(card("pods"), "name its folder with --data")
+        if not has_pods(place):
+            raise DataMissingError(card("pods"), f"no parquet files of the splits train and test in {place}")
+        return read_pods(place, limit)
+
+    def world(self, limit: int | None) -> Objects:
+        from steersearch.benchmarks.pods_world import build
+
+        return build(limit)
+
+    def evaluate(self, method: Method, dataset: Objects, progress: Report | None = None) -> Outcome:
+        offered = next(iter(dataset.prompts.values()))
+        variants = [variant for variant in self.variants if variant in offered]
+        if not variants:
+            raise BenchmarkError(f"{dataset.name}: has no prompts of the sort {', '.join(self.variants)}")
+        counted = Progress(_passes(dataset, variants), progress)
+        metrics: dict[str, Any] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        rows: dict[str, dict[str, Any]] = {label: {"object": label} for label in dataset.prompts}
+        for variant in variants:
+            everyone = _reached(method, dataset, variant, frozenset(dataset.prompts), counted)
+            figures, limits = _figures(everyone, variant)
+            metrics, intervals = metrics | figures, intervals | limits
+            if dataset.test_split:
+                found = _reached(method, dataset, variant, dataset.test_split, counted)
+                metrics |= _figures(found, f"{variant}_test")[0]
+            for label, one in everyone.items():
+                rows[label][f"pr_auc_{variant}"] = 100 * one.pr_auc
+                rows[label][f"ndcg_{variant}"] = 100 * float(np.mean(one.ndcgs))
+        return Outcome(
+            metrics=metrics,
+            intervals=intervals,
+            rows=list(rows.values()),
+            settings={
+                "prompts": {label: dict(said) for label, said in dataset.prompts.items()},
+                "objects": len(dataset.prompts),
+                "interval": f"{HOW}; of PR-AUC, the objects are drawn anew",
+            },
+        )
+
+
+def _passes(data: Objects, variants: Sequence[str]) -> int:
+    """How many pictures are asked for, over all prompts and both sets of objects."""
+    passes = 0
+    for labels in filter(None, (frozenset(data.prompts), data.test_split)):
+        shots = sum(shot.label in labels for shot in (*data.references, *data.tests))
+        passes += sum(shots * len({data.prompts[label][variant] for label in labels}) for variant in variants)
+    return passes
+
+
+def _figures(
+    found: Mapping[str, _Reached], name: str
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    areas = [100 * one.pr_auc for one in found.values()]
+    gains = {label: [100 * value for value in one.ndcgs] for label, one in found.items()}
+    metrics = {
+        f"pr_auc_{name}": float(np.mean(areas)),
+        f"ndcg_{name}": float(np.mean([np.mean(values) for values in gains.values()])),
+    }
+    return metrics, {
+        f"pr_auc_{name}": macro_interval({"objects": areas}),
+        f"ndcg_{name}": macro_interval(gains),
+    }
+
+
+def _reached(
+    method: Method, data: Objects, variant: str, labels: frozenset[str], progress: Progress
+) -> dict[str, _Reached]:
+    """What is reached on the objects `labels` among themselves, under the prompts of `variant`."""
+    everything = (*data.references, *data.tests)
+    chosen = [number for number, shot in enumerate(everything) if shot.label in labels]
+    by_prompt: dict[str | None, list[str]] = {}
+    for label in data.prompts:
+        if label in labels:
+            by_prompt.setdefault(data.prompts[label][variant], []).append(label)
+    names = np.array([everything[number].label for number in chosen])
+    is_reference = np.array([number < len(data.references) for number in chosen])
+    found: dict[str, _Reached] = {}
+    prompts = list(by_prompt)
+    for start in range(0, len(prompts), _AT_ONCE):
+        part = prompts[start : start + _AT_ONCE]
+        vectors = pair_vectors(method, data, dict.fromkeys(part, chosen))
+        progress.add(len(part) * len(chosen))
+        for prompt in part:
+            unit = _unit(np.stack([vectors[prompt][number] for number in chosen]))
+            scores = unit[~is_reference] @ unit[is_reference].T  # (tests, references)
+            for label in by_prompt[prompt]:
+                found[label] = _score(scores, names[~is_reference] == label, names[is_reference] == label)
+    return {label: found[label] for label in data.prompts if label in labels}
+
+
+def _score(scores: Floats, mine: npt.NDArray[np.bool_], own: npt.NDArray[np.bool_]) -> _Reached:
+    """scores: (T, R) of test photos with references;  mine (T,), own (R,): those of the object."""
+    area = average_precision(scores[:, own].max(axis=1), mine)
+    return _Reached(area, [ndcg(row, own) for row in scores[mine]])
+
+
+def _unit(vectors: Floats) -> Floats:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(length, np.float32(1e-12))
+    return unit
+
+
+def create(options: Mapping[str, Value]) -> PodsBenchmark:
+    """The benchmark with its options: prompts, "all" or one of VARIANTS."""
+    return PodsBenchmark(VARIANTS if options["prompts"] == "all" else (str(options["prompts"]),))
