@@ -13,6 +13,7 @@ What the paper leaves open, and what is done here:
 - a picture that is not square is squashed to a square, as wide as its longer side, before a method sees it, so that a
   central crop takes nothing off. Maps are upsampled bilinearly to 448 pixels (as FADE; the stand-in to its pictures'
   size); masks are brought there by the share of each pixel that they cover, of which more than half counts.
+- a method that makes its own sentences of an object's name (WinCLIP) is given the name instead of the phrases.
 - names: those of the data, "_" as a space, without VisA's numbers: "metal nut", "pcb".
 """
 
@@ -69,7 +70,8 @@ class AnomalyBenchmark:
         return build(limit)
 
     def evaluate(self, method: Method, dataset: Items, progress: Report | None = None) -> Outcome:
-        counted = Progress(dataset.n * len(PROMPTS), progress)
+        prompts = _prompts(method)
+        counted = Progress(dataset.n * len(prompts), progress)
         rows = []
         for name, items in dataset.objects.items():
             masks = np.stack([_mask(item, dataset.side) for item in items])
@@ -78,7 +80,7 @@ class AnomalyBenchmark:
                 "pictures": len(items),
                 "damaged": sum(item.mask is not None for item in items),
             }
-            for variant, maps in _maps(method, name, items, counted).items():
+            for variant, maps in _maps(method, prompts, name, items, counted).items():
                 scores = np.stack([upsample(found, masks.shape[1:]) for found in maps])
                 for metric, measure in METRICS.items():
                     row[metric + variant] = 100 * measure(scores, masks)
@@ -89,22 +91,29 @@ class AnomalyBenchmark:
             metrics={name: float(np.mean([row[name] for row in rows])) for name in names},
             intervals=intervals,
             rows=rows,
-            settings={"prompts": list(PROMPTS), "side": dataset.side, "interval": HOW},
+            settings={"prompts": list(prompts), "side": dataset.side, "interval": HOW},
         )
 
 
-def _maps(method: Method, name: str, items: Sequence[Item], progress: Progress) -> dict[str, Floats]:
+def _maps(
+    method: Method, prompts: Sequence[str], name: str, items: Sequence[Item], progress: Progress
+) -> dict[str, Floats]:
     """Score maps (n, Hp, Wp) of a class by variant: means over the prompts of each way to read the logits."""
     pictures = [_squared(item.picture) for item in items]
     sums: dict[str, Floats] = {}
-    for prompt in PROMPTS:
+    for prompt in prompts:
         logits = see_all(method, pictures, prompt.format(name), progress, maps=True).maps
         assert logits is not None
-        if prompt == PUBLISHED_PROMPT:
-            sums["_single"] = logits * len(PROMPTS)
+        if prompt == prompts[0]:
+            sums["_single"] = logits * len(prompts)
         for variant, values in (("", logits), ("_sigmoid", _sigmoid(logits)), ("_softmax", _softmax(logits))):
             sums[variant] = sums[variant] + values if variant in sums else values
-    return {variant: total / np.float32(len(PROMPTS)) for variant, total in sums.items()}
+    return {variant: total / np.float32(len(prompts)) for variant, total in sums.items()}
+
+
+def _prompts(method: Method) -> tuple[str, ...]:
+    """PROMPTS, the published one first; for a method that makes its own sentences of an object's name, the name."""
+    return ("{}",) if getattr(method, "prompt_is_object", False) else PROMPTS
 
 
 def _sigmoid(logits: Floats) -> Floats:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,23 @@ def word_tokenizer(
         eos_token=eos,
         **named,
     )
+
+
+def halved(loaded: Any) -> Any:
+    """The same with weights in bfloat16, as a GPU has them."""
+    return replace(loaded, model=copy.deepcopy(loaded.model).to(torch.bfloat16))
+
+
+def assert_close_in_bfloat16(exact: Any, half: Any, prompt: str, **asked: bool) -> None:
+    """Both methods say the same to a few percent of the largest value, and both in float32."""
+    one, other = (method.see(pictures(2), prompt, **asked) for method in (exact, half))
+    for part in ("vectors", "patches", "maps"):
+        wanted = getattr(one, part)
+        if wanted is None or wanted.size == 0:
+            continue
+        found = getattr(other, part)
+        assert found.dtype == np.float32
+        assert np.abs(found - wanted).max() < 0.12 * np.abs(wanted).max()
 
 
 def assert_batching_changes_nothing(

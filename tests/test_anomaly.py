@@ -99,6 +99,17 @@ def test_mvtec_as_published(mvtec: Path) -> None:
         read_mvtec(mvtec)
 
 
+def test_a_method_with_sentences_of_its_own_is_given_the_bare_name(mvtec: Path) -> None:
+    class NameReader(PaintedMethod):
+        prompt_is_object = True
+
+    method = NameReader(words={"nut": "red", "tile": "red"})
+    outcome = AnomalyBenchmark().evaluate(method, create({}).load(mvtec, None))
+    assert set(method.asked) == {"metal nut", "tile"}
+    assert outcome.settings["prompts"] == ["{}"]
+    assert outcome.metrics["auroc"] == outcome.metrics["auroc_single"]
+
+
 def test_visa_as_published(visa: Path) -> None:
     data = create({}).load(visa, None)
     assert (data.name, data.licence, data.n) == ("anomaly/visa", "CC BY 4.0", 4)

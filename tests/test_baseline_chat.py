@@ -15,7 +15,14 @@ from steersearch.benchmarks import baselines
 from steersearch.benchmarks.baselines.chat import INSTRUCTION, Chat
 from steersearch.benchmarks.baselines.pretrained import Pretrained
 from steersearch.core.errors import BenchmarkError
-from tests.small_baselines import assert_batching_changes_nothing, pictures, randomise, word_tokenizer
+from tests.small_baselines import (
+    assert_batching_changes_nothing,
+    assert_close_in_bfloat16,
+    halved,
+    pictures,
+    randomise,
+    word_tokenizer,
+)
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -199,6 +206,11 @@ def test_the_prompt_comes_before_the_picture_and_changes_all_after_it(method: Ch
 def test_what_a_chat_cannot_give(method: Chat) -> None:
     with pytest.raises(BenchmarkError, match="has no heatmap: it answers in words"):
         method.see(pictures(1), "the cat", maps=True)
+
+
+def test_weights_in_bfloat16(method: Chat) -> None:
+    half = Chat(method.card, halved(_made[method.name]))
+    assert_close_in_bfloat16(method, half, "the red cat", patches=True)
 
 
 def test_loading_from_a_folder(method: Chat, tmp_path: Path) -> None:

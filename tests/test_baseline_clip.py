@@ -17,7 +17,14 @@ from steersearch.benchmarks.baselines.clipseg import ClipSeg
 from steersearch.benchmarks.baselines.maskclip import MaskClip
 from steersearch.benchmarks.baselines.pretrained import Pretrained
 from steersearch.core.errors import BenchmarkError, CheckpointError
-from tests.small_baselines import assert_batching_changes_nothing, pictures, randomise, word_tokenizer
+from tests.small_baselines import (
+    assert_batching_changes_nothing,
+    assert_close_in_bfloat16,
+    halved,
+    pictures,
+    randomise,
+    word_tokenizer,
+)
 
 CPU = torch.device("cpu")
 _TEXT = {
@@ -197,6 +204,16 @@ def test_clipseg_gives_the_logits_of_its_mask() -> None:
     assert np.abs(other - seen.maps).max() > 1e-3
     with pytest.raises(BenchmarkError, match="clipseg has no global feature: its output is a mask"):
         method.see(images, "the cat")
+
+
+def test_weights_in_bfloat16(clip: Pretrained, siglip: Pretrained) -> None:
+    half = halved(clip)
+    assert_close_in_bfloat16(_method(clip, "clip-text"), _method(half, "clip-text"), "the cat", patches=True)
+    exact, coarse = (MaskClip(baselines.CARDS["maskclip"], loaded) for loaded in (clip, half))
+    assert_close_in_bfloat16(exact, coarse, "the cat", maps=True)
+    assert_close_in_bfloat16(
+        _method(siglip, "siglip"), _method(halved(siglip), "siglip"), "the cat", patches=True
+    )
 
 
 def test_loading_from_a_folder_as_from_the_hub(clip: Pretrained, tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ from steersearch.benchmarks.baselines.grounding_dino import GRID, GroundingDino,
 from steersearch.benchmarks.baselines.pretrained import Pretrained
 from steersearch.benchmarks.baselines.sam3 import Sam3
 from steersearch.core.errors import BenchmarkError
-from tests.small_baselines import assert_batching_changes_nothing, pictures, randomise, word_tokenizer
+from tests.small_baselines import (
+    assert_batching_changes_nothing,
+    assert_close_in_bfloat16,
+    halved,
+    pictures,
+    randomise,
+    word_tokenizer,
+)
 
 CPU = torch.device("cpu")
 
@@ -159,6 +166,14 @@ def test_a_scale_of_the_grids_own_size_stays_where_it_is() -> None:
 @pytest.mark.parametrize("prompt", ["The red cat", "the red cat.", " the red cat . "])
 def test_a_prompt_as_grounding_dino_reads_it(prompt: str) -> None:
     assert sentence(prompt).replace(" .", ".") == "the red cat."
+
+
+def test_weights_in_bfloat16(sam3: Pretrained, grounding_dino: Pretrained) -> None:
+    one, other = (Sam3(baselines.CARDS["sam3"], loaded) for loaded in (sam3, halved(sam3)))
+    assert_close_in_bfloat16(one, other, "the red cat", patches=True, maps=True)
+    card = baselines.CARDS["grounding-dino"]
+    exact, half = (GroundingDino(card, loaded) for loaded in (grounding_dino, halved(grounding_dino)))
+    assert_close_in_bfloat16(exact, half, "the red cat", patches=True)
 
 
 def test_both_load_from_a_folder(sam3: Pretrained, grounding_dino: Pretrained, tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from tests.small_baselines import assert_batching_changes_nothing, pictures, ran
 open_clip = pytest.importorskip("open_clip")
 
 CPU = torch.device("cpu")
+LENGTH = 20  # of texts, in tokens
 SHAPE: dict[str, Any] = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    "text_cfg": {"context_length": LENGTH, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
 
 
@@ -55,7 +56,7 @@ def test_flair_pools_local_tokens_by_the_text(flair_model: flair.FlairModel) -> 
     with torch.no_grad():
         pooled, tokens = flair_model.visual(_pixels(images))
         local = tokens @ flair_model.image_post.proj
-        query = flair_model.text(open_clip.tokenize(["the red cat"]))
+        query = flair_model.text(open_clip.tokenize(["the red cat"], LENGTH))
         wanted = torch.stack([_pooled_by_hand(flair_model.visual_proj, query[0], each) for each in local])
     np.testing.assert_allclose(seen.patches.reshape(3, 16, 32), local, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(seen.vectors, wanted, rtol=1e-3, atol=1e-4)
@@ -89,7 +90,7 @@ def test_flairs_text_is_clips_with_a_projection(flair_model: flair.FlairModel) -
     clip = clip_model(baselines.CARDS["flair"], SHAPE).eval()
     shared = {key: value for key, value in flair_model.state_dict().items() if key in clip.state_dict()}
     clip.load_state_dict(shared | {"text_projection": flair_model.text_post.proj}, strict=False)
-    ids = open_clip.tokenize(["the red cat", "a dog"])
+    ids = open_clip.tokenize(["the red cat", "a dog"], LENGTH)
     with torch.no_grad():
         np.testing.assert_allclose(flair_model.text(ids), clip.encode_text(ids), rtol=1e-3, atol=1e-4)
 
@@ -168,7 +169,7 @@ def _mean_text(clip: Any, states: tuple[str, ...]) -> Tensor:
     sentences = [
         sentence.format(state.format("metal nut")) for sentence in winclip.SENTENCES for state in states
     ]
-    each = F.normalize(clip.encode_text(open_clip.tokenize(sentences)), dim=-1)
+    each = F.normalize(clip.encode_text(open_clip.tokenize(sentences, LENGTH)), dim=-1)
     return F.normalize(each.mean(dim=0), dim=-1)
 
 
@@ -263,7 +264,7 @@ def test_the_combiner_joins_the_query_with_its_text(clip: Any) -> None:
     seen = assert_batching_changes_nothing(method, images, "the red cat")
     with torch.no_grad():
         image = clip.encode_image(_pixels(images))
-        text = clip.encode_text(open_clip.tokenize(["the red cat"])).expand(3, -1)
+        text = clip.encode_text(open_clip.tokenize(["the red cat"], LENGTH)).expand(3, -1)
         wanted = [_combined_by_hand(dict(head.state_dict()), *pair) for pair in zip(image, text, strict=True)]
     np.testing.assert_allclose(seen.vectors, torch.stack(wanted), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(seen.vectors, axis=1), 1, atol=1e-5)
@@ -305,7 +306,7 @@ def test_the_combiner_needs_both_its_files(
     )
     with pytest.raises(BenchmarkError, match="download"):
         baselines.load(f"genecis-combiner={tmp_path}")
-    head = combiner.CombinerHead(dim=32, projected=2560, hidden=5120)
+    head = combiner.CombinerHead(dim=32, projected=12, hidden=24)
     assert set(head.state_dict()) == {
         f"{layer}.{kind}"
         for layer in (
@@ -316,10 +317,11 @@ def test_the_combiner_needs_both_its_files(
     }  # fmt: skip
     torch.save(head.state_dict(), tmp_path / combiner.HEAD)
     monkeypatch.setattr(combiner, "VIT_B_16", SHAPE)
-    monkeypatch.setattr(combiner, "CombinerHead", lambda dim, **sizes: head)
+    monkeypatch.setattr(combiner, "PROJECTED", 12)
+    monkeypatch.setattr(combiner, "HIDDEN", 24)
     loaded = baselines.load(f"genecis-combiner={tmp_path}", device="cpu")
     assert loaded.see(pictures(1), "the cat").vectors.shape == (1, 32)
-    assert loaded.identity.count("+") == 1
+    assert loaded.settings["weights"].count("+") == 1
 
 
 def test_without_open_clip_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.method import Floats, Seen
@@ -57,13 +57,26 @@ class Baseline(ABC):
     """A `Method` by its card. Subclasses say in `_see` what they make of one batch of pictures."""
 
     def __init__(
-        self, card: Card, source: str, device: torch.device, batch_size: int = 8, **settings: Any
+        self,
+        card: Card,
+        model: nn.Module,
+        source: str,
+        device: torch.device,
+        batch_size: int = 8,
+        **settings: Any,
     ) -> None:
-        """source: hash or pinned revision of the weights.  settings: all else that decides the output."""
+        """model: on `device`, frozen and in evaluation mode from now on.  source: hash or commit of its weights.
+
+        settings: all else that decides the output, JSON-able; the weights' type is among it without saying.
+        """
         self.card = card
+        self.model: Any = model.eval().requires_grad_(False)  # each family knows its own attributes
         self.device = device
         self.batch_size = batch_size
-        self._identity = identity_of(card.name, source, settings)
+        self.dtype = next(model.parameters()).dtype
+        dtype = str(self.dtype).removeprefix("torch.")
+        self.settings: dict[str, Any] = {"weights": source, "dtype": dtype, **settings}
+        self._identity = identity_of(card.name, self.settings)
 
     @property
     def name(self) -> str:
@@ -138,10 +151,10 @@ class Baseline(ABC):
             raise BenchmarkError(f"{self.name}: the prompt is empty; name what to look at")
 
 
-def identity_of(name: str, source: str, settings: dict[str, Any]) -> str:
-    """The name, the weights, and the first 12 digits of a hash of name, weights and settings."""
-    told = json.dumps([name, source, settings], sort_keys=True, default=str)
-    return f"{name}/{source}/{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+def identity_of(name: str, settings: Mapping[str, Any]) -> str:
+    """The name, and 16 digits of a hash of the name and all that decides the output."""
+    told = json.dumps([name, settings], sort_keys=True)
+    return f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 def _joined(parts: Sequence[Tensor | None], pictures: int) -> Floats:

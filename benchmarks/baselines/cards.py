@@ -248,9 +248,10 @@ def _anomaly_methods() -> list[Card]:
             licence="MIT (code), MIT (CLIP's weights)",
             computes="CLIP patches of three sizes against prompt ensembles, and a memory of the query's own patches",
             aggregation="none",
-            cannot="it has no weights of its own: what makes it is code (GEM's modified CLIP, prompts that a "
-            "language model wrote, several scales), and that is not on the package index. The paper copies "
-            "FADE's figures from its paper; see github.com/BMVC-FADE/BMVC-FADE",
+            cannot="it has no weights of its own: what makes it is code that no package carries, on top of GEM's "
+            "modified CLIP, and five files of sentences that a language model wrote; the settings of its figures "
+            "without reference pictures are not stated there. The paper copies FADE's figures from its paper; see "
+            "github.com/BMVC-FADE/BMVC-FADE",
         ),
         Card(
             name="divad",

@@ -39,8 +39,10 @@ class Chat(Baseline):
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.source, loaded.device, 4, instruction=INSTRUCTION, **card.settings)
-        self.model, self.processor = loaded.model, loaded.processor
+        super().__init__(
+            card, loaded.model, loaded.source, loaded.device, 4, instruction=INSTRUCTION, **card.settings
+        )
+        self.processor = loaded.processor
         self.kind, self.side = str(card.settings["kind"]), int(card.settings["side"])
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
@@ -51,7 +53,7 @@ class Chat(Baseline):
             return_tensors="pt",
             **_IMAGE_OPTIONS[self.kind],
         ).to(self.device)
-        given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
+        given["pixel_values"] = given["pixel_values"].to(self.dtype)
         states = self.model.model(**given, use_cache=False).last_hidden_state.float()  # (B, L, D)
         patches = None
         if wanted.patches:

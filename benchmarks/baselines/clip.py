@@ -31,8 +31,8 @@ class Clip(Baseline):
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.source, loaded.device, 16, **card.settings)
-        self.model, self.processor = loaded.model, loaded.processor
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 16, **card.settings)
+        self.processor = loaded.processor
         self.adds_text = bool(card.settings["add_text"])
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:

@@ -20,13 +20,13 @@ class ClipSeg(Baseline):
     """Heatmap: the logits at the model's own size, before any sigmoid."""
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.source, loaded.device, 8)
-        self.model, self.processor = loaded.model, loaded.processor
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 8)
+        self.processor = loaded.processor
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         given = self.processor(
             text=[prompt] * len(pictures), images=list(pictures), truncation=True, return_tensors="pt"
         ).to(self.device)
-        given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
+        given["pixel_values"] = given["pixel_values"].to(self.dtype)
         logits = self.model(**given).logits  # (B, H, W), of one picture (H, W)
         return Outputs(maps=logits if logits.ndim == 3 else logits[None])

@@ -32,6 +32,7 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import Preprocess
 
 BACKBONE, HEAD = "vitb16_backbone.pt", "vitb16_combiner_head.pt"
+PROJECTED, HIDDEN = 2560, 5120  # widths inside the published head
 
 
 def load(card: Card, weights: Path | None, device: str) -> Combiner:
@@ -44,7 +45,7 @@ def load(card: Card, weights: Path | None, device: str) -> Combiner:
         )
     clip = clip_model(card, VIT_B_16, quick_gelu=True)
     fill(clip, read_weights(files[0]), files[0])
-    head = CombinerHead(dim=512, projected=2560, hidden=5120)
+    head = CombinerHead(VIT_B_16["embed_dim"], PROJECTED, HIDDEN)
     fill(head, read_weights(files[1]), files[1])
     place = chosen_device(device)
     dtype = choose_dtype(place)
@@ -82,15 +83,16 @@ class Combiner(Baseline):
     """With a prompt the combined embedding, for queries; without one the picture's own, for the gallery."""
 
     def __init__(self, card: Card, clip: Any, head: CombinerHead, source: str, device: torch.device) -> None:
-        self.clip, self.head = clip.eval().requires_grad_(False), head.eval().requires_grad_(False)
+        self.head = head.eval().requires_grad_(False)
         self.preprocess = Preprocess(size=int(clip.visual.image_size[0]), mean=MEAN, std=STD)
-        super().__init__(card, source, device, 16, preprocess=self.preprocess.to_dict())
+        super().__init__(card, clip, source, device, 16, preprocess=self.preprocess.to_dict())
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        dtype = self.head.output_layer.weight.dtype
         pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
-        vectors = self.clip.encode_image(pixels.to(self.device, dtype))
+        vectors = self.model.encode_image(pixels.to(self.device, self.dtype))
         if prompt is not None:
-            text = self.clip.encode_text(tokenize(self.card, [prompt]).to(self.device))
+            text = self.model.encode_text(
+                tokenize(self.card, [prompt], self.model.context_length).to(self.device)
+            )
             vectors = self.head(vectors, text.expand(len(vectors), -1))
         return Outputs(vectors=vectors)

@@ -112,14 +112,13 @@ class Flair(Baseline):
     """Text-conditioned pooling of the local tokens; no prompt: the global token. Patches, which no text changes."""
 
     def __init__(self, card: Card, model: FlairModel, source: str, device: torch.device) -> None:
-        self.model = model.eval().requires_grad_(False)
         side = int(model.visual.image_size[0])
         self.preprocess = Preprocess(size=side, mean=MEAN, std=STD)
-        super().__init__(card, source, device, 16, preprocess=self.preprocess.to_dict())
+        super().__init__(card, model, source, device, 16, preprocess=self.preprocess.to_dict())
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
-        vectors, tokens = self.model.image(pixels.to(self.device, self.model.image_post.proj.dtype))
+        vectors, tokens = self.model.image(pixels.to(self.device, self.dtype))
         if prompt is not None:
             ids = tokenize(self.card, [prompt], len(self.model.positional_embedding)).to(self.device)
             vectors = self.model.visual_proj(self.model.text(ids).expand(len(tokens), -1), tokens)

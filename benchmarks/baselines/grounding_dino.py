@@ -34,8 +34,8 @@ class GroundingDino(Baseline):
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.source, loaded.device, 4, grid=GRID)
-        self.model, self.processor = loaded.model, loaded.processor
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 4, grid=GRID)
+        self.processor = loaded.processor
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         assert prompt is not None
@@ -55,7 +55,7 @@ class GroundingDino(Baseline):
             max_length=self.model.config.max_text_len,
             return_tensors="pt",
         ).to(self.device)
-        given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
+        given["pixel_values"] = given["pixel_values"].to(self.dtype)
         with heard(self.model.model.encoder) as calls:
             self.model(**given)
         arguments, out = calls[0]

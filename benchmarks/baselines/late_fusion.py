@@ -34,8 +34,7 @@ class LateFusion(Baseline):
 
     def __init__(self, card: Card, model: SteerViT) -> None:
         config = model.config.to_dict()
-        super().__init__(card, model.weights_hash, model.device, model.batch_size, config=config)
-        self.model = model
+        super().__init__(card, model, model.weights_hash, model.device, model.batch_size, config=config)
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         if wanted.maps and prompt is None:

@@ -27,8 +27,8 @@ class MaskClip(Baseline):
     """Heatmap: cosine of patch and prompt times CLIP's learned scale, a logit."""
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.source, loaded.device, 16)
-        self.model, self.processor = loaded.model, loaded.processor
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 16)
+        self.processor = loaded.processor
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         assert prompt is not None

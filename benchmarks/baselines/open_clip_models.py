@@ -42,7 +42,7 @@ def clip_model(card: Card, shape: Mapping[str, Any], *, quick_gelu: bool = False
     return _open_clip(card).CLIP(**shape, quick_gelu=quick_gelu, **options)
 
 
-def tokenize(card: Card, texts: Sequence[str], length: int = 77) -> Tensor:
+def tokenize(card: Card, texts: Sequence[str], length: int) -> Tensor:
     """(P, length) token ids, cut where they do not fit; the vocabulary comes with the package."""
     tokens: Tensor = _open_clip(card).SimpleTokenizer(context_length=length)(list(texts))
     return tokens

@@ -37,7 +37,7 @@ _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model in evaluation mode on its device, its processor, and `source`: the commit or hash of its weights."""
+    """A model on its device, its processor, and `source`: the commit or hash of its weights."""
 
     model: Any
     processor: Any
@@ -61,13 +61,13 @@ def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -
         processor = transformers.AutoProcessor.from_pretrained(folder)
     if missing := sorted(report["missing_keys"]):  # they were made up at random
         raise CheckpointError(f"{folder}: its weights lack {', '.join(missing[:5])}; download it again")
-    return Pretrained(model.to(place).eval().requires_grad_(False), processor, source, place)
+    return Pretrained(model.to(place), processor, source, place)
 
 
 def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
     """What the processor of `method` makes of the pictures: (B, 3, H, W) in the model's dtype, on its device."""
     pixels: Tensor = method.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
-    return pixels.to(method.device, method.model.dtype)
+    return pixels.to(method.device, method.dtype)
 
 
 @contextmanager

@@ -24,8 +24,8 @@ class Sam3(Baseline):
     """Mean of the patch outputs, the patch outputs, and as heatmap the semantic segmentation logits."""
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.source, loaded.device, 4)
-        self.model, self.processor = loaded.model, loaded.processor
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 4)
+        self.processor = loaded.processor
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         longest = (

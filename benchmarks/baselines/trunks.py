@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -50,14 +49,13 @@ class PlainTrunk(Baseline):
     def __init__(
         self, card: Card, trunk: nn.Module, preprocess: Preprocess, source: str, device: torch.device
     ) -> None:
-        super().__init__(card, source, device, 32, preprocess=preprocess.to_dict(), **card.settings)
-        self.trunk = trunk.eval().requires_grad_(False)
+        super().__init__(card, trunk, source, device, 32, preprocess=preprocess.to_dict(), **card.settings)
         self.preprocess = preprocess
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        trunk = cast(Trunk, self.trunk)
+        trunk: Trunk = self.model
         pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
-        x = trunk.tokens(pixels.to(self.device, next(self.trunk.parameters()).dtype))
+        x = trunk.tokens(pixels.to(self.device, self.dtype))
         for block in trunk.blocks[:-1]:
             x = block(x)
         prefix = trunk.num_prefix_tokens

@@ -69,10 +69,9 @@ class WinClip(Baseline):
     """Heatmap of damage, 0 to 1 on the patch grid. The prompt is the object's name ("metal nut"), nothing else."""
 
     def __init__(self, card: Card, clip: Any, source: str, device: torch.device) -> None:
-        self.clip = clip.eval().requires_grad_(False)
         self.preprocess = Preprocess(size=int(clip.visual.image_size[0]), mean=MEAN, std=STD, mode="squash")
         self._texts: dict[str, Tensor] = {}  # object -> (2, D), for as long as the method lives
-        super().__init__(card, source, device, 4, preprocess=self.preprocess.to_dict(), windows=WINDOWS)
+        super().__init__(card, clip, source, device, 4, preprocess=self.preprocess.to_dict(), windows=WINDOWS)
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         assert prompt is not None
@@ -80,8 +79,8 @@ class WinClip(Baseline):
             self._texts[prompt] = torch.stack([self._text(states, prompt) for states in (NORMAL, DAMAGED)])
         texts = self._texts[prompt]
         pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
-        tokens = self._tokens(pixels.to(self.device, self.clip.visual.proj.dtype))  # (B, 1 + N, W)
-        grid = (int(self.clip.visual.grid_size[0]), int(self.clip.visual.grid_size[1]))
+        tokens = self._tokens(pixels.to(self.device, self.dtype))  # (B, 1 + N, W)
+        grid = (int(self.model.visual.grid_size[0]), int(self.model.visual.grid_size[1]))
         whole = damage(self._embed(tokens), texts)  # (B,)
         maps = [whole[:, None, None].expand(-1, *grid)]
         for side in WINDOWS:
@@ -91,7 +90,7 @@ class WinClip(Baseline):
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         """CLS and patches with their positions, as CLIP's first layer gets them."""
-        visual = self.clip.visual
+        visual = self.model.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         tokens: Tensor = visual.ln_pre(torch.cat([cls, patches], dim=1) + visual.positional_embedding)
@@ -99,7 +98,7 @@ class WinClip(Baseline):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """(B, T, W) tokens, CLS first -> (B, D) float32 of unit length."""
-        visual = self.clip.visual
+        visual = self.model.visual
         found = visual.ln_post(visual.transformer(tokens))[:, 0] @ visual.proj
         return F.normalize(found.float(), dim=-1)
 
@@ -115,8 +114,8 @@ class WinClip(Baseline):
     def _text(self, states: Sequence[str], name: str) -> Tensor:
         """(D,) float32: the mean of all sentences about an object in these states, at unit length."""
         sentences = [sentence.format(state.format(name)) for sentence in SENTENCES for state in states]
-        ids = tokenize(self.card, sentences, self.clip.context_length).to(self.device)
-        parts = [self.clip.encode_text(part).float() for part in torch.split(ids, TEXTS_AT_ONCE)]
+        ids = tokenize(self.card, sentences, self.model.context_length).to(self.device)
+        parts = [self.model.encode_text(part).float() for part in torch.split(ids, TEXTS_AT_ONCE)]
         return F.normalize(F.normalize(torch.cat(parts), dim=-1).mean(dim=0), dim=-1)
 
 
