@@ -154,6 +154,9 @@ class Store:
         self._ensure(_frozen_table(key), _frozen_schema(dim))
 
     def known_files(self) -> list[KnownFile]:
+        """Every file that the library knows of; none where a run was killed before it made the table."""
+        if not _versions(self._place, _IMAGES):
+            return []
         columns = self._read(_IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
         paths, *others = (column.to_pylist() for column in columns)
         return [KnownFile(*row) for row in zip(map(from_stored, paths), *others, strict=True)]

@@ -43,15 +43,16 @@ class Tables:
         if PRESENCE not in table.schema.names:
             table.add_columns(pa.field(PRESENCE, pa.float32()))
 
-    def inspect(self, name: str, columns: Sequence[str], check: Callable[[Iterable[Any]], T]) -> T:
+    def inspect(self, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T]) -> T:
         """What `check` makes of the rows of a table, which it gets in Arrow's record batches, in no order.
 
-        columns: those that the table lacks are left out. Another process may compact it meanwhile: then `check` is
-        called again. Raises RuntimeError, OSError or ValueError for a table that cannot be read.
+        columns: those that the table lacks are left out; None: all. Another process may compact it meanwhile: then
+        `check` is called again. Raises RuntimeError, OSError or ValueError for a table that cannot be read.
         """
 
         def read(table: Any) -> T:
-            there = [column for column in columns if column in table.schema.names]
+            names = table.schema.names
+            there = names if columns is None else [column for column in columns if column in names]
             return check(table.search().select(there).to_batches(batch_size=_BATCH))
 
         return read_latest(self._database, name, read)

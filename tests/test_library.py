@@ -27,7 +27,7 @@ from steersearch.core.errors import (
 )
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.library import Coverage, Library, default_place
-from steersearch.indexer.manifest import SCHEMA_VERSION
+from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, write_library
 from steersearch.indexer.scan import SUFFIXES
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
 
@@ -348,6 +348,13 @@ def test_a_library_that_was_never_written_is_empty(photos: Path) -> None:
     assert not library.exists
     assert library.prompts() == []
     assert library.skipped() == []
+
+
+def test_a_library_whose_first_run_was_killed_before_it_made_a_table(photos: Path, tmp_path: Path) -> None:
+    write_library(tmp_path / "begun", LibraryManifest(folder=os.path.realpath(photos)))
+    library = Library.open(tmp_path / "begun")
+    assert (library.info().photos, library.prompts(), library.skipped(), library.verify()) == (0, [], [], [])
+    assert library.index(ToyEmbedder(), ["red"]).added == 3
 
 
 def test_a_photo_without_a_vector_is_no_hit_and_the_others_say_so(library: Library, photos: Path) -> None:

@@ -1,0 +1,317 @@
+"""Runs of `index` that are killed (SIGKILL) at random moments, each resumed; and four runs at once on one library.
+
+python -m steersearch.benchmarks.kills
+
+Each run is a process of its own that calls `Library.index`, the very code behind the command, on small generated
+photos with an embedder of a few lines: what is tested is the storage. The moments are drawn from a seeded generator,
+uniform over the time that an undisturbed run takes; where exactly in a run they fall is up to the machine, and the
+record says it. After the resume every row of every table is compared with the undisturbed run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.record import Record
+from steersearch.core.errors import BenchmarkError
+from steersearch.indexer.embedder import Embedded, Floats
+from steersearch.indexer.library import Library
+from steersearch.indexer.manifest import PROMPTS
+from steersearch.indexer.store import Store, num_versions, table_names
+from steersearch.indexer.tables import Tables
+
+SIDE, DIM = 8, 16  # pixels, numbers
+PROMPTS_OF_KILLS = ("red", "green", "blue")
+PROMPTS_OF_FOUR = (("red", "green"), ("green", "blue"), ("blue", "white"), ("white", "red"))
+BEGUN = "begun"
+_LATE = 1.05  # moments are drawn from so much of the time of an undisturbed run
+
+
+class ColourEmbedder:
+    """Vectors from a picture's pixels and a prompt's letters: quick, and the same wherever they are made."""
+
+    model_id, dim, batch_size = "colours", DIM, 16
+    weights_hash = hashlib.sha256(b"colours").hexdigest()
+    preprocessing = {"side": SIDE}  # noqa: RUF012, the protocol has a property
+
+    def preprocess(self, image: Image.Image) -> Floats:
+        pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32) / 255
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def encode_prompt(self, prompt: str) -> Floats:
+        seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big")
+        return np.random.default_rng(seed).normal(size=(3 * SIDE, DIM)).astype(np.float32)
+
+    def embed(
+        self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
+    ) -> list[Embedded]:
+        columns = pixels.mean(axis=3).reshape(len(pixels), 3 * SIDE)
+        heatmaps = pixels.mean(axis=1) + 1e-3
+        heatmaps /= heatmaps.sum(axis=(1, 2), keepdims=True)
+        vectors = [columns @ (np.ones((3 * SIDE, DIM)) if f is None else f) + 1e-3 for f in prompt_features]
+        unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in vectors]
+        return [Embedded(v, heatmaps, v[:, 0]) for v in unit]
+
+
+def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:
+    """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos."""
+    rng = np.random.default_rng(seed)
+    for i in range(number):
+        path = folder / f"{i % 10}" / f"{name}{i:05}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if i >= number - 2:
+            path.write_bytes(b"\xff\xd8 not so")
+        else:
+            Image.fromarray(rng.integers(0, 256, (12, 16, 3), "uint8")).resize((48, 36)).save(path)
+    return folder
+
+
+def index(folder: str, place: str, prompts: Sequence[str], commit_seconds: float) -> None:
+    """What each process does: says that it begins, and indexes."""
+    library = Library.create(folder, place)
+    print(BEGUN, flush=True)
+    library.index(ColourEmbedder(), prompts, commit_seconds=commit_seconds)
+
+
+def start(
+    folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float = 0.0
+) -> subprocess.Popen[str]:
+    """`index` in a process of its own."""
+    call = json.dumps([str(folder), str(place), list(prompts), commit_seconds])
+    code = f"import json, sys; from {__spec__.name} import index; index(*json.loads(sys.argv[1]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, call], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(run: subprocess.Popen[str]) -> None:
+    """Wait for a run to end well. Raises BenchmarkError with what it said if it does not."""
+    _, errors = run.communicate(timeout=600)
+    if run.returncode:
+        last = (errors.strip().splitlines() or ["it says nothing"])[-1]
+        raise BenchmarkError(f"a run of index ended with exit code {run.returncode}: {last}")
+
+
+def wait_until_begun(run: subprocess.Popen[str]) -> float:
+    """The moment at which the run began to index."""
+    assert run.stdout is not None
+    run.stdout.readline()
+    return time.monotonic()
+
+
+def all_rows(place: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, sorted by its key, and what the manifests say but for their date."""
+    tables = {}
+    for name in table_names(place):
+        rows = Tables(place).inspect(
+            name, None, lambda batches: [row for b in batches for row in b.to_pylist()]
+        )
+        tables[name] = sorted(rows, key=lambda row: row["path" if "path" in row else "image_id"])
+    manifests = [json.loads(path.read_bytes()) for path in sorted(place.glob(f"{PROMPTS}/*/manifest.json"))]
+    tables["manifests"] = [{**manifest, "created_at": ""} for manifest in manifests]
+    return tables
+
+
+def searchable(place: Path) -> dict[str, list[tuple[str, str, bytes, bytes, float]]]:
+    """What a query sees under each prompt: paths, contents, vectors, heatmaps, presence."""
+    library, store = Library.open(place), Store(place)
+    found = {}
+    for prompt_index in library.prompts():
+        gallery = store.gallery(prompt_index.key)
+        vectors = [vector.tobytes() for vector in gallery.embeddings]
+        columns = (gallery.paths, gallery.image_ids, vectors, gallery.heatmaps, gallery.presence.tolist())
+        found[prompt_index.key] = list(zip(*columns, strict=True))
+    return found
+
+
+@dataclass(frozen=True)
+class Death:
+    """How far a killed run had come. stage: what there was of the library; images: rows that it had written."""
+
+    stage: str
+    images: int
+
+
+def killed_and_resumed(
+    folder: Path, place: Path, moment: float, prompts: Sequence[str] = PROMPTS_OF_KILLS
+) -> Death | None:
+    """Kill a run `moment` seconds after it began, look at the library, resume; None if the run was faster.
+
+    Raises BenchmarkError if the library that is left cannot be read or not be resumed.
+    """
+    run = start(folder, place, prompts)
+    began = wait_until_begun(run)
+    with suppress(subprocess.TimeoutExpired):
+        run.wait(max(0.0, moment - (time.monotonic() - began)))
+    run.send_signal(signal.SIGKILL)
+    _, errors = run.communicate()
+    if run.returncode == 0:
+        return None
+    if run.returncode != -signal.SIGKILL:
+        raise BenchmarkError(f"a run failed before it was killed: {errors.strip().splitlines()[-1]}")
+    death = _look(place)
+    finish(start(folder, place, prompts))
+    return death
+
+
+def _look(place: Path) -> Death:
+    """Read all that a killed run left, as a user would who does not know."""
+    if not (place / "library.json").exists():
+        return Death("no library", 0)
+    library = Library.open(place)
+    info = library.info()
+    problems = [finding for finding in library.verify() if finding.is_problem]
+    if problems:
+        raise BenchmarkError(f"a killed run leaves {problems[0].subject}: {problems[0].what}")
+    whole = len(library.prompts())
+    stage = (
+        f"{whole} of {len(PROMPTS_OF_KILLS)} manifests"
+        if whole
+        else "some photos"
+        if info.photos
+        else "no photo"
+    )
+    return Death(stage, info.photos + info.skipped)
+
+
+def kill_many(
+    photos: Path, scratch: Path, undisturbed: Path, seconds: float, kills: int, seed: int, workers: int
+) -> list[Death]:
+    """`kills` runs killed and resumed, `workers` at a time. Raises BenchmarkError at the first difference."""
+    expected = all_rows(undisturbed)
+    moments, lock = random.Random(seed), threading.Lock()
+
+    def attempt(number: int) -> Death | None:
+        place = scratch / f"killed-{number}"
+        with lock:
+            moment = moments.uniform(0, _LATE * seconds)
+        death = killed_and_resumed(photos, place, moment)
+        if all_rows(place) != expected:
+            raise BenchmarkError(f"the tables differ after a kill {moment:.3f} s into the run ({death})")
+        shutil.rmtree(place)
+        return death
+
+    deaths: list[Death] = []
+    with ThreadPoolExecutor(workers) as pool:
+        number = 0
+        while len(deaths) < kills:  # a run that was faster than its killer counts for nothing
+            numbers = range(number, number := number + kills - len(deaths))
+            deaths += [death for death in pool.map(attempt, numbers) if death is not None]
+    return deaths
+
+
+def four_at_once(photos: Path, scratch: Path) -> dict[str, int]:
+    """Four runs with overlapping prompts on one library, while photos come, move and go; then one to settle it.
+
+    A library belongs to one folder, so what overlaps is what each of the four has to do in it. Compared with an
+    undisturbed run over the folder as it is in the end. Raises BenchmarkError at a difference, or a row too many.
+    """
+    place = scratch / "four"
+    runs = [start(photos, place, prompts) for prompts in PROMPTS_OF_FOUR]
+    for run in runs:
+        wait_until_begun(run)
+    _disturb(photos)
+    for run in runs:
+        finish(run)
+    prompts = sorted({prompt for pair in PROMPTS_OF_FOUR for prompt in pair})
+    finish(start(photos, place, prompts))
+    finish(start(photos, scratch / "one", prompts, 20.0))
+    if searchable(place) != searchable(scratch / "one"):
+        raise BenchmarkError("four runs at once give another library than one")
+    problems = [finding for finding in Library.open(place).verify() if finding.is_problem]
+    if problems:
+        raise BenchmarkError(f"four runs at once leave {problems[0].subject}: {problems[0].what}")
+    rows = {name: len(found) for name, found in all_rows(place).items()}
+    twice = [name for name, found in all_rows(place).items() if len(_keys(name, found)) != rows[name]]
+    if twice:
+        raise BenchmarkError(f"four runs at once wrote rows twice: {', '.join(twice)}")
+    return {"photos": rows["images"], "prompts": len(prompts), "versions": num_versions(place)}
+
+
+def _keys(name: str, rows: list[dict[str, Any]]) -> set[str]:
+    key = {"images": "path", "manifests": "key"}.get(name, "image_id")
+    return {row[key] for row in rows}
+
+
+def _disturb(photos: Path) -> None:
+    """Rename a folder and a photo, copy one, add some, remove some, while others read them."""
+    names = sorted(photos.rglob("*.jpg"))
+    (photos / "1").rename(photos / "renamed")
+    names[0].rename(names[0].with_name("moved.jpg"))
+    shutil.copy(names[2], photos / "copy.jpg")
+    draw_photos(photos, 20, seed=1, name="late-")
+    for name in names[4:8]:
+        name.unlink()
+
+
+def measure(kills: int = 100, photos: int = 1000, seed: int = 0, workers: int = 2) -> Record:
+    """The record of `kills` killed and resumed runs over `photos` photos, and of four runs at once."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        folder = draw_photos(scratch / "photos", photos)
+        run = start(folder, scratch / "undisturbed", PROMPTS_OF_KILLS)
+        begun = wait_until_begun(run)
+        finish(run)
+        seconds = time.monotonic() - begun
+        deaths = kill_many(folder, scratch, scratch / "undisturbed", seconds, kills, seed, workers)
+        rows = {name: len(found) for name, found in all_rows(scratch / "undisturbed").items()}
+        four = four_at_once(folder, scratch)
+    written = sorted(death.images for death in deaths)
+    metrics = {
+        "kills": len(deaths),
+        "differences": 0,  # else an error was raised
+        "rows_compared_per_kill": sum(rows.values()),
+        "stages_at_death": dict(sorted(Counter(death.stage for death in deaths).items())),
+        "rows_of_images_at_death": {
+            "least": written[0],
+            "median": written[len(written) // 2],
+            "most": written[-1],
+        },
+        "undisturbed_seconds": round(seconds, 2),
+        "four_at_once": four,
+    }
+    settings = {"photos": photos, "prompts": len(PROMPTS_OF_KILLS), "seed": seed, "workers": workers}
+    return Record.make("kills", ColourEmbedder.model_id, settings, metrics, time.monotonic() - began)
+
+
+def main() -> None:
+    """Measure, print the record and, if asked, keep it."""
+    parser = argparse.ArgumentParser(
+        description="Killed and concurrent runs of index against undisturbed ones."
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    arguments = vars(parser.parse_args())
+    save = arguments.pop("save")
+    record = measure(**arguments)
+    print(record.to_json())
+    if save:
+        record.save()
+
+
+if __name__ == "__main__":
+    main()
