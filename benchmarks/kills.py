@@ -34,7 +34,7 @@ from PIL import Image
 
 from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
-from steersearch.indexer.embedder import Embedded, Floats
+from steersearch.indexer.embedder import Embedded, Floats, Frozen
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import PROMPTS
 from steersearch.indexer.store import Store, num_versions, table_names
@@ -44,6 +44,7 @@ SIDE, DIM = 8, 16  # pixels, numbers
 PROMPTS_OF_KILLS = ("red", "green", "blue")
 PROMPTS_OF_FOUR = (("red", "green"), ("green", "blue"), ("blue", "white"), ("white", "red"))
 BEGUN = "begun"
+COMMIT_SECONDS = 0.15  # a run over 1,000 photos commits ten times or more
 _LATE = 1.05  # moments are drawn from so much of the time of an undisturbed run
 
 
@@ -71,6 +72,15 @@ class ColourEmbedder:
         vectors = [columns @ (np.ones((3 * SIDE, DIM)) if f is None else f) + 1e-3 for f in prompt_features]
         unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in vectors]
         return [Embedded(v, heatmaps, v[:, 0]) for v in unit]
+
+    def embed_with_frozen(
+        self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
+    ) -> tuple[Frozen, list[Embedded]]:
+        embedded = self.embed(pixels, prompt_features, gate_scale)
+        patches = pixels.reshape(len(pixels), 3, 2, SIDE // 2, 2, SIDE // 2).transpose(0, 2, 4, 1, 3, 5)
+        patches = np.ascontiguousarray(patches.reshape(len(pixels), 2, 2, -1)[..., :DIM])
+        (whole,) = self.embed(pixels, [None], 0.0)
+        return Frozen(whole.embeddings, patches), embedded
 
 
 def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:
@@ -153,13 +163,13 @@ class Death:
 
 
 def killed_and_resumed(
-    folder: Path, place: Path, moment: float, prompts: Sequence[str] = PROMPTS_OF_KILLS
+    folder: Path, place: Path, moment: float, *, commit_seconds: float = COMMIT_SECONDS
 ) -> Death | None:
     """Kill a run `moment` seconds after it began, look at the library, resume; None if the run was faster.
 
     Raises BenchmarkError if the library that is left cannot be read or not be resumed.
     """
-    run = start(folder, place, prompts)
+    run = start(folder, place, PROMPTS_OF_KILLS, commit_seconds)
     began = wait_until_begun(run)
     with suppress(subprocess.TimeoutExpired):
         run.wait(max(0.0, moment - (time.monotonic() - began)))
@@ -170,7 +180,7 @@ def killed_and_resumed(
     if run.returncode != -signal.SIGKILL:
         raise BenchmarkError(f"a run failed before it was killed: {errors.strip().splitlines()[-1]}")
     death = _look(place)
-    finish(start(folder, place, prompts))
+    finish(start(folder, place, PROMPTS_OF_KILLS, commit_seconds))
     return death
 
 
@@ -260,7 +270,7 @@ def _disturb(photos: Path) -> None:
     names[0].rename(names[0].with_name("moved.jpg"))
     shutil.copy(names[2], photos / "copy.jpg")
     draw_photos(photos, 20, seed=1, name="late-")
-    for name in names[4:8]:
+    for name in names[-4:]:
         name.unlink()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
 from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes, sweep_drafts
+from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.removal import forget_removed
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import num_versions
@@ -52,6 +53,8 @@ def optimize(place: Path, *, forget: bool = False) -> Optimized:
         sweep_drafts(place)
         for index in indexes:
             refresh_snapshot(place, index.key)
+        for name in {*snapshot_keys(place)} & {*tables.names("frozen_")}:
+            refresh_region_snapshot(place, name.removeprefix("frozen_"))
     return Optimized(size, bytes_below(place), versions, num_versions(place), forgotten)
 
 

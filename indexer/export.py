@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 
@@ -15,8 +14,6 @@ from steersearch.core.errors import ArgumentError, OutputError, OutputExistsErro
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.manifest import PromptIndex, write_atomically
 from steersearch.indexer.store import Floats, Store
-from steersearch.indexer.stored_path import to_stored
-from steersearch.indexer.tables import IMAGES, Tables
 
 FORMATS = {
     "parquet": "Apache Parquet",
@@ -25,6 +22,7 @@ FORMATS = {
     "npy": "NumPy, the vectors; a line of JSON a row beside it",
     "faiss": "a FAISS index, flat, inner product; a line of JSON a row beside it",
 }
+COLUMNS = ("path", "image_id", "embedding", "presence", "width", "height", "taken_at")
 _BY_SUFFIX = {**{f".{name}": name for name in FORMATS}, ".feather": "arrow"}
 _BESIDE = ("npy", "faiss")  # formats that hold vectors only
 _ABOUT = "steersearch"  # key of the prompt index's settings in a file's metadata
@@ -40,24 +38,10 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
     import pyarrow as pa
 
     gallery = Store(place).gallery(index.key)
-    facts = Tables(place).inspect(IMAGES, ["path", "width", "height", "taken_at"], _by_path)
-    of_photo = [
-        facts.get(path, _Facts()) for path in map(to_stored, gallery.paths)
-    ]  # a row may have gone meanwhile
-    presence = pa.array(gallery.presence, from_pandas=True)  # NaN: not known
-    about = json.dumps({**asdict(index), "folder": str(folder)})
-    return pa.table(
-        {
-            "path": pa.array(map(to_stored, gallery.paths), pa.string()),
-            "image_id": pa.array(gallery.image_ids, pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim),
-            "presence": presence,
-            "width": pa.array([f.width for f in of_photo], pa.int32()),
-            "height": pa.array([f.height for f in of_photo], pa.int32()),
-            "taken_at": pa.array([f.taken_at for f in of_photo], pa.timestamp("s")),
-        },
-        metadata={_ABOUT: about},
-    )
+    photos = gallery.photos
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim)
+    columns = {name: vectors if name == "embedding" else photos.column(name) for name in COLUMNS}
+    return pa.table(columns, metadata={_ABOUT: json.dumps({**asdict(index), "folder": str(folder)})})
 
 
 def format_of(path: Path, named: str | None) -> str:
@@ -100,17 +84,6 @@ def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         write_atomically(path, write)
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
-
-
-class _Facts(NamedTuple):
-    width: int | None = None
-    height: int | None = None
-    taken_at: datetime | None = None
-
-
-def _by_path(batches: Any) -> dict[str, _Facts]:
-    rows = (row for batch in batches for row in batch.to_pylist())
-    return {row["path"]: _Facts(row["width"], row["height"], row["taken_at"]) for row in rows}
 
 
 def _vectors(table: Any) -> Floats:

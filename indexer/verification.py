@@ -29,7 +29,7 @@ from steersearch.indexer.manifest import (
     read_prompt_index,
     remove_manifest,
 )
-from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_is_true
+from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_is_true, snapshot_keys
 from steersearch.indexer.store import PRESENCE, Floats, KnownFile, Store, unpack_heatmap
 from steersearch.indexer.stored_path import to_stored
 from steersearch.indexer.tables import IMAGES, Tables, prompt_table
@@ -186,8 +186,8 @@ class Verification:
         def remake() -> None:
             self._tables.drop(IMAGES)
             Store(self._place).ensure_images()
-            for index in indexes:
-                remove_snapshot(self._place, index.key)  # the new table's versions have the old one's names
+            for key in snapshot_keys(self._place):
+                remove_snapshot(self._place, key)  # the new table's versions may have the old one's names
 
         if IMAGES not in self._tables.names():
             if indexes:
@@ -267,7 +267,7 @@ class Verification:
             subject = f"unfinished prompt index {key}" if kind == "prompt" else f"table {name}"
             again = "made again by the next index"
 
-            drop = partial(self._tables.drop, name)
+            drop = partial(self._drop_with_snapshot, name, key if kind == "prompt" else name)
             try:
                 rows = self._tables.inspect(
                     name, ["image_id", "embedding", "heatmap", "regions"], _checked_vectors
@@ -282,6 +282,10 @@ class Verification:
                 self._found("note", subject, what, f"index its prompt to go on, or: steersearch remove {key}")
             else:
                 self._report_unused(subject, set(rows.keys) - rows.bad_keys)
+
+    def _drop_with_snapshot(self, table: str, snapshot: str) -> None:
+        self._tables.drop(table)
+        remove_snapshot(self._place, snapshot)
 
     # prompt features
 

@@ -115,7 +115,7 @@ def test_vectors_of_removed_photos_are_forgotten_on_demand(library: Library) -> 
     gone.unlink()
     library.index(ToyEmbedder())
     assert library.optimize().forgotten == 0
-    assert library.optimize(forget_removed=True).forgotten == 2  # under two prompts
+    assert library.optimize(forget_removed=True).forgotten == 3  # under two prompts, and without
     assert library.optimize(forget_removed=True).forgotten == 0
     gone.write_bytes(kept)
     assert library.index(ToyEmbedder()).forward_passes == 2

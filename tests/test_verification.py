@@ -15,6 +15,7 @@ from steersearch.core.errors import LibraryBusyError
 from steersearch.indexer.library import Finding, Library
 from steersearch.indexer.manifest import features_file
 from steersearch.indexer.store import Store
+from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
@@ -211,10 +212,11 @@ def test_what_belongs_to_nothing(library: Library) -> None:
     (library.folder / "003.png").unlink()
     library.index(ToyEmbedder(), ["red", "blue"])
     kept = "2 vectors are of contents that no photo has any more"
-    expected = [("note", f'prompt "{prompt}"', kept) for prompt in ("red", "blue")]
+    (frozen,) = Tables(library.place).names("frozen_")
+    expected = [("note", subject, kept) for subject in ('prompt "red"', 'prompt "blue"', f"table {frozen}")]
     orphan = ("warning", "snapshot gone-0123456789ab", "belongs to no prompt index")
     assert said(library.verify()) == [*expected, orphan]
-    assert [f.is_problem for f in library.verify(repair=True)] == [False] * 3
+    assert [f.is_problem for f in library.verify(repair=True)] == [False] * 4
     assert not gone.exists()
     assert said(library.verify()) == expected
 
@@ -237,7 +239,7 @@ def test_deep_reads_the_photos_again(library: Library) -> None:
     ]
     assert [f.is_problem for f in library.verify(deep=True, repair=True)] == [False] * 3
     assert library.index(ToyEmbedder()).forward_passes == 4  # two photos, two prompts
-    assert [f.severity for f in library.verify(deep=True)] == ["note", "note"]
+    assert [f.severity for f in library.verify(deep=True)] == ["note"] * 3  # old vectors are kept
     library.folder.rename(library.folder.with_name("away"))
     assert said(library.verify(deep=True))[-1][0] == "warning"
 
