@@ -32,7 +32,8 @@ from steersearch.indexer.compaction import Optimized, bytes_below, optimize, opt
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
-from steersearch.indexer.filters import Filters
+from steersearch.indexer.filters import Filters, Mask
+from steersearch.indexer.find import rank_by_presence
 from steersearch.indexer.focus import AnyFocus, Focus, as_focuses
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
@@ -369,18 +370,43 @@ class Library:
         if not aims:
             raise ArgumentError("aims", aims, "name nothing to look at")
         galleries = [self.snapshot(aim.index) for aim in aims]
-        passing = None
-        if filters:
-            passing = filters.passing(
-                galleries[0].table, self.folder, lambda condition: Store(self.place).paths_where(condition)
-            )
+        passing = self._passing(filters, galleries[0])
         embeddings = self._query_embeddings(aims, galleries, Path(image_path), embedder_of, max_megapixels)
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
-        missing = len(galleries[0]) + galleries[0].missing - ranking.num_shared
-        searched = Searched(ranking.num_photos, missing, ranking.method, passing is not None)
-        hits = self._hits(aims, galleries[0], ranking, searched.is_exact)
-        return Hits((hit for hit in hits if hit.relevant or not relevant), searched)
+        found = self._found(aims, galleries[0], ranking, bool(filters))
+        return Hits((hit for hit in found if hit.relevant), found.searched) if relevant else found
+
+    def find(self, index: PromptIndex, k: int = 10, *, filters: Filters | None = None) -> Hits[Hit]:
+        """The k photos that most surely show what the prompt of `index` names; all, if fewer.
+
+        The score of a hit says how far it stands above the gallery, see `find_scores`, that of its part is the
+        photo's presence; equal ones come in the order of their paths. Photos without presence yet cannot be found:
+        `Hits.searched` counts them, and no hit is exact then.
+        filters: only photos that pass are ranked.
+        Raises ArgumentError, FilterError.
+        """
+        if k < 1:
+            raise ArgumentError("k", k, "must be at least 1")
+        gallery = self.snapshot(index)
+        ranking = rank_by_presence(gallery, k, self._passing(filters, gallery))
+        return self._found([Aim(index)], gallery, ranking, bool(filters))
+
+    def _passing(self, filters: Filters | None, gallery: Snapshot) -> Mask | None:
+        """Which rows of a gallery pass; None: all."""
+        if not filters:
+            return None
+        return filters.passing(
+            gallery.table, self.folder, lambda condition: Store(self.place).paths_where(condition)
+        )
+
+    def _found(
+        self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_filtered: bool
+    ) -> Hits[Hit]:
+        """The ranked photos of the first aim's gallery as hits."""
+        missing = len(gallery) + gallery.missing - ranking.num_shared
+        searched = Searched(ranking.num_photos, missing, ranking.method, is_filtered)
+        return Hits(self._hits(aims, gallery, ranking, searched.is_exact), searched)
 
     def _hits(
         self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_exact: bool

@@ -21,7 +21,8 @@ _RESCORED = 4  # candidates per hit, of a search in cells, that are scored exact
 
 @dataclass(frozen=True)
 class FocusScore:
-    """A photo under one focus. score: cosine in [-1, 1]; index_key: of the prompt index that was asked."""
+    """A photo under one focus. score: cosine in [-1, 1], of a `find` the photo's presence; index_key: of the prompt
+    index that was asked."""
 
     prompt: str
     weight: float
@@ -34,7 +35,8 @@ class Hit:
     """One result.
 
     path: absolute.  rank: from 1.  image_id: content hash of the photo.
-    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; higher is better.
+    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`.
+        Higher is better.
     exact: False where some photos were not compared.
     z: how many standard deviations the score lies above the mean of the gallery's scores.
     relevant: whether it stands out of the gallery, see `Background.stands_out`.

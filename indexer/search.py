@@ -16,7 +16,6 @@ import hashlib
 import logging
 import shutil
 from bisect import bisect_left
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,15 +37,6 @@ _FORMAT = "vectors as npy"  # part of their names, so that one of another form i
 _MISSING = b"steersearch:missing"
 _SEED = 1234
 _UNREADABLE = (OSError, RuntimeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One photo of a snapshot, with its score. path: relative to the library's folder."""
-
-    path: str
-    image_id: str
-    score: float
 
 
 class Snapshot:
@@ -91,17 +81,6 @@ class Snapshot:
         """(n,) float32 in the order of the rows, which is by path; NaN where it is not known."""
         values: Floats = self.table.column("presence").to_numpy()
         return values
-
-    def most_present(self, k: int) -> list[Row]:
-        """The k photos with the highest presence, best first, equal ones by path; those without one come last.
-
-        The score of a row is its presence.
-        """
-        presence = self.presence
-        best = np.argsort(-presence, kind="stable")[:k].tolist()  # NaN is sorted last
-        return [
-            Row(self.value("path", row), self.value("image_id", row), float(presence[row])) for row in best
-        ]
 
     def heatmap(self, image_id: str) -> Floats | None:
         """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found; None if not here."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steersearch.api import Hit, Library
+    from steersearch.api import Hit, Hits, Library
     from steersearch.core.steervit import SteerViT
     from steersearch.indexer.focus import Focus
 
     __version__: str
 
-__all__ = ["Focus", "Hit", "Library", "SteerViT", "__version__"]
+__all__ = ["Focus", "Hit", "Hits", "Library", "SteerViT", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Hit", "Library"):
+    if name in ("Hit", "Hits", "Library"):
         from steersearch import api
 
         return getattr(api, name)

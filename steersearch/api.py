@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -28,14 +28,13 @@ from steersearch.indexer.library import (
     Aim,
     Counts,
     Finding,
-    Hits,
     LibraryInfo,
     ProgressEvent,
     PromptIndex,
     Skip,
 )
 from steersearch.indexer.manifest import LIBRARY_FILE, features_file
-from steersearch.indexer.query import FocusScore
+from steersearch.indexer.query import FocusScore, Searched
 
 if TYPE_CHECKING:
     import pyarrow
@@ -51,17 +50,42 @@ AUTO = "auto"
 class Hit(indexed.Hit):
     """One result; its fields are those of `indexer.query.Hit`."""
 
-    _read_heatmap: Callable[[FocusScore], Heatmap] = field(repr=False, compare=False)
+    _library: Library = field(repr=False, compare=False)
 
     @property
     def heatmap(self) -> Heatmap:
         """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the (first) focus was found."""
-        return self._read_heatmap(self.parts[0])
+        return self._library.kept_heatmap(self, self.parts[0])
 
     @property
     def heatmaps(self) -> tuple[Heatmap, ...]:
         """As `heatmap`, for each focus, in the order of `parts`."""
-        return tuple(self._read_heatmap(part) for part in self.parts)
+        return tuple(self._library.kept_heatmap(self, part) for part in self.parts)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The photo in grey with the heatmap in colour over it, RGB; longer side at most `notebook.SIDE` pixels."""
+        from steersearch.notebook import hit_picture
+
+        return hit_picture(self, self._library)
+
+    def _repr_html_(self) -> str:
+        from steersearch.notebook import hit_html
+
+        return hit_html(self, self._library)
+
+
+class Hits(indexed.Hits[Hit]):
+    """A list of hits, best first, which a notebook shows with their pictures. searched: what they were found among."""
+
+    def __init__(self, hits: Iterable[Hit], searched: Searched, library: Library) -> None:
+        super().__init__(hits, searched)
+        self._library = library
+
+    def _repr_html_(self) -> str:
+        from steersearch.notebook import hits_html
+
+        return hits_html(self, self._library)
 
 
 class Library:
@@ -170,7 +194,7 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
-    ) -> Hits[Hit]:
+    ) -> Hits:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
 
         focus: a prompt that was indexed, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
@@ -220,7 +244,7 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
-    ) -> Hits[Hit]:
+    ) -> Hits:
         """As `query`, in these very prompt indexes."""
         found = self._library.search(
             aims,
@@ -232,7 +256,36 @@ class Library:
             relevant=relevant,
             max_megapixels=max_megapixels,
         )
-        return Hits((self._shown(hit) for hit in found), found.searched)
+        return self._shown(found)
+
+    def find(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        gate_scale: float | None = None,
+        model: str | None = None,
+        view: View | None = None,
+        folder: str | Path | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
+        where: str | None = None,
+    ) -> Hits:
+        """The k photos that most surely show what `text` names, best first; all if there are less.
+
+        The score of a hit is no cosine: it says how far the photo stands above the others, see
+        `indexer.find.find_scores`; `hit.parts[0].score` is its presence, see `core.presence`.
+        gate_scale, model, view: which index of this prompt, if there are several (None: the one made last).
+        folder, after, before, where: only these photos are ranked, see `Filters.of`.
+        Raises PromptIndexMissing, ArgumentError, FilterError.
+        """
+        filters = Filters.of(folder, after, before, where)
+        index = self.find_prompt_index(text, model=model, gate_scale=gate_scale, view=view)
+        return self.find_in(index, k, filters=filters)
+
+    def find_in(self, index: PromptIndex, k: int = 10, *, filters: Filters | None = None) -> Hits:
+        """As `find`, in this very prompt index."""
+        return self._shown(self._library.find(index, k, filters=filters))
 
     def query_heatmap(self, image: str | Path, index: PromptIndex) -> Heatmap:
         """As `heatmap`, from the library if that knows the photo."""
@@ -247,6 +300,17 @@ class Library:
         (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], index.gate_scale)
         heatmap: Heatmap = found.heatmaps[0]
         return heatmap
+
+    def kept_heatmap(self, hit: Hit, part: FocusScore) -> Heatmap:
+        """Where in a hit's photo one of its `parts` was found, as the library keeps it: (Hp, Wp) float32, sums to 1."""
+        return self._library.heatmap(hit, part)
+
+    def photo(self, hit: Hit) -> Image.Image:
+        """The hit's photo, upright, RGB; where it is gone or cannot be read any more, the thumbnail that was kept."""
+        try:
+            return open_image(hit.path)
+        except ImageError:
+            return self.thumbnail(hit)
 
     def thumbnail(self, hit: Hit) -> Image.Image:
         """A small picture of the hit, kept by the library, for a photo that cannot be read any more."""
@@ -398,8 +462,8 @@ class Library:
             )
         return embedder
 
-    def _shown(self, hit: indexed.Hit) -> Hit:
-        return Hit(**vars(hit), _read_heatmap=lambda part: self._library.heatmap(hit, part))
+    def _shown(self, found: indexed.Hits[indexed.Hit]) -> Hits:
+        return Hits((Hit(**vars(hit), _library=self) for hit in found), found.searched, self)
 
 
 def load_embedder(model: str, device: str, view: View | None = None) -> SteerViTEmbedder:

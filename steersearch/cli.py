@@ -14,20 +14,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_bench, cli_explain, cli_library, cli_models, cli_train
+from steersearch import cli_bench, cli_explain, cli_find, cli_library, cli_models, cli_train
 from steersearch.cli_library import open_library as _open_library
 from steersearch.options import (
     VIEWS,
+    After,
+    Before,
     Device,
     GateScale,
+    InFolder,
     Json,
     MaxMegapixels,
+    OneModel,
+    OneScale,
+    OneView,
+    Page,
+    Paths,
     Place,
     View,
+    Where,
     all_words,
-    finite,
     focuses,
-    is_date,
     view_name,
 )
 
@@ -190,35 +197,10 @@ def query(
         ),
     ],
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
-    folder: Annotated[
-        str | None,
-        typer.Option(
-            "--in", metavar="FOLDER", help="Only photos in this sub-folder of the library and below it."
-        ),
-    ] = None,
-    after: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATE",
-            callback=is_date("after"),
-            help="Only photos taken on this day or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
-            "Where the camera left no date, the file's counts.",
-        ),
-    ] = None,
-    before: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATE", callback=is_date("before"), help="Only photos taken before this day begins."
-        ),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SQL",
-            help="Only photos for which this holds, such as \"width > height AND path LIKE 'trip/%'\"; columns: "
-            "path, size, mtime_ns, width, height, taken_at, image_id.",
-        ),
-    ] = None,
+    folder: InFolder = None,
+    after: After = None,
+    before: Before = None,
+    where: Where = None,
     relevant: Annotated[
         bool, typer.Option("--relevant", help="Only hits that stand out of the gallery, at most K.")
     ] = False,
@@ -226,20 +208,12 @@ def query(
         bool, typer.Option("--exact", help="Compare every photo, however many there are.")
     ] = False,
     library: Place = None,
-    gate_scale: Annotated[
-        float | None,
-        typer.Option(metavar="NUMBER", callback=finite, help="Of the prompt index, if several exist."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Of the prompt index, if several exist.")
-    ] = None,
-    view: Annotated[View | None, typer.Option(help="Of the prompt index, if several exist.")] = None,
+    gate_scale: OneScale = None,
+    model: OneModel = None,
+    view: OneView = None,
     as_json: Json = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also write a page with the hits and their heatmaps."),
-    ] = None,
+    paths: Paths = False,
+    html: Page = None,
     max_megapixels: MaxMegapixels = None,
 ) -> None:
     """Search a library with a photo, looking at the focus.
@@ -272,6 +246,7 @@ def query(
     render.hits_remark(hits, aims, k, photos.command(aims[0].index), only_relevant=relevant)
 
 
+app.command("find")(cli_find.find_photos)
 app.command("explain")(cli_explain.explain_photo)
 
 

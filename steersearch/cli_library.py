@@ -10,22 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steersearch.options import Focus, Json, Place, View, finite, view_name
+from steersearch.options import Focus, Json, OneModel, OneScale, OneView, Place, View, view_name
 
 if TYPE_CHECKING:
     from steersearch.api import Library
     from steersearch.indexer.library import PromptIndex
-
-OneScale = Annotated[
-    float | None,
-    typer.Option(
-        "--gate-scale", metavar="NUMBER", callback=finite, help="Of the prompt index, if several exist."
-    ),
-]
-OneModel = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Of the prompt index, if several exist.")
-]
-OneView = Annotated[View | None, typer.Option("--view", help="Of the prompt index, if several exist.")]
 
 
 class Format(StrEnum):

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from steersearch import page, render, settings
-from steersearch.api import Hit, Library
+from steersearch.api import Hits, Library
 from steersearch.core.errors import FolderError
-from steersearch.indexer.library import Aim, Hits
+from steersearch.indexer.library import Aim
 from steersearch.output import write_output
 
 MODEL = "mini"  # trained on drawings like these, and bundled
@@ -51,7 +51,7 @@ def run_demo(folder: Path) -> Path:
     return folder / _PAGE
 
 
-def search(library: Library, demo: Demo) -> list[tuple[list[Aim], Hits[Hit]]]:
+def search(library: Library, demo: Demo) -> list[tuple[list[Aim], Hits]]:
     """The hits for the query photo under each focus."""
     searches = [library.aims(focus) for focus in demo.focuses]
     return [(aims, library.query_indexes(library.folder / demo.query, aims, HITS)) for aims in searches]

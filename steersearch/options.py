@@ -116,4 +116,47 @@ MaxMegapixels = Annotated[
         show_default=False,
     ),
 ]
+InFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--in", metavar="FOLDER", help="Only photos in this sub-folder of the library and below it."
+    ),
+]
+After = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATE",
+        callback=is_date("after"),
+        help="Only photos taken on this day or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
+        "Where the camera left no date, the file's counts.",
+    ),
+]
+Before = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATE", callback=is_date("before"), help="Only photos taken before this day begins."
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SQL",
+        help="Only photos for which this holds, such as \"width > height AND path LIKE 'trip/%'\"; columns: "
+        "path, size, mtime_ns, width, height, taken_at, image_id.",
+    ),
+]
+OneScale = Annotated[
+    float | None,
+    typer.Option(
+        "--gate-scale", metavar="NUMBER", callback=finite, help="Of the prompt index, if several exist."
+    ),
+]
+OneModel = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Of the prompt index, if several exist.")
+]
+OneView = Annotated[View | None, typer.Option("--view", help="Of the prompt index, if several exist.")]
+Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")]
+Page = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a page with the hits and their heatmaps.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]

@@ -1,4 +1,5 @@
-"""One self-contained HTML page of results: the query photo, and per search the hits with their heatmaps."""
+"""One self-contained HTML page of results: the query photo, if there is one, and per search the hits with their
+heatmaps."""
 
 from __future__ import annotations
 
@@ -17,7 +18,6 @@ from PIL import Image
 
 import steersearch
 from steersearch import render
-from steersearch.core.errors import ImageError
 from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shared_vmax, upsample
 from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import open_image
@@ -62,12 +62,16 @@ class ShownHit:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSearch:
-    """The hits for one or several focuses, and the query photo under each of these. note: how they were found."""
+    """The hits for one or several focuses, and the query photo under each of these; none where only a text was asked.
+
+    note: how they were found.  full: the score whose bar is full.
+    """
 
     focuses: Sequence[Focus]
     note: str
     query: Sequence[Shot]
     hits: Sequence[ShownHit]
+    full: float = 1.0
 
 
 def write_page(
@@ -87,9 +91,21 @@ def write_page(
     write_output(file, render_page(searches).encode())
 
 
+def write_found(file: Path, library: Library, index: PromptIndex, hits: Sequence[Hit]) -> None:
+    """Write the hits of a find as one page. Raises OutputError if `file` cannot be written."""
+    found = ShownSearch(
+        focuses=[Focus(index.prompt)],
+        note=_note(index),
+        query=[],
+        hits=_shown_hits(library, [index], hits),
+        full=max((hit.score for hit in hits), default=1.0),
+    )
+    write_output(file, render_page([found]).encode())
+
+
 def render_page(searches: Sequence[ShownSearch]) -> str:
-    """The page as HTML that needs no other file. All searches have one and the same query photo."""
-    query = searches[0].query[0]
+    """The page as HTML that needs no other file. All searches have one and the same query photo, or none has one."""
+    query = searches[0].query[0] if searches[0].query else None
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (files("steersearch") / "templates" / "page.html").read_text("utf-8")
     )
@@ -98,8 +114,8 @@ def render_page(searches: Sequence[ShownSearch]) -> str:
         title=title,
         lead=lead,
         version=steersearch.__version__,
-        photo=_photo_uri(query.image, PHOTO_SIDE),
-        photo_name=query.name,
+        photo=_photo_uri(query.image, PHOTO_SIDE) if query else "",
+        photo_name=query.name if query else "",
         legend=_legend_uri(),
         searches=[_fields(search) for search in searches],
     )
@@ -115,6 +131,12 @@ def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
             "so each ranking follows what was asked for.",
         )
     focuses = searches[0].focuses
+    if not searches[0].query:
+        return (
+            f"Photos that show “{focuses[0].text}”",
+            "The surest first: photos in which the prompt, which steers the image encoder itself, finds what it "
+            "names, and photos that are like these in it.",
+        )
     if len(focuses) > 1:
         wanted = [f"“{focus.text}”" for focus in focuses if focus.weight > 0]
         unwanted = [f"“{focus.text}”" for focus in focuses if focus.weight < 0]
@@ -144,19 +166,23 @@ def _shown(
         _shot(render.escaped(path.name), photo, library.query_heatmap(path, index), index)
         for index in indexes
     ]
-    shown = []
-    for hit in hits:
-        image = _hit_image(library, hit)
-        name = render.escaped(str(hit.path.relative_to(library.folder)))
-        shots = [_shot(name, image, *one) for one in zip(hit.heatmaps, indexes, strict=True)]
-        scores = [part.score for part in hit.parts]
-        shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))
     return ShownSearch(
         focuses=[Focus(aim.index.prompt, aim.weight) for aim in aims],
         note="; ".join(dict.fromkeys(map(_note, indexes))),
         query=query,
-        hits=shown,
+        hits=_shown_hits(library, indexes, hits),
     )
+
+
+def _shown_hits(library: Library, indexes: Sequence[PromptIndex], hits: Sequence[Hit]) -> list[ShownHit]:
+    shown = []
+    for hit in hits:
+        image = library.photo(hit)
+        name = render.escaped(str(hit.path.relative_to(library.folder)))
+        shots = [_shot(name, image, *one) for one in zip(hit.heatmaps, indexes, strict=True)]
+        scores = [part.score for part in hit.parts]
+        shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))
+    return shown
 
 
 def _note(index: PromptIndex) -> str:
@@ -168,14 +194,6 @@ def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex) -
     return Shot(name=name, image=image, heatmap=heatmap, region=_region(index, image))
 
 
-def _hit_image(library: Library, hit: Hit) -> Image.Image:
-    """The photo, or if it is gone or changed beyond reading, the thumbnail that the library kept."""
-    try:
-        return open_image(hit.path)
-    except ImageError:
-        return library.thumbnail(hit)
-
-
 def _region(index: PromptIndex, image: Image.Image) -> Region:
     """The part of the picture that the model saw."""
     left, top, right, bottom = preprocess_of(index.preprocessing).region(image.size)
@@ -185,10 +203,8 @@ def _region(index: PromptIndex, image: Image.Image) -> Region:
 def _fields(search: ShownSearch) -> dict[str, Any]:
     """What the template reads; under each focus one range of colours for the query photo and all hits."""
     several = len(search.focuses) > 1
-    ranges = [
-        shared_vmax([query.heatmap, *(hit.shots[i].heatmap for hit in search.hits)])
-        for i, query in enumerate(search.query)
-    ]
+    shown = [*([search.query] if search.query else []), *(hit.shots for hit in search.hits)]
+    ranges = [shared_vmax([shots[i].heatmap for shots in shown]) for i in range(len(search.focuses))]
     names = [_focus_fields(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
 
     def parts(shots: Sequence[Shot], scores: Sequence[float | None]) -> list[dict[str, Any]]:
@@ -200,12 +216,13 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
     return {
         "several": several,
         "note": search.note,
-        "query": parts(search.query, [None] * len(names)),
+        "focuses": names,
+        "query": parts(search.query, [None] * len(names)) if search.query else [],
         "hits": [
             {
                 "rank": hit.rank,
                 "score": hit.score,
-                "bar": _bar(hit.score),
+                "bar": _bar(hit.score / search.full),
                 "name": hit.shots[0].name,
                 "photo": _photo_uri(hit.shots[0].image, HIT_SIDE),
                 "small": _photo_uri(hit.shots[0].image, SMALL_SIDE) if several else "",

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from steersearch.indexer.library import Aim, Counts, Hit, Hits, LibraryInfo, ProgressEvent, Skip
+    from steersearch.indexer.library import (
+        Aim,
+        Counts,
+        Hit,
+        Hits,
+        LibraryInfo,
+        ProgressEvent,
+        PromptIndex,
+        Skip,
+    )
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10
@@ -211,6 +220,34 @@ def hits_remark(
     if only_relevant:
         remark(f"{standing:,} photos stand out" + (f", or more than these {k}" if standing == k else ""))
     elif searched.photos < k:
+        remark(f"the gallery has no more than {searched.photos:,} photos")
+
+
+def found(hits: Sequence[Hit], form: Form) -> None:
+    """Hits of a find, best first, in one of three forms."""
+    if form is Form.table:
+        rows = [
+            (str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", readable(hit.path))
+            for hit in hits
+        ]
+        table(("rank", "score", "presence", "photo"), rows, right=("rank", "score", "presence"))
+        return
+    for hit in hits:
+        if form is Form.paths:
+            path_line(hit.path)
+        else:
+            names = ("score", "rank", "exact", "prompt")
+            named = {name: getattr(hit, name) for name in names}
+            json_line({"path": os.fspath(hit.path), **named, "presence": hit.parts[0].score})
+
+
+def found_remark(hits: Hits[Any], index: PromptIndex, k: int, update: str) -> None:
+    """How the hits of a find were found. update: the command that brings the prompt index up to date."""
+    searched = hits.searched
+    remark(f"{searched}, by {index}")
+    if searched.missing:
+        remark(f"{searched.missing:,} photos cannot be found yet; go on with: {update}")
+    if searched.photos < k:
         remark(f"the gallery has no more than {searched.photos:,} photos")
 
 

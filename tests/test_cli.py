@@ -295,7 +295,8 @@ def test_models_are_listed(run: Run) -> None:
 def test_help_lists_what_exists_and_no_more(run: Run) -> None:
     done = run("--help")
     commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
-    assert commands == ["index", "query", "explain", "info", "demo", "models", "bench", "train"]
+    own = "index query find explain info prompts verify optimize remove export demo".split()
+    assert commands == [*own, "models", "bench", "train"]
     grouped = (
         ["models", "list"],
         ["models", "show"],
@@ -303,7 +304,7 @@ def test_help_lists_what_exists_and_no_more(run: Run) -> None:
         ["bench", "speed"],
         ["train", "check"],
     )
-    for command in (*([name] for name in commands[:5]), *grouped):
+    for command in (*([name] for name in own), *grouped):
         shown = run(*command, "--help")
         assert shown.code == 0
         assert f"  steersearch {' '.join(command)}" in shown.out.partition("Example:")[2]
@@ -503,7 +504,7 @@ def test_no_library(run: Run, photos: Path, tmp_path: Path) -> None:
         (("index", "x", "--prompt", "cat", "--batch-size", "0"), "--batch-size"),
         (("index", "x", "--prompt", "cat", "--device", "abacus"), "--device"),
         (("explain", "x.jpg", "--focus", "cat"), "-o"),
-        (("find", "cat"), "find"),
+        (("find", "cat", "-k", "0"), "-k"),
         (("query", "x.jpg", "--focus", "cat", "--budget", "5s"), "--budget"),
     ],
 )

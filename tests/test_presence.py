@@ -17,10 +17,10 @@ def features(logits: list[list[float]], dtype: torch.dtype = torch.float32) -> F
 
 def test_presence_of_small_maps() -> None:
     found = presence(
-        features([[0, 0, 0, 0], [5, 5, 5, 5], [math.log(5), 0, 0, 0], [5 + math.log(5), 5, 5, 5]])
+        features([[0, 0, 0, 0], [6, 6, 6, 6], [math.log(5), 0, 0, 0], [6 + math.log(5), 6, 6, 6]])
     )
-    stands_out = math.log((5 + 3) / 4) - math.log(5) / 4
-    assert found.tolist() == pytest.approx([0, 0, stands_out, stands_out], abs=1e-6)
+    one_stands_out = math.log((5 + 1 + 1 + 1) / 4) - math.log(5) / 4 / 2
+    assert found.tolist() == pytest.approx([0, 3, one_stands_out, 3 + one_stands_out], abs=1e-6)
 
 
 def test_presence_is_float32_whatever_the_model_computes_in() -> None:

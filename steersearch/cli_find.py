@@ -1,0 +1,69 @@
+"""`steersearch find`: photos that show what a text names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from steersearch.cli_library import open_library
+from steersearch.options import (
+    After,
+    Before,
+    InFolder,
+    Json,
+    OneModel,
+    OneScale,
+    OneView,
+    Page,
+    Paths,
+    Place,
+    Where,
+    view_name,
+    words,
+)
+
+
+def find_photos(
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", callback=words, help="What to find; a prompt that was indexed.")
+    ],
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
+    folder: InFolder = None,
+    after: After = None,
+    before: Before = None,
+    where: Where = None,
+    library: Place = None,
+    gate_scale: OneScale = None,
+    model: OneModel = None,
+    view: OneView = None,
+    as_json: Json = False,
+    paths: Paths = False,
+    html: Page = None,
+) -> None:
+    """Find the photos that show what TEXT names, the surest first.
+
+    There is always a first one: the score says how far a photo stands above the others, not whether it shows it.
+
+    \b
+    Example:
+      steersearch find "the remote control"
+      steersearch find bicycle -k 50 --in holidays --paths
+    """
+    from steersearch import render
+    from steersearch.indexer.filters import Filters
+
+    if as_json and paths:
+        raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    filters = Filters.of(folder, after, before, where)
+    photos = open_library(library)
+    index = photos.find_prompt_index(text, model=model, gate_scale=gate_scale, view=view_name(view))
+    hits = photos.find_in(index, k, filters=filters)
+    if html is not None:
+        from steersearch import page
+
+        page.write_found(html, photos, index, hits)
+        render.remark(f"page: {render.readable(html)}")
+    form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
+    render.found(hits, form)
+    render.found_remark(hits, index, k, photos.command(index))

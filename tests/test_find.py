@@ -1,0 +1,264 @@
+"""Photos found by a text: the ranking, the command, the hits in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from steersearch import Library, notebook
+from steersearch.core.errors import ArgumentError, PromptIndexMissing
+from steersearch.indexer import library as indexed
+from steersearch.indexer.filters import Filters
+from steersearch.indexer.find import find_scores
+from steersearch.indexer.store import ImageRecord, Store, Vector
+from tests.conftest import Run
+from tests.toy_embedder import ToyEmbedder, save_photo
+
+PROMPT = "the red mug"
+
+# ------------------------------------------------------------------------------------------------ ranking
+
+
+def test_scores_by_hand() -> None:
+    """Three photos, one of which is the surest; likeness to it 1, 0.6 and 0, presence 3, 1 and 2."""
+    embeddings = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    presence = np.array([3, 1, 2], np.float32)
+    likeness = np.array([1, 0.6, 0])
+    expected = ((likeness - likeness.mean()) / likeness.std() + 0.5 * (presence - 2) / presence.std()) / 1.5
+    found = find_scores(presence, embeddings, ["a", "b", "c"])
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_the_surest_are_weighed_by_how_sure_they_are() -> None:
+    """Of twenty photos two are the surest, the second e times less than the first."""
+    embeddings = np.tile(np.array([[0, 0, 1]], np.float32), (20, 1))
+    embeddings[0], embeddings[1] = [1, 0, 0], [0, 1, 0]
+    presence = np.full(20, -5, np.float32)
+    presence[0], presence[1] = 4, 3
+    together = np.array([1, np.exp(-1)]) / np.hypot(1, np.exp(-1))
+    likeness = np.array([*together, *np.zeros(18)])
+    expected = (
+        (likeness - likeness.mean()) / likeness.std() + 0.5 * (presence - presence.mean()) / presence.std()
+    ) / 1.5
+    found = find_scores(presence, embeddings, list(map(str, range(20))))
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_copies_are_one_of_the_surest_not_all() -> None:
+    """With copies of one photo as the surest, the second surest still has its say."""
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(40, 8)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    embeddings[:6] = embeddings[0]
+    presence = np.linspace(2, 0, 40).astype(np.float32)
+    presence[:6] = 2
+    ids = ["copy"] * 6 + [str(i) for i in range(6, 40)]
+    once = find_scores(presence, embeddings, ids)
+    assert len(set(once[:6].tolist())) == 1  # copies have equal scores
+    assert once[6] > find_scores(presence, embeddings, [str(i) for i in range(40)])[6]
+
+
+@given(
+    presence=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=60),
+    seed=st.integers(0, 99),
+)
+def test_scores_are_finite_and_centred(presence: list[float], seed: int) -> None:
+    embeddings = np.random.default_rng(seed).normal(size=(len(presence), 3)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    found = find_scores(np.array(presence, np.float32), embeddings, list(map(str, range(len(presence)))))
+    assert np.isfinite(found).all()
+    assert abs(found.mean()) < 1e-5
+    assert found.std() < 1.001
+
+
+def test_no_photos_no_scores() -> None:
+    assert find_scores(np.empty(0, np.float32), np.empty((0, 3), np.float32), []).shape == (0,)
+
+
+def test_photos_that_show_it_come_first(tmp_path: Path) -> None:
+    colours = {
+        "a/green.png": (0, 200, 0),
+        "a/red.png": (250, 0, 0),
+        "b/brick.png": (180, 20, 20),
+        "b/sea.png": (0, 0, 90),
+    }
+    for name, colour in colours.items():
+        save_photo(tmp_path / "photos" / name, colour)
+    library = indexed.Library.create(tmp_path / "photos", tmp_path / "library")
+    library.index(ToyEmbedder(), ["red", "blue"])
+    hits = library.find(library.find_prompt_index("red"))
+    assert [hit.path.name for hit in hits] == ["red.png", "brick.png", "sea.png", "green.png"]
+    assert [hit.parts[0].score for hit in hits] == pytest.approx(
+        [250 / 255, 140 / 255, -90 / 255, -200 / 255]
+    )
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4]
+    assert str(hits.searched) == "exact"
+    assert library.find(library.find_prompt_index("blue"), k=1)[0].path.name == "sea.png"
+    below = Filters.of(folder="b")
+    filtered = library.find(library.find_prompt_index("red"), filters=below)
+    assert [(hit.path.name, hit.score) for hit in filtered] == [
+        (hit.path.name, hit.score) for hit in hits[1:3]
+    ]
+    with pytest.raises(ArgumentError, match="at least 1"):
+        library.find(library.find_prompt_index("red"), k=0)
+
+
+def test_photos_without_presence_cannot_be_found_and_are_counted(tmp_path: Path) -> None:
+    save_photo(tmp_path / "photos" / "red.png", (250, 0, 0))
+    library = indexed.Library.create(tmp_path / "photos", tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    index = library.find_prompt_index("red")
+    store = Store(library.place)
+    old = Vector("old", np.array([1, 0, 0, 0], np.float32), np.ones((2, 1), np.float32))
+    store.write_vectors(index.key, [old])
+    store.write_images([ImageRecord("old.png", "old", 1, 1)])
+    hits = library.find(index)
+    assert [(hit.path.name, hit.exact) for hit in hits] == [("red.png", False)]
+    assert (hits.searched.photos, hits.searched.missing) == (1, 1)
+
+
+# ------------------------------------------------------------------------------------------------ command
+
+
+@pytest.fixture
+def indexed_photos(run: Run, photos: Path, tiny_model: Path) -> Path:
+    assert run("index", photos, "--prompt", PROMPT, "--model", tiny_model).code == 0
+    return photos
+
+
+def test_find_prints_a_table(run: Run, indexed_photos: Path) -> None:
+    done = run("find", PROMPT, "-k", "3")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0] == "rank  score  presence  photo"
+    assert len(lines) == 4
+    pattern = r" +\d  +-?\d\.\d\d  +-?\d+\.\d\d  photos/\w+\.jpg"
+    assert all(re.fullmatch(pattern, line) for line in lines[1:])
+    assert f'exact, by "{PROMPT}"' in done.err
+
+
+def test_find_prints_json_lines_and_paths(run: Run, indexed_photos: Path) -> None:
+    rows = [json.loads(line) for line in run("find", PROMPT, "--json", "-k", "2").out.splitlines()]
+    assert [set(row) for row in rows] == [{"path", "score", "rank", "exact", "prompt", "presence"}] * 2
+    paths = run("find", PROMPT, "--paths", "-k", "2").out.splitlines()
+    assert [row["path"] for row in rows] == paths
+
+
+def test_find_writes_a_page(run: Run, indexed_photos: Path, tmp_path: Path) -> None:
+    done = run("find", PROMPT, "--html", "page.html", "-k", "4")
+    assert "page: page.html" in done.err
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert f"<title>Photos that show “{PROMPT}”</title>" in page
+    assert page.count('<li class="hit">') == 4
+    assert "query photo" not in page
+
+
+def test_find_loads_neither_model_nor_tables(
+    run: Run, indexed_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr("steersearch.api.load_model", forbidden)
+    monkeypatch.setattr("steersearch.indexer.search.Store", forbidden)
+    assert run("find", PROMPT).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["  "], 2, "is empty; name what to look at"),
+        (["bookshelf"], 1, "; build it: steersearch index"),
+        ([PROMPT, "--json", "--paths"], 2, "give one of the two, not both"),
+        ([PROMPT, "--in", "nowhere"], 1, "holds no photo of the library"),
+    ],
+)
+def test_find_says_what_is_wrong(
+    run: Run, indexed_photos: Path, arguments: list[str], code: int, said: str
+) -> None:
+    done = run("find", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert said in " ".join(done.err.replace("│", " ").split())
+
+
+# ----------------------------------------------------------------------------------------------- notebook
+
+
+class Pictures(HTMLParser):
+    """The pictures in a piece of HTML, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.pictures: list[Image.Image] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            source = dict(attrs)["src"] or ""
+            prefix = "data:image/jpeg;base64,"
+            assert source.startswith(prefix)
+            self.pictures.append(Image.open(io.BytesIO(base64.b64decode(source.removeprefix(prefix)))))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def library(photos: Path, tiny_model: Path, word_encoder: None) -> Library:
+    library = Library.create(photos, model=str(tiny_model))
+    library.index(prompts=[PROMPT, "<b>"])
+    return library
+
+
+def test_a_hit_shows_itself(library: Library) -> None:
+    hit = library.find(PROMPT)[0]
+    shown = Pictures(hit._repr_html_())
+    (picture,) = shown.pictures
+    assert picture.size == (96, 64)  # that of the photo
+    expected = np.asarray(hit.picture, np.float32)
+    assert np.abs(np.asarray(picture, np.float32) - expected).mean() < 8  # but for JPEG
+    assert f"1 · {hit.score:.3f} · {PROMPT}" in shown.text
+    assert hit.path.name in shown.text
+
+
+def test_hits_show_themselves_and_are_a_list(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    hits = library.find("<b>")
+    assert hits == list(hits)
+    shown = Pictures(hits._repr_html_())
+    assert len(shown.pictures) == 6
+    assert "· <b>" in shown.text
+    assert shown.text.endswith("exact")
+    monkeypatch.setattr(notebook, "SHOWN", 2)
+    shown = Pictures(hits._repr_html_())
+    assert len(shown.pictures) == 2
+    assert shown.text.endswith("exact; 4 more hits are in the list")
+
+
+def test_a_large_photo_is_shown_small_and_a_lost_one_by_its_thumbnail(library: Library) -> None:
+    hit = library.find(PROMPT)[0]
+    Image.new("RGB", (2000, 1000)).save(hit.path)
+    assert hit.picture.size == (320, 160)
+    hit.path.unlink()
+    assert hit.picture.size == (96, 64)
+
+
+def test_a_query_shows_itself_too(library: Library, photos: Path) -> None:
+    hits = library.query(photos / "red.jpg", focus=[PROMPT, ("<b>", -0.5)])
+    assert len(Pictures(hits._repr_html_()).pictures) == 6
+
+
+def test_find_from_python(library: Library) -> None:
+    with pytest.raises(PromptIndexMissing):
+        library.find("unheard of")
+    assert len(library.find(PROMPT, k=2)) == 2
