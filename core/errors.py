@@ -243,6 +243,17 @@ class EmbeddingError(SteerSearchError):
         )
 
 
+class GpuMemoryError(SteerSearchError):
+    """A GPU whose memory does not suffice for a single photo. Field: `model`."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(
+            f"the GPU has too little free memory for one photo in the model {model}; end what else uses it, or try "
+            "--device cpu or a smaller --model"
+        )
+
+
 class FaissConflictError(SteerSearchError):
     """Both FAISS packages are installed; they own the same files and neither works. Field: `packages`."""
 

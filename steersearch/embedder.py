@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import sys
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from steersearch.core.errors import GpuMemoryError
 from steersearch.core.presence import presence
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import PromptFeatures
@@ -19,6 +22,8 @@ from steersearch.identity import preprocessing_of
 from steersearch.indexer.embedder import Embedded, Frozen
 
 Floats = npt.NDArray[np.float32]
+logger = logging.getLogger(__name__)
+R = TypeVar("R", Embedded, Frozen)
 _STEERINGS_KEPT = 64  # folded prompts; each is a few megabytes
 
 
@@ -34,6 +39,7 @@ class SteerViTEmbedder:
         self.preprocessing: dict[str, Any] = preprocessing_of(
             model.config.preprocess.to_dict(), model.config.aggregation
         )
+        self._most = sys.maxsize  # photos at a time that the GPU's memory was seen to hold
         self._steerings: OrderedDict[tuple[str, float], Steering] = OrderedDict()
 
     def preprocess(self, image: Image.Image) -> Floats:
@@ -53,7 +59,8 @@ class SteerViTEmbedder:
         What no prompt changes is computed once for all of them.
         """
         steerings = [self._steering(features, gate_scale) for features in prompt_features]
-        return [self._embedded(found) for found in self.model.encode(self.model.to_device(pixels), steerings)]
+        parts = [list(map(self._embedded, found)) for found in self._encoded(pixels, steerings)]
+        return [_joined(results) for results in zip(*parts, strict=True)]
 
     @torch.inference_mode()
     def embed_with_frozen(
@@ -64,8 +71,32 @@ class SteerViTEmbedder:
             NO_STEERING,
             *(self._steering(features, gate_scale) for features in prompt_features),
         ]
-        frozen, *steered = self.model.encode(self.model.to_device(pixels), steerings)
-        return self._frozen(frozen), [self._embedded(found) for found in steered]
+        frozen, steered = [], []
+        for found in self._encoded(pixels, steerings):
+            frozen.append(self._frozen(found[0]))
+            steered.append(list(map(self._embedded, found[1:])))
+        return _joined(frozen), [_joined(results) for results in zip(*steered, strict=True)]
+
+    def _encoded(self, pixels: Floats, steerings: Sequence[Steering]) -> Iterator[list[Features]]:
+        """Features of the batch under each steering, part by part: all at once unless a GPU's memory is too small.
+
+        Where it is, the part is halved and tried again, and later batches come in parts of the size that worked.
+        Raises GpuMemoryError if one photo is too much.
+        """
+        start = 0
+        while start < len(pixels):
+            part = pixels[start : start + self._most]
+            try:
+                found = self.model.encode(self.model.to_device(part), steerings)
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise GpuMemoryError(self.model_id) from error
+                self._most = len(part) // 2
+                torch.cuda.empty_cache()
+                logger.warning("the GPU's memory is full: going on with %d photos at a time", self._most)
+            else:
+                start += len(part)
+                yield found
 
     def _frozen(self, found: Features) -> Frozen:
         patches = found.patches.float().reshape(len(found.patches), *found.grid, -1)
@@ -93,3 +124,12 @@ class SteerViTEmbedder:
             heatmaps=found.heatmap().cpu().numpy(),
             presence=presence(found).cpu().numpy(),
         )
+
+
+def _joined(parts: Sequence[R]) -> R:
+    """Results of the parts of a batch as those of the batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return type(parts[0])(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    )

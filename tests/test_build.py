@@ -528,3 +528,126 @@ def test_a_run_commits_in_steps(library: Library, photos: Path, monkeypatch: pyt
     monkeypatch.setattr(Store, "write_images", counting)
     library.index(ToyEmbedder(), ["red"], batch_size=4)
     assert [n for n in written if n] == [8, 8, 7]
+
+
+# -------------------------------------------------------------------------------- what is left out, and limits
+
+
+def test_what_is_excluded_later_is_removed_and_stays_out_until_told_otherwise(
+    library: Library, photos: Path
+) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    assert tally(library.index(never, exclude=["sub/"])) == {"reused": 1, "removed": 2}
+    assert library.excluded == ("sub/",)
+    assert tally(library.index(never)) == {"reused": 1}  # remembered
+    assert tally(library.index(never, exclude=["*.bmp"])) == {"added": 1, "reused": 1}  # its vector was kept
+    assert tally(library.index(never, exclude=[])) == {"added": 1, "reused": 2}
+    assert library.excluded == ()
+
+
+def test_excluding_every_photo_is_refused_and_forgotten(library: Library, photos: Path) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    with pytest.raises(FolderError, match=r'every photo is excluded by "\*"'):
+        library.index(never, exclude=["*"])
+    assert library.excluded == ()
+    assert len(gallery(library, "red")) == 3
+
+
+def test_a_photo_above_the_limit_is_tried_again_under_a_higher_one(library: Library, photos: Path) -> None:
+    save_photo(photos / "large.png", GREY, (1500, 1000))
+    counts = library.index(ToyEmbedder(), ["red"], max_megapixels=1)
+    assert tally(counts) == {"added": 3, "skipped": 1, "forward_passes": 3}
+    assert counts.skips[0].reason.startswith("too large: 2 megapixels, at most 1 are read; --max-megapixels")
+    assert tally(library.index(never, max_megapixels=1.2)) == {"reused": 3, "skipped": 1}
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 3, "forward_passes": 1}
+    assert tally(library.index(never, max_megapixels=1)) == {"reused": 4}  # what is indexed stays so
+
+
+# ------------------------------------------------------------------------------------------- times that lie
+
+
+def set_time(path: Path, ns: int) -> None:
+    os.utime(path, ns=(ns, ns))
+
+
+def test_a_file_changed_twice_within_one_tick_is_not_missed(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "RACY_NS", 3 * 10**9)
+    changed, same_time = photos / "sub" / "blue.bmp", time.time_ns()
+    for path in (photos / "red.png", photos / "sub" / "green.png"):
+        set_time(path, same_time - 3600 * 10**9)
+    set_time(changed, same_time)
+    library.index(ToyEmbedder(), ["red"])
+    save_photo(changed, GREY)  # as large as it was
+    set_time(changed, same_time)
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 2, "forward_passes": 1}
+    np.testing.assert_allclose(gallery(library, "red")["sub/blue.bmp"], vector_of(GREY, "red"), atol=1e-6)
+    monkeypatch.setattr(loader, "RACY_NS", -(10**12))  # much later: hashed for the last time
+    assert tally(library.index(never)) == {"reused": 3}
+    monkeypatch.setattr(loader, "_hash_of", lambda _: pytest.fail("hashed again"))
+    assert tally(library.index(never)) == {"reused": 3}
+
+
+@pytest.mark.parametrize("year", [1901, 1969, 2090])
+def test_times_before_1970_and_in_the_future_are_times_like_others(
+    library: Library, photos: Path, year: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_time(photos / "red.png", (year - 1970) * 365 * 24 * 3600 * 10**9)
+    library.index(ToyEmbedder(), ["red"])
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "_hash_of", lambda _: pytest.fail("hashed"))
+        assert tally(library.index(never)) == {"reused": 3}
+    save_photo(photos / "red.png", GREY)
+    set_time(photos / "red.png", (year - 1970) * 365 * 24 * 3600 * 10**9 + 1)
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 2, "forward_passes": 1}
+
+
+# ------------------------------------------------------------------------------- folders that come and go
+
+
+class Vanishing(ToyEmbedder):
+    """While the first batch is embedded, the photo folder goes elsewhere, and an empty one may take its place."""
+
+    def __init__(self, photos: Path, *, leaves_empty: bool):
+        super().__init__()
+        self.photos, self.leaves_empty = photos, leaves_empty
+
+    def embed(self, pixels: Floats, prompt_features: Any, gate_scale: float) -> list[Embedded]:
+        if not self.batches:
+            self.photos.rename(self.photos.with_name("elsewhere"))
+            if self.leaves_empty:
+                self.photos.mkdir()
+        return super().embed(pixels, prompt_features, gate_scale)
+
+
+@pytest.mark.parametrize("leaves_empty", [False, True])
+@pytest.mark.parametrize("number", [1, 60])
+def test_a_folder_that_vanishes_during_a_run_ends_it_and_nothing_is_removed(
+    library: Library, photos: Path, leaves_empty: bool, number: int
+) -> None:
+    library.index(ToyEmbedder(), ["red"], regions=False)
+    save_photos(photos, number)
+    before = gallery(library, "red")
+    with pytest.raises(FolderError, match="vanished or was replaced while it was indexed"):
+        library.index(Vanishing(photos, leaves_empty=leaves_empty), batch_size=1, regions=False)
+    assert set(gallery(library, "red")) > set(before)  # and what was embedded is kept
+    assert library.skipped() == []
+    if leaves_empty:
+        photos.rmdir()
+    photos.with_name("elsewhere").rename(photos)
+    counts = library.index(ToyEmbedder(), regions=False)
+    assert (counts.added + counts.reused, counts.removed) == (3 + number, 0)
+
+
+def test_the_photo_folder_is_only_read(library: Library, photos: Path) -> None:
+    def everything() -> dict[str, tuple[int, int]]:
+        return {str(p): (p.stat().st_mtime_ns, p.stat().st_mode) for p in [photos, *photos.rglob("*")]}
+
+    for path in (*photos.rglob("*"), photos):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = everything()
+    assert tally(library.index(ToyEmbedder(), ["red"])) == {"added": 3, "forward_passes": 3}
+    assert everything() == before
+    photos.chmod(0o755)
+    (photos / "sub").chmod(0o755)
