@@ -206,6 +206,24 @@ _PODS = Card(
     ),
 )
 
+_REFCOCOG = Card(
+    name="refcocog",
+    module="refcocog",
+    asks="How well does the heatmap cover what a sentence refers to?",
+    data=PublishedData(
+        what="RefCOCOg, split by umd: 4,896 expressions in val, 9,602 in test, about pictures of COCO train2014",
+        size="25 MB, and 13 GB of COCO's train2014",
+        licence="Apache-2.0; the pictures from Flickr under their own terms",
+        how="refcocog.zip as linked from https://github.com/lichengunc/refer, and train2014.zip from "
+        "http://images.cocodataset.org/zips; --data refcocog, with the pictures in images/mscoco/images/train2014 "
+        "beside it",
+    ),
+    stand_in="480 expressions about 120 generated photos",
+    cost="one forward pass for each expression, alone in its batch, and 1,000 to choose the threshold on",
+    limit="expressions",
+    options=(Option(name="split", default="val", choices=("val", "test"), help="what is measured"),),
+)
+
 CARDS: dict[str, Card] = {
     each.name: each
     for each in (
@@ -214,5 +232,6 @@ CARDS: dict[str, Card] = {
         _MOSAIC,
         _ANOMALY,
         _PODS,
+        _REFCOCOG,
     )
 }

@@ -1,0 +1,248 @@
+"""refcocog (the paper, appendix C.2): how well does the head's heatmap cover what a sentence refers to?
+
+What the paper leaves open, and what is done here (facts C7):
+- split: val by umd, or test; every sentence is one expression, and counts alike.
+- a picture is squashed to a square before a method sees it, so that a central crop takes nothing off.
+- truth: a patch belongs to the object if half of it is covered; of an object that covers half of no patch, the patch
+  that it covers most ("small" says how many these are).
+- threshold: a patch is predicted where the score map is at most a margin below its own maximum. For logits of a
+  softmax over patches that is p >= tau · max p with tau = exp(-margin). The margin is chosen once for each method,
+  for the best mean IoU on expressions of the split train; both are in the settings.
+- "mean_iou" is the mean over expressions, on the patch grid; "cumulative_iou" all intersections over all unions;
+  "over_half" the share of expressions with an IoU above 0.5; "pointing" that of those whose strongest patch is right.
+  "mean_iou_pixels" upsamples map and mask to PIXELS first (bilinear, and by cover), with the same margin.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.benchmarks.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.benchmark import Source as Origin
+from steersearch.benchmarks.catalogue import Value, card
+from steersearch.benchmarks.intervals import HOW, micro_interval
+from steersearch.benchmarks.method import Floats, Method
+from steersearch.benchmarks.pixel_metrics import (
+    choose_margin,
+    intersections_and_unions,
+    iou,
+    near_best,
+    patch_cover,
+)
+from steersearch.benchmarks.viewing import Progress, Report, digest, see_all
+from steersearch.core.digests import remembered_sha256
+from steersearch.core.errors import BenchmarkError, DataError
+from steersearch.core.heatmaps import upsample
+from steersearch.training.data import Sample, Source
+from steersearch.training.mask_codec import Mask
+from steersearch.training.refcoco import RefCoco, refs_file
+
+LICENCE = "RefCOCOg: Apache-2.0; its pictures COCO's, from Flickr under their own terms"
+TUNING = 1000  # expressions of the split train that the margin is chosen on
+PIXELS = 168
+LENGTHS = (("1 to 4", 1, 4), ("5 to 8", 5, 8), ("9 and more", 9, 10**6))  # of an expression, in words
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression about row `index` of a source, and the mask of what it means, of the picture's size."""
+
+    source: Source
+    index: int
+    text: str
+    mask: Mask
+
+    def picture(self) -> Image.Image:
+        """The picture as a square, RGB."""
+        image = self.source.picture(self.index)
+        side = max(image.size)
+        return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expressions:
+    """What is measured, and what the margin is chosen on. left_out: rows that cannot be used, and why."""
+
+    name: str
+    source: Origin
+    licence: str
+    data_hash: str
+    measured: tuple[Expression, ...]
+    tuning: tuple[Expression, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return len(self.measured)
+
+
+def chosen(source: Source, rows: Sequence[int]) -> tuple[list[Expression], list[str]]:
+    """The expressions of `rows`, and why some of them cannot be used."""
+    found: list[Expression] = []
+    left_out: list[str] = []
+    for index in rows:
+        row = source.read(index)
+        if isinstance(row, Sample):
+            found.append(Expression(source, index, row.expression, row.mask))
+        else:
+            left_out.append(f"row {index}: {getattr(row, 'reason', 'it has boxes and no mask')}")
+    return found, left_out
+
+
+def evenly(number: int, limit: int | None) -> list[int]:
+    """At most `limit` of the rows 0 to number - 1, at equal distances."""
+    kept = number if limit is None else min(limit, number)
+    return [place * number // kept for place in range(kept)]
+
+
+def read_refcocog(folder: Path, split: str, limit: int | None) -> Expressions:
+    """RefCOCOg as it is published (see training/refcoco.py). limit: so many expressions, at equal distances.
+
+    Raises DataError for a folder that is damaged, BenchmarkError where nothing can be used.
+    """
+    measured, tuned = (RefCoco(folder, split=name) for name in (split, "train"))
+    found, left_out = chosen(measured, evenly(len(measured), limit))
+    tuning, _ = chosen(tuned, evenly(len(tuned), TUNING if limit is None else min(TUNING, limit)))
+    if not found or not tuning:
+        raise BenchmarkError(
+            f"{folder}: no expression of the split {split if not found else 'train'} can be used"
+        )
+    refs = refs_file(folder)
+    assert refs is not None
+    texts = [remembered_sha256(path) for path in (refs, refs.parent / "instances.json")]
+    pictures = dict.fromkeys(one.source.row(one.index).image for one in found)
+    return Expressions(
+        name="refcocog",
+        source="real",
+        licence=LICENCE,
+        data_hash=digest(itertools.chain((t.encode() for t in texts), (p.read_bytes() for p in pictures))),
+        measured=tuple(found),
+        tuning=tuple(tuning),
+        left_out=tuple([str(skip) for skip in measured.skips] + left_out),
+    )
+
+
+class RefcocogBenchmark:
+    """See the module. split: val or test."""
+
+    def __init__(self, split: str) -> None:
+        self.split = split
+
+    def load(self, place: Path | None, limit: int | None) -> Expressions:
+        if place is None:
+            raise DataMissingError(card("refcocog"), "name its folder with --data")
+        if refs_file(place) is None:
+            raise DataMissingError(card("refcocog"), f"no refs(umd).p in {place}")
+        try:
+            return read_refcocog(place, self.split, limit)
+        except DataError as error:
+            raise BenchmarkError(str(error)) from error
+
+    def world(self, limit: int | None) -> Expressions:
+        from steersearch.benchmarks.refcocog_world import build
+
+        return build(limit)
+
+    def evaluate(self, method: Method, dataset: Expressions, progress: Report | None = None) -> Outcome:
+        counted = Progress(len(dataset.tuning) + len(dataset.measured), progress)
+        tuning, _ = _look(method, dataset.tuning, counted)
+        truth, _ = _truth(dataset.tuning, tuning.shape[1:])
+        margin = choose_margin(tuning, truth)
+        maps, pixels = _look(method, dataset.measured, counted, margin)
+        truth, small = _truth(dataset.measured, maps.shape[1:])
+        predicted = near_best(maps.astype(np.float64), margin)
+        each = 100 * iou(predicted, truth)
+        shared, union = intersections_and_unions(predicted, truth)
+        strongest = maps.reshape(len(maps), -1).argmax(axis=1)
+        pointing = truth.reshape(len(maps), -1)[np.arange(len(maps)), strongest]
+        return Outcome(
+            metrics={
+                "mean_iou": float(each.mean()),
+                "cumulative_iou": 100 * float(shared.sum() / union.sum()),
+                "over_half": 100 * float((each > 50).mean()),
+                "pointing": 100 * float(pointing.mean()),
+                "mean_iou_pixels": 100 * float(np.mean(pixels)),
+                "small": small,
+            },
+            intervals={"mean_iou": micro_interval({"expressions": each.tolist()})},
+            rows=_by_length(dataset.measured, each, pointing),
+            settings={
+                "split": self.split if dataset.source == "real" else "generated",
+                "margin": margin,
+                "tau": math.exp(-margin),
+                "tuned_on": len(dataset.tuning),
+                "left_out": list(dataset.left_out),
+                "interval": HOW,
+            },
+        )
+
+
+def _look(
+    method: Method, expressions: Sequence[Expression], progress: Progress, margin: float | None = None
+) -> tuple[Floats, list[float]]:
+    """The score map of each expression (n, Hp, Wp); with a margin, also its IoU in pixels.
+
+    Expressions of the same words are seen together.
+    """
+    by_text: dict[str, list[int]] = {}
+    for number, expression in enumerate(expressions):
+        by_text.setdefault(expression.text, []).append(number)
+    maps: dict[int, Floats] = {}
+    for text, numbers in by_text.items():
+        seen = see_all(method, [expressions[number].picture for number in numbers], text, progress, maps=True)
+        assert seen.maps is not None
+        maps |= dict(zip(numbers, seen.maps, strict=True))
+    found = np.stack([maps[number] for number in range(len(expressions))])
+    if margin is None:
+        return found, []
+    return found, [
+        _in_pixels(one, expression.mask, margin) for one, expression in zip(found, expressions, strict=True)
+    ]
+
+
+def _in_pixels(score: Floats, mask: Mask, margin: float) -> float:
+    large = upsample(score, (PIXELS, PIXELS))[None]
+    return float(iou(near_best(large, margin), _most_covered(patch_cover(mask, (PIXELS, PIXELS)))[None])[0])
+
+
+def _truth(expressions: Sequence[Expression], grid: tuple[int, ...]) -> tuple[npt.NDArray[np.bool_], int]:
+    """The patches of each expression's object (n, Hp, Wp), and how many objects cover half of none."""
+    covers = [patch_cover(expression.mask, (grid[0], grid[1])) for expression in expressions]
+    return np.stack([_most_covered(cover) for cover in covers]), sum(
+        bool(cover.max() < 0.5) for cover in covers
+    )
+
+
+def _most_covered(cover: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Where at least half is covered, or else where most is."""
+    belongs: npt.NDArray[np.bool_] = cover >= min(0.5, float(cover.max()))
+    return belongs
+
+
+def _by_length(
+    expressions: Sequence[Expression], each: npt.NDArray[np.float64], pointing: npt.NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    words = np.array([len(expression.text.split()) for expression in expressions])
+    rows = []
+    for name, least, most in LENGTHS:
+        those = (words >= least) & (words <= most)
+        if those.any():
+            row = {"words": name, "expressions": int(those.sum())}
+            rows.append(
+                row | {"mean_iou": float(each[those].mean()), "pointing": 100 * float(pointing[those].mean())}
+            )
+    return rows
+
+
+def create(options: Mapping[str, Value]) -> RefcocogBenchmark:
+    """The benchmark with its options: split."""
+    return RefcocogBenchmark(str(options["split"]))
