@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steersearch import cli_benchmarks
+from steersearch import cli_benchmarks, cli_methods
 from steersearch.benchmarks.catalogue import CARDS
 from steersearch.options import words
 
@@ -23,6 +23,7 @@ bench = typer.Typer(
 
 
 cli_benchmarks.add_commands(bench)
+cli_methods.add_command(bench)
 
 
 class Dtype(StrEnum):
@@ -45,9 +46,7 @@ Save = Annotated[bool, typer.Option("--save", help="Keep the record in benchmark
 def list_benchmarks(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """List the benchmarks with their data, and the baselines that can be measured like a model (--method NAME).
-
-    With --json each line is a benchmark.
+    """List the benchmarks with their data.
 
     \b
     Example:
@@ -56,14 +55,12 @@ def list_benchmarks(
     from dataclasses import asdict
 
     from steersearch import render, render_bench
-    from steersearch.benchmarks.baselines.cards import CARDS as BASELINES
 
     if as_json:
         for card in CARDS.values():
             render.json_line(asdict(card))
     else:
         render_bench.cards(CARDS.values())
-        render_bench.baselines(BASELINES.values())
 
 
 @bench.command("speed")

@@ -44,7 +44,7 @@ Baseline = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="A baseline instead of a model; NAME=PATH where its weights are yours. `bench list` names them.",
+        help="A baseline instead of a model; NAME=PATH where its weights are yours. `bench methods` names them.",
     ),
 ]
 Data = Annotated[

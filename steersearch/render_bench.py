@@ -40,17 +40,46 @@ def cards(known: Iterable[Card]) -> None:
             render.line(f"  get it:   {card.data.how}")
         if card.stand_in is not None:
             render.line(f"  stand-in: {card.stand_in}: steersearch bench {card.name} --world")
-
-
-def baselines(known: Iterable[BaselineCard]) -> None:
-    """The methods that can be measured in a model's place; of those that cannot, why."""
     render.line("speed")
     render.line(
         "  What does steering cost in images/s and memory? Random weights, no data: steersearch bench speed"
     )
-    render.line()
-    render.line("baselines, for --method NAME:")
-    for card in known:
-        render.line(
-            f"  {card.name}: {card.computes if card.cannot is None else f'cannot be run: {card.cannot}'}"
+    render.remark("`steersearch bench methods` lists what can be measured in a model's place")
+
+
+def methods(known: Iterable[BaselineCard]) -> None:
+    """The methods that can be measured in a model's place, one a line."""
+    header = ("method", "in the paper", "gives", "licence", "weights")
+    rows = [
+        (
+            card.name,
+            card.row,
+            ", ".join(card.gives) or "cannot be run",
+            card.licence.split(" (")[0],
+            card.weights,
         )
+        for card in known
+    ]
+    render.table(header, rows)
+    render.remark("`steersearch bench methods NAME` says what each computes, and why one cannot be run")
+
+
+def method(card: BaselineCard) -> None:
+    """All about one of them."""
+    said = {
+        "method": card.name,
+        "in the paper": card.row,
+        "computes": card.computes,
+        "aggregation": card.aggregation,
+        "prompt": "changes what it sees" if card.takes_prompt else "changes nothing",
+        "gives": ", ".join(card.gives),
+        **{f"no {part}": reason for part, reason in card.lacks.items()},
+        "weights": card.weights,
+        "licence": card.licence,
+        "needs": f"pip install 'steersearch[{card.extra}]'" if card.extra else "",
+        "cannot be run": card.cannot or "",
+    }
+    width = max(map(len, said))
+    for name, words in said.items():
+        if words:
+            render.line(f"{name:<{width}}  {words}")

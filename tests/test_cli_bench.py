@@ -210,7 +210,8 @@ def test_the_list_of_benchmarks(run: Run) -> None:
         assert f"\n{name}\n" in f"\n{shown.out}"
         assert card.data is None or card.data.licence in shown.out
         assert card.stand_in is None or f"steersearch bench {name} --world" in shown.out
-    assert "dinov2: " in shown.out
+    assert "steersearch bench speed" in shown.out
+    assert "steersearch bench methods" in shown.err
     lines = [json.loads(line) for line in run("bench", "list", "--json").out.splitlines()]
     assert [line["name"] for line in lines] == list(CARDS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -57,11 +57,30 @@ class Card:
         return len(self.revision) == 40
 
     @property
+    def weights(self) -> str:
+        """Where they come from, and whether they are pinned."""
+        if self.cannot is not None:
+            return ""
+        if self.repo is None:
+            return "a file of yours" if self.url is None else f"{self.url} ({self.file}), downloaded by hand"
+        return f"{self.repo} at {self.revision[:8]}" + ("" if self.pinned else ", not pinned")
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """What it can give, of "vectors", "patches", "maps", "attention"."""
         if self.cannot is not None:
             return ()
         return tuple(part for part in ("vectors", "patches", "maps", "attention") if part not in self.lacks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, `gives` and `pinned` included."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        return plain | {
+            "lacks": dict(self.lacks),
+            "settings": dict(self.settings),
+            "gives": self.gives,
+            "pinned": self.pinned,
+        }
 
 
 def _trunks() -> list[Card]:
@@ -318,13 +337,19 @@ CARDS: dict[str, Card] = {card.name: card for family in _FAMILIES for card in fa
 NAMES = tuple(CARDS)
 
 
-def card_of(name: str) -> Card:
-    """The card of the baseline `name`. Raises BenchmarkError for one that is not known, or that cannot be run."""
+def known_card(name: str) -> Card:
+    """The card of the baseline `name`, whether it can be run or not. Raises BenchmarkError for an unknown one."""
     card = CARDS.get(name)
     if card is None:
         nearest = next(iter(difflib.get_close_matches(name, NAMES, 1)), None)
         meant = "" if nearest is None else f', did you mean "{nearest}"?'
         raise BenchmarkError(f'no baseline "{name}"{meant}; known: {", ".join(NAMES)}')
+    return card
+
+
+def card_of(name: str) -> Card:
+    """As `known_card`, and raises BenchmarkError for one that cannot be run."""
+    card = known_card(name)
     if card.cannot is not None:
         raise BenchmarkError(f"{name} cannot be run: {card.cannot}")
     return card

@@ -1,0 +1,39 @@
+"""`steersearch bench methods`: the methods that can be measured in a model's place."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def add_command(bench: typer.Typer) -> None:
+    bench.command("methods")(methods)
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="All that is known of this one.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """List the methods that SteerViT is compared with, for --method NAME; or all about one of them.
+
+    One that cannot be run says why. docs/baselines.md says what had to be chosen where the paper is silent.
+
+    \b
+    Example:
+      steersearch bench methods grounding-dino
+      steersearch bench core --world --method clip-text
+    """
+    from steersearch import render, render_bench
+    from steersearch.benchmarks.baselines.cards import CARDS, known_card
+
+    chosen = list(CARDS.values()) if name is None else [known_card(name)]
+    if as_json:
+        for card in chosen:
+            render.json_line(card.to_dict())
+    elif name is None:
+        render_bench.methods(chosen)
+    else:
+        render_bench.method(chosen[0])
