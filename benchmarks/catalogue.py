@@ -91,6 +91,13 @@ def _read(option: Option, text: str) -> Value:
     return value
 
 
+def check_template(template: str) -> str:
+    """The template as it is. Raises ArgumentError unless there is one {} in it, where the thing is named."""
+    if template.count("{}") != 1 or set(template.replace("{}", "")) & set("{}"):
+        raise ArgumentError("template", template, "must have one {} in it, where the thing is named")
+    return template
+
+
 def card(name: str) -> Card:
     """The benchmark of this name. Raises ArgumentError, with the nearest name, if there is none."""
     if name not in CARDS:
@@ -148,6 +155,37 @@ _MOSAIC = Card(
     cost="one forward pass for each composite and class in it, about 1,800 in all",
     limit="composites",
     options=(Option(name="template", default="the {}", help="the prompt, with {} for the class"),),
+)
+
+_GENECIS = Card(
+    name="genecis",
+    module="genecis",
+    asks="Which picture is like the reference in what the condition names: an object, an attribute, a change?",
+    data=PublishedData(
+        what="GeneCIS: 2,000, 2,112, 1,960 and 1,960 rows on COCO val2017 and Visual Genome 1.2",
+        size="3 MB of rows; 1 GB of COCO; 15 GB of Visual Genome for the attribute splits",
+        licence="CC BY-NC 4.0; photos from Flickr under their own terms",
+        how="the four JSON files from https://github.com/facebookresearch/genecis (genecis/), val2017.zip from "
+        "https://images.cocodataset.org/zips, images.zip and images2.zip from https://cs.stanford.edu/people/"
+        "rak248/VG_100K_2; --data a folder that holds the JSON files, val2017, VG_100K and VG_100K_2; what is there "
+        "of the four splits is measured",
+    ),
+    stand_in="240 rows on 360 generated photos",
+    cost="about 30,000 forward passes for each split and prompt",
+    limit="rows of each split",
+    options=(
+        Option(
+            name="split",
+            default="all",
+            choices=("all", "focus_attribute", "change_attribute", "focus_object", "change_object"),
+            help="which to measure",
+        ),
+        Option(
+            name="template",
+            default="both",
+            help='the prompt, with {} for the condition; both: "the {}", and the bare condition beside it',
+        ),
+    ),
 )
 
 _WORDS = Card(
@@ -228,6 +266,7 @@ CARDS: dict[str, Card] = {
     each.name: each
     for each in (
         _CORE,
+        _GENECIS,
         _WORDS,
         _MOSAIC,
         _ANOMALY,

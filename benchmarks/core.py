@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from steersearch.benchmarks.benchmark import Outcome, Report, Source
 from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.catalogue import Value
-from steersearch.benchmarks.embeddings import Gallery, gallery_vectors, part_of
+from steersearch.benchmarks.embeddings import Gallery, gallery_vectors, needs_a_prompt, part_of
 from steersearch.benchmarks.intervals import HOW, macro_interval, micro_interval
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.metrics import core_precision
@@ -132,7 +131,7 @@ class Core:
         scores: dict[str, dict[str, list[float]]] = {case: {} for case in CASES}
         at_k: dict[str, list[float]] = {}
         rng = np.random.default_rng([SEED, 1])
-        reason = _needs_a_prompt(method)
+        reason = needs_a_prompt(method)
         done = 0
         for scene in dataset.scenes:
             vectors = _embed(method, scene, reason is None, part_of(progress, done, dataset.n))
@@ -218,15 +217,6 @@ def create(options: Mapping[str, Value]) -> Core:
         template=str(options["template"]),
         object_size=float(options["object_size"]),
     )
-
-
-def _needs_a_prompt(method: Method) -> str | None:
-    """Why the method cannot be asked without a prompt; None if it can."""
-    try:
-        method.see([Image.new("RGB", (64, 64), "grey")], None)
-    except BenchmarkError as error:
-        return str(error)
-    return None
 
 
 def _embed(method: Method, scene: Scene, without: bool, report: Report | None) -> dict[str | None, Floats]:

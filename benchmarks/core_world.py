@@ -27,6 +27,7 @@ import PIL
 from PIL import Image
 
 from steersearch.benchmarks.cache import digest_of, kept_dataset
+from steersearch.benchmarks.catalogue import check_template
 from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
 from steersearch.benchmarks.embeddings import Gallery, picture_digest
 from steersearch.core.errors import ArgumentError
@@ -113,8 +114,7 @@ def dataset(
     """
     if source not in get_args(Source):
         raise ArgumentError("source", source, f"must be one of {', '.join(get_args(Source))}")
-    if template.count("{}") != 1 or set(template.replace("{}", "")) & set("{}"):
-        raise ArgumentError("template", template, "must have one {} in it, where the object is named")
+    check_template(template)
     if not 0 < object_size <= 0.5:
         raise ArgumentError("object_size", object_size, "must lie between 0 and 0.5 of the picture's height")
     if bases < 2:

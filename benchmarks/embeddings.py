@@ -76,6 +76,15 @@ def part_of(report: Report | None, done: int, total: int) -> Report | None:
     return lambda event: report(ProgressEvent(done + event.done, total, event.images_per_s))
 
 
+def needs_a_prompt(method: Method) -> str | None:
+    """Why the method cannot be asked without a prompt; None if it can."""
+    try:
+        method.see([Image.new("RGB", (64, 64), "grey")], None)
+    except BenchmarkError as error:
+        return str(error)
+    return None
+
+
 def gallery_vectors(
     method: Method, gallery: Gallery, prompts: Sequence[Prompt], report: Report | None = None
 ) -> dict[Prompt, Floats]:

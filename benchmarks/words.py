@@ -20,7 +20,7 @@ from steersearch.benchmarks import core_world
 from steersearch.benchmarks.benchmark import Outcome, Report
 from steersearch.benchmarks.benchmark import Source as DataSource
 from steersearch.benchmarks.cache import digest_of
-from steersearch.benchmarks.catalogue import Value
+from steersearch.benchmarks.catalogue import Value, check_template
 from steersearch.benchmarks.core_world import Source
 from steersearch.benchmarks.method import Method, SteerViTMethod
 from steersearch.benchmarks.pointing import Mask, points
@@ -118,7 +118,7 @@ class Words:
 
 
 def create(options: Mapping[str, Value]) -> Words:
-    return Words(cast(Source, options["source"]), str(options["template"]))
+    return Words(cast(Source, options["source"]), check_template(str(options["template"])))
 
 
 def _photos(source: Source, each: int) -> Iterator[Asked]:
