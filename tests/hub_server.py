@@ -188,8 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._resolve(found[1], found[2], found[3])
         if found := re.fullmatch(r"/api/resolve-cache/models/(.+?)/([0-9a-f]{40})/(.+)", path):
             return self._small(found[1], found[3])
-        if found := re.fullmatch(r"/api/(datasets/.+?)/(revision|tree)/[^/?]+(\?.*)?", path):
-            return self._listing(found[1], found[2])
+        if found := re.fullmatch(r"/api/((?:datasets|models)/.+?)/(revision|tree)/[^/?]+(\?.*)?", path):
+            return self._listing(found[1].removeprefix("models/"), found[2])
         return self._error(404, "", "no such route")
 
     # ------------------------------------------------------------------------------------------ the hub
@@ -229,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._body(data, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
 
     def _listing(self, repo: str, kind: str) -> None:
-        """The files of a data set, as snapshots ask for them."""
+        """The files of a data set or a model, as lists and snapshots ask for them."""
         files = {file: data for (known, file), data in self.server.hub.files.items() if known == repo}
         if kind == "revision":
             listed = [{"rfilename": file} for file in files]

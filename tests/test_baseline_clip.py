@@ -16,7 +16,8 @@ from steersearch.benchmarks.baselines.clip import Clip
 from steersearch.benchmarks.baselines.clipseg import ClipSeg
 from steersearch.benchmarks.baselines.maskclip import MaskClip
 from steersearch.benchmarks.baselines.pretrained import Pretrained
-from steersearch.core.errors import BenchmarkError, CheckpointError
+from steersearch.core.errors import BenchmarkError, CheckpointError, GatedModelError
+from tests.hub_server import COMMIT, hub_stand_in
 from tests.small_baselines import (
     assert_batching_changes_nothing,
     assert_close_in_bfloat16,
@@ -230,6 +231,42 @@ def test_loading_from_a_folder_as_from_the_hub(clip: Pretrained, tmp_path: Path)
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=f"{tmp_path}: cannot be loaded"):
         baselines.load(f"clip={tmp_path}", device="cpu")
+
+
+def test_loading_from_the_hub_once(clip: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = baselines.CARDS["clip-text"]
+    assert card.repo is not None
+    clip.model.save_pretrained(tmp_path / "model", max_shard_size=20_000)  # in several files
+    clip.processor.save_pretrained(tmp_path / "model")
+    with hub_stand_in(monkeypatch, tmp_path / "cache") as server:
+        server.add_folder(card.repo, tmp_path / "model")
+        for other in ("pytorch_model.bin", "flax_model.msgpack", "onnx/model.safetensors", "README.md"):
+            server.add(card.repo, other, b"not needed")
+        loaded = baselines.load("clip-text", device="cpu")
+        assert loaded.settings["weights"] == f"{card.repo}@{COMMIT}"
+        fetched = {path.name for path in (tmp_path / "cache").rglob("snapshots/*/*")}
+        assert fetched == {path.name for path in (tmp_path / "model").iterdir()}
+        server.requests.clear()
+        again = baselines.load("clip-text", device="cpu")
+        assert server.requests == []
+        assert again.identity == loaded.identity
+        (shard, *_) = (tmp_path / "cache").rglob("model-00001-*.safetensors")
+        _lose(shard)
+        baselines.load("clip-text", device="cpu")  # only what is missing
+        assert {
+            request.path.partition("?")[0].rpartition("/")[2] for request in server.asked("store", "GET")
+        } == {shard.name}
+        server.faults.gated.add(card.repo)
+        _lose(shard)
+        with pytest.raises(GatedModelError, match=card.repo):
+            baselines.load("clip-text", device="cpu")
+    wanted = _method(clip, "clip-text").see(pictures(), "the cat").vectors
+    np.testing.assert_allclose(loaded.see(pictures(), "the cat").vectors, wanted, atol=1e-6)
+
+
+def _lose(cached: Path) -> None:
+    cached.resolve().unlink()
+    cached.unlink()
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:

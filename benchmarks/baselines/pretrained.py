@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from steersearch.core.errors import (
     HubFileMissingError,
     HubUnreachableError,
 )
+from steersearch.core.registry import HubFile
 from steersearch.core.text import quiet_transformers
 
 # Weights in the safe format if a repository has them; torch reads the other one without running code from it.
-_WEIGHTS = (("model*.safetensors",), ("pytorch_model*.bin",))
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
@@ -91,31 +93,35 @@ def _hash_of(folder: Path) -> str:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    for patterns in _WEIGHTS:
-        if found := sorted(file for pattern in patterns for file in folder.glob(pattern)):
-            return found
-    return []
+    found = (sorted(folder.glob(pattern)) for pattern in _WEIGHTS)
+    return next((files for files in found if files), [])
 
 
 def _from_hub(card: Card) -> tuple[Path, str]:
     """The folder of a repository in the hub's cache, and "repo@commit"; fetched if it is not there."""
-    import huggingface_hub
-
     assert card.repo is not None
     folder = _in_cache(card)
     if folder is None:
-        reason = hub.why_unreachable()
-        if reason is not None:
+        if (reason := hub.why_unreachable()) is not None:
             way_out = f"go online once, or give a folder that holds it: {card.name}=FOLDER"
             raise HubUnreachableError(card.repo, "config.json", f"not downloaded yet and {reason}; {way_out}")
-        with _hub_in_our_words(card):
-            names = huggingface_hub.list_repo_files(card.repo, revision=card.revision)
-            safe = any(name.endswith(".safetensors") and "/" not in name for name in names)
-            wanted = [*_DESCRIPTIONS, *_WEIGHTS[0 if safe else 1]]
-            folder = Path(
-                huggingface_hub.snapshot_download(card.repo, revision=card.revision, allow_patterns=wanted)
-            )
+        folder = hub.fetch(HubFile(repo=card.repo, file="config.json", revision=card.revision)).parent
+        for name in _wanted(card, commit := folder.name):
+            hub.fetch(HubFile(repo=card.repo, file=name, revision=commit))
     return folder, f"{card.repo}@{folder.name}"
+
+
+def _wanted(card: Card, commit: str) -> list[str]:
+    """The files of a repository that transformers reads, weights last: where they are, all others are too."""
+    from huggingface_hub import HfApi, constants
+
+    assert card.repo is not None
+    with _hub_in_our_words(card):
+        names = sorted(HfApi(endpoint=constants.ENDPOINT).list_repo_files(card.repo, revision=commit))
+    top = [name for name in names if "/" not in name]
+    described = [name for name in top if any(fnmatch(name, pattern) for pattern in _DESCRIPTIONS)]
+    weights = [[name for name in top if fnmatch(name, pattern)] for pattern in _WEIGHTS]
+    return described + next((found for found in weights if found), [])
 
 
 def _in_cache(card: Card) -> Path | None:
@@ -128,13 +134,16 @@ def _in_cache(card: Card) -> Path | None:
     except (OSError, ValueError):  # huggingface_hub's errors for "not here" are of these
         return None
     folder = Path(found)
-    files = _weights_in(folder)
-    if not (folder / "config.json").is_file() or not files:
+    weights = {file.name for file in _weights_in(folder)}
+    processor = any(
+        (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
+    )
+    if not weights or not processor or not (folder / "config.json").is_file():
         return None
-    for index in folder.glob("*.index.json"):
-        named = set(json.loads(index.read_text("utf-8")).get("weight_map", {}).values())
-        if index.name.startswith("model.") and not all((folder / name).is_file() for name in named):
-            return None
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and "model.safetensors" not in weights:
+        named = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        return folder if set(named) <= weights else None
     return folder
 
 
