@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
+import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,6 @@ from steersearch.indexer.tables import Tables
 SIDE, DIM = 8, 16  # pixels, numbers
 PROMPTS_OF_KILLS = ("red", "green", "blue")
 PROMPTS_OF_FOUR = (("red", "green"), ("green", "blue"), ("blue", "white"), ("white", "red"))
-BEGUN = "begun"
 COMMIT_SECONDS = 0.15  # a run over 1,000 photos commits ten times or more
 _LATE = 1.05  # moments are drawn from so much of the time of an undisturbed run
 
@@ -96,37 +97,59 @@ def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Pat
     return folder
 
 
-def index(folder: str, place: str, prompts: Sequence[str], commit_seconds: float) -> None:
-    """What each process does: says that it begins, and indexes."""
+class Run:
+    """`Library.index` in a process of its own."""
+
+    def __init__(
+        self, folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float = COMMIT_SECONDS
+    ) -> None:
+        self._begun, begun = _SERVER.Pipe(duplex=False)
+        self._process = _SERVER.Process(target=_index, args=(folder, place, prompts, commit_seconds, begun))
+        self._process.start()
+        begun.close()
+
+    def wait_until_begun(self) -> None:
+        """Until all is imported and the run begins to index."""
+        with suppress(EOFError):  # it has failed, which `finish` says
+            self._begun.recv()
+
+    def kill(self, moment: float) -> bool:
+        """Send SIGKILL so many seconds after it began; whether it still ran. Raises BenchmarkError if it had failed."""
+        self.wait_until_begun()
+        self._process.join(moment)
+        self._process.kill()
+        self._process.join()
+        if self._process.exitcode not in (0, -signal.SIGKILL):
+            raise BenchmarkError(f"a run failed before it was killed, exit code {self._process.exitcode}")
+        return self._process.exitcode != 0
+
+    def finish(self) -> None:
+        """Wait for it to end well. Raises BenchmarkError if it does not."""
+        self._process.join(600)
+        if self._process.exitcode != 0:
+            raise BenchmarkError(f"a run of index failed, exit code {self._process.exitcode}")
+
+
+def _index(
+    folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float, begun: Connection
+) -> None:
     library = Library.create(folder, place)
-    print(BEGUN, flush=True)
+    begun.send(None)
     library.index(ColourEmbedder(), prompts, commit_seconds=commit_seconds)
 
 
-def start(
-    folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float = 0.0
-) -> subprocess.Popen[str]:
-    """`index` in a process of its own."""
-    call = json.dumps([str(folder), str(place), list(prompts), commit_seconds])
-    code = f"import json, sys; from {__spec__.name} import index; index(*json.loads(sys.argv[1]))"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, call], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def _server() -> ForkServerContext:
+    """Starts processes from one that has imported everything and done nothing, in milliseconds instead of seconds.
+
+    LanceDB begins anew in each of them; it warns that a fork in the middle of something of its own may hang.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["lancedb", "pyarrow.ipc", "steersearch.indexer.library"])
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:lancedb fork support:RuntimeWarning")
+    return server
 
 
-def finish(run: subprocess.Popen[str]) -> None:
-    """Wait for a run to end well. Raises BenchmarkError with what it said if it does not."""
-    _, errors = run.communicate(timeout=600)
-    if run.returncode:
-        last = (errors.strip().splitlines() or ["it says nothing"])[-1]
-        raise BenchmarkError(f"a run of index ended with exit code {run.returncode}: {last}")
-
-
-def wait_until_begun(run: subprocess.Popen[str]) -> float:
-    """The moment at which the run began to index."""
-    assert run.stdout is not None
-    run.stdout.readline()
-    return time.monotonic()
+_SERVER = _server()
 
 
 def all_rows(place: Path) -> dict[str, list[dict[str, Any]]]:
@@ -169,18 +192,10 @@ def killed_and_resumed(
 
     Raises BenchmarkError if the library that is left cannot be read or not be resumed.
     """
-    run = start(folder, place, PROMPTS_OF_KILLS, commit_seconds)
-    began = wait_until_begun(run)
-    with suppress(subprocess.TimeoutExpired):
-        run.wait(max(0.0, moment - (time.monotonic() - began)))
-    run.send_signal(signal.SIGKILL)
-    _, errors = run.communicate()
-    if run.returncode == 0:
+    if not Run(folder, place, PROMPTS_OF_KILLS, commit_seconds).kill(moment):
         return None
-    if run.returncode != -signal.SIGKILL:
-        raise BenchmarkError(f"a run failed before it was killed: {errors.strip().splitlines()[-1]}")
     death = _look(place)
-    finish(start(folder, place, PROMPTS_OF_KILLS, commit_seconds))
+    Run(folder, place, PROMPTS_OF_KILLS, commit_seconds).finish()
     return death
 
 
@@ -237,15 +252,15 @@ def four_at_once(photos: Path, scratch: Path) -> dict[str, int]:
     undisturbed run over the folder as it is in the end. Raises BenchmarkError at a difference, or a row too many.
     """
     place = scratch / "four"
-    runs = [start(photos, place, prompts) for prompts in PROMPTS_OF_FOUR]
+    runs = [Run(photos, place, prompts) for prompts in PROMPTS_OF_FOUR]
     for run in runs:
-        wait_until_begun(run)
+        run.wait_until_begun()
     _disturb(photos)
     for run in runs:
-        finish(run)
+        run.finish()
     prompts = sorted({prompt for pair in PROMPTS_OF_FOUR for prompt in pair})
-    finish(start(photos, place, prompts))
-    finish(start(photos, scratch / "one", prompts, 20.0))
+    Run(photos, place, prompts).finish()
+    Run(photos, scratch / "one", prompts).finish()
     if searchable(place) != searchable(scratch / "one"):
         raise BenchmarkError("four runs at once give another library than one")
     problems = [finding for finding in Library.open(place).verify() if finding.is_problem]
@@ -280,9 +295,10 @@ def measure(kills: int = 100, photos: int = 1000, seed: int = 0, workers: int = 
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = draw_photos(scratch / "photos", photos)
-        run = start(folder, scratch / "undisturbed", PROMPTS_OF_KILLS)
-        begun = wait_until_begun(run)
-        finish(run)
+        run = Run(folder, scratch / "undisturbed", PROMPTS_OF_KILLS)
+        run.wait_until_begun()
+        begun = time.monotonic()
+        run.finish()
         seconds = time.monotonic() - begun
         deaths = kill_many(folder, scratch, scratch / "undisturbed", seconds, kills, seed, workers)
         rows = {name: len(found) for name, found in all_rows(scratch / "undisturbed").items()}

@@ -18,8 +18,8 @@ from steersearch.indexer.manifest import (
     sweep_drafts,
 )
 from steersearch.indexer.search import SNAPSHOTS, remove_snapshot
-from steersearch.indexer.store import FOLDER
-from steersearch.indexer.tables import IMAGES, Tables, prompt_table
+from steersearch.indexer.store import FOLDER, IMAGES, prompt_table
+from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import LOCKS, alone, failures_said_plainly
 
 

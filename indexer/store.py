@@ -26,11 +26,11 @@ T = TypeVar("T")
 
 FOLDER = "lance"  # of the tables, within a library
 PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
-_IMAGES = "images"
+IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 _PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", "taken_at")
 SQL_COLUMNS = (*_PHOTO_COLUMNS, "thumbnail")  # of `images`, that a condition of the user's can be about
-_FILTER_LENGTH = 500  # keys per SQL filter
+FILTER_LENGTH = 500  # keys per SQL filter
 _READS = 5  # of a table whose files vanish meanwhile
 
 
@@ -145,19 +145,19 @@ class Store:
         self._database = lancedb.connect(str(place / FOLDER))
 
     def ensure_images(self) -> None:
-        self._ensure(_IMAGES, _images_schema())
+        self._ensure(IMAGES, _images_schema())
 
     def ensure_prompt_table(self, key: str, dim: int) -> None:
-        self._ensure(_prompt_table(key), _prompt_schema(dim))
+        self._ensure(prompt_table(key), _prompt_schema(dim))
 
     def ensure_frozen_table(self, key: str, dim: int) -> None:
         self._ensure(_frozen_table(key), _frozen_schema(dim))
 
     def known_files(self) -> list[KnownFile]:
         """Every file that the library knows of; none where a run was killed before it made the table."""
-        if not _versions(self._place, _IMAGES):
+        if not _versions(self._place, IMAGES):
             return []
-        columns = self._read(_IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
+        columns = self._read(IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
         paths, *others = (column.to_pylist() for column in columns)
         return [KnownFile(*row) for row in zip(map(from_stored, paths), *others, strict=True)]
 
@@ -165,16 +165,16 @@ class Store:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
         names = ["path", "image_id", "size", "mtime_ns", "width", "height", "taken_at", "thumbnail"]
         found = {}
-        for chunk in _chunks(sorted(set(image_ids)), _FILTER_LENGTH):
-            where = f"image_id IN ({', '.join(map(_quoted, chunk))}) AND status = 'ok'"
-            columns = self._read(_IMAGES, names, where)
+        for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
+            where = f"image_id IN ({', '.join(map(quoted, chunk))}) AND status = 'ok'"
+            columns = self._read(IMAGES, names, where)
             for row in zip(*(c.to_pylist() for c in columns), strict=True):
                 found[row[1]] = ImageRecord(from_stored(row[0]), *row[1:])
         return found
 
     def thumbnail(self, path: str) -> bytes | None:
         """The JPEG kept for this path; None if there is none."""
-        (column,) = self._read(_IMAGES, ["thumbnail"], f"path = {_quoted(to_stored(path))}")
+        (column,) = self._read(IMAGES, ["thumbnail"], f"path = {quoted(to_stored(path))}")
         return next(iter(column.to_pylist()), None)
 
     def write_images(self, records: Sequence[ImageRecord]) -> None:
@@ -190,18 +190,18 @@ class Store:
             }
             for record in by_path.values()
         ]
-        self._merge(_IMAGES, "path", rows, _images_schema(), replace=True)
+        self._merge(IMAGES, "path", rows, _images_schema(), replace=True)
 
     def remove_images(self, files: Sequence[KnownFile]) -> None:
         """Delete these rows, unless another writer has brought them up to date meanwhile."""
-        for chunk in _chunks(files, _FILTER_LENGTH):
-            self._database.open_table(_IMAGES).delete(" OR ".join(map(_same_row, chunk)))
+        for chunk in chunks(files, FILTER_LENGTH):
+            self._database.open_table(IMAGES).delete(" OR ".join(map(_same_row, chunk)))
 
     def embedded_ids(self, key: str) -> set[str]:
         """The contents that have a vector in this prompt index."""
-        if not _versions(self._place, _prompt_table(key)):
+        if not _versions(self._place, prompt_table(key)):
             return set()
-        (column,) = self._read(_prompt_table(key), ["image_id"])
+        (column,) = self._read(prompt_table(key), ["image_id"])
         return set(column.to_pylist())
 
     def write_vectors(self, key: str, vectors: Sequence[Vector]) -> None:
@@ -219,7 +219,7 @@ class Store:
             for vector in by_content.values()
         ]
         schema = _prompt_schema(len(vectors[0].embedding))
-        self._merge(_prompt_table(key), "image_id", rows, schema, replace=False)
+        self._merge(prompt_table(key), "image_id", rows, schema, replace=False)
 
     def frozen_ids(self, key: str) -> set[str]:
         """The contents of which it is known what the frozen trunk says."""
@@ -241,7 +241,7 @@ class Store:
         """What the frozen trunk says of every usable photo, as far as it is known."""
         ids, embeddings, regions = self._read(_frozen_table(key), ["image_id", "embedding", "regions"])
         row_of = {image_id: row for row, image_id in enumerate(ids.to_pylist())}
-        paths, image_ids = self._read(_IMAGES, ["path", "image_id"], "status = 'ok'")
+        paths, image_ids = self._read(IMAGES, ["path", "image_id"], "status = 'ok'")
         photos = sorted(zip(paths.to_pylist(), image_ids.to_pylist(), strict=True))
         known = [photo for photo in photos if photo[1] in row_of]
         rows = np.array([row_of[image_id] for _, image_id in known], dtype=np.int64)
@@ -261,10 +261,10 @@ class Store:
         import pyarrow as pa
         import pyarrow.compute as compute
 
-        columns = self._read(_IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
+        columns = self._read(IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
         photos = pa.table(columns, names=_PHOTO_COLUMNS)
         names = ["image_id", "embedding", "heatmap", PRESENCE]
-        ids, embeddings, heatmaps, presence = self._read(_prompt_table(key), names)
+        ids, embeddings, heatmaps, presence = self._read(prompt_table(key), names)
         rows = compute.index_in(photos.column("image_id"), value_set=ids)
         num_usable = photos.num_rows
         photos = photos.append_column("row", rows).filter(compute.is_valid(rows)).sort_by("path")
@@ -284,7 +284,7 @@ class Store:
         LanceDB reads the SQL. Raises FilterError, with the columns that there are.
         """
         try:
-            (paths,) = self._read(_IMAGES, ["path"], f"({condition}) AND status = 'ok'")
+            (paths,) = self._read(IMAGES, ["path"], f"({condition}) AND status = 'ok'")
         except (
             ValueError,
             RuntimeError,
@@ -340,7 +340,7 @@ def stamp(place: Path, key: str) -> tuple[str, ...]:
 
     The file names in both tables' version folders: LanceDB adds one with each commit.
     """
-    return _stamp(place, _prompt_table(key))
+    return _stamp(place, prompt_table(key))
 
 
 def frozen_stamp(place: Path, key: str) -> tuple[str, ...]:
@@ -349,7 +349,7 @@ def frozen_stamp(place: Path, key: str) -> tuple[str, ...]:
 
 
 def _stamp(place: Path, table: str) -> tuple[str, ...]:
-    names = (_IMAGES, table)
+    names = (IMAGES, table)
     return tuple(f"{name}/{version}" for name in names for version in _versions(place, name))
 
 
@@ -372,7 +372,7 @@ def unpack_heatmap(packed: bytes) -> Floats:
     return values / np.float32(max(values.sum(), 1))
 
 
-def _prompt_table(key: str) -> str:
+def prompt_table(key: str) -> str:
     return f"prompt_{key}"
 
 
@@ -444,15 +444,15 @@ def _frozen_schema(dim: int) -> Any:
 
 
 def _same_row(file: KnownFile) -> str:
-    path, image_id = _quoted(to_stored(file.path)), _quoted(file.image_id)
+    path, image_id = quoted(to_stored(file.path)), quoted(file.image_id)
     return f"(path = {path} AND image_id = {image_id} AND mtime_ns = {file.mtime_ns})"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _chunks(items: Sequence[T], length: int) -> Iterator[list[T]]:
+def chunks(items: Sequence[T], length: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while chunk := list(islice(remaining, length)):
         yield chunk

@@ -12,11 +12,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from steersearch.indexer import store
-from steersearch.indexer.store import FOLDER, PRESENCE, read_latest, table_names
+from steersearch.indexer.store import (
+    FILTER_LENGTH,
+    FOLDER,
+    PRESENCE,
+    chunks,
+    quoted,
+    read_latest,
+    table_names,
+)
 
-IMAGES, prompt_table = store._IMAGES, store._prompt_table
-FILTER_LENGTH, chunks, quoted = store._FILTER_LENGTH, store._chunks, store._quoted
 T = TypeVar("T")
 
 _BATCH = 512  # rows; with thumbnails some megabytes

@@ -30,9 +30,9 @@ from steersearch.indexer.manifest import (
     remove_manifest,
 )
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_is_true, snapshot_keys
-from steersearch.indexer.store import PRESENCE, Floats, KnownFile, Store, unpack_heatmap
+from steersearch.indexer.store import IMAGES, PRESENCE, Floats, KnownFile, Store, prompt_table, unpack_heatmap
 from steersearch.indexer.stored_path import to_stored
-from steersearch.indexer.tables import IMAGES, Tables, prompt_table
+from steersearch.indexer.tables import Tables
 
 _Difference = Literal["vanished", "changed", "hidden"]
 _UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1

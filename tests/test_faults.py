@@ -15,11 +15,10 @@ import pytest
 from steersearch.benchmarks import kills
 from steersearch.benchmarks.kills import (
     ColourEmbedder,
+    Run,
     all_rows,
     draw_photos,
-    finish,
     killed_and_resumed,
-    start,
 )
 from steersearch.core.errors import LibraryPlaceError
 from steersearch.indexer.library import Library
@@ -28,8 +27,7 @@ from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
 def test_five_kills_at_random_moments_each_resumed(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", 80)
-    run = start(photos, tmp_path / "undisturbed", kills.PROMPTS_OF_KILLS, 0.0)
-    finish(run)
+    Run(photos, tmp_path / "undisturbed", kills.PROMPTS_OF_KILLS, 0.0).finish()
     expected = all_rows(tmp_path / "undisturbed")
     moments = random.Random(7)
     deaths = 0
