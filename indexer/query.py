@@ -77,7 +77,8 @@ class Searched:
     def __str__(self) -> str:
         said = EXACT if self.method == EXACT else f"approximate ({self.method})"
         if self.is_filtered:
-            said += f" over the {self.photos:,} photos that pass the filters"
+            that_pass = "photo that passes" if self.photos == 1 else "photos that pass"
+            said += f" over the {self.photos:,} {that_pass} the filters"
             return said + (f" ({self.missing:,} have no vector yet)" if self.missing else "")
         return said + (
             f" over {self.photos:,} of {self.photos + self.missing:,} photos" if self.missing else ""

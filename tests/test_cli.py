@@ -167,6 +167,57 @@ def test_query_writes_a_page(run: Run, indexed: Path, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text("utf-8").count('<li class="hit">') == 4
 
 
+def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
+    run("index", indexed, "--prompt", "bookshelf", "--prompt", "ratio 16:9")
+    query = ("query", indexed / "red.jpg", "--focus", f"{PROMPT}:2", "--focus", "bookshelf:-0.5")
+    done = run(*query, "-k", "2", "--html", "page.html")
+    assert done.code == 0
+    assert done.out.splitlines()[0].split("  ")[-3:] == ["the red mug", "bookshelf", "photo"]
+    assert 'exact, by 2 × "the red mug" (model ' in done.err
+    assert '; -0.5 × "bookshelf" (model ' in done.err
+    page = Path("page.html").read_text("utf-8")
+    assert "Photos alike in “the red mug”, unlike in “bookshelf”" in page
+    assert page.count('alt="Heatmap of bookshelf on it"') == 2
+    first = json.loads(run(*query, "--json").out.splitlines()[0])
+    parts = first["focuses"]
+    assert [(part["prompt"], part["weight"]) for part in parts] == [(PROMPT, 2), ("bookshelf", -0.5)]
+    assert first["score"] == pytest.approx((2 * parts[0]["score"] - 0.5 * parts[1]["score"]) / 2.5)
+    assert first["prompt"] == "the red mug:2, bookshelf:-0.5"
+    assert "no index of" in failed(run, "query", indexed / "red.jpg", "--focus", "ratio 16:9")
+    assert run("query", indexed / "red.jpg", "--focus", "ratio 16:9:1").code == 0
+
+
+def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
+    (indexed / "trip").mkdir()
+    draw_picture(indexed / "trip" / "large.jpg", "red", seed=50, size=(200, 100))
+    os.utime(indexed / "green.jpg", (0, 0))
+    run("index", indexed)
+    query = ("query", indexed / "red.jpg", "--focus", PROMPT, "--paths")
+    for filters, expected in {
+        ("--in", "trip"): ["large.jpg"],
+        ("--in", "photos/trip", "--after", "2000"): ["large.jpg"],
+        ("--before", "1999-12-31"): ["green.jpg"],
+        ("--where", "width >= 200 AND path LIKE 'trip/%'"): ["large.jpg"],
+    }.items():
+        done = run(*query, *filters)
+        assert [Path(path).name for path in done.out.split()] == expected
+        assert "exact over the 1 photo that passes the filters, by " in done.err
+        assert "the gallery has no more than 1 photos" in done.err
+    assert "its folders: trip" in failed(run, *query, "--in", "tri")
+    message = failed(run, *query, "--where", "colour = 'red'")
+    assert message.startswith("colour = 'red': ")
+    assert "columns: path, image_id, size" in message
+
+
+def test_only_hits_that_stand_out(run: Run, indexed: Path) -> None:
+    query = ("query", indexed / "red.jpg", "--focus", PROMPT)
+    rows = [json.loads(line) for line in run(*query, "--json").out.splitlines()]
+    expected = [row["path"] for row in rows if row["relevant"]]
+    done = run(*query, "--relevant", "--paths", "--exact")
+    assert done.out.splitlines() == expected
+    assert f"{len(expected)} photos stand out\n" in done.err
+
+
 def test_rankings_follow_the_model_of_the_prompt_index(run: Run, indexed: Path, tmp_path: Path) -> None:
     other = write_tiny_model(tmp_path / "other.safetensors", seed=1)
     run("index", indexed, "--prompt", PROMPT, "--model", other)
@@ -500,6 +551,10 @@ def test_no_library(run: Run, photos: Path, tmp_path: Path) -> None:
         (("query", "x.jpg"), "--focus"),
         (("query", "--focus", "cat"), "IMAGE"),
         (("query", "x.jpg", "--focus", "cat", "--gate-scale", "nan"), "--gate-scale"),
+        (("query", "x.jpg", "--focus", "cat:0"), "--focus"),
+        (("query", "x.jpg", "--focus", "cat", "--focus", "cat:2"), "given twice"),
+        (("query", "x.jpg", "--focus", "cat", "--after", "yesterday"), "--after"),
+        (("query", "x.jpg", "--focus", "cat", "--before", "2024-13"), "--before"),
         (("index", "x", "--prompt", "cat", "--gate-scale", "-1"), "--gate-scale"),
         (("index", "x", "--prompt", "cat", "--batch-size", "0"), "--batch-size"),
         (("index", "x", "--prompt", "cat", "--device", "abacus"), "--device"),
