@@ -314,7 +314,7 @@ def _others() -> list[Card]:
         ),
         Card(
             name="genecis-combiner",
-            row="GeneCIS (specialised)",
+            row="GeneCIS combiner",
             family="combiner",
             url="https://dl.fbaipublicfiles.com/genecis/",
             file="vitb16_backbone.pt and vitb16_combiner_head.pt",
