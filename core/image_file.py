@@ -35,7 +35,9 @@ MAX_MEGAPIXELS = 170.0  # half a gigabyte as RGB; Pillow's own limit is 179
 
 _LARGE_MEGAPIXELS = 50.0  # of such, one at a time is decoded in a process, whatever the number of its threads
 _large = threading.Lock()
-_MAX_SCANS = 100  # of a progressive JPEG; an honest one has about ten, and each costs a pass over the picture
+# An honest progressive JPEG has about ten scans, and each costs a pass over the picture: so many, and so many times
+# its megapixels, are decoded.
+_MAX_SCANS, _MAX_SCANNED_MEGAPIXELS = 100, 2500.0
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # All that Pillow's decoders are known to raise at damaged files; RuntimeError is the AVIF decoder's.
@@ -199,7 +201,7 @@ def _refuse_many_scans(path: Path, image: Image.Image, file: BinaryIO) -> None:
         file.seek(0)
         scans = file.read().count(b"\xff\xda")  # cannot occur in compressed data, where 0 follows each 255
         file.seek(place)
-        if scans > _MAX_SCANS:
+        if scans > _MAX_SCANS or scans * image.width * image.height > _MAX_SCANNED_MEGAPIXELS * 1e6:
             raise ImageError(path, f"a JPEG in {scans:,} scans, which would take very long to decode")
 
 

@@ -213,7 +213,7 @@ def test_a_picture_that_says_it_is_huge_is_refused_at_once(tmp_path: Path) -> No
         read_picture(tmp_path / "a.gif")
 
 
-def test_a_jpeg_in_thousands_of_scans_is_refused(tmp_path: Path) -> None:
+def test_a_jpeg_in_thousands_of_scans_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soft(64, 64).save(tmp_path / "a.jpg", progressive=True)
     assert read_picture(tmp_path / "a.jpg").size == (64, 64)
     content = (tmp_path / "a.jpg").read_bytes()
@@ -221,6 +221,13 @@ def test_a_jpeg_in_thousands_of_scans_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(content[:last] + content[last:-2] * 2000 + content[-2:])
     with pytest.raises(ImageError, match=r"a JPEG in 2,0\d\d scans"):
         read_picture(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(content[:last] + content[last:-2] * 20 + content[-2:])
+    assert read_picture(tmp_path / "b.jpg").size == (64, 64)
+    monkeypatch.setattr(image_file, "_MAX_SCANNED_MEGAPIXELS", 20 * 64 * 64 / 1e6)
+    with pytest.raises(
+        ImageError, match=r"a JPEG in \d\d scans"
+    ):  # few of a small picture, too many of a large one
+        read_picture(tmp_path / "b.jpg")
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
