@@ -36,7 +36,7 @@ SLOW = 5.0  # seconds that no file may take
 _SIDE = 16
 
 Rng = np.random.Generator
-_FORMATS = {
+_FORMATS: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG"}, ".png": {"format": "PNG"}, ".webp": {"format": "WEBP"}, ".gif": {"format": "GIF"},
     ".tif": {"format": "TIFF", "compression": "tiff_lzw"}, ".bmp": {"format": "BMP"}, ".avif": {"format": "AVIF"},
     ".jp2": {"format": "JPEG2000"}, ".jpeg": {"format": "JPEG", "progressive": True},
@@ -86,7 +86,7 @@ def whole(suffix: str) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     exif.get_ifd(0x8769)[0x9003] = "2021:03:04 05:06:07"
-    options = {"exif": exif} if suffix in (".jpg", ".png", ".webp", ".avif") else {}
+    options: dict[str, Any] = {"exif": exif} if suffix in (".jpg", ".png", ".webp", ".avif") else {}
     picture(np.random.default_rng(1)).save(content, **_FORMATS[suffix], **options)
     return content.getvalue()
 
