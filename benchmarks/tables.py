@@ -11,6 +11,8 @@ from typing import Any
 from steersearch.benchmarks import published
 from steersearch.benchmarks.record import Record
 
+COMPARED = 8  # figures in a comparison, or its table would be too wide to read
+
 
 @dataclass(frozen=True)
 class Table:
@@ -74,8 +76,13 @@ def rows_table(record: Record) -> Table | None:
 
 
 def comparison_table(records: Sequence[Record]) -> Table:
-    """Records of one benchmark side by side, a row for each method, in the order given."""
+    """Records of one benchmark side by side, a row for each method, in the order given.
+
+    The figures with an interval, or all where none has one, and at most COMPARED of them, the first ones.
+    """
     names = list(dict.fromkeys(name for r in records for name, v in r.metrics.items() if _is_figure(v)))
+    sure = {name for record in records for name in record.intervals}
+    names = [name for name in names if not sure or name in sure][:COMPARED]
     papers = [published.beside(record) for record in records]
     told = [name for name in names if any(name in paper for paper in papers)]
     header = ["method", *map(words, names), *(f"paper: {words(name)}" for name in told), "seconds", "date"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from steersearch import render
 from steersearch.benchmarks.baselines.cards import Card as BaselineCard
 from steersearch.benchmarks.catalogue import Card
 from steersearch.benchmarks.record import Record
-from steersearch.benchmarks.tables import Table, metrics_table, rows_table
+from steersearch.benchmarks.tables import Table, comparison_table, metrics_table, rows_table
 
 
 def table(shown: Table) -> None:
@@ -28,6 +28,15 @@ def record(measured: Record) -> None:
         f"{data['n']:,} pictures, {data['source']}, data {data['hash'][:12]}; {measured.seconds:,.0f} s; "
         "shares are in percent"
     )
+
+
+def comparisons(records: Sequence[Record]) -> None:
+    """A table for each benchmark, its methods side by side."""
+    for name in dict.fromkeys(record.benchmark for record in records):
+        shown = comparison_table([record for record in records if record.benchmark == name])
+        render.line(shown.title)
+        table(shown)
+        render.line()
 
 
 def cards(known: Iterable[Card]) -> None:

@@ -223,3 +223,47 @@ def test_every_benchmark_explains_itself(run: Run) -> None:
         done = run("bench", name, "--help")
         assert done.code == 0
         assert f"steersearch bench {name} " in " ".join(done.out.split())
+
+
+# ------------------------------------------------------------------------------------------------------ bench all
+
+
+@pytest.fixture
+def only_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the benchmarks CORE alone, on one scene."""
+    from steersearch import cli_bench_all
+    from steersearch.benchmarks import core_world
+    from steersearch.benchmarks.catalogue import CARDS
+
+    monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
+    monkeypatch.setattr(cli_bench_all, "CARDS", {"core": CARDS["core"]})
+
+
+@pytest.mark.usefixtures("only_core")
+def test_all_measures_the_other_gate_scales_and_judges_the_findings(run: Run, tiny_model: Path) -> None:
+    done = run("bench", "all", "--world", "--model", tiny_model, "--limit", 2)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "core-world/drawn"
+    assert [line.split()[0].rpartition("tiny.safetensors")[2] for line in lines[2:5]] == [
+        "",
+        "+gate0",
+        "+gate0.6",
+    ]
+    assert any(line.startswith("CORE: steering finds what the frozen trunk does not") for line in lines)
+    assert any("not measured: needs a model trained with late fusion" in line for line in lines)
+    assert "core-world/drawn, " in done.err
+
+
+@pytest.mark.usefixtures("only_core")
+def test_all_without_real_data_names_the_stand_ins(
+    run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steersearch.benchmarks import core_hub
+
+    monkeypatch.setattr(core_hub, "why_unreachable", lambda: "the model hub does not answer")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tiny_model.parent / "empty"))
+    done = run("bench", "all", "--model", tiny_model)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("passed over: core: the real data is not here") == 1
+    assert "nothing could be measured; the stand-ins: steersearch bench all --world" in done.err

@@ -1,0 +1,119 @@
+"""`steersearch bench all`: every benchmark on one model, and what comes of the paper's findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steersearch.benchmarks.catalogue import CARDS, Card
+from steersearch.cli_benchmarks import Limit, Model, Save, Where
+from steersearch.options import Device
+
+if TYPE_CHECKING:
+    from steersearch.benchmarks.method import Method
+    from steersearch.benchmarks.record import Record
+
+OTHER_SCALES = (0.0, 0.6)  # the frozen trunk, and the paper's best trade-off
+AT_OTHER_SCALES = {"core": OTHER_SCALES, "mosaic": (0.0,), "pods": (0.0,), "quality": OTHER_SCALES}
+
+
+def all_benchmarks(
+    model: Model = None,
+    world: Annotated[
+        bool, typer.Option("--world", help="On the generated stand-ins; else on what real data can be had.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Real data, a folder with one for each benchmark, named like it.",
+            show_default=False,
+        ),
+    ] = None,
+    late: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A model trained with late fusion, to compare with.", show_default=False
+        ),
+    ] = None,
+    limit: Limit = None,
+    device: Where = Device.auto,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the records, one JSON object per line.")
+    ] = False,
+    save: Save = False,
+) -> None:
+    """Measure a model on every benchmark, and say which of the paper's findings hold.
+
+    Where a finding is about it, the frozen trunk and gate_scale 0.6 are measured too. What cannot be measured is
+    named and passed over; exit code 1 if nothing could be. --limit is handed on to each benchmark.
+
+    \b
+    Example:
+      steersearch bench all --world --model mini
+    """
+    from steersearch import render, render_bench
+    from steersearch.api import load_model
+    from steersearch.benchmarks import baselines
+    from steersearch.benchmarks.benchmark import DataMissingError
+    from steersearch.benchmarks.claims import claims_table, verdicts
+    from steersearch.benchmarks.method import SteerViTMethod
+    from steersearch.core.errors import BenchmarkError
+
+    if world and data is not None:
+        raise typer.BadParameter("--world and --data exclude each other")
+    loaded = load_model(model or "auto", device.value)
+    base = SteerViTMethod(loaded)
+    done: list[Record] = []
+    for card in CARDS.values():
+        methods: list[Method] = [base]
+        methods += [SteerViTMethod(loaded, scale) for scale in AT_OTHER_SCALES.get(card.name, ())]
+        if late is not None and card.name == "core":
+            methods.append(baselines.load(f"late-fusion={late}", device.value))
+        for method in methods:
+            try:
+                record = _measured(card, method, world=world, data=data, limit=limit)
+            except DataMissingError as error:
+                render.remark(f"passed over: {error}")
+                break
+            except BenchmarkError as error:
+                render.remark(f"passed over: {error}")
+                continue
+            done.append(record)
+            _keep(record, as_json=as_json, save=save)
+    if not done:
+        raise BenchmarkError("nothing could be measured; the stand-ins: steersearch bench all --world")
+    if not as_json:
+        render_bench.comparisons(done)
+        render.line()
+        render_bench.table(claims_table(verdicts(done, base.name)))
+
+
+def _measured(card: Card, method: Method, *, world: bool, data: Path | None, limit: int | None) -> Record:
+    from steersearch import render
+    from steersearch.benchmarks import benchmark
+    from steersearch.core.errors import BenchmarkError
+
+    if world and card.stand_in is None:
+        raise BenchmarkError(f"{card.name} has no stand-in")
+    chosen = benchmark.create(card, card.settings())
+    place = None if data is None or not (data / card.name).is_dir() else data / card.name
+    with render.progress(f"{card.name}, {method.name}") as report:
+        return benchmark.run(
+            chosen, method, lambda: chosen.world(limit) if world else chosen.load(place, limit), report
+        )
+
+
+def _keep(record: Record, *, as_json: bool, save: bool) -> None:
+    from dataclasses import asdict
+
+    from steersearch import render
+    from steersearch.cli_bench import save_record
+
+    render.remark(f"{record.benchmark}, {record.model}: {record.seconds:,.0f} s")
+    if save:
+        render.remark(f"record: {render.readable(save_record(record))}")
+    if as_json:
+        render.json_line(asdict(record))
