@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from steersearch.benchmarks.anomaly_data import Item, Items, kind_of
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
@@ -33,7 +32,7 @@ from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import micro_interval
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.pixel_metrics import auroc, best_f1, patch_cover, pro
-from steersearch.benchmarks.viewing import Opener, Progress, Report, see_all
+from steersearch.benchmarks.viewing import Progress, Report, see_all, squared
 from steersearch.core.heatmaps import upsample
 
 PUBLISHED_PROMPT = "the anomaly in the {}"
@@ -99,7 +98,7 @@ def _maps(
     method: Method, prompts: Sequence[str], name: str, items: Sequence[Item], progress: Progress
 ) -> dict[str, Floats]:
     """Score maps (n, Hp, Wp) of a class by variant: means over the prompts of each way to read the logits."""
-    pictures = [_squared(item.picture) for item in items]
+    pictures = [squared(item.picture) for item in items]
     sums: dict[str, Floats] = {}
     for prompt in prompts:
         logits = see_all(method, pictures, prompt.format(name), progress, maps=True).maps
@@ -125,15 +124,6 @@ def _softmax(logits: Floats) -> Floats:
     grown = np.exp(logits - logits.max(axis=(1, 2), keepdims=True))
     shares: Floats = grown / grown.sum(axis=(1, 2), keepdims=True)
     return shares
-
-
-def _squared(picture: Opener) -> Opener:
-    def opened() -> Image.Image:
-        image = picture()
-        side = max(image.size)
-        return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
-
-    return opened
 
 
 def _mask(item: Item, side: int) -> npt.NDArray[np.bool_]:

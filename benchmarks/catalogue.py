@@ -262,6 +262,32 @@ _REFCOCOG = Card(
     options=(Option(name="split", default="val", choices=("val", "test"), help="what is measured"),),
 )
 
+_QUALITY = Card(
+    name="quality",
+    module="quality",
+    asks="What does steering cost the features as features? Linear probes and labels of nearest patches.",
+    data=PublishedData(
+        what="ImageWoof (12,954 photos), Waterbirds (11,788) and Stanford Cars (16,185) for probes, ADE20k (22,210) "
+        "for nearest patches; what is there of them is measured",
+        size="1.3, 0.5, 2 and 0.9 GB",
+        licence="ImageWoof Apache-2.0, ADE20k BSD-3; the photos of all four for research",
+        how="imagewoof2.tgz from https://github.com/fastai/imagenette, waterbird_complete95_forest2water2 from "
+        "https://github.com/kohpangwei/group_DRO, Stanford Cars with a folder for each class (cars/train, cars/test), "
+        "ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu; unpacked into one folder, --data that",
+    ),
+    stand_in="510 generated photos for two probes, 78 for six classes of nearest patches",
+    cost="one forward pass for each photo of the probes, and for ADE20k 2,400 for each of 150 classes; 1 GB of memory",
+    limit="photos of each split",
+    options=(
+        Option(
+            name="gate_scales",
+            default="",
+            help="measure at each of these, such as 0,0.2,0.4,0.6,0.8,1, and CORE beside it",
+        ),
+        Option(name="memory", default=400, help="photos whose patches a class of ADE20k remembers"),
+    ),
+)
+
 CARDS: dict[str, Card] = {
     each.name: each
     for each in (
@@ -272,5 +298,6 @@ CARDS: dict[str, Card] = {
         _ANOMALY,
         _PODS,
         _REFCOCOG,
+        _QUALITY,
     )
 }

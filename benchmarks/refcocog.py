@@ -38,7 +38,7 @@ from steersearch.benchmarks.pixel_metrics import (
     near_best,
     patch_cover,
 )
-from steersearch.benchmarks.viewing import Progress, Report, digest, see_all
+from steersearch.benchmarks.viewing import Progress, Report, digest, see_all, squared
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.heatmaps import upsample
@@ -63,9 +63,7 @@ class Expression:
 
     def picture(self) -> Image.Image:
         """The picture as a square, RGB."""
-        image = self.source.picture(self.index)
-        side = max(image.size)
-        return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
+        return squared(lambda: self.source.picture(self.index))()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,17 @@ def kept(image: Image.Image) -> Opener:
     return lambda: image
 
 
+def squared(picture: Opener) -> Opener:
+    """The picture squashed to a square as wide as its longer side, so that no method's central crop cuts it."""
+
+    def opened() -> Image.Image:
+        image = picture()
+        side = max(image.size)
+        return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
+
+    return opened
+
+
 def digest(parts: Iterable[bytes]) -> str:
     """sha256 of `parts`, each with its length, so that none can run into the next."""
     found = hashlib.sha256()

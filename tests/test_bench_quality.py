@@ -1,0 +1,219 @@
+"""bench quality: the published layouts, probe and nearest patches against direct versions, the stand-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steersearch.benchmarks import quality_world
+from steersearch.benchmarks.benchmark import DataMissingError
+from steersearch.benchmarks.catalogue import card
+from steersearch.benchmarks.linear_probe import predict
+from steersearch.benchmarks.nearest_patches import labels_of_nearest
+from steersearch.benchmarks.quality import QualityBenchmark, _iou, _remembered, create
+from steersearch.benchmarks.quality_data import QualityData, Segmented, SegmentedSet, read_quality
+from steersearch.benchmarks.viewing import kept
+from steersearch.core.errors import ArgumentError, BenchmarkError
+from tests.painted_method import COLOURS, PaintedMethod
+
+
+def paint(path: Path, colour: str, half: str | None = None, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.new("RGB", (32, 24), COLOURS[colour])
+    if half is not None:
+        picture.paste(COLOURS[half], (0, 0, 16, 24))
+    picture.convert(mode).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The four data sets side by side, with hidden files, pictures of other modes, and what is not read."""
+    root = tmp_path / "data"
+    for split, number in (("train", 4), ("val", 2)):
+        for synset, colour in (("n02086240", "red"), ("n02087394", "blue")):
+            for i in range(number):
+                paint(root / f"imagewoof2/{split}/{synset}/{synset}_{i}.JPEG", colour)
+    (root / "imagewoof2/train/n02086240/._n02086240_0.JPEG").write_bytes(b"a file of the Finder")
+    (root / "imagewoof2/noisy_imagewoof.csv").write_text("path\n")
+
+    lines = ["img_id,img_filename,y,split,place,place_filename"]
+    birds = [
+        ("red", 0, 0, 0),
+        ("blue", 1, 0, 1),
+        ("red", 0, 2, 0),
+        ("red", 1, 2, 0),
+        ("blue", 1, 2, 1),
+        ("blue", 1, 1, 1),
+    ]
+    for i, (colour, y, split, place) in enumerate(birds):
+        name = f"00{i}.Bird/bird {i}.jpg"
+        paint(root / "waterbird_complete95_forest2water2" / name, colour, mode="L" if i == 5 else "RGB")
+        lines.append(f"{i},{name},{y},{split},{place},/p/place/{i}.jpg")
+    (root / "waterbird_complete95_forest2water2/metadata.csv").write_text("\n".join(lines) + "\n")
+
+    for split in ("train", "test"):
+        for name, colour in (("AM General Hummer SUV 2000", "green"), ("Audi TT RS Coupe 2012", "yellow")):
+            paint(root / f"stanford_cars/{split}/{name}/00001.jpg", colour)
+
+    ade = root / "ADEChallengeData2016"
+    for split in ("training", "validation"):
+        for i, half in enumerate((None, "red", "red")):
+            name = f"ADE_{split[:-3]}_{i:08d}"
+            paint(ade / f"images/{split}/{name}.jpg", "grey", half)
+            labels = Image.new("L", (32, 24), 4)
+            if half:
+                labels.paste(20, (0, 0, 16, 24))
+            (ade / f"annotations/{split}").mkdir(parents=True, exist_ok=True)
+            labels.save(ade / f"annotations/{split}/{name}.png")
+    (ade / "objectInfo150.txt").write_text(
+        "Idx\tRatio\tTrain\tVal\tStuff\tName\n"
+        "4\t0.05\t9\t2\t1\tfloor, flooring\n"
+        "20\t0.01\t9\t2\t0\tchair\n"
+        "9\t0\t9\t0\t0\twindowpane, window\n"
+    )
+    return root
+
+
+def test_what_is_published_is_read(folder: Path) -> None:
+    data = read_quality(folder)
+    assert data is not None
+    assert [(one.name, one.prompt, one.classes, len(one.train), len(one.test)) for one in data.labelled] == [
+        ("imagewoof", "the dog", 2, 8, 4),
+        ("waterbirds", "the bird", 2, 2, 3),
+        ("cars", "the car", 2, 2, 2),
+    ]
+    assert [picture.group for picture in data.labelled[1].test] == [0, 2, 3]
+    assert data.labelled[0].read(0).mode == "RGB"
+    assert data.segmented is not None
+    assert data.segmented.classes == {4: "floor", 20: "chair", 9: "windowpane"}
+    assert [one.present for one in data.segmented.test] == [{4}, {4, 20}, {4, 20}]
+    limited = read_quality(folder, 2)
+    assert limited is not None
+    assert [picture.label for picture in limited.labelled[0].train] == [0, 1]
+    assert limited.data_hash != data.data_hash
+    assert read_quality(folder / "stanford_cars" / "train") is None
+
+
+def test_figures_by_hand(folder: Path) -> None:
+    benchmark = create(card("quality").settings({}))
+    method = PaintedMethod(8, {"chair": "red", "floor": "grey"})
+    outcome = benchmark.evaluate(method, benchmark.load(folder, None))
+    metrics = outcome.metrics
+    assert metrics["imagewoof"] == metrics["cars"] == 100  # a colour for each class
+    assert metrics["waterbirds"] == pytest.approx(200 / 3)  # one red bird is labelled as the blue ones
+    assert metrics["waterbirds_worst_group"] == 0
+    assert metrics["fg_cls"] == pytest.approx((200 + 200 / 3) / 3)
+    assert metrics["ade20k"] > 95  # but for the patches at the edge, all are like those remembered
+    assert metrics["quality"] == pytest.approx((metrics["fg_cls"] + metrics["ade20k"]) / 2)
+    assert {row["part"] for row in outcome.rows} == {"imagewoof", "waterbirds", "cars", "floor", "chair"}
+    assert {"the dog", "the bird", "the car", "the floor", "the chair"} <= set(method.asked)
+
+
+def test_parts_alone_have_no_mean(folder: Path) -> None:
+    benchmark = create(card("quality").settings({}))
+    outcome = benchmark.evaluate(PaintedMethod(4), benchmark.load(folder / "imagewoof2", None))
+    assert set(outcome.metrics) == {"imagewoof"}
+
+
+def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
+    benchmark = create(card("quality").settings({}))
+    for place in (None, tmp_path / "none"):
+        with pytest.raises(DataMissingError, match="steersearch bench quality --world"):
+            benchmark.load(place, None)
+    labels = folder / "ADEChallengeData2016/annotations/training/ADE_train_00000001.png"
+    for image in (Image.new("RGB", (32, 24)), Image.new("L", (32, 24), 151)):
+        image.save(labels)
+        with pytest.raises(BenchmarkError, match="not numbers of classes"):
+            read_quality(folder)
+    labels.unlink()
+    with pytest.raises(BenchmarkError, match=r"ADE_train_00000001.png: is missing"):
+        read_quality(folder)
+    listed = folder / "waterbird_complete95_forest2water2/metadata.csv"
+    listed.write_text("img_id,img_filename,y,split,place,place_filename\n1,none.jpg,0,7,0,x\n")
+    with pytest.raises(BenchmarkError, match="line 2: split, y or place"):
+        read_quality(folder)
+    (folder / "stanford_cars/test/Ford").mkdir()
+    with pytest.raises(BenchmarkError, match="Ford: a class without pictures to train on"):
+        read_quality(folder / "stanford_cars")
+
+
+def test_settings_are_checked() -> None:
+    settings = card("quality").settings({"gate_scales": "0, 0.5,1"})
+    assert create(settings).gate_scales == (0, 0.5, 1)
+    with pytest.raises(ArgumentError, match="numbers between commas"):
+        create(settings | {"gate_scales": "0;1"})
+    with pytest.raises(ArgumentError, match="at least one"):
+        create(settings | {"memory": 0})
+    data = QualityData(name="t", source="real", licence="", labelled=(), segmented=None)
+    with pytest.raises(BenchmarkError, match="painted has no gate_scale"):
+        QualityBenchmark([0, 1], 4).evaluate(PaintedMethod(), data)
+
+
+def test_the_nearest_patches_are_those_of_a_direct_version() -> None:
+    rng = np.random.default_rng(0)
+    memory, queries = rng.normal(size=(50, 6)).astype(np.float32), rng.normal(size=(9, 6)).astype(np.float32)
+    labels = rng.random(50).astype(np.float32)
+    expected = []
+    for query in queries:
+        cosines = memory @ query / np.linalg.norm(memory, axis=1) / np.linalg.norm(query)
+        nearest = np.argsort(-cosines)[:5]
+        weights = np.exp(cosines[nearest] / 0.1)
+        expected.append((weights * labels[nearest]).sum() / weights.sum())
+    np.testing.assert_allclose(labels_of_nearest(memory, labels, queries, 5, 0.1), expected, rtol=1e-4)
+    assert labels_of_nearest(memory[:2], labels[:2], queries).shape == (9,)  # fewer than asked for
+
+
+def test_a_probe_learns_what_logistic_regression_learns() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 240)
+    rows = (rng.normal(size=(3, 8))[labels] + 0.8 * rng.normal(size=(240, 8))).astype(np.float32)
+    ours = predict(rows[:180], labels[:180], rows[180:], 3)
+    theirs = linear.LogisticRegression(max_iter=1000).fit(rows[:180], labels[:180]).predict(rows[180:])
+    assert (ours == theirs).mean() > 0.95
+    assert (ours == predict(rows[:180], labels[:180], rows[180:], 3)).all()
+
+
+def test_half_of_a_memory_has_the_class() -> None:
+    pictures = tuple(
+        Segmented(
+            kept(Image.new("RGB", (1, 1))),
+            lambda: np.zeros((1, 1), np.uint8),
+            frozenset({1} if i < 3 else ()),
+        )
+        for i in range(10)
+    )
+    data = SegmentedSet(classes={1: "a", 2: "b"}, memory=pictures, test=(), digest="")
+    assert [sum(1 in one.present for one in _remembered(data, 1, most)) for most in (4, 9, 10, 99)] == [
+        2,
+        3,
+        3,
+        3,
+    ]
+    assert [len(_remembered(data, 2, most)) for most in (4, 99)] == [4, 10]
+
+
+def test_iou_of_counts() -> None:
+    counts = np.array([[5, 1], [2, 4]])
+    assert (_iou(counts, 0), _iou(counts, 1)) == (5 / 8, 4 / 7)
+
+
+def test_the_segmented_part_of_the_stand_in() -> None:
+    data = quality_world._segmented(2)
+    assert (len(data.memory), len(data.test)) == (2, 2)
+    assert all(2 <= len(one.present) <= 3 for one in data.memory)
+    labels = data.memory[0].labels()
+    assert frozenset(np.unique(labels).tolist()) - {0} == data.memory[0].present
+
+
+@pytest.mark.slow
+def test_the_stand_in() -> None:
+    data = quality_world.build(2)
+    assert [(one.name, len(one.train), len(one.test)) for one in data.labelled] == [
+        ("scenes", 2, 2),
+        ("things", 2, 2),
+    ]
+    assert data.data_hash == quality_world.build(2).data_hash
