@@ -247,13 +247,13 @@ class Verification:
         has = set(rows.keys) - rows.bad_keys if self._repair else set(rows.keys)
         if missing := len(self._photos - has):
             self._found(
-                "note", subject, f"{missing:,} photos have no vector yet", f"go on: {self._command(index)}"
+                "note", subject, f"{missing:,} without a vector yet", f"go on: {self._command(index)}"
             )
         self._report_unused(subject, has)
 
     def _report_unused(self, subject: str, keys: set[str]) -> None:
         if unused := len(keys - self._photos):
-            what = f"{unused:,} vectors are of contents that no photo has any more"
+            what = f"{unused:,} of its vectors belong to no photo any more"
             advice = "kept in case they come back; to drop them: steersearch optimize --forget-removed"
             self._found("note", subject, what, advice)
 

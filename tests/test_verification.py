@@ -89,7 +89,7 @@ def test_bad_vectors_are_dropped_and_made_again(library: Library) -> None:
     repaired = library.verify(repair=True)
     assert [f.is_problem for f in repaired] == [False] * 5
     assert repaired[0].advice.startswith("dropped, made again by: steersearch index ")
-    assert said(repaired)[4] == ("note", 'prompt "red"', "4 photos have no vector yet")
+    assert said(repaired)[4] == ("note", 'prompt "red"', "4 without a vector yet")
     assert_sound_again(library, forward_passes=4)
 
 
@@ -211,7 +211,7 @@ def test_what_belongs_to_nothing(library: Library) -> None:
     (library.folder / "000.png").unlink()
     (library.folder / "003.png").unlink()
     library.index(ToyEmbedder(), ["red", "blue"])
-    kept = "2 vectors are of contents that no photo has any more"
+    kept = "2 of its vectors belong to no photo any more"
     (frozen,) = Tables(library.place).names("frozen_")
     expected = [("note", subject, kept) for subject in ('prompt "red"', 'prompt "blue"', f"table {frozen}")]
     orphan = ("warning", "snapshot gone-0123456789ab", "belongs to no prompt index")
