@@ -110,8 +110,8 @@ def claims_table(found: Sequence[Verdict]) -> Table:
     header = ("the paper's finding", "on", "figures", "so it", "paper, on the real data")
     rows = []
     for verdict in found:
-        ours = "" if verdict.more is None else f"{verdict.more:.1f} to {verdict.less:.1f}"
-        paper = " to ".join(map(_short, verdict.claim.paper)) if verdict.claim.paper else ""
+        ours = "" if verdict.more is None else f"{verdict.more:.1f} against {verdict.less:.1f}"
+        paper = " against ".join(map(_short, verdict.claim.paper)) if verdict.claim.paper else ""
         rows.append(
             (verdict.claim.says, verdict.benchmark or verdict.claim.benchmark, ours, verdict.answer, paper)
         )

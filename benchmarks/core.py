@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from steersearch.benchmarks.benchmark import Outcome, Report, Source
 from steersearch.benchmarks.cache import digest_of
@@ -217,6 +218,13 @@ def create(options: Mapping[str, Value]) -> Core:
         template=str(options["template"]),
         object_size=float(options["object_size"]),
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """The variants of one photo of the stand-in, with their prompts."""
+    from steersearch.benchmarks import core_world
+
+    return core_world.examples()
 
 
 def _embed(method: Method, scene: Scene, without: bool, report: Report | None) -> dict[str | None, Floats]:

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -144,6 +145,13 @@ def dataset(
         scenes=tuple(found),
         remarks={"version": VERSION, "source": source, "template": template, "object_size": sizes},
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """The variants of the first photo, each with its prompt."""
+    pictures = _pictures("drawn", 1, (320, 240), OBJECT_SIZE)
+    each = len(next(iter(OBJECTS.values())))
+    return [(f'"the {picture.object}"', picture.image) for picture in islice(pictures, each)]
 
 
 def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:

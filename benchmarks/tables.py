@@ -101,6 +101,20 @@ def comparison_table(records: Sequence[Record]) -> Table:
     return Table(records[0].benchmark, tuple(header), tuple(rows), frozenset(header[1:]))
 
 
+def figures_table(records: Sequence[Record]) -> Table:
+    """All figures of all records, one a line, to be sorted and plotted; the paper's in the last column."""
+    header = ("benchmark", "method", "figure", "value", "low", "high", "data", "date", "paper")
+    rows = []
+    for record in records:
+        paper = published.beside(record)
+        for name, value in record.metrics.items():
+            if _is_figure(value):
+                low, high = map(str, record.intervals.get(name, ("", "")))
+                told = (record.benchmark, record.model, name, str(value), low, high)
+                rows.append((*told, str(record.data.get("source", "")), record.date, cell(paper.get(name))))
+    return Table("figures", header, tuple(rows), frozenset({"value", "low", "high", "paper"}))
+
+
 def words(name: str) -> str:
     """A figure's name for people."""
     return name.replace("_", " ").replace("/", ", ")

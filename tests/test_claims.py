@@ -58,5 +58,5 @@ def test_the_papers_figures_have_a_column_of_their_own() -> None:
     table = claims_table(verdicts([], "mini"))
     assert table.header[-1] == "paper, on the real data"
     assert len(table.rows) == len(CLAIMS)
-    assert table.rows[0][-1] == "96.0 to 43.7"
+    assert table.rows[0][-1] == "96.0 against 43.7"
     assert table.rows[0][2] == ""

@@ -46,6 +46,9 @@ def test_all_code_is_inside(wheel: zipfile.ZipFile) -> None:
 def test_data_files_are_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     templates = {f"steersearch/templates/{path.name}" for path in (ROOT / "steersearch/templates").iterdir()}
+    templates |= {
+        f"steersearch/benchmarks/templates/{p.name}" for p in (ROOT / "benchmarks/templates").iterdir()
+    }
     mini = {f"steersearch/core/mini/{path.name}" for path in (ROOT / "core/mini").glob("*.[sm][ad]*")}
     assert templates | mini | {"steersearch/py.typed"} <= names
     assert templates

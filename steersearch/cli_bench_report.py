@@ -1,0 +1,57 @@
+"""`steersearch bench report`: records as one page, as Markdown or as CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SUFFIXES = (".html", ".md", ".csv")
+
+
+def report(
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="An .html page, or tables as .md or .csv."),
+    ] = Path("benchmarks.html"),
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Read the records in there too; several times for several. Those of benchmarks/results always count.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool,
+        typer.Option("--pictures/--no-pictures", help="With examples of the stand-ins, drawn for the page."),
+    ] = True,
+) -> None:
+    """Put the records that were kept into one file, with the paper's numbers in columns of their own.
+
+    The page is self-contained: tables, plots and pictures are in it.
+
+    \b
+    Example:
+      steersearch bench report -o benchmarks.html
+    """
+    from steersearch import output as files
+    from steersearch import render
+    from steersearch.benchmarks import report as page
+    from steersearch.benchmarks.record import RESULTS
+    from steersearch.benchmarks.tables import figures_table
+
+    if output.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"{output}: must end in {', '.join(SUFFIXES)}", param_hint="-o")
+    files.refuse_impossible(output)
+    records = page.read_records([RESULTS, *(folders or [])])
+    if output.suffix == ".html":
+        text = page.build_page(records, pictures=pictures)
+    elif output.suffix == ".md":
+        text = "\n".join(table.to_markdown() for table in page.tables(records))
+    else:
+        text = figures_table(records).to_csv()
+    files.write_output(output, text.encode())
+    render.line(render.readable(output))
+    render.remark(f"{len(records)} records")

@@ -1,0 +1,127 @@
+"""The page of records: self-contained, with every figure, the paper's where they belong and nowhere else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from steersearch.benchmarks import report
+from steersearch.benchmarks.plots import Bar, bars, sweep
+from steersearch.benchmarks.record import RESULTS, Record
+from steersearch.benchmarks.report import build_page, read_records
+from steersearch.core.errors import BenchmarkError
+from tests.conftest import Run
+
+
+def record(model: str, macro: float, source: str = "generated stand-in", **changed: Any) -> Record:
+    gate = float(model.partition("gate")[2] or 1)
+    made = Record.make(
+        "core" if source == "real" else "core-world/drawn",
+        model,
+        {"method": {"gate_scale": gate}},
+        {"macro": macro, "macro_wrong_prompt": 37.0, "macro_no_prompt": 41.0, "chance": 20.0},
+        61.0,
+        data={"source": source, "hash": "ab" * 32, "n": 600, "licence": "none"},
+        intervals={"macro": [macro - 3, macro + 3], "macro_no_prompt": [39.0, 44.0]},
+        rows=[{"scene": "Kitchen & <bath>", "accuracy": macro}],
+    )
+    return Record(**{**vars(made), **changed})
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for number, each in enumerate(
+        (
+            record("mini", 84.25),
+            record("mini", 11.11, date="2020-01-01"),
+            record("mini+gate0", 41.5),
+            record("mini+gate0.6", 80.75),
+            record("dinov2-base-research", 95.5, "real"),
+            Record.make("speed", "mini", {}, {"images_per_s": 77.77}, 1.0),
+        )
+    ):
+        (folder / f"{number}.json").write_text(each.to_json())
+    return folder
+
+
+def test_the_page_holds_the_records_and_refers_to_nothing_outside(kept: Path) -> None:
+    page = build_page(read_records([kept]), pictures=False)
+    for figure in ("84.25", "41.50", "80.75", "95.50", "96.00"):
+        assert figure in page
+    assert "11.11" not in page  # an older record of the same
+    assert "77.77" not in page  # says not on what it was measured
+    assert "Kitchen &amp; &lt;bath&gt;" in page
+    assert "84.2 against 41.0" in page
+    assert page.count("<svg") == 3  # bars of both benchmarks, and a curve over three gate scales
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    real, generated = page.index("<h2>core</h2>"), page.index("<h2>core-world/drawn</h2>")
+    assert real < page.index("paper: macro") < generated  # a column of the real data alone
+    assert "paper: macro" not in page[generated:]
+
+
+def test_pictures_of_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    from steersearch.benchmarks import core_world
+
+    monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"][:2]})
+    page = build_page([record("mini", 84.0)])
+    assert page.count("data:image/jpeg;base64,") == 2
+
+
+def test_plots_are_well_formed_and_to_scale() -> None:
+    figures = [Bar("a <b>", 50.0, (40.0, 100.0)), Bar("x" * 40, 25.0, kind="paper")]
+    drawn = ElementTree.fromstring(bars(figures, chance=20.0))
+    first, second = (float(each.get("width", "")) for each in drawn.iter("rect"))
+    assert first == pytest.approx(2 * second, abs=0.2)
+    curve = ElementTree.fromstring(sweep([(1.0, 80.0), (0.0, 40.0), (0.5, 60.0)], "x"))
+    places = [
+        tuple(map(float, each.split(","))) for each in next(curve.iter("polyline")).get("points", "").split()
+    ]
+    assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0], abs=0.2)
+    assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1], abs=0.2)
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="no such folder of records"):
+        read_records([tmp_path / "nowhere"])
+    with pytest.raises(BenchmarkError, match="make one: steersearch bench core --world --save"):
+        build_page([])
+
+
+def test_all_records_of_the_repository_can_be_read() -> None:
+    assert all(record.data for record in read_records([RESULTS]))
+
+
+def test_the_command_writes_what_its_ending_says(
+    run: Run, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steersearch.benchmarks.record.RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    done = run("bench", "report", "-o", "page.html", "--no-pictures", "--from", kept)
+    assert (done.code, done.out.strip()) == (0, "page.html"), done.err
+    assert "4 records" in done.err
+    assert "<!doctype html>" in (tmp_path / "page.html").read_text()
+    assert run("bench", "report", "-o", "tables.md", "--from", kept).code == 0
+    assert "| mini | 84.25 | 41.00 |" in (tmp_path / "tables.md").read_text()
+    assert run("bench", "report", "-o", "figures.csv", "--from", kept).code == 0
+    read = list(csv.DictReader(io.StringIO((tmp_path / "figures.csv").read_text())))
+    assert {"benchmark": "core", "figure": "macro", "value": "95.5", "paper": "96.00"}.items() <= next(
+        row for row in read if row["benchmark"] == "core"
+    ).items()
+    assert run("bench", "report", "-o", "page.pdf").code == 2
+    failed = run("bench", "report", "-o", "page.html")
+    assert failed.code == 1
+    assert "no record says on what data" in failed.err
+
+
+def test_tables_of_the_page(kept: Path) -> None:
+    titles = [table.title for table in report.tables(read_records([kept]))]
+    assert titles[:2] == ["core", "core-world/drawn"]
+    assert len(titles) == 2 + 4
