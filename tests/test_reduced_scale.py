@@ -1,4 +1,4 @@
-"""A JPEG decoded at the scale that is needed: as good as the whole to the mini, and the same in the index as in `embed`."""
+"""A JPEG decoded at a reduced scale is as good as the whole to the mini, and the same in the index as in `embed`."""
 
 from __future__ import annotations
 
