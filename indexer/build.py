@@ -98,7 +98,7 @@ class Build:
         self._is_checked = False
         self._batch_size = batch_size
         self._commit_seconds, self._max_megapixels = commit_seconds, max_megapixels
-        self._progress = _Progress(progress)
+        self._progress = Progress(progress)
         self._features: dict[str, Floats] = {}
 
         self._outcomes: Counter[str] = Counter()
@@ -461,7 +461,7 @@ class Build:
         )
 
 
-class _Progress:
+class Progress:
     """Turns finished photos into events with a recent speed."""
 
     def __init__(self, report: Callable[[ProgressEvent], None] | None) -> None:

@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +27,7 @@ from steersearch.core.errors import (
 )
 from steersearch.core.image_file import MAX_MEGAPIXELS, SUFFIXES
 from steersearch.core.preprocess import View, least_side, open_image, view_of
+from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
@@ -41,12 +42,14 @@ from steersearch.indexer.manifest import (
     LibraryManifest,
     PromptIndex,
     features_file,
+    is_begun_by_query,
     new_prompt_index,
     read_library,
     read_prompt_indexes,
+    unmark_begun_by_query,
     write_library,
 )
-from steersearch.indexer.query import Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
+from steersearch.indexer.query import REGIONS_ALONE, Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import Scan, Skip, holds_an_image, root_id, scan_folder
@@ -157,7 +160,8 @@ class Library:
     ) -> Counts:
         """Bring the library up to date with its folder, under each of `prompts` at `gate_scale`.
 
-        Without prompts: under every prompt the library has for this model, each at its own gate_scale.
+        Without prompts: under every prompt the library has for this model, each at its own gate_scale, but for
+        those that were never named here and only begun by a query (`search_any`).
         embedder: may be lazy (`LazyEmbedder`, or a function that gives an embedder): it is only loaded when a
             photo or a prompt has to be embedded, and for a function also to learn which model it is when
             prompts are named.
@@ -188,6 +192,8 @@ class Library:
         targets = self._targets(embedder, named, gate_scale)
         self._write(patterns)
         with writing(self.place):
+            for target in targets if named else ():
+                unmark_begun_by_query(self.place, target)
             counts = Build(
                 self.folder,
                 self.place,
@@ -246,6 +252,7 @@ class Library:
         identity = known_identity(embedder)
         existing = [i for i in self.prompts() if identity.fits(i.weights_hash, i.preprocessing)]
         if not prompts:
+            existing = [index for index in existing if not is_begun_by_query(self.place, index)]
             if len({(i.weights_hash, repr(i.preprocessing)) for i in existing}) > 1:
                 _ = embedder.dim  # loads it: only the model itself can tell which are its own
                 identity = known_identity(embedder)
@@ -370,7 +377,7 @@ class Library:
         if not aims:
             raise ArgumentError("aims", aims, "name nothing to look at")
         galleries = [self.snapshot(aim.index) for aim in aims]
-        passing = self._passing(filters, galleries[0])
+        passing = self._passing(filters, galleries[0].table)
         embeddings = self._query_embeddings(aims, galleries, Path(image_path), embedder_of, max_megapixels)
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
@@ -389,15 +396,15 @@ class Library:
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
         gallery = self.snapshot(index)
-        ranking = rank_by_presence(gallery, k, self._passing(filters, gallery))
+        ranking = rank_by_presence(gallery, k, self._passing(filters, gallery.table))
         return self._found([Aim(index)], gallery, ranking, bool(filters))
 
-    def _passing(self, filters: Filters | None, gallery: Snapshot) -> Mask | None:
-        """Which rows of a gallery pass; None: all."""
+    def _passing(self, filters: Filters | None, photos: Any) -> Mask | None:
+        """Which of `photos`, a table of path, taken_at and mtime_ns sorted by path, pass; None: all."""
         if not filters:
             return None
         return filters.passing(
-            gallery.table, self.folder, lambda condition: Store(self.place).paths_where(condition)
+            photos, self.folder, lambda condition: Store(self.place).paths_where(condition)
         )
 
     def _found(
@@ -407,6 +414,83 @@ class Library:
         missing = len(gallery) + gallery.missing - ranking.num_shared
         searched = Searched(ranking.num_photos, missing, ranking.method, is_filtered)
         return Hits(self._hits(aims, gallery, ranking, searched.is_exact), searched)
+
+    def search_any(
+        self,
+        aims: Sequence[Aim],
+        image_path: str | Path,
+        embedder_of: Callable[[PromptIndex], Embedder],
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        relevant: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
+        budget_s: float = BUDGET_S,
+        progress: Callable[[ProgressEvent], None] | None = None,
+    ) -> Hits[Hit]:
+        """`search`, after photos that lack a vector under an aim were given one: the likeliest first.
+
+        The prompt index of an aim need not exist. What is computed is kept, also when this is interrupted.
+        budget_s: how long photos are steered at most, at least k are; with `exact` all are, however long it takes.
+        Where no photo can be read or nothing can be written, and there is nothing to search, the hits are those of
+        the photos' regions alone: `Searched.method` says so. Raises what `search` raises, and EmbeddingError.
+        """
+        if k < 1:
+            raise ArgumentError("k", k, "must be at least 1")
+        if not aims:
+            raise ArgumentError("aims", aims, "name nothing to look at")
+        if not budget_s > 0:
+            raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
+        groups = self._incomplete(aims)
+        each_s = None if exact else budget_s / max(len(groups), 1)
+        done = []
+        for group in groups:
+            likeliest = LikeliestFirst(
+                self.folder,
+                self.place,
+                [aim.index for aim in group],
+                [aim.weight / sum(abs(a.weight) for a in group) for aim in group],
+                embedder_of(group[0].index),
+                open_image(image_path, max_megapixels=max_megapixels),
+                lambda snapshot: self._passing(filters, snapshot.photos),
+            )
+            done.append(likeliest.steer(k, each_s, progress))
+        for steered in done:
+            if steered.guesses:
+                return self._guessed(aims, steered)
+        found = self.search(aims, image_path, embedder_of, k, filters=filters, exact=exact, relevant=relevant)
+        by_regions = all(steered.by_regions for steered in done if steered.missing)
+        return Hits(found, replace(found.searched, by_regions=by_regions))
+
+    def _incomplete(self, aims: Sequence[Aim]) -> list[list[Aim]]:
+        """The aims under which photos lack a vector; those that can share a forward pass together."""
+        known = {index.key for index in self.prompts()}
+        groups: dict[str, list[Aim]] = {}
+        for aim in aims:
+            if aim.index.key not in known or self.missing(aim.index):
+                same = (aim.index.weights_hash, aim.index.preprocessing, aim.index.gate_scale)
+                groups.setdefault(repr(same), []).append(aim)
+        return list(groups.values())
+
+    def _guessed(self, aims: Sequence[Aim], steered: Steered) -> Hits[Hit]:
+        """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
+        prompt = ", ".join(str(Focus(aim.index.prompt, aim.weight)) for aim in aims)
+        hits = (
+            Hit(
+                path=self.folder / guess.path,
+                score=guess.score,
+                rank=number,
+                exact=False,
+                prompt=prompt,
+                image_id=guess.image_id,
+                z=float("nan"),
+                relevant=False,
+                parts=(),
+            )
+            for number, guess in enumerate(steered.guesses, start=1)
+        )
+        return Hits(hits, Searched(0, steered.missing, REGIONS_ALONE, False))
 
     def _hits(
         self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_exact: bool
@@ -518,6 +602,11 @@ class Library:
     def thumbnail(self, hit: Hit) -> bytes | None:
         """A JPEG of the hit's photo, upright, longer side at most 256 pixels; None if there is none."""
         return Store(self.place).thumbnail(hit.path.relative_to(self.folder).as_posix())
+
+    def new_index(self, embedder: Embedder, prompt: str, gate_scale: float) -> PromptIndex:
+        """The prompt index of these settings, the one that exists or one that `search_any` would begin."""
+        (prompt,) = _checked_prompts([prompt])
+        return self._target(embedder, prompt, gate_scale)
 
     def find_prompt_index(
         self,

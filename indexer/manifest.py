@@ -131,6 +131,25 @@ def _manifest(place: Path, key: str) -> Path:
     return place / PROMPTS / key / _MANIFEST
 
 
+def mark_begun_by_query(place: Path, index: PromptIndex) -> None:
+    """Note that no `index` run asked for this prompt index: a run that names no prompts leaves it as it is."""
+    if not (place / PROMPTS / index.key / _MANIFEST).exists():
+        write_atomically(_begun_by_query(place, index.key), lambda file: file.write(b""))
+
+
+def is_begun_by_query(place: Path, index: PromptIndex) -> bool:
+    return _begun_by_query(place, index.key).exists()
+
+
+def unmark_begun_by_query(place: Path, index: PromptIndex) -> None:
+    """Note that an `index` run has asked for it."""
+    _begun_by_query(place, index.key).unlink(missing_ok=True)
+
+
+def _begun_by_query(place: Path, key: str) -> Path:
+    return place / PROMPTS / key / "begun-by-query"
+
+
 def features_file(place: Path, key: str) -> Path:
     """Where the text encoder's output for a prompt index is kept, (L, Dt) float32 as .npy."""
     return place / PROMPTS / key / _FEATURES

@@ -15,7 +15,7 @@ from steersearch.indexer.filters import Mask
 from steersearch.indexer.relevance import Background
 from steersearch.indexer.search import Snapshot
 
-EXACT = "exact"
+EXACT, REGIONS_ALONE = "exact", "regions alone"
 _RESCORED = 4  # candidates per hit, of a search in cells, that are scored exactly
 
 
@@ -62,27 +62,39 @@ class Searched:
     photos: those that pass the filters and have a vector under each focus.
     missing: photos of the library that have none under some focus yet, whether or not they pass the filters.
     is_filtered: whether there were filters.
+    by_regions: whether the photos that have a vector are the likeliest, see `Library.search_any`.
     """
 
     photos: int
     missing: int
     method: str
     is_filtered: bool
+    by_regions: bool = False
 
     @property
     def is_exact(self) -> bool:
         """Whether no photo can be missing from the hits."""
         return self.method == EXACT and self.missing == 0
 
+    @property
+    def is_guess(self) -> bool:
+        """Whether no photo was compared under the focus: the order is that of their regions, see `search_any`."""
+        return self.method == REGIONS_ALONE
+
     def __str__(self) -> str:
+        if self.is_guess:
+            return f"a guess by {REGIONS_ALONE}, none of {self.missing:,} photos compared under this focus"
         said = EXACT if self.method == EXACT else f"approximate ({self.method})"
         if self.is_filtered:
+            said = "approximate" if self.missing and self.method == EXACT else said
             that_pass = "photo that passes" if self.photos == 1 else "photos that pass"
             said += f" over the {self.photos:,} {that_pass} the filters"
             return said + (f" ({self.missing:,} have no vector yet)" if self.missing else "")
-        return said + (
-            f" over {self.photos:,} of {self.photos + self.missing:,} photos" if self.missing else ""
-        )
+        if self.missing == 0:
+            return said
+        likeliest = "the likeliest " if self.by_regions else ""
+        total = self.photos + self.missing
+        return f"approximate: {likeliest}{self.photos:,} of {total:,} photos compared under this focus"
 
 
 H = TypeVar("H", bound=Hit)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,6 @@ from steersearch.indexer.search import SNAPSHOTS, sweep_snapshots
 from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
 
 logger = logging.getLogger(__name__)
-
-_COLUMNS = ("path", "image_id", "row")
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,12 @@ class RegionArrays:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def unit_vectors(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """(len(rows), R, dim) float32: the regions of these contents, centred, at unit length."""
+        vectors: Floats = self.vectors[rows].astype(np.float32)
+        vectors *= self.scale / 127
+        return vectors
+
     def centred(self, tokens: Floats) -> Floats:
         """Patch tokens (..., dim) of any photo as the vectors are: centred, at unit length."""
         return _unit(tokens - self.mean)
@@ -55,18 +58,30 @@ class RegionArrays:
 class RegionSnapshot:
     """What the frozen trunk says of the usable photos at one moment. name: of its files.
 
-    paths, image_ids, rows: one entry per photo, sorted by path; the row is that of its content in `arrays`, and -1
-    for a content of which nothing is known yet. arrays: None where that is so for all.
+    photos: as in `FrozenGallery`.  arrays: what the table's rows mean; None where nothing is known of any photo.
     """
 
     name: str
-    paths: list[str]
-    image_ids: list[str]
-    rows: npt.NDArray[np.int64]
+    photos: Any
     arrays: RegionArrays | None
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    @property
+    def paths(self) -> list[str]:
+        return self._list("path")
+
+    @property
+    def image_ids(self) -> list[str]:
+        return self._list("image_id")
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(photos,): the row of each photo's content in `arrays`, -1 where nothing is known of it yet."""
+        rows: npt.NDArray[np.int64] = self.photos.column("row").to_numpy()
+        return rows
+
+    def _list(self, column: str) -> list[str]:
+        values: list[str] = self.photos.column(column).to_pylist()
+        return values
 
 
 def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
@@ -98,17 +113,11 @@ def _make(place: Path, key: str, name: str) -> RegionSnapshot:
 
 
 def _snapshot(name: str, gallery: FrozenGallery) -> RegionSnapshot:
-    rows_of = {image_id: row for row, image_id in enumerate(dict.fromkeys(gallery.image_ids))}
-    arrays = _arrays(gallery, rows_of) if rows_of else None
-    photos = sorted([*zip(gallery.paths, gallery.image_ids, strict=True), *gallery.missing])
-    paths, image_ids = [path for path, _ in photos], [image_id for _, image_id in photos]
-    rows = np.array([rows_of.get(image_id, -1) for image_id in image_ids], dtype=np.int64)
-    return RegionSnapshot(name, paths, image_ids, rows, arrays)
+    return RegionSnapshot(name, gallery.photos, _arrays(gallery) if gallery.regions else None)
 
 
-def _arrays(gallery: FrozenGallery, rows_of: dict[str, int]) -> RegionArrays:
-    first = np.unique(np.array([rows_of[i] for i in gallery.image_ids]), return_index=True)[1]
-    regions = [unpack_regions(gallery.regions[int(i)]) for i in first]
+def _arrays(gallery: FrozenGallery) -> RegionArrays:
+    regions = [unpack_regions(packed) for packed in gallery.regions]
     weights = [np.bincount(r.patches.ravel(), minlength=len(r.vectors)) for r in regions]
     total = np.sum([w @ r.vectors for w, r in zip(weights, regions, strict=True)], axis=0)
     mean: Floats = (total / sum(int(w.sum()) for w in weights)).astype(np.float32)
@@ -121,8 +130,7 @@ def _arrays(gallery: FrozenGallery, rows_of: dict[str, int]) -> RegionArrays:
     vectors = np.empty(unit.shape, dtype=np.int8)
     for row, values in enumerate(unit):  # photo by photo: the whole in float32 would not fit for many photos
         vectors[row] = np.rint(values * (127 / scale))
-    patches = np.stack([r.patches for r in regions])
-    return RegionArrays(vectors, scale, patches, mean, gallery.embeddings[first])
+    return RegionArrays(vectors, scale, np.stack([r.patches for r in regions]), mean, gallery.embeddings)
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -155,26 +163,23 @@ def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
     if snapshot.arrays is not None:
         for field, path in _array_files(place, key, snapshot.name).items():
             write_atomically(path, partial(np.save, arr=getattr(snapshot.arrays, field)))
-    columns = (snapshot.paths, snapshot.image_ids, snapshot.rows)
-    write_atomically(_table_file(place, key, snapshot.name), partial(_write_arrow, columns))
+    write_atomically(_table_file(place, key, snapshot.name), partial(_write_arrow, snapshot.photos))
 
 
 def _read(place: Path, key: str, name: str) -> RegionSnapshot:
     import pyarrow
+    import pyarrow.compute as compute
 
     table = pyarrow.ipc.open_file(pyarrow.memory_map(str(_table_file(place, key, name)))).read_all()
-    paths, image_ids, rows = (table.column(column) for column in _COLUMNS)
-    numbers = rows.to_numpy()
     arrays = None
-    if (numbers >= 0).any():
+    if compute.max(table.column("row")).as_py() not in (None, -1):
         files = _array_files(place, key, name)
         arrays = RegionArrays(**{field: np.load(path, mmap_mode="r") for field, path in files.items()})
-    return RegionSnapshot(name, paths.to_pylist(), image_ids.to_pylist(), numbers, arrays)
+    return RegionSnapshot(name, table, arrays)
 
 
-def _write_arrow(columns: Sequence[Any], file: Any) -> None:
+def _write_arrow(table: Any, file: Any) -> None:
     import pyarrow
 
-    table = pyarrow.table(list(columns), names=list(_COLUMNS))
     with pyarrow.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)

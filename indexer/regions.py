@@ -17,7 +17,7 @@ import numpy.typing as npt
 from steersearch.indexer.embedder import Floats
 from steersearch.indexer.manifest import PromptIndex
 
-NUM_REGIONS = 16
+NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; later ones move almost nothing
 
 
@@ -46,12 +46,14 @@ class Regions:
     patches: npt.NDArray[np.uint8]
 
 
-def regions_of(patches: Floats, count: int = NUM_REGIONS) -> Regions:
+def regions_of(patches: Floats, count: int | None = None) -> Regions:
     """Patch tokens (Hp, Wp, dim) as at most `count` regions: k-means, begun evenly spread over the picture.
 
+    count: at most 256; None: as many as NUMBERS allows, but 8 at least.
     Regions that end up without a patch are left out; where there are no more patches than regions, each is one.
     """
     tokens = patches.reshape(-1, patches.shape[-1])
+    count = count or min(256, max(8, NUMBERS // tokens.shape[1]))
     if len(tokens) <= count:
         return Regions(tokens, np.arange(len(tokens), dtype=np.uint8).reshape(patches.shape[:2]))
     centres = tokens[np.linspace(0, len(tokens) - 1, count).round().astype(int)]

@@ -84,17 +84,16 @@ class FrozenVector:
 
 @dataclass(frozen=True)
 class FrozenGallery:
-    """What the frozen trunk says of the usable photos, sorted by path; row i of all four belongs together.
+    """What the frozen trunk says of the usable photos; row i of `embeddings` and `regions` belongs together.
 
-    Copies of one content stand under each of their paths.  embeddings: (n, dim) float16.
-    missing: the usable photos (path, image_id) that have no row here yet, sorted by path.
+    photos: pyarrow table of path, image_id, size, mtime_ns, width, height, taken_at and row (int64), sorted by path.
+        row: of the photo's content in the other two, -1 where nothing is known of it yet.
+    embeddings: (m, dim) float16, of m different contents.  regions: of the same, see `regions.pack_regions`.
     """
 
-    paths: list[str]
-    image_ids: list[str]
+    photos: Any
     embeddings: npt.NDArray[np.float16]
     regions: list[bytes]
-    missing: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -239,22 +238,22 @@ class Store:
 
     def frozen_gallery(self, key: str) -> FrozenGallery:
         """What the frozen trunk says of every usable photo, as far as it is known."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        columns = self._read(IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
+        photos = pa.table(columns, names=_PHOTO_COLUMNS).sort_by("path")
+        if not _versions(self._place, _frozen_table(key)):
+            row = pa.array(np.full(photos.num_rows, -1))
+            return FrozenGallery(photos.append_column("row", row), np.empty((0, 0), np.float16), [])
         ids, embeddings, regions = self._read(_frozen_table(key), ["image_id", "embedding", "regions"])
-        row_of = {image_id: row for row, image_id in enumerate(ids.to_pylist())}
-        paths, image_ids = self._read(IMAGES, ["path", "image_id"], "status = 'ok'")
-        photos = sorted(zip(paths.to_pylist(), image_ids.to_pylist(), strict=True))
-        known = [photo for photo in photos if photo[1] in row_of]
-        rows = np.array([row_of[image_id] for _, image_id in known], dtype=np.int64)
+        found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
+        rows = found.to_numpy().astype(np.int64)
+        used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
         dim = embeddings.type.list_size
         matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
-        packed = regions.to_pylist()
-        return FrozenGallery(
-            [path for path, _ in known],
-            [image_id for _, image_id in known],
-            matrix[rows],
-            [packed[row] for row in rows],
-            [photo for photo in photos if photo[1] not in row_of],
-        )
+        photos = photos.append_column("row", pa.array(rows))
+        return FrozenGallery(photos, matrix[used], regions.take(used).to_pylist())
 
     def gallery(self, key: str) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths."""

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ArgumentError, ImageError, WeightsChangedError
+from steersearch.core.errors import ArgumentError, ImageError, PromptIndexMissing, WeightsChangedError
 from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import View, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
+from steersearch.indexer.any_focus import BUDGET_S
 from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.export import export_table, format_of
@@ -194,22 +195,27 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
+        budget_s: float = BUDGET_S,
+        progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
 
-        focus: a prompt that was indexed, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
-            see `Focus`.  gate_scale, model, view: which index of a prompt, if there are several (None: the one
-            made last); the photo is seen and embedded as that index was made. If the library knows the photo,
-            its stored embedding is the query and no model is loaded. A query photo that lies in the folder is
-            itself a hit.
+        focus: any text, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
+            see `Focus`. Under one that was not indexed, or not for all photos, the likeliest photos are steered now,
+            for `budget_s` seconds and at least k of them; what is computed is kept. See `Hits.searched`.
+        gate_scale, model, view: which index of a prompt, if there are several (None: the one made last); the photo
+            is seen and embedded as that index was made. A focus without an index is given the library's last ones.
+            If the library knows the photo, its stored embedding is the query and no model is loaded. A query photo
+            that lies in the folder is itself a hit.
         folder, after, before, where: only these photos are compared, see `Filters.of`.
-        exact: compare every photo, however many there are; otherwise large galleries are searched in cells, and
-            `Hits.searched` says so.  relevant: of the k only those that stand out.
+        exact: compare every photo, however many there are and however many have to be steered for it; otherwise
+            large galleries are searched in cells, and `Hits.searched` says so.
+        relevant: of the k only those that stand out.  progress: called while photos are steered.
         max_megapixels: a larger query photo is refused.
-        Raises PromptIndexMissing, ArgumentError, FilterError, ImageError, WeightsChangedError.
+        Raises ArgumentError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
-        aims = self.aims(focus, model=model, gate_scale=gate_scale, view=view)
+        aims = self.any_aims(focus, model=model, gate_scale=gate_scale, view=view)
         return self.query_indexes(
             image,
             aims,
@@ -218,7 +224,39 @@ class Library:
             exact=exact,
             relevant=relevant,
             max_megapixels=max_megapixels,
+            budget_s=budget_s,
+            progress=progress,
         )
+
+    def any_aims(
+        self,
+        focus: AnyFocus,
+        *,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> list[Aim]:
+        """As `aims`; for a focus without a prompt index the one that `query_indexes` will begin.
+
+        Its model, view and gate_scale are those given, else those that the library has used last.
+        """
+        return [
+            Aim(self._any_index(one.text, model, gate_scale, view), one.weight) for one in as_focuses(focus)
+        ]
+
+    def _any_index(
+        self, focus: str, model: str | None, gate_scale: float | None, view: View | None
+    ) -> PromptIndex:
+        try:
+            return self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
+        except PromptIndexMissing:
+            name = self.model if model is None else full_name(model)
+            own = [index for index in self.prompts() if index.model_id == name]
+            last = own[-1] if own else None
+            seen = view or (None if last is None else last.view)
+            if gate_scale is None:
+                gate_scale = 1.0 if last is None else last.gate_scale
+            return self._library.new_index(self._embedder(name, seen), focus, gate_scale)
 
     def aims(
         self,
@@ -244,9 +282,11 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
+        budget_s: float = BUDGET_S,
+        progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """As `query`, in these very prompt indexes."""
-        found = self._library.search(
+        found = self._library.search_any(
             aims,
             image,
             self._embedder_of,
@@ -255,6 +295,8 @@ class Library:
             exact=exact,
             relevant=relevant,
             max_megapixels=max_megapixels,
+            budget_s=budget_s,
+            progress=progress,
         )
         return self._shown(found)
 

@@ -35,6 +35,7 @@ from steersearch.options import (
     Where,
     all_words,
     focuses,
+    seconds,
     view_name,
 )
 
@@ -61,7 +62,7 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
-            kept = ctx.invoked_subcommand in ("index", "demo")
+            kept = ctx.invoked_subcommand in ("index", "query", "demo")
             remark = "stopped; what was computed is kept, the same command goes on from there"
             render.remark(f"\n{remark if kept else 'stopped'}")
             raise typer.Exit(INTERRUPTED) from None
@@ -192,8 +193,9 @@ def query(
         typer.Option(
             metavar="TEXT[:WEIGHT]",
             callback=focuses,
-            help="What to look at; a prompt that was indexed. Several, each with its own --focus, are weighed; "
-            "a weight below 0 leads away. A text that ends in a colon and a number needs a weight behind it.",
+            help="What to look at: any words; those that were indexed are answered exactly. Several, each with its own "
+            "--focus, are weighed; a weight below 0 leads away. A text that ends in a colon and a number needs a "
+            "weight behind it.",
         ),
     ],
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
@@ -205,8 +207,20 @@ def query(
         bool, typer.Option("--relevant", help="Only hits that stand out of the gallery, at most K.")
     ] = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare every photo, however many there are.")
+        bool,
+        typer.Option(
+            "--exact", help="Compare every photo, however many there are and however long it takes."
+        ),
     ] = False,
+    budget: Annotated[
+        float,
+        typer.Option(
+            metavar="TIME",
+            parser=seconds,
+            help="How long photos are steered under a focus that was not indexed, the likeliest first, at least K: "
+            "500ms, 5s, 2m. What is computed is kept.",
+        ),
+    ] = "5s",  # type: ignore[assignment]
     library: Place = None,
     gate_scale: OneScale = None,
     model: OneModel = None,
@@ -232,10 +246,19 @@ def query(
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
     filters = Filters.of(folder, after, before, where)
     photos = _open_library(library)
-    aims = photos.aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
-    hits = photos.query_indexes(
-        image, aims, k, filters=filters, exact=exact, relevant=relevant, max_megapixels=limit
-    )
+    aims = photos.any_aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
+    with render.progress("steering") as advance:
+        hits = photos.query_indexes(
+            image,
+            aims,
+            k,
+            filters=filters,
+            exact=exact,
+            relevant=relevant,
+            max_megapixels=limit,
+            budget_s=budget,
+            progress=advance,
+        )
     if html is not None:
         from steersearch import page
 

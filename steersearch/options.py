@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +92,15 @@ def above_zero(number: float | None) -> float | None:
     if number is not None and not 0 < number < float("inf"):
         raise typer.BadParameter(f"{number} is not a number above 0")
     return number
+
+
+def seconds(text: str) -> float:
+    """A duration such as "500ms", "5s" or "2m"; a number alone is seconds."""
+    found = re.fullmatch(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>ms|s|m|)", text.strip())
+    value = float(found["number"]) * {"ms": 1e-3, "m": 60}.get(found["unit"], 1) if found else 0
+    if not value > 0:
+        raise typer.BadParameter(f'{text} is no duration above 0; write it like "500ms", "5s" or "2m"')
+    return value
 
 
 Focus = Annotated[

@@ -214,8 +214,18 @@ def hits_remark(
     searched = found.searched
     by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in aims)
     remark(f"{searched}, by {by}")
-    if searched.missing:
-        remark(f"{searched.missing:,} photos have no vector yet; go on with: {update}")
+    if searched.is_guess:
+        remark(
+            "the photos cannot be read, or the library cannot be written; the order may be far from the true one"
+        )
+    elif searched.missing:
+        if not searched.by_regions:
+            remark(
+                "the likeliest are not known: this library keeps no regions yet, the next index makes them"
+            )
+        remark(
+            f"{searched.missing:,} photos have no vector yet; --exact compares all, and goes on like: {update}"
+        )
     standing = sum(hit.relevant for hit in found)
     if only_relevant:
         remark(f"{standing:,} photos stand out" + (f", or more than these {k}" if standing == k else ""))

@@ -1,0 +1,250 @@
+"""A focus that was not indexed for all photos: steer them now, the likeliest first, while the budget lasts.
+
+What is computed is kept: the vectors go into the prompt index of the focus, which is there from then on, so the next
+query under it goes on where this one stopped. The search itself is the ordinary one, over what has a vector.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.preprocess import least_side
+from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
+from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity
+from steersearch.indexer.filters import Mask
+from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
+from steersearch.indexer.manifest import (
+    PromptIndex,
+    features_file,
+    mark_begun_by_query,
+    write_atomically,
+    write_prompt_index,
+)
+from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
+from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.shortlist import Aimed, Shortlist
+from steersearch.indexer.store import Store, Vector
+from steersearch.indexer.writers import writing
+
+BUDGET_S = 5.0
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A photo by its regions alone. path: relative to the library's folder; score: its match with the query."""
+
+    path: str
+    image_id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What was done before a search.
+
+    photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
+    by_regions: contents among these and those steered whose regions gave the order; the others came last.
+    guesses: the best photos by regions alone, where no photo could be read and none was steered before.
+    """
+
+    photos: int = 0
+    missing: int = 0
+    by_regions: int = 0
+    guesses: tuple[Guess, ...] = ()
+
+
+class LikeliestFirst:
+    """Steers photos of the library at `place` under `indexes`, which have one model and one gate_scale.
+
+    root: the photo folder.  shares: weight of each focus / Σ |weight|.  image: the query photo.
+    passing: of the photos of a region snapshot, those that the query may find; None: all.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        place: Path,
+        indexes: Sequence[PromptIndex],
+        shares: Sequence[float],
+        embedder: Embedder,
+        image: Image.Image,
+        passing: Callable[[RegionSnapshot], Mask | None],
+    ) -> None:
+        self._root, self._place = root, place
+        self._indexes, self._shares = tuple(indexes), tuple(shares)
+        self._embedder, self._image, self._passing = embedder, image, passing
+        self._vectors: dict[str, list[Vector]] = {index.key: [] for index in indexes}
+
+    def steer(
+        self, k: int, budget_s: float | None, progress: Callable[[ProgressEvent], None] | None = None
+    ) -> Steered:
+        """Steer the likeliest photos until all are done or the budget is spent, but no fewer than k.
+
+        budget_s: seconds from when model and query photo are ready; None: all photos, however long it takes.
+        Raises ModelMismatchError, EmbeddingError, LibraryPlaceError; what was computed before is kept.
+        """
+        embedder = self._checked_embedder()
+        with writing(self._place):
+            self._store = Store(self._place)
+            self._features = [self._prepared(index) for index in self._indexes]
+            snapshot = open_region_snapshot(self._place, FrozenIndex.beside(self._indexes[0]).key)
+            path_of = self._missing(snapshot)
+            if not path_of:
+                return Steered()
+            row_of = _rows_of_contents(snapshot, path_of)
+            shortlist = self._shortlist(embedder, snapshot, row_of)
+            content_at = {row: image_id for image_id, row in row_of.items()}
+            ordered: Iterator[str] = iter(())
+            if shortlist is not None:
+                ordered = (content_at[row] for row in shortlist)
+            rest = (image_id for image_id in path_of if image_id not in row_of)
+            self._progress = Progress(progress)
+            self._progress.start(len(path_of))
+            try:
+                done = self._run(path_of, chain(ordered, rest), shortlist, row_of, k, budget_s)
+            finally:  # an interrupted query keeps what it computed
+                self._commit()
+            guesses = () if done else self._guesses(k, shortlist, path_of, content_at)
+        return Steered(done, len(path_of) - done, len(row_of), guesses)
+
+    def _checked_embedder(self) -> Embedder:
+        embedder = self._embedder
+        _ = embedder.dim  # loads it
+        for index in self._indexes:
+            if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
+                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+        return embedder
+
+    def _prepared(self, index: PromptIndex) -> Floats:
+        """The prompt's features; table, features and manifest are made where they are not there yet."""
+        self._store.ensure_prompt_table(index.key, index.dim)
+        path = features_file(self._place, index.key)
+        if not path.exists():
+            made = np.asarray(self._embedder.encode_prompt(index.prompt), dtype=np.float32)
+            write_atomically(path, partial(np.save, arr=made))
+        mark_begun_by_query(self._place, index)
+        write_prompt_index(self._place, index)
+        features: Floats = np.load(path)
+        return features
+
+    def _missing(self, snapshot: RegionSnapshot) -> dict[str, str]:
+        """The contents that lack a vector under some focus, each with a path at which it lies, sorted by path."""
+        known = [self._store.embedded_ids(index.key) for index in self._indexes]
+        passing = self._passing(snapshot)
+        photos = zip(snapshot.image_ids, snapshot.paths, strict=True)
+        path_of: dict[str, str] = {}
+        for number, (image_id, path) in enumerate(photos):
+            if (passing is None or passing[number]) and not all(image_id in ids for ids in known):
+                path_of.setdefault(image_id, path)
+        return path_of
+
+    def _shortlist(
+        self, embedder: Embedder, snapshot: RegionSnapshot, row_of: dict[str, int]
+    ) -> Shortlist | None:
+        if snapshot.arrays is None or not row_of:
+            return None
+        pixels = embedder.preprocess(self._image)[None]
+        frozen, steered = embedder.embed_with_frozen(pixels, self._features, self._indexes[0].gate_scale)
+        aimed = [
+            Aimed(frozen.patches[0], found.heatmaps[0], found.embeddings[0], share)
+            for found, share in zip(steered, self._shares, strict=True)
+        ]
+        return Shortlist(snapshot.arrays, np.array(list(row_of.values()), dtype=np.int64), aimed)
+
+    # steering
+
+    def _run(
+        self,
+        path_of: dict[str, str],
+        order: Iterator[str],
+        shortlist: Shortlist | None,
+        row_of: dict[str, int],
+        k: int,
+        budget_s: float | None,
+    ) -> int:
+        """Returns how many contents were steered."""
+        if not self._root.is_dir():
+            return 0
+        reader = PhotoReader(
+            self._root,
+            # a file that changed since it was indexed shows another photo: the next `index` will see to it
+            is_known=lambda image_id: image_id not in path_of,
+            bad_reason=lambda _: None,
+            needs_pixels=lambda _: True,
+            preprocess=self._embedder.preprocess,
+            at_least=least_side(self._indexes[0].preprocessing),
+            max_megapixels=np.inf,  # whoever indexed these contents has allowed for them
+        )
+        paths = (path_of[image_id] for image_id in order)
+        size, threads = self._embedder.batch_size, max(2, min(8, cpu_count() or 2))
+        deadline = np.inf if budget_s is None else time.monotonic() + budget_s
+        done, batch = 0, list[Photo]()
+        committed_at = time.monotonic()
+        with closing(read_ahead(paths, reader, threads=threads, look_ahead=size + threads)) as results:
+            for result in results:
+                if isinstance(result, Photo):
+                    batch.append(result)
+                is_spent = time.monotonic() > deadline and done + len(batch) >= k
+                if len(batch) == size or (batch and is_spent):
+                    self._steer(batch, shortlist, row_of)
+                    done += len(batch)
+                    batch = []
+                if is_spent:
+                    break
+                if time.monotonic() - committed_at > COMMIT_SECONDS:
+                    self._commit()
+                    committed_at = time.monotonic()
+            if batch:
+                self._steer(batch, shortlist, row_of)
+        return done + len(batch)
+
+    def _steer(self, photos: Sequence[Photo], shortlist: Shortlist | None, row_of: dict[str, int]) -> None:
+        pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
+        results = self._embedder.embed(pixels, self._features, self._indexes[0].gate_scale)
+        for index, found in zip(self._indexes, results, strict=True):
+            self._vectors[index.key] += self._vectors_of(index, found, photos)
+        if shortlist is not None:
+            known = [i for i, photo in enumerate(photos) if photo.file.image_id in row_of]
+            rows = [row_of[photos[i].file.image_id] for i in known]
+            if rows:
+                maps = [found.heatmaps[known] for found in results]
+                shortlist.learn(rows, maps, [found.embeddings[known] for found in results])
+        self._progress.advance(len(photos))
+
+    def _vectors_of(self, index: PromptIndex, found: Embedded, photos: Sequence[Photo]) -> Iterator[Vector]:
+        each = zip(photos, found.embeddings, found.heatmaps, found.presence, strict=True)
+        for photo, embedding, heatmap, presence in each:
+            if not np.isfinite(embedding).all():
+                raise EmbeddingError(self._root / photo.file.path, index.prompt, index.model_id)
+            yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
+
+    def _commit(self) -> None:
+        for key, vectors in self._vectors.items():
+            self._store.write_vectors(key, vectors)
+            vectors.clear()
+
+    def _guesses(
+        self, k: int, shortlist: Shortlist | None, path_of: dict[str, str], content_at: dict[int, str]
+    ) -> tuple[Guess, ...]:
+        """The order of regions alone, where the search would find nothing under some focus."""
+        if shortlist is None or all(self._store.embedded_ids(index.key) for index in self._indexes):
+            return ()
+        best = shortlist.best(k)
+        return tuple(Guess(path_of[content_at[row]], content_at[row], score) for row, score in best)
+
+
+def _rows_of_contents(snapshot: RegionSnapshot, contents: dict[str, str]) -> dict[str, int]:
+    """The row of each of these contents in the arrays, for those that have one."""
+    pairs = zip(snapshot.image_ids, snapshot.rows.tolist(), strict=True)
+    return {image_id: row for image_id, row in pairs if row >= 0 and image_id in contents}

@@ -1,0 +1,187 @@
+"""In which order photos are steered under a focus that nobody has indexed: the likeliest first.
+
+At first by late interaction: the patches of the query photo in which the focus was found are compared with the
+regions of every photo (the best match of each, as in ColBERT), all of them of the frozen trunk. What steering then
+says of the first photos teaches the rest: a linear guess of where in a photo the focus is, and one of the score that
+steering would give it. Steering goes from photo to photo anyway, so each may profit from those before it.
+
+Letters: n photos in question, R regions each, D width, N patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from steersearch.indexer.embedder import Floats
+from steersearch.indexer.region_snapshot import RegionArrays
+
+Rows = npt.NDArray[np.int64]
+
+QUERY_PATCHES = 3
+POOL = 8192  # photos whose order is learned; those behind keep the order of late interaction
+FIRST_LESSON, GROWTH = (
+    32,
+    1.4,
+)  # photos steered before the first, and before each next as a multiple of the last
+_CHUNK = 2048  # photos of which the regions are in float32 at once
+_WHERE, _SCORE = 0.01, 0.1  # strengths of the two ridge regressions
+_FAINT = 1e-5  # of the heatmap, taken for nothing
+
+
+@dataclass(frozen=True)
+class Aimed:
+    """The query photo under one focus.
+
+    patches: (Hp, Wp, D) float32, patch tokens of the frozen trunk.  heatmap: (Hp, Wp), steered, sums to 1.
+    embedding: (D,), steered, unit length.  share: weight of the focus / Σ |weight|.
+    """
+
+    patches: Floats
+    heatmap: Floats
+    embedding: Floats
+    share: float
+
+
+class Shortlist:
+    """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by all that is learned until then."""
+
+    def __init__(self, arrays: RegionArrays, rows: Rows, aimed: Sequence[Aimed]) -> None:
+        self._lessons = [_Lesson(arrays, rows, one) for one in aimed]
+        self._rows = rows
+        self._position = {int(row): position for position, row in enumerate(rows)}
+        self.scores = np.sum([lesson.share * lesson.matches for lesson in self._lessons], axis=0)
+        self._order = np.argsort(-self.scores, kind="stable")
+        pool = np.sort(self._order[:POOL])
+        for lesson in self._lessons:
+            lesson.read(pool)
+        self._pool = pool
+        self._taken = np.zeros(len(rows), dtype=bool)
+        self._next, self._due = 0, FIRST_LESSON
+
+    def __iter__(self) -> Iterator[int]:
+        """Rows of `arrays`; the order of those not yet taken changes with every lesson."""
+        while self._next < len(self._order):
+            position = int(self._order[self._next])
+            self._next += 1
+            self._taken[position] = True
+            yield int(self._rows[position])
+
+    def best(self, count: int) -> list[tuple[int, float]]:
+        """The rows that match the query best, each with its score, without anything learned."""
+        best = np.argsort(-self.scores, kind="stable")[:count]
+        return [(int(self._rows[position]), float(self.scores[position])) for position in best]
+
+    def learn(self, rows: Sequence[int], heatmaps: Sequence[Floats], embeddings: Sequence[Floats]) -> None:
+        """What steering said of photos.
+
+        heatmaps: per focus (len(rows), Hp, Wp).  embeddings: per focus (len(rows), D), unit length.
+        """
+        positions = np.array([self._position[row] for row in rows], dtype=np.int64)
+        for lesson, maps, vectors in zip(self._lessons, heatmaps, embeddings, strict=True):
+            lesson.add(positions, maps, vectors)
+        if self._lessons[0].num_photos >= self._due and self._next < len(self._order):
+            self._due = int(self._lessons[0].num_photos * GROWTH)
+            self._reorder()
+
+    def _reorder(self) -> None:
+        guesses = np.sum([lesson.share * lesson.guesses() for lesson in self._lessons], axis=0)
+        left = self._pool[~self._taken[self._pool]]
+        first = left[np.argsort(-guesses[~self._taken[self._pool]], kind="stable")]
+        is_behind = ~self._taken
+        is_behind[self._pool] = False
+        behind = self._order[is_behind[self._order]]
+        self._order, self._next = np.concatenate([first, behind]), 0
+
+
+class _Lesson:
+    """One focus: how well each photo matches the query's patches, and what steered photos teach about the others.
+
+    matches: (n,) float32, Σ over the query's patches of weight × the best cosine among the photo's regions.
+    """
+
+    def __init__(self, arrays: RegionArrays, rows: Rows, aimed: Aimed) -> None:
+        self._arrays, self._rows, self._embedding = arrays, rows, aimed.embedding
+        self.share = aimed.share
+        heat = aimed.heatmap.ravel()
+        strongest = np.argsort(-heat)[:QUERY_PATCHES]
+        tokens = aimed.patches.reshape(len(heat), -1)[strongest]
+        patches = arrays.centred(tokens)  # (q, D)
+        weights = heat[strongest] / heat[strongest].sum()
+        parts = [(r @ patches.T).max(axis=1) @ weights for r in self._chunks(rows)]
+        self.matches = np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
+        self._photos: list[int] = []
+        self._focused: list[Floats] = []  # per steered photo (D,): its regions weighted by its heatmap
+        self._inputs: list[Floats] = []  # per region with patches, less the photo's mean
+        self._heat: list[Floats] = []
+        self._sizes: list[Floats] = []
+        self._scores: list[float] = []
+
+    @property
+    def num_photos(self) -> int:
+        return len(self._photos)
+
+    def read(self, pool: Rows) -> None:
+        """Keep what `guesses` needs of the photos at these positions: how many patches each region has."""
+        self._pool = pool
+        self._pool_sizes = _sizes(self._arrays.patches[self._rows[pool]], self._arrays.vectors.shape[1])
+
+    def add(self, positions: Rows, heatmaps: Floats, embeddings: Floats) -> None:
+        regions = self._arrays.unit_vectors(self._rows[positions])
+        patches = self._arrays.patches[self._rows[positions]]
+        sizes = _sizes(patches, regions.shape[1])
+        for i, position in enumerate(positions):
+            heat = np.bincount(patches[i].ravel(), heatmaps[i].ravel(), minlength=len(sizes[i]))
+            there = sizes[i] > 0
+            size, vectors = sizes[i][there], regions[i][there]
+            per_patch = np.log(np.maximum(heat[there] / size, _FAINT))
+            self._photos.append(int(position))
+            self._focused.append(heat[there].astype(np.float32) @ vectors)
+            self._inputs.append(vectors - size @ vectors / size.sum())
+            self._heat.append(per_patch - size @ per_patch / size.sum())
+            self._sizes.append(size)
+            self._scores.append(float(embeddings[i] @ self._embedding))
+
+    def guesses(self) -> Floats:
+        """(len(pool),): the score that steering would give each photo of the pool, but for a constant."""
+        root = np.sqrt(np.concatenate(self._sizes))
+        where = _ridge(
+            np.concatenate(self._inputs) * root[:, None], np.concatenate(self._heat) * root, _WHERE
+        )
+        focused = np.stack(self._focused)
+        inputs = focused - focused.mean(axis=0)
+        matches = self.matches[self._photos]
+        scale = np.sqrt((inputs**2).sum(axis=1).mean()) / max(float(matches.std()), 1e-6)
+        inputs = np.column_stack([inputs, (matches - matches.mean()) * scale])
+        scores = np.array(self._scores, dtype=np.float32)
+        score = _ridge(inputs, scores - scores.mean(), _SCORE)
+        directions = np.stack([where, score[:-1]], axis=1).astype(np.float32)  # (D, 2)
+        seen = np.concatenate([regions @ directions for regions in self._chunks(self._rows[self._pool])])
+        logits = seen[..., 0] - seen[..., 0].max(axis=1, keepdims=True)
+        shares = self._pool_sizes * np.exp(logits)
+        shares /= shares.sum(axis=1, keepdims=True)
+        found: Floats = (shares * seen[..., 1]).sum(axis=1) + score[-1] * scale * self.matches[self._pool]
+        return found
+
+    def _chunks(self, rows: Rows) -> Iterator[Floats]:
+        """Regions (chunk, R, D) float32 of the photos in these rows."""
+        for start in range(0, len(rows), _CHUNK):
+            yield self._arrays.unit_vectors(rows[start : start + _CHUNK])
+
+
+def _sizes(patches: npt.NDArray[np.uint8], count: int) -> Floats:
+    """(b, Hp, Wp) region numbers -> (b, count) float32, the number of patches of each region."""
+    flat = patches.reshape(len(patches), -1).astype(np.int64) + count * np.arange(len(patches))[:, None]
+    sizes = np.bincount(flat.ravel(), minlength=count * len(patches)).reshape(len(patches), count)
+    return sizes.astype(np.float32)
+
+
+def _ridge(inputs: Floats, targets: Floats, strength: float) -> Floats:
+    """weights (F,) with inputs (b, F) @ weights near targets (b,), held small relative to the inputs' variance."""
+    gram = inputs.T @ inputs
+    held = strength * max(float(np.trace(gram)) / len(gram), 1e-12) * np.eye(len(gram), dtype=gram.dtype)
+    weights: Floats = np.linalg.solve(gram + held, inputs.T @ targets)
+    return weights
