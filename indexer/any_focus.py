@@ -38,6 +38,7 @@ from steersearch.indexer.store import Store, Vector
 from steersearch.indexer.writers import writing
 
 BUDGET_S = 5.0
+_ALLOWED = 1e6  # megapixels: whoever indexed these very contents has allowed for their size
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class LikeliestFirst:
             needs_pixels=lambda _: True,
             preprocess=self._embedder.preprocess,
             at_least=least_side(self._indexes[0].preprocessing),
-            max_megapixels=np.inf,  # whoever indexed these contents has allowed for them
+            max_megapixels=_ALLOWED,
         )
         paths = (path_of[image_id] for image_id in order)
         size, threads = self._embedder.batch_size, max(2, min(8, cpu_count() or 2))

@@ -28,7 +28,7 @@ FIRST_LESSON, GROWTH = (
     1.4,
 )  # photos steered before the first, and before each next as a multiple of the last
 _CHUNK = 2048  # photos of which the regions are in float32 at once
-_WHERE, _SCORE = 0.01, 0.1  # strengths of the two ridge regressions
+_WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
 _FAINT = 1e-5  # of the heatmap, taken for nothing
 
 

@@ -86,9 +86,11 @@ def test_gate_scale_is_part_of_a_prompt_index(library: Library, photos: Path) ->
         for gate in (0, 1)
     }
     assert scores[0] != scores[1]
+    library.query(photos / "red.jpg", PROMPT, gate_scale=0.5)  # begins one
+    assert [index.gate_scale for index in library.prompts()] == [1.0, 0.0, 0.5]
     with pytest.raises(PromptIndexMissing) as missing:
-        library.query(photos / "red.jpg", PROMPT, gate_scale=0.5)
-    assert "--gate-scale 0.5" in missing.value.command
+        library.find_prompt_index(PROMPT, gate_scale=0.7)
+    assert "--gate-scale 0.7" in missing.value.command
 
 
 def test_a_view_is_part_of_a_prompt_index(library: Library, photos: Path, tiny_model: Path) -> None:
@@ -144,7 +146,7 @@ def test_the_views_of_a_model_share_its_weights(library: Library, photos: Path) 
 
 def test_a_view_that_was_not_indexed(library: Library, photos: Path) -> None:
     with pytest.raises(PromptIndexMissing) as missing:
-        library.query(photos / "red.jpg", PROMPT, view="tile")
+        library.find_prompt_index(PROMPT, view="tile")
     assert missing.value.command.endswith(f'--prompt "{PROMPT}" --view tile')
     assert "view squash)" in str(missing.value)
     with pytest.raises(ArgumentError, match="view = 'fisheye': must be one of"):
@@ -175,8 +177,14 @@ def test_a_view_is_known_without_loading_the_model(tiny_model: Path) -> None:
 def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Path) -> None:
     other = str(write_tiny_model(tmp_path / "other.safetensors", seed=5))
     with pytest.raises(PromptIndexMissing) as missing:
-        library.query(photos / "red.jpg", PROMPT, model=other)
+        library.find_prompt_index(PROMPT, model=other)
     assert f"--model {other}" in missing.value.command
+    hits = library.query(
+        photos / "red.jpg", PROMPT, model=other
+    )  # steers all six photos with the other model
+    assert [hit.exact for hit in hits] == [True] * 6
+    assert {part.index_key for hit in hits for part in hit.parts} == {library.prompts()[-1].key}
+    assert library.prompts()[-1].model_id == other
 
 
 def test_a_device_that_is_not_there(photos: Path, tiny_model: Path) -> None:
