@@ -721,6 +721,10 @@ class Library:
         """The prompt indexes that can be searched, oldest first."""
         return read_prompt_indexes(self.place)
 
+    def named_prompts(self) -> list[PromptIndex]:
+        """Those of `prompts` that an `index` run was asked for; the others were only begun by a query."""
+        return [index for index in self.prompts() if not is_begun_by_query(self.place, index)]
+
     def skipped(self) -> list[Skip]:
         """The files that the last run could not use, sorted by path, each with its reason."""
         known = Store(self.place).known_files() if self.exists else []

@@ -251,7 +251,7 @@ class Library:
             return self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
         except PromptIndexMissing:
             name = self.model if model is None else full_name(model)
-            own = [index for index in self.prompts() if index.model_id == name]
+            own = [index for index in self._library.named_prompts() if index.model_id == name]
             last = own[-1] if own else None
             seen = view or (None if last is None else last.view)
             if gate_scale is None:
@@ -463,15 +463,17 @@ class Library:
     @property
     def model(self) -> str:
         """The model that `index` uses; for "auto" the one that the library has used last, if any."""
-        if self._model == AUTO and self._library.exists and self.prompts():
-            return self.prompts()[-1].model_id
+        if self._model == AUTO and self._library.exists:
+            named = self._library.named_prompts()
+            return named[-1].model_id if named else self._model
         return self._model
 
     @property
     def view(self) -> View | None:
         """The view that `index` uses: the one used last with this model; None: the model's own."""
         model = self.model
-        return next((index.view for index in reversed(self.prompts()) if index.model_id == model), None)
+        named = reversed(self._library.named_prompts())
+        return next((index.view for index in named if index.model_id == model), None)
 
     def _embedder(self, model: str, view: View | None) -> LazyEmbedder:
         if (model, view) not in self._embedders:
