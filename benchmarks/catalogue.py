@@ -292,6 +292,22 @@ _QUALITY = Card(
     ),
 )
 
+_EMBEDDING_MAP = Card(
+    name="embedding-map",
+    module="embedding_map",
+    asks="Does a prompt draw together the photos of a group of classes, or of one? Silhouettes, and a map by UMAP.",
+    data=PublishedData(
+        what="PASCAL VOC2012, val: 500 photos that show exactly one of eight classes",
+        size="2 GB",
+        licence="VOC's terms; photos from Flickr under their own, for research",
+        how="VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012, unpacked; --data "
+        "VOCdevkit/VOC2012. The map itself needs umap-learn (the extra bench)",
+    ),
+    stand_in="120 generated photos of eight kinds of things",
+    cost="2,000 forward passes",
+    limit="photos",
+)
+
 CARDS: dict[str, Card] = {
     each.name: each
     for each in (
@@ -303,5 +319,6 @@ CARDS: dict[str, Card] = {
         _PODS,
         _REFCOCOG,
         _QUALITY,
+        _EMBEDDING_MAP,
     )
 }

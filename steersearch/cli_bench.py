@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steersearch import cli_bench_all, cli_bench_report, cli_benchmarks, cli_methods
+from steersearch import cli_bench_all, cli_bench_report, cli_benchmarks, cli_build, cli_methods
 from steersearch.benchmarks.catalogue import CARDS
 from steersearch.options import words
 
@@ -23,6 +23,7 @@ bench = typer.Typer(
 
 
 cli_benchmarks.add_commands(bench)
+bench.add_typer(cli_build.build, name="build")
 cli_methods.add_command(bench)
 bench.command("all")(cli_bench_all.all_benchmarks)
 bench.command("report")(cli_bench_report.report)
