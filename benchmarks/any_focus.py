@@ -116,9 +116,7 @@ def answer(
     """Steer the gallery in the order of the shortlist; photo i of the gallery is row rows[i] of the arrays."""
     scores = gallery.embeddings[f] @ queries.embeddings[f, q]
     top = np.argsort(-scores, kind="stable")[:TOP]
-    asked = Aimed(
-        queries.patches[q].astype(np.float32), queries.heatmaps[f, q], queries.embeddings[f, q], share=1.0
-    )
+    asked = Aimed(queries.patches[q].astype(np.float32), queries.heatmaps[f, q], share=1.0)
     shortlist = Shortlist(arrays, rows, [asked])
     photo_at = {int(row): photo for photo, row in enumerate(rows)}
     alone = [photo_at[row] for row, _ in shortlist.best(len(rows))]
@@ -129,9 +127,7 @@ def answer(
             break
         if len(taken) % BATCH == 0:
             last = taken[-BATCH:]
-            shortlist.learn(
-                [int(rows[i]) for i in last], [gallery.heatmaps[f, last]], [gallery.embeddings[f, last]]
-            )
+            shortlist.learn([int(rows[i]) for i in last], [gallery.heatmaps[f, last]], [scores[last]])
     sizes = [round(share * len(rows)) for share in SHARES]
     first = {"exact": int(top[0]), "regions": alone[0]}
     for share, size in zip(SHARES, sizes, strict=True):
@@ -188,8 +184,7 @@ def evaluate(
 def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float]:
     """Median seconds until the first photo to steer is known, and of one new order after a lesson."""
     asked = [
-        Aimed(queries.patches[q].astype(np.float32), queries.heatmaps[0, q], queries.embeddings[0, q], 1.0)
-        for q in range(5)
+        Aimed(queries.patches[q].astype(np.float32), queries.heatmaps[0, q], share=1.0) for q in range(5)
     ]
     first, again = [], []
     for one in asked:
@@ -200,8 +195,7 @@ def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float
         first.append(time.monotonic() - started)
         started = time.monotonic()
         maps = np.repeat(one.heatmap[None], BATCH, axis=0)
-        embeddings = np.repeat(one.embedding[None], BATCH, axis=0)
-        shortlist.learn(taken, [maps], [embeddings])
+        shortlist.learn(taken, [maps], [np.ones(BATCH, np.float32)])
         again.append(time.monotonic() - started)
     return {"first": round(float(np.median(first)), 3), "again": round(float(np.median(again)), 3)}
 

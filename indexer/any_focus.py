@@ -7,7 +7,7 @@ query under it goes on where this one stopped. The search itself is the ordinary
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -33,11 +33,12 @@ from steersearch.indexer.manifest import (
 )
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.shortlist import Aimed, Shortlist
-from steersearch.indexer.store import Store, Vector
+from steersearch.indexer.shortlist import Aimed, Known, Shortlist
+from steersearch.indexer.store import Store, Vector, unpack_heatmap
 from steersearch.indexer.writers import writing
 
 BUDGET_S = 5.0
+RECALLED = 1024  # photos steered before whose vectors teach what is likely
 _ALLOWED = 1e6  # megapixels: whoever indexed these very contents has allowed for their size
 
 
@@ -55,7 +56,8 @@ class Steered:
     """What was done before a search.
 
     photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
-    by_regions: contents among these and those steered whose regions gave the order; the others came last.
+    by_regions: contents among these and those steered whose regions gave the order; the others came last. 0 where
+        there is no query photo and too few were steered to learn from.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
     """
 
@@ -68,7 +70,9 @@ class Steered:
 class LikeliestFirst:
     """Steers photos of the library at `place` under `indexes`, which have one model and one gate_scale.
 
-    root: the photo folder.  shares: weight of each focus / Σ |weight|.  image: the query photo.
+    root: the photo folder.  shares: weight of each focus / Σ |weight|.
+    image: the query photo, which the likeliest photos are like in what the focuses name; None: they are those with
+        the highest presence, for one focus.
     passing: of the photos of a region snapshot, those that the query may find; None: all.
     """
 
@@ -79,7 +83,7 @@ class LikeliestFirst:
         indexes: Sequence[PromptIndex],
         shares: Sequence[float],
         embedder: Embedder,
-        image: Image.Image,
+        image: Image.Image | None,
         passing: Callable[[RegionSnapshot], Mask | None],
     ) -> None:
         self._root, self._place = root, place
@@ -117,7 +121,8 @@ class LikeliestFirst:
             finally:  # an interrupted query keeps what it computed
                 self._commit()
             guesses = () if done else self._guesses(k, shortlist, path_of, content_at)
-        return Steered(done, len(path_of) - done, len(row_of), guesses)
+        by_regions = len(row_of) if shortlist is not None and shortlist.is_informed else 0
+        return Steered(done, len(path_of) - done, by_regions, guesses)
 
     def _checked_embedder(self) -> Embedder:
         embedder = self._embedder
@@ -155,13 +160,37 @@ class LikeliestFirst:
     ) -> Shortlist | None:
         if snapshot.arrays is None or not row_of:
             return None
+        rows = np.array(list(row_of.values()), dtype=np.int64)
+        if self._image is None:
+            return Shortlist(snapshot.arrays, rows, None, self._steered_before(snapshot))
         pixels = embedder.preprocess(self._image)[None]
         frozen, steered = embedder.embed_with_frozen(pixels, self._features, self._indexes[0].gate_scale)
+        self._queries = [found.embeddings[0] for found in steered]
         aimed = [
-            Aimed(frozen.patches[0], found.heatmaps[0], found.embeddings[0], share)
+            Aimed(frozen.patches[0], found.heatmaps[0], share)
             for found, share in zip(steered, self._shares, strict=True)
         ]
-        return Shortlist(snapshot.arrays, np.array(list(row_of.values()), dtype=np.int64), aimed)
+        return Shortlist(snapshot.arrays, rows, aimed)
+
+    def _steered_before(self, snapshot: RegionSnapshot) -> Known | None:
+        """Photos that have a presence already: the highest ones and as many others, at most RECALLED."""
+        gallery = self._store.gallery(self._indexes[0].key)
+        presence = gallery.presence
+        falling = np.argsort(-presence, kind="stable")[: int((~np.isnan(presence)).sum())]
+        others = np.random.default_rng(0).permutation(falling[RECALLED // 2 :])
+        chosen = [*falling[: RECALLED // 2], *others[: RECALLED // 2]]
+        ids = gallery.photos.column("image_id")
+        number_of = {ids[int(number)].as_py(): int(number) for number in chosen}
+        row_of = _rows_of_contents(snapshot, number_of)
+        if not row_of:
+            return None
+        heatmaps = gallery.photos.column("heatmap")
+        numbers = [number_of[image_id] for image_id in row_of]
+        return Known(
+            np.array(list(row_of.values()), dtype=np.int64),
+            np.stack([unpack_heatmap(heatmaps[number].as_py()) for number in numbers]),
+            presence[numbers],
+        )
 
     # steering
 
@@ -219,8 +248,15 @@ class LikeliestFirst:
             known = [i for i, photo in enumerate(photos) if photo.file.image_id in row_of]
             rows = [row_of[photos[i].file.image_id] for i in known]
             if rows:
+                scores = (
+                    [found.presence for found in results]
+                    if self._image is None
+                    else [
+                        found.embeddings @ query for found, query in zip(results, self._queries, strict=True)
+                    ]
+                )
                 maps = [found.heatmaps[known] for found in results]
-                shortlist.learn(rows, maps, [found.embeddings[known] for found in results])
+                shortlist.learn(rows, maps, [given[known] for given in scores])
         self._progress.advance(len(photos))
 
     def _vectors_of(self, index: PromptIndex, found: Embedded, photos: Sequence[Photo]) -> Iterator[Vector]:
@@ -239,13 +275,17 @@ class LikeliestFirst:
         self, k: int, shortlist: Shortlist | None, path_of: dict[str, str], content_at: dict[int, str]
     ) -> tuple[Guess, ...]:
         """The order of regions alone, where the search would find nothing under some focus."""
-        if shortlist is None or all(self._store.embedded_ids(index.key) for index in self._indexes):
+        if (
+            self._image is None
+            or shortlist is None
+            or all(self._store.embedded_ids(index.key) for index in self._indexes)
+        ):
             return ()
         best = shortlist.best(k)
         return tuple(Guess(path_of[content_at[row]], content_at[row], score) for row, score in best)
 
 
-def _rows_of_contents(snapshot: RegionSnapshot, contents: dict[str, str]) -> dict[str, int]:
+def _rows_of_contents(snapshot: RegionSnapshot, contents: Container[str]) -> dict[str, int]:
     """The row of each of these contents in the arrays, for those that have one."""
     pairs = zip(snapshot.image_ids, snapshot.rows.tolist(), strict=True)
     return {image_id: row for image_id, row in pairs if row >= 0 and image_id in contents}

@@ -399,6 +399,46 @@ class Library:
         ranking = rank_by_presence(gallery, k, self._passing(filters, gallery.table))
         return self._found([Aim(index)], gallery, ranking, bool(filters))
 
+    def without_presence(self, index: PromptIndex) -> int:
+        """How many photos have a vector but no presence: made by a version that had none."""
+        return int(np.isnan(self.snapshot(index).presence).sum())
+
+    def find_any(
+        self,
+        index: PromptIndex,
+        embedder_of: Callable[[PromptIndex], Embedder],
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        budget_s: float = BUDGET_S,
+        progress: Callable[[ProgressEvent], None] | None = None,
+    ) -> Hits[Hit]:
+        """`find`, after photos that lack a vector under this prompt were given one: the likeliest first.
+
+        `index` need not exist. What is computed is kept, also when this is interrupted; the options are those of
+        `search_any`. Raises ArgumentError, FilterError, ModelMismatchError, EmbeddingError, LibraryPlaceError.
+        """
+        if k < 1:
+            raise ArgumentError("k", k, "must be at least 1")
+        if not budget_s > 0:
+            raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
+        by_regions = False
+        if self._incomplete([Aim(index)]):
+            likeliest = LikeliestFirst(
+                self.folder,
+                self.place,
+                [index],
+                [1.0],
+                embedder_of(index),
+                None,
+                lambda snapshot: self._passing(filters, snapshot.photos),
+            )
+            steered = likeliest.steer(k, None if exact else budget_s, progress)
+            by_regions = steered.missing > 0 and steered.by_regions > 0
+        found = self.find(index, k, filters=filters)
+        return Hits(found, replace(found.searched, by_regions=by_regions))
+
     def _passing(self, filters: Filters | None, photos: Any) -> Mask | None:
         """Which of `photos`, a table of path, taken_at and mtime_ns sorted by path, pass; None: all."""
         if not filters:

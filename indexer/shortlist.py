@@ -4,6 +4,7 @@ At first by late interaction: the patches of the query photo in which the focus 
 regions of every photo (the best match of each, as in ColBERT), all of them of the frozen trunk. What steering then
 says of the first photos teaches the rest: a linear guess of where in a photo the focus is, and one of the score that
 steering would give it. Steering goes from photo to photo anyway, so each may profit from those before it.
+Without a query photo there is nothing to compare at first: photos are taken at random until the first lesson.
 
 Letters: n photos in question, R regions each, D width, N patches.
 """
@@ -29,6 +30,7 @@ FIRST_LESSON, GROWTH = (
 )  # photos steered before the first, and before each next as a multiple of the last
 _CHUNK = 2048  # photos of which the regions are in float32 at once
 _WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
+_SEED = 1234  # of the order without a query photo
 _FAINT = 1e-5  # of the heatmap, taken for nothing
 
 
@@ -37,30 +39,52 @@ class Aimed:
     """The query photo under one focus.
 
     patches: (Hp, Wp, D) float32, patch tokens of the frozen trunk.  heatmap: (Hp, Wp), steered, sums to 1.
-    embedding: (D,), steered, unit length.  share: weight of the focus / Σ |weight|.
+    share: weight of the focus / Σ |weight|.
     """
 
     patches: Floats
     heatmap: Floats
-    embedding: Floats
     share: float
 
 
-class Shortlist:
-    """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by all that is learned until then."""
+@dataclass(frozen=True)
+class Known:
+    """What steering has said of photos under one focus, earlier. rows: (m,) of the arrays.  heatmaps: (m, Hp, Wp).
+    scores: (m,)."""
 
-    def __init__(self, arrays: RegionArrays, rows: Rows, aimed: Sequence[Aimed]) -> None:
-        self._lessons = [_Lesson(arrays, rows, one) for one in aimed]
-        self._rows = rows
+    rows: Rows
+    heatmaps: Floats
+    scores: Floats
+
+
+class Shortlist:
+    """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by all that is learned until then.
+
+    aimed: per focus; None: there is no query photo, and one focus.
+    steered: photos that need not be taken, since they were steered before: they teach from the start.
+    """
+
+    def __init__(
+        self, arrays: RegionArrays, rows: Rows, aimed: Sequence[Aimed] | None, steered: Known | None = None
+    ) -> None:
+        num_left = len(rows)
+        rows = rows if steered is None else np.concatenate([rows, steered.rows])
+        self._lessons = [_Lesson(arrays, rows, one) for one in (aimed or (None,))]
+        self._rows, self._has_query = rows, aimed is not None
         self._position = {int(row): position for position, row in enumerate(rows)}
         self.scores = np.sum([lesson.share * lesson.matches for lesson in self._lessons], axis=0)
-        self._order = np.argsort(-self.scores, kind="stable")
+        if aimed is None:
+            self._order = np.random.default_rng(_SEED).permutation(num_left)
+        else:
+            self._order = np.argsort(-self.scores[:num_left], kind="stable")
         pool = np.sort(self._order[:POOL])
         for lesson in self._lessons:
             lesson.read(pool)
         self._pool = pool
-        self._taken = np.zeros(len(rows), dtype=bool)
+        self._taken = np.arange(len(rows)) >= num_left
         self._next, self._due = 0, FIRST_LESSON
+        if steered is not None:
+            self.learn(steered.rows.tolist(), [steered.heatmaps], [steered.scores])
 
     def __iter__(self) -> Iterator[int]:
         """Rows of `arrays`; the order of those not yet taken changes with every lesson."""
@@ -70,19 +94,21 @@ class Shortlist:
             self._taken[position] = True
             yield int(self._rows[position])
 
+    @property
+    def is_informed(self) -> bool:
+        """Whether the order means anything by now: without a query photo not before the first lesson."""
+        return self._has_query or self._lessons[0].num_photos >= FIRST_LESSON
+
     def best(self, count: int) -> list[tuple[int, float]]:
         """The rows that match the query best, each with its score, without anything learned."""
         best = np.argsort(-self.scores, kind="stable")[:count]
         return [(int(self._rows[position]), float(self.scores[position])) for position in best]
 
-    def learn(self, rows: Sequence[int], heatmaps: Sequence[Floats], embeddings: Sequence[Floats]) -> None:
-        """What steering said of photos.
-
-        heatmaps: per focus (len(rows), Hp, Wp).  embeddings: per focus (len(rows), D), unit length.
-        """
+    def learn(self, rows: Sequence[int], heatmaps: Sequence[Floats], scores: Sequence[Floats]) -> None:
+        """What steering said of photos. heatmaps: per focus (len(rows), Hp, Wp).  scores: per focus (len(rows),)."""
         positions = np.array([self._position[row] for row in rows], dtype=np.int64)
-        for lesson, maps, vectors in zip(self._lessons, heatmaps, embeddings, strict=True):
-            lesson.add(positions, maps, vectors)
+        for lesson, maps, given in zip(self._lessons, heatmaps, scores, strict=True):
+            lesson.add(positions, maps, given)
         if self._lessons[0].num_photos >= self._due and self._next < len(self._order):
             self._due = int(self._lessons[0].num_photos * GROWTH)
             self._reorder()
@@ -100,25 +126,29 @@ class Shortlist:
 class _Lesson:
     """One focus: how well each photo matches the query's patches, and what steered photos teach about the others.
 
-    matches: (n,) float32, Σ over the query's patches of weight × the best cosine among the photo's regions.
+    matches: (n,) float32, Σ over the query's patches of weight × the best cosine among the photo's regions; 0 without
+    a query photo.
     """
 
-    def __init__(self, arrays: RegionArrays, rows: Rows, aimed: Aimed) -> None:
-        self._arrays, self._rows, self._embedding = arrays, rows, aimed.embedding
-        self.share = aimed.share
-        heat = aimed.heatmap.ravel()
-        strongest = np.argsort(-heat)[:QUERY_PATCHES]
-        tokens = aimed.patches.reshape(len(heat), -1)[strongest]
-        patches = arrays.centred(tokens)  # (q, D)
-        weights = heat[strongest] / heat[strongest].sum()
-        parts = [(r @ patches.T).max(axis=1) @ weights for r in self._chunks(rows)]
-        self.matches = np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
+    def __init__(self, arrays: RegionArrays, rows: Rows, aimed: Aimed | None) -> None:
+        self._arrays, self._rows = arrays, rows
+        self.share = 1.0 if aimed is None else aimed.share
+        self.matches = np.zeros(len(rows), np.float32) if aimed is None else self._match(aimed)
         self._photos: list[int] = []
         self._focused: list[Floats] = []  # per steered photo (D,): its regions weighted by its heatmap
         self._inputs: list[Floats] = []  # per region with patches, less the photo's mean
         self._heat: list[Floats] = []
         self._sizes: list[Floats] = []
         self._scores: list[float] = []
+
+    def _match(self, aimed: Aimed) -> Floats:
+        heat = aimed.heatmap.ravel()
+        strongest = np.argsort(-heat)[:QUERY_PATCHES]
+        tokens = aimed.patches.reshape(len(heat), -1)[strongest]
+        patches = self._arrays.centred(tokens)  # (q, D)
+        weights = heat[strongest] / heat[strongest].sum()
+        parts = [(r @ patches.T).max(axis=1) @ weights for r in self._chunks(self._rows)]
+        return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
 
     @property
     def num_photos(self) -> int:
@@ -129,7 +159,7 @@ class _Lesson:
         self._pool = pool
         self._pool_sizes = _sizes(self._arrays.patches[self._rows[pool]], self._arrays.vectors.shape[1])
 
-    def add(self, positions: Rows, heatmaps: Floats, embeddings: Floats) -> None:
+    def add(self, positions: Rows, heatmaps: Floats, scores: Floats) -> None:
         regions = self._arrays.unit_vectors(self._rows[positions])
         patches = self._arrays.patches[self._rows[positions]]
         sizes = _sizes(patches, regions.shape[1])
@@ -143,7 +173,7 @@ class _Lesson:
             self._inputs.append(vectors - size @ vectors / size.sum())
             self._heat.append(per_patch - size @ per_patch / size.sum())
             self._sizes.append(size)
-            self._scores.append(float(embeddings[i] @ self._embedding))
+            self._scores.append(float(scores[i]))
 
     def guesses(self) -> Floats:
         """(len(pool),): the score that steering would give each photo of the pool, but for a constant."""

@@ -312,22 +312,45 @@ class Library:
         after: str | date | None = None,
         before: str | date | None = None,
         where: str | None = None,
+        exact: bool = False,
+        budget_s: float = BUDGET_S,
+        progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """The k photos that most surely show what `text` names, best first; all if there are less.
 
         The score of a hit is no cosine: it says how far the photo stands above the others, see
         `indexer.find.find_scores`; `hit.parts[0].score` is its presence, see `core.presence`.
-        gate_scale, model, view: which index of this prompt, if there are several (None: the one made last).
+        text: any; under one that was not indexed, or not for all photos, the likeliest photos are steered now, for
+            `budget_s` seconds and at least k of them, with `exact` all; what is computed is kept.
+        gate_scale, model, view: which index of this prompt, if there are several (None: the one made last); a text
+            without an index is given the library's last ones.
         folder, after, before, where: only these photos are ranked, see `Filters.of`.
-        Raises PromptIndexMissing, ArgumentError, FilterError.
+        progress: called while photos are steered.
+        Raises ArgumentError, FilterError, WeightsChangedError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
-        index = self.find_prompt_index(text, model=model, gate_scale=gate_scale, view=view)
-        return self.find_in(index, k, filters=filters)
+        (aim,) = self.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view)
+        return self.find_in(aim.index, k, filters=filters, exact=exact, budget_s=budget_s, progress=progress)
 
-    def find_in(self, index: PromptIndex, k: int = 10, *, filters: Filters | None = None) -> Hits:
-        """As `find`, in this very prompt index."""
-        return self._shown(self._library.find(index, k, filters=filters))
+    def find_in(
+        self,
+        index: PromptIndex,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        budget_s: float = BUDGET_S,
+        progress: Callable[[ProgressEvent], None] | None = None,
+    ) -> Hits:
+        """As `find`, in this very prompt index, which need not exist yet."""
+        found = self._library.find_any(
+            index, self._embedder_of, k, filters=filters, exact=exact, budget_s=budget_s, progress=progress
+        )
+        return self._shown(found)
+
+    def without_presence(self, index: PromptIndex) -> int:
+        """How many photos have a vector of an older version here, which `find` cannot rank."""
+        return self._library.without_presence(index)
 
     def query_heatmap(self, image: str | Path, index: PromptIndex) -> Heatmap:
         """As `heatmap`, from the library if that knows the photo."""

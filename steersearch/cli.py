@@ -20,6 +20,7 @@ from steersearch.options import (
     VIEWS,
     After,
     Before,
+    Budget,
     Device,
     GateScale,
     InFolder,
@@ -35,7 +36,6 @@ from steersearch.options import (
     Where,
     all_words,
     focuses,
-    seconds,
     view_name,
 )
 
@@ -62,7 +62,7 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
-            kept = ctx.invoked_subcommand in ("index", "query", "demo")
+            kept = ctx.invoked_subcommand in ("index", "query", "find", "demo")
             remark = "stopped; what was computed is kept, the same command goes on from there"
             render.remark(f"\n{remark if kept else 'stopped'}")
             raise typer.Exit(INTERRUPTED) from None
@@ -212,15 +212,7 @@ def query(
             "--exact", help="Compare every photo, however many there are and however long it takes."
         ),
     ] = False,
-    budget: Annotated[
-        float,
-        typer.Option(
-            metavar="TIME",
-            parser=seconds,
-            help="How long photos are steered under a focus that was not indexed, the likeliest first, at least K: "
-            "500ms, 5s, 2m. What is computed is kept.",
-        ),
-    ] = "5s",  # type: ignore[assignment]
+    budget: Budget = "5s",  # type: ignore[assignment]
     library: Place = None,
     gate_scale: OneScale = None,
     model: OneModel = None,

@@ -10,6 +10,7 @@ from steersearch.cli_library import open_library
 from steersearch.options import (
     After,
     Before,
+    Budget,
     InFolder,
     Json,
     OneModel,
@@ -26,13 +27,22 @@ from steersearch.options import (
 
 def find_photos(
     text: Annotated[
-        str, typer.Argument(metavar="TEXT", callback=words, help="What to find; a prompt that was indexed.")
+        str,
+        typer.Argument(
+            metavar="TEXT",
+            callback=words,
+            help="What to find: any words; those that were indexed are at hand.",
+        ),
     ],
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
     folder: InFolder = None,
     after: After = None,
     before: Before = None,
     where: Where = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Steer every photo that was not yet, however long it takes.")
+    ] = False,
+    budget: Budget = "5s",  # type: ignore[assignment]
     library: Place = None,
     gate_scale: OneScale = None,
     model: OneModel = None,
@@ -57,8 +67,10 @@ def find_photos(
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
-    index = photos.find_prompt_index(text, model=model, gate_scale=gate_scale, view=view_name(view))
-    hits = photos.find_in(index, k, filters=filters)
+    (aim,) = photos.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
+    index = aim.index
+    with render.progress("steering") as advance:
+        hits = photos.find_in(index, k, filters=filters, exact=exact, budget_s=budget, progress=advance)
     if html is not None:
         from steersearch import page
 
@@ -66,4 +78,6 @@ def find_photos(
         render.remark(f"page: {render.readable(html)}")
     form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.found(hits, form)
-    render.found_remark(hits, index, k, photos.command(index))
+    render.found_remark(
+        hits, index, k, photos.command(index), without_presence=photos.without_presence(index)
+    )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SIDE = 320  # pixels, longer side of a picture
 SHOWN = 24  # hits of a list: a notebook keeps every picture in its file
-_CARD = "display:inline-block;vertical-align:top;margin:0 12px 12px 0;font:13px/1.4 system-ui,sans-serif"
+_FONT = "font:13px/1.4 system-ui,sans-serif"
+_CARD = f"display:inline-block;vertical-align:top;margin:0 12px 12px 0;{_FONT}"
 _SMALL = "color:#888;overflow-wrap:anywhere"
 
 
@@ -46,7 +47,7 @@ def hits_html(hits: Hits, library: Library) -> str:
     if len(hits) > SHOWN:
         notes.append(f"{len(hits) - SHOWN:,} more hits are in the list")
     figures = "".join(hit_html(hit, library, vmax) for hit in shown)
-    return f'<div>{figures}<div style="{_SMALL}">{html.escape("; ".join(notes))}</div></div>'
+    return f'<div style="{_FONT}">{figures}<div style="{_SMALL}">{html.escape("; ".join(notes))}</div></div>'
 
 
 def hit_picture(hit: Hit, library: Library, vmax: float | None = None) -> Image.Image:

@@ -126,6 +126,15 @@ MaxMegapixels = Annotated[
         show_default=False,
     ),
 ]
+Budget = Annotated[
+    float,
+    typer.Option(
+        metavar="TIME",
+        parser=seconds,
+        help="How long photos are steered under a focus that was not indexed, the likeliest first, at least K: "
+        "500ms, 5s, 2m. What is computed is kept.",
+    ),
+]
 InFolder = Annotated[
     str | None,
     typer.Option(

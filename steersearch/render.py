@@ -251,12 +251,26 @@ def found(hits: Sequence[Hit], form: Form) -> None:
             json_line({"path": os.fspath(hit.path), **named, "presence": hit.parts[0].score})
 
 
-def found_remark(hits: Hits[Any], index: PromptIndex, k: int, update: str) -> None:
-    """How the hits of a find were found. update: the command that brings the prompt index up to date."""
+def found_remark(
+    hits: Hits[Any], index: PromptIndex, k: int, update: str, *, without_presence: int = 0
+) -> None:
+    """How the hits of a find were found.
+
+    update: the command that brings the prompt index up to date.  without_presence: photos that have a vector of an
+    older version.
+    """
     searched = hits.searched
     remark(f"{searched}, by {index}")
-    if searched.missing:
-        remark(f"{searched.missing:,} photos cannot be found yet; go on with: {update}")
+    missing = searched.missing - without_presence
+    if missing and searched.photos and not searched.by_regions:
+        remark("the likeliest are not known: this library keeps no regions yet, the next index makes them")
+    if missing:
+        remark(f"{missing:,} photos have no vector yet; --exact looks at all, and goes on like: {update}")
+    if without_presence:
+        remark(
+            f"{without_presence:,} photos were indexed by an older version and cannot be found: "
+            f"steersearch remove the prompt, then {update}"
+        )
     if searched.photos < k:
         remark(f"the gallery has no more than {searched.photos:,} photos")
 

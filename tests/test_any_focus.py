@@ -229,12 +229,10 @@ def test_what_was_steered_teaches_the_order_of_the_rest() -> None:
     arrays = RegionArrays(vectors, np.ones(1, np.float32), patches, zeros, np.zeros((count, dim), np.float16))
     query = np.zeros((2, 2, dim), np.float32)
     query[..., 0] = 1
-    asked = Aimed(query, np.full((2, 2), 0.25, np.float32), np.eye(dim, dtype=np.float32)[1], 1.0)
+    asked = Aimed(query, np.full((2, 2), 0.25, np.float32), 1.0)
     heat = np.exp(6 * unit[..., 2])
     heat /= heat.sum(axis=1, keepdims=True)
     truth = (heat * unit[..., 1]).sum(axis=1)
-    steered = np.zeros((count, dim), np.float32)
-    steered[:, 1] = truth
     rows = np.arange(count)
     shortlist = Shortlist(arrays, rows, [asked])
     best, taken = set(np.argsort(-truth)[:20].tolist()), list[int]()
@@ -242,7 +240,7 @@ def test_what_was_steered_teaches_the_order_of_the_rest() -> None:
         taken.append(row)
         if len(taken) % FIRST_LESSON == 0:
             last = taken[-FIRST_LESSON:]
-            shortlist.learn(last, [heat[last].reshape(-1, 2, 2)], [steered[last]])
+            shortlist.learn(last, [heat[last].reshape(-1, 2, 2)], [truth[last]])
     assert sorted(taken) == list(range(count))
     static = set(np.argsort(-unit[..., 0].max(axis=1))[:200].tolist())
     assert len(best & set(taken[:200])) >= 15 > len(best & static)

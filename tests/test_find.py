@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch import Library, notebook
-from steersearch.core.errors import ArgumentError, PromptIndexMissing
+from steersearch.core.errors import ArgumentError
 from steersearch.indexer import library as indexed
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
@@ -178,7 +178,7 @@ def test_find_loads_neither_model_nor_tables(
     ("arguments", "code", "said"),
     [
         (["  "], 2, "is empty; name what to look at"),
-        (["bookshelf"], 1, "; build it: steersearch index"),
+        (["bookshelf", "--model", "unheard-of"], 1, "unheard-of"),
         ([PROMPT, "--json", "--paths"], 2, "give one of the two, not both"),
         ([PROMPT, "--in", "nowhere"], 1, "holds no photo of the library"),
     ],
@@ -259,6 +259,119 @@ def test_a_query_shows_itself_too(library: Library, photos: Path) -> None:
 
 
 def test_find_from_python(library: Library) -> None:
-    with pytest.raises(PromptIndexMissing):
-        library.find("unheard of")
     assert len(library.find(PROMPT, k=2)) == 2
+    found = library.find("a text that was not indexed", budget_s=600)
+    assert [hit.exact for hit in found] == [True] * 6
+    assert library.prompts()[-1].prompt == "a text that was not indexed"
+
+
+# ------------------------------------------------------------------------------- a text that was not indexed
+
+
+class Careful(ToyEmbedder):
+    """Steers photo by photo."""
+
+    batch_size = 1
+
+
+@pytest.fixture
+def reds(tmp_path: Path) -> indexed.Library:
+    """Sixty-four photos, four of them red; indexed under "green", that is with their regions."""
+    for i in range(60):
+        save_photo(tmp_path / "photos" / f"blue{i:02}.png", (0, 0, 40 + 3 * i))
+    for i in range(4):
+        save_photo(tmp_path / "photos" / f"red{i}.png", (200 + 5 * i, 0, 0))
+    library = indexed.Library.create(tmp_path / "photos", tmp_path / "library")
+    library.index(ToyEmbedder(), ["green"])
+    return library
+
+
+def test_with_time_enough_any_text_is_found_exactly(reds: indexed.Library) -> None:
+    index = reds.new_index(ToyEmbedder(), "red", 1.0)
+    hits = reds.find_any(index, lambda _: ToyEmbedder(), k=64, budget_s=600)
+    assert {hit.path.name for hit in hits[:4]} == {f"red{i}.png" for i in range(4)}
+    assert str(hits.searched) == "exact"
+    other = indexed.Library.create(reds.folder, reds.place.parent / "other")
+    other.index(ToyEmbedder(), ["red"])
+    assert [(h.path, h.score) for h in hits] == [(h.path, h.score) for h in other.find(index, k=64)]
+
+
+def test_a_budget_is_kept_what_is_computed_too(reds: indexed.Library) -> None:
+    index, embedder = reds.new_index(ToyEmbedder(), "red", 1.0), Careful()
+    hits = reds.find_any(index, lambda _: embedder, k=3, budget_s=1e-9)
+    assert len(hits) == 3
+    assert embedder.forward_passes in (3, 4)  # one more may have been on its way
+    assert not hits.searched.by_regions  # too few to learn from: they were chosen blindly
+    assert hits.searched.photos == embedder.forward_passes
+    hits = reds.find_any(index, lambda _: embedder, k=40, budget_s=1e-9)
+    assert hits.searched.photos == embedder.forward_passes  # none twice
+    assert hits.searched.by_regions
+    assert f"the likeliest {embedder.forward_passes} of 64 photos" in str(hits.searched)
+    hits = reds.find_any(index, lambda _: embedder, exact=True)
+    assert embedder.forward_passes == 64
+    assert hits.searched.is_exact
+
+
+def test_filters_say_which_are_steered(reds: indexed.Library) -> None:
+    for i in range(3):
+        save_photo(reds.folder / "trip" / f"red{i}.png", (220, 10 * i, 0))
+    reds.index(ToyEmbedder())
+    embedder = ToyEmbedder()
+    index = reds.new_index(embedder, "red", 1.0)
+    hits = reds.find_any(index, lambda _: embedder, exact=True, filters=Filters.of(folder="trip"))
+    assert embedder.forward_passes == 3
+    assert {hit.path.parent.name for hit in hits} == {"trip"}
+
+
+def test_what_was_steered_teaches_what_is_likely() -> None:
+    """Presence follows one direction of the regions: most of the best are among the first steered."""
+    from steersearch.indexer.region_snapshot import RegionArrays
+    from steersearch.indexer.shortlist import FIRST_LESSON, Known, Shortlist
+
+    rng = np.random.default_rng(0)
+    count, dim = 600, 16
+    unit = rng.normal(size=(count, 4, dim)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=2, keepdims=True)
+    vectors = np.rint(unit * 127).astype(np.int8)
+    patches = np.tile(np.arange(4, dtype=np.uint8).reshape(2, 2), (count, 1, 1))
+    zeros = np.zeros(dim, np.float32)
+    arrays = RegionArrays(vectors, np.ones(1, np.float32), patches, zeros, np.zeros((count, dim), np.float16))
+    presence = unit[..., 2].max(axis=1)
+    heat = np.exp(6 * unit[..., 2])
+    heat = (heat / heat.sum(axis=1, keepdims=True)).reshape(-1, 2, 2)
+    best = set(np.argsort(-presence)[:20].tolist())
+
+    def taken_first(shortlist: Shortlist, limit: int) -> list[int]:
+        taken = list[int]()
+        for row in shortlist:
+            taken.append(row)
+            if len(taken) % FIRST_LESSON == 0:
+                last = taken[-FIRST_LESSON:]
+                shortlist.learn(last, [heat[last]], [presence[last]])
+            if len(taken) == limit:
+                break
+        return taken
+
+    blind = Shortlist(arrays, np.arange(count), None)
+    assert not blind.is_informed
+    taken = taken_first(blind, 150)
+    assert blind.is_informed
+    assert len(set(taken)) == 150
+    assert len(best & set(taken)) >= 15
+
+    known = np.array(taken[:100])
+    left = np.setdiff1d(np.arange(count), known)
+    informed = Shortlist(arrays, left, None, Known(known, heat[known], presence[known]))
+    assert informed.is_informed
+    after = taken_first(informed, 50)
+    assert not set(after) & set(known.tolist())
+    assert len(best & {*after, *known.tolist()}) >= 15
+    assert sorted([*after, *informed]) == left.tolist()
+
+
+def test_any_text_is_found_from_the_command_line(run: Run, indexed_photos: Path) -> None:
+    done = run("find", "bookshelf", "-k", "2", "--budget", "10m")
+    assert (done.code, len(done.out.splitlines())) == (0, 3)
+    assert 'exact, by "bookshelf"' in done.err
+    assert 'exact, by "bookshelf"' in run("find", "bookshelf", "--exact").err
+    assert "is no duration above 0" in run("find", "bookshelf", "--budget", "soon").err.replace("\n", " ")
