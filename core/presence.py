@@ -17,9 +17,10 @@ def presence(found: Features) -> Tensor:
 
     log(mean of exp(logits)) - 1/2 mean of logits: high where some patches have a high logit, above all where the
     others have not. The heatmap alone does not say it: a photo without the object has one as well, and often as
-    concentrated. Every objective here and in the paper is blind to a constant added to all logits of a photo, so what
-    their level says is a gift: of all models measured it says much (benchmarks/find.py), of the released ones it is
-    not known. That is why half of it is taken out, which costs nothing where it helps.
+    concentrated. The objective of the heatmap is blind to a constant added to all logits of a photo, so nothing makes
+    their level mean anything. In the mini, which is also trained on prompts for what is absent, it means much; whether
+    it does in the released models is not known. So half of it is taken out: that costs the mini a point or so of
+    average precision, all of it would cost five to ten (benchmarks/find.py).
     """
     logits = found.logits.to(torch.promote_types(found.logits.dtype, torch.float32))
     peak = logits.logsumexp(dim=1) - math.log(logits.shape[1])

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersearch.benchmarks import find
+from steersearch.benchmarks import find, find_any
 from steersearch.benchmarks.find import RARE, SCORES, Evidence, Seen
+from steersearch.benchmarks.photo_gallery import LabelledPhoto, Shown
 from steersearch.core.steervit import SteerViT
 
 
@@ -85,3 +86,35 @@ def test_a_run_on_few_photos(tiny_model: Path, word_encoder: None, monkeypatch: 
     assert metrics["all/logits: largest"] == pytest.approx(100 * np.mean(found["all"]["logits: largest"]))
     low, high = intervals["all/logits: largest"]
     assert low <= metrics["all/logits: largest"] <= high
+
+
+def test_what_is_steered_first(tmp_path: Path) -> None:
+    """Photos of four patches, of which one tells how sure it is: the learned order finds more than chance."""
+    rng = np.random.default_rng(0)
+    patches = rng.normal(size=(400, 2, 2, 8)).astype(np.float32)
+    signal = patches[..., 0].reshape(400, 4)
+    heat = np.exp(2 * signal)
+    under = find_any.Steered(
+        presence=signal.max(axis=1),
+        embeddings=(patches / np.linalg.norm(patches, axis=-1, keepdims=True))[:, 0, 0],
+        heatmaps=(heat / heat.sum(axis=1, keepdims=True)).reshape(400, 2, 2),
+    )
+    arrays = find_any.regions(patches)
+    assert sorted(find_any.steering_order(arrays, under, 400)) == list(range(400))
+    shows = signal.max(axis=1) > 2
+    found = find_any.evaluate(arrays, [under], [shows])
+    assert found["likeliest/0.2/of_exact_fifty"] > 2 * found["random/0.2/of_exact_fifty"]
+    assert found["photos_that_show_it"] == pytest.approx(100 * shows.mean(), abs=0.1)
+    assert sorted(find_any.best(under, [7, 3], 10)) == [3, 7]
+
+
+def test_looks_that_some_photos_show(tmp_path: Path) -> None:
+    photos = [
+        LabelledPhoto(
+            tmp_path, (Shown("mug", "red mug" if i < 3 else "blue mug", 0.1), Shown("key", "key", 0.001))
+        )
+        for i in range(300)
+    ]
+    found = find_any.looks(photos, 5)
+    assert list(found) == ["red mug"]  # a key is too small to count, blue mugs are everywhere
+    assert found["red mug"].tolist() == [True] * 3 + [False] * 297
