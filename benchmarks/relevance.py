@@ -22,7 +22,7 @@ import numpy.typing as npt
 from steersearch.benchmarks.core_world import Picture, build
 from steersearch.benchmarks.record import Record
 from steersearch.core.steervit import SteerViT
-from steersearch.indexer.relevance import Background
+from steersearch.indexer.relevance import Background, two_groups
 
 Scores = npt.NDArray[np.float32]
 Rule = Callable[[Scores], float]  # the least score that is kept
@@ -47,19 +47,11 @@ def _z(least: float) -> Rule:
 
 
 def _robust(least: float) -> Rule:
-    def cut(scores: Scores) -> float:
-        background = Background.of(scores)
-        return background.median + least * background.spread
-
-    return cut
-
-
-def _upper(least: float) -> Rule:
-    """As `_robust`, the spread from the lower half only, which no relevant photo widens."""
+    """Median and median absolute deviation instead of mean and standard deviation."""
 
     def cut(scores: Scores) -> float:
         median = np.median(scores)
-        return float(median + least * 1.4826 * np.median(median - scores[scores <= median]))
+        return float(median + least * 1.4826 * np.median(np.abs(scores - median)))
 
     return cut
 
@@ -70,24 +62,24 @@ def _largest_gap(scores: Scores) -> float:
     return float(ranked[int(np.argmax(ranked[:-1] - ranked[1:]))])
 
 
-def _two_groups(scores: Scores) -> float:
-    """Otsu: the cut that leaves the least variance within both sides."""
-    ranked = np.sort(scores.astype(np.float64))[::-1]
-    sizes = np.arange(1, len(ranked))
-    sums = np.cumsum(ranked)[:-1]
-    between = (
-        sizes * (len(ranked) - sizes) * (sums / sizes - (ranked.sum() - sums) / (len(ranked) - sizes)) ** 2
-    )
-    return float(ranked[int(np.argmax(between))])
+def _groups_or_z(clear: float, least: float) -> Rule:
+    """Two groups where they explain so much of the variance and the upper one is no more than a half, else z."""
+
+    def cut(scores: Scores) -> float:
+        explained, between, share = two_groups(scores)
+        return between if explained >= clear and share <= 0.5 else _z(least)(scores)
+
+    return cut
 
 
 RULES: dict[str, Rule] = {
     **{f"z > {least}": _z(least) for least in (1.5, 2.0, 2.5, 3.0)},
-    **{f"robust z > {least}": _robust(least) for least in (2.0, 2.5, 3.0, 3.5, 4.0)},
-    **{f"lower-half z > {least}": _upper(least) for least in (2.0, 2.5, 3.0, 3.5, 4.0)},
+    **{f"robust z > {least}": _robust(least) for least in (2.0, 3.0, 4.0)},
     **{f"score > {least}": _fixed(least) for least in (0.6, 0.7, 0.8, 0.9)},
     "largest gap": _largest_gap,
-    "two groups": _two_groups,
+    "two groups": lambda scores: two_groups(scores)[1],
+    **{f"groups from {clear}, else z > 2": _groups_or_z(clear, 2.0) for clear in (0.75, 0.8, 0.85, 0.9)},
+    "chosen": lambda scores: Background.of(scores).least,
 }
 
 
