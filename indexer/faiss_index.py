@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ _SCORED_AT_ONCE = 1 << 14  # rows
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
-PROBES = 16  # cells that a search looks into
+PROBES = 20  # cells that a search looks into
 _PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
 _SEED = 1234
 
@@ -82,6 +83,7 @@ class CellIndex:
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self._centres: Floats = index.quantizer.reconstruct_n(0, index.nlist)
         self._on_gpus = _OnGpus(lambda faiss: _with_probes(faiss.index_cpu_to_all_gpus(index), self.probes))
 
     @classmethod
@@ -90,7 +92,13 @@ class CellIndex:
         faiss = _faiss()
         count, dim = vectors.shape
         cells = num_cells(count)
-        index = faiss.index_factory(dim, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(dim),
+            dim,
+            cells,
+            faiss.ScalarQuantizer.QT_8bit_uniform,  # a fifth faster to look through than with a range per component
+            faiss.METRIC_INNER_PRODUCT,
+        )
         index.cp.niter = _ROUNDS
         chosen = np.random.default_rng(_SEED).choice(count, min(count, _TRAINED_ON * cells), replace=False)
         index.train(np.ascontiguousarray(vectors[np.sort(chosen)]))
@@ -131,13 +139,23 @@ class CellIndex:
             found = self._on_gpus.search(query, count)
             if found is not None:
                 return found[1][found[1] >= 0]
-        faiss = _faiss()
-        options: dict[str, Any] = {"nprobe": self.probes}
-        if allowed is not None:
-            options["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        found_rows = self._index.search(_as_batch(query), count, params=faiss.SearchParametersIVF(**options))
-        rows: Rows = found_rows[1][0]
-        return rows[rows >= 0]
+        if allowed is None:
+            near, nearness = self._nearest_cells(query)
+            self._index.nprobe = len(near)
+            rows = self._index.search_preassigned(_as_batch(query), count, near[None], nearness[None])[1][0]
+        else:
+            faiss = _faiss()
+            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+            options = faiss.SearchParametersIVF(nprobe=self.probes, sel=selector)
+            rows = self._index.search(_as_batch(query), count, params=options)[1][0]
+        found_rows: Rows = rows[rows >= 0]
+        return found_rows
+
+    def _nearest_cells(self, query: Floats) -> tuple[Rows, Floats]:
+        """The cells to look into and their products with the query; faster than by FAISS's own flat index."""
+        products = self._centres @ np.ascontiguousarray(query, dtype=np.float32)
+        chosen = np.argpartition(-products, self.probes - 1)[: self.probes]
+        return chosen, products[chosen]
 
 
 def num_cells(count: int) -> int:
@@ -208,6 +226,7 @@ def flat_file(vectors: Floats) -> bytes:
     return serialized.tobytes()
 
 
+@cache
 def _faiss() -> Any:
     """The faiss module. Raises FaissConflictError where two packages have overwritten each other's files."""
     installed = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]

@@ -179,7 +179,7 @@ def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
     rows = cells.candidates(query, _RESCORED * k + 16, passing)
     if len(rows) < k:
         return None
-    background = _sampled(gallery.sample, query)
+    background = Background.of(gallery.sample @ query)
     method = f"IVF, {cells.probes} of {cells.cells:,} cells"
     return _ranking([one], [np.sort(rows)], k, background, num_photos, len(gallery), method)
 
@@ -193,7 +193,7 @@ def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | 
     rows = gallery.flat.candidates_on_gpus(query, k)
     if rows is None:
         return None
-    background = _sampled(gallery.sample, query)
+    background = Background.of(gallery.sample @ query)
     return _ranking([one], [np.sort(rows)], k, background, len(gallery), len(gallery), EXACT)
 
 
@@ -219,11 +219,6 @@ def _ranking(
     return Ranking(
         candidates[0][best], scores[best], cosines[best], background, num_photos, num_shared, method
     )
-
-
-def _sampled(sample: Floats, query: Floats) -> Background:
-    """From a random sample of the gallery. Without the matrix product's threads, which take longer to wake up."""
-    return Background.of(np.einsum("nd,d->n", sample, query))
 
 
 def _signed(one: Asked) -> Floats:

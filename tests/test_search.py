@@ -258,6 +258,7 @@ def test_half_written_files_of_killed_processes_are_swept_away_once_old(store: S
 
 def test_two_faiss_packages_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "_is_installed", lambda name: True)
+    monkeypatch.setattr(faiss_index, "_faiss", faiss_index._faiss.__wrapped__)
     with pytest.raises(FaissConflictError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12"):
         CellIndex.of(np.eye(3, dtype=np.float32))
 
@@ -289,7 +290,7 @@ def test_from_the_second_search_on_gpus_give_the_candidates(monkeypatch: pytest.
     assert len(cloned) == 1
     cells = CellIndex.of(vectors)
     first, second = (cells.candidates(vectors[2], 20) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+    assert sorted(first) == sorted(second)
     assert len(cloned) == 2
     cells.candidates(vectors[2], 20, np.ones(3000, dtype=bool))
     assert len(cloned) == 2
