@@ -105,9 +105,21 @@ def run(
     progress: Report | None = None,
 ) -> Record:
     """Measure `method` on what `load` gives; the record says all that is needed to do it again."""
+    return measure(benchmark, lambda: method, load, progress)
+
+
+def measure(
+    benchmark: Benchmark[D],
+    make: Callable[[], Method],
+    load: Callable[[], D],
+    progress: Report | None = None,
+) -> Record:
+    """As `run`, with a method that is made, and downloaded if need be, only when the data is there."""
     began = time.monotonic()
     dataset = load()
     loaded = time.monotonic()
+    method = make()
+    made = time.monotonic()
     outcome = benchmark.evaluate(method, dataset, progress)
     settings = dict(outcome.settings) | {
         "method": getattr(method, "settings", {}),
@@ -121,7 +133,7 @@ def run(
         "hash": dataset.data_hash,
         "seconds": round(loaded - began, 1),
     }
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - made + loaded - began
     return Record.make(
         dataset.name,
         method.name,

@@ -119,10 +119,13 @@ def _command(card: Card) -> Callable[..., None]:
             raise typer.BadParameter("--world and --data exclude each other")
         with _misuse_told():
             chosen = benchmark.create(card, card.settings(_pairs(settings or []), world=world))
-        measured = _method(model, method, gate_scale, aggregation, view, device)
+        _check_method(model, method, gate_scale, aggregation, view)
         with render.progress(card.name) as report, _misuse_told():
-            record = benchmark.run(
-                chosen, measured, lambda: chosen.world(limit) if world else chosen.load(data, limit), report
+            record = benchmark.measure(
+                chosen,
+                lambda: _method(model, method, gate_scale, aggregation, view, device),
+                lambda: chosen.world(limit) if world else chosen.load(data, limit),
+                report,
             )
         finish(record, as_json=as_json, save=save, show=render_bench.record)
 
@@ -165,6 +168,25 @@ def _pairs(settings: list[str]) -> dict[str, str]:
     return found
 
 
+def _check_method(
+    model: str | None,
+    method: str | None,
+    gate_scale: float | None,
+    aggregation: Aggregation | None,
+    view: View | None,
+) -> None:
+    """A baseline is one that can be run, and takes none of our models' settings."""
+    if method is None:
+        return
+    given = {"--model": model, "--gate-scale": gate_scale, "--aggregation": aggregation, "--view": view}
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} belongs to our own models, not to --method {method}")
+    from steersearch.benchmarks import baselines
+
+    baselines.card_of(method.partition("=")[0])
+
+
 def _method(
     model: str | None,
     method: str | None,
@@ -173,12 +195,8 @@ def _method(
     view: View | None,
     device: Device,
 ) -> Method:
-    """The model with its settings, or the baseline, which has none."""
+    """The model with its settings, or the baseline."""
     if method is not None:
-        given = {"--model": model, "--gate-scale": gate_scale, "--aggregation": aggregation, "--view": view}
-        for name, value in given.items():
-            if value is not None:
-                raise typer.BadParameter(f"{name} belongs to our own models, not to --method {method}")
         from steersearch.benchmarks import baselines
 
         return baselines.load(method, device.value)

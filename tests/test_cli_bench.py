@@ -169,7 +169,7 @@ def test_core_without_data_says_what_there_is_to_do(run: Run, monkeypatch: pytes
         raise DataMissingError(card("core"), "not downloaded yet, and the model hub does not answer")
 
     monkeypatch.setattr(core_hub, "fetch_core", absent)
-    done = run("bench", "core", "--model", "mini")
+    done = run("bench", "core", "--model", "no-such-model")  # which is not looked for before there is data
     assert (done.code, done.out) == (1, "")
     for words in ("the real data is not here", "size:", "licence:", "steersearch bench core --world"):
         assert words in done.err
