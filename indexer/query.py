@@ -94,7 +94,8 @@ class Searched:
             return said
         likeliest = "the likeliest " if self.by_regions else ""
         total = self.photos + self.missing
-        return f"approximate: {likeliest}{self.photos:,} of {total:,} photos compared under this focus"
+        how = "" if self.method == EXACT else f" ({self.method})"
+        return f"approximate{how}: {likeliest}{self.photos:,} of {total:,} photos compared under this focus"
 
 
 H = TypeVar("H", bound=Hit)

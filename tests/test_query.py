@@ -142,14 +142,19 @@ def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: py
     ("searched", "said", "is_exact"),
     [
         (Searched(60, 0, EXACT, False), "exact", True),
-        (Searched(58, 2, EXACT, False), "exact over 58 of 60 photos", False),
+        (Searched(58, 2, EXACT, False), "approximate: 58 of 60 photos compared under this focus", False),
         (Searched(12, 0, EXACT, True), "exact over the 12 photos that pass the filters", True),
         (
             Searched(12, 3, EXACT, True),
-            "exact over the 12 photos that pass the filters (3 have no vector yet)",
+            "approximate over the 12 photos that pass the filters (3 have no vector yet)",
             False,
         ),
         (Searched(9, 0, "IVF, 16 of 1,024 cells", False), "approximate (IVF, 16 of 1,024 cells)", False),
+        (
+            Searched(9, 1, "IVF, 2 of 9 cells", False),
+            "approximate (IVF, 2 of 9 cells): 9 of 10 photos compared under this focus",
+            False,
+        ),
     ],
 )
 def test_it_is_said_what_was_compared(searched: Searched, said: str, is_exact: bool) -> None:
