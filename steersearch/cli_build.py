@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from steersearch.options import Device
+
 build = typer.Typer(
     help="Make the data of a benchmark from what it is published to be made of.",
     no_args_is_help=True,
@@ -47,3 +49,59 @@ def mosaic(
     except OSError as error:
         raise OutputError(output, error.strerror or str(error)) from error
     render.remark(f"{data.n:,} composites: {render.readable(listed)}")
+
+
+@build.command("core")
+def core(
+    scenes: Annotated[
+        Path,
+        typer.Argument(metavar="SCENES", help="Photos in folders named after their scenes, such as SUN397."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the data set goes.")
+    ],
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="A pipeline of diffusers that edits pictures: a hub id or a folder."
+        ),
+    ] = "black-forest-labs/FLUX.2-dev",
+    objects: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON {scene: {object: prompt}}.  [default: the paper's thirty]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Photos per scene.")] = 100,
+    side: Annotated[
+        int, typer.Option(metavar="PX", min=16, help="Longer side of the pictures; multiples of 16 are kept.")
+    ] = 512,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Of denoising.  [default: the pipeline's own]")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of every choice.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where the pipeline runs.")] = Device.auto,
+) -> None:
+    """Edit photos of scenes, one object at a time, into a data set that `bench core --data FOLDER` reads.
+
+    As CORE was made: five edits of each photo, with FLUX.2 [dev] by default (its licence forbids commercial use).
+    A pipeline with a mask repaints a box, one without is told to add the object. FOLDER gets a picture for each
+    edit, review.html, and data/test-00000-of-00001.parquet. A build that was stopped goes on where it was; what you
+    name in FOLDER/rejected.txt, a line each, is left out when you run the command again. Needs the extra build.
+
+    \b
+    Example:
+      steersearch bench build core SUN397 -o core --pipeline diffusers/stable-diffusion-xl-1.0-inpainting-0.1
+    """
+    from steersearch import render
+    from steersearch.benchmarks import core_build
+    from steersearch.core.errors import OutputError
+
+    asked = core_build.OBJECTS if objects is None else core_build.read_objects(objects)
+    edits = core_build.plan(scenes, asked, limit)
+    editor = core_build.load_editor(pipeline, device.value, steps)
+    try:
+        with render.progress("core") as report:
+            made = core_build.build(edits, output, editor, side, seed, report)
+    except OSError as error:
+        raise OutputError(output, error.strerror or str(error)) from error
+    left_out = len(core_build.rejected(output))
+    render.remark(f"{len(edits):,} edits, {left_out:,} rejected: {render.readable(made)}; look: review.html")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import mosaic_world
-from steersearch.benchmarks.benchmark import DataMissingError
+from steersearch.benchmarks import mosaic_world, published
+from steersearch.benchmarks.benchmark import DataMissingError, run
 from steersearch.benchmarks.catalogue import card
 from steersearch.benchmarks.mosaic import (
     CLASSES,
@@ -180,3 +181,14 @@ def test_the_stand_in_is_always_the_same_and_says_what_it_is() -> None:
     assert set(np.unique(labels)) - {0} == set(data.mosaics[0].classes)
     assert 4 <= len(data.mosaics[0].classes) <= 8
     assert 0.1 < (labels > 0).mean() < 0.6
+
+
+def test_the_papers_figures_stand_beside_real_data_only(voc: Path) -> None:
+    benchmark = MosaicBenchmark("the {}")
+    method = PaintedMethod(8, WORDS)
+    record = run(benchmark, method, lambda: benchmark.load(voc, None))
+    steered = replace(record, model="dinov2-base-research")
+    assert published.beside(steered) == {"ap": 50.2}
+    assert published.beside(replace(steered, model="dinov2-base-research+gate0")) == {"ap": 14.3}
+    assert published.beside(record) == {}
+    assert published.beside(replace(steered, data={"source": "generated stand-in"})) == {}
