@@ -262,8 +262,10 @@ def found_remark(
     searched = hits.searched
     remark(f"{searched}, by {index}")
     missing = searched.missing - without_presence
-    if missing and searched.photos and not searched.by_regions:
-        remark("the likeliest are not known: this library keeps no regions yet, the next index makes them")
+    if missing and not searched.by_regions:
+        remark(
+            "these were taken at random: which are likely is learned from the first few dozen, and from regions"
+        )
     if missing:
         remark(f"{missing:,} photos have no vector yet; --exact looks at all, and goes on like: {update}")
     if without_presence:

@@ -21,7 +21,7 @@ from steersearch.indexer import library as indexed
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
 from steersearch.indexer.store import ImageRecord, Store, Vector
-from tests.conftest import Run
+from tests.conftest import Run, draw_picture
 from tests.toy_embedder import ToyEmbedder, save_photo
 
 PROMPT = "the red mug"
@@ -375,3 +375,14 @@ def test_any_text_is_found_from_the_command_line(run: Run, indexed_photos: Path)
     assert 'exact, by "bookshelf"' in done.err
     assert 'exact, by "bookshelf"' in run("find", "bookshelf", "--exact").err
     assert "is no duration above 0" in run("find", "bookshelf", "--budget", "soon").err.replace("\n", " ")
+
+
+def test_photos_taken_at_random_are_called_that(run: Run, photos: Path, tiny_model: Path) -> None:
+    for i in range(40):
+        draw_picture(photos / f"{i}.jpg", "red", seed=100 + i)
+    assert run("index", photos, "--prompt", PROMPT, "--model", tiny_model).code == 0
+    done = run("find", "bookshelf", "-k", "1", "--budget", "1ms")
+    assert len(done.out.splitlines()) == 2
+    assert re.search(r"approximate: \d+ of 46 photos compared under this focus, by \"bookshelf\"", done.err)
+    assert "these were taken at random" in done.err
+    assert re.search(r"\d+ photos have no vector yet; --exact looks at all", done.err)
