@@ -32,9 +32,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "steersearch": ("steersearch",),
 }
 ONLY_IN: dict[str, set[str]] = {
-    "lancedb": {"benchmarks/search_scale.py", "indexer/store.py", "indexer/tables.py"},
+    "lancedb": {"benchmarks/peers.py", "benchmarks/search_scale.py", "indexer/store.py", "indexer/tables.py"},
     "lance": set(),
-    "faiss": {"benchmarks/search_scale.py", "indexer/faiss_index.py"},
+    "faiss": {"benchmarks/peers.py", "benchmarks/search_scale.py", "indexer/faiss_index.py"},
     "rawpy": {"core/raw_photo.py"},
     "pillow_heif": {"core/image_file.py"},
     "timm": {"core/trunk.py"},
