@@ -64,6 +64,7 @@ def write_rclip_model(folder: str) -> None:
     torch.onnx.export(
         Visual().eval(), (torch.zeros(2, 3, 256, 256),), str(place / "visual.onnx"),
         input_names=["input"], output_names=["output"], dynamic_shapes=({0: batch},), dynamo=True, external_data=False,
+        verbose=False,
     )  # fmt: skip
     (place / "textual.onnx").touch()  # it asks whether they exist; they are read for queries in words
     Path(folder, "tokenizer").mkdir()
