@@ -11,8 +11,10 @@ Letters: n photos in question, R regions each, D width, N patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os import cpu_count
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +25,11 @@ from steersearch.indexer.region_snapshot import RegionArrays
 Rows = npt.NDArray[np.int64]
 
 QUERY_PATCHES = 3
-POOL = 8192  # photos whose order is learned; those behind keep the order of late interaction
-FIRST_LESSON, GROWTH = (
-    32,
-    1.4,
-)  # photos steered before the first, and before each next as a multiple of the last
-_CHUNK = 2048  # photos of which the regions are in float32 at once
+POOL = 4096  # photos whose order is learned; those behind keep the order of late interaction
+FIRST_LESSON = 32  # photos that are steered before it
+GROWTH = 1.6  # as many times as many are before each next one
+_CHUNK = 512  # photos of which each thread has the regions in float32 at once
+_THREADS = min(8, cpu_count() or 1)
 _WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
 _SEED = 1234  # of the order without a query photo
 _FAINT = 1e-5  # of the heatmap, taken for nothing
@@ -147,8 +148,7 @@ class _Lesson:
         tokens = aimed.patches.reshape(len(heat), -1)[strongest]
         patches = self._arrays.centred(tokens)  # (q, D)
         weights = heat[strongest] / heat[strongest].sum()
-        parts = [(r @ patches.T).max(axis=1) @ weights for r in self._chunks(self._rows)]
-        return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, np.float32)
+        return self._of_each(self._rows, lambda regions: (regions @ patches.T).max(axis=1) @ weights)
 
     @property
     def num_photos(self) -> int:
@@ -189,17 +189,20 @@ class _Lesson:
         scores = np.array(self._scores, dtype=np.float32)
         score = _ridge(inputs, scores - scores.mean(), _SCORE)
         directions = np.stack([where, score[:-1]], axis=1).astype(np.float32)  # (D, 2)
-        seen = np.concatenate([regions @ directions for regions in self._chunks(self._rows[self._pool])])
+        seen = self._of_each(self._rows[self._pool], lambda regions: regions @ directions)
         logits = seen[..., 0] - seen[..., 0].max(axis=1, keepdims=True)
         shares = self._pool_sizes * np.exp(logits)
         shares /= shares.sum(axis=1, keepdims=True)
         found: Floats = (shares * seen[..., 1]).sum(axis=1) + score[-1] * scale * self.matches[self._pool]
         return found
 
-    def _chunks(self, rows: Rows) -> Iterator[Floats]:
-        """Regions (chunk, R, D) float32 of the photos in these rows."""
-        for start in range(0, len(rows), _CHUNK):
-            yield self._arrays.unit_vectors(rows[start : start + _CHUNK])
+    def _of_each(self, rows: Rows, compute: Callable[[Floats], Floats]) -> Floats:
+        """compute of the regions (b, R, D) float32 of the photos in these rows, part by part on several threads."""
+        parts = np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(lambda part: compute(self._arrays.unit_vectors(part)), parts))
+        joined: Floats = np.concatenate(found).astype(np.float32)
+        return joined
 
 
 def _sizes(patches: npt.NDArray[np.uint8], count: int) -> Floats:
