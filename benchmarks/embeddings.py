@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def pair_vectors(
             numbers.setdefault(number, []).append(prompt if method.takes_prompt else None)
     folder = cache_folder() / "features" / digest_of(method.identity)[:20] / pictures.digest[:20]
     found: PairVectors = {}
-    done = 0
+    done, began = 0, time.monotonic()
     for start in range(0, len(pictures), CHUNK):
         part = {i: numbers[i] for i in range(start, min(start + CHUNK, len(pictures))) if i in numbers}
         kept = _complete(method, pictures, part, folder / f"{start:06d}.npz")
@@ -180,7 +181,8 @@ def pair_vectors(
                 found.setdefault(prompt, {})[number] = kept[prompt, number]
         done += len(part)
         if report is not None and part:
-            report(ProgressEvent(done, len(numbers), 0.0))
+            seconds = time.monotonic() - began
+            report(ProgressEvent(done, len(numbers), done / seconds if seconds else 0.0))
     return {prompt: found.get(prompt if method.takes_prompt else None, {}) for prompt in wanted}
 
 
