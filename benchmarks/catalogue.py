@@ -121,10 +121,10 @@ _CORE = Card(
     ),
     stand_in="600 generated photos of six scenes, five objects in each",
     cost="some 16,700 forward passes (2,780 photos under five prompts and none). Reckoned from the measured 2.93 and "
-    "0.98 images/s on two CPU cores: dinov2-small 1.6 hours, dinov2-base 4.7; on an A100, by the paper's 9.5 ms, three "
-    "minutes and the decoding. Memory, measured on photos of 1024 pixels: 1.4 GB at most with dinov2-small; it does not "
-    "grow with the photos (mini: 1.1 GB on 30, 0.9 on 240). Disk: the photos once more, and under 0.1 GB of vectors, "
-    "heatmaps and thumbnails",
+    "0.98 images/s on two CPU cores: dinov2-small 1.6 hours, dinov2-base 4.7; on an A100, by the paper's 9.5 ms, "
+    "three minutes and the decoding. Memory, measured on photos of 1024 pixels: 1.4 GB at most with dinov2-small; it "
+    "does not grow with the photos (mini: 1.1 GB on 30, 0.9 on 240). Disk: the photos once more, and under 0.1 GB of "
+    "vectors, heatmaps and thumbnails",
     limit="source photos per scene, each with all its variants",
     options=(
         Option(name="k", default=5, help="also say the share of right photos among the first K"),
