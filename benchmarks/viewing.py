@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,14 +25,13 @@ class Progress:
     total: int
     report: Report | None = None
     done: int = 0
-    began: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     def add(self, number: int) -> None:
         self.done += number
         if self.report is not None:
-            self.began = self.began or time.monotonic()
-            seconds = time.monotonic() - self.began
-            self.report(ProgressEvent(self.done, self.total, self.done / seconds if seconds else 0.0))
+            seconds = max(time.monotonic() - self.began, 1e-3)
+            self.report(ProgressEvent(self.done, self.total, self.done / seconds))
 
 
 def batches(
@@ -68,9 +67,9 @@ def see_all(
     wanted = batches(method, pictures, prompt, progress, patches=patches, maps=maps, attention=attention)
     found = [seen for _, seen in wanted]
     joined: dict[str, Any] = {}
-    for field in fields(Seen):
-        values = [getattr(seen, field.name) for seen in found]
-        joined[field.name] = None if values[0] is None else np.concatenate(values)
+    for one in fields(Seen):
+        values = [getattr(seen, one.name) for seen in found]
+        joined[one.name] = None if values[0] is None else np.concatenate(values)
     return Seen(**joined)
 
 
