@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from steersearch.benchmarks.record import Record
 
 OTHER_SCALES = (0.0, 0.6)  # the frozen trunk, and the paper's best trade-off
-AT_OTHER_SCALES = {"core": OTHER_SCALES, "mosaic": (0.0,), "pods": (0.0,), "quality": OTHER_SCALES}
+AT_OTHER_SCALES = {"core": OTHER_SCALES, "mosaic": (0.0,), "quality": OTHER_SCALES}
 
 
 def all_benchmarks(
