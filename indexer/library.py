@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +32,7 @@ from steersearch.core.preprocess import View, least_side, open_image, view_of
 from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
+from steersearch.indexer.copies import folded, frozen_embeddings
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
@@ -42,6 +45,7 @@ from steersearch.indexer.manifest import (
     LibraryManifest,
     PromptIndex,
     features_file,
+    has_manifest,
     is_begun_by_query,
     new_prompt_index,
     read_library,
@@ -57,6 +61,8 @@ from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
 from steersearch.indexer.store import Store, unpack_heatmap
 from steersearch.indexer.verification import Finding, Verification
 from steersearch.indexer.writers import alone, writing
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "Aim",
@@ -465,6 +471,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
+        collapse: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
         budget_s: float = BUDGET_S,
         progress: Callable[[ProgressEvent], None] | None = None,
@@ -473,8 +480,11 @@ class Library:
 
         The prompt index of an aim need not exist. What is computed is kept, also when this is interrupted.
         budget_s: how long photos are steered at most, at least k are; with `exact` all are, however long it takes.
-        Where no photo can be read or nothing can be written, and there is nothing to search, the hits are those of
-        the photos' regions alone: `Searched.method` says so. Raises what `search` raises, and EmbeddingError.
+        Where no photo can be read and none has a vector under an aim, the hits are those of the photos' regions
+        alone: `Searched.method` says so.
+        collapse: fold copies of a photo into the best of them, see `copies.folded`; k are left where there are so many.
+        Raises what `search` raises, EmbeddingError, and LibraryPlaceError where an index has to be begun and cannot be
+        written; one that exists is searched as it is then.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
@@ -495,11 +505,30 @@ class Library:
                 open_image(image_path, max_megapixels=max_megapixels),
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
-            done.append(likeliest.steer(k, each_s, progress))
+            try:
+                done.append(likeliest.steer(k, each_s, progress))
+            except LibraryPlaceError:
+                if any(not has_manifest(self.place, aim.index) for aim in group):
+                    raise
+                logger.warning("%s cannot be written: photos without a vector are not compared", self.place)
         for steered in done:
             if steered.guesses:
                 return self._guessed(aims, steered)
-        found = self.search(aims, image_path, embedder_of, k, filters=filters, exact=exact, relevant=relevant)
+        search = partial(
+            self.search,
+            aims,
+            image_path,
+            embedder_of,
+            filters=filters,
+            exact=exact,
+            relevant=relevant,
+            max_megapixels=max_megapixels,
+        )
+        if collapse:
+            frozen = FrozenIndex.beside(aims[0].index)
+            found = folded(search, k, partial(frozen_embeddings, self.place, frozen))
+        else:
+            found = search(k)
         by_regions = all(steered.by_regions for steered in done if steered.missing)
         return Hits(found, replace(found.searched, by_regions=by_regions))
 
@@ -526,7 +555,9 @@ class Library:
                 image_id=guess.image_id,
                 z=float("nan"),
                 relevant=False,
-                parts=(),
+                parts=tuple(
+                    FocusScore(aim.index.prompt, aim.weight, guess.score, aim.index.key) for aim in aims
+                ),
             )
             for number, guess in enumerate(steered.guesses, start=1)
         )
@@ -636,7 +667,9 @@ class Library:
         gallery = self._open((part or hit.parts[0]).index_key)
         heatmap = gallery.heatmap(hit.image_id)
         if heatmap is None:
-            raise ArgumentError("hit", os.fspath(hit.path), "is no longer in the library; query again")
+            raise ArgumentError(
+                "hit", os.fspath(hit.path), "has no heatmap: it left the library, or was not compared"
+            )
         return heatmap
 
     def thumbnail(self, hit: Hit) -> bytes | None:

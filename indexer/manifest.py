@@ -131,9 +131,14 @@ def _manifest(place: Path, key: str) -> Path:
     return place / PROMPTS / key / _MANIFEST
 
 
+def has_manifest(place: Path, index: PromptIndex) -> bool:
+    """Whether this prompt index exists; where it does not, one may have been begun."""
+    return (place / PROMPTS / index.key / _MANIFEST).exists()
+
+
 def mark_begun_by_query(place: Path, index: PromptIndex) -> None:
     """Note that no `index` run asked for this prompt index: a run that names no prompts leaves it as it is."""
-    if not (place / PROMPTS / index.key / _MANIFEST).exists():
+    if not has_manifest(place, index):
         write_atomically(_begun_by_query(place, index.key), lambda file: file.write(b""))
 
 

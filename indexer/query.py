@@ -42,6 +42,7 @@ class Hit:
     relevant: whether it stands out of the gallery, see `Background.stands_out`.
     prompt: the focus; of several, as they are written on the command line, joined by ", ".
     parts: the photo under each focus.
+    copies: photos that show the same and were folded into this hit, see `copies.folded`.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Hit:
     z: float
     relevant: bool
     parts: tuple[FocusScore, ...]
+    copies: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ AUTO = "auto"
 class Hit(indexed.Hit):
     """One result; its fields are those of `indexer.query.Hit`."""
 
-    _library: Library = field(repr=False, compare=False)
+    _library: Library = field(repr=False, compare=False, kw_only=True)
 
     @property
     def heatmap(self) -> Heatmap:
@@ -194,6 +194,7 @@ class Library:
         where: str | None = None,
         exact: bool = False,
         relevant: bool = False,
+        collapse: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
         budget_s: float = BUDGET_S,
         progress: Callable[[ProgressEvent], None] | None = None,
@@ -210,6 +211,7 @@ class Library:
         folder, after, before, where: only these photos are compared, see `Filters.of`.
         exact: compare every photo, however many there are and however many have to be steered for it; otherwise
             large galleries are searched in cells, and `Hits.searched` says so.
+        collapse: fold copies of a photo (saved anew, resized, a little cropped) into the best of them; `Hit.copies`.
         relevant: of the k only those that stand out.  progress: called while photos are steered.
         max_megapixels: a larger query photo is refused.
         Raises ArgumentError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
@@ -223,6 +225,7 @@ class Library:
             filters=filters,
             exact=exact,
             relevant=relevant,
+            collapse=collapse,
             max_megapixels=max_megapixels,
             budget_s=budget_s,
             progress=progress,
@@ -281,6 +284,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
+        collapse: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
         budget_s: float = BUDGET_S,
         progress: Callable[[ProgressEvent], None] | None = None,
@@ -294,6 +298,7 @@ class Library:
             filters=filters,
             exact=exact,
             relevant=relevant,
+            collapse=collapse,
             max_megapixels=max_megapixels,
             budget_s=budget_s,
             progress=progress,

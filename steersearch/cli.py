@@ -206,6 +206,12 @@ def query(
     relevant: Annotated[
         bool, typer.Option("--relevant", help="Only hits that stand out of the gallery, at most K.")
     ] = False,
+    collapse: Annotated[
+        bool,
+        typer.Option(
+            "--collapse", help="Show a photo once: its copies, near or identical, are only counted."
+        ),
+    ] = False,
     exact: Annotated[
         bool,
         typer.Option(
@@ -247,11 +253,14 @@ def query(
             filters=filters,
             exact=exact,
             relevant=relevant,
+            collapse=collapse,
             max_megapixels=limit,
             budget_s=budget,
             progress=advance,
         )
-    if html is not None:
+    if html is not None and hits.searched.is_guess:
+        render.remark("no page: it would show where the focus was found, and no photo was compared under it")
+    elif html is not None:
         from steersearch import page
 
         page.write_page(html, photos, image, [(aims, hits)], max_megapixels=limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -177,9 +178,12 @@ def hits(found: Sequence[Hit], form: Form) -> None:
             parts = [
                 {"prompt": part.prompt, "weight": part.weight, "score": part.score} for part in hit.parts
             ]
-            focuses = {"focuses": parts} if len(parts) > 1 else {}
+            more: dict[str, Any] = {"focuses": parts} if len(parts) > 1 else {}
+            if hit.copies:
+                more["copies"] = [os.fspath(path) for path in hit.copies]
             named = {name: getattr(hit, name) for name in names}
-            json_line({"path": os.fspath(hit.path), **named, **focuses})
+            named["z"] = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
+            json_line({"path": os.fspath(hit.path), **named, **more})
 
 
 def _hits_table(found: Sequence[Hit]) -> None:
@@ -191,13 +195,17 @@ def _hits_table(found: Sequence[Hit]) -> None:
         (
             str(hit.rank),
             f"{hit.score:.4f}",
-            f"{hit.z:.1f}",
+            "" if math.isnan(hit.z) else f"{hit.z:.1f}",
             *(f"{part.score:.4f}" for part in hit.parts if several),
-            readable(hit.path),
+            readable(hit.path) + _and_copies(len(hit.copies)),
         )
         for hit in found
     ]
     table(header, rows, right=("rank", "score", "z", *texts))
+
+
+def _and_copies(count: int) -> str:
+    return f" (and {count} {'copy' if count == 1 else 'copies'})" if count else ""
 
 
 def _short(text: str) -> str:
@@ -215,9 +223,7 @@ def hits_remark(
     by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in aims)
     remark(f"{searched}, by {by}")
     if searched.is_guess:
-        remark(
-            "the photos cannot be read, or the library cannot be written; the order may be far from the true one"
-        )
+        remark("not one photo can be read; is a disk not mounted? The order may be far from the true one")
     elif searched.missing:
         if not searched.by_regions:
             remark(

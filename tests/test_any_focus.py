@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from steersearch.core.errors import ArgumentError, PromptError
+from steersearch.core.errors import ArgumentError, LibraryPlaceError, PromptError
 from steersearch.indexer.embedder import Embedded, Floats, LazyEmbedder
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.library import Aim, Hit, Hits, Library
@@ -206,6 +208,25 @@ def test_a_file_that_changed_since_it_was_indexed_is_not_taken_for_the_old_one(
     hits = ask(library, stranger, "red", exact=True)
     assert "red2.png" not in embedded(library, "red")
     assert not any(hit.exact for hit in hits)
+
+
+def test_a_library_that_cannot_be_written_is_searched_as_it_is(
+    library: Library, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(library, stranger, "red", k=4)
+    began = embedded(library, "red")
+
+    @contextmanager
+    def refused(place: Path) -> Iterator[None]:
+        raise LibraryPlaceError(place, "cannot be written (Read-only file system)")
+        yield
+
+    monkeypatch.setattr("steersearch.indexer.any_focus.writing", refused)
+    hits = ask(library, stranger, "red", k=4)
+    assert hits.searched.photos == len(began)
+    assert not any(hit.exact for hit in hits)
+    with pytest.raises(LibraryPlaceError):
+        ask(library, stranger, "blue")
 
 
 @pytest.mark.parametrize(("k", "budget_s"), [(0, 1.0), (1, 0.0), (1, float("nan"))])

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -480,6 +481,30 @@ def test_a_budget_of_no_time_compares_as_many_as_are_asked_for(run: Run, indexed
     (command,) = re.findall(r"--exact compares all, and goes on like: (.*)", done.err)
     assert run(*shlex.split(command)[1:]).code == 0
     assert "exact, by " in run("query", indexed / "red.jpg", "--focus", "teapot").err
+
+
+def test_copies_are_folded_and_counted(run: Run, indexed: Path) -> None:
+    shutil.copy(indexed / "red.jpg", indexed / "red again.jpg")
+    run("index", indexed)
+    query = ("query", indexed / "red.jpg", "--focus", PROMPT, "--collapse", "-k", "1")
+    (hit,) = map(json.loads, run(*query, "--json").out.splitlines())
+    assert str(indexed / "red.jpg") in hit["copies"]  # to random weights others look alike, too
+    count = len(hit["copies"])
+    said = f"red again.jpg (and {count} {'copy' if count == 1 else 'copies'})"
+    assert run(*query).out.splitlines()[1].endswith(said)
+    assert '"copies"' not in run("query", indexed / "red.jpg", "--focus", PROMPT, "--json").out
+
+
+def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: Run, indexed: Path) -> None:
+    shutil.copy(indexed / "red.jpg", "elsewhere.jpg")
+    shutil.move(indexed, "away")
+    done = run("query", "elsewhere.jpg", "--focus", "teapot", "--json", "--html", "page.html")
+    hits = [json.loads(line) for line in done.out.splitlines()]
+    assert len(hits) == 6
+    assert {(hit["exact"], hit["z"]) for hit in hits} == {(False, None)}
+    assert "a guess by regions alone, none of 6 photos compared under this focus, by " in done.err
+    assert not Path("page.html").exists()
+    assert run("query", "elsewhere.jpg", "--focus", "teapot").code == 0
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("5s", 5), ("2m", 120), ("1.5", 1.5)])

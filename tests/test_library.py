@@ -162,7 +162,7 @@ def test_heatmap_and_thumbnail_of_a_hit(library: Library, photos: Path) -> None:
     assert thumbnail.startswith(b"\xff\xd8")
     hit.path.unlink()
     library.index(ToyEmbedder())
-    with pytest.raises(ArgumentError, match="no longer in the library"):
+    with pytest.raises(ArgumentError, match="has no heatmap: it left the library"):
         library.heatmap(hit)
 
 
