@@ -10,9 +10,10 @@ from pathlib import Path
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
 from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes, sweep_drafts
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
+from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import forget_removed
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
-from steersearch.indexer.store import num_versions
+from steersearch.indexer.store import frozen_table, num_versions
 from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import alone, failures_said_plainly
 
@@ -71,8 +72,12 @@ def optimize_if_worth_it(place: Path) -> None:
 
 
 def orphaned_snapshots(place: Path, indexes: Sequence[PromptIndex], tables: Sequence[str]) -> list[str]:
-    """The keys for which there are snapshots, but neither prompt index nor table."""
+    """The keys for which there are snapshots, but neither prompt index nor table.
+
+    A query also makes the region snapshot of a library that keeps no regions: it says which photos there are.
+    """
     known = {index.key for index in indexes} | {name.partition("_")[2] for name in tables} | {*tables}
+    known |= {frozen_table(FrozenIndex.beside(index).key) for index in indexes}
     return [key for key in snapshot_keys(place) if key not in known]
 
 

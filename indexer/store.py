@@ -150,7 +150,7 @@ class Store:
         self._ensure(prompt_table(key), _prompt_schema(dim))
 
     def ensure_frozen_table(self, key: str, dim: int) -> None:
-        self._ensure(_frozen_table(key), _frozen_schema(dim))
+        self._ensure(frozen_table(key), _frozen_schema(dim))
 
     def known_files(self) -> list[KnownFile]:
         """Every file that the library knows of; none where a run was killed before it made the table."""
@@ -222,9 +222,9 @@ class Store:
 
     def frozen_ids(self, key: str) -> set[str]:
         """The contents of which it is known what the frozen trunk says."""
-        if not _versions(self._place, _frozen_table(key)):
+        if not _versions(self._place, frozen_table(key)):
             return set()
-        (column,) = self._read(_frozen_table(key), ["image_id"])
+        (column,) = self._read(frozen_table(key), ["image_id"])
         return set(column.to_pylist())
 
     def write_frozen(self, key: str, vectors: Sequence[FrozenVector]) -> None:
@@ -234,7 +234,7 @@ class Store:
         by_content = {vector.image_id: vector for vector in vectors}
         rows = [{**vars(v), "embedding": v.embedding.astype(np.float16)} for v in by_content.values()]
         schema = _frozen_schema(len(vectors[0].embedding))
-        self._merge(_frozen_table(key), "image_id", rows, schema, replace=False)
+        self._merge(frozen_table(key), "image_id", rows, schema, replace=False)
 
     def frozen_gallery(self, key: str) -> FrozenGallery:
         """What the frozen trunk says of every usable photo, as far as it is known."""
@@ -243,10 +243,10 @@ class Store:
 
         columns = self._read(IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
         photos = pa.table(columns, names=_PHOTO_COLUMNS).sort_by("path")
-        if not _versions(self._place, _frozen_table(key)):
+        if not _versions(self._place, frozen_table(key)):
             row = pa.array(np.full(photos.num_rows, -1))
             return FrozenGallery(photos.append_column("row", row), np.empty((0, 0), np.float16), [])
-        ids, embeddings, regions = self._read(_frozen_table(key), ["image_id", "embedding", "regions"])
+        ids, embeddings, regions = self._read(frozen_table(key), ["image_id", "embedding", "regions"])
         found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
         rows = found.to_numpy().astype(np.int64)
         used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
@@ -344,7 +344,7 @@ def stamp(place: Path, key: str) -> tuple[str, ...]:
 
 def frozen_stamp(place: Path, key: str) -> tuple[str, ...]:
     """As `stamp`, of what the frozen trunk says; only that of `images` where nothing is known yet."""
-    return _stamp(place, _frozen_table(key))
+    return _stamp(place, frozen_table(key))
 
 
 def _stamp(place: Path, table: str) -> tuple[str, ...]:
@@ -386,7 +386,7 @@ def num_versions(place: Path) -> int:
     return max((len(_versions(place, name)) for name in table_names(place)), default=0)
 
 
-def _frozen_table(key: str) -> str:
+def frozen_table(key: str) -> str:
     return f"frozen_{key}"
 
 
