@@ -160,7 +160,8 @@ class Peer:
             call_fresh(function, None, place=str(self._home), photo=str(photo))
 
     def _steersearch(self, *command: str) -> None:
-        _run([sys.executable, "-m", "steersearch", *command, "--library", str(self._home / "library")])
+        own = dict.fromkeys(("XDG_STATE_HOME", "XDG_CACHE_HOME"), str(self._home))
+        _run([sys.executable, "-m", "steersearch", *command, "--library", str(self._home / "library")], **own)
 
     def _run_rclip(self, photo: Path, *options: str) -> None:
         assert self._rclip is not None
