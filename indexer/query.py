@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from steersearch.indexer import search
-from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, scores_of
+from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.relevance import Background
 from steersearch.indexer.search import Snapshot
@@ -182,7 +182,7 @@ def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
     rows = cells.candidates(query, _RESCORED * k + 16, passing)
     if len(rows) < k:
         return None
-    background = Background.of(gallery.sample @ query)
+    background = Background.of(products(gallery.sample, query))
     method = f"IVF, {cells.probes} of {cells.cells:,} cells"
     return _ranking([one], [np.sort(rows)], k, background, num_photos, len(gallery), method)
 
@@ -196,7 +196,7 @@ def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | 
     rows = gallery.flat.candidates_on_gpus(query, k)
     if rows is None:
         return None
-    background = Background.of(gallery.sample @ query)
+    background = Background.of(products(gallery.sample, query))
     return _ranking([one], [np.sort(rows)], k, background, len(gallery), len(gallery), EXACT)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from steersearch.core.errors import FaissConflictError
 from steersearch.indexer import faiss_index, search
-from steersearch.indexer.faiss_index import CellIndex, FlatIndex, best_rows, scores_of
+from steersearch.indexer.faiss_index import CellIndex, FlatIndex, best_rows, products, scores_of
 from steersearch.indexer.query import Asked, rank
 from steersearch.indexer.search import Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector
@@ -76,6 +76,13 @@ def test_a_long_tie_at_the_edge_is_cut_by_row() -> None:
     vectors[4000] = [0.8, 0.6]
     rows = [row for _, row in exact_search(vectors, np.array([1, 0], np.float32), 4)]
     assert rows == [4000, 0, 1, 2]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 4000])
+def test_products_of_a_few_vectors(rows: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(rows, 33)).astype(np.float32)
+    query = np.random.default_rng(1).normal(size=33)  # float64, as any caller may have it
+    np.testing.assert_allclose(products(vectors, query), vectors @ query, rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
 
 
 def clustered(rows: int, dim: int = 16, seed: int = 0) -> Floats:
