@@ -54,14 +54,20 @@ def steer(
     """The frozen trunk's patch tokens (n, Hp, Wp, D), and all photos under each prompt."""
     with torch.inference_mode():
         steerings = [NO_STEERING, *(model.steering(model.encode_prompt(prompt)) for prompt in prompts)]
-        found: list[list[Features]] = [[] for _ in steerings]
+        patches: list[Floats] = []
+        found: list[list[Steered]] = [[] for _ in prompts]
         for start in range(0, len(photos), BATCH):
             pixels = np.stack([model.preprocess(open_image(p.path)) for p in photos[start : start + BATCH]])
-            for under, features in zip(found, model.encode(model.to_device(pixels), steerings), strict=True):
-                under.append(features)
-        frozen, *steered = map(Features.joined, found)
-        patches: Floats = frozen.patches.float().cpu().numpy().reshape(len(photos), *frozen.grid, -1)
-        return patches, [_steered(features, model) for features in steered]
+            frozen, *steered = model.encode(model.to_device(pixels), steerings)
+            patches.append(frozen.patches.float().cpu().numpy().reshape(len(pixels), *frozen.grid, -1))
+            for under, features in zip(found, steered, strict=True):
+                under.append(_steered(features, model))
+        return np.concatenate(patches), [_joined(under) for under in found]
+
+
+def _joined(parts: Sequence[Steered]) -> Steered:
+    names = ("presence", "embeddings", "heatmaps")
+    return Steered(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _steered(features: Features, model: SteerViT) -> Steered:
