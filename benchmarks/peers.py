@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -60,10 +60,9 @@ def write_rclip_model(folder: str) -> None:
 
     place = Path(folder, RCLIP_MODEL)
     place.mkdir(parents=True)
-    batch = torch.export.Dim("batch", min=1, max=4096)
     torch.onnx.export(
-        Visual().eval(), (torch.zeros(2, 3, 256, 256),), str(place / "visual.onnx"),
-        input_names=["input"], output_names=["output"], dynamic_shapes=({0: batch},), dynamo=True, external_data=False,
+        Visual().eval(), (torch.zeros(3, 3, 256, 256),), str(place / "visual.onnx"),
+        input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), dynamo=True, external_data=False,
         verbose=False,
     )  # fmt: skip
     (place / "textual.onnx").touch()  # it asks whether they exist; they are read for queries in words
@@ -161,14 +160,15 @@ class Peer:
 
     def _steersearch(self, *command: str) -> None:
         own = dict.fromkeys(("XDG_STATE_HOME", "XDG_CACHE_HOME"), str(self._home))
-        _run([sys.executable, "-m", "steersearch", *command, "--library", str(self._home / "library")], **own)
+        _run([sys.executable, "-m", "steersearch", *command, "--library", str(self._home / "library")], own)
 
     def _run_rclip(self, photo: Path, *options: str) -> None:
         assert self._rclip is not None
-        _run([str(self._rclip), str(photo), "-f", *options], cwd=self._photos, RCLIP_DATADIR=str(self._home))
+        own = {"RCLIP_DATADIR": str(self._home)}
+        _run([str(self._rclip), str(photo), "-f", *options], own, self._photos)
 
 
-def _run(command: Sequence[str], cwd: Path | None = None, **environment: str) -> None:
+def _run(command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None) -> None:
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
