@@ -62,8 +62,8 @@ def write_rclip_model(folder: str) -> None:
     place.mkdir(parents=True)
     torch.onnx.export(
         Visual().eval(), (torch.zeros(3, 3, 256, 256),), str(place / "visual.onnx"),
-        input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), dynamo=True, external_data=False,
-        verbose=False,
+        input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip
     (place / "textual.onnx").touch()  # it asks whether they exist; they are read for queries in words
     Path(folder, "tokenizer").mkdir()
