@@ -27,6 +27,9 @@ from tests.reference import Case, Outputs
 from tests.test_text import write_tiny_roberta
 
 TOLERANCE = 1e-5
+# Of attention maps: a sharp softmax turns the rounding of its logits, which grows with their size, into that of its
+# values. With the mini 1.3e-5 was seen on one processor, below 1e-5 on another.
+ATTENTION_TOLERANCE = 4e-5
 LENGTHS = (1, 3, 20, 80)  # of prompts, in tokens; one of more than 72 is not folded
 DINOV2 = {
     "small": ("vit_small_patch14_dinov2", 6),
@@ -107,7 +110,7 @@ def features_of(*prompts: Tensor) -> PromptFeatures:
 
 
 def check(found: Features, expected: Outputs) -> None:
-    """All that a forward pass gives is what is expected, to TOLERANCE of its size."""
+    """All that a forward pass gives is what is expected, to TOLERANCE of its size; attention to its own."""
     pairs = {
         "prefix": (found.prefix, expected.prefix),
         "patches": (found.patches, expected.patches),
@@ -121,6 +124,7 @@ def check(found: Features, expected: Outputs) -> None:
         assert expected.attention is not None
         pairs["attention"] = found.attention, expected.attention
     differences = {name: difference(*pair) for name, pair in pairs.items() if pair[1].numel()}
+    assert differences.pop("attention", 0.0) <= ATTENTION_TOLERANCE
     assert max(differences.values()) <= TOLERANCE, differences
 
 
