@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,16 @@ class QualityBenchmark:
         found = read_quality(place, limit)
         if found is None:
             raise DataMissingError(card("quality"), f"none of the four data sets in {place}")
-        return found
+        return self._named(found)
 
     def world(self, limit: int | None) -> QualityData:
         from steersearch.benchmarks.quality_world import build
 
-        return build(limit)
+        return self._named(build(limit))
+
+    def _named(self, data: QualityData) -> QualityData:
+        """A sweep has a record of its own beside that of a single gate_scale."""
+        return replace(data, name=f"{data.name}/gates") if self.gate_scales else data
 
     def evaluate(self, method: Method, dataset: QualityData, progress: Report | None = None) -> Outcome:
         methods = self._methods(method)

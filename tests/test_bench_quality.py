@@ -12,6 +12,7 @@ from steersearch.benchmarks import quality_world
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.catalogue import card
 from steersearch.benchmarks.linear_probe import predict
+from steersearch.benchmarks.method import Method
 from steersearch.benchmarks.nearest_patches import labels_of_nearest
 from steersearch.benchmarks.quality import QualityBenchmark, _iou, _remembered, create
 from steersearch.benchmarks.quality_data import QualityData, Segmented, SegmentedSet, read_quality
@@ -138,6 +139,40 @@ def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
     (folder / "stanford_cars/test/Ford").mkdir()
     with pytest.raises(BenchmarkError, match="Ford: a class without pictures to train on"):
         read_quality(folder / "stanford_cars")
+
+
+def test_a_sweep_has_a_record_of_its_own(folder: Path) -> None:
+    assert QualityBenchmark([0, 1], 4).load(folder, 1).name == "quality/gates"
+    assert QualityBenchmark([], 4).load(folder, 1).name == "quality"
+
+
+def test_a_sweep_measures_each_gate_scale_and_core_beside_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, word_encoder: None
+) -> None:
+    from steersearch.benchmarks import quality
+    from steersearch.benchmarks.method import SteerViTMethod
+    from steersearch.core.steervit import SteerViT
+
+    asked: list[str] = []
+
+    def core(data: QualityData) -> object:
+        def steers(method: Method) -> dict[str, float]:
+            asked.append(method.name)
+            return {"core": 50.0 + len(asked)}
+
+        return steers, "core-by-hand"
+
+    monkeypatch.setattr(quality, "_core", core)
+    benchmark = QualityBenchmark([0, 0.5], 2)
+    method = SteerViTMethod(SteerViT.from_pretrained(tiny_model))
+    outcome = benchmark.evaluate(method, benchmark.load(folder, 4))
+    assert [(row["gate_scale"], row["core"]) for row in outcome.rows] == [(0, 51), (0.5, 52)]
+    assert outcome.metrics["core_gate0.5"] == 52
+    assert outcome.metrics["quality_gate0"] == outcome.rows[0]["quality"]
+    best = max(outcome.rows, key=lambda row: row["quality"])
+    assert outcome.metrics["best_gate_scale"] == best["gate_scale"]
+    assert outcome.settings["core"] == "core-by-hand"
+    assert ["gate" in name for name in asked] == [True, True]
 
 
 def test_settings_are_checked() -> None:
