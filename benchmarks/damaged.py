@@ -66,7 +66,7 @@ class MeanColour:
     def embed_with_frozen(
         self, pixels: Floats, prompt_features: Sequence[Any], gate_scale: float
     ) -> tuple[Frozen, list[Embedded]]:
-        raise NotImplementedError("indexed without regions")
+        raise AssertionError("indexed without regions")
 
 
 # ------------------------------------------------------------------------------------------------ the files
