@@ -50,7 +50,11 @@ _LATE = 1.05  # moments are drawn from so much of the time of an undisturbed run
 
 
 class ColourEmbedder:
-    """Vectors from a picture's pixels and a prompt's letters: quick, and the same wherever they are made."""
+    """Vectors from a picture's pixels and a prompt's letters: quick, and the same bits in whatever batch.
+
+    A run that was killed goes on with batches of other photos. A BLAS product rounds differently for another number
+    of rows, on some processors: hence plain sums.
+    """
 
     model_id, dim, batch_size = "colours", DIM, 16
     weights_hash = hashlib.sha256(b"colours").hexdigest()
@@ -70,7 +74,9 @@ class ColourEmbedder:
         columns = pixels.mean(axis=3).reshape(len(pixels), 3 * SIDE)
         heatmaps = pixels.mean(axis=1) + 1e-3
         heatmaps /= heatmaps.sum(axis=(1, 2), keepdims=True)
-        vectors = [columns @ (np.ones((3 * SIDE, DIM)) if f is None else f) + 1e-3 for f in prompt_features]
+        plain = np.ones((3 * SIDE, DIM), np.float32)
+        sums = [(columns[:, :, None] * (plain if f is None else f)).sum(axis=1) for f in prompt_features]
+        vectors = [s + 1e-3 for s in sums]
         unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in vectors]
         return [Embedded(v, heatmaps, v[:, 0]) for v in unit]
 

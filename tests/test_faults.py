@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steersearch.benchmarks import kills
@@ -23,6 +24,18 @@ from steersearch.benchmarks.kills import (
 from steersearch.core.errors import LibraryPlaceError
 from steersearch.indexer.library import Library
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
+
+
+def test_the_embedder_of_the_kills_gives_the_same_bits_in_whatever_batch() -> None:
+    embedder = ColourEmbedder()
+    pixels = np.random.default_rng(0).random((17, 3, kills.SIDE, kills.SIDE), dtype=np.float32)
+    prompts = [embedder.encode_prompt(prompt) for prompt in kills.PROMPTS_OF_KILLS]
+    whole, together = embedder.embed_with_frozen(pixels, prompts, 1.0)
+    for i in range(len(pixels)):
+        alone, (first, *_) = embedder.embed_with_frozen(pixels[i : i + 1], prompts, 1.0)
+        assert alone.embeddings.tobytes() == whole.embeddings[i : i + 1].tobytes()
+        assert first.embeddings.tobytes() == together[0].embeddings[i : i + 1].tobytes()
+        assert first.heatmaps.tobytes() == together[0].heatmaps[i : i + 1].tobytes()
 
 
 def test_five_kills_at_random_moments_each_resumed(tmp_path: Path) -> None:
