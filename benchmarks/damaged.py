@@ -271,9 +271,8 @@ def measure(number: int, seed: int, work: Path) -> Record:
         }
         for fault in FAULTS
     ]
-    settings = {"files": number, "seed": seed, "good": GOOD}
-    data = {"source": "generated", "n": number, "sha256": digest}
-    return Record.make("damaged", MODEL, settings, metrics, time.monotonic() - began, data=data, rows=rows)
+    settings = {"files": number, "seed": seed, "good": GOOD, "sha256": digest}
+    return Record.make("damaged", MODEL, settings, metrics, time.monotonic() - began, rows=rows)
 
 
 def main() -> None:

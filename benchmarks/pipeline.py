@@ -158,9 +158,10 @@ def measure(photos: int, rounds: int, only: str | None = None) -> Record:
         "rounds": rounds,
         "prompts": 1,
         "view": embedder.model.config.preprocess.mode,
+        "pictures": f"{_SCENES} drawn scenes with grain, JPEG quality 90",
+        "sizes": SIZES,
     }
-    data = {"source": "drawn scenes with grain, JPEG quality 90", "n": _SCENES, "sizes": SIZES}
-    return Record.make("pipeline", MODEL, settings, metrics, time.monotonic() - began, data=data, rows=rows)
+    return Record.make("pipeline", MODEL, settings, metrics, time.monotonic() - began, rows=rows)
 
 
 def _row(name: str, regions: bool, each: int, turns: list[Round]) -> dict[str, Any]:

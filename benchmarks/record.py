@@ -26,8 +26,9 @@ class Record:
     """One result.
 
     benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
-    data: of what was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of some metrics;
-    rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data.
+    data: of the data set that was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of some metrics;
+    rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data set; one that draws its
+    own files says so in `settings`.
     The rest says where and with what: filled in by `make`.
     """
 
@@ -45,6 +46,10 @@ class Record:
     data: dict[str, Any] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.data and not self.data.keys() >= {"source", "n", "hash"}:
+            raise ValueError(f"data without source, n or hash: {sorted(self.data)}")
 
     @classmethod
     def make(
