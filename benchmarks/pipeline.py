@@ -5,7 +5,8 @@ python -m steersearch.benchmarks.pipeline --save
 Both run in this process, in turns: a folder of new photos is indexed under one prompt into a new library, then the
 model gets as many pictures that are decoded and preprocessed already, in batches of the same size. The photos are a
 few drawn scenes with grain; what makes each file another content is a comment in it, so the same few are decoded again
-and again. Besides seconds on the clock, processor seconds are compared: they say what an idle machine would do.
+and again. Besides seconds on the clock, processor seconds are compared. Where the model has no device of its own, it
+shares the cores with the threads that read: `ratio_bound` says what that leaves.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def measure(photos: int, rounds: int, only: str | None = None) -> Record:
             turns = [
                 one_round(embedder, contents, pictures, each, f"{turn}", regions) for turn in range(rounds)
             ]
-            rows.append(_row(name, regions, each, turns) | {"reading_processor_ms_per_photo": cost})
+            rows.append(_row(name, regions, each, turns, cost))
     for row in rows:
         if not row["regions"]:
             metrics[f"{row['photos']}: index / model"] = row["ratio"]
@@ -164,8 +165,12 @@ def measure(photos: int, rounds: int, only: str | None = None) -> Record:
     return Record.make("pipeline", MODEL, settings, metrics, time.monotonic() - began, rows=rows)
 
 
-def _row(name: str, regions: bool, each: int, turns: list[Round]) -> dict[str, Any]:
-    """Throughput of index over that of the model, its range over the turns, and the stages in ms per photo."""
+def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float) -> dict[str, Any]:
+    """Throughput of index over that of the model, its range over the turns, and the stages in ms per photo.
+
+    reading: processor milliseconds a photo, where nothing else runs.  ratio_bound: what the ratio would be on a
+    processor whose cores are all busy, if only model and reading took any time.  busy: how busy its cores were.
+    """
     clock = sorted(turn.model_seconds / turn.index_seconds for turn in turns)
     processor = sorted(turn.model_processor / turn.index_processor for turn in turns)
     stages = {
@@ -179,8 +184,11 @@ def _row(name: str, regions: bool, each: int, turns: list[Round]) -> dict[str, A
         "ratio_range": [round(clock[0], 3), round(clock[-1], 3)],
         "ratio_processor": round(processor[len(processor) // 2], 3),
         "ratio_processor_range": [round(processor[0], 3), round(processor[-1], 3)],
+        "ratio_bound": round(stages["model_processor"] / (stages["model_processor"] + reading), 3),
+        "busy": round(stages["index_processor"] / stages["index_seconds"] / (os.cpu_count() or 1), 3),
         "photos_per_second": round(1000 / stages["index_seconds"], 1),
         "ms_per_photo": stages,
+        "reading_processor_ms_per_photo": reading,
     }
 
 

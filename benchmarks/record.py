@@ -26,9 +26,9 @@ class Record:
     """One result.
 
     benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
-    data: of the data set that was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of some metrics;
-    rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data set; one that draws its
-    own files says so in `settings`.
+    data: of the data set that was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of
+    some metrics;  rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data
+    set; one that draws its own files says so in `settings`.
     The rest says where and with what: filled in by `make`.
     """
 

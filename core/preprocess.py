@@ -123,9 +123,12 @@ class Preprocess:
             image = _shorten_strip(image)
         resized, box = self._resize_and_crop(image.size)
         image = image.resize(resized, _INTERPOLATIONS[self.interpolation]).crop(box)
-        pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+        pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32)
         mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
-        return np.ascontiguousarray((pixels - mean) / std)
+        pixels /= np.float32(255)
+        pixels -= mean
+        pixels /= std
+        return pixels
 
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """What the trunk sees of a picture of `size` (width, height): left, top, right, bottom in pixels."""

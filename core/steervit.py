@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import TILES, Preprocess, View, open_image
+from steersearch.core.side_by_side import side_by_side
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_tiles
 from steersearch.core.trunk import Trunk, build_trunk
@@ -39,6 +41,7 @@ ImageSource = Image.Image | Path | str
 # Trunk inputs in one forward pass. A processor is fastest while the widest activation, the hidden layer of the MLPs,
 # stays small: beyond 32 MB each buffer is mapped and zeroed anew in every block (measured: benchmarks/LOG.md).
 _CPU_HIDDEN_BYTES, _CPU_BATCH = 16 * 2**20, 32
+_CORES = 8  # parts at a time, so that their buffers stay few
 _GPU_BATCH = 64
 _READERS = max(2, min(8, os.cpu_count() or 2))  # threads that decode pictures
 
@@ -307,6 +310,11 @@ class SteerViT(nn.Module):
             inputs = min(_CPU_BATCH, _CPU_HIDDEN_BYTES // (tokens * 4 * trunk.dim * 4))
         return max(1, inputs // TILES**2 if self._is_tiled else inputs)
 
+    @property
+    def cores(self) -> int:
+        """How many parts `encode` works on side by side: PyTorch's threads, up to eight, on a processor; else 1."""
+        return min(_CORES, torch.get_num_threads()) if self.device.type == "cpu" else 1
+
     # ------------------------------------------------------------------------------------------ forward pass
 
     def forward(
@@ -329,16 +337,21 @@ class SteerViT(nn.Module):
     def encode(self, pixels: Tensor, steerings: Sequence[Steering]) -> list[Features]:
         """Features of `pixels` (B, 3, H, W) under each of `steerings`, which are for any number of images.
 
-        What no prompt changes is computed once for all. A processor takes the images in parts of `batch_size`,
-        which is 5 to 9 % faster than a batch whose activations do not fit its caches, and takes less memory.
+        What no prompt changes is computed once for all. A processor takes the images in parts of at most
+        `batch_size`, which is 5 to 9 % faster than a batch whose activations do not fit its caches, and takes less
+        memory; without gradients `cores` parts at a time.
         """
-        size = self.batch_size if pixels.device.type == "cpu" else len(pixels)
-        found: list[list[Features]] = [[] for _ in steerings]
-        for start in range(0, len(pixels), size):
-            tokens = self.before_steering(pixels[start : start + size])
-            for under, steering in zip(found, steerings, strict=True):
-                under.append(self.steer(tokens, steering))
-        return [Features.joined(under) for under in found]
+        cores = 1 if torch.is_grad_enabled() else self.cores
+        size = len(pixels)
+        if self.device.type == "cpu":
+            size = min(self.batch_size, math.ceil(size / cores))
+
+        def encoded(part: Tensor) -> list[Features]:
+            tokens = self.before_steering(part)
+            return [self.steer(tokens, steering) for steering in steerings]
+
+        found = side_by_side(encoded, pixels.split(size), cores)
+        return [Features.joined(under) for under in zip(*found, strict=True)]
 
     def before_steering(self, pixels: Tensor) -> Tensor:
         """The part that no prompt changes: (B, 3, H, W) pixels -> tokens (B, T, D) before the first steered block.

@@ -202,7 +202,10 @@ class Build:
             max_megapixels=self._max_megapixels,
         )
         threads = max(2, min(8, cpu_count() or 2))
-        look_ahead = max(4 * threads, 2 * (self._batch_size or 0))
+
+        def look_ahead() -> int:  # a batch more than is in the model, or nobody reads while it works
+            return 4 * threads + (self._batch() if self._is_checked else 0)
+
         self._progress.start(len(paths))
         with self._writer:
             try:
@@ -261,7 +264,7 @@ class Build:
         self._claimed.update((target.key, image_id) for target in missing)
         batch = self._waiting.setdefault(missing, [])
         batch.append(photo)
-        if len(batch) >= (self._batch_size or self._embedder().batch_size):
+        if len(batch) >= self._batch():
             self._embed(missing)
 
     def _unmoved_or_moved(self, file: FileState) -> str:
@@ -330,6 +333,10 @@ class Build:
         if target.key not in self._features:
             self._features[target.key] = np.load(features_file(self._place, target.key))
         return self._features[target.key]
+
+    def _batch(self) -> int:
+        """Photos that go through the model together."""
+        return self._batch_size or self._embedder().batch_size
 
     def _embedder(self) -> Embedder:
         """The embedder, loaded, after a look whether it is the one that made the targets."""

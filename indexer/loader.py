@@ -32,22 +32,27 @@ R = TypeVar("R")
 
 
 def read_ahead(
-    items: Iterable[T], read: Callable[[T], R], *, threads: int, look_ahead: int
+    items: Iterable[T], read: Callable[[T], R], *, threads: int, look_ahead: int | Callable[[], int]
 ) -> Generator[R, None, None]:
     """read(item) for each item, in order, on `threads` threads.
 
     At most `look_ahead` results are being read or wait for the caller, so memory stays bounded however slow
-    the caller is. An exception of `read` is raised at its item's turn; then, as when the caller stops early,
-    nothing further is read.
+    the caller is; a function is asked before each result, so that the bound can follow what becomes known. An
+    exception of `read` is raised at its item's turn; then, as when the caller stops early, nothing further is read.
     """
     remaining = iter(items)
     ahead: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="steersearch-read")
+
+    def read_on() -> None:
+        bound = look_ahead() if callable(look_ahead) else look_ahead
+        ahead.extend(pool.submit(read, item) for item in islice(remaining, max(0, bound - len(ahead))))
+
     try:
-        ahead.extend(pool.submit(read, item) for item in islice(remaining, look_ahead))
+        read_on()
         while ahead:
             result = ahead.popleft().result()
-            ahead.extend(pool.submit(read, item) for item in islice(remaining, 1))
+            read_on()
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
@@ -209,7 +214,7 @@ def _thumbnail(image: Image.Image) -> bytes:
     scale = THUMBNAIL_SIDE / max(image.size)
     if scale < 1:
         width, height = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), reducing_gap=2.0)
+        image = image.reduce(max(1, int(1 / scale))).resize((width, height), Image.Resampling.HAMMING)
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=85)
     return jpeg.getvalue()

@@ -35,7 +35,7 @@ class SteerViTEmbedder:
         self.model_id = model.model_id
         self.weights_hash = model.weights_hash
         self.dim = model.dim
-        self.batch_size = model.batch_size
+        self.batch_size = model.batch_size * model.cores
         self.preprocessing: dict[str, Any] = preprocessing_of(
             model.config.preprocess.to_dict(), model.config.aggregation
         )

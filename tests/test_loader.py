@@ -48,6 +48,21 @@ def test_read_ahead_is_bounded_while_the_caller_is_slow() -> None:
     assert len(started) <= 6 + 3
 
 
+def test_read_ahead_follows_a_bound_that_changes() -> None:
+    bound, started = [2], list[int]()
+    results = read_ahead(range(1000), lambda i: started.append(i), threads=1, look_ahead=lambda: bound[0])
+    for now, expected in ((2, 3), (7, 9), (1, 9), (1, 9)):  # a smaller one reads nothing until it is reached
+        bound[0] = now
+        next(results)
+        deadline = time.monotonic() + 60
+        while len(started) < expected and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.05)  # time enough to read more, if it would
+        assert len(started) == expected
+    assert list(results)[-1] is None
+    assert len(started) == 1000
+
+
 def test_read_ahead_works_on_several_threads_and_does_overlap() -> None:
     both_there = threading.Barrier(2, timeout=60)
     turns = read_ahead(range(2), lambda _: both_there.wait(), threads=2, look_ahead=2)
