@@ -18,22 +18,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.benchmarks import startup
 from steersearch.benchmarks.photo_gallery import VERSION, LabelledPhoto, photo_gallery
 from steersearch.benchmarks.record import Record
 from steersearch.core.preprocess import open_image
 from steersearch.core.steervit import SteerViT
 from steersearch.embedder import SteerViTEmbedder
+from steersearch.indexer.any_focus import LESSON
+from steersearch.indexer.library import Library
 from steersearch.indexer.region_snapshot import RegionArrays, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.shortlist import Aimed, Shortlist
 from steersearch.indexer.store import FrozenVector, ImageRecord, Store
+from steersearch.training.things import KINDS
 
 FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
 GALLERY, QUERIES, QUERIES_PER_FOCUS = 10_000, 600, 12
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)
 TOP = 10
-BATCH = 32  # photos steered at a time, as the mini's
+BATCH = LESSON  # photos steered at a time
 SYNTHETIC = 100_000
+BUDGETS, RUNS = ("0s", "1s", "5s"), 3
 
 Floats = npt.NDArray[np.float32]
 
@@ -204,6 +209,26 @@ def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float
     return {name: round(float(np.median(values)), 3) for name, values in spent.items()}
 
 
+def first_answers(
+    folder: Path, place: Path, embedder: SteerViTEmbedder, query: Path
+) -> dict[str, list[float]]:
+    """[wall, processor] seconds, medians, of `steersearch query` with each of BUDGETS, as a process of its own.
+
+    The gallery below `folder` is indexed at `place` under a prompt that nobody asks for again; what is asked for is
+    new each time, to the text encoder too.
+    """
+    Library.create(folder / "gallery", place).index(embedder, ["the picture"])
+    kinds = iter(KINDS)
+    spent = {}
+    for budget in BUDGETS:
+        runs = []
+        for _ in range(RUNS):
+            command = ["query", str(query.absolute()), "--library", str(place), "--paths"]
+            runs.append(startup.run([*command, "--focus", f"the {next(kinds)}", "--budget", budget], place))
+        spent[budget] = [round(float(np.median(seconds)), 2) for seconds in zip(*runs, strict=True)]
+    return spent
+
+
 def synthetic(count: int, like: RegionArrays) -> RegionArrays:
     """Arrays of `count` contents with regions drawn from those of `like`."""
     rows = np.random.default_rng(0).integers(0, len(like), count)
@@ -247,6 +272,10 @@ def main() -> None:
         metrics["shortlist_seconds"] = {
             f"{len(arrays):,}": seconds_of_shortlist(arrays, queries) for arrays in (snapshot.arrays, large)
         }
+        query = queries.photos[0].path
+        metrics["query_seconds_by_budget"] = first_answers(
+            arguments.folder, Path(place) / "own", embedder, query
+        )
     settings = {
         "photos": arguments.photos,
         "photos_version": VERSION,

@@ -38,6 +38,7 @@ from steersearch.indexer.store import Store, Vector, unpack_heatmap
 from steersearch.indexer.writers import writing
 
 BUDGET_S = 5.0
+LESSON = 32  # photos steered between two lessons, at most: a GPU loses little by it, and what is likely shows sooner
 RECALLED = 1024  # photos steered before whose vectors teach what is likely
 _ALLOWED = 1e6  # megapixels: whoever indexed these very contents has allowed for their size
 
@@ -217,7 +218,7 @@ class LikeliestFirst:
             max_megapixels=_ALLOWED,
         )
         paths = (path_of[image_id] for image_id in order)
-        size, threads = self._embedder.batch_size, max(2, min(8, cpu_count() or 2))
+        size, threads = min(LESSON, self._embedder.batch_size), max(2, min(8, cpu_count() or 2))
         deadline = np.inf if budget_s is None else time.monotonic() + budget_s
         done, batch = 0, list[Photo]()
         committed_at = time.monotonic()
