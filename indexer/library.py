@@ -417,6 +417,7 @@ class Library:
         *,
         filters: Filters | None = None,
         exact: bool = False,
+        collapse: bool = False,
         budget_s: float = BUDGET_S,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits[Hit]:
@@ -442,8 +443,13 @@ class Library:
             )
             steered = likeliest.steer(k, None if exact else budget_s, progress)
             by_regions = steered.missing > 0 and steered.by_regions > 0
-        found = self.find(index, k, filters=filters)
+        search = partial(self.find, index, filters=filters)
+        found = self._folded(search, k, index) if collapse else search(k)
         return Hits(found, replace(found.searched, by_regions=by_regions))
+
+    def _folded(self, search: Callable[[int], Hits[Hit]], k: int, index: PromptIndex) -> Hits[Hit]:
+        """The k best of `search` with copies folded, as the frozen trunk of the index' model sees them."""
+        return folded(search, k, partial(frozen_embeddings, self.place, FrozenIndex.beside(index)))
 
     def _passing(self, filters: Filters | None, photos: Any) -> Mask | None:
         """Which of `photos`, a table of path, taken_at and mtime_ns sorted by path, pass; None: all."""
@@ -524,11 +530,7 @@ class Library:
             relevant=relevant,
             max_megapixels=max_megapixels,
         )
-        if collapse:
-            frozen = FrozenIndex.beside(aims[0].index)
-            found = folded(search, k, partial(frozen_embeddings, self.place, frozen))
-        else:
-            found = search(k)
+        found = self._folded(search, k, aims[0].index) if collapse else search(k)
         by_regions = all(steered.by_regions for steered in done if steered.missing)
         return Hits(found, replace(found.searched, by_regions=by_regions))
 

@@ -318,6 +318,7 @@ class Library:
         before: str | date | None = None,
         where: str | None = None,
         exact: bool = False,
+        collapse: bool = False,
         budget_s: float = BUDGET_S,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
@@ -330,12 +331,21 @@ class Library:
         gate_scale, model, view: which index of this prompt, if there are several (None: the one made last); a text
             without an index is given the library's last ones.
         folder, after, before, where: only these photos are ranked, see `Filters.of`.
+        collapse: fold copies of a photo (saved anew, resized, a little cropped) into the best of them; `Hit.copies`.
         progress: called while photos are steered.
         Raises ArgumentError, FilterError, WeightsChangedError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
         (aim,) = self.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view)
-        return self.find_in(aim.index, k, filters=filters, exact=exact, budget_s=budget_s, progress=progress)
+        return self.find_in(
+            aim.index,
+            k,
+            filters=filters,
+            exact=exact,
+            collapse=collapse,
+            budget_s=budget_s,
+            progress=progress,
+        )
 
     def find_in(
         self,
@@ -344,12 +354,20 @@ class Library:
         *,
         filters: Filters | None = None,
         exact: bool = False,
+        collapse: bool = False,
         budget_s: float = BUDGET_S,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """As `find`, in this very prompt index, which need not exist yet."""
         found = self._library.find_any(
-            index, self._embedder_of, k, filters=filters, exact=exact, budget_s=budget_s, progress=progress
+            index,
+            self._embedder_of,
+            k,
+            filters=filters,
+            exact=exact,
+            collapse=collapse,
+            budget_s=budget_s,
+            progress=progress,
         )
         return self._shown(found)
 

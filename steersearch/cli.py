@@ -21,6 +21,7 @@ from steersearch.options import (
     After,
     Before,
     Budget,
+    Collapse,
     Device,
     GateScale,
     InFolder,
@@ -206,12 +207,7 @@ def query(
     relevant: Annotated[
         bool, typer.Option("--relevant", help="Only hits that stand out of the gallery, at most K.")
     ] = False,
-    collapse: Annotated[
-        bool,
-        typer.Option(
-            "--collapse", help="Show a photo once: its copies, near or identical, are only counted."
-        ),
-    ] = False,
+    collapse: Collapse = False,
     exact: Annotated[
         bool,
         typer.Option(

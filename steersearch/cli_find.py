@@ -11,6 +11,7 @@ from steersearch.options import (
     After,
     Before,
     Budget,
+    Collapse,
     InFolder,
     Json,
     OneModel,
@@ -39,6 +40,7 @@ def find_photos(
     after: After = None,
     before: Before = None,
     where: Where = None,
+    collapse: Collapse = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Steer every photo that was not yet, however long it takes.")
     ] = False,
@@ -70,7 +72,9 @@ def find_photos(
     (aim,) = photos.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
     index = aim.index
     with render.progress("steering") as advance:
-        hits = photos.find_in(index, k, filters=filters, exact=exact, budget_s=budget, progress=advance)
+        hits = photos.find_in(
+            index, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
+        )
     if html is not None:
         from steersearch import page
 

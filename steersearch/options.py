@@ -135,6 +135,10 @@ Budget = Annotated[
         "500ms, 5s, 2m. What is computed is kept.",
     ),
 ]
+Collapse = Annotated[
+    bool,
+    typer.Option("--collapse", help="Show a photo once: its copies, near or identical, are only counted."),
+]
 InFolder = Annotated[
     str | None,
     typer.Option(

@@ -179,11 +179,9 @@ def hits(found: Sequence[Hit], form: Form) -> None:
                 {"prompt": part.prompt, "weight": part.weight, "score": part.score} for part in hit.parts
             ]
             more: dict[str, Any] = {"focuses": parts} if len(parts) > 1 else {}
-            if hit.copies:
-                more["copies"] = [os.fspath(path) for path in hit.copies]
             named = {name: getattr(hit, name) for name in names}
             named["z"] = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
-            json_line({"path": os.fspath(hit.path), **named, **more})
+            json_line({"path": os.fspath(hit.path), **named, **more, **_copies_named(hit)})
 
 
 def _hits_table(found: Sequence[Hit]) -> None:
@@ -206,6 +204,10 @@ def _hits_table(found: Sequence[Hit]) -> None:
 
 def _and_copies(count: int) -> str:
     return f" (and {count} {'copy' if count == 1 else 'copies'})" if count else ""
+
+
+def _copies_named(hit: Hit) -> dict[str, list[str]]:
+    return {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
 
 
 def _short(text: str) -> str:
@@ -243,7 +245,12 @@ def found(hits: Sequence[Hit], form: Form) -> None:
     """Hits of a find, best first, in one of three forms."""
     if form is Form.table:
         rows = [
-            (str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", readable(hit.path))
+            (
+                str(hit.rank),
+                f"{hit.score:.2f}",
+                f"{hit.parts[0].score:.2f}",
+                readable(hit.path) + _and_copies(len(hit.copies)),
+            )
             for hit in hits
         ]
         table(("rank", "score", "presence", "photo"), rows, right=("rank", "score", "presence"))
@@ -254,7 +261,8 @@ def found(hits: Sequence[Hit], form: Form) -> None:
         else:
             names = ("score", "rank", "exact", "prompt")
             named = {name: getattr(hit, name) for name in names}
-            json_line({"path": os.fspath(hit.path), **named, "presence": hit.parts[0].score})
+            presence = {"presence": hit.parts[0].score}
+            json_line({"path": os.fspath(hit.path), **named, **presence, **_copies_named(hit)})
 
 
 def found_remark(

@@ -493,6 +493,11 @@ def test_copies_are_folded_and_counted(run: Run, indexed: Path) -> None:
     said = f"red again.jpg (and {count} {'copy' if count == 1 else 'copies'})"
     assert run(*query).out.splitlines()[1].endswith(said)
     assert '"copies"' not in run("query", indexed / "red.jpg", "--focus", PROMPT, "--json").out
+    found = [json.loads(line) for line in run("find", PROMPT, "--collapse", "--json").out.splitlines()]
+    folded = [path for hit in found for path in hit.get("copies", ())]
+    assert sorted([*folded, *(hit["path"] for hit in found)]) == sorted(map(str, indexed.glob("*.jpg")))
+    assert {str(indexed / name) for name in ("red.jpg", "red again.jpg")} & set(folded)
+    assert re.search(r"\(and \d+ cop(y|ies)\)", run("find", PROMPT, "--collapse").out)
 
 
 def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: Run, indexed: Path) -> None:

@@ -72,3 +72,6 @@ def test_a_query_folds_copies(tmp_path: Path, regions: bool) -> None:
         assert copies == {"red again.png": ["red.png"], "red anew.png": [], "blue.png": []}
     assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
     assert len(library.search_any(aims, photos / "red.png", lambda _: ToyEmbedder(), 4)) == 4
+    found = library.find_any(aims[0].index, lambda _: ToyEmbedder(), 3, collapse=True)
+    assert {hit.path.name: sorted(path.name for path in hit.copies) for hit in found} == copies
+    assert len(library.find_any(aims[0].index, lambda _: ToyEmbedder(), 4)) == 4
