@@ -107,7 +107,7 @@ class SteerViTMethod:
         card = MODELS.get(model.model_id)
         self.licence = "that of its file" if card is None else card.licence
         self.takes_prompt = gate_scale != 0
-        self.batch_size = self.model.batch_size
+        self.batch_size = self.model.batch_size * self.model.cores
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -453,7 +453,9 @@ class SteerViT(nn.Module):
         prompts = self._prompt_features(prompt, len(images))
         with ThreadPoolExecutor(_READERS) as readers:
             pixels = self._gather([readers.submit(self._read, image) for image in images])
-        return self.forward(pixels, prompts, gate_scale, attention=attention)
+        if attention or (prompts is not None and len(prompts) > 1):
+            return self.forward(pixels, prompts, gate_scale, attention=attention)
+        return self.encode(pixels, [self.steering(prompts, gate_scale)])[0]
 
     def embed(
         self,
@@ -515,9 +517,14 @@ class SteerViT(nn.Module):
         if isinstance(images, (str, Path, Image.Image)):
             raise ConfigError("images", images, "must be a sequence of pictures or paths, not a single one")
         prompts = self._prompt_features(prompt, len(images))
-        shared = None if prompts is not None and len(prompts) > 1 else self.steering(prompts, gate_scale)
+        one = prompts is None or len(prompts) == 1
+        shared = self.steering(prompts, gate_scale) if one else None
+        if shared is not None and not attention:
+            for pixels in self._pixel_batches(images, self.batch_size * self.cores):
+                yield self.encode(pixels, [shared])[0]
+            return
         start = 0
-        for pixels in self._pixel_batches(images):
+        for pixels in self._pixel_batches(images, self.batch_size):
             steering = shared
             if steering is None:
                 assert prompts is not None
@@ -535,9 +542,8 @@ class SteerViT(nn.Module):
             raise _wrong_number(len(prompts), batch)
         return self.encode_prompts(prompts)
 
-    def _pixel_batches(self, images: Sequence[ImageSource]) -> Iterator[Tensor]:
-        """Pixels of the next pictures, read on threads while the model works on the last ones."""
-        size = self.batch_size
+    def _pixel_batches(self, images: Sequence[ImageSource], size: int) -> Iterator[Tensor]:
+        """Pixels of the next `size` pictures, read on threads while the model works on the last ones."""
         ahead: deque[list[Future[npt.NDArray[np.float32]]]] = deque()
         with ThreadPoolExecutor(_READERS) as readers:
             for start in range(0, len(images), size):
