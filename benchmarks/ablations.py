@@ -3,7 +3,12 @@ C8) and ours. One trunk, one corpus, several seeds; figures of the stand-in `cor
 
     python -m steersearch.benchmarks.ablations RUNS --trunk mini --steps 500 --seeds 3
 
-Each run stays in RUNS and is not repeated; without runs to do, the table is made of what is there.
+Each run stays in RUNS and is not repeated; without runs to do, the table is made of what is there. All take some three
+hours of two cores. A record that was saved before they were all done holds the figures of each run, and
+
+    python -m steersearch.benchmarks.ablations RUNS --go-on benchmarks/results/ablations_mini_….json --save
+
+does the rest, on another machine too.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from steersearch.benchmarks.core import Core, CoreData
 from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.record import Record
 from steersearch.core.checkpoints import load_file
+from steersearch.core.errors import BenchmarkError
 from steersearch.core.steervit import Aggregation, SteerViT
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
@@ -58,11 +64,29 @@ def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> R
     return apply_settings(MINI, [*shortened, *VARIANTS[variant]])
 
 
+def run_folder(folder: Path, variant: str, seed: int) -> Path:
+    """Where a run stays; figures.json in it says what came of it."""
+    return folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+
+
+def recall(record: Record, folder: Path, trunk: str, steps: int) -> None:
+    """Note the runs of a record below `folder` as done. Raises BenchmarkError if they had another trunk or length."""
+    for row in record.rows:
+        if (row["trunk"], row["steps"]) != (Path(trunk).name, steps):
+            raise BenchmarkError(
+                f"the record's runs had {row['steps']} steps on {row['trunk']}, these have {steps} on {trunk}"
+            )
+        noted = run_folder(folder, row["variant"], row["seed"]) / "figures.json"
+        if not noted.is_file():
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            noted.write_text(json.dumps(row))
+
+
 def run(
     variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[core_world.Source, CoreData]
 ) -> None:
     """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
-    folder = arguments.folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+    folder = run_folder(arguments.folder, variant, seed)
     noted = folder / "figures.json"
     if noted.is_file():
         return
@@ -73,7 +97,7 @@ def run(
     model = load_file(file, device="cpu")
     figures = {source: figures_of(model, pictures[source]) for source in SOURCES}
     noted.write_text(
-        json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": arguments.trunk,
+        json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": Path(arguments.trunk).name,
                     "steps": arguments.steps, "figures": figures})
     )  # fmt: skip
 
@@ -142,6 +166,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="variants, separated by ;  default: all")
     parser.add_argument("--bases", type=int, default=20, help="base pictures per scene of core-world")
+    parser.add_argument("--go-on", type=Path, metavar="RECORD", help="a record whose runs are not repeated")
     parser.add_argument("--table", action="store_true", help="only make the table of what is there")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
@@ -149,7 +174,8 @@ def main() -> None:
     unknown = set(chosen) - set(VARIANTS)
     if unknown:
         parser.error(f"no variant {sorted(unknown)[0]!r}; there are: {'; '.join(VARIANTS)}")
-    began = time.monotonic()
+    if arguments.go_on is not None:
+        recall(Record.read(arguments.go_on), arguments.folder, arguments.trunk, arguments.steps)
     if not arguments.table:
         pictures = {source: core_world.dataset(source, arguments.bases) for source in SOURCES}
         for seed in range(1, arguments.seeds + 1):
@@ -161,11 +187,12 @@ def main() -> None:
     if arguments.save:
         settings = {
             "steps": sorted({each["steps"] for each in noted}),
-            "trunk": sorted({Path(each["trunk"]).name for each in noted}),
+            "trunk": sorted({each["trunk"] for each in noted}),
             "batch": MINI.optimiser.batch,
             "pictures": 30 * arguments.bases,
         }
-        Record.make("ablations", "mini", settings, found, time.monotonic() - began).save()
+        seconds = sum(each["seconds"] for each in noted)
+        Record.make("ablations", "mini", settings, found, seconds, rows=noted).save()
 
 
 if __name__ == "__main__":

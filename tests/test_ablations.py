@@ -1,10 +1,23 @@
 """Each variant of the ablations changes what its name says and nothing else; the table's figures by hand."""
 
+import argparse
+import json
 from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks.ablations import BASE, VARIANTS, as_text, recipe_of, table
+from steersearch.benchmarks.ablations import (
+    BASE,
+    VARIANTS,
+    as_text,
+    recall,
+    recipe_of,
+    run,
+    run_folder,
+    table,
+)
+from steersearch.benchmarks.record import Record
+from steersearch.core.errors import BenchmarkError
 from steersearch.training.settings import differences
 
 CHANGED = {
@@ -46,3 +59,17 @@ def test_the_table_is_of_means_and_deviations_over_seeds() -> None:
     assert found["ffn"]["drawn"]["focus/right"] == {"mean": 85.0, "sd": 7.1}
     assert found["ffn"]["stamps"]["pointing"] == {"mean": 70.0, "sd": 0.0}
     assert "| ffn | 2 | 50.0 ± 0.0 | 30.0 ± 0.0 | 85.0 ± 7.1 |" in as_text(found)
+
+
+def test_runs_of_a_record_are_not_repeated(tmp_path: Path) -> None:
+    row = {"variant": "late fusion", "seed": 2, "trunk": "mini", "steps": 500, "seconds": 200, "figures": {}}
+    record = Record.make("ablations", "mini", {}, {}, 1.0, rows=[row])
+    recall(record, tmp_path, "mini", 500)
+    noted = run_folder(tmp_path, "late fusion", 2) / "figures.json"
+    assert json.loads(noted.read_text()) == row
+    run("late fusion", 2, argparse.Namespace(folder=tmp_path), {})  # would fail if it began to train
+    noted.write_text("{}")
+    recall(record, tmp_path, "mini", 500)
+    assert noted.read_text() == "{}"  # what is there stays
+    with pytest.raises(BenchmarkError, match="had 500 steps on mini, these have 400 on mini"):
+        recall(record, tmp_path, "mini", 400)
