@@ -142,6 +142,7 @@ def _command() -> str:
     """The command line as a user would type it, without this machine's paths."""
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
     program = f"python -m {module.name}" if module is not None else Path(sys.argv[0]).name
+    program = program.replace("python -m steersearch.__main__", "steersearch")
     return " ".join([program, *sys.argv[1:]])
 
 
