@@ -232,7 +232,7 @@ _PODS = Card(
         what="PODS, chaenayo/PODS on the Hugging Face hub: 100 objects, 300 references and 10,888 test photos",
         size="1.2 GB",
         licence="MIT",
-        how="huggingface-cli download --repo-type dataset chaenayo/PODS --local-dir pods; --data pods. With the "
+        how="hf download --repo-type dataset chaenayo/PODS --local-dir pods; --data pods. With the "
         "pods_info.json of https://data.csail.mit.edu/personal_rep/pods.zip in it, also over its 70 test objects; "
         "with a descriptions.json, {label: text}, also under descriptions",
     ),
