@@ -22,7 +22,8 @@ def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
 
 
 def test_a_saved_record_is_read_again(tmp_path: Path) -> None:
-    made = Record.make("core", "mini+gate0.6", {}, {"macro": 50.0}, 1.0, data={"n": 3}, rows=[{"scene": "a"}])
+    data = {"source": "real", "hash": "ab" * 32, "n": 3}
+    made = Record.make("core", "mini+gate0.6", {}, {"macro": 50.0}, 1.0, data=data, rows=[{"scene": "a"}])
     path = made.save(tmp_path)
     assert "_mini+gate0.6_" in path.name
     assert Record.read(path) == made
