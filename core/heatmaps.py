@@ -1,4 +1,4 @@
-"""Heatmaps on pictures: bring to size, scale to a shared range, lay over. Pillow and NumPy only.
+"""Heatmaps on pictures: bring to size, scale to a shared range, lay over; masks as outlines. Pillow and NumPy only.
 
 A heatmap is (h, w) float32 on the patch grid; the model's own sum to 1 over one picture, so its values depend
 on the number of patches, and several pictures are only comparable under one `vmax`. Attention maps are the
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 Array = npt.NDArray[np.float32]
 STRONGEST_OPACITY = 0.7  # of the colour where the heatmap is at `vmax`; 0 shows the picture alone
@@ -19,6 +19,7 @@ STRONGEST_OPACITY = 0.7  # of the colour where the heatmap is at `vmax`; 0 shows
 # The least range of colours, in times an even spread: what lies evenly on an eighth of a picture and nowhere
 # else has just the full colour. A flat map is at 1, an eighth of the range, and hardly tints its picture.
 LEAST_RANGE = 8.0
+OUTLINE = (255, 255, 255), (20, 17, 15)  # colours of a mask's edge and of the line around it
 _INSIDE_WHITE, _OUTSIDE_WHITE = 0.15, 0.7  # how far the photo fades where the model saw it, and elsewhere
 
 # Dark violet over magenta and orange to pale yellow: lightness rises evenly, so more always looks like more,
@@ -108,6 +109,21 @@ def overlay(
     opacity = layer.point([round(STRONGEST_OPACITY * shade) for shade in range(256)])
     layer.putpalette(colour(np.linspace(0, 1, 256)).tobytes())
     shown.paste(layer.convert("RGB"), box, opacity)
+    return shown
+
+
+def outlined(image: Image.Image, mask: npt.ArrayLike) -> Image.Image:
+    """`image` with the edge of `mask`, a light line within a dark one, so that it shows on anything; RGB, same size.
+
+    mask: (h, w) bool, of whatever size; it is brought to the image's.
+    """
+    whole = Image.fromarray(np.asarray(mask, np.bool_).astype(np.uint8) * 255)
+    cover = whole.resize(image.size, Image.Resampling.NEAREST)
+    shown = image.convert("RGB")
+    inner = ImageChops.subtract(cover, cover.filter(ImageFilter.MinFilter(5)))
+    outer = ImageChops.subtract(cover.filter(ImageFilter.MaxFilter(3)), cover)
+    for edge, line in zip((inner, outer), OUTLINE, strict=True):
+        shown.paste(line, (0, 0), edge)
     return shown
 
 

@@ -10,8 +10,10 @@ from PIL import Image
 
 from steersearch.core.heatmaps import (
     LEAST_RANGE,
+    OUTLINE,
     colour,
     normalise,
+    outlined,
     overlay,
     shared_vmax,
     strengths,
@@ -150,3 +152,19 @@ def test_a_shared_vmax_makes_overlays_comparable() -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="a heatmap is"):
         upsample(np.zeros(shape), (8, 8))
+
+
+def test_an_outline_leaves_what_is_inside_and_outside() -> None:
+    mask = np.zeros((10, 20), np.bool_)
+    mask[2:8, 5:15] = True
+    image = Image.new(
+        "L", (80, 40), 120
+    )  # four times as large: the mask covers x from 20 to 59, y from 8 to 31
+    shown = outlined(image, mask)
+    assert (shown.mode, shown.size) == ("RGB", image.size)
+    light, dark = OUTLINE
+    assert [shown.getpixel((x, 20)) for x in (18, 19, 20, 21, 22, 57, 58, 59, 60, 61)] == [
+        (120, 120, 120), dark, light, light, (120, 120, 120), (120, 120, 120), light, light, dark, (120, 120, 120),
+    ]  # fmt: skip
+    assert image.getpixel((20, 20)) == 120
+    assert outlined(image, np.zeros((10, 20))).getcolors() == [(80 * 40, (120, 120, 120))]

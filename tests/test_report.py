@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch.core.errors import OutputError
+from steersearch.core.heatmaps import OUTLINE
 from steersearch.training import curves
 from steersearch.training.curves import Curve, plot
-from steersearch.training.report import OUTLINE, Example, write_report
+from steersearch.training.report import Example, write_report
 
 RECIPE = {
     "optimiser": {"lr": 3e-4, "steps": 500_000, "clip": 0.0},

@@ -19,16 +19,15 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image
 
 from steersearch.core.errors import OutputError
-from steersearch.core.heatmaps import overlay, strengths, times_even
+from steersearch.core.heatmaps import outlined, overlay, strengths, times_even
 from steersearch.training import curves
 from steersearch.training.curves import Curve, Plot, plot
 
 FILE = "report.html"
 SIDE = 288  # pixels, longer side of an example
-OUTLINE = (255, 255, 255), (20, 17, 15)  # colours of a mask's edge and of the line around it
 
 # What is known of the usual measurements: title, explanation, and values that the axis reaches to.
 _CHARTS: dict[str, tuple[str, str, float | None, float | None]] = {
@@ -239,14 +238,13 @@ def _shown(example: Example) -> dict[str, Any]:
     scale = SIDE / max(picture.size)
     size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
     picture = picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
-    mask = Image.fromarray(example.mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
     heat = np.nan_to_num(np.asarray(example.heatmap, np.float32))
     return {
         "expression": example.expression,
         "width": size[0],
         "height": size[1],
-        "photo": _png(_outlined(picture, mask)),
-        "heat": _png(_outlined(overlay(picture, strengths(heat)), mask)),
+        "photo": _png(outlined(picture, example.mask)),
+        "heat": _png(outlined(overlay(picture, strengths(heat)), example.mask)),
         "found": _found(example.mask, heat),
     }
 
@@ -261,16 +259,6 @@ def _found(mask: npt.NDArray[np.bool_], heat: npt.NDArray[np.float32]) -> str:
     )
     touched = np.asarray(shares) > 0
     return f"{float(heat[touched].sum()):.0%} on the mask; {peak}"
-
-
-def _outlined(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    """`picture` with the edge of `mask`, a light line within a dark one, so that it shows on anything."""
-    shown = picture.copy()
-    inner = ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(5)))
-    outer = ImageChops.subtract(mask.filter(ImageFilter.MaxFilter(3)), mask)
-    for edge, colour in zip((inner, outer), OUTLINE, strict=True):
-        shown.paste(colour, (0, 0), edge)
-    return shown
 
 
 def _png(image: Image.Image) -> str:
