@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from steersearch.benchmarks.anomaly_data import Item, Items, kind_of
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
@@ -136,3 +137,10 @@ def _mask(item: Item, side: int) -> npt.NDArray[np.bool_]:
 def create(options: Mapping[str, Value]) -> AnomalyBenchmark:
     """The benchmark; it has no options."""
     return AnomalyBenchmark()
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """Of a thing and a surface of the stand-in a whole picture, a damaged one, and where it is damaged."""
+    from steersearch.benchmarks import anomaly_world
+
+    return anomaly_world.examples()

@@ -33,13 +33,7 @@ Bases = Callable[[np.random.Generator], Base]
 
 def build(limit: int | None = None) -> Items:
     """The stand-in, always the same; `limit`: only the first pictures of each class, of PICTURES."""
-    items: list[Item] = []
-    for number, name in enumerate((*SURFACES, *THINGS)):
-        rng = np.random.default_rng([SEED, VERSION, number])
-        bases = _surfaces(rng) if name in SURFACES else _things(name, rng)
-        for place in range(PICTURES)[:limit]:
-            defect = "" if place % 3 == 1 else DEFECTS[(place - place // 3) % len(DEFECTS)]
-            items.append(_item(name, defect, bases, rng))
+    items = [item for name in (*SURFACES, *THINGS) for item in _of_class(name, limit)]
     return Items(
         name="anomaly-world",
         source="generated stand-in",
@@ -52,6 +46,31 @@ def build(limit: int | None = None) -> Items:
         items=tuple(items),
         side=SIDE,
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """Of a thing and of a surface a whole picture, a damaged one, and where that is damaged."""
+    shown = []
+    for name, number in (("suitcase", 0), ("tile", 2)):
+        items = _of_class(name, 3)
+        whole, damaged = items[1], items[number]
+        assert damaged.mask is not None
+        shown += [
+            (f"a whole {name}", whole.picture()),
+            (f"a {name} with a {damaged.defect}", damaged.picture()),
+            (f"the {damaged.defect}", Image.fromarray(damaged.mask()).convert("RGB")),
+        ]
+    return shown
+
+
+def _of_class(name: str, limit: int | None) -> list[Item]:
+    """The first pictures of a class; the second of each three is whole."""
+    rng = np.random.default_rng([SEED, VERSION, (*SURFACES, *THINGS).index(name)])
+    bases = _surfaces(rng) if name in SURFACES else _things(name, rng)
+    defects = [
+        "" if place % 3 == 1 else DEFECTS[(place - place // 3) % len(DEFECTS)] for place in range(PICTURES)
+    ]
+    return [_item(name, defect, bases, rng) for defect in defects[:limit]]
 
 
 def _surfaces(rng: np.random.Generator) -> Bases:

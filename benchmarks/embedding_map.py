@@ -220,3 +220,10 @@ def _umap(vectors: Floats) -> npt.NDArray[np.float64] | None:
 def create(options: Mapping[str, Value]) -> EmbeddingMap:
     """The benchmark; it has no options."""
     return EmbeddingMap()
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """Photos of six classes of the stand-in."""
+    from steersearch.benchmarks import embedding_map_world
+
+    return embedding_map_world.examples()

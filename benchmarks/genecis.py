@@ -167,6 +167,13 @@ def create(options: Mapping[str, Value]) -> Genecis:
     return Genecis(str(options["split"]), template if template == "both" else check_template(template))
 
 
+def examples() -> list[tuple[str, Image.Image]]:
+    """A row of each "focus" split of the stand-in: the reference, the right picture, a wrong one."""
+    from steersearch.benchmarks import genecis_world
+
+    return genecis_world.examples()
+
+
 def _scores(
     found: PairVectors, question: Question, template: str | None, method: Method
 ) -> npt.NDArray[np.float32]:

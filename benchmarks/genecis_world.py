@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import PIL
+from PIL import Image
 
 from steersearch.benchmarks import world_photos
 from steersearch.benchmarks.cache import kept_dataset
 from steersearch.benchmarks.embeddings import picture_digest
 from steersearch.benchmarks.genecis import GenecisData
-from steersearch.benchmarks.genecis_data import read_split
+from steersearch.benchmarks.genecis_data import cut_out, read_split, to_square
 from steersearch.core.errors import BenchmarkError
 from steersearch.training import materials, scenes, world
 from steersearch.training.drawing import Look
@@ -85,22 +86,53 @@ def _write(folder: Path, rows: int, photos: int) -> dict[str, Any]:
 
 def _draw(folder: Path, photos: int) -> Iterator[Seen]:
     """Draw the pool into both folders of pictures; what is in it."""
-    rng = np.random.default_rng([SEED, VERSION, 0])
-    looks = {name: [kind.sample_look(rng) for _ in range(LOOKS)] for name, kind in KINDS.items()}
     for sub in ("val2017", "VG_100K"):
         (folder / sub).mkdir(parents=True)
+    for number, (photo, seen) in enumerate(_pool(photos), 1):
+        for path in (folder / "val2017" / f"{number:012d}.jpg", folder / "VG_100K" / f"{number}.jpg"):
+            photo.save(path, "JPEG", quality=95)
+        yield from seen
+
+
+def _pool(photos: int) -> Iterator[tuple[Image.Image, list[Seen]]]:
+    """The photos of the pool and what is in each; the first are the same however many there are."""
+    rng = np.random.default_rng([SEED, VERSION, 0])
+    looks = {name: [kind.sample_look(rng) for _ in range(LOOKS)] for name, kind in KINDS.items()}
     for number in range(photos):
         kinds = rng.choice(list(KINDS), 3, replace=False)
         chosen = [looks[kind][int(rng.integers(LOOKS))] for kind in kinds]
         drawn = [draw_thing(look, rng, 160) for look in chosen]
         family = scenes.FAMILIES[number % len(scenes.FAMILIES)]
         photo = world_photos.photo_of(family, [(drawn, THING_SIZE)], rng, SIZE, 0.008)
-        for path in (folder / "val2017" / f"{number + 1:012d}.jpg", folder / "VG_100K" / f"{number + 1}.jpg"):
-            photo.image.save(path, "JPEG", quality=95)
+        seen = []
         for placed in photo.placed:
             look = next(look for look, thing in zip(chosen, drawn, strict=True) if thing is placed.thing)
             left, top, right, bottom = placed.box
-            yield Seen(number + 1, family, look, (left, top, right - left, bottom - top))
+            seen.append(Seen(number + 1, family, look, (left, top, right - left, bottom - top)))
+        yield photo.image, seen
+
+
+def examples(photos: int = 24) -> list[tuple[str, Image.Image]]:
+    """A row of each "focus" split from the first photos of the pool: reference, target, one of the others."""
+    images, seen = zip(*_pool(photos), strict=True)
+    things = [thing for each in seen for thing in each]
+    shown = []
+    for number, split in enumerate(("focus_object", "focus_attribute")):
+        row, *_ = _rows(_QUESTIONS[split], things, 1, np.random.default_rng([SEED, VERSION, 2, number]), 1)
+        parts = (
+            (f'reference, "the {row["condition"]}"', row["reference"]),
+            ("right", row["target"]),
+            ("wrong", row["gallery"][0]),
+        )
+        shown += [(f"{split.replace('_', ' ')}: {said}", _shown(entry, images)) for said, entry in parts]
+    return shown
+
+
+def _shown(entry: dict[str, Any], images: Sequence[Image.Image]) -> Image.Image:
+    """What an entry of a row shows: a photo, or what is in a box of it."""
+    if "instance_bbox" in entry:
+        return to_square(cut_out(images[int(entry["image_id"]) - 1], entry["instance_bbox"]))
+    return images[int(entry["val_image_id"]) - 1]
 
 
 # ------------------------------------------------------------------------------------------------------- rows

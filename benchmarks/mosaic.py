@@ -415,3 +415,10 @@ def _rows(
 def create(options: Mapping[str, Value]) -> MosaicBenchmark:
     """The benchmark with its options: template."""
     return MosaicBenchmark(str(options["template"]))
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """A composite of the stand-in, and what its first prompts name in it."""
+    from steersearch.benchmarks import mosaic_world
+
+    return mosaic_world.examples()

@@ -9,10 +9,12 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from PIL import Image
 
 from steersearch.benchmarks.mosaic import Labels, Mosaics, Tile, compose
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings, photo_of
+from steersearch.core.heatmaps import outlined
 from steersearch.training import scenes, world
 
 VERSION = 1
@@ -38,6 +40,16 @@ def build(limit: int | None = None) -> Mosaics:
         classes=KIND_NAMES,
         mosaics=mosaics,
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """The first composite, and what the first prompts name in it."""
+    mosaic = build(1).mosaics[0]
+    picture, labels = mosaic.picture().resize((320, 320)), mosaic.labels()
+    asked = [
+        (f'"the {KIND_NAMES[label - 1]}"', outlined(picture, labels == label)) for label in mosaic.classes[:3]
+    ]
+    return [(f"a composite with {len(mosaic.classes)} classes", picture), *asked]
 
 
 def _tile(place: int, stock: Drawings) -> Tile:

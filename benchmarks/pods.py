@@ -351,3 +351,10 @@ def _unit(vectors: Floats) -> Floats:
 def create(options: Mapping[str, Value]) -> PodsBenchmark:
     """The benchmark with its options: prompts, "all" or one of VARIANTS."""
     return PodsBenchmark(VARIANTS if options["prompts"] == "all" else (str(options["prompts"]),))
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """An object of the stand-in alone and in two photos, and one that looks like it."""
+    from steersearch.benchmarks import pods_world
+
+    return pods_world.examples()

@@ -6,7 +6,9 @@ references show an object alone on a plain ground; the test photos show it small
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -48,15 +50,9 @@ def build(limit: int | None = None) -> Objects:
                 "name": f"the {paint} {shape} {kind}",
                 "description": f"the {colour} {kind} with a {paint} {shape} on it",
             }
-            rng = np.random.default_rng([SEED, VERSION, number, which])
-            look = Look(kind=kind, colour=colour)
-            for _ in range(REFERENCES):
-                references.append(Shot(label, kept(_alone(marked(look, paint, shape, rng), rng))))
-            for place in range(TESTS):
-                family = scenes.FAMILIES[(number + which + place) % len(scenes.FAMILIES)]
-                tests.append(
-                    Shot(label, kept(_among_others(marked(look, paint, shape, rng), family, stock, rng)))
-                )
+            own = [Shot(label, kept(photo)) for photo in _photos(number, which, stock)]
+            references += own[:REFERENCES]
+            tests += own[REFERENCES:]
     shots = (*references, *tests)
     return Objects(
         name="pods-world",
@@ -67,6 +63,29 @@ def build(limit: int | None = None) -> Objects:
         tests=tuple(tests),
         prompts=prompts,
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """The first object alone and in two photos, and a look-alike in one."""
+    stock = Drawings([SEED, VERSION], each=2)
+    own = list(islice(_photos(0, 0, stock), REFERENCES + 2))[REFERENCES - 1 :]
+    other = list(islice(_photos(0, 1, stock), REFERENCES + 1))[-1:]
+    (kind, colour), *_ = OWNED.items()
+    named = [f"a {colour} {kind} with a {paint} {shape}" for paint, shape in MARKS]
+    captions = (f"reference: {named[0]}", "the same one", "the same one", f"another: {named[1]}")
+    return list(zip(captions, own + other, strict=True))
+
+
+def _photos(number: int, which: int, stock: Drawings) -> Iterator[Image.Image]:
+    """The references of an object, of kind `number` and with mark `which`, then its test photos."""
+    (kind, colour), (paint, shape) = list(OWNED.items())[number], MARKS[which]
+    rng = np.random.default_rng([SEED, VERSION, number, which])
+    look = Look(kind=kind, colour=colour)
+    for _ in range(REFERENCES):
+        yield _alone(marked(look, paint, shape, rng), rng)
+    for place in range(TESTS):
+        family = scenes.FAMILIES[(number + which + place) % len(scenes.FAMILIES)]
+        yield _among_others(marked(look, paint, shape, rng), family, stock, rng)
 
 
 def marked(look: Look, paint: str, shape: str, rng: np.random.Generator) -> Thing:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.catalogue import Value, card
@@ -246,3 +247,10 @@ def create(options: Mapping[str, Value]) -> QualityBenchmark:
     if memory < 1:
         raise ArgumentError("memory", memory, "must be at least one picture")
     return QualityBenchmark(scales, memory)
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """A picture of each task of the stand-in, with what is to be said of it."""
+    from steersearch.benchmarks import quality_world
+
+    return quality_world.examples()

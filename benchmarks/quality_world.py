@@ -7,8 +7,10 @@ Segmentation: photos with two or three of six kinds of things, whose nouns are t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
+from PIL import Image
 
 from steersearch.benchmarks import probes
 from steersearch.benchmarks.quality_data import (
@@ -21,6 +23,7 @@ from steersearch.benchmarks.quality_data import (
 )
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.benchmarks.world_photos import Drawings, photo_of
+from steersearch.core.heatmaps import outlined
 from steersearch.training import scenes, world
 from steersearch.training.things import KINDS
 
@@ -50,6 +53,19 @@ def build(limit: int | None = None) -> QualityData:
         ),
         segmented=_segmented(limit),
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """A test photo of each probe with its label, and one of the segmentation with two classes of it."""
+    first, second = islice(probes.photos("test", TEST), 2)
+    scene, thing = scenes.FAMILIES[first.family], list(KINDS)[second.kind]
+    segmented = _photo([SEED, VERSION, 1, 1, 0], Drawings([SEED, VERSION, 1], each=4))
+    photo, labels = segmented.picture().resize((320, 320)), segmented.labels()
+    return [
+        (f'"the place": {scene}', first.image),
+        (f'"the thing": {thing}', second.image),
+        *((f'"the {CLASSES[n - 1]}"', outlined(photo, labels == n)) for n in sorted(segmented.present)[:2]),
+    ]
 
 
 def _most(number: int, limit: int | None) -> int:

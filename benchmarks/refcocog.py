@@ -244,3 +244,10 @@ def _by_length(
 def create(options: Mapping[str, Value]) -> RefcocogBenchmark:
     """The benchmark with its options: split."""
     return RefcocogBenchmark(str(options["split"]))
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """Expressions of the stand-in, each outlined in its photo."""
+    from steersearch.benchmarks import refcocog_world
+
+    return refcocog_world.examples()

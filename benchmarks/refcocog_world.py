@@ -6,8 +6,11 @@ the generated world that no training seed gives. The margin is chosen on other p
 
 from __future__ import annotations
 
+from PIL import Image
+
 from steersearch.benchmarks.refcocog import Expressions, chosen
 from steersearch.benchmarks.viewing import digest
+from steersearch.core.heatmaps import outlined
 from steersearch.training.world_source import World, WorldConfig
 
 VERSION = 1
@@ -42,3 +45,10 @@ def build(limit: int | None = None) -> Expressions:
         measured=tuple(measured),
         tuning=tuple(tuning),
     )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """An expression about each of the first four photos that are measured, what it means outlined."""
+    first = TUNING * CONFIG.expressions
+    found, _ = chosen(World(CONFIG), range(first, first + 16, 5))
+    return [(f'"{one.text}"', outlined(one.picture().resize((320, 320)), one.mask)) for one in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -62,12 +62,13 @@ def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=_place):
         groups.setdefault(record.benchmark, []).append(record)
+    illustrated = _illustrated(groups) if pictures else set()
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(
         (files("steersearch.benchmarks") / "templates" / "report.html").read_text("utf-8")
     )
     return template.render(
-        parts=[_part(name, group, pictures) for name, group in groups.items()],
+        parts=[_part(name, group, name in illustrated) for name, group in groups.items()],
         claims=[claims_table(verdicts(records, model)) for model in _models(records)],
         models=_models(records),
         paper=published.PAPER,
@@ -105,6 +106,15 @@ def _models(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def _illustrated(groups: Mapping[str, Sequence[Record]]) -> set[str]:
+    """The benchmarks with pictures: the first record group of each stand-in, of which others may be variants."""
+    first: dict[str, str] = {}
+    for name, records in groups.items():
+        if records[0].data["source"] != "real" and _card_name(records[0]) in CARDS:
+            first.setdefault(_card_name(records[0]), name)
+    return set(first.values())
+
+
 def _part(name: str, records: Sequence[Record], pictures: bool) -> Part:
     card = CARDS.get(_card_name(records[0]))
     source = str(records[0].data["source"])
@@ -118,7 +128,7 @@ def _part(name: str, records: Sequence[Record], pictures: bool) -> Part:
         table=comparison_table(records),
         plots=[bars_of(records, theirs), *_sweeps(records, first)],
         parts=[table for table in map(rows_table, records) if table is not None],
-        pictures=_examples(card.module) if pictures and card is not None and source != "real" else [],
+        pictures=_examples(card.module) if pictures and card is not None else [],
         origins=_origins(records),
     )
 
@@ -157,9 +167,9 @@ def _origins(records: Sequence[Record]) -> Table:
 
 
 def _examples(module: str) -> list[tuple[str, str]]:
-    """What the module's `examples()` draws, if it has one, as JPEG data URIs with captions."""
-    draw = getattr(importlib.import_module(f"steersearch.benchmarks.{module}"), "examples", None)
-    return [] if draw is None else [(caption, _uri(image)) for caption, image in draw()]
+    """What the module's `examples()` draws, as JPEG data URIs with captions."""
+    drawn = importlib.import_module(f"steersearch.benchmarks.{module}").examples()
+    return [(caption, _uri(image)) for caption, image in drawn]
 
 
 def _uri(image: Image.Image) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from steersearch.benchmarks.core_world import Source
 from steersearch.benchmarks.method import Method, SteerViTMethod
 from steersearch.benchmarks.pointing import Mask, points
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.heatmaps import outlined
 from steersearch.indexer.build import ProgressEvent
 from steersearch.training import scenes, world
 from steersearch.training.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
@@ -119,6 +121,14 @@ class Words:
 
 def create(options: Mapping[str, Value]) -> Words:
     return Words(cast(Source, options["source"]), check_template(str(options["template"])))
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """A photo of each of the first four words of the stand-in, what it means outlined."""
+    return [
+        (f'"the {each.word}", trained as {each.noun}', outlined(each.photos[0], each.masks[0]))
+        for each in islice(_photos("drawn", 1), 4)
+    ]
 
 
 def _photos(source: Source, each: int) -> Iterator[Asked]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from steersearch.benchmarks import report
+from steersearch.benchmarks.catalogue import CARDS, Card
 from steersearch.benchmarks.plots import Bar, bars, sweep
 from steersearch.benchmarks.record import RESULTS, Record
 from steersearch.benchmarks.report import build_page, read_records
@@ -71,8 +74,43 @@ def test_pictures_of_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     from steersearch.benchmarks import core_world
 
     monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"][:2]})
-    page = build_page([record("mini", 84.0)])
-    assert page.count("data:image/jpeg;base64,") == 2
+    held_out = record("mini", 60.0, benchmark="core-world/held-out-objects")
+    page = build_page([record("mini", 84.0), held_out, record("mini", 95.0, "real")])
+    assert page.count("data:image/jpeg;base64,") == 2  # once, whatever sources of objects were measured
+    assert (
+        page.index("<h2>core-world/drawn</h2>") < page.index("data:image") < page.index("<h2>core-world/held")
+    )
+
+
+@pytest.fixture
+def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few drawings to choose from, where a stand-in makes all of them for its first photo."""
+    from dataclasses import replace
+
+    from steersearch.benchmarks import genecis_world, probes, refcocog_world, words
+    from steersearch.training.things import KINDS
+
+    monkeypatch.setitem(probes.LOOKS_PER_KIND, "test", 1)
+    small = replace(refcocog_world.CONFIG, drawn_per_kind=1, plates=1)
+    monkeypatch.setattr(refcocog_world, "CONFIG", small)
+    monkeypatch.setattr(genecis_world, "KINDS", dict(islice(KINDS.items(), 8)))
+    monkeypatch.setattr(genecis_world, "SIZE", (96, 72))
+    needed = ("mug", "armchair", "cushion", "book", "kite", "clock", "bird")
+    monkeypatch.setattr(words, "KINDS", {kind: KINDS[kind] for kind in needed})
+
+
+@pytest.mark.usefixtures("small_stocks")
+@pytest.mark.parametrize(
+    "card", [card for card in CARDS.values() if card.stand_in], ids=lambda card: card.name
+)
+def test_every_stand_in_shows_what_it_asks(card: Card) -> None:
+    examples = importlib.import_module(f"steersearch.benchmarks.{card.module}").examples()
+    assert 3 <= len(examples) <= 6
+    for caption, image in examples:
+        assert caption.strip()
+        assert image.mode == "RGB"
+        assert max(image.size) <= 320
+    assert len({image.tobytes() for _, image in examples}) == len(examples)
 
 
 def test_plots_are_well_formed_and_to_scale() -> None:
