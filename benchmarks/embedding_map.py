@@ -34,7 +34,7 @@ from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.embeddings import pair_vectors
 from steersearch.benchmarks.intervals import HOW, micro_interval
 from steersearch.benchmarks.method import Floats, Method
-from steersearch.benchmarks.rankings import cosine_distances, silhouettes
+from steersearch.benchmarks.rankings import Doubles, cosine_distances, silhouettes
 from steersearch.benchmarks.viewing import Opener, Report, digest
 from steersearch.core.errors import BenchmarkError, MissingExtraError
 from steersearch.core.preprocess import open_image
@@ -155,11 +155,12 @@ class EmbeddingMap:
         for prompt in prompts:
             said = prompt or "none"
             vectors = np.stack([found[prompt][number] for number in everything])
-            figures, each = _figures(vectors, labels, dataset)
-            metrics |= {f"{name}_{said}": value for name, value in figures.items()}
-            intervals[f"silhouette_{said}"] = micro_interval({"photos": each.tolist()})
+            figures = _figures(vectors, labels, dataset)
+            for name, each in figures.items():
+                metrics[f"{name}_{said}"] = float(each.mean())
+                intervals[f"{name}_{said}"] = micro_interval({"photos": each.tolist()})
             for name, row in rows.items():
-                row[f"silhouette_{said}"] = float(each[labels == name].mean())
+                row[f"silhouette_{said}"] = float(figures["silhouette"][labels == name].mean())
             drawn = _umap(vectors)
             if drawn is not None:
                 points[said] = drawn.round(2).tolist()
@@ -179,19 +180,16 @@ class EmbeddingMap:
         )
 
 
-def _figures(
-    vectors: Floats, labels: npt.NDArray[np.str_], data: Photos
-) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
-    """The three figures of one prompt, and the silhouette of each photo among all classes."""
+def _figures(vectors: Floats, labels: npt.NDArray[np.str_], data: Photos) -> dict[str, Doubles]:
+    """What each figure of one prompt is the mean of: silhouettes of photos, all (n,) or those of the one class."""
     away = cosine_distances(vectors)
-    each = silhouettes(away, labels)
     in_group, is_one = np.isin(labels, list(data.group)), labels == data.one
-    figures = {"silhouette": float(each.mean())}
+    figures = {"silhouette": silhouettes(away, labels)}
     if 0 < in_group.sum() < len(labels):
-        figures["group"] = float(silhouettes(away, in_group).mean())
+        figures["group"] = silhouettes(away, in_group)
     if 0 < is_one.sum() < len(labels):
-        figures["class"] = float(silhouettes(away, is_one)[is_one].mean())
-    return figures, each
+        figures["class"] = silhouettes(away, is_one)[is_one]
+    return figures
 
 
 def _askable(method: Method, prompts: Sequence[str]) -> list[str | None]:

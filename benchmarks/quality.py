@@ -31,7 +31,7 @@ from PIL import Image
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.embeddings import pair_vectors
-from steersearch.benchmarks.intervals import HOW, macro_interval
+from steersearch.benchmarks.intervals import HOW, Doubles, draws, limits, macro_rounds
 from steersearch.benchmarks.linear_probe import predict
 from steersearch.benchmarks.method import Floats, Method, SteerViTMethod
 from steersearch.benchmarks.nearest_patches import labels_of_nearest
@@ -51,6 +51,8 @@ MEMORY = 400  # training pictures of a class
 PIXELS = 224  # of the square in which labels are compared
 SEED = 97_100
 PROBES = ("imagewoof", "waterbirds", "cars")
+
+Counts = npt.NDArray[np.int64]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class QualityBenchmark:
             "memory": self.memory,
             "pixels": PIXELS,
             "gate_scales": list(self.gate_scales),
-            "interval": HOW,
+            "interval": f"{HOW}; of the segmentation, the test pictures are, the same for all classes",
         }
         if not self.gate_scales:
             metrics, intervals, rows = self._one(method, dataset, counted)
@@ -129,6 +131,7 @@ class QualityBenchmark:
         metrics: dict[str, Any] = {}
         intervals: dict[str, tuple[float, float]] = {}
         rows: list[dict[str, Any]] = []
+        rounds: list[Doubles] = []  # fg_cls and ade20k, as they are in each round of the intervals
         hits = {one.name: _probe(method, one, progress) for one in data.labelled}
         for one in data.labelled:
             right = hits[one.name]
@@ -140,25 +143,29 @@ class QualityBenchmark:
                 metrics[f"{one.name}_worst_group"] = 100 * worst
         if data.labelled and (data.source != "real" or set(hits) == set(PROBES)):
             metrics["fg_cls"] = float(np.mean([metrics[name] for name in hits]))
-            intervals["fg_cls"] = macro_interval(
-                {name: (100 * right).tolist() for name, right in hits.items()}
-            )
-        if data.segmented is not None:
-            found = self._segment(method, data.segmented, progress)
+            rounds.append(macro_rounds({name: (100 * right).tolist() for name, right in hits.items()}))
+            intervals["fg_cls"] = limits(rounds[-1])
+        counts = {} if data.segmented is None else self._segment(method, data.segmented, progress)
+        if counts:
+            found = [_segmented_row(name, each) for name, each in counts.items()]
             metrics["ade20k"] = float(np.mean([row["iou"] for row in found]))
             metrics["ade20k_foreground"] = float(np.mean([row["iou_foreground"] for row in found]))
+            rounds.append(_segmented_rounds(np.stack(list(counts.values()))))
+            intervals["ade20k"] = limits(rounds[-1])
             rows += found
         if "fg_cls" in metrics and "ade20k" in metrics:
             metrics["quality"] = (metrics["fg_cls"] + metrics["ade20k"]) / 2
+            intervals["quality"] = limits((rounds[0] + rounds[1]) / 2)
         return metrics, intervals, rows
 
-    def _segment(self, method: Method, data: SegmentedSet, progress: Progress) -> list[dict[str, Any]]:
-        rows = []
+    def _segment(self, method: Method, data: SegmentedSet, progress: Progress) -> dict[str, Counts]:
+        """Pixels by (truth, guess) of each test picture (n, 2, 2), class by class."""
+        found: dict[str, Counts] = {}
         for label, name in _measured_classes(data).items():
             prompt = f"the {name}"
             chosen = _remembered(data, label, self.memory)
             keys, shares = _patches(method, chosen, prompt, label, progress)
-            counts = np.zeros((2, 2), np.int64)
+            counts = []
             pictures = [squared(one.picture) for one in data.test]
             for part, seen in batches(method, pictures, prompt, progress, patches=True):
                 assert seen.patches is not None
@@ -166,10 +173,9 @@ class QualityBenchmark:
                     soft = labels_of_nearest(keys, shares, patches.reshape(-1, patches.shape[-1]))
                     guess = upsample(soft.reshape(patches.shape[:2]), (PIXELS, PIXELS)) > 0.5
                     truth = patch_cover(one.labels() == label, (PIXELS, PIXELS)) > 0.5
-                    counts += np.bincount(2 * truth.ravel() + guess.ravel(), minlength=4).reshape(2, 2)
-            both = [100 * _iou(counts, which) for which in (0, 1)]
-            rows.append({"part": name, "iou": float(np.mean(both)), "iou_foreground": both[1]})
-        return rows
+                    counts.append(np.bincount(2 * truth.ravel() + guess.ravel(), minlength=4))
+            found[name] = np.stack(counts).reshape(-1, 2, 2)
+        return found
 
 
 def _probe(method: Method, data: LabelledSet, progress: Progress) -> npt.NDArray[np.bool_]:
@@ -217,10 +223,25 @@ def _patches(
     return np.concatenate(keys), np.concatenate(shares)
 
 
-def _iou(counts: npt.NDArray[np.int64], which: int) -> float:
-    """counts: (truth, guess) of two classes."""
-    union = counts[which].sum() + counts[:, which].sum() - counts[which, which]
-    return float(counts[which, which] / union) if union else 1.0
+def _segmented_row(name: str, counts: Counts) -> dict[str, Any]:
+    """counts: of the test pictures under the prompt of one class (n, 2, 2)."""
+    both = 100 * _ious(counts.sum(axis=0))
+    return {"part": name, "iou": float(both.mean()), "iou_foreground": float(both[1])}
+
+
+def _segmented_rounds(counts: Counts) -> Doubles:
+    """What "ade20k" is in each round of its interval (ROUNDS,). counts: of C classes (C, n, 2, 2)."""
+    drawn = draws(counts.shape[1], np.random.default_rng(SEED))
+    sums = np.tensordot(drawn.astype(np.float64), counts.astype(np.float64), (1, 1))
+    rounds: Doubles = 100 * _ious(sums).mean(axis=(1, 2))
+    return rounds
+
+
+def _ious(counts: npt.NDArray[Any]) -> Doubles:
+    """IoU of all else and of the class (..., 2), 1 for what is neither there nor guessed. counts: (..., 2, 2)."""
+    both = np.diagonal(counts, axis1=-2, axis2=-1)
+    union = counts.sum(axis=-1) + counts.sum(axis=-2) - both
+    return np.where(union > 0, both / np.maximum(union, 1), 1.0)
 
 
 def _core(data: QualityData) -> tuple[Callable[[Method], dict[str, float]], str]:

@@ -11,10 +11,11 @@ from PIL import Image
 from steersearch.benchmarks import quality_world
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.catalogue import card
+from steersearch.benchmarks.intervals import limits
 from steersearch.benchmarks.linear_probe import predict
 from steersearch.benchmarks.method import Method
 from steersearch.benchmarks.nearest_patches import labels_of_nearest
-from steersearch.benchmarks.quality import QualityBenchmark, _iou, _remembered, create
+from steersearch.benchmarks.quality import QualityBenchmark, _ious, _remembered, _segmented_rounds, create
 from steersearch.benchmarks.quality_data import QualityData, Segmented, SegmentedSet, read_quality
 from steersearch.benchmarks.viewing import kept
 from steersearch.core.errors import ArgumentError, BenchmarkError
@@ -109,6 +110,9 @@ def test_figures_by_hand(folder: Path) -> None:
     assert metrics["fg_cls"] == pytest.approx((200 + 200 / 3) / 3)
     assert metrics["ade20k"] > 95  # but for the patches at the edge, all are like those remembered
     assert metrics["quality"] == pytest.approx((metrics["fg_cls"] + metrics["ade20k"]) / 2)
+    for name in ("fg_cls", "ade20k", "quality"):
+        low, high = outcome.intervals[name]
+        assert low <= metrics[name] <= high
     assert {row["part"] for row in outcome.rows} == {"imagewoof", "waterbirds", "cars", "floor", "chair"}
     assert {"the dog", "the bird", "the car", "the floor", "the chair"} <= set(method.asked)
 
@@ -232,8 +236,19 @@ def test_half_of_a_memory_has_the_class() -> None:
 
 
 def test_iou_of_counts() -> None:
-    counts = np.array([[5, 1], [2, 4]])
-    assert (_iou(counts, 0), _iou(counts, 1)) == (5 / 8, 4 / 7)
+    counts = np.array([[[5, 1], [2, 4]], [[9, 0], [0, 0]]])
+    assert _ious(counts).tolist() == [[5 / 8, 4 / 7], [1, 1]]
+
+
+def test_the_interval_of_the_segmentation_is_that_of_its_pictures() -> None:
+    alike = np.tile([[5, 1], [2, 4]], (3, 6, 1, 1))
+    assert _segmented_rounds(alike) == pytest.approx(100 * (5 / 8 + 4 / 7) / 2)
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 100, (2, 12, 2, 2))
+    drawn = [counts[:, rng.integers(12, size=12)].sum(axis=1) for _ in range(2000)]
+    means = [100 * np.mean([_ious(one) for one in each]) for each in drawn]
+    expected = np.percentile(means, (2.5, 97.5))
+    assert limits(_segmented_rounds(counts)) == pytest.approx(tuple(expected), abs=0.5)
 
 
 def test_the_segmented_part_of_the_stand_in() -> None:

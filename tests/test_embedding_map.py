@@ -54,6 +54,7 @@ def test_figures_by_hand(voc: Path) -> None:
     for prompt in ("none", "animal", "bird", "eye"):
         for figure in ("silhouette", "group", "class"):
             assert outcome.metrics[f"{figure}_{prompt}"] == pytest.approx(1, abs=0.01)
+            assert outcome.intervals[f"{figure}_{prompt}"] == pytest.approx((1, 1), abs=0.01)
     assert [(row["class"], row["photos"]) for row in outcome.rows] == [("bird", 2), ("car", 2)]
     assert outcome.settings["umap"] == "not installed"
     assert outcome.settings["points"] == {}
