@@ -1,8 +1,8 @@
 """What the paper finds, put to the test on records: each claim holds, does not hold, or is not clear, with figures.
 
 A claim compares two figures. It holds if the one is greater and their 95 % intervals lie apart; it does not hold if it
-is not greater; between the two it is not clear. The paper's figures are of the real data and have a column of their
-own.
+is not greater; between the two, or without intervals, it is not clear. The paper's figures are of the real data and
+have a column of their own; where it prints none for the frozen trunk, or none at all, the comparison is ours.
 """
 
 from __future__ import annotations
@@ -13,19 +13,25 @@ from dataclasses import dataclass
 from steersearch.benchmarks.published import (
     CORE,
     CORE_BACKBONES,
+    DINOV2_QUALITY,
     GATE_SWEEP,
     GENECIS_FOCUS_OBJECT,
+    OTHERS,
+    PODS_LATE,
     core_wrong,
 )
 from steersearch.benchmarks.record import Record
-from steersearch.benchmarks.tables import Table, cell
+from steersearch.benchmarks.tables import Table
 
 FROZEN, GENTLE, LATE = "+gate0", "+gate0.6", "late-fusion"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric of a benchmark, of the model itself ("") or another version of it (FROZEN, GENTLE, LATE)."""
+    """A metric of a benchmark, of the model itself ("") or another version of it (FROZEN, GENTLE, LATE).
+
+    metric: {1} in it stands for the first prompt of the record, after none: on the stand-in it is another one.
+    """
 
     metric: str
     version: str = ""
@@ -59,6 +65,9 @@ class Verdict:
 
 _STEERED = CORE["SteerViT"][0]
 _LATE = dict(zip(("base", "late", "steered"), CORE_BACKBONES["DINOv2"], strict=True))
+_PODS = OTHERS["pods"]["SteerViT"]
+_DESCRIBED = _PODS["pr_auc_description"]
+_ADE20K = tuple(OTHERS["quality"][row]["ade20k"] for row in ("SteerViT", "DINOv2"))
 CLAIMS = (
     Claim(
         "CORE: steering finds what the frozen trunk does not",
@@ -86,16 +95,52 @@ CLAIMS = (
         "mosaic", Figure("ap"), Figure("ap", FROZEN), (50.2, 14.3),
     ),
     Claim(
+        "Anomaly: phrases for damage find it better than the frozen trunk's map",
+        "anomaly", Figure("pro"), Figure("pro", FROZEN), (OTHERS["anomaly/mvtec"]["SteerViT"]["pro"], None),
+    ),
+    Claim(
         "PODS: a description of the object does more than its supercategory",
         "pods", Figure("pr_auc_description"), Figure("pr_auc_supercategory"), (58.1, 27.9),
+    ),
+    Claim(
+        "PODS: a description of the object does more than its name",
+        "pods", Figure("pr_auc_description"), Figure("pr_auc_name"), (_DESCRIBED, _PODS["pr_auc_name"]),
     ),
     Claim(
         "PODS: steering by a description beats the frozen trunk",
         "pods", Figure("pr_auc_description"), Figure("pr_auc_none"), (58.1, 29.6),
     ),
     Claim(
+        "PODS: a description that meets the picture early does more than after the last block",
+        "pods", Figure("pr_auc_description"), Figure("pr_auc_description", LATE), (_DESCRIBED, PODS_LATE),
+    ),
+    Claim(
+        "RefCOCOg: the heatmap covers what a sentence refers to, the frozen trunk's less",
+        "refcocog", Figure("mean_iou"), Figure("mean_iou", FROZEN), (OTHERS["refcocog"]["SteerViT"]["mean_iou"], None),
+    ),
+    Claim(
         "Quality: features at gate_scale 0.6 say more of the picture than at 1.0",
         "quality", Figure("quality", GENTLE), Figure("quality"), (GATE_SWEEP[0.6][0], GATE_SWEEP[1.0][0]),
+    ),
+    Claim(
+        "Quality: features at gate_scale 0.6 say more of the picture than the frozen trunk's",
+        "quality", Figure("quality", GENTLE), Figure("quality", FROZEN), (GATE_SWEEP[0.6][0], DINOV2_QUALITY),
+    ),
+    Claim(
+        "Quality: features at gate_scale 1.0 keep 95 % of what the frozen trunk's say",
+        "quality", Figure("quality"), Figure("quality", FROZEN), (GATE_SWEEP[1.0][0], DINOV2_QUALITY), 0.95,
+    ),
+    Claim(
+        "Quality: patches say more of a class under its name than in the frozen trunk",
+        "quality", Figure("ade20k"), Figure("ade20k", FROZEN), (_ADE20K[0], _ADE20K[1]),
+    ),
+    Claim(
+        "Embedding map: the prompt of a group parts it from the rest",
+        "embedding-map", Figure("group_{1}"), Figure("group_none"),
+    ),
+    Claim(
+        "Embedding map: the prompt of a class draws it together",
+        "embedding-map", Figure("class_{2}"), Figure("class_none"),
     ),
 )  # fmt: skip
 
@@ -110,8 +155,8 @@ def claims_table(found: Sequence[Verdict]) -> Table:
     header = ("the paper's finding", "on", "figures", "so it", "paper, on the real data")
     rows = []
     for verdict in found:
-        ours = "" if verdict.more is None else f"{verdict.more:.1f} against {verdict.less:.1f}"
-        paper = " against ".join(map(_short, verdict.claim.paper)) if verdict.claim.paper else ""
+        ours = "" if verdict.more is None else _against(verdict.more, verdict.less)
+        paper = _against(*verdict.claim.paper) if verdict.claim.paper else "shown, no figure"
         rows.append(
             (verdict.claim.says, verdict.benchmark or verdict.claim.benchmark, ours, verdict.answer, paper)
         )
@@ -119,33 +164,43 @@ def claims_table(found: Sequence[Verdict]) -> Table:
 
 
 def _judged(claim: Claim, records: Sequence[Record], model: str) -> Verdict:
-    more, less = (_record(records, claim.benchmark, model, figure) for figure in (claim.more, claim.less))
-    for figure, record in ((claim.more, more), (claim.less, less)):
-        if record is None or record.metrics.get(figure.metric) is None:
-            return Verdict(claim, _unmeasured(claim, figure))
-    assert more is not None
-    assert less is not None
-    a, b = float(more.metrics[claim.more.metric]), float(less.metrics[claim.less.metric])
+    more, less = (_measured(records, claim.benchmark, model, figure) for figure in (claim.more, claim.less))
+    if more is None or less is None:
+        return Verdict(claim, _unmeasured(claim, claim.more if more is None else claim.less))
     if claim.share is not None:
-        answer = "holds" if a >= claim.share * b else "does not hold"
-    elif a <= b:
+        answer = "holds" if more.value >= claim.share * less.value else "does not hold"
+    elif more.value <= less.value:
         answer = "does not hold"
     else:
-        low = more.intervals.get(claim.more.metric, [a, a])[0]
-        high = less.intervals.get(claim.less.metric, [b, b])[1]
-        answer = "holds" if low > high else "not clear"
-    return Verdict(claim, answer, a, b, more.benchmark)
+        known = more.interval and less.interval
+        answer = "holds" if known and more.interval[0] > less.interval[1] else "not clear"
+    return Verdict(claim, answer, more.value, less.value, more.benchmark)
 
 
-def _record(records: Sequence[Record], benchmark: str, model: str, figure: Figure) -> Record | None:
-    """The last of the records that measured this."""
+@dataclass(frozen=True)
+class _Measured:
+    """A figure as the record of `benchmark` has it; interval: empty where that says none."""
+
+    value: float
+    interval: Sequence[float]
+    benchmark: str
+
+
+def _measured(records: Sequence[Record], benchmark: str, model: str, figure: Figure) -> _Measured | None:
+    """By the last of the records that measured it."""
     name = LATE if figure.version == LATE else model + figure.version
-    fitting = [
-        r
-        for r in records
-        if r.benchmark.split("/")[0].removesuffix("-world") == benchmark and r.model == name
-    ]
-    return fitting[-1] if fitting else None
+    for record in reversed(records):
+        if record.benchmark.split("/")[0].removesuffix("-world") == benchmark and record.model == name:
+            metric = _metric(record, figure)
+            value = record.metrics.get(metric)
+            if value is not None:
+                return _Measured(float(value), record.intervals.get(metric, ()), record.benchmark)
+    return None
+
+
+def _metric(record: Record, figure: Figure) -> str:
+    """The metric's name in this record; its prompts begin with none."""
+    return figure.metric.format(*record.settings["prompts"]) if "{" in figure.metric else figure.metric
 
 
 def _unmeasured(claim: Claim, figure: Figure) -> str:
@@ -154,5 +209,7 @@ def _unmeasured(claim: Claim, figure: Figure) -> str:
     return f"not measured: no record of {claim.benchmark}{figure.version and f' at {figure.version[1:]}'}"
 
 
-def _short(value: float | None) -> str:
-    return cell(value) if value is None else f"{value:.1f}"
+def _against(more: float | None, less: float | None) -> str:
+    """Shares in percent to one digit behind the point, silhouettes to two."""
+    digits = 2 if max(abs(value or 0) for value in (more, less)) <= 1 else 1
+    return " against ".join("–" if value is None else f"{value:.{digits}f}" for value in (more, less))

@@ -30,8 +30,12 @@ CORE: dict[str, tuple[float, tuple[tuple[float, float | None], ...]]] = {
 # Table 4, CORE: base, late fusion, SteerViT, by backbone.
 CORE_BACKBONES = {"DINOv2": (43.7, 93.3, 96.0), "SigLIP": (38.3, 75.4, 91.3), "MAE": (21.8, 41.0, 74.9)}
 
+# Table 3 and section 4.4, PODS: PR-AUC of late fusion under descriptions.
+PODS_LATE = 36.6
+
 # The gate_scale sweep of DINOv2, read off a figure: gate_scale -> (representation quality, CORE).
 GATE_SWEEP = {0.2: (74.7, 62.0), 0.4: (75.1, 82.5), 0.6: (74.9, 93.9), 0.8: (73.7, 95.5), 1.0: (71.6, 96.0)}
+DINOV2_QUALITY = 71.5  # the frozen trunk's, off the same figure
 
 # Table 7, GeneCIS Focus Object: recall at 1, 2, 3.
 GENECIS_FOCUS_OBJECT = {

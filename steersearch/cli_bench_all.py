@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from steersearch.benchmarks.record import Record
 
 OTHER_SCALES = (0.0, 0.6)  # the frozen trunk, and the paper's best trade-off
-AT_OTHER_SCALES = {"core": OTHER_SCALES, "mosaic": (0.0,), "quality": OTHER_SCALES}
+AT_OTHER_SCALES = {
+    "core": OTHER_SCALES,
+    "mosaic": (0.0,),
+    "anomaly": (0.0,),
+    "refcocog": (0.0,),
+    "quality": OTHER_SCALES,
+}
+WITH_LATE_FUSION = ("core", "pods")
 
 
 def all_benchmarks(
@@ -70,7 +77,7 @@ def all_benchmarks(
     for card in CARDS.values():
         methods: list[Method] = [base]
         methods += [SteerViTMethod(loaded, scale) for scale in AT_OTHER_SCALES.get(card.name, ())]
-        if late is not None and card.name == "core":
+        if late is not None and card.name in WITH_LATE_FUSION:
             methods.append(baselines.load(f"late-fusion={late}", device.value))
         for method in methods:
             try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersearch.benchmarks.claims import CLAIMS, claims_table, verdicts
+from steersearch.benchmarks.catalogue import CARDS
+from steersearch.benchmarks.claims import CLAIMS, LATE, claims_table, verdicts
 from steersearch.benchmarks.record import Record
+from steersearch.cli_bench_all import AT_OTHER_SCALES, WITH_LATE_FUSION
 
 
 def record(benchmark: str, model: str, metrics: dict[str, Any], **intervals: list[float]) -> Record:
@@ -46,6 +48,67 @@ def test_a_share_and_late_fusion() -> None:
         assert found["text that meets the picture early does more than after the last block"] == "holds"
 
 
+def test_figures_without_intervals_are_not_clear() -> None:
+    found = answers(
+        record("quality-world", "mini", {"quality": 60.0}, quality=[59.0, 61.0]),
+        record("quality-world", "mini+gate0", {"quality": 64.0}, quality=[63.0, 65.0]),
+        record("quality-world", "mini+gate0.6", {"quality": 70.0}),
+        record(
+            "quality/gates", "mini", {"quality_gate0": 64.0}
+        ),  # of a sweep: says nothing of the model as it is
+    )
+    assert found["features at gate_scale 0.6 say more of the picture than at 1.0"] == "not clear"
+    assert found["features at gate_scale 0.6 say more of the picture than the frozen trunk's"] == "not clear"
+    assert (
+        found["features at gate_scale 1.0 keep 95 % of what the frozen trunk's say"] == "does not hold"
+    )  # 60.8
+
+
+def test_a_map_is_judged_by_the_prompts_of_its_data() -> None:
+    prompts = ["none", "vehicle", "car", "striped"]
+    metrics = {
+        "group_none": 0.15,
+        "group_vehicle": 0.21,
+        "class_none": 0.5,
+        "class_car": 0.4,
+        "class_striped": 0.9,
+    }
+    intervals = {"group_none": [0.14, 0.16], "group_vehicle": [0.2, 0.22]}
+    made = Record.make("embedding-map-world", "mini", {"prompts": prompts}, metrics, 1.0, intervals=intervals)
+    assert answers(made)["the prompt of a group parts it from the rest"] == "holds"
+    assert answers(made)["the prompt of a class draws it together"] == "does not hold"
+    rows = claims_table(verdicts([made], "mini")).rows
+    assert ("embedding-map-world", "0.21 against 0.15", "holds", "shown, no figure") in [
+        row[1:] for row in rows
+    ]
+
+
+def test_what_the_frozen_trunk_reaches_without_the_words() -> None:
+    found = answers(
+        record("anomaly/mvtec", "mini", {"pro": 82.0}, pro=[70.0, 90.0]),
+        record("anomaly/mvtec", "mini+gate0", {"pro": 68.0}, pro=[40.0, 80.0]),
+        record("refcocog-world", "mini", {"mean_iou": 52.0}, mean_iou=[50.0, 54.0]),
+        record("refcocog-world", "mini+gate0", {"mean_iou": 20.0}, mean_iou=[18.0, 22.0]),
+    )
+    assert found["phrases for damage find it better than the frozen trunk's map"] == "not clear"
+    assert found["the heatmap covers what a sentence refers to, the frozen trunk's less"] == "holds"
+
+
+def test_every_benchmark_of_the_paper_has_a_claim() -> None:
+    assert {claim.benchmark for claim in CLAIMS} == {
+        card.name for card in CARDS.values() if card.data is not None
+    }
+
+
+def test_all_measures_every_version_that_a_claim_is_about() -> None:
+    for claim in CLAIMS:
+        for figure in (claim.more, claim.less):
+            if figure.version == LATE:
+                assert claim.benchmark in WITH_LATE_FUSION
+            elif figure.version:
+                assert float(figure.version.removeprefix("+gate")) in AT_OTHER_SCALES[claim.benchmark]
+
+
 def test_records_of_other_models_do_not_count() -> None:
     found = answers(record("core-world/drawn", "dinov2-small", {"macro": 80.0, "macro_no_prompt": 1.0}))
     assert (
@@ -60,3 +123,4 @@ def test_the_papers_figures_have_a_column_of_their_own() -> None:
     assert len(table.rows) == len(CLAIMS)
     assert table.rows[0][-1] == "96.0 against 43.7"
     assert table.rows[0][2] == ""
+    assert "82.1 against –" in [row[-1] for row in table.rows]
