@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
-from steersearch.indexer import faiss_index, search
+from steersearch.indexer import search
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.query import Asked, rank
 from steersearch.indexer.search import SAMPLE, Snapshot
@@ -39,7 +39,7 @@ QUERIES = 200
 QUERY_SECONDS = 40.0  # for one method, at most, but LEAST_QUERIES in any case
 LEAST_QUERIES = 20
 HNSW_SECONDS = 600.0  # a build that would take longer is not done
-PROBES_TRIED = (4, 8, 16, 32, 64)
+PROBES_TRIED = (8, 16, 18, 20, 24, 32, 36, 64)
 _CLUSTERS, _DIRECTIONS = 2000, 64
 _SEED = 20261125
 _CHUNK = 50_000
@@ -131,7 +131,7 @@ def ours_cells(folder: str) -> dict[str, Any]:
     measured = _measured(Path(folder), nearest_rows)
     curve = {}
     for probes in PROBES_TRIED:
-        faiss_index.PROBES = probes
+        gallery.cells.probes = probes
         curve[str(probes)] = _measured(Path(folder), nearest_rows)
     return {**measured, **about, "by_probes": curve, "build_seconds": built, "bytes": file.stat().st_size}
 
@@ -308,7 +308,8 @@ def main() -> None:
             metrics[name] = call_fresh(METHODS[name], folder=folder)
     settings = {key: value for key, value in vars(arguments).items() if key != "save"}
     settings |= {"k": K, "clusters": _CLUSTERS, "directions": _DIRECTIONS, "seed": _SEED}
-    name = f"search-scale/{arguments.count}x{arguments.dim}"
+    some = [] if arguments.methods == list(METHODS) else arguments.methods
+    name = "/".join(["search-scale", f"{arguments.count}x{arguments.dim}", *some])
     record = Record.make(name, "generated", settings, metrics, time.monotonic() - began)
     print(record.to_json())
     if arguments.save:

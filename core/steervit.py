@@ -350,7 +350,7 @@ class SteerViT(nn.Module):
             tokens = self.before_steering(part)
             return [self.steer(tokens, steering) for steering in steerings]
 
-        found = side_by_side(encoded, pixels.split(size), cores)
+        found = side_by_side(encoded, torch.split(pixels, size), cores)
         return [Features.joined(under) for under in zip(*found, strict=True)]
 
     def before_steering(self, pixels: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ _SCORED_AT_ONCE = 1 << 14  # rows
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
-PROBES = 20  # cells that a search looks into
+# Cells that a search looks into: so many components in all, for the same time whatever the dimension, and LEAST_PROBES.
+_PROBED, LEAST_PROBES = 14_000, 18
 _PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
 _SEED = 1234
 
@@ -79,10 +80,12 @@ class CellIndex:
     """Vectors in 8 bits a component, sorted into cells (FAISS: IVF, SQ8); a search looks into the nearest cells.
 
     The scores of 8 bits decide which rows are candidates, and nothing else.
+    probes: how many cells a search looks into.
     """
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self.probes: int = min(max(LEAST_PROBES, _PROBED // index.d), int(index.nlist))
         self._centres: Floats = index.quantizer.reconstruct_n(0, index.nlist)
         self._on_gpus = _OnGpus(lambda faiss: _with_probes(faiss.index_cpu_to_all_gpus(index), self.probes))
 
@@ -123,11 +126,6 @@ class CellIndex:
     @property
     def cells(self) -> int:
         return int(self._index.nlist)
-
-    @property
-    def probes(self) -> int:
-        """How many cells a search looks into."""
-        return min(PROBES, self.cells)
 
     def reaches(self, k: int) -> bool:
         """Whether the cells that a search looks into hold enough vectors to choose k of them."""

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # Photos. Comparing one of 768 numbers takes .31 µs of a processor (benchmarks/search_scale.py): up to here all take
 # no more than 60 ms, which nobody notices; beyond, cells are worth the minutes of their building and missed neighbours.
 APPROXIMATE_FROM = 200_000
-SAMPLE = 2048
+SAMPLE = 1024
 SNAPSHOTS = "snapshots"
 _FORMAT = "vectors as npy"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
