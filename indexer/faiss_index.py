@@ -27,8 +27,11 @@ _SCORED_AT_ONCE = 1 << 14  # rows
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
-# Cells that a search looks into: so many components in all, for the same time whatever the dimension, and LEAST_PROBES.
-_PROBED, LEAST_PROBES = 14_000, 18
+_COMPONENTS = (
+    14_000  # of a vector, times the cells that a search looks into: the same time whatever the dimension
+)
+_LEAST_PROBES = 18
+_PROBED_CELLS = 8  # one in so many at most, but for that
 _PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
 _SEED = 1234
 
@@ -85,7 +88,7 @@ class CellIndex:
 
     def __init__(self, index: Any) -> None:
         self._index = index
-        self.probes: int = min(max(LEAST_PROBES, _PROBED // index.d), int(index.nlist))
+        self.probes = num_probes(index.nlist, index.d)
         self._centres: Floats = index.quantizer.reconstruct_n(0, index.nlist)
         self._on_gpus = _OnGpus(lambda faiss: _with_probes(faiss.index_cpu_to_all_gpus(index), self.probes))
 
@@ -167,6 +170,11 @@ def products(vectors: Floats, query: Floats) -> Floats:
     pointers = (faiss.swig_ptr(array) for array in (found, query, vectors))
     faiss.fvec_inner_products_ny(*pointers, vectors.shape[1], len(vectors))
     return found
+
+
+def num_probes(cells: int, dim: int) -> int:
+    """How many of `cells` a search looks into, for vectors of `dim` numbers."""
+    return min(cells, max(_LEAST_PROBES, min(_COMPONENTS // dim, cells // _PROBED_CELLS)))
 
 
 def num_cells(count: int) -> int:

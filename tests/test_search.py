@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from steersearch.core.errors import FaissConflictError
 from steersearch.indexer import faiss_index, search
-from steersearch.indexer.faiss_index import CellIndex, FlatIndex, best_rows, products, scores_of
+from steersearch.indexer.faiss_index import (
+    CellIndex,
+    FlatIndex,
+    best_rows,
+    num_probes,
+    products,
+    scores_of,
+)
 from steersearch.indexer.query import Asked, rank
 from steersearch.indexer.search import Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector
@@ -110,6 +117,14 @@ def test_cells_find_most_of_the_nearest_and_only_what_is_allowed(tmp_path: Path)
             scores = np.where(True if mask is None else mask, vectors @ vectors[row], -2)
             shares.append(len(set(found.tolist()) & set(np.argsort(-scores)[:10].tolist())) / 10)
         assert np.mean(shares) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("cells", "dim", "probes"),
+    [(2048, 768, 18), (2048, 384, 36), (2048, 1536, 18), (2048, 128, 109), (512, 128, 64), (16, 768, 16), (1, 4, 1)],
+)  # fmt: skip
+def test_cells_looked_into_by_dimension(cells: int, dim: int, probes: int) -> None:
+    assert num_probes(cells, dim) == probes
 
 
 def test_cells_say_how_many_they_can_give() -> None:
