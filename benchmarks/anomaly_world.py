@@ -17,7 +17,7 @@ from steersearch.benchmarks.viewing import digest, kept
 from steersearch.training import scenes, world
 from steersearch.training.things import KINDS, draw_thing
 
-VERSION = 1
+VERSION = 2
 SEED = 94_000
 SIDE = 160  # pixels
 SURFACES = ("tile", "fabric", "carpet", "wallpaper")
@@ -68,7 +68,8 @@ def _of_class(name: str, limit: int | None) -> list[Item]:
     rng = np.random.default_rng([SEED, VERSION, (*SURFACES, *THINGS).index(name)])
     bases = _surfaces(rng) if name in SURFACES else _things(name, rng)
     defects = [
-        "" if place % 3 == 1 else DEFECTS[(place - place // 3) % len(DEFECTS)] for place in range(PICTURES)
+        "" if place % 3 == 1 else DEFECTS[(place - (place + 1) // 3) % len(DEFECTS)]
+        for place in range(PICTURES)
     ]
     return [_item(name, defect, bases, rng) for defect in defects[:limit]]
 

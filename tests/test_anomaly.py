@@ -186,6 +186,13 @@ def test_the_stand_in_is_always_the_same() -> None:
         assert item.mask is None or 24 <= item.mask().sum() < 2500
 
 
+def test_a_third_of_each_class_is_whole_and_every_defect_is_drawn() -> None:
+    for name in ("tile", "suitcase"):
+        defects = [item.defect for item in anomaly_world.build().objects[name]]
+        assert defects.count("") == len(defects) // 3
+        assert set(defects) == {"", *anomaly_world.DEFECTS}
+
+
 @pytest.mark.parametrize("defect", anomaly_world.DEFECTS)
 def test_damage_changes_the_picture_where_its_mask_says(defect: str) -> None:
     rng = np.random.default_rng(5)

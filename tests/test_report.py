@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -243,6 +244,8 @@ def test_noise_is_shown_pale_and_its_mean_in_front() -> None:
     start=st.integers(0, 10**6),
     distance=st.integers(1, 5000),
 )
+@case(values=[0.0, 1.2e-126], start=0, distance=1)
+@case(values=[0.0, 2e-10], start=0, distance=1)
 def test_everything_lies_within_the_picture(values: list[float], start: int, distance: int) -> None:
     points = [(float(start + i * distance), value) for i, value in enumerate(values)]
     drawn = plot([Curve("a", points)])

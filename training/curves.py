@@ -129,7 +129,7 @@ def _path(runs: Sequence[Sequence[Point]]) -> str:
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    if high - low > 1e-9 * max(abs(low), abs(high)):
+    if high - low > max(1e-9 * max(abs(low), abs(high)), 1e-10):  # ticks have twelve places
         return low, high
     return low - max(0.5 * abs(low), 1e-3), high + max(0.5 * abs(high), 1e-3)
 
