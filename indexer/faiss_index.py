@@ -27,9 +27,7 @@ _SCORED_AT_ONCE = 1 << 14  # rows
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
-_COMPONENTS = (
-    14_000  # of a vector, times the cells that a search looks into: the same time whatever the dimension
-)
+_COMPONENTS = 14_000  # dimension times cells that a search looks into: the same time for every dimension
 _LEAST_PROBES = 18
 _PROBED_CELLS = 8  # one in so many at most, but for that
 _PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
