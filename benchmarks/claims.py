@@ -146,8 +146,11 @@ CLAIMS = (
 
 
 def verdicts(records: Sequence[Record], model: str) -> list[Verdict]:
-    """All claims, judged by the records of `model` and its other versions; late fusion by the method of that name."""
-    return [_judged(claim, records, model) for claim in CLAIMS]
+    """All claims, judged by the records of `model` and its other versions; late fusion by the method of that name.
+
+    On each data set that both figures of a claim were measured on, so a claim may be judged several times.
+    """
+    return [verdict for claim in CLAIMS for verdict in _judged(claim, records, model)]
 
 
 def claims_table(found: Sequence[Verdict]) -> Table:
@@ -163,39 +166,53 @@ def claims_table(found: Sequence[Verdict]) -> Table:
     return Table("What the paper finds", header, tuple(rows))
 
 
-def _judged(claim: Claim, records: Sequence[Record], model: str) -> Verdict:
-    more, less = (_measured(records, claim.benchmark, model, figure) for figure in (claim.more, claim.less))
-    if more is None or less is None:
-        return Verdict(claim, _unmeasured(claim, claim.more if more is None else claim.less))
-    if claim.share is not None:
-        answer = "holds" if more.value >= claim.share * less.value else "does not hold"
-    elif more.value <= less.value:
-        answer = "does not hold"
-    else:
-        known = more.interval and less.interval
-        answer = "holds" if known and more.interval[0] > less.interval[1] else "not clear"
-    return Verdict(claim, answer, more.value, less.value, more.benchmark)
+def _judged(claim: Claim, records: Sequence[Record], model: str) -> list[Verdict]:
+    on_data: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if record.benchmark.split("/")[0].removesuffix("-world") == claim.benchmark:
+            on_data.setdefault((record.benchmark, record.data.get("hash", "")), []).append(record)
+    pairs = {
+        benchmark: (_measured(own, model, claim.more), _measured(own, model, claim.less))
+        for (benchmark, _), own in on_data.items()
+    }
+    found = [
+        Verdict(claim, _answer(claim, more, less), more.value, less.value, benchmark)
+        for benchmark, (more, less) in pairs.items()
+        if more is not None and less is not None
+    ]
+    if found:
+        return found
+    missing = [
+        figure for i, figure in enumerate((claim.more, claim.less)) if not any(p[i] for p in pairs.values())
+    ]
+    return [Verdict(claim, _unmeasured(claim, missing[0]) if missing else "not measured: each on other data")]
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A figure as the record of `benchmark` has it; interval: empty where that says none."""
+    """A figure as a record has it; interval: empty where that says none."""
 
     value: float
     interval: Sequence[float]
-    benchmark: str
 
 
-def _measured(records: Sequence[Record], benchmark: str, model: str, figure: Figure) -> _Measured | None:
+def _measured(records: Sequence[Record], model: str, figure: Figure) -> _Measured | None:
     """By the last of the records that measured it."""
     name = LATE if figure.version == LATE else model + figure.version
     for record in reversed(records):
-        if record.benchmark.split("/")[0].removesuffix("-world") == benchmark and record.model == name:
-            metric = _metric(record, figure)
-            value = record.metrics.get(metric)
-            if value is not None:
-                return _Measured(float(value), record.intervals.get(metric, ()), record.benchmark)
+        metric = _metric(record, figure) if record.model == name else ""
+        if record.metrics.get(metric) is not None:
+            return _Measured(float(record.metrics[metric]), record.intervals.get(metric, ()))
     return None
+
+
+def _answer(claim: Claim, more: _Measured, less: _Measured) -> str:
+    if claim.share is not None:
+        return "holds" if more.value >= claim.share * less.value else "does not hold"
+    if more.value <= less.value:
+        return "does not hold"
+    known = more.interval and less.interval
+    return "holds" if known and more.interval[0] > less.interval[1] else "not clear"
 
 
 def _metric(record: Record, figure: Figure) -> str:

@@ -48,6 +48,21 @@ def test_a_share_and_late_fusion() -> None:
         assert found["text that meets the picture early does more than after the last block"] == "holds"
 
 
+def test_figures_of_different_data_are_never_compared() -> None:
+    drawn = record("core-world/drawn", "mini", {"macro": 80.0, "macro_no_prompt": 40.0}, macro=[78.0, 82.0])
+    stamps = record("core-world/stamps", "mini", {"macro": 90.0, "macro_no_prompt": 95.0})
+    gentle = record("core-world/drawn", "mini+gate0.6", {"macro": 77.0})
+    found = {(v.claim.says, v.benchmark): v for v in verdicts([stamps, drawn, gentle], "mini")}
+    kept = found["CORE: gate_scale 0.6 keeps 95 % of what 1.0 reaches", "core-world/drawn"]
+    assert (kept.answer, kept.more, kept.less) == ("holds", 77.0, 80.0)
+    steering = "CORE: steering finds what the frozen trunk does not"
+    assert found[steering, "core-world/drawn"].answer == "not clear"
+    assert found[steering, "core-world/stamps"].answer == "does not hold"
+    apart = [record("core-world/stamps", "mini", {"macro": 80.0}), gentle]
+    (unmeasured,) = [v for v in verdicts(apart, "mini") if v.claim.says == kept.claim.says]
+    assert unmeasured.answer == "not measured: each on other data"
+
+
 def test_figures_without_intervals_are_not_clear() -> None:
     found = answers(
         record("quality-world", "mini", {"quality": 60.0}, quality=[59.0, 61.0]),
