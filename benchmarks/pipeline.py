@@ -24,15 +24,15 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.speed import Settings, blank_prompt, named_model
 from steersearch.core.preprocess import least_side
-from steersearch.core.steervit import SteerViT
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.embedder import Floats
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training.scenes import FAMILIES, draw_scene
 
-MODEL = "mini"
+MODELS = ("mini", "dinov2-small", "dinov2-base")  # but for the mini, random weights in that shape
 PROMPT = "the red mug"
 SIZES = {"12 MP": (4000, 3000), "0.2 MP": (512, 384)}
 _SCENES = 6
@@ -132,10 +132,18 @@ def reading_cost(embedder: SteerViTEmbedder, contents: list[bytes]) -> float:
         return 1000 * (time.thread_time() - began) / len(names)
 
 
-def measure(photos: int, rounds: int, only: str | None = None) -> Record:
+class ShapedEmbedder(SteerViTEmbedder):
+    """Random weights in the shape of a released model, and prompts of five tokens without meaning."""
+
+    def encode_prompt(self, prompt: str) -> Floats:
+        return blank_prompt(5, self.model).numpy()[0]
+
+
+def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Record:
     """The record of `photos` JPEGs of each size, in so many turns."""
     began, before = time.monotonic(), os.getloadavg()[0]
-    embedder = SteerViTEmbedder(SteerViT.from_pretrained(MODEL, "cpu"))
+    kind = SteerViTEmbedder if model == "mini" else ShapedEmbedder
+    embedder = kind(named_model(Settings(model=model)))
     metrics: dict[str, Any] = {"load_before": round(before, 2)}
     rows = []
     each = max(1, photos // rounds)
@@ -145,7 +153,7 @@ def measure(photos: int, rounds: int, only: str | None = None) -> Record:
         pictures = np.stack([embedder.preprocess(image) for image in images])
         cost = round(reading_cost(embedder, contents), 2)
         for regions in (False, True):
-            one_round(embedder, contents, pictures, min(each, 64), "warm", regions)
+            one_round(embedder, contents, pictures, min(each, 16), "warm", regions)
             turns = [
                 one_round(embedder, contents, pictures, each, f"{turn}", regions) for turn in range(rounds)
             ]
@@ -162,7 +170,7 @@ def measure(photos: int, rounds: int, only: str | None = None) -> Record:
         "pictures": f"{_SCENES} drawn scenes with grain, JPEG quality 90",
         "sizes": SIZES,
     }
-    return Record.make("pipeline", MODEL, settings, metrics, time.monotonic() - began, rows=rows)
+    return Record.make("pipeline", model, settings, metrics, time.monotonic() - began, rows=rows)
 
 
 def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float) -> dict[str, Any]:
@@ -195,12 +203,13 @@ def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float
 def main() -> None:
     """Measure, print the record and, if asked, keep it."""
     parser = argparse.ArgumentParser(description="Throughput of index against that of the model alone.")
+    parser.add_argument("--model", choices=MODELS, default="mini", help="default: %(default)s")
     parser.add_argument("--photos", type=int, default=2000, help="of each size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=sorted(SIZES), help="one size only")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
-    record = measure(arguments.photos, arguments.rounds, arguments.size)
+    record = measure(arguments.model, arguments.photos, arguments.rounds, arguments.size)
     print(record.to_json())
     if arguments.save:
         record.save()

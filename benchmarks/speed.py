@@ -142,7 +142,7 @@ class Workbench:
             return lambda: plain(pixels)
         model = self.model(dtype)
         if variant == "folded":
-            prompts = self.prompts if prompt_tokens is None else _blank_prompt(prompt_tokens, model)
+            prompts = self.prompts if prompt_tokens is None else blank_prompt(prompt_tokens, model)
             steering = model.steering(prompts)
             return lambda: model.encode(pixels, [steering])[0]
         text_encoder = self.text_encoder(dtype)
@@ -153,7 +153,7 @@ class Workbench:
         """The model with open gates. Raises ConfigError for a resolution that its trunk cannot take."""
         if dtype not in self._models:
             torch.manual_seed(0)
-            model = _named_model(self.settings)
+            model = named_model(self.settings)
             self._models[dtype] = model.to(self.settings.device, getattr(torch, dtype))
         return self._models[dtype]
 
@@ -190,7 +190,7 @@ def _trunk_name(settings: Settings) -> str:
     return _SIGLIP[settings.model] if card.trunk is None else card.trunk.name
 
 
-def _named_model(settings: Settings) -> SteerViT:
+def named_model(settings: Settings) -> SteerViT:
     """The bundled mini, or random weights in the shape of a released model."""
     if settings.model == "mini":
         return SteerViT.from_pretrained("mini", device="cpu")
@@ -211,7 +211,8 @@ def _named_model(settings: Settings) -> SteerViT:
     return model
 
 
-def _blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
+def blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
+    """A prompt of so many tokens without meaning."""
     return PromptFeatures.from_numpy([np.ones((tokens, model.config.text_dim), np.float32)])
 
 
