@@ -91,8 +91,12 @@ class ColourEmbedder:
 
 
 def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:
-    """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos."""
-    rng = np.random.default_rng(seed)
+    """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos.
+
+    They seem to be an hour old: of a file that is only just written an index notes the time otherwise (see
+    `loader.FileState`), so that runs at different moments would not agree.
+    """
+    rng, an_hour_ago = np.random.default_rng(seed), time.time() - 3600
     for i in range(number):
         path = folder / f"{i % 10}" / f"{name}{i:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,7 @@ def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Pat
             path.write_bytes(b"\xff\xd8 not so")
         else:
             Image.fromarray(rng.integers(0, 256, (12, 16, 3), "uint8")).resize((48, 36)).save(path)
+        os.utime(path, (an_hour_ago, an_hour_ago))
     return folder
 
 
