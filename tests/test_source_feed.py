@@ -440,5 +440,7 @@ def test_signals_to_all_processes_neither_hang_nor_end_the_workers_first(
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
     assert started.returncode == -signal.SIGINT
-    assert err.count("Traceback") == 1  # of the main process alone
+    # Of the main process alone. If that was just about to take a picture from a worker, the worker's
+    # multiprocessing says that it lost the connection, which is another exception.
+    assert err.splitlines().count("KeyboardInterrupt") == 1
     assert err.rstrip().endswith("KeyboardInterrupt")
