@@ -38,7 +38,7 @@ from steersearch.indexer.store import Store, Vector, unpack_heatmap
 from steersearch.indexer.writers import writing
 
 BUDGET_S = 5.0
-LESSON = 32  # photos steered between two lessons, at most: a GPU loses little by it, and what is likely shows sooner
+LESSON = 32  # photos steered between two lessons, at most: what is likely then shows soon
 RECALLED = 1024  # photos steered before whose vectors teach what is likely
 _ALLOWED = 1e6  # megapixels: whoever indexed these very contents has allowed for their size
 
