@@ -21,6 +21,7 @@ from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.preprocess import View
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Aggregation, Features, SteerViT, SteerViTConfig
+from steersearch.identity import aggregation_rule
 
 Floats = npt.NDArray[np.float32]
 
@@ -114,7 +115,7 @@ class SteerViTMethod:
         """What besides the weights decides the output, JSON-able."""
         return {
             "gate_scale": self.gate_scale,
-            "aggregation": self.aggregation,
+            "aggregation": aggregation_rule(self.aggregation),
             "preprocess": self.model.config.preprocess.to_dict(),
             "dtype": str(self.model.head.weight.dtype).removeprefix("torch."),
         }

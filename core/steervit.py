@@ -138,7 +138,10 @@ class Features:
     parts: Tensor | None = None
 
     def aggregate(self, kind: Aggregation) -> Tensor:
-        """One vector per image (B, D): CLS token, mean patch, or patches weighted by the heatmap (`focus`)."""
+        """One vector per image (B, D): CLS token, mean patch, or patches weighted by the squared heatmap (`focus`).
+
+        Squared, since what the heatmap leaves beside the object adds up: benchmarks/LOG.md.
+        """
         if kind == "cls":
             if self.prefix.shape[1] == 0:
                 raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
@@ -148,7 +151,8 @@ class Features:
                 return _widened(self.patches).mean(dim=1)
             return torch.einsum("bn,bnd->bd", self.parts, _widened(self.patches))
         if kind == "focus":
-            return torch.einsum("bn,bnd->bd", _widened(self.logits).softmax(dim=-1), _widened(self.patches))
+            weights = (2 * _widened(self.logits)).softmax(dim=-1)
+            return torch.einsum("bn,bnd->bd", weights, _widened(self.patches))
         raise ConfigError("aggregation", kind, f"must be one of {get_args(Aggregation)}")
 
     def embedding(self, kind: Aggregation) -> Tensor:

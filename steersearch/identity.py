@@ -25,9 +25,14 @@ def identity_of(model: str, view: View | None = None) -> Identity:
     return _read(model, Path(model), view)
 
 
+def aggregation_rule(aggregation: str) -> str:
+    """The aggregation as it is computed: changes where its name stays but its vectors do not."""
+    return "focus, heatmap squared" if aggregation == "focus" else aggregation
+
+
 def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:
     """What besides the weights decides a vector, as a prompt index records it."""
-    return {**preprocess, "aggregation": aggregation}
+    return {**preprocess, "aggregation": aggregation_rule(aggregation)}
 
 
 def preprocess_of(preprocessing: dict[str, Any]) -> Preprocess:

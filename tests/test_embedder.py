@@ -1,4 +1,4 @@
-"""The model as the indexer sees it: a GPU whose memory is too small costs time, not the run."""
+"""The model as the indexer sees it: who it is, and a GPU whose memory is too small costs time, not the run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from steersearch.api import load_embedder
 from steersearch.core.errors import GpuMemoryError
 from steersearch.embedder import SteerViTEmbedder
+from steersearch.identity import identity_of
 from steersearch.indexer.embedder import Floats
 
 
@@ -36,6 +37,15 @@ def small_memory(most: int, tried: list[int], encode: Callable[..., Any]) -> Cal
 def pictures(embedder: SteerViTEmbedder, number: int) -> Floats:
     side = embedder.model.config.preprocess.side
     return np.random.default_rng(0).normal(size=(number, 3, side, side)).astype(np.float32)
+
+
+def test_vectors_of_the_plain_heatmap_are_not_taken_for_those_of_its_square(
+    embedder: SteerViTEmbedder, tiny_model: Path
+) -> None:
+    identity = identity_of(str(tiny_model))
+    earlier = {**embedder.preprocessing, "aggregation": "focus"}
+    assert identity.fits(embedder.weights_hash, embedder.preprocessing)
+    assert not identity.fits(embedder.weights_hash, earlier)
 
 
 def test_a_batch_is_halved_until_it_fits_and_later_ones_begin_there(

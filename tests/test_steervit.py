@@ -207,10 +207,11 @@ def test_aggregations_are_what_their_names_say() -> None:
         prefix=torch.tensor([[[3.0, 4.0], [9.0, 9.0]]]), patches=patches, logits=logits, grid=(2, 2)
     )
     weights = np.exp([0, 1, -1, 3]) / np.exp([0, 1, -1, 3]).sum()
+    squared = weights**2 / (weights**2).sum()
     assert features.aggregate("cls").tolist() == [[3.0, 4.0]]
     assert np.allclose(features.embedding("cls"), [[0.6, 0.8]])
     assert features.aggregate("mean").tolist() == [[0.75, -0.25]]
-    assert np.allclose(features.aggregate("focus"), [weights @ patches[0].numpy()])
+    assert np.allclose(features.aggregate("focus"), [squared @ patches[0].numpy()])
     assert np.allclose(features.heatmap(), weights.reshape(1, 2, 2))
 
 

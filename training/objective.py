@@ -86,7 +86,7 @@ class Objective:
         terms = {}
         for kind, weight in self.weights.items():
             keys, things = self._keys[kind], alone.things[single]
-            losses = self._distil(found.aggregate(kind)[single], keys, things, alone.excluded[single])
+            losses = self._distil(pooled(found, kind)[single], keys, things, alone.excluded[single])
             terms[f"alone_{kind}"] = Term(losses.sum(), single.sum(), weight)
         return terms
 
@@ -102,7 +102,7 @@ class Objective:
         terms = {}
         for kind, weight in self.weights.items():
             keys = torch.cat([self._joined(own[kind]), self._queue[kind]])
-            losses = self._distil(found.aggregate(kind), keys, positive, excluded)
+            losses = self._distil(pooled(found, kind), keys, positive, excluded)
             terms[f"alone_{kind}"] = Term(losses.sum(), torch.tensor(size, device=names.device), weight)
             self._queue[kind] = keys[: self.settings.queue]
         self._queued_names = names[: self.settings.queue]
@@ -155,6 +155,15 @@ def frozen_keys(
         )
         keys[kind] = F.normalize(vectors.float(), dim=-1)
     return keys
+
+
+def pooled(found: Features, kind: Aggregation) -> Tensor:
+    """(B, D): the aggregation that is distilled; "focus" by the heatmap itself, not its square, so that all patches of
+    the object learn and not its peak alone."""
+    if kind != "focus":
+        return found.aggregate(kind)
+    heatmap = found.heatmap().flatten(1)
+    return torch.einsum("bn,bnd->bd", heatmap, found.patches.to(heatmap.dtype))
 
 
 def _target(batch: Batch, grid: tuple[int, int], settings: ObjectiveSettings) -> Tensor:
