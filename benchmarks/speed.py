@@ -246,7 +246,7 @@ def _unfolded(model: SteerViT, pixels: Tensor, prompts: PromptFeatures) -> Tenso
     x = trunk.tokens(pixels)
     for i, block in enumerate(trunk.blocks):
         if str(i) in model.cross_attention:
-            x = model.cross_attention[str(i)](x, text, prompts.mask)
+            x = model.cross_attention[str(i)](x, text, prompts.mask, as_written=True)
         x = block(x)
     x = cast(Tensor, trunk.norm(x))
     model.head(x[:, trunk.num_prefix_tokens :])  # the heatmap's logits, which ours computes as well

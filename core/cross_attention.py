@@ -8,11 +8,14 @@ Letters: B images, T trunk tokens, D trunk width, L text tokens, h heads, d head
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+LEAST_FOLD = 3  # text tokens must be so many times fewer than a head is wide for `text_first` to pay
 
 
 class GatedCrossAttention(nn.Module):
@@ -45,13 +48,23 @@ class GatedCrossAttention(nn.Module):
                 nn.Linear(hidden, dim, bias=False),
             )
 
-    def forward(self, x: Tensor, text: Tensor, mask: Tensor | None = None, gate_scale: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor,
+        mask: Tensor | None = None,
+        gate_scale: float = 1.0,
+        *,
+        as_written: bool = False,
+    ) -> Tensor:
         """Steer `x` (B, T, D) by `text` (B, L, D), the connector's output.
 
         mask: (B, L) bool, True = a real text token, False = padding; None = all real.
         Both `text` and `mask` may have 1 in place of B: one prompt for the whole batch.
+        as_written: multiply in the order of Eq. 2, as the released code does, also where another is faster.
         """
-        x = x + _opened(self.attn_gate, gate_scale) * self.cross_attn(x, text, mask)
+        attend = self.cross_attn.queries_first if as_written else self.cross_attn
+        x = x + _opened(self.attn_gate, gate_scale) * attend(x, text, mask)
         return self._feed_forward(x, gate_scale)
 
     def fold(self, text: Tensor, gate_scale: float = 1.0) -> FoldedCrossAttention:
@@ -133,12 +146,37 @@ class _CrossAttention(nn.Module):
         return keys, values
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
-        queries = self.to_q(self.norm(x)).view(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
+        """The update (B, T, D), by whichever order of the same products is the faster.
+
+        In half precision the scores would be rounded in between, where the attention keeps them in float32.
+        """
+        is_wide = text.dtype == torch.float32 and not torch.is_autocast_enabled(text.device.type)
+        if is_wide and text.shape[1] * LEAST_FOLD <= self.head_dim:
+            return self.text_first(x, text, mask)
+        return self.queries_first(x, text, mask)
+
+    def queries_first(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+        """As written in Eq. 2: queries of all tokens, attention of each head, its outputs joined and projected."""
+        batch, tokens, _ = x.shape
+        queries = self.to_q(self.norm(x)).view(batch, tokens, self.num_heads, self.head_dim).transpose(1, 2)
         keys, values = self.keys_values(text)
-        batch = len(x)
         if len(keys) != batch:  # one prompt for the whole batch
             keys, values = keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)
         keep = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, L), over heads and queries
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=keep)  # scale 1 / sqrt(d)
         out: Tensor = self.to_out(attended.transpose(1, 2).flatten(2))
         return out
+
+    def text_first(self, x: Tensor, text: Tensor, mask: Tensor | None) -> Tensor:
+        """The same with W_q joined to the keys and W_o to the values, of which there are few: as `fold`, but for many
+        texts at once, with padding, and with gradients. (B, T, D) never becomes (B, T, h · d)."""
+        heads, head_dim, dim = self.num_heads, self.head_dim, x.shape[-1]
+        keys, values = self.keys_values(text)  # (B, h, L, d)
+        w_q = self.to_q.weight.view(heads, head_dim, dim)
+        w_o = self.to_out.weight.view(dim, heads, head_dim).permute(1, 2, 0)  # (h, d, D)
+        queries = torch.matmul(keys * head_dim**-0.5, w_q).transpose(1, 2).flatten(1, 2)  # (B, L·h, D)
+        updates = torch.matmul(values, w_o).transpose(1, 2).flatten(1, 2)
+        scores = torch.matmul(self.norm(x), queries.mT).unflatten(2, (-1, heads))  # (B, T, L, h)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, :, None], -math.inf)
+        return torch.matmul(scores.softmax(dim=-2).flatten(2), updates)

@@ -83,3 +83,36 @@ def test_the_feed_forward_network_has_a_gate_of_its_own() -> None:
     assert layer.ff_gate is not None
     expected = x + torch.tanh(layer.ff_gate) * layer.ff(x)
     assert torch.allclose(layer(x, draw(1, 2, 24)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("texts", [1, 3])
+def test_both_orders_of_the_products_give_the_same_update_and_gradients(masked: bool, texts: int) -> None:
+    attention = open_layer().cross_attn.double()
+    x, text = draw(3, 5, 24).double(), draw(texts, 4, 24).double()
+    mask = torch.tensor([[True] * 4, [True, True, False, False], [True, False, False, False]])[:texts]
+    found = []
+    for order in (attention.queries_first, attention.text_first):
+        leaves = [x.clone().requires_grad_(), text.clone().requires_grad_()]
+        update = order(leaves[0], leaves[1], mask if masked else None)
+        parts = [*leaves, *attention.parameters()]
+        found.append([update, *torch.autograd.grad((update * draw(3, 5, 24)).sum(), parts)])
+    assert len(found[0]) == 8
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("tokens", "dtype", "first"), [
+    (24, torch.float32, "text"), (25, torch.float32, "queries"), (6, torch.bfloat16, "queries"),
+])  # fmt: skip
+def test_few_text_tokens_in_float32_are_multiplied_first(
+    tokens: int, dtype: torch.dtype, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention, taken = GatedCrossAttention(24).to(dtype).cross_attn, []  # 72 wide heads, as released
+    for name in ("text", "queries"):
+        order = getattr(attention, f"{name}_first")
+        monkeypatch.setattr(
+            attention, f"{name}_first", lambda *given, o=order, n=name: (taken.append(n), o(*given))[1]
+        )
+    attention(draw(2, 5, 24).to(dtype), draw(2, tokens, 24).to(dtype), None)
+    assert taken == [first]
