@@ -52,6 +52,18 @@ PUBLISHED = {"late fusion": 93.3, "no tanh gate": 94.6, "linear connector": 95.2
              "3 text layers": 95.7, BASE: 96.0}  # fmt: skip
 SOURCES: tuple[core_world.Source, ...] = ("drawn", "stamps")
 COLUMNS = ("cls/right", "cls/wrong", "focus/right", "focus/wrong", "pmass", "pointing")
+COMPARED = ("cls/right", "focus/right", "pointing")
+T975 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+)  # Student's t, 1 to 9 degrees of freedom
 
 
 def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> Recipe:
@@ -120,15 +132,42 @@ def figures_of(model: SteerViT, pictures: CoreData) -> dict[str, float]:
 def table(noted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds, in points, of each variant and source; and its difference to BASE."""
     found: dict[str, Any] = {}
+    base = {each["seed"]: each["figures"] for each in noted if each["variant"] == BASE}
     for variant in VARIANTS:
-        runs = [each for each in noted if each["variant"] == variant]
-        if runs:
-            found[variant] = {"seeds": len(runs), "published_core": PUBLISHED.get(variant)} | {
-                source: {column: _spread([_figure(each["figures"][source], column) for each in runs])
-                         for column in COLUMNS}
-                for source in SOURCES
+        runs = {each["seed"]: each["figures"] for each in noted if each["variant"] == variant}
+        if not runs:
+            continue
+        found[variant] = {"seeds": len(runs), "published_core": PUBLISHED.get(variant)}
+        for source in SOURCES:
+            spreads = {column: _spread([_figure(each[source], column) for each in runs.values()])
+                       for column in COLUMNS}  # fmt: skip
+            both = [] if variant == BASE else sorted(runs.keys() & base.keys())
+            differences = {
+                column: difference([_figure(runs[seed][source], column) for seed in both],
+                                   [_figure(base[seed][source], column) for seed in both])
+                for column in COMPARED if len(both) > 1
             }  # fmt: skip
+            found[variant][source] = spreads | ({"difference": differences} if differences else {})
     return found
+
+
+def difference(figures: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Of the same seeds, pair by pair: its mean, and the 95 % interval of Student's t over 2 to 10 seeds."""
+    found = [one - other for one, other in zip(figures, base, strict=True)]
+    half = T975[len(found) - 2] * stdev(found) / len(found) ** 0.5
+    middle = mean(found)
+    return {"mean": round(middle, 1), "low": round(middle - half, 1), "high": round(middle + half, 1)}
+
+
+def verdict(found: Mapping[str, float], published: float | None) -> str:
+    """What a difference says: better or worse where its interval leaves zero out, and whether the paper has it so."""
+    if found["low"] <= 0 <= found["high"]:
+        return "not clear"
+    said = "better" if found["mean"] > 0 else "worse"
+    if published is None:
+        return said
+    agrees = (found["mean"] > 0) == (published > PUBLISHED[BASE])
+    return f"{said}, as in the paper" if agrees else f"{said}, not as in the paper"
 
 
 def _figure(figures: Mapping[str, float], column: str) -> float:
@@ -140,7 +179,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """The table in Markdown, a part for each source."""
+    """The table in Markdown, a part for each source; then the differences to BASE."""
     lines = []
     for source in SOURCES:
         lines += [
@@ -151,6 +190,17 @@ def as_text(found: Mapping[str, Any]) -> str:
             cells = [f"{row[source][c]['mean']:.1f} ± {row[source][c]['sd']:.1f}" for c in COLUMNS]
             published = "" if row["published_core"] is None else f"{row['published_core']}"
             lines.append(f"| {variant} | {row['seeds']} | {' | '.join(cells)} | {published} |")
+        lines.append("")
+    for source in SOURCES:
+        lines += [f"| {source}, less {BASE} | {' | '.join(COMPARED)} |", "|---" * (len(COMPARED) + 1) + "|"]
+        for variant, row in found.items():
+            if "difference" in row[source]:
+                cells = [
+                    f"{each['mean']:+.1f} ({each['low']:+.1f} to {each['high']:+.1f}): "
+                    + verdict(each, row["published_core"] if column != "pointing" else None)
+                    for column, each in row[source]["difference"].items()
+                ]
+                lines.append(f"| {variant} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 

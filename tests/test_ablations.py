@@ -15,6 +15,7 @@ from steersearch.benchmarks.ablations import (
     run,
     run_folder,
     table,
+    verdict,
 )
 from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
@@ -59,6 +60,33 @@ def test_the_table_is_of_means_and_deviations_over_seeds() -> None:
     assert found["ffn"]["drawn"]["focus/right"] == {"mean": 85.0, "sd": 7.1}
     assert found["ffn"]["stamps"]["pointing"] == {"mean": 70.0, "sd": 0.0}
     assert "| ffn | 2 | 50.0 ± 0.0 | 30.0 ± 0.0 | 85.0 ± 7.1 |" in as_text(found)
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    def row(variant: str, seed: int, focus: float) -> dict[str, object]:
+        figures = {"cls/right/macro": 0.5, "cls/wrong/macro": 0.3, "focus/right/macro": focus,
+                   "focus/wrong/macro": 0.4, "pmass": 0.6, "pointing": 0.7}  # fmt: skip
+        return {"variant": variant, "seed": seed, "figures": {"drawn": figures, "stamps": figures}}
+
+    base = [row(BASE, seed, focus) for seed, focus in ((1, 0.50), (2, 0.60), (3, 0.70), (4, 0.99))]
+    worse = [row("late fusion", seed, focus) for seed, focus in ((3, 0.65), (1, 0.46), (2, 0.54))]
+    found = table([*base, *worse, row("ffn", 1, 0.9)])
+    # -4, -6, -5: standard deviation 1, so 4.303 / sqrt(3) to either side
+    assert found["late fusion"]["drawn"]["difference"]["focus/right"] == {
+        "mean": -5.0,
+        "low": -7.5,
+        "high": -2.5,
+    }
+    assert "difference" not in found["ffn"]["drawn"]  # one seed
+    assert "difference" not in found[BASE]["drawn"]
+    assert "-5.0 (-7.5 to -2.5): worse, as in the paper" in as_text(found)
+
+
+def test_a_difference_is_claimed_where_its_interval_leaves_zero_out() -> None:
+    better, unclear = {"mean": 2.0, "low": 0.5, "high": 3.5}, {"mean": 2.0, "low": -0.5, "high": 4.5}
+    assert verdict(better, None) == "better"
+    assert verdict(better, 93.3) == "better, not as in the paper"
+    assert verdict(unclear, 93.3) == "not clear"
 
 
 def test_runs_of_a_record_are_not_repeated(tmp_path: Path) -> None:
