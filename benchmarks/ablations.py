@@ -25,9 +25,10 @@ from steersearch.benchmarks import core_world
 from steersearch.benchmarks.core import Core, CoreData
 from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.record import Record
+from steersearch.core.aggregation import Aggregation
 from steersearch.core.checkpoints import load_file
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.steervit import Aggregation, SteerViT
+from steersearch.core.steervit import SteerViT
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
 from steersearch.training.settings import apply_settings

@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from steersearch.core.aggregation import Aggregation, aggregation_rule
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.preprocess import View
 from steersearch.core.registry import MODELS
-from steersearch.core.steervit import Aggregation, Features, SteerViT, SteerViTConfig
-from steersearch.identity import aggregation_rule
+from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 
 Floats = npt.NDArray[np.float32]
 

@@ -23,7 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from steersearch.benchmarks.record import Record
-from steersearch.core.steervit import NO_STEERING, Aggregation, SteerViT
+from steersearch.core.aggregation import Aggregation
+from steersearch.core.steervit import NO_STEERING, SteerViT
 from steersearch.training import scenes, world
 from steersearch.training.things import KINDS, Thing, draw_stock
 

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
+from steersearch.core.bert import Bert, BertConfig
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
@@ -217,26 +218,19 @@ def blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
 
 
 def _random_roberta_large(device: str) -> TextEncoder:
-    from transformers import RobertaConfig, RobertaModel
-
-    shape = RobertaConfig(
-        vocab_size=50265,
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        max_position_embeddings=514,
-        type_vocab_size=1,
-    )
+    shape = BertConfig(
+        vocabulary=50265, dim=1024, depth=24, num_heads=16, hidden=4096, positions=514, types=1, norm_eps=1e-5,
+        pad_id=1, first_position=2,
+    )  # fmt: skip
     torch.manual_seed(0)
     with torch.device(device):
-        roberta = RobertaModel(shape, add_pooling_layer=False)
+        roberta = Bert(shape)
     return TextEncoder("roberta-large", _words_and_marks, roberta)
 
 
-def _words_and_marks(prompts: Sequence[str], **_limits: Any) -> dict[str, list[list[int]]]:
+def _words_and_marks(prompts: Sequence[str]) -> list[list[int]]:
     """In place of RoBERTa's tokenizer, whose files are on the hub: a token a word or mark, and one at each end."""
-    return {"input_ids": [[0, *map(len, re.findall(r"\w+|[^\w\s]", prompt)), 2] for prompt in prompts]}
+    return [[0, *map(len, re.findall(r"\w+|[^\w\s]", prompt)), 2] for prompt in prompts]
 
 
 def _unfolded(model: SteerViT, pixels: Tensor, prompts: PromptFeatures) -> Tensor:

@@ -122,15 +122,14 @@ class Released(nn.Module):
 
 def encode_padded(encoder: TextEncoder, texts: Sequence[str]) -> PromptFeatures:
     """The released way to read a batch of texts: one forward, all padded to the longest; as `TextEncoder.encode`."""
-    language = encoder._model
-    rows = encoder._tokenizer(list(texts))["input_ids"]
+    language, rows = encoder.model, encoder.tokenize(texts)
     longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), int(language.config.pad_token_id))
+    ids = torch.full((len(rows), longest), language.config.pad_id)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
     ids, mask = ids.to(language.device), mask.to(language.device)
-    return PromptFeatures(language(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask)
+    return PromptFeatures(language(ids, mask), mask)
 
 
 class Bench:

@@ -176,7 +176,7 @@ class _CrossAttention(nn.Module):
         w_o = self.to_out.weight.view(dim, heads, head_dim).permute(1, 2, 0)  # (h, d, D)
         queries = torch.matmul(keys * head_dim**-0.5, w_q).transpose(1, 2).flatten(1, 2)  # (B, L·h, D)
         updates = torch.matmul(values, w_o).transpose(1, 2).flatten(1, 2)
-        scores = torch.matmul(self.norm(x), queries.mT).unflatten(2, (-1, heads))  # (B, T, L, h)
+        scores = torch.matmul(self.norm(x), queries.mT).view(*x.shape[:2], -1, heads)  # (B, T, L, h)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, :, None], -math.inf)
         return torch.matmul(scores.softmax(dim=-2).flatten(2), updates)

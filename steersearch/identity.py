@@ -8,6 +8,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from steersearch.core.aggregation import aggregation_rule
 from steersearch.core.preprocess import Preprocess, View
 from steersearch.indexer.embedder import Identity
 
@@ -23,11 +24,6 @@ def identity_of(model: str, view: View | None = None) -> Identity:
         with as_file(files("steersearch.core.mini") / f"{BUNDLED}.safetensors") as file:
             return _read(model, file, view)
     return _read(model, Path(model), view)
-
-
-def aggregation_rule(aggregation: str) -> str:
-    """The aggregation as it is computed: changes where its name stays but its vectors do not."""
-    return "focus, heatmap squared" if aggregation == "focus" else aggregation
 
 
 def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:

@@ -136,7 +136,8 @@ class Outputs:
         if kind == "mean":
             return self.patches.sum(dim=1) / self.patches.shape[1]
         assert kind == "focus"
-        return (self.heatmap[..., None] * self.patches).sum(dim=1)
+        weights = self.heatmap**2 / (self.heatmap**2).sum(dim=1, keepdim=True)
+        return (weights[..., None] * self.patches).sum(dim=1)
 
 
 def steervit(

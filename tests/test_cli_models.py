@@ -127,7 +127,7 @@ def test_without_its_package_the_bundled_model_needs_its_text_encoder(
     run: Run, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "text_encoder_in_package", lambda card: None)
-    assert (listed(run, "mini")["here"], listed(run, "mini")["size"]) == ("partly", 91_567_093)
+    assert (listed(run, "mini")["here"], listed(run, "mini")["size"]) == ("partly", 91_335_235)
 
 
 def test_show_what_a_file_says_of_itself(

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from steersearch.core import text
+from steersearch.core.aggregation import Aggregation
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.steervit import Aggregation, Features, SteerViT, SteerViTConfig
+from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures, load_text_encoder
 from steersearch.core.trunk import TimmTrunk
 from tests import reference

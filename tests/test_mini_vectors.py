@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from steersearch.core.steervit import Aggregation, SteerViT
+from steersearch.core.aggregation import Aggregation
+from steersearch.core.steervit import SteerViT
 
 STORED = np.load(Path(__file__).parent / "data" / "mini_vectors.npz")
 PROMPTS = {"remote": "the remote control", "shelf": "bookshelf", "none": None}

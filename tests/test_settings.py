@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import (
     ArgumentError,
     ConfigError,
@@ -18,7 +19,6 @@ from steersearch.core.errors import (
     SteerSearchError,
     UnknownSettingError,
 )
-from steersearch.core.steervit import Aggregation
 from steersearch.training.recipe import MINI, PAPER, PRESETS, RELEASE, Recipe
 from steersearch.training.settings import (
     KEYS,

@@ -113,7 +113,7 @@ def test_half_precision_has_the_released_formulation_twice() -> None:
 
 
 def test_the_stand_in_for_the_tokenizer_counts_words_marks_and_two_ends() -> None:
-    ids = speed._words_and_marks(["the remote control", "a dog, asleep"])["input_ids"]
+    ids = speed._words_and_marks(["the remote control", "a dog, asleep"])
     assert [len(row) for row in ids] == [5, 6]
     assert all(row[0] == 0 and row[-1] == 2 and 1 not in row[1:-1] for row in ids[:1])
 

@@ -175,7 +175,7 @@ def asked(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> list[list[str
             return super().encode(prompts)
 
     monkeypatch.setattr(
-        text, "load_text_encoder", lambda name: Recording(name, minilm._tokenizer, minilm._model)
+        text, "load_text_encoder", lambda name: Recording(name, minilm.tokenize, minilm.model)
     )
     return calls
 
@@ -202,13 +202,13 @@ def test_kept_and_fresh_tokens_are_the_same(minilm: TextEncoder, asked: list[lis
         assert relative_difference(torch.from_numpy(row), expected) < 1e-6
 
 
-def test_a_kept_prompt_needs_no_transformers(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_prompt_needs_no_text_encoder(minilm: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     first = CachedTextEncoder("minilm")
     first._encoder = minilm
     expected = first.encode(["a mug"])
-    monkeypatch.setitem(sys.modules, "transformers", None)  # from here on importing it fails
+    monkeypatch.setattr(text, "load_bert", lambda folder, weights: 1 / 0)  # from here on loading it fails
     assert torch.equal(CachedTextEncoder("minilm").encode(["a mug"]).tokens, expected.tokens)
-    with pytest.raises(ImportError):
+    with pytest.raises(ZeroDivisionError):
         CachedTextEncoder("minilm").encode(["a cup"])
 
 
@@ -291,10 +291,6 @@ def test_roberta_loads_and_keeps_every_token(roberta_folder: Path, capfd: pytest
     assert encoder.encode(["a" * 900]).tokens.shape == (1, 512, 32)
 
 
-def test_no_pooling_layer_is_made_up(roberta_folder: Path) -> None:
-    assert load_text_encoder(str(roberta_folder))._model.pooler is None
-
-
 def test_a_roberta_that_is_not_there_is_told_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for load in (load_text_encoder, lambda name: CachedTextEncoder(name).encode(["a mug"])):
@@ -320,7 +316,7 @@ def test_a_damaged_roberta_is_told_plainly(
     (copy / file).unlink()
     if length is not None:
         (copy / file).write_bytes(content[:length])
-    with pytest.raises(CheckpointError, match=rf"{copy}: .*{told}"):
+    with pytest.raises(CheckpointError, match=rf"{copy}.*: .*{told}"):
         load_text_encoder(str(copy))
 
 
@@ -329,7 +325,7 @@ def test_weights_that_are_missing_are_not_made_up(roberta_folder: Path, tmp_path
     state = load_file(copy / "model.safetensors")
     del state["roberta.encoder.layer.1.output.dense.weight"]
     save_file(state, copy / "model.safetensors", {"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"its weights lack encoder\.layer\.1\.output\.dense\.weight;"):
+    with pytest.raises(CheckpointError, match=r"missing: encoder\.layer\.1\.output\.dense\.weight;"):
         load_text_encoder(str(copy))
 
 

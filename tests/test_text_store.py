@@ -167,11 +167,12 @@ def test_tokens_that_are_no_numbers_are_refused(store: TextStore, monkeypatch: p
 
 
 def test_fewer_layers_are_the_first_layers(tmp_path: Path, roberta: str) -> None:
+    from transformers import RobertaModel
+
     whole = load_text_encoder(roberta)
-    ids = torch.tensor([whole._tokenizer("ab c")["input_ids"]])
-    states = whole._model(
-        input_ids=ids, output_hidden_states=True
-    ).hidden_states  # embeddings, then each layer
+    ids = torch.tensor(whole.tokenize(["ab c"]))
+    language = RobertaModel.from_pretrained(roberta, add_pooling_layer=False)
+    states = language(ids, output_hidden_states=True).hidden_states  # embeddings, then each layer
     kept = {layers: TextStore.open(tmp_path, roberta, layers) for layers in (-1, 0, 1, 2)}
     for layers, store in kept.items():
         store.add(["ab c"])

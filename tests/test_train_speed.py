@@ -13,6 +13,7 @@ import torch
 
 from steersearch.benchmarks import speed, train_speed
 from steersearch.benchmarks.train_speed import Bench, Sample
+from steersearch.core.bert import Bert, BertConfig
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import TextEncoder
@@ -29,13 +30,12 @@ def samples() -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
-    from transformers import RobertaConfig, RobertaModel
-
-    shape = RobertaConfig(
-        vocab_size=40, hidden_size=TEXT_DIM, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
+    shape = BertConfig(
+        vocabulary=40, dim=TEXT_DIM, depth=2, num_heads=2, hidden=32, positions=64, types=1, norm_eps=1e-5,
+        pad_id=1, first_position=2,
+    )  # fmt: skip
     torch.manual_seed(0)
-    return TextEncoder("roberta-tiny", speed._words_and_marks, RobertaModel(shape, add_pooling_layer=False))
+    return TextEncoder("roberta-tiny", speed._words_and_marks, Bert(shape))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_both_train_alike_and_only_what_steers(encoder: TextEncoder, samples: li
         if name != SHIFT:  # elsewhere, too, AdamW may turn a single gradient that is next to nothing
             assert (value - trained["released"][name]).abs().median() < 1e-5, name
         assert torch.equal(value, before[name]) == name.startswith("trunk."), name
-    assert all(p.grad is None for p in encoder._model.parameters())
+    assert all(p.grad is None for p in encoder.model.parameters())
 
 
 def test_the_released_step_reads_the_text_each_time_and_ours_never(

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steersearch.core.steervit import Aggregation, SteerViT
+from steersearch.core.aggregation import Aggregation
+from steersearch.core.steervit import SteerViT
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pretrain import to_pixels
 from steersearch.training.things import Thing

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steersearch.core.steervit import Aggregation, Features, SteerViT
+from steersearch.core.aggregation import Aggregation
+from steersearch.core.steervit import Features, SteerViT
 from steersearch.training.batch import Alone, Batch, Keyed
 from steersearch.training.losses import (
     alone_contrastive_losses,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from steersearch.core.steervit import Aggregation, Fusion
+from steersearch.core.aggregation import Aggregation
+from steersearch.core.steervit import Fusion
 from steersearch.training.corpus import CorpusConfig
 from steersearch.training.pretrain import PretrainConfig
 

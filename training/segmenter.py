@@ -21,8 +21,8 @@ from torch import Tensor
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import ArgumentError, CheckpointError, HubUnreachableError
+from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
-from steersearch.core.text import quiet_transformers
 
 DEFAULT_MODEL = "facebook/sam2.1-hiera-large"
 BOXES_AT_ONCE = 64  # of each picture, in one pass of the mask decoder

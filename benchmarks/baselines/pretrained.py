@@ -29,8 +29,8 @@ from steersearch.core.errors import (
     HubFileMissingError,
     HubUnreachableError,
 )
+from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
-from steersearch.core.text import quiet_transformers
 
 # Weights in the safe format if a repository has them; torch reads the other one without running code from it.
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")

@@ -1,0 +1,183 @@
+"""BERT and RoBERTa as frozen text encoders, in plain PyTorch: what transformers computes without its import of seconds.
+
+Parameters are named as in the published files. Letters: P prompts, L tokens, Dt width, h heads.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from steersearch.core.errors import CheckpointError, CheckpointKeysError
+
+_KINDS = {
+    "bert": False,
+    "roberta": True,
+    "xlm-roberta": True,
+    "camembert": True,
+}  # whether positions begin after pad
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """Shape of the encoder. first_position: row of the position table that the first token gets."""
+
+    vocabulary: int
+    dim: int
+    depth: int
+    num_heads: int
+    hidden: int
+    positions: int
+    types: int
+    norm_eps: float
+    pad_id: int = 0
+    first_position: int = 0
+
+    @classmethod
+    def read(cls, file: Path) -> BertConfig:
+        """From a published config.json. Raises CheckpointError for another architecture, or what is no such file."""
+        try:
+            said: dict[str, Any] = json.loads(file.read_text())
+            kind, pad_id = said.get("model_type"), int(said.get("pad_token_id") or 0)
+            unusual = [
+                f"{name} {said[name]}"
+                for name, usual in (("hidden_act", "gelu"), ("position_embedding_type", "absolute"))
+                if said.get(name, usual) != usual
+            ]
+            if kind not in _KINDS or unusual:
+                reason = ", ".join([f"model_type {kind}", *unusual])
+                raise CheckpointError(f"{file}: no BERT or RoBERTa as published ({reason})")
+            return cls(
+                vocabulary=said["vocab_size"],
+                dim=said["hidden_size"],
+                depth=said["num_hidden_layers"],
+                num_heads=said["num_attention_heads"],
+                hidden=said["intermediate_size"],
+                positions=said["max_position_embeddings"],
+                types=said["type_vocab_size"],
+                norm_eps=said["layer_norm_eps"],
+                pad_id=pad_id,
+                first_position=pad_id + 1 if _KINDS[kind] else 0,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{file}: cannot be loaded ({error!r})") from error
+
+
+class Bert(nn.Module):
+    """Post-norm transformer over token ids, without pooling or head."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = _Embeddings(config)
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.depth))})
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer's layers, first to last."""
+        return cast(nn.ModuleList, self.encoder["layer"])
+
+    def cut(self, layers: int) -> None:
+        """Keep the first so many layers."""
+        self.encoder["layer"] = self.layers[:layers]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(P, L) token ids -> last hidden states (P, L, Dt). mask (P, L): False is padding, at the end of rows only."""
+        x = self.embeddings(ids)
+        keep = None if mask is None else mask[:, None, None, :]  # (P, 1, 1, L), over heads and queries
+        for layer in self.layers:
+            x = layer(x, keep)
+        return cast(Tensor, x)
+
+
+class _Embeddings(nn.Module):
+    """Sum of what a token, its place and its type (the first) are embedded as, normed."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.first_position = config.first_position
+        self.word_embeddings = _table(config.vocabulary, config.dim)
+        self.position_embeddings = _table(config.positions, config.dim)
+        self.token_type_embeddings = _table(config.types, config.dim)
+        self.LayerNorm = nn.LayerNorm(config.dim, config.norm_eps)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        places = torch.arange(self.first_position, self.first_position + ids.shape[1], device=ids.device)
+        x = (
+            self.word_embeddings(ids)
+            + self.token_type_embeddings.weight[0]
+            + self.position_embeddings(places)
+        )
+        return cast(Tensor, self.LayerNorm(x))
+
+
+def _table(rows: int, dim: int) -> nn.Embedding:
+    """Random numbers, unless weights are about to be read: drawing them "on meta" imports a second's worth of torch."""
+    weight = torch.empty(rows, dim)
+    return nn.Embedding(rows, dim, _weight=weight if weight.is_meta else nn.init.normal_(weight, std=0.02))
+
+
+class _Layer(nn.Module):
+    """x <- norm(x + attention(x)), then x <- norm(x + mlp(x))."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        dim, hidden = config.dim, config.hidden
+        own = nn.ModuleDict({name: nn.Linear(dim, dim) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"self": own, "output": _add_and_norm(dim, dim, config.norm_eps)})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(dim, hidden)})
+        self.output = _add_and_norm(hidden, dim, config.norm_eps)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        own, out = cast(nn.ModuleDict, self.attention["self"]), cast(nn.ModuleDict, self.attention["output"])
+        q, k, v = (
+            own[name](x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for name in ("query", "key", "value")
+        )  # each (P, h, L, Dt / h)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=keep).transpose(1, 2).flatten(2)
+        x = out["LayerNorm"](x + out["dense"](attended))
+        hidden = F.gelu(self.intermediate["dense"](x))
+        return cast(Tensor, self.output["LayerNorm"](x + self.output["dense"](hidden)))
+
+
+def _add_and_norm(inputs: int, dim: int, eps: float) -> nn.ModuleDict:
+    return nn.ModuleDict({"dense": nn.Linear(inputs, dim), "LayerNorm": nn.LayerNorm(dim, eps)})
+
+
+def load_bert(folder: Path, weights: str) -> Bert:
+    """The encoder in `folder` (config.json and the safetensors file `weights`), in float32, frozen.
+
+    Raises CheckpointError for files that are damaged or of another architecture, CheckpointKeysError for weights that
+    are missing or misshapen; what the file has besides, such as a head, is left.
+    """
+    config, file = BertConfig.read(folder / "config.json"), folder / weights
+    with torch.device("meta"):
+        model = Bert(config)
+    try:
+        state = {_own(name): value for name, value in load_file(file).items()}
+    except Exception as error:  # safetensors' own, of no common class
+        raise CheckpointError(f"{file}: cannot be loaded ({error})") from error
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in state]
+    misshapen = [name for name, value in wanted.items() if name in state and state[name].shape != value.shape]
+    if missing or misshapen:
+        raise CheckpointKeysError(file, missing=missing, misshapen=misshapen)
+    model.load_state_dict({name: state[name].float() for name in wanted}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _own(name: str) -> str:
+    """A parameter's name in a published file, without that of the model around the encoder."""
+    return name.removeprefix("bert.").removeprefix("roberta.")
