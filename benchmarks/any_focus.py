@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.benchmarks import startup
+from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.photo_gallery import VERSION, LabelledPhoto, photo_gallery
 from steersearch.benchmarks.record import Record
 from steersearch.core.preprocess import open_image
@@ -60,7 +61,8 @@ class Part:
 def steer_all(folder: Path, embedder: SteerViTEmbedder, part: str, count: int) -> Part:
     """The first `count` photos of "gallery" or "query" below `folder` under every focus; kept there for next time."""
     photos = photo_gallery(folder, part, count)
-    kept = folder / f"steered-{part}-{count}-v{VERSION}-{embedder.weights_hash[:12]}-{len(FOCUSES)}.npz"
+    computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*FOCUSES])
+    kept = folder / f"steered-{part}-{count}-v{VERSION}-{computed[:12]}.npz"
     if not kept.exists():
         features = [embedder.encode_prompt(focus) for focus in FOCUSES]
         found = []

@@ -9,6 +9,7 @@ from PIL import Image
 
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
+from steersearch.core.aggregation import aggregation_rule
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.steervit import SteerViT
 
@@ -33,7 +34,7 @@ class LateFusion(Baseline):
     """
 
     def __init__(self, card: Card, model: SteerViT) -> None:
-        config = model.config.to_dict()
+        config = model.config.to_dict() | {"aggregation": aggregation_rule(model.config.aggregation)}
         super().__init__(card, model, model.weights_hash, model.device, model.batch_size, config=config)
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
