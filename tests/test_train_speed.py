@@ -59,7 +59,6 @@ def test_a_batch_is_what_the_model_takes(samples: list[Sample]) -> None:
     assert 0 <= cover.min() <= cover.max() <= 1
     assert (cover.sum(dim=1) > 0).all()
     assert torch.equal(train_speed.load_batch(model, samples)[0], pixels)
-    assert not torch.equal(train_speed.load_batch(model, samples, seed=1)[0], pixels)
 
 
 def test_text_is_read_alike_padded_and_not(encoder: TextEncoder, samples: list[Sample]) -> None:
@@ -117,6 +116,19 @@ def test_the_released_step_reads_the_text_each_time_and_ours_never(
     assert read == [bench.texts] * 2
 
 
+def test_kept_pictures_are_not_decoded_and_augmented_alike(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [np.asarray(picture).copy() for picture in bench.kept]
+    pixels, cover = train_speed.load_batch(bench.model, bench.samples)
+    monkeypatch.setattr(train_speed, "_decoded", lambda sample: pytest.fail("decoded again"))
+    for _ in range(2):
+        kept_pixels, kept_cover = train_speed.load_batch(bench.model, bench.samples, bench.kept)
+        assert kept_pixels.shape == pixels.shape
+        assert torch.equal(kept_cover, cover)
+    assert all(np.array_equal(one, other) for one, other in zip(before, bench.kept, strict=True))
+
+
 def test_no_graph_reaches_back_before_the_first_gate_in_either(bench: Bench) -> None:
     for formulation in ("ours", "released"):
         seen: list[bool] = []
@@ -143,7 +155,8 @@ def test_half_precision_of_ours_stays_near(encoder: TextEncoder, samples: list[S
 
 def test_figures_by_hand() -> None:
     seconds = {
-        "ours": [1.0, 10.0, 2.0], "released": [2.0, 25.0, 6.0], "text": [0.5, 0.1, 0.2], "data": [1.0, 5.0, 2.0]
+        "ours": [1.0, 10.0, 2.0], "released": [2.0, 25.0, 6.0], "text": [0.5, 0.1, 0.2], "data": [1.0, 5.0, 2.0],
+        "kept": [0.5, 0.0, 0.0],
     }  # fmt: skip
     found = train_speed.figures(seconds)
     assert found["ours_steps_per_s"] == 0.5
@@ -152,6 +165,7 @@ def test_figures_by_hand() -> None:
     assert found["released_over_ours"] == 2.5  # of 2, 2.5 and 3
     assert found["released_over_ours_quartiles"] == [2.25, 2.75]
     assert found["released_over_ours_with_data"] == 2.0  # of 3/2, 30/15 and 8/4
+    assert found["released_over_ours_with_kept_pictures"] == 3.0  # of 3/1.5, 30/10 and 8/2
 
 
 def test_the_command_measures_and_says_what_on(
@@ -173,7 +187,7 @@ def test_the_command_measures_and_says_what_on(
     record = json.loads(capsys.readouterr().out)
     assert record["benchmark"] == "train-speed/cpu-float32-128px-b2"
     assert record["settings"]["compiled"] is False
-    assert [len(values) for values in record["metrics"]["seconds"].values()] == [2] * 4
+    assert [len(values) for values in record["metrics"]["seconds"].values()] == [2] * 5
     low, high = record["metrics"]["released_over_ours_quartiles"]
     assert low <= record["metrics"]["released_over_ours"] <= high
     assert np.isfinite(record["metrics"]["released_over_ours_with_data_processor"])
