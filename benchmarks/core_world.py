@@ -31,7 +31,7 @@ from steersearch.benchmarks.cache import digest_of, kept_dataset
 from steersearch.benchmarks.catalogue import check_template
 from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
 from steersearch.benchmarks.embeddings import Gallery, picture_digest
-from steersearch.core.errors import ArgumentError
+from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.training import materials, scenes, stamps, world
 from steersearch.training.drawing import Look
 from steersearch.training.things import KINDS, Thing, draw_thing
@@ -41,6 +41,7 @@ Targets = Mapping[str, Sequence[Thing]]  # what a prompt calls an object -> the 
 VERSION = 1
 SEED = 90_000  # training uses small seeds
 BASES = 20  # source photos of each scene
+PLATES = 1000  # tried for one base; most bases need one, some more than fifty
 OBJECT_SIZE = (0.2, 0.3)  # least and greatest longer side, as part of the picture's height
 LICENCES: dict[Source, str] = dict.fromkeys(get_args(Source), "GPL-2 (the stamps of tuxpaint)") | {
     "drawn": "Apache-2.0, as this program"
@@ -277,9 +278,12 @@ def _variants(
     size: tuple[int, int],
     object_size: tuple[float, float],
 ) -> list[Picture]:
-    """The variants of one base: the same plate and distractors, one small object each."""
+    """The variants of one base: the same plate and distractors, one small object each.
+
+    Raises BenchmarkError where there is no room for objects of that size.
+    """
     least_area = 0.004 * (object_size[0] / OBJECT_SIZE[0]) ** 2
-    for _ in range(50):
+    for _ in range(PLATES):
         plate = scenes.draw_scene(family, rng, size)
         salient = [distractors[int(i)] for i in rng.choice(len(distractors), 3, replace=False)]
         standing = world.place_things(plate, salient, rng, (0.28, 0.45))
@@ -296,4 +300,7 @@ def _variants(
             made.append(Picture(photo.image, family, name, image_id, mask))
         if len(made) == len(targets):
             return made
-    raise RuntimeError(f"no room for the objects in 50 plates of a {family}")
+    raise BenchmarkError(
+        f"{PLATES} pictures of a {family} have no room for objects of {object_size[0]:g} to {object_size[1]:g} of "
+        "their height; ask for smaller ones"
+    )

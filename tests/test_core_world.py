@@ -11,7 +11,7 @@ from PIL import Image
 from steersearch.benchmarks import core_world
 from steersearch.benchmarks.core import Core, CoreData
 from steersearch.benchmarks.method import Seen, SteerViTMethod
-from steersearch.core.errors import ArgumentError
+from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
 from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
@@ -259,3 +259,22 @@ def test_a_prompt_means_one_object_of_its_scene_and_no_distractor(source: core_w
 def test_look_alikes_are_trained() -> None:
     nouns = {thing.noun for thing in core_world._trained()}
     assert {noun for alike in core_world.LOOK_ALIKES.values() for noun in alike} <= nouns
+
+
+def test_a_base_that_finds_no_room_at_first_is_tried_again_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, tried = core_world.world.place_things, list[int]()
+
+    def crowded(*given: object, **named: object) -> object:
+        tried.append(1)
+        return [] if len(tried) <= 60 else place(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(core_world.world, "place_things", crowded)
+    assert len(list(islice(core_world._pictures("drawn", 1, (80, 60), (0.2, 0.3)), 5))) == 5
+    assert len(tried) > 60
+
+
+def test_objects_that_fit_nowhere_are_told_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_world.world, "place_things", lambda *given, **named: [])
+    monkeypatch.setattr(core_world, "PLATES", 3)
+    with pytest.raises(BenchmarkError, match=r"kitchen have no room for objects of 0\.2 to 0\.3 .* smaller"):
+        next(core_world._pictures("drawn", 1, (80, 60), (0.2, 0.3)))
