@@ -139,3 +139,10 @@ def test_the_papers_figures_have_a_column_of_their_own() -> None:
     assert table.rows[0][-1] == "96.0 against 43.7"
     assert table.rows[0][2] == ""
     assert "82.1 against –" in [row[-1] for row in table.rows]
+
+
+def test_late_fusion_is_not_compared_with_itself() -> None:
+    named = {verdict.claim.says for verdict in verdicts([], "mini")} - {
+        v.claim.says for v in verdicts([], LATE)
+    }
+    assert named == {claim.says for claim in CLAIMS if "after the last block" in claim.says} != set()
