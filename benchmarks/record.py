@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -102,13 +103,28 @@ class Record:
         return {name: value for name, value in fields.items() if name not in unused} | metrics
 
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json; a run of the same day is replaced."""
+        """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json.
+
+        A run of the same day with the same settings on the same data is replaced; beside any other it gets a number.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
-        name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{self.date.replace('-', '')}.json"
-        path = folder / name
+        day = self.date.replace("-", "")
+        name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{day}"
+        names = (f"{name}-{number}" if number else name for number in itertools.count())
+        paths = (folder / f"{each}.json" for each in names)
+        path = next(path for path in paths if not path.exists() or self._repeats(path))
         path.write_text(self.to_json() + "\n", encoding="utf-8")
         return path
+
+    def _repeats(self, path: Path) -> bool:
+        """Whether `path` holds a record of the same question."""
+        try:
+            other = Record.read(path)
+        except BenchmarkError:
+            return False
+        own = json.loads(self.to_json())  # as it will be read
+        return bool(own["settings"] == other.settings and own["data"] == other.data)
 
 
 def machine() -> dict[str, Any]:

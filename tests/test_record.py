@@ -21,6 +21,24 @@ def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
     assert str(Path.home()) not in path.read_text()
 
 
+def test_a_run_of_the_same_day_is_replaced_only_if_it_asked_the_same(tmp_path: Path) -> None:
+    def saved(size: tuple[float, float], macro: float, digest: str = "a") -> str:
+        data = {"source": "generated", "n": 1, "hash": digest}
+        return (
+            Record.make("core", "mini", {"size": size}, {"macro": macro}, 1.0, data=data).save(tmp_path).name
+        )
+
+    first = saved((0.2, 0.3), 85.0)
+    assert saved((0.2, 0.3), 86.0) == first
+    assert Record.read(tmp_path / first).metrics == {"macro": 86.0}
+    second, third = saved((0.1, 0.15), 47.0), saved((0.2, 0.3), 80.0, "b")
+    assert [second, third] == [first.replace(".json", f"-{n}.json") for n in (1, 2)]
+    assert saved((0.1, 0.15), 48.0) == second
+    (tmp_path / first).write_text("{")  # damaged: not ours to write over
+    assert saved((0.2, 0.3), 87.0) == first.replace(".json", "-3.json")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_saved_record_is_read_again(tmp_path: Path) -> None:
     data = {"source": "real", "hash": "ab" * 32, "n": 3}
     made = Record.make("core", "mini+gate0.6", {}, {"macro": 50.0}, 1.0, data=data, rows=[{"scene": "a"}])
