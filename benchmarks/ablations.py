@@ -54,17 +54,8 @@ PUBLISHED = {"late fusion": 93.3, "no tanh gate": 94.6, "linear connector": 95.2
 SOURCES: tuple[core_world.Source, ...] = ("drawn", "stamps")
 COLUMNS = ("cls/right", "cls/wrong", "focus/right", "focus/wrong", "pmass", "pointing")
 COMPARED = ("cls/right", "focus/right", "pointing")
-T975 = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-)  # Student's t, 1 to 9 degrees of freedom
+# Student's t at 97.5 %, 1 to 9 degrees of freedom
+T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> Recipe:

@@ -9,8 +9,8 @@ released  facts B3 and B4: in every step the frozen text encoder reads the batch
 Both end in the same soft cross-entropy, clipped gradients and AdamW on the same parameters; that loss and gradients
 agree is checked before anything is timed. Timed as well: `text`, the text encoder's part, `data`, decoding and
 augmenting the batch in one thread, which is the same on both sides, and `kept`, the same from pictures that are decoded
-and squashed already (`data.cache_pictures=true`). Weights are random (only the mini has its own), so
-nothing is downloaded: speed does not depend on their values.
+and squashed already (`data.cache_pictures=true`). Weights are random (only the mini has its own), so nothing is
+downloaded: speed does not depend on their values.
 """
 
 from __future__ import annotations

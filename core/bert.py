@@ -17,12 +17,8 @@ from torch import Tensor, nn
 
 from steersearch.core.errors import CheckpointError, CheckpointKeysError
 
-_KINDS = {
-    "bert": False,
-    "roberta": True,
-    "xlm-roberta": True,
-    "camembert": True,
-}  # whether positions begin after pad
+# model_type of config.json -> whether positions are counted from the padding token's number on
+_KINDS = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +40,7 @@ class BertConfig:
     def read(cls, file: Path) -> BertConfig:
         """From a published config.json. Raises CheckpointError for another architecture, or what is no such file."""
         try:
-            said: dict[str, Any] = json.loads(file.read_text())
+            said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             kind, pad_id = said.get("model_type"), int(said.get("pad_token_id") or 0)
             unusual = [
                 f"{name} {said[name]}"
