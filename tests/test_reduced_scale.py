@@ -46,7 +46,7 @@ def test_embeddings_and_heatmaps_agree_with_those_of_the_whole_photo(
     whole = [open_image(path) for path in photos]
     for prompt, least in (
         (PROMPT, 0.995),
-        (None, 0.985),
+        (None, 0.97),
     ):  # unsteered, no one place holds the weights of `focus`
         cosines = (model.embed(whole, prompt) * model.embed(photos, prompt)).sum(dim=1)
         assert cosines.min() > least, prompt
