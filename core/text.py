@@ -118,7 +118,7 @@ class TextEncoder:
 class CachedTextEncoder:
     """The text encoder `name` behind the prompts kept on disk: it is loaded for the first one not kept.
 
-    Loading takes seconds and, for RoBERTa-large, 1.4 GB; a kept prompt needs neither that nor transformers.
+    Loading takes seconds and, for RoBERTa-large, 1.4 GB; a kept prompt needs neither.
     layers: see `TextEncoder.cut`, -1 for all.
     """
 
