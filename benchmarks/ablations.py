@@ -3,8 +3,9 @@ C8) and ours. One trunk, one corpus, several seeds; figures of the stand-in `cor
 
     python -m steersearch.benchmarks.ablations RUNS --trunk mini --steps 500 --seeds 3
 
-Each run stays in RUNS and is not repeated; without runs to do, the table is made of what is there. All take some three
-hours of two cores. A record that was saved before they were all done holds the figures of each run, and
+Each run stays in RUNS and is not repeated; without runs to do, the table is made of what is there. All take some four
+hours of one core; --jobs does several at once, on a GPU too. A record that was saved before they were all done holds
+the figures of each run, and
 
     python -m steersearch.benchmarks.ablations RUNS --go-on benchmarks/results/ablations_mini_….json --save
 
@@ -15,11 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+import torch
 
 from steersearch.benchmarks import core_world
 from steersearch.benchmarks.core import Core, CoreData
@@ -27,7 +33,7 @@ from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.record import Record
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.checkpoints import load_file
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, SteerSearchError
 from steersearch.core.steervit import SteerViT
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
@@ -86,9 +92,7 @@ def recall(record: Record, folder: Path, trunk: str, steps: int) -> None:
             noted.write_text(json.dumps(row))
 
 
-def run(
-    variant: str, seed: int, arguments: argparse.Namespace, pictures: Mapping[core_world.Source, CoreData]
-) -> None:
+def run(variant: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
     folder = run_folder(arguments.folder, variant, seed)
     noted = folder / "figures.json"
@@ -96,14 +100,42 @@ def run(
         return
     recipe = recipe_of(variant, seed, arguments.trunk, arguments.steps, arguments.folder / "data")
     began = time.monotonic()
-    file = train_recipe(recipe, folder, resume=folder.is_dir(), device="cpu", say=lambda line: None)
+    file = train_recipe(
+        recipe, folder, resume=folder.is_dir(), device=arguments.device, say=lambda line: None
+    )
     trained = time.monotonic() - began
-    model = load_file(file, device="cpu")
-    figures = {source: figures_of(model, pictures[source]) for source in SOURCES}
+    model = load_file(file, device=arguments.device, dtype=torch.float32)
+    figures = {source: figures_of(model, core_world.dataset(source, arguments.bases)) for source in SOURCES}
     noted.write_text(
         json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": Path(arguments.trunk).name,
                     "steps": arguments.steps, "figures": figures})
     )  # fmt: skip
+
+
+def run_all(variants: Sequence[str], arguments: argparse.Namespace) -> None:
+    """The runs of every seed, `arguments.jobs` at once, each in a process of its own if there are several."""
+    for source in SOURCES:
+        core_world.dataset(source, arguments.bases)  # drawn once, before several want it
+    runs = [(variant, seed) for seed in range(1, arguments.seeds + 1) for variant in variants]
+    if arguments.jobs == 1:
+        for variant, seed in runs:
+            run(variant, seed, arguments)
+        return
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    fresh = get_context("spawn")  # a GPU cannot be used by forks
+    with ProcessPoolExecutor(arguments.jobs, fresh, torch.set_num_threads, (threads,)) as pool:
+        for done in as_completed([pool.submit(_run_apart, *each, arguments) for each in runs]):
+            if reason := done.result():
+                raise BenchmarkError(reason)
+
+
+def _run_apart(variant: str, seed: int, arguments: argparse.Namespace) -> str:
+    """`run` in a process of its own, whence errors return as text: not all can be pickled."""
+    try:
+        run(variant, seed, arguments)
+    except (SteerSearchError, OSError, RuntimeError) as error:
+        return f"{variant}, seed {seed}: {error}"
+    return ""
 
 
 def figures_of(model: SteerViT, pictures: CoreData) -> dict[str, float]:
@@ -208,6 +240,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="variants, separated by ;  default: all")
     parser.add_argument("--bases", type=int, default=20, help="base pictures per scene of core-world")
+    parser.add_argument(
+        "--device", default="cpu", choices=["auto", "cpu", "cuda"], help="default: %(default)s"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once; default: %(default)s")
     parser.add_argument("--go-on", type=Path, metavar="RECORD", help="a record whose runs are not repeated")
     parser.add_argument("--table", action="store_true", help="only make the table of what is there")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
@@ -219,10 +255,7 @@ def main() -> None:
     if arguments.go_on is not None:
         recall(Record.read(arguments.go_on), arguments.folder, arguments.trunk, arguments.steps)
     if not arguments.table:
-        pictures = {source: core_world.dataset(source, arguments.bases) for source in SOURCES}
-        for seed in range(1, arguments.seeds + 1):
-            for variant in chosen:
-                run(variant, seed, arguments, pictures)
+        run_all(chosen, arguments)
     noted = [json.loads(file.read_text()) for file in sorted(arguments.folder.glob("*/figures.json"))]
     found = table(noted)
     print(as_text(found))
@@ -231,6 +264,7 @@ def main() -> None:
             "steps": sorted({each["steps"] for each in noted}),
             "trunk": sorted({each["trunk"] for each in noted}),
             "batch": MINI.optimiser.batch,
+            "device": arguments.device,
             "pictures": 30 * arguments.bases,
         }
         seconds = sum(each["seconds"] for each in noted)

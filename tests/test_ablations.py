@@ -9,6 +9,7 @@ import pytest
 from steersearch.benchmarks.ablations import (
     BASE,
     VARIANTS,
+    _run_apart,
     as_text,
     recall,
     recipe_of,
@@ -95,9 +96,16 @@ def test_runs_of_a_record_are_not_repeated(tmp_path: Path) -> None:
     recall(record, tmp_path, "mini", 500)
     noted = run_folder(tmp_path, "late fusion", 2) / "figures.json"
     assert json.loads(noted.read_text()) == row
-    run("late fusion", 2, argparse.Namespace(folder=tmp_path), {})  # would fail if it began to train
+    run("late fusion", 2, argparse.Namespace(folder=tmp_path))  # would fail if it began to train
     noted.write_text("{}")
     recall(record, tmp_path, "mini", 500)
     assert noted.read_text() == "{}"  # what is there stays
     with pytest.raises(BenchmarkError, match="had 500 steps on mini, these have 400 on mini"):
         recall(record, tmp_path, "mini", 400)
+
+
+def test_what_a_run_of_several_at_once_raises_comes_back_as_text(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(folder=tmp_path, trunk="mini", steps=1, device="cpu", bases=2)
+    said = _run_apart("paper", 7, arguments)  # one step, and a hundred of warm-up
+    assert said.startswith("paper, seed 7: ")
+    assert "optimiser." in said

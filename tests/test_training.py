@@ -13,10 +13,11 @@ from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import pretrain as pretraining
 from steersearch.training.alone import kept_thing_keys, thing_keys
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
+from steersearch.training.pictures import MEAN, STD
 from steersearch.training.prompts import Vocabulary
 
 TRUNK = ViTConfig(image_size=32, patch_size=8, stem_channels=(8, 8), dim=32, depth=2, num_heads=2)
-PLAIN = Preprocess(size=32, mean=pretraining.MEAN, std=pretraining.STD, crop_pct=1.0, mode="squash")
+PLAIN = Preprocess(size=32, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
 SMALL = SteerViTConfig(
     trunk="tiny", tiny=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
     text_encoder="minilm", text_dim=384, connector_hidden=32, preprocess=PLAIN,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import SteerViT
 from steersearch.training.objective import frozen_keys
-from steersearch.training.pretrain import to_pixels
+from steersearch.training.pictures import to_pixels
 from steersearch.training.things import Thing
 
 GREYS = (110, 128, 150)  # of the pictures that show nothing
@@ -38,10 +39,10 @@ def thing_keys(
     rows: dict[Aggregation, list[Tensor]] = {kind: [] for kind in kinds}
     for start in range(0, len(pictures), 128):
         images, masks = zip(*pictures[start : start + 128], strict=True)
-        pixels = to_pixels(np.stack([np.asarray(image) for image in images])).to(model.device)
+        shown = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         shares = [np.asarray(mask.resize(model.grid[::-1], Image.Resampling.BOX)) for mask in masks]
         cover = torch.from_numpy(np.stack(shares)).float().flatten(1).to(model.device)
-        for kind, vectors in frozen_keys(model, pixels, cover, kinds).items():
+        for kind, vectors in frozen_keys(model, to_pixels(shown.to(model.device)), cover, kinds).items():
             rows[kind].append(vectors)
     return {kind: _mean_of_views(torch.cat(vectors), len(stock), views) for kind, vectors in rows.items()}
 
@@ -60,13 +61,13 @@ def kept_thing_keys(
     for name, value in model.trunk.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     file = folder / f"alone-{digest.hexdigest()[:16]}.safetensors"
-    if not file.is_file():
-        say(f"object-alone keys: embedding {len(stock):,} things alone")
-        part = file.with_suffix(".part")
-        save_file(
-            {str(kind): keys for kind, keys in thing_keys(model, stock, kinds, views, seed).items()}, part
-        )
-        part.replace(file)
+    with FileLock(file.with_suffix(".lock")):  # several runs may share the folder
+        if not file.is_file():
+            say(f"object-alone keys: embedding {len(stock):,} things alone")
+            part = file.with_suffix(".part")
+            keys = thing_keys(model, stock, kinds, views, seed)
+            save_file({str(kind): values.cpu() for kind, values in keys.items()}, part)
+            part.replace(file)
     kept = load_file(file)
     return {kind: kept[kind] for kind in kinds}
 

@@ -39,7 +39,7 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures, an expression for each and where that is. On the CPU; `to` moves it.
+    """B pictures, an expression for each and where that is. On the CPU, the pixels perhaps not; `to` moves it all.
 
     pixels:  (B, 3, S, S) float32, normalised as the trunk expects it
     prompts: text tokens of the expressions, padded
@@ -67,6 +67,8 @@ class Batch:
             return self
 
         def move(values: Tensor) -> Tensor:
+            if values.device.type != "cpu":
+                return values.to(device)
             return values.pin_memory().to(device, non_blocking=True)
 
         alone = self.alone

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.corpus import Corpus
 from steersearch.training.phrases import Standing, describe
-from steersearch.training.pretrain import to_pixels
+from steersearch.training.pictures import Pictures
 from steersearch.training.prompts import Vocabulary
 from steersearch.training.text_store import TextStore
 from steersearch.training.things import TEMPLATES
@@ -49,12 +50,13 @@ def draw_expressions(corpus: Corpus, seed: int, absent: float, folder: Path) -> 
     told = json.dumps([len(corpus.images), len(corpus.stock), seed, absent, EACH, RELATIONS, TEMPLATES])
     name = hashlib.sha256(told.encode() + corpus.things.tobytes()).hexdigest()[:16]
     texts_file, arrays = folder / f"expressions-{name}.json", folder / f"expressions-{name}.npz"
-    if not texts_file.is_file():
-        texts, number, meant = _draw_all(corpus, seed, absent)
-        np.savez(arrays, number=number, meant=meant)
-        part = texts_file.with_suffix(".part")
-        part.write_text(json.dumps(texts))
-        part.replace(texts_file)  # last: its presence means that both are whole
+    with FileLock(folder / f"expressions-{name}.lock"):  # several runs may share the folder
+        if not texts_file.is_file():
+            texts, number, meant = _draw_all(corpus, seed, absent)
+            np.savez(arrays, number=number, meant=meant)
+            part = texts_file.with_suffix(".part")
+            part.write_text(json.dumps(texts))
+            part.replace(texts_file)  # last: its presence means that both are whole
     with np.load(arrays) as kept:
         return Expressions(json.loads(texts_file.read_text()), kept["number"], kept["meant"])
 
@@ -110,10 +112,20 @@ def _standing(corpus: Corpus, picture: int) -> list[Standing]:
     return found
 
 
+@dataclass(frozen=True)
+class _Told:
+    """A corpus, its pictures where they are needed, and what is said of them."""
+
+    corpus: Corpus
+    pictures: Pictures
+    expressions: Expressions
+
+
 class CorpusFeed:
     """A `Feed`. Step k of seed s is a function of (corpus, s, k); half of the pictures are mirrored, tones vary.
 
     An expression with a direction in it is never mirrored. keyed: whether batches have `Keyed` for distillation.
+    device: where the batches' pixels are made; the rest of a batch is on the CPU.
     """
 
     sources = ("world",)
@@ -131,9 +143,10 @@ class CorpusFeed:
         keyed: bool,
         rank: int = 0,
         ranks: int = 1,
+        device: torch.device,
     ) -> None:
-        self._corpus, self._expressions = corpus, expressions
-        self._held, self._held_expressions = held, held_expressions
+        self._train = _Told(corpus, Pictures(corpus.images, device), expressions)
+        self._held = _Told(held, Pictures(held.images, device), held_expressions)
         self._store, self._batch, self._seed = store, batch, seed
         self._rank, self._ranks = rank, ranks
         self._length = store.longest
@@ -143,53 +156,50 @@ class CorpusFeed:
         """Pictures are drawn anew for each step, so none is seen twice within one."""
         for step in range(start, stop):
             rng = np.random.default_rng([self._seed, step])
-            pictures = rng.choice(len(self._corpus.images), self._batch, replace=False)
+            rows = rng.choice(len(self._train.pictures), self._batch, replace=False)
             each = rng.integers(EACH, size=self._batch)
             mirrored = rng.random(self._batch) < 0.5
             gain = rng.normal(1, 0.08, (self._batch, 3, 1, 1))
             shift = rng.normal(0, 0.12, (self._batch, 3, 1, 1))
             mine = slice(self._rank, None, self._ranks)
-            batch = self._read(self._corpus, self._expressions, pictures[mine], each[mine], mirrored[mine])
-            varied = batch.pixels * torch.from_numpy(gain[mine]).float()
-            varied += torch.from_numpy(shift[mine]).float()
+            batch = self._read(self._train, rows[mine], each[mine], mirrored[mine])
+            varied = batch.pixels * torch.from_numpy(gain[mine]).float().to(batch.pixels.device)
+            varied += torch.from_numpy(shift[mine]).float().to(batch.pixels.device)
             yield Batch(
                 varied, batch.prompts, batch.cover, batch.centre, batch.source, batch.alone, batch.texts
             )
 
     def validation(self) -> Iterator[Batch]:
         """The first expression of every held picture, as it is."""
-        rows = np.arange(self._rank, len(self._held.images), self._ranks)
+        rows = np.arange(self._rank, len(self._held.pictures), self._ranks)
         plain = np.zeros(1, np.int64)
         for start in range(0, len(rows), 64):
             part = rows[start : start + 64]
             first = np.repeat(plain, len(part))
-            yield self._read(self._held, self._held_expressions, part, first, first.astype(bool), keyed=False)
+            yield self._read(self._held, part, first, first.astype(bool), keyed=False)
 
     def _read(
         self,
-        corpus: Corpus,
-        expressions: Expressions,
-        pictures: npt.NDArray[np.int64],
+        told: _Told,
+        rows: npt.NDArray[np.int64],
         each: npt.NDArray[np.int64],
         mirrored: npt.NDArray[np.bool_],
         keyed: bool = True,
     ) -> Batch:
-        numbers = expressions.number[pictures, each]
+        corpus, expressions = told.corpus, told.expressions
+        numbers = expressions.number[rows, each]
         texts = [expressions.texts[n] for n in numbers]
-        meant = expressions.meant[pictures, each]  # (B, M)
-        cover = (
-            (corpus.cover[pictures].astype(np.float32) / 255 * meant[..., None, None]).sum(axis=1).clip(0, 1)
-        )
-        images = corpus.images[pictures]
+        meant = expressions.meant[rows, each]  # (B, M)
+        cover = (corpus.cover[rows].astype(np.float32) / 255 * meant[..., None, None]).sum(axis=1).clip(0, 1)
         flip = mirrored & ~np.array([has_direction(text) for text in texts])
-        images[flip], cover[flip] = images[flip, :, ::-1], cover[flip, :, ::-1]
+        cover[flip] = cover[flip, :, ::-1]
         return Batch(
-            to_pixels(images),
+            told.pictures(rows, flip),
             self._store.features(texts, self._length),
             torch.from_numpy(cover).flatten(1),
             torch.from_numpy(_centres(cover)),
-            torch.zeros(len(pictures), dtype=torch.int64),
-            self._fits(corpus.things[pictures], meant, numbers) if keyed and self._fits else None,
+            torch.zeros(len(rows), dtype=torch.int64),
+            self._fits(corpus.things[rows], meant, numbers) if keyed and self._fits else None,
             tuple(texts),
         )
 

@@ -16,7 +16,7 @@ from steersearch.core.registry import MINILM, trunk_file
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
 from steersearch.core.vit import ViT, ViTConfig
-from steersearch.training.pretrain import MEAN, STD
+from steersearch.training.pictures import MEAN, STD
 from steersearch.training.recipe import ModelSettings
 
 MINI_TRUNK = ViTConfig(

@@ -10,12 +10,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,9 +27,10 @@ from steersearch.training.corpus import Corpus
 from steersearch.training.drawing import PALETTE
 from steersearch.training.interruption import Interruption
 from steersearch.training.muon import Muon
+from steersearch.training.pictures import Pictures
 from steersearch.training.things import Thing
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,10 @@ class TrunkHeads(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """pixels (B, 3, S, S) float32 normalised; cover (B, M, N) in 0..1; things (B, M), -1 = none; families (B,)."""
+    """pixels (B, 3, S, S) float32 normalised; cover (B, M, N) in 0..1; things (B, M), -1 = none; families (B,).
+
+    All where `pixels` are computed with.
+    """
 
     pixels: Tensor
     cover: Tensor
@@ -74,29 +78,26 @@ class Batch:
     families: Tensor
 
 
-def to_pixels(images: npt.NDArray[np.uint8]) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, normalised as the trunk expects it."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-
-
-def batches(corpus: Corpus, size: int, steps: int, seed: int, start: int = 0) -> Iterator[Batch]:
+def batches(
+    corpus: Corpus, pictures: Pictures, size: int, steps: int, seed: int, start: int = 0
+) -> Iterator[Batch]:
     """`steps` random batches, each a function of (seed, its step), half of the pictures mirrored, tones varied."""
     for step in range(start, steps):
         rng = np.random.default_rng([seed, step])
-        rows = np.sort(rng.choice(len(corpus.images), size, replace=False))
-        pixels = to_pixels(corpus.images[rows])
+        rows = np.sort(rng.choice(len(pictures), size, replace=False))
         cover = torch.from_numpy(corpus.cover[rows]).float().div_(255)
-        mirrored = torch.from_numpy(rng.random(size) < 0.5)
-        pixels[mirrored] = pixels[mirrored].flip(3)
+        flip = rng.random(size) < 0.5
+        mirrored = torch.from_numpy(flip)
         cover[mirrored] = cover[mirrored].flip(3)
         gain = torch.from_numpy(rng.normal(1, 0.08, (size, 3, 1, 1))).float()
         shift = torch.from_numpy(rng.normal(0, 0.12, (size, 3, 1, 1))).float()
+        pixels = pictures(rows, flip)
+        device = pixels.device
         yield Batch(
-            pixels * gain + shift,
-            cover.flatten(2),
-            torch.from_numpy(corpus.things[rows].astype(np.int64)),
-            torch.from_numpy(corpus.families[rows].astype(np.int64)),
+            pixels * gain.to(device) + shift.to(device),
+            cover.flatten(2).to(device),
+            torch.from_numpy(corpus.things[rows].astype(np.int64)).to(device),
+            torch.from_numpy(corpus.families[rows].astype(np.int64)).to(device),
         )
 
 
@@ -124,8 +125,8 @@ def trunk_loss(
     noun_of: Tensor,
     colour_of: Tensor,
     config: PretrainConfig,
-) -> tuple[Tensor, dict[str, float]]:
-    """Patch nouns and colours, the salient noun and the scene's family from CLS. Returns the loss and readings."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Patch nouns and colours, the salient noun and the scene's family from CLS. Returns the loss and readings, ()."""
     tokens = trunk(batch.pixels)
     cls, patches = tokens[:, 0], tokens[:, 1:]
     present = batch.things >= 0
@@ -160,12 +161,12 @@ def trunk_loss(
     )
     on_thing = (label >= 0) & (label != background)
     readings = {
-        "patch": patch_loss.item(),
-        "cls": cls_loss.item(),
-        "colour": colour_loss.item(),
-        "family": family_loss.item(),
-        "patch_accuracy": (logits.argmax(-1) == label)[on_thing].float().mean().item(),
-        "salient_accuracy": (heads.cls_noun(cls).argmax(1) == target.argmax(1)).float().mean().item(),
+        "patch": patch_loss,
+        "cls": cls_loss,
+        "colour": colour_loss,
+        "family": family_loss,
+        "patch_accuracy": (logits.argmax(-1) == label)[on_thing].float().mean(),
+        "salient_accuracy": (heads.cls_noun(cls).argmax(1) == target.argmax(1)).float().mean(),
     }
     return loss, readings
 
@@ -177,22 +178,26 @@ def pretrain(
     folder: Path,
     compiled: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    device: torch.device = CPU,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> ViT:
-    """Train the trunk; state and readings go to `folder`, from which an interrupted run goes on.
+    """Train the trunk on `device`; state and readings go to `folder`, from which an interrupted run goes on.
 
+    autocast: the context of the forward pass, for one in bfloat16. The trunk returned is on the CPU.
     Raises KeyboardInterrupt when it was asked to stop and has saved its state, NotFiniteError for a loss that is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    nouns, noun_of, colour_of = noun_index(corpus.stock)
-    trunk = ViT(trunk_config).to(memory_format=torch.channels_last)
-    heads = TrunkHeads(trunk_config.dim, len(nouns))
+    nouns, *numbers = noun_index(corpus.stock)
+    noun_of, colour_of = (each.to(device) for each in numbers)
+    trunk = ViT(trunk_config).to(memory_format=torch.channels_last).to(device)
+    heads = TrunkHeads(trunk_config.dim, len(nouns)).to(device)
     parameters = [*trunk.parameters(), *heads.parameters()]
     optimizers = _optimizers(trunk, heads, config)
     state_file = folder / "pretrain.pt"
     start = 0
     if state_file.is_file():
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, device, weights_only=True)
         trunk.load_state_dict(state["trunk"])
         heads.load_state_dict(state["heads"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
@@ -200,13 +205,16 @@ def pretrain(
         start = state["step"]
     model = torch.compile(trunk) if compiled else trunk
     trunk.train()
+    pictures = Pictures(corpus.images, device)
     began = time.monotonic()
     with Interruption(say) as interruption, (folder / "pretrain.jsonl").open("a") as log:
-        for step, batch in enumerate(batches(corpus, config.batch, config.steps, config.seed, start), start):
+        drawn = batches(corpus, pictures, config.batch, config.steps, config.seed, start)
+        for step, batch in enumerate(drawn, start):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, config.steps, group["peak"], config.warmup)
-            loss, readings = trunk_loss(model, heads, batch, noun_of, colour_of, config)
+            with autocast():
+                loss, readings = trunk_loss(model, heads, batch, noun_of, colour_of, config)
             if not torch.isfinite(loss):
                 raise NotFiniteError(loss.item(), step, folder)
             trunk.zero_grad(set_to_none=True)
@@ -217,7 +225,8 @@ def pretrain(
                 optimizer.step()
             if step % 25 == 0:
                 rate = (step - start + 1) * config.batch / (time.monotonic() - began)
-                log.write(json.dumps({"step": step, "pictures_per_s": rate, **readings}) + "\n")
+                told = {name: value.item() for name, value in readings.items()}
+                log.write(json.dumps({"step": step, "pictures_per_s": rate, **told}) + "\n")
                 log.flush()
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps or interruption.asked:
                 save_state(
@@ -233,7 +242,7 @@ def pretrain(
                 )
             if interruption.asked:
                 raise KeyboardInterrupt
-    return trunk.eval()
+    return trunk.cpu().eval()
 
 
 def _optimizers(trunk: ViT, heads: TrunkHeads, config: PretrainConfig) -> list[torch.optim.Optimizer]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from steersearch.core.errors import ConfigError, DataError, MissingExtraError, RunExistsError, SampleError
@@ -116,10 +117,12 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
             corpora = _corpora(recipe, cache, say)
         else:
             sources = _sources(recipe)  # before anything is fetched: a path may be wrong
-        model = build_model(recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, say))
+        model = build_model(
+            recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, accelerator, say)
+        )
         store = TextStore.open(cache / "text", recipe.model.text_encoder, recipe.model.text_layers)
         feed: Feed = (
-            _world_feed(recipe, corpora, cache, store, rank, ranks, say)
+            _world_feed(recipe, corpora, cache, store, accelerator, say)
             if corpora is not None
             else _source_feed(recipe, sources, model, cache, store, rank, ranks, say)
         )
@@ -134,12 +137,23 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
     return feed, model, Objective(recipe.objective, model, keys, accelerator.gather, rank)
 
 
-def _new_trunk(recipe: Recipe, corpora: tuple[Corpus, Corpus] | None, folder: Path, say: Say) -> ViT | None:
+def _new_trunk(
+    recipe: Recipe, corpora: tuple[Corpus, Corpus] | None, folder: Path, accelerator: Any, say: Say
+) -> ViT | None:
     """The trunk that is trained before anything else, where the recipe wants a new one."""
     if recipe.model.trunk != "new" or corpora is None:
         return None
     say("trunk: training from nothing")
-    return pretrain(corpora[0], MINI_TRUNK, recipe.pretrain, folder / "trunk", recipe.run.compile, say)
+    return pretrain(
+        corpora[0],
+        MINI_TRUNK,
+        recipe.pretrain,
+        folder / "trunk",
+        compiled=recipe.run.compile,
+        say=say,
+        device=accelerator.device,
+        autocast=accelerator.autocast,
+    )
 
 
 def _is_cached_world(recipe: Recipe) -> bool:
@@ -162,7 +176,9 @@ def _corpora(recipe: Recipe, folder: Path, say: Say) -> tuple[Corpus, Corpus]:
 
 def _corpus(config: CorpusConfig, folder: Path) -> Corpus:
     name = hashlib.sha256(json.dumps(vars(config), sort_keys=True).encode()).hexdigest()[:12]
-    return make_corpus(config, folder / f"world-{name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"world-{name}.lock"):  # several runs may share the folder
+        return make_corpus(config, folder / f"world-{name}")
 
 
 def _world_feed(
@@ -170,8 +186,7 @@ def _world_feed(
     corpora: tuple[Corpus, Corpus],
     cache: Path,
     store: TextStore,
-    rank: int,
-    ranks: int,
+    accelerator: Any,
     say: Say,
 ) -> CorpusFeed:
     corpus, held = corpora
@@ -191,8 +206,9 @@ def _world_feed(
         batch=recipe.optimiser.batch,
         seed=seed,
         keyed=bool(aggregations(recipe.objective)),
-        rank=rank,
-        ranks=ranks,
+        rank=accelerator.process_index,
+        ranks=accelerator.num_processes,
+        device=accelerator.device,
     )
 
 

@@ -1,0 +1,44 @@
+"""A corpus' pictures where training computes: mapped from the disk for a processor, whole in the memory of a GPU.
+
+A GPU that waits for pictures waits mostly for their turning into floats and their copying; kept there as bytes,
+48,000 of the mini's take 2.4 GB, and drawing a batch from them a fraction of a millisecond.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GPU_SHARE = 0.5  # of the memory that is free there, at most
+
+
+class Pictures:
+    """images (P, S, S, 3) uint8, of which batches are made on `device`."""
+
+    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
+        self._images, self._device = images, device
+        self._kept: Tensor | None = None
+        if device.type == "cuda" and images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self._kept = torch.from_numpy(np.array(images)).to(device)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __call__(self, rows: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]) -> Tensor:
+        """Pictures `rows` (B,), those of `mirrored` (B,) flipped: (B, 3, S, S) float32 as the trunk expects them."""
+        if self._kept is None:
+            taken = torch.from_numpy(self._images[rows]).to(self._device)
+        else:
+            taken = self._kept[torch.from_numpy(rows).to(self._device)]
+        flip = torch.from_numpy(mirrored).to(self._device)
+        return to_pixels(torch.where(flip[:, None, None, None], taken.flip(2), taken))
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, normalised as the trunk expects it."""
+    pixels = images.permute(0, 3, 1, 2).float().div_(255)
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
+    return (pixels - mean) / std
