@@ -47,6 +47,14 @@ def test_the_mini_from_nothing(tmp_path: Path) -> None:
     assert any("pictures" in line for line in said)
 
 
+def test_a_second_run_in_one_process_may_have_another_precision(tmp_path: Path) -> None:
+    shared = [*SHORT, *WORLD, "optimiser.steps=2", f"data.cache={tmp_path / 'data'}"]
+    for precision in ("float32", "bfloat16"):
+        recipe = apply_settings(MINI, [*shared, f"run.precision={precision}"])
+        file, _ = train(recipe, tmp_path / precision)
+        assert file.is_file()
+
+
 def own_data(folder: Path, rows: int = 12) -> Path:
     """Photos of a bright square each, some of them broken."""
     (folder / "photos").mkdir(parents=True)

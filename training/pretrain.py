@@ -147,7 +147,8 @@ def trunk_loss(
     colour_loss = F.cross_entropy(heads.colour(patches[coloured]), colour[coloured])
 
     salience = (cover.sum(dim=2) ** 1.5) * present  # larger things count more than their share
-    target = torch.zeros(len(cls), heads.cls_noun.out_features).scatter_add_(1, nouns, salience)
+    nothing = torch.zeros(len(cls), heads.cls_noun.out_features, device=cls.device)
+    target = nothing.scatter_add_(1, nouns, salience)
     target = target / target.sum(dim=1, keepdim=True).clamp_min(1e-6)
     cls_loss = F.cross_entropy(heads.cls_noun(cls), target)
     in_scene = batch.families >= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,7 @@ def _denormals_flushed() -> Iterator[None]:
 def _accelerator(recipe: Recipe, device: str) -> Any:
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import InitProcessGroupKwargs
     except ImportError:
         raise MissingExtraError("accelerate", "train", "training") from None
@@ -90,6 +92,10 @@ def _accelerator(recipe: Recipe, device: str) -> Any:
     precision = recipe.run.precision
     if precision == "auto":
         precision = "float32" if is_cpu or not torch.cuda.is_bf16_supported() else "bfloat16"
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        AcceleratorState._reset_state(
+            reset_partial_state=True
+        )  # of an earlier run, which had perhaps another device
     waiting = InitProcessGroupKwargs(timeout=timedelta(days=1))  # while the main process makes data and trunk
     accelerator = Accelerator(
         cpu=is_cpu, mixed_precision="bf16" if precision == "bfloat16" else "no", kwargs_handlers=[waiting]
