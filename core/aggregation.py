@@ -9,4 +9,4 @@ Aggregation = Literal["cls", "mean", "focus"]  # what they compute: `steervit.Fe
 
 def aggregation_rule(aggregation: str) -> str:
     """The aggregation as it is computed: changes where its name stays but its vectors do not."""
-    return "focus, heatmap squared" if aggregation == "focus" else aggregation
+    return "focus, heatmap squared, mean without a prompt" if aggregation == "focus" else aggregation

@@ -128,6 +128,7 @@ class Features:
     attention (B, heads, N), where it was asked for: what CLS attends to in the last block; the rest of its
     attention, up to a sum of 1, lies on the prefix tokens.
     parts (B, N): each patch's part in the mean, summing to 1; None: all alike (see `_of_whole_pictures`).
+    is_steered: whether by a prompt; without one, the head was never trained and the logits mean nothing.
     """
 
     prefix: Tensor
@@ -136,17 +137,19 @@ class Features:
     grid: tuple[int, int]
     attention: Tensor | None = None
     parts: Tensor | None = None
+    is_steered: bool = True
 
     def aggregate(self, kind: Aggregation) -> Tensor:
         """One vector per image (B, D): CLS token, mean patch, or patches weighted by the squared heatmap (`focus`).
 
-        Squared, since what the heatmap leaves beside the object adds up: benchmarks/LOG.md.
+        Squared, since what the heatmap leaves beside the object adds up: benchmarks/LOG.md. Without a prompt there is
+        nothing to focus on, and `focus` is the mean.
         """
         if kind == "cls":
             if self.prefix.shape[1] == 0:
                 raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
             return _widened(self.prefix[:, 0])
-        if kind == "mean":
+        if kind == "mean" or (kind == "focus" and not self.is_steered):
             if self.parts is None:
                 return _widened(self.patches).mean(dim=1)
             return torch.einsum("bn,bnd->bd", self.parts, _widened(self.patches))
@@ -161,7 +164,7 @@ class Features:
 
     @classmethod
     def joined(cls, parts: Sequence[Features]) -> Features:
-        """The features of several batches as those of one; all with attention, or none."""
+        """The features of several batches as those of one; all alike in what they have, and steered or not."""
         if len(parts) == 1:
             return parts[0]
 
@@ -169,14 +172,17 @@ class Features:
             values = [getattr(part, name) for part in parts]
             return None if values[0] is None else torch.cat(values)
 
-        return cls(grid=parts[0].grid, **{f.name: together(f.name) for f in fields(cls) if f.name != "grid"})  # type: ignore[arg-type]
+        tensors: dict[str, Any] = {
+            name: together(name) for name in ("prefix", "patches", "logits", "attention", "parts")
+        }
+        return cls(grid=parts[0].grid, is_steered=parts[0].is_steered, **tensors)
 
     def heatmap(self) -> Tensor:
         """(B, Hp, Wp): where the prompt's object is; sums to 1 over each image's patches."""
         return _widened(self.logits).softmax(dim=-1).reshape(-1, *self.grid)
 
 
-def _of_whole_pictures(tiles: Features, is_steered: bool) -> Features:
+def _of_whole_pictures(tiles: Features) -> Features:
     """Features of B pictures from those of their 4·B tiles: patches side by side, one softmax over all logits.
 
     A picture has one CLS: that of its tiles, each weighted by its share of the heatmap, so that the tile that
@@ -184,7 +190,7 @@ def _of_whole_pictures(tiles: Features, is_steered: bool) -> Features:
     same weights make the mean, and the attention of that CLS, whose sum stays at most 1.
     """
     shares = tile_shares(_widened(tiles.logits))
-    if not is_steered:
+    if not tiles.is_steered:
         shares = torch.full_like(shares, 1 / TILES**2)
     each = shares.flatten()[:, None]  # (4·B, 1)
     attention = tiles.attention
@@ -198,6 +204,7 @@ def _of_whole_pictures(tiles: Features, is_steered: bool) -> Features:
         grid=(tiles.grid[0] * TILES, tiles.grid[1] * TILES),
         attention=attention,
         parts=join_tiles(each.expand_as(tiles.logits) / tiles.logits.shape[1], tiles.grid),
+        is_steered=tiles.is_steered,
     )
 
 
@@ -381,9 +388,15 @@ class SteerViT(nn.Module):
         x = self._trunk.norm(steering(depth, x))
         prefix, patches = x[:, : self._trunk.num_prefix_tokens], x[:, self._trunk.num_prefix_tokens :]
         logits = self.head(patches).squeeze(-1)
-        grid = self._trunk.grid
-        seen = Features(prefix=prefix, patches=patches, logits=logits, grid=grid, attention=attended)
-        return _of_whole_pictures(seen, bool(steering.layers)) if self._is_tiled else seen
+        seen = Features(
+            prefix=prefix,
+            patches=patches,
+            logits=logits,
+            grid=self._trunk.grid,
+            attention=attended,
+            is_steered=bool(steering.layers),
+        )
+        return _of_whole_pictures(seen) if self._is_tiled else seen
 
     def steering(self, prompts: PromptFeatures | None, gate_scale: float = 1.0) -> Steering:
         """What `prompts` do at `gate_scale`, to be used for any number of batches.

@@ -110,8 +110,12 @@ def features_of(*prompts: Tensor) -> PromptFeatures:
 # ------------------------------------------------------------------------------------------------------- the checks
 
 
-def check(found: Features, expected: Outputs) -> None:
-    """All that a forward pass gives is what is expected, to TOLERANCE of its size; attention to its own."""
+def check(found: Features, expected: Outputs, *, is_steered: bool = True) -> None:
+    """All that a forward pass gives is what is expected, to TOLERANCE of its size; attention to its own.
+
+    Unsteered, `focus` is the mean.
+    """
+    assert found.is_steered == is_steered
     pairs = {
         "prefix": (found.prefix, expected.prefix),
         "patches": (found.patches, expected.patches),
@@ -120,7 +124,8 @@ def check(found: Features, expected: Outputs) -> None:
     }
     for kind in get_args(Aggregation):
         if kind != "cls" or found.prefix.shape[1]:
-            pairs[kind] = found.aggregate(kind), expected.aggregate(kind)
+            wanted = "mean" if kind == "focus" and not is_steered else kind
+            pairs[kind] = found.aggregate(kind), expected.aggregate(wanted)
     if found.attention is not None:
         assert expected.attention is not None
         pairs["attention"] = found.attention, expected.attention
@@ -156,8 +161,8 @@ def check_model(
     with torch.no_grad():
         for (length, scale), wanted in expected.items():  # one prompt for all: folded, if not too long
             features = features_of(prompts[length]) if length else None
-            check(model(pixels, features, scale, attention=has_cls), wanted)
-        check(model(pixels, features_of(prompts[3]), 0.0), expected[0, 1.0])
+            check(model(pixels, features, scale, attention=has_cls), wanted, is_steered=bool(length))
+        check(model(pixels, features_of(prompts[3]), 0.0), expected[0, 1.0], is_steered=False)
         which = [i % num_pictures for i in range(len(lengths))]  # a prompt per picture: padded to the longest
         mixed = model(pixels[which], features_of(*prompts.values()))
     for i, length in enumerate(lengths):

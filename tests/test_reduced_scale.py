@@ -44,12 +44,9 @@ def test_embeddings_and_heatmaps_agree_with_those_of_the_whole_photo(
     model = mini.with_view(view)
     assert min(open_image(photos[0], at_least=model.config.preprocess.least_side).size) < 1000
     whole = [open_image(path) for path in photos]
-    for prompt, least in (
-        (PROMPT, 0.995),
-        (None, 0.97),
-    ):  # unsteered, no one place holds the weights of `focus`
+    for prompt in (PROMPT, None):
         cosines = (model.embed(whole, prompt) * model.embed(photos, prompt)).sum(dim=1)
-        assert cosines.min() > least, prompt
+        assert cosines.min() > 0.995, prompt
     moved = (model.heatmaps(whole, PROMPT) - model.heatmaps(photos, PROMPT)).abs().flatten(1).sum(dim=1)
     assert moved.max() < 0.1  # of a mass of 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,9 @@ def test_aggregations_are_what_their_names_say() -> None:
     assert features.aggregate("mean").tolist() == [[0.75, -0.25]]
     assert np.allclose(features.aggregate("focus"), [squared @ patches[0].numpy()])
     assert np.allclose(features.heatmap(), weights.reshape(1, 2, 2))
+    unsteered = replace(features, is_steered=False)
+    assert torch.equal(unsteered.aggregate("focus"), features.aggregate("mean"))
+    assert torch.equal(Features.joined([unsteered] * 2).aggregate("focus")[1:], features.aggregate("mean"))
 
 
 def test_a_trunk_without_cls_token_says_so() -> None:
