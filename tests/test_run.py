@@ -1,5 +1,7 @@
 """Whole runs, short ones: the mini from nothing, and the mini's trunk on a folder of someone's own data."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,24 @@ def test_a_second_run_in_one_process_may_have_another_precision(tmp_path: Path) 
         recipe = apply_settings(MINI, [*shared, f"run.precision={precision}"])
         file, _ = train(recipe, tmp_path / precision)
         assert file.is_file()
+
+
+def test_runs_that_share_a_cache_may_begin_at_once(tmp_path: Path) -> None:
+    settings = [*SHORT, *WORLD, "optimiser.steps=2", f"data.cache={tmp_path / 'data'}"]
+    command = [sys.executable, "-m", "steersearch", "train", "--preset", "mini", "--device", "cpu"]
+    command += [word for setting in settings for word in ("--set", setting)]
+    runs = [
+        subprocess.Popen(
+            [*command, "-o", str(tmp_path / name)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for name in ("one", "other")
+    ]
+    said = [run.communicate(timeout=300)[1].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    one, other = (
+        SteerViT.from_pretrained(tmp_path / name / "model.safetensors") for name in ("one", "other")
+    )
+    assert one.weights_hash == other.weights_hash
 
 
 def own_data(folder: Path, rows: int = 12) -> Path:
