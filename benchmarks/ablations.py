@@ -17,9 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
@@ -105,11 +107,27 @@ def run(variant: str, seed: int, arguments: argparse.Namespace) -> None:
     )
     trained = time.monotonic() - began
     model = load_file(file, device=arguments.device, dtype=torch.float32)
-    figures = {source: figures_of(model, core_world.dataset(source, arguments.bases)) for source in SOURCES}
+    pictures = {source: core_world.dataset(source, arguments.bases) for source in SOURCES}
+    with _own_cache():
+        figures = {source: figures_of(model, pictures[source]) for source in SOURCES}
     noted.write_text(
         json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": Path(arguments.trunk).name,
                     "steps": arguments.steps, "figures": figures})
     )  # fmt: skip
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    """What a benchmark keeps, its libraries above all, is kept for this run alone: many at once would wait for them."""
+    given = os.environ.get("STEERSEARCH_CACHE")
+    with tempfile.TemporaryDirectory(prefix="steersearch-ablation-") as folder:
+        os.environ["STEERSEARCH_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["STEERSEARCH_CACHE"]
+            if given is not None:
+                os.environ["STEERSEARCH_CACHE"] = given
 
 
 def run_all(variants: Sequence[str], arguments: argparse.Namespace) -> None:

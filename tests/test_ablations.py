@@ -9,6 +9,7 @@ import pytest
 from steersearch.benchmarks.ablations import (
     BASE,
     VARIANTS,
+    _own_cache,
     _run_apart,
     as_text,
     recall,
@@ -18,6 +19,7 @@ from steersearch.benchmarks.ablations import (
     table,
     verdict,
 )
+from steersearch.benchmarks.cache import cache_folder
 from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
 from steersearch.training.settings import differences
@@ -109,3 +111,15 @@ def test_what_a_run_of_several_at_once_raises_comes_back_as_text(tmp_path: Path)
     said = _run_apart("paper", 7, arguments)  # one step, and a hundred of warm-up
     assert said.startswith("paper, seed 7: ")
     assert "optimiser." in said
+
+
+def test_what_a_run_keeps_while_it_is_evaluated_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path))
+    with _own_cache():
+        own = cache_folder()
+        assert tmp_path not in own.parents
+        own.mkdir(parents=True)
+    assert not own.exists()
+    assert cache_folder().parent == tmp_path
