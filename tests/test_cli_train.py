@@ -246,10 +246,11 @@ time.sleep(60)
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """Puts back what handles SIGINT."""
-    before = signal.getsignal(signal.SIGINT)
+    """Puts back what handles the signals that end a run."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -261,8 +262,8 @@ def test_a_signal_lets_every_process_save(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("READY", str(tmp_path / "ready"))
-    if number == signal.SIGINT:
-        signal.signal(number, signal.SIG_IGN)  # as a shell does for what it runs in the background
+    # A shell has SIGINT ignored in what it runs in the background; nohup, under which the tests may run, SIGHUP.
+    signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     before = signal.getsignal(number)
     _when_ready(tmp_path, 2, lambda: os.kill(os.getpid(), number))
     assert _together(SAVES, 2) == 130
