@@ -176,7 +176,7 @@ def fit_probe(
         [weight, bias],
         max_iter=500,
         tolerance_grad=1e-6,
-        tolerance_change=1e-10,
+        tolerance_change=1e-13,  # of the loss: next to its minimum that is the square of the gradient
         line_search_fn="strong_wolfe",
     )
 
