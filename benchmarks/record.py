@@ -159,7 +159,13 @@ def _command() -> str:
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
     program = f"python -m {module.name}" if module is not None else Path(sys.argv[0]).name
     program = program.replace("python -m steersearch.__main__", "steersearch")
-    return " ".join([program, *sys.argv[1:]])
+    return " ".join([program, *map(_without_folder, sys.argv[1:])])
+
+
+def _without_folder(argument: str) -> str:
+    """An absolute path, also behind "name=", by its last name alone."""
+    before, equals, path = argument.rpartition("=")
+    return before + equals + (Path(path).name if os.path.isabs(path) else path)
 
 
 def _git(*arguments: str) -> str:

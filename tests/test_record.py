@@ -62,3 +62,20 @@ def test_records_without_data_print_as_before() -> None:
 def test_data_that_does_not_say_which_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data without source, n or hash: \['n', 'source'\]"):
         Record.make("trial", "toy", {}, {}, 1.0, data={"source": "drawn", "n": 3})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("/home/ann/models/late.pth", "late.pth"),
+        ("late-fusion=/home/ann/late.pth", "late-fusion=late.pth"),
+        ("models/late.pth", "models/late.pth"),
+        ("source=stamps", "source=stamps"),
+        ("--save", "--save"),
+    ],
+)
+def test_a_command_is_told_without_the_folders_of_the_machine(
+    given: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", given])
+    assert Record.make("core", "mini", {}, {}, 1.0).command.endswith(f" {told}")
