@@ -69,7 +69,7 @@ class TrunkHeads(nn.Module):
 class Batch:
     """pixels (B, 3, S, S) float32 normalised; cover (B, M, N) in 0..1; things (B, M), -1 = none; families (B,).
 
-    All where `pixels` are computed with.
+    All on the device that trains.
     """
 
     pixels: Tensor
@@ -198,7 +198,7 @@ def pretrain(
     state_file = folder / "pretrain.pt"
     start = 0
     if state_file.is_file():
-        state = torch.load(state_file, device, weights_only=True)
+        state = torch.load(state_file, "cpu", weights_only=True)  # AdamW counts steps there
         trunk.load_state_dict(state["trunk"])
         heads.load_state_dict(state["heads"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):

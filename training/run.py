@@ -93,9 +93,8 @@ def _accelerator(recipe: Recipe, device: str) -> Any:
     if precision == "auto":
         precision = "float32" if is_cpu or not torch.cuda.is_bf16_supported() else "bfloat16"
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        AcceleratorState._reset_state(
-            reset_partial_state=True
-        )  # of an earlier run, which had perhaps another device
+        # an earlier run in this process had perhaps another device or precision
+        AcceleratorState._reset_state(reset_partial_state=True)
     waiting = InitProcessGroupKwargs(timeout=timedelta(days=1))  # while the main process makes data and trunk
     accelerator = Accelerator(
         cpu=is_cpu, mixed_precision="bf16" if precision == "bfloat16" else "no", kwargs_handlers=[waiting]
