@@ -6,12 +6,16 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
 from steersearch.indexer.manifest import write_atomically
 
 _FILE = "exclude.json"
+_ESCAPED = re.compile(r"\\[\\*?!# \[]")
+_LONE_BYTES = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 
 Excludes = Callable[
     [str, bool], bool
@@ -19,24 +23,22 @@ Excludes = Callable[
 
 
 def excluder(patterns: Sequence[str]) -> Excludes:
-    """What these patterns leave out; of a folder that is left out nothing is looked at.
+    """What these patterns leave out by the rules of a .gitignore; nothing below a folder that is left out is asked.
 
     `*` and `?` stand for any letters but "/", `[...]` for one of some letters, `**` for any number of folders. A
     pattern without "/" is a name at any depth, one with "/" begins at the photo folder, and with a "/" at its end it
-    means folders only. Upper and lower case differ, composed and decomposed letters do not.
+    is for folders only. The last pattern that fits decides; one that begins with "!" takes back what others leave
+    out. Upper and lower case differ, composed and decomposed letters do not. "#" begins no comment here.
+    The time for a path grows with the lengths of path and pattern only, whatever the pattern (RE2).
     Raises ArgumentError for a pattern that cannot be meant.
     """
-    expressions = [(_expression(pattern), pattern.endswith("/")) for pattern in patterns]
+    compiled = [_compiled(pattern) for pattern in reversed(patterns)]
 
     def is_excluded(path: str, is_folder: bool) -> bool:
-        path = unicodedata.normalize("NFC", path)
-        return any(
-            expression.fullmatch(path) is not None
-            for expression, folders_only in expressions
-            if is_folder or not folders_only
-        )
+        path = _comparable(path)
+        return next((pattern.excludes for pattern in compiled if pattern.fits(path, is_folder)), False)
 
-    return is_excluded if expressions else lambda path, is_folder: False
+    return is_excluded
 
 
 def read_patterns(place: Path) -> tuple[str, ...]:
@@ -60,37 +62,53 @@ def write_patterns(place: Path, patterns: Sequence[str]) -> None:
         write_atomically(place / _FILE, lambda file: file.write(text))
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    """What a whole path, without a "/" at its end, has to match."""
-    body = unicodedata.normalize("NFC", pattern).strip("/")
+@dataclass(frozen=True)
+class _Pattern:
+    """One pattern. excludes: False for one that begins with "!"; is_name: it is compared with the last part only."""
+
+    expression: Any
+    excludes: bool
+    folders_only: bool
+    is_name: bool
+
+    def fits(self, path: str, is_folder: bool) -> bool:
+        if self.folders_only and not is_folder:
+            return False
+        return self.expression.fullmatch(path.rpartition("/")[2] if self.is_name else path) is not None
+
+
+def _compiled(pattern: str) -> _Pattern:
+    import re2
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+    body = _comparable(pattern)
+    body = body if body.endswith("\\ ") else body.rstrip()
+    excludes, body = not body.startswith("!"), body.removeprefix("!")
+    folders_only, body = body.endswith("/"), body.rstrip("/")
     if not body.strip():
         raise ArgumentError("exclude", pattern, 'names nothing; give a pattern such as "*.png" or "drafts/"')
-    if body.startswith("!"):
-        reason = (
-            'cannot include again what another pattern excludes; write "[!]" for a name that begins with "!"'
-        )
-        raise ArgumentError("exclude", pattern, reason)
-    if "\\" in body or {".", ".."} & set(body.split("/")):
+    if "\\" in _ESCAPED.sub("", body) or {".", ".."} & set(body.split("/")):
         reason = 'is compared with paths relative to the photo folder, with "/" between their parts'
         raise ArgumentError("exclude", pattern, reason)
-    anywhere = "" if "/" in pattern.rstrip("/") else "(?:.*/)?"
+    options = re2.Options()
+    options.dot_nl, options.log_errors = True, False
     try:
-        return re.compile(anywhere + _TOKEN.sub(_translated, body), re.DOTALL)
-    except re.error as error:
-        raise ArgumentError("exclude", pattern, f"cannot be understood ({error})") from error
+        expression, _ = GitIgnoreSpecPattern.pattern_to_regex(_spelt_out(body))
+        if expression is not None:
+            expression = expression.replace("[^", "[^/")  # "[!a]" does not stand for a "/"
+            return _Pattern(re2.compile(expression, options), excludes, folders_only, "/" not in body)
+        reason = 'has a "[" without a "]"; write "[[]" for the letter'
+    except (ValueError, re2.error):
+        reason = "cannot be understood"
+    raise ArgumentError("exclude", pattern, reason)
 
 
-_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^]]*\]|.", re.DOTALL)
+def _spelt_out(body: str) -> str:
+    """The pattern in terms that pathspec turns into an expression of the whole path, without a "/" at its end."""
+    body = re.sub(r"^(?=[#!])", r"\\", body)
+    return re.sub(r"(^|/)\*$", r"\1?*", re.sub(r"(^|/)\*\*$", r"\1**/*", body))
 
 
-def _translated(found: re.Match[str]) -> str:
-    """One token of a pattern as a regular expression."""
-    token = found[0]
-    wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    if token in wildcards:
-        return wildcards[token]
-    if len(token) == 1:
-        return re.escape(token)
-    letters, is_negated = token[1:-1], token[1] in "!^" and len(token) > 3
-    escaped = re.sub(r"([\[\]^&~|])", r"\\\1", letters[1:] if is_negated else letters)
-    return f"(?!/)[{'^' if is_negated else ''}{escaped}]"
+def _comparable(text: str) -> str:
+    """Text of which equal letters are equal, and that RE2 takes: bytes that are no UTF-8 become private letters."""
+    return unicodedata.normalize("NFC", text).translate(_LONE_BYTES)

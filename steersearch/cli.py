@@ -148,7 +148,8 @@ def index(
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help='Leave out what a .gitignore would with this line, such as "*.png" or "drafts/"; may be repeated. '
+            help='Leave out what a .gitignore would with this line, such as "*.png" or "drafts/"; may be repeated, '
+            'and a later "!keep.png" takes back. '
             'The library remembers the patterns until others are given; "" drops them.',
         ),
     ] = None,
