@@ -9,12 +9,14 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from steersearch.core.regular_file import open_regular
+
 WORTH_REMEMBERING = 32 * 2**20  # bytes; less is hashed in some ten milliseconds
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hexadecimal; reads it through. Raises OSError."""
-    with path.open("rb") as opened:
+    """sha256 of a regular file, in hexadecimal; reads it through. Raises OSError."""
+    with open_regular(path) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.errors",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",
+        "steersearch.core.regular_file",
     ),
     "training": ("steersearch.training", "steersearch.core", "steersearch.indexer"),
     "benchmarks": (
