@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ FORMATS = {
     "npy": "NumPy, the vectors; a line of JSON a row beside it",
     "faiss": "a FAISS index, flat, inner product; a line of JSON a row beside it",
 }
-COLUMNS = ("path", "image_id", "embedding", "presence", "width", "height", "taken_at")
+COLUMNS = ("path", "image_id", "embedding", "presence", "width", "height", "taken_at", "path_bytes")
 _BY_SUFFIX = {**{f".{name}": name for name in FORMATS}, ".feather": "arrow"}
 _BESIDE = ("npy", "faiss")  # formats that hold vectors only
 _ABOUT = "steersearch"  # key of the prompt index's settings in a file's metadata
@@ -32,15 +33,23 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
     """A prompt index as a pyarrow.Table, a row per photo that has a vector, sorted by path.
 
     path: relative to the photo folder; image_id; embedding: fixed_size_list<float32>, unit length; presence,
-    width, height, taken_at: null where they are not known. What the vectors are is in the schema's metadata, under
-    "steersearch", as JSON.
+    width, height, taken_at: null where they are not known; path_bytes: of a path that is no UTF-8, which `path`
+    only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON.
     """
     import pyarrow as pa
 
     gallery = Store(place).gallery(index.key)
     photos = gallery.photos
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim)
-    columns = {name: vectors if name == "embedding" else photos.column(name) for name in COLUMNS}
+    paths = [os.fsencode(path) for path in gallery.paths]
+    texts = [path.decode("utf-8", "replace") for path in paths]
+    raw = [None if text.encode() == path else path for text, path in zip(texts, paths, strict=True)]
+    made = {
+        "path": pa.array(texts, pa.string()),
+        "embedding": vectors,
+        "path_bytes": pa.array(raw, pa.binary()),
+    }
+    columns = {name: made[name] if name in made else photos.column(name) for name in COLUMNS}
     return pa.table(columns, metadata={_ABOUT: json.dumps({**asdict(index), "folder": str(folder)})})
 
 
@@ -93,6 +102,12 @@ def _vectors(table: Any) -> Floats:
     return vectors
 
 
+def _paths(table: Any) -> list[str]:
+    """As Python gives file names: bytes that are no UTF-8 are lone surrogates, which JSON and NumPy can hold."""
+    each = zip(table.column("path").to_pylist(), table.column("path_bytes").to_pylist(), strict=True)
+    return [path if raw is None else os.fsdecode(raw) for path, raw in each]
+
+
 def _write_parquet(table: Any, file: IO[bytes]) -> None:
     import pyarrow.parquet
 
@@ -112,7 +127,7 @@ def _write_npz(table: Any, file: IO[bytes]) -> None:
     np.savez(
         file,
         embedding=_vectors(table),
-        path=np.array(columns["path"], dtype=np.str_),
+        path=np.array(_paths(table), dtype=np.str_),
         image_id=np.array(columns["image_id"], dtype=np.str_),
         presence=np.array(columns["presence"], dtype=np.float32),  # None becomes NaN
         width=np.array([w if w is not None else -1 for w in columns["width"]], dtype=np.int32),
@@ -131,9 +146,12 @@ def _write_faiss(table: Any, file: IO[bytes]) -> None:
 
 
 def _write_rows(table: Any, file: IO[bytes]) -> None:
-    for row in table.drop_columns(["embedding"]).to_pylist():
+    rows = table.drop_columns(["embedding", "path_bytes"]).to_pylist()
+    for row, path in zip(rows, _paths(table), strict=True):
         taken_at = row["taken_at"]
-        line = json.dumps({**row, "taken_at": None if taken_at is None else taken_at.isoformat()})
+        line = json.dumps(
+            {**row, "path": path, "taken_at": None if taken_at is None else taken_at.isoformat()}
+        )
         file.write(line.encode() + b"\n")
 
 

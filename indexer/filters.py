@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.stored_path import from_stored, to_stored
+from steersearch.indexer.stored_path import paths_in, to_stored
 
 Mask = npt.NDArray[np.bool_]
 _SHOWN = 8  # folders that an error names
@@ -127,7 +127,7 @@ def _rows_below(paths: Any, relative: str, folder: str) -> tuple[int, int]:
         for edge in ("/", after)
     )
     if first == end:
-        have = sorted({from_stored(path.split("/", 1)[0]) for path in paths.to_pylist() if "/" in path})
+        have = sorted({path.split("/", 1)[0] for path in paths_in(paths) if "/" in path})
         more = ", …" if len(have) > _SHOWN else ""
         listed = f"; its folders: {', '.join(have[:_SHOWN])}{more}" if have else "; it has no folders"
         raise ArgumentError("folder", folder, f"holds no photo of the library{listed}")

@@ -56,7 +56,7 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.query import REGIONS_ALONE, Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
-from steersearch.indexer.scan import Scan, Skip, holds_an_image, root_id, scan_folder
+from steersearch.indexer.scan import Scan, Skip, changed_at, holds_an_image, root_id, scan_folder
 from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
 from steersearch.indexer.store import Store, unpack_heatmap
 from steersearch.indexer.verification import Finding, Verification
@@ -633,7 +633,7 @@ class Library:
                 row = None if path is None else gallery.row_at(path)
                 if row is not None:
                     known = (gallery.value("size", row), gallery.value("mtime_ns", row))
-                    if known == (state.st_size, state.st_mtime_ns):
+                    if known == (state.st_size, changed_at(state)):
                         return row
                 content = content or content_hash(real)
             except OSError:  # whoever opens it says what is wrong with it

@@ -21,6 +21,7 @@ from PIL import Image
 
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, require_decoder
+from steersearch.indexer.scan import changed_at
 
 THUMBNAIL_SIDE = 256  # pixels, longer side
 RACY_NS = 3 * 10**9  # file systems note times in steps of up to two seconds
@@ -195,10 +196,13 @@ def _hash_of(content: io.BufferedReader | io.BytesIO) -> str:
 
 def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileState:
     """What is remembered of a file that had this status when reading began, at `read_at` in ns since 1970."""
-    is_racy = status.st_mtime_ns > read_at - RACY_NS
-    if status.st_mtime_ns > read_at + RACY_NS:  # a clock ahead of ours: of a camera, or of the file server?
+    mtime_ns = changed_at(status)
+    is_racy = mtime_ns > read_at - RACY_NS
+    if mtime_ns > read_at + RACY_NS:  # a clock ahead of ours: of a camera, or of the file server?
         is_racy = status.st_ctime_ns > read_at - RACY_NS  # which no program can set
-    return FileState(path, status.st_size, status.st_mtime_ns - is_racy, image_id)
+    if mtime_ns != status.st_mtime_ns:  # the next one may be cut to the same
+        is_racy = True
+    return FileState(path, status.st_size, mtime_ns - is_racy, image_id)
 
 
 def _unread(path: str, full: Path) -> FileState:
@@ -207,7 +211,7 @@ def _unread(path: str, full: Path) -> FileState:
         status = os.stat(full)
     except OSError:
         return FileState(path, 0, 0, "")
-    return FileState(path, status.st_size, status.st_mtime_ns, "")
+    return FileState(path, status.st_size, changed_at(status), "")
 
 
 def _thumbnail(image: Image.Image) -> bytes:

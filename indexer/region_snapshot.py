@@ -21,6 +21,7 @@ from steersearch.indexer.manifest import write_atomically
 from steersearch.indexer.regions import unpack_regions
 from steersearch.indexer.search import SNAPSHOTS, sweep_snapshots
 from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
+from steersearch.indexer.stored_path import paths_in
 
 logger = logging.getLogger(__name__)
 
@@ -67,21 +68,19 @@ class RegionSnapshot:
 
     @property
     def paths(self) -> list[str]:
-        return self._list("path")
+        """As Python gives file names, relative to the photo folder."""
+        return paths_in(self.photos.column("path"))
 
     @property
     def image_ids(self) -> list[str]:
-        return self._list("image_id")
+        values: list[str] = self.photos.column("image_id").to_pylist()
+        return values
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """(photos,): the row of each photo's content in `arrays`, -1 where nothing is known of it yet."""
         rows: npt.NDArray[np.int64] = self.photos.column("row").to_numpy()
         return rows
-
-    def _list(self, column: str) -> list[str]:
-        values: list[str] = self.photos.column(column).to_pylist()
-        return values
 
 
 def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:

@@ -21,11 +21,13 @@ _PHOTO_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", 
 _ORIGINALS = ("originals", "masters")
 
 NOTHING = excluder(())
+_LATEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes.
+    """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes;
+    mtime_ns: see `changed_at`.
 
     Bytes of a name that are no UTF-8 are lone surrogates in a path, as `os.fsdecode` gives them.
     """
@@ -147,4 +149,10 @@ def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
         return Skip(path, broken or type(error).__name__)
     if not stat.S_ISREG(status.st_mode):
         return Skip(path, "not a regular file")
-    return FoundFile(path, status.st_size, status.st_mtime_ns)
+    return FoundFile(path, status.st_size, changed_at(status))
+
+
+def changed_at(status: os.stat_result) -> int:
+    """When a file was last changed, in ns since 1970. File systems hold times that 64 bits do not (years before 1678
+    and after 2262, of a broken clock): the nearest one that they do."""
+    return max(-_LATEST, min(status.st_mtime_ns, _LATEST))

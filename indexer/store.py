@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import FilterError
-from steersearch.indexer.stored_path import from_stored, to_stored
+from steersearch.indexer.stored_path import paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class Gallery:
     @property
     def paths(self) -> list[str]:
         """Relative to the photo folder, as Python gives file names; the table has them in their stored form."""
-        return list(map(from_stored, self._list("path")))
+        return paths_in(self.photos.column("path"))
 
     @property
     def image_ids(self) -> list[str]:
@@ -157,8 +157,9 @@ class Store:
         if not _versions(self._place, IMAGES):
             return []
         columns = self._read(IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
-        paths, *others = (column.to_pylist() for column in columns)
-        return [KnownFile(*row) for row in zip(map(from_stored, paths), *others, strict=True)]
+        paths, *others = columns
+        rows = zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True)
+        return [KnownFile(*row) for row in rows]
 
     def records(self, image_ids: Iterable[str]) -> dict[str, ImageRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
@@ -167,8 +168,9 @@ class Store:
         for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
             where = f"image_id IN ({', '.join(map(quoted, chunk))}) AND status = 'ok'"
             columns = self._read(IMAGES, names, where)
-            for row in zip(*(c.to_pylist() for c in columns), strict=True):
-                found[row[1]] = ImageRecord(from_stored(row[0]), *row[1:])
+            paths, *others = columns
+            for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
+                found[row[1]] = ImageRecord(*row)
         return found
 
     def thumbnail(self, path: str) -> bytes | None:

@@ -8,6 +8,7 @@ decomposed Unicode form stay two names, as they are two files.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _ESCAPE = re.compile("\0([0-9a-f]{2})")
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -16,6 +17,11 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 def to_stored(path: str) -> str:
     """A path as `os.fsdecode` gives it -> text that is valid UTF-8."""
     return path if path.isascii() else _SURROGATE.sub(lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
+
+
+def paths_in(column: Any) -> list[str]:
+    """The paths of a table's Arrow column as Python gives file names: whoever reads a table reads them by this."""
+    return list(map(from_stored, column.to_pylist()))
 
 
 def from_stored(stored: str) -> str:

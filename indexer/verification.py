@@ -29,9 +29,10 @@ from steersearch.indexer.manifest import (
     read_prompt_index,
     remove_manifest,
 )
+from steersearch.indexer.scan import changed_at
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_is_true, snapshot_keys
 from steersearch.indexer.store import IMAGES, PRESENCE, Floats, KnownFile, Store, prompt_table, unpack_heatmap
-from steersearch.indexer.stored_path import to_stored
+from steersearch.indexer.stored_path import from_stored, to_stored
 from steersearch.indexer.tables import Tables
 
 _Difference = Literal["vanished", "changed", "hidden"]
@@ -340,7 +341,7 @@ def _compare(folder: Path, file: KnownFile) -> _Difference | None:
     path = folder / file.path
     try:
         before = path.stat()
-        since = before.st_mtime_ns - file.mtime_ns  # 1 for a time that was not trusted when the file was read
+        since = changed_at(before) - file.mtime_ns  # 1 for a time that was not trusted when the file was read
         if before.st_size != file.size or since not in (0, 1):
             return "changed" if file.image_id else None
         if not file.image_id:
@@ -352,7 +353,7 @@ def _compare(folder: Path, file: KnownFile) -> _Difference | None:
         return "vanished" if file.reason is None else None
     except OSError:
         return "hidden" if file.reason is None else None
-    return "hidden" if (after.st_size, after.st_mtime_ns) == (file.size, file.mtime_ns) else "changed"
+    return "hidden" if (after.st_size, changed_at(after)) == (file.size, file.mtime_ns) else "changed"
 
 
 def _key_of(index: PromptIndex) -> str:
@@ -441,7 +442,7 @@ def _fault_of_features(path: Path) -> str | None:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+    return ", ".join(sorted(map(from_stored, names))[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _have(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,6 +200,17 @@ def test_photos_that_are_out_of_reach_are_ordered_by_regions_alone(library: Libr
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     shutil.move(library.folder.with_name("away"), library.folder)
     assert not ask(library, stranger, "red", k=4).searched.is_guess
+
+
+def test_a_photo_whose_name_is_no_utf_8_is_steered_like_any_other(library: Library, stranger: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (library.folder / "red0.png").rename(library.folder / name)
+    library.index(ToyEmbedder())
+    assert name in names(ask(library, stranger, "red", k=4))
+    (library.folder).rename(library.folder.with_name("away"))
+    guessed = ask(library, stranger, "red green", k=4)
+    assert guessed.searched.is_guess
+    assert name in names(guessed)
 
 
 def test_a_file_that_changed_since_it_was_indexed_is_not_taken_for_the_old_one(

@@ -26,6 +26,7 @@ from steersearch.core.errors import (
 )
 from steersearch.indexer import build, loader
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, LazyEmbedder
+from steersearch.indexer.filters import Filters
 from steersearch.indexer.library import Counts, Library, ProgressEvent
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.store import Store
@@ -305,6 +306,22 @@ def test_names_of_any_bytes_are_indexed_moved_and_removed(library: Library, phot
     assert sorted(gallery(library, "red")) == sorted(
         {*vectors, os.fsdecode(b"\xe9.png")} - {names[0], names[1]}
     )
+
+
+def test_file_times_beyond_64_bits_are_indexed_and_never_taken_for_unchanged(
+    library: Library, photos: Path
+) -> None:
+    times = {"red.png": 15_000_000_000, "sub/green.png": 14_000_000_000}
+    for name, seconds in times.items():
+        os.utime(photos / name, (seconds, seconds))
+    assert tally(library.index(ToyEmbedder(), ["red"])) == {"added": 3, "forward_passes": 3}
+    assert tally(library.index(never)) == {"reused": 3}
+    save_photo(photos / "red.png", GREY)
+    os.utime(photos / "red.png", (15_100_000_000, 15_100_000_000))
+    assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 2, "forward_passes": 1}
+    assert not any(finding.is_problem for finding in library.verify(deep=True))
+    hits = library.query(ToyEmbedder(), photos / "red.png", "red", 3, filters=Filters.of(after="2200"))
+    assert {hit.path.name for hit in hits} == {"red.png", "green.png"}
 
 
 def test_a_subfolder_that_cannot_be_listed_keeps_its_photos(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def table(tmp_path: Path) -> Any:
 
 
 def test_the_table(table: Any) -> None:
-    assert table.schema.names == "path image_id embedding presence width height taken_at".split()
+    names = "path image_id embedding presence width height taken_at path_bytes"
+    assert table.schema.names == names.split()
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 4)
     blue, red = table.to_pylist()
     assert (blue["path"], blue["width"], blue["height"], blue["taken_at"]) == ("a/blue.png", 7, 5, None)
@@ -90,6 +92,26 @@ def test_vectors_alone_have_their_rows_beside_them(table: Any, tmp_path: Path, f
         index = faiss.read_index(str(files[1]))
         np.testing.assert_array_equal(index.reconstruct_n(0, 2), expected)
         assert index.search(vector_of(RED, "red")[None], 1)[1].tolist() == [[1]]
+
+
+def test_a_name_that_is_no_utf_8_leads_to_its_file_in_every_format(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    save_photo(photos / os.fsdecode(b"caf\xe9.png"), RED)
+    save_photo(photos / "d.png", BLUE)
+    library = Library.create(photos, tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    table = library.table(library.prompts()[0])
+    for name in ("x.parquet", "x.npz", "x.npy"):
+        export_table(table, tmp_path / name)
+    rows = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [(row["path"], row["path_bytes"]) for row in rows] == [
+        ("caf\N{REPLACEMENT CHARACTER}.png", b"caf\xe9.png"),
+        ("d.png", None),
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "x.rows.jsonl").read_text().splitlines()]
+    for paths in (np.load(tmp_path / "x.npz")["path"].tolist(), [line["path"] for line in lines]):
+        assert [os.fsencode(path) for path in paths] == [b"caf\xe9.png", b"d.png"]
+        assert all((photos / path).is_file() for path in paths)
 
 
 def test_nothing_is_replaced_unasked(table: Any, tmp_path: Path) -> None:

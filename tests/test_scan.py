@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.indexer.scan import FoundFile, Skip, holds_an_image, scan_folder
+from steersearch.indexer.scan import FoundFile, Skip, changed_at, holds_an_image, scan_folder
 
 
 def put(root: Path, *names: str) -> None:
@@ -98,6 +98,15 @@ def test_a_name_is_taken_in_whatever_bytes_it_has(tmp_path: Path) -> None:
         b"na\xefve.jpg", b"caf\xe9/in.jpg", "日本 😀\n.jpg".encode(), b"\xc3\xa9.jpg", b"e\xcc\x81.jpg",
     }  # fmt: skip
     assert scan.skips == ()
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "kept"), [(15 * 10**18, 2**63 - 1), (-12 * 10**18, 1 - 2**63), (-5, -5), (0, 0)]
+)
+def test_a_file_time_fits_64_bits(tmp_path: Path, mtime_ns: int, kept: int) -> None:
+    """NTFS counts from 1601, ext4 to 2446."""
+    kind, (fields, times) = os.stat(tmp_path).__reduce__()
+    assert changed_at(kind(fields, {**times, "st_mtime_ns": mtime_ns})) == kept
 
 
 def test_folders_of_the_system_are_left_out(tmp_path: Path) -> None:
