@@ -30,7 +30,7 @@ from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import TILES, Preprocess, View, open_image
-from steersearch.core.side_by_side import side_by_side
+from steersearch.core.side_by_side import make_workers, side_by_side
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_tiles
 from steersearch.core.trunk import Trunk, build_trunk
@@ -259,6 +259,7 @@ class SteerViT(nn.Module):
         self._own_preprocess = config.preprocess
         if not self.head.weight.is_meta:  # else they are about to be read
             self._init_new_weights()
+        make_workers(_cores())  # before any threads share the model
         self.trunk.requires_grad_(False)
         self.eval()
 
@@ -324,7 +325,7 @@ class SteerViT(nn.Module):
     @property
     def cores(self) -> int:
         """How many parts `encode` works on side by side: PyTorch's threads, up to eight, on a processor; else 1."""
-        return min(_CORES, torch.get_num_threads()) if self.device.type == "cpu" else 1
+        return _cores() if self.device.type == "cpu" else 1
 
     # ------------------------------------------------------------------------------------------ forward pass
 
@@ -655,6 +656,10 @@ class Connector(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         out: Tensor = self.mlp(F.normalize(tokens, dim=-1))
         return out
+
+
+def _cores() -> int:
+    return min(_CORES, torch.get_num_threads())
 
 
 def _widened(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import torch
 
 from steersearch.core.side_by_side import side_by_side
 from steersearch.core.steervit import NO_STEERING, SteerViT
+from tests.small_models import pixels_for, small_model
 
 
 @pytest.fixture(params=[4, 1])
@@ -47,6 +49,35 @@ def test_threads_are_shared_and_as_many_as_before_afterwards(threads: int) -> No
     thread.start()
     thread.join()
     assert later == [threads]
+
+
+def test_threads_that_share_a_model_leave_pytorch_the_threads_that_it_had(threads: int) -> None:
+    model = small_model()
+    pixels, numbers = pixels_for(model, batch=4), list[int]()
+
+    def use() -> None:
+        with torch.inference_mode():
+            for _ in range(30):
+                model.encode(pixels, [NO_STEERING])
+        numbers.append(torch.get_num_threads())
+
+    for users in (4, 1):  # the one is new to PyTorch when the others are done
+        sharing = [threading.Thread(target=use) for _ in range(users)]
+        for thread in sharing:
+            thread.start()
+        for thread in sharing:
+            thread.join()
+    assert numbers == [threads] * 5
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_makes_workers_of_its_own() -> None:
+    assert side_by_side(abs, [-1, -2], 2) == [1, 2]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if side_by_side(abs, [-1, -2], 2) == [1, 2] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_an_error_in_a_part_is_raised_and_the_threads_are_as_before(threads: int) -> None:
