@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from steersearch.core import local_path
 from steersearch.core.errors import OutputError
 
 _DESCRIPTION = "dataset.json"
@@ -21,10 +21,7 @@ _ABANDONED_S = 24 * 3600  # a folder of that age that is still being made belong
 
 def cache_folder() -> Path:
     """STEERSEARCH_CACHE/benchmarks, or the same below the user's cache folder. All in it may be deleted."""
-    from platformdirs import user_cache_path
-
-    given = os.environ.get("STEERSEARCH_CACHE")
-    return (Path(given) if given else user_cache_path("steersearch")) / "benchmarks"
+    return local_path.cache_folder() / "benchmarks"
 
 
 def digest_of(*parts: object) -> str:

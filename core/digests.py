@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from steersearch.core.local_path import cache_folder
 from steersearch.core.regular_file import open_regular
 
 WORTH_REMEMBERING = 32 * 2**20  # bytes; less is hashed in some ten milliseconds
@@ -58,8 +59,5 @@ def _state(path: Path) -> list[int]:
 
 
 def _note(path: Path) -> Path:
-    from platformdirs import user_cache_path
-
-    given = os.environ.get("STEERSEARCH_CACHE")
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-    return (Path(given) if given else user_cache_path("steersearch")) / "sha256" / f"{name}.json"
+    return cache_folder() / "sha256" / f"{name}.json"

@@ -195,14 +195,34 @@ class CheckpointKeysError(CheckpointError):
 
 
 class NoLibraryError(SteerSearchError):
-    """No library was named, and none is known. Field: `folder`, the current one."""
+    """No library was named, and none is found. Fields: `folder`, the current one; `last`, the library used last, which
+    is not taken for a command that changes one."""
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, last: Path | None = None) -> None:
+        self.folder, self.last = Path(folder), last
+        if last is None:
+            used = "none was used before"
+            way_out = 'make one: steersearch index FOLDER --prompt "TEXT", or name one: --library PLACE'
+        else:
+            used = f"this command changes a library, so the one used last, {last}, is not taken"
+            way_out = f"name the one that is meant: --library {shlex.quote(str(last))}"
+        super().__init__(f"no library holds {folder} or lies below it, and {used}; {way_out}")
+
+
+class SeveralLibrariesError(SteerSearchError):
+    """Several libraries where one is needed. Fields: `where` (they are), `libraries` (described)."""
+
+    def __init__(self, where: str, libraries: Sequence[str]) -> None:
+        self.where, self.libraries = where, tuple(libraries)
         super().__init__(
-            f"no library holds {folder} or lies below it, and none was used before; "
-            'make one: steersearch index FOLDER --prompt "TEXT", or name one: --library PLACE'
+            f"{len(libraries)} libraries {where}: {_listed(libraries)}; name one with --library PLACE, or change into "
+            "its photo folder"
         )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class WeightsChangedError(SteerSearchError):

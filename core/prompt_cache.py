@@ -22,9 +22,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from steersearch.core.local_path import CACHE_VARIABLE, cache_folder
+
 logger = logging.getLogger(__name__)
 
-CACHE_VARIABLE = "STEERSEARCH_CACHE"
 MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the prompts longest unused go
 FILE_FORMAT = 1  # raise it when the same weights shall make other tokens of a prompt
 SUFFIX = ".safetensors"
@@ -108,10 +109,7 @@ class PromptCache:
 
 def default_folder() -> Path:
     """The folder "prompts" of $STEERSEARCH_CACHE, or else of the user's cache folder for steersearch."""
-    from platformdirs import user_cache_path
-
-    given = os.environ.get(CACHE_VARIABLE)
-    return (Path(given) if given else user_cache_path("steersearch")) / "prompts"
+    return cache_folder() / "prompts"
 
 
 def _key(identity: str, prompt: str) -> str:

@@ -20,6 +20,7 @@ from steersearch.core.bert import Bert, load_bert
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import CheckpointError, ConfigError, HubError, PromptError
 from steersearch.core.prompt_cache import PromptCache
+from steersearch.core.prompts import check_prompt
 from steersearch.core.registry import MINILM
 from steersearch.core.tokenizer import Tokenizer
 
@@ -164,18 +165,13 @@ class CachedTextEncoder:
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
-    """Raise PromptError unless `prompts` holds at least one prompt and each has a word in it."""
+    """Raise PromptError unless `prompts` holds at least one prompt and each is one, see `check_prompt`."""
     if isinstance(prompts, str):
         raise PromptError(f'expected a sequence of prompts, not the single string "{prompts}"')
     if not prompts:
         raise PromptError("no prompt given")
     for prompt in prompts:
-        if not prompt.strip():
-            raise PromptError('a prompt is empty; name what to look at, such as "the remote control"')
-        try:
-            prompt.encode()
-        except UnicodeEncodeError as error:  # bytes from a command line that are not UTF-8
-            raise PromptError(f"the prompt {prompt!r} is not valid Unicode; type it again") from error
+        check_prompt(prompt)
 
 
 def _equally_long(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -28,7 +28,9 @@ from steersearch.core.errors import (
     PromptIndexMissing,
 )
 from steersearch.core.image_file import MAX_MEGAPIXELS, SUFFIXES
+from steersearch.core.local_path import why_not_local
 from steersearch.core.preprocess import View, least_side, open_image, view_of
+from steersearch.core.prompts import check_prompt
 from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
@@ -127,7 +129,7 @@ class Library:
         LibraryPlaceError, SchemaVersionError.
         """
         root = _real_folder(Path(folder))
-        library = cls(root, default_place(root) if place is None else _local_place(place))
+        library = cls(root, _valid_place(default_place(root)) if place is None else _local_place(place))
         library._check_place()
         if not library.exists and not holds_an_image(root):
             raise NoImagesError(root, SUFFIXES)
@@ -846,16 +848,23 @@ def _real_folder(folder: Path) -> Path:
 
 
 def _local_place(place: str | Path) -> Path:
-    if "://" in os.fspath(place):
-        raise LibraryPlaceError(place, "object stores are not supported yet")
-    return Path(os.path.abspath(place))
+    reason = why_not_local(place)
+    if reason is not None:
+        raise LibraryPlaceError(place, reason)
+    return _valid_place(Path(os.path.abspath(place)))
+
+
+def _valid_place(place: Path) -> Path:
+    """Raises LibraryPlaceError for a name that LanceDB does not take."""
+    try:
+        os.fspath(place).encode()
+    except UnicodeEncodeError as error:
+        raise LibraryPlaceError(place, "is not valid UTF-8, which the tables need") from error
+    return place
 
 
 def _checked_prompts(prompts: Sequence[str]) -> list[str]:
     """Prompts without white space around them, each once, in their order."""
-    stripped = [prompt.strip() for prompt in prompts]
-    if not all(stripped):
-        raise PromptError(
-            'an empty prompt cannot steer; say what to look for, such as --prompt "the red mug"'
-        )
-    return list(dict.fromkeys(stripped))
+    for prompt in prompts:
+        check_prompt(prompt)
+    return list(dict.fromkeys(prompt.strip() for prompt in prompts))

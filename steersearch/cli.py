@@ -37,6 +37,7 @@ from steersearch.options import (
     Where,
     all_words,
     focuses,
+    local_folder,
     view_name,
 )
 
@@ -102,7 +103,10 @@ def steersearch(
 
 @app.command()
 def index(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The photo folder, with all below it.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", callback=local_folder, help="The photo folder, with all below it."),
+    ],
     prompt: Annotated[
         list[str] | None,
         typer.Option(
@@ -240,7 +244,7 @@ def query(
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
     filters = Filters.of(folder, after, before, where)
-    photos = _open_library(library)
+    photos = _open_library(library, photo=image)
     aims = photos.any_aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
     with render.progress("steering") as advance:
         hits = photos.query_indexes(
@@ -299,7 +303,10 @@ for command in cli_library.COMMANDS:
 @app.command()
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where the demo lives.", show_default=True)
+        Path,
+        typer.Argument(
+            metavar="[FOLDER]", callback=local_folder, help="Where the demo lives.", show_default=True
+        ),
     ] = Path("steersearch-demo"),
 ) -> None:
     """Draw a small photo folder, index it, query it twice and write a page of the results.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.options import Device
+from steersearch.options import Device, local_folder
 
 build = typer.Typer(
     help="Make the data of a benchmark from what it is published to be made of.",
@@ -25,7 +25,10 @@ def group() -> None:
 def mosaic(
     voc: Annotated[Path, typer.Argument(metavar="VOC2012", help="PASCAL VOC2012 as it is published.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the composites go.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", callback=local_folder, help="Where the composites go."
+        ),
     ],
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first so many.")] = None,
 ) -> None:
@@ -58,7 +61,10 @@ def core(
         typer.Argument(metavar="SCENES", help="Photos in folders named after their scenes, such as SUN397."),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the data set goes.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", callback=local_folder, help="Where the data set goes."
+        ),
     ],
     pipeline: Annotated[
         str,

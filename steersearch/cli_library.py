@@ -27,14 +27,16 @@ class Format(StrEnum):
     faiss = "faiss"
 
 
-def open_library(option: Path | None) -> Library:
-    """The library that is meant; says on stderr which it is and why."""
+def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
+    """The library that is meant, see `settings.find_library`; says on stderr which it is and why."""
     from steersearch import api, render, settings
 
-    found = settings.find_library(option)
+    found = settings.find_library(option, photo=photo, for_changes=for_changes)
     library = api.Library.open(found.place)
-    settings.remember_library(found.place)
-    render.remark(f"library: {render.readable(found.place)} ({found.reason})")
+    settings.remember_library(library.place)
+    render.remark(f"library: {render.readable(library.place)} ({render.escaped(found.reason)})")
+    if not library.folder.is_dir():
+        render.remark(f"its photo folder {render.readable(library.folder)} is gone: not mounted, or moved?")
     return library
 
 
@@ -73,7 +75,7 @@ def verify(
     """
     from steersearch import render_library
 
-    findings = open_library(library).verify(deep=deep, repair=repair)
+    findings = open_library(library, for_changes=repair).verify(deep=deep, repair=repair)
     render_library.findings(findings, as_json=as_json)
     if any(finding.is_problem for finding in findings):
         raise typer.Exit(1)
@@ -100,7 +102,8 @@ def optimize(
     """
     from steersearch import render_library
 
-    render_library.optimized(open_library(library).optimize(forget_removed=forget_removed), as_json=as_json)
+    done = open_library(library, for_changes=True).optimize(forget_removed=forget_removed)
+    render_library.optimized(done, as_json=as_json)
 
 
 def remove(
@@ -128,7 +131,7 @@ def remove(
         raise typer.BadParameter(
             "name a prompt, or --all for the library; one of the two", param_hint="PROMPT"
         )
-    photos = open_library(library)
+    photos = open_library(library, for_changes=True)
     if prompt is None:
         _confirm(photos, yes)
         photos.delete()

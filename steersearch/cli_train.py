@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steersearch.cli_bench import Processor
-from steersearch.options import Device, Json
+from steersearch.options import Device, Json, local_folder
 
 if TYPE_CHECKING:
     from steersearch.training.check import Report, Spread
@@ -73,6 +73,7 @@ def run(
             "-o",
             "--output",
             metavar="RUN",
+            callback=local_folder,
             help="Folder of the run.  [default: run-PRESET]",
             show_default=False,
         ),
@@ -190,7 +191,10 @@ def check(
 def masks(
     data: Data,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the masks are written.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", callback=local_folder, help="Where the masks are written."
+        ),
     ],
     format_name: Format = DataFormat.auto,
     images: Images = None,

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from steersearch.core.errors import PromptError
+from steersearch.core.local_path import why_not_local
+from steersearch.core.prompts import check_prompt
+
 if TYPE_CHECKING:
     from steersearch.core import preprocess
 
@@ -40,15 +44,25 @@ def view_name(view: View | None) -> preprocess.View | None:
     return cast("preprocess.View | None", view and view.value)
 
 
+def local_folder(path: Path | None) -> Path | None:
+    """A folder on this machine, which may not exist yet."""
+    reason = None if path is None else why_not_local(path)
+    if reason is not None:
+        raise typer.BadParameter(f"{path} {reason}")
+    return path
+
+
 def words(text: str) -> str:
-    """A text with a word in it, as it was given."""
-    if not text.strip():
-        raise typer.BadParameter('is empty; name what to look at, such as "the remote control"')
+    """A text that can be a prompt, as it was given."""
+    try:
+        check_prompt(text)
+    except PromptError as error:
+        raise typer.BadParameter(str(error)) from error
     return text
 
 
 def all_words(texts: list[str]) -> list[str]:
-    """Texts that have a word in each."""
+    """Texts that can be prompts."""
     return [words(text) for text in texts]
 
 
@@ -114,8 +128,8 @@ SeenAs = Annotated[
     View | None, typer.Option("--view", help=f"{VIEWS}  [default: the model's own]", show_default=False)
 ]
 Place = Annotated[
-    Path | None,
-    typer.Option(metavar="PLACE", help="Where the library lives (also: STEERSEARCH_LIBRARY)."),
+    str | None,
+    typer.Option(metavar="PLACE", help="The folder where the library lives (also: STEERSEARCH_LIBRARY)."),
 ]
 MaxMegapixels = Annotated[
     float | None,

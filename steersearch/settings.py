@@ -1,14 +1,15 @@
-"""Where libraries are looked for: the option, the environment, the current folder, what was used last."""
+"""Which library a command is about: the option, the environment, where the photo lies, the current folder."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersearch.core.errors import NoLibraryError, OutputError, SteerSearchError
+from steersearch.core.errors import NoLibraryError, OutputError, SeveralLibrariesError, SteerSearchError
 from steersearch.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
@@ -17,44 +18,63 @@ REMEMBERED = 50  # places kept in the state file
 
 @dataclass(frozen=True, kw_only=True)
 class FoundLibrary:
-    """A library's place, and in plain words why it is this one."""
+    """A library's place, as it was given or found, and why it is this one."""
 
-    place: Path
+    place: str | Path
     reason: str
 
 
-def place_given(option: Path | None) -> Path | None:
+def place_given(option: str | None) -> str | None:
     """The place that the option or else the environment names; None where neither does."""
-    if option is not None:
-        return option
-    variable = os.environ.get(LIBRARY_VARIABLE)
-    return Path(variable) if variable else None
+    return option if option is not None else os.environ.get(LIBRARY_VARIABLE) or None
 
 
-def find_library(option: Path | None) -> FoundLibrary:
-    """The library to search: the option, STEERSEARCH_LIBRARY, the current folder's, the one used last.
+def find_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> FoundLibrary:
+    """The library that a command is about: the first of these that there is.
 
-    "The current folder's" is the innermost library whose photo folder holds the current folder, or else a
-    library whose photo folder lies below it (of several, the one used last). Raises NoLibraryError.
+    The one that the option or STEERSEARCH_LIBRARY names; the innermost one whose photo folder holds `photo`, or else
+    the current folder; the only one whose photo folder lies below the current folder; the one used last.
+
+    for_changes: for a command that deletes or repairs: the one used last is not taken, and no choice is made between
+        two libraries of one folder.
+    Raises NoLibraryError, SeveralLibrariesError.
     """
     given = place_given(option)
     if given is not None:
-        reason = "--library" if option is not None else LIBRARY_VARIABLE
-        return FoundLibrary(place=given, reason=reason)
+        return FoundLibrary(place=given, reason="--library" if option is not None else LIBRARY_VARIABLE)
     known = _known_libraries()
     here = Path.cwd().resolve()
-    around = [entry for entry in known if here.is_relative_to(entry.folder)]
-    if around:
-        nearest = max(around, key=lambda entry: len(entry.folder.parts))
-        return FoundLibrary(place=nearest.place, reason=f"it holds {here}")
+    photos = [] if photo is None else [photo.parent.resolve() / photo.name, photo.resolve()]
+    for inside in [*photos, here]:
+        around = [entry for entry in known if inside.is_relative_to(entry.folder)]
+        if around:
+            depth = max(len(entry.folder.parts) for entry in around)
+            nearest = [entry for entry in around if len(entry.folder.parts) == depth]
+            return _last_used(nearest, f"it holds {inside}", for_changes)
     below = [entry for entry in known if entry.folder.is_relative_to(here)]
+    below = [entry for entry in below if entry.folder.is_dir()] or below
+    if len(below) > 1:
+        raise SeveralLibrariesError(f"lie below {here}", _described(below))
     if below:
         return FoundLibrary(place=below[0].place, reason=f"its photos, {below[0].folder}, lie below {here}")
     used = set(remembered_places())
     last = next((entry for entry in known if entry.place in used), None)
-    if last is not None:
-        return FoundLibrary(place=last.place, reason="the one used last")
-    raise NoLibraryError(here)
+    if last is None or for_changes:
+        raise NoLibraryError(here, None if last is None else last.place)
+    return FoundLibrary(place=last.place, reason=f"the one used last, of {last.folder}")
+
+
+def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> FoundLibrary:
+    """The first of several libraries of one folder."""
+    if len(entries) > 1:
+        if for_changes:
+            raise SeveralLibrariesError(f"are of {entries[0].folder}", _described(entries))
+        reason += f"; of {len(entries)} libraries of that folder the one used last"
+    return FoundLibrary(place=entries[0].place, reason=reason)
+
+
+def _described(entries: Sequence[_Known]) -> list[str]:
+    return [f"{entry.place} (of {entry.folder})" for entry in entries]
 
 
 def remember_library(place: Path) -> None:

@@ -388,11 +388,14 @@ def test_the_library_is_found_and_named(
         return json.loads(done.out)["folder"], done.err.rpartition(" (")[2]
 
     assert used("--library", own) == (str(other), "--library)\n")
-    assert used() == (str(other), f"its photos, {other}, lie below {tmp_path})\n")  # the one used last
+    message = failed(run, "info")
+    assert message.startswith(f"2 libraries lie below {tmp_path}: {own} (of {other}), ")
+    assert message.endswith("; name one with --library PLACE, or change into its photo folder")
+    assert run("query", indexed / "red.jpg", "--focus", PROMPT).code == 0  # the photo's own
+    monkeypatch.chdir(tmp_path / "more")
+    assert used() == (str(other), f"its photos, {other}, lie below {tmp_path / 'more'})\n")
     monkeypatch.chdir(indexed)
     assert used() == (str(indexed), f"it holds {indexed})\n")
-    monkeypatch.chdir("/")
-    assert used()[0] == str(indexed)
     monkeypatch.setenv("STEERSEARCH_LIBRARY", str(own))
     assert used() == (str(other), "STEERSEARCH_LIBRARY)\n")
 
@@ -403,9 +406,9 @@ def test_the_library_used_last(
     aside = tmp_path / "aside"
     aside.mkdir()
     monkeypatch.chdir(aside)
-    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "--paths")
+    done = run("find", PROMPT, "--paths")
     assert done.code == 0
-    assert done.err.splitlines()[0].endswith("(the one used last)")
+    assert done.err.splitlines()[0].endswith(f"(the one used last, of {indexed})")
 
 
 def test_a_state_folder_that_cannot_be_written_is_no_failure(
@@ -529,7 +532,7 @@ def test_an_empty_prompt(
 ) -> None:
     message = misused(run, "index", photos, "--prompt", PROMPT, "--prompt", prompt, "--model", tiny_model)
     assert "--prompt" in message
-    assert "is empty; name what to look at" in message
+    assert "is empty; name what to look at" in " ".join(message.split())
     assert "--focus" in misused(run, "query", photos / "red.jpg", "--focus", prompt)
     assert list(own_user_folders.rglob("*")) == []
 

@@ -21,6 +21,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.preprocess",
         "steersearch.core.image_file",
         "steersearch.core.regular_file",
+        "steersearch.core.local_path",
+        "steersearch.core.prompts",
     ),
     "training": ("steersearch.training", "steersearch.core", "steersearch.indexer"),
     "benchmarks": (

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image
 
+from steersearch.core.local_path import cache_folder
 from steersearch.training import (
     corpus,
     drawing,
@@ -92,12 +93,8 @@ def _about(thing: Thing) -> dict[str, Any]:
 
 
 def _file(what: str, *settings: int) -> Path:
-    from platformdirs import user_cache_path
-
-    given = os.environ.get("STEERSEARCH_CACHE")
-    folder = Path(given) if given else user_cache_path("steersearch")
     key = hashlib.sha256(json.dumps([*settings, drawing_code(), PIL.__version__, np.__version__]).encode())
-    return folder / "world" / f"{what}-{key.hexdigest()[:20]}.npz"
+    return cache_folder() / "world" / f"{what}-{key.hexdigest()[:20]}.npz"
 
 
 @cache
