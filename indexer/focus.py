@@ -11,6 +11,7 @@ from typing import TypeAlias
 from steersearch.core.errors import ArgumentError
 
 _WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
+_UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # where a weight stands, and is no number
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,28 @@ class Focus:
 
     def __str__(self) -> str:
         """As `parse_focus` reads it."""
-        is_clear = self.weight == 1 and _WEIGHED.fullmatch(self.text) is None
-        return self.text if is_clear else f"{self.text}:{_plain(self.weight)}"
+        is_clear = not _WEIGHED.fullmatch(self.text) and not _UNCLEAR.fullmatch(self.text)
+        return self.text if self.weight == 1 and is_clear else f"{self.text}:{_plain(self.weight)}"
 
 
 AnyFocus: TypeAlias = str | Sequence[str | tuple[str, float] | Focus]
 
 
 def parse_focus(text: str) -> Focus:
-    """TEXT or TEXT:WEIGHT. A number after the last colon is a weight, so a text that ends like that needs one:
-    "ratio 16:9:1" is the text "ratio 16:9" with weight 1. Raises ArgumentError for an empty text, a weight of 0."""
-    weighed = _WEIGHED.fullmatch(text.strip())
-    if weighed is None:
-        return Focus(text.strip())
-    return Focus(weighed["text"].strip(), float(weighed["weight"]))
+    """TEXT or TEXT:WEIGHT. A number after the last colon is a weight, and a single word right after it can only be
+    meant as one. A text that ends like that needs a weight of its own: "ratio 16:9:1" is the text "ratio 16:9" with
+    weight 1. In "colour: red" the colon belongs to the text. Raises ArgumentError for an empty text, a weight that is
+    no number, or 0."""
+    text = text.strip()
+    weighed = _WEIGHED.fullmatch(text)
+    if weighed is not None:
+        return Focus(weighed["text"].strip(), float(weighed["weight"]))
+    unclear = _UNCLEAR.fullmatch(text)
+    if unclear is not None:
+        given = f'"{unclear["weight"]}" is no number' if unclear["weight"] else "nothing follows the colon"
+        reason = f'{given}; a weight looks like "cushion:0.5". For the text itself write "{text}:1"'
+        raise ArgumentError("focus", text, reason)
+    return Focus(text)
 
 
 def as_focuses(focus: AnyFocus) -> list[Focus]:

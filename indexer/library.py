@@ -157,7 +157,7 @@ class Library:
         self,
         embedder: Embedder | Callable[[], Embedder],
         prompts: Sequence[str] | None = None,
-        gate_scale: float = 1.0,
+        gate_scale: float | None = None,
         batch_size: int | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
         *,
@@ -166,7 +166,7 @@ class Library:
         commit_seconds: float = COMMIT_SECONDS,
         regions: bool = True,
     ) -> Counts:
-        """Bring the library up to date with its folder, under each of `prompts` at `gate_scale`.
+        """Bring the library up to date with its folder, under each of `prompts` at `gate_scale` (None: 1, as trained).
 
         Without prompts: under every prompt the library has for this model, each at its own gate_scale, but for
         those that were never named here and only begun by a query (`search_any`).
@@ -187,6 +187,11 @@ class Library:
         nothing, see `Counts.skips`.
         """
         named = _checked_prompts(prompts or ())
+        if gate_scale is not None and not named:
+            raise ArgumentError(
+                "gate_scale", gate_scale, "name the prompts; without, each index keeps its own"
+            )
+        gate_scale = 1.0 if gate_scale is None else gate_scale
         if not math.isfinite(gate_scale):
             raise ArgumentError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
         if batch_size is not None and batch_size < 1:
@@ -420,7 +425,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         collapse: bool = False,
-        budget_s: float = BUDGET_S,
+        budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits[Hit]:
         """`find`, after photos that lack a vector under this prompt were given one: the likeliest first.
@@ -430,8 +435,7 @@ class Library:
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
-        if not budget_s > 0:
-            raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
+        seconds = _seconds(exact, budget_s)
         by_regions = False
         if self._incomplete([Aim(index)]):
             likeliest = LikeliestFirst(
@@ -443,7 +447,7 @@ class Library:
                 None,
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
-            steered = likeliest.steer(k, None if exact else budget_s, progress)
+            steered = likeliest.steer(k, seconds, progress)
             by_regions = steered.missing > 0 and steered.by_regions > 0
         search = partial(self.find, index, filters=filters)
         found = self._folded(search, k, index) if collapse else search(k)
@@ -481,7 +485,7 @@ class Library:
         relevant: bool = False,
         collapse: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
-        budget_s: float = BUDGET_S,
+        budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits[Hit]:
         """`search`, after photos that lack a vector under an aim were given one: the likeliest first.
@@ -498,10 +502,9 @@ class Library:
             raise ArgumentError("k", k, "must be at least 1")
         if not aims:
             raise ArgumentError("aims", aims, "name nothing to look at")
-        if not budget_s > 0:
-            raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
+        seconds = _seconds(exact, budget_s)
         groups = self._incomplete(aims)
-        each_s = None if exact else budget_s / max(len(groups), 1)
+        each_s = None if seconds is None else seconds / max(len(groups), 1)
         done = []
         for group in groups:
             likeliest = LikeliestFirst(
@@ -861,6 +864,16 @@ def _valid_place(place: Path) -> Path:
     except UnicodeEncodeError as error:
         raise LibraryPlaceError(place, "is not valid UTF-8, which the tables need") from error
     return place
+
+
+def _seconds(exact: bool, budget_s: float | None) -> float | None:
+    """How long photos are steered; None: as long as it takes. Raises ArgumentError."""
+    if exact and budget_s is not None:
+        reason = "contradicts `exact`, which compares all however long it takes; give one of the two"
+        raise ArgumentError("budget_s", budget_s, reason)
+    if budget_s is not None and not budget_s > 0:
+        raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
+    return None if exact else budget_s or BUDGET_S
 
 
 def _checked_prompts(prompts: Sequence[str]) -> list[str]:

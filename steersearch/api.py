@@ -19,7 +19,6 @@ from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import View, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
-from steersearch.indexer.any_focus import BUDGET_S
 from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.export import export_table, format_of
@@ -141,7 +140,7 @@ class Library:
         self,
         prompts: Sequence[str] | None = None,
         *,
-        gate_scale: float = 1.0,
+        gate_scale: float | None = None,
         view: View | None = None,
         batch_size: int | None = None,
         exclude: Sequence[str] | None = None,
@@ -151,8 +150,8 @@ class Library:
     ) -> Counts:
         """Bring the library up to date with its folder under each of `prompts`; nothing is computed twice.
 
-        prompts: None is all that the library has for this model and view.  gate_scale: 0 no steering, 1 as
-            trained.
+        prompts: None is all that the library has for this model and view.  gate_scale: of the prompts named: 0 no
+            steering, 1 (None) as trained.
         view: how photos are seen: "crop" (the central square), "squash" (all of it) or "tile" (all of it, as
             2 × 2 tiles: small things show better, for four times the work); None is the property `view`.
         batch_size: photos per forward pass.  progress: called after each step over the photos.
@@ -160,7 +159,8 @@ class Library:
         exclude: patterns as in a .gitignore, such as "*.png" or "drafts/"; what they name is left out, and counts
             as removed if it was indexed. The library remembers them: None is those that it has, () drops them.
         max_megapixels: larger photos are skipped; a run with a higher limit tries them again.
-        Raises UnknownModelError, CheckpointError, PromptError, FolderError, NoImagesError, LibraryPlaceError.
+        Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError, NoImagesError,
+        LibraryPlaceError.
         """
         embedder = self._embedder(self.model, _checked(view) or self.view)
         return self._library.index(
@@ -196,7 +196,7 @@ class Library:
         relevant: bool = False,
         collapse: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
-        budget_s: float = BUDGET_S,
+        budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
@@ -286,7 +286,7 @@ class Library:
         relevant: bool = False,
         collapse: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
-        budget_s: float = BUDGET_S,
+        budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """As `query`, in these very prompt indexes."""
@@ -319,7 +319,7 @@ class Library:
         where: str | None = None,
         exact: bool = False,
         collapse: bool = False,
-        budget_s: float = BUDGET_S,
+        budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """The k photos that most surely show what `text` names, best first; all if there are less.
@@ -355,7 +355,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         collapse: bool = False,
-        budget_s: float = BUDGET_S,
+        budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
         """As `find`, in this very prompt index, which need not exist yet."""

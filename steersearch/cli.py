@@ -36,6 +36,7 @@ from steersearch.options import (
     View,
     Where,
     all_words,
+    exact_or_budget,
     focuses,
     local_folder,
     view_name,
@@ -123,7 +124,7 @@ def index(
             help="A name of `models list`, a file or a hub id; auto: the library's own, else the best here.",
         ),
     ] = "auto",
-    gate_scale: GateScale = 1.0,
+    gate_scale: GateScale = None,
     view: Annotated[
         View | None,
         typer.Option(
@@ -170,6 +171,9 @@ def index(
     from steersearch import api, render, settings
     from steersearch.core.image_file import MAX_MEGAPIXELS
 
+    if gate_scale is not None and not prompt:
+        reason = "belongs to the prompts that are named; without --prompt each index keeps its own"
+        raise typer.BadParameter(reason, param_hint="--gate-scale")
     photos = api.Library.create(folder, model=model, place=settings.place_given(library), device=device.value)
     render.remark(f"library: {render.readable(photos.place)}")
     if view is None and photos.view == "tile":
@@ -219,7 +223,7 @@ def query(
             "--exact", help="Compare every photo, however many there are and however long it takes."
         ),
     ] = False,
-    budget: Budget = "5s",  # type: ignore[assignment]
+    budget: Budget = None,
     library: Place = None,
     gate_scale: OneScale = None,
     model: OneModel = None,
@@ -243,6 +247,7 @@ def query(
     limit = max_megapixels or MAX_MEGAPIXELS
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = _open_library(library, photo=image)
     aims = photos.any_aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))

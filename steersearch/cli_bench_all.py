@@ -71,6 +71,8 @@ def all_benchmarks(
 
     if world and data is not None:
         raise typer.BadParameter("--world and --data exclude each other")
+    if data is not None and not data.is_dir():
+        raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
     loaded = load_model(model or "auto", device.value)
     base = SteerViTMethod(loaded)
     done: list[Record] = []

@@ -24,9 +24,13 @@ def report(
         ),
     ] = None,
     pictures: Annotated[
-        bool,
-        typer.Option("--pictures/--no-pictures", help="With examples of the stand-ins, drawn for the page."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="A page with or without examples of the stand-ins, drawn for it.  [default: with]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Put the records that were kept into one file, with the paper's numbers in columns of their own.
 
@@ -44,10 +48,12 @@ def report(
 
     if output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{output}: must end in {', '.join(SUFFIXES)}", param_hint="-o")
+    if pictures is not None and output.suffix != ".html":
+        raise typer.BadParameter(f"only an .html page has pictures, not {output}", param_hint="--pictures")
     files.refuse_impossible(output)
     records = page.read_records([RESULTS, *(folders or [])])
     if output.suffix == ".html":
-        text = page.build_page(records, pictures=pictures)
+        text = page.build_page(records, pictures=pictures is not False)
     elif output.suffix == ".md":
         text = "\n".join(table.to_markdown() for table in page.tables(records))
     else:

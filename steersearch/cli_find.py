@@ -21,6 +21,7 @@ from steersearch.options import (
     Paths,
     Place,
     Where,
+    exact_or_budget,
     view_name,
     words,
 )
@@ -44,7 +45,7 @@ def find_photos(
     exact: Annotated[
         bool, typer.Option("--exact", help="Steer every photo that was not yet, however long it takes.")
     ] = False,
-    budget: Budget = "5s",  # type: ignore[assignment]
+    budget: Budget = None,
     library: Place = None,
     gate_scale: OneScale = None,
     model: OneModel = None,
@@ -67,6 +68,7 @@ def find_photos(
 
     if as_json and paths:
         raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
     (aim,) = photos.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))

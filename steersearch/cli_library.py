@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -131,6 +131,13 @@ def remove(
         raise typer.BadParameter(
             "name a prompt, or --all for the library; one of the two", param_hint="PROMPT"
         )
+    selectors = {"--gate-scale": gate_scale, "--model": model, "--view": view}
+    if everything:
+        _refuse(selectors, "chooses among the indexes of a prompt; --all deletes the whole library")
+    elif yes:
+        raise typer.BadParameter(
+            "belongs to --all; a prompt is removed without a question", param_hint="--yes"
+        )
     photos = open_library(library, for_changes=True)
     if prompt is None:
         _confirm(photos, yes)
@@ -138,12 +145,20 @@ def remove(
         render.remark(f"deleted; the photos in {render.readable(photos.folder)} are untouched")
         return
     if prompt in photos.unfinished():
+        _refuse(selectors, f"chooses among the indexes of a prompt; {prompt} is the key of one")
         photos.remove(prompt)
         render.remark(f"removed the unfinished {prompt}")
         return
     index = _the_one(photos, prompt, gate_scale, model, view)
     photos.remove(index)
     render.remark(f"removed {index}")
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Raise typer.BadParameter for the first of these options that was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(reason, param_hint=name)
 
 
 def _confirm(photos: Library, yes: bool) -> None:

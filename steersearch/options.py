@@ -77,6 +77,12 @@ def focuses(texts: list[str]) -> list[Any]:
         raise typer.BadParameter(str(error)) from error
 
 
+def exact_or_budget(exact: bool, budget: float | None) -> None:
+    """Refuse both at once: to compare all takes as long as it takes."""
+    if exact and budget is not None:
+        raise typer.BadParameter("give one of the two, not both", param_hint="--exact / --budget")
+
+
 def is_date(name: str) -> Callable[[str | None], str | None]:
     """A check that a value is a date, for the option of this name."""
 
@@ -121,8 +127,13 @@ Focus = Annotated[
     str, typer.Option(metavar="TEXT", callback=words, help="What to look at; a prompt that was indexed.")
 ]
 GateScale = Annotated[
-    float,
-    typer.Option(metavar="NUMBER", callback=finite, help="Strength of the steering: 0 none, 1 as trained."),
+    float | None,
+    typer.Option(
+        metavar="NUMBER",
+        callback=finite,
+        help="Strength of the steering of the prompts named: 0 none, 1 as trained.  [default: 1]",
+        show_default=False,
+    ),
 ]
 SeenAs = Annotated[
     View | None, typer.Option("--view", help=f"{VIEWS}  [default: the model's own]", show_default=False)
@@ -141,12 +152,13 @@ MaxMegapixels = Annotated[
     ),
 ]
 Budget = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="TIME",
         parser=seconds,
-        help="How long photos are steered under a focus that was not indexed, the likeliest first, at least K: "
-        "500ms, 5s, 2m. What is computed is kept.",
+        help="How long photos are steered under a focus that was not indexed, the likeliest first: 500ms, 5s, 2m. "
+        "What is computed is kept.  [default: 5s]",
+        show_default=False,
     ),
 ]
 Collapse = Annotated[

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,8 @@ def ask(
 ) -> Hits[Hit]:
     model = embedder or Careful()
     aims = [aim(library, prompt) for prompt in prompts]
-    return library.search_any(
-        aims, image, lambda _: model, k, budget_s=budget_s, exact=exact, filters=filters
-    )
+    seconds = None if exact else budget_s
+    return library.search_any(aims, image, lambda _: model, k, budget_s=seconds, exact=exact, filters=filters)
 
 
 def names(hits: Hits[Hit]) -> list[str]:
@@ -97,7 +97,13 @@ def test_with_time_enough_the_answer_is_exact(library: Library, stranger: Path) 
     assert [(hit.path, hit.score) for hit in hits] == [(hit.path, hit.score) for hit in wanted]
 
 
-def test_exact_compares_all_whatever_the_budget(library: Library, stranger: Path) -> None:
+def test_exact_compares_all_and_takes_no_budget(library: Library, stranger: Path) -> None:
+    for search in (
+        partial(library.search_any, [aim(library, "red")], stranger),
+        partial(library.find_any, aim(library, "red").index),
+    ):
+        with pytest.raises(ArgumentError, match="contradicts `exact`"):
+            search(lambda _: Careful(), exact=True, budget_s=1.0)
     assert all(hit.exact for hit in ask(library, stranger, "red", exact=True))
     assert len(embedded(library, "red")) == 32
 

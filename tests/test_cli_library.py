@@ -82,6 +82,8 @@ def test_remove_a_prompt(library: Library, run: Run) -> None:
     assert [(index.prompt, index.gate_scale) for index in library.prompts()] == [("red", 1.0), ("blue", 1.0)]
     (library.place / "prompts" / library.prompts()[1].key / "manifest.json").unlink()
     (key,) = library.unfinished()
+    assert run("remove", key, "--view", "tile").code == run("remove", key, "--model", "toy").code == 2
+    assert library.unfinished() == [key]
     ran = run("remove", key)
     assert (ran.code, ran.err.splitlines()[-1]) == (0, f"removed the unfinished {key}")
     ran = run("remove", "green")
@@ -98,7 +100,10 @@ def test_remove_all(library: Library, run: Run, monkeypatch: pytest.MonkeyPatch)
     assert "nobody can be asked here; say --yes" in ran.err.replace("\n", " ").replace("│", "").replace(
         "  ", " "
     )
-    assert library.exists
+    for selector in (["--model", "nosuch"], ["--view", "tile"], ["--gate-scale", "0.5"]):
+        assert run("remove", "--all", "--yes", *selector).code == 2
+    assert run("remove", "--all", "--yes", "--model", "nosuch", "--view", "tile").code == 2
+    assert [index.prompt for index in library.prompts()] == ["red", "blue", "red"]
     ran = run("remove", "--all", "--yes")
     assert ran.code == 0
     assert "the photos in photos are untouched" in ran.err

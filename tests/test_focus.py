@@ -23,8 +23,10 @@ from steersearch.indexer.focus import Focus, as_focuses, parse_focus
         ("ratio 16:9", Focus("ratio 16", 9)),
         ("a: b", Focus("a: b")),
         ("time 12:30 h", Focus("time 12:30 h")),
-        ("cat:nan", Focus("cat:nan")),
-        ("cat:", Focus("cat:")),
+        ("colour: red", Focus("colour: red")),
+        ("colour: red:0.5", Focus("colour: red", 0.5)),
+        ("fish:abc:1", Focus("fish:abc")),
+        ("cat::1", Focus("cat:")),
     ],
 )
 def test_a_number_behind_the_last_colon_is_a_weight(written: str, focus: Focus) -> None:
@@ -45,6 +47,14 @@ def test_a_focus_is_read_as_it_is_written(text: str, weight: float) -> None:
 def test_nothing_to_look_at_and_weights_that_weigh_nothing(written: str) -> None:
     with pytest.raises(ArgumentError):
         parse_focus(written)
+
+
+@pytest.mark.parametrize("written", ["fish:abc", "cat:nan", "cat:", "cat:1e3", "cat:0,5", "a: b:half", "x:½"])
+def test_a_weight_that_is_no_number_is_refused_and_the_text_can_still_be_had(written: str) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        parse_focus(written)
+    assert refused.value.reason.endswith(f'For the text itself write "{written}:1"')
+    assert parse_focus(f"{written}:1") == Focus(written)
 
 
 def test_what_a_query_takes() -> None:
