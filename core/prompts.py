@@ -19,3 +19,8 @@ def check_prompt(prompt: str) -> None:
         raise PromptError(f"the prompt {prompt!r} is not valid Unicode; type it again") from error
     if all(unicodedata.category(character)[0] in "CMZ" for character in prompt):
         raise PromptError(f"the prompt {prompt!a} holds only invisible characters; {_EXAMPLE}")
+
+
+def as_prompt(text: str) -> str:
+    """A text in the one form in which prompts are kept and compared: composed (NFC), without space around it."""
+    return unicodedata.normalize("NFC", text).strip()

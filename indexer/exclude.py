@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
 from steersearch.indexer.manifest import write_atomically
+from steersearch.indexer.stored_path import normal_form
 
 _FILE = "exclude.json"
 _ESCAPED = re.compile(r"\\[\\*?!# \[]")
@@ -111,4 +111,4 @@ def _spelt_out(body: str) -> str:
 
 def _comparable(text: str) -> str:
     """Text of which equal letters are equal, and that RE2 takes: bytes that are no UTF-8 become private letters."""
-    return unicodedata.normalize("NFC", text).translate(_LONE_BYTES)
+    return normal_form(text).translate(_LONE_BYTES)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
@@ -15,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.stored_path import paths_in, to_stored
+from steersearch.indexer.store import rows_where
+from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
 Mask = npt.NDArray[np.bool_]
 _SHOWN = 8  # folders that an error names
@@ -28,7 +27,7 @@ class Filters:
     folder: they lie in this folder or below it; its path is relative to the library's folder, or absolute.
     after, before: they were taken at `after` or later, and earlier than `before` (local time, no zone); for a photo
         whose camera left no date its file's time counts.
-    where: SQL over the table `images`, see `Store.paths_where`.
+    where: SQL over the photos, see `store.rows_where`.
     """
 
     folder: str | None = None
@@ -55,25 +54,24 @@ class Filters:
     def __bool__(self) -> bool:
         return any(value is not None for value in (self.folder, self.after, self.before, self.where))
 
-    def passing(self, photos: Any, root: Path, paths_where: Callable[[str], Iterable[str]]) -> Mask | None:
+    def passing(self, photos: Any, root: Path) -> Mask | None:
         """Which of `photos` pass, (n,) bool; None: all, since nothing is asked.
 
-        photos: table with path (sorted), taken_at and mtime_ns.  root: the library's folder.  paths_where: the
-        paths for which an SQL condition holds; only called if there is one. Raises ArgumentError for a folder in
-        which no photo lies.
+        photos: table with the columns `store.PHOTO_COLUMNS`.  root: the library's folder. Raises ArgumentError for a
+        folder in which no photo lies, FilterError.
         """
         if not self:
             return None
         passing = np.ones(photos.num_rows, dtype=bool)
         if self.folder is not None:
-            first, end = _rows_below(photos.column("path"), _relative(self.folder, root), self.folder)
-            passing[:first] = passing[end:] = False
+            passing &= _is_below(photos.column("path"), _relative(self.folder, root), self.folder)
         if self.after is not None:
             passing &= _is_from(photos, self.after)
         if self.before is not None:
             passing &= ~_is_from(photos, self.before)
         if self.where is not None:
-            passing &= _is_in(photos.column("path"), paths_where(self.where))
+            fulfilling = rows_where(photos, self.where)
+            passing &= np.isin(np.arange(photos.num_rows), fulfilling)
         return passing
 
 
@@ -103,35 +101,32 @@ def parse_date(name: str, value: str | date) -> datetime:
 
 
 def _relative(folder: str, root: Path) -> str:
-    """A folder as the library writes paths: relative to its own folder, which is ""."""
+    """A folder relative to the library's own, which is "", in normal form."""
     path = Path(folder)
     if not path.is_absolute() and not (root / path).is_dir() and path.is_dir():
         path = path.resolve()  # named from the current folder
     if path.is_absolute():
-        real = Path(os.path.realpath(path))
-        if not real.is_relative_to(root):
+        real, home = (Path(normal_form(os.path.realpath(one))) for one in (path, root))
+        if not real.is_relative_to(home):
             raise ArgumentError("folder", folder, f"lies outside the library's folder {root}")
-        path = real.relative_to(root)
+        path = real.relative_to(home)
     relative = PurePosixPath(os.path.normpath(path)).as_posix()
-    return "" if relative == "." else relative
+    return "" if relative == "." else normal_form(relative)
 
 
-def _rows_below(paths: Any, relative: str, folder: str) -> tuple[int, int]:
-    """First row and end of the photos below a folder: sorted by path, they stand together."""
+def _is_below(paths: Any, relative: str, folder: str) -> Mask:
+    import pyarrow.compute as compute
+
     if not relative:
-        return 0, len(paths)
-    relative = to_stored(relative)
-    after = chr(ord("/") + 1)
-    first, end = (
-        bisect_left(range(len(paths)), f"{relative}{edge}", key=lambda row: paths[row].as_py())
-        for edge in ("/", after)
-    )
-    if first == end:
+        return np.ones(len(paths), dtype=bool)
+    start = f"{to_stored(relative)}/"
+    below: Mask = compute.starts_with(comparable_paths(paths), pattern=start).to_numpy()
+    if not below.any():
         have = sorted({path.split("/", 1)[0] for path in paths_in(paths) if "/" in path})
         more = ", …" if len(have) > _SHOWN else ""
         listed = f"; its folders: {', '.join(have[:_SHOWN])}{more}" if have else "; it has no folders"
         raise ArgumentError("folder", folder, f"holds no photo of the library{listed}")
-    return first, end
+    return below
 
 
 def _is_from(photos: Any, moment: datetime) -> Mask:
@@ -140,11 +135,3 @@ def _is_from(photos: Any, moment: datetime) -> Mask:
     by_file = photos.column("mtime_ns").to_numpy() >= round(moment.timestamp() * 1e9)
     is_from: Mask = np.where(np.isnat(taken), by_file, taken >= np.datetime64(moment, "us"))
     return is_from
-
-
-def _is_in(column: Any, values: Iterable[str]) -> Mask:
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
-    found: Mask = compute.is_in(column, value_set=pa.array(values, pa.string())).to_numpy()
-    return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from steersearch.core.errors import ArgumentError
+from steersearch.core.prompts import as_prompt
 
 _WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
 _UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # where a weight stands, and is no number
@@ -27,6 +28,7 @@ class Focus:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise ArgumentError("focus", self.text, 'must be a text, such as "the remote control"')
+        object.__setattr__(self, "text", as_prompt(self.text))
         if not math.isfinite(self.weight) or self.weight == 0:
             raise ArgumentError(
                 "weight", self.weight, f'of the focus "{self.text}" must be a finite number, not 0'
@@ -49,7 +51,7 @@ def parse_focus(text: str) -> Focus:
     text = text.strip()
     weighed = _WEIGHED.fullmatch(text)
     if weighed is not None:
-        return Focus(weighed["text"].strip(), float(weighed["weight"]))
+        return Focus(weighed["text"], float(weighed["weight"]))
     unclear = _UNCLEAR.fullmatch(text)
     if unclear is not None:
         given = f'"{unclear["weight"]}" is no number' if unclear["weight"] else "nothing follows the colon"
@@ -73,11 +75,11 @@ def as_focuses(focus: AnyFocus) -> list[Focus]:
 
 def _as_focus(one: object) -> Focus:
     if isinstance(one, Focus):
-        return Focus(one.text.strip(), one.weight)
+        return one
     if isinstance(one, str):
-        return Focus(one.strip())
+        return Focus(one)
     if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], int | float):
-        return Focus(str(one[0]).strip(), float(one[1]))
+        return Focus(str(one[0]), float(one[1]))
     raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
 
 

@@ -30,7 +30,7 @@ from steersearch.core.errors import (
 from steersearch.core.image_file import MAX_MEGAPIXELS, SUFFIXES
 from steersearch.core.local_path import why_not_local
 from steersearch.core.preprocess import View, least_side, open_image, view_of
-from steersearch.core.prompts import check_prompt
+from steersearch.core.prompts import as_prompt, check_prompt
 from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
@@ -275,7 +275,7 @@ class Library:
             return existing
         targets = []
         for prompt in prompts:
-            same = [i for i in existing if (i.prompt, i.gate_scale) == (prompt, gate_scale)]
+            same = [i for i in existing if (as_prompt(i.prompt), i.gate_scale) == (prompt, gate_scale)]
             if identity.weights_hash is not None and len(same) == 1:  # known without loading the model
                 targets.append(same[0])
             else:
@@ -458,12 +458,10 @@ class Library:
         return folded(search, k, partial(frozen_embeddings, self.place, FrozenIndex.beside(index)))
 
     def _passing(self, filters: Filters | None, photos: Any) -> Mask | None:
-        """Which of `photos`, a table of path, taken_at and mtime_ns sorted by path, pass; None: all."""
+        """Which of `photos`, see `Filters.passing`, pass; None: all."""
         if not filters:
             return None
-        return filters.passing(
-            photos, self.folder, lambda condition: Store(self.place).paths_where(condition)
-        )
+        return filters.passing(photos, self.folder)
 
     def _found(
         self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_filtered: bool
@@ -710,7 +708,7 @@ class Library:
         fitting = [
             index
             for index in reversed(existing)
-            if index.prompt == focus
+            if as_prompt(index.prompt) == focus  # older libraries kept a prompt as it was typed
             and model in (None, index.model_id)
             and gate_scale in (None, index.gate_scale)
             and view in (None, index.view)
@@ -877,7 +875,7 @@ def _seconds(exact: bool, budget_s: float | None) -> float | None:
 
 
 def _checked_prompts(prompts: Sequence[str]) -> list[str]:
-    """Prompts without white space around them, each once, in their order."""
+    """Prompts as they are kept, each once, in their order."""
     for prompt in prompts:
         check_prompt(prompt)
-    return list(dict.fromkeys(prompt.strip() for prompt in prompts))
+    return list(dict.fromkeys(map(as_prompt, prompts)))

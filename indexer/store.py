@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import FilterError
-from steersearch.indexer.stored_path import paths_in, to_stored
+from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -28,8 +28,8 @@ FOLDER = "lance"  # of the tables, within a library
 PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
 IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
-_PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", "taken_at")
-SQL_COLUMNS = (*_PHOTO_COLUMNS, "thumbnail")  # of `images`, that a condition of the user's can be about
+PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", "taken_at")
+_ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
 _READS = 5  # of a table whose files vanish meanwhile
 
@@ -243,8 +243,8 @@ class Store:
         import pyarrow as pa
         import pyarrow.compute as compute
 
-        columns = self._read(IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
-        photos = pa.table(columns, names=_PHOTO_COLUMNS).sort_by("path")
+        columns = self._read(IMAGES, list(PHOTO_COLUMNS), "status = 'ok'")
+        photos = pa.table(columns, names=PHOTO_COLUMNS).sort_by("path")
         if not _versions(self._place, frozen_table(key)):
             row = pa.array(np.full(photos.num_rows, -1))
             return FrozenGallery(photos.append_column("row", row), np.empty((0, 0), np.float16), [])
@@ -262,8 +262,8 @@ class Store:
         import pyarrow as pa
         import pyarrow.compute as compute
 
-        columns = self._read(IMAGES, list(_PHOTO_COLUMNS), "status = 'ok'")
-        photos = pa.table(columns, names=_PHOTO_COLUMNS)
+        columns = self._read(IMAGES, list(PHOTO_COLUMNS), "status = 'ok'")
+        photos = pa.table(columns, names=PHOTO_COLUMNS)
         names = ["image_id", "embedding", "heatmap", PRESENCE]
         ids, embeddings, heatmaps, presence = self._read(prompt_table(key), names)
         rows = compute.index_in(photos.column("image_id"), value_set=ids)
@@ -278,23 +278,6 @@ class Store:
             np.ascontiguousarray(matrix[rows], dtype=np.float32),
             num_usable - len(rows),
         )
-
-    def paths_where(self, condition: str) -> list[str]:
-        """The paths, in their stored form, for which an SQL condition on `images` holds; usable photos only.
-
-        LanceDB reads the SQL. Raises FilterError, with the columns that there are.
-        """
-        try:
-            (paths,) = self._read(IMAGES, ["path"], f"({condition}) AND status = 'ok'")
-        except (
-            ValueError,
-            RuntimeError,
-            OSError,
-            NotImplementedError,
-        ) as error:  # LanceDB raises any of these
-            raise FilterError(condition, str(error), SQL_COLUMNS) from error
-        found: list[str] = paths.to_pylist()
-        return found
 
     def _ensure(self, name: str, schema: Any) -> None:
         if _versions(self._place, name):
@@ -323,6 +306,27 @@ class Store:
             return [found.column(c) if c in there else pa.nulls(len(found)) for c in columns]
 
         return read_latest(self._database, name, read)
+
+
+def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
+    """The rows of a table of photos (with at least PHOTO_COLUMNS) for which an SQL condition on these columns holds.
+
+    LanceDB reads the SQL. Letters count as equal in composed and decomposed form. Raises FilterError, with the columns
+    that there are.
+    """
+    import lancedb
+    import pyarrow as pa
+
+    columns = photos.select(PHOTO_COLUMNS).replace_schema_metadata(None)
+    columns = columns.set_column(0, "path", comparable_paths(photos.column("path")))
+    numbered = columns.append_column(_ROW, pa.array(np.arange(len(photos))))
+    try:
+        table = lancedb.connect("memory://").create_table("photos", numbered)
+        query = table.search().where(normal_form(condition)).select([_ROW]).limit(max(len(photos), 1))
+        rows: npt.NDArray[np.int64] = query.to_arrow().column(_ROW).to_numpy()
+    except (ValueError, RuntimeError, OSError, NotImplementedError) as error:  # LanceDB raises any of these
+        raise FilterError(condition, str(error), PHOTO_COLUMNS) from error
+    return rows
 
 
 def read_latest(database: Any, name: str, read: Callable[[Any], T]) -> T:

@@ -8,6 +8,7 @@ decomposed Unicode form stay two names, as they are two files.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 _ESCAPE = re.compile("\0([0-9a-f]{2})")
@@ -22,6 +23,19 @@ def to_stored(path: str) -> str:
 def paths_in(column: Any) -> list[str]:
     """The paths of a table's Arrow column as Python gives file names: whoever reads a table reads them by this."""
     return list(map(from_stored, column.to_pylist()))
+
+
+def normal_form(text: str) -> str:
+    """A text in which letters that look alike are alike, however a system or a keyboard composes them (NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def comparable_paths(column: Any) -> Any:
+    """An Arrow column of stored paths in normal form, to compare them with what people write."""
+    import pyarrow.compute as compute
+
+    is_plain = compute.all(compute.string_is_ascii(column)).as_py()
+    return column if is_plain else compute.utf8_normalize(column, form="NFC")
 
 
 def from_stored(stored: str) -> str:

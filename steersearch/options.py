@@ -12,7 +12,7 @@ import typer
 
 from steersearch.core.errors import PromptError
 from steersearch.core.local_path import why_not_local
-from steersearch.core.prompts import check_prompt
+from steersearch.core.prompts import as_prompt, check_prompt
 
 if TYPE_CHECKING:
     from steersearch.core import preprocess
@@ -53,12 +53,12 @@ def local_folder(path: Path | None) -> Path | None:
 
 
 def words(text: str) -> str:
-    """A text that can be a prompt, as it was given."""
+    """A text that can be a prompt, in the form in which prompts are kept."""
     try:
         check_prompt(text)
     except PromptError as error:
         raise typer.BadParameter(str(error)) from error
-    return text
+    return as_prompt(text)
 
 
 def all_words(texts: list[str]) -> list[str]:

@@ -28,6 +28,7 @@ from steersearch.indexer import build, loader
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, LazyEmbedder
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.library import Counts, Library, ProgressEvent
+from steersearch.indexer.manifest import new_prompt_index, write_prompt_index
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
@@ -111,6 +112,27 @@ def test_a_second_run_asks_the_embedder_for_nothing_opens_nothing_writes_nothing
 
 def disk(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_prompt_is_one_index_however_it_is_typed(library: Library) -> None:
+    library.index(ToyEmbedder(), ["caf\u00e9", " cafe\u0301 "])
+    assert [index.prompt for index in library.prompts()] == ["caf\u00e9"]
+    assert tally(library.index(ToyEmbedder(), ["cafe\u0301"])) == {"reused": 3}
+    assert library.find_prompt_index("cafe\u0301\n").prompt == "caf\u00e9"
+
+
+def test_a_prompt_that_an_older_version_kept_as_it_was_typed_is_found(library: Library) -> None:
+    library.index(ToyEmbedder(), ["red"])
+    (index,) = library.prompts()
+    typed = new_prompt_index(
+        "cafe\u0301", 1.0, model_id=index.model_id, weights_hash=index.weights_hash,
+        preprocessing=index.preprocessing, dim=index.dim,
+    )  # fmt: skip
+    write_prompt_index(library.place, typed)
+    assert library.find_prompt_index("caf\u00e9") == typed
+    assert tally(library.index(ToyEmbedder(), ["caf\u00e9"])) == {"added": 3, "forward_passes": 3}
+    assert len(library.prompts()) == 2
+    assert not any(finding.is_problem for finding in library.verify())
 
 
 def test_a_function_that_gives_the_embedder_is_not_called_without_need(

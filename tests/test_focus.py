@@ -33,7 +33,7 @@ def test_a_number_behind_the_last_colon_is_a_weight(written: str, focus: Focus) 
     assert parse_focus(written) == focus
 
 
-texts = st.text(min_size=1).filter(lambda text: text.strip() == text)
+texts = st.text(min_size=1).filter(str.strip)
 weights = st.floats(allow_nan=False, allow_infinity=False).filter(bool)
 
 
@@ -55,6 +55,13 @@ def test_a_weight_that_is_no_number_is_refused_and_the_text_can_still_be_had(wri
         parse_focus(written)
     assert refused.value.reason.endswith(f'For the text itself write "{written}:1"')
     assert parse_focus(f"{written}:1") == Focus(written)
+
+
+def test_a_text_is_one_focus_however_it_is_typed() -> None:
+    assert Focus(" cafe\u0301\n") == Focus("caf\u00e9")
+    assert parse_focus("cafe\u0301 :2") == Focus("caf\u00e9", 2)
+    with pytest.raises(ArgumentError, match="twice"):
+        as_focuses(["cafe\u0301", "caf\u00e9"])
 
 
 def test_what_a_query_takes() -> None:
