@@ -433,13 +433,18 @@ class CheckpointNotSavedError(OutputError):
 
 
 class NotFiniteError(SteerSearchError):
-    """A loss or gradient that is no number; the weights are as before the step. Fields: `value`, `step`, `folder`."""
+    """A loss or gradient that is no number; the weights are as before the step. Fields: `value`, `step`, `folder`.
 
-    def __init__(self, value: float, step: int, folder: Path | str, what: str = "loss") -> None:
+    setting: what to lower
+    """
+
+    def __init__(
+        self, value: float, step: int, folder: Path | str, what: str = "loss", setting: str = "optimiser.lr"
+    ) -> None:
         self.value, self.step, self.folder = value, step, Path(folder)
         super().__init__(
             f"{folder}: the {what} is {value} at step {step}, stopped before it spoils the weights; look at the data "
-            "of this step, or go on from the last checkpoint with a lower optimiser.lr"
+            f"of this step, or begin anew in another folder with a lower {setting}"
         )
 
 

@@ -1,16 +1,24 @@
 """Corpus, names and the trunk's training, for real, on a world of thumbnails."""
 
+import json
 import os
+import pickle
 import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from steersearch.core.errors import DataError, NotFiniteError, RecipeDiffersError, RunStateError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import pretrain as pretraining
+from steersearch.training import run_state
 from steersearch.training.alone import kept_thing_keys, thing_keys
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.pictures import MEAN, STD
@@ -57,6 +65,57 @@ def test_a_corpus_is_whole_repeatable_and_kept(corpus: Corpus, folder: Path) -> 
     assert (make_corpus(WORLD, folder / "afresh").images == corpus.images).all()
 
 
+class Ran:
+    """A pickle of it makes a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("ran",)
+
+
+def test_what_lies_in_a_corpus_folder_is_not_run(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`data.cache` may name anybody's folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "corpus"
+    make_corpus(WORLD, folder)
+    for name in ("stock.pickle", "stock.safetensors"):
+        (folder / name).write_bytes(pickle.dumps(Ran()))
+    for settings in (
+        vars(WORLD),
+        {"format": 2, **vars(WORLD)},
+    ):  # as earlier versions wrote it, and as this one
+        (folder / "corpus.json").write_text(json.dumps(settings))
+        with suppress(DataError):
+            make_corpus(WORLD, folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: cut(folder / "images.npy"),
+        lambda folder: cut(folder / "stock.safetensors"),
+        lambda folder: (folder / "things.npy").unlink(),
+        lambda folder: np.save(folder / "things.npy", np.full((48, 6), 999, np.int16)),
+        lambda folder: np.save(folder / "cover.npy", np.zeros((48, 6, 4, 4), np.float64)),
+        lambda folder: np.save(folder / "families.npy", np.array([{}] * 48, object)),
+    ],
+)
+def test_a_damaged_corpus_is_told(corpus: Corpus, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    folder = tmp_path / "corpus"
+    make_corpus(WORLD, folder)
+    damage(folder)
+    with pytest.raises(
+        DataError, match=r"corpus: a damaged world \(.*\); delete it, it will be composed anew"
+    ):
+        make_corpus(WORLD, folder)
+
+
 def test_each_thing_bears_its_own_names_and_nothing_bears_none(corpus: Corpus) -> None:
     vocabulary = Vocabulary(corpus.stock)
     for k, thing in enumerate(corpus.stock):
@@ -78,6 +137,57 @@ def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_pa
     resumed = pretraining.pretrain(corpus, TRUNK, config, tmp_path / "cut", compiled=False)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, tmp_path: Path) -> None:
+    """The next run in its folder begins anew under its own settings, and the error names the setting to lower."""
+    good = pretraining.PretrainConfig(steps=4, batch=8, warmup=1, save_every=1)
+    wild = replace(good, lr=1e30, warmup=0)
+    with pytest.raises(NotFiniteError, match=r"pretrain\.lr") as caught:
+        pretraining.pretrain(corpus, TRUNK, wild, tmp_path / "run", compiled=False)
+    assert "optimiser.lr" not in str(caught.value)
+    said: list[str] = []
+    found = pretraining.pretrain(corpus, TRUNK, good, tmp_path / "run", compiled=False, say=said.append)
+    fresh = pretraining.pretrain(corpus, TRUNK, good, tmp_path / "fresh", compiled=False)
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(value, found.state_dict()[name]), name
+    assert "pretrain.lr was 1e+30, is now 0.0012" in said[0]
+
+
+def test_a_resumed_trunk_is_that_of_its_own_settings_and_world(corpus: Corpus, tmp_path: Path) -> None:
+    config = pretraining.PretrainConfig(steps=2, batch=8, warmup=1)
+    pretraining.pretrain(corpus, TRUNK, config, tmp_path, compiled=False)
+    other = replace(corpus, config=replace(corpus.config, seed=1))
+    for changed, data, name in (
+        (replace(config, steps=3), corpus, "pretrain.steps"), (config, other, "world.seed")
+    ):  # fmt: skip
+        with pytest.raises(RecipeDiffersError, match=name):
+            pretraining.pretrain(data, TRUNK, changed, tmp_path, compiled=False, resume=True)
+    pretraining.pretrain(
+        corpus, TRUNK, replace(config, save_every=1), tmp_path, compiled=False, resume=True
+    )  # how often it is saved may change
+
+
+def test_a_gradient_that_is_no_number_is_not_stepped_on(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite then, and what the step would leave is not."""
+
+    def steep(parameters: object, most: float) -> torch.Tensor:
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", steep)
+    config = pretraining.PretrainConfig(steps=2, batch=8, save_every=1)
+    with pytest.raises(NotFiniteError, match="the gradient is inf at step 0"):
+        pretraining.pretrain(corpus, TRUNK, config, tmp_path, compiled=False)
+    assert run_state.latest(tmp_path) is None
+
+
+def test_a_run_of_an_earlier_version_is_not_resumed_on_another_trunk(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "pretrain.pt").write_bytes(b"a pickle")
+    config = pretraining.PretrainConfig(steps=1, batch=8)
+    with pytest.raises(RunStateError, match=r"pretrain\.pt: of an earlier version"):
+        pretraining.pretrain(corpus, TRUNK, config, tmp_path, compiled=False, resume=True)
 
 
 def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: ViT) -> None:

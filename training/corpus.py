@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from steersearch.core.errors import DataError
 from steersearch.training import emoji, scenes, stamps, world
 from steersearch.training.backgrounds import Backgrounds
-from steersearch.training.things import KINDS, Thing, draw_stock
+from steersearch.training.picture_file import load_pictures, save_pictures
+from steersearch.training.things import KINDS, Thing, about_thing, draw_stock, thing_of
 
 MAX_THINGS = 6
 CHUNK = 250  # photos per task of a worker
@@ -55,6 +56,7 @@ class CorpusConfig:
 class Corpus:
     """Photos as arrays.
 
+    config:   what they were composed by
     images:   (P, S, S, 3) uint8
     cover:    (P, M, Hp, Wp) uint8, visible part of each patch that thing m covers, 255 = all
     things:   (P, M) int16, index into `stock`, -1 where there is none
@@ -62,6 +64,7 @@ class Corpus:
     stock:    the things
     """
 
+    config: CorpusConfig
     images: npt.NDArray[np.uint8]
     cover: npt.NDArray[np.uint8]
     things: npt.NDArray[np.int16]
@@ -160,24 +163,68 @@ def with_packages(drawn: list[Thing], config: CorpusConfig) -> list[Thing]:
 
 
 ARRAYS = ("images", "cover", "things", "families")
+STOCK, SETTINGS = "stock.safetensors", "corpus.json"
+FORMAT = 2  # of the files in a corpus' folder; one of another format is composed anew
 
 
 def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
-    """Compose the corpus with all cores and keep it in `folder`; one that is there already is mapped into memory."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stock_file, settings = folder / "stock.pickle", folder / "corpus.json"
-    if not settings.is_file() or _config(settings) != config:
-        stock = make_stock(config)
-        materials = Materials(config, stock, draw_plates(config))
-        with _pool(_set_materials, (materials,)) as pool:
-            parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
-        for i, name in enumerate(ARRAYS):
-            np.save(folder / f"{name}.npy", np.concatenate([part[i] for part in parts]))
-        stock_file.write_bytes(pickle.dumps(stock))
-        settings.write_text(json.dumps(vars(config)))  # last: its presence means that the arrays are whole
-    stock = pickle.loads(stock_file.read_bytes())  # written above, by this very function
-    images, cover, things, families = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
-    return Corpus(images, cover, things, families, stock)
+    """Compose the corpus with all cores and keep it in `folder`; one that is there already is mapped into memory.
+
+    Raises DataError for one that is damaged, OSError where nothing can be written.
+    """
+    settings = folder / SETTINGS
+    if _kept(settings) != {"format": FORMAT, **vars(config)}:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.unlink(missing_ok=True)
+        _compose(config, folder)
+        settings.write_text(json.dumps({"format": FORMAT, **vars(config)}))  # last: now the files are whole
+    try:
+        stock = [
+            thing_of(picture, about) for picture, about in zip(*load_pictures(folder / STOCK), strict=True)
+        ]
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        return _checked(Corpus(config=config, stock=stock, **arrays))
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(folder, f"a damaged world ({reason}); delete it, it will be composed anew") from error
+
+
+def _kept(settings: Path) -> object:
+    """What the folder says that it holds; None if it says nothing that can be read."""
+    try:
+        return json.loads(settings.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _compose(config: CorpusConfig, folder: Path) -> None:
+    stock = make_stock(config)
+    materials = Materials(config, stock, draw_plates(config))
+    with _pool(_set_materials, (materials,)) as pool:
+        parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
+    for i, name in enumerate(ARRAYS):
+        np.save(folder / f"{name}.npy", np.concatenate([part[i] for part in parts]))
+    save_pictures(folder / STOCK, [thing.picture for thing in stock], [about_thing(thing) for thing in stock])
+
+
+def _checked(corpus: Corpus) -> Corpus:
+    """`corpus`, if its arrays are what its configuration says. Raises ValueError."""
+    config, grid = corpus.config, corpus.config.size // corpus.config.patch
+    wanted = {
+        "images": (np.uint8, (config.photos, config.size, config.size, 3)),
+        "cover": (np.uint8, (config.photos, MAX_THINGS, grid, grid)),
+        "things": (np.int16, (config.photos, MAX_THINGS)),
+        "families": (np.int8, (config.photos,)),
+    }
+    for name, (dtype, shape) in wanted.items():
+        array = getattr(corpus, name)
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(f"{name}.npy is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    for name, most in (("things", len(corpus.stock)), ("families", len(scenes.FAMILIES))):
+        array = getattr(corpus, name)
+        if array.min(initial=-1) < -1 or array.max(initial=-1) >= most:
+            raise ValueError(f"{name}.npy names what there is not")
+    return corpus
 
 
 def _pool(initializer: Any = None, arguments: tuple[Any, ...] = ()) -> ProcessPoolExecutor:
@@ -191,14 +238,6 @@ def _map(function: Callable[[_Task], list[Any]], tasks: list[_Task]) -> list[lis
         return [function(task) for task in tasks]
     with _pool() as pool:
         return list(pool.map(function, tasks))
-
-
-def _config(settings: Path) -> CorpusConfig | None:
-    """The configuration that is kept; None if it is another version's."""
-    try:
-        return CorpusConfig(**json.loads(settings.read_text()))
-    except TypeError:
-        return None
 
 
 def _draw_kind(task: _Task) -> list[Thing]:

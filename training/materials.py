@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import Image
 
@@ -37,8 +34,11 @@ from steersearch.training import (
 )
 from steersearch.training import things as things_module
 from steersearch.training.corpus import CorpusConfig
+from steersearch.training.picture_file import load_pictures, save_pictures
 from steersearch.training.scenes import Place, Scene
-from steersearch.training.things import Thing
+from steersearch.training.things import Thing, about_thing, thing_of
+
+T = TypeVar("T")
 
 _CODE = (
     corpus,
@@ -57,15 +57,11 @@ _CODE = (
 def kept_things(config: CorpusConfig) -> list[Thing]:
     """`corpus.draw_kinds`, from the cache folder if they are there, else drawn and kept."""
     file = _file("things", config.seed, config.size, config.drawn_per_kind)
-    kept = _load(file)
+    kept = _load(file, thing_of)
     if kept is None:
-        things = corpus.draw_kinds(config)
-        _save(file, [thing.picture for thing in things], [_about(thing) for thing in things])
-        return things
-    return [
-        Thing(picture=picture, **about | {"names": frozenset(about["names"])})
-        for picture, about in zip(*kept, strict=True)
-    ]
+        kept = corpus.draw_kinds(config)
+        _save(file, [thing.picture for thing in kept], [about_thing(thing) for thing in kept])
+    return kept
 
 
 def kept_plates(config: CorpusConfig) -> list[Scene]:
@@ -73,28 +69,22 @@ def kept_plates(config: CorpusConfig) -> list[Scene]:
     if config.backgrounds:
         return corpus.draw_plates(config)
     file = _file("plates", config.seed, config.size, config.plates)
-    kept = _load(file)
+    kept = _load(file, _scene)
     if kept is None:
-        plates = corpus.draw_plates(config)
-        about = [
-            {"family": scene.family, "places": [asdict(place) for place in scene.places]} for scene in plates
-        ]
-        _save(file, [scene.image for scene in plates], about)
-        return plates
-    return [
-        Scene(about["family"], picture, tuple(Place(**place) for place in about["places"]))
-        for picture, about in zip(*kept, strict=True)
-    ]
+        kept = corpus.draw_plates(config)
+        places = [[asdict(place) for place in scene.places] for scene in kept]
+        about = [{"family": scene.family, "places": there} for scene, there in zip(kept, places, strict=True)]
+        _save(file, [scene.image for scene in kept], about)
+    return kept
 
 
-def _about(thing: Thing) -> dict[str, Any]:
-    about = {field.name: getattr(thing, field.name) for field in fields(thing) if field.name != "picture"}
-    return about | {"names": sorted(thing.names)}
+def _scene(picture: Image.Image, about: Mapping[str, Any]) -> Scene:
+    return Scene(about["family"], picture, tuple(Place(**place) for place in about["places"]))
 
 
 def _file(what: str, *settings: int) -> Path:
     key = hashlib.sha256(json.dumps([*settings, drawing_code(), PIL.__version__, np.__version__]).encode())
-    return cache_folder() / "world" / f"{what}-{key.hexdigest()[:20]}.npz"
+    return cache_folder() / "world" / f"{what}-{key.hexdigest()[:20]}.safetensors"
 
 
 @cache
@@ -103,29 +93,14 @@ def drawing_code() -> str:
     return hashlib.sha256(b"".join(Path(str(part.__file__)).read_bytes() for part in _CODE)).hexdigest()
 
 
-def _save(file: Path, pictures: Sequence[Image.Image], about: Sequence[dict[str, Any]]) -> None:
-    """Written beside, then renamed: whoever reads it finds it whole."""
-    arrays = [np.asarray(picture) for picture in pictures]
-    pixels = np.concatenate([array.ravel() for array in arrays])
-    shapes = np.array([array.shape for array in arrays], np.int32)
-    told = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.savez(part, pixels=pixels, shapes=shapes, about=told)
-        os.replace(part.name, file)
-    except OSError:
-        return  # no room, or no right to write: it is drawn again the next time
+def _save(file: Path, pictures: Sequence[Image.Image], about: Sequence[Mapping[str, object]]) -> None:
+    with suppress(OSError):  # no room, or no right to write: it is drawn again the next time
+        save_pictures(file, pictures, about)
 
 
-def _load(file: Path) -> tuple[list[Image.Image], list[dict[str, Any]]] | None:
-    """None if it is not there, or damaged."""
+def _load(file: Path, make: Callable[[Image.Image, Mapping[str, Any]], T]) -> list[T] | None:
+    """What is made of each picture and what is said of it; None if the file is not there, or damaged."""
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            pixels: npt.NDArray[np.uint8] = kept["pixels"]
-            shapes, about = kept["shapes"], json.loads(kept["about"].tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return [make(picture, about) for picture, about in zip(*load_pictures(file), strict=True)]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))
-    parts = np.split(pixels, ends[:-1])
-    return [Image.fromarray(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)], about

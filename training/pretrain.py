@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steersearch.core.errors import NotFiniteError
+from steersearch.core.errors import NotFiniteError, RecipeDiffersError, RunStateError
 from steersearch.core.vit import ViT, ViTConfig
-from steersearch.training import scenes
+from steersearch.training import run_state, scenes
 from steersearch.training.corpus import Corpus
 from steersearch.training.drawing import PALETTE
 from steersearch.training.interruption import Interruption
@@ -31,6 +31,8 @@ from steersearch.training.pictures import Pictures
 from steersearch.training.things import Thing
 
 CPU = torch.device("cpu")
+LOG = "pretrain.jsonl"
+PICKLED = "pretrain.pt"  # checkpoint of earlier versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,48 +183,44 @@ def pretrain(
     say: Callable[[str], None] = lambda line: None,
     device: torch.device = CPU,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    resume: bool = False,
 ) -> ViT:
-    """Train the trunk on `device`; state and readings go to `folder`, from which an interrupted run goes on.
+    """Train the trunk on `device`; checkpoints and readings go to `folder`, from which a stopped run goes on.
 
+    A checkpoint of another configuration is never gone on from: a new run begins anew, one that is resumed refuses.
     autocast: the context of the forward pass, for one in bfloat16. The trunk returned is on the CPU.
-    Raises KeyboardInterrupt when it was asked to stop and has saved its state, NotFiniteError for a loss that is none.
+    Raises KeyboardInterrupt when it was asked to stop and has saved its state, NotFiniteError for a loss or gradient
+    that is none, RunStateError for checkpoints that cannot be used.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     nouns, *numbers = noun_index(corpus.stock)
     noun_of, colour_of = (each.to(device) for each in numbers)
     trunk = ViT(trunk_config).to(memory_format=torch.channels_last).to(device)
     heads = TrunkHeads(trunk_config.dim, len(nouns)).to(device)
-    parameters = [*trunk.parameters(), *heads.parameters()]
-    optimizers = _optimizers(trunk, heads, config)
-    state_file = folder / "pretrain.pt"
-    start = 0
-    if state_file.is_file():
-        state = torch.load(state_file, "cpu", weights_only=True)  # AdamW counts steps there
-        trunk.load_state_dict(state["trunk"])
-        heads.load_state_dict(state["heads"])
-        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        start = state["step"]
+    stage = _Stage(
+        folder, trunk, heads, _optimizers(trunk, heads, config), _settings(corpus, trunk_config, config)
+    )
+    start = stage.restore(resume, say)
     model = torch.compile(trunk) if compiled else trunk
     trunk.train()
     pictures = Pictures(corpus.images, device)
     began = time.monotonic()
-    with Interruption(say) as interruption, (folder / "pretrain.jsonl").open("a") as log:
+    folder.mkdir(parents=True, exist_ok=True)
+    with Interruption(say) as interruption, (folder / LOG).open("a" if start else "w") as log:
         drawn = batches(corpus, pictures, config.batch, config.steps, config.seed, start)
         for step, batch in enumerate(drawn, start):
-            for optimizer in optimizers:
+            for optimizer in stage.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, config.steps, group["peak"], config.warmup)
             with autocast():
                 loss, readings = trunk_loss(model, heads, batch, noun_of, colour_of, config)
-            if not torch.isfinite(loss):
-                raise NotFiniteError(loss.item(), step, folder)
+            _require_finite(loss, step, folder, "loss")
             trunk.zero_grad(set_to_none=True)
             heads.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            for optimizer in optimizers:
+            norm = torch.nn.utils.clip_grad_norm_([*trunk.parameters(), *heads.parameters()], 1.0)
+            _require_finite(norm, step, folder, "gradient")
+            for optimizer in stage.optimizers:
                 optimizer.step()
             if step % 25 == 0:
                 rate = (step - start + 1) * config.batch / (time.monotonic() - began)
@@ -230,20 +228,83 @@ def pretrain(
                 log.write(json.dumps({"step": step, "pictures_per_s": rate, **told}) + "\n")
                 log.flush()
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps or interruption.asked:
-                save_state(
-                    state_file,
-                    trunk=trunk.state_dict(),
-                    heads=heads.state_dict(),
-                    optimizers=[optimizer.state_dict() for optimizer in optimizers],
-                    step=step + 1,
-                    config=asdict(config),
-                )
+                stage.save(step + 1)
                 say(
                     f"trunk: step {step + 1:,} of {config.steps:,}, {readings['patch_accuracy']:.0%} of patches right"
                 )
             if interruption.asked:
                 raise KeyboardInterrupt
     return trunk.cpu().eval()
+
+
+def _settings(corpus: Corpus, trunk: ViTConfig, config: PretrainConfig) -> dict[str, Any]:
+    """All that decides what is learnt."""
+    own = {name: value for name, value in asdict(config).items() if name != "save_every"}
+    return {"pretrain": own, "world": asdict(corpus.config), "trunk": trunk.to_dict()}
+
+
+def _require_finite(value: Tensor, step: int, folder: Path, what: str) -> None:
+    if not torch.isfinite(value):
+        raise NotFiniteError(value.item(), step, folder, what, setting="pretrain.lr and pretrain.matrix_lr")
+
+
+class _Stage:
+    """What is trained, and its checkpoints in `folder`, which belong to `settings` and no others."""
+
+    def __init__(
+        self,
+        folder: Path,
+        trunk: ViT,
+        heads: TrunkHeads,
+        optimizers: list[torch.optim.Optimizer],
+        settings: dict[str, Any],
+    ) -> None:
+        self.optimizers = optimizers
+        self._folder, self._parts, self._settings = folder, {"trunk": trunk, "heads": heads}, settings
+        self._names = {
+            parameter: f"{part}.{name}"
+            for part, module in self._parts.items()
+            for name, parameter in module.named_parameters()
+        }
+
+    def save(self, step: int) -> None:
+        """Raises CheckpointNotSavedError."""
+        tensors = {
+            f"{part}.{k}": v for part, module in self._parts.items() for k, v in module.state_dict().items()
+        }
+        for optimizer in self.optimizers:
+            tensors |= run_state.optimiser_tensors(optimizer, self._names)
+        run_state.save(self._folder, step, tensors, {"settings": self._settings}, keep=1)
+
+    def restore(self, resume: bool, say: Callable[[str], None]) -> int:
+        """Take up the last checkpoint if it is of these settings; returns the steps done."""
+        if resume and (self._folder / PICKLED).exists():
+            reason = "of an earlier version, which is not read; begin the run anew in another folder"
+            raise RunStateError(self._folder / PICKLED, reason)
+        found = run_state.latest(self._folder)
+        if found is None:
+            return 0
+        step, tensors, state = run_state.load(found)
+        other = run_state.differences(state.get("settings", {}), self._settings)
+        if other and resume:
+            raise RecipeDiffersError(found, other)
+        if other:
+            name, was, now = other[0]
+            say(f"trunk: {found} is of another run ({name} was {was}, is now {now}): beginning anew")
+            return 0
+        self._take(tensors, found)
+        say(f"trunk: going on at step {step:,}")
+        return step
+
+    def _take(self, tensors: Mapping[str, Tensor], found: Path) -> None:
+        try:
+            for part, module in self._parts.items():
+                own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+                module.load_state_dict(own)
+        except RuntimeError as error:  # how torch names what is missing or of another shape
+            raise RunStateError(found, f"it does not fit the trunk ({error})") from error
+        for optimizer in self.optimizers:
+            run_state.restore_optimiser(optimizer, self._names, tensors)
 
 
 def _optimizers(trunk: ViT, heads: TrunkHeads, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -262,10 +323,3 @@ def _optimizers(trunk: ViT, heads: TrunkHeads, config: PretrainConfig) -> list[t
         muon.param_groups[0]["peak"] = config.matrix_lr
         optimizers.append(muon)
     return optimizers
-
-
-def save_state(file: Path, **state: Any) -> None:
-    """Write beside, then replace: a run that is killed while saving keeps the state before."""
-    part = file.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(file)

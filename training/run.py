@@ -56,7 +56,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     if checkpoint is not None and not resume:
         raise RunExistsError(folder)
     with _denormals_flushed():
-        feed, model, objective = _prepared(recipe, folder, accelerator, told)
+        feed, model, objective = _prepared(recipe, folder, accelerator, told, resume)
         trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
         if not trainer.train(checkpoint):
             told(f"stopped at step {trainer.step:,}, which is saved; --resume goes on from there")
@@ -108,7 +108,9 @@ def _accelerator(recipe: Recipe, device: str) -> Any:
     return accelerator
 
 
-def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple[Feed, SteerViT, Objective]:
+def _prepared(
+    recipe: Recipe, folder: Path, accelerator: Any, say: Say, resume: bool
+) -> tuple[Feed, SteerViT, Objective]:
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     cache = Path(recipe.data.cache).expanduser() if recipe.data.cache else folder / "data"
@@ -123,7 +125,7 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
         else:
             sources = _sources(recipe)  # before anything is fetched: a path may be wrong
         model = build_model(
-            recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, accelerator, say)
+            recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, accelerator, say, resume)
         )
         store = TextStore.open(cache / "text", recipe.model.text_encoder, recipe.model.text_layers)
         feed: Feed = (
@@ -143,7 +145,12 @@ def _prepared(recipe: Recipe, folder: Path, accelerator: Any, say: Say) -> tuple
 
 
 def _new_trunk(
-    recipe: Recipe, corpora: tuple[Corpus, Corpus] | None, folder: Path, accelerator: Any, say: Say
+    recipe: Recipe,
+    corpora: tuple[Corpus, Corpus] | None,
+    folder: Path,
+    accelerator: Any,
+    say: Say,
+    resume: bool,
 ) -> ViT | None:
     """The trunk that is trained before anything else, where the recipe wants a new one."""
     if recipe.model.trunk != "new" or corpora is None:
@@ -158,6 +165,7 @@ def _new_trunk(
         say=say,
         device=accelerator.device,
         autocast=accelerator.autocast,
+        resume=resume,
     )
 
 

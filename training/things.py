@@ -5,9 +5,10 @@ A prompt is one of these phrases in a template; its mask is the union of all thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from itertools import product
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -60,6 +61,24 @@ class Thing:
     colour: str = ""
     stands: str = "table"
     scale: float = 1.0
+
+
+def about_thing(thing: Thing) -> dict[str, Any]:
+    """All of a thing but its picture, as JSON-able data; `thing_of` reads it back."""
+    about = {field.name: getattr(thing, field.name) for field in fields(thing) if field.name != "picture"}
+    return about | {"names": sorted(thing.names)}
+
+
+def thing_of(picture: Image.Image, about: Mapping[str, Any]) -> Thing:
+    """Inverse of `about_thing`. Raises ValueError for what it did not give."""
+    texts = [value for name, value in about.items() if name not in ("names", "scale")]
+    names, scale = about.get("names"), about.get("scale")
+    if not isinstance(names, list) or not all(isinstance(text, str) for text in [*names, *texts]):
+        raise ValueError("a thing's description is damaged")
+    try:
+        return Thing(picture=picture, **{**about, "names": frozenset(names), "scale": float(scale)})  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"a thing's description is damaged ({error})") from error
 
 
 def look_names(look: Look, category: str) -> frozenset[str]:

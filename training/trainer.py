@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steersearch.core.errors import NotFiniteError
+from steersearch.core.errors import NotFiniteError, RunStateError
 from steersearch.core.steervit import Features, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.training import run_state
@@ -225,15 +225,18 @@ class Trainer:
     def _restore(self, checkpoint: Path) -> None:
         self.step, tensors, state = run_state.load(checkpoint, "cpu")
         free = [key for key in flat(self.recipe) if may_change(key)]
-        run_state.refuse_other_recipe(checkpoint, state["recipe"], asdict(self.recipe), free)
-        with torch.no_grad():
-            for name, parameter in self._trained.items():
-                parameter.copy_(tensors[f"model.{name}"])
-        for optimiser in self._optimisers:
-            run_state.restore_optimiser(optimiser, self._names, tensors)
-        self.objective.restore(tensors)
-        self.best = -math.inf if state["best"] is None else state["best"]
-        self._window = Window(**state["window"])
+        run_state.refuse_other_recipe(checkpoint, state.get("recipe", {}), asdict(self.recipe), free)
+        try:
+            with torch.no_grad():
+                for name, parameter in self._trained.items():
+                    parameter.copy_(tensors[f"model.{name}"])
+            for optimiser in self._optimisers:
+                run_state.restore_optimiser(optimiser, self._names, tensors)
+            self.objective.restore(tensors)
+            self.best = -math.inf if state["best"] is None else state["best"]
+            self._window = Window(**state["window"])
+        except (KeyError, TypeError, RuntimeError) as error:  # another version's, or of another trunk
+            raise RunStateError(checkpoint, f"it does not hold what this run needs ({error})") from error
         self.say(f"resumed at step {self.step:,}")
 
     @property

@@ -1,0 +1,60 @@
+"""Pictures with what is said of each, in one safetensors file: read without running anything that is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+_CHANNELS = (3, 4)  # RGB, RGBA
+
+
+def save_pictures(file: Path, pictures: Sequence[Image.Image], about: Sequence[Mapping[str, object]]) -> None:
+    """Write RGB or RGBA pictures and a JSON-able object for each. The file appears whole. Raises OSError."""
+    arrays = [np.asarray(picture, np.uint8) for picture in pictures]
+    content = {
+        "pixels": np.concatenate([array.ravel() for array in arrays] or [np.zeros(0, np.uint8)]),
+        "shapes": np.array([array.shape for array in arrays], np.int32).reshape(-1, 3),
+        "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=file.parent, suffix=".part")
+    os.close(descriptor)
+    try:
+        save_file(content, draft)
+        os.replace(draft, file)
+    except SafetensorError as error:  # how it reports a full disk
+        raise OSError(str(error)) from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+
+
+def load_pictures(file: Path) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+    """What `save_pictures` wrote. Raises OSError, and ValueError for a file that is damaged."""
+    try:
+        with safe_open(file, framework="np") as opened:
+            pixels, shapes, about = (opened.get_tensor(name) for name in ("pixels", "shapes", "about"))
+    except SafetensorError as error:
+        raise ValueError(f"no safetensors file of ours ({error})") from error
+    if pixels.dtype != np.uint8 or pixels.ndim != 1 or shapes.ndim != 2 or shapes.shape[1] != 3:
+        raise ValueError("its arrays are not those of pictures")
+    if (shapes < 1).any() or not np.isin(shapes[:, 2], _CHANNELS).all():
+        raise ValueError("a picture has an impossible size")
+    ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))
+    told = json.loads(about.tobytes())
+    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
+        raise ValueError("what is said of the pictures is damaged")
+    if len(told) != len(shapes) or len(pixels) != (ends[-1] if len(ends) else 0):
+        raise ValueError("pictures are missing")
+    parts = np.split(pixels, ends[:-1])
+    return [Image.fromarray(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)], told
