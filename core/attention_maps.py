@@ -21,6 +21,7 @@ HeadPooling = Literal["mean", "max", "min", "median", "mean-std", "none"]
 _MAD_TO_STD = 1.4826  # the standard deviation of a normal distribution whose median absolute deviation is 1
 _DEVIATIONS = 5.0  # above the median of its map: what a sink exceeds
 _TIMES_AROUND = 5.0  # the mean of its neighbours: what it exceeds too
+_LEAST_RANGE = 1e-6  # added to that of a map before it is divided by it
 _REPLACEMENTS = ("mean of map", "mean of map", "mean of neighbours")  # of the sinks, pass by pass
 
 
@@ -37,7 +38,7 @@ def attention_maps(
     grid: (Hp, Wp).
     heads: see `pool_heads`; "none" gives (B, heads, Hp, Wp) and treats each head as a map of its own.
     suppress_sinks: see `without_sinks`.
-    normalise: bring each map to [0, 1], see `to_unit_range`. False keeps the attention itself, so that maps
+    normalise: bring each map to [0, 1), see `to_unit_range`. False keeps the attention itself, so that maps
         can be compared: all patches of a mean over heads sum to at most 1, and 1 / N everywhere is flat.
     Raises ConfigError for a pooling that does not exist, ArgumentError for another shape.
     """
@@ -92,10 +93,12 @@ def without_sinks(maps: Tensor) -> Tensor:
 
 
 def to_unit_range(maps: Tensor) -> Tensor:
-    """Each map of `maps` (..., Hp, Wp) moved and stretched to [0, 1]; a constant one becomes 0 everywhere."""
+    """Each map of `maps` (..., Hp, Wp) moved and stretched to [0, 1): (map - min) / (max - min + 1e-6), as released.
+
+    What is nearly constant stays near 0.
+    """
     low = maps.amin(dim=(-2, -1), keepdim=True)
-    span = maps.amax(dim=(-2, -1), keepdim=True) - low
-    return (maps - low) / torch.where(span > 0, span, 1)
+    return (maps - low) / (maps.amax(dim=(-2, -1), keepdim=True) - low + _LEAST_RANGE)
 
 
 def _threshold(maps: Tensor) -> Tensor:

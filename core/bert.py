@@ -23,7 +23,11 @@ _KINDS = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True
 
 @dataclass(frozen=True, kw_only=True)
 class BertConfig:
-    """Shape of the encoder. first_position: row of the position table that the first token gets."""
+    """Shape of the encoder. first_position: row of the position table that the first token gets.
+
+    Above 0, as RoBERTa has it, a padding token counts for no place and gets the row before, even one that a prompt
+    spells out.
+    """
 
     vocabulary: int
     dim: int
@@ -102,20 +106,21 @@ class _Embeddings(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.first_position = config.first_position
+        self.first_position, self.pad_id = config.first_position, config.pad_id
         self.word_embeddings = _table(config.vocabulary, config.dim)
         self.position_embeddings = _table(config.positions, config.dim)
         self.token_type_embeddings = _table(config.types, config.dim)
         self.LayerNorm = nn.LayerNorm(config.dim, config.norm_eps)
 
     def forward(self, ids: Tensor) -> Tensor:
-        places = torch.arange(self.first_position, self.first_position + ids.shape[1], device=ids.device)
-        x = (
-            self.word_embeddings(ids)
-            + self.token_type_embeddings.weight[0]
-            + self.position_embeddings(places)
-        )
-        return cast(Tensor, self.LayerNorm(x))
+        x = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
+        return cast(Tensor, self.LayerNorm(x + self.position_embeddings(self._places(ids))))
+
+    def _places(self, ids: Tensor) -> Tensor:
+        if self.first_position == 0:
+            return torch.arange(ids.shape[1], device=ids.device)
+        counted = ids != self.pad_id
+        return counted.cumsum(dim=1) * counted + self.first_position - 1
 
 
 def _table(rows: int, dim: int) -> nn.Embedding:

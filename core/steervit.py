@@ -506,7 +506,7 @@ class SteerViT(nn.Module):
         heads: HeadPooling = "mean",
         suppress_sinks: bool = True,
     ) -> Tensor:
-        """What CLS looks at in the last block, as released: (B, Hp, Wp) float32 in [0, 1] on the CPU.
+        """What CLS looks at in the last block, as released: (B, Hp, Wp) float32 in [0, 1) on the CPU.
 
         heads "none" gives (B, heads, Hp, Wp); see `attention_maps.attention_maps` for both options.
         Raises ConfigError for a trunk without CLS token (SigLIP).

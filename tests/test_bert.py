@@ -18,6 +18,7 @@ from steersearch.core import hub
 from steersearch.core.bert import Bert, BertConfig, load_bert
 from steersearch.core.errors import CheckpointError
 from steersearch.core.registry import MINILM
+from steersearch.core.text import load_text_encoder
 from steersearch.core.tokenizer import Tokenizer
 from tests.test_text import write_tiny_roberta
 
@@ -63,6 +64,29 @@ def test_hidden_states_are_those_of_transformers(
         found = ours(ids, mask if padded else None)
     assert (found - expected)[mask].abs().max() < 1e-5
     assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize(
+    ("which", "prompt"),
+    [
+        ("roberta", "a <pad> b"),
+        ("roberta", "<pad><pad>ab <pad>"),
+        ("roberta", "a <s> b</s> <mask> <unk> c"),
+        ("minilm", "a [PAD] mug [PAD]"),
+        ("minilm", "[CLS] the [MASK] [SEP] mug [UNK]"),
+    ],
+)
+def test_special_tokens_in_a_prompt_are_what_transformers_makes_of_them(
+    which: str, prompt: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(which)
+    classes = {"minilm": ("AutoTokenizer", "BertModel"), "roberta": ("RobertaTokenizer", "RobertaModel")}
+    tokenizer, model = (of_transformers(kind, folder) for kind in classes[which])
+    found = load_text_encoder(which if which == "minilm" else str(folder)).encode([prompt, "a"])
+    with torch.no_grad():
+        expected = model.eval()(**tokenizer([prompt], return_tensors="pt")).last_hidden_state
+    assert (found.tokens[:1] - expected).abs().max() < 1e-5
+    assert found.mask[0].all()
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
