@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from steersearch.benchmarks.benchmark import Source
 from steersearch.benchmarks.viewing import Opener, digest
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 Mask = npt.NDArray[np.bool_]
@@ -141,10 +141,10 @@ def _item(name: str, defect: str, picture: Path, mask: Path | None) -> tuple[Ite
 def _mask(path: Path) -> Mask:
     """True where it is not 0: VisA numbers the sorts of defects. Raises BenchmarkError."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             values = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error})") from error
+    except ImageError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
     marked: Mask = np.max(values.reshape(*values.shape[:2], -1)[..., :3], axis=-1) > 0
     return marked
 

@@ -26,6 +26,7 @@ from PIL import Image, ImageFilter
 
 from steersearch.benchmarks.viewing import Progress, Report
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 # A picture, what to put into it, where (white) in an L picture of the same size, a seed -> the edited picture.
@@ -257,7 +258,7 @@ def _write_parquet(edits: list[Edit], folder: Path) -> Path:
 
 def _row(edit: Edit, folder: Path) -> dict[str, Any]:
     packed = io.BytesIO()
-    with Image.open(folder / edit.file) as picture:
+    with opened(folder / edit.file) as picture:
         picture.save(packed, "JPEG", quality=95)
     image = {"bytes": packed.getvalue(), "path": None}
     return {

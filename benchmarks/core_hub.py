@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.cache import digest_of, kept_dataset
 from steersearch.benchmarks.catalogue import card
@@ -20,6 +18,7 @@ from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
 from steersearch.benchmarks.embeddings import Gallery, picture_digest
 from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.hub import why_unreachable
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 REPO = "JonaRuthardt/CORE"
@@ -137,9 +136,9 @@ def _first_sources(rows: list[Row], limit: int | None) -> set[tuple[str, str]]:
 def _write(folder: Path, scene: str, number: int, image: bytes | None) -> Path | None:
     """The picture as a file, bytes as they were published; None if it cannot be read."""
     try:
-        with Image.open(io.BytesIO(image or b"")) as opened:
-            kind = opened.format or ""
-    except OSError:
+        with opened(io.BytesIO(image or b"")) as found:
+            kind = found.format or ""
+    except ImageError:
         return None
     path = folder / "pictures" / slug(scene) / f"{number:05d}{SUFFIXES.get(kind, '.png')}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome, Source
 from steersearch.benchmarks.catalogue import Value, card
@@ -37,7 +37,8 @@ from steersearch.benchmarks.pixel_metrics import patch_cover
 from steersearch.benchmarks.rankings import average_precision
 from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, see_all
 from steersearch.core.attention_maps import without_sinks
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 Labels = npt.NDArray[np.uint8]  # (H, W): 0 background, then the number of a class in its list, from 1
@@ -173,26 +174,26 @@ def voc_root(folder: Path) -> Path | None:
 
 
 def _voc_tile(picture: Path, labels: Path) -> Tile:
-    def opened() -> Labels:
+    def read() -> Labels:
         values = _read_labels(labels, len(CLASSES))
-        with Image.open(picture) as image:
+        with opened(picture) as image:
             if image.size != values.shape[::-1]:
                 sizes = f"{values.shape[1]} x {values.shape[0]} pixels, its picture {image.width} x {image.height}"
                 raise BenchmarkError(f"{labels}: {sizes}")
         return values
 
-    return Tile(lambda: open_image(picture), opened)
+    return Tile(lambda: open_image(picture), read)
 
 
 def _read_labels(path: Path, classes: int) -> Labels:
     """The numbers in a palette or grey PNG. Raises BenchmarkError for one that is neither, or holds others."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             if image.mode not in ("P", "L"):
                 raise BenchmarkError(f"{path}: its pixels are {image.mode}, not numbers of classes")
             values = np.asarray(image, np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error})") from error
+    except ImageError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
     wrong = values[(values > classes) & (values != VOID)]
     if wrong.size:
         raise BenchmarkError(f"{path}: class {wrong[0]}, and there are {classes}")

@@ -25,6 +25,7 @@ from PIL import Image
 
 from steersearch.benchmarks.record import Record
 from steersearch.benchmarks.speed import Settings, blank_prompt, named_model
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import least_side
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.embedder import Floats
@@ -72,6 +73,11 @@ def write_photos(folder: Path, contents: list[bytes], number: int, salt: str) ->
         content, comment = contents[i % len(contents)], f"{salt} {i}".encode()
         segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
         (folder / f"IMG_{i:05}.jpg").write_bytes(content[:2] + segment + content[2:])
+
+
+def _decoded(content: bytes) -> Image.Image:
+    with opened(io.BytesIO(content)) as image:
+        return image.convert("RGB")
 
 
 def run_model(
@@ -149,7 +155,7 @@ def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Re
     each = max(1, photos // rounds)
     for name in [only] if only else SIZES:
         contents = encoded_scenes(SIZES[name])
-        images = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
+        images = [_decoded(content) for content in contents]
         pictures = np.stack([embedder.preprocess(image) for image in images])
         cost = round(reading_cost(embedder, contents), 2)
         for regions in (False, True):

@@ -36,8 +36,9 @@ from steersearch.benchmarks.intervals import HOW, macro_interval
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.rankings import average_precision, ndcg
 from steersearch.benchmarks.viewing import Opener, Progress, Report, digest
-from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.errors import BenchmarkError
 from steersearch.core.image_file import to_rgb
+from steersearch.core.pillow_file import opened
 
 LICENCE = "MIT"
 KINDS = {
@@ -172,15 +173,12 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str]:
 
 
 def _opener(data: bytes) -> Opener:
-    def opened() -> Image.Image:
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return to_rgb(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(None, f"truncated or damaged ({error})") from error
+    def read() -> Image.Image:
+        with opened(io.BytesIO(data)) as image:
+            image.load()
+            return to_rgb(image)
 
-    return opened
+    return read
 
 
 def _first_of_each_kind(labels: Sequence[str], limit: int | None) -> list[str]:

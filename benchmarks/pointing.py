@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from steersearch.benchmarks.method import SteerViTMethod
+from steersearch.core.pillow_file import opened
 from steersearch.core.steervit import SteerViT
 from steersearch.training.losses import pmass, pointing
 
@@ -44,11 +46,17 @@ def pointing_of(method: SteerViTMethod, scenes: Iterable[Scene]) -> dict[str, fl
             rows = [i for i, row in enumerate(scene.rows) if row.prompt == prompt]
             for start in range(0, len(rows), method.batch_size):
                 batch = rows[start : start + method.batch_size]
-                masks = [np.asarray(Image.open(scene.masks[i])) > 0 for i in batch]
+                masks = [_mask(scene.masks[i]) for i in batch]
                 found = points(method, [scene.gallery.read(i) for i in batch], prompt, masks)
                 hits += found[0]
                 mass += found[1]
     return {"pointing": round(100 * float(np.mean(hits)), 2), "pmass": round(100 * float(np.mean(mass)), 2)}
+
+
+def _mask(path: Path) -> Mask:
+    with opened(path) as image:
+        mask: Mask = np.asarray(image) > 0
+        return mask
 
 
 def patch_cover(mask: Mask, model: SteerViT) -> torch.Tensor:

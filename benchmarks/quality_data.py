@@ -11,11 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from steersearch.benchmarks.benchmark import Source
 from steersearch.benchmarks.viewing import Opener, digest
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 Labels = npt.NDArray[np.uint8]
@@ -250,10 +251,10 @@ def _segmented(picture: Path, labels: Path) -> Segmented:
 
 def _read_labels(path: Path) -> Labels:
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             values = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error})") from error
+    except ImageError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
     if values.ndim != 2 or values.max(initial=0) > 150:
         raise BenchmarkError(f"{path}: not numbers of classes from 0 to 150")
     return values.astype(np.uint8)

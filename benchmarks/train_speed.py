@@ -33,6 +33,7 @@ from steersearch.benchmarks import speed
 from steersearch.benchmarks.record import Record
 from steersearch.benchmarks.speed import Report, Workbench
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.pillow_file import opened
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures, TextEncoder
 from steersearch.core.trunk import Trunk
@@ -103,7 +104,8 @@ def load_batch(
 
 
 def _decoded(sample: Sample) -> Image.Image:
-    return Image.open(io.BytesIO(sample.jpeg)).convert("RGB")
+    with opened(io.BytesIO(sample.jpeg), ["JPEG"]) as image:
+        return image.convert("RGB")
 
 
 # ---------------------------------------------------------------------------------------- what is compared

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,12 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from steersearch.core import raw_photo
 from steersearch.core.errors import ImageError, ImageRefusedError, MissingExtraError
 from steersearch.core.exif import SIDEWAYS, orientation_of, taken_at, upright
-
-# Our own limit below replaces Pillow's warning; `catch_warnings` around each call would not be thread-safe.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings(
-    "ignore", module=r"PIL\.TiffImagePlugin"
-)  # damaged EXIF: the picture is used without it
+from steersearch.core.pillow_file import open_photo, opened_content
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 PILLOW_SUFFIXES = (
@@ -83,12 +78,10 @@ def read_picture(
     path = Path(path)
     require_decoder(path)
     if file is None:
-        _refuse_unreadable(path)
-        try:
-            with path.open("rb") as opened:
-                return read_picture(path, opened, at_least=at_least, max_megapixels=max_megapixels)
-        except OSError as error:
-            raise ImageError(path, error.strerror or "cannot be read") from error
+        with open_photo(path) as opened:
+            if os.fstat(opened.fileno()).st_size == 0:
+                raise ImageError(path, "the file is empty")
+            return read_picture(path, opened, at_least=at_least, max_megapixels=max_megapixels)
     _lift_pillows_limit(max_megapixels)
     with _plain_reasons(path, max_megapixels):
         if is_raw(path):
@@ -123,7 +116,7 @@ def require_decoder(path: Path) -> None:
 def _read_with_pillow(path: Path, file: BinaryIO, at_least: int | None, max_megapixels: float) -> Picture:
     if _is_heic(file) and not _register_heic():
         raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
-    with Image.open(file) as image:
+    with opened_content(file) as image:
         size = image.size
         _refuse_large(path, size, max_megapixels)
         _refuse_many_scans(path, image, file)
@@ -159,18 +152,6 @@ def _plain_reasons(path: Path, max_megapixels: float) -> Iterator[None]:
         raise ImageError(path, "too large for the memory of this machine") from None
     except _DECODER_ERRORS as error:
         raise ImageError(path, f"truncated or damaged ({error})") from error
-
-
-def _refuse_unreadable(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise ImageError(path, reason or "cannot be read") from None
-    if not path.is_file():
-        raise ImageError(path, "not a file")
-    if size == 0:
-        raise ImageError(path, "the file is empty")
 
 
 def _refuse_large(path: Path, size: tuple[int, int], max_megapixels: float) -> None:

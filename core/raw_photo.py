@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from steersearch.core.exif import SIDEWAYS, orientation_of, taken_at, upright
+from steersearch.core.pillow_file import opened_content
 
 SUFFIXES = (
     ".dng", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef",
@@ -63,7 +64,7 @@ class RawPhoto:
         if found.format != rawpy.ThumbFormat.JPEG:
             return upright(Image.fromarray(found.data), turn), None
         try:
-            with Image.open(io.BytesIO(found.data)) as image:
+            with opened_content(io.BytesIO(found.data), ["JPEG"]) as image:
                 time, stored = taken_at(image), orientation_of(image)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))

@@ -21,6 +21,7 @@ from PIL import Image
 
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, require_decoder
+from steersearch.core.regular_file import open_regular
 from steersearch.indexer.scan import changed_at
 
 THUMBNAIL_SIDE = 256  # pixels, longer side
@@ -142,7 +143,7 @@ class PhotoReader:
             require_decoder(full)
             for _ in range(_ATTEMPTS):
                 began = time.time_ns()
-                with full.open("rb") as file:
+                with open_regular(full) as file:
                     before = os.fstat(file.fileno())
                     is_small = before.st_size <= _IN_MEMORY
                     content = io.BytesIO(file.read()) if is_small else file
@@ -183,7 +184,7 @@ class PhotoReader:
 
 def content_hash(path: Path) -> str:
     """128 bits of the SHA-256 of the whole file, as 32 hex digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return _hash_of(file)
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
-from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
+from steersearch.core.errors import ImageError, LibraryDamagedError, SchemaVersionError
+from steersearch.core.pillow_file import opened
 from steersearch.indexer.compaction import orphaned_snapshots
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
@@ -391,9 +391,9 @@ def _checked_images(batches: Iterable[Any]) -> tuple[_Rows, set[str]]:
 
 def _decodes(thumbnail: bytes | None) -> bool:
     try:
-        with Image.open(io.BytesIO(thumbnail or b"")) as image:
+        with opened(io.BytesIO(thumbnail or b""), ["JPEG"]) as image:
             image.load()
-    except Exception:  # decoders fail in ways of their own
+    except ImageError:
         return False
     return True
 

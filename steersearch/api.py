@@ -16,6 +16,7 @@ from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ImageError, PromptIndexMissing, WeightsChangedError
 from steersearch.core.image_file import MAX_MEGAPIXELS
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import View, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
@@ -405,7 +406,8 @@ class Library:
         kept = self._library.thumbnail(hit)
         if kept is None:
             raise ImageError(hit.path, "neither the photo nor its thumbnail can be read")
-        return Image.open(io.BytesIO(kept)).convert("RGB")
+        with opened(io.BytesIO(kept), ["JPEG"]) as image:
+            return image.convert("RGB")
 
     def find_prompt_index(
         self,

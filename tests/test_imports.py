@@ -20,6 +20,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.errors",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",
+        "steersearch.core.pillow_file",
+        "steersearch.core.photo_limits",
         "steersearch.core.regular_file",
         "steersearch.core.local_path",
         "steersearch.core.prompts",

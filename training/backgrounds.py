@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import DataError, ImageError
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -58,12 +59,12 @@ class Backgrounds:
 def _is_opaque(path: Path) -> bool:
     """Whether it is a picture without transparency, from its header and, where that says so, its alpha."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             if not image.has_transparency_data:
                 return True
             least = image.convert("RGBA").getchannel("A").getextrema()[0]
             return isinstance(least, int | float) and least >= 250
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except ImageError:
         return False
 
 

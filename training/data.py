@@ -16,9 +16,11 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from steersearch.core.errors import DataError, SampleError
+from steersearch.core.errors import DataError, ImageError, SampleError
+from steersearch.core.exif import orientation_of
+from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 from steersearch.training.mask_codec import Mask, MaskError
 
@@ -219,18 +221,10 @@ def picture_size(path: Path) -> tuple[int, int]:
 def _header(path: Path) -> tuple[tuple[int, int], int]:
     """(H, W) as it is stored, and the EXIF orientation."""
     try:
-        with Image.open(path) as image:
-            size = image.height, image.width
-            try:
-                return size, image.getexif().get(ExifTags.Base.Orientation, 1)
-            except Exception:  # a picture whose EXIF block is damaged is still a picture
-                return size, 1
-    except FileNotFoundError:
-        raise SampleError(path, "", "no such picture") from None
-    except UnidentifiedImageError:
-        raise SampleError(path, "", "not a picture, or of a kind that cannot be read") from None
-    except Exception as error:  # decoders fail in ways of their own
-        raise SampleError(path, "", f"not a picture that can be read ({error})") from error
+        with opened(path) as image:
+            return (image.height, image.width), orientation_of(image)
+    except ImageError as error:
+        raise SampleError(path, "", error.reason) from error
 
 
 def _fitted(mask: Mask, picture: Path) -> Mask:

@@ -29,9 +29,9 @@ from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
-from PIL import Image
 
-from steersearch.core.errors import DataError
+from steersearch.core.errors import DataError, ImageError
+from steersearch.core.pillow_file import opened
 from steersearch.training.data import (
     BoxArray,
     Boxes,
@@ -195,13 +195,11 @@ class FolderWriter:
 def read_mask_file(path: Path | io.BytesIO) -> Mask:
     """A PNG -> (H, W) bool, True where it is not black. Raises MaskError."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with opened(path, ["PNG"]) as image:
             transparent = image.mode in ("LA", "PA", "RGBA")
             pixels = np.asarray(image.convert("RGB") if transparent else image)
-    except FileNotFoundError:
-        raise MaskError(f"its mask {path} was not found") from None
-    except Exception as error:  # decoders fail in ways of their own
-        raise MaskError(f"its mask is not a PNG that can be read ({error})") from error
+    except ImageError as error:
+        raise MaskError(f"its mask is not a PNG that can be read ({error.reason})") from error
     mask: Mask = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
     return mask
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import SteerSearchError
+from steersearch.core.pillow_file import opened
 from steersearch.training.things import Thing
 
 STAMPS_FOLDER = Path("/usr/share/tuxpaint/stamps")
@@ -138,7 +139,8 @@ def _strip_adjectives(phrase: str) -> str:
 
 def _picture(path: Path, size: int) -> Image.Image | None:
     """The stamp as RGBA, cropped to what is visible; None if it is no cutout (opaque or nearly empty)."""
-    picture = Image.open(path).convert("RGBA")
+    with opened(path) as image:
+        picture = image.convert("RGBA")
     alpha = picture.getchannel("A")
     box = alpha.point(lambda a: 255 if a > 40 else 0).getbbox()
     if box is None:

@@ -1,0 +1,50 @@
+"""What reading one photo may take: bytes of its file, bytes of memory, seconds of processor time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from steersearch.core.errors import ArgumentError
+
+_UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "ms": 1e-3, "s": 1, "m": 60}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What reading one photo may take. A photo that takes more is refused, and tried again under other limits.
+
+    file: bytes of its file.  memory: bytes while it is decoded, those of the decoder among them.
+    seconds: of processor time while it is decoded.
+    """
+
+    file: float = 2e9
+    memory: float = 1e9
+    seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ArgumentError(name, value, "must be above 0")
+
+
+def parse_limits(texts: Iterable[str]) -> Limits:
+    """The limits with those changed that texts such as "memory=4GB" or "seconds=60" name. Raises ArgumentError."""
+    limits = Limits()
+    for text in texts:
+        name, _, value = text.partition("=")
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", value.strip().lower())
+        units = ("", "ms", "s", "m") if name == "seconds" else ("", "b", "kb", "mb", "gb", "tb")
+        if name not in {field.name for field in fields(Limits)} or found is None or found[2] not in units:
+            raise ArgumentError("limit", text, "write it like file=4GB, memory=2GB or seconds=60")
+        limits = replace(limits, **{name: float(found[1]) * _UNITS[found[2]]})
+    return limits
+
+
+def in_units(number: float) -> str:
+    """A number of bytes for people: 1.4 GB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g} bytes"
