@@ -151,6 +151,12 @@ class Library:
         """Whether it was written: False until the first `index`."""
         return (self.place / LIBRARY_FILE).exists()
 
+    @property
+    def if_moved(self) -> str:
+        """What to do where the photo folder is gone."""
+        file = self.place / LIBRARY_FILE
+        return f'if it moved, write its new path as "folder" into {file}: nothing has to be computed again'
+
     # building
 
     def index(
@@ -237,10 +243,10 @@ class Library:
 
     def _scan(self, patterns: Sequence[str]) -> Scan:
         if not self.folder.is_dir():
-            remark = (
-                "" if not self.exists else f"; its library at {self.place} is untouched and can be searched"
-            )
-            raise FolderError(self.folder, f"the photo folder is gone; bring it back to index it{remark}")
+            reason = "the photo folder is gone; bring it back to index it"
+            if self.exists:
+                reason += f". Its library can be searched as it is; {self.if_moved}"
+            raise FolderError(self.folder, reason)
         scan = scan_folder(self.folder, excluder(patterns))
         if "." in scan.unlisted:
             raise FolderError(self.folder, scan.skips[0].reason)
@@ -308,7 +314,10 @@ class Library:
         if self.exists:
             other = read_library(place).folder
             if other != os.fspath(self.folder):
-                raise LibraryPlaceError(place, f"holds the library of another folder, {other}")
+                reason = f"holds the library of another folder, {other}"
+                if not Path(other).is_dir():
+                    reason += f", which is gone; {self.if_moved}"
+                raise LibraryPlaceError(place, reason)
             return
         try:
             if any(not path.name.startswith(".writing-") for path in place.iterdir()):

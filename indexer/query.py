@@ -56,6 +56,11 @@ class Hit:
     parts: tuple[FocusScore, ...]
     copies: tuple[Path, ...] = ()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
+        return not self.path.exists()
+
 
 @dataclass(frozen=True)
 class Searched:

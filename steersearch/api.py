@@ -137,6 +137,11 @@ class Library:
     def place(self) -> Path:
         return self._library.place
 
+    @property
+    def if_moved(self) -> str:
+        """What to do where the photo folder is gone, in plain words."""
+        return self._library.if_moved
+
     def index(
         self,
         prompts: Sequence[str] | None = None,

@@ -33,11 +33,13 @@ from steersearch.options import (
     Page,
     Paths,
     Place,
+    Print0,
     View,
     Where,
     all_words,
     exact_or_budget,
     focuses,
+    form_of_hits,
     local_folder,
     view_name,
 )
@@ -230,6 +232,7 @@ def query(
     view: OneView = None,
     as_json: Json = False,
     paths: Paths = False,
+    print0: Print0 = False,
     html: Page = None,
     max_megapixels: MaxMegapixels = None,
 ) -> None:
@@ -245,8 +248,7 @@ def query(
     from steersearch.indexer.filters import Filters
 
     limit = max_megapixels or MAX_MEGAPIXELS
-    if as_json and paths:
-        raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = _open_library(library, photo=image)
@@ -271,7 +273,6 @@ def query(
 
         page.write_page(html, photos, image, [(aims, hits)], max_megapixels=limit)
         render.remark(f"page: {render.readable(html)}")
-    form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.hits(hits, form)
     render.hits_remark(hits, aims, k, photos.command(aims[0].index), only_relevant=relevant)
 

@@ -20,8 +20,10 @@ from steersearch.options import (
     Page,
     Paths,
     Place,
+    Print0,
     Where,
     exact_or_budget,
+    form_of_hits,
     view_name,
     words,
 )
@@ -52,6 +54,7 @@ def find_photos(
     view: OneView = None,
     as_json: Json = False,
     paths: Paths = False,
+    print0: Print0 = False,
     html: Page = None,
 ) -> None:
     """Find the photos that show what TEXT names, the surest first.
@@ -66,8 +69,7 @@ def find_photos(
     from steersearch import render
     from steersearch.indexer.filters import Filters
 
-    if as_json and paths:
-        raise typer.BadParameter("give one of the two, not both", param_hint="--json / --paths")
+    form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
@@ -82,7 +84,6 @@ def find_photos(
 
         page.write_found(html, photos, index, hits)
         render.remark(f"page: {render.readable(html)}")
-    form = render.Form.json if as_json else render.Form.paths if paths else render.Form.table
     render.found(hits, form)
     render.found_remark(
         hits, index, k, photos.command(index), without_presence=photos.without_presence(index)

@@ -36,7 +36,8 @@ def open_library(option: str | None, *, photo: Path | None = None, for_changes: 
     settings.remember_library(library.place)
     render.remark(f"library: {render.readable(library.place)} ({render.escaped(found.reason)})")
     if not library.folder.is_dir():
-        render.remark(f"its photo folder {render.readable(library.folder)} is gone: not mounted, or moved?")
+        gone = f"its photo folder {render.readable(library.folder)} is gone; mount its disk, or"
+        render.remark(f"{gone}, {render.escaped(library.if_moved)}")
     return library
 
 

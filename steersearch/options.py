@@ -15,6 +15,7 @@ from steersearch.core.local_path import why_not_local
 from steersearch.core.prompts import as_prompt, check_prompt
 
 if TYPE_CHECKING:
+    from steersearch import render
     from steersearch.core import preprocess
 
 
@@ -64,6 +65,15 @@ def words(text: str) -> str:
 def all_words(texts: list[str]) -> list[str]:
     """Texts that can be prompts."""
     return [words(text) for text in texts]
+
+
+def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> render.Form:
+    """How hits are printed."""
+    from steersearch.render import Form
+
+    if as_json + paths + print0 > 1:
+        raise typer.BadParameter("give one of them", param_hint="--json / --paths / --print0")
+    return Form.json if as_json else Form.paths if paths else Form.print0 if print0 else Form.table
 
 
 def focuses(texts: list[str]) -> list[Any]:
@@ -205,6 +215,9 @@ OneModel = Annotated[
 ]
 OneView = Annotated[View | None, typer.Option("--view", help="Of the prompt index, if several exist.")]
 Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")]
+Print0 = Annotated[
+    bool, typer.Option("--print0", help="Print paths, each ended by a null byte, for `xargs -0`.")
+]
 Page = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Also write a page with the hits and their heatmaps.")
 ]

@@ -178,7 +178,7 @@ def _shown_hits(library: Library, indexes: Sequence[PromptIndex], hits: Sequence
     shown = []
     for hit in hits:
         image = library.photo(hit)
-        name = render.escaped(str(hit.path.relative_to(library.folder)))
+        name = render.escaped(str(hit.path.relative_to(library.folder))) + (" (gone)" if hit.is_gone else "")
         shots = [_shot(name, image, *one) for one in zip(hit.heatmaps, indexes, strict=True)]
         scores = [part.score for part in hit.parts]
         shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))

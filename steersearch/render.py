@@ -117,6 +117,7 @@ class Form(Enum):
     table = "table"
     json = "json"
     paths = "paths"
+    print0 = "print0"
 
 
 def line(text: str = "") -> None:
@@ -129,10 +130,10 @@ def json_line(data: Mapping[str, Any]) -> None:
     print(json.dumps(data))
 
 
-def path_line(path: Path) -> None:
+def path_line(path: Path, end: bytes = b"\n") -> None:
     """A path as the bytes that the file system has, which a pipe can hand on whatever they are."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+    sys.stdout.buffer.write(os.fsencode(path) + end)
 
 
 def readable(path: Path | str) -> str:
@@ -166,13 +167,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
 
 
 def hits(found: Sequence[Hit], form: Form) -> None:
-    """Hits, best first, in one of three forms."""
+    """Hits, best first; on stderr whether their paths lead anywhere."""
+    _paths_remark(found, form)
     if form is Form.table:
         _hits_table(found)
         return
     for hit in found:
-        if form is Form.paths:
-            path_line(hit.path)
+        if form is not Form.json:
+            _hit_path(hit, form)
         else:
             names = ("score", "z", "relevant", "rank", "exact", "prompt")
             parts = [
@@ -181,7 +183,7 @@ def hits(found: Sequence[Hit], form: Form) -> None:
             more: dict[str, Any] = {"focuses": parts} if len(parts) > 1 else {}
             named = {name: getattr(hit, name) for name in names}
             named["z"] = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
-            json_line({"path": os.fspath(hit.path), **named, **more, **_copies_named(hit)})
+            json_line({"path": os.fspath(hit.path), **named, **more, **_also(hit)})
 
 
 def _hits_table(found: Sequence[Hit]) -> None:
@@ -195,19 +197,35 @@ def _hits_table(found: Sequence[Hit]) -> None:
             f"{hit.score:.4f}",
             "" if math.isnan(hit.z) else f"{hit.z:.1f}",
             *(f"{part.score:.4f}" for part in hit.parts if several),
-            readable(hit.path) + _and_copies(len(hit.copies)),
+            readable(hit.path) + _beside(hit),
         )
         for hit in found
     ]
     table(header, rows, right=("rank", "score", "z", *texts))
 
 
-def _and_copies(count: int) -> str:
-    return f" (and {count} {'copy' if count == 1 else 'copies'})" if count else ""
+def _hit_path(hit: Hit, form: Form) -> None:
+    path_line(hit.path, b"\0" if form is Form.print0 else b"\n")
 
 
-def _copies_named(hit: Hit) -> dict[str, list[str]]:
-    return {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
+def _beside(hit: Hit) -> str:
+    """What a table says of a hit behind its path."""
+    count = len(hit.copies)
+    copies = f" (and {count} {'copy' if count == 1 else 'copies'})" if count else ""
+    return copies + (" (gone)" if hit.is_gone else "")
+
+
+def _also(hit: Hit) -> dict[str, Any]:
+    """What JSON says of a hit only where it is so."""
+    copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
+    return {**copies, **({"gone": True} if hit.is_gone else {})}
+
+
+def _paths_remark(found: Sequence[Hit], form: Form) -> None:
+    if gone := sum(hit.is_gone for hit in found):
+        remark(f"{gone:,} of these {len(found):,} photos are gone since they were indexed")
+    if form is Form.paths and any("\n" in os.fspath(hit.path) for hit in found):
+        remark("a file name here holds a line break: --print0 keeps the paths apart")
 
 
 def _short(text: str) -> str:
@@ -242,27 +260,28 @@ def hits_remark(
 
 
 def found(hits: Sequence[Hit], form: Form) -> None:
-    """Hits of a find, best first, in one of three forms."""
+    """Hits of a find, best first; on stderr whether their paths lead anywhere."""
+    _paths_remark(hits, form)
     if form is Form.table:
         rows = [
             (
                 str(hit.rank),
                 f"{hit.score:.2f}",
                 f"{hit.parts[0].score:.2f}",
-                readable(hit.path) + _and_copies(len(hit.copies)),
+                readable(hit.path) + _beside(hit),
             )
             for hit in hits
         ]
         table(("rank", "score", "presence", "photo"), rows, right=("rank", "score", "presence"))
         return
     for hit in hits:
-        if form is Form.paths:
-            path_line(hit.path)
+        if form is not Form.json:
+            _hit_path(hit, form)
         else:
             names = ("score", "rank", "exact", "prompt")
             named = {name: getattr(hit, name) for name in names}
             presence = {"presence": hit.parts[0].score}
-            json_line({"path": os.fspath(hit.path), **named, **presence, **_copies_named(hit)})
+            json_line({"path": os.fspath(hit.path), **named, **presence, **_also(hit)})
 
 
 def found_remark(

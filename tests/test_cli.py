@@ -515,6 +515,47 @@ def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: 
     assert run("query", "elsewhere.jpg", "--focus", "teapot").code == 0
 
 
+def test_a_photo_folder_that_moved_is_said_and_can_be_followed(run: Run, indexed: Path) -> None:
+    (place,) = Path(os.environ["XDG_DATA_HOME"]).glob("steersearch/libraries/*")
+    moved = indexed.with_name("moved")
+    indexed.rename(moved)
+    for command in (("find", PROMPT), ("query", moved / "red.jpg", "--focus", PROMPT)):
+        done = run(*command, "--paths", "--library", place)
+        assert done.out.count("\n") == 6
+        assert f"its photo folder {indexed.name} is gone" in done.err
+        assert f'write its new path as "folder" into {place / "library.json"}' in done.err
+        assert "6 of these 6 photos are gone since they were indexed" in done.err
+        hits = [json.loads(line) for line in run(*command, "--json", "--library", place).out.splitlines()]
+        assert [hit["gone"] for hit in hits] == [True] * 6
+        assert run(*command, "--library", place, "--html", "page.html").out.count(" (gone)\n") == 6
+        assert Path("page.html").read_text().count(".jpg (gone)</div>") == 6
+    refused = failed(run, "index", moved, "--library", place)
+    assert f"holds the library of another folder, {indexed}, which is gone; if it moved, write" in refused
+    file = place / "library.json"
+    file.write_text(file.read_text().replace(str(indexed), str(moved)))
+    assert "nothing to compute" in run("index", moved, "--library", place).out
+    found = run("find", PROMPT, "--json", "--library", place)
+    assert "gone" not in found.out + found.err
+
+
+def test_a_photo_that_was_deleted_is_said(run: Run, indexed: Path) -> None:
+    (indexed / "red.jpg").unlink()
+    done = run("find", PROMPT)
+    assert "1 of these 6 photos are gone since they were indexed" in done.err
+    assert done.out.count("red.jpg (gone)\n") == 1
+
+
+def test_paths_with_line_breaks_are_kept_apart(run: Run, indexed: Path) -> None:
+    (indexed / "red.jpg").rename(indexed / "a\nb.jpg")
+    run("index", indexed)
+    for command in (("find", PROMPT), ("query", indexed / "a\nb.jpg", "--focus", PROMPT)):
+        done = run(*command, "--print0")
+        assert set(done.out.split("\0")) == {*map(str, indexed.iterdir()), ""}
+        assert "--print0" not in done.err
+        assert "--print0 keeps the paths apart" in run(*command, "--paths").err
+    assert "--print0" in misused(run, "find", PROMPT, "--print0", "--json")
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("5s", 5), ("2m", 120), ("1.5", 1.5)])
 def test_budgets(text: str, seconds: float) -> None:
     assert options.seconds(text) == seconds
