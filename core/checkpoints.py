@@ -10,17 +10,19 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.downloads import package_path, parts_of
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
+from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
 from steersearch.core.released_pickle import read_pickled_zip
 from steersearch.core.steervit import SteerViT, SteerViTConfig
@@ -227,6 +229,7 @@ def config_from_released(
 ) -> SteerViTConfig:
     """Our config for a released file: sizes of the connector from its weights, preprocessing from timm."""
     vision = config.get("vision_encoder")
+    _refuse_interpolation({"vision_encoder": vision, "text_encoder": config.get("text_encoder")}, path)
     if not isinstance(vision, dict) or not isinstance(vision.get("model_name"), str):
         raise CheckpointError(f"{path}: its config lacks vision_encoder.model_name")
     first = state.get("connector.mlp.0.weight")
@@ -247,17 +250,40 @@ def config_from_released(
     )
 
 
+def _refuse_interpolation(values: Mapping[str, Any], path: Path, above: str = "") -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _refuse_interpolation(value, path, f"{above}{name}.")
+        elif any(isinstance(text, str) and "${" in text for text in (value if _is_list(value) else [value])):
+            raise CheckpointError(
+                f"{path}: its config's {above}{name} is {value!r}, which OmegaConf fills in from elsewhere; save the "
+                "file with its config resolved: OmegaConf.resolve(config)"
+            )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
 def write_released_pth(model: SteerViT, path: Path | str) -> None:
     """Write `model` as the authors' code reads it: state_dict and config, plain data.
 
-    Raises CheckpointError for a trunk of our own and for variants that their code does not have.
+    Logs what the file cannot say and their code does in its own way. Raises CheckpointError, with all reasons, for a
+    model that their code would refuse, or would compute otherwise.
     """
     config = model.config
-    if config.tiny is not None:
-        raise CheckpointError(f"{path}: the authors' files do not hold a trunk; save as .safetensors instead")
-    if config.fusion != "early" or config.connector_hidden is None or not config.tanh_gate:
+    unfit = list(_unknown_to_released(model))
+    if unfit:
         raise CheckpointError(
-            f"{path}: the authors' code knows no late fusion, linear connector or missing gates; save as .safetensors"
+            f"{path}: the authors' code knows no {', no '.join(unfit)}; save as .safetensors"
+        )
+    own = timm_preprocess(config.trunk, config.resolution)
+    if config.preprocess != own:
+        logger.warning(
+            "%s: the authors' code prepares pictures as the trunk's own transform does (%s), not as this model (%s)",
+            path,
+            _in_words(own),
+            _in_words(config.preprocess),
         )
     vision = {
         "model_name": config.trunk,
@@ -270,6 +296,35 @@ def write_released_pth(model: SteerViT, path: Path | str) -> None:
     state = {name: value.detach().float().cpu() for name, value in to_released_state(model).items()}
     content = {"state_dict": state, "config": {"vision_encoder": vision, "text_encoder": config.text_encoder}}
     _write_atomically(Path(path), lambda partial: torch.save(content, partial))
+
+
+def _unknown_to_released(model: SteerViT) -> Iterator[str]:
+    """What the authors' code does not have, or a file for it does not say."""
+    config = model.config
+    if config.tiny is not None:
+        yield "trunk but timm's (their files hold none)"
+    if config.fusion != "early":
+        yield "late fusion"
+    if not config.tanh_gate:
+        yield "missing gates"
+    if (config.num_heads, config.head_dim) != (16, 72):
+        yield f"cross-attention of {config.num_heads} heads of {config.head_dim}, only 16 of 72"
+    if config.connector_hidden is None:
+        yield "linear connector"
+    elif config.connector_hidden != config.text_dim:
+        yield f"connector {config.connector_hidden} wide, only as wide as its text tokens, {config.text_dim}"
+    if config.aggregation == "focus":
+        yield 'aggregation "focus", only cls and mean (model.with_aggregation)'
+    elif config.aggregation == "cls" and not model.trunk.num_prefix_tokens:
+        yield "aggregation cls of a trunk without a CLS token"
+    if "roberta" not in config.text_encoder.lower():
+        yield f"text encoder {config.text_encoder}, only RoBERTa"
+    if config.text_layers >= 0:
+        yield f"text encoder cut to {config.text_layers} layers"
+
+
+def _in_words(preprocess: Preprocess) -> str:
+    return f"{preprocess.mode}, crop_pct {preprocess.crop_pct:g}, {preprocess.interpolation}"
 
 
 # ------------------------------------------------------------------------------------------ our own layout
@@ -294,7 +349,7 @@ def write_safetensors(model: SteerViT, path: Path) -> None:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
     """Weights as stored and config of a file that `write_safetensors` wrote. Raises CheckpointError."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as opened:
@@ -337,8 +392,10 @@ def _write_atomically(path: Path, write: Any) -> None:
             write(partial)
             partial.chmod(0o644)  # safetensors creates its files for their owner alone
             os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError, RuntimeError) as error:  # the last two are how a full disk is reported
+        raise CheckpointError(
+            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
+        ) from error
 
 
 # ----------------------------------------------------------------------------------------- files and the hub

@@ -15,8 +15,10 @@ from steersearch.core.preprocess import Preprocess
 from steersearch.training.augment import (
     LEAST_PIXELS,
     Augment,
+    View,
     augment,
     change_colours,
+    crop_box,
     cut_out,
     has_direction,
     mask_box,
@@ -142,13 +144,37 @@ def test_crops_are_of_the_stated_size_and_shape() -> None:
         across, down = (np.ptp(pixels.mean(axis=axis)[:, c]) * 60 / 59 for axis, c in ((0, 0), (1, 1)))
         areas.append(across * down / (200 * 240))
         ratios.append(across / down)
-    whole = [ratio > 1.19 for ratio in ratios]  # the plain squash, 240 : 200
-    assert sum(whole) < 15
-    cropped = [(a, r) for a, r, w in zip(areas, ratios, whole, strict=True) if not w]
-    assert 0.62 < min(a for a, _ in cropped) < 0.70
-    assert 0.9 < max(a for a, _ in cropped) <= 1.02
-    assert 0.83 < min(r for _, r in cropped) < 0.95
-    assert 1.1 < max(r for _, r in cropped) < 1.2
+    assert 0.62 < min(areas) < 0.70
+    assert 0.9 < max(areas) <= 1.02
+    assert 0.83 < min(ratios) < 0.95
+    assert 1.1 < max(ratios) < 1.2
+
+
+@pytest.mark.parametrize(("size", "share", "middle"), [
+    ((1920, 1080), 0.98, (323, 0, 1597, 1080)), ((1200, 800), 0.31, (128, 0, 1072, 800)),
+    ((1080, 1920), 0.97, (0, 324, 1080, 1595)),
+])  # fmt: skip
+def test_wide_pictures_are_cut_to_their_middle_as_released(
+    size: tuple[int, int], share: float, middle: tuple[int, int, int, int]
+) -> None:
+    """The shares are those of the released code; before, these pictures were squashed whole."""
+    boxes = [crop_box(size, np.random.default_rng(seed)) for seed in range(400)]
+    assert boxes.count(middle) / 400 == pytest.approx(share, abs=0.06)
+    for left, top, right, bottom in boxes:
+        assert 0.849 < (right - left) / (bottom - top) < 1.181
+
+
+def test_a_wide_picture_is_squashed_only_where_its_middle_lacks_the_mask() -> None:
+    image, mask = Image.new("RGB", (320, 120)), np.zeros((120, 320), np.bool_)
+    mask[50:60, 150:160] = True
+    views = [random_crop(image, mask, 64, np.random.default_rng(seed)) for seed in range(20)]
+    assert {round(mask_box(view.mask)[2] - mask_box(view.mask)[0]) for view in views} <= {
+        4,
+        5,
+    }  # of 10 in 142
+    mask = np.roll(mask, 150, axis=1)  # at the right border
+    view = random_crop(image, mask, 64, np.random.default_rng(0))
+    assert np.array_equal(view.mask, squash(image, mask, 64).mask)
 
 
 def test_a_mask_that_no_crop_keeps_leaves_the_whole_picture() -> None:
@@ -178,6 +204,27 @@ def test_a_warp_that_would_lose_the_mask_is_not_made() -> None:
     assert any(found is view for found in outcomes)
     assert any(found is not view for found in outcomes)
     assert all(np.count_nonzero(found.mask) >= LEAST_PIXELS for found in outcomes)
+
+
+def test_a_warp_is_the_released_codes() -> None:
+    """Bicubic, by whole pixels; an empty mask is not warped."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as released
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8))
+    mask = np.ones((50, 50), np.bool_)
+    moves = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        angle, moved = rng.uniform(-8, 8), rng.integers(-3, 4, size=2).tolist()
+        scale, shear = rng.uniform(0.9, 1.1), rng.uniform(-3, 3, size=2).tolist()
+        expected = released.affine(image, angle, moved, scale, shear, InterpolationMode.BICUBIC, 0)
+        found = warp(View(image, mask), np.random.default_rng(seed))
+        assert np.array_equal(np.asarray(found.image), np.asarray(expected))
+        moves |= set(moved)
+    assert moves == {-3, -2, -1, 0, 1, 2, 3}
+    empty = View(image, np.zeros_like(mask))
+    assert warp(empty, np.random.default_rng(0)) is empty
 
 
 def test_changes_of_colour_are_as_large_as_stated() -> None:

@@ -44,11 +44,12 @@ from steersearch.core.errors import (
 )
 from steersearch.core.registry import MODELS, PackageFile, known_models
 from steersearch.core.steervit import SteerViT
+from steersearch.core.trunk import timm_preprocess
 from steersearch.training.drawing import Look
 from steersearch.training.scenes import draw_scene
 from steersearch.training.things import draw_thing
 from steersearch.training.world import Spot, compose
-from tests.small_models import pixels_for, prompts_of, small_model, small_trunk
+from tests.small_models import TEXT_DIM, pixels_for, prompts_of, small_model, small_trunk
 
 CONFIG: dict[str, Any] = {
     "vision_encoder": {
@@ -67,7 +68,12 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture
 def released() -> SteerViT:
     """A model whose trunk's weights, as the authors', live elsewhere."""
-    return small_model("dinov2", aggregation="cls", text_encoder="roberta-large")
+    return small_released()
+
+
+def small_released(**changes: Any) -> SteerViT:
+    settings = {"aggregation": "cls", "text_encoder": "roberta-large", "connector_hidden": TEXT_DIM} | changes
+    return small_model("dinov2", **settings)
 
 
 def load_over_small_trunk(path: Path) -> SteerViT:
@@ -209,15 +215,70 @@ def test_a_connector_of_one_layer_is_seen_in_the_weights(tmp_path: Path) -> None
     assert_same_model(load_over_small_trunk(tmp_path / "linear.pth"), model)
 
 
-@pytest.mark.parametrize("variant", [{"fusion": "late"}, {"connector_hidden": None}, {"tanh_gate": False}])
-def test_variants_that_the_authors_code_does_not_have_go_to_safetensors_only(
-    variant: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ({"fusion": "late"}, "no late fusion"),
+        ({"connector_hidden": None}, "no linear connector"),
+        ({"connector_hidden": 24}, "no connector 24 wide, only as wide as its text tokens, 20"),
+        ({"tanh_gate": False}, "no missing gates"),
+        ({"num_heads": 8}, "no cross-attention of 8 heads of 72, only 16 of 72"),
+        ({"head_dim": 32}, "no cross-attention of 16 heads of 32"),
+        ({"aggregation": "focus"}, 'no aggregation "focus", only cls and mean'),
+        ({"text_encoder": "minilm"}, "no text encoder minilm, only RoBERTa"),
+        ({"text_layers": 3}, "no text encoder cut to 3 layers"),
+        ({"fusion": "late", "text_layers": 0}, "no late fusion, no text encoder cut to 0 layers"),
+    ],
+)
+def test_what_the_authors_code_would_refuse_or_lose_goes_to_safetensors_only(
+    variant: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    model = small_model("dinov2", aggregation="cls", text_encoder="roberta-large", **variant)
-    with pytest.raises(CheckpointError, match=r"the authors' code knows no .*; save as \.safetensors"):
+    model = small_released(**variant)
+    with pytest.raises(CheckpointError, match=f"the authors' code knows {words}.*; save as .safetensors"):
         write_released_pth(model, tmp_path / "variant.pth")
+    assert not (tmp_path / "variant.pth").exists()
     model.save(tmp_path / "variant.safetensors")
     assert_same_model(load_over_small_trunk(tmp_path / "variant.safetensors"), model)
+
+
+def test_a_trunk_without_a_cls_token_has_no_cls_in_the_authors_code(tmp_path: Path) -> None:
+    settings = {"text_encoder": "roberta-large", "connector_hidden": TEXT_DIM}
+    with pytest.raises(CheckpointError, match="no aggregation cls of a trunk without a CLS token"):
+        write_released_pth(small_model("siglip", aggregation="cls", **settings), tmp_path / "siglip.pth")
+    write_released_pth(small_model("siglip", aggregation="mean", **settings), tmp_path / "siglip.pth")
+
+
+def test_a_view_that_the_file_cannot_say_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = timm_preprocess("vit_base_patch14_dinov2", 56)
+    with caplog.at_level(logging.WARNING):
+        write_released_pth(small_released(preprocess=own), tmp_path / "own.pth")
+        assert caplog.text == ""
+        write_released_pth(small_released(preprocess=own.with_view("squash")), tmp_path / "other.pth")
+    assert (
+        "other.pth: the authors' code prepares pictures as the trunk's own transform does (crop"
+        in caplog.text
+    )
+    assert "not as this model (squash" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"resolution": "${data.size}"}, {"cross_attn_layers": ["${first}", 3]}, {"model_name": "${name}"}],
+)
+def test_an_interpolation_is_named(released: SteerViT, tmp_path: Path, value: dict[str, Any]) -> None:
+    """OmegaConf looks such a value up when it is asked for, elsewhere in the config or in the environment."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(CONFIG | {"vision_encoder": CONFIG["vision_encoder"] | value})
+    torch.save({"state_dict": to_released_state(released), "config": config}, tmp_path / "file.pth")
+    with pytest.raises(
+        CheckpointError, match=rf"config's vision_encoder\.{next(iter(value))} is .*OmegaConf\.resolve"
+    ):
+        load_over_small_trunk(tmp_path / "file.pth")
+    config = OmegaConf.create(CONFIG | {"text_encoder": "${oc.env:TEXT}"})
+    torch.save({"state_dict": to_released_state(released), "config": config}, tmp_path / "file.pth")
+    with pytest.raises(CheckpointError, match="config's text_encoder is "):
+        load_over_small_trunk(tmp_path / "file.pth")
 
 
 def test_weights_that_share_memory_in_the_file_do_not_in_the_model(
@@ -541,7 +602,7 @@ def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path: Path)
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be written"):
         small_model().save(tmp_path / "gone" / "model.safetensors")
-    with pytest.raises(CheckpointError, match="do not hold a trunk"):
+    with pytest.raises(CheckpointError, match="no trunk but timm's"):
         write_released_pth(small_model(), tmp_path / "model.pth")
 
 

@@ -228,6 +228,19 @@ def test_hostile_programs_end_in_an_error(tmp_path: Path, program: bytes) -> Non
         read_plain_pickle(path)
 
 
+def test_a_number_in_the_file_takes_no_memory(tmp_path: Path) -> None:
+    """Nothing, kept at place two billion of the memo: 32 GB for an unpickler that makes room for the places before."""
+    path = tmp_path / "refs(unc).p"
+    path.write_bytes(b"Nr\xff\xff\xff\x7f.")
+    assert read_plain_pickle(path) is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "refs(unc).p")
+    with pytest.raises(DataError, match="a pipe, not a regular file"):
+        read_plain_pickle(tmp_path / "refs(unc).p")
+
+
 def test_lists_that_hold_one_another_end(folder: Path) -> None:
     """A few hundred bytes that would be 2 ** 60 sentences, or an endless message."""
     bomb: list[Any] = ["x"]

@@ -24,7 +24,8 @@ Augment: TypeAlias = Literal["release", "light", "none"]
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 LEAST_PIXELS = 16  # of a mask, that cropping and warping must leave
-CROP_TRIES = 10
+CROP_TRIES, BOX_TRIES = 10, 10
+NARROWEST, WIDEST = 0.85, 1.18  # width to height of a crop
 
 _DIRECTIONS = re.compile(
     r"\b(left|right|leftmost|rightmost|clockwise|counterclockwise|east|west"
@@ -81,24 +82,37 @@ def squash(image: Image.Image, mask: Mask, size: int) -> View:
 
 
 def random_crop(image: Image.Image, mask: Mask, size: int, rng: np.random.Generator) -> View:
-    """Area 0.65-1 of the picture, sides 0.85-1.18 to each other (log-uniform), scaled straight to the square.
+    """A part of the picture as `crop_box` draws it, scaled straight to the square.
 
     Up to CROP_TRIES until LEAST_PIXELS of the mask are in it and not lost in the scaling; else the plain squash.
     """
-    height, width = mask.shape
     empty = not mask.any()
     for _ in range(CROP_TRIES):
-        area = rng.uniform(0.65, 1.0) * height * width
-        ratio = math.exp(rng.uniform(math.log(0.85), math.log(1.18)))
-        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if not (0 < wide <= width and 0 < high <= height):
-            continue
-        top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
-        if empty or np.count_nonzero(mask[top : top + high, left : left + wide]) >= LEAST_PIXELS:
-            view = _part(image, mask, (left, top, left + wide, top + high), size)
+        left, top, right, bottom = box = crop_box((mask.shape[1], mask.shape[0]), rng)
+        if empty or np.count_nonzero(mask[top:bottom, left:right]) >= LEAST_PIXELS:
+            view = _part(image, mask, box, size)
             if empty or view.mask.any():
                 return view
     return squash(image, mask, size)
+
+
+def crop_box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom: area 0.65-1 of `size` (width, height), sides 0.85-1.18 to each other (log-uniform).
+
+    Where BOX_TRIES do not fit into the picture, as hardly any fits into a wide one, the largest part from its middle
+    whose sides are within these bounds.
+    """
+    width, height = size
+    for _ in range(BOX_TRIES):
+        area = rng.uniform(0.65, 1.0) * height * width
+        ratio = math.exp(rng.uniform(math.log(NARROWEST), math.log(WIDEST)))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+            return left, top, left + wide, top + high
+    wide, high = min(width, round(height * WIDEST)), min(height, round(width / NARROWEST))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return left, top, left + wide, top + high
 
 
 def mirror(view: View) -> View:
@@ -109,19 +123,19 @@ def mirror(view: View) -> View:
 def warp(view: View, rng: np.random.Generator) -> View:
     """Turned by up to 8°, moved by up to 6 %, scaled 0.9-1.1, sheared by up to 3° both ways; black around it.
 
-    `view` itself where fewer than LEAST_PIXELS of the mask would remain; an empty mask stays empty.
+    `view` itself where fewer than LEAST_PIXELS of the mask would remain, and where it is empty.
     """
-    furthest = 0.06 * view.image.width
+    furthest = int(0.06 * view.image.width)
     drawn = {
         "angle": rng.uniform(-8, 8),
-        "translate": [round(rng.uniform(-furthest, furthest)) for _ in range(2)],
+        "translate": rng.integers(-furthest, furthest + 1, size=2).tolist(),
         "scale": rng.uniform(0.9, 1.1),
         "shear": rng.uniform(-3, 3, size=2).tolist(),
     }
     mask = np.asarray(tv.affine(_drawn(view.mask), interpolation=InterpolationMode.NEAREST, **drawn)) > 0
-    if view.mask.any() and np.count_nonzero(mask) < LEAST_PIXELS:
+    if np.count_nonzero(mask) < LEAST_PIXELS:
         return view
-    return View(tv.affine(view.image, interpolation=InterpolationMode.BILINEAR, **drawn), mask)
+    return View(tv.affine(view.image, interpolation=InterpolationMode.BICUBIC, **drawn), mask)
 
 
 def change_colours(image: Image.Image, rng: np.random.Generator, *, tone: float, hue: float) -> Image.Image:

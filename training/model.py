@@ -27,6 +27,7 @@ MINI_TRUNK = ViTConfig(
 def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
     """A SteerViT in float32 on the CPU, its trunk frozen, its other parts drawn from `seed` or taken from `start`.
 
+    Its preprocessing is the trunk's own, which evaluation takes; training shows whole pictures whatever that crops.
     trunk: the pretrained one for settings.trunk "new". Raises ConfigError for parts that do not fit together,
     CheckpointError and HubError where weights cannot be had.
     """
@@ -61,9 +62,11 @@ def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, 
         return _described("tiny", trunk.config, plain), trunk
     if name == "mini" or Path(name).suffix == ".safetensors":
         whole = load_model(name, device="cpu") if name == "mini" else load_file(Path(name), device="cpu")
-        return whole.config, whole.trunk
+        config = whole.config
+        own = config.preprocess if config.tiny else timm_preprocess(config.trunk, config.resolution)
+        return replace(config, preprocess=own), whole.trunk
     known = full_name(name)
-    preprocess = replace(timm_preprocess(known, settings.resolution), crop_pct=1.0, mode="squash")
+    preprocess = timm_preprocess(known, settings.resolution)
     weights = hub.fetch(trunk_file(known))
     module = build_trunk(known, settings.resolution, pretrained=True, weights=weights)
     return _described(known, None, preprocess), module
