@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from steersearch.benchmarks import baselines
+from steersearch.benchmarks.baselines import pretrained as loading
 from steersearch.benchmarks.baselines.grounding_dino import GRID, GroundingDino, mean_of_scales, sentence
 from steersearch.benchmarks.baselines.pretrained import Pretrained
 from steersearch.benchmarks.baselines.sam3 import Sam3
@@ -168,12 +169,19 @@ def test_a_prompt_as_grounding_dino_reads_it(prompt: str) -> None:
     assert sentence(prompt).replace(" .", ".") == "the red cat."
 
 
-def test_weights_in_bfloat16(sam3: Pretrained, grounding_dino: Pretrained) -> None:
+def test_weights_in_bfloat16(sam3: Pretrained) -> None:
     one, other = (Sam3(baselines.CARDS["sam3"], loaded) for loaded in (sam3, halved(sam3)))
     assert_close_in_bfloat16(one, other, "the red cat", patches=True, maps=True)
-    card = baselines.CARDS["grounding-dino"]
-    exact, half = (GroundingDino(card, loaded) for loaded in (grounding_dino, halved(grounding_dino)))
-    assert_close_in_bfloat16(exact, half, "the red cat", patches=True)
+
+
+def test_grounding_dino_is_never_in_half_precision(
+    grounding_dino: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers below 5.17 fails with it."""
+    grounding_dino.model.save_pretrained(tmp_path)
+    grounding_dino.processor.save_pretrained(tmp_path)
+    monkeypatch.setattr(loading, "choose_dtype", lambda device: torch.bfloat16)
+    assert baselines.load(f"grounding-dino={tmp_path}", device="cpu").settings["dtype"] == "float32"
 
 
 def test_both_load_from_a_folder(sam3: Pretrained, grounding_dino: Pretrained, tmp_path: Path) -> None:

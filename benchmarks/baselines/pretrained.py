@@ -47,10 +47,12 @@ class Pretrained:
     device: torch.device
 
 
-def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -> Pretrained:
+def pretrained(
+    card: Card, weights: Path | None, device: str, model_kind: str, dtype: torch.dtype | None = None
+) -> Pretrained:
     """transformers' class `model_kind` and the processor, as they were published.
 
-    weights: a folder that holds both, instead of the hub. Raises CheckpointError.
+    weights: a folder that holds both, instead of the hub.  dtype None: as `choose_dtype`.  Raises CheckpointError.
     """
     folder, source = (weights, _hash_of(weights)) if weights is not None else _from_hub(card)
     place = chosen_device(device)
@@ -58,7 +60,7 @@ def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -
 
     with _as_our_error(card, folder), quiet_transformers():
         model, report = getattr(transformers, model_kind).from_pretrained(
-            folder, dtype=choose_dtype(place), output_loading_info=True
+            folder, dtype=dtype or choose_dtype(place), output_loading_info=True
         )
         processor = transformers.AutoProcessor.from_pretrained(folder)
     if missing := sorted(report["missing_keys"]):  # they were made up at random
