@@ -12,7 +12,8 @@ What the paper leaves open, and what is done here:
   which takes away what tells a damaged picture from a whole one. The objective never sees the level of the logits.
 - a picture that is not square is squashed to a square, as wide as its longer side, before a method sees it, so that a
   central crop takes nothing off. Maps are upsampled bilinearly to 448 pixels (as FADE; the stand-in to its pictures'
-  size); masks are brought there by the share of each pixel that they cover, of which more than half counts.
+  size); masks are brought there by the share of each pixel that they cover, of which more than half counts. They are
+  cut to what the method's preprocessing keeps of a square (90 % of its side for MAE and SigLIP).
 - a method that makes its own sentences of an object's name (WinCLIP) is given the name instead of the phrases.
 - names: those of the data, "_" as a space, without VisA's numbers: "metal nut", "pcb".
 """
@@ -32,8 +33,9 @@ from steersearch.benchmarks.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import micro_interval
 from steersearch.benchmarks.method import Floats, Method
-from steersearch.benchmarks.pixel_metrics import auroc, best_f1, patch_cover, pro
-from steersearch.benchmarks.viewing import Progress, Report, see_all, squared
+from steersearch.benchmarks.pixel_metrics import Part, auroc, best_f1, patch_cover, pro
+from steersearch.benchmarks.viewing import Progress, Report, part_seen, see_all, squared
+from steersearch.core.errors import BenchmarkError
 from steersearch.core.heatmaps import upsample
 
 PUBLISHED_PROMPT = "the anomaly in the {}"
@@ -74,12 +76,14 @@ class AnomalyBenchmark:
         counted = Progress(dataset.n * len(prompts), progress)
         rows = []
         for name, items in dataset.objects.items():
-            masks = np.stack([_mask(item, dataset.side) for item in items])
+            masks = np.stack([_mask(item, dataset.side, part_seen(method)) for item in items])
             row: dict[str, Any] = {
                 "object": name,
                 "pictures": len(items),
-                "damaged": sum(item.mask is not None for item in items),
+                "damaged": int(masks.any(axis=(1, 2)).sum()),
             }
+            if row["damaged"] == 0:
+                raise BenchmarkError(f"{dataset.name}, {name}: no damage lies where {method.name} looks")
             for variant, maps in _maps(method, prompts, name, items, counted).items():
                 scores = np.stack([upsample(found, masks.shape[1:]) for found in maps])
                 for metric, measure in METRICS.items():
@@ -127,10 +131,10 @@ def _softmax(logits: Floats) -> Floats:
     return shares
 
 
-def _mask(item: Item, side: int) -> npt.NDArray[np.bool_]:
+def _mask(item: Item, side: int, part: Part) -> npt.NDArray[np.bool_]:
     if item.mask is None:
         return np.zeros((side, side), np.bool_)
-    marked: npt.NDArray[np.bool_] = patch_cover(item.mask(), (side, side)) > 0.5
+    marked: npt.NDArray[np.bool_] = patch_cover(item.mask(), (side, side), part) > 0.5
     return marked
 
 

@@ -53,6 +53,7 @@ class Method(Protocol):
     gallery_takes_prompt: False where the prompt belongs to the query alone, and the gallery is seen under None (a
         combiner of CLIP's two vectors).
     batch_size: how many pictures suit one call of `see`.
+    A method whose grid does not lie over all of a square picture has `part_of_square`, see `viewing.part_seen`.
     """
 
     @property
@@ -109,6 +110,11 @@ class SteerViTMethod:
         self.licence = "that of its file" if card is None else card.licence
         self.takes_prompt = gate_scale != 0
         self.batch_size = self.model.batch_size * self.model.cores
+
+    @property
+    def part_of_square(self) -> tuple[float, float, float, float]:
+        """See `Preprocess.part_of_square`."""
+        return self.model.config.preprocess.part_of_square
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ What the paper leaves open, and what is done here (facts C3):
   nearest). A composite is then brought to its own input size by the method.
 - heads: their mean. "ap" takes the attention as it is, "ap_sinks_suppressed" without its sinks, as the released
   attention maps are by default. On a coarse grid that takes the small objects with them.
+- the truth is cut to what the method's preprocessing keeps of a composite (90 % of its side for MAE and SigLIP).
 - a patch belongs to the class if half of it is covered; "ap_any_cover" takes any cover. VOC's void is background.
   A class that covers half of no patch is left out of the former; "pairs" and "pairs_any_cover" say how many are left.
 - the mean is over all pairs of composite and class; "ap_class_mean" is the mean over classes of theirs.
@@ -35,7 +36,7 @@ from steersearch.benchmarks.intervals import HOW, micro_interval
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.pixel_metrics import patch_cover
 from steersearch.benchmarks.rankings import average_precision
-from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, see_all
+from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, part_seen, see_all
 from steersearch.core.attention_maps import without_sinks
 from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.pillow_file import opened
@@ -335,8 +336,9 @@ class MosaicBenchmark:
                 attention = None if seen.attention is None else seen.attention[row]
                 head = None if seen.maps is None else seen.maps[row]
                 grid = next(found for found in (attention, head) if found is not None).shape
-                cover = patch_cover(data.mosaics[number].labels() == label, grid)
-                pairs.append(_Pair(number, label, attention, head, cover))
+                cover = patch_cover(data.mosaics[number].labels() == label, grid, part_seen(method))
+                if cover.any():
+                    pairs.append(_Pair(number, label, attention, head, cover))
         return pairs
 
 

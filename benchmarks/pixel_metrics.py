@@ -12,6 +12,8 @@ import numpy.typing as npt
 from steersearch.benchmarks.rankings import counts_at_thresholds, distinct, split
 
 Masks = npt.NDArray[np.bool_]
+Part = tuple[float, float, float, float]  # of a picture: left, top, right, bottom as shares of its sides
+WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 PRO_LIMIT = 0.3  # of the false positive rate, up to which the overlap with regions counts
 
 
@@ -103,10 +105,15 @@ def components(mask: Masks) -> npt.NDArray[np.int64]:
     return found
 
 
-def patch_cover(mask: npt.ArrayLike, grid: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """(H, W) mask -> (Hp, Wp): the share of each cell of the grid that it covers, exact for any sizes."""
+def patch_cover(mask: npt.ArrayLike, grid: tuple[int, int], part: Part = WHOLE) -> npt.NDArray[np.float64]:
+    """(H, W) mask -> (Hp, Wp): the share of each cell of the grid that it covers, exact for any sizes.
+
+    part: that of the picture over which the grid lies, see `viewing.part_seen`.
+    """
     inside = np.asarray(mask, np.float64)
-    down, across = (_overlaps(size, cells) for size, cells in zip(inside.shape, grid, strict=True))
+    left, top, right, bottom = part
+    down = _overlaps(inside.shape[0], grid[0], top, bottom)
+    across = _overlaps(inside.shape[1], grid[1], left, right)
     cover: npt.NDArray[np.float64] = down @ inside @ across.T
     return cover
 
@@ -159,10 +166,13 @@ def _both(
     return positive, negative
 
 
-def _overlaps(size: int, cells: int) -> npt.NDArray[np.float64]:
-    """(cells, size): which part of each cell each pixel of a side takes up; rows sum to 1."""
-    edges = np.linspace(0, size, cells + 1)
+def _overlaps(size: int, cells: int, start: float, end: float) -> npt.NDArray[np.float64]:
+    """(cells, size): which part of each cell each pixel of a side takes up; rows sum to 1.
+
+    The cells lie between `start` and `end`, shares of the side.
+    """
+    edges = np.linspace(start * size, end * size, cells + 1)
     pixels = np.arange(size)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    parts: npt.NDArray[np.float64] = np.clip(shared, 0, None) / (size / cells)
+    parts: npt.NDArray[np.float64] = np.clip(shared, 0, None) / ((end - start) * size / cells)
     return parts

@@ -10,8 +10,9 @@ What the paper leaves open, and what is done here (facts C4):
   groups of bird and background. Stanford Cars is read with a folder for each class.
 - ADE20k: the memory of a class holds the patches of MEMORY training pictures, half of them with the class where there
   are so many, from a fixed seed; labels are the share of a patch that the class covers; 30 neighbours by cosine,
-  softmax at 0.02. Pictures are squashed to squares, the labels of patches upsampled bilinearly to PIXELS, and more
-  than half is the class. "ade20k" is the mean over classes of the mean of the IoU of class and non-class, as
+  softmax at 0.02. Pictures are squashed to squares, of which the truth is cut to what the method's preprocessing keeps
+  (90 % of the side for MAE and SigLIP); the labels of patches are upsampled bilinearly to PIXELS, and more than half is
+  the class. "ade20k" is the mean over classes of the mean of the IoU of class and non-class, as
   Open-Hummingbird has it with two classes; "ade20k_foreground" takes the class alone. Classes in no validation
   picture are left out.
 """
@@ -43,7 +44,7 @@ from steersearch.benchmarks.quality_data import (
     SegmentedSet,
     read_quality,
 )
-from steersearch.benchmarks.viewing import Progress, Report, batches, squared
+from steersearch.benchmarks.viewing import Progress, Report, batches, part_seen, squared
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.heatmaps import upsample
 
@@ -172,7 +173,7 @@ class QualityBenchmark:
                 for patches, one in zip(seen.patches, data.test[part], strict=True):
                     soft = labels_of_nearest(keys, shares, patches.reshape(-1, patches.shape[-1]))
                     guess = upsample(soft.reshape(patches.shape[:2]), (PIXELS, PIXELS)) > 0.5
-                    truth = patch_cover(one.labels() == label, (PIXELS, PIXELS)) > 0.5
+                    truth = patch_cover(one.labels() == label, (PIXELS, PIXELS), part_seen(method)) > 0.5
                     counts.append(np.bincount(2 * truth.ravel() + guess.ravel(), minlength=4))
             found[name] = np.stack(counts).reshape(-1, 2, 2)
         return found
@@ -217,9 +218,8 @@ def _patches(
         assert seen.patches is not None
         grid = (seen.patches.shape[1], seen.patches.shape[2])
         keys.append(seen.patches.reshape(-1, seen.patches.shape[-1]))
-        shares += [
-            patch_cover(one.labels() == label, grid).astype(np.float32).ravel() for one in chosen[part]
-        ]
+        covers = (patch_cover(one.labels() == label, grid, part_seen(method)) for one in chosen[part])
+        shares += [cover.astype(np.float32).ravel() for cover in covers]
     return np.concatenate(keys), np.concatenate(shares)
 
 

@@ -2,7 +2,9 @@
 
 What the paper leaves open, and what is done here (facts C7):
 - split: val by umd, or test; every sentence is one expression, and counts alike.
-- a picture is squashed to a square before a method sees it, so that a central crop takes nothing off.
+- a picture is squashed to a square before a method sees it, so that a central crop takes nothing off; where a method's
+  preprocessing sees less of it (MAE, SigLIP: 90 % of the side), masks are cut to that, and expressions about what lies
+  wholly outside are left out ("unseen").
 - truth: a patch belongs to the object if half of it is covered; of an object that covers half of no patch, the patch
   that it covers most ("small" says how many these are).
 - threshold: a patch is predicted where the score map is at most a margin below its own maximum. For logits of a
@@ -32,13 +34,14 @@ from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import HOW, micro_interval
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.pixel_metrics import (
+    Part,
     choose_margin,
     intersections_and_unions,
     iou,
     near_best,
     patch_cover,
 )
-from steersearch.benchmarks.viewing import Progress, Report, digest, see_all, squared
+from steersearch.benchmarks.viewing import Progress, Report, digest, part_seen, see_all, squared
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.heatmaps import upsample
@@ -151,12 +154,18 @@ class RefcocogBenchmark:
         return build(limit)
 
     def evaluate(self, method: Method, dataset: Expressions, progress: Report | None = None) -> Outcome:
-        counted = Progress(len(dataset.tuning) + len(dataset.measured), progress)
-        tuning, _ = _look(method, dataset.tuning, counted)
-        truth, _ = _truth(dataset.tuning, tuning.shape[1:])
-        margin = choose_margin(tuning, truth)
-        maps, pixels = _look(method, dataset.measured, counted, margin)
-        truth, small = _truth(dataset.measured, maps.shape[1:])
+        part = part_seen(method)
+        tuned_on, measured = (_within(part, one) for one in (dataset.tuning, dataset.measured))
+        if not tuned_on or not measured:
+            raise BenchmarkError(f"{dataset.name}: no expression is about what {method.name} sees")
+        counted = Progress(len(tuned_on) + len(measured), progress)
+        tuning = _look(method, tuned_on, counted)
+        margin = choose_margin(tuning, _truth(tuned_on, tuning.shape[1:], part)[0])
+        maps = _look(method, measured, counted)
+        truth, small = _truth(measured, maps.shape[1:], part)
+        pixels = [
+            _in_pixels(found, one.mask, part, margin) for found, one in zip(maps, measured, strict=True)
+        ]
         predicted = near_best(maps.astype(np.float64), margin)
         each = 100 * iou(predicted, truth)
         shared, union = intersections_and_unions(predicted, truth)
@@ -172,25 +181,26 @@ class RefcocogBenchmark:
                 "small": small,
             },
             intervals={"mean_iou": micro_interval({"expressions": each.tolist()})},
-            rows=_by_length(dataset.measured, each, pointing),
+            rows=_by_length(measured, each, pointing),
             settings={
                 "split": self.split if dataset.source == "real" else "generated",
                 "margin": margin,
                 "tau": math.exp(-margin),
-                "tuned_on": len(dataset.tuning),
+                "tuned_on": len(tuned_on),
                 "left_out": list(dataset.left_out),
+                "unseen": len(dataset.measured) - len(measured),
                 "interval": HOW,
             },
         )
 
 
-def _look(
-    method: Method, expressions: Sequence[Expression], progress: Progress, margin: float | None = None
-) -> tuple[Floats, list[float]]:
-    """The score map of each expression (n, Hp, Wp); with a margin, also its IoU in pixels.
+def _within(part: Part, expressions: Sequence[Expression]) -> list[Expression]:
+    """Those of which something lies within this part of the picture."""
+    return [one for one in expressions if patch_cover(one.mask, (1, 1), part).any()]
 
-    Expressions of the same words are seen together.
-    """
+
+def _look(method: Method, expressions: Sequence[Expression], progress: Progress) -> Floats:
+    """The score map of each expression (n, Hp, Wp); those of the same words are seen together."""
     by_text: dict[str, list[int]] = {}
     for number, expression in enumerate(expressions):
         by_text.setdefault(expression.text, []).append(number)
@@ -199,22 +209,21 @@ def _look(
         seen = see_all(method, [expressions[number].picture for number in numbers], text, progress, maps=True)
         assert seen.maps is not None
         maps |= dict(zip(numbers, seen.maps, strict=True))
-    found = np.stack([maps[number] for number in range(len(expressions))])
-    if margin is None:
-        return found, []
-    return found, [
-        _in_pixels(one, expression.mask, margin) for one, expression in zip(found, expressions, strict=True)
-    ]
+    return np.stack([maps[number] for number in range(len(expressions))])
 
 
-def _in_pixels(score: Floats, mask: Mask, margin: float) -> float:
+def _in_pixels(score: Floats, mask: Mask, part: Part, margin: float) -> float:
+    """The IoU of a score map (Hp, Wp) in pixels."""
     large = upsample(score, (PIXELS, PIXELS))[None]
-    return float(iou(near_best(large, margin), _most_covered(patch_cover(mask, (PIXELS, PIXELS)))[None])[0])
+    meant = _most_covered(patch_cover(mask, (PIXELS, PIXELS), part))
+    return float(iou(near_best(large, margin), meant[None])[0])
 
 
-def _truth(expressions: Sequence[Expression], grid: tuple[int, ...]) -> tuple[npt.NDArray[np.bool_], int]:
+def _truth(
+    expressions: Sequence[Expression], grid: tuple[int, ...], part: Part
+) -> tuple[npt.NDArray[np.bool_], int]:
     """The patches of each expression's object (n, Hp, Wp), and how many objects cover half of none."""
-    covers = [patch_cover(expression.mask, (grid[0], grid[1])) for expression in expressions]
+    covers = [patch_cover(expression.mask, (grid[0], grid[1]), part) for expression in expressions]
     return np.stack([_most_covered(cover) for cover in covers]), sum(
         bool(cover.max() < 0.5) for cover in covers
     )

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.method import Method, Seen
+from steersearch.benchmarks.pixel_metrics import WHOLE, Part
 from steersearch.indexer.build import ProgressEvent
 
 Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
@@ -87,6 +88,15 @@ def squared(picture: Opener) -> Opener:
         return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
 
     return opened
+
+
+def part_seen(method: Method) -> Part:
+    """The part of a square picture over which the method's grid lies: masks are cut to it.
+
+    The evaluation transform of some trunks (MAE, SigLIP) sees 90 % of the side.
+    """
+    part: Part = getattr(method, "part_of_square", WHOLE)
+    return part
 
 
 def digest(parts: Iterable[bytes]) -> str:

@@ -136,6 +136,11 @@ class Preprocess:
         x, y = size[0] / width, size[1] / height
         return left * x, top * y, right * x, bottom * y
 
+    @property
+    def part_of_square(self) -> tuple[float, float, float, float]:
+        """As `region`, of any square picture: left, top, right, bottom as shares of its side."""
+        return self.region((1, 1))
+
     def _resize_and_crop(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """For a picture of `size` (width, height): the size it is brought to, and the box cut from that."""
         scaled = math.floor(self.side / self.crop_pct)

@@ -52,6 +52,11 @@ class PlainTrunk(Baseline):
         super().__init__(card, trunk, source, device, 32, preprocess=preprocess.to_dict(), **card.settings)
         self.preprocess = preprocess
 
+    @property
+    def part_of_square(self) -> tuple[float, float, float, float]:
+        """See `Preprocess.part_of_square`."""
+        return self.preprocess.part_of_square
+
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         trunk: Trunk = self.model
         pixels = torch.from_numpy(np.stack([self.preprocess(picture) for picture in pictures]))
