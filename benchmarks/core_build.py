@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from steersearch.benchmarks.viewing import Progress, Report
+from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
@@ -131,9 +133,8 @@ def build(
         path = folder / edit.file
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
-            _edited(edit, editor, side, seed).save(unfinished, "PNG")
-            unfinished.replace(path)
+            picture = _edited(edit, editor, side, seed)
+            write_atomically(path, partial(picture.save, format="PNG"))
         progress.add(1)
     (folder / "review.html").write_text(_review(edits), encoding="utf-8")
     return _write_parquet([edit for edit in edits if edit.file not in rejected(folder)], folder)
@@ -247,12 +248,10 @@ def _write_parquet(edits: list[Edit], folder: Path) -> Path:
     schema = pa.schema(columns)
     path = folder / "data/test-00000-of-00001.parquet"
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    with parquet.ParquetWriter(unfinished, schema) as writer:
+    with drafted(path) as draft, parquet.ParquetWriter(draft, schema) as writer:
         for start in range(0, len(edits), 100):
             rows = [_row(edit, folder) for edit in edits[start : start + 100]]
             writer.write_table(pa.Table.from_pylist(rows, schema))
-    unfinished.replace(path)
     return path
 
 

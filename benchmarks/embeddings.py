@@ -13,14 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from PIL import Image
@@ -28,6 +27,7 @@ from PIL import Image
 from steersearch.benchmarks.benchmark import Report
 from steersearch.benchmarks.cache import cache_folder, digest_of
 from steersearch.benchmarks.method import Floats, Method, SteerViTMethod
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.preprocess import open_image
 from steersearch.embedder import SteerViTEmbedder
@@ -237,17 +237,19 @@ def _read_kept(file: Path) -> _Kept:
 def _keep(file: Path, kept: _Kept) -> None:
     """Written beside, then renamed: whoever reads it finds it whole."""
     prompts = list(dict.fromkeys(prompt for prompt, _ in kept))
+
+    def write(part: IO[bytes]) -> None:
+        np.savez(
+            part,
+            prompts=np.frombuffer(json.dumps(prompts).encode(), np.uint8),
+            of_prompt=np.array([prompts.index(prompt) for prompt, _ in kept], np.int32),
+            of_picture=np.array([number for _, number in kept], np.int32),
+            vectors=np.stack(list(kept.values())).astype(np.float32),
+        )
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.savez(
-                part,
-                prompts=np.frombuffer(json.dumps(prompts).encode(), np.uint8),
-                of_prompt=np.array([prompts.index(prompt) for prompt, _ in kept], np.int32),
-                of_picture=np.array([number for _, number in kept], np.int32),
-                vectors=np.stack(list(kept.values())).astype(np.float32),
-            )
-        os.replace(part.name, file)
+        write_atomically(file, write)
     except OSError as error:
         raise OutputError(file, error.strerror or str(error)) from error
 

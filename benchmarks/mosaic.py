@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.pixel_metrics import patch_cover
 from steersearch.benchmarks.rankings import average_precision
 from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, part_seen, see_all
+from steersearch.core.atomic import write_atomically
 from steersearch.core.attention_maps import without_sinks
 from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.pillow_file import opened
@@ -215,9 +217,7 @@ def write_mosaics(data: Mosaics, folder: Path, report: Report | None = None) -> 
         for suffix, made in (("", mosaic.picture), ("-labels", lambda m=mosaic: Image.fromarray(m.labels()))):
             path = folder / f"{mosaic.name}{suffix}.png"
             if not path.is_file():
-                unfinished = path.with_suffix(".part")
-                made().save(unfinished, "PNG")
-                unfinished.replace(path)
+                write_atomically(path, partial(made().save, format="PNG"))
         progress.add(1)
     listed = folder / "mosaic.json"
     said = {

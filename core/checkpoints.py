@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steersearch.core import hub
+from steersearch.core.atomic import drafted
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.downloads import package_path, parts_of
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
@@ -295,7 +295,8 @@ def write_released_pth(model: SteerViT, path: Path | str) -> None:
     }
     state = {name: value.detach().float().cpu() for name, value in to_released_state(model).items()}
     content = {"state_dict": state, "config": {"vision_encoder": vision, "text_encoder": config.text_encoder}}
-    _write_atomically(Path(path), lambda partial: torch.save(content, partial))
+    with _writing(Path(path)) as draft, draft.open("r+b") as file:
+        torch.save(content, file)
 
 
 def _unknown_to_released(model: SteerViT) -> Iterator[str]:
@@ -344,7 +345,8 @@ def write_safetensors(model: SteerViT, path: Path) -> None:
         dtype = torch.float16
     stored = {name: _for_disk(name, value, dtype, path) for name, value in state.items()}
     described = json.dumps({"format": FILE_FORMAT, "config": model.config.to_dict()})
-    _write_atomically(path, lambda partial: save_file(stored, partial, metadata={METADATA_KEY: described}))
+    with _writing(path) as draft:
+        save_file(stored, draft, metadata={METADATA_KEY: described})
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
@@ -384,18 +386,14 @@ def _for_disk(name: str, value: Tensor, dtype: torch.dtype, path: Path) -> Tenso
     return stored
 
 
-def _write_atomically(path: Path, write: Any) -> None:
-    """Call `write` with a temporary path beside `path`, then rename: a reader never sees half a file."""
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """`drafted`, with a CheckpointError for what keeps it from being written."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-            partial = Path(folder) / path.name
-            write(partial)
-            partial.chmod(0o644)  # safetensors creates its files for their owner alone
-            os.replace(partial, path)
-    except (OSError, SafetensorError, RuntimeError) as error:  # the last two are how a full disk is reported
-        raise CheckpointError(
-            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
-        ) from error
+        with drafted(path) as draft:
+            yield draft
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 # ----------------------------------------------------------------------------------------- files and the hub

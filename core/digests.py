@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from steersearch.core.atomic import write_atomically
 from steersearch.core.local_path import cache_folder
 from steersearch.core.regular_file import open_regular
 
@@ -46,11 +46,10 @@ def remembered_sha256(path: Path) -> str:
 def remember(path: Path, sha256: str) -> None:
     """Note that the file `path`, as it is now, has this sha256."""
     note = _note(path)
+    content = json.dumps({"path": str(path), "state": _state(path), "sha256": sha256}).encode()
     with suppress(OSError):  # a cache that cannot be written: the next process hashes again
         note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as draft:
-            json.dump({"path": str(path), "state": _state(path), "sha256": sha256}, draft)
-        os.replace(draft.name, note)
+        write_atomically(note, lambda file: file.write(content))
 
 
 def _state(path: Path) -> list[int]:

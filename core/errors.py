@@ -97,13 +97,21 @@ class LibraryBusyError(SteerSearchError):
 
 
 class LibraryDamagedError(SteerSearchError):
-    """A file of a library that cannot be understood. Fields: `path`, `reason`."""
+    """A file of a library that is not as it was written. Fields: `path`, `reason`, `way_out`."""
+
+    def __init__(
+        self, path: Path | str, reason: str, way_out: str = "see what can be saved: steersearch verify"
+    ) -> None:
+        self.path, self.reason, self.way_out = Path(path), reason, way_out
+        super().__init__(f"{path}: damaged: {reason}; {way_out}")
+
+
+class LibraryUnreadableError(SteerSearchError):
+    """A file of a library that cannot be read now, which says nothing about what is in it. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
-        super().__init__(
-            f"{path}: {reason}; delete the library's folder and index the photos again (the photos are untouched)"
-        )
+        super().__init__(f"{path}: cannot be read ({reason}); nothing was changed")
 
 
 class SchemaVersionError(SteerSearchError):

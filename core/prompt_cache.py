@@ -11,18 +11,20 @@ import json
 import logging
 import os
 import re
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
+from steersearch.core.atomic import DRAFT, write_atomically
 from steersearch.core.local_path import CACHE_VARIABLE, cache_folder
+from steersearch.core.regular_file import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ FILE_FORMAT = 1  # raise it when the same weights shall make other tokens of a p
 SUFFIX = ".safetensors"
 
 # Its files, and drafts of them that killed processes left.
-_OWN_NAME = re.compile(rf"(draft-.*)?[0-9a-f]{{64}}{re.escape(SUFFIX)}")
+_OWN_NAME = re.compile(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}|{re.escape(DRAFT)}[0-9a-f]+")
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,9 +56,9 @@ class PromptCache:
         key = _key(identity, prompt)
         path = self._path(key)
         try:
-            with safe_open(path, framework="np") as file:
-                metadata, tokens = file.metadata(), file.get_tensor("tokens")
-        except (OSError, SafetensorError):
+            content = read_regular(path, self.max_bytes)
+            metadata, tokens = _metadata(content), load(content)["tokens"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if metadata != {"key": key, "sha256": _digest(tokens)}:  # flipped bits, or another prompt's file
             return None
@@ -80,15 +82,8 @@ class PromptCache:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}{SUFFIX}"
 
     def _write(self, key: str, tokens: Floats) -> None:
-        """Whole or not at all: written beside its place, under a name of this thread's own, then moved."""
-        path = self._path(key)
-        draft = path.with_name(f"draft-{os.getpid()}-{threading.get_ident()}-{path.name}")
-        try:
-            draft.write_bytes(save({"tokens": tokens}, {"key": key, "sha256": _digest(tokens)}))
-            draft.replace(path)
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        content = save({"tokens": tokens}, {"key": key, "sha256": _digest(tokens)})
+        write_atomically(self._path(key), lambda file: file.write(content))
 
     def _drop_oldest(self) -> None:
         """Delete files of ours, those longest unused first, until the rest is within `max_bytes`."""
@@ -119,6 +114,12 @@ def _key(identity: str, prompt: str) -> str:
     code are not meant to change what it makes of a text. ASCII, so that any string can be a prompt.
     """
     return json.dumps({"format": FILE_FORMAT, "text_encoder": identity, "prompt": prompt})
+
+
+def _metadata(content: bytes) -> Any:
+    """What a safetensors file says of itself beside its tensors."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
 def _digest(tokens: npt.NDArray[np.generic]) -> str:

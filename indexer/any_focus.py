@@ -28,9 +28,9 @@ from steersearch.indexer.manifest import (
     PromptIndex,
     features_file,
     mark_begun_by_query,
-    write_atomically,
     write_prompt_index,
 )
+from steersearch.indexer.place import write_inside
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.shortlist import Aimed, Known, Shortlist
@@ -139,7 +139,7 @@ class LikeliestFirst:
         path = features_file(self._place, index.key)
         if not path.exists():
             made = np.asarray(self._embedder.encode_prompt(index.prompt), dtype=np.float32)
-            write_atomically(path, partial(np.save, arr=made))
+            write_inside(self._place, path, partial(np.save, arr=made))
         mark_begun_by_query(self._place, index)
         write_prompt_index(self._place, index)
         features: Floats = np.load(path)

@@ -19,14 +19,15 @@ from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import least_side
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
-from steersearch.indexer.manifest import PromptIndex, features_file, write_atomically, write_prompt_index
+from steersearch.indexer.manifest import PromptIndex, features_file, write_prompt_index
+from steersearch.indexer.place import write_inside
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.search import refresh_snapshot
 from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector
+from steersearch.indexer.store_errors import writing_to
 from steersearch.indexer.write_behind import WriteBehind
-from steersearch.indexer.writers import failures_said_plainly
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
@@ -150,7 +151,7 @@ class Build:
             if not path.exists():
                 features = np.asarray(self._embedder().encode_prompt(target.prompt), dtype=np.float32)
                 with self._writing():
-                    write_atomically(path, partial(np.save, arr=features))
+                    write_inside(self._place, path, partial(np.save, arr=features))
 
     def _recall(self) -> None:
         """What the library knows: files by path, contents that decode or do not, vectors by prompt index."""
@@ -448,7 +449,7 @@ class Build:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._timed("write"), failures_said_plainly(self._place):
+        with self._timed("write"), writing_to(self._place):
             yield
 
     def _counts(self, seconds: float) -> Counts:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
-from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes, sweep_drafts
+from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, read_prompt_indexes
+from steersearch.indexer.place import sweep
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import forget_removed
 from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import frozen_table, num_versions
+from steersearch.indexer.store_errors import writing_to
 from steersearch.indexer.tables import Tables
-from steersearch.indexer.writers import alone, failures_said_plainly
+from steersearch.indexer.writers import alone
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def optimize(place: Path, *, forget: bool = False) -> Optimized:
     Raises LibraryBusyError where another process is writing, LibraryPlaceError.
     """
     versions, size = num_versions(place), bytes_below(place)
-    with alone(place), failures_said_plainly(place):
+    with alone(place), writing_to(place):
         tables = Tables(place)
         forgotten = forget_removed(place) if forget else 0
         for name in tables.names():
@@ -51,7 +53,8 @@ def optimize(place: Path, *, forget: bool = False) -> Optimized:
         indexes = read_prompt_indexes(place)
         for key in orphaned_snapshots(place, indexes, tables.names()):
             remove_snapshot(place, key)
-        sweep_drafts(place)
+        for folder in (place, *(place / PROMPTS / key for key in manifest_keys(place))):
+            sweep(place, folder)
         for index in indexes:
             refresh_snapshot(place, index.key)
         for name in {*snapshot_keys(place)} & {*tables.names("frozen_")}:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
-from steersearch.indexer.manifest import write_atomically
+from steersearch.indexer.manifest import read_json
+from steersearch.indexer.place import write_inside
 from steersearch.indexer.stored_path import normal_form
 
-_FILE = "exclude.json"
+PATTERNS_FILE = "exclude.json"
 _ESCAPED = re.compile(r"\\[\\*?!# \[]")
 _LONE_BYTES = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 
@@ -42,14 +43,14 @@ def excluder(patterns: Sequence[str]) -> Excludes:
 
 
 def read_patterns(place: Path) -> tuple[str, ...]:
-    """The patterns that the library at `place` remembers. Raises LibraryDamagedError."""
-    path = place / _FILE
+    """The patterns that the library at `place` remembers. Raises LibraryDamagedError, LibraryUnreadableError."""
+    path = place / PATTERNS_FILE
     try:
-        patterns = json.loads(path.read_bytes())
+        patterns = read_json(path)
     except FileNotFoundError:
         return ()
-    except ValueError as error:
-        raise LibraryDamagedError(path, f"not a list of patterns ({error})") from error
+    except LibraryDamagedError as error:
+        raise LibraryDamagedError(path, f"not a list of patterns, {error.reason}") from error
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise LibraryDamagedError(path, "not a list of patterns")
     return tuple(patterns)
@@ -59,7 +60,7 @@ def write_patterns(place: Path, patterns: Sequence[str]) -> None:
     """Let the library remember these patterns instead of those it has."""
     if tuple(patterns) != read_patterns(place):
         text = json.dumps(list(patterns), indent=1).encode()
-        write_atomically(place / _FILE, lambda file: file.write(text))
+        write_inside(place, place / PATTERNS_FILE, lambda file: file.write(text))
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import numpy as np
 
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.indexer.faiss_index import flat_file
-from steersearch.indexer.manifest import PromptIndex, write_atomically
+from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.store import Floats, Store
 
 FORMATS = {

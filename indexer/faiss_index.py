@@ -49,6 +49,8 @@ class FlatIndex:
 
         One matrix product: on two cores in half the time of FAISS's own flat index, which takes one thread a query.
         """
+        if len(self) == 0:
+            return np.empty(0, dtype=np.float32)
         scores: Floats = self.vectors @ np.ascontiguousarray(query, dtype=np.float32)
         return scores
 

@@ -234,12 +234,9 @@ class Library:
         return read_patterns(self.place)
 
     def _write(self, patterns: Sequence[str]) -> None:
-        try:
-            if not self.exists:
-                write_library(self.place, LibraryManifest(folder=os.fspath(self.folder)))
-            write_patterns(self.place, patterns)
-        except OSError as error:
-            raise LibraryPlaceError(self.place, f"cannot be written ({error.strerror})") from error
+        if not self.exists:
+            write_library(self.place, LibraryManifest(folder=os.fspath(self.folder)))
+        write_patterns(self.place, patterns)
 
     def _scan(self, patterns: Sequence[str]) -> Scan:
         if not self.folder.is_dir():

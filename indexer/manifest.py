@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import os
 import re
-import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
+from steersearch.core.errors import (
+    LibraryDamagedError,
+    LibraryUnreadableError,
+    SchemaVersionError,
+    SteerSearchError,
+)
 from steersearch.core.preprocess import View, view_of
+from steersearch.core.regular_file import read_regular
+from steersearch.indexer.place import delete_inside, write_inside
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2  # what changed, and how older libraries are brought forward: see `migration`
 LIBRARY_FILE = "library.json"
-_DRAFT = ".writing-"
-_ABANDONED_S = 3600
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")
+_MOST_JSON = 2**20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +97,33 @@ def new_prompt_index(
 
 
 def read_library(place: Path) -> LibraryManifest:
-    """Raises FileNotFoundError where there is no library, SchemaVersionError, LibraryDamagedError."""
-    return LibraryManifest(**_read(place / LIBRARY_FILE, LibraryManifest))
+    """Raises FileNotFoundError where there is no library, SchemaVersionError, LibraryDamagedError,
+    LibraryUnreadableError."""
+    return LibraryManifest(**_read(place / LIBRARY_FILE, LibraryManifest, _LIBRARY))
 
 
 def write_library(place: Path, manifest: LibraryManifest) -> None:
-    _write_json(place / LIBRARY_FILE, asdict(manifest))
+    _write_json(place, place / LIBRARY_FILE, asdict(manifest))
+
+
+def is_key(name: str) -> bool:
+    """Whether this can be the key of a prompt index: it becomes part of paths, so nothing else may be in it."""
+    return _KEY.fullmatch(name) is not None
 
 
 def read_prompt_indexes(place: Path) -> list[PromptIndex]:
-    """All prompt indexes that are complete, oldest first."""
-    indexes = [read_prompt_index(place, key) for key in manifest_keys(place)]
+    """All prompt indexes that are complete, oldest first. One whose manifest cannot be used is left out, with a
+    warning. Raises SchemaVersionError."""
+    indexes = []
+    for key in manifest_keys(place):
+        try:
+            indexes.append(read_prompt_index(place, key))
+        except SchemaVersionError:
+            raise
+        except FileNotFoundError:  # removed just now
+            continue
+        except SteerSearchError as error:
+            _warn_once(f"this prompt index is left out: {error}")
     return sorted(indexes, key=lambda index: (index.created_at, index.key))
 
 
@@ -107,13 +133,17 @@ def manifest_keys(place: Path) -> list[str]:
 
 
 def read_prompt_index(place: Path, key: str) -> PromptIndex:
-    """Raises FileNotFoundError, SchemaVersionError, LibraryDamagedError."""
-    return PromptIndex(**_read(_manifest(place, key), PromptIndex))
+    """Raises FileNotFoundError, SchemaVersionError, LibraryDamagedError, LibraryUnreadableError."""
+    path = _manifest(place, key)
+    content = _read(path, PromptIndex, _PROMPT_INDEX)
+    if not (is_key(key) and content["key"] == key):
+        raise LibraryDamagedError(path, f"its key is {content['key']!r}, not the name of its folder")
+    return PromptIndex(**content)
 
 
 def remove_manifest(place: Path, key: str) -> None:
     """From here on the prompt index does not exist; its vectors do, and building it again finds them."""
-    _manifest(place, key).unlink(missing_ok=True)
+    delete_inside(place, _manifest(place, key))
 
 
 def write_prompt_index(place: Path, index: PromptIndex) -> None:
@@ -124,7 +154,7 @@ def write_prompt_index(place: Path, index: PromptIndex) -> None:
 
 def replace_prompt_index(place: Path, index: PromptIndex) -> None:
     """Write the manifest of a prompt index, also over one that exists."""
-    _write_json(_manifest(place, index.key), asdict(index))
+    _write_json(place, _manifest(place, index.key), asdict(index))
 
 
 def _manifest(place: Path, key: str) -> Path:
@@ -139,7 +169,7 @@ def has_manifest(place: Path, index: PromptIndex) -> bool:
 def mark_begun_by_query(place: Path, index: PromptIndex) -> None:
     """Note that no `index` run asked for this prompt index: a run that names no prompts leaves it as it is."""
     if not has_manifest(place, index):
-        write_atomically(_begun_by_query(place, index.key), lambda file: file.write(b""))
+        write_inside(place, _begun_by_query(place, index.key), lambda file: file.write(b""))
 
 
 def is_begun_by_query(place: Path, index: PromptIndex) -> bool:
@@ -148,7 +178,7 @@ def is_begun_by_query(place: Path, index: PromptIndex) -> bool:
 
 def unmark_begun_by_query(place: Path, index: PromptIndex) -> None:
     """Note that an `index` run has asked for it."""
-    _begun_by_query(place, index.key).unlink(missing_ok=True)
+    delete_inside(place, _begun_by_query(place, index.key))
 
 
 def _begun_by_query(place: Path, key: str) -> Path:
@@ -160,48 +190,81 @@ def features_file(place: Path, key: str) -> Path:
     return place / PROMPTS / key / _FEATURES
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """The file at `path` is whole or is not there, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_DRAFT}{secrets.token_hex(8)}")
+def _write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1).encode()
+    write_inside(place, path, lambda file: file.write(text))
+
+
+def read_json(path: Path) -> Any:
+    """What a small JSON file of a library says.
+
+    Raises FileNotFoundError, LibraryUnreadableError where it cannot be read now, LibraryDamagedError where it can be
+    read and is no JSON.
+    """
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        return json.loads(read_regular(path, _MOST_JSON))
+    except (FileNotFoundError, NotADirectoryError):
         raise
+    except OSError as error:
+        raise LibraryUnreadableError(path, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise LibraryDamagedError(path, f"not JSON ({error})") from error
 
 
-def sweep_drafts(place: Path) -> None:
-    """Delete files that killed processes left half written, anywhere in a library."""
-    for path in place.rglob(f"{_DRAFT}*"):
-        if is_abandoned(path):
-            path.unlink(missing_ok=True)
+def _read(
+    path: Path, kind: type[LibraryManifest] | type[PromptIndex], fits: Mapping[str, Callable[[Any], bool]]
+) -> dict[str, Any]:
+    """The fields of a manifest, each of which fits."""
+    content = read_json(path)
+    if not isinstance(content, dict) or type(content.get("schema_version")) is not int:
+        raise LibraryDamagedError(path, "no manifest, it has no schema_version")
+    if content["schema_version"] > SCHEMA_VERSION:
+        raise SchemaVersionError(path, content["schema_version"], SCHEMA_VERSION)
+    if set(content) != set(kind.__dataclass_fields__):
+        raise LibraryDamagedError(path, "a manifest with other fields than expected")
+    for name, value in content.items():
+        if not fits[name](value):
+            raise LibraryDamagedError(path, f"its {name} cannot be {str(value)[:80]!r}")
+    return content
 
 
-def is_abandoned(draft: Path) -> bool:
-    """Whether a file is so old that whoever wrote it must have been killed."""
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != "" and "\0" not in value
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_time(value: Any) -> bool:
     try:
-        return time.time() - draft.stat().st_mtime > _ABANDONED_S
-    except FileNotFoundError:  # it has just been finished
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
         return False
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, lambda file: file.write(json.dumps(content, indent=1).encode()))
+def _is_positive(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**16
 
 
-def _read(path: Path, kind: type[LibraryManifest] | type[PromptIndex]) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LibraryDamagedError(path, f"not a manifest ({error})") from error
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise SchemaVersionError(path, version, SCHEMA_VERSION)
-    if set(content) != set(kind.__dataclass_fields__):
-        raise LibraryDamagedError(path, "a manifest with other fields than expected")
-    return dict(content)
+_LIBRARY: dict[str, Callable[[Any], bool]] = {
+    "folder": lambda value: _is_text(value) and os.path.isabs(value),
+    "schema_version": _is_positive,
+}
+_PROMPT_INDEX: dict[str, Callable[[Any], bool]] = {
+    "key": _is_text,
+    "prompt": _is_text,
+    "gate_scale": _is_finite,
+    "model_id": _is_text,
+    "weights_hash": _is_text,
+    "preprocessing": lambda value: isinstance(value, dict),
+    "dim": _is_positive,
+    "dtype": lambda value: value == "float32",
+    "created_at": _is_time,
+    "schema_version": _is_positive,
+}
+
+
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning("%s", text)

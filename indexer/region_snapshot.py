@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import LibraryPlaceError
 from steersearch.indexer.embedder import Floats
-from steersearch.indexer.manifest import write_atomically
+from steersearch.indexer.place import write_inside
 from steersearch.indexer.regions import unpack_regions
 from steersearch.indexer.search import SNAPSHOTS, sweep_snapshots
 from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
@@ -105,9 +106,9 @@ def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     if _name(place, key) == name:  # else another process is writing, and what was read has no name
         try:
             _write(place, key, snapshot)
-            sweep_snapshots(_folder(place, key), name)
-        except OSError as error:  # a library that may only be read can still be searched
-            logger.warning("%s: the region snapshot could not be kept: %s", place, error)
+            sweep_snapshots(place, _folder(place, key), name)
+        except LibraryPlaceError as error:  # a library that may only be read can still be searched
+            logger.warning("%s: the region snapshot could not be kept: it %s", place, error.reason)
     return snapshot
 
 
@@ -161,8 +162,8 @@ def _array_files(place: Path, key: str, name: str) -> dict[str, Path]:
 def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
     if snapshot.arrays is not None:
         for field, path in _array_files(place, key, snapshot.name).items():
-            write_atomically(path, partial(np.save, arr=getattr(snapshot.arrays, field)))
-    write_atomically(_table_file(place, key, snapshot.name), partial(_write_arrow, snapshot.photos))
+            write_inside(place, path, partial(np.save, arr=getattr(snapshot.arrays, field)))
+    write_inside(place, _table_file(place, key, snapshot.name), partial(_write_arrow, snapshot.photos))
 
 
 def _read(place: Path, key: str, name: str) -> RegionSnapshot:

@@ -5,22 +5,26 @@ Never a photo, and never a file that a library has not made.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from steersearch.core.errors import ArgumentError, LibraryPlaceError
+from steersearch.indexer.database import FOLDER
+from steersearch.indexer.exclude import PATTERNS_FILE
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     PROMPTS,
+    is_key,
     manifest_keys,
     remove_manifest,
-    sweep_drafts,
 )
+from steersearch.indexer.place import delete_inside, sweep
 from steersearch.indexer.search import SNAPSHOTS, remove_snapshot
-from steersearch.indexer.store import FOLDER, IMAGES, prompt_table
+from steersearch.indexer.store import IMAGES, prompt_table
 from steersearch.indexer.tables import Tables
-from steersearch.indexer.writers import LOCKS, alone, failures_said_plainly
+from steersearch.indexer.writers import LOCKS, alone
 
 
 def unfinished_keys(place: Path) -> list[str]:
@@ -33,13 +37,15 @@ def unfinished_keys(place: Path) -> list[str]:
 def remove_prompt_index(place: Path, key: str) -> None:
     """Drop all that is kept for one prompt index, finished or not; the manifest first, so that none is half there.
 
-    Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+    Raises ArgumentError for what is no key, LibraryBusyError where another process is writing, LibraryPlaceError.
     """
-    with alone(place), failures_said_plainly(place):
+    if not is_key(key):
+        raise ArgumentError("key", key, "is not the key of a prompt index")
+    with alone(place):
         remove_manifest(place, key)
         remove_snapshot(place, key)
         Tables(place).drop(prompt_table(key))
-        shutil.rmtree(place / PROMPTS / key, ignore_errors=True)
+        delete_inside(place, place / PROMPTS / key)
 
 
 def remove_library(place: Path) -> None:
@@ -47,16 +53,15 @@ def remove_library(place: Path) -> None:
 
     Raises LibraryMissingError, LibraryBusyError where another process is writing, LibraryPlaceError.
     """
-    with alone(place), failures_said_plainly(place):
+    with alone(place):
         for key in manifest_keys(place):
             remove_manifest(place, key)
-        for folder in (SNAPSHOTS, PROMPTS, FOLDER):
-            if (place / folder).is_dir():
-                shutil.rmtree(place / folder)
-        sweep_drafts(place)
-        (place / LIBRARY_FILE).unlink()
-    shutil.rmtree(place / LOCKS, ignore_errors=True)
-    if not any(place.iterdir()):
+        for name in (SNAPSHOTS, PROMPTS, FOLDER, PATTERNS_FILE):
+            delete_inside(place, place / name)
+        sweep(place, place)
+        delete_inside(place, place / LIBRARY_FILE)
+    with suppress(LibraryPlaceError, OSError):  # what is left is not the library's
+        delete_inside(place, place / LOCKS)
         place.rmdir()
 
 

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
+import re
 from bisect import bisect_left
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import LibraryPlaceError
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
-from steersearch.indexer.manifest import is_abandoned, write_atomically
+from steersearch.indexer.place import delete_inside, sweep, write_inside
 from steersearch.indexer.store import Gallery, Store, stamp, unpack_heatmap
 from steersearch.indexer.stored_path import from_stored, to_stored
 
@@ -37,6 +39,7 @@ SAMPLE = 1024
 SNAPSHOTS = "snapshots"
 _FORMAT = "vectors as npy"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
+_OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234
 _UNREADABLE = (OSError, RuntimeError, ValueError)
 
@@ -122,9 +125,9 @@ def _make(place: Path, key: str, name: str) -> Snapshot:
     if snapshot_name(place, key) == name:  # else another process is writing, and what was read has no name
         try:
             _write(place, key, snapshot)
-            sweep_snapshots(place / SNAPSHOTS / key, name)
-        except OSError as error:  # a library that may only be read can still be searched
-            logger.warning("%s: the search snapshot could not be kept: %s", place, error)
+            sweep_snapshots(place, place / SNAPSHOTS / key, name)
+        except LibraryPlaceError as error:  # a library that may only be read can still be searched
+            logger.warning("%s: the search snapshot could not be kept: it %s", place, error.reason)
     return snapshot
 
 
@@ -141,7 +144,7 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
     """The Arrow file is the last: where it is, all are."""
 
     def write(kind: str, content: Any) -> None:
-        write_atomically(_file(place, key, snapshot.name, kind), content)
+        write_inside(place, _file(place, key, snapshot.name, kind), content)
 
     write("npy", lambda file: np.save(file, snapshot.flat.vectors))
     if snapshot.cells is not None and snapshot.sample is not None:
@@ -150,12 +153,9 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
     write("arrow", lambda file: _write_arrow(snapshot.table, file))
 
 
-def sweep_snapshots(folder: Path, name: str) -> None:
+def sweep_snapshots(place: Path, folder: Path, name: str) -> None:
     """Delete snapshots of other names than `name`, and what killed processes left half written."""
-    for path in folder.iterdir():
-        abandoned = path.name.startswith(".") and is_abandoned(path)
-        if abandoned or (path.name.split(".")[0] != name and not path.name.startswith(".")):
-            path.unlink(missing_ok=True)
+    sweep(place, folder, lambda file: bool(_OWN_FILE.match(file)) and not file.startswith(f"{name}."))
 
 
 def snapshot_is_true(place: Path, key: str) -> bool:
@@ -176,7 +176,8 @@ def snapshot_is_true(place: Path, key: str) -> bool:
 
 def remove_snapshot(place: Path, key: str) -> None:
     """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
-    shutil.rmtree(place / SNAPSHOTS / key, ignore_errors=True)
+    with suppress(LibraryPlaceError):  # what cannot be deleted is only in the way
+        delete_inside(place, place / SNAPSHOTS / key)
 
 
 def snapshot_keys(place: Path) -> list[str]:

@@ -3,12 +3,11 @@
 `images` has a row per path; a table per prompt index, and one per model for what no prompt changes (`frozen_…`),
 have a row per content (image_id). The keys are declared as unenforced primary keys: without that, two writers that
 insert the same new key leave it twice.
-Another writer may be at work at any time, so every call opens its table anew, at its latest version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -19,19 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import FilterError
+from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-FOLDER = "lance"  # of the tables, within a library
 PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
 IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", "taken_at")
 _ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
-_READS = 5  # of a table whose files vanish meanwhile
 
 
 @dataclass(frozen=True)
@@ -138,24 +136,19 @@ class Store:
     """Reads and writes the tables below `place`. Not safe after a fork: LanceDB is not."""
 
     def __init__(self, place: Path) -> None:
-        import lancedb
-
-        self._place = place
-        self._database = lancedb.connect(str(place / FOLDER))
+        self._database = Database(place)
 
     def ensure_images(self) -> None:
-        self._ensure(IMAGES, _images_schema())
+        self._database.create(IMAGES, _images_schema())
 
     def ensure_prompt_table(self, key: str, dim: int) -> None:
-        self._ensure(prompt_table(key), _prompt_schema(dim))
+        self._database.create(prompt_table(key), _prompt_schema(dim))
 
     def ensure_frozen_table(self, key: str, dim: int) -> None:
-        self._ensure(frozen_table(key), _frozen_schema(dim))
+        self._database.create(frozen_table(key), _frozen_schema(dim))
 
     def known_files(self) -> list[KnownFile]:
         """Every file that the library knows of; none where a run was killed before it made the table."""
-        if not _versions(self._place, IMAGES):
-            return []
         columns = self._read(IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
         paths, *others = columns
         rows = zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True)
@@ -196,12 +189,10 @@ class Store:
     def remove_images(self, files: Sequence[KnownFile]) -> None:
         """Delete these rows, unless another writer has brought them up to date meanwhile."""
         for chunk in chunks(files, FILTER_LENGTH):
-            self._database.open_table(IMAGES).delete(" OR ".join(map(_same_row, chunk)))
+            self._database.delete(IMAGES, " OR ".join(map(_same_row, chunk)))
 
     def embedded_ids(self, key: str) -> set[str]:
         """The contents that have a vector in this prompt index."""
-        if not _versions(self._place, prompt_table(key)):
-            return set()
         (column,) = self._read(prompt_table(key), ["image_id"])
         return set(column.to_pylist())
 
@@ -224,8 +215,6 @@ class Store:
 
     def frozen_ids(self, key: str) -> set[str]:
         """The contents of which it is known what the frozen trunk says."""
-        if not _versions(self._place, frozen_table(key)):
-            return set()
         (column,) = self._read(frozen_table(key), ["image_id"])
         return set(column.to_pylist())
 
@@ -245,7 +234,7 @@ class Store:
 
         columns = self._read(IMAGES, list(PHOTO_COLUMNS), "status = 'ok'")
         photos = pa.table(columns, names=PHOTO_COLUMNS).sort_by("path")
-        if not _versions(self._place, frozen_table(key)):
+        if not self._database.has(frozen_table(key)):
             row = pa.array(np.full(photos.num_rows, -1))
             return FrozenGallery(photos.append_column("row", row), np.empty((0, 0), np.float16), [])
         ids, embeddings, regions = self._read(frozen_table(key), ["image_id", "embedding", "regions"])
@@ -271,7 +260,7 @@ class Store:
         photos = photos.append_column("row", rows).filter(compute.is_valid(rows)).sort_by("path")
         rows = photos.column("row").to_numpy()
         dim = embeddings.type.list_size
-        matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
+        matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(len(embeddings), dim)
         photos = photos.drop_columns("row").append_column("heatmap", heatmaps.take(rows))
         return Gallery(
             photos.append_column(PRESENCE, presence.take(rows).cast(pa.float32())),
@@ -279,24 +268,19 @@ class Store:
             num_usable - len(rows),
         )
 
-    def _ensure(self, name: str, schema: Any) -> None:
-        if _versions(self._place, name):
-            return
-        try:
-            self._database.create_table(name, schema=schema)
-        except ValueError:  # "already exists": another writer was faster
-            self._database.open_table(name)
-
     def _merge(self, name: str, key: str, rows: list[dict[str, Any]], schema: Any, *, replace: bool) -> None:
         import pyarrow
 
-        merge = self._database.open_table(name).merge_insert(key)
-        if replace:
-            merge = merge.when_matched_update_all()
-        merge.when_not_matched_insert_all().execute(pyarrow.Table.from_pylist(rows, schema=schema))
+        def merge(table: Any) -> None:
+            merging = table.merge_insert(key)
+            if replace:
+                merging = merging.when_matched_update_all()
+            merging.when_not_matched_insert_all().execute(pyarrow.Table.from_pylist(rows, schema=schema))
+
+        self._database.change(name, merge)
 
     def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
-        """Columns of a table; one that a library of an older schema lacks is all null."""
+        """Columns of a table; all null one that a library of an older schema lacks, empty where there is no table."""
         import pyarrow as pa
 
         def read(table: Any) -> list[Any]:
@@ -305,7 +289,11 @@ class Store:
             found = (query if where is None else query.where(where)).to_arrow()
             return [found.column(c) if c in there else pa.nulls(len(found)) for c in columns]
 
-        return read_latest(self._database, name, read)
+        if not self._database.has(name):  # of a run that ended early
+            schema = _images_schema() if name == IMAGES else _prompt_schema(0)
+            empty = schema.empty_table()
+            return [empty.column(column) for column in columns]
+        return self._database.read(name, read)
 
 
 def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
@@ -329,17 +317,6 @@ def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
     return rows
 
 
-def read_latest(database: Any, name: str, read: Callable[[Any], T]) -> T:
-    """What `read` makes of a table; once more, of a newer version, if another process cleans away its files."""
-    for _ in range(_READS):
-        try:
-            return read(database.open_table(name))
-        except RuntimeError as error:
-            if "Not found" not in str(error):
-                raise
-    return read(database.open_table(name))
-
-
 def stamp(place: Path, key: str) -> tuple[str, ...]:
     """What changes whenever either table behind a prompt index changes; cheap, without lancedb.
 
@@ -355,7 +332,7 @@ def frozen_stamp(place: Path, key: str) -> tuple[str, ...]:
 
 def _stamp(place: Path, table: str) -> tuple[str, ...]:
     names = (IMAGES, table)
-    return tuple(f"{name}/{version}" for name in names for version in _versions(place, name))
+    return tuple(f"{name}/{version}" for name in names for version in versions(place, name))
 
 
 def pack_heatmap(heatmap: Floats) -> bytes:
@@ -384,24 +361,16 @@ def prompt_table(key: str) -> str:
 def table_names(place: Path) -> list[str]:
     """The tables of a library, sorted; without lancedb. One that was just begun has no version yet and is none."""
     folders = sorted((place / FOLDER).glob("*.lance"))
-    return [folder.stem for folder in folders if _versions(place, folder.stem)]
+    return [folder.stem for folder in folders if versions(place, folder.stem)]
 
 
 def num_versions(place: Path) -> int:
     """How many versions the table has that has most of them; cheap, without lancedb."""
-    return max((len(_versions(place, name)) for name in table_names(place)), default=0)
+    return max((len(versions(place, name)) for name in table_names(place)), default=0)
 
 
 def frozen_table(key: str) -> str:
     return f"frozen_{key}"
-
-
-def _versions(place: Path, name: str) -> list[str]:
-    folder = place / FOLDER / f"{name}.lance" / "_versions"
-    try:
-        return sorted(path.name for path in folder.iterdir() if path.suffix == ".manifest")
-    except FileNotFoundError:
-        return []
 
 
 def _images_schema() -> Any:

@@ -5,20 +5,20 @@ What changes or deletes files here is for those who are `alone` with the library
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from steersearch.indexer.database import Database
+from steersearch.indexer.place import delete_inside
 from steersearch.indexer.store import (
     FILTER_LENGTH,
-    FOLDER,
     PRESENCE,
     chunks,
     quoted,
-    read_latest,
     table_names,
 )
 
@@ -31,10 +31,8 @@ class Tables:
     """The tables below `place`. Not safe after a fork: LanceDB is not."""
 
     def __init__(self, place: Path) -> None:
-        import lancedb
-
         self._place = place
-        self._database = lancedb.connect(str(place / FOLDER))
+        self._database = Database(place)
 
     def names(self, prefix: str = "") -> list[str]:
         """The tables whose name begins so, sorted."""
@@ -44,15 +42,17 @@ class Tables:
         """Give a prompt table of schema 1 its column `presence`, without values, unless it has it."""
         import pyarrow as pa
 
-        table = self._database.open_table(name)
-        if PRESENCE not in table.schema.names:
-            table.add_columns(pa.field(PRESENCE, pa.float32()))
+        def add(table: Any) -> None:
+            if PRESENCE not in table.schema.names:
+                table.add_columns(pa.field(PRESENCE, pa.float32()))
+
+        self._database.change(name, add)
 
     def inspect(self, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T]) -> T:
         """What `check` makes of the rows of a table, which it gets in Arrow's record batches, in no order.
 
         columns: those that the table lacks are left out; None: all. Another process may compact it meanwhile: then
-        `check` is called again. Raises RuntimeError, OSError or ValueError for a table that cannot be read.
+        `check` is called again. Raises LibraryUnreadableError, LibraryDamagedError.
         """
 
         def read(table: Any) -> T:
@@ -60,25 +60,28 @@ class Tables:
             there = names if columns is None else [column for column in columns if column in names]
             return check(table.search().select(there).to_batches(batch_size=_BATCH))
 
-        return read_latest(self._database, name, read)
+        return self._database.read(name, read)
 
     def dim(self, name: str) -> int:
         """Length of the embeddings in a table; 0 if it has none."""
-        schema = self._database.open_table(name).schema
+        schema = self._database.read(name, lambda table: table.schema)
         return int(schema.field("embedding").type.list_size) if "embedding" in schema.names else 0
 
     def drop_rows(self, name: str, column: str, keys: Iterable[str]) -> None:
         """Delete the rows with these keys."""
         for chunk in chunks(sorted(set(keys)), FILTER_LENGTH):
-            self._database.open_table(name).delete(_is_one_of(column, chunk))
+            self._database.delete(name, _is_one_of(column, chunk))
 
     def keep_one_each(self, name: str, column: str, keys: Iterable[str]) -> None:
         """Of the rows with one key leave one. If that is interrupted none may be left, and `index` makes it again."""
-        for key in sorted(set(keys)):
-            table = self._database.open_table(name)
-            row = table.search().where(_is_one_of(column, [key])).limit(1).to_arrow()
-            table.delete(_is_one_of(column, [key]))
+
+        def keep_one(table: Any, condition: str) -> None:
+            row = table.search().where(condition).limit(1).to_arrow()
+            table.delete(condition)
             table.add(row)
+
+        for key in sorted(set(keys)):
+            self._database.change(name, partial(keep_one, condition=_is_one_of(column, [key])))
 
     def compact(self, name: str) -> None:
         """Put the rows of a table into few files, drop all older versions and what killed writers left.
@@ -88,11 +91,13 @@ class Tables:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            self._database.open_table(name).optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+            self._database.change(
+                name, lambda table: table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+            )
 
     def drop(self, name: str) -> None:
         """Delete a table, if it is there, also one that cannot be opened."""
-        shutil.rmtree(self._place / FOLDER / f"{name}.lance", ignore_errors=True)
+        delete_inside(self._place, self._database.folder(name))
 
 
 def _is_one_of(column: str, keys: Iterable[str]) -> str:

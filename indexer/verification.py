@@ -17,7 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from steersearch.core.errors import ImageError, LibraryDamagedError, SchemaVersionError
+from steersearch.core.errors import (
+    ImageError,
+    LibraryDamagedError,
+    LibraryUnreadableError,
+    SchemaVersionError,
+)
 from steersearch.core.pillow_file import opened
 from steersearch.indexer.compaction import orphaned_snapshots
 from steersearch.indexer.loader import content_hash
@@ -37,7 +42,7 @@ from steersearch.indexer.tables import Tables
 
 _Difference = Literal["vanished", "changed", "hidden"]
 _UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1
-_UNREADABLE = (RuntimeError, OSError, ValueError)  # what LanceDB raises for damaged files
+_UNREADABLE = (LibraryDamagedError, LibraryUnreadableError)
 
 
 class Severity(StrEnum):
@@ -173,7 +178,7 @@ class Verification:
                 self._found(
                     "error", f"prompt index {key}", f"is of format {error.found}", "update steersearch"
                 )
-            except LibraryDamagedError as error:
+            except _UNREADABLE as error:
                 self._found(
                     "error", f"prompt index {key}", f"its manifest is damaged ({error.reason})", "drop the manifest",
                     "manifest dropped; index the folder with the same prompt, its vectors are kept",

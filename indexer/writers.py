@@ -15,9 +15,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from steersearch.core.errors import LibraryBusyError, LibraryMissingError, LibraryPlaceError
+from steersearch.core.errors import LibraryBusyError, LibraryMissingError
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.migration import bring_forward
+from steersearch.indexer.place import make_folder
+from steersearch.indexer.store_errors import writing_to
 
 LOCKS = "locks"
 _GATE, _WRITER = "gate.lock", "writer-"
@@ -31,9 +33,10 @@ def writing(place: Path) -> Iterator[None]:
     written, LibraryMissingError, SchemaVersionError.
     """
     own = FileLock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
-    with _gate(place), failures_said_plainly(place):
+    with _gate(place):
         bring_forward(place)
-        own.acquire()
+        with writing_to(place):
+            own.acquire()
     try:
         yield
     finally:
@@ -50,20 +53,8 @@ def alone(place: Path) -> Iterator[None]:
     with _gate(place):
         if _is_written(place):
             raise LibraryBusyError(place)
-        with failures_said_plainly(place):
-            bring_forward(place)
+        bring_forward(place)
         yield
-
-
-@contextmanager
-def failures_said_plainly(place: Path) -> Iterator[None]:
-    """Around something written to the library at `place`: a full disk and its like become a LibraryPlaceError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # LanceDB says RuntimeError to a full disk
-        plain = getattr(error, "strerror", None) or str(error).split(", /")[0]  # without its source line
-        reason = f"cannot be written ({plain}); what was indexed before is kept"
-        raise LibraryPlaceError(place, reason) from error
 
 
 @contextmanager
@@ -71,8 +62,8 @@ def _gate(place: Path) -> Iterator[None]:
     if not (place / LIBRARY_FILE).exists():
         raise LibraryMissingError(place)
     gate = FileLock(place / LOCKS / _GATE)
-    with failures_said_plainly(place):
-        (place / LOCKS).mkdir(exist_ok=True)
+    with writing_to(place):
+        make_folder(place, place / LOCKS)
         gate.acquire()
     try:
         yield

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import OutputError
 
 
@@ -20,12 +19,7 @@ def refuse_impossible(path: Path) -> None:
 def write_output(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whose folder must exist. Raises OutputError with the reason."""
     refuse_impossible(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(content)
-        draft.replace(path)
+        write_atomically(path, lambda file: file.write(content))
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "core": ("steersearch.core",),
     "indexer": (
         "steersearch.indexer",
+        "steersearch.core.atomic",
         "steersearch.core.errors",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",
@@ -37,7 +38,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "steersearch": ("steersearch",),
 }
 ONLY_IN: dict[str, set[str]] = {
-    "lancedb": {"benchmarks/peers.py", "benchmarks/search_scale.py", "indexer/store.py", "indexer/tables.py"},
+    "lancedb": {
+        "benchmarks/peers.py",
+        "benchmarks/search_scale.py",
+        "indexer/database.py",
+        "indexer/store.py",
+    },
     "lance": set(),
     "faiss": {"benchmarks/peers.py", "benchmarks/search_scale.py", "indexer/faiss_index.py"},
     "rawpy": {"core/raw_photo.py"},

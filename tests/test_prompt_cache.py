@@ -164,7 +164,7 @@ def test_only_files_of_its_own_are_dropped(kept: PromptCache) -> None:
     put(kept, "mug")
     mine = the_file(kept)
     theirs = [kept.folder / "notes.txt", kept.folder / "model.safetensors"]
-    draft = mine.with_name(f"draft-1-2-{mine.name}")  # left by a process that was killed
+    draft = mine.with_name(".writing-0123456789abcdef")  # left by a process that was killed
     for path in (*theirs, draft):
         path.write_bytes(b"x" * 5000)
         os.utime(path, (1, 1))

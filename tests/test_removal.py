@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from steersearch.core.errors import LibraryBusyError, LibraryMissingError, PromptIndexMissing
+from steersearch.core.errors import (
+    ArgumentError,
+    LibraryBusyError,
+    LibraryMissingError,
+    PromptIndexMissing,
+    SteerSearchError,
+)
 from steersearch.indexer import removal
-from steersearch.indexer.library import Library
+from steersearch.indexer.library import Aim, Library
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.removal import remove_library
 from steersearch.indexer.writers import writing
@@ -120,3 +129,63 @@ def test_vectors_of_removed_photos_are_forgotten_on_demand(library: Library) -> 
     gone.write_bytes(kept)
     assert library.index(ToyEmbedder()).forward_passes == 2
     assert library.verify() == []
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> dict[Path, bytes]:
+    """A folder that is not the library's, with files of all the names that a library gives its own."""
+    folder = tmp_path / "thesis"
+    for name in ("chapter.tex", f"{'0' * 24}.arrow", ".writing-0123", "manifest.json", "data/1.lance"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"mine")
+        os.utime(folder / name, (1, 1))
+    return files(folder)
+
+
+def lead_out(library: Library, folder: Path, target: Path) -> None:
+    """Exchange a folder of the library for a link to `target`, as a library from somebody else may have one."""
+    shutil.rmtree(library.place / folder)
+    (library.place / folder).symlink_to(target)
+
+
+@pytest.mark.parametrize("key", ["../../thesis", "{}/thesis", "..", "", "red", "x/../../../thesis"])
+def test_a_manifest_names_no_folder_that_is_not_its_own(
+    library: Library, tmp_path: Path, precious: dict[Path, bytes], key: str
+) -> None:
+    key = key.format(tmp_path)
+    manifest = library.place / "prompts" / library.find_prompt_index("red").key / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": key}))
+    assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
+    with pytest.raises(ArgumentError, match="not the key of a prompt index"):
+        library.remove(key)
+    assert files(tmp_path / "thesis") == precious
+
+
+@pytest.mark.parametrize(
+    "name", ["snapshots", "snapshots/{}", "prompts", "prompts/{}", "lance/prompt_{}.lance"]
+)
+def test_nothing_is_deleted_through_a_link(
+    library: Library, tmp_path: Path, precious: dict[Path, bytes], name: str
+) -> None:
+    index = library.find_prompt_index("red")
+    folder = Path(name.format(index.key))
+    lead_out(library, folder, tmp_path / "thesis")
+    if folder.name in ("snapshots", "prompts"):
+        (tmp_path / "thesis" / index.key).mkdir()
+        for name in ("chapter.tex", f"{'0' * 24}.npy"):
+            (tmp_path / "thesis" / index.key / name).write_bytes(b"mine")
+    before = files(tmp_path / "thesis")
+    photo = library.folder / "001.png"
+    for act in (
+        lambda: library.query(ToyEmbedder(), photo, "blue"),
+        lambda: library.search([Aim(index)], photo, lambda _: ToyEmbedder()),
+        lambda: library.index(ToyEmbedder(), ["red", "blue"]),
+        library.optimize,
+        lambda: library.verify(repair=True),
+        lambda: library.remove(index.key),
+        library.delete,
+    ):
+        with suppress(SteerSearchError):
+            act()
+        assert files(tmp_path / "thesis") == before
+    assert precious.items() <= before.items()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersearch.core.errors import FaissConflictError
+from steersearch.core.errors import FaissConflictError, LibraryPlaceError
 from steersearch.indexer import faiss_index, search
 from steersearch.indexer.faiss_index import (
     CellIndex,
@@ -258,10 +258,10 @@ def test_what_is_read_while_another_process_writes_is_not_kept(
 def test_a_library_that_may_not_be_written_can_be_searched(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(path: Path, write: object) -> None:
-        raise PermissionError(13, "Permission denied", os.fspath(path))
+    def refuse(place: Path, path: Path, write: object) -> None:
+        raise LibraryPlaceError(place, "cannot be written (Permission denied)")
 
-    monkeypatch.setattr(search, "write_atomically", refuse)
+    monkeypatch.setattr(search, "write_inside", refuse)
     assert paths(open_snapshot(tmp_path, KEY)) == ["b.jpg", "c.jpg", "a.jpg"]
     assert "could not be kept" in caplog.text
 

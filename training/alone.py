@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steersearch.core.aggregation import Aggregation
+from steersearch.core.atomic import drafted
 from steersearch.core.steervit import SteerViT
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels
@@ -64,10 +65,9 @@ def kept_thing_keys(
     with FileLock(file.with_suffix(".lock")):  # several runs may share the folder
         if not file.is_file():
             say(f"object-alone keys: embedding {len(stock):,} things alone")
-            part = file.with_suffix(".part")
             keys = thing_keys(model, stock, kinds, views, seed)
-            save_file({str(kind): values.cpu() for kind, values in keys.items()}, part)
-            part.replace(file)
+            with drafted(file) as draft:
+                save_file({str(kind): values.cpu() for kind, values in keys.items()}, draft)
     kept = load_file(file)
     return {kind: kept[kind] for kind in kinds}
 

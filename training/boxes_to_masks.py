@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import DataError, ImageError, OutputError
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.loader import read_ahead
@@ -129,10 +130,9 @@ def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictu
         raise DataError(folder, "it is not empty; choose another folder")
     settings = {"name": source.name, "images": _relative(root, folder), "made_from": made_from}
     try:
+        text = json.dumps(settings | {"licence": segmenter.licence}, indent=1) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(settings | {"licence": segmenter.licence}, indent=1) + "\n", "utf-8")
-        draft.replace(path)
+        write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
 

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from steersearch.core.atomic import write_atomically
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.corpus import Corpus
@@ -54,9 +55,8 @@ def draw_expressions(corpus: Corpus, seed: int, absent: float, folder: Path) -> 
         if not texts_file.is_file():
             texts, number, meant = _draw_all(corpus, seed, absent)
             np.savez(arrays, number=number, meant=meant)
-            part = texts_file.with_suffix(".part")
-            part.write_text(json.dumps(texts))
-            part.replace(texts_file)  # last: its presence means that both are whole
+            # last: its presence means that both are whole
+            write_atomically(texts_file, lambda file: file.write(json.dumps(texts).encode()))
     with np.load(arrays) as kept:
         return Expressions(json.loads(texts_file.read_text()), kept["number"], kept["meant"])
 

@@ -21,15 +21,16 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
 
+from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError, ImageError
 from steersearch.core.pillow_file import opened
 from steersearch.training.data import (
@@ -151,12 +152,13 @@ class FolderWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._draft = path, path.with_name(f".{path.name}.{os.getpid()}")
+        self._path, self._open = path, ExitStack()
         self._file: TextIO | None = None
 
     def __enter__(self) -> FolderWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._draft.open("w", encoding="utf-8", newline="\n")
+        draft = self._open.enter_context(drafted(self._path))
+        self._file = self._open.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
         return self
 
     def add(
@@ -182,14 +184,7 @@ class FolderWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            self._draft.replace(self._path)
-        else:
-            self._draft.unlink(missing_ok=True)
+        self._open.__exit__(kind, error, trace)
 
 
 def read_mask_file(path: Path | io.BytesIO) -> Mask:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol, Self
 
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import JournalError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -156,16 +156,11 @@ def _kept_lines(path: Path, step: int) -> list[dict[str, Any]]:
 
 def _begin(path: Path, kept: Iterable[Mapping[str, Any]]) -> IO[str]:
     """`path` with the lines `kept`, open for more; a process that is killed here leaves the old file."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8", newline="\n") as written:
-            written.writelines(_as_line(line) for line in kept)
-        draft.replace(path)
+        write_atomically(path, lambda file: file.writelines(_as_line(line).encode() for line in kept))
         return path.open("a", encoding="utf-8", newline="\n")
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
         raise JournalError(path, f"cannot be written ({error.strerror or error})") from error
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,8 @@ import numpy as np
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from steersearch.core.atomic import drafted
 
 _CHANNELS = (3, 4)  # RGB, RGBA
 
@@ -27,16 +26,11 @@ def save_pictures(file: Path, pictures: Sequence[Image.Image], about: Sequence[M
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    os.close(descriptor)
     try:
-        save_file(content, draft)
-        os.replace(draft, file)
+        with drafted(file) as draft:
+            save_file(content, draft)
     except SafetensorError as error:  # how it reports a full disk
         raise OSError(str(error)) from error
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(draft)
 
 
 def load_pictures(file: Path) -> tuple[list[Image.Image], list[dict[str, Any]]]:

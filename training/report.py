@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import OutputError
 from steersearch.core.heatmaps import outlined, overlay, strengths, times_even
 from steersearch.training import curves
@@ -76,14 +77,10 @@ def write_report(
     Raises OutputError if the file cannot be written.
     """
     path = folder / FILE
-    draft = path.with_name(f".{FILE}.{os.getpid()}")
     page = render_report(folder.resolve().name, recipe, list(lines), examples, summary)
     try:
-        draft.write_text(page, "utf-8")
-        draft.replace(path)
+        write_atomically(path, lambda file: file.write(page.encode()))
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
         raise OutputError(path, error.strerror or str(error)) from error
     return path
 

@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from steersearch.core import hub
+from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import TextStoreError
 from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check_prompts, load_text_encoder
 
@@ -149,7 +150,7 @@ class TextStore:
         if not path.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
             about = {"text_encoder": self.text_encoder, "layers": self.layers, "dim": dim}
-            _replace(path, json.dumps(about).encode())
+            write_atomically(path, lambda file: file.write(json.dumps(about).encode()))
         return dim
 
     def _new(self, texts: Sequence[str], writer: _Writer | None) -> Iterator[list[str]]:
@@ -242,12 +243,7 @@ class _Writer:
         joined = np.concatenate([self._index, new], axis=1)
         self._index = np.ascontiguousarray(joined[:, np.lexsort(joined[:2][::-1])])
         self._new.clear()
-        draft = self._folder / "index.draft"
-        with draft.open("wb") as file:
-            np.save(file, self._index)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._folder / "index.npy")
+        write_atomically(self._folder / "index.npy", lambda file: np.save(file, self._index))
         self._entered = time.monotonic()
 
 
@@ -263,12 +259,6 @@ def _lock_free_part(folder: Path) -> tuple[Path, FileLock]:
             continue
         return part, lock
     raise AssertionError("numbers do not end")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
 
 
 def _keys(texts: Sequence[str]) -> Keys:

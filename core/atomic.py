@@ -1,0 +1,46 @@
+"""Files that are whole or not there: written beside their place under a name that nobody can foresee, then moved."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+DRAFT = ".writing-"  # how the names of unfinished files begin
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a new file, which then takes the place of `path`.
+
+    Whenever the process is killed, the file at `path` is the old one or the new one, and on the disk.
+    A link at `path` is replaced, not followed. Raises OSError, and what `write` raises.
+    """
+    with drafted(path) as draft, draft.open("r+b") as file:
+        write(file)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """As `write_atomically`, for a writer that wants a name: yields that of a new, empty file, which it may replace."""
+    draft = path.with_name(f"{DRAFT}{secrets.token_hex(8)}")
+    draft.touch(exist_ok=False)
+    try:
+        mode = draft.stat().st_mode
+        yield draft
+        draft.chmod(mode)  # safetensors makes its files anew, for their owner alone
+        _to_disk(draft)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""LanceDB below a library's place: tables are opened, read and changed here, with what can go wrong said in words.
+
+Another writer may be at work at any time, so every call opens its table anew, at its latest version. A library may
+come from somebody else: a table is opened only if it consists of regular files, and changed only if no link leads out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from steersearch.core.errors import LibraryDamagedError
+from steersearch.indexer.place import make_folder, refuse_links
+from steersearch.indexer.store_errors import reading, writing_to
+
+T = TypeVar("T")
+
+FOLDER = "lance"  # of the tables, within a library
+_READS = 5  # of a table whose files vanish meanwhile
+
+
+class Database:
+    """The tables of the library at `place`. Not safe after a fork: LanceDB is not."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a table. One that was just begun has no version yet and is none."""
+        return bool(versions(self._place, name))
+
+    def create(self, name: str, schema: Any) -> None:
+        """Make an empty table, unless there is one."""
+        if self.has(name):
+            return
+        make_folder(self._place, self._place / FOLDER)
+        refuse_links(self._place, self.folder(name))
+        with writing_to(self._place):
+            try:
+                self._connection.create_table(name, schema=schema)
+            except ValueError:  # "already exists": another writer was faster
+                self._connection.open_table(name)
+
+    def read(self, name: str, read: Callable[[Any], T]) -> T:
+        """What `read` makes of a table; once more, of a newer version, if another process cleans away its files.
+
+        Raises LibraryUnreadableError, LibraryDamagedError.
+        """
+        with reading(self.folder(name)):
+            _refuse_special_files(self.folder(name))
+            for _ in range(_READS):
+                try:
+                    return read(self._connection.open_table(name))
+                except RuntimeError as error:
+                    if "Not found" not in str(error):
+                        raise
+            return read(self._connection.open_table(name))
+
+    def change(self, name: str, change: Callable[[Any], T]) -> T:
+        """What `change` makes of a table. Raises LibraryPlaceError, LibraryDamagedError."""
+        with writing_to(self._place):
+            for folder in _folders(self.folder(name)):
+                refuse_links(self._place, folder)
+            _refuse_special_files(self.folder(name))
+            return change(self._connection.open_table(name))
+
+    def delete(self, name: str, condition: str) -> None:
+        """Delete the rows for which an SQL condition holds."""
+        self.change(name, lambda table: table.delete(condition))
+
+    def folder(self, name: str) -> Path:
+        """Where a table's files lie."""
+        return self._place / FOLDER / f"{name}.lance"
+
+    @cached_property
+    def _connection(self) -> Any:
+        import lancedb
+
+        return lancedb.connect(str(self._place / FOLDER))
+
+
+def versions(place: Path, name: str) -> list[str]:
+    """The names of a table's versions, which change with each commit; without lancedb."""
+    try:
+        files = os.listdir(place / FOLDER / f"{name}.lance" / "_versions")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(file for file in files if file.endswith(".manifest"))
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """A table's folder and those in it."""
+    yield folder
+    with os.scandir(folder) as entries:
+        yield from (Path(entry.path) for entry in entries if entry.is_dir())
+
+
+def _refuse_special_files(folder: Path) -> None:
+    """LanceDB waits for a pipe for ever, and reads a device without end."""
+    for part in _folders(folder):
+        with os.scandir(part) as entries:
+            for entry in entries:
+                if not (entry.is_dir() or entry.is_file()):
+                    raise LibraryDamagedError(entry.path, "no regular file")
