@@ -2,8 +2,9 @@
 
 In each scene the photos have five (or so) variants, each with one object added. All photos of the scene are embedded
 under the prompt of one object; the queries are the photos with that object, and a query's nearest neighbour, its own
-source photo with all variants left out, should have the object too. `core_hub` reads the published data, `core_world`
-draws a stand-in; the protocol is the same.
+source photo with all variants left out, should have the object too. A query that no other source photo can answer is
+left out, as in the authors' script. `core_hub` reads the published data, `core_world` draws a stand-in; the protocol
+is the same.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ class Scene:
     def prompts(self) -> dict[str, str]:
         """object -> its prompt, in the order in which objects appear."""
         return {row.object: row.prompt for row in self.rows}
+
+    @property
+    def queries(self) -> list[Row]:
+        """The pictures whose object another source photo has too."""
+        sources: dict[str, set[str]] = {}
+        for row in self.rows:
+            sources.setdefault(row.object, set()).add(row.image_id)
+        return [row for row in self.rows if len(sources[row.object]) > 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +132,7 @@ class Core:
         return core_world.dataset(self.source, limit or core_world.BASES, self.object_size, self.template)
 
     def evaluate(self, method: Method, dataset: CoreData, progress: Report | None = None) -> Outcome:
-        """Accuracy (precision at 1), and precision at k, in percent.
+        """Accuracy (precision at 1), and precision at k (of which macro and micro bear the k in their names), in percent.
 
         macro: mean over scenes, as in the paper's tables; micro: over queries, as in the authors' script.
         _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
@@ -138,20 +147,26 @@ class Core:
             vectors = _embed(method, scene, reason is None, part_of(progress, done, dataset.n))
             done += len(scene.rows)
             for name, values in self._scores(scene, vectors, method, rng).items():
-                (at_k if name == "at_k" else scores[name])[scene.name] = values
+                if values:
+                    (at_k if name == "at_k" else scores[name])[scene.name] = values
+        if not at_k:
+            raise BenchmarkError(f"{dataset.name}: no object was added to two source photos of a scene")
         metrics, intervals = _figures(scores)
         metrics[f"macro_precision_at_{self.k}"] = _percent(np.mean([np.mean(v) for v in at_k.values()]))
-        metrics["chance"] = _percent(np.mean([_chance(scene) for scene in dataset.scenes]))
+        metrics[f"micro_precision_at_{self.k}"] = _percent(np.mean([one for v in at_k.values() for one in v]))
+        chances = [_chance(scene) for scene in dataset.scenes if scene.name in at_k]
+        metrics["chance"] = _percent(np.mean(chances))
         if metrics["macro_wrong_prompt"] is not None:
             metrics["drop"] = round(metrics["macro"] - metrics["macro_wrong_prompt"], 2)
         pointing = _pointing(method, dataset)
-        settings = {"k": self.k, "intervals": HOW, **dataset.remarks}
+        unanswerable = sum(len(scene.rows) - len(scene.queries) for scene in dataset.scenes)
+        settings = {"k": self.k, "intervals": HOW, "queries_left_out": unanswerable, **dataset.remarks}
         if reason is not None:
             settings["no_prompt"] = reason
         return Outcome(
             metrics=metrics | pointing,
             intervals=intervals,
-            rows=[self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes],
+            rows=[self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes if scene.name in at_k],
             settings=settings,
         )
 
@@ -197,6 +212,7 @@ class Core:
             "pictures": len(scene.rows),
             "sources": len({row.image_id for row in scene.rows}),
             "objects": len(scene.prompts),
+            "queries": len(scene.queries),
         }
         for case in CASES:
             values = scores[case].get(scene.name)
@@ -253,7 +269,7 @@ def _figures(
 def _chance(scene: Scene) -> float:
     """Accuracy of a guess: mean over queries of the share of right pictures among those that may be found."""
     shares = []
-    for query in scene.rows:
+    for query in scene.queries:
         others = [row for row in scene.rows if row.image_id != query.image_id]
         shares.append(np.mean([row.object == query.object for row in others]))
     return float(np.mean(shares))

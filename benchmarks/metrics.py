@@ -24,7 +24,8 @@ def core_precision(
     target:     queries are the pictures with this object; a hit is another picture with it
     gallery:    (G, D) of the same pictures where they are seen otherwise than as queries
     The query itself and all variants of its base picture are left out of its gallery. Ties go to the lower row.
-    Raises ValueError if fewer than k pictures are left, or no picture has the object.
+    Queries that nothing can answer, since all pictures with the object have one base, are left out too, as in the
+    authors' script. Raises ValueError if fewer than k pictures are left to find, or no picture has the object.
     """
     unit = unit_rows(embeddings)
     found = unit if gallery is None else unit_rows(gallery)
@@ -32,6 +33,8 @@ def core_precision(
     queries = np.flatnonzero(names == target)
     if len(queries) == 0:
         raise ValueError(f'no picture has the object "{target}"')
+    if len(set(bases[queries])) == 1:
+        return np.empty(0)
     scores = unit[queries] @ found.T
     scores[bases[queries][:, None] == bases[None, :]] = -np.inf
     if k > int(np.isfinite(scores).sum(axis=1).min()):

@@ -190,6 +190,31 @@ def test_figures_worked_out_by_hand(by_hand: Path) -> None:
     assert low < 65.0 < high
 
 
+def test_a_query_that_no_other_source_can_answer_is_left_out(by_hand: Path) -> None:
+    """Without the jug 4 no source but k1 has one: 1, 3 and 5 remain, and all find a mug. The park is as before."""
+    files = core_hub.parquet_files(by_hand)
+    for path in files:
+        table = parquet.read_table(path)
+        kept = [row for row in table.to_pylist() if (row["object"], row["image_id"]) != ("jug", "k2")]
+        parquet.write_table(pa.Table.from_pylist(kept, schema=table.schema), path)
+    record = run(Core(k=2), Directions(), lambda: Core().load(by_hand, None))
+    assert record.settings["queries_left_out"] == 1
+    kitchen, park = record.rows
+    assert (kitchen["pictures"], kitchen["queries"], kitchen["accuracy"]) == (4, 3, 100.0)
+    assert (record.metrics["macro"], record.metrics["micro"]) == (75.0, 71.43)  # 3 of 3, 2 of 4; 5 of 7
+    # 1 finds both mugs; 3 has 1, 2 and 5 to find: 5 and the jug; so has 5. In the park one of two each.
+    assert record.metrics["macro_precision_at_2"] == pytest.approx(100 * (2 / 3 + 1 / 2) / 2, abs=0.01)
+    assert record.metrics["micro_precision_at_2"] == pytest.approx(100 * (2 + 2) / 7, abs=0.01)
+    assert record.metrics["chance"] == pytest.approx(100 * ((1 + 2 / 3 + 2 / 3) / 3 + 1 / 2) / 2, abs=0.01)
+
+
+def test_data_in_which_nothing_can_be_found_is_refused(tmp_path: Path) -> None:
+    content = [numbered(number) for number in (1, 4, 6, 9)]  # each object once
+    write_shards(tmp_path / "none", content)
+    with pytest.raises(BenchmarkError, match="core: no object was added to two source photos of a scene"):
+        Core().evaluate(Directions(), Core().load(tmp_path / "none", None))
+
+
 def test_each_picture_is_seen_once_under_each_prompt_of_its_scene(by_hand: Path) -> None:
     method = Directions()
     first = run(Core(), method, lambda: Core().load(by_hand, None))

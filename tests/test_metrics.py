@@ -35,6 +35,13 @@ def test_refuses_what_it_cannot_answer() -> None:
         core_precision(vectors, ["a"] * 4, list("wxyz"), "a", k=4)
 
 
+def test_queries_without_a_right_picture_are_left_out() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    objects = ["mug", "key", "key", "jar"]
+    assert core_precision(vectors, objects, ["a", "a", "b", "b"], "mug").tolist() == []
+    assert len(core_precision(vectors, objects, ["a", "a", "b", "b"], "key")) == 2
+
+
 def test_ties_go_to_the_lower_row() -> None:
     vectors = np.ones((4, 3), np.float32)
     assert core_precision(vectors, ["a", "b", "a", "b"], ["x", "x", "y", "y"], "a").tolist() == [1.0, 1.0]
