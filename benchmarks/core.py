@@ -132,7 +132,7 @@ class Core:
         return core_world.dataset(self.source, limit or core_world.BASES, self.object_size, self.template)
 
     def evaluate(self, method: Method, dataset: CoreData, progress: Report | None = None) -> Outcome:
-        """Accuracy (precision at 1), and precision at k (of which macro and micro bear the k in their names), in percent.
+        """Accuracy (precision at 1), and precision at k, whose metrics bear the k in their names, in percent.
 
         macro: mean over scenes, as in the paper's tables; micro: over queries, as in the authors' script.
         _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
@@ -166,7 +166,9 @@ class Core:
         return Outcome(
             metrics=metrics | pointing,
             intervals=intervals,
-            rows=[self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes if scene.name in at_k],
+            rows=[
+                self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes if scene.name in at_k
+            ],
             settings=settings,
         )
 
