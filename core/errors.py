@@ -89,11 +89,13 @@ class LibraryMissingError(SteerSearchError):
 
 
 class LibraryBusyError(SteerSearchError):
-    """A library that another process writes to, for something that needs it alone. Field: `place`."""
+    """A library that another process writes to, for something that needs it alone. Fields: `place`, `holder` (who it
+    is, "" where that is not known)."""
 
-    def __init__(self, place: Path | str) -> None:
-        self.place = Path(place)
-        super().__init__(f"{place}: another process is writing to this library; wait until it has ended")
+    def __init__(self, place: Path | str, holder: str = "") -> None:
+        self.place, self.holder = Path(place), holder
+        who = holder or "another process"
+        super().__init__(f"{place}: {who} is writing to this library; wait until it has ended")
 
 
 class LibraryDamagedError(SteerSearchError):

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from steersearch.core.errors import LibraryBusyError, LibraryMissingError
+from steersearch.indexer.locks import Lock
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.migration import bring_forward
 from steersearch.indexer.place import make_folder
@@ -32,16 +31,16 @@ def writing(place: Path) -> Iterator[None]:
     A library of an older format is brought forward first. Raises LibraryPlaceError where nothing can be
     written, LibraryMissingError, SchemaVersionError.
     """
-    own = FileLock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
+    own = Lock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
     with _gate(place):
         bring_forward(place)
         with writing_to(place):
-            own.acquire()
+            own.take()
     try:
         yield
     finally:
         own.release()
-        Path(own.lock_file).unlink(missing_ok=True)
+        own.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -51,34 +50,38 @@ def alone(place: Path) -> Iterator[None]:
     Raises LibraryBusyError at once if somebody is writing, and what `writing` raises.
     """
     with _gate(place):
-        if _is_written(place):
-            raise LibraryBusyError(place)
+        if (writer := _writer(place)) is not None:
+            raise LibraryBusyError(place, str(writer.holder() or ""))
         bring_forward(place)
         yield
 
 
 @contextmanager
 def _gate(place: Path) -> Iterator[None]:
-    if not (place / LIBRARY_FILE).exists():
-        raise LibraryMissingError(place)
-    gate = FileLock(place / LOCKS / _GATE)
+    _refuse_missing(place)
+    make_folder(place, place / LOCKS)
+    gate = Lock(place / LOCKS / _GATE)
     with writing_to(place):
-        make_folder(place, place / LOCKS)
-        gate.acquire()
+        gate.wait(f"the library at {place}")
     try:
+        _refuse_missing(place)  # who held the gate may have removed it
         yield
     finally:
         gate.release()
 
 
-def _is_written(place: Path) -> bool:
-    """Whether some process holds a writer's lock; locks of writers that were killed are swept away."""
-    for path in (place / LOCKS).glob(f"{_WRITER}*"):
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        path.unlink(missing_ok=True)
-    return False
+def _refuse_missing(place: Path) -> None:
+    if not (place / LIBRARY_FILE).exists():
+        raise LibraryMissingError(place)
+
+
+def _writer(place: Path) -> Lock | None:
+    """The lock of a process that writes, None if none does; locks of writers that were killed are swept away."""
+    with writing_to(place):
+        for path in (place / LOCKS).glob(f"{_WRITER}*"):
+            lock = Lock(path)
+            if not lock.take():
+                return lock
+            lock.release()
+            path.unlink(missing_ok=True)
+    return None

@@ -1,0 +1,119 @@
+"""A lock file: held by one process at a time, which it names, and free again when that ends, however it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from steersearch.core.regular_file import read_regular
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_PATIENCE_S = 2.0  # before a wait says for whom
+_INTERRUPTIONS = 20  # in a row, after which a lock cannot be had
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock. since: local time, ISO 8601."""
+
+    command: str
+    pid: int
+    host: str
+    since: str
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+        return cls(command, os.getpid(), platform.node(), datetime.now().isoformat(" ", "seconds"))
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} ({self.command}, since {self.since})"
+
+
+class Lock:
+    """The lock at `path`, in a folder that exists. Not for several threads at once.
+
+    Where the file system has no locks (some network file systems) taking it raises OSError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Take the lock; False if another holds it. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        try:
+            if not _flock(descriptor):
+                os.close(descriptor)
+                return False
+            with suppress(OSError):  # on a full disk nobody is named
+                os.truncate(descriptor, 0)
+                os.write(descriptor, json.dumps(asdict(Holder.this_process())).encode())
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def wait(self, what: str) -> None:
+        """Take the lock, however long others hold it; says in the log who does. what: it is that is waited for."""
+        began, said = time.monotonic(), ""
+        while not self.take():
+            holder = str(self.holder() or "another process")
+            if time.monotonic() - began > _PATIENCE_S and holder != said:
+                logger.warning("waiting for %s, held by %s", what, holder)
+                said = holder
+            time.sleep(_POLL_S)
+
+    def release(self) -> None:
+        """Give the lock back, if it is held."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def holder(self) -> Holder | None:
+        """Who holds the lock, or held it last; None if that is not known."""
+        try:
+            return Holder(**json.loads(read_regular(self.path, 4096)))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
+
+
+def _flock(descriptor: int) -> bool:
+    """Lock an open file; False if another has. Raises OSError, also if it is interrupted again and again.
+
+    Not by Python's own `flock`, which begins anew after each interruption, without end.
+    """
+    for _ in range(_INTERRUPTIONS):
+        if _system_call()(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            return False
+        if number != errno.EINTR:
+            break
+        time.sleep(_POLL_S)
+    raise OSError(number, f"no lock can be had: {os.strerror(number)}")
+
+
+@cache
+def _system_call() -> Callable[[int, int], Any]:
+    call: Callable[[int, int], Any] = ctypes.CDLL(None, use_errno=True).flock
+    return call
