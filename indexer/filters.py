@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.store import rows_where
+from steersearch.indexer.conditions import check_condition
+from steersearch.indexer.store import PHOTO_COLUMNS, rows_where
 from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
 Mask = npt.NDArray[np.bool_]
@@ -27,7 +28,7 @@ class Filters:
     folder: they lie in this folder or below it; its path is relative to the library's folder, or absolute.
     after, before: they were taken at `after` or later, and earlier than `before` (local time, no zone); for a photo
         whose camera left no date its file's time counts.
-    where: SQL over the photos, see `store.rows_where`.
+    where: SQL over the photos, see `store.rows_where` and, for its bounds, `conditions`.
     """
 
     folder: str | None = None
@@ -43,13 +44,17 @@ class Filters:
         before: str | date | None = None,
         where: str | None = None,
     ) -> Filters:
-        """Filters from what people write; dates: see `parse_date`. Raises ArgumentError."""
+        """Filters from what people write; dates: see `parse_date`. Raises ArgumentError, FilterError."""
         return cls(
             folder=None if folder is None else os.fspath(folder),
             after=None if after is None else parse_date("after", after),
             before=None if before is None else parse_date("before", before),
             where=where,
         )
+
+    def __post_init__(self) -> None:
+        if self.where is not None:
+            check_condition(self.where, PHOTO_COLUMNS)
 
     def __bool__(self) -> bool:
         return any(value is not None for value in (self.folder, self.after, self.before, self.where))
