@@ -6,14 +6,14 @@ query under it goes on where this one stopped. The search itself is the ordinary
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from os import cpu_count
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.place import write_inside
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.shortlist import Aimed, Known, Shortlist
+from steersearch.indexer.shortlist import Aimed, Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, unpack_heatmap
 from steersearch.indexer.writers import writing
 
@@ -57,15 +57,17 @@ class Steered:
     """What was done before a search.
 
     photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
-    by_regions: contents among these and those steered whose regions gave the order; the others came last. 0 where
-        there is no query photo and too few were steered to learn from.
+    by_regions: whether the likeliest came first, by the regions of most of these contents. Without a query photo that
+        is only known once some were steered.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
+    queries: the query photo's embedding (dim,) under each prompt index, by its key, where it was computed.
     """
 
     photos: int = 0
     missing: int = 0
-    by_regions: int = 0
+    by_regions: bool = False
     guesses: tuple[Guess, ...] = ()
+    queries: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class LikeliestFirst:
@@ -91,16 +93,18 @@ class LikeliestFirst:
         self._indexes, self._shares = tuple(indexes), tuple(shares)
         self._embedder, self._image, self._passing = embedder, image, passing
         self._vectors: dict[str, list[Vector]] = {index.key: [] for index in indexes}
+        self._queries: list[Floats] = []
 
     def steer(
         self, k: int, budget_s: float | None, progress: Callable[[ProgressEvent], None] | None = None
     ) -> Steered:
-        """Steer the likeliest photos until all are done or the budget is spent, but no fewer than k.
+        """Steer the likeliest photos until all are done or the budget is spent, but at least one.
 
-        budget_s: seconds from when model and query photo are ready; None: all photos, however long it takes.
+        k: how many guesses are wanted where no photo can be read.
+        budget_s: seconds from when model, prompts and query photo are ready; None: all photos, however long it takes.
         Raises ModelMismatchError, EmbeddingError, LibraryPlaceError; what was computed before is kept.
         """
-        embedder = self._checked_embedder()
+        self._check_embedder()
         with writing(self._place):
             self._store = Store(self._place)
             self._features = [self._prepared(index) for index in self._indexes]
@@ -108,38 +112,45 @@ class LikeliestFirst:
             path_of = self._missing(snapshot)
             if not path_of:
                 return Steered()
+            aimed = None if self._image is None else self._aimed(self._image)
+            self._deadline = np.inf if budget_s is None else monotonic() + budget_s
             row_of = _rows_of_contents(snapshot, path_of)
-            shortlist = self._shortlist(embedder, snapshot, row_of)
+            shortlist = self._shortlist(snapshot, row_of, aimed)
             content_at = {row: image_id for image_id, row in row_of.items()}
             ordered: Iterator[str] = iter(())
             if shortlist is not None:
                 ordered = (content_at[row] for row in shortlist)
-            rest = (image_id for image_id in path_of if image_id not in row_of)
-            self._progress = Progress(progress)
+            others = [image_id for image_id in path_of if image_id not in row_of]
+            rest = (others[number] for number in evenly_spread(len(others)))
+            self._progress = Progress(progress, self._deadline)
             self._progress.start(len(path_of))
             try:
-                done = self._run(path_of, chain(ordered, rest), shortlist, row_of, k, budget_s)
+                done = self._run(path_of, chain(ordered, rest), shortlist, row_of)
             finally:  # an interrupted query keeps what it computed
                 self._commit()
             guesses = () if done else self._guesses(k, shortlist, path_of, content_at)
-        by_regions = len(row_of) if shortlist is not None and shortlist.is_informed else 0
-        return Steered(done, len(path_of) - done, by_regions, guesses)
+        is_informed = shortlist is not None and shortlist.is_informed
+        return Steered(
+            photos=done,
+            missing=len(path_of) - done,
+            by_regions=is_informed and 2 * len(row_of) >= len(path_of),
+            guesses=guesses,
+            queries=dict(zip((index.key for index in self._indexes), self._queries, strict=False)),
+        )
 
-    def _checked_embedder(self) -> Embedder:
-        embedder = self._embedder
-        _ = embedder.dim  # loads it
+    def _check_embedder(self) -> None:
+        _ = self._embedder.dim  # loads it
         for index in self._indexes:
-            if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
-                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
-        return embedder
+            if not known_identity(self._embedder).fits(index.weights_hash, index.preprocessing):
+                raise ModelMismatchError(index.prompt, index.model_id, self._embedder.model_id)
 
     def _prepared(self, index: PromptIndex) -> Floats:
         """The prompt's features; table, features and manifest are made where they are not there yet."""
-        self._store.ensure_prompt_table(index.key, index.dim)
         path = features_file(self._place, index.key)
         if not path.exists():
             made = np.asarray(self._embedder.encode_prompt(index.prompt), dtype=np.float32)
             write_inside(self._place, path, partial(np.save, arr=made))
+        self._store.ensure_prompt_table(index.key, index.dim)
         mark_begun_by_query(self._place, index)
         write_prompt_index(self._place, index)
         features: Floats = np.load(path)
@@ -156,22 +167,24 @@ class LikeliestFirst:
                 path_of.setdefault(image_id, path)
         return path_of
 
+    def _aimed(self, image: Image.Image) -> list[Aimed]:
+        pixels = self._embedder.preprocess(image)[None]
+        scale = self._indexes[0].gate_scale
+        frozen, steered = self._embedder.embed_with_frozen(pixels, self._features, scale)
+        self._queries = [found.embeddings[0] for found in steered]
+        return [
+            Aimed(frozen.patches[0], found.heatmaps[0], share)
+            for found, share in zip(steered, self._shares, strict=True)
+        ]
+
     def _shortlist(
-        self, embedder: Embedder, snapshot: RegionSnapshot, row_of: dict[str, int]
+        self, snapshot: RegionSnapshot, row_of: dict[str, int], aimed: Sequence[Aimed] | None
     ) -> Shortlist | None:
         if snapshot.arrays is None or not row_of:
             return None
         rows = np.array(list(row_of.values()), dtype=np.int64)
-        if self._image is None:
-            return Shortlist(snapshot.arrays, rows, None, self._steered_before(snapshot))
-        pixels = embedder.preprocess(self._image)[None]
-        frozen, steered = embedder.embed_with_frozen(pixels, self._features, self._indexes[0].gate_scale)
-        self._queries = [found.embeddings[0] for found in steered]
-        aimed = [
-            Aimed(frozen.patches[0], found.heatmaps[0], share)
-            for found, share in zip(steered, self._shares, strict=True)
-        ]
-        return Shortlist(snapshot.arrays, rows, aimed)
+        before = self._steered_before(snapshot) if aimed is None else None
+        return Shortlist(snapshot.arrays, rows, aimed, before)
 
     def _steered_before(self, snapshot: RegionSnapshot) -> Known | None:
         """Photos that have a presence already: the highest ones and as many others, at most RECALLED."""
@@ -201,10 +214,11 @@ class LikeliestFirst:
         order: Iterator[str],
         shortlist: Shortlist | None,
         row_of: dict[str, int],
-        k: int,
-        budget_s: float | None,
     ) -> int:
-        """Returns how many contents were steered."""
+        """Returns how many contents were steered.
+
+        The first goes alone and tells what one takes; a batch is steered when it fills the time that is left.
+        """
         if not self._root.is_dir():
             return 0
         reader = PhotoReader(
@@ -219,23 +233,24 @@ class LikeliestFirst:
         )
         paths = (path_of[image_id] for image_id in order)
         size, threads = min(LESSON, self._embedder.batch_size), max(2, min(8, cpu_count() or 2))
-        deadline = np.inf if budget_s is None else time.monotonic() + budget_s
         done, batch = 0, list[Photo]()
-        committed_at = time.monotonic()
+        each_s = np.inf if self._deadline < np.inf else 0.0  # what a photo takes in the model
+        committed_at = monotonic()
         with closing(read_ahead(paths, reader, threads=threads, look_ahead=size + threads)) as results:
             for result in results:
                 if isinstance(result, Photo):
                     batch.append(result)
-                is_spent = time.monotonic() > deadline and done + len(batch) >= k
-                if len(batch) == size or (batch and is_spent):
+                left_s = self._deadline - monotonic()
+                if left_s <= 0 and done:
+                    return done
+                if len(batch) == size or (batch and len(batch) * each_s >= left_s):
+                    began = monotonic()
                     self._steer(batch, shortlist, row_of)
-                    done += len(batch)
-                    batch = []
-                if is_spent:
-                    break
-                if time.monotonic() - committed_at > COMMIT_SECONDS:
+                    each_s = (monotonic() - began) / len(batch)
+                    done, batch = done + len(batch), []
+                if monotonic() - committed_at > COMMIT_SECONDS:
                     self._commit()
-                    committed_at = time.monotonic()
+                    committed_at = monotonic()
             if batch:
                 self._steer(batch, shortlist, row_of)
         return done + len(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.query import Aim
 from steersearch.indexer.store import Floats, Store
 
 FORMATS = {
@@ -35,7 +36,8 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
 
     path: relative to the photo folder; image_id; embedding: fixed_size_list<float32>, unit length; presence,
     width, height, taken_at: null where they are not known; path_bytes: of a path that is no UTF-8, which `path`
-    only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON.
+    only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON, with
+    "of": how many photos the library has, with a vector or without.
     """
     import pyarrow as pa
 
@@ -51,7 +53,22 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
         "path_bytes": pa.array(raw, pa.binary()),
     }
     columns = {name: made[name] if name in made else photos.column(name) for name in COLUMNS}
-    return pa.table(columns, metadata={_ABOUT: json.dumps({**asdict(index), "folder": str(folder)})})
+    about = {**asdict(index), "folder": str(folder), "of": len(paths) + gallery.missing}
+    return pa.table(columns, metadata={_ABOUT: json.dumps(about)})
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    files: one, or two for a format that holds vectors only.  rows: photos in it, of `of` in the library.
+    aim: the prompt index, and the others that it was chosen from.
+    """
+
+    files: tuple[Path, ...]
+    rows: int
+    of: int
+    aim: Aim
 
 
 def format_of(path: Path, named: str | None) -> str:

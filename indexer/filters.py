@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
@@ -140,3 +141,12 @@ def _is_from(photos: Any, moment: datetime) -> Mask:
     by_file = photos.column("mtime_ns").to_numpy() >= round(moment.timestamp() * 1e9)
     is_from: Mask = np.where(np.isnat(taken), by_file, taken >= np.datetime64(moment, "us"))
     return is_from
+
+
+def is_in(column: Any, values: Iterable[str]) -> Mask:
+    """Which values of a text column are among `values`."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    found: Mask = compute.is_in(column, value_set=pa.array(values, pa.string())).to_numpy()
+    return found

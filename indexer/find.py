@@ -36,7 +36,7 @@ def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> 
     best = ranked[np.argsort(-scores[ranked], kind="stable")[:k]]
     background = Background.of(scores.astype(np.float32))
     parts = presence[best].astype(np.float64)[:, None]
-    return Ranking(known[best], scores[best], parts, background, len(ranked), len(known), EXACT)
+    return Ranking(known[best], scores[best], parts, background, len(ranked), EXACT)
 
 
 def find_scores(presence: Floats, embeddings: Floats, image_ids: list[str]) -> Doubles:

@@ -7,9 +7,9 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,9 +38,9 @@ from steersearch.indexer.copies import folded, frozen_embeddings
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
-from steersearch.indexer.filters import Filters, Mask
+from steersearch.indexer.filters import Filters, Mask, is_in
 from steersearch.indexer.find import rank_by_presence
-from steersearch.indexer.focus import AnyFocus, Focus, as_focuses
+from steersearch.indexer.focus import AnyFocus, as_focuses
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
@@ -55,7 +55,19 @@ from steersearch.indexer.manifest import (
     unmark_begun_by_query,
     write_library,
 )
-from steersearch.indexer.query import REGIONS_ALONE, Asked, FocusScore, Hit, Hits, Ranking, Searched, rank
+from steersearch.indexer.query import (
+    REGIONS_ALONE,
+    Aim,
+    Asked,
+    FocusScore,
+    Hit,
+    Hits,
+    Ranking,
+    Searched,
+    is_enough,
+    rank,
+)
+from steersearch.indexer.region_snapshot import open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import Scan, Skip, changed_at, holds_an_image, root_id, scan_folder
@@ -79,14 +91,6 @@ __all__ = [
     "PromptIndex",
     "Skip",
 ]
-
-
-@dataclass(frozen=True)
-class Aim:
-    """A focus whose prompt index is found. weight: see `Focus`."""
-
-    index: PromptIndex
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -347,13 +351,13 @@ class Library:
     ) -> Hits[Hit]:
         """`search` in the prompt index of each focus that this embedder made.
 
-        gate_scale, model: which of several indexes of a prompt is meant; None: the one of this embedder that
-            was made last.
+        gate_scale, model: which of several indexes of a prompt is meant; None: of those of this embedder the first
+            of `choices`.
         Raises ArgumentError, PromptIndexMissing, ImageError, ModelMismatchError.
         """
         embedder = as_embedder(embedder)
         aims = [
-            Aim(self._fitting(self._candidates(one.text, model, gate_scale), embedder), one.weight)
+            Aim(self._fitting(self.choices(one.text, model, gate_scale), embedder), one.weight)
             for one in as_focuses(focus)
         ]
         return self.search(
@@ -378,17 +382,21 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         max_megapixels: float = MAX_MEGAPIXELS,
+        by_regions: bool = False,
+        queries: Mapping[str, Floats] | None = None,
     ) -> Hits[Hit]:
         """The k photos most similar to the one at `image_path` in what the aims name; all, if fewer.
 
         A query photo that lies in the gallery is itself a hit, as a rule the first. Photos with equal scores
         come in the order of their paths. Photos that have no vector yet under one of the aims cannot be found:
-        `Hits.searched` counts them, and no hit is exact then.
+        `Hits.searched` counts them, no hit is exact then, and there is none where `Searched.is_too_little`.
         embedder_of: gives the model that made a prompt index; asked only if the library does not know the photo,
             else its stored vectors are the query.
         filters: only photos that pass are compared.  exact: compare all of them, however many there are.
         relevant: only hits that stand out of the gallery, see `Background.stands_out`.
         max_megapixels: a larger query photo that the library does not know is refused.
+        by_regions: whether the photos that have a vector are the likeliest by their regions.
+        queries: the query photo's embedding under prompt indexes, by their keys, where it is known already.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError.
         """
         if k < 1:
@@ -396,27 +404,49 @@ class Library:
         if not aims:
             raise ArgumentError("aims", aims, "name nothing to look at")
         galleries = [self.snapshot(aim.index) for aim in aims]
-        passing = self._passing(filters, galleries[0].table)
-        embeddings = self._query_embeddings(aims, galleries, Path(image_path), embedder_of, max_megapixels)
+        passing, of = self._passing_rows(filters, galleries[0], aims[0].index)
+        embeddings = self._query_embeddings(
+            aims, galleries, Path(image_path), embedder_of, max_megapixels, queries or {}
+        )
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
-        found = self._found(aims, galleries[0], ranking, bool(filters))
-        return Hits((hit for hit in found if hit.relevant), found.searched) if relevant else found
+        searched = Searched(
+            tuple(aims),
+            ranking.num_photos,
+            max(of, ranking.num_photos),
+            ranking.method,
+            is_filtered=bool(filters),
+            by_regions=by_regions,
+        )
+        found = self._found(searched, galleries[0], ranking)
+        return Hits((hit for hit in found if hit.relevant), searched) if relevant else found
 
-    def find(self, index: PromptIndex, k: int = 10, *, filters: Filters | None = None) -> Hits[Hit]:
-        """The k photos that most surely show what the prompt of `index` names; all, if fewer.
+    def find(
+        self, aim: Aim, k: int = 10, *, filters: Filters | None = None, by_regions: bool = False
+    ) -> Hits[Hit]:
+        """The k photos that most surely show what the prompt of the aim's index names; all, if fewer.
 
         The score of a hit says how far it stands above the gallery, see `find_scores`, that of its part is the
         photo's presence; equal ones come in the order of their paths. Photos without presence yet cannot be found:
-        `Hits.searched` counts them, and no hit is exact then.
+        `Hits.searched` counts them, no hit is exact then, and there is none where `Searched.is_too_little`.
         filters: only photos that pass are ranked.
+        by_regions: whether the photos that have a vector are the likeliest, by what the first ones taught.
         Raises ArgumentError, FilterError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
-        gallery = self.snapshot(index)
-        ranking = rank_by_presence(gallery, k, self._passing(filters, gallery.table))
-        return self._found([Aim(index)], gallery, ranking, bool(filters))
+        gallery = self.snapshot(aim.index)
+        passing, of = self._passing_rows(filters, gallery, aim.index)
+        ranking = rank_by_presence(gallery, k, passing)
+        searched = Searched(
+            (aim,),
+            ranking.num_photos,
+            max(of, ranking.num_photos),
+            ranking.method,
+            is_filtered=bool(filters),
+            by_regions=by_regions and is_enough(ranking.num_photos, of),
+        )
+        return self._found(searched, gallery, ranking)
 
     def without_presence(self, index: PromptIndex) -> int:
         """How many photos have a vector but no presence: made by a version that had none."""
@@ -424,7 +454,7 @@ class Library:
 
     def find_any(
         self,
-        index: PromptIndex,
+        aim: Aim,
         embedder_of: Callable[[PromptIndex], Embedder],
         k: int = 10,
         *,
@@ -436,28 +466,26 @@ class Library:
     ) -> Hits[Hit]:
         """`find`, after photos that lack a vector under this prompt were given one: the likeliest first.
 
-        `index` need not exist. What is computed is kept, also when this is interrupted; the options are those of
+        The index need not exist. What is computed is kept, also when this is interrupted; the options are those of
         `search_any`. Raises ArgumentError, FilterError, ModelMismatchError, EmbeddingError, LibraryPlaceError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
         seconds = _seconds(exact, budget_s)
         by_regions = False
-        if self._incomplete([Aim(index)]):
+        if self._incomplete([aim]):
             likeliest = LikeliestFirst(
                 self.folder,
                 self.place,
-                [index],
+                [aim.index],
                 [1.0],
-                embedder_of(index),
+                embedder_of(aim.index),
                 None,
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
-            steered = likeliest.steer(k, seconds, progress)
-            by_regions = steered.missing > 0 and steered.by_regions > 0
-        search = partial(self.find, index, filters=filters)
-        found = self._folded(search, k, index) if collapse else search(k)
-        return Hits(found, replace(found.searched, by_regions=by_regions))
+            by_regions = likeliest.steer(k, seconds, progress).by_regions
+        search = partial(self.find, aim, filters=filters, by_regions=by_regions)
+        return self._folded(search, k, aim.index) if collapse else search(k)
 
     def _folded(self, search: Callable[[int], Hits[Hit]], k: int, index: PromptIndex) -> Hits[Hit]:
         """The k best of `search` with copies folded, as the frozen trunk of the index' model sees them."""
@@ -469,13 +497,26 @@ class Library:
             return None
         return filters.passing(photos, self.folder)
 
-    def _found(
-        self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_filtered: bool
-    ) -> Hits[Hit]:
-        """The ranked photos of the first aim's gallery as hits."""
-        missing = len(gallery) + gallery.missing - ranking.num_shared
-        searched = Searched(ranking.num_photos, missing, ranking.method, is_filtered)
-        return Hits(self._hits(aims, gallery, ranking, searched.is_exact), searched)
+    def _passing_rows(
+        self, filters: Filters | None, gallery: Snapshot, index: PromptIndex
+    ) -> tuple[Mask | None, int]:
+        """Which rows of a gallery pass (None: all), and how many photos of the library pass, with a vector or not."""
+        if not filters:
+            return None, len(gallery) + gallery.missing
+        if not gallery.missing:
+            passing = self._passing(filters, gallery.table)
+            assert passing is not None
+            return passing, int(passing.sum())
+        photos = open_region_snapshot(self.place, FrozenIndex.beside(index).key).photos
+        passing = self._passing(filters, photos)
+        paths = photos.column("path").filter(passing)
+        return is_in(gallery.table.column("path"), paths), len(paths)
+
+    def _found(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Hits[Hit]:
+        """The ranked photos of the first aim's gallery as hits; none where their order would be noise."""
+        return Hits(
+            () if searched.is_too_little else _hits(self.folder, searched, gallery, ranking), searched
+        )
 
     def search_any(
         self,
@@ -495,7 +536,7 @@ class Library:
         """`search`, after photos that lack a vector under an aim were given one: the likeliest first.
 
         The prompt index of an aim need not exist. What is computed is kept, also when this is interrupted.
-        budget_s: how long photos are steered at most, at least k are; with `exact` all are, however long it takes.
+        budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
         Where no photo can be read and none has a vector under an aim, the hits are those of the photos' regions
         alone: `Searched.method` says so.
         collapse: fold copies of a photo into the best of them, see `copies.folded`; k are left where there are so many.
@@ -529,6 +570,7 @@ class Library:
         for steered in done:
             if steered.guesses:
                 return self._guessed(aims, steered)
+        by_regions = len(done) == len(groups) and all(one.by_regions for one in done if one.missing)
         search = partial(
             self.search,
             aims,
@@ -538,10 +580,10 @@ class Library:
             exact=exact,
             relevant=relevant,
             max_megapixels=max_megapixels,
+            by_regions=by_regions,
+            queries={key: query for steered in done for key, query in steered.queries.items()},
         )
-        found = self._folded(search, k, aims[0].index) if collapse else search(k)
-        by_regions = all(steered.by_regions for steered in done if steered.missing)
-        return Hits(found, replace(found.searched, by_regions=by_regions))
+        return self._folded(search, k, aims[0].index) if collapse else search(k)
 
     def _incomplete(self, aims: Sequence[Aim]) -> list[list[Aim]]:
         """The aims under which photos lack a vector; those that can share a forward pass together."""
@@ -555,45 +597,21 @@ class Library:
 
     def _guessed(self, aims: Sequence[Aim], steered: Steered) -> Hits[Hit]:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
-        prompt = ", ".join(str(Focus(aim.index.prompt, aim.weight)) for aim in aims)
+        searched = Searched(tuple(aims), 0, steered.missing, REGIONS_ALONE)
         hits = (
             Hit(
                 path=self.folder / guess.path,
                 score=guess.score,
                 rank=number,
-                exact=False,
-                prompt=prompt,
                 image_id=guess.image_id,
                 z=float("nan"),
                 relevant=False,
-                parts=tuple(
-                    FocusScore(aim.index.prompt, aim.weight, guess.score, aim.index.key) for aim in aims
-                ),
+                parts=tuple(FocusScore(aim, guess.score) for aim in aims),
+                searched=searched,
             )
             for number, guess in enumerate(steered.guesses, start=1)
         )
-        return Hits(hits, Searched(0, steered.missing, REGIONS_ALONE, False))
-
-    def _hits(
-        self, aims: Sequence[Aim], gallery: Snapshot, ranking: Ranking, is_exact: bool
-    ) -> Iterator[Hit]:
-        prompt = ", ".join(str(Focus(aim.index.prompt, aim.weight)) for aim in aims)
-        found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
-        for number, (row, score, cosines) in enumerate(found, start=1):
-            yield Hit(
-                path=self.folder / gallery.value("path", row),
-                score=score,
-                rank=number,
-                exact=is_exact,
-                prompt=prompt,
-                image_id=gallery.value("image_id", row),
-                z=ranking.background.z(score),
-                relevant=ranking.background.stands_out(score),
-                parts=tuple(
-                    FocusScore(aim.index.prompt, aim.weight, cosine, aim.index.key)
-                    for aim, cosine in zip(aims, cosines, strict=True)
-                ),
-            )
+        return Hits(hits, searched)
 
     def _query_embeddings(
         self,
@@ -602,6 +620,7 @@ class Library:
         image_path: Path,
         embedder_of: Callable[[PromptIndex], Embedder],
         max_megapixels: float,
+        queries: Mapping[str, Floats],
     ) -> list[Floats]:
         """The query under each aim: its stored vector if the library knows the photo, else through the model."""
         row_of = self._row_finder(image_path)
@@ -611,6 +630,9 @@ class Library:
             row = row_of(gallery)
             if row is not None:
                 embeddings.append(np.array(gallery.flat.vectors[row]))
+                continue
+            if aim.index.key in queries:
+                embeddings.append(np.asarray(queries[aim.index.key], dtype=np.float32))
                 continue
             if image is None:
                 needed = max((least_side(aim.index.preprocessing) or 0) for aim in aims) or None
@@ -675,7 +697,7 @@ class Library:
 
         part: one of `hit.parts`; None: the first. Raises ArgumentError if the photo has left the library since.
         """
-        gallery = self._open((part or hit.parts[0]).index_key)
+        gallery = self._open((part or hit.parts[0]).aim.index.key)
         heatmap = gallery.heatmap(hit.image_id)
         if heatmap is None:
             raise ArgumentError(
@@ -699,16 +721,22 @@ class Library:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> PromptIndex:
-        """The prompt index for this focus; of several that fit, the one made last.
+        """The prompt index for this focus, of several the first of `choices`. Raises PromptIndexMissing."""
+        return self.choices(focus, model, gate_scale, view)[0]
 
+    def choices(
+        self,
+        focus: str,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> list[PromptIndex]:
+        """The prompt indexes for this focus, at least one, the one to be preferred first.
+
+        Those of all photos come before those of half of them and more, and these before the others; then those of
+        gate_scale 1, then those in the view that `index` used last with their model, then the ones made last.
         Raises PromptIndexMissing, which says what there is and the command that builds this one.
         """
-        return self._candidates(focus, model, gate_scale, view)[0]
-
-    def _candidates(
-        self, focus: str, model: str | None, gate_scale: float | None, view: View | None = None
-    ) -> list[PromptIndex]:
-        """At least one prompt index, the one made last first."""
         (focus,) = _checked_prompts([focus])
         existing = self.prompts()
         fitting = [
@@ -722,7 +750,21 @@ class Library:
         if not fitting:
             command = self.command(focus, model, gate_scale, view)
             raise PromptIndexMissing(focus, self.folder, [str(index) for index in existing], command)
-        return fitting
+        return sorted(fitting, key=self._preference) if len(fitting) > 1 else fitting
+
+    def _preference(self, index: PromptIndex) -> tuple[int, bool, bool]:
+        """Less is better."""
+        try:
+            gallery = self.snapshot(index)
+            lacks = min(2, -(-gallery.missing // max(len(gallery), 1)))
+        except (OSError, RuntimeError, ValueError):  # damaged: whoever asks for this one is told
+            lacks = 3
+        return lacks, index.gate_scale != 1, index.view != self.view_used(index.model_id)
+
+    def view_used(self, model_id: str) -> View | None:
+        """The view that `index` used last with this model; None: never, or one of the model's own."""
+        named = (index.view for index in reversed(self.named_prompts()) if index.model_id == model_id)
+        return next(named, None)
 
     def _fitting(self, candidates: Sequence[PromptIndex], embedder: Embedder) -> PromptIndex:
         """The first of the candidates that this embedder made, which is loaded only if nothing else can tell."""
@@ -832,6 +874,21 @@ class Library:
             len(known) - len(contents),
             tuple(coverage),
             bytes_below(self.place),
+        )
+
+
+def _hits(folder: Path, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Iterator[Hit]:
+    found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
+    for number, (row, score, cosines) in enumerate(found, start=1):
+        yield Hit(
+            path=folder / gallery.value("path", row),
+            score=score,
+            rank=number,
+            image_id=gallery.value("image_id", row),
+            z=ranking.background.z(score),
+            relevant=ranking.background.stands_out(score),
+            parts=tuple(FocusScore(*pair) for pair in zip(searched.aims, cosines, strict=True)),
+            searched=searched,
         )
 
 

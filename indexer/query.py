@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,71 +12,72 @@ import numpy as np
 from steersearch.indexer import search
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
 from steersearch.indexer.filters import Mask
+from steersearch.indexer.focus import Focus
+from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.relevance import Background
 from steersearch.indexer.search import Snapshot
 
 EXACT, REGIONS_ALONE = "exact", "regions alone"
+# Photos that have to be compared before their order means something, where it is not known which are the likeliest:
+ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # so many, or this part of a small gallery
 _RESCORED = 4  # candidates per hit, of a search in cells, that are scored exactly
 
 
 @dataclass(frozen=True)
-class FocusScore:
-    """A photo under one focus. score: cosine in [-1, 1], of a `find` the photo's presence; index_key: of the prompt
-    index that was asked."""
+class Aim:
+    """A focus whose prompt index is found. weight: see `Focus`.
 
-    prompt: str
-    weight: float
-    score: float
-    index_key: str
+    others: the prompt indexes of the same focus that fit what was asked for as well, see `Library.choices`.
+    """
+
+    index: PromptIndex
+    weight: float = 1.0
+    others: tuple[PromptIndex, ...] = ()
 
 
 @dataclass(frozen=True)
-class Hit:
-    """One result.
+class FocusScore:
+    """A photo under one focus. score: cosine in [-1, 1], of a `find` the photo's presence."""
 
-    path: absolute.  rank: from 1.  image_id: content hash of the photo.
-    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`.
-        Higher is better.
-    exact: False where some photos were not compared.
-    z: how many standard deviations the score lies above the mean of the gallery's scores.
-    relevant: whether it stands out of the gallery, see `Background.stands_out`.
-    prompt: the focus; of several, as they are written on the command line, joined by ", ".
-    parts: the photo under each focus.
-    copies: photos that show the same and were folded into this hit, see `copies.folded`.
-    """
-
-    path: Path
+    aim: Aim
     score: float
-    rank: int
-    exact: bool
-    prompt: str
-    image_id: str
-    z: float
-    relevant: bool
-    parts: tuple[FocusScore, ...]
-    copies: tuple[Path, ...] = ()
 
     @property
-    def is_gone(self) -> bool:
-        """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
-        return not self.path.exists()
+    def prompt(self) -> str:
+        return self.aim.index.prompt
+
+    @property
+    def weight(self) -> float:
+        return self.aim.weight
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search looked at. method: `EXACT`, all were compared, or how the nearest were found.
+    """What a search looked at.
 
-    photos: those that pass the filters and have a vector under each focus.
-    missing: photos of the library that have none under some focus yet, whether or not they pass the filters.
+    aims: the focuses, each with the prompt index that was asked.
+    compared: photos that pass the filters and have a vector under each focus.  of: photos that pass the filters.
+    method: `EXACT`, all that have a vector were compared, or how the nearest were found.
     is_filtered: whether there were filters.
     by_regions: whether the photos that have a vector are the likeliest, see `Library.search_any`.
     """
 
-    photos: int
-    missing: int
+    aims: tuple[Aim, ...]
+    compared: int
+    of: int
     method: str
-    is_filtered: bool
+    is_filtered: bool = False
     by_regions: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """The focus; of several, as they are written on the command line, joined by ", "."""
+        return ", ".join(str(Focus(aim.index.prompt, aim.weight)) for aim in self.aims)
+
+    @property
+    def missing(self) -> int:
+        """Photos that pass the filters and were not compared, since they have no vector yet."""
+        return self.of - self.compared
 
     @property
     def is_exact(self) -> bool:
@@ -88,21 +89,71 @@ class Searched:
         """Whether no photo was compared under the focus: the order is that of their regions, see `search_any`."""
         return self.method == REGIONS_ALONE
 
+    @property
+    def is_too_little(self) -> bool:
+        """Whether so few were compared, chosen blindly, that their order would be noise: there are no hits."""
+        return not (self.is_guess or self.by_regions) and not is_enough(self.compared, self.of)
+
     def __str__(self) -> str:
         if self.is_guess:
-            return f"a guess by {REGIONS_ALONE}, none of {self.missing:,} photos compared under this focus"
-        said = EXACT if self.method == EXACT else f"approximate ({self.method})"
+            return f"a guess by {REGIONS_ALONE}, none of {self.of:,} photos compared under this focus"
+        passing = ""
         if self.is_filtered:
-            said = "approximate" if self.missing and self.method == EXACT else said
-            that_pass = "photo that passes" if self.photos == 1 else "photos that pass"
-            said += f" over the {self.photos:,} {that_pass} the filters"
-            return said + (f" ({self.missing:,} have no vector yet)" if self.missing else "")
-        if self.missing == 0:
-            return said
-        likeliest = "the likeliest " if self.by_regions else ""
-        total = self.photos + self.missing
-        how = "" if self.method == EXACT else f" ({self.method})"
-        return f"approximate{how}: {likeliest}{self.photos:,} of {total:,} photos compared under this focus"
+            passing = f" {'that passes' if self.of == 1 else 'that pass'} the filters"
+        photos = f"{self.of:,} {'photo' if self.of == 1 else 'photos'}{passing}"
+        if self.is_too_little:
+            return f"not enough yet for an order: {self.compared:,} of {photos} compared under this focus"
+        if self.missing:
+            how = "" if self.method == EXACT else f" ({self.method})"
+            likeliest = "the likeliest " if self.by_regions else ""
+            return f"approximate{how}: {likeliest}{self.compared:,} of {photos} compared under this focus"
+        said = EXACT if self.method == EXACT else f"approximate ({self.method})"
+        return f"{said} over the {photos}" if self.is_filtered else said
+
+
+def is_enough(compared: int, of: int) -> bool:
+    """Whether so many photos, chosen blindly from `of`, can be put in order."""
+    return compared >= min(ENOUGH, ENOUGH_OF_FEW * of)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result.
+
+    path: absolute.  rank: from 1.  image_id: content hash of the photo.
+    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`.
+        Higher is better.
+    z: how many standard deviations the score lies above the mean of the gallery's scores.
+    relevant: whether it stands out of the gallery, see `Background.stands_out`.
+    parts: the photo under each focus.
+    searched: what the hit was found among.
+    copies: photos that show the same and were folded into this hit, see `copies.folded`.
+    """
+
+    path: Path
+    score: float
+    rank: int
+    image_id: str
+    z: float
+    relevant: bool
+    parts: tuple[FocusScore, ...]
+    searched: Searched = field(repr=False)
+    copies: tuple[Path, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """See `Searched.prompt`."""
+        return self.searched.prompt
+
+    @property
+    def exact(self) -> bool:
+        """False where some photos were not compared."""
+        return self.searched.is_exact
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
+        return not self.path.exists()
 
 
 H = TypeVar("H", bound=Hit)
@@ -130,7 +181,7 @@ class Ranking:
     """rows: of the best photos in the first focus' gallery, best first, equal scores by path.
 
     scores: (len(rows),).  cosines: (len(rows), focuses).  background: of all photos, whether or not they pass.
-    num_photos: that were compared, or could have been; num_shared: before the filters.  method: see `Searched`.
+    num_photos: that pass and were compared, or could have been.  method: see `Searched`.
     """
 
     rows: Rows
@@ -138,7 +189,6 @@ class Ranking:
     cosines: Doubles
     background: Background
     num_photos: int
-    num_shared: int
     method: str
 
 
@@ -169,7 +219,7 @@ def _by_all(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking:
     else:
         compared = np.flatnonzero(passing[rows[0]])
         chosen, num_photos = compared[best_rows(scores[compared], k)], len(compared)
-    return _ranking(asked, [own[chosen] for own in rows], k, background, num_photos, len(scores), EXACT)
+    return _ranking(asked, [own[chosen] for own in rows], k, background, num_photos, EXACT)
 
 
 def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
@@ -189,7 +239,7 @@ def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
         return None
     background = Background.of(products(gallery.sample, query))
     method = f"IVF, {cells.probes} of {cells.cells:,} cells"
-    return _ranking([one], [np.sort(rows)], k, background, num_photos, len(gallery), method)
+    return _ranking([one], [np.sort(rows)], k, background, num_photos, method)
 
 
 def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | None:
@@ -202,7 +252,7 @@ def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | 
     if rows is None:
         return None
     background = Background.of(products(gallery.sample, query))
-    return _ranking([one], [np.sort(rows)], k, background, len(gallery), len(gallery), EXACT)
+    return _ranking([one], [np.sort(rows)], k, background, len(gallery), EXACT)
 
 
 def _ranking(
@@ -211,7 +261,6 @@ def _ranking(
     k: int,
     background: Background,
     num_photos: int,
-    num_shared: int,
     method: str,
 ) -> Ranking:
     """Scores the candidates (per focus their rows, sorted by path) exactly, and orders them."""
@@ -224,9 +273,7 @@ def _ranking(
     )
     scores = (cosines * _shares(asked)).sum(axis=1)
     best = np.lexsort((candidates[0], -scores))[:k]
-    return Ranking(
-        candidates[0][best], scores[best], cosines[best], background, num_photos, num_shared, method
-    )
+    return Ranking(candidates[0][best], scores[best], cosines[best], background, num_photos, method)
 
 
 def _signed(one: Asked) -> Floats:

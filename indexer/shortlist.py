@@ -4,7 +4,8 @@ At first by late interaction: the patches of the query photo in which the focus 
 regions of every photo (the best match of each, as in ColBERT), all of them of the frozen trunk. What steering then
 says of the first photos teaches the rest: a linear guess of where in a photo the focus is, and one of the score that
 steering would give it. Steering goes from photo to photo anyway, so each may profit from those before it.
-Without a query photo there is nothing to compare at first: photos are taken at random until the first lesson.
+Without a query photo there is nothing to compare at first: until the first lesson photos are taken evenly from all
+folders.
 
 Letters: n photos in question, R regions each, D width, N patches.
 """
@@ -31,7 +32,7 @@ GROWTH = 1.6  # as many times as many are before each next one
 _CHUNK = 512  # photos of which each thread has the regions in float32 at once
 _THREADS = min(8, cpu_count() or 1)
 _WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
-_SEED = 1234  # of the order without a query photo
+_GOLDEN = (5**0.5 - 1) / 2
 _FAINT = 1e-5  # of the heatmap, taken for nothing
 
 
@@ -75,7 +76,7 @@ class Shortlist:
         self._position = {int(row): position for position, row in enumerate(rows)}
         self.scores = np.sum([lesson.share * lesson.matches for lesson in self._lessons], axis=0)
         if aimed is None:
-            self._order = np.random.default_rng(_SEED).permutation(num_left)
+            self._order = evenly_spread(num_left)
         else:
             self._order = np.argsort(-self.scores[:num_left], kind="stable")
         pool = np.sort(self._order[:POOL])
@@ -122,6 +123,14 @@ class Shortlist:
         is_behind[self._pool] = False
         behind = self._order[is_behind[self._order]]
         self._order, self._next = np.concatenate([first, behind]), 0
+
+
+def evenly_spread(count: int) -> Rows:
+    """The numbers below `count` in an order of which every beginning is spread evenly over all of them.
+
+    Photos sorted by path so come from all folders, and from each as many as its share of the photos is.
+    """
+    return np.argsort(np.arange(count) * _GOLDEN % 1, kind="stable")
 
 
 class _Lesson:

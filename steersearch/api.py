@@ -22,9 +22,9 @@ from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
 from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
-from steersearch.indexer.export import export_table, format_of
+from steersearch.indexer.export import Exported, export_table, format_of
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.focus import AnyFocus, as_focuses
+from steersearch.indexer.focus import AnyFocus, Focus, as_focuses
 from steersearch.indexer.library import (
     Aim,
     Counts,
@@ -209,9 +209,10 @@ class Library:
 
         focus: any text, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
             see `Focus`. Under one that was not indexed, or not for all photos, the likeliest photos are steered now,
-            for `budget_s` seconds and at least k of them; what is computed is kept. See `Hits.searched`.
-        gate_scale, model, view: which index of a prompt, if there are several (None: the one made last); the photo
-            is seen and embedded as that index was made. A focus without an index is given the library's last ones.
+            for `budget_s` seconds (None: 5); what is computed is kept. `Hits.searched` says how many were compared, of
+            how many; where that is too little for an order there are no hits.
+        gate_scale, model, view: which index of a prompt, if there are several (None: see `find_prompt_index`); the
+            photo is seen and embedded as that index was made. A focus without an index is given the library's own.
             If the library knows the photo, its stored embedding is the query and no model is loaded. A query photo
             that lies in the folder is itself a hit.
         folder, after, before, where: only these photos are compared, see `Filters.of`.
@@ -247,25 +248,26 @@ class Library:
     ) -> list[Aim]:
         """As `aims`; for a focus without a prompt index the one that `query_indexes` will begin.
 
-        Its model, view and gate_scale are those given, else those that the library has used last.
+        Its model, view and gate_scale are those given, else the model and the view that the library has used last,
+        and 1, as trained, or the last one where the library has no index at 1.
         """
-        return [
-            Aim(self._any_index(one.text, model, gate_scale, view), one.weight) for one in as_focuses(focus)
-        ]
+        return [self._any_aim(one, model, gate_scale, view) for one in as_focuses(focus)]
 
-    def _any_index(
-        self, focus: str, model: str | None, gate_scale: float | None, view: View | None
-    ) -> PromptIndex:
+    def _any_aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Aim:
         try:
-            return self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
+            return self._aim(focus, model, gate_scale, view)
         except PromptIndexMissing:
             name = self.model if model is None else full_name(model)
-            own = [index for index in self._library.named_prompts() if index.model_id == name]
-            last = own[-1] if own else None
-            seen = view or (None if last is None else last.view)
+            scales = [i.gate_scale for i in self._library.named_prompts() if i.model_id == name]
             if gate_scale is None:
-                gate_scale = 1.0 if last is None else last.gate_scale
-            return self._library.new_index(self._embedder(name, seen), focus, gate_scale)
+                gate_scale = 1.0 if 1.0 in scales or not scales else scales[-1]
+            embedder = self._embedder(name, view or self._library.view_used(name))
+            return Aim(self._library.new_index(embedder, focus.text, gate_scale), focus.weight)
+
+    def _aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Aim:
+        model = None if model is None else full_name(model)
+        index, *others = self._library.choices(focus.text, model, gate_scale, _checked(view))
+        return Aim(index, focus.weight, tuple(others))
 
     def aims(
         self,
@@ -276,10 +278,7 @@ class Library:
         view: View | None = None,
     ) -> list[Aim]:
         """The prompt index of each focus, with its weight. Raises PromptIndexMissing, ArgumentError."""
-        return [
-            Aim(self.find_prompt_index(one.text, model=model, gate_scale=gate_scale, view=view), one.weight)
-            for one in as_focuses(focus)
-        ]
+        return [self._aim(one, model, gate_scale, view) for one in as_focuses(focus)]
 
     def query_indexes(
         self,
@@ -332,10 +331,11 @@ class Library:
 
         The score of a hit is no cosine: it says how far the photo stands above the others, see
         `indexer.find.find_scores`; `hit.parts[0].score` is its presence, see `core.presence`.
-        text: any; under one that was not indexed, or not for all photos, the likeliest photos are steered now, for
-            `budget_s` seconds and at least k of them, with `exact` all; what is computed is kept.
-        gate_scale, model, view: which index of this prompt, if there are several (None: the one made last); a text
-            without an index is given the library's last ones.
+        text: any; under one that was not indexed, or not for all photos, photos are steered now, for `budget_s`
+            seconds (None: 5), with `exact` all: first some from all folders, then the likeliest; what is computed is
+            kept. There are no hits before so many were compared that an order means something, see `Hits.searched`.
+        gate_scale, model, view: which index of this prompt, if there are several (None: see `find_prompt_index`); a
+            text without an index is given the library's own.
         folder, after, before, where: only these photos are ranked, see `Filters.of`.
         collapse: fold copies of a photo (saved anew, resized, a little cropped) into the best of them; `Hit.copies`.
         progress: called while photos are steered.
@@ -344,7 +344,7 @@ class Library:
         filters = Filters.of(folder, after, before, where)
         (aim,) = self.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view)
         return self.find_in(
-            aim.index,
+            aim,
             k,
             filters=filters,
             exact=exact,
@@ -355,7 +355,7 @@ class Library:
 
     def find_in(
         self,
-        index: PromptIndex,
+        aim: Aim,
         k: int = 10,
         *,
         filters: Filters | None = None,
@@ -364,9 +364,9 @@ class Library:
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
-        """As `find`, in this very prompt index, which need not exist yet."""
+        """As `find`, in the prompt index of this aim, which need not exist yet."""
         found = self._library.find_any(
-            index,
+            aim,
             self._embedder_of,
             k,
             filters=filters,
@@ -422,9 +422,9 @@ class Library:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> PromptIndex:
-        """The index of this prompt, of several the one made last. Raises PromptIndexMissing."""
-        model = None if model is None else full_name(model)
-        return self._library.find_prompt_index(focus, model, gate_scale, _checked(view))
+        """The index of this prompt; of several the one of all photos, at gate_scale 1, in the view that `index` used
+        last, made last: the first of these that decides. Raises PromptIndexMissing."""
+        return self._aim(Focus(focus), model, gate_scale, view).index
 
     def command(self, index: PromptIndex) -> str:
         """The command line that brings a prompt index up to date."""
@@ -501,8 +501,8 @@ class Library:
         model: str | None = None,
         gate_scale: float | None = None,
         view: View | None = None,
-    ) -> list[Path]:
-        """Write `table(focus)` to a file for other programs; returns the files written, each whole or not there.
+    ) -> Exported:
+        """Write `table(focus)` to a file for other programs; each file that is written is whole or not there.
 
         format: "parquet", "arrow", "npz", "npy" or "faiss"; None: by the suffix. The last two hold vectors only and
         get a second file, <stem>.rows.jsonl, whose line i says what vector i is.  force: replace what is there.
@@ -510,8 +510,11 @@ class Library:
         """
         path = Path(path)
         format_of(path, format)  # before anything is read
-        table = self.table(focus, model=model, gate_scale=gate_scale, view=view)
-        return export_table(table, path, format, force=force)
+        (aim,) = self.aims([(focus, 1)], model=model, gate_scale=gate_scale, view=view)
+        table = self._library.table(aim.index)
+        files = export_table(table, path, format, force=force)
+        missing = self._library.missing(aim.index)
+        return Exported(tuple(files), table.num_rows, table.num_rows + missing, aim)
 
     @property
     def model(self) -> str:
@@ -524,9 +527,7 @@ class Library:
     @property
     def view(self) -> View | None:
         """The view that `index` uses: the one used last with this model; None: the model's own."""
-        model = self.model
-        named = reversed(self._library.named_prompts())
-        return next((index.view for index in named if index.model_id == model), None)
+        return self._library.view_used(self.model)
 
     def _embedder(self, model: str, view: View | None) -> LazyEmbedder:
         if (model, view) not in self._embedders:

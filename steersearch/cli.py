@@ -271,10 +271,10 @@ def query(
     elif html is not None:
         from steersearch import page
 
-        page.write_page(html, photos, image, [(aims, hits)], max_megapixels=limit)
+        page.write_page(html, photos, image, [hits], max_megapixels=limit)
         render.remark(f"page: {render.readable(html)}")
     render.hits(hits, form)
-    render.hits_remark(hits, aims, k, photos.command(aims[0].index), only_relevant=relevant)
+    render.hits_remark(hits, k, photos.command(aims[0].index), only_relevant=relevant)
 
 
 app.command("find")(cli_find.find_photos)

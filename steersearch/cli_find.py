@@ -74,17 +74,15 @@ def find_photos(
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
     (aim,) = photos.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
-    index = aim.index
     with render.progress("steering") as advance:
         hits = photos.find_in(
-            index, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
+            aim, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
         )
     if html is not None:
         from steersearch import page
 
-        page.write_found(html, photos, index, hits)
+        page.write_found(html, photos, hits)
         render.remark(f"page: {render.readable(html)}")
     render.found(hits, form)
-    render.found_remark(
-        hits, index, k, photos.command(index), without_presence=photos.without_presence(index)
-    )
+    index = hits.searched.aims[0].index
+    render.found_remark(hits, k, photos.command(index), without_presence=photos.without_presence(index))

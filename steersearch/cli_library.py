@@ -217,13 +217,21 @@ def export(
     Example:
       steersearch export bookshelf.parquet --focus bookshelf
     """
-    from steersearch import render
+    from steersearch import render, render_library
 
-    name = None if format is None else format.value
     photos = open_library(library)
-    options = {"model": model, "gate_scale": gate_scale, "view": view_name(view)}
-    for path in photos.export(focus, file, format=name, force=force, **options):  # type: ignore[arg-type]
+    done = photos.export(
+        focus,
+        file,
+        format=None if format is None else format.value,
+        force=force,
+        model=model,
+        gate_scale=gate_scale,
+        view=view_name(view),
+    )
+    for path in done.files:
         render.path_line(path)
+    render_library.exported_remark(done, photos.command(done.aim.index))
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (prompts, verify, optimize, remove, export)

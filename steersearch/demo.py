@@ -14,7 +14,6 @@ from pathlib import Path
 from steersearch import page, render, settings
 from steersearch.api import Hits, Library
 from steersearch.core.errors import FolderError
-from steersearch.indexer.library import Aim
 from steersearch.output import write_output
 
 MODEL = "mini"  # trained on drawings like these, and bundled
@@ -43,18 +42,18 @@ def run_demo(folder: Path) -> Path:
     settings.remember_library(library.place)
     render.counts(counts)
     results = search(library, demo)
-    for (aim,), hits in results:
-        render.line(f'\nfocus "{aim.index.prompt}", query photo {demo.query}')
+    for hits in results:
+        render.line(f'\nfocus "{hits.searched.prompt}", query photo {demo.query}')
         render.hits(hits, render.Form.table)
     page.write_page(folder / _PAGE, library, folder / _PHOTOS / demo.query, results)
     render.line(f"\npage: {folder / _PAGE}")
     return folder / _PAGE
 
 
-def search(library: Library, demo: Demo) -> list[tuple[list[Aim], Hits]]:
+def search(library: Library, demo: Demo) -> list[Hits]:
     """The hits for the query photo under each focus."""
-    searches = [library.aims(focus) for focus in demo.focuses]
-    return [(aims, library.query_indexes(library.folder / demo.query, aims, HITS)) for aims in searches]
+    photo = library.folder / demo.query
+    return [library.query_indexes(photo, library.aims(focus), HITS) for focus in demo.focuses]
 
 
 def prepare_photos(folder: Path) -> Demo:

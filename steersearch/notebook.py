@@ -54,6 +54,5 @@ def hit_picture(hit: Hit, library: Library, vmax: float | None = None) -> Image.
     """The photo in grey with the heatmap of its first focus in colour over it; RGB, at most SIDE pixels each way."""
     photo = library.photo(hit)
     photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    index = next(index for index in library.prompts() if index.key == hit.parts[0].index_key)
-    region = preprocess_of(index.preprocessing).region(photo.size)
+    region = preprocess_of(hit.parts[0].aim.index.preprocessing).region(photo.size)
     return overlay(photo, strengths(hit.heatmap, vmax), region)

@@ -27,8 +27,7 @@ from steersearch.indexer.manifest import PromptIndex
 from steersearch.output import write_output
 
 if TYPE_CHECKING:
-    from steersearch.api import Hit, Library
-    from steersearch.indexer.library import Aim
+    from steersearch.api import Hits, Library
 
 Heatmap = npt.NDArray[np.float32]
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture's sides
@@ -78,7 +77,7 @@ def write_page(
     file: Path,
     library: Library,
     image: Path,
-    results: Sequence[tuple[Sequence[Aim], Sequence[Hit]]],
+    results: Sequence[Hits],
     *,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> None:
@@ -87,17 +86,17 @@ def write_page(
     Raises OutputError if `file` cannot be written, ImageError if `image` cannot be read.
     """
     photo = open_image(image, max_megapixels=max_megapixels)
-    searches = [_shown(library, image, photo, aims, hits) for aims, hits in results]
+    searches = [_shown(library, image, photo, hits) for hits in results]
     write_output(file, render_page(searches).encode())
 
 
-def write_found(file: Path, library: Library, index: PromptIndex, hits: Sequence[Hit]) -> None:
+def write_found(file: Path, library: Library, hits: Hits) -> None:
     """Write the hits of a find as one page. Raises OutputError if `file` cannot be written."""
     found = ShownSearch(
-        focuses=[Focus(index.prompt)],
-        note=_note(index),
+        focuses=_focuses(hits),
+        note=_note(hits),
         query=[],
-        hits=_shown_hits(library, [index], hits),
+        hits=_shown_hits(library, hits),
         full=max((hit.score for hit in hits), default=1.0),
     )
     write_output(file, render_page([found]).encode())
@@ -158,34 +157,43 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _shown(
-    library: Library, path: Path, photo: Image.Image, aims: Sequence[Aim], hits: Sequence[Hit]
-) -> ShownSearch:
-    indexes = [aim.index for aim in aims]
+def _shown(library: Library, path: Path, photo: Image.Image, hits: Hits) -> ShownSearch:
     query = [
-        _shot(render.escaped(path.name), photo, library.query_heatmap(path, index), index)
-        for index in indexes
+        _shot(render.escaped(path.name), photo, library.query_heatmap(path, aim.index), aim.index)
+        for aim in hits.searched.aims
     ]
-    return ShownSearch(
-        focuses=[Focus(aim.index.prompt, aim.weight) for aim in aims],
-        note="; ".join(dict.fromkeys(map(_note, indexes))),
-        query=query,
-        hits=_shown_hits(library, indexes, hits),
-    )
+    return ShownSearch(focuses=_focuses(hits), note=_note(hits), query=query, hits=_shown_hits(library, hits))
 
 
-def _shown_hits(library: Library, indexes: Sequence[PromptIndex], hits: Sequence[Hit]) -> list[ShownHit]:
+def _focuses(hits: Hits) -> list[Focus]:
+    return [Focus(aim.index.prompt, aim.weight) for aim in hits.searched.aims]
+
+
+def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
     shown = []
     for hit in hits:
         image = library.photo(hit)
         name = render.escaped(str(hit.path.relative_to(library.folder))) + (" (gone)" if hit.is_gone else "")
-        shots = [_shot(name, image, *one) for one in zip(hit.heatmaps, indexes, strict=True)]
+        shots = [
+            _shot(name, image, heatmap, part.aim.index)
+            for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)
+        ]
         scores = [part.score for part in hit.parts]
         shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))
     return shown
 
 
-def _note(index: PromptIndex) -> str:
+def _note(hits: Hits) -> str:
+    """What was compared, in which prompt indexes, and how many others there are."""
+    indexes = [aim.index for aim in hits.searched.aims]
+    notes = [str(hits.searched), *map(_described, indexes)]
+    for aim in hits.searched.aims:
+        if aim.others:
+            notes.append(f"others of “{aim.index.prompt}”: " + ", ".join(map(_described, aim.others)))
+    return "; ".join(dict.fromkeys(notes))
+
+
+def _described(index: PromptIndex) -> str:
     view = "" if index.view is None else f", view {index.view}"
     return f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         PromptIndex,
         Skip,
     )
+    from steersearch.indexer.query import Searched
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10
@@ -76,21 +77,27 @@ def progress(what: str) -> Iterator[Report]:
         yield _progress_lines(what)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    speed = TextColumn("{task.fields[images_per_s]:,.1f} images/s")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        speed,
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[images_per_s]:,.1f} images/s{task.fields[left]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, images_per_s=0.0)
+        task = bar.add_task(what, total=None, images_per_s=0.0, left="")
         yield lambda event: bar.update(
-            task, completed=event.done, total=event.total, images_per_s=event.images_per_s
+            task,
+            completed=event.done,
+            total=event.total,
+            images_per_s=event.images_per_s,
+            left=_time_left(event),
         )
+
+
+def _time_left(event: ProgressEvent) -> str:
+    return "" if math.isinf(event.seconds_left) else f", about {event.seconds_left:,.0f} s left"
 
 
 def _progress_lines(what: str) -> Report:
@@ -101,9 +108,8 @@ def _progress_lines(what: str) -> Report:
         if event.done == 0 or time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
-        speed = event.images_per_s
-        left = f", about {(event.total - event.done) / speed:,.0f} s left" if speed > 0 else ""
-        remark(f"{what}: {event.done:,} of {event.total:,}, {speed:,.1f} images/s{left}")
+        counts = f"{event.done:,} of {event.total:,}, {event.images_per_s:,.1f} images/s"
+        remark(f"{what}: {counts}{_time_left(event)}")
 
     return report
 
@@ -166,24 +172,71 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         line("  ".join(cells).rstrip())
 
 
-def hits(found: Sequence[Hit], form: Form) -> None:
+def hits(found: Hits[Any], form: Form) -> None:
     """Hits, best first; on stderr whether their paths lead anywhere."""
+    _print_hits(found, form, _hits_table, _query_fields)
+
+
+def found(hits: Hits[Any], form: Form) -> None:
+    """As `hits`, of a find."""
+    _print_hits(hits, form, _found_table, _find_fields)
+
+
+def _print_hits(
+    found: Hits[Any],
+    form: Form,
+    table: Callable[[Sequence[Hit]], None],
+    fields: Callable[[Hit], dict[str, Any]],
+) -> None:
     _paths_remark(found, form)
-    if form is Form.table:
-        _hits_table(found)
-        return
-    for hit in found:
-        if form is not Form.json:
-            _hit_path(hit, form)
-        else:
-            names = ("score", "z", "relevant", "rank", "exact", "prompt")
-            parts = [
-                {"prompt": part.prompt, "weight": part.weight, "score": part.score} for part in hit.parts
-            ]
-            more: dict[str, Any] = {"focuses": parts} if len(parts) > 1 else {}
-            named = {name: getattr(hit, name) for name in names}
-            named["z"] = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
-            json_line({"path": os.fspath(hit.path), **named, **more, **_also(hit)})
+    if form is Form.json and found.searched.is_too_little:
+        json_line({"enough": False, **_searched_fields(found.searched)})
+    elif form is Form.json:
+        for hit in found:
+            named = fields(hit) | _searched_fields(hit.searched) | _also(hit)
+            json_line({"path": os.fspath(hit.path), "rank": hit.rank, **named})
+    elif form is not Form.table:
+        for hit in found:
+            path_line(hit.path, b"\0" if form is Form.print0 else b"\n")
+    elif found:
+        table(found)
+
+
+def _query_fields(hit: Hit) -> dict[str, Any]:
+    z = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
+    fields = {"score": hit.score, "z": z, "relevant": hit.relevant}
+    if len(hit.parts) == 1:
+        return fields
+    parts = [
+        {"prompt": part.prompt, "weight": part.weight, "score": part.score, **_index_fields(part.aim)}
+        for part in hit.parts
+    ]
+    return {**fields, "focuses": parts}
+
+
+def _find_fields(hit: Hit) -> dict[str, Any]:
+    return {"score": hit.score, "presence": hit.parts[0].score}
+
+
+def _searched_fields(searched: Searched) -> dict[str, Any]:
+    """What each row of a result says of the search; of several focuses each names its index beside its score."""
+    fields = {
+        "exact": searched.is_exact,
+        "compared": searched.compared,
+        "of": searched.of,
+        "prompt": searched.prompt,
+    }
+    return fields | _index_fields(searched.aims[0]) if len(searched.aims) == 1 else fields
+
+
+def _index_fields(aim: Aim) -> dict[str, Any]:
+    """Which prompt index was asked, and which others could have been."""
+    fields = _settings(aim.index)
+    return {**fields, "other_indexes": [_settings(other) for other in aim.others]} if aim.others else fields
+
+
+def _settings(index: PromptIndex) -> dict[str, Any]:
+    return {"model": index.model_id, "gate_scale": index.gate_scale, "view": index.view}
 
 
 def _hits_table(found: Sequence[Hit]) -> None:
@@ -197,22 +250,24 @@ def _hits_table(found: Sequence[Hit]) -> None:
             f"{hit.score:.4f}",
             "" if math.isnan(hit.z) else f"{hit.z:.1f}",
             *(f"{part.score:.4f}" for part in hit.parts if several),
-            readable(hit.path) + _beside(hit),
+            _shown_path(hit),
         )
         for hit in found
     ]
     table(header, rows, right=("rank", "score", "z", *texts))
 
 
-def _hit_path(hit: Hit, form: Form) -> None:
-    path_line(hit.path, b"\0" if form is Form.print0 else b"\n")
+def _found_table(found: Sequence[Hit]) -> None:
+    rows = [
+        (str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", _shown_path(hit)) for hit in found
+    ]
+    table(("rank", "score", "presence", "photo"), rows, right=("rank", "score", "presence"))
 
 
-def _beside(hit: Hit) -> str:
-    """What a table says of a hit behind its path."""
+def _shown_path(hit: Hit) -> str:
     count = len(hit.copies)
     copies = f" (and {count} {'copy' if count == 1 else 'copies'})" if count else ""
-    return copies + (" (gone)" if hit.is_gone else "")
+    return readable(hit.path) + copies + (" (gone)" if hit.is_gone else "")
 
 
 def _also(hit: Hit) -> dict[str, Any]:
@@ -232,82 +287,76 @@ def _short(text: str) -> str:
     return text if len(text) <= HEADER_LETTERS else f"{text[: HEADER_LETTERS - 1]}…"
 
 
-def hits_remark(
-    found: Hits[Any], aims: Sequence[Aim], k: int, update: str, *, only_relevant: bool = False
-) -> None:
+def hits_remark(found: Hits[Any], k: int, update: str, *, only_relevant: bool = False) -> None:
     """How the hits were found, and why there may be fewer or others than expected.
 
     update: the command that brings the prompt index up to date
     """
     searched = found.searched
-    by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in aims)
-    remark(f"{searched}, by {by}")
+    _searched_remark(searched)
     if searched.is_guess:
         remark("not one photo can be read; is a disk not mounted? The order may be far from the true one")
     elif searched.missing:
-        if not searched.by_regions:
-            remark(
-                "the likeliest are not known: this library keeps no regions yet, the next index makes them"
-            )
-        remark(
-            f"{searched.missing:,} photos have no vector yet; --exact compares all, and goes on like: {update}"
-        )
+        _missing_remark(searched, searched.missing, update)
     standing = sum(hit.relevant for hit in found)
     if only_relevant:
         remark(f"{standing:,} photos stand out" + (f", or more than these {k}" if standing == k else ""))
-    elif searched.photos < k:
-        remark(f"the gallery has no more than {searched.photos:,} photos")
+    else:
+        _gallery_remark(searched, k)
 
 
-def found(hits: Sequence[Hit], form: Form) -> None:
-    """Hits of a find, best first; on stderr whether their paths lead anywhere."""
-    _paths_remark(hits, form)
-    if form is Form.table:
-        rows = [
-            (
-                str(hit.rank),
-                f"{hit.score:.2f}",
-                f"{hit.parts[0].score:.2f}",
-                readable(hit.path) + _beside(hit),
-            )
-            for hit in hits
-        ]
-        table(("rank", "score", "presence", "photo"), rows, right=("rank", "score", "presence"))
-        return
-    for hit in hits:
-        if form is not Form.json:
-            _hit_path(hit, form)
-        else:
-            names = ("score", "rank", "exact", "prompt")
-            named = {name: getattr(hit, name) for name in names}
-            presence = {"presence": hit.parts[0].score}
-            json_line({"path": os.fspath(hit.path), **named, **presence, **_also(hit)})
-
-
-def found_remark(
-    hits: Hits[Any], index: PromptIndex, k: int, update: str, *, without_presence: int = 0
-) -> None:
+def found_remark(hits: Hits[Any], k: int, update: str, *, without_presence: int = 0) -> None:
     """How the hits of a find were found.
 
     update: the command that brings the prompt index up to date.  without_presence: photos that have a vector of an
     older version.
     """
     searched = hits.searched
-    remark(f"{searched}, by {index}")
+    _searched_remark(searched)
     missing = searched.missing - without_presence
-    if missing and not searched.by_regions:
-        remark(
-            "these were taken at random: which are likely is learned from the first few dozen, and from regions"
-        )
-    if missing:
-        remark(f"{missing:,} photos have no vector yet; --exact looks at all, and goes on like: {update}")
+    if missing > 0:
+        _missing_remark(searched, missing, update)
     if without_presence:
         remark(
             f"{without_presence:,} photos were indexed by an older version and cannot be found: "
             f"steersearch remove the prompt, then {update}"
         )
-    if searched.photos < k:
-        remark(f"the gallery has no more than {searched.photos:,} photos")
+    _gallery_remark(searched, k)
+
+
+def _searched_remark(searched: Searched) -> None:
+    """What was compared in which prompt indexes, and which others there are."""
+    by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in searched.aims)
+    remark(f"{searched}, by {by}")
+    for aim in searched.aims:
+        others_remark(aim)
+
+
+def others_remark(aim: Aim) -> None:
+    """Which other indexes the prompt has."""
+    if aim.others:
+        others = ", ".join(map(str, aim.others))
+        remark(
+            f'"{readable(aim.index.prompt)}" has {len(aim.others) + 1} indexes; the others: {others}; '
+            "choose with --gate-scale, --model or --view"
+        )
+
+
+def _missing_remark(searched: Searched, missing: int, update: str) -> None:
+    if searched.is_too_little:
+        remark("the same command goes on from here; a larger --budget gives it more time")
+    elif not searched.by_regions:
+        remark(
+            "these were chosen blindly: the likeliest are learned from the first few dozen, and from regions"
+        )
+    remark(f"{missing:,} photos have no vector yet; --exact compares all, and goes on like: {update}")
+
+
+def _gallery_remark(searched: Searched, k: int) -> None:
+    if searched.of < k:
+        remark(f"the gallery has no more than {searched.of:,} photos")
+    elif searched.compared < k:
+        remark(f"no more than {searched.compared:,} photos were compared")
 
 
 def counts(done: Counts) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steersearch.render import json_line, line, readable, remark, table
+from steersearch.render import json_line, line, others_remark, readable, remark, table
 
 if TYPE_CHECKING:
     from steersearch.indexer.compaction import Optimized
+    from steersearch.indexer.export import Exported
     from steersearch.indexer.library import Finding, LibraryInfo
 
 
@@ -54,6 +55,16 @@ def findings(found: Sequence[Finding], *, as_json: bool) -> None:
     parts = [f"{problems:,} problem{'s'[: problems != 1]}" if problems else "no problem"]
     parts += [f"{repaired:,} repaired"] if repaired else []
     remark(", ".join(parts))
+
+
+def exported_remark(done: Exported, update: str) -> None:
+    """How much was written, of which prompt index. update: the command that brings this up to date."""
+    remark(f"{done.rows:,} of {done.of:,} photos, by {done.aim.index}")
+    others_remark(done.aim)
+    if done.rows < done.of:
+        remark(
+            f"{done.of - done.rows:,} photos have no vector yet and are not in it; all get one with: {update}"
+        )
 
 
 def optimized(done: Optimized, *, as_json: bool) -> None:

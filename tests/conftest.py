@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.toy_embedder import Clock
+
 COLOURS = {
     "red": (200, 40, 30),
     "green": (40, 160, 60),
@@ -72,6 +74,14 @@ def draw_picture(path: Path, colour: str, seed: int = 0, size: tuple[int, int] =
     noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 2, size[0] // 2, 3))
     pixels[size[1] // 4 :][: len(noise), size[0] // 4 :][:, : noise.shape[1]] = noise
     Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which photos are steered."""
+    clock = Clock()
+    monkeypatch.setattr("steersearch.indexer.any_focus.monotonic", clock)
+    return clock
 
 
 class WordEncoder:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,18 +16,14 @@ import pytest
 from steersearch.core.errors import ArgumentError, LibraryPlaceError, PromptError
 from steersearch.indexer.embedder import Embedded, Floats, LazyEmbedder
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Aim, Hit, Hits, Library
+from steersearch.indexer.library import Aim, Hit, Hits, Library, ProgressEvent
 from steersearch.indexer.store import Store
-from tests.toy_embedder import ToyEmbedder, save_photo
+from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo
+
+Ask = Callable[..., Hits[Hit]]
 
 REDS = {f"red{i}.png": (200 + 5 * i, 0, 0) for i in range(4)}
 OTHERS = {f"blue{i:02}.png": (0, 0, 40 + 5 * i) for i in range(28)}
-
-
-class Careful(ToyEmbedder):
-    """Steers photo by photo."""
-
-    batch_size = 1
 
 
 @pytest.fixture
@@ -48,20 +45,25 @@ def aim(library: Library, prompt: str, weight: float = 1.0) -> Aim:
     return Aim(library.new_index(ToyEmbedder(), prompt, 1.0), weight)
 
 
-def ask(
-    library: Library,
-    image: Path,
-    *prompts: str,
-    k: int = 2,
-    budget_s: float = 1e-9,
-    embedder: ToyEmbedder | None = None,
-    exact: bool = False,
-    filters: Filters | None = None,
-) -> Hits[Hit]:
-    model = embedder or Careful()
-    aims = [aim(library, prompt) for prompt in prompts]
-    seconds = None if exact else budget_s
-    return library.search_any(aims, image, lambda _: model, k, budget_s=seconds, exact=exact, filters=filters)
+@pytest.fixture
+def ask(library: Library, stranger: Path, clock: Clock) -> Ask:
+    """Search with the stranger's photo for `seconds`, in each of which one photo is steered; None: all, exactly."""
+
+    def asked(
+        *prompts: str,
+        seconds: float | None = 2,
+        k: int = 4,
+        embedder: ToyEmbedder | None = None,
+        filters: Filters | None = None,
+    ) -> Hits[Hit]:
+        model = embedder or Careful(clock)
+        aims = [aim(library, prompt) for prompt in prompts]
+        is_exact = seconds is None
+        return library.search_any(
+            aims, stranger, lambda _: model, k, budget_s=seconds, exact=is_exact, filters=filters
+        )
+
+    return asked
 
 
 def names(hits: Hits[Hit]) -> list[str]:
@@ -74,22 +76,56 @@ def embedded(library: Library, prompt: str) -> set[str]:
     return set(gallery.paths)
 
 
-def test_the_likeliest_are_steered_first_and_never_fewer_than_k(library: Library, stranger: Path) -> None:
-    hits = ask(library, stranger, "red", k=4)
+def test_the_likeliest_are_steered_first_for_as_long_as_the_budget(library: Library, ask: Ask) -> None:
+    hits = ask("red", seconds=4, k=4)
     assert set(names(hits)) == set(REDS)
-    assert len(embedded(library, "red")) in (4, 5)  # one more may have been on its way
+    assert len(embedded(library, "red")) == 4
     assert not any(hit.exact for hit in hits)
     searched = hits.searched
     assert searched.by_regions
-    assert searched.photos + searched.missing == 32
-    assert (
-        str(searched)
-        == f"approximate: the likeliest {searched.photos} of 32 photos compared under this focus"
+    assert (searched.compared, searched.of, searched.missing) == (4, 32, 28)
+    assert str(searched) == "approximate: the likeliest 4 of 32 photos compared under this focus"
+    assert {(hit.searched.compared, hit.searched.of) for hit in hits} == {(4, 32)}
+
+
+def test_a_budget_is_kept_however_many_hits_are_asked_for(library: Library, ask: Ask) -> None:
+    hits = ask("red", seconds=2, k=10)
+    assert len(hits) == len(embedded(library, "red")) == 2
+    assert ask("red", seconds=1e-9, k=10).searched.compared == 3  # one at least, so that it goes on
+
+
+def test_a_batch_is_no_larger_than_the_time_that_is_left(library: Library, ask: Ask, clock: Clock) -> None:
+    embedder = Careful(clock)
+    embedder.batch_size = 16  # type: ignore[misc]
+    ask("red", seconds=7.5, embedder=embedder)
+    query, *batches = [photos for photos, _ in embedder.batches]
+    assert (query, batches) == (1, [1, 7])  # the first tells what one takes; half a second late at most
+
+
+def test_several_models_share_the_budget(library: Library, stranger: Path, clock: Clock) -> None:
+    other = Careful(clock, "other")
+    aims = [aim(library, "red"), Aim(library.new_index(other, "red", 1.0))]
+    models = {index.index.model_id: model for index, model in zip(aims, (Careful(clock), other), strict=True)}
+    library.search_any(aims, stranger, lambda index: models[index.model_id], 2, budget_s=6)
+    assert [len(Store(library.place).embedded_ids(one.index.key)) for one in aims] == [3, 3]
+
+
+def test_the_time_left_is_that_of_the_budget_or_of_the_photos(library: Library, stranger: Path) -> None:
+    events: list[ProgressEvent] = []
+    library.search_any(
+        [aim(library, "red")], stranger, lambda _: Careful(), 2, budget_s=600, progress=events.append
     )
+    assert [event.done for event in events] == list(range(33))
+    assert all(0 < event.seconds_given <= 600 for event in events)
+    assert events[0].seconds_left == events[0].seconds_given  # how fast it goes is not known yet
+    assert events[-1].seconds_left == 0
+    assert ProgressEvent(10, 610, 2.0, 3.0).seconds_left == 3.0
+    assert ProgressEvent(10, 610, 2.0, 900.0).seconds_left == ProgressEvent(10, 610, 2.0).seconds_left == 300
+    assert ProgressEvent(0, 610, 0.0).seconds_left == float("inf")
 
 
-def test_with_time_enough_the_answer_is_exact(library: Library, stranger: Path) -> None:
-    hits = ask(library, stranger, "red", k=32, budget_s=600, embedder=ToyEmbedder())
+def test_with_time_enough_the_answer_is_exact(library: Library, stranger: Path, ask: Ask) -> None:
+    hits = ask("red", k=32, seconds=600)
     assert all(hit.exact for hit in hits)
     indexed = Library.create(library.folder, library.place.parent / "other")
     indexed.index(ToyEmbedder(), ["red"])
@@ -97,59 +133,65 @@ def test_with_time_enough_the_answer_is_exact(library: Library, stranger: Path) 
     assert [(hit.path, hit.score) for hit in hits] == [(hit.path, hit.score) for hit in wanted]
 
 
-def test_exact_compares_all_and_takes_no_budget(library: Library, stranger: Path) -> None:
+def test_exact_compares_all_and_takes_no_budget(library: Library, stranger: Path, ask: Ask) -> None:
     for search in (
         partial(library.search_any, [aim(library, "red")], stranger),
-        partial(library.find_any, aim(library, "red").index),
+        partial(library.find_any, aim(library, "red")),
     ):
         with pytest.raises(ArgumentError, match="contradicts `exact`"):
             search(lambda _: Careful(), exact=True, budget_s=1.0)
-    assert all(hit.exact for hit in ask(library, stranger, "red", exact=True))
+    assert all(hit.exact for hit in ask("red", seconds=None))
     assert len(embedded(library, "red")) == 32
 
 
-def test_the_next_query_goes_on_and_a_complete_one_computes_nothing(library: Library, stranger: Path) -> None:
-    ask(library, stranger, "red", k=4)
-    before, embedder = embedded(library, "red"), Careful()
-    hits = ask(library, stranger, "red", k=4, embedder=embedder)
+def test_the_next_query_goes_on_and_a_complete_one_computes_nothing(
+    library: Library, ask: Ask, clock: Clock
+) -> None:
+    ask("red", seconds=4)
+    before, embedder = embedded(library, "red"), Careful(clock)
+    hits = ask("red", seconds=3, embedder=embedder)
     after = embedded(library, "red")
+    assert (len(before), len(after)) == (4, 7)
     assert before < after
-    assert sum(photos for photos, _ in embedder.batches) == 1 + len(after) - len(before) + 1  # query, twice
+    assert embedder.batches == [(1, 1)] * (1 + 3)  # the query photo, once, and three others
     assert set(names(hits)) == set(REDS)
-    ask(library, stranger, "red", exact=True)
+    ask("red", seconds=None)
     idle = LazyEmbedder(lambda: pytest.fail("the model was loaded"))
     found = library.search_any([aim(library, "red")], library.folder / "red1.png", lambda _: idle, 2)
     assert found.searched.is_exact
 
 
-def test_several_focuses_share_one_order_and_one_pass(library: Library, stranger: Path) -> None:
-    embedder = Careful()
-    hits = ask(library, stranger, "red", "red blue", k=3, embedder=embedder)
+def test_several_focuses_share_one_order_and_one_pass(library: Library, ask: Ask, clock: Clock) -> None:
+    embedder = Careful(clock)
+    hits = ask("red", "red blue", seconds=3, k=3, embedder=embedder)
     assert set(names(hits)) < set(REDS)
-    steered = len(embedded(library, "red"))
-    assert (
-        embedder.batches == [(1, 2)] * (1 + steered) + [(1, 1)] * 2
-    )  # the query, photos; the query under each
+    assert embedder.batches == [(1, 2)] * (1 + 3)  # the query photo, and three others
     assert embedded(library, "red") == embedded(library, "red blue")
 
 
-def test_a_focus_that_leads_away_orders_the_other_way(library: Library, stranger: Path) -> None:
+def test_a_focus_that_leads_away_orders_the_other_way(library: Library, stranger: Path, clock: Clock) -> None:
     aims = [aim(library, "everything", -1.0)]
-    hits = library.search_any(aims, stranger, lambda _: Careful(), 3, budget_s=1e-9)
+    hits = library.search_any(aims, stranger, lambda _: Careful(clock), 3, budget_s=3)
+    assert len(hits) == 3
     assert not set(names(hits)) & set(REDS)
 
 
-def test_only_photos_that_pass_the_filters_are_steered(library: Library, stranger: Path) -> None:
+def test_only_photos_that_pass_the_filters_are_steered_and_counted(library: Library, ask: Ask) -> None:
     for i in range(3):
         save_photo(library.folder / f"trip/{i}.png", (100, 0, 10 * i))
     library.index(ToyEmbedder(), ["green"])
-    hits = ask(library, stranger, "red", k=2, filters=Filters.of("trip"))
+    hits = ask("red", seconds=2, filters=Filters.of("trip"))
     assert len(hits) == 2
     assert all(name.startswith("trip/") for name in embedded(library, "red"))
+    said = "approximate: the likeliest 2 of 3 photos that pass the filters compared under this focus"
+    assert str(hits.searched) == said
+    hits = ask("red", seconds=2, filters=Filters.of("trip"))
+    assert str(hits.searched) == "exact over the 3 photos that pass the filters"
+    assert all(hit.exact for hit in hits)
 
 
-def test_an_index_run_without_prompts_leaves_what_a_query_began(library: Library, stranger: Path) -> None:
-    ask(library, stranger, "red")
+def test_an_index_run_without_prompts_leaves_what_a_query_began(library: Library, ask: Ask) -> None:
+    ask("red")
     began = embedded(library, "red")
     assert library.index(ToyEmbedder()).forward_passes == 0
     assert embedded(library, "red") == began
@@ -158,17 +200,16 @@ def test_an_index_run_without_prompts_leaves_what_a_query_began(library: Library
     assert library.index(ToyEmbedder()).forward_passes == 1 + 1  # it is kept up to date from now on
 
 
-def test_a_library_that_has_only_what_queries_began_is_told_to_name_a_prompt(tmp_path: Path) -> None:
-    save_photo(tmp_path / "photos/red.png", (200, 0, 0))
-    library = Library.create(tmp_path / "photos", tmp_path / "library")
-    library.index(ToyEmbedder(), ["green"])
-    ask(library, tmp_path / "photos/red.png", "red")
+def test_a_library_that_has_only_what_queries_began_is_told_to_name_a_prompt(
+    library: Library, ask: Ask
+) -> None:
+    ask("red")
     library.remove(library.find_prompt_index("green").key)
     with pytest.raises(PromptError):
         library.index(ToyEmbedder())
 
 
-def test_an_interrupted_query_keeps_what_it_computed(library: Library, stranger: Path) -> None:
+def test_an_interrupted_query_keeps_what_it_computed(library: Library, ask: Ask, clock: Clock) -> None:
     class Interrupted(Careful):
         def embed(
             self,
@@ -181,57 +222,73 @@ def test_an_interrupted_query_keeps_what_it_computed(library: Library, stranger:
             return super().embed(pixels, prompt_features, gate_scale)
 
     with pytest.raises(KeyboardInterrupt):
-        ask(library, stranger, "red", exact=True, embedder=Interrupted())
+        ask("red", seconds=None, embedder=Interrupted(clock))
     assert len(embedded(library, "red")) == 3
-    assert ask(library, stranger, "red", exact=True).searched.is_exact
+    assert ask("red", seconds=None).searched.is_exact
 
 
-def test_without_regions_photos_are_steered_by_path(tmp_path: Path, stranger: Path) -> None:
-    for name, colour in {**REDS, **OTHERS}.items():
-        save_photo(tmp_path / "photos" / name, colour)
+def test_without_regions_photos_of_all_folders_are_steered_and_too_few_are_not_ranked(
+    tmp_path: Path, stranger: Path, clock: Clock
+) -> None:
+    """Six folders of ten photos, of which an order by path would take the first one alone."""
+    for number in range(60):
+        save_photo(tmp_path / f"photos/{number // 10}/{number}.png", (4 * number, 0, 40))
     library = Library.create(tmp_path / "photos", tmp_path / "library")
     library.index(ToyEmbedder(), ["green"], regions=False)
-    hits = ask(library, stranger, "red", k=3)
+    red = aim(library, "red")
+    hits = library.search_any([red], stranger, lambda _: Careful(clock), 3, budget_s=12)
+    assert hits == []
+    assert hits.searched.is_too_little
+    assert (hits.searched.compared, hits.searched.of) == (12, 60)
+    said = "not enough yet for an order: 12 of 60 photos compared under this focus"
+    assert str(hits.searched) == said
+    steered = Counter(Path(path).parent.name for path in embedded(library, "red"))
+    assert set(steered) == set("012345")
+    assert max(steered.values()) <= 3
+    hits = library.search_any([red], stranger, lambda _: Careful(clock), 3, budget_s=33)
+    assert len(hits) == 3
+    assert str(hits.searched) == "approximate: 45 of 60 photos compared under this focus"
     assert not hits.searched.by_regions
-    assert embedded(library, "red") >= {"blue00.png", "blue01.png", "blue02.png"}
-    assert len(embedded(library, "red")) < 6
 
 
-def test_photos_that_are_out_of_reach_are_ordered_by_regions_alone(library: Library, stranger: Path) -> None:
+def test_photos_that_are_out_of_reach_are_ordered_by_regions_alone(library: Library, ask: Ask) -> None:
     shutil.move(library.folder, library.folder.with_name("away"))
-    hits = ask(library, stranger, "red", k=4)
+    hits = ask("red")
     assert set(names(hits)) == set(REDS)
     assert hits.searched.is_guess
     assert not any(hit.exact for hit in hits)
+    assert all(hit.is_gone for hit in hits)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     shutil.move(library.folder.with_name("away"), library.folder)
-    assert not ask(library, stranger, "red", k=4).searched.is_guess
+    assert not any(hit.is_gone for hit in hits)
+    assert not ask("red").searched.is_guess
 
 
-def test_a_photo_whose_name_is_no_utf_8_is_steered_like_any_other(library: Library, stranger: Path) -> None:
+def test_a_photo_whose_name_is_no_utf_8_is_steered_like_any_other(library: Library, ask: Ask) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     (library.folder / "red0.png").rename(library.folder / name)
     library.index(ToyEmbedder())
-    assert name in names(ask(library, stranger, "red", k=4))
+    assert name in names(ask("red", seconds=4))
     (library.folder).rename(library.folder.with_name("away"))
-    guessed = ask(library, stranger, "red green", k=4)
+    guessed = ask("red green")
     assert guessed.searched.is_guess
     assert name in names(guessed)
 
 
 def test_a_file_that_changed_since_it_was_indexed_is_not_taken_for_the_old_one(
-    library: Library, stranger: Path
+    library: Library, ask: Ask
 ) -> None:
     save_photo(library.folder / "red2.png", (0, 0, 7))
-    hits = ask(library, stranger, "red", exact=True)
+    hits = ask("red", seconds=None)
     assert "red2.png" not in embedded(library, "red")
+    assert (hits.searched.compared, hits.searched.of) == (31, 32)
     assert not any(hit.exact for hit in hits)
 
 
 def test_a_library_that_cannot_be_written_is_searched_as_it_is(
-    library: Library, stranger: Path, monkeypatch: pytest.MonkeyPatch
+    library: Library, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask(library, stranger, "red", k=4)
+    ask("red", seconds=20)
     began = embedded(library, "red")
 
     @contextmanager
@@ -240,17 +297,17 @@ def test_a_library_that_cannot_be_written_is_searched_as_it_is(
         yield
 
     monkeypatch.setattr("steersearch.indexer.any_focus.writing", refused)
-    hits = ask(library, stranger, "red", k=4)
-    assert hits.searched.photos == len(began)
-    assert not any(hit.exact for hit in hits)
+    hits = ask("red")
+    assert hits.searched.compared == len(began) == 20
+    assert hits.searched.is_too_little  # chosen for another query, perhaps
     with pytest.raises(LibraryPlaceError):
-        ask(library, stranger, "blue")
+        ask("blue")
 
 
-@pytest.mark.parametrize(("k", "budget_s"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
-def test_values_that_cannot_be_meant(library: Library, stranger: Path, k: int, budget_s: float) -> None:
+@pytest.mark.parametrize(("k", "seconds"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
+def test_values_that_cannot_be_meant(ask: Ask, k: int, seconds: float) -> None:
     with pytest.raises(ArgumentError):
-        ask(library, stranger, "red", k=k, budget_s=budget_s)
+        ask("red", k=k, seconds=seconds)
 
 
 def test_what_was_steered_teaches_the_order_of_the_rest() -> None:

@@ -126,13 +126,15 @@ def test_query_prints_a_table(run: Run, indexed: Path) -> None:
     assert f'exact, by "{PROMPT}"' in done.err
 
 
-def test_query_prints_json_lines(run: Run, indexed: Path) -> None:
+def test_query_prints_json_lines(run: Run, indexed: Path, tiny_model: Path) -> None:
     done = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "-k", "2")
     first, second = (json.loads(line) for line in done.out.splitlines())
     assert first.pop("score") == pytest.approx(1)
     assert first.pop("z") > second["z"]
     assert first.pop("relevant") in (True, False)
-    assert first == {"path": str(indexed / "red.jpg"), "rank": 1, "exact": True, "prompt": PROMPT}
+    asked = {"prompt": PROMPT, "model": str(tiny_model), "gate_scale": 1.0, "view": "squash"}
+    compared = {"exact": True, "compared": 6, "of": 6}
+    assert first == {"path": str(indexed / "red.jpg"), "rank": 1, **compared, **asked}
     assert second["rank"] == 2
     assert second["score"] < 1
 
@@ -222,7 +224,9 @@ def test_only_hits_that_stand_out(run: Run, indexed: Path) -> None:
     assert f"{len(expected)} photos stand out\n" in done.err
 
 
-def test_rankings_follow_the_model_of_the_prompt_index(run: Run, indexed: Path, tmp_path: Path) -> None:
+def test_rankings_follow_the_model_of_the_prompt_index(
+    run: Run, indexed: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     other = write_tiny_model(tmp_path / "other.safetensors", seed=1)
     run("index", indexed, "--prompt", PROMPT, "--model", other)
     scores = {
@@ -230,8 +234,14 @@ def test_rankings_follow_the_model_of_the_prompt_index(run: Run, indexed: Path, 
         for model in (other, "other.safetensors")
     }
     assert scores[other] == scores["other.safetensors"]  # a file may be named from anywhere
-    last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json").out
-    assert last == scores[other]  # of several indexes the one made last
+    last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json")  # of these two the one made last
+    rows, same = ([json.loads(row) for row in out.splitlines()] for out in (last.out, scores[other]))
+    for row in rows:
+        (unused,) = row.pop("other_indexes")
+        assert unused == {"model": str(tiny_model), "gate_scale": 1.0, "view": "squash"}
+    assert rows == same
+    assert f'"{PROMPT}" has 2 indexes; the others: "{PROMPT}" (model {tiny_model}, gate_scale 1' in last.err
+    assert "has 2 indexes" not in run("query", indexed / "red.jpg", "--focus", PROMPT, "--model", other).err
 
 
 def test_photos_are_seen_as_the_prompt_index_was_made(run: Run, indexed: Path) -> None:
@@ -243,9 +253,12 @@ def test_photos_are_seen_as_the_prompt_index_was_made(run: Run, indexed: Path) -
     }
     assert answers["squash"].out != answers["tile"].out
     last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--html", "page.html")
-    assert last.out == answers["tile"].out
+    scores = [[json.loads(row)["score"] for row in ran.out.splitlines()] for ran in (last, answers["tile"])]
+    assert scores[0] == scores[1]
     assert "gate_scale 1, view tile)" in last.err
-    assert "gate scale 1, view tile" in Path("page.html").read_text("utf-8")
+    page = Path("page.html").read_text("utf-8")
+    assert "exact; model tiny.safetensors, gate scale 1, view tile; others of " in page
+    assert "“: model tiny.safetensors, gate scale 1, view squash" in page.replace("”", "“")
     rows = json.loads(run("info", "--json").out)["prompts"]
     assert [row["view"] for row in rows] == ["squash", "tile"]
     assert re.findall(rf'^"{PROMPT}" .* (squash|tile) ', run("info").out, re.M) == ["squash", "tile"]
@@ -472,15 +485,14 @@ def test_a_focus_that_was_not_indexed_is_answered(run: Run, indexed: Path) -> No
     assert run(*kettle).out.count('"exact": true') == 6
 
 
-def test_a_budget_of_no_time_compares_as_many_as_are_asked_for(run: Run, indexed: Path) -> None:
+def test_a_budget_of_no_time_compares_one_and_says_of_how_many(run: Run, indexed: Path) -> None:
     for number in range(60):
         draw_picture(indexed / f"more{number}.jpg", "green", seed=number)
     run("index", indexed, "--batch-size", "8")
-    done = run("query", indexed / "red.jpg", "--focus", "teapot", "--budget", "0.001ms", "-k", "2")
-    (compared,) = re.findall(
-        r"approximate: the likeliest (\d+) of 66 photos compared under this focus", done.err
-    )
-    assert 2 <= int(compared) < 66
+    done = run("query", indexed / "red.jpg", "--focus", "teapot", "--budget", "0.001ms", "-k", "2", "--json")
+    (row,) = map(json.loads, done.out.splitlines())
+    assert (row["exact"], row["compared"], row["of"]) == (False, 1, 66)
+    assert "approximate: the likeliest 1 of 66 photos compared under this focus" in done.err
     (command,) = re.findall(r"--exact compares all, and goes on like: (.*)", done.err)
     assert run(*shlex.split(command)[1:]).code == 0
     assert "exact, by " in run("query", indexed / "red.jpg", "--focus", "teapot").err

@@ -10,16 +10,18 @@ import pytest
 from steersearch.indexer.copies import SAME_PHOTO, folded
 from steersearch.indexer.embedder import Floats
 from steersearch.indexer.library import Aim, Hit, Hits, Library
-from steersearch.indexer.query import Searched
+from steersearch.indexer.query import EXACT, Searched
 from tests.toy_embedder import ToyEmbedder, save_photo
+
+ALL = Searched((), 27, 27, EXACT)
 
 
 def hits(*image_ids: str) -> Hits[Hit]:
     found = [
-        Hit(Path(f"/{i}-{image_id}"), 1 - 0.01 * i, i + 1, True, "red", image_id, 1.0, True, ())
+        Hit(Path(f"/{i}-{image_id}"), 1 - 0.01 * i, i + 1, image_id, 1.0, True, (), ALL)
         for i, image_id in enumerate(image_ids)
     ]
-    return Hits(found, Searched(len(found), 0, "exact", False))
+    return Hits(found, ALL)
 
 
 def at(degrees: float) -> Floats:
@@ -42,7 +44,7 @@ def test_more_is_asked_for_until_k_are_left_or_there_are_no_more() -> None:
 
     def search(count: int) -> Hits[Hit]:
         asked.append(count)
-        return Hits(hits(*["a"] * 20, *"bcdefgh")[:count], Searched(27, 0, "exact", False))
+        return Hits(hits(*["a"] * 20, *"bcdefgh")[:count], ALL)
 
     found = folded(search, 4, lambda ids: {})
     assert [hit.image_id for hit in found] == ["a", "b", "c", "d"]
@@ -72,6 +74,6 @@ def test_a_query_folds_copies(tmp_path: Path, regions: bool) -> None:
         assert copies == {"red again.png": ["red.png"], "red anew.png": [], "blue.png": []}
     assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
     assert len(library.search_any(aims, photos / "red.png", lambda _: ToyEmbedder(), 4)) == 4
-    found = library.find_any(aims[0].index, lambda _: ToyEmbedder(), 3, collapse=True)
+    found = library.find_any(aims[0], lambda _: ToyEmbedder(), 3, collapse=True)
     assert {hit.path.name: sorted(path.name for path in hit.copies) for hit in found} == copies
-    assert len(library.find_any(aims[0].index, lambda _: ToyEmbedder(), 4)) == 4
+    assert len(library.find_any(aims[0], lambda _: ToyEmbedder(), 4)) == 4

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from steersearch.core.errors import ArgumentError
 from steersearch.indexer import library as indexed
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
+from steersearch.indexer.query import Aim
 from steersearch.indexer.store import ImageRecord, Store, Vector
 from tests.conftest import Run, draw_picture
-from tests.toy_embedder import ToyEmbedder, save_photo
+from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo, save_photos
 
 PROMPT = "the red mug"
 
@@ -96,25 +98,25 @@ def test_photos_that_show_it_come_first(tmp_path: Path) -> None:
         save_photo(tmp_path / "photos" / name, colour)
     library = indexed.Library.create(tmp_path / "photos", tmp_path / "library")
     library.index(ToyEmbedder(), ["red", "blue"])
-    hits = library.find(library.find_prompt_index("red"))
+    hits = library.find(aim_at(library, "red"))
     assert [hit.path.name for hit in hits] == ["red.png", "brick.png", "sea.png", "green.png"]
     assert [hit.parts[0].score for hit in hits] == pytest.approx(
         [250 / 255, 140 / 255, -90 / 255, -200 / 255]
     )
     assert [hit.rank for hit in hits] == [1, 2, 3, 4]
     assert str(hits.searched) == "exact"
-    assert library.find(library.find_prompt_index("blue"), k=1)[0].path.name == "sea.png"
+    assert library.find(aim_at(library, "blue"), k=1)[0].path.name == "sea.png"
     below = Filters.of(folder="b")
-    filtered = library.find(library.find_prompt_index("red"), filters=below)
+    filtered = library.find(aim_at(library, "red"), filters=below)
     assert [(hit.path.name, hit.score) for hit in filtered] == [
         (hit.path.name, hit.score) for hit in hits[1:3]
     ]
     with pytest.raises(ArgumentError, match="at least 1"):
-        library.find(library.find_prompt_index("red"), k=0)
+        library.find(aim_at(library, "red"), k=0)
 
 
 def test_photos_without_presence_cannot_be_found_and_are_counted(tmp_path: Path) -> None:
-    save_photo(tmp_path / "photos" / "red.png", (250, 0, 0))
+    save_photo(save_photos(tmp_path / "photos", 49) / "red.png", (250, 0, 0))
     library = indexed.Library.create(tmp_path / "photos", tmp_path / "library")
     library.index(ToyEmbedder(), ["red"])
     index = library.find_prompt_index("red")
@@ -122,9 +124,9 @@ def test_photos_without_presence_cannot_be_found_and_are_counted(tmp_path: Path)
     old = Vector("old", np.array([1, 0, 0, 0], np.float32), np.ones((2, 1), np.float32))
     store.write_vectors(index.key, [old])
     store.write_images([ImageRecord("old.png", "old", 1, 1)])
-    hits = library.find(index)
-    assert [(hit.path.name, hit.exact) for hit in hits] == [("red.png", False)]
-    assert (hits.searched.photos, hits.searched.missing) == (1, 1)
+    hits = library.find(Aim(index))
+    assert [(hit.path.name, hit.exact) for hit in hits[:1]] == [("red.png", False)]
+    assert (hits.searched.compared, hits.searched.of) == (50, 51)
 
 
 # ------------------------------------------------------------------------------------------------ command
@@ -149,7 +151,9 @@ def test_find_prints_a_table(run: Run, indexed_photos: Path) -> None:
 
 def test_find_prints_json_lines_and_paths(run: Run, indexed_photos: Path) -> None:
     rows = [json.loads(line) for line in run("find", PROMPT, "--json", "-k", "2").out.splitlines()]
-    assert [set(row) for row in rows] == [{"path", "score", "rank", "exact", "prompt", "presence"}] * 2
+    names = "path rank score presence exact compared of prompt model gate_scale view".split()
+    assert [list(row) for row in rows] == [names] * 2
+    assert {(row["exact"], row["compared"], row["of"]) for row in rows} == {(True, 6, 6)}
     paths = run("find", PROMPT, "--paths", "-k", "2").out.splitlines()
     assert [row["path"] for row in rows] == paths
 
@@ -268,12 +272,6 @@ def test_find_from_python(library: Library) -> None:
 # ------------------------------------------------------------------------------- a text that was not indexed
 
 
-class Careful(ToyEmbedder):
-    """Steers photo by photo."""
-
-    batch_size = 1
-
-
 @pytest.fixture
 def reds(tmp_path: Path) -> indexed.Library:
     """Sixty-four photos, four of them red; indexed under "green", that is with their regions."""
@@ -286,30 +284,70 @@ def reds(tmp_path: Path) -> indexed.Library:
     return library
 
 
+def aim_at(library: indexed.Library, prompt: str) -> Aim:
+    return Aim(library.new_index(ToyEmbedder(), prompt, 1.0))
+
+
 def test_with_time_enough_any_text_is_found_exactly(reds: indexed.Library) -> None:
-    index = reds.new_index(ToyEmbedder(), "red", 1.0)
-    hits = reds.find_any(index, lambda _: ToyEmbedder(), k=64, budget_s=600)
+    red = aim_at(reds, "red")
+    hits = reds.find_any(red, lambda _: ToyEmbedder(), k=64, budget_s=600)
     assert {hit.path.name for hit in hits[:4]} == {f"red{i}.png" for i in range(4)}
     assert str(hits.searched) == "exact"
     other = indexed.Library.create(reds.folder, reds.place.parent / "other")
     other.index(ToyEmbedder(), ["red"])
-    assert [(h.path, h.score) for h in hits] == [(h.path, h.score) for h in other.find(index, k=64)]
+    assert [(h.path, h.score) for h in hits] == [(h.path, h.score) for h in other.find(red, k=64)]
 
 
-def test_a_budget_is_kept_what_is_computed_too(reds: indexed.Library) -> None:
-    index, embedder = reds.new_index(ToyEmbedder(), "red", 1.0), Careful()
-    hits = reds.find_any(index, lambda _: embedder, k=3, budget_s=1e-9)
-    assert len(hits) == 3
-    assert embedder.forward_passes in (3, 4)  # one more may have been on its way
-    assert not hits.searched.by_regions  # too few to learn from: they were chosen blindly
-    assert hits.searched.photos == embedder.forward_passes
-    hits = reds.find_any(index, lambda _: embedder, k=40, budget_s=1e-9)
-    assert hits.searched.photos == embedder.forward_passes  # none twice
+def test_too_few_are_not_ranked_and_what_is_computed_is_kept(reds: indexed.Library, clock: Clock) -> None:
+    red, embedder = aim_at(reds, "red"), Careful(clock)
+    hits = reds.find_any(red, lambda _: embedder, k=3, budget_s=47)
+    assert (hits, embedder.forward_passes) == ([], 47)
+    assert hits.searched.is_too_little  # although it is known which are the likeliest by now
+    assert (hits.searched.compared, hits.searched.of, hits.searched.is_exact) == (47, 64, False)
+    assert str(hits.searched) == "not enough yet for an order: 47 of 64 photos compared under this focus"
+    hits = reds.find_any(red, lambda _: embedder, k=3, budget_s=1)
+    assert (len(hits), embedder.forward_passes) == (3, 48)  # none twice
     assert hits.searched.by_regions
-    assert f"the likeliest {embedder.forward_passes} of 64 photos" in str(hits.searched)
-    hits = reds.find_any(index, lambda _: embedder, exact=True)
+    assert str(hits.searched) == "approximate: the likeliest 48 of 64 photos compared under this focus"
+    assert {(hit.exact, hit.searched.compared, hit.searched.of) for hit in hits} == {(False, 48, 64)}
+    hits = reds.find_any(red, lambda _: embedder, exact=True)
     assert embedder.forward_passes == 64
     assert hits.searched.is_exact
+
+
+def test_a_small_gallery_needs_no_more_than_it_has(reds: indexed.Library, clock: Clock) -> None:
+    """Eight photos pass the filters: five of them are not enough, six are."""
+    for i in range(8):
+        save_photo(reds.folder / "trip" / f"red{i}.png", (220, 10 * i, 0))
+    reds.index(ToyEmbedder())
+    red, trip = aim_at(reds, "red"), Filters.of(folder="trip")
+    hits = reds.find_any(red, lambda _: Careful(clock), budget_s=5, filters=trip)
+    assert hits == []
+    assert (
+        str(hits.searched)
+        == "not enough yet for an order: 5 of 8 photos that pass the filters compared under this focus"
+    )
+    hits = reds.find_any(red, lambda _: Careful(clock), budget_s=1, filters=trip)
+    assert (len(hits), hits.searched.compared, hits.searched.of) == (6, 6, 8)
+    hits = reds.find_any(red, lambda _: Careful(clock), budget_s=7, filters=trip)
+    assert (len(hits), str(hits.searched)) == (8, "exact over the 8 photos that pass the filters")
+
+
+def test_the_first_come_from_all_folders_in_every_view(tmp_path: Path, clock: Clock) -> None:
+    """With regions, and in a view of which there are none."""
+    for number in range(240):
+        save_photo(tmp_path / f"photos/{number // 20:02}/{number}.png", (number, 0, 40))
+    library = indexed.Library.create(tmp_path / "photos", tmp_path / "library")
+    library.index(ToyEmbedder(), ["green"])
+    for view in (None, {"size": 4, "mode": "tile"}):
+        embedder = Careful(clock, preprocessing=view)
+        red = Aim(library.new_index(embedder, "red", 1.0))
+        assert library.find_any(red, lambda _, e=embedder: e, budget_s=24) == []
+        steered = Counter(
+            Path(path).parent.name for path in Store(library.place).gallery(red.index.key).paths
+        )
+        assert len(steered) == 12
+        assert max(steered.values()) <= 3
 
 
 def test_filters_say_which_are_steered(reds: indexed.Library) -> None:
@@ -317,8 +355,9 @@ def test_filters_say_which_are_steered(reds: indexed.Library) -> None:
         save_photo(reds.folder / "trip" / f"red{i}.png", (220, 10 * i, 0))
     reds.index(ToyEmbedder())
     embedder = ToyEmbedder()
-    index = reds.new_index(embedder, "red", 1.0)
-    hits = reds.find_any(index, lambda _: embedder, exact=True, filters=Filters.of(folder="trip"))
+    hits = reds.find_any(
+        aim_at(reds, "red"), lambda _: embedder, exact=True, filters=Filters.of(folder="trip")
+    )
     assert embedder.forward_passes == 3
     assert {hit.path.parent.name for hit in hits} == {"trip"}
 
@@ -377,12 +416,23 @@ def test_any_text_is_found_from_the_command_line(run: Run, indexed_photos: Path)
     assert "is no duration above 0" in run("find", "bookshelf", "--budget", "soon").err.replace("\n", " ")
 
 
-def test_photos_taken_at_random_are_called_that(run: Run, photos: Path, tiny_model: Path) -> None:
-    for i in range(40):
+def test_too_few_photos_are_no_result_and_it_says_so(run: Run, photos: Path, tiny_model: Path) -> None:
+    for i in range(60):
         draw_picture(photos / f"{i}.jpg", "red", seed=100 + i)
     assert run("index", photos, "--prompt", PROMPT, "--model", tiny_model).code == 0
-    done = run("find", "bookshelf", "-k", "1", "--budget", "1ms")
-    assert len(done.out.splitlines()) == 2
-    assert re.search(r"approximate: \d+ of 46 photos compared under this focus, by \"bookshelf\"", done.err)
-    assert "these were taken at random" in done.err
-    assert re.search(r"\d+ photos have no vector yet; --exact looks at all", done.err)
+    command = ("find", "bookshelf", "-k", "1", "--budget", "0.001ms")
+    done = run(*command)
+    assert (done.code, done.out) == (0, "")
+    said = r'not enough yet for an order: \d+ of 66 photos compared under this focus, by "bookshelf" \(model '
+    assert re.search(said, done.err)
+    assert "the same command goes on from here; a larger --budget gives it more time\n" in done.err
+    assert re.search(r"\d+ photos have no vector yet; --exact compares all", done.err)
+    assert run(*command, "--paths").out == ""
+    (row,) = map(json.loads, run(*command, "--json", "--html", "page.html").out.splitlines())
+    assert (row["enough"], row["exact"], row["of"], row["prompt"]) == (False, False, 66, "bookshelf")
+    assert 0 < row["compared"] < 50
+    page = Path("page.html").read_text("utf-8")
+    assert f"not enough yet for an order: {row['compared']} of 66 photos compared under this focus" in page
+    assert '<li class="hit">' not in page
+    rows = [json.loads(line) for line in run(*command[:4], "--exact", "--json").out.splitlines()]
+    assert [(row["exact"], row["compared"], row["of"]) for row in rows] == [(True, 66, 66)]

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +26,10 @@ from steersearch.core.errors import (
     SchemaVersionError,
     SteerSearchError,
 )
+from steersearch.core.preprocess import View
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
-from steersearch.indexer.library import Coverage, Library, default_place
+from steersearch.indexer.filters import Filters
+from steersearch.indexer.library import Aim, Coverage, Library, default_place
 from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, write_library
 from steersearch.indexer.scan import SUFFIXES
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
@@ -166,19 +169,62 @@ def test_heatmap_and_thumbnail_of_a_hit(library: Library, photos: Path) -> None:
         library.heatmap(hit)
 
 
-def test_gate_scale_chooses_among_indexes_and_the_last_made_is_the_default(
-    library: Library, photos: Path
-) -> None:
+def test_gate_scale_chooses_among_indexes_and_1_is_the_default(library: Library, photos: Path) -> None:
     library.index(ToyEmbedder(), ["red"], gate_scale=0.0)
-    assert library.find_prompt_index("red").gate_scale == 0.0
-    assert library.find_prompt_index("red", gate_scale=1.0).gate_scale == 1.0
+    assert library.find_prompt_index("red").gate_scale == 1.0
+    assert library.find_prompt_index("red", gate_scale=0.0).gate_scale == 0.0
     query = photos / "sub" / "pink.png"
-    steered = library.query(ToyEmbedder(), query, "red", gate_scale=1.0)
-    plain = library.query(ToyEmbedder(), query, "red")
+    steered = library.query(ToyEmbedder(), query, "red")
+    plain = library.query(ToyEmbedder(), query, "red", gate_scale=0.0)
     assert steered[1].score == pytest.approx(1)
     assert plain[1].score == pytest.approx(
         float(vector_of(RED, "everything") @ vector_of(PINK, "everything"))
     )
+
+
+SQUASH, TILE = ({"size": 4, "mode": mode, "crop_pct": 1} for mode in ("squash", "tile"))
+
+
+def index_under(library: Library, mode: dict[str, Any], gate_scale: float) -> None:
+    library.index(ToyEmbedder(preprocessing=mode), ["red"], gate_scale=gate_scale)
+
+
+def chosen(library: Library, **asked: Any) -> list[tuple[View | None, float, int]]:
+    """View, gate_scale and missing photos of the indexes that fit, the one to be preferred first."""
+    return [(i.view, i.gate_scale, library.missing(i)) for i in library.choices("red", **asked)]
+
+
+def test_of_several_indexes_the_complete_one_is_preferred_then_scale_1_then_the_view_then_the_last(
+    tmp_path: Path,
+) -> None:
+    library = Library.create(save_photos(tmp_path / "few", 3), tmp_path / "library")
+    index_under(library, SQUASH, 1.0)
+    index_under(library, TILE, 0.5)
+    index_under(library, SQUASH, 0.5)  # the view that is used from now on
+    wanted: list[tuple[View | None, float, int]] = [("squash", 1, 0), ("squash", 0.5, 0), ("tile", 0.5, 0)]
+    assert chosen(library) == wanted
+    assert chosen(library, gate_scale=0.5) == wanted[1:]
+    assert chosen(library, view="tile") == wanted[2:]
+    save_photo(library.folder / "new.png", (1, 2, 3))
+    index_under(library, TILE, 0.5)  # alone complete
+    assert chosen(library) == [("tile", 0.5, 0), ("squash", 1, 1), ("squash", 0.5, 1)]
+    for number in range(9):
+        save_photo(library.folder / f"more{number}.png", (number, 9, 9))
+    library.index(ToyEmbedder(preprocessing=SQUASH), ["green"])
+    assert chosen(library) == [("squash", 1, 10), ("squash", 0.5, 10), ("tile", 0.5, 9)]  # all lack most
+
+
+def test_an_index_that_has_most_photos_is_preferred_to_one_that_has_hardly_any(tmp_path: Path) -> None:
+    """As when another gate_scale was tried out on a few photos."""
+    library = Library.create(save_photos(tmp_path / "some", 8), tmp_path / "library")
+    index_under(library, SQUASH, 0.5)
+    tried = ToyEmbedder(preprocessing=SQUASH)
+    aim = Aim(library.new_index(tried, "red", 1.0))
+    one = Filters.of(where="path = '001.png'")
+    library.search_any([aim], library.folder / "000.png", lambda _: tried, 1, filters=one)
+    save_photo(library.folder / "new.png", (1, 2, 3))
+    library.index(tried, ["green"])
+    assert chosen(library) == [("squash", 0.5, 1), ("squash", 1, 8)]
 
 
 def test_only_the_model_that_made_an_index_can_search_it(library: Library, photos: Path) -> None:
@@ -189,7 +235,7 @@ def test_only_the_model_that_made_an_index_can_search_it(library: Library, photo
     for name in ("toy", "other"):
         hits = library.query(LazyEmbedder(partial(ToyEmbedder, name)), photos / "red.png", "red")
         index = library.find_prompt_index("red", model=name)
-        assert {part.index_key for hit in hits for part in hit.parts} == {index.key}
+        assert {part.aim.index.key for hit in hits for part in hit.parts} == {index.key}
 
 
 def test_a_missing_prompt_index_says_what_exists_and_how_to_build_it(library: Library, photos: Path) -> None:

@@ -22,7 +22,7 @@ from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.focus import Focus
 from steersearch.indexer.library import Hit, Hits, Library
-from steersearch.indexer.query import EXACT, Asked, Searched, rank
+from steersearch.indexer.query import EXACT, REGIONS_ALONE, Asked, Searched, rank
 from steersearch.indexer.search import Snapshot
 from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
 
@@ -95,7 +95,7 @@ def test_equals_brute_force_over_several_focuses_and_filters(
     paths = asked[0].gallery.table["path"].to_pylist()
     found = rank(asked, k, np.array([path in passing for path in paths], dtype=bool))
     assert [(-score, paths[row]) for score, row in zip(found.scores, found.rows, strict=True)] == expected
-    assert (found.num_photos, found.num_shared, found.method) == (len(shared & passing), len(shared), EXACT)
+    assert (found.num_photos, found.method) == (len(shared & passing), EXACT)
     assert found.background.mean == pytest.approx(np.mean(list(scores.values()) or [0]), abs=1e-6)
     assert found.background.sd == pytest.approx(np.std(list(scores.values()) or [0]), abs=1e-6)
 
@@ -138,21 +138,41 @@ def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: py
     assert rank([Asked(gallery, vectors[7])] * 2, 10).method == EXACT
 
 
+IVF = "IVF, 2 of 9 cells"
+
+
 @pytest.mark.parametrize(
     ("searched", "said", "is_exact"),
     [
-        (Searched(60, 0, EXACT, False), "exact", True),
-        (Searched(58, 2, EXACT, False), "approximate: 58 of 60 photos compared under this focus", False),
-        (Searched(12, 0, EXACT, True), "exact over the 12 photos that pass the filters", True),
+        (Searched((), 60, 60, EXACT), "exact", True),
+        (Searched((), 58, 60, EXACT), "approximate: 58 of 60 photos compared under this focus", False),
+        (Searched((), 12, 12, EXACT, True), "exact over the 12 photos that pass the filters", True),
+        (Searched((), 1, 1, EXACT, True), "exact over the 1 photo that passes the filters", True),
         (
-            Searched(12, 3, EXACT, True),
-            "approximate over the 12 photos that pass the filters (3 have no vector yet)",
+            Searched((), 12, 15, EXACT, True),
+            "approximate: 12 of 15 photos that pass the filters compared under this focus",
             False,
         ),
-        (Searched(9, 0, "IVF, 16 of 1,024 cells", False), "approximate (IVF, 16 of 1,024 cells)", False),
+        (Searched((), 9, 9, IVF), f"approximate ({IVF})", False),
         (
-            Searched(9, 1, "IVF, 2 of 9 cells", False),
-            "approximate (IVF, 2 of 9 cells): 9 of 10 photos compared under this focus",
+            Searched((), 9, 9, IVF, True),
+            f"approximate ({IVF}) over the 9 photos that pass the filters",
+            False,
+        ),
+        (Searched((), 9, 10, IVF), f"approximate ({IVF}): 9 of 10 photos compared under this focus", False),
+        (
+            Searched((), 4, 900, EXACT, by_regions=True),
+            "approximate: the likeliest 4 of 900 photos compared under this focus",
+            False,
+        ),
+        (
+            Searched((), 49, 900, EXACT),
+            "not enough yet for an order: 49 of 900 photos compared under this focus",
+            False,
+        ),
+        (
+            Searched((), 0, 900, REGIONS_ALONE),
+            "a guess by regions alone, none of 900 photos compared under this focus",
             False,
         ),
     ],
@@ -233,7 +253,7 @@ def test_a_photo_without_a_vector_under_one_of_the_focuses_is_counted(library: L
     library.index(ToyEmbedder(), ["red"])
     hits = library.query(ToyEmbedder(), photos / "new.png", ["red", "blue"])
     assert "new" not in names(hits)
-    assert (hits.searched.photos, hits.searched.missing) == (5, 1)
+    assert (hits.searched.compared, hits.searched.of) == (5, 6)
     assert {hit.exact for hit in hits} == {False}
     assert names(library.query(never, photos / "new.png", "red"))[0] == "new"
 

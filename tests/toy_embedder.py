@@ -77,6 +77,32 @@ class ToyEmbedder:
         return Frozen(_steered(pixels, None, 0.0).embeddings, patches), embedded
 
 
+class Clock:
+    """Time that goes on only when it is told to, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Careful(ToyEmbedder):
+    """Steers photo by photo, each in a second of `clock`."""
+
+    batch_size = 1
+
+    def __init__(self, clock: Clock | None = None, name: str = "toy", **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self.clock = clock or Clock()
+
+    def embed(
+        self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
+    ) -> list[Embedded]:
+        self.clock.now += len(pixels)
+        return super().embed(pixels, prompt_features, gate_scale)
+
+
 def _steered(pixels: Floats, features: Floats | None, gate_scale: float) -> Embedded:
     weights = np.ones(3, dtype=np.float32) if features is None else features[0]
     weights = 1 + gate_scale * (weights - 1)
