@@ -183,7 +183,7 @@ def test_find_loads_neither_model_nor_tables(
     [
         (["  "], 2, "is empty; name what to look at"),
         (["bookshelf", "--model", "unheard-of"], 1, "unheard-of"),
-        ([PROMPT, "--json", "--paths"], 2, "give one of the two, not both"),
+        ([PROMPT, "--json", "--paths"], 2, "give one of them"),
         ([PROMPT, "--in", "nowhere"], 1, "holds no photo of the library"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_photo_folder_that_is_gone_is_said_to_be_gone(run: Run, tmp_path: Path
     for command in (["find", "red"], ["prompts"], ["info"]):
         done = run(*command, "--library", library.place)
         assert done.code == 0
-        assert "its photo folder photos is gone: not mounted, or moved?\n" in done.err
+        assert "its photo folder photos is gone; mount its disk, or, if it moved, " in done.err
 
 
 # --------------------------------------------------------------------------------- what is no place for one
