@@ -616,7 +616,7 @@ def test_a_query_image_that_is_none(run: Run, indexed: Path, tmp_path: Path) -> 
         failed(run, "query", "letter.jpg", *focus)
         == "letter.jpg: not an image, or of a kind that cannot be read"
     )
-    assert failed(run, "query", indexed, *focus) == f"{indexed}: not a file"
+    assert failed(run, "query", indexed, *focus) == f"{indexed}: a folder, not a file"
 
 
 def test_an_unwritable_place(run: Run, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
