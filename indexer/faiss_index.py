@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import FaissConflictError
+from steersearch.indexer.checked_file import CheckedArray
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -35,14 +36,20 @@ _SEED = 1234
 
 
 class FlatIndex:
-    """All vectors, compared one by one: no neighbour is missed. vectors: (n, dim) float32, may be a mapped file."""
+    """All vectors, compared one by one: no neighbour is missed. vectors: (n, dim) float32, finite, of which single
+    rows are wanted, and may be in a file."""
 
-    def __init__(self, vectors: Floats) -> None:
+    def __init__(self, vectors: Floats | CheckedArray) -> None:
         self.vectors = vectors
         self._on_gpus = _OnGpus(self._gpu_index)
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @property
+    def all(self) -> Floats:
+        """The vectors in memory."""
+        return self.vectors.values if isinstance(self.vectors, CheckedArray) else self.vectors
 
     def scores(self, query: Floats) -> Floats:
         """The inner product of every vector with `query`, (dim,) -> (n,) float32.
@@ -51,7 +58,7 @@ class FlatIndex:
         """
         if len(self) == 0:
             return np.empty(0, dtype=np.float32)
-        scores: Floats = self.vectors @ np.ascontiguousarray(query, dtype=np.float32)
+        scores: Floats = self.all @ np.ascontiguousarray(query, dtype=np.float32)
         return scores
 
     def candidates_on_gpus(self, query: Floats, k: int) -> Rows | None:
@@ -75,7 +82,7 @@ class FlatIndex:
 
     def _gpu_index(self, faiss: Any) -> Any:
         index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(self.vectors.shape[1]))
-        index.add(self.vectors)
+        index.add(self.all)
         return index
 
 
@@ -191,7 +198,7 @@ def best_rows(scores: Floats, k: int) -> Rows:
     return np.flatnonzero(scores >= _tied_from(float(kth)))
 
 
-def scores_of(vectors: Floats, rows: Rows, query: Floats) -> Doubles:
+def scores_of(vectors: Floats | CheckedArray, rows: Rows, query: Floats) -> Doubles:
     """The inner products of these rows of `vectors` with `query`, in float64: equal vectors, equal scores."""
     wide = query.astype(np.float64)
     parts = [

@@ -29,7 +29,7 @@ def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> 
     """
     known = np.flatnonzero(~np.isnan(gallery.presence))
     presence = gallery.presence[known]
-    vectors = gallery.flat.vectors
+    vectors = gallery.flat.all
     embeddings = vectors if len(known) == len(vectors) else vectors[known]
     scores = find_scores(presence, embeddings, gallery.table.column("image_id").take(known).to_pylist())
     ranked = np.arange(len(known)) if passing is None else np.flatnonzero(passing[known])

@@ -629,7 +629,7 @@ class Library:
         for aim, gallery in zip(aims, galleries, strict=True):
             row = row_of(gallery)
             if row is not None:
-                embeddings.append(np.array(gallery.flat.vectors[row]))
+                embeddings.append(gallery.flat.vectors[np.array([row])][0])
                 continue
             if aim.index.key in queries:
                 embeddings.append(np.asarray(queries[aim.index.key], dtype=np.float32))
@@ -675,12 +675,12 @@ class Library:
 
     def snapshot(self, index: PromptIndex) -> Snapshot:
         """The gallery of this prompt index as it is now; kept in memory until it changes."""
-        return self._open(index.key)
+        return self._open(index.key, index.dim)
 
-    def _open(self, key: str) -> Snapshot:
+    def _open(self, key: str, dim: int | None = None) -> Snapshot:
         kept = self._snapshots.get(key)
         if kept is None or kept.name != snapshot_name(self.place, key):
-            kept = self._snapshots[key] = open_snapshot(self.place, key)
+            kept = self._snapshots[key] = open_snapshot(self.place, key, dim)
         return kept
 
     def missing(self, index: PromptIndex) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import LibraryPlaceError
+from steersearch.indexer.checked_file import (
+    DamagedFileError,
+    read_array,
+    read_table,
+    write_array,
+    write_table,
+)
 from steersearch.indexer.embedder import Floats
-from steersearch.indexer.place import write_inside
 from steersearch.indexer.regions import unpack_regions
 from steersearch.indexer.search import SNAPSHOTS, sweep_snapshots
-from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
+from steersearch.indexer.store import FrozenGallery, Store, frozen_gallery_schema, frozen_stamp
 from steersearch.indexer.stored_path import paths_in
 
 logger = logging.getLogger(__name__)
+_FORMAT = "with checksums"  # part of their names, so that one of another form is made anew
 
 
 @dataclass(frozen=True)
@@ -85,12 +91,18 @@ class RegionSnapshot:
 
 
 def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
-    """The current region snapshot of a model; made from the tables where it is missing or out of date."""
+    """The current region snapshot of a model; made from the tables where it is missing, out of date or damaged.
+
+    Raises LibraryDamagedError, LibraryUnreadableError.
+    """
     name = _name(place, key)
     try:
         return _read(place, key, name)
-    except (OSError, ValueError):  # not there, swept away just now, or damaged
-        return _make(place, key, name)
+    except DamagedFileError as error:
+        logger.warning("the region snapshot was damaged, it is made again from the tables: %s", error)
+    except OSError:  # not there, swept away just now, or not to be read
+        pass
+    return _make(place, key, name)
 
 
 def refresh_region_snapshot(place: Path, key: str) -> None:
@@ -147,7 +159,7 @@ def _folder(place: Path, key: str) -> Path:
 
 
 def _name(place: Path, key: str) -> str:
-    return hashlib.sha256("\n".join(frozen_stamp(place, key)).encode()).hexdigest()[:24]
+    return hashlib.sha256("\n".join((_FORMAT, *frozen_stamp(place, key))).encode()).hexdigest()[:24]
 
 
 def _table_file(place: Path, key: str, name: str) -> Path:
@@ -162,24 +174,32 @@ def _array_files(place: Path, key: str, name: str) -> dict[str, Path]:
 def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
     if snapshot.arrays is not None:
         for field, path in _array_files(place, key, snapshot.name).items():
-            write_inside(place, path, partial(np.save, arr=getattr(snapshot.arrays, field)))
-    write_inside(place, _table_file(place, key, snapshot.name), partial(_write_arrow, snapshot.photos))
+            write_array(place, path, getattr(snapshot.arrays, field))
+    write_table(place, _table_file(place, key, snapshot.name), snapshot.photos)
 
 
 def _read(place: Path, key: str, name: str) -> RegionSnapshot:
-    import pyarrow
-    import pyarrow.compute as compute
-
-    table = pyarrow.ipc.open_file(pyarrow.memory_map(str(_table_file(place, key, name)))).read_all()
-    arrays = None
-    if compute.max(table.column("row")).as_py() not in (None, -1):
-        files = _array_files(place, key, name)
-        arrays = RegionArrays(**{field: np.load(path, mmap_mode="r") for field, path in files.items()})
+    path = _table_file(place, key, name)
+    table = read_table(path, frozen_gallery_schema())
+    rows = table.column("row").to_numpy()
+    if rows.max(initial=-1) < 0:
+        return RegionSnapshot(name, table, None)
+    files = _array_files(place, key, name)
+    arrays = RegionArrays(**{field: read_array(file) for field, file in files.items()})
+    count, regions, dim = arrays.vectors.shape if arrays.vectors.ndim == 3 else (0, 0, 0)
+    expected: dict[str, tuple[type, tuple[int, ...]]] = {
+        "vectors": (np.int8, (count, regions, dim)),
+        "scale": (np.float32, (1,)),
+        "patches": (np.uint8, (count, *arrays.patches.shape[1:3])),
+        "mean": (np.float32, (dim,)),
+        "embeddings": (np.float16, (count, arrays.embeddings.shape[-1])),
+    }
+    for field, (kind, shape) in expected.items():
+        found = getattr(arrays, field)
+        if found.dtype != kind or found.shape != shape:
+            raise DamagedFileError(
+                files[field], f"holds {found.shape} of {found.dtype}, not {shape} of {kind}"
+            )
+    if rows.max() >= count or rows.min() < -1 or arrays.patches.max(initial=0) >= regions:
+        raise DamagedFileError(path, "names rows or regions that there are not")
     return RegionSnapshot(name, table, arrays)
-
-
-def _write_arrow(table: Any, file: Any) -> None:
-    import pyarrow
-
-    with pyarrow.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)

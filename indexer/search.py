@@ -18,15 +18,26 @@ import re
 from bisect import bisect_left
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.errors import LibraryPlaceError
+from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
+from steersearch.indexer.checked_file import (
+    CheckedArray,
+    CheckedFile,
+    DamagedFileError,
+    read_array,
+    read_table,
+    write_array,
+    write_checked,
+    write_table,
+)
+from steersearch.indexer.database import FOLDER
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
-from steersearch.indexer.place import delete_inside, sweep, write_inside
-from steersearch.indexer.store import Gallery, Store, stamp, unpack_heatmap
+from steersearch.indexer.place import delete_inside, sweep
+from steersearch.indexer.store import Gallery, Store, gallery_schema, prompt_table, stamp, unpack_heatmap
 from steersearch.indexer.stored_path import from_stored, to_stored
 
 Floats = npt.NDArray[np.float32]
@@ -37,11 +48,11 @@ logger = logging.getLogger(__name__)
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
 SNAPSHOTS = "snapshots"
-_FORMAT = "vectors as npy"  # part of their names, so that one of another form is made anew
+_FORMAT = "vectors as npy, with checksums"  # part of their names, so that one of another form is made anew
 _MISSING = b"steersearch:missing"
 _OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234
-_UNREADABLE = (OSError, RuntimeError, ValueError)
+_UNREADABLE = (OSError, RuntimeError, DamagedFileError)
 
 
 class Snapshot:
@@ -98,25 +109,36 @@ def snapshot_name(place: Path, key: str) -> str:
     return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
 
 
-def open_snapshot(place: Path, key: str) -> Snapshot:
-    """The current snapshot of a prompt index; made from the tables where it is missing or out of date."""
+def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
+    """The current snapshot of a prompt index; made from the tables where it is missing, out of date or damaged.
+
+    dim: of its embeddings, as its manifest says. Raises LibraryDamagedError, LibraryUnreadableError.
+    """
     name = snapshot_name(place, key)
     try:
-        return _read(place, key, name)
-    except _UNREADABLE:  # not there, swept away just now, or damaged
-        return _make(place, key, name)
+        return _read(place, key, name, dim)
+    except DamagedFileError as error:
+        logger.warning("the search snapshot was damaged, it is made again from the tables: %s", error)
+    except (OSError, RuntimeError):  # not there, swept away just now, or not to be read
+        pass
+    return _make(place, key, name, dim)
 
 
 def refresh_snapshot(place: Path, key: str) -> None:
     """Leave a current snapshot on disk, so that the next query need not make it."""
     name = snapshot_name(place, key)
-    if not _file(place, key, name, "arrow").exists():
-        _make(place, key, name)
+    if not _files(place, key, name)[-1].exists():
+        _make(place, key, name, None)
 
 
-def _make(place: Path, key: str, name: str) -> Snapshot:
+def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     gallery = Store(place).gallery(key)
     vectors = gallery.embeddings
+    if dim is not None and vectors.shape[1] != dim:
+        if len(vectors):
+            reason = f"holds vectors of length {vectors.shape[1]}, its manifest says {dim}"
+            raise LibraryDamagedError(place / FOLDER / f"{prompt_table(key)}.lance", reason)
+        vectors = np.empty((0, dim), dtype=np.float32)
     is_large = len(vectors) >= APPROXIMATE_FROM
     cells = CellIndex.of(vectors) if is_large else None
     snapshot = Snapshot(
@@ -142,15 +164,12 @@ def _sample(vectors: Floats) -> Floats:
 
 def _write(place: Path, key: str, snapshot: Snapshot) -> None:
     """The Arrow file is the last: where it is, all are."""
-
-    def write(kind: str, content: Any) -> None:
-        write_inside(place, _file(place, key, snapshot.name, kind), content)
-
-    write("npy", lambda file: np.save(file, snapshot.flat.vectors))
+    npy, faiss, sample, arrow = _files(place, key, snapshot.name)
+    write_array(place, npy, snapshot.flat.all)
     if snapshot.cells is not None and snapshot.sample is not None:
-        write("faiss", snapshot.cells.write)
-        write("sample", lambda file: np.save(file, snapshot.sample))
-    write("arrow", lambda file: _write_arrow(snapshot.table, file))
+        write_checked(place, faiss, snapshot.cells.write)
+        write_array(place, sample, snapshot.sample)
+    write_table(place, arrow, snapshot.table)
 
 
 def sweep_snapshots(place: Path, folder: Path, name: str) -> None:
@@ -162,15 +181,15 @@ def snapshot_is_true(place: Path, key: str) -> bool:
     """Whether the snapshot that a query would read says what the tables say. One that is not there is made from
     them when it is needed, and so is true."""
     name = snapshot_name(place, key)
-    if not _file(place, key, name, "arrow").exists():
+    if not _files(place, key, name)[-1].exists():
         return True
     try:
-        kept = _read(place, key, name)
+        kept = _read(place, key, name, None)
     except _UNREADABLE:
         return False
     gallery = Store(place).gallery(key)
     return bool(kept.table.equals(_table(gallery), check_metadata=True)) and np.array_equal(
-        kept.flat.vectors, gallery.embeddings
+        kept.flat.all, gallery.embeddings
     )
 
 
@@ -185,27 +204,19 @@ def snapshot_keys(place: Path) -> list[str]:
     return sorted(path.name for path in (place / SNAPSHOTS).glob("*") if path.is_dir())
 
 
-def _file(place: Path, key: str, name: str, kind: str) -> Path:
-    return place / SNAPSHOTS / key / f"{name}.{kind}"
+def _files(place: Path, key: str, name: str) -> tuple[Path, ...]:
+    return tuple(place / SNAPSHOTS / key / f"{name}.{kind}" for kind in ("npy", "faiss", "sample", "arrow"))
 
 
-def _read(place: Path, key: str, name: str) -> Snapshot:
-    import pyarrow
-
-    with pyarrow.memory_map(str(_file(place, key, name, "arrow"))) as mapped:
-        photos = pyarrow.ipc.open_file(mapped).read_all()
-    vectors = np.load(_file(place, key, name, "npy"), mmap_mode="r").view(np.ndarray)
-    if len(vectors) != photos.num_rows:
-        raise ValueError("files that do not belong together")
-    cells, sample = None, None
-    if len(vectors) >= APPROXIMATE_FROM:
-        cells = CellIndex.read(_file(place, key, name, "faiss"))
-        sample = np.load(_file(place, key, name, "sample"))
-    return Snapshot(name, FlatIndex(vectors), photos, cells, sample)
-
-
-def _write_arrow(table: Any, file: IO[bytes]) -> None:
-    import pyarrow
-
-    with pyarrow.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
+    npy, faiss, sample, arrow = _files(place, key, name)
+    photos, vectors = read_table(arrow, gallery_schema()), CheckedArray(npy)
+    if _MISSING not in (photos.schema.metadata or {}):
+        raise DamagedFileError(arrow, "does not say how many photos are missing")
+    shape = (photos.num_rows, dim if dim is not None else vectors.shape[-1])
+    if vectors.shape != shape or vectors.dtype != np.float32:
+        raise DamagedFileError(npy, f"holds {vectors.shape} of {vectors.dtype}, not {shape} of float32")
+    if len(vectors) < APPROXIMATE_FROM:
+        return Snapshot(name, FlatIndex(vectors.values), photos, None, None)
+    CheckedFile(faiss).check()
+    return Snapshot(name, FlatIndex(vectors), photos, CellIndex.read(faiss), read_array(sample))

@@ -236,14 +236,15 @@ class Store:
         photos = pa.table(columns, names=PHOTO_COLUMNS).sort_by("path")
         if not self._database.has(frozen_table(key)):
             row = pa.array(np.full(photos.num_rows, -1))
-            return FrozenGallery(photos.append_column("row", row), np.empty((0, 0), np.float16), [])
+            photos = photos.append_column("row", row).cast(frozen_gallery_schema())
+            return FrozenGallery(photos, np.empty((0, 0), np.float16), [])
         ids, embeddings, regions = self._read(frozen_table(key), ["image_id", "embedding", "regions"])
         found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
         rows = found.to_numpy().astype(np.int64)
         used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
         dim = embeddings.type.list_size
         matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
-        photos = photos.append_column("row", pa.array(rows))
+        photos = photos.append_column("row", pa.array(rows)).cast(frozen_gallery_schema())
         return FrozenGallery(photos, matrix[used], regions.take(used).to_pylist())
 
     def gallery(self, key: str) -> Gallery:
@@ -262,8 +263,9 @@ class Store:
         dim = embeddings.type.list_size
         matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(len(embeddings), dim)
         photos = photos.drop_columns("row").append_column("heatmap", heatmaps.take(rows))
+        photos = photos.append_column(PRESENCE, presence.take(rows).cast(pa.float32()))
         return Gallery(
-            photos.append_column(PRESENCE, presence.take(rows).cast(pa.float32())),
+            photos.cast(gallery_schema()),
             np.ascontiguousarray(matrix[rows], dtype=np.float32),
             num_usable - len(rows),
         )
@@ -371,6 +373,27 @@ def num_versions(place: Path) -> int:
 
 def frozen_table(key: str) -> str:
     return f"frozen_{key}"
+
+
+def photos_schema() -> Any:
+    """Of a table of photos, with PHOTO_COLUMNS."""
+    import pyarrow as pa
+
+    return pa.schema([_images_schema().field(name).remove_metadata() for name in PHOTO_COLUMNS])
+
+
+def gallery_schema() -> Any:
+    """Of `Gallery.photos`, but for its metadata."""
+    import pyarrow as pa
+
+    return photos_schema().append(pa.field("heatmap", pa.binary())).append(pa.field(PRESENCE, pa.float32()))
+
+
+def frozen_gallery_schema() -> Any:
+    """Of `FrozenGallery.photos`."""
+    import pyarrow as pa
+
+    return photos_schema().append(pa.field("row", pa.int64()))
 
 
 def _images_schema() -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersearch.core.errors import FaissConflictError, LibraryPlaceError
-from steersearch.indexer import faiss_index, search
+from steersearch.indexer import checked_file, faiss_index, search
 from steersearch.indexer.faiss_index import (
     CellIndex,
     FlatIndex,
@@ -261,7 +261,7 @@ def test_a_library_that_may_not_be_written_can_be_searched(
     def refuse(place: Path, path: Path, write: object) -> None:
         raise LibraryPlaceError(place, "cannot be written (Permission denied)")
 
-    monkeypatch.setattr(search, "write_inside", refuse)
+    monkeypatch.setattr(checked_file, "write_inside", refuse)
     assert paths(open_snapshot(tmp_path, KEY)) == ["b.jpg", "c.jpg", "a.jpg"]
     assert "could not be kept" in caplog.text
 

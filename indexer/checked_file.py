@@ -1,0 +1,216 @@
+"""Files of a library that carry checksums, compared before anything is made of what is in them.
+
+A file is its content as other programs write it, then the CRC-32 of each of its blocks, then a tail that says where the
+content ends and has a checksum of all this and of the file's name: a file under another's name is no less wrong.
+The content of a small file is compared when it is opened, of a large one each block before it is first used.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from steersearch.core.regular_file import open_regular
+from steersearch.indexer.place import write_inside
+
+_BLOCK = 2**20  # bytes
+_TAIL = struct.Struct("<8sQI")  # magic, length of the content, checksum
+_MAGIC = b"crc32 1\n"
+_WORTH_THREADS, _THREADS = 64, min(4, os.cpu_count() or 1)  # blocks from which on, and how many
+
+
+class DamagedFileError(ValueError):
+    """A file that is not as it was written. Field: `path`. Whoever can make it again catches this."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
+def write_checked(place: Path, path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """`write_inside`, with checksums. Raises LibraryPlaceError."""
+
+    def write_all(file: IO[bytes]) -> None:
+        summed = _Summed(file)
+        write(summed)  # type: ignore[arg-type]  # all that writers need of a file
+        sums = np.array(summed.sums(), "<u4").tobytes()
+        file.write(sums + _tail(path, summed.length, sums))
+
+    write_inside(place, path, write_all)
+
+
+def write_array(place: Path, path: Path, array: npt.NDArray[Any]) -> None:
+    """An array as .npy with checksums. Raises LibraryPlaceError."""
+    write_checked(place, path, lambda file: np.save(file, np.ascontiguousarray(array)))
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """What `write_array` wrote, mapped into memory, compared throughout. Raises OSError, DamagedFileError."""
+    return CheckedArray(path).values
+
+
+def read_table(path: Path, schema: Any) -> Any:
+    """A pyarrow.Table of this schema, but for its metadata, that `write_table` wrote; mapped into memory.
+
+    Arrow trusts numbers in its files and reads anywhere: these are compared first. Raises OSError, DamagedFileError.
+    """
+    import pyarrow as pa
+
+    file = CheckedFile(path)
+    file.check()
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(file.content))).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:  # Arrow calls what it cannot read an OSError as well
+        raise DamagedFileError(path, f"no Arrow table ({error})") from error
+    if not table.schema.equals(schema):
+        raise DamagedFileError(
+            path, f"has the columns {table.schema.names}, not {schema.names}, or other types"
+        )
+    return table
+
+
+def write_table(place: Path, path: Path, table: Any) -> None:
+    """A pyarrow.Table in Arrow's file format with checksums. Raises LibraryPlaceError."""
+    import pyarrow as pa
+
+    def write(file: IO[bytes]) -> None:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+
+    write_checked(place, path, write)
+
+
+class CheckedFile:
+    """A file that `write_checked` wrote, mapped into memory. Opening compares its checksums with each other.
+
+    content: all of it, compared or not: see `check`. Raises OSError where it cannot be read, DamagedFileError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO = open_regular(path)
+        size = os.fstat(self._file.fileno()).st_size
+        tail = self._bytes(max(size - _TAIL.size, 0), _TAIL.size)
+        length = _TAIL.unpack(tail)[1] if len(tail) == _TAIL.size else 0
+        num_blocks = -(-length // _BLOCK)
+        if size != length + 4 * num_blocks + _TAIL.size:
+            raise DamagedFileError(path, "has no checksums, or not all of its content")
+        sums = self._bytes(length, 4 * num_blocks)
+        if tail != _tail(path, length, sums):
+            raise DamagedFileError(path, "its checksums are damaged, or another file's")
+        self._length, self._sums = length, np.frombuffer(sums, "<u4")
+        self._is_checked = np.zeros(num_blocks, dtype=bool)
+        self.content = memoryview(mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ))[:length]
+
+    def check(self, spans: Iterable[tuple[int, int]] | None = None) -> None:
+        """Compare the blocks in which these bytes (first, end) lie; None: all. Raises OSError, DamagedFileError."""
+        is_wanted = np.zeros_like(self._is_checked) if spans is not None else np.ones_like(self._is_checked)
+        for first, end in spans or ():
+            is_wanted[first // _BLOCK : -(-end // _BLOCK)] = True
+        wanted = np.flatnonzero(is_wanted & ~self._is_checked).tolist()
+        if len(wanted) < _WORTH_THREADS:
+            found = list(map(self._sum, wanted))
+        else:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                found = list(pool.map(self._sum, wanted))
+        if found != self._sums[wanted].tolist():
+            raise DamagedFileError(self.path, "its content does not fit its checksums")
+        self._is_checked[wanted] = True
+        if self._is_checked.all():
+            self._file.close()
+
+    def _sum(self, block: int) -> int:
+        start = block * _BLOCK
+        return crc32(self._bytes(start, min(_BLOCK, self._length - start)))
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        """Read, not mapped: a disk that fails there raises OSError instead of ending the process."""
+        return os.pread(self._file.fileno(), count, start)
+
+
+class CheckedArray:
+    """An array that `write_array` wrote: its rows are compared with their checksums before they are first used.
+
+    Raises OSError where it cannot be read, DamagedFileError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = CheckedFile(path)
+        self._file.check([(0, min(_BLOCK, len(self._file.content)))])
+        header = io.BytesIO(self._file.content[:_BLOCK])
+        try:
+            np.lib.format.read_magic(header)
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(header)
+            self._start = header.tell()
+            if is_fortran or dtype.hasobject:
+                raise ValueError(f"an array of {dtype} in another order")
+            content = self._file.content[self._start :]
+            array = (np.frombuffer(content, dtype) if len(content) else np.empty(0, dtype)).reshape(shape)
+        except ValueError as error:
+            raise DamagedFileError(path, f"no array ({error})") from error
+        self._array: npt.NDArray[Any] = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """All of it."""
+        self._file.check()
+        return self._array
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Some of its rows."""
+        width = self._array.nbytes // max(len(self._array), 1)
+        starts = self._start + width * np.unique(rows)
+        self._file.check((int(start), int(start) + width) for start in starts)
+        found: npt.NDArray[Any] = self._array[rows]
+        return found
+
+
+class _Summed:
+    """Passes on what is written, and sums it up block by block."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._whole: list[int] = []
+        self._sum, self.length = 0, 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        start = 0
+        while start < len(view):
+            part = view[start : start + _BLOCK - self.length % _BLOCK]
+            self._sum = crc32(part, self._sum)
+            self.length += len(part)
+            start += len(part)
+            if self.length % _BLOCK == 0:
+                self._whole.append(self._sum)
+                self._sum = 0
+        self._file.write(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def sums(self) -> list[int]:
+        return self._whole + ([self._sum] if self.length % _BLOCK else [])
+
+
+def _tail(path: Path, length: int, sums: bytes) -> bytes:
+    name = f"{path.parent.name}/{path.name}".encode()
+    return _TAIL.pack(_MAGIC, length, crc32(b"%s %d " % (name, length), crc32(sums)))
