@@ -5,17 +5,19 @@ Parameters are named as in the published files. Letters: P prompts, L tokens, Dt
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from steersearch.core.errors import CheckpointError, CheckpointKeysError
+from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
+from steersearch.core.ranges import MOST_JSON, check_number, check_whole, read_json
+from steersearch.core.regular_file import read_regular
+from steersearch.core.vit import MOST_DEEP, MOST_WIDE
+from steersearch.core.weights_file import weights_file
 
 # model_type of config.json -> whether positions are counted from the padding token's number on
 _KINDS = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
@@ -40,12 +42,34 @@ class BertConfig:
     pad_id: int = 0
     first_position: int = 0
 
+    def __post_init__(self) -> None:
+        for name, most in (
+            ("vocabulary", 2**22),
+            ("dim", MOST_WIDE),
+            ("num_heads", MOST_WIDE),
+            ("hidden", 4 * MOST_WIDE),
+            ("positions", 2**16),
+            ("types", 256),
+        ):
+            check_whole(name, getattr(self, name), 1, most)
+        check_whole("depth", self.depth, 0, MOST_DEEP)
+        check_whole("pad_id", self.pad_id, 0, self.vocabulary - 1)
+        check_whole("first_position", self.first_position, 0, self.positions - 1)
+        check_number("norm_eps", self.norm_eps, 0, 1)
+        if self.dim % self.num_heads:
+            raise ConfigError("num_heads", self.num_heads, f"must divide dim {self.dim}")
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens have a place."""
+        return self.positions - self.first_position
+
     @classmethod
     def read(cls, file: Path) -> BertConfig:
         """From a published config.json. Raises CheckpointError for another architecture, or what is no such file."""
         try:
-            said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            kind, pad_id = said.get("model_type"), int(said.get("pad_token_id") or 0)
+            said: dict[str, Any] = read_json(read_regular(file, MOST_JSON))
+            kind, pad_id = said.get("model_type"), said.get("pad_token_id") or 0
             unusual = [
                 f"{name} {said[name]}"
                 for name, usual in (("hidden_act", "gelu"), ("position_embedding_type", "absolute"))
@@ -66,7 +90,9 @@ class BertConfig:
                 pad_id=pad_id,
                 first_position=pad_id + 1 if _KINDS[kind] else 0,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ConfigError as error:
+            raise CheckpointError(f"{file}: cannot work: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{file}: cannot be loaded ({error!r})") from error
 
 
@@ -163,19 +189,18 @@ def load_bert(folder: Path, weights: str) -> Bert:
     Raises CheckpointError for files that are damaged or of another architecture, CheckpointKeysError for weights that
     are missing or misshapen; what the file has besides, such as a head, is left.
     """
-    config, file = BertConfig.read(folder / "config.json"), folder / weights
-    with torch.device("meta"):
-        model = Bert(config)
-    try:
-        state = {_own(name): value for name, value in load_file(file).items()}
-    except Exception as error:  # safetensors' own, of no common class
-        raise CheckpointError(f"{file}: cannot be loaded ({error})") from error
-    wanted = model.state_dict()
-    missing = [name for name in wanted if name not in state]
-    misshapen = [name for name, value in wanted.items() if name in state and state[name].shape != value.shape]
-    if missing or misshapen:
-        raise CheckpointKeysError(file, missing=missing, misshapen=misshapen)
-    model.load_state_dict({name: state[name].float() for name in wanted}, assign=True)
+    config, path = BertConfig.read(folder / "config.json"), folder / weights
+    with weights_file(path) as file:
+        with torch.device("meta"):
+            model = Bert(config)
+        names = {_own(name): name for name in file.shapes}
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        missing = [name for name in wanted if name not in names]
+        misshapen = [n for n, shape in wanted.items() if n in names and file.shapes[names[n]] != shape]
+        if missing or misshapen:
+            raise CheckpointKeysError(path, missing=missing, misshapen=misshapen)
+        state = file.read(names[name] for name in wanted)
+        model.load_state_dict({name: state[names[name]].float() for name in wanted}, assign=True)
     return model.eval().requires_grad_(False)
 
 

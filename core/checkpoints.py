@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steersearch.core import hub
@@ -22,11 +22,13 @@ from steersearch.core.atomic import drafted
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.downloads import package_path, parts_of
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
-from steersearch.core.preprocess import Preprocess
+from steersearch.core.preprocess import MOST_SIDE, Preprocess
+from steersearch.core.ranges import check_text, check_whole, read_json, read_list
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
-from steersearch.core.released_pickle import read_pickled_zip
+from steersearch.core.released_pickle import PickledZip, StoredTensor, pickled_zip
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
+from steersearch.core.weights_file import weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +89,13 @@ def load_file(
     dtype = choose_dtype(torch.device(device)) if dtype == "auto" else dtype
     if not dtype.is_floating_point:
         raise ConfigError("dtype", dtype, "weights need a floating type, such as torch.float32")
-    state, config = _read(path)
-    if trunk is None and not _holds_trunk(state):
-        trunk = _pretrained_trunk(config)
-    with torch.device("meta"):  # no memory and no random weights before those of the file
-        model = SteerViT(config, trunk=trunk)
-    _load_state(model, state, path)
+    with _opened(path) as file:
+        with torch.device("meta"):  # no memory and no random weights before those of the file
+            model = SteerViT(file.config, trunk=trunk)
+        wanted = _wanted(model, file, path)
+        if trunk is None and not file.holds_trunk:
+            model.trunk = _pretrained_trunk(file.config)
+        _load_state(model, file.read(wanted), path)
     model._weights_hash = remembered_sha256(path)
     model.model_id = str(path)
     return model.to(device, dtype)
@@ -108,23 +111,45 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def _pretrained_trunk(config: SteerViTConfig) -> nn.Module:
-    if config.tiny is not None:
-        raise CheckpointError("the file describes a trunk of our own but does not hold its weights")
     weights = hub.fetch(trunk_file(full_name(config.trunk)))
-    return build_trunk(config.trunk, config.resolution, pretrained=True, weights=weights)
+    trunk = build_trunk(config.trunk, config.resolution, pretrained=True, weights=weights)
+    return trunk.requires_grad_(False)
 
 
 def read_config(path: Path) -> tuple[SteerViTConfig, bool]:
     """The config of a .safetensors or .pth file, and whether it holds its trunk. Raises CheckpointError."""
-    state, config = _read(path)
-    return config, _holds_trunk(state)
+    with _opened(path) as file:
+        return file.config, file.holds_trunk
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
-    if not path.is_file():
+@dataclass(frozen=True)
+class _ModelFile:
+    """What a model's file says of itself. shapes: of its weights; read: fetches those of these names."""
+
+    config: SteerViTConfig
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[Iterable[str]], dict[str, Tensor]]
+
+    @property
+    def holds_trunk(self) -> bool:
+        return any(name.startswith("trunk.") for name in self.shapes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_ModelFile]:
+    """The model file `path`, of which only the description is read yet. Raises CheckpointError.
+
+    A ConfigError within, from what is built after the config, is one of the file too.
+    """
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file")
     try:
-        return _read_released(path) if _is_released(path) else read_safetensors(path)
+        with _opened_released(path) if _is_released(path) else _opened_safetensors(path) as file:
+            if file.config.tiny is not None and not file.holds_trunk:
+                raise CheckpointError(
+                    f"{path}: it describes a trunk of our own, and does not hold its weights"
+                )
+            yield file
     except ConfigError as error:
         raise CheckpointError(f"{path}: its config cannot work: {error}") from error
 
@@ -133,26 +158,30 @@ def _is_released(path: Path) -> bool:
     return path.suffix != ".safetensors"
 
 
-def _holds_trunk(state: Mapping[str, Tensor]) -> bool:
-    return any(name.startswith("trunk.") for name in state)
-
-
-def _load_state(model: SteerViT, state: Mapping[str, Tensor], path: Path) -> None:
-    """Make `state`, in the layout of our files, the weights of `model`; strict on names and shapes."""
-    wanted = to_released_state(model)
-    if _holds_trunk(state):
-        wanted |= _trunk_state(model)
-    unexpected = sorted(set(state) - set(wanted))
-    missing = sorted(set(wanted) - set(state))
-    misshapen = sorted(k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape)
+def _wanted(model: SteerViT, file: _ModelFile, path: Path) -> list[str]:
+    """Names of the weights that `model` takes from `file`; strict on names and shapes."""
+    weights = to_released_state(model)
+    if file.holds_trunk:
+        weights |= _trunk_state(model)
+    unexpected = sorted(set(file.shapes) - set(weights))
+    missing = sorted(set(weights) - set(file.shapes))
+    misshapen = sorted(k for k in set(weights) & set(file.shapes) if weights[k].shape != file.shapes[k])
     if missing or misshapen or (unexpected and not _is_released(path)):
         raise CheckpointKeysError(path, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if unexpected:
         logger.warning("%s: ignored weights that the model does not have: %s", path, ", ".join(unexpected))
-    trained = from_released_state(state)
-    own = {name: value for name, value in state.items() if name.startswith("trunk.")}
+    return list(weights)
+
+
+def _load_state(model: SteerViT, state: Mapping[str, Tensor], path: Path) -> None:
+    """Make `state`, in the layout of our files, the weights of `model`."""
+    own = from_released_state(state) | {n: value for n, value in state.items() if n.startswith("trunk.")}
+    types = {name: value.is_floating_point() for name, value in model.state_dict().items()}
+    for name, value in own.items():
+        if value.is_floating_point() != types[name]:
+            raise CheckpointError(f"{path}: {name} holds numbers of the type {value.dtype}")
     model.load_state_dict(
-        {name: _for_memory(value) for name, value in (trained | own).items()}, strict=False, assign=True
+        {name: _for_memory(value) for name, value in own.items()}, strict=False, assign=True
     )
 
 
@@ -202,50 +231,69 @@ def read_released_pth(path: Path | str) -> tuple[dict[str, Tensor], dict[str, An
     Raises UnsafePickleError if its pickle names anything but tensors, plain data and OmegaConf's config
     classes, CheckpointError if it is damaged or has no "state_dict" or no "config".
     """
-    content = read_pickled_zip(Path(path))
+    with pickled_zip(Path(path)) as archive:
+        tensors, config = _released_parts(archive)
+        return {name: archive.read(tensor) for name, tensor in tensors.items()}, config
+
+
+def _released_parts(archive: PickledZip) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
+    """The state dict, every tensor of it checked against the file, and the config."""
+    path, content = archive.path, archive.content
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path}: not a released checkpoint (holds a {type(content).__name__}, not a dict)"
         )
-    state, config = content.get("state_dict"), content.get("config")
+    state, config = content.get("state_dict"), archive.plain(content.get("config"), "config")
     if not isinstance(state, dict) or not isinstance(config, dict):
         have = ", ".join(map(str, content))
         raise CheckpointError(
             f'{path}: not a released checkpoint: needs "state_dict" and "config", has {have}'
         )
-    strangers = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    strangers = [str(name) for name, value in state.items() if not isinstance(value, StoredTensor)]
     if strangers:
         raise CheckpointError(f"{path}: not tensors in its state_dict: {', '.join(strangers)}")
+    archive.check(state)
     return state, config
 
 
-def _read_released(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
-    state, config = read_released_pth(path)
-    return state, config_from_released(config, state, path)
+@contextmanager
+def _opened_released(path: Path) -> Iterator[_ModelFile]:
+    with pickled_zip(path) as archive:
+        tensors, config = _released_parts(archive)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        read = config_from_released(config, shapes, path)
+        yield _ModelFile(read, shapes, lambda names: {name: archive.read(tensors[name]) for name in names})
 
 
 def config_from_released(
-    config: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path
 ) -> SteerViTConfig:
-    """Our config for a released file: sizes of the connector from its weights, preprocessing from timm."""
+    """Our config for a released file: sizes of the connector from its weights, preprocessing from timm.
+
+    shapes: of its weights.  Raises CheckpointError, and ConfigError for a setting out of its range.
+    """
     vision = config.get("vision_encoder")
     _refuse_interpolation({"vision_encoder": vision, "text_encoder": config.get("text_encoder")}, path)
     if not isinstance(vision, dict) or not isinstance(vision.get("model_name"), str):
         raise CheckpointError(f"{path}: its config lacks vision_encoder.model_name")
-    first = state.get("connector.mlp.0.weight")
-    if first is None or first.ndim != 2:
+    first = shapes.get("connector.mlp.0.weight", ())
+    if len(first) != 2:
         raise CheckpointKeysError(path, missing=["connector.mlp.0.weight"])
-    name, resolution = vision["model_name"], int(vision.get("resolution") or 336)
+    name, resolution = vision["model_name"], vision.get("resolution") or 336
+    check_text("model_name", name)
+    check_whole("resolution", resolution, 1, MOST_SIDE)
     return SteerViTConfig(
         trunk=name,
         resolution=resolution,
         aggregation=vision.get("feature_aggregation") or "cls",
-        cross_attn_layers=tuple(vision.get("cross_attn_layers") or range(1, 26, 2)),
+        cross_attn_layers=read_list(
+            "cross_attn_layers", vision.get("cross_attn_layers") or tuple(range(1, 26, 2))
+        ),
         use_ffn=bool(vision.get("use_ffn")),
-        cross_attn_ffn_mult=float(vision.get("cross_attn_ffn_mult") or 2.0),
-        text_encoder=str(config.get("text_encoder") or "roberta-large"),
-        text_dim=first.shape[1],
-        connector_hidden=first.shape[0] if "connector.mlp.2.weight" in state else None,
+        cross_attn_ffn_mult=vision.get("cross_attn_ffn_mult") or 2.0,
+        text_encoder=config.get("text_encoder") or "roberta-large",
+        text_dim=first[1],
+        connector_hidden=first[0] if "connector.mlp.2.weight" in shapes else None,
         preprocess=timm_preprocess(name, resolution),
     )
 
@@ -351,23 +399,27 @@ def write_safetensors(model: SteerViT, path: Path) -> None:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
     """Weights as stored and config of a file that `write_safetensors` wrote. Raises CheckpointError."""
-    from safetensors import safe_open
+    with _opened_safetensors(path) as file:
+        return file.read(file.shapes), file.config
 
+
+@contextmanager
+def _opened_safetensors(path: Path) -> Iterator[_ModelFile]:
+    with weights_file(path) as file:
+        described = file.metadata.get(METADATA_KEY)
+        if described is None:
+            raise CheckpointError(f'{path}: no steersearch model (its metadata has no "{METADATA_KEY}")')
+        yield _ModelFile(_described_config(described, path), file.shapes, file.read)
+
+
+def _described_config(described: str, path: Path) -> SteerViTConfig:
     try:
-        with safe_open(path, framework="pt") as opened:
-            described = (opened.metadata() or {}).get(METADATA_KEY)
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-    if described is None:
-        raise CheckpointError(f'{path}: no steersearch model (its metadata has no "{METADATA_KEY}")')
-    try:
-        data = json.loads(described)
+        data = read_json(described)
         if data["format"] > FILE_FORMAT:
             raise CheckpointError(
                 f"{path}: written by a newer version (format {data['format']}); update steersearch"
             )
-        return state, SteerViTConfig.from_dict(data["config"])
+        return SteerViTConfig.from_dict(data["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its description is damaged ({error!r})") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,13 @@ class ConfigError(SteerSearchError):
 
     def __init__(self, field: str, value: object, reason: str) -> None:
         self.field, self.value, self.reason = field, value, reason
-        super().__init__(f"{field} = {value!r}: {reason}")
+        super().__init__(f"{field} = {_SHORT.repr(value)}: {reason}")
+
+
+# A value out of somebody's file: of any length, and nested as deep as it likes.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxtuple, _SHORT.maxlist, _SHORT.maxdict = 4, 32, 32, 8
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 
 
 class FolderError(SteerSearchError):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from steersearch.core.errors import ConfigError
 from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, to_rgb
+from steersearch.core.ranges import check_number, check_text, check_whole, read_fields, read_list
 
 View = Literal["crop", "squash", "tile"]
 TILES = 2  # per side of the picture in the view "tile"
@@ -24,6 +25,8 @@ _INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+MOST_SIDE = 4096  # pixels of a trunk's input
+_LEAST_CROP = 0.5  # of a side; timm's trunks keep .75 and more, and a picture is resized to the inverse
 _LONGEST_STRIP = 8  # a longer strip (width : height) is cut before it is resized, or 1 × 60000 fills memory
 
 _KEPT = 2  # a picture decoded at a reduced scale keeps this many times the pixels per side that are needed
@@ -72,10 +75,9 @@ class Preprocess:
     mode: View = "crop"
 
     def __post_init__(self) -> None:
-        if self.size <= 0:
-            raise ConfigError("size", self.size, "must be at least one pixel")
-        if not 0 < self.crop_pct <= 1:
-            raise ConfigError("crop_pct", self.crop_pct, "must lie in (0, 1]")
+        check_whole("size", self.size, 1, MOST_SIDE)
+        check_number("crop_pct", self.crop_pct, _LEAST_CROP, 1)
+        check_text("interpolation", self.interpolation)
         if self.mode not in get_args(View):
             raise ConfigError("mode", self.mode, f"must be one of {get_args(View)}")
         if self.mode == "tile" and self.crop_pct != 1:
@@ -86,10 +88,11 @@ class Preprocess:
             raise ConfigError(
                 "interpolation", self.interpolation, f"must be one of {sorted(_INTERPOLATIONS)}"
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ConfigError(
-                "mean, std", (self.mean, self.std), "must be three numbers each, std above zero"
-            )
+        for name, values, least in (("mean", self.mean, -100), ("std", self.std, 1e-3)):
+            if len(values) != 3:
+                raise ConfigError(name, values, "must be three numbers")
+            for value in values:
+                check_number(name, value, least, 100)
 
     def with_view(self, view: View) -> Preprocess:
         """These settings with pictures seen in another way.
@@ -157,8 +160,9 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
-        """Inverse of `to_dict`."""
-        return cls(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
+        """Inverse of `to_dict`. Raises ConfigError."""
+        read = read_fields(cls, data, "preprocess")
+        return cls(**{**read, **{name: read_list(name, read[name]) for name in ("mean", "std")}})
 
 
 def view_of(preprocessing: Mapping[str, Any]) -> View | None:

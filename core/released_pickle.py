@@ -1,17 +1,23 @@
-"""Reads a `.pth` file without running anything that it says.
+"""Reads a `.pth` file as a description: the pickle in it is never run.
 
-A `.pth` is a zip of a pickle and raw tensor data, and a pickle may name any function to be called. Here a
-name is looked up in one table of inert stand-ins; whatever is not in it is refused by name. OmegaConf's
-config objects have stand-ins too, which keep their state only, and become plain data.
+A `.pth` is a zip of a pickle and the tensors' numbers, and a pickle is a program that may call any function by name.
+Here its instructions are gone through one by one, and those that make plain data are followed. A name means what
+`_MEANINGS` says, and whatever is not in there is refused. Tensors come out as descriptions; `PickledZip.check`
+measures them against the file before `PickledZip.read` fetches their numbers.
+
+Not `torch.load(weights_only=True)`: a nested tuple as a key ends the process there, a description may show more numbers
+than the file has, and pickles of protocol 4 are not read.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
+import math
+import os
+import pickletools
 import zipfile
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,122 +25,319 @@ import torch
 from torch import Tensor
 
 from steersearch.core.errors import CheckpointError, UnsafePickleError
+from steersearch.core.weights_file import opened_whole
+
+MOST_PICKLED = 4 * 2**20  # bytes; of a released file it takes 40,000
+MOST_VALUES, MOST_NESTED = 100_000, 64  # of what is made plain, such as a config
+MOST_DIMENSIONS = 8
 
 
-def read_pickled_zip(path: Path) -> Any:
-    """What `torch.save` wrote to `path`, as dicts, lists, numbers, strings and CPU tensors.
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in the file: some of the numbers of a storage. offset, shape and stride are in numbers, not in bytes."""
 
-    Raises UnsafePickleError for a pickle that names anything else, CheckpointError for a file that is no such
-    zip or is damaged.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _plain(_Unpickler(path, _Records(path, archive)).load())
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint as torch writes them since 1.6 (no zip file)"
-        ) from error
-    except (
-        Exception
-    ) as error:  # a damaged pickle can fail anywhere: in an opcode, a stand-in, a tensor's shape
-        raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    storage: str
+    count: int  # of numbers in the storage
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
-class _Records:
-    """The files in the zip: `data.pkl` and the tensors' bytes, all below one folder."""
+class PickledZip:
+    """A file that `torch.save` wrote. content: what was saved, for `plain` and `check`."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        self._path, self._archive = path, archive
+    def __init__(self, path: Path, archive: zipfile.ZipFile, size: int) -> None:
+        self.path, self._archive, self._size = path, archive, size
+        self._storages: dict[str, Tensor] = {}
         pickles = [name for name in archive.namelist() if PurePosixPath(name).name == "data.pkl"]
         if len(pickles) != 1:
             raise CheckpointError(
                 f"{path}: not a torch checkpoint (holds {len(pickles)} files named data.pkl)"
             )
         self._folder = pickles[0].removesuffix("data.pkl")
-        if f"{self._folder}byteorder" in archive.namelist() and self.read("byteorder") != b"little":
+        if f"{self._folder}byteorder" in archive.namelist() and self._record("byteorder", 16) != b"little":
             raise CheckpointError(f"{path}: written on a big-endian machine; save it again on another")
+        self.content = _Program(path, self._record("data.pkl", MOST_PICKLED)).result()
 
-    def read(self, name: str) -> bytes:
-        info = self._archive.getinfo(self._folder + name)
-        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; a zip bomb does
-            raise CheckpointError(f"{self._path}: not a torch checkpoint ({info.filename} is compressed)")
-        return self._archive.read(info)
+    def plain(self, value: Any, field: str) -> Any:
+        """`value`, part of the content, as dicts, lists, numbers and texts; what has no such form is None.
 
+        Raises CheckpointError that names `field` for what is nested too deep, or unfolds to too much: a pickle may
+        refer to the same list many times.
+        """
+        left = MOST_VALUES
 
-class _Unpickler(pickle.Unpickler):
-    """A pickle machine that knows the names in `_STAND_INS` and no others."""
+        def made(value: Any, depth: int) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0 or depth > MOST_NESTED:
+                what = f"nested more than {MOST_NESTED} deep" if left >= 0 else f"over {MOST_VALUES:,} values"
+                raise CheckpointError(f"{self.path}: {field} is {what}")
+            if isinstance(value, _Node):
+                state = value.state if isinstance(value.state, dict) else {}
+                return made(state.get("_content", state.get("_val")), depth + 1)
+            if isinstance(value, dict):
+                return {key: made(item, depth + 1) for key, item in value.items()}
+            if isinstance(value, (list, tuple)):
+                return [made(item, depth + 1) for item in value]
+            return value if isinstance(value, (str, int, float, bytes)) else None
 
-    def __init__(self, path: Path, records: _Records) -> None:
-        super().__init__(io.BytesIO(records.read("data.pkl")))
-        self._path, self._records = path, records
-        self._storages: dict[str, Tensor] = {}
+        return made(value, 0)
 
-    def find_class(self, module: str, name: str) -> Any:
+    def check(self, tensors: Mapping[str, StoredTensor]) -> None:
+        """Raise CheckpointError, with its name, for a tensor that shows numbers which are not in the file."""
+        for name, tensor in tensors.items():
+            record = self._find(f"data/{tensor.storage}", name)
+            if record.file_size != tensor.count * tensor.dtype.itemsize:
+                have = record.file_size // tensor.dtype.itemsize
+                raise CheckpointError(
+                    f"{self.path}: damaged ({name}: its storage has {have} of {tensor.count} numbers)"
+                )
+            shown = tensor.nbytes // tensor.dtype.itemsize
+            last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride, strict=True))
+            if shown > tensor.count or (shown and last >= tensor.count):
+                raise CheckpointError(
+                    f"{self.path}: damaged ({name}: shape {tensor.shape}, stride {tensor.stride} and offset "
+                    f"{tensor.offset} go beyond its storage of {tensor.count} numbers)"
+                )
+        sizes = {t.storage: t.count * t.dtype.itemsize for t in tensors.values()}
+        for what, total in (
+            ("tensors", sum(t.nbytes for t in tensors.values())),
+            ("storages", sum(sizes.values())),
+        ):
+            if total > self._size:
+                raise CheckpointError(
+                    f"{self.path}: damaged (its {what} overlap: together {total:,} bytes, the file has {self._size:,})"
+                )
+
+    def read(self, tensor: StoredTensor) -> Tensor:
+        """The numbers of a tensor that was checked, as a view of its storage."""
+        if tensor.storage not in self._storages:
+            numbers = bytearray(self._content(self._find(f"data/{tensor.storage}", "its tensors")))
+            whole = (
+                torch.frombuffer(numbers, dtype=torch.uint8) if numbers else torch.empty(0, dtype=torch.uint8)
+            )
+            self._storages[tensor.storage] = whole
+        storage = self._storages[tensor.storage].view(tensor.dtype)
+        return torch.as_strided(storage, tensor.shape, tensor.stride, tensor.offset)
+
+    def _record(self, name: str, at_most: int) -> bytes:
+        info = self._find(name, "the archive")
+        if info.file_size > at_most:
+            raise CheckpointError(
+                f"{self.path}: {name} has {info.file_size:,} bytes, more than {at_most:,} are not read"
+            )
+        return self._content(info)
+
+    def _content(self, info: zipfile.ZipInfo) -> bytes:
         try:
-            return _STAND_INS[module, name]
+            return self._archive.read(info)
+        except Exception as error:  # encrypted, cut, with a wrong checksum
+            raise CheckpointError(f"{self.path}: damaged ({info.filename}: {error})") from error
+
+    def _find(self, name: str, field: str) -> zipfile.ZipInfo:
+        try:
+            info = self._archive.getinfo(self._folder + name)
+        except KeyError:
+            raise CheckpointError(f"{self.path}: damaged ({field}: there is no {name})") from None
+        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses; a zip bomb does
+            raise CheckpointError(f"{self.path}: not a torch checkpoint ({info.filename} is compressed)")
+        return info
+
+
+@contextmanager
+def pickled_zip(path: Path) -> Iterator[PickledZip]:
+    """What `torch.save` wrote to `path`.
+
+    Raises UnsafePickleError for a pickle that names anything which weights do not need, CheckpointError for a file
+    that is no such zip, or is damaged.
+    """
+    with opened_whole(path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except Exception as error:  # whatever an odd directory of the archive leads to
+            reason = "not a checkpoint as torch writes them since 1.6 (no zip file)"
+            raise CheckpointError(f"{path}: {reason}") from error
+        with archive:
+            yield PickledZip(path, archive, os.fstat(file.fileno()).st_size)
+
+
+# ---------------------------------------------------------------------------------------------- the pickle
+
+
+class _Node:
+    """An object whose state alone counts: of OmegaConf, or of something that is not needed."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A function or class that the pickle names, and what a call of it comes to."""
+
+    makes: Callable[..., Any] | torch.dtype
+
+
+class _Program:
+    """The machine that a pickle is written for, without anything that could be called."""
+
+    def __init__(self, path: Path, code: bytes) -> None:
+        self._path, self._code = path, code
+        self._stack: list[Any] = []
+        self._marks: list[int] = []  # how high the stack was
+        self._memo: dict[Any, Any] = {}
+
+    def result(self) -> Any:
+        try:
+            for opcode, argument, _ in pickletools.genops(self._code):
+                if opcode.name == "STOP":
+                    return self._stack.pop()
+                self._follow(opcode.name, argument)
+        except CheckpointError:
+            raise
+        except Exception as error:  # a damaged pickle can fail in any of its instructions
+            raise CheckpointError(f"{self._path}: damaged ({type(error).__name__}: {error})") from error
+        raise CheckpointError(f"{self._path}: damaged (its pickle has no end)")
+
+    def _follow(self, instruction: str, argument: Any) -> None:
+        stack = self._stack
+        match instruction:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                self._marks.append(len(stack))
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction])
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST" | "EMPTY_SET":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE" | "LIST":
+                stack.append(tuple(self._to_mark()) if instruction == "TUPLE" else self._to_mark())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self._last(int(instruction[-1]))))
+            case "SETITEM" | "SETITEMS" | "DICT":
+                items = self._last(2) if instruction == "SETITEM" else self._to_mark()
+                if instruction == "DICT":
+                    stack.append({})
+                stack[-1].update(_pairs(zip(items[::2], items[1::2], strict=True)))
+            case "APPEND" | "APPENDS" | "ADDITEMS":
+                items = self._last(1) if instruction == "APPEND" else self._to_mark()
+                stack[-1].extend(items)
+            case "POP":
+                stack.pop()
+            case "BINPUT" | "LONG_BINPUT" | "PUT" | "MEMOIZE":
+                self._memo[len(self._memo) if argument is None else argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET" | "GET":
+                stack.append(self._memo[argument])
+            case "GLOBAL" | "INST":
+                stack.append(self._named(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                stack.append(self._named(*self._last(2)))
+            case "REDUCE" | "NEWOBJ":
+                called, arguments = self._last(2)
+                stack.append(called.makes(*arguments))
+            case "BUILD":
+                state = stack.pop()
+                if isinstance(stack[-1], _Node):
+                    stack[-1].state = state
+                elif not isinstance(
+                    stack[-1], dict
+                ):  # an OrderedDict with attributes, such as a state_dict's versions
+                    raise CheckpointError(f"{self._path}: damaged (a state for {type(stack[-1]).__name__})")
+            case "BINPERSID":
+                stack.append(_storage(*stack.pop()))
+            case _ if instruction in _NUMBERS_AND_TEXTS:
+                stack.append(argument)
+            case _:
+                raise UnsafePickleError(self._path, f"the instruction {instruction}")
+
+    def _named(self, module: str, name: str) -> _Name:
+        try:
+            return _Name(_MEANINGS[module, name])
         except KeyError:
             raise UnsafePickleError(self._path, f"{module}.{name}") from None
 
-    def persistent_load(self, pid: Any) -> Tensor:
-        """One tensor storage: ("storage", its type, file name, device, number of elements)."""
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, torch.dtype) or not str(key).isalnum():
-            raise CheckpointError(f"{self._path}: damaged (no tensor storage: {pid!r})")
-        if key not in self._storages:
-            data = bytearray(self._records.read(f"data/{key}"))
-            storage = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-            if len(storage) != count:
-                raise CheckpointError(
-                    f"{self._path}: damaged (storage {key} has {len(storage)} of {count} numbers)"
-                )
-            self._storages[key] = storage
-        return self._storages[key]
+    def _last(self, number: int) -> list[Any]:
+        taken = self._stack[-number:]
+        del self._stack[-number:]
+        return taken
+
+    def _to_mark(self) -> list[Any]:
+        mark = self._marks.pop()
+        taken = self._stack[mark:]
+        del self._stack[mark:]
+        return taken
 
 
-# ---------------------------------------------------------------------------------------------- the stand-ins
+_NUMBERS_AND_TEXTS = frozenset(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
+    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8".split()
+)
 
 
-class _Inert:
-    """Stands for an object that is not needed: takes any arguments and any state, does nothing."""
+def _pairs(pairs: Iterable[Any] = ()) -> dict[Any, Any]:
+    made = {}
+    for key, value in pairs:
+        if not isinstance(
+            key, (str, int, float, bytes, type(None))
+        ):  # the hash of a nested tuple knows no bounds
+            raise TypeError(f"a key of type {type(key).__name__}")
+        made[key] = value
+    return made
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        pass
 
-    def __setstate__(self, state: object) -> None:
-        pass
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: torch.dtype
+    count: int
 
 
-class _OmegaConf:
-    """Stands for a node of an OmegaConf config; `_plain` reads its state."""
-
-    state: dict[str, Any]
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        self.state = {}
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {}
+def _storage(kind: str, type_: _Name, key: str, device: object, count: int) -> _Storage:
+    if kind != "storage" or not isinstance(type_.makes, torch.dtype) or not str(key).isalnum():
+        raise TypeError("an object outside of the file that is no tensor storage")
+    return _Storage(str(key), type_.makes, _whole(count))
 
 
 def _tensor(
-    storage: Tensor, offset: int, size: Sequence[int], stride: Sequence[int], *_ignored: object
-) -> Tensor:
-    return torch.as_strided(storage, tuple(size), tuple(stride), offset)
+    storage: _Storage, offset: int, shape: Iterable[int], stride: Iterable[int], *_: object
+) -> StoredTensor:
+    lengths, steps = (tuple(map(_whole, numbers)) for numbers in (shape, stride))
+    if len(lengths) != len(steps) or len(lengths) > MOST_DIMENSIONS:
+        raise TypeError(f"a tensor of {len(lengths)} dimensions with {len(steps)} strides")
+    return StoredTensor(storage.key, storage.count, storage.dtype, _whole(offset), lengths, steps)
 
 
-def _parameter(data: Tensor, *_ignored: object) -> Tensor:
-    return data
+def _whole(number: object) -> int:
+    if not isinstance(number, int) or not 0 <= number < 2**62:
+        raise TypeError("a size or an offset that is none")
+    return number
 
 
-def _dict(*_ignored: object) -> dict[Any, Any]:
+def _inert(*_: object) -> _Node:
+    return _Node()
+
+
+def _dict(*_: object) -> dict[Any, Any]:
     return {}
 
 
-def _latin1(text: str, *_ignored: object) -> bytes:
+def _first(value: Any = (), *_: object) -> Any:
+    return value
+
+
+def _latin1(text: str, *_: object) -> bytes:
     return text.encode("latin1")
 
 
@@ -157,41 +360,28 @@ _STORAGES = {
 _TYPES = ("dict", "list", "tuple", "int", "long", "float", "str", "unicode", "bool", "bytes", "object")
 _SCALARS = ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "InterpolationResult", "Path", "String")
 
-# (module, name) in the pickle -> what is put in its place.
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+# (module, name) in the pickle -> what a call of it comes to.
+_MEANINGS: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): _pairs,
     ("collections", "defaultdict"): _dict,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
+    ("builtins", "set"): _first,
+    ("__builtin__", "set"): _first,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): tuple,
-    ("torch", "device"): _Inert,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch", "Size"): _first,
+    ("torch", "device"): _inert,
     ("_codecs", "encode"): _latin1,
-    ("typing", "Any"): _Inert,
-    ("typing", "Union"): _Inert,
-    ("omegaconf.base", "Metadata"): _Inert,
-    ("omegaconf.base", "ContainerMetadata"): _Inert,
-    ("omegaconf.base", "UnionNode"): _OmegaConf,
-    ("omegaconf.dictconfig", "DictConfig"): _OmegaConf,
-    ("omegaconf.listconfig", "ListConfig"): _OmegaConf,
+    ("typing", "Any"): _inert,
+    ("typing", "Union"): _inert,
+    ("omegaconf.base", "Metadata"): _inert,
+    ("omegaconf.base", "ContainerMetadata"): _inert,
+    ("omegaconf.base", "UnionNode"): _inert,
+    ("omegaconf.dictconfig", "DictConfig"): _inert,
+    ("omegaconf.listconfig", "ListConfig"): _inert,
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
-    **{(module, name): _Inert for module in ("builtins", "__builtin__") for name in _TYPES},
-    **{("omegaconf.nodes", f"{kind}Node"): _OmegaConf for kind in _SCALARS},
+    **{(module, name): _inert for module in ("builtins", "__builtin__") for name in _TYPES},
+    **{("omegaconf.nodes", f"{kind}Node"): _inert for kind in _SCALARS},
     **{("pathlib", name): _path for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _Inert for core in ("core", "_core")},
-    ("numpy", "dtype"): _Inert,
+    **{(f"numpy.{core}.multiarray", "scalar"): _inert for core in ("core", "_core")},
+    ("numpy", "dtype"): _inert,
 }
-
-
-def _plain(value: Any) -> Any:
-    """`value` with OmegaConf nodes replaced by their content, other stand-ins by None; recursive."""
-    if isinstance(value, _OmegaConf):
-        return _plain(value.state.get("_content", value.state.get("_val")))
-    if isinstance(value, _Inert) or (isinstance(value, type) and issubclass(value, _Inert)):
-        return None
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

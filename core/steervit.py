@@ -13,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -29,12 +29,13 @@ from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
-from steersearch.core.preprocess import TILES, Preprocess, View, open_image
+from steersearch.core.preprocess import MOST_SIDE, TILES, Preprocess, View, open_image
+from steersearch.core.ranges import check_flag, check_number, check_text, check_whole, read_fields, read_list
 from steersearch.core.side_by_side import make_workers, side_by_side
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_tiles
 from steersearch.core.trunk import Trunk, build_trunk
-from steersearch.core.vit import ViT, ViTConfig
+from steersearch.core.vit import MOST_DEEP, MOST_WIDE, ViT, ViTConfig
 
 Fusion = Literal["early", "late"]
 ImageSource = Image.Image | Path | str
@@ -79,12 +80,23 @@ class SteerViTConfig:
     preprocess: Preprocess
 
     def __post_init__(self) -> None:
+        check_text("trunk", self.trunk)
+        check_text("text_encoder", self.text_encoder, 4096)
+        check_whole("resolution", self.resolution, 1, MOST_SIDE)
+        for name in ("num_heads", "head_dim", "text_dim"):
+            check_whole(name, getattr(self, name), 1, MOST_WIDE)
+        if self.connector_hidden is not None:
+            check_whole("connector_hidden", self.connector_hidden, 1, MOST_WIDE)
+        check_whole("text_layers", self.text_layers, -1, MOST_DEEP)
+        for block in self.cross_attn_layers:
+            check_whole("cross_attn_layers", block, 0, MOST_DEEP)
+        check_number("cross_attn_ffn_mult", self.cross_attn_ffn_mult, 0, 16)
+        check_flag("tanh_gate", self.tanh_gate)
+        check_flag("use_ffn", self.use_ffn)
         if self.aggregation not in get_args(Aggregation):
             raise ConfigError("aggregation", self.aggregation, f"must be one of {get_args(Aggregation)}")
         if self.fusion not in get_args(Fusion):
             raise ConfigError("fusion", self.fusion, f"must be one of {get_args(Fusion)}")
-        if min(self.cross_attn_layers, default=0) < 0:
-            raise ConfigError("cross_attn_layers", self.cross_attn_layers, "blocks are counted from 0 up")
         if (self.trunk == "tiny") != (self.tiny is not None):
             raise ConfigError(
                 "tiny", self.tiny, f'must be given for the trunk "tiny" only, this is "{self.trunk}"'
@@ -106,18 +118,13 @@ class SteerViTConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SteerViTConfig:
-        """Inverse of `to_dict`. Raises ConfigError for a field that this version does not know."""
-        unknown = set(data) - {field.name for field in fields(cls)}
-        if unknown:
-            name = sorted(unknown)[0]
-            raise ConfigError(name, data[name], "no such setting; was the file made by a newer version?")
-        tiny = data.get("tiny")
-        read = {
-            "tiny": None if tiny is None else ViTConfig.from_dict(tiny),
-            "cross_attn_layers": tuple(data["cross_attn_layers"]),
-            "preprocess": Preprocess.from_dict(data["preprocess"]),
-        }
-        return cls(**{**data, **read})
+        """Inverse of `to_dict`. Raises ConfigError for a field that is unknown, missing, or out of its range."""
+        read = read_fields(cls, data, "the config")
+        if read.get("tiny") is not None:
+            read["tiny"] = ViTConfig.from_dict(read["tiny"])
+        if "cross_attn_layers" in read:
+            read["cross_attn_layers"] = read_list("cross_attn_layers", read["cross_attn_layers"])
+        return cls(**{**read, "preprocess": Preprocess.from_dict(read["preprocess"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,12 @@ class TextEncoder:
         """
         check_prompts(prompts)
         ids = self.tokenize(prompts)
+        unknown = max((number for row in ids for number in row), default=0)
+        if unknown >= self.model.config.vocabulary:
+            raise CheckpointError(
+                f"text encoder {self.name}: its tokenizer gives the token {unknown}, and its weights have "
+                f"{self.model.config.vocabulary}; download it again, or give the folder of another copy"
+            )
         device, longest = self.model.device, max(map(len, ids))
         tokens = torch.zeros(len(ids), longest, self.dim, device=device)
         for group in _equally_long(ids):
@@ -226,7 +232,8 @@ def _installed_minilm() -> Path | None:
 
 def _load(name: str, folder: Path) -> TextEncoder:
     try:
-        return TextEncoder(name, Tokenizer(folder, MAX_TOKENS), load_bert(folder, hub.WEIGHTS))
+        model = load_bert(folder, hub.WEIGHTS)
+        return TextEncoder(name, Tokenizer(folder, min(MAX_TOKENS, model.config.most_tokens)), model)
     except CheckpointError as error:
         way_out = "download it again, or give the folder of another copy"
         raise CheckpointError(f"text encoder {error}; {way_out}") from error

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.vit import ViT, ViTConfig
+from steersearch.core.weights_file import weights_file
 
 
 class Trunk(Protocol):
@@ -149,21 +150,24 @@ def _read_weights(trunk: ViT, name: str, path: Path) -> None:
 
     What needs no resampling is mapped, not copied: a base trunk takes 350 MB once, and not before it runs.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    wanted = {key: tuple(value.shape) for key, value in trunk.state_dict().items()}
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
+        with weights_file(path) as file:
+            missing = sorted(set(wanted) - set(file.shapes))
+            fixed = set(wanted) & set(file.shapes) - {"pos_embed"}
+            misshapen = sorted(key for key in fixed if wanted[key] != file.shapes[key])
+            if missing or misshapen:
+                raise CheckpointKeysError(path, missing=missing, misshapen=misshapen)
+            state = file.read(wanted)
+    except CheckpointKeysError:
+        raise
+    except CheckpointError as error:
         raise CheckpointError(f"{path}: no weights for {name} ({error})") from error
-    wanted = trunk.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    if not missing:
+    if state["pos_embed"].ndim == 3:
         state["pos_embed"] = _resampled(state["pos_embed"], trunk)
-    misshapen = sorted(k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape)
-    if missing or misshapen:
-        raise CheckpointKeysError(path, missing=missing, misshapen=misshapen)
-    trunk.load_state_dict({key: state[key] for key in wanted}, assign=True)
+    if state["pos_embed"].shape != wanted["pos_embed"]:
+        raise CheckpointKeysError(path, misshapen=["pos_embed"])
+    trunk.load_state_dict(state, assign=True)
     trunk.requires_grad_(False)
 
 
@@ -172,7 +176,7 @@ def _resampled(positions: Tensor, trunk: ViT) -> Tensor:
     first = trunk.num_prefix_tokens
     prefix, patches = positions[:, :first], positions[:, first:]
     side = math.isqrt(patches.shape[1])
-    if side**2 != patches.shape[1] or (side, side) == trunk.grid:
+    if side == 0 or side**2 != patches.shape[1] or (side, side) == trunk.grid:
         return positions
     maps = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     maps = F.interpolate(maps, size=trunk.grid, mode="bicubic", antialias=True)

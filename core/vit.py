@@ -18,6 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersearch.core.errors import ConfigError
+from steersearch.core.preprocess import MOST_SIDE
+from steersearch.core.ranges import check_flag, check_number, check_whole, read_fields, read_list
+
+MOST_WIDE, MOST_DEEP = 16_384, 256  # of vectors, and blocks one after another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +46,26 @@ class ViTConfig:
     layer_scale: bool = False
 
     def __post_init__(self) -> None:
+        check_whole("image_size", self.image_size, 1, MOST_SIDE)
+        check_whole("patch_size", self.patch_size, 1, MOST_SIDE)
+        check_whole("dim", self.dim, 1, MOST_WIDE)
+        check_whole("depth", self.depth, 1, MOST_DEEP)
+        check_whole("num_heads", self.num_heads, 1, MOST_WIDE)
+        check_number("mlp_ratio", self.mlp_ratio, 1 / self.dim, 16)
+        for channels in self.stem_channels:
+            check_whole("stem_channels", channels, 1, MOST_WIDE)
+        check_flag("class_token", self.class_token)
+        check_flag("layer_scale", self.layer_scale)
         stride = 2 ** (len(self.stem_channels) + 1)
         if self.stem_channels and self.patch_size != stride:
             reason = (
                 f"a stem of {len(self.stem_channels)} + 1 stride-2 convolutions makes patches of {stride}"
             )
             raise ConfigError("patch_size", self.patch_size, reason)
-        if self.image_size <= 0 or self.image_size % self.patch_size:
-            reason = f"must be a positive multiple of the patch size {self.patch_size}"
+        if self.image_size % self.patch_size:
+            reason = f"must be a multiple of the patch size {self.patch_size}"
             raise ConfigError("image_size", self.image_size, reason)
-        if self.num_heads <= 0 or self.dim % self.num_heads:
+        if self.dim % self.num_heads:
             raise ConfigError("num_heads", self.num_heads, f"must divide dim {self.dim}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,8 +74,9 @@ class ViTConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ViTConfig:
-        """Inverse of `to_dict`."""
-        return cls(**{**data, "stem_channels": tuple(data["stem_channels"])})
+        """Inverse of `to_dict`. Raises ConfigError."""
+        read = read_fields(cls, data, "tiny")
+        return cls(**{**read, "stem_channels": read_list("stem_channels", read.get("stem_channels", ()), 8)})
 
 
 class ViT(nn.Module):

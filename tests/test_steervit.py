@@ -307,7 +307,8 @@ def test_attention_maps_are_those_of_the_forward_pass(model: SteerViT, pictures:
     maps = model.attention_maps(pictures, "mug", heads="max", suppress_sinks=False)
     expected = attention_maps(found.attention, (4, 4), "max", suppress_sinks=False)
     assert torch.allclose(maps, expected, atol=1e-6)
-    assert (maps.amin(), maps.amax()) == (0, 1)
+    assert maps.amin() == 0
+    assert 0.999 < maps.amax() < 1
     assert largest_difference(maps, model.attention_maps(pictures, heads="max", suppress_sinks=False)) > 1e-3
     assert model.attention_maps(pictures, heads="none").shape == (3, 2, 4, 4)
     assert model.attention_maps([]).shape == (0, 4, 4)

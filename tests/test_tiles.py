@@ -215,7 +215,7 @@ def test_attention_maps_of_tiles(pictures: list[Image.Image], monkeypatch: pytes
     maps = tiled.attention_maps(pictures[:2], "mug")
     assert maps.shape == (2, 8, 8)
     assert maps.min() >= 0
-    assert maps.max() == 1
+    assert 0.999 < maps.max() < 1
 
 
 def test_a_model_saved_in_a_view_is_read_in_it(tmp_path: Path, pictures: list[Image.Image]) -> None:
