@@ -29,7 +29,7 @@ from steersearch.indexer.manifest import (
     write_prompt_index,
 )
 from steersearch.indexer.search import refresh_snapshot
-from steersearch.indexer.store import ImageRecord, Store, Vector
+from steersearch.indexer.store import ImageRecord, Store, Vector, date_columns
 
 MODEL = "none"
 PROMPT, WEIGHTS, DIM = "bookshelf", "0" * 64, 384
@@ -73,7 +73,8 @@ def write_rows(folder: Path, place: Path) -> None:
         for image_id, path in zip(ids, some, strict=True):
             status, name = path.stat(), path.relative_to(folder).as_posix()
             size, changed = status.st_size, status.st_mtime_ns
-            records.append(ImageRecord(name, image_id, size, changed, 64, 48, None, _THUMBNAIL))
+            date = date_columns(None)
+            records.append(ImageRecord(name, image_id, size, changed, 64, 48, **date, thumbnail=_THUMBNAIL))
         store.write_images(records)
     features = features_file(place, index.key)
     features.parent.mkdir(parents=True)

@@ -1,13 +1,10 @@
-"""What a camera wrote beside the picture: which side is up, and when it was taken."""
+"""What a camera wrote beside the picture: which side is up."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from PIL import Image
 
-_ORIENTATION, _CHANGED_AT = 0x0112, 0x0132
-_CAMERA, _TAKEN_AT, _DIGITISED_AT = 0x8769, 0x9003, 0x9004
+_ORIENTATION = 0x0112
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,25 +30,3 @@ def orientation_of(image: Image.Image) -> int:
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The picture as a viewer shows one that is stored under this orientation."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def taken_at(image: Image.Image) -> datetime | None:
-    """When the photo was taken, as its EXIF block says: local time without a zone; None where it does not.
-
-    Where the time of the shot (DateTimeOriginal) is missing, the next best is taken: when it was digitised, then
-    when the file was last changed by a camera or an editor (DateTime). A damaged block is none.
-    """
-    try:
-        exif = image.getexif()
-        camera = exif.get_ifd(_CAMERA)
-    except Exception:  # as above
-        return None
-    texts = (camera.get(_TAKEN_AT), camera.get(_DIGITISED_AT), exif.get(_CHANGED_AT))
-    return next((time for time in map(_time, texts) if time is not None), None)
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        return datetime.strptime(str(text).strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S")
-    except ValueError:  # missing, blank, or "0000:00:00 00:00:00" of a camera whose clock was never set
-        return None

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +16,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from steersearch.core import raw_photo
+from steersearch.core.capture_date import CaptureDate, capture_date
 from steersearch.core.errors import ImageError, ImageRefusedError, MissingExtraError
-from steersearch.core.exif import SIDEWAYS, orientation_of, taken_at, upright
+from steersearch.core.exif import SIDEWAYS, orientation_of, upright
 from steersearch.core.pillow_file import open_photo, opened_content
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -46,12 +46,12 @@ class Picture:
     """A decoded file.
 
     image: upright RGB, perhaps at a reduced scale.  size: (width, height) in pixels of the whole picture, upright.
-    taken_at: when, by its EXIF block, in local time; None where that does not say.
+    taken_at: when, as the file says, see `capture_date`; None where it does not.
     """
 
     image: Image.Image
     size: tuple[int, int]
-    taken_at: datetime | None
+    taken_at: CaptureDate | None
 
 
 def read_picture(
@@ -89,6 +89,25 @@ def read_picture(
         return _read_with_pillow(path, file, at_least, max_megapixels)
 
 
+def read_date(path: Path) -> CaptureDate | None:
+    """When the photo in `path` was taken, see `capture_date`, as far as possible without decoding it.
+
+    Raises ImageError, ImageRefusedError.
+    """
+    require_decoder(path)
+    with open_photo(path) as file, _plain_reasons(path, MAX_MEGAPIXELS):
+        if is_raw(path):
+            with raw_photo.opened(file) as raw:
+                return raw.date
+        if _is_heic(file):
+            _register_heic()
+        with opened_content(file) as image:
+            _refuse_large(path, image.size, MAX_MEGAPIXELS)
+            if image.format == "PNG":  # whose texts may stand behind the pixels
+                image.load()
+            return capture_date(image, file)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow image as RGB: 16-bit and float grey scaled to 8 bits, transparency composited on white."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
@@ -121,22 +140,23 @@ def _read_with_pillow(path: Path, file: BinaryIO, at_least: int | None, max_mega
         _refuse_large(path, size, max_megapixels)
         _refuse_many_scans(path, image, file)
         # A TIFF's EXIF block cannot be read after the pixels, a PNG's not before them.
-        time = taken_at(image) if image.format != "PNG" else None
+        date = capture_date(image) if image.format != "PNG" else None
         with _one_at_a_time(size):
             is_reduced = at_least is not None and image.draft(None, (at_least, at_least)) is not None
             image.load()
             size = size if is_reduced else image.size  # some decoders turn the picture while they load it
             orientation = orientation_of(image)
             picture = to_rgb(upright(image, orientation))
-        return Picture(picture, size[::-1] if orientation in SIDEWAYS else size, time or taken_at(image))
+        date = date or capture_date(image, file)
+        return Picture(picture, size[::-1] if orientation in SIDEWAYS else size, date)
 
 
 def _read_raw(path: Path, file: BinaryIO, at_least: int | None, max_megapixels: float) -> Picture:
     with raw_photo.opened(file) as raw:
         _refuse_large(path, raw.size, max_megapixels)
         with _one_at_a_time(raw.size):
-            image, time = raw.picture(at_least)
-            return Picture(to_rgb(image), raw.size, time)
+            image, date = raw.picture(at_least)
+            return Picture(to_rgb(image), raw.size, date)
 
 
 @contextmanager

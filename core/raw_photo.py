@@ -8,13 +8,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from PIL import Image
 
-from steersearch.core.exif import SIDEWAYS, orientation_of, taken_at, upright
+from steersearch.core.capture_date import CaptureDate, capture_date, parse_date
+from steersearch.core.exif import SIDEWAYS, orientation_of, upright
 from steersearch.core.pillow_file import opened_content
 
 SUFFIXES = (
@@ -41,19 +41,19 @@ class RawPhoto:
     size: tuple[int, int]
     _raw: Any
 
-    def picture(self, at_least: int | None) -> tuple[Image.Image, datetime | None]:
+    def picture(self, at_least: int | None) -> tuple[Image.Image, CaptureDate | None]:
         """The upright picture, in any mode, and when it was taken.
 
         The embedded preview is what the camera would show, and reading it takes a tenth of the time; where there
         is none, or its shorter side is below `at_least` pixels, the sensor's data are developed with the
         camera's white balance.
         """
-        preview, time = self._preview(at_least)
+        preview, date = self._preview(at_least)
         if preview is None or min(preview.size) < min(at_least or _LEAST_PREVIEW, *self.size):
             preview = Image.fromarray(self._raw.postprocess(use_camera_wb=True))
-        return preview, time or self._time()
+        return preview, self._better(date)
 
-    def _preview(self, at_least: int | None) -> tuple[Image.Image | None, datetime | None]:
+    def _preview(self, at_least: int | None) -> tuple[Image.Image | None, CaptureDate | None]:
         import rawpy
 
         try:
@@ -65,17 +65,26 @@ class RawPhoto:
             return upright(Image.fromarray(found.data), turn), None
         try:
             with opened_content(io.BytesIO(found.data), ["JPEG"]) as image:
-                time, stored = taken_at(image), orientation_of(image)
+                date, stored = capture_date(image), orientation_of(image)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
                 image.load()
-                return upright(image, stored if stored != 1 else turn), time
+                return upright(image, stored if stored != 1 else turn), date
         except (OSError, SyntaxError, ValueError):  # a damaged preview; the sensor's data may be whole
             return None, None
 
-    def _time(self) -> datetime | None:
-        time = self._raw.other.timestamp
-        return None if time is None or time.year <= 1970 else time.replace(tzinfo=None)
+    @property
+    def date(self) -> CaptureDate | None:
+        """When it was taken, as its preview or else LibRaw says."""
+        return self._better(self._preview(1)[1])
+
+    def _better(self, date: CaptureDate | None) -> CaptureDate | None:
+        """What LibRaw says, unless the preview knows when the photo was taken."""
+        return date if date is not None and not date.is_change else self._date() or date
+
+    def _date(self) -> CaptureDate | None:
+        date = parse_date(self._raw.other.timestamp)
+        return None if date is None else replace(date, source="RAW timestamp")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from time import monotonic
 import numpy as np
 from PIL import Image
 
+from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.core.preprocess import least_side
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
@@ -34,7 +35,7 @@ from steersearch.indexer.place import write_inside
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.shortlist import Aimed, Known, Shortlist, evenly_spread
-from steersearch.indexer.store import Store, Vector, unpack_heatmap
+from steersearch.indexer.store import Store, Vector, date_at, unpack_heatmap
 from steersearch.indexer.writers import writing
 
 BUDGET_S = 5.0
@@ -45,11 +46,13 @@ _ALLOWED = 1e6  # megapixels: whoever indexed these very contents has allowed fo
 
 @dataclass(frozen=True)
 class Guess:
-    """A photo by its regions alone. path: relative to the library's folder; score: its match with the query."""
+    """A photo by its regions alone. path: relative to the library's folder; score: its match with the query; date: see
+    `store.date_at`."""
 
     path: str
     image_id: str
     score: float
+    date: CaptureDate | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class LikeliestFirst:
                 done = self._run(path_of, chain(ordered, rest), shortlist, row_of)
             finally:  # an interrupted query keeps what it computed
                 self._commit()
-            guesses = () if done else self._guesses(k, shortlist, path_of, content_at)
+            guesses = () if done else self._guesses(k, snapshot, shortlist, path_of, content_at)
         is_informed = shortlist is not None and shortlist.is_informed
         return Steered(
             photos=done,
@@ -288,7 +291,12 @@ class LikeliestFirst:
             vectors.clear()
 
     def _guesses(
-        self, k: int, shortlist: Shortlist | None, path_of: dict[str, str], content_at: dict[int, str]
+        self,
+        k: int,
+        snapshot: RegionSnapshot,
+        shortlist: Shortlist | None,
+        path_of: dict[str, str],
+        content_at: dict[int, str],
     ) -> tuple[Guess, ...]:
         """The order of regions alone, where the search would find nothing under some focus."""
         if (
@@ -297,8 +305,13 @@ class LikeliestFirst:
             or all(self._store.embedded_ids(index.key) for index in self._indexes)
         ):
             return ()
-        best = shortlist.best(k)
-        return tuple(Guess(path_of[content_at[row]], content_at[row], score) for row, score in best)
+        number_of = {path: number for number, path in enumerate(snapshot.paths)}
+
+        def guess(content: str, score: float) -> Guess:
+            path = path_of[content]
+            return Guess(path, content, score, date_at(snapshot.photos, number_of[path]))
+
+        return tuple(guess(content_at[row], score) for row, score in shortlist.best(k))
 
 
 def _rows_of_contents(snapshot: RegionSnapshot, contents: Container[str]) -> dict[str, int]:

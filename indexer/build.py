@@ -18,6 +18,7 @@ import numpy as np
 from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
 from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import least_side
+from steersearch.indexer.dating import ask_dates
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, features_file, write_prompt_index
@@ -26,7 +27,7 @@ from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.search import refresh_snapshot
-from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector
+from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector, date_columns
 from steersearch.indexer.store_errors import writing_to
 from steersearch.indexer.write_behind import WriteBehind
 
@@ -134,6 +135,7 @@ class Build:
             self._store.ensure_images()
         self._prepare_targets()
         self._recall()
+        self._ask_dates()
         paths = self._settle_unchanged()
         self._read_and_embed(paths)
         self._remove_vanished()
@@ -174,6 +176,12 @@ class Build:
         if self._frozen is not None:
             self._embedded[self._frozen.key] = self._store.frozen_ids(self._frozen.key)
         self._claimed: set[tuple[str, str]] = set()  # (key, image_id) waiting in a batch
+
+    def _ask_dates(self) -> None:
+        present = {file.path for file in self._scan.files}
+        undated = (f.path for f in self._known.values() if f.reason is None and not f.is_dated)
+        with self._writing():
+            ask_dates(self._root, self._store, [path for path in undated if path in present])
 
     def _settle_unchanged(self) -> list[str]:
         """Count the files about which nothing has to be done; return the paths of the others."""
@@ -379,8 +387,8 @@ class Build:
                 file.mtime_ns,
                 photo.width,
                 photo.height,
-                photo.taken_at,
-                photo.thumbnail,
+                **date_columns(photo.taken_at),
+                thumbnail=photo.thumbnail,
             )
         )
 

@@ -16,7 +16,7 @@ from steersearch.core.errors import ArgumentError, OutputError, OutputExistsErro
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query import Aim
-from steersearch.indexer.store import Floats, Store
+from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
 
 FORMATS = {
     "parquet": "Apache Parquet",
@@ -25,7 +25,7 @@ FORMATS = {
     "npy": "NumPy, the vectors; a line of JSON a row beside it",
     "faiss": "a FAISS index, flat, inner product; a line of JSON a row beside it",
 }
-COLUMNS = ("path", "image_id", "embedding", "presence", "width", "height", "taken_at", "path_bytes")
+COLUMNS = ("path", "image_id", "embedding", "presence", "width", "height", *DATE_COLUMNS, "path_bytes")
 _BY_SUFFIX = {**{f".{name}": name for name in FORMATS}, ".feather": "arrow"}
 _BESIDE = ("npy", "faiss")  # formats that hold vectors only
 _ABOUT = "steersearch"  # key of the prompt index's settings in a file's metadata
@@ -35,7 +35,8 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
     """A prompt index as a pyarrow.Table, a row per photo that has a vector, sorted by path.
 
     path: relative to the photo folder; image_id; embedding: fixed_size_list<float32>, unit length; presence,
-    width, height, taken_at: null where they are not known; path_bytes: of a path that is no UTF-8, which `path`
+    width, height, taken_at, taken_at_precision (year, month, day, minute, second), taken_at_source: null where they
+    are not known (the source of a photo without a date is "none"); path_bytes: of a path that is no UTF-8, which `path`
     only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON, with
     "of": how many photos the library has, with a vector or without.
     """
@@ -140,7 +141,7 @@ def _write_arrow(table: Any, file: IO[bytes]) -> None:
 
 
 def _write_npz(table: Any, file: IO[bytes]) -> None:
-    """Not known: NaN, -1 or NaT."""
+    """Not known: NaN, -1, NaT or ""."""
     columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "embedding"}
     np.savez(
         file,
@@ -151,6 +152,8 @@ def _write_npz(table: Any, file: IO[bytes]) -> None:
         width=np.array([w if w is not None else -1 for w in columns["width"]], dtype=np.int32),
         height=np.array([h if h is not None else -1 for h in columns["height"]], dtype=np.int32),
         taken_at=np.array(columns["taken_at"], dtype="datetime64[s]"),  # None becomes NaT
+        taken_at_precision=np.array([name or "" for name in columns["taken_at_precision"]], dtype=np.str_),
+        taken_at_source=np.array([name or "" for name in columns["taken_at_source"]], dtype=np.str_),
         steersearch=np.array(table.schema.metadata[_ABOUT.encode()].decode()),
     )
 

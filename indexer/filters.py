@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.capture_date import are_plausible
 from steersearch.core.errors import ArgumentError
 from steersearch.indexer.conditions import check_condition
 from steersearch.indexer.store import PHOTO_COLUMNS, rows_where
@@ -27,8 +28,9 @@ class Filters:
     """Photos pass that fulfil all that is given.
 
     folder: they lie in this folder or below it; its path is relative to the library's folder, or absolute.
-    after, before: they were taken at `after` or later, and earlier than `before` (local time, no zone); for a photo
-        whose camera left no date its file's time counts.
+    after, before: they can have been taken at `after` or later, and earlier than `before` (local time, no zone): one
+        of which only the month is known passes with any part of it. For a photo without a date its file's time
+        counts; one whose file's time is not plausible either does not pass.
     where: SQL over the photos, see `store.rows_where` and, for its bounds, `conditions`.
     """
 
@@ -71,14 +73,18 @@ class Filters:
         passing = np.ones(photos.num_rows, dtype=bool)
         if self.folder is not None:
             passing &= _is_below(photos.column("path"), _relative(self.folder, root), self.folder)
-        if self.after is not None:
-            passing &= _is_from(photos, self.after)
-        if self.before is not None:
-            passing &= ~_is_from(photos, self.before)
+        if self.after is not None or self.before is not None:
+            passing &= _is_between(photos, self.after, self.before)
         if self.where is not None:
             fulfilling = rows_where(photos, self.where)
             passing &= np.isin(np.arange(photos.num_rows), fulfilling)
         return passing
+
+    def num_undated(self, photos: Any) -> int:
+        """How many of `photos` do not pass because no date of theirs is plausible."""
+        if self.after is None and self.before is None:
+            return 0
+        return int((_by_file(photos) & ~are_plausible(photos.column("mtime_ns").to_numpy())).sum())
 
 
 def parse_date(name: str, value: str | date) -> datetime:
@@ -135,12 +141,29 @@ def _is_below(paths: Any, relative: str, folder: str) -> Mask:
     return below
 
 
-def _is_from(photos: Any, moment: datetime) -> Mask:
-    """Whether each photo is of this moment or later."""
-    taken = photos.column("taken_at").to_numpy().astype("datetime64[us]")
-    by_file = photos.column("mtime_ns").to_numpy() >= round(moment.timestamp() * 1e9)
-    is_from: Mask = np.where(np.isnat(taken), by_file, taken >= np.datetime64(moment, "us"))
-    return is_from
+def _is_between(photos: Any, after: datetime | None, before: datetime | None) -> Mask:
+    """Whether each photo can be of this time; one that says nothing is as old as its file."""
+    begins = photos.column("taken_at").to_numpy().astype("datetime64[us]")
+    ends = begins + np.timedelta64(1, "s")
+    precision = photos.column("taken_at_precision").to_numpy()
+    for name, unit in (("minute", "m"), ("day", "D"), ("month", "M"), ("year", "Y")):
+        vague = precision == name
+        ends[vague] = begins[vague].astype(f"datetime64[{unit}]") + 1
+    by_file, mtimes = _by_file(photos), photos.column("mtime_ns").to_numpy()
+    passing: Mask = ~by_file | are_plausible(mtimes)
+    if after is not None:
+        is_later = mtimes >= round(after.timestamp() * 1e9)
+        passing &= np.where(by_file, is_later, ends > np.datetime64(after, "us"))
+    if before is not None:
+        is_earlier = mtimes < round(before.timestamp() * 1e9)
+        passing &= np.where(by_file, is_earlier, begins < np.datetime64(before, "us"))
+    return passing
+
+
+def _by_file(photos: Any) -> Mask:
+    """Which photos say nothing themselves of when they were taken."""
+    silent: Mask = photos.column("taken_at").is_null().to_numpy()
+    return silent
 
 
 def is_in(column: Any, values: Iterable[str]) -> Mask:

@@ -72,7 +72,7 @@ from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import Scan, Skip, changed_at, holds_an_image, root_id, scan_folder
 from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
-from steersearch.indexer.store import Store, unpack_heatmap
+from steersearch.indexer.store import Store, date_at, unpack_heatmap
 from steersearch.indexer.verification import Finding, Verification
 from steersearch.indexer.writers import alone, writing
 
@@ -404,7 +404,7 @@ class Library:
         if not aims:
             raise ArgumentError("aims", aims, "name nothing to look at")
         galleries = [self.snapshot(aim.index) for aim in aims]
-        passing, of = self._passing_rows(filters, galleries[0], aims[0].index)
+        passing, of, undated = self._passing_rows(filters, galleries[0], aims[0].index)
         embeddings = self._query_embeddings(
             aims, galleries, Path(image_path), embedder_of, max_megapixels, queries or {}
         )
@@ -417,6 +417,7 @@ class Library:
             ranking.method,
             is_filtered=bool(filters),
             by_regions=by_regions,
+            undated=undated,
         )
         found = self._found(searched, galleries[0], ranking)
         return Hits((hit for hit in found if hit.relevant), searched) if relevant else found
@@ -436,7 +437,7 @@ class Library:
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
         gallery = self.snapshot(aim.index)
-        passing, of = self._passing_rows(filters, gallery, aim.index)
+        passing, of, undated = self._passing_rows(filters, gallery, aim.index)
         ranking = rank_by_presence(gallery, k, passing)
         searched = Searched(
             (aim,),
@@ -445,6 +446,7 @@ class Library:
             ranking.method,
             is_filtered=bool(filters),
             by_regions=by_regions and is_enough(ranking.num_photos, of),
+            undated=undated,
         )
         return self._found(searched, gallery, ranking)
 
@@ -499,18 +501,19 @@ class Library:
 
     def _passing_rows(
         self, filters: Filters | None, gallery: Snapshot, index: PromptIndex
-    ) -> tuple[Mask | None, int]:
-        """Which rows of a gallery pass (None: all), and how many photos of the library pass, with a vector or not."""
+    ) -> tuple[Mask | None, int, int]:
+        """Which rows of a gallery pass (None: all), how many photos of the library pass, with a vector or not, and how
+        many do not for want of a plausible date."""
         if not filters:
-            return None, len(gallery) + gallery.missing
+            return None, len(gallery) + gallery.missing, 0
         if not gallery.missing:
             passing = self._passing(filters, gallery.table)
             assert passing is not None
-            return passing, int(passing.sum())
+            return passing, int(passing.sum()), filters.num_undated(gallery.table)
         photos = open_region_snapshot(self.place, FrozenIndex.beside(index).key).photos
         passing = self._passing(filters, photos)
         paths = photos.column("path").filter(passing)
-        return is_in(gallery.table.column("path"), paths), len(paths)
+        return is_in(gallery.table.column("path"), paths), len(paths), filters.num_undated(photos)
 
     def _found(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Hits[Hit]:
         """The ranked photos of the first aim's gallery as hits; none where their order would be noise."""
@@ -608,6 +611,7 @@ class Library:
                 relevant=False,
                 parts=tuple(FocusScore(aim, guess.score) for aim in aims),
                 searched=searched,
+                date=guess.date,
             )
             for number, guess in enumerate(steered.guesses, start=1)
         )
@@ -889,6 +893,7 @@ def _hits(folder: Path, searched: Searched, gallery: Snapshot, ranking: Ranking)
             relevant=ranking.background.stands_out(score),
             parts=tuple(FocusScore(*pair) for pair in zip(searched.aims, cosines, strict=True)),
             searched=searched,
+            date=date_at(gallery.table, row),
         )
 
 

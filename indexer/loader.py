@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, require_decoder
 from steersearch.core.regular_file import open_regular
@@ -84,7 +84,7 @@ class Photo:
     file: FileState
     width: int
     height: int
-    taken_at: datetime | None
+    taken_at: CaptureDate | None
     thumbnail: bytes
     pixels: npt.NDArray[np.float32] | None
 

@@ -27,7 +27,7 @@ from steersearch.indexer.place import delete_inside, write_inside
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2  # what changed, and how older libraries are brought forward: see `migration`
+SCHEMA_VERSION = 3  # what changed, and how older libraries are brought forward: see `migration`
 LIBRARY_FILE = "library.json"
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")

@@ -19,6 +19,7 @@ from steersearch.indexer.manifest import (
     replace_prompt_index,
     write_library,
 )
+from steersearch.indexer.store import DATE_COLUMNS, IMAGES, PRESENCE
 
 
 def bring_forward(place: Path) -> None:
@@ -41,7 +42,16 @@ def _from_1(place: Path) -> None:
 
     tables = Tables(place)
     for name in tables.names("prompt_"):
-        tables.add_presence(name)
+        tables.add_columns(name, [PRESENCE])
 
 
-_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1}
+def _from_2(place: Path) -> None:
+    """Photos get how precise their date is and where it comes from; the next run asks them, without a model."""
+    from steersearch.indexer.tables import Tables
+
+    tables = Tables(place)
+    for name in tables.names(IMAGES):
+        tables.add_columns(name, DATE_COLUMNS[1:])
+
+
+_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2}

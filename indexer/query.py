@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from steersearch.core.capture_date import CaptureDate
 from steersearch.indexer import search
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
 from steersearch.indexer.filters import Mask
@@ -60,6 +62,7 @@ class Searched:
     method: `EXACT`, all that have a vector were compared, or how the nearest were found.
     is_filtered: whether there were filters.
     by_regions: whether the photos that have a vector are the likeliest, see `Library.search_any`.
+    undated: photos that a filter of dates left out for want of a plausible date.
     """
 
     aims: tuple[Aim, ...]
@@ -68,6 +71,7 @@ class Searched:
     method: str
     is_filtered: bool = False
     by_regions: bool = False
+    undated: int = 0
 
     @property
     def prompt(self) -> str:
@@ -101,6 +105,8 @@ class Searched:
         if self.is_filtered:
             passing = f" {'that passes' if self.of == 1 else 'that pass'} the filters"
         photos = f"{self.of:,} {'photo' if self.of == 1 else 'photos'}{passing}"
+        if self.undated:
+            photos += f" (not {self.undated:,} without a plausible date)"
         if self.is_too_little:
             return f"not enough yet for an order: {self.compared:,} of {photos} compared under this focus"
         if self.missing:
@@ -128,6 +134,7 @@ class Hit:
     parts: the photo under each focus.
     searched: what the hit was found among.
     copies: photos that show the same and were folded into this hit, see `copies.folded`.
+    date: when the photo was taken and what says so, see `core.capture_date`; None: nothing plausible does.
     """
 
     path: Path
@@ -139,6 +146,17 @@ class Hit:
     parts: tuple[FocusScore, ...]
     searched: Searched = field(repr=False)
     copies: tuple[Path, ...] = ()
+    date: CaptureDate | None = None
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """The beginning of the second, minute, day, month or year (`date.precision`) of the photo, in local time."""
+        return None if self.date is None else self.date.moment
+
+    @property
+    def taken_at_source(self) -> str | None:
+        """What says so, such as "EXIF DateTimeOriginal" or, for want of a better one, "file time"."""
+        return None if self.date is None else self.date.source
 
     @property
     def prompt(self) -> str:

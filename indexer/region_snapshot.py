@@ -30,7 +30,7 @@ from steersearch.indexer.store import FrozenGallery, Store, frozen_gallery_schem
 from steersearch.indexer.stored_path import paths_in
 
 logger = logging.getLogger(__name__)
-_FORMAT = "with checksums"  # part of their names, so that one of another form is made anew
+_FORMAT = "with checksums, dates with sources"  # part of their names: another form is made anew
 
 
 @dataclass(frozen=True)

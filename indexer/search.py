@@ -5,8 +5,7 @@ table is noticed by listing two folders. Row i of all of them is one photo, sort
   <name>.npy     the embeddings, (n, dim) float32
   <name>.faiss   the same in cells, for galleries of APPROXIMATE_FROM photos and more
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
-  <name>.arrow   path, image_id, what filters need (size, mtime_ns, width, height, taken_at), heatmap,
-                 presence
+  <name>.arrow   what `store.PHOTO_COLUMNS` are, heatmap, presence
 Snapshots can be deleted at any time: they are made again.
 """
 
@@ -48,7 +47,7 @@ logger = logging.getLogger(__name__)
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
 SNAPSHOTS = "snapshots"
-_FORMAT = "vectors as npy, with checksums"  # part of their names, so that one of another form is made anew
+_FORMAT = "vectors as npy, with checksums, dates with sources"  # part of their names: another form is made anew
 _MISSING = b"steersearch:missing"
 _OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234

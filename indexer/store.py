@@ -7,8 +7,8 @@ insert the same new key leave it twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.capture_date import CaptureDate, file_date
 from steersearch.core.errors import FilterError
 from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
@@ -27,7 +28,9 @@ T = TypeVar("T")
 PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
 IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
-PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", "taken_at")
+DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
+PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DATE_COLUMNS)
+NO_DATE = "none"  # the source of a photo that says nothing of its date; null: it was not asked yet
 _ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
 
@@ -36,18 +39,23 @@ FILTER_LENGTH = 500  # keys per SQL filter
 class KnownFile:
     """What is needed to see whether a file changed. reason: why it is skipped, None for a usable photo;
     image_id: "" for a file that is tried again, since it could not be read or not under the settings of then;
-    mtime_ns: a nanosecond early for one that may have changed since without a trace, see `FileState`."""
+    mtime_ns: a nanosecond early for one that may have changed since without a trace, see `FileState`;
+    is_dated: whether it was asked for its date and where that comes from, which versions before schema 3 did not."""
 
     path: str
     image_id: str
     size: int
     mtime_ns: int
     reason: str | None
+    is_dated: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """A row of `images`. A skipped file has a reason and neither size in pixels nor thumbnail."""
+    """A row of `images`. A skipped file has a reason and neither size in pixels, date nor thumbnail.
+
+    taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`; null, null and NO_DATE for a photo without one.
+    """
 
     path: str
     image_id: str
@@ -56,6 +64,8 @@ class ImageRecord:
     width: int | None = None
     height: int | None = None
     taken_at: datetime | None = None
+    taken_at_precision: str | None = None
+    taken_at_source: str | None = None
     thumbnail: bytes | None = None
     reason: str | None = None
 
@@ -84,7 +94,7 @@ class FrozenVector:
 class FrozenGallery:
     """What the frozen trunk says of the usable photos; row i of `embeddings` and `regions` belongs together.
 
-    photos: pyarrow table of path, image_id, size, mtime_ns, width, height, taken_at and row (int64), sorted by path.
+    photos: pyarrow table of PHOTO_COLUMNS and row (int64), sorted by path.
         row: of the photo's content in the other two, -1 where nothing is known of it yet.
     embeddings: (m, dim) float16, of m different contents.  regions: of the same, see `regions.pack_regions`.
     """
@@ -98,8 +108,7 @@ class FrozenGallery:
 class Gallery:
     """The searchable photos of one prompt index, sorted by path; row i of both belongs together.
 
-    photos: pyarrow table of path, image_id, size, mtime_ns, width, height, taken_at, heatmap (see `pack_heatmap`) and
-        presence (null where it is not known).
+    photos: pyarrow table of PHOTO_COLUMNS, heatmap (see `pack_heatmap`) and presence (null where it is not known).
     embeddings: (n, dim) float32.
     missing: number of usable photos that have no vector here yet.
     """
@@ -149,14 +158,17 @@ class Store:
 
     def known_files(self) -> list[KnownFile]:
         """Every file that the library knows of; none where a run was killed before it made the table."""
-        columns = self._read(IMAGES, ["path", "image_id", "size", "mtime_ns", "reason"])
+        columns = self._read(IMAGES, ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"])
         paths, *others = columns
         rows = zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True)
-        return [KnownFile(*row) for row in rows]
+        return [
+            KnownFile(path, image_id, size, mtime_ns, reason, source is not None)
+            for path, image_id, size, mtime_ns, reason, source in rows
+        ]
 
     def records(self, image_ids: Iterable[str]) -> dict[str, ImageRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
-        names = ["path", "image_id", "size", "mtime_ns", "width", "height", "taken_at", "thumbnail"]
+        names = [*PHOTO_COLUMNS, "thumbnail"]
         found = {}
         for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
             where = f"image_id IN ({', '.join(map(quoted, chunk))}) AND status = 'ok'"
@@ -185,6 +197,16 @@ class Store:
             for record in by_path.values()
         ]
         self._merge(IMAGES, "path", rows, _images_schema(), replace=True)
+
+    def write_dates(self, dates: Mapping[str, CaptureDate | None]) -> None:
+        """Set the dates of the rows with these paths; rows that are gone stay gone."""
+        if not dates:
+            return
+        import pyarrow as pa
+
+        rows = [{"path": to_stored(path), **date_columns(date)} for path, date in dates.items()]
+        schema = pa.schema([_images_schema().field(name) for name in ("path", *DATE_COLUMNS)])
+        self._merge(IMAGES, "path", rows, schema, replace=True, insert=False)
 
     def remove_images(self, files: Sequence[KnownFile]) -> None:
         """Delete these rows, unless another writer has brought them up to date meanwhile."""
@@ -270,14 +292,25 @@ class Store:
             num_usable - len(rows),
         )
 
-    def _merge(self, name: str, key: str, rows: list[dict[str, Any]], schema: Any, *, replace: bool) -> None:
+    def _merge(
+        self,
+        name: str,
+        key: str,
+        rows: list[dict[str, Any]],
+        schema: Any,
+        *,
+        replace: bool,
+        insert: bool = True,
+    ) -> None:
         import pyarrow
 
         def merge(table: Any) -> None:
             merging = table.merge_insert(key)
             if replace:
                 merging = merging.when_matched_update_all()
-            merging.when_not_matched_insert_all().execute(pyarrow.Table.from_pylist(rows, schema=schema))
+            if insert:
+                merging = merging.when_not_matched_insert_all()
+            merging.execute(pyarrow.Table.from_pylist(rows, schema=schema))
 
         self._database.change(name, merge)
 
@@ -289,7 +322,8 @@ class Store:
             there = [column for column in columns if column in table.schema.names]
             query = table.search().select(there)
             found = (query if where is None else query.where(where)).to_arrow()
-            return [found.column(c) if c in there else pa.nulls(len(found)) for c in columns]
+            added = added_columns()
+            return [found.column(c) if c in there else pa.nulls(len(found), added[c].type) for c in columns]
 
         if not self._database.has(name):  # of a run that ended early
             schema = _images_schema() if name == IMAGES else _prompt_schema(0)
@@ -356,6 +390,20 @@ def unpack_heatmap(packed: bytes) -> Floats:
     return values / np.float32(max(values.sum(), 1))
 
 
+def date_columns(date: CaptureDate | None) -> dict[str, Any]:
+    """What DATE_COLUMNS hold of a photo that was asked for its date."""
+    values = (None, None, NO_DATE) if date is None else (date.moment, date.precision, date.source)
+    return dict(zip(DATE_COLUMNS, values, strict=True))
+
+
+def date_at(photos: Any, row: int) -> CaptureDate | None:
+    """The date of a photo in a table with PHOTO_COLUMNS; that of its file where it says none itself."""
+    moment, precision, source = (photos.column(name)[row].as_py() for name in DATE_COLUMNS)
+    if moment is None:
+        return file_date(photos.column("mtime_ns")[row].as_py())
+    return CaptureDate(moment, precision or "second", source or "EXIF")  # as versions before schema 3 left it
+
+
 def prompt_table(key: str) -> str:
     return f"prompt_{key}"
 
@@ -396,9 +444,18 @@ def frozen_gallery_schema() -> Any:
     return photos_schema().append(pa.field("row", pa.int64()))
 
 
+def added_columns() -> dict[str, Any]:
+    """The fields that tables of older schemas lack, by name."""
+    import pyarrow as pa
+
+    names = {PRESENCE: pa.float32(), "taken_at_precision": pa.string(), "taken_at_source": pa.string()}
+    return {name: pa.field(name, kind) for name, kind in names.items()}
+
+
 def _images_schema() -> Any:
     import pyarrow as pa
 
+    added = added_columns()
     return pa.schema(
         [
             pa.field("path", pa.string(), nullable=False, metadata=_KEY),
@@ -408,6 +465,8 @@ def _images_schema() -> Any:
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("taken_at", pa.timestamp("s")),
+            added["taken_at_precision"],
+            added["taken_at_source"],
             pa.field("thumbnail", pa.binary()),
             pa.field("status", pa.string(), nullable=False),  # ok, skipped
             pa.field("reason", pa.string()),  # of a skipped file
@@ -423,7 +482,7 @@ def _prompt_schema(dim: int) -> Any:
             pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
             pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
             pa.field("heatmap", pa.binary(), nullable=False),
-            pa.field(PRESENCE, pa.float32()),  # null: made before there was one
+            added_columns()[PRESENCE],  # null: made before there was one
         ]
     )
 
@@ -449,7 +508,7 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def chunks(items: Sequence[T], length: int) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], length: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while chunk := list(islice(remaining, length)):
         yield chunk

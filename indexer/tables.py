@@ -16,7 +16,7 @@ from steersearch.indexer.database import Database
 from steersearch.indexer.place import delete_inside
 from steersearch.indexer.store import (
     FILTER_LENGTH,
-    PRESENCE,
+    added_columns,
     chunks,
     quoted,
     table_names,
@@ -38,13 +38,13 @@ class Tables:
         """The tables whose name begins so, sorted."""
         return [name for name in table_names(self._place) if name.startswith(prefix)]
 
-    def add_presence(self, name: str) -> None:
-        """Give a prompt table of schema 1 its column `presence`, without values, unless it has it."""
-        import pyarrow as pa
+    def add_columns(self, name: str, columns: Iterable[str]) -> None:
+        """Give a table of an older schema those of these `store.added_columns` that it lacks, without values."""
 
         def add(table: Any) -> None:
-            if PRESENCE not in table.schema.names:
-                table.add_columns(pa.field(PRESENCE, pa.float32()))
+            missing = [added_columns()[column] for column in columns if column not in table.schema.names]
+            if missing:
+                table.add_columns(missing)
 
         self._database.change(name, add)
 

@@ -485,8 +485,8 @@ class Library:
         """The prompt index of `focus` as a pyarrow.Table, a row per photo that has a vector, sorted by path.
 
         path: relative to `folder`; image_id: string; embedding: fixed_size_list<float32>, unit length; presence:
-        float32, width, height: int32, taken_at: timestamp[s], null where they are not known. The schema's metadata
-        say under "steersearch", as JSON, what the vectors are. Raises PromptIndexMissing.
+        float32, width, height: int32, taken_at: timestamp[s] with its precision and source, null where they are not
+        known. The schema's metadata say under "steersearch", as JSON, what the vectors are. Raises PromptIndexMissing.
         """
         index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
         return self._library.table(index)

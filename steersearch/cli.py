@@ -274,6 +274,8 @@ def query(
         page.write_page(html, photos, image, [hits], max_megapixels=limit)
         render.remark(f"page: {render.readable(html)}")
     render.hits(hits, form)
+    if after or before:
+        render.dates_remark(hits)
     render.hits_remark(hits, k, photos.command(aims[0].index), only_relevant=relevant)
 
 

@@ -84,5 +84,7 @@ def find_photos(
         page.write_found(html, photos, hits)
         render.remark(f"page: {render.readable(html)}")
     render.found(hits, form)
+    if after or before:
+        render.dates_remark(hits)
     index = hits.searched.aims[0].index
     render.found_remark(hits, k, photos.command(index), without_presence=photos.without_presence(index))

@@ -187,7 +187,7 @@ After = Annotated[
         metavar="DATE",
         callback=is_date("after"),
         help="Only photos taken on this day or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
-        "Where the camera left no date, the file's counts.",
+        "Where a photo says nothing of it, its file's time counts.",
     ),
 ]
 Before = Annotated[
@@ -201,7 +201,7 @@ Where = Annotated[
     typer.Option(
         metavar="SQL",
         help="Only photos for which this holds, such as \"width > height AND path LIKE 'trip/%'\"; columns: "
-        "path, size, mtime_ns, width, height, taken_at, image_id.",
+        "path, size, mtime_ns, width, height, taken_at, taken_at_precision, taken_at_source, image_id.",
     ),
 ]
 OneScale = Annotated[

@@ -257,6 +257,13 @@ def _hits_table(found: Sequence[Hit]) -> None:
     table(header, rows, right=("rank", "score", "z", *texts))
 
 
+def dates_remark(found: Sequence[Hit]) -> None:
+    """Which of the photos that passed a filter of dates say nothing of their own date."""
+    if silent := sum(hit.date is not None and hit.date.is_change for hit in found):
+        said = f"{silent:,} of these {len(found):,} photos do not say when they were taken"
+        remark(f"{said}: when they or their files were changed counts (taken_at_source of --json)")
+
+
 def _found_table(found: Sequence[Hit]) -> None:
     rows = [
         (str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", _shown_path(hit)) for hit in found
@@ -271,9 +278,10 @@ def _shown_path(hit: Hit) -> str:
 
 
 def _also(hit: Hit) -> dict[str, Any]:
-    """What JSON says of a hit only where it is so."""
+    """When it was taken and what says so, and what JSON says of a hit only where it is so."""
+    date = {"taken_at": hit.date and hit.date.iso, "taken_at_source": hit.taken_at_source}
     copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
-    return {**copies, **({"gone": True} if hit.is_gone else {})}
+    return {**date, **copies, **({"gone": True} if hit.is_gone else {})}
 
 
 def _paths_remark(found: Sequence[Hit], form: Form) -> None:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,8 @@ def test_query_prints_json_lines(run: Run, indexed: Path, tiny_model: Path) -> N
     assert first.pop("score") == pytest.approx(1)
     assert first.pop("z") > second["z"]
     assert first.pop("relevant") in (True, False)
+    changed = datetime.fromtimestamp(int((indexed / "red.jpg").stat().st_mtime))
+    assert (first.pop("taken_at"), first.pop("taken_at_source")) == (changed.isoformat(), "file time")
     asked = {"prompt": PROMPT, "model": str(tiny_model), "gate_scale": 1.0, "view": "squash"}
     compared = {"exact": True, "compared": 6, "of": 6}
     assert first == {"path": str(indexed / "red.jpg"), "rank": 1, **compared, **asked}
@@ -196,7 +199,8 @@ def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
 def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
     (indexed / "trip").mkdir()
     draw_picture(indexed / "trip" / "large.jpg", "red", seed=50, size=(200, 100))
-    os.utime(indexed / "green.jpg", (0, 0))
+    os.utime(indexed / "green.jpg", (8e8, 8e8))  # in 1995
+    os.utime(indexed / "white.jpg", (0, 0))
     run("index", indexed)
     query = ("query", indexed / "red.jpg", "--focus", PROMPT, "--paths")
     for filters, expected in {
@@ -207,7 +211,10 @@ def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
     }.items():
         done = run(*query, *filters)
         assert [Path(path).name for path in done.out.split()] == expected
-        assert "exact over the 1 photo that passes the filters, by " in done.err
+        assert "exact over the 1 photo that passes the filters" in done.err
+        is_dated = {"--after", "--before"} & set(filters)
+        assert ("the filters (not 1 without a plausible date), by " in done.err) == bool(is_dated)
+        assert ("1 of these 1 photos do not say when they were taken" in done.err) == bool(is_dated)
         assert "the gallery has no more than 1 photos" in done.err
     assert "its folders: trip" in failed(run, *query, "--in", "tri")
     message = failed(run, *query, "--where", "colour = 'red'")

@@ -40,12 +40,16 @@ def table(tmp_path: Path) -> Any:
 
 
 def test_the_table(table: Any) -> None:
-    names = "path image_id embedding presence width height taken_at path_bytes"
+    names = (
+        "path image_id embedding presence width height taken_at taken_at_precision taken_at_source path_bytes"
+    )
     assert table.schema.names == names.split()
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 4)
     blue, red = table.to_pylist()
     assert (blue["path"], blue["width"], blue["height"], blue["taken_at"]) == ("a/blue.png", 7, 5, None)
     assert (red["path"], red["width"], red["taken_at"]) == ("red.png", 30, datetime(2024, 5, 6, 7, 8, 9))
+    assert (red["taken_at_precision"], red["taken_at_source"]) == ("second", "EXIF DateTimeOriginal")
+    assert (blue["taken_at_precision"], blue["taken_at_source"]) == (None, "none")
     np.testing.assert_allclose(blue["embedding"], vector_of(BLUE, "red"), atol=1e-6)
     assert red["presence"] > blue["presence"]
     about = json.loads(table.schema.metadata[b"steersearch"])
@@ -72,6 +76,8 @@ def test_numpy_needs_no_pickle(table: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(columns["presence"], np.array([np.nan, 0.5], np.float32))
         assert columns["width"].tolist() == [7, 30]
         assert columns["taken_at"].astype(str).tolist() == ["NaT", "2024-05-06T07:08:09"]
+        assert columns["taken_at_precision"].tolist() == ["", "second"]
+        assert columns["taken_at_source"].tolist() == ["none", "EXIF DateTimeOriginal"]
         assert json.loads(str(columns["steersearch"]))["prompt"] == "red"
 
 
@@ -84,7 +90,8 @@ def test_vectors_alone_have_their_rows_beside_them(table: Any, tmp_path: Path, f
         ("a/blue.png", None),
         ("red.png", "2024-05-06T07:08:09"),
     ]
-    assert list(rows[0]) == "path image_id presence width height taken_at".split()
+    names = "path image_id presence width height taken_at taken_at_precision taken_at_source"
+    assert list(rows[0]) == names.split()
     expected = np.array(table.column("embedding").to_pylist(), np.float32)
     if form == "npy":
         np.testing.assert_array_equal(np.load(files[1]), expected)

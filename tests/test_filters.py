@@ -17,7 +17,7 @@ from steersearch.indexer.filters import Filters, parse_date
 ROOT = Path("/photos")
 
 
-def table(*photos: tuple[str, datetime | None, datetime]) -> Any:
+def table(*photos: tuple[str, datetime | None, datetime], precision: str | None = "second") -> Any:
     """Photos: path, when it was taken, the file's time; each is as wide as its path is long."""
     paths, taken, files = zip(*sorted(photos), strict=True)
     number = len(paths)
@@ -30,6 +30,8 @@ def table(*photos: tuple[str, datetime | None, datetime]) -> Any:
             "width": pa.array([len(path) for path in paths], pa.int32()),
             "height": pa.array([1] * number, pa.int32()),
             "taken_at": pa.array(taken, pa.timestamp("s")),
+            "taken_at_precision": pa.array([precision] * number, pa.string()),
+            "taken_at_source": pa.array([""] * number, pa.string()),
         }
     )
 
@@ -76,7 +78,7 @@ def test_a_folder_without_photos(folder: str, reason: str) -> None:
     assert error.value.value == folder
 
 
-moments = st.datetimes(datetime(2000, 1, 1), datetime(2030, 1, 1)).map(
+moments = st.datetimes(datetime(2000, 1, 1), datetime(2025, 1, 1)).map(
     lambda time: time.replace(microsecond=0)
 )
 
@@ -88,6 +90,38 @@ def test_dates_are_the_camera_s_or_else_the_file_s(
     photos = table(*((f"{i:02}.jpg", *time) for i, time in enumerate(times)))
     expected = [f"{i:02}.jpg" for i, (taken, file) in enumerate(times) if after <= (taken or file) < before]
     assert passing(photos, Filters(after=after, before=before)) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "begins", "after", "before", "passes"),
+    [
+        ("year", "2019", "2019-06", None, True),
+        ("year", "2019", None, "2019-01-02", True),
+        ("year", "2019", "2020", None, False),
+        ("year", "2019", None, "2019", False),
+        ("month", "2019-12", "2019-12-31", "2020-01-01", True),
+        ("month", "2019-12", "2020", None, False),
+        ("day", "2020-02-29", "2020-02-29 18:00", None, True),
+        ("day", "2020-02-29", "2020-03-01", None, False),
+        ("minute", "2020-02-29 18:30", "2020-02-29T18:30:59", None, True),
+        ("minute", "2020-02-29 18:30", "2020-02-29 18:31", None, False),
+        ("second", "2020-02-29 18:30", "2020-02-29 18:30", None, True),
+        ("second", "2020-02-29 18:30", "2020-02-29T18:30:01", None, False),
+        ("second", "2020-02-29 18:30", "1000", "9999", True),
+        (None, "2020-02-29 18:30", "2020-02-29 18:30", None, True),  # of an older library
+    ],
+)
+def test_a_vague_date_passes_with_any_part_of_it(
+    precision: str | None, begins: str, after: str | None, before: str | None, passes: bool
+) -> None:
+    photos = table(("a.jpg", parse_date("", begins), NOON), precision=precision)
+    assert passing(photos, Filters.of(after=after, before=before)) == ["a.jpg"] * passes
+
+
+def test_a_photo_without_any_plausible_date_passes_no_filter_of_dates() -> None:
+    photos = table(("a.jpg", None, datetime(1980, 1, 1, 12)), ("b.jpg", None, NOON))
+    assert passing(photos, Filters.of(after="1970")) == ["b.jpg"]
+    assert passing(photos, Filters.of(before="2025")) == ["b.jpg"]
 
 
 @pytest.mark.parametrize(

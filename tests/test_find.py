@@ -151,8 +151,8 @@ def test_find_prints_a_table(run: Run, indexed_photos: Path) -> None:
 
 def test_find_prints_json_lines_and_paths(run: Run, indexed_photos: Path) -> None:
     rows = [json.loads(line) for line in run("find", PROMPT, "--json", "-k", "2").out.splitlines()]
-    names = "path rank score presence exact compared of prompt model gate_scale view".split()
-    assert [list(row) for row in rows] == [names] * 2
+    names = "path rank score presence exact compared of prompt model gate_scale view taken_at taken_at_source"
+    assert [list(row) for row in rows] == [names.split()] * 2
     assert {(row["exact"], row["compared"], row["of"]) for row in rows} == {(True, 6, 6)}
     paths = run("find", PROMPT, "--paths", "-k", "2").out.splitlines()
     assert [row["path"] for row in rows] == paths

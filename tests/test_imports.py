@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "indexer": (
         "steersearch.indexer",
         "steersearch.core.atomic",
+        "steersearch.core.capture_date",
         "steersearch.core.errors",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from steersearch.core.capture_date import CaptureDate
 from steersearch.core.image_file import Picture, read_picture
 from steersearch.indexer import loader
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
@@ -109,7 +110,7 @@ def test_a_photo_comes_with_all_that_is_stored_of_it(tmp_path: Path) -> None:
     digest = hashlib.sha256(content).hexdigest()[:32]
     assert photo.file == FileState("a.jpg", len(content), status.st_mtime_ns, digest)
     assert (photo.width, photo.height) == (300, 600)
-    assert photo.taken_at == datetime(2024, 5, 6, 7, 8, 9)
+    assert photo.taken_at == CaptureDate(datetime(2024, 5, 6, 7, 8, 9), "second", "EXIF DateTimeOriginal")
     with Image.open(io.BytesIO(photo.thumbnail)) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (128, 256))
     assert photo.pixels is not None

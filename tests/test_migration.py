@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import lancedb
 import pytest
+from PIL import Image
 
 from steersearch.core.errors import SchemaVersionError
 from steersearch.indexer import migration
@@ -33,6 +36,7 @@ def old(tmp_path: Path) -> Library:
     database = lancedb.connect(library.place / "lance")
     for name in Tables(library.place).names("prompt_"):
         database.open_table(name).drop_columns(["presence"])
+    database.open_table("images").drop_columns(["taken_at_precision", "taken_at_source"])
     for file in (library.place / "library.json", *library.place.glob("prompts/*/manifest.json")):
         file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 1}))
     next(library.place.glob("prompts/green-*/manifest.json")).unlink()
@@ -76,6 +80,42 @@ def test_the_next_run_brings_it_forward_and_computes_nothing(old: Library) -> No
     )  # of the unfinished one
 
 
+def test_the_next_run_asks_photos_for_their_dates_without_a_model(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, date in enumerate(["2019-05-17T12:00:00", "2019:05:17", ""]):
+        exif = Image.Exif()
+        exif[0x8769] = {0x9003: date}
+        exif[0x0132] = "2024:03:03 10:00:00"
+        Image.new("RGB", (8, 8), (70 * number, 0, 0)).save(photos / f"{number}.jpg", exif=exif)
+    shutil.copy(photos / "0.jpg", photos / "copy.jpg")
+    library = Library.create(photos, tmp_path / "library")
+    library.index(ToyEmbedder(), ["red"])
+    images = lancedb.connect(library.place / "lance").open_table("images")
+    images.update(
+        values={"taken_at": datetime(2024, 3, 3, 10)}
+    )  # as schema 2 had it, which knew no other form
+    images.drop_columns(["taken_at_precision", "taken_at_source"])
+    for file in (library.place / "library.json", *library.place.glob("prompts/*/manifest.json")):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2}))
+
+    def dates() -> dict[str, str]:
+        hits = Library.open(library.place).query(ToyEmbedder(), photos / "0.jpg", "red")
+        return {hit.path.name: str(hit.date) for hit in hits}
+
+    assert set(dates().values()) == {"2024-03-03T10:00:00 (EXIF)"}
+    (photos / "copy.jpg").unlink()
+    (photos / "2.jpg").rename(photos / "moved.jpg")
+    counts = Library.open(library.place).index(ToyEmbedder())
+    assert (counts.reused, counts.moved, counts.removed, counts.forward_passes) == (2, 1, 1, 0)
+    assert Library.open(library.place).index(ToyEmbedder()).forward_passes == 0
+    assert dates() == {
+        "0.jpg": "2019-05-17T12:00:00 (EXIF DateTimeOriginal)",
+        "1.jpg": "2019-05-17 (EXIF DateTimeOriginal)",
+        "moved.jpg": "2024-03-03T10:00:00 (EXIF DateTime)",
+    }
+
+
 def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Let the migration end before its step number `steps`, counted from 0 over all that it writes."""
     done = 0
@@ -90,12 +130,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
         return run
 
-    monkeypatch.setattr(Tables, "add_presence", counted(Tables.add_presence))
+    monkeypatch.setattr(Tables, "add_columns", counted(Tables.add_columns))
     for name in ("replace_prompt_index", "write_library"):
         monkeypatch.setattr(migration, name, counted(getattr(migration, name)))
 
 
-@pytest.mark.parametrize("steps", range(6))  # 3 tables, 2 manifests, the library's own
+# To schema 2: 3 tables, 2 manifests, the library's own; to schema 3: a table, 2 manifests, the library's own.
+@pytest.mark.parametrize("steps", range(10))
 def test_a_migration_that_ends_anywhere_leaves_a_library_that_is_read_and_migrated_on(
     old: Library, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +145,7 @@ def test_a_migration_that_ends_anywhere_leaves_a_library_that_is_read_and_migrat
         interrupt(patch, steps)
         with pytest.raises(Interrupted):
             old.index(ToyEmbedder())
-    assert versions(old.place)[0] == 1
+    assert versions(old.place)[0] == (1 if steps < 6 else 2)
     assert sum(columns(old.place)) == min(steps, 3)
     assert answers(Library.open(old.place)) == before
     Library.open(old.place).index(ToyEmbedder())

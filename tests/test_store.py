@@ -42,7 +42,8 @@ def vector(image_id: str, *embedding: float) -> Vector:
 
 
 def test_records_come_back_as_they_were_written(store: Store) -> None:
-    whole = ImageRecord("a/b.jpg", "A", 10, 2**60, 640, 480, datetime(2024, 5, 6, 7, 8, 9), b"jpeg")
+    date = (datetime(2024, 5, 6, 7, 8, 9), "second", "EXIF DateTimeOriginal")
+    whole = ImageRecord("a/b.jpg", "A", 10, 2**60, 640, 480, *date, b"jpeg")
     store.write_images([whole, record("bad.jpg", "B", reason="the file is empty")])
     assert sorted(store.known_files(), key=lambda file: file.path) == [
         KnownFile("a/b.jpg", "A", 10, 2**60, None),
