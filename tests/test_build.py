@@ -110,7 +110,12 @@ def test_a_second_run_asks_the_embedder_for_nothing_opens_nothing_writes_nothing
 
 
 def disk(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files of a library but its locks, which say since when they are held."""
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "locks"
+    }
 
 
 def test_a_prompt_is_one_index_however_it_is_typed(library: Library) -> None:
@@ -290,15 +295,15 @@ def test_a_file_is_tried_again_once_it_changed(library: Library, photos: Path) -
 def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_the_same(
     library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_file = Path.open
+    open_file = loader.open_regular
 
-    def no_permission(path: Path, *args: Any, **options: Any) -> Any:
+    def no_permission(path: Path) -> Any:
         if path.name == "red.png":
             raise PermissionError(13, "Permission denied")
-        return open_file(path, *args, **options)
+        return open_file(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", no_permission)
+        patch.setattr(loader, "open_regular", no_permission)
         counts = library.index(ToyEmbedder(), ["red"])
     assert counts.skips == (Skip("red.png", "it cannot be read (Permission denied)"),)
     assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 2, "forward_passes": 1}
