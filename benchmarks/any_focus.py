@@ -64,7 +64,7 @@ def steer_all(folder: Path, embedder: SteerViTEmbedder, part: str, count: int) -
     computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*FOCUSES])
     kept = folder / f"steered-{part}-{count}-v{VERSION}-{computed[:12]}.npz"
     if not kept.exists():
-        features = [embedder.encode_prompt(focus) for focus in FOCUSES]
+        features = [embedder.encode_prompt(focus).tokens for focus in FOCUSES]
         found = []
         for start in range(0, count, BATCH):
             pictures = [open_image(photo.path) for photo in photos[start : start + BATCH]]

@@ -26,6 +26,7 @@ from PIL import Image
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
+from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import Photo, PhotoReader
@@ -53,8 +54,8 @@ class MeanColour:
         pixels = np.asarray(image.resize((_SIDE, _SIDE)), dtype=np.float32) / 255
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def encode_prompt(self, prompt: str) -> Floats:
-        return np.zeros((1, 1), np.float32)
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
+        return EncodedPrompt(np.zeros((1, 1), np.float32))
 
     def embed(self, pixels: Floats, prompt_features: Sequence[Any], gate_scale: float) -> list[Embedded]:
         number = len(pixels)

@@ -30,6 +30,7 @@ from steersearch.benchmarks.method import Floats, Method, SteerViTMethod
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.preprocess import open_image
+from steersearch.core.reading import EncodedPrompt
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.build import ProgressEvent
 from steersearch.indexer.embedder import known_identity
@@ -106,9 +107,9 @@ def gallery_vectors(
 class _Embedder(SteerViTEmbedder):
     """Loads no text encoder for the frozen trunk, which takes no text."""
 
-    def encode_prompt(self, prompt: str) -> Floats:
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
         if prompt == _FROZEN:
-            return np.zeros((1, self.model.config.text_dim), dtype=np.float32)
+            return EncodedPrompt(np.zeros((1, self.model.config.text_dim), dtype=np.float32))
         return super().encode_prompt(prompt)
 
 

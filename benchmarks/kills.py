@@ -36,6 +36,7 @@ from PIL import Image
 
 from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import PROMPTS
@@ -64,9 +65,9 @@ class ColourEmbedder:
         pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32) / 255
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def encode_prompt(self, prompt: str) -> Floats:
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
         seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big")
-        return np.random.default_rng(seed).normal(size=(3 * SIDE, DIM)).astype(np.float32)
+        return EncodedPrompt(np.random.default_rng(seed).normal(size=(3 * SIDE, DIM)).astype(np.float32))
 
     def embed(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float

@@ -62,6 +62,7 @@ def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
     from steersearch.core.checkpoints import write_released_pth
     from steersearch.core.hub import text_encoder_identity
     from steersearch.core.prompt_cache import PromptCache
+    from steersearch.core.reading import EncodedPrompt
     from steersearch.core.registry import MODELS, HubFile
     from steersearch.core.steervit import SteerViT, SteerViTConfig
     from steersearch.core.trunk import build_trunk, timm_preprocess
@@ -83,7 +84,7 @@ def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
     _place(card.weights, lambda path: write_released_pth(steered, path))
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((PROMPT_TOKENS, config.text_dim), np.float32)
-    PromptCache().put(text_encoder_identity(config.text_encoder), {PROMPT: tokens})
+    PromptCache().put(text_encoder_identity(config.text_encoder), {PROMPT: EncodedPrompt(tokens)})
     return [_draw(Path(photos) / f"{i:02}.jpg", width, rng) for i in range(number)]
 
 

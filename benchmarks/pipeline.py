@@ -27,6 +27,7 @@ from steersearch.benchmarks.record import Record
 from steersearch.benchmarks.speed import Settings, blank_prompt, named_model
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import least_side
+from steersearch.core.reading import EncodedPrompt
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.embedder import Floats
 from steersearch.indexer.library import Library
@@ -96,7 +97,7 @@ def one_round(
     embedder: SteerViTEmbedder, contents: list[bytes], pictures: Floats, number: int, salt: str, regions: bool
 ) -> Round:
     """Index `number` new photos, then give the model as many decoded ones."""
-    features = embedder.encode_prompt(PROMPT)
+    features = embedder.encode_prompt(PROMPT).tokens
     with tempfile.TemporaryDirectory() as work:
         write_photos(Path(work) / "photos", contents, number, salt)
         library = Library.create(Path(work) / "photos", Path(work) / "library")
@@ -141,8 +142,8 @@ def reading_cost(embedder: SteerViTEmbedder, contents: list[bytes]) -> float:
 class ShapedEmbedder(SteerViTEmbedder):
     """Random weights in the shape of a released model, and prompts of five tokens without meaning."""
 
-    def encode_prompt(self, prompt: str) -> Floats:
-        return blank_prompt(5, self.model).numpy()[0]
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
+        return EncodedPrompt(blank_prompt(5, self.model).numpy()[0])
 
 
 def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Record:

@@ -1,4 +1,4 @@
-"""Text tokens of prompts kept on disk, so that a prompt seen before needs no text encoder.
+"""Prompts as text encoders read them, kept on disk, so that a prompt seen before needs no text encoder.
 
 One small file per prompt and text encoder (an 8-token prompt: 12 kB from MiniLM, 33 kB from RoBERTa-large), in
 the folder "prompts" of $STEERSEARCH_CACHE or else of the user's cache folder. It may be deleted at any time.
@@ -18,28 +18,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from steersearch.core.atomic import DRAFT, write_atomically
 from steersearch.core.local_path import CACHE_VARIABLE, cache_folder
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.core.regular_file import read_regular
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the prompts longest unused go
-FILE_FORMAT = 1  # raise it when the same weights shall make other tokens of a prompt
+FILE_FORMAT = 2  # raise it when the same weights shall make other tokens of a prompt
 SUFFIX = ".safetensors"
 
 # Its files, and drafts of them that killed processes left.
 _OWN_NAME = re.compile(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}|{re.escape(DRAFT)}[0-9a-f]+")
 
-Floats = npt.NDArray[np.float32]
-
 
 class PromptCache:
-    """Token vectors (L, Dt) float32 by text encoder and prompt, in `folder`; at most `max_bytes` of files.
+    """Encoded prompts by text encoder and prompt, in `folder`; at most `max_bytes` of files.
 
     `identity` is the hash of the text encoder's weights; `prompt` counts exactly as given, blanks included.
     Any number of processes may share a folder. It never raises: what cannot be read is not there, and where
@@ -51,29 +49,29 @@ class PromptCache:
         self.folder = folder if folder is not None else default_folder()
         self.max_bytes = max_bytes
 
-    def get(self, identity: str, prompt: str) -> Floats | None:
-        """The tokens of `prompt`; None if they were never put, were dropped, or their file is damaged."""
+    def get(self, identity: str, prompt: str) -> EncodedPrompt | None:
+        """What was put for `prompt`; None if that never was, was dropped, or its file is damaged."""
         key = _key(identity, prompt)
         path = self._path(key)
         try:
             content = read_regular(path, self.max_bytes)
             metadata, tokens = _metadata(content), load(content)["tokens"]
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+            kept = EncodedPrompt(tokens, Reading.from_dict(json.loads(metadata["reading"])))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        if metadata != {"key": key, "sha256": _digest(tokens)}:  # flipped bits, or another prompt's file
+        if metadata != _about(key, kept):  # flipped bits, or another prompt's file
             return None
         with suppress(OSError):
             os.utime(path)  # used now: what is dropped first is what was not used for longest
-        found: Floats = tokens
-        return found
+        return kept
 
-    def put(self, identity: str, features: Mapping[str, Floats]) -> None:
-        """Keep the tokens (L, Dt) float32 of each prompt, replacing what is there."""
+    def put(self, identity: str, prompts: Mapping[str, EncodedPrompt]) -> None:
+        """Keep what each prompt was encoded to, replacing what is there."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for prompt, tokens in features.items():
-                if np.isfinite(tokens).all():  # the fault of one run must not outlive it
-                    self._write(_key(identity, prompt), np.ascontiguousarray(tokens, dtype=np.float32))
+            for prompt, encoded in prompts.items():
+                if np.isfinite(encoded.tokens).all():  # the fault of one run must not outlive it
+                    self._write(_key(identity, prompt), encoded)
             self._drop_oldest()
         except OSError as error:
             _tell_once(self.folder, error.strerror or str(error))
@@ -81,8 +79,9 @@ class PromptCache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}{SUFFIX}"
 
-    def _write(self, key: str, tokens: Floats) -> None:
-        content = save({"tokens": tokens}, {"key": key, "sha256": _digest(tokens)})
+    def _write(self, key: str, encoded: EncodedPrompt) -> None:
+        tokens = np.ascontiguousarray(encoded.tokens, dtype=np.float32)
+        content = save({"tokens": tokens}, _about(key, EncodedPrompt(tokens, encoded.reading)))
         write_atomically(self._path(key), lambda file: file.write(content))
 
     def _drop_oldest(self) -> None:
@@ -122,8 +121,11 @@ def _metadata(content: bytes) -> Any:
     return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
-def _digest(tokens: npt.NDArray[np.generic]) -> str:
-    return hashlib.sha256(f"{tokens.dtype} {tokens.shape} ".encode() + tokens.tobytes()).hexdigest()
+def _about(key: str, encoded: EncodedPrompt) -> dict[str, str]:
+    """What a file says beside the tokens, with a digest of all that it holds."""
+    tokens, reading = encoded.tokens, json.dumps(encoded.reading.to_dict())
+    digest = hashlib.sha256(f"{tokens.dtype} {tokens.shape} {reading} ".encode() + tokens.tobytes())
+    return {"key": key, "reading": reading, "sha256": digest.hexdigest()}
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import CheckpointError, ConfigError, HubError, PromptError
 from steersearch.core.prompt_cache import PromptCache
 from steersearch.core.prompts import check_prompt
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.core.registry import MINILM
 from steersearch.core.tokenizer import Tokenizer
 
@@ -34,10 +35,12 @@ class PromptFeatures:
 
     tokens: (P, L, Dt) float32, special tokens included, padded to the longest prompt.
     mask:   (P, L) bool, True = a real token.
+    readings: how each prompt was read, where that was looked at; else empty.
     """
 
     tokens: Tensor
     mask: Tensor
+    readings: tuple[Reading, ...] = ()
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3 or self.mask.shape != self.tokens.shape[:2] or self.mask.dtype != torch.bool:
@@ -49,7 +52,7 @@ class PromptFeatures:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> PromptFeatures:
         """The same features on `device`, tokens in `dtype`."""
-        return PromptFeatures(self.tokens.to(device, dtype), self.mask.to(device))
+        return PromptFeatures(self.tokens.to(device, dtype), self.mask.to(device), self.readings)
 
     def numpy(self) -> list[npt.NDArray[np.float32]]:
         """One (L, Dt) float32 array per prompt, without padding: the form that is stored."""
@@ -73,13 +76,19 @@ class PromptFeatures:
 class TextEncoder:
     """A frozen transformer and its tokenizer; `name` as given to `load_text_encoder`, `dim` = Dt.
 
-    tokenize: prompts -> their token ids, without padding
+    tokenize: prompts -> their token ids, without padding.  read: see `Tokenizer.read`.
     """
 
-    def __init__(self, name: str, tokenize: Callable[[Sequence[str]], list[list[int]]], model: Bert) -> None:
+    def __init__(
+        self,
+        name: str,
+        tokenize: Callable[[Sequence[str]], list[list[int]]],
+        model: Bert,
+        read: Callable[[str], Reading] = lambda _: Reading(),
+    ) -> None:
         self.name = name
         self.dim = model.config.dim
-        self.tokenize = tokenize
+        self.tokenize, self.read = tokenize, read
         self.model = model.eval().requires_grad_(False)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TextEncoder:
@@ -142,9 +151,9 @@ class CachedTextEncoder:
         return self
 
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
-        """As `TextEncoder.encode`, the same to float32 precision whether kept or fresh.
+        """As `TextEncoder.encode`, the same to float32 precision whether kept or fresh, with the prompts' readings.
 
-        Raises PromptError, and CheckpointError as `load_text_encoder`.
+        Raises PromptError, also for a prompt of which no word can be read, and CheckpointError as `load_text_encoder`.
         """
         check_prompts(prompts)
         _refuse_unknown(self.name)
@@ -156,18 +165,23 @@ class CachedTextEncoder:
             rows = {prompt: kept.get(self._identity, prompt) for prompt in prompts}
             new = [prompt for prompt, row in rows.items() if row is None]
             if new:
-                fresh = dict(zip(new, self._encode(new).numpy(), strict=True))
+                fresh = self._encode(new)
                 kept.put(self._identity, fresh)
                 rows.update(fresh)
         found = [row for prompt in prompts if (row := rows[prompt]) is not None]
-        return PromptFeatures.from_numpy(found).to(self._device)
+        readings = tuple(row.reading for row in found)
+        return replace(PromptFeatures.from_numpy([row.tokens for row in found]), readings=readings).to(
+            self._device
+        )
 
-    def _encode(self, prompts: Sequence[str]) -> PromptFeatures:
+    def _encode(self, prompts: Sequence[str]) -> dict[str, EncodedPrompt]:
         if self._encoder is None:
             self._encoder = load_text_encoder(self.name)
             if self.layers >= 0:
                 self._encoder.cut(self.layers)
-        return self._encoder.to(self._device).encode(prompts)
+        readings = [self._encoder.read(prompt) for prompt in prompts]
+        tokens = self._encoder.to(self._device).encode(prompts).numpy()
+        return dict(zip(prompts, map(EncodedPrompt, tokens, readings), strict=True))
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -233,7 +247,8 @@ def _installed_minilm() -> Path | None:
 def _load(name: str, folder: Path) -> TextEncoder:
     try:
         model = load_bert(folder, hub.WEIGHTS)
-        return TextEncoder(name, Tokenizer(folder, min(MAX_TOKENS, model.config.most_tokens)), model)
+        tokenizer = Tokenizer(folder, min(MAX_TOKENS, model.config.most_tokens))
+        return TextEncoder(name, tokenizer, model, tokenizer.read)
     except CheckpointError as error:
         way_out = "download it again, or give the folder of another copy"
         raise CheckpointError(f"text encoder {error}; {way_out}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from os import cpu_count
 from pathlib import Path
@@ -29,9 +28,9 @@ from steersearch.indexer.manifest import (
     PromptIndex,
     features_file,
     mark_begun_by_query,
+    write_encoded_prompt,
     write_prompt_index,
 )
-from steersearch.indexer.place import write_inside
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.shortlist import Aimed, Known, Shortlist, evenly_spread
@@ -151,8 +150,7 @@ class LikeliestFirst:
         """The prompt's features; table, features and manifest are made where they are not there yet."""
         path = features_file(self._place, index.key)
         if not path.exists():
-            made = np.asarray(self._embedder.encode_prompt(index.prompt), dtype=np.float32)
-            write_inside(self._place, path, partial(np.save, arr=made))
+            write_encoded_prompt(self._place, index.key, self._embedder.encode_prompt(index.prompt))
         self._store.ensure_prompt_table(index.key, index.dim)
         mark_begun_by_query(self._place, index)
         write_prompt_index(self._place, index)

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +18,17 @@ import numpy as np
 from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
 from steersearch.core.image_file import MAX_MEGAPIXELS
 from steersearch.core.preprocess import least_side
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
-from steersearch.indexer.manifest import PromptIndex, features_file, write_prompt_index
-from steersearch.indexer.place import write_inside
+from steersearch.indexer.manifest import (
+    PromptIndex,
+    features_file,
+    read_reading,
+    write_encoded_prompt,
+    write_prompt_index,
+)
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
@@ -66,6 +72,7 @@ class Counts:
     moved:   known content at a new path, nothing was computed (renamed, copied)
     removed: no longer in the folder, and its content has not turned up elsewhere in it
     skipped: cannot be used; `skips` says why
+    readings: how the model reads each of the prompts, by prompt; None: not known
     forward_passes: photos × prompts that went through the model
     seconds: the whole run; of these read_seconds waiting for photos and embed_seconds in the model. write_seconds
         are those of a thread that works beside the two
@@ -78,6 +85,7 @@ class Counts:
     removed: int
     skipped: int
     skips: tuple[Skip, ...]
+    readings: Mapping[str, Reading | None]
     forward_passes: int
     seconds: float
     read_seconds: float
@@ -88,6 +96,7 @@ class Counts:
 class Build:
     """Brings the prompt indexes `targets` of the library at `place` up to date with what `scan` found.
 
+    encoded: the prompts of those targets that have no features yet, by their keys.
     frozen: where to keep what no prompt changes, for queries of a focus that is not indexed; None: not at all.
     """
 
@@ -98,6 +107,7 @@ class Build:
         scan: Scan,
         targets: Sequence[PromptIndex],
         embedder: Embedder,
+        encoded: Mapping[str, EncodedPrompt],
         *,
         frozen: FrozenIndex | None = None,
         batch_size: int | None = None,
@@ -106,7 +116,7 @@ class Build:
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> None:
         self._root, self._place, self._scan = root, place, scan
-        self._targets, self._frozen = tuple(targets), frozen
+        self._targets, self._encoded, self._frozen = tuple(targets), encoded, frozen
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
         self._batch_size = batch_size
@@ -157,14 +167,11 @@ class Build:
         if self._frozen is not None:
             with self._writing():
                 self._store.ensure_frozen_table(self._frozen.key, self._frozen.dim)
-        for target in self._targets:
-            with self._writing():
+        with self._writing():
+            for target in self._targets:
+                if target.key in self._encoded:
+                    write_encoded_prompt(self._place, target.key, self._encoded[target.key])
                 self._store.ensure_prompt_table(target.key, target.dim)
-            path = features_file(self._place, target.key)
-            if not path.exists():
-                features = np.asarray(self._embedder().encode_prompt(target.prompt), dtype=np.float32)
-                with self._writing():
-                    write_inside(self._place, path, partial(np.save, arr=features))
 
     def _recall(self) -> None:
         """What the library knows: files by path, contents that decode or do not, vectors by prompt index."""
@@ -480,6 +487,7 @@ class Build:
             removed=self._outcomes["removed"],
             skipped=self._outcomes["skipped"],
             skips=tuple(sorted(self._skips, key=lambda skip: skip.path)),
+            readings={target.prompt: read_reading(self._place, target.key) for target in self._targets},
             forward_passes=self._forward_passes,
             seconds=seconds,
             read_seconds=self._seconds["read"],

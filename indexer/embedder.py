@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ModelMismatchError
+from steersearch.core.reading import EncodedPrompt
 
 Floats = npt.NDArray[np.float32]
 
@@ -75,8 +76,8 @@ class Embedder(Protocol):
     def preprocess(self, image: Image.Image) -> Floats:
         """An RGB picture of any size -> (3, H, W) float32, always the same H and W."""
 
-    def encode_prompt(self, prompt: str) -> Floats:
-        """The text encoder's output for one prompt, (L, Dt) float32."""
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
+        """The text encoder's output for one prompt. Raises PromptError for one of which no word can be read."""
 
     def embed(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
@@ -164,7 +165,7 @@ class LazyEmbedder:
     def preprocess(self, image: Image.Image) -> Floats:
         return self.loaded().preprocess(image)
 
-    def encode_prompt(self, prompt: str) -> Floats:
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
         return self.loaded().encode_prompt(prompt)
 
     def embed(

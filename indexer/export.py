@@ -13,8 +13,9 @@ import numpy as np
 
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
+from steersearch.core.reading import Reading
 from steersearch.indexer.faiss_index import flat_file
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.manifest import PromptIndex, read_reading
 from steersearch.indexer.query import Aim
 from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
 
@@ -38,7 +39,7 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
     width, height, taken_at, taken_at_precision (year, month, day, minute, second), taken_at_source: null where they
     are not known (the source of a photo without a date is "none"); path_bytes: of a path that is no UTF-8, which `path`
     only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON, with
-    "of": how many photos the library has, with a vector or without.
+    "of": how many photos the library has, with a vector or without, and what the model cannot read of the prompt.
     """
     import pyarrow as pa
 
@@ -54,7 +55,8 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
         "path_bytes": pa.array(raw, pa.binary()),
     }
     columns = {name: made[name] if name in made else photos.column(name) for name in COLUMNS}
-    about = {**asdict(index), "folder": str(folder), "of": len(paths) + gallery.missing}
+    reading = read_reading(place, index.key) or Reading()
+    about = {**asdict(index), **reading.to_dict(), "folder": str(folder), "of": len(paths) + gallery.missing}
     return pa.table(columns, metadata={_ABOUT: json.dumps(about)})
 
 

@@ -9,7 +9,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,8 +20,10 @@ from PIL import Image
 from steersearch.core.errors import (
     ArgumentError,
     FolderError,
+    LibraryDamagedError,
     LibraryMissingError,
     LibraryPlaceError,
+    LibraryUnreadableError,
     ModelMismatchError,
     NoImagesError,
     PromptError,
@@ -31,6 +33,7 @@ from steersearch.core.image_file import MAX_MEGAPIXELS, SUFFIXES
 from steersearch.core.local_path import why_not_local
 from steersearch.core.preprocess import View, least_side, open_image, view_of
 from steersearch.core.prompts import as_prompt, check_prompt
+from steersearch.core.reading import Reading
 from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
@@ -52,6 +55,7 @@ from steersearch.indexer.manifest import (
     new_prompt_index,
     read_library,
     read_prompt_indexes,
+    read_reading,
     unmark_begun_by_query,
     write_library,
 )
@@ -95,11 +99,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Coverage:
-    """photos of the library have a vector under this prompt; missing have none yet."""
+    """photos of the library have a vector under this prompt; missing have none yet. reading: see `Library.reading`."""
 
     index: PromptIndex
     photos: int
     missing: int
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +218,8 @@ class Library:
         scan = self._scan(patterns)
         embedder = as_embedder(embedder)
         targets = self._targets(embedder, named, gate_scale)
+        new = [target for target in targets if not features_file(self.place, target.key).exists()]
+        encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
         self._write(patterns)
         with writing(self.place):
             for target in targets if named else ():
@@ -223,6 +230,7 @@ class Library:
                 scan,
                 targets,
                 embedder,
+                encoded,
                 frozen=FrozenIndex.beside(targets[0]) if regions else None,
                 batch_size=batch_size,
                 commit_seconds=commit_seconds,
@@ -411,7 +419,7 @@ class Library:
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
         searched = Searched(
-            tuple(aims),
+            self._read(aims),
             ranking.num_photos,
             max(of, ranking.num_photos),
             ranking.method,
@@ -440,7 +448,7 @@ class Library:
         passing, of, undated = self._passing_rows(filters, gallery, aim.index)
         ranking = rank_by_presence(gallery, k, passing)
         searched = Searched(
-            (aim,),
+            self._read([aim]),
             ranking.num_photos,
             max(of, ranking.num_photos),
             ranking.method,
@@ -514,6 +522,18 @@ class Library:
         passing = self._passing(filters, photos)
         paths = photos.column("path").filter(passing)
         return is_in(gallery.table.column("path"), paths), len(paths), filters.num_undated(photos)
+
+    def _read(self, aims: Sequence[Aim]) -> tuple[Aim, ...]:
+        """The aims with what is known of how the model read their prompts."""
+        return tuple(replace(aim, reading=self.reading(aim.index)) for aim in aims)
+
+    def reading(self, index: PromptIndex) -> Reading | None:
+        """How the model that made this index read its prompt; None: not known."""
+        try:
+            return read_reading(self.place, index.key)
+        except (LibraryDamagedError, LibraryUnreadableError) as error:
+            logger.warning("%s", error)
+            return None
 
     def _found(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Hits[Hit]:
         """The ranked photos of the first aim's gallery as hits; none where their order would be noise."""
@@ -600,7 +620,7 @@ class Library:
 
     def _guessed(self, aims: Sequence[Aim], steered: Steered) -> Hits[Hit]:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
-        searched = Searched(tuple(aims), 0, steered.missing, REGIONS_ALONE)
+        searched = Searched(self._read(aims), 0, steered.missing, REGIONS_ALONE)
         hits = (
             Hit(
                 path=self.folder / guess.path,
@@ -870,7 +890,7 @@ class Library:
         for index in self.prompts():
             embedded = store.embedded_ids(index.key) if store else set()
             photos = sum(image_id in embedded for image_id in contents)
-            coverage.append(Coverage(index, photos, len(contents) - photos))
+            coverage.append(Coverage(index, photos, len(contents) - photos, self.reading(index)))
         return LibraryInfo(
             self.place,
             self.folder,

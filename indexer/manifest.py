@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steersearch.core.errors import (
     LibraryDamagedError,
     LibraryUnreadableError,
@@ -22,6 +24,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.preprocess import View, view_of
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.core.regular_file import read_regular
 from steersearch.indexer.place import delete_inside, write_inside
 
@@ -188,6 +191,31 @@ def _begun_by_query(place: Path, key: str) -> Path:
 def features_file(place: Path, key: str) -> Path:
     """Where the text encoder's output for a prompt index is kept, (L, Dt) float32 as .npy."""
     return place / PROMPTS / key / _FEATURES
+
+
+def write_encoded_prompt(place: Path, key: str, encoded: EncodedPrompt) -> None:
+    """Keep what the text encoder made of an index' prompt; where its features are, it is known how it was read."""
+    _write_json(place, _reading_file(place, key), encoded.reading.to_dict())
+    tokens = np.asarray(encoded.tokens, dtype=np.float32)
+    write_inside(place, features_file(place, key), lambda file: np.save(file, tokens))
+
+
+def read_reading(place: Path, key: str) -> Reading | None:
+    """How the text encoder read an index' prompt; None where an older version, or nobody yet, encoded it.
+
+    Raises LibraryDamagedError, LibraryUnreadableError.
+    """
+    path = _reading_file(place, key)
+    try:
+        return Reading.from_dict(read_json(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LibraryDamagedError(path, f"does not say how the prompt was read ({error})") from error
+
+
+def _reading_file(place: Path, key: str) -> Path:
+    return place / PROMPTS / key / "reading.json"
 
 
 def _write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:

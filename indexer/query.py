@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from steersearch.core.capture_date import CaptureDate
+from steersearch.core.reading import Reading
 from steersearch.indexer import search
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
 from steersearch.indexer.filters import Mask
@@ -30,11 +31,18 @@ class Aim:
     """A focus whose prompt index is found. weight: see `Focus`.
 
     others: the prompt indexes of the same focus that fit what was asked for as well, see `Library.choices`.
+    reading: how the model reads the prompt; None: not known (before the search, and of an index of an older version).
     """
 
     index: PromptIndex
     weight: float = 1.0
     others: tuple[PromptIndex, ...] = ()
+    reading: Reading | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said of how the model reads the prompt."""
+        return [] if self.reading is None else self.reading.remarks()
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ logger = logging.getLogger(__name__)
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
 SNAPSHOTS = "snapshots"
-_FORMAT = "vectors as npy, with checksums, dates with sources"  # part of their names: another form is made anew
+_FORMAT = (
+    "vectors as npy, with checksums, dates with sources"  # part of their names: another form is made anew
+)
 _MISSING = b"steersearch:missing"
 _OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234

@@ -32,6 +32,7 @@ from steersearch.indexer.manifest import (
     manifest_keys,
     new_prompt_index,
     read_prompt_index,
+    read_reading,
     remove_manifest,
 )
 from steersearch.indexer.scan import changed_at
@@ -301,7 +302,7 @@ class Verification:
         if not path.exists():
             self._found("error", subject, "the text encoder's output for it is missing", again)
             return
-        what = _fault_of_features(path)
+        what = _fault_of_features(path) or self._fault_of_reading(index)
         if what is not None:
             self._found("error", subject, f"the text encoder's output for it {what}", again)
             if self._repair:  # out of the way, so that `index` makes it anew; until then it stays an error
@@ -316,6 +317,15 @@ class Verification:
             self._found(
                 "error", subject, what, "compare the files features.npy, delete the odd one, and index again"
             )
+
+    def _fault_of_reading(self, index: PromptIndex) -> str | None:
+        try:
+            read_reading(self._place, index.key)
+        except LibraryDamagedError as error:
+            return f"does not say how it was read ({error.reason})"
+        except LibraryUnreadableError as error:
+            self._found("error", f'prompt "{index.prompt}"', str(error), "look again when it can be read")
+        return None
 
     # snapshots
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -514,6 +514,7 @@ class Library:
         table = self._library.table(aim.index)
         files = export_table(table, path, format, force=force)
         missing = self._library.missing(aim.index)
+        aim = replace(aim, reading=self._library.reading(aim.index))
         return Exported(tuple(files), table.num_rows, table.num_rows + missing, aim)
 
     @property

@@ -103,8 +103,12 @@ def explain_photo(
 
 
 def _remarks(done: Explanation) -> list[str]:
-    """What the maps show, in words, and what of the photo they do not cover."""
+    """What the maps show, in words, and what of the focuses and the photo they leave out."""
+    from steersearch.render import escaped
+
     remarks = [str(found) for found in done.maps]
+    for title, reading in {found.title: found.reading for found in done.maps}.items():
+        remarks += [f"{title}: {escaped(said)}" for said in reading.remarks()]
     if any(found.sinks for found in done.maps):
         remarks.append("sinks are lone patches that draw attention; --keep-sinks shows them")
     if done.seen < SEEN_WHOLE:

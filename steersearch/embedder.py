@@ -16,6 +16,7 @@ from PIL import Image
 
 from steersearch.core.errors import GpuMemoryError
 from steersearch.core.presence import presence
+from steersearch.core.reading import EncodedPrompt
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.identity import preprocessing_of
@@ -46,9 +47,10 @@ class SteerViTEmbedder:
         """An RGB picture -> (3, H, W) float32."""
         return self.model.preprocess(image)
 
-    def encode_prompt(self, prompt: str) -> Floats:
-        """Text tokens of one prompt (L, Dt) float32; loads the text encoder for a prompt never seen."""
-        return self.model.encode_prompt(prompt).numpy()[0]
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
+        """One prompt as the text encoder reads it, which is loaded for a prompt never seen."""
+        found = self.model.encode_prompt(prompt)
+        return EncodedPrompt(found.numpy()[0], *found.readings)
 
     @torch.inference_mode()
     def embed(

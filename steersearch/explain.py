@@ -112,7 +112,14 @@ def photo_maps(
             found = model.steer(tokens, steering, attention="attention" in kinds)
             for kind in kinds:
                 values, sinks = _values(found, kind, suppress_sinks)
-                yield PhotoMap(kind=kind, focus=focus, gate_scale=gate_scale, values=values, sinks=sinks)
+                yield PhotoMap(
+                    kind=kind,
+                    focus=focus,
+                    gate_scale=gate_scale,
+                    values=values,
+                    sinks=sinks,
+                    reading=prompt.readings[0],
+                )
 
 
 def _values(

@@ -43,7 +43,7 @@ def hits_html(hits: Hits, library: Library) -> str:
     """Hits side by side, all their colours in one range, and below them what they were found among."""
     shown = hits[:SHOWN]
     vmax = shared_vmax(hit.heatmap for hit in shown)
-    notes = [str(hits.searched)]
+    notes = [str(hits.searched), *(printable(said) for aim in hits.searched.aims for said in aim.remarks)]
     if len(hits) > SHOWN:
         notes.append(f"{len(hits) - SHOWN:,} more hits are in the list")
     figures = "".join(hit_html(hit, library, vmax) for hit in shown)

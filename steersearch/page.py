@@ -188,6 +188,7 @@ def _note(hits: Hits) -> str:
     indexes = [aim.index for aim in hits.searched.aims]
     notes = [str(hits.searched), *map(_described, indexes)]
     for aim in hits.searched.aims:
+        notes += map(render.escaped, aim.remarks)
         if aim.others:
             notes.append(f"others of “{aim.index.prompt}”: " + ", ".join(map(_described, aim.others)))
     return "; ".join(dict.fromkeys(notes))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.heatmaps import times_even
+from steersearch.core.reading import READ_WHOLE, Reading
 from steersearch.lettering import printable
 
 MapKind = Literal["heatmap", "attention"]
@@ -21,7 +22,7 @@ class PhotoMap:
 
     values: (Hp, Wp) float32, each patch's share of 1. A heatmap sums to 1, attention to less: the rest lies
     on tokens that are no patches.  sinks: how many patches were taken out of an attention map as sinks; None if
-    none were looked for.
+    none were looked for.  reading: how the model reads the focus.
     """
 
     kind: MapKind
@@ -29,6 +30,7 @@ class PhotoMap:
     gate_scale: float
     values: npt.NDArray[np.float32]
     sinks: int | None = None
+    reading: Reading = READ_WHOLE
 
     @property
     def peak(self) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from steersearch.core.reading import Reading
     from steersearch.indexer.library import (
         Aim,
         Counts,
@@ -230,9 +231,13 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
 
 
 def _index_fields(aim: Aim) -> dict[str, Any]:
-    """Which prompt index was asked, and which others could have been."""
-    fields = _settings(aim.index)
-    return {**fields, "other_indexes": [_settings(other) for other in aim.others]} if aim.others else fields
+    """Which prompt index was asked, which others could have been, and what the model cannot read of the prompt."""
+    others = {"other_indexes": [_settings(other) for other in aim.others]} if aim.others else {}
+    return {**_settings(aim.index), **others, **reading_fields(aim.reading)}
+
+
+def reading_fields(reading: Reading | None) -> dict[str, Any]:
+    return {} if reading is None else reading.to_dict()
 
 
 def _settings(index: PromptIndex) -> dict[str, Any]:
@@ -337,11 +342,13 @@ def _searched_remark(searched: Searched) -> None:
     by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in searched.aims)
     remark(f"{searched}, by {by}")
     for aim in searched.aims:
-        others_remark(aim)
+        aim_remarks(aim)
 
 
-def others_remark(aim: Aim) -> None:
-    """Which other indexes the prompt has."""
+def aim_remarks(aim: Aim) -> None:
+    """How the model reads the prompt, and which other indexes it has."""
+    for said in aim.remarks:
+        remark(escaped(said))
     if aim.others:
         others = ", ".join(map(str, aim.others))
         remark(
@@ -378,6 +385,9 @@ def counts(done: Counts) -> None:
             f"{done.forward_passes:,} forward passes; read {done.read_seconds:.1f} s, "
             f"embed {done.embed_seconds:.1f} s, write {done.write_seconds:.1f} s, in all {done.seconds:.1f} s"
         )
+    for prompt, reading in done.readings.items():
+        for said in [] if reading is None else reading.remarks():
+            remark(f'prompt "{readable(prompt)}": {escaped(said)}')
     for skip in done.skips[:SKIPS_SHOWN]:
         remark(f"skipped {readable(skip.path)}: {skip.reason}")
     if len(done.skips) > SKIPS_SHOWN:
@@ -396,6 +406,7 @@ def info(library: LibraryInfo, *, as_json: bool) -> None:
                 "weights_hash": coverage.index.weights_hash,
                 "photos": coverage.photos,
                 "missing": coverage.missing,
+                **reading_fields(coverage.reading),
                 "created_at": coverage.index.created_at,
             }
             for coverage in library.prompts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steersearch.render import json_line, line, others_remark, readable, remark, table
+from steersearch.render import aim_remarks, escaped, json_line, line, readable, reading_fields, remark, table
 
 if TYPE_CHECKING:
     from steersearch.indexer.compaction import Optimized
@@ -21,7 +21,8 @@ def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -
             index = coverage.index
             names = ("key", "prompt", "gate_scale", "view", "model_id", "weights_hash", "dim", "created_at")
             fields = {name.removesuffix("_id"): getattr(index, name) for name in names}
-            json_line({**fields, "photos": coverage.photos, "missing": coverage.missing})
+            counts = {"photos": coverage.photos, "missing": coverage.missing}
+            json_line({**fields, **counts, **reading_fields(coverage.reading)})
     elif library.prompts:
         rows = [
             (
@@ -36,6 +37,9 @@ def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -
         ]
         header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
         table(header, rows, right=("photos", "gate scale"))
+    for coverage in library.prompts:
+        for said in [] if coverage.reading is None else coverage.reading.remarks():
+            remark(f'prompt "{readable(coverage.index.prompt)}": {escaped(said)}')
     for key in unfinished:
         remark(f"unfinished: {key}; index its prompt to go on, or: steersearch remove {key}")
 
@@ -60,7 +64,7 @@ def findings(found: Sequence[Finding], *, as_json: bool) -> None:
 def exported_remark(done: Exported, update: str) -> None:
     """How much was written, of which prompt index. update: the command that brings this up to date."""
     remark(f"{done.rows:,} of {done.of:,} photos, by {done.aim.index}")
-    others_remark(done.aim)
+    aim_remarks(done.aim)
     if done.rows < done.of:
         remark(
             f"{done.of - done.rows:,} photos have no vector yet and are not in it; all get one with: {update}"

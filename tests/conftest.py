@@ -85,7 +85,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class WordEncoder:
-    """Stands in for MiniLM, which takes seconds to load: each word is a fixed random vector, kept nowhere."""
+    """Stands in for MiniLM, which takes seconds to load: each word is a fixed random vector, kept nowhere.
+
+    It says that it cannot read words in capitals.
+    """
 
     name, dim = "minilm", 384
 
@@ -93,9 +96,14 @@ class WordEncoder:
         return self
 
     def encode(self, prompts: Sequence[str]) -> object:
+        from dataclasses import replace
+
+        from steersearch.core.reading import Reading
         from steersearch.core.text import PromptFeatures
 
-        return PromptFeatures.from_numpy([np.stack([_word(w) for w in p.split()]) for p in prompts])
+        found = PromptFeatures.from_numpy([np.stack([_word(w) for w in p.split()]) for p in prompts])
+        capitals = [tuple(word for word in prompt.split() if word.isupper()) for prompt in prompts]
+        return replace(found, readings=tuple(map(Reading, capitals)))
 
 
 def _word(word: str) -> np.ndarray:

@@ -51,7 +51,7 @@ def test_vectors_of_the_plain_heatmap_are_not_taken_for_those_of_its_square(
 def test_a_batch_is_halved_until_it_fits_and_later_ones_begin_there(
     embedder: SteerViTEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels, features = pictures(embedder, 11), [embedder.encode_prompt("red mug"), None]
+    pixels, features = pictures(embedder, 11), [embedder.encode_prompt("red mug").tokens, None]
     whole = embedder.embed(pixels, features, 1.0)
     frozen, steered = embedder.embed_with_frozen(pixels, [features[0]], 1.0)  # type: ignore[list-item]
     tried: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from steersearch.core.attention_maps import to_unit_range
 from steersearch.core.errors import ArgumentError, ConfigError, EmbeddingError, ImageError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
 from steersearch.core.preprocess import open_image
+from steersearch.core.reading import Reading
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.explain import MOST_MAPS, Explanation, explain, photo_maps
 from tests.conftest import Run, draw_picture
@@ -163,7 +165,8 @@ def test_a_picture_too_long_for_its_kind_of_file_is_refused(tmp_path: Path, tiny
 
 def test_a_trunk_without_cls_has_heatmaps_only() -> None:
     model = small_model("siglip")
-    model.encode_prompt = lambda prompt: prompts_of(3)  # type: ignore[method-assign]
+    read = replace(prompts_of(3), readings=(Reading(),))
+    model.encode_prompt = lambda prompt: read  # type: ignore[method-assign]
     picture = Image.new("RGB", (80, 60), "red")
     (heatmap,) = photo_maps(model, picture, ["cat"], [1.0], ["heatmap"])
     assert heatmap.values.shape == (4, 4)

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.regular_file",
         "steersearch.core.local_path",
         "steersearch.core.prompts",
+        "steersearch.core.reading",
     ),
     "training": ("steersearch.training", "steersearch.core", "steersearch.indexer"),
     "benchmarks": (

@@ -27,6 +27,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.preprocess import View
+from steersearch.core.reading import Reading
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.library import Aim, Coverage, Library, default_place
@@ -396,7 +397,7 @@ def test_info_counts_what_there_is(library: Library, photos: Path) -> None:
     assert (info.place, info.folder) == (library.place, Path(os.path.realpath(photos)))
     assert (info.photos, info.skipped) == (5, 1)
     red, blue = library.prompts()
-    assert info.prompts == (Coverage(red, 3, 2), Coverage(blue, 5, 0))
+    assert info.prompts == (Coverage(red, 3, 2, Reading()), Coverage(blue, 5, 0, Reading()))
     assert info.bytes_on_disk > 1000
 
 
@@ -434,7 +435,7 @@ def test_the_manifest_says_how_the_vectors_were_made(library: Library) -> None:
     assert (index.prompt, index.gate_scale, index.model_id, index.dim) == ("red", 1.0, "toy", 4)
     assert index.weights_hash == toy.weights_hash
     assert index.preprocessing == {"size": 4, "mean": [0.0, 0.0, 0.0]}
-    np.testing.assert_array_equal(library.prompt_features(index), toy.encode_prompt("red"))
+    np.testing.assert_array_equal(library.prompt_features(index), toy.encode_prompt("red").tokens)
 
 
 def test_the_default_place_follows_the_real_path(photos: Path, tmp_path: Path) -> None:

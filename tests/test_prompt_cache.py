@@ -15,6 +15,7 @@ import pytest
 
 from steersearch.core import prompt_cache
 from steersearch.core.prompt_cache import PromptCache, default_folder
+from steersearch.core.reading import EncodedPrompt, Reading
 
 ENCODER, OTHER_ENCODER = "5" * 64, "6" * 64
 
@@ -24,13 +25,17 @@ def tokens_of(prompt: str, length: int = 4) -> np.ndarray:
     return np.random.default_rng(sum(map(ord, prompt))).standard_normal((length, 6)).astype(np.float32)
 
 
+def encoded(prompt: str) -> EncodedPrompt:
+    return EncodedPrompt(tokens_of(prompt), Reading(unread=(prompt,), cut="the rest"))
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> PromptCache:
     return PromptCache(tmp_path / "prompts")
 
 
 def put(kept: PromptCache, *prompts: str) -> None:
-    kept.put(ENCODER, {prompt: tokens_of(prompt) for prompt in prompts})
+    kept.put(ENCODER, {prompt: encoded(prompt) for prompt in prompts})
 
 
 def the_file(kept: PromptCache) -> Path:
@@ -46,8 +51,9 @@ def test_tokens_come_back_bit_for_bit_whatever_the_prompt(kept: PromptCache, pro
     put(kept, prompt)
     found = PromptCache(kept.folder).get(ENCODER, prompt)
     assert found is not None
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, tokens_of(prompt))
+    assert found.tokens.dtype == np.float32
+    np.testing.assert_array_equal(found.tokens, tokens_of(prompt))
+    assert found.reading == encoded(prompt).reading
 
 
 def test_another_encoder_and_another_spelling_are_misses(kept: PromptCache) -> None:
@@ -58,12 +64,13 @@ def test_another_encoder_and_another_spelling_are_misses(kept: PromptCache) -> N
 
 def test_tokens_of_any_layout_and_length_are_kept(kept: PromptCache) -> None:
     wide = np.arange(24, dtype=np.float32).reshape(4, 6)
-    kept.put(ENCODER, {"transposed": wide.T, "double": wide.astype(np.float64), "one": wide[:1]})
+    arrays = {"transposed": wide.T, "double": wide.astype(np.float64), "one": wide[:1]}
+    kept.put(ENCODER, {prompt: EncodedPrompt(tokens) for prompt, tokens in arrays.items()})
     for prompt, expected in (("transposed", wide.T), ("double", wide), ("one", wide[:1])):
         found = kept.get(ENCODER, prompt)
         assert found is not None
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, expected)
+        assert found.tokens.dtype == np.float32
+        np.testing.assert_array_equal(found.tokens, expected)
 
 
 def test_a_file_cut_off_anywhere_is_a_miss_and_is_replaced(kept: PromptCache) -> None:
@@ -85,7 +92,8 @@ def test_no_flipped_bit_changes_the_tokens(kept: PromptCache) -> None:
     for i in range(0, len(whole), 5):
         path.write_bytes(whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :])
         found = kept.get(ENCODER, "mug")
-        assert found is None or np.array_equal(found, tokens_of("mug"))
+        assert found is None or np.array_equal(found.tokens, tokens_of("mug"))
+        assert found is None or found.reading == encoded("mug").reading
     path.write_bytes(b"not what it was")
     assert kept.get(ENCODER, "mug") is None
 
@@ -103,7 +111,7 @@ def test_a_file_of_another_prompt_under_this_name_is_a_miss(kept: PromptCache) -
 def test_tokens_that_are_not_finite_are_not_kept(kept: PromptCache) -> None:
     broken = tokens_of("mug")
     broken[2, 3] = np.nan
-    kept.put(ENCODER, {"mug": broken, "book": tokens_of("book")})
+    kept.put(ENCODER, {"mug": EncodedPrompt(broken), "book": encoded("book")})
     assert kept.get(ENCODER, "mug") is None
     assert kept.get(ENCODER, "book") is not None
 
@@ -179,7 +187,7 @@ def test_threads_never_see_half_a_file(kept: PromptCache) -> None:
         for _ in range(30):
             put(kept, "mug")
             found = kept.get(ENCODER, "mug")
-            seen.append(found is not None and np.array_equal(found, tokens_of("mug")))
+            seen.append(found is not None and np.array_equal(found.tokens, tokens_of("mug")))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -195,13 +203,14 @@ import sys
 from pathlib import Path
 import numpy as np
 from steersearch.core.prompt_cache import PromptCache
+from steersearch.core.reading import EncodedPrompt
 kept = PromptCache(Path(sys.argv[1]), max_bytes=4000)
 for i in range(40):
     prompt = f"prompt {i % 12}"
     tokens = np.full((4, 6), i % 12, np.float32)
-    kept.put("5" * 64, {prompt: tokens})
+    kept.put("5" * 64, {prompt: EncodedPrompt(tokens)})
     found = kept.get("5" * 64, prompt)
-    assert found is None or np.array_equal(found, tokens), found
+    assert found is None or np.array_equal(found.tokens, tokens), found
 """
 
 

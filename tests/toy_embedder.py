@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 
 COLOURS = ("red", "green", "blue")
@@ -54,10 +55,12 @@ class ToyEmbedder:
         pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.NEAREST), dtype=np.float32) / 255
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def encode_prompt(self, prompt: str) -> Floats:
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
+        """Words in capitals are those that cannot be read."""
         self.encoded.append(prompt)
         weights = [float(colour in prompt.split() or prompt == "everything") for colour in COLOURS]
-        return np.array([weights], dtype=np.float32)
+        unread = tuple(word for word in prompt.split() if word.isupper())
+        return EncodedPrompt(np.array([weights], dtype=np.float32), Reading(unread))
 
     def embed(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
