@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from steersearch.benchmarks.benchmark import Source
+from steersearch.benchmarks.label_file import read_mask
 from steersearch.benchmarks.viewing import Opener, digest
-from steersearch.core.errors import BenchmarkError, ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
-
-Mask = npt.NDArray[np.bool_]
+from steersearch.training.mask_codec import Mask
 
 SIDE = 448  # pixels of the square in which maps and masks are compared
 MVTEC_LICENCE, VISA_LICENCE = "CC BY-NC-SA 4.0", "CC BY 4.0"
@@ -133,20 +129,8 @@ def _item(name: str, defect: str, picture: Path, mask: Path | None) -> tuple[Ite
     for file in files:
         if not file.is_file():
             raise BenchmarkError(f"{file}: is missing")
-    return Item(
-        name, defect, partial(open_image, picture), None if mask is None else partial(_mask, mask)
-    ), files
-
-
-def _mask(path: Path) -> Mask:
-    """True where it is not 0: VisA numbers the sorts of defects. Raises BenchmarkError."""
-    try:
-        with opened(path) as image:
-            values = np.asarray(image)
-    except ImageError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
-    marked: Mask = np.max(values.reshape(*values.shape[:2], -1)[..., :3], axis=-1) > 0
-    return marked
+    marked = None if mask is None else partial(read_mask, mask, picture)
+    return Item(name, defect, partial(open_image, picture), marked), files
 
 
 def _some(found: Sequence[tuple[Item, list[Path]]], limit: int | None) -> list[tuple[Item, list[Path]]]:

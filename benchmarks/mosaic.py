@@ -34,20 +34,17 @@ from PIL import Image
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome, Source
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import HOW, micro_interval
+from steersearch.benchmarks.label_file import VOID, Labels, read_labels, voc_colours
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.pixel_metrics import patch_cover
 from steersearch.benchmarks.rankings import average_precision
 from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, part_seen, see_all
 from steersearch.core.atomic import write_atomically
 from steersearch.core.attention_maps import without_sinks
-from steersearch.core.errors import BenchmarkError, ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 
-Labels = npt.NDArray[np.uint8]  # (H, W): 0 background, then the number of a class in its list, from 1
-
 TILE = 336  # pixels of a side
-VOID = 255
 LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
@@ -177,30 +174,8 @@ def voc_root(folder: Path) -> Path | None:
 
 
 def _voc_tile(picture: Path, labels: Path) -> Tile:
-    def read() -> Labels:
-        values = _read_labels(labels, len(CLASSES))
-        with opened(picture) as image:
-            if image.size != values.shape[::-1]:
-                sizes = f"{values.shape[1]} x {values.shape[0]} pixels, its picture {image.width} x {image.height}"
-                raise BenchmarkError(f"{labels}: {sizes}")
-        return values
-
+    read = partial(read_labels, labels, len(CLASSES), picture, voc_colours(), void=True)
     return Tile(lambda: open_image(picture), read)
-
-
-def _read_labels(path: Path, classes: int) -> Labels:
-    """The numbers in a palette or grey PNG. Raises BenchmarkError for one that is neither, or holds others."""
-    try:
-        with opened(path) as image:
-            if image.mode not in ("P", "L"):
-                raise BenchmarkError(f"{path}: its pixels are {image.mode}, not numbers of classes")
-            values = np.asarray(image, np.uint8)
-    except ImageError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
-    wrong = values[(values > classes) & (values != VOID)]
-    if wrong.size:
-        raise BenchmarkError(f"{path}: class {wrong[0]}, and there are {classes}")
-    return values
 
 
 # -------------------------------------------------------------------------------------------- composites on disk
@@ -255,7 +230,9 @@ def _written(folder: Path, name: str, present: tuple[int, ...], classes: int) ->
     for path in (picture, labels):
         if not path.is_file():
             raise BenchmarkError(f"{path}: is missing, though mosaic.json names it")
-    return Mosaic(name, lambda: open_image(picture), lambda: _read_labels(labels, classes), present)
+    return Mosaic(
+        name, lambda: open_image(picture), partial(read_labels, labels, classes, void=True), present
+    )
 
 
 # ------------------------------------------------------------------------------------------------- measurement

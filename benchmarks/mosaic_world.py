@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.mosaic import Labels, Mosaics, Tile, compose
+from steersearch.benchmarks.label_file import Labels
+from steersearch.benchmarks.mosaic import Mosaics, Tile, compose
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings, photo_of
 from steersearch.core.heatmaps import outlined

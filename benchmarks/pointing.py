@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 
 from steersearch.benchmarks.method import SteerViTMethod
-from steersearch.core.pillow_file import opened
 from steersearch.core.steervit import SteerViT
 from steersearch.training.losses import pmass, pointing
+from steersearch.training.mask_codec import Mask
+from steersearch.training.mask_file import read_mask_file
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.core import Scene
 
-Mask = npt.NDArray[np.bool_]
 Found = tuple[list[float], list[float]]
 
 
@@ -46,17 +44,11 @@ def pointing_of(method: SteerViTMethod, scenes: Iterable[Scene]) -> dict[str, fl
             rows = [i for i, row in enumerate(scene.rows) if row.prompt == prompt]
             for start in range(0, len(rows), method.batch_size):
                 batch = rows[start : start + method.batch_size]
-                masks = [_mask(scene.masks[i]) for i in batch]
+                masks = [read_mask_file(scene.masks[i]) for i in batch]
                 found = points(method, [scene.gallery.read(i) for i in batch], prompt, masks)
                 hits += found[0]
                 mass += found[1]
     return {"pointing": round(100 * float(np.mean(hits)), 2), "pmass": round(100 * float(np.mean(mass)), 2)}
-
-
-def _mask(path: Path) -> Mask:
-    with opened(path) as image:
-        mask: Mask = np.asarray(image) > 0
-        return mask
 
 
 def patch_cover(mask: Mask, model: SteerViT) -> torch.Tensor:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from steersearch.benchmarks.benchmark import Source
+from steersearch.benchmarks.label_file import Labels, read_labels
 from steersearch.benchmarks.viewing import Opener, digest
-from steersearch.core.errors import BenchmarkError, ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 
-Labels = npt.NDArray[np.uint8]
 T = TypeVar("T")
+
+ADE_CLASSES = 150
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 _WATERBIRDS_SPLITS = {"0": "train", "1": "val", "2": "test"}
@@ -244,20 +244,11 @@ def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def _segmented(picture: Path, labels: Path) -> Segmented:
-    values = _read_labels(labels)
+    values = read_labels(labels, ADE_CLASSES, picture)
     present = frozenset(int(value) for value in np.unique(values) if value)
-    return Segmented(partial(open_image, picture), partial(_read_labels, labels), present)
-
-
-def _read_labels(path: Path) -> Labels:
-    try:
-        with opened(path) as image:
-            values = np.asarray(image)
-    except ImageError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
-    if values.ndim != 2 or values.max(initial=0) > 150:
-        raise BenchmarkError(f"{path}: not numbers of classes from 0 to 150")
-    return values.astype(np.uint8)
+    return Segmented(
+        partial(open_image, picture), partial(read_labels, labels, ADE_CLASSES, picture), present
+    )
 
 
 def _class_names(listed: Path) -> dict[int, str]:

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks import probes
+from steersearch.benchmarks.label_file import Labels
 from steersearch.benchmarks.quality_data import (
     Labelled,
     LabelledSet,
-    Labels,
     QualityData,
     Segmented,
     SegmentedSet,

@@ -24,11 +24,12 @@ from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.catalogue import Value, check_template
 from steersearch.benchmarks.core_world import Source
 from steersearch.benchmarks.method import Method, SteerViTMethod
-from steersearch.benchmarks.pointing import Mask, points
+from steersearch.benchmarks.pointing import points
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.heatmaps import outlined
 from steersearch.indexer.build import ProgressEvent
 from steersearch.training import scenes, world
+from steersearch.training.mask_codec import Mask
 from steersearch.training.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
 
 PHOTOS_EACH = 8

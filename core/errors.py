@@ -367,6 +367,14 @@ class DataError(SteerSearchError):
         super().__init__(f"{path}: {reason}")
 
 
+class SplitMissingError(DataError):
+    """A data set without the split that was asked for. Fields: `split`, `splits` (that it has)."""
+
+    def __init__(self, path: Path | str, split: str, splits: Sequence[str]) -> None:
+        self.split, self.splits = split, tuple(splits)
+        super().__init__(path, f'it has no split "{split}"; it has: {", ".join(splits) or "none"}')
+
+
 class UnsafeDataError(DataError):
     """A pickle of annotations that calls for code; nothing was run. Field: `wanted` (module.name)."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SKIPS_SHOWN = 10
 SAMPLES_SHOWN = 24
+LARGE_SHOWN = 6  # of them at most with a mask that covers nearly all
 TRIES = 20  # at finding a sample for each place of the sheet
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -162,7 +163,8 @@ def check(
 ) -> None:
     """Read a data set whole, count what is in it and list what is broken.
 
-    With --json the first line is the report, and each further line a row that cannot be used.
+    With --json the first line is the report, and each further line a row that cannot be used, with its reason, or
+    one whose mask covers nearly all of its picture, with its share.
 
     \b
     Example:
@@ -177,7 +179,7 @@ def check(
     source = open_source(data, format_name.value, images=images, split=split, masks=masks)
     report = check_source(source, limit=limit, progress=_progress("checked"))
     if picture is not None:
-        _draw(source, picture)
+        _draw(source, picture, [one.index for one in report.large])
     if as_json:
         _json(report)
     else:
@@ -261,6 +263,7 @@ def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
 
 def _table(report: Report) -> None:
     from steersearch import render
+    from steersearch.training.check import NEARLY_ALL
 
     render.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
     if report.boxes:
@@ -277,7 +280,12 @@ def _table(report: Report) -> None:
     if report.areas is not None:
         render.line(f"mask     {_spread(report.areas, '{:.2%}')} of the picture")
     render.line(f"repeated {report.duplicates:,} (same picture and expression)")
+    if report.large:
+        render.line(f"large    {len(report.large):,} masks cover more than {NEARLY_ALL:.0%} of their picture")
     render.line(f"skipped  {report.skipped:,}")
+    for one in report.large[:SKIPS_SHOWN]:
+        place = f"{render.readable(one.path)}, {render.readable(one.row)}"
+        render.remark(f"warning: {place}: its mask covers {one.share:.1%} of its picture; is it inverted?")
     _skipped(report.skips, "all of them: --json")
     if report.boxes:
         render.remark("masks from boxes: steersearch train masks DATA -o FOLDER")
@@ -309,23 +317,23 @@ def _json(report: Report) -> None:
     from steersearch import render
 
     found: dict[str, Any] = asdict(report)
-    skips = found.pop("skips")
-    render.json_line(found)
-    for skip in skips:
-        render.json_line({**skip, "path": str(skip["path"])})
+    rows = [*found.pop("skips"), *found.pop("large")]
+    render.json_line({**found, "large": len(report.large)})
+    for row in rows:
+        render.json_line({**row, "path": str(row["path"])})
 
 
 # -------------------------------------------------------------------------------------------------- picture
 
 
-def _draw(source: Source, picture: Path) -> None:
-    """Samples drawn at random, the same each time; written as a PNG."""
+def _draw(source: Source, picture: Path, large: Sequence[int]) -> None:
+    """Samples drawn at random, the same each time, after some of the rows `large`; written as a PNG."""
     import io
 
     from steersearch import output, render
     from steersearch.sample_sheet import draw_samples
 
-    chosen = _random_samples(source)
+    chosen = _random_samples(source, large[:LARGE_SHOWN])
     if not chosen:
         render.remark(f"{render.readable(picture)} is not drawn: there is nothing to show")
         return
@@ -336,8 +344,8 @@ def _draw(source: Source, picture: Path) -> None:
     render.remark(f"picture: {render.readable(picture)}")
 
 
-def _random_samples(source: Source) -> dict[int, Sample | Boxed]:
-    """By the number of their row."""
+def _random_samples(source: Source, first: Sequence[int]) -> dict[int, Sample | Boxed]:
+    """By the number of their row; rows `first` come first."""
     import random
 
     from steersearch.core.errors import ImageError
@@ -345,7 +353,7 @@ def _random_samples(source: Source) -> dict[int, Sample | Boxed]:
 
     order = random.Random(0).sample(range(len(source)), min(len(source), SAMPLES_SHOWN * TRIES))
     chosen: dict[int, Sample | Boxed] = {}
-    for index in order:
+    for index in dict.fromkeys([*first, *order]):
         if len(chosen) == SAMPLES_SHOWN:
             break
         found = source.read(index)

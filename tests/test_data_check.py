@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from steersearch import cli_train
 from steersearch.core.errors import ArgumentError, DataError
 from steersearch.sample_sheet import EDGE, draw_sample, draw_samples
 from steersearch.training.check import Spread, check_source
@@ -17,6 +18,7 @@ from steersearch.training.folder import Folder, FolderWriter
 from steersearch.training.sources import open_source, recognise
 from tests.conftest import Run
 from tests.published import (
+    SIZE,
     box_mask,
     coco_annotation,
     coco_image,
@@ -102,9 +104,11 @@ def test_check_prints_counts_and_what_is_broken(run: Run, folder: Path) -> None:
         "words    1 to 4, median 2, 90 % within 1 to 3.75",
         "mask     1.00% to 100.00%, median 20.00%, 90 % within 1.00% to 90.00% of the picture",
         "repeated 1 (same picture and expression)",
+        "large    1 masks cover more than 90% of their picture",
         "skipped  3",
     ]
     assert "skipped data/expressions.jsonl, line 8: its picture none.png was not found\n" in done.err
+    assert "line 3: its mask covers 100.0% of its picture; is it inverted?" in done.err
     assert "masks from boxes: steersearch train masks DATA -o FOLDER" in done.err
 
 
@@ -113,8 +117,13 @@ def test_check_as_json_lists_all(run: Run, folder: Path) -> None:
         lines.write("no JSON\n" * 30)
     done = run("train", "check", folder, "--json")
     report, *skips = (json.loads(line) for line in done.out.splitlines())
-    assert (report["samples"], report["boxes"], report["skipped"]) == (5, 1, 33)
+    assert (report["samples"], report["boxes"], report["large"], report["skipped"]) == (5, 1, 1, 33)
     assert report["words"]["median"] == 2
+    (large,) = (line for line in skips if "share" in line)
+    assert large == {
+        "index": 2, "path": str(folder / "expressions.jsonl"), "row": "line 3", "share": 1.0,
+    }  # fmt: skip
+    skips.remove(large)
     assert len(skips) == 33
     assert skips[1] == {
         "path": str(folder / "expressions.jsonl"), "row": "line 10", "reason": "it is not JSON", "rows": 1,
@@ -169,6 +178,25 @@ def test_check_draws_samples(run: Run, folder: Path, tmp_path: Path) -> None:
     run("train", "check", folder, "--picture", "samples.png")
     assert (tmp_path / "samples.png").read_bytes() == first
     assert Image.open(tmp_path / "samples.png").width > 1000
+
+
+def test_an_inverted_mask_is_warned_of_and_drawn(run: Run, tmp_path: Path) -> None:
+    """Black on white is a mask of all but the thing: nobody can know, but a look at it shows."""
+    (tmp_path / "data").mkdir()
+    put_picture(tmp_path / "data/a.png")
+    mask = np.zeros(SIZE, np.bool_)
+    mask[10:20, 10:20] = True
+    lines = []
+    for i in range(40):
+        Image.fromarray(~mask if i == 33 else mask).save(tmp_path / f"data/{i}.png")
+        lines.append(json.dumps({"image": "a.png", "expression": f"thing {i}", "mask": f"{i}.png"}))
+    (tmp_path / "data/expressions.jsonl").write_text("\n".join(lines))
+    done = run("train", "check", tmp_path / "data", "--picture", tmp_path / "samples.png")
+    assert done.err.count("warning: ") == 1
+    assert "line 34: its mask covers 95.8% of its picture; is it inverted?" in done.err
+    source = Folder(tmp_path / "data")
+    (large,) = check_source(source).large
+    assert next(iter(cli_train._random_samples(source, [large.index]))) == 33
 
 
 def test_a_mask_keeps_its_colours_and_the_rest_fades(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_odd_lines(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"mask": "masks/none.png"}, "no such file"),
+        ({"mask": "masks/none.png"}, "was not found"),
         ({"mask": "../masks/one.png"}, "leads out of the folder"),
         ({"mask": "two.jpg"}, "its mask is not a PNG"),
         ({"mask": 7}, "it has no mask"),

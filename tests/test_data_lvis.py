@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,123 @@ def test_the_index_is_small(tmp_path: Path) -> None:
     file = put_lvis(tmp_path / "lvis_v1_train.json", [lvis_image(1)], annotations, categories)
     assert len(pickle.dumps(Lvis(file))) < 45 * len(annotations) < file.stat().st_size / 20
     assert len(Lvis(file)) == 20
+
+
+# ------------------------------------------------------------------------------------- as annotation tools write it
+
+BOX = box_mask(10, 5, 30, 25)
+Change = Callable[[dict[str, Any]], None]
+
+
+def exported(root: Path, change: Change = lambda content: None) -> Lvis:
+    """Four pictures with a mug each, with `change` made to the content of the file."""
+    for i in range(4):
+        put_picture(root / f"{i}.jpg")
+    content: dict[str, Any] = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 40, "width": 60} for i in range(4)],
+        "annotations": [instance(i, i, 1, [outline(10, 5, 30, 25)]) for i in range(4)],
+        "categories": [{"id": 1, "name": "mug"}],
+    }
+    change(content)
+    return Lvis(put_json(root / "export.json", content))
+
+
+def every(section: str, **fields: Callable[[Any], Any]) -> Change:
+    """The fields of all elements of a section, each by its function of the value."""
+
+    def change(content: dict[str, Any]) -> None:
+        for element in content[section]:
+            element.update({name: make(element.get(name)) for name, make in fields.items()})
+
+    return change
+
+
+def both(*changes: Change) -> Change:
+    return lambda content: [change(content) for change in changes] and None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        both(every("images", id=str), every("annotations", id=str, image_id=str)),
+        both(every("images", id=float), every("annotations", image_id=float, category_id=float)),
+        both(every("images", id="img-{}".format), every("annotations", image_id="img-{}".format)),
+        every("annotations", category_id=str),
+        both(every("categories", id="c{}".format), every("annotations", category_id="c{}".format)),
+        every("annotations", id=lambda _: 1),
+        every("images", file_name="images\\{}".format),
+        every("images", file_name="export/images/{}".format),
+        every("images", file_name=str.upper),
+        every("images", width=float, height=float),
+        every("images", width=lambda _: None, height=lambda _: 0),
+        every("annotations", segmentation=lambda parts: [*parts, [50, 30, 51, 31]]),
+        every("annotations", area=lambda _: float("nan")),
+        every(
+            "annotations", segmentation=lambda _: {"size": [40, 60], "counts": [405.0, *[20.0] * 39, 1215.0]}
+        ),
+        lambda content: content.update(categories=content["categories"] * 2),
+        lambda content: content.update(images=content["images"] * 2),
+    ],
+)
+def test_a_file_as_tools_export_it_is_read(tmp_path: Path, change: Change) -> None:
+    source = exported(tmp_path, change)
+    assert source.skips == []
+    found = [source.read(i) for i in range(len(source))]
+    assert [getattr(one, "reason", "") for one in found] == [""] * 4
+    for number, sample in enumerate(source):
+        assert (sample.image.name, sample.expression) == (f"{number}.jpg", "mug")
+        assert (sample.mask == BOX).all()
+
+
+def test_what_could_mean_two_things_is_left_out(tmp_path: Path) -> None:
+    cup, double = {"id": 1, "name": "cup"}, {"id": 0, "file_name": "1.jpg", "height": 40, "width": 60}
+    source = exported(tmp_path, lambda content: content["categories"].append(cup))
+    assert len(source) == 0
+    assert [(s.row, s.reason, s.rows) for s in source.skips] == [
+        ("category 1", "several categories have this id, with different names", 4)
+    ]
+    source = exported(tmp_path, lambda content: content["images"].append(double))
+    assert [sample.image.name for sample in source] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert [(s.row, s.reason, s.rows) for s in source.skips] == [
+        ("image 0", "several pictures have this id (0.jpg, 1.jpg)", 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (every("annotations", segmentation=lambda _: [[10, 5, 30, 5]]), "its mask is empty"),
+        (every("annotations", segmentation=lambda _: []), "its mask is empty"),
+        (every("annotations", segmentation=lambda _: None), "it has no mask"),
+        (
+            every("images", width=lambda _: 40, height=lambda _: 60),
+            "its mask is 40 × 60 pixels, its picture 60 × 40",
+        ),
+    ],
+)
+def test_what_an_export_lacks_is_told(tmp_path: Path, change: Change, reason: str) -> None:
+    source = exported(tmp_path, change)
+    assert [getattr(source.read(i), "reason", "") for i in range(len(source))] == [reason] * 4
+
+
+def test_pictures_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    put_picture(tmp_path / "a/0.jpg")
+    put_picture(tmp_path / "b/0.jpg")
+
+    def change(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"], content["images"][1]["file_name"] = "a/0.jpg", "b/0.jpg"
+
+    found = [sample.image.relative_to(tmp_path).as_posix() for sample in exported(tmp_path, change)]
+    assert found == ["a/0.jpg", "b/0.jpg", "2.jpg", "3.jpg"]
+
+
+def test_names_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+    put_picture(tmp_path / "A.jpg")
+    put_picture(tmp_path / "a.jpg")
+
+    def change(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"], content["images"][1]["file_name"] = "a.jpg", "a.JPG"
+
+    source = exported(tmp_path, change)
+    assert [sample.image.name for sample in source] == ["a.jpg", "2.jpg", "3.jpg"]
+    assert [skip.reason for skip in source.skips] == ["its picture a.JPG was not found"]

@@ -28,7 +28,7 @@ from tests.published import (
     ref,
 )
 
-NO_IDS = "annotations: no object with id and image_id, whole numbers"
+NO_IDS = "annotations: no object with id and image_id"
 TRAIN = "images/mscoco/images/train2014"
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_listed_with_its_place(folder: Path) -> None:
     read = [source.read(i) for i in range(len(source))]
     assert {(s.path.name, s.row, s.reason) for s in read if isinstance(s, Skip)} == {
         (refs.name, "ref 4, sentence 40", "its mask is empty"),
-        ("COCO_train2014_000000000005.jpg", "", "not a picture, or of a kind that cannot be read"),
+        ("COCO_train2014_000000000005.jpg", "", "not an image, or of a kind that cannot be read"),
         (refs.name, "ref 6, sentence 60", "its mask is 60 × 40 pixels, its picture 30 × 20"),
         (refs.name, "ref 9, sentence 90", "its run-length code is damaged (a letter that cannot be in one)"),
     }
@@ -188,6 +188,17 @@ def test_damage_of_the_whole(folder: Path, damage: Callable[[Path], Any], messag
 class Runs:
     def __reduce__(self) -> Any:
         return os.system, ("touch caught",)
+
+
+def test_an_annotation_that_is_there_twice_is_no_mask(tmp_path: Path) -> None:
+    put_picture(tmp_path / TRAIN / "COCO_train2014_000000000001.jpg")
+    twice = [coco_annotation(11, 1, [outline(x, 1, x + 9, 9)]) for x in (1, 30)]
+    folder = put_refcoco(
+        tmp_path, [ref(1, 11, 1, ["it"])], [coco_image(1)], [*twice, coco_annotation(12, 1, [])]
+    )
+    assert [s.reason for s in RefCoco(folder).skips] == [
+        "its annotation 11 is in instances.json several times"
+    ]
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])

@@ -153,7 +153,7 @@ def test_what_is_wrong_is_named(voc: Path, tmp_path: Path) -> None:
     for image, reason in (
         (Image.new("RGB", (80, 40)), "pixels are RGB, not numbers of classes"),
         (Image.new("L", (80, 40), 21), "class 21, and there are 20"),
-        (Image.new("L", (40, 80)), "40 x 80 pixels, its picture 80 x 40"),
+        (Image.new("L", (40, 80)), "40 × 80 pixels, its picture 80 × 40"),
     ):
         image.save(labels)
         with pytest.raises(BenchmarkError, match=f"2007_000042.png: .*{reason}"):

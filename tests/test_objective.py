@@ -142,9 +142,27 @@ def test_metrics_leave_out_pictures_without_what_is_meant() -> None:
     model = small_model("tiny")
     found, batch = some_features(5, model.dim), a_batch(5)
     values = measure(found, batch, ObjectiveSettings())
-    assert {len(value) for value in values.values()} == {4}
+    assert {len(value) for value, _ in values.values()} == {4}
+    assert {int(rows.sum()) for _, rows in values.values()} == {4}
     touched = batch.cover[1:] > 0
-    assert torch.allclose(values["pmass"], (found.logits[1:].softmax(1) * touched).sum(1))
+    assert torch.allclose(values["pmass"][0], (found.logits[1:].softmax(1) * touched).sum(1))
+
+
+def test_rows_without_a_mask_count_with_nothing_where_they_are_kept() -> None:
+    """As in the released code: the mean of the loss, and of pmass, is over them as well."""
+    model = small_model("tiny")
+    found, batch = some_features(5, model.dim), a_batch(5)
+    kept = replace(batch, counts_empty=True)
+    assert (batch.cover.sum(1) > 0).tolist() == [False, True, True, True, True]
+    one, other = (
+        Objective(ObjectiveSettings(), model)(found, each)["segmentation"] for each in (batch, kept)
+    )
+    assert torch.isclose(one.total, other.total)
+    assert (int(one.count), int(other.count)) == (4, 5)
+    values = measure(found, kept, ObjectiveSettings())
+    assert values["loss"][0][0] == values["pmass"][0][0] == 0
+    assert values["pmass"][1].all()
+    assert values["pointing"][1].tolist() == [False, True, True, True, True]
 
 
 # ---------------------------------------------------------------------------------------------- optimiser

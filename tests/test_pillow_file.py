@@ -15,7 +15,7 @@ from steersearch.core.image_file import read_picture
 from steersearch.core.photo_limits import Limits
 from steersearch.core.pillow_file import FORMATS, opened
 from steersearch.training.backgrounds import _is_opaque
-from steersearch.training.data import picture_size
+from steersearch.training.orientation import read_header
 from tests.test_imports import ROOT, sources
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\n"
@@ -54,7 +54,7 @@ def test_postscript_under_any_suffix_is_no_picture_and_never_runs(
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_args, **_options: pytest.fail("ran"))
     path = tmp_path / name
     path.write_bytes(POSTSCRIPT)
-    for read in (read_picture, picture_size):
+    for read in (read_picture, read_header):
         with pytest.raises(Exception, match="not an image, or of a kind that cannot be read"):
             read(path)
     with pytest.raises(ImageError, match="not an image"), opened(path) as image:

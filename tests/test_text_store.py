@@ -104,9 +104,21 @@ def test_a_text_that_was_not_added_is_named(store: TextStore) -> None:
     assert len(store) == 1
 
 
+def test_in_float32_tokens_are_the_encoders_own(tmp_path: Path, roberta: str) -> None:
+    own = load_text_encoder(roberta).encode(TEXTS)
+    for kind, exact in (("float32", True), ("float16", False)):
+        store = TextStore.open(tmp_path, roberta, -1, kind)  # type: ignore[arg-type]
+        store.add(TEXTS)
+        found = pickle.loads(pickle.dumps(store)).features(TEXTS)
+        assert torch.equal(found.mask, own.mask)
+        furthest = (found.tokens - own.tokens)[own.mask].abs().max().item()
+        assert (furthest < 3e-6) == exact, furthest
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_what_a_killed_process_left_is_used_up_to_its_last_entry(store: TextStore, roberta: str) -> None:
     store.add(TEXTS[:2])
-    killed = text_store._Writer(store.folder, 32)
+    killed = text_store._Writer(store.folder, 32, "float16")
     killed.append(["b"], [np.ones((3, 32), np.float16)])
     killed._tokens.flush()  # on disk, and not in the index
     (store.folder / "0" / "index.draft").write_bytes(b"half an ind")
@@ -123,7 +135,7 @@ def test_what_a_killed_process_left_is_used_up_to_its_last_entry(store: TextStor
 
 def test_writers_at_once_have_files_of_their_own(store: TextStore, encoded: list[str], roberta: str) -> None:
     store.add(["a"])
-    other = text_store._Writer(store.folder, 32)
+    other = text_store._Writer(store.folder, 32, "float16")
     other.append(["elsewhere"], [np.full((4, 32), 2, np.float16)])
     store.add(["b", "a"])
     other.close()

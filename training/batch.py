@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -48,6 +48,7 @@ class Batch:
     source:  (B,) int64, number of the data set, for metrics of each
     alone:   for the object-alone distillation, where it was asked for
     texts:   the expressions themselves, for reports; may be left out
+    counts_empty: whether rows whose cover is all zero count in means, with a loss of 0, as in the released code
     """
 
     pixels: Tensor
@@ -57,9 +58,20 @@ class Batch:
     source: Tensor
     alone: Alone | Keyed | None = None
     texts: tuple[str, ...] = ()
+    counts_empty: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def shown(self) -> Tensor:
+        """(B,) bool: rows whose picture shows what is meant."""
+        return self.cover.sum(dim=1) > 0
+
+    @property
+    def counted(self) -> Tensor:
+        """(B,) bool: rows that the means of loss and metrics are over."""
+        return torch.ones_like(self.shown) if self.counts_empty else self.shown
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`; from pinned memory a GPU copies while it computes."""
@@ -77,7 +89,9 @@ class Batch:
         prompts = PromptFeatures(move(self.prompts.tokens), move(self.prompts.mask))
         tensors = (move(values) for values in (self.pixels, self.cover, self.centre, self.source))
         pixels, cover, centre, source = tensors
-        return Batch(pixels, prompts, cover, centre, source, alone, self.texts)
+        return replace(
+            self, pixels=pixels, prompts=prompts, cover=cover, centre=centre, source=source, alone=alone
+        )
 
 
 class Feed(Protocol):

@@ -23,9 +23,10 @@ from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import DataError, ImageError, OutputError
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.loader import read_ahead
-from steersearch.training.data import BoxArray, Boxed, Skip, Source
+from steersearch.training.data import Boxed, Skip, Source
 from steersearch.training.folder import SETTINGS, FolderWriter
 from steersearch.training.mask_codec import encode_changes
+from steersearch.training.orientation import BoxArray
 from steersearch.training.segmenter import Segmenter
 
 PICTURES_PER_FILE = 64

@@ -16,6 +16,7 @@ from steersearch.indexer.loader import read_ahead
 from steersearch.training.data import Boxed, Sample, Skip, Source
 
 MOST_THREADS = 16
+NEARLY_ALL = 0.9  # of a picture: a mask that covers more is likelier wrong than right
 ROWS_AT_ONCE = 64  # of one picture, in one task
 
 
@@ -39,6 +40,17 @@ class Spread:
         return cls(least, low, median, high, greatest, float(np.mean(values)))
 
 
+@dataclass(frozen=True)
+class Large:
+    """A row whose mask covers NEARLY_ALL of its picture. index: of the row in its source;  path, row: where it is
+    written;  share: of the picture"""
+
+    index: int
+    path: Path
+    row: str
+    share: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What was found.
@@ -47,7 +59,8 @@ class Report:
     absent: of the samples, whose expression fits nothing in the picture;
     boxes: with boxes and no mask; images: different pictures of both; duplicates: rows whose picture and expression
     an earlier one has; splits, sources: samples and boxes of each; words: per expression; areas: of masks, as share
-    of the picture; skips: what cannot be used, skipped: how many expressions that are
+    of the picture; large: masks that cover nearly all of it; skips: what cannot be used, skipped: how many
+    expressions that are
     """
 
     name: str
@@ -62,6 +75,7 @@ class Report:
     sources: dict[str, int]
     words: Spread | None
     areas: Spread | None
+    large: list[Large]
     skips: list[Skip]
     skipped: int
 
@@ -76,6 +90,7 @@ class _Tally:
     areas: array[float] = field(default_factory=lambda: array("d"))
     splits: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
+    large: list[Large] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
 
 
@@ -120,6 +135,7 @@ def check_source(
         sources=dict(tally.sources),
         words=Spread.of(tally.words),
         areas=Spread.of(tally.areas),
+        large=tally.large,
         skips=tally.skips,
         skipped=sum(skip.rows for skip in tally.skips),
     )
@@ -128,8 +144,9 @@ def check_source(
 @dataclass(frozen=True)
 class _Seen:
     """A row that can be used. area: of its mask, 0 where it means nothing, None for boxes; key: of its picture and
-    expression."""
+    expression; place: the row itself."""
 
+    place: tuple[int, Path, str]
     key: int
     words: int
     area: float | None
@@ -182,14 +199,15 @@ def _look_at(source: Source, rows: Sequence[int], pictures: _Pictures) -> list[_
         elif (reason := pictures.wrong(source, index, row.image)) is not None:
             found.append(Skip(row.image, "", reason))
         else:
-            found.append(_seen(row))
+            place = source.row(index)
+            found.append(_seen(row, (index, place.path, place.row)))
     return found
 
 
-def _seen(row: Sample | Boxed) -> _Seen:
+def _seen(row: Sample | Boxed, place: tuple[int, Path, str]) -> _Seen:
     key = hash((str(row.image), row.expression))
     area = float(row.mask.mean()) if isinstance(row, Sample) else None
-    return _Seen(key, len(row.expression.split()), area, row.split, row.source)
+    return _Seen(place, key, len(row.expression.split()), area, row.split, row.source)
 
 
 def _add(tally: _Tally, found: _Seen | Skip) -> None:
@@ -200,6 +218,8 @@ def _add(tally: _Tally, found: _Seen | Skip) -> None:
         tally.boxes += 1
     else:
         tally.samples += 1
+        if found.area > NEARLY_ALL:
+            tally.large.append(Large(*found.place, found.area))
         if found.area:
             tally.areas.append(found.area)
         else:

@@ -3,10 +3,14 @@
 https://cocodataset.org/#format-data. An image has id, file_name (LVIS v1: coco_url), height, width; an annotation
 id, image_id, category_id, segmentation, bbox. Some 32 bytes are kept of an annotation and 70 of an image; the
 segmentation is read from the file when it is asked for.
+
+Annotation tools write variants: ids as texts, whole numbers as 1.0, sizes left out. These are read. What could mean
+two things is not: an id that stands for several pictures or categories is noted, and what refers to it is left out.
 """
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterator
 from itertools import islice
@@ -19,79 +23,111 @@ import numpy.typing as npt
 from steersearch.core.errors import DataError
 from steersearch.training.data import Skip, Texts
 from steersearch.training.json_stream import Element, elements, read_element
-from steersearch.training.mask_codec import Mask, MaskError, decode_rle, decode_segmentation
+from steersearch.training.mask_codec import Mask, decode_rle, decode_segmentation
+from steersearch.training.orientation import read_header
 
 Numbers = npt.NDArray[np.int64]
+
+UNKNOWN, AMBIGUOUS = -1, -2  # in place of a number
 
 
 class CocoJson:
     """Images and annotations of one file, by number; ids are looked up.
 
-    path: the file;  categories: id -> category;  skips: elements without what they need
+    path: the file;  skips: elements without what they need, and ids that stand for several things
+    categories: id -> category;  ambiguous: ids of several categories with different names
     image_names: file name, or what follows the host in coco_url, of each image
     image_sizes: (I, 2) int32, (H, W), 0 where the file does not say
-    annotation_ids: (A,) int64; annotation_images (-1: an unknown image), annotation_categories: (A,) int32
+    annotation_ids: (A,) int64; annotation_images (UNKNOWN, AMBIGUOUS), annotation_categories: (A,) int32
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.skips: list[Skip] = []
         self.categories: dict[int, dict[str, Any]] = {}
+        self.ambiguous: set[int] = set()
         self.image_names = Texts()
         images, sizes = array("q"), array("i")
         annotations = {name: array("q") for name in ("id", "image_id", "category_id", "offset", "length")}
+        self._named: dict[int, int] = {}
         for element in elements(path):
             if element.section == "images" and self._has(element, "id"):
                 self.image_names.append(_image_name(element.value))
-                images.append(element.value["id"])
+                images.append(_id(element.value["id"]))
                 sizes.extend(_side(element.value.get(side)) for side in ("height", "width"))
             elif element.section == "annotations" and self._has(element, "id", "image_id"):
-                found = {
-                    "category_id": -1,
-                    **element.value,
-                    "offset": element.offset,
-                    "length": element.length,
-                }
-                for name, column in annotations.items():
-                    column.append(found[name] if _is_id(found[name]) else -1)
+                values = [_id(element.value["id"]), _id(element.value["image_id"])]
+                values += [self._category(element.value.get("category_id")), element.offset, element.length]
+                for column, value in zip(annotations.values(), values, strict=True):
+                    column.append(value)
             elif element.section == "categories" and self._has(element, "id"):
-                self.categories[element.value["id"]] = element.value
+                self._add_category(element.value)
         if not images:
             raise DataError(path, 'no annotations as COCO writes them (there is nothing under "images")')
         self.image_ids = np.array(images, np.int64)
         self.image_sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self.annotation_ids = np.array(annotations["id"], np.int64)
-        categories = np.array(annotations["category_id"], np.int64)
-        self.annotation_categories = np.where(categories < 2**31, categories, -1).astype(np.int32)
+        self.annotation_categories = np.array(annotations["category_id"], np.int64).astype(np.int32)
         self._offsets = np.array(annotations["offset"], np.int64)
         self._lengths = np.array(annotations["length"], np.int64).astype(np.int32)
         self._order = np.argsort(self.annotation_ids, kind="stable").astype(np.int32)
-        of_image = np.array(annotations["image_id"], np.int64)
-        by_id = np.argsort(self.image_ids, kind="stable")
-        self.annotation_images = _numbers(self.image_ids, by_id, of_image).astype(np.int32)
+        self.annotation_images = self._images_of(np.array(annotations["image_id"], np.int64))
 
     def annotation_numbers(self, ids: Numbers) -> Numbers:
-        """The number of the annotation with each id, -1 where there is none."""
-        return _numbers(self.annotation_ids, self._order, ids)
+        """The number of the annotation with each id, UNKNOWN where there is none, AMBIGUOUS of several."""
+        numbers = _numbers(self.annotation_ids, self._order, ids)
+        following = np.append(self.annotation_ids[self._order][1:], 0)
+        places = np.argsort(self._order)[numbers.clip(min=0)]
+        repeated = (numbers >= 0) & (places + 1 < len(following)) & (following[places] == ids)
+        return np.where(repeated, AMBIGUOUS, numbers)
 
-    def mask(self, annotation: int) -> Mask:
-        """(H, W) bool. Raises MaskError for one that is damaged, OSError, ValueError for a file that changed."""
+    def mask(self, annotation: int, picture: Path) -> Mask:
+        """(H, W) bool. picture: of which the size is taken where the file does not say it.
+
+        Raises MaskError for one that is damaged, SampleError, OSError, ValueError for a file that changed.
+        """
         found = read_element(self.path, int(self._offsets[annotation]), int(self._lengths[annotation]))
-        if not isinstance(found, dict) or found.get("id") != self.annotation_ids[annotation]:
+        if not isinstance(found, dict) or _id(found.get("id")) != self.annotation_ids[annotation]:
             raise ValueError("the annotation lies elsewhere now")
         height, width = self.image_sizes[self.annotation_images[annotation]].tolist()
         segmentation = found.get("segmentation")
-        if height and width:
-            return decode_segmentation(segmentation, (height, width))
-        if isinstance(segmentation, dict):  # a run-length code says its size itself
-            return decode_rle(segmentation)
-        raise MaskError("its picture's size is not given")
+        if not (height and width):
+            if isinstance(segmentation, dict):  # a run-length code says its size itself
+                return decode_rle(segmentation)
+            height, width = read_header(picture).stored
+        return decode_segmentation(segmentation, (height, width))
+
+    def _images_of(self, ids: Numbers) -> npt.NDArray[np.int32]:
+        """The number of the image of each annotation."""
+        order = np.argsort(self.image_ids, kind="stable")
+        numbers = _numbers(self.image_ids, order, ids)
+        ordered = self.image_ids[order]
+        for place in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
+            one, other = (self.image_names[int(order[place + i])] for i in (0, 1))
+            its = ids == ordered[place]
+            if one != other and (numbers[its] >= 0).any():
+                reason = f"several pictures have this id ({one}, {other})"
+                self.skips.append(Skip(self.path, f"image {ordered[place]}", reason, int(its.sum())))
+            if one != other:
+                numbers[its] = AMBIGUOUS
+        return numbers.astype(np.int32)
+
+    def _category(self, value: object) -> int:
+        """The id of a category, small enough for 32 bits."""
+        number = _id(value)
+        return number if abs(number) < 2**31 else self._named.setdefault(number, -3 - len(self._named))
+
+    def _add_category(self, category: dict[str, Any]) -> None:
+        number = self._category(category["id"])
+        known = self.categories.setdefault(number, category)
+        if known.get("name") != category.get("name"):
+            self.ambiguous.add(number)
 
     def _has(self, element: Element, *names: str) -> bool:
         """Whether the element is an object with these ids; else it is noted."""
         if isinstance(element.value, dict) and all(_is_id(element.value.get(name)) for name in names):
             return True
-        reason = f"{element.section}: no object with {' and '.join(names)}, whole numbers"
+        reason = f"{element.section}: no object with {' and '.join(names)}"
         self.skips.append(Skip(self.path, f"byte {element.offset:,}", reason))
         return False
 
@@ -103,9 +139,9 @@ def first_elements(path: Path, most: int = 100) -> Iterator[tuple[str, Any]]:
 
 def _numbers(ids: Numbers, order: npt.NDArray[np.integer[Any]], wanted: Numbers) -> Numbers:
     if not len(ids):
-        return np.full(len(wanted), -1, np.int64)
+        return np.full(len(wanted), UNKNOWN, np.int64)
     places = np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)
-    found: Numbers = np.where(ids[order[places]] == wanted, order[places], -1)
+    found: Numbers = np.where(ids[order[places]] == wanted, order[places], UNKNOWN)
     return found
 
 
@@ -118,8 +154,27 @@ def _image_name(image: dict[str, Any]) -> str:
 
 
 def _side(value: object) -> int:
-    return value if type(value) is int and 0 < value < 2**31 else 0
+    return int(value) if _is_whole(value) and 0 < value < 2**31 else 0  # type: ignore[call-overload, operator]
+
+
+def _id(value: object) -> int:
+    """A number for an id: itself, also if it is written as a text or as 1.0; one of its own for another text."""
+    if _is_whole(value):
+        return int(value)  # type: ignore[call-overload, no-any-return]
+    if not isinstance(value, str):
+        return UNKNOWN
+    text = value.strip()
+    if text.removeprefix("-").isdecimal() and len(text) < 19:
+        return int(text)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return -(int.from_bytes(digest, "little") >> 2) - 2**62
 
 
 def _is_id(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, str) and bool(value.strip()))
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer() and abs(value) < 2**53
     return type(value) is int and -(2**63) <= value < 2**63

@@ -12,29 +12,24 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import DataError, ImageError, SampleError
-from steersearch.core.exif import orientation_of
+from steersearch.core.errors import SampleError, SplitMissingError
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 from steersearch.training.mask_codec import Mask, MaskError
+from steersearch.training.orientation import BoxArray, Frame, fit, read_header, turn_boxes
 
-BoxArray: TypeAlias = npt.NDArray[np.float32]  # (K, 4): left, top, width, height in pixels
-
-# EXIF orientations by which a picture is shown turned a quarter, and what that does to an array (H, W).
-_QUARTER_TURNS = {5: (1, True), 6: (-1, False), 7: (-1, True), 8: (1, False)}
+_VALIDATION = ("validation", "valid", "val")  # names of one split
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row. mask: (H, W) bool, of the picture's size as `Source.picture` gives it, not all False unless absent;
-    source: the reader's name; image_id, split: as the source has them; absent: the expression fits nothing in the
-    picture, which only the generated world's can say of itself."""
+    source: name of the data set; image_id, split: as the source has them; absent: the expression fits nothing in the
+    picture."""
 
     image: Path
     expression: str
@@ -91,6 +86,19 @@ class Boxes:
     boxes: BoxArray
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a source reads its rows.
+
+    frame: pictures as they are "shown", turned by EXIF and in sRGB, with single spaces between the words of an
+        expression; or as they are "stored", pixels and white space alike, which is how the released code reads them
+    keep_empty: a row whose mask is empty is a sample, whose expression fits nothing in the picture; else a Skip
+    """
+
+    frame: Frame = "shown"
+    keep_empty: bool = False
+
+
 class Source(ABC):
     """A sequence of samples in a fixed order, the same in every process.
 
@@ -100,11 +108,26 @@ class Source(ABC):
 
     name: short name of the data set;  has_boxes: whether there are rows with boxes and no mask
     skips: what was found to be unusable while the index was made; these rows have no number
+    reading: how rows are read
     """
 
     name: str
     skips: list[Skip]
     has_boxes: bool = False
+    reading: Reading = Reading()
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """What `Sample.source` can be: several names where it is a mix."""
+        return (self.name,)
+
+    def read_as(self, reading: Reading) -> None:
+        """From now on rows are read in this way."""
+        self.reading = reading
+
+    def drawn_on(self, index: int) -> Frame:
+        """What the annotation of row `index` was drawn on, where sizes do not tell. Published ones: "stored"."""
+        return "stored"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -123,7 +146,6 @@ class Source(ABC):
     def read(self, index: int) -> Sample | Boxed | Skip:
         """Row `index` with its mask, decoded and compared with the picture."""
         row = self.row(index)
-        names = (row.source, row.image_id, row.split)
         try:
             found = self.annotation(index)
         except MaskError as error:
@@ -132,18 +154,37 @@ class Source(ABC):
             reason = getattr(error, "strerror", None) or f"it is not what was indexed ({error})"
             return Skip(row.path, row.row, reason)
         try:
-            if isinstance(found, Boxes):
-                picture_size(row.image)
-                return Boxed(row.image, row.expression, _usable_boxes(found.boxes), *names)
-            return Sample(row.image, row.expression, _fitted(found, row.image), *names)
+            return self._compared(row, found, self.drawn_on(index))
         except MaskError as error:
             return Skip(row.path, row.row, str(error))
         except SampleError as error:
             return Skip(error.path, error.row, error.reason)
 
+    def _compared(self, row: Row, found: Mask | Boxes, drawn_on: Frame) -> Sample | Boxed:
+        """Raises MaskError, SampleError."""
+        names = (row.source, row.image_id, row.split)
+        if isinstance(found, Boxes):
+            header = read_header(row.image)
+            boxes = _usable_boxes(found.boxes)
+            turned = boxes if drawn_on == "shown" else turn_boxes(boxes, header)
+            return Boxed(row.image, row.expression, turned, *names)
+        absent = not found.any()
+        if absent and not self.reading.keep_empty:
+            raise MaskError("its mask is empty")
+        mask = fit(found, read_header(row.image), drawn_on, self.reading.frame)
+        return Sample(row.image, row.expression, mask, *names, absent)
+
     def picture(self, index: int) -> Image.Image:
-        """The picture of row `index`, upright, RGB, new for each call. Raises ImageError if it cannot be used."""
-        return open_image(self.row(index).image)
+        """The picture of row `index`, RGB, new for each call. Raises ImageError if it cannot be used."""
+        path = self.row(index).image
+        if self.reading.frame == "shown":
+            return open_image(path)
+        with opened(path) as image:
+            return image.convert("RGB")
+
+    def _said(self, expression: str) -> str:
+        """An expression as it is read."""
+        return single_spaced(expression) if self.reading.frame == "shown" else expression
 
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
@@ -172,6 +213,15 @@ class Joined(Source):
         self.has_boxes = any(source.has_boxes for source in sources)
         self._ends = np.cumsum([len(source) for source in sources], dtype=np.int64)
 
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for source in self.sources for name in source.data_sets))
+
+    def read_as(self, reading: Reading) -> None:
+        self.reading = reading
+        for source in self.sources:
+            source.read_as(reading)
+
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.sources else 0
 
@@ -199,51 +249,22 @@ class Joined(Source):
 # ------------------------------------------------------------------------------------------- what rows hold
 
 
-def clean_expression(text: object) -> str:
-    """`text` with single spaces and none at its ends. Raises ValueError with the reason if it cannot be used."""
+def checked_expression(text: object) -> str:
+    """`text` itself. Raises ValueError with the reason if it cannot be used."""
     if not isinstance(text, str):
         raise ValueError("its expression is missing" if text is None else "its expression is not a text")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("its expression is not UTF-8") from None
-    words = " ".join(text.split())
-    if not words:
+    if not text.strip():
         raise ValueError("its expression is empty")
-    return words
+    return text
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture as it is stored, from its header alone. Raises SampleError."""
-    return _header(path)[0]
-
-
-def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """(H, W) as it is stored, and the EXIF orientation."""
-    try:
-        with opened(path) as image:
-            return (image.height, image.width), orientation_of(image)
-    except ImageError as error:
-        raise SampleError(path, "", error.reason) from error
-
-
-def _fitted(mask: Mask, picture: Path) -> Mask:
-    """The mask in the picture's size as it is shown. Raises MaskError if it is of neither size, or all False.
-
-    Where EXIF turns the picture by a quarter, a mask of the stored size is turned with it.
-    """
-    if not mask.any():
-        raise MaskError("its mask is empty")
-    stored, orientation = _header(picture)
-    turn, mirrored = _QUARTER_TURNS.get(orientation, (0, False))
-    shown = stored[::-1] if turn else stored
-    if mask.shape == shown:
-        return mask
-    if mask.shape != stored:
-        sizes = [f"{size[1]} × {size[0]}" for size in (mask.shape, shown)]
-        raise MaskError(f"its mask is {sizes[0]} pixels, its picture {sizes[1]}")
-    turned = np.rot90(mask, turn)
-    return np.ascontiguousarray(turned[::-1] if mirrored else turned)
+def single_spaced(text: str) -> str:
+    """`text` with single spaces, and none at its ends."""
+    return " ".join(text.split())
 
 
 def _usable_boxes(boxes: BoxArray) -> BoxArray:
@@ -279,7 +300,12 @@ class Texts(Sequence[str]):
         return self._letters[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
 
 
-def chosen_split(path: Path, splits: Sequence[str], wanted: str | None) -> None:
-    """Raise DataError if there is no split `wanted`; None is all of them."""
-    if wanted is not None and wanted not in splits:
-        raise DataError(path, f'it has no split "{wanted}"; it has: {", ".join(splits) or "none"}')
+def is_split(name: str, wanted: str | None) -> bool:
+    """Whether a row of the split `name` is wanted: "val" is "validation" too, None is all."""
+    return wanted is None or name == wanted or (name in _VALIDATION and wanted in _VALIDATION)
+
+
+def require_split(path: Path, splits: Sequence[str], wanted: str | None) -> None:
+    """Raise SplitMissingError if none of `splits` is wanted."""
+    if wanted is not None and not any(is_split(name, wanted) for name in splits):
+        raise SplitMissingError(path, wanted, splits)

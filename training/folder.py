@@ -12,14 +12,13 @@
     {"image": "photos/one.jpg", "expression": "the hammer", "box": [10, 20, 300, 80]}
 
 Paths are relative to the folder, or for pictures to what `images` names, with "/" between their parts, and never
-lead out of it. A mask is a PNG (all that is not black is in it), a run-length code of COCO (plain or compressed)
-or polygons [x0, y0, x1, y1, …] in pixels, of the picture's size as a viewer shows it. A row with a box (left, top,
-width, height; or several) and no mask is for `boxes_to_masks`. `split` is "train" if it is not given.
+lead out of it. A mask is a PNG (white on black, or as `mask_file` says), a run-length code of COCO (plain or
+compressed) or polygons [x0, y0, x1, y1, …] in pixels, of the picture's size as a viewer shows it. A row with a box
+(left, top, width, height; or several) and no mask is for `boxes_to_masks`. `split` is "train" if it is not given.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from array import array
 from collections.abc import Iterator, Mapping
@@ -31,21 +30,21 @@ from typing import Any, TextIO
 import numpy as np
 
 from steersearch.core.atomic import drafted
-from steersearch.core.errors import DataError, ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.errors import DataError
 from steersearch.training.data import (
-    BoxArray,
     Boxes,
     Row,
     Skip,
     Source,
     Texts,
-    chosen_split,
-    clean_expression,
-    picture_size,
+    checked_expression,
+    is_split,
+    require_split,
 )
 from steersearch.training.json_stream import read_element
 from steersearch.training.mask_codec import Mask, MaskError, decode_rle, decode_segmentation, encode_rle
+from steersearch.training.mask_file import read_mask_file
+from steersearch.training.orientation import BoxArray, Frame, read_header
 
 SETTINGS = "source.json"
 
@@ -76,7 +75,7 @@ class Folder(Source):
         self._images, self._texts, self._ids, self._splits = Texts(), Texts(), Texts(), list[str]()
         self._columns = {name: array("q") for name in ("file", "line", "offset", "length", "image", "split")}
         self._index(split)
-        chosen_split(folder, self._splits, split)
+        require_split(folder, self._splits, split)
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -86,7 +85,10 @@ class Folder(Source):
         image = self._images[column["image"]]
         place = f"line {column['line']:,}"
         path, split = self._files[column["file"]], self._splits[column["split"]]
-        return Row(self._root / image, self._texts[index], image, split, self.name, path, place)
+        return Row(self._root / image, self._said(self._texts[index]), image, split, self.name, path, place)
+
+    def drawn_on(self, index: int) -> Frame:
+        return "shown"
 
     def row_id(self, index: int) -> str:
         """What the row has as "id", "" if nothing."""
@@ -104,7 +106,8 @@ class Folder(Source):
             return read_mask_file(_inside(self._folder, mask))
         if isinstance(mask, Mapping):
             return decode_rle(mask)
-        return decode_segmentation(mask, picture_size(self._root / self._images[column["image"]]))
+        header = read_header(self._root / self._images[column["image"]])
+        return decode_segmentation(mask, header.size(self.drawn_on(index)))
 
     def _index(self, split: str | None) -> None:
         numbers: dict[str, int] = {}  # of each picture's path; -1: there is no such picture
@@ -115,7 +118,7 @@ class Folder(Source):
                     image, of_split = self._image(row, numbers), row.get("split", "train")
                     if not isinstance(of_split, str):
                         raise ValueError("its split is not a text")
-                    expression = clean_expression(row.get("expression"))
+                    expression = checked_expression(row.get("expression"))
                     if row.get("mask") is None and row.get("box") is None:
                         raise ValueError("it has neither mask nor box")
                 except ValueError as error:
@@ -123,7 +126,7 @@ class Folder(Source):
                     continue
                 if of_split not in self._splits:
                     self._splits.append(of_split)
-                if split in (None, of_split):
+                if is_split(of_split, split):
                     self.has_boxes |= row.get("mask") is None
                     self._texts.append(expression)
                     self._ids.append(str(row.get("id", "")))
@@ -185,18 +188,6 @@ class FolderWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, trace)
-
-
-def read_mask_file(path: Path | io.BytesIO) -> Mask:
-    """A PNG -> (H, W) bool, True where it is not black. Raises MaskError."""
-    try:
-        with opened(path, ["PNG"]) as image:
-            transparent = image.mode in ("LA", "PA", "RGBA")
-            pixels = np.asarray(image.convert("RGB") if transparent else image)
-    except ImageError as error:
-        raise MaskError(f"its mask is not a PNG that can be read ({error.reason})") from error
-    mask: Mask = pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(axis=2)
-    return mask
 
 
 def _settings(folder: Path) -> dict[str, Any]:

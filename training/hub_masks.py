@@ -12,7 +12,6 @@ what its group's masks cost: 100 rows in files that `datasets` writes for images
 
 from __future__ import annotations
 
-import io
 from array import array
 from collections import Counter
 from functools import lru_cache
@@ -24,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Row, Skip, Source, Texts, chosen_split, clean_expression
-from steersearch.training.folder import read_mask_file
+from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, is_split, require_split
 from steersearch.training.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
 from steersearch.training.mask_codec import Mask, MaskError
+from steersearch.training.mask_file import read_mask_file
 
 COLUMNS = ("image_id", "mask", "referential_expression", "dataset")
 GROUPS_KEPT = 4  # row groups of masks, in each process
@@ -63,12 +62,12 @@ class HubMasks(Source):
         if not root.is_dir():
             raise DataError(root, "there is no such folder of pictures")
         self._splits = list(dict.fromkeys(_split(file) for file in self._files))
-        chosen_split(path, self._splits, split)
+        require_split(path, self._splits, split)
         self._images, self._texts, self._datasets = Texts(), Texts(), list[str]()
         self._columns = {name: array("i") for name in ("file", "group", "row", "image", "dataset")}
         pictures = _Pictures(root)
         for number, file in enumerate(self._files):
-            if split in (None, _split(file)):
+            if is_split(_split(file), split):
                 self._add_file(number, file, pictures)
         for image_id, count in pictures.missing.items():
             self.skips.append(Skip(root, "", f"the picture {image_id} was not found", count))
@@ -78,20 +77,24 @@ class HubMasks(Source):
     def __len__(self) -> int:
         return len(self._texts)
 
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return tuple(self._datasets)
+
     def row(self, index: int) -> Row:
         column = {name: values[index] for name, values in self._columns.items()}
         image, path = Path(self._images[column["image"]]), self._files[column["file"]]
         dataset, place = self._datasets[column["dataset"]], f"row {column['row']:,}"
-        return Row(image, self._texts[index], image.stem, _split(path), dataset, path, place)
+        return Row(image, self._said(self._texts[index]), image.stem, _split(path), dataset, path, place)
 
     def annotation(self, index: int) -> Mask:
         column = {name: values[index] for name, values in self._columns.items()}
         file = self._files[column["file"]]
         masks, first = _masks_of_group(file, file.stat().st_mtime_ns, column["group"])
         found = masks[column["row"] - first]
-        if found is None:
+        if not isinstance(found, bytes):
             raise MaskError("it has no mask")
-        return read_mask_file(io.BytesIO(found))
+        return read_mask_file(found)
 
     def _add_file(self, number: int, file: Path, pictures: _Pictures) -> None:
         try:
@@ -120,21 +123,21 @@ class HubMasks(Source):
     def _add_row(
         self, place: tuple[int, int, int], values: tuple[str | None, ...], pictures: _Pictures
     ) -> None:
-        image_id, text, dataset = values
+        image_id, text, dataset = values[0], values[1], values[2] or ""
         try:
-            expression = clean_expression(text)
+            expression = checked_expression(text)
             if not image_id:
                 raise ValueError("it names no picture")
-            image = pictures.number(image_id, dataset or "", self._images)
+            image = pictures.number(image_id, dataset, self._images)
         except ValueError as error:
             self.skips.append(Skip(self._files[place[0]], f"row {place[2]:,}", str(error)))
             return
         if image is None:
             return
         if dataset not in self._datasets:
-            self._datasets.append(dataset or "")
+            self._datasets.append(dataset)
         self._texts.append(expression)
-        values_kept = (*place, image, self._datasets.index(dataset or ""))
+        values_kept = (*place, image, self._datasets.index(dataset))
         for column, value in zip(self._columns.values(), values_kept, strict=True):
             column.append(value)
 

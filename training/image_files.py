@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from steersearch.core.errors import DataError
@@ -25,22 +26,60 @@ class ImageFiles:
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+        self._listed: dict[Path, frozenset[str]] = {}
         self._folder_of: dict[str, Path] = {}
         for folder in self.folders:
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        self._folder_of.setdefault(entry.name, folder)
-            except OSError as error:
-                raise DataError(folder, error.strerror or str(error)) from error
+            for name in self._names_in(folder):
+                self._folder_of.setdefault(name, folder)
+
+    @cached_property
+    def _spelt(self) -> dict[str, str]:
+        """Names by their letters without case, where only one has these."""
+        found: dict[str, str] = {}
+        twice: set[str] = set()
+        for name in self._folder_of:
+            if found.setdefault(name.casefold(), name) != name:
+                twice.add(name.casefold())
+        return {folded: name for folded, name in found.items() if folded not in twice}
 
     def find(self, *names: str) -> Path | None:
-        """The first of `names` that is there. Names are file names; folders before them do not count."""
+        """The first of `names` that is there.
+
+        A name may have folders before it, with / or \\. If they are there they count, else they do not; nor does
+        the case of letters where no file has the very name, and only one is so called but for that.
+        """
         for name in names:
-            base = name.rpartition("/")[2]
-            if base in self._folder_of:
-                return self._folder_of[base] / base
+            found = self._below(name) or self._flat(name)
+            if found is not None:
+                return found
         return None
+
+    def _below(self, name: str) -> Path | None:
+        """The file in the very folder that the name gives, below one of ours."""
+        above, _, base = name.replace("\\", "/").rpartition("/")
+        if not above or ".." in above.split("/") or above.startswith("/"):
+            return None
+        places = (folder / above for folder in self.folders)
+        return next((place / base for place in places if base in self._names_in(place)), None)
+
+    def _flat(self, name: str) -> Path | None:
+        for base in (name.rpartition("/")[2], name.replace("\\", "/").rpartition("/")[2]):
+            spelt = base if base in self._folder_of else self._spelt.get(base.casefold())
+            if spelt is not None:
+                return self._folder_of[spelt] / spelt
+        return None
+
+    def _names_in(self, folder: Path) -> frozenset[str]:
+        """What a folder holds, none if it is not there; listed once."""
+        if folder not in self._listed:
+            try:
+                with os.scandir(folder) as entries:
+                    self._listed[folder] = frozenset(entry.name for entry in entries)
+            except (FileNotFoundError, NotADirectoryError):
+                self._listed[folder] = frozenset()
+            except OSError as error:
+                raise DataError(folder, error.strerror or str(error)) from error
+        return self._listed[folder]
 
     def __len__(self) -> int:
         return len(self._folder_of)

@@ -16,9 +16,18 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from steersearch.training.coco_json import CocoJson
-from steersearch.training.data import Row, Skip, Source, Texts, chosen_split, clean_expression
+from steersearch.training.coco_json import UNKNOWN, CocoJson
+from steersearch.training.data import (
+    Row,
+    Skip,
+    Source,
+    Texts,
+    checked_expression,
+    require_split,
+    single_spaced,
+)
 from steersearch.training.image_files import COCO_FOLDERS, listed
 from steersearch.training.mask_codec import Mask
 
@@ -34,8 +43,8 @@ class Lvis(Source):
     def __init__(
         self, path: Path, images: Path | None = None, split: str | None = None, *, synonyms: bool = False
     ) -> None:
-        self._split = next((s for s in ("train", "val", "test") if s in path.stem), "all")
-        chosen_split(path, [self._split], split)
+        self._split = lvis_split(path)
+        require_split(path, [self._split], split)
         self._coco = CocoJson(path)
         self.name = "lvis" if any("synset" in c for c in self._coco.categories.values()) else "coco"
         self.skips = list(self._coco.skips)
@@ -44,7 +53,9 @@ class Lvis(Source):
         found = (files.find(*_names_of_both_years(names[i])) for i in range(len(names)))
         self._images = Texts(str(image or "") for image in found)
         self._expressions = {
-            number: _expressions(category, synonyms) for number, category in self._coco.categories.items()
+            number: _expressions(category, synonyms)
+            for number, category in self._coco.categories.items()
+            if number not in self._coco.ambiguous
         }
         self._index()
 
@@ -53,7 +64,7 @@ class Lvis(Source):
         images, categories = self._coco.annotation_images, self._coco.annotation_categories
         order = np.lexsort((categories, images))
         order = order[images[order] >= 0]
-        self._note_unknown(len(images) - len(order))
+        self._note_unknown(images == UNKNOWN)
         new = np.ones(len(order), np.bool_)
         new[1:] = (np.diff(images[order]) != 0) | (np.diff(categories[order]) != 0)
         starts = np.append(np.flatnonzero(new), len(order))
@@ -73,16 +84,19 @@ class Lvis(Source):
         self._spans = np.array(spans, np.int32).reshape(-1, 2)
         for category, count in without_name.items():
             reason = (
-                "it has no usable name" if category in self._coco.categories else "there is no such category"
-            )
+                "several categories have this id, with different names" if category in self._coco.ambiguous
+                else "it has no usable name" if category in self._coco.categories
+                else "there is no such category"
+            )  # fmt: skip
             self.skips.append(Skip(self._coco.path, f"category {category}", reason, count))
         for image, count in without_picture.items():
             reason = f"its picture {self._coco.image_names[image]} was not found"
             self.skips.append(Skip(self._coco.path, f"image {self._coco.image_ids[image]}", reason, count))
 
-    def _note_unknown(self, count: int) -> None:
+    def _note_unknown(self, unknown: npt.NDArray[np.bool_]) -> None:
+        count = int(np.count_nonzero(unknown))
         if count:
-            first = self._coco.annotation_ids[np.argmax(self._coco.annotation_images < 0)]
+            first = self._coco.annotation_ids[np.argmax(unknown)]
             reason = f"{count} annotations belong to pictures that are not in the file"
             self.skips.append(Skip(self._coco.path, f"annotation {first}", reason, count))
 
@@ -101,10 +115,16 @@ class Lvis(Source):
     def annotation(self, index: int) -> Mask:
         """The union of the instances. One that is damaged damages the row: its place would count as background."""
         start, end = self._spans[index].tolist()
-        union = self._coco.mask(int(self._order[start]))
+        picture = Path(self._images[int(self._rows[index, 0])])
+        union = self._coco.mask(int(self._order[start]), picture)
         for number in self._order[start + 1 : end].tolist():
-            union |= self._coco.mask(number)
+            union |= self._coco.mask(number, picture)
         return union
+
+
+def lvis_split(path: Path) -> str:
+    """Of an annotation file, by its name; "all" where that does not say."""
+    return next((split for split in ("train", "val", "test") if split in path.stem), "all")
 
 
 def lvis_files(path: Path) -> list[Path]:
@@ -117,7 +137,7 @@ def lvis_files(path: Path) -> list[Path]:
 def _names_of_both_years(name: str) -> tuple[str, ...]:
     """A picture of COCO 2017 is in 2014 too, under a longer name."""
     base = name.rpartition("/")[2]
-    return base, f"COCO_train2014_{base}", f"COCO_val2014_{base}"
+    return name, f"COCO_train2014_{base}", f"COCO_val2014_{base}"
 
 
 def _expressions(category: dict[str, object], synonyms: bool) -> list[str]:
@@ -126,7 +146,7 @@ def _expressions(category: dict[str, object], synonyms: bool) -> list[str]:
     found = []
     for name in names if isinstance(names, list) else []:
         try:
-            found.append(clean_expression(name.replace("_", " ") if isinstance(name, str) else name))
+            found.append(single_spaced(checked_expression(name).replace("_", " ")))
         except ValueError:
             continue
     return list(dict.fromkeys(found))

@@ -12,7 +12,7 @@ from array import array
 from pathlib import Path
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Row, Skip, Source, Texts, chosen_split, clean_expression
+from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, require_split
 from steersearch.training.image_files import COCO_FOLDERS, MAPILLARY_FOLDERS, listed
 from steersearch.training.json_stream import Element, elements, read_element
 from steersearch.training.mask_codec import Mask, MaskError, decode_rle
@@ -28,7 +28,7 @@ class Mapillary(Source):
 
     def __init__(self, path: Path, images: Path | None = None, split: str | None = None) -> None:
         self._path = path / ANNOTATIONS if path.is_dir() else path
-        chosen_split(path, ["train"], split)
+        require_split(path, ["train"], split)
         folder = self._path.parent
         self.name = folder.resolve().name.lower()
         self.skips = []
@@ -61,7 +61,15 @@ class Mapillary(Source):
 
     def row(self, index: int) -> Row:
         image = Path(self._images[self._image[index]])
-        return Row(image, self._texts[index], image.stem, "train", self.name, self._path, self._ids[index])
+        return Row(
+            image,
+            self._said(self._texts[index]),
+            image.stem,
+            "train",
+            self.name,
+            self._path,
+            self._ids[index],
+        )
 
     def annotation(self, index: int) -> Mask:
         found = read_element(self._path, self._offsets[index], self._lengths[index])
@@ -81,7 +89,7 @@ def _checked(element: Element) -> tuple[str, str]:
     name = region.get("image")
     if not isinstance(name, str) or not name.rpartition("/")[2]:
         raise ValueError("it names no image")
-    return name.rpartition("/")[2], clean_expression(region.get("caption"))
+    return name.rpartition("/")[2], checked_expression(region.get("caption"))
 
 
 def _place(section: str, region: object) -> str:

@@ -90,11 +90,10 @@ def encode_changes(changes: Counts, size: tuple[int, int]) -> dict[str, Any]:
 def _counts(counts: object) -> Counts:
     if isinstance(counts, (str, bytes)):
         return _uncompressed(counts if isinstance(counts, bytes) else counts.encode("latin-1", "replace"))
-    if isinstance(counts, Sequence) and all(type(count) is int for count in counts):
-        try:
-            return np.array(counts, np.int64)
-        except OverflowError:
-            raise MaskError("its run-length code is damaged (a count is too large)") from None
+    if isinstance(counts, Sequence) and all(map(_is_whole, counts)):
+        if any(abs(count) > MOST_PIXELS for count in counts):
+            raise MaskError("its run-length code is damaged (a count is too large)")
+        return np.array(counts, np.int64)
     raise MaskError("its run-length code has no counts")
 
 
@@ -204,11 +203,16 @@ def _checked_size(size: object) -> tuple[int, int]:
     if (
         not isinstance(size, Sequence)
         or len(size) != 2
-        or not all(type(side) is int and side > 0 for side in size)
+        or not all(_is_whole(side) and side > 0 for side in size)
         or size[0] * size[1] > MOST_PIXELS
     ):
         raise MaskError(f"its mask has no usable size ({size!r})")
-    return size[0], size[1]
+    return int(size[0]), int(size[1])
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is a whole number; some tools write 200.0 for 200."""
+    return type(value) is int or (isinstance(value, float) and value.is_integer())
 
 
 def _by(size: Sequence[int]) -> str:

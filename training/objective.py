@@ -72,9 +72,9 @@ class Objective:
 
     def __call__(self, found: Features, batch: Batch) -> dict[str, Term]:
         """segmentation or pointing, and for each distilled aggregation alone_<kind>."""
-        shown = batch.cover.sum(dim=1) > 0
+        counted = batch.counted
         losses = soft_cross_entropy(found.logits.float(), _target(batch, found.grid, self.settings))
-        terms: dict[str, Term] = {self.settings.kind: Term(losses[shown].sum(), shown.sum(), 1.0)}
+        terms: dict[str, Term] = {self.settings.kind: Term(losses[counted].sum(), counted.sum(), 1.0)}
         if isinstance(batch.alone, Keyed):
             terms |= self._against_all_things(found, batch.alone)
         elif isinstance(batch.alone, Alone):
@@ -174,12 +174,15 @@ def _target(batch: Batch, grid: tuple[int, int], settings: ObjectiveSettings) ->
     return patch_target(batch.cover)
 
 
-def measure(found: Features, batch: Batch, settings: ObjectiveSettings) -> dict[str, Tensor]:
-    """Validation metrics of each picture that shows what is meant, (B',) each: loss, pmass, pointing."""
-    shown = batch.cover.sum(dim=1) > 0
-    logits, cover = found.logits[shown].float(), batch.cover[shown]
+def measure(found: Features, batch: Batch, settings: ObjectiveSettings) -> dict[str, tuple[Tensor, Tensor]]:
+    """Validation metrics: loss, pmass, pointing; of each its values (B',) and the rows (B,) bool that they are of.
+
+    Pointing is said of pictures that show what is meant, the others of all rows that are counted.
+    """
+    counted, shown = batch.counted, batch.shown
+    logits, target = found.logits.float(), _target(batch, found.grid, settings)
     return {
-        "loss": soft_cross_entropy(logits, _target(batch, found.grid, settings)[shown]),
-        "pmass": pmass(logits, patch_target(cover)),
-        "pointing": pointing(logits, cover).float(),
+        "loss": (soft_cross_entropy(logits[counted], target[counted]), counted),
+        "pmass": (pmass(logits[counted], patch_target(batch.cover[counted])), counted),
+        "pointing": (pointing(logits[shown], batch.cover[shown]).float(), shown),
     }

@@ -28,7 +28,7 @@ from steersearch.core.errors import DataError, ImageError, SampleError
 from steersearch.training.data import Source
 
 CHUNK = 64  # pictures in one task of a worker
-_FORMAT = 1  # raise it when pictures shall be made in another way
+_FORMAT = 2  # raise it when pictures shall be made in another way
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -166,7 +166,7 @@ def _pictures(source: Source) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int
 
 def _identity(source: Source, first: npt.NDArray[np.int64], size: int) -> str:
     """Of the pictures, in their order. One that is no file, but made by its source, is known by what is said of it."""
-    identity = hashlib.sha256(f"{_FORMAT} {source.name} {size} {len(first)}".encode())
+    identity = hashlib.sha256(f"{_FORMAT} {source.name} {source.reading.frame} {size} {len(first)}".encode())
     for index in first.tolist():
         row = source.row(index)
         try:

@@ -11,7 +11,9 @@ from typing import Literal
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Fusion
 from steersearch.training.corpus import CorpusConfig
+from steersearch.training.orientation import Frame
 from steersearch.training.pretrain import PretrainConfig
+from steersearch.training.text_store import TokenType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,11 @@ class DataSettings:
         `validation` the split `validation_split` of the training sets is taken, and where there is none, every
         hundredth picture is held back.
     format, images, masks: as for `train check`, for all sets alike.  split: of the training sets, "" is all
-    validation_rows: at most so many of each set, evenly spread
+    validation_rows: at most so many of each set, evenly spread; 0 is all
+    frame: pictures and masks as they are shown, turned by EXIF, and expressions with single spaces; or as they are
+        stored, pixels and white space alike, which is how the released code reads them
+    empty_masks: skip such rows, or keep them: they count with a loss of 0, as in the released code
+    text_tokens: as which numbers the frozen text encoder's output is kept
     cache_pictures: keep pictures decoded, at the training size, on disk; the world is then composed beforehand
     cache: folder of what is prepared once (pictures, text tokens), which runs may share; "" is in the run's own
     workers: processes that read and augment;  strict: stop at the first row that cannot be used
@@ -36,6 +42,9 @@ class DataSettings:
     split: str = "train"
     validation_split: str = "val"
     validation_rows: int = 2000
+    frame: Frame = "shown"
+    empty_masks: Literal["skip", "keep"] = "skip"
+    text_tokens: TokenType = "float16"
     cache_pictures: bool = False
     cache: str = ""
     augment: Literal["release", "light", "none"] = "release"
@@ -156,9 +165,11 @@ class Recipe:
 PAPER = Recipe()
 
 # The released code and what its checkpoints were trained with: 12 pictures on each of 4 GPUs, twice the learning
-# rate without warm-up, a shorter cosine, float32, and weight decay on everything (facts B4).
+# rate without warm-up, a shorter cosine, float32, and weight decay on everything (facts B4). Rows are read as there,
+# and all of the split that it validates on.
 RELEASE = replace(
     PAPER,
+    data=replace(PAPER.data, validation_rows=0, frame="stored", empty_masks="keep", text_tokens="float32"),
     optimiser=replace(
         PAPER.optimiser, batch=48, lr=6e-4, final_lr=6e-5, warmup=0, decay_steps=25_000, decay_vectors=True
     ),

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from steersearch.core.errors import DataError
-from steersearch.training.coco_json import CocoJson
-from steersearch.training.data import Row, Skip, Source, Texts, chosen_split, clean_expression
+from steersearch.training.coco_json import AMBIGUOUS, CocoJson
+from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, is_split, require_split
 from steersearch.training.image_files import COCO_FOLDERS, listed
 from steersearch.training.mask_codec import Mask
 from steersearch.training.plain_pickle import read_plain_pickle
@@ -62,11 +62,11 @@ class RefCoco(Source):
         for text, place, annotation, of_split in self._sentences(read_plain_pickle(refs)):
             if of_split not in self._splits:
                 self._splits.append(of_split)
-            if split in (None, of_split):
+            if is_split(of_split, split):
                 self._texts.append(text)
                 self._ids.append(place)
                 rows.append((annotation, self._splits.index(of_split)))
-        chosen_split(refs, self._splits, split)
+        require_split(refs, self._splits, split)
         self._rows = np.array(rows, np.int32).reshape(-1, 2)
 
     def __len__(self) -> int:
@@ -77,10 +77,19 @@ class RefCoco(Source):
         image = int(self._coco.annotation_images[annotation])
         image_id = str(self._coco.image_ids[image])
         row, split = self._ids[index], self._splits[of_split]
-        return Row(Path(self._images[image]), self._texts[index], image_id, split, self.name, self._path, row)
+        return Row(
+            Path(self._images[image]),
+            self._said(self._texts[index]),
+            image_id,
+            split,
+            self.name,
+            self._path,
+            row,
+        )
 
     def annotation(self, index: int) -> Mask:
-        return self._coco.mask(int(self._rows[index, 0]))
+        annotation = int(self._rows[index, 0])
+        return self._coco.mask(annotation, Path(self._images[int(self._coco.annotation_images[annotation])]))
 
     def _sentences(self, refs: Any) -> Iterator[tuple[str, str, int, str]]:
         """Of each usable sentence: expression, place, number of the annotation, split."""
@@ -99,7 +108,7 @@ class RefCoco(Source):
                 continue
             for sentence in _sentences_of(ref):
                 try:
-                    text = clean_expression(sentence.get("sent", sentence.get("raw")))
+                    text = checked_expression(sentence.get("sent", sentence.get("raw")))
                 except (AttributeError, ValueError) as error:
                     self.skips.append(Skip(self._path, place, str(error)))
                     continue
@@ -112,9 +121,13 @@ class RefCoco(Source):
 
     def _wrong(self, ref: dict[str, Any], annotation: int) -> str | None:
         """Why no sentence of a reference can be used; None if they can."""
+        if annotation == AMBIGUOUS:
+            return f"its annotation {_shown(ref.get('ann_id'))} is in instances.json several times"
         if annotation < 0:
             return f"its annotation {_shown(ref.get('ann_id'))} is not in instances.json"
         image = int(self._coco.annotation_images[annotation])
+        if image == AMBIGUOUS:
+            return f"the picture of its annotation {_shown(ref.get('ann_id'))} is one of several with its id"
         if image < 0:
             return f"the picture of its annotation {_shown(ref.get('ann_id'))} is not in instances.json"
         if not self._images[image]:

@@ -17,7 +17,13 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from steersearch.core.errors import ConfigError, DataError, MissingExtraError, RunExistsError, SampleError
+from steersearch.core.errors import (
+    ConfigError,
+    MissingExtraError,
+    RunExistsError,
+    SampleError,
+    SplitMissingError,
+)
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
 from steersearch.training import run_state
@@ -25,7 +31,7 @@ from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
-from steersearch.training.data import Skip, Source
+from steersearch.training.data import Reading, Skip, Source
 from steersearch.training.journal import read_journal
 from steersearch.training.model import MINI_TRUNK, build_model
 from steersearch.training.objective import Objective, aggregations
@@ -123,11 +129,13 @@ def _prepared(
         if _is_cached_world(recipe):
             corpora = _corpora(recipe, cache, say)
         else:
-            sources = _sources(recipe)  # before anything is fetched: a path may be wrong
+            sources = _sources(recipe, say)  # before anything is fetched: a path may be wrong
         model = build_model(
             recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, accelerator, say, resume)
         )
-        store = TextStore.open(cache / "text", recipe.model.text_encoder, recipe.model.text_layers)
+        store = TextStore.open(
+            cache / "text", recipe.model.text_encoder, recipe.model.text_layers, recipe.data.text_tokens
+        )
         feed: Feed = (
             _world_feed(recipe, corpora, cache, store, accelerator, say)
             if corpora is not None
@@ -258,6 +266,9 @@ def _source_feed(
     for source in training:
         say(f"{source.name}: {len(source):,} rows, {len(source.skips):,} could not be used")
         _tell(source.skips, data.strict, say)
+    for source in validation:
+        counted = min(len(source), data.validation_rows or len(source))
+        say(f"{source.name}: validates on {counted:,} of {len(source):,} rows")
     feed.prepare(_occasionally(say))
     return feed
 
@@ -272,7 +283,7 @@ def _tell(skips: Sequence[Skip], strict: bool, say: Say) -> None:
         say("skipped others too; all of them: steersearch train check DATA --json")
 
 
-def _sources(recipe: Recipe) -> tuple[list[Source], list[Source]]:
+def _sources(recipe: Recipe, say: Say) -> tuple[list[Source], list[Source]]:
     """The sets to train on and those to validate on; without any of these, parts of the first are held back."""
     data = recipe.data
     given = [_open(path, recipe, data.split) for path in data.train]
@@ -282,9 +293,10 @@ def _sources(recipe: Recipe) -> tuple[list[Source], list[Source]]:
     for i, path in enumerate(data.train):
         try:
             held.append(_open(path, recipe, data.validation_split))
-        except DataError:  # it has no such split
+        except SplitMissingError as error:
             given[i], part = held_back(given[i])
             held.append(part)
+            say(f"{error}: {len(part):,} of its rows are held back to validate on, and not trained on")
     return given, held
 
 
@@ -308,7 +320,10 @@ def _open(path: str, recipe: Recipe, split: str) -> Source:
             )
         )
     images, masks = (Path(folder) if folder else None for folder in (data.images, data.masks))
-    return open_source(Path(path), data.format, images=images, split=split or None, masks=masks)
+    reading = Reading(data.frame, keep_empty=data.empty_masks == "keep")
+    return open_source(
+        Path(path), data.format, images=images, split=split or None, masks=masks, reading=reading
+    )
 
 
 def _occasionally(say: Say) -> Callable[[str, int, int], None]:

@@ -26,7 +26,6 @@ KEYS: dict[str, Any] = {
 # Numbers start at 0 where nothing else is said here.
 _FROM_ONE = set(
     """
-    data.validation_rows
     world.photos world.size world.patch world.drawn_per_kind world.plates
     pretrain.steps pretrain.batch pretrain.save_every
     model.resolution model.num_heads model.head_dim model.connector_hidden
@@ -202,6 +201,8 @@ def _check_data(recipe: Recipe) -> None:
                     getattr(data, key),
                     "the generated world has none; name data sets in data.train",
                 )
+    if data.cache_pictures and data.train == (_WORLD,) and not data.validation_rows:
+        raise ConfigError("data.validation_rows", 0, "say how many pictures of the world to validate on")
     if not absent < 1:
         raise ConfigError("objective.absent", absent, "is a share and must be below 1")
     if absent and not any(map(_is_world, data.train)):

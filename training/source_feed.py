@@ -50,14 +50,15 @@ Rows = npt.NDArray[np.int64]
 class SourceFeed:
     """A `Feed` of any sources, all rows of which are equally likely.
 
-    training, validation: sources of the same name count as one data set in `sources`
+    training, validation: samples of one name are one data set in `sources`, whichever source they are from
     preprocess: the trunk's; its size S is the side of the pictures, and its crop is left out
     patch: side of a patch in pixels, which divides S.  alone: whether training batches have `Alone`
-    validation_rows: of each validation source at most so many rows, evenly spread
+    validation_rows: of each validation source at most so many rows, evenly spread; 0 is all
     workers: processes that read, 0 for this one.  cache: the folder for decoded pictures; None: not kept
     tokens: texts are padded to so many, None: to the longest of the batch
     strict: the first row that cannot be used raises SampleError.  report: told of each other one, once
-    Rows that cannot be used are replaced in training, always by the same others, and left out of validation.
+    Rows that cannot be used are replaced in training, always by the same others, and left out of validation. So are
+    those of whose mask nothing is left at S × S, unless the sources keep empty masks; those count with a loss of 0.
     """
 
     def __init__(
@@ -85,13 +86,15 @@ class SourceFeed:
             raise ConfigError("patch", patch, f"must divide the side of {preprocess.size} pixels")
         if batch < ranks:
             raise ConfigError("batch", batch, f"must be at least 1 for each of {ranks} processes")
-        self.sources = tuple(dict.fromkeys(source.name for source in [*training, *validation]))
-        self._training = _Rows(training, self.sources)
-        self._validation = _Rows([evenly(source, validation_rows) for source in validation], self.sources)
+        given = [*training, *validation]
+        self.sources = tuple(dict.fromkeys(name for source in given for name in source.data_sets))
+        self._training = _Rows(training)
+        self._validation = _Rows([evenly(source, validation_rows or len(source)) for source in validation])
         if not len(self._training):
             raise DataError(", ".join(self.sources) or "training data", "there is no row to train on")
         self._store, self._workers, self._strict, self._report = store, workers, strict, report
-        self._reader = _Reader(store, preprocess, patch, tokens, strict)
+        keep_empty = any(source.reading.keep_empty for source in given)
+        self._reader = _Reader(store, preprocess, patch, tokens, strict, self.sources, keep_empty)
         self._batch, self._seed, self._augment, self._alone = batch, seed, augment, alone
         self._rank, self._ranks = rank, ranks
         if cache is not None:
@@ -182,7 +185,12 @@ class Part(Source):
 
     def __init__(self, source: Source, rows: Rows) -> None:
         self.name, self.skips, self.has_boxes = source.name, source.skips, source.has_boxes
+        self.reading = source.reading
         self._source, self._rows = source, rows
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return self._source.data_sets
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -230,11 +238,10 @@ def held_back(source: Source) -> tuple[Part, Part]:
 
 
 class _Rows:
-    """The rows of several sources, one source after the other. numbers: of each, in the feed's `sources`"""
+    """The rows of several sources, one source after the other."""
 
-    def __init__(self, sources: Sequence[Source], names: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = list(sources)
-        self.numbers = [names.index(source.name) for source in sources]
         self.caches: list[PictureCache | None] = [None] * len(self.sources)
         self._ends = np.cumsum([0, *map(len, sources)], dtype=np.int64)
 
@@ -298,6 +305,8 @@ class _Reader:
     patch: int
     tokens: int | None
     strict: bool
+    data_sets: tuple[str, ...]
+    keep_empty: bool
 
     def example(
         self, rows: _Rows, row: int, kind: Augment, alone: bool, rng: np.random.Generator
@@ -318,7 +327,7 @@ class _Reader:
         except (ImageError, SampleError) as error:
             return _with_row(Skip(found.image, "", error.reason), source.row(index))
         view = augment(image, found.mask, found.expression, size, kind, rng)
-        if not view.mask.any() and not found.absent:
+        if not (view.mask.any() or found.absent or self.keep_empty):
             where = source.row(index)
             return Skip(where.path, where.row, f"nothing of its mask is left at {size} × {size} pixels")
         return _Example(
@@ -326,7 +335,7 @@ class _Reader:
             to_pixels(view.image, self.preprocess),
             patch_cover(view.mask, self.patch),
             self._centre(view.mask),
-            rows.numbers[which],
+            self.data_sets.index(found.source),
             self._alone(image, found, rng) if alone else None,
         )
 
@@ -341,6 +350,7 @@ class _Reader:
             torch.tensor([example.source for example in examples]),
             _joined(alone) if alone else None,
             texts,
+            counts_empty=self.keep_empty,
         )
 
     def _centre(self, mask: Mask) -> tuple[float, float]:

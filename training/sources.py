@@ -7,10 +7,10 @@ from pathlib import Path
 
 from steersearch.core.errors import ArgumentError, DataError
 from steersearch.training.coco_json import first_elements
-from steersearch.training.data import Joined, Source
+from steersearch.training.data import Joined, Reading, Source, is_split
 from steersearch.training.folder import Folder, expression_files
 from steersearch.training.hub_masks import HubMasks, parquet_files
-from steersearch.training.lvis import Lvis, lvis_files
+from steersearch.training.lvis import Lvis, lvis_files, lvis_split
 from steersearch.training.mapillary import ANNOTATIONS, Mapillary
 from steersearch.training.refcoco import RefCoco, refs_file
 from steersearch.training.visual_genome import VisualGenome, mdetr_file
@@ -30,11 +30,13 @@ def open_source(
     images: Path | None = None,
     split: str | None = None,
     masks: Path | None = None,
+    reading: Reading | None = None,
 ) -> Source:
     """The data set at `path`, indexed; or the generated world, where it says "world" or "world:seed=3,photos=1000".
 
     format_name: one of FORMATS, or auto.  images: the folder of the pictures; None: where the format has them
     split: only this one.  masks: for Visual Genome, the folder of masks made from its boxes
+    reading: how rows are read; the world has its own way
     Raises DataError for what is missing, damaged as a whole or of another format; ArgumentError.
     """
     if format_name == "auto" and is_world(path):
@@ -49,10 +51,14 @@ def open_source(
     if format_name not in FORMATS:
         raise ArgumentError("format", format_name, f"must be auto or one of {', '.join(FORMATS)}")
     if format_name == "visual-genome":
-        return VisualGenome(mdetr_file(path) or path, images, split, masks=masks)
-    if masks is not None:
+        source: Source = VisualGenome(mdetr_file(path) or path, images, split, masks=masks)
+    elif masks is not None:
         raise ArgumentError("masks", str(masks), "only visual-genome takes its masks from another folder")
-    return FORMATS[format_name](path, images, split)
+    else:
+        source = FORMATS[format_name](path, images, split)
+    if reading is not None:
+        source.read_as(reading)
+    return source
 
 
 def recognise(path: Path) -> str:
@@ -95,7 +101,7 @@ def _lvis(path: Path, images: Path | None, split: str | None) -> Source:
     files = lvis_files(path)
     if not files:
         raise DataError(path, "no lvis_v1_train.json or lvis_v1_val.json in it")
-    wanted = [file for file in files if split is None or split in file.stem] or files
+    wanted = [file for file in files if is_split(lvis_split(file), split)] or files
     if len(wanted) == 1:
         return Lvis(wanted[0], images, split)
     return Joined("lvis", [Lvis(file, images, split) for file in wanted])

@@ -4,6 +4,8 @@
     <folder>/<text encoder>-<layers>/0/tokens.f16    (T, Dt) float16, only ever appended to
     <folder>/<text encoder>-<layers>/0/index.npy     (3, n) uint64: hash, check, and place of each text
 
+Tokens in float32 are in a folder of their own, <text encoder>-<layers>-float32, as tokens.f32.
+
 An index names only tokens that are on disk, and a new one replaces it whole, so a process that is killed leaves what
 was there at its last entry in the index, a minute ago at most. Of several that add at once each has a folder of its
 own, 0, 1, …; whoever comes later goes on in them. Both files are mapped into memory: a million texts take 24 MB of
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import count, islice
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +39,10 @@ SECONDS_BETWEEN_ENTRIES = 60.0  # in the index, while texts are added
 _LENGTH_BITS = 16
 _LENGTH = (1 << _LENGTH_BITS) - 1
 
+TokenType: TypeAlias = Literal["float16", "float32"]
+Tokens: TypeAlias = npt.NDArray[np.float16] | npt.NDArray[np.float32]
+_FILES = {"float16": "tokens.f16", "float32": "tokens.f32"}
+
 Index = npt.NDArray[np.uint64]
 Keys = npt.NDArray[np.uint64]
 
@@ -47,25 +54,29 @@ class TextStore:
     opened, copied or added to again.
     """
 
-    def __init__(self, folder: Path, text_encoder: str, layers: int) -> None:
-        self.folder, self.text_encoder, self.layers = folder, text_encoder, layers
+    def __init__(self, folder: Path, text_encoder: str, layers: int, tokens: TokenType = "float16") -> None:
+        self.folder, self.text_encoder, self.layers, self._tokens = folder, text_encoder, layers, tokens
         self._encoder: TextEncoder | None = None
         self._parts: list[_Part] = []
         self._look()
 
     @classmethod
-    def open(cls, folder: Path, text_encoder: str, layers: int = -1) -> TextStore:
+    def open(
+        cls, folder: Path, text_encoder: str, layers: int = -1, tokens: TokenType = "float16"
+    ) -> TextStore:
         """The store for one text encoder below `folder`; an empty one is made when something is added.
 
         layers: only the first so many of its transformer layers are used, 0 for word embeddings alone, -1 for all
+        tokens: as what they are kept; float16 takes half the room, and changes gradients by some 5e-4 of their size
         Raises TextStoreError for damaged files, and as `hub.text_encoder_identity`.
         """
         identity = hub.text_encoder_identity(text_encoder)
         used = "all" if layers < 0 else str(layers)
-        return cls(folder / f"{identity[:24]}-{used}", text_encoder, layers)
+        kind = "" if tokens == "float16" else f"-{tokens}"
+        return cls(folder / f"{identity[:24]}-{used}{kind}", text_encoder, layers, tokens)
 
-    def __reduce__(self) -> tuple[type[TextStore], tuple[Path, str, int]]:
-        return TextStore, (self.folder, self.text_encoder, self.layers)
+    def __reduce__(self) -> tuple[type[TextStore], tuple[Path, str, int, TokenType]]:
+        return TextStore, (self.folder, self.text_encoder, self.layers, self._tokens)
 
     def __len__(self) -> int:
         """How many texts are there; one that two processes added at once counts twice."""
@@ -91,7 +102,7 @@ class TextStore:
                 for batch in self._new(chunk, writer):
                     tokens = self._encode(batch)
                     if writer is None:
-                        writer = _Writer(self.folder, self._settled(tokens[0].shape[1]))
+                        writer = _Writer(self.folder, self._settled(tokens[0].shape[1]), self._tokens)
                     writer.append(batch, tokens)
                 done += len(chunk)
                 if progress is not None:
@@ -108,7 +119,7 @@ class TextStore:
         Raises TextStoreError for a text that was not added, or one longer than `length`.
         """
         check_prompts(texts)
-        rows: list[npt.NDArray[np.float16] | None] = [None] * len(texts)
+        rows: list[Tokens | None] = [None] * len(texts)
         keys = _keys(texts)
         for part in self._parts:
             places = _places(part.index, keys)
@@ -142,7 +153,7 @@ class TextStore:
         except (OSError, ValueError, KeyError) as error:
             raise TextStoreError(self.folder, f"damaged ({error}); delete it") from error
         folders = (path.parent for path in sorted(self.folder.glob("*/index.npy")))
-        self._parts = [_Part(folder, dim) for folder in folders]
+        self._parts = [_Part(folder, dim, self._tokens) for folder in folders]
 
     def _settled(self, dim: int) -> int:
         """Note whose tokens these are, unless it was noted before."""
@@ -166,24 +177,24 @@ class TextStore:
         new = sorted((text for text, there in zip(unique, known, strict=True) if not there), key=len)
         yield from (new[i : i + TEXTS_IN_BATCH] for i in range(0, len(new), TEXTS_IN_BATCH))
 
-    def _encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.float16]]:
+    def _encode(self, texts: Sequence[str]) -> list[Tokens]:
         if self._encoder is None:
             self._encoder = load_text_encoder(self.text_encoder)
             if self.layers >= 0:
                 self._encoder.cut(self.layers)
             self._encoder.to("cuda" if torch.cuda.is_available() else "cpu")
         with np.errstate(over="ignore"):
-            rows = [row.astype(np.float16) for row in self._encoder.encode(texts).numpy()]
+            rows: list[Tokens] = [row.astype(self._tokens) for row in self._encoder.encode(texts).numpy()]
         for text, row in zip(texts, rows, strict=True):
             if not np.isfinite(row).all():
-                raise TextStoreError(self.folder, f'the tokens of "{text}" are not finite in 16 bits')
+                raise TextStoreError(self.folder, f'the tokens of "{text}" are not finite in {self._tokens}')
         return rows
 
 
 class _Part:
     """What one writer wrote at a time, as its index has it now."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
+    def __init__(self, folder: Path, dim: int, tokens: TokenType) -> None:
         try:
             self.index: Index = np.load(folder / "index.npy", mmap_mode="r")
             if self.index.ndim != 2 or len(self.index) != 3 or self.index.dtype != np.uint64:
@@ -192,9 +203,9 @@ class _Part:
             lengths = places & _LENGTH
             rows = int(((places >> _LENGTH_BITS) + lengths).max(initial=0))
             self.longest, self.rows = int(lengths.max(initial=0)), rows
-            self.tokens: npt.NDArray[np.float16] = np.zeros((0, dim), np.float16)
+            self.tokens: Tokens = np.zeros((0, dim), tokens)
             if rows:
-                self.tokens = np.memmap(folder / "tokens.f16", np.float16, "r", shape=(rows, dim))
+                self.tokens = np.memmap(folder / _FILES[tokens], tokens, "r", shape=(rows, dim))
         except (OSError, ValueError) as error:
             raise TextStoreError(folder, f"damaged ({error}); delete it, it will be made anew") from error
 
@@ -202,13 +213,13 @@ class _Part:
 class _Writer:
     """Appends to a part that nobody else appends to now."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
+    def __init__(self, folder: Path, dim: int, tokens: TokenType) -> None:
         self._folder, self._lock = _lock_free_part(folder)
         path = self._folder / "index.npy"
         self._index: Index = np.load(path) if path.is_file() else np.zeros((3, 0), np.uint64)
-        self._rows = _Part(self._folder, dim).rows if path.is_file() else 0
-        self._tokens = (self._folder / "tokens.f16").open("ab")
-        self._tokens.truncate(self._rows * dim * 2)  # what a killed writer left beyond its index
+        self._rows = _Part(self._folder, dim, tokens).rows if path.is_file() else 0
+        self._tokens = (self._folder / _FILES[tokens]).open("ab")  # cut where a killed writer's index ends
+        self._tokens.truncate(self._rows * dim * np.dtype(tokens).itemsize)
         self._new: list[tuple[int, int, int]] = []
         self._entered = time.monotonic()
 
@@ -219,7 +230,7 @@ class _Writer:
         waiting = np.array([pair in new for pair in pairs], np.bool_)
         return waiting | (_places(self._index, keys) >= 0)
 
-    def append(self, texts: Sequence[str], tokens: Sequence[npt.NDArray[np.float16]]) -> None:
+    def append(self, texts: Sequence[str], tokens: Sequence[Tokens]) -> None:
         keys = _keys(texts)
         for key, check, row in zip(keys[0].tolist(), keys[1].tolist(), tokens, strict=True):
             self._tokens.write(row.tobytes())

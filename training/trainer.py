@@ -6,6 +6,7 @@ order, so a run that is stopped and resumed, or spread over processes, tells the
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steersearch.core.errors import NotFiniteError, RunStateError
+from steersearch.core.errors import (
+    ConfigError,
+    DataError,
+    NotFiniteError,
+    RunStateError,
+    UnknownSettingError,
+)
 from steersearch.core.steervit import Features, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.training import run_state
@@ -27,7 +34,7 @@ from steersearch.training.journal import Journal
 from steersearch.training.objective import Objective, Term, measure
 from steersearch.training.optimiser import build_optimisers, learning_rate, set_learning_rate
 from steersearch.training.recipe import Recipe
-from steersearch.training.settings import flat, may_change
+from steersearch.training.settings import flat, from_json, may_change
 
 Say = Callable[[str], None]
 
@@ -159,19 +166,19 @@ class Trainer:
         self.model.eval()
         kinds = ("loss", "pmass", "pointing")
         sums = torch.zeros(
-            len(self.feed.sources), len(kinds) + 1, dtype=torch.float64, device=self.model.device
-        )
+            2, len(kinds), len(self.feed.sources), dtype=torch.float64, device=self.model.device
+        )  # of the values, and how many they are
         for batch in self.feed.validation():
             batch = batch.to(self.model.device)
             with self._accelerator.autocast():
                 found = self.model(batch.pixels, batch.prompts)
-            values = measure(found, batch, self.recipe.objective)
-            source = batch.source[batch.cover.sum(dim=1) > 0]
-            columns = [
-                *(values[kind].double() for kind in kinds),
-                torch.ones_like(source, dtype=torch.float64),
-            ]
-            sums.index_add_(0, source, torch.stack(columns, dim=1))
+            measured = measure(found, batch, self.recipe.objective)
+            for number, kind in enumerate(kinds):
+                values, rows = measured[kind]
+                for part, column in enumerate(
+                    (values.double(), torch.ones_like(values, dtype=torch.float64))
+                ):
+                    sums[part, number].index_add_(0, batch.source[rows], column)
         self.model.train()
         if self._ranks > 1:
             sums = self._accelerator.reduce(sums, "sum")
@@ -225,8 +232,11 @@ class Trainer:
     def _restore(self, checkpoint: Path) -> None:
         self.step, tensors, state = run_state.load(checkpoint, "cpu")
         free = [key for key in flat(self.recipe) if may_change(key)]
-        run_state.refuse_other_recipe(checkpoint, state.get("recipe", {}), asdict(self.recipe), free)
         try:
+            saved = from_json(
+                json.dumps(state["recipe"])
+            )  # a key that it lacks is newer, and has its default
+            run_state.refuse_other_recipe(checkpoint, asdict(saved), asdict(self.recipe), free)
             with torch.no_grad():
                 for name, parameter in self._trained.items():
                     parameter.copy_(tensors[f"model.{name}"])
@@ -235,7 +245,7 @@ class Trainer:
             self.objective.restore(tensors)
             self.best = -math.inf if state["best"] is None else state["best"]
             self._window = Window(**state["window"])
-        except (KeyError, TypeError, RuntimeError) as error:  # another version's, or of another trunk
+        except (KeyError, TypeError, RuntimeError, ConfigError, DataError, UnknownSettingError) as error:
             raise RunStateError(checkpoint, f"it does not hold what this run needs ({error})") from error
         self.say(f"resumed at step {self.step:,}")
 
@@ -264,13 +274,14 @@ class Window:
 
 
 def _means(sums: Tensor, kinds: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, float]:
-    """(S, kinds + 1) sums with their counts last -> means over everything, and of each source if there are several."""
+    """(2, kinds, S) sums and counts -> means over everything, and of each source if there are several."""
     found: dict[str, float] = {}
-    for name, row in [("", sums.sum(dim=0)), *zip((f"/{s}" for s in sources), sums, strict=True)]:
-        count = row[-1].item()
-        if count and not (name and len(sources) == 1):
-            found |= {
-                f"{kind}{name}": value / count for kind, value in zip(kinds, row.tolist(), strict=False)
-            }
-    found["rows"] = sums[:, -1].sum().item()
+    parts = [("", sums.sum(dim=2))]
+    if len(sources) > 1:
+        parts += [(f"/{name}", sums[:, :, number]) for number, name in enumerate(sources)]
+    for name, (totals, counts) in parts:
+        for kind, total, count in zip(kinds, totals.tolist(), counts.tolist(), strict=True):
+            if count:
+                found[f"{kind}{name}"] = total / count
+    found["rows"] = sums[1, 0].sum().item()
     return found

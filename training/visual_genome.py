@@ -34,12 +34,14 @@ from steersearch.training.data import (
     Skip,
     Source,
     Texts,
-    chosen_split,
+    require_split,
+    single_spaced,
 )
 from steersearch.training.folder import Folder
 from steersearch.training.image_files import VISUAL_GENOME_FOLDERS, listed
 from steersearch.training.json_stream import elements
 from steersearch.training.mask_codec import Mask
+from steersearch.training.orientation import Frame
 
 Spans = tuple[tuple[int, int], ...]  # letters of a caption: start, end
 
@@ -68,7 +70,7 @@ class VisualGenome(Source):
     ) -> None:
         self.name = "visual genome"
         self._path, self._split = path, "val" if "val" in path.stem else "train"
-        chosen_split(path, [self._split], split)
+        require_split(path, [self._split], split)
         read = _Captions(path)
         self.skips = read.skips
         files = listed(path, images, [path.parent, path.parent.parent], VISUAL_GENOME_FOLDERS)
@@ -131,6 +133,10 @@ class VisualGenome(Source):
         place = f"{_ROW}{self._first[index]}"
         return Row(image, self._texts[index], image.stem, self._split, self.name, self._path, place)
 
+    def drawn_on(self, index: int) -> Frame:
+        """Boxes on the picture as it is stored; masks made of them on the one that is shown."""
+        return "shown" if self._masks and self._mask_rows[index] >= 0 else "stored"
+
     def annotation(self, index: int) -> Mask | Boxes:
         if self._masks and self._mask_rows[index] >= 0:
             return self._masks.annotation(int(self._mask_rows[index]))
@@ -160,7 +166,7 @@ def expressions(caption: str, phrases: Iterable[Spans]) -> dict[Spans, str | Non
             if sentence not in begun and not caption.startswith("?", ends[last]):
                 text = caption[ends[sentence - 1] + 1 if sentence else 0 : ends[last]]
             begun.add(sentence)
-        words = " ".join(text.split())
+        words = single_spaced(text)
         useful = any(letter.isalnum() for letter in words) and words.lower() not in _NO_EXPRESSION
         found[spans] = words if useful else None
     return found

@@ -1,0 +1,113 @@
+"""PNGs that say which pixels are what: masks, and maps whose pixels are numbers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.core.errors import BenchmarkError, ImageError, SampleError
+from steersearch.core.pillow_file import opened
+from steersearch.training.mask_codec import Mask, MaskError
+from steersearch.training.mask_file import read_mask_file
+from steersearch.training.orientation import fit, read_header, turn
+
+Labels = npt.NDArray[np.uint8]  # (H, W): 0 is no class, then the number of a class in its list, from 1
+Colour = tuple[int, int, int]
+
+VOID = 255
+
+
+def read_mask(path: Path, picture: Path) -> Mask:
+    """What a PNG marks of its picture as a viewer shows it, (H, W) bool, perhaps at another scale.
+
+    Raises BenchmarkError.
+    """
+    try:
+        mask, header = read_mask_file(path), read_header(picture)
+        if mask.shape in (header.stored, header.shown):
+            return fit(mask, header, "stored", "shown")
+        return turn(mask, header.orientation)
+    except MaskError as error:
+        raise BenchmarkError(f"{path}: {error}") from error
+    except SampleError as error:
+        raise BenchmarkError(f"{picture}: {error.reason}") from error
+
+
+def read_labels(
+    path: Path,
+    classes: int,
+    picture: Path | None = None,
+    colours: Sequence[Colour] = (),
+    *,
+    void: bool = False,
+) -> Labels:
+    """The numbers of classes in a PNG: 0 to `classes`, and VOID if there can be `void`.
+
+    picture: what they are drawn on; it gives them its size, as a viewer shows it
+    colours: of each number, if the data set has such; they count where a palette was put in another order
+    Raises BenchmarkError for what cannot be read, or holds other numbers.
+    """
+    try:
+        with opened(path, ["PNG"]) as image:
+            image.load()
+            values = _numbers(image, classes, colours)
+        if values is None:
+            raise BenchmarkError(f"{path}: its pixels are {image.mode}, not numbers of classes")
+        wrong = values[(values > classes) & ~(void & (values == VOID))]
+        if wrong.size:
+            raise BenchmarkError(f"{path}: class {wrong[0]}, and there are {classes}")
+        labels = values.astype(np.uint8)
+        return labels if picture is None else fit(labels, read_header(picture), "stored", "shown")
+    except ImageError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.reason})") from error
+    except MaskError as error:
+        raise BenchmarkError(f"{path}: {error}") from error
+    except SampleError as error:
+        raise BenchmarkError(f"{picture}: {error.reason}") from error
+
+
+def voc_colours() -> list[Colour]:
+    """VOC's palette: the bits of a number, dealt out to red, green and blue, each channel filled from its highest."""
+    bits = [[(n >> (3 * i + c) & 1) << (7 - i) for i in range(3)] for n in range(256) for c in range(3)]
+    channels = [sum(part) for part in bits]
+    return [(channels[3 * n], channels[3 * n + 1], channels[3 * n + 2]) for n in range(VOID)] + [
+        (224, 224, 192)
+    ]
+
+
+def _numbers(image: Image.Image, classes: int, colours: Sequence[Colour]) -> npt.NDArray[np.integer] | None:
+    """The numbers that an image's pixels stand for; None for colours that stand for none."""
+    if image.mode == "RGB" and colours:
+        return _by_colour(image, colours)
+    if image.mode in ("1", "L", "I;16", "I"):
+        return np.asarray(image).astype(np.int64)
+    if image.mode != "P":
+        return None
+    values = np.asarray(image)
+    palette = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)
+    used = np.unique(values)
+    if len(palette) <= used[-1]:
+        return values
+    by_colour = _by_colour(image.convert("RGB"), colours) if colours else None
+    if by_colour is not None:
+        return by_colour
+    greys = palette[used, 0]
+    told = set(greys.tolist()) - {0, VOID}
+    if (palette[used] == greys[:, None]).all() and told and max(told) <= classes:
+        numbers: npt.NDArray[np.integer] = palette[values, 0]
+        return numbers
+    return values
+
+
+def _by_colour(image: Image.Image, colours: Sequence[Colour]) -> npt.NDArray[np.integer] | None:
+    """None if there are other colours, or nothing but what is black in any palette."""
+    pixels = np.asarray(image).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    keys = np.array(colours) @ (1 << 16, 1 << 8, 1)
+    order = np.argsort(keys, kind="stable")
+    places = np.searchsorted(keys, pixels, sorter=order).clip(max=len(keys) - 1)
+    numbers: npt.NDArray[np.integer] = order[places]
+    return numbers if (keys[numbers] == pixels).all() and numbers.any() else None

@@ -1,0 +1,121 @@
+"""One reader of mask PNGs, for training and benchmarks: tools write the same mask in a dozen ways.
+
+What counts is what a viewer shows: a palette's numbers are resolved to its colours, and colours to how bright they are.
+
+- The ground is black. A pixel is in the mask if it is brighter than half of the brightest, which is also where a
+  smoothed edge is cut.
+- Numbers instead of shades (all below 32, or a few levels that are regions of their own): all but the darkest level is
+  in it. VOC's void around things is not: its colour, or 255 above such numbers.
+- What is transparent is not in it. Of the rest all is, as in a cut-out; if that is black and white, or nothing is
+  transparent, the rules above decide.
+
+So 0 and 1, 0 and 255, 0 and 65535, one bit, and a cut-out on transparent white say the same. An inverted mask cannot
+be told from one of a large thing: `train check` names masks that cover nearly all of their picture.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from steersearch.core.errors import ImageError
+from steersearch.core.pillow_file import opened
+from steersearch.training.mask_codec import MOST_PIXELS, Mask, MaskError
+
+Values = npt.NDArray[np.integer]  # (H, W): how bright pixels are
+
+_NUMBERS = 32  # values below are numbers of classes or things, or as good as black
+_FEW = 9  # levels, at most, of a mask whose levels are regions
+_EDGE = 2  # pixels, at most, from a thing to the shades of its edge
+_VOID, _VOID_COLOUR = 255, (224, 224, 192)  # of VOC: neither thing nor ground
+
+
+def read_mask_file(source: Path | bytes) -> Mask:
+    """A PNG, or the content of one -> (H, W) bool, True for what it marks. Raises MaskError."""
+    try:
+        with opened(BytesIO(source) if isinstance(source, bytes) else source, ["PNG"]) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ImageError(None, f"{image.width} × {image.height} pixels, at most {MOST_PIXELS:,}")
+            image.load()
+            values, counted, opaque = _brightness(image), ~_void(image), _opaque(image)
+    except ImageError as error:
+        if error.reason == "no such file":
+            raise MaskError(f"its mask {source!s} was not found") from None
+        raise MaskError(f"its mask is not a PNG that can be read ({error.reason})") from error
+    if opaque is None or opaque.all():
+        return _marked(values, counted)
+    if _is_black_and_white(values[opaque]):
+        return _marked(values, counted & opaque)
+    return opaque
+
+
+def _brightness(image: Image.Image) -> Values:
+    """(H, W) uint8, or uint16 of a 16-bit grey; without regard to transparency."""
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.uint16)
+    colours = image.convert("RGB") if image.mode in ("P", "PA") else image
+    return np.asarray(colours.convert("L"))
+
+
+def _void(image: Image.Image) -> Mask:
+    """(H, W) bool: where VOC's void colour stands."""
+    if image.mode not in ("P", "RGB"):
+        return np.zeros(image.size[::-1], np.bool_)
+    void: Mask = (np.asarray(image.convert("RGB")) == _VOID_COLOUR).all(axis=2)
+    return void
+
+
+def _opaque(image: Image.Image) -> Mask | None:
+    """(H, W) bool: what is not transparent, cut at half of the greatest opacity; None if nothing could be."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode.startswith("I"):
+        opaque: Mask = np.asarray(image) != image.info["transparency"]
+    else:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        opaque = alpha > alpha.max() / 2
+    return opaque
+
+
+def _is_black_and_white(values: Values) -> bool:
+    """Whether both are there, and hardly a shade between: no cut-out of a photograph, and no silhouette."""
+    white = 255 if values.dtype == np.uint8 else 65535
+    dark, bright = values < white / 8, values > white * 7 / 8
+    between = np.count_nonzero(~dark & ~bright)
+    return bool(dark.any() and bright.any() and between <= len(values) / 10)
+
+
+def _marked(values: Values, counted: Mask) -> Mask:
+    """What the values say of the pixels that are `counted`; no others are in it."""
+    levels = _levels(values[counted])
+    darkest, brightest = (levels[0], levels[-1]) if levels else (0, 0)
+    if len(levels) < 2:
+        return counted & (values > 0)
+    if brightest < _NUMBERS or (len(levels) <= _FEW and _are_regions(values, counted, darkest, brightest)):
+        if brightest == _VOID and levels[-2] < _NUMBERS:
+            counted = counted & (values != _VOID)
+        return counted & (values > darkest)
+    return counted & (values > brightest / 2)
+
+
+def _levels(values: Values) -> list[int]:
+    """The different values, the lowest first."""
+    seen = np.zeros(65536, np.bool_)
+    for start in range(0, len(values), 1 << 20):
+        seen[values[start : start + (1 << 20)]] = True
+    found: list[int] = np.flatnonzero(seen).tolist()
+    return found
+
+
+def _are_regions(values: Values, counted: Mask, darkest: int, brightest: int) -> bool:
+    """Whether levels between the ground and half of the brightest lie farther from what is bright than an edge."""
+    low = counted & (values > darkest) & (values <= brightest / 2)
+    if not low.any():
+        return False
+    bright = Image.fromarray((counted & (values > brightest / 2)).astype(np.uint8))
+    near = np.asarray(bright.filter(ImageFilter.MaxFilter(2 * _EDGE + 1))) > 0
+    return bool((low & ~near).any())
