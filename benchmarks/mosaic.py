@@ -42,6 +42,7 @@ from steersearch.benchmarks.viewing import Opener, Progress, Report, digest, par
 from steersearch.core.atomic import write_atomically
 from steersearch.core.attention_maps import without_sinks
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import open_image
 
 TILE = 336  # pixels of a side
@@ -184,9 +185,15 @@ def _voc_tile(picture: Path, labels: Path) -> Tile:
 def write_mosaics(data: Mosaics, folder: Path, report: Report | None = None) -> Path:
     """Composites as PNG with their labels beside them, and the list mosaic.json, written last. Returns the list.
 
-    Composites that are there already are left as they are: a build that was stopped goes on.
+    Composites that are there already are left as they are: a build that was stopped goes on. Raises BenchmarkError
+    if it was of other data.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    noted = folder / "build.json"
+    said = {"made_from": data.name, "data_hash": data.data_hash}
+    if noted.is_file() and read_json(noted) != said:
+        raise BenchmarkError(f"{folder}: it holds composites of other data; name another folder")
+    noted.write_text(json.dumps(said) + "\n", encoding="utf-8")
     progress = Progress(data.n, report)
     for mosaic in data.mosaics:
         for suffix, made in (("", mosaic.picture), ("-labels", lambda m=mosaic: Image.fromarray(m.labels()))):
@@ -195,14 +202,12 @@ def write_mosaics(data: Mosaics, folder: Path, report: Report | None = None) -> 
                 write_atomically(path, partial(made().save, format="PNG"))
         progress.add(1)
     listed = folder / "mosaic.json"
-    said = {
-        "made_from": data.name,
+    listing = said | {
         "licence": data.licence,
-        "data_hash": data.data_hash,
         "classes": data.classes,
         "mosaics": [{"name": m.name, "classes": m.classes} for m in data.mosaics],
     }
-    listed.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    listed.write_text(json.dumps(listing, indent=1) + "\n", encoding="utf-8")
     return listed
 
 

@@ -473,6 +473,14 @@ class NotFiniteError(SteerSearchError):
         )
 
 
+class TrainingStoppedError(SteerSearchError):
+    """Training that the machine did not let go on: a full disk, too little memory. Fields: `place`, `reason`."""
+
+    def __init__(self, place: Path | str, reason: str) -> None:
+        self.place, self.reason = Path(place), reason
+        super().__init__(f"{place}: {reason}")
+
+
 class MissingExtraError(SteerSearchError):
     """Something optional is asked for and not installed. Fields: `package`, `extra`, `purpose`."""
 

@@ -37,6 +37,24 @@ def open_regular(path: str | Path) -> io.BufferedReader:
         raise
 
 
+def require_regular(path: str | Path) -> Path:
+    """`path` itself, if it is a regular file: for readers that want a name. Raises OSError as `open_regular`."""
+    open_regular(path).close()
+    return Path(path)
+
+
+def never_a_link(path: str, flags: int) -> int:
+    """An `opener` for `open`: a file that is written to in place is the one of this name, not where a link leads."""
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            reason = "a link" if error.errno == errno.ELOOP else "a pipe"
+            raise OSError(error.errno, f"{reason}, to which nothing is written", path) from None
+        raise
+    return descriptor
+
+
 def read_regular(path: str | Path, at_most: int) -> bytes:
     """The content of the regular file `path`, of `at_most` bytes. Raises OSError, also for a larger one.
 

@@ -175,6 +175,11 @@ def test_another_run_does_not_mix_with_it(boxed: Path, segmenter: Segmenter, tmp
         DataError, match=r"begun with other data or another model \(rows 17, here 1; pictures 8, here 1\)"
     ):
         make_masks(Folder(boxed, split="val"), tmp_path / "made", segmenter)
+    lines = (boxed / "expressions.jsonl").read_text()
+    (boxed / "expressions.jsonl").write_text(lines.replace('"expression": "', '"expression": "not '))
+    with pytest.raises(DataError, match=r"other data or another model .as many rows, and not the same"):
+        make_masks(Folder(boxed), tmp_path / "made", segmenter)
+    (boxed / "expressions.jsonl").write_text(lines)
     (tmp_path / "made/source.json").write_text('{"name": "boxed"}')
     with pytest.raises(DataError, match=r"it holds something else \(source\.json\)"):
         make_masks(Folder(boxed), tmp_path / "made", segmenter)

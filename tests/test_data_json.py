@@ -100,5 +100,5 @@ def test_a_large_file_with_a_mistake_is_not_read_to_its_end(
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         list(elements(tmp_path / "none.json"))
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="a folder, not a file"):
         list(elements(tmp_path))

@@ -129,6 +129,8 @@ def test_composites_on_disk_are_the_same(voc: Path, tmp_path: Path) -> None:
     write_mosaics(data, tmp_path / "built")
     first = (tmp_path / "built/000.png").stat().st_mtime_ns
     write_mosaics(data, tmp_path / "built")  # goes on where it was stopped
+    with pytest.raises(BenchmarkError, match="it holds composites of other data"):
+        write_mosaics(replace(data, data_hash="another"), tmp_path / "built")
     assert (tmp_path / "built/000.png").stat().st_mtime_ns == first
     read = MosaicBenchmark("the {}").load(tmp_path / "built", None)
     assert (read.name, read.source, read.classes) == ("mosaic", "real", CLASSES)

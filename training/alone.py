@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.atomic import drafted
+from steersearch.core.errors import DataError
+from steersearch.core.regular_file import require_regular
 from steersearch.core.steervit import SteerViT
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels
@@ -68,8 +71,16 @@ def kept_thing_keys(
             keys = thing_keys(model, stock, kinds, views, seed)
             with drafted(file) as draft:
                 save_file({str(kind): values.cpu() for kind, values in keys.items()}, draft)
-    kept = load_file(file)
-    return {kind: kept[kind] for kind in kinds}
+    try:
+        kept = load_file(require_regular(file))
+        found = {kind: kept[kind] for kind in kinds}
+    except (OSError, SafetensorError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(file, f"damaged ({reason}); delete it, it will be made anew") from error
+    wanted = (len(stock) + 1, model.dim)
+    if any(values.shape != wanted or not values.isfinite().all() for values in found.values()):
+        raise DataError(file, "damaged (its keys are not of these things); delete it, it will be made anew")
+    return found
 
 
 def _mean_of_views(unit: Tensor, things: int, views: int) -> Tensor:

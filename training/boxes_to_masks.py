@@ -6,6 +6,7 @@ at any moment, and started again, goes on with the first file that is missing, a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import DataError, ImageError, OutputError
+from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.loader import read_ahead
 from steersearch.training.data import Boxed, Skip, Source
@@ -114,13 +116,16 @@ def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictu
         "model": segmenter.name,
         "weights": segmenter.weights,
     }
+    rows = _digest(source)
     path = folder / SETTINGS
     if path.exists():
         try:
-            found = json.loads(path.read_text("utf-8"))["made_from"]
+            found = read_json(path)["made_from"]
             other = [
                 f"{key} {found[key]}, here {value}" for key, value in made_from.items() if found[key] != value
             ]
+            if not other and found.get("rows_sha256", rows) != rows:  # which earlier versions did not note
+                other = ["as many rows, and not the same"]
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(folder, f"it holds something else ({SETTINGS}); choose another folder") from None
         if other:
@@ -129,13 +134,26 @@ def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictu
         return
     if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise DataError(folder, "it is not empty; choose another folder")
-    settings = {"name": source.name, "images": _relative(root, folder), "made_from": made_from}
+    settings = {
+        "name": source.name,
+        "images": _relative(root, folder),
+        "made_from": made_from | {"rows_sha256": rows},
+    }
     try:
         text = json.dumps(settings | {"licence": segmenter.licence}, indent=1) + "\n"
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
+
+
+def _digest(source: Source) -> str:
+    """Of what the rows are and are called."""
+    digest = hashlib.sha256()
+    for index in range(len(source)):
+        row = source.row(index)
+        digest.update(f"{row.image.name}\0{row.expression}\0{row.row}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _relative(root: Path, folder: Path) -> str:

@@ -19,7 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
+from steersearch.core.json_file import read_json
+from steersearch.core.regular_file import require_regular
 from steersearch.training import emoji, scenes, stamps, world
 from steersearch.training.backgrounds import Backgrounds
 from steersearch.training.picture_file import load_pictures, save_pictures
@@ -177,12 +180,13 @@ def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
         folder.mkdir(parents=True, exist_ok=True)
         settings.unlink(missing_ok=True)
         _compose(config, folder)
-        settings.write_text(json.dumps({"format": FORMAT, **vars(config)}))  # last: now the files are whole
+        told = json.dumps({"format": FORMAT, **vars(config)})
+        write_atomically(settings, lambda file: file.write(told.encode()))  # last: now the files are whole
     try:
         stock = [
             thing_of(picture, about) for picture, about in zip(*load_pictures(folder / STOCK), strict=True)
         ]
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        arrays = {name: np.load(require_regular(folder / f"{name}.npy"), mmap_mode="r") for name in ARRAYS}
         return _checked(Corpus(config=config, stock=stock, **arrays))
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -192,7 +196,7 @@ def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
 def _kept(settings: Path) -> object:
     """What the folder says that it holds; None if it says nothing that can be read."""
     try:
-        return json.loads(settings.read_text("utf-8"))
+        return read_json(settings)
     except (FileNotFoundError, ValueError):
         return None
 
@@ -203,7 +207,8 @@ def _compose(config: CorpusConfig, folder: Path) -> None:
     with _pool(_set_materials, (materials,)) as pool:
         parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
     for i, name in enumerate(ARRAYS):
-        np.save(folder / f"{name}.npy", np.concatenate([part[i] for part in parts]))
+        with drafted(folder / f"{name}.npy") as draft, draft.open("wb") as file:
+            np.save(file, np.concatenate([part[i] for part in parts]))
     save_pictures(folder / STOCK, [thing.picture for thing in stock], [about_thing(thing) for thing in stock])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from steersearch.core.atomic import write_atomically
+from steersearch.core.atomic import drafted, write_atomically
+from steersearch.core.errors import DataError
+from steersearch.core.json_file import read_json
+from steersearch.core.regular_file import require_regular
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.corpus import Corpus
@@ -54,11 +58,31 @@ def draw_expressions(corpus: Corpus, seed: int, absent: float, folder: Path) -> 
     with FileLock(folder / f"expressions-{name}.lock"):  # several runs may share the folder
         if not texts_file.is_file():
             texts, number, meant = _draw_all(corpus, seed, absent)
-            np.savez(arrays, number=number, meant=meant)
+            with drafted(arrays) as draft, draft.open("wb") as file:
+                np.savez(file, number=number, meant=meant)
             # last: its presence means that both are whole
             write_atomically(texts_file, lambda file: file.write(json.dumps(texts).encode()))
-    with np.load(arrays) as kept:
-        return Expressions(json.loads(texts_file.read_text()), kept["number"], kept["meant"])
+    try:
+        with np.load(require_regular(arrays)) as kept:
+            return _checked(Expressions(read_json(texts_file), kept["number"], kept["meant"]), corpus)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        way_out = f"delete {texts_file.name} and {arrays.name}, they will be drawn anew"
+        raise DataError(folder, f"damaged expressions ({reason}); {way_out}") from error
+
+
+def _checked(said: Expressions, corpus: Corpus) -> Expressions:
+    """`said`, if it is of this corpus. Raises ValueError."""
+    pictures, things = corpus.things.shape
+    if said.number.shape != (pictures, EACH) or said.meant.shape != (pictures, EACH, things):
+        raise ValueError("they are not of this many pictures")
+    if said.number.dtype != np.int32 or said.meant.dtype != np.bool_:
+        raise ValueError("their arrays are of other types")
+    if not isinstance(said.texts, list) or not all(isinstance(text, str) for text in said.texts):
+        raise ValueError("their texts are none")
+    if said.number.min(initial=0) < 0 or said.number.max(initial=0) >= len(said.texts):
+        raise ValueError("texts are missing")
+    return said
 
 
 _drawing: list[tuple[Corpus, int, float]] = []  # what forked workers find

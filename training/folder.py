@@ -31,6 +31,8 @@ import numpy as np
 
 from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError
+from steersearch.core.json_file import parse_json, read_json
+from steersearch.core.regular_file import open_regular
 from steersearch.training.data import (
     Boxes,
     Row,
@@ -193,7 +195,7 @@ class FolderWriter:
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -207,7 +209,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Number from 1, place in bytes, and text of each line that is not blank."""
     offset = 0
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for number, line in enumerate(file, 1):
                 mark = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
                 if line[mark:].strip():
@@ -219,8 +221,8 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError):
+        row = parse_json(line.decode("utf-8", "surrogateescape"))
+    except ValueError:
         raise ValueError("it is not JSON") from None
     if not isinstance(row, dict):
         raise ValueError("it is not a JSON object")

@@ -15,12 +15,15 @@ from typing import IO, Any, Literal, Protocol, Self
 
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import JournalError, MissingExtraError
+from steersearch.core.json_file import parse_json
+from steersearch.core.regular_file import read_regular
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["train", "validation"]
 
 FILE = "metrics.jsonl"
+MOST_BYTES = 2**31
 TENSORBOARD = "tensorboard"  # folder of its event files
 WANDB_ID = "wandb-id.txt"  # under which a resumed run is found again
 
@@ -119,13 +122,13 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise JournalError(path, f"cannot be read ({error.strerror or error})") from error
     lines = []
     for number, text in enumerate(content.splitlines(), start=1):
         try:
-            lines.append(_checked(json.loads(text)))
+            lines.append(_checked(parse_json(text)))
         except (ValueError, KeyError, TypeError):
             logger.warning("%s, line %d: not a measurement, left out", path, number)
     return lines

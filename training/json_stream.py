@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from steersearch.core.errors import DataError
+from steersearch.core.json_file import parse_json
+from steersearch.core.regular_file import open_regular
 
 _WINDOW = 4 * 2**20  # bytes that are read at a time
 _LARGEST = 256 * 2**20  # bytes that one element may have; a file with a mistake is not read further than that
@@ -37,7 +39,7 @@ def elements(path: Path) -> Iterator[Element]:
     surrogates where the bad bytes are. Raises DataError for a file that is missing, cut or not JSON.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from _Reader(path, file).elements()
     except OSError as error:
         raise DataError(path, error.strerror or str(error)) from error
@@ -45,9 +47,9 @@ def elements(path: Path) -> Iterator[Element]:
 
 def read_element(path: Path, offset: int, length: int) -> Any:
     """The element at this place, read again. Raises OSError, and ValueError if the file has changed."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
-        return json.loads(file.read(length).decode("utf-8", "surrogateescape"))
+        return parse_json(file.read(length).decode("utf-8", "surrogateescape"))
 
 
 class _Reader:

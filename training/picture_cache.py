@@ -25,6 +25,7 @@ from filelock import FileLock
 from PIL import Image
 
 from steersearch.core.errors import DataError, ImageError, SampleError
+from steersearch.core.regular_file import never_a_link, require_regular
 from steersearch.training.data import Source
 
 CHUNK = 64  # pictures in one task of a worker
@@ -62,9 +63,7 @@ class PictureCache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
-            there = (self.folder / "made").is_file()
-            made = np.fromfile(self.folder / "made", np.uint8) if there else np.zeros(len(self), np.uint8)
-            missing = np.flatnonzero(made == 0)
+            missing = np.flatnonzero(self._made_before() == 0)
             self._refuse_full_disk(len(missing))
             self._make_files()
             chunks = [missing[i : i + CHUNK] for i in range(0, len(missing), CHUNK)]
@@ -76,19 +75,40 @@ class PictureCache:
         self._pixels = self._made = None
 
     def picture(self, row: int) -> Image.Image | None:
-        """The squashed picture of a row, RGB, S × S; None if it was not made, so that the source must be asked."""
+        """The squashed picture of a row, RGB, S × S; None if it was not made, so that the source must be asked.
+
+        Raises DataError for files that are damaged.
+        """
         if self._pixels is None or self._made is None:
             if not (self.folder / "made").is_file():
                 return None
             shape = (len(self), self.size, self.size, 3)
-            self._pixels = np.memmap(self.folder / "pictures.u8", np.uint8, "r", shape=shape)
-            self._made = np.memmap(self.folder / "made", np.uint8, "r", shape=(len(self),))
+            try:
+                pixels, made = (require_regular(self.folder / name) for name in ("pictures.u8", "made"))
+                self._pixels = np.memmap(pixels, np.uint8, "r", shape=shape)
+                self._made = np.memmap(made, np.uint8, "r", shape=(len(self),))
+            except (OSError, ValueError) as error:
+                raise DataError(self.folder, f"damaged ({error}); delete it, it will be made anew") from error
         number = int(self._number[row])
         return Image.fromarray(np.array(self._pixels[number])) if self._made[number] else None
 
+    def _made_before(self) -> Bytes:
+        """Which pictures are there, (P,) 0 or 1: none if a file has not the size that it is made with."""
+        sizes = {"pictures.u8": len(self) * self.size**2 * 3, "made": len(self)}
+        try:
+            if all(
+                require_regular(self.folder / name).stat().st_size == size for name, size in sizes.items()
+            ):
+                return np.fromfile(self.folder / "made", np.uint8)
+        except FileNotFoundError:
+            pass
+        for name in sizes:
+            (self.folder / name).unlink(missing_ok=True)
+        return np.zeros(len(self), np.uint8)
+
     def _make_files(self) -> None:
         for name, size in (("pictures.u8", len(self) * self.size**2 * 3), ("made", len(self))):
-            with (self.folder / name).open("ab") as file:
+            with open(self.folder / name, "ab", opener=never_a_link) as file:
                 file.truncate(size)  # zeros that take no room until they are written over
 
     def _refuse_full_disk(self, missing: int) -> None:
@@ -101,7 +121,7 @@ class PictureCache:
 def _make(cache: PictureCache, numbers: npt.NDArray[np.int64]) -> int:
     """Make these pictures; returns how many were looked at. Each is marked once it is written."""
     side = cache.size
-    pixels, made = (os.open(cache.folder / name, os.O_WRONLY) for name in ("pictures.u8", "made"))
+    pixels, made = (never_a_link(str(cache.folder / name), os.O_WRONLY) for name in ("pictures.u8", "made"))
     try:
         for number in numbers.tolist():
             try:

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from steersearch.core.atomic import drafted
+from steersearch.core.json_file import parse_json
+from steersearch.core.regular_file import require_regular
 
 _CHANNELS = (3, 4)  # RGB, RGBA
 
@@ -36,16 +38,16 @@ def save_pictures(file: Path, pictures: Sequence[Image.Image], about: Sequence[M
 def load_pictures(file: Path) -> tuple[list[Image.Image], list[dict[str, Any]]]:
     """What `save_pictures` wrote. Raises OSError, and ValueError for a file that is damaged."""
     try:
-        with safe_open(file, framework="np") as opened:
+        with safe_open(require_regular(file), framework="np") as opened:
             pixels, shapes, about = (opened.get_tensor(name) for name in ("pixels", "shapes", "about"))
     except SafetensorError as error:
         raise ValueError(f"no safetensors file of ours ({error})") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 1 or shapes.ndim != 2 or shapes.shape[1] != 3:
+    if pixels.dtype != np.uint8 or pixels.ndim != 1 or shapes.dtype != np.int32 or shapes.ndim != 2:
         raise ValueError("its arrays are not those of pictures")
-    if (shapes < 1).any() or not np.isin(shapes[:, 2], _CHANNELS).all():
+    if shapes.shape[1] != 3 or (shapes < 1).any() or not np.isin(shapes[:, 2], _CHANNELS).all():
         raise ValueError("a picture has an impossible size")
     ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))
-    told = json.loads(about.tobytes())
+    told = parse_json(about.tobytes())
     if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
         raise ValueError("what is said of the pictures is damaged")
     if len(told) != len(shapes) or len(pixels) != (ends[-1] if len(ends) else 0):

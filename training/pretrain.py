@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersearch.core.errors import NotFiniteError, RecipeDiffersError, RunStateError
+from steersearch.core.regular_file import never_a_link
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import run_state, scenes
 from steersearch.training.corpus import Corpus
@@ -206,7 +207,10 @@ def pretrain(
     pictures = Pictures(corpus.images, device)
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    with Interruption(say) as interruption, (folder / LOG).open("a" if start else "w") as log:
+    with (
+        Interruption(say) as interruption,
+        open(folder / LOG, "a" if start else "w", opener=never_a_link) as log,
+    ):
         drawn = batches(corpus, pictures, config.batch, config.steps, config.seed, start)
         for step, batch in enumerate(drawn, start):
             for optimizer in stage.optimizers:

@@ -32,6 +32,7 @@ from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
 from steersearch.training.data import Reading, Skip, Source
+from steersearch.training.failures import told_plainly
 from steersearch.training.journal import read_journal
 from steersearch.training.model import MINI_TRUNK, build_model
 from steersearch.training.objective import Objective, aggregations
@@ -53,15 +54,16 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     """Train as `recipe` says in `folder`; returns the file of the final model.
 
     resume: go on from the last checkpoint.  device: auto, cpu or cuda.  say: told what happens, a line at a time
-    Raises KeyboardInterrupt after a stop that was asked for, when everything is saved; errors of its parts.
+    Raises KeyboardInterrupt after a stop that was asked for, when everything is saved; TrainingStoppedError where the
+    machine does not let it go on; errors of its parts.
     """
     accelerator = _accelerator(recipe, device)
     told: Say = say if accelerator.is_main_process else lambda line: None
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = run_state.latest(folder)
-    if checkpoint is not None and not resume:
-        raise RunExistsError(folder)
-    with _denormals_flushed():
+    with told_plainly(folder), _denormals_flushed():
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = run_state.latest(folder)
+        if checkpoint is not None and not resume:
+            raise RunExistsError(folder)
         feed, model, objective = _prepared(recipe, folder, accelerator, told, resume)
         trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
         if not trainer.train(checkpoint):
@@ -136,6 +138,7 @@ def _prepared(
         store = TextStore.open(
             cache / "text", recipe.model.text_encoder, recipe.model.text_layers, recipe.data.text_tokens
         )
+        store.require_width(model.config.text_dim)
         feed: Feed = (
             _world_feed(recipe, corpora, cache, store, accelerator, say)
             if corpora is not None

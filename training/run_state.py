@@ -36,6 +36,7 @@ from steersearch.core.errors import (
     RecipeDiffersError,
     RunStateError,
 )
+from steersearch.core.json_file import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +248,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise RunStateError(path, "no such folder")
     try:
-        content = json.loads((path / STATE).read_bytes())
+        content = read_json(path / STATE)
         if content["format"] > FILE_FORMAT:
             raise RunStateError(
                 path, f"written by a newer version (format {content['format']}); update steersearch"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
+from steersearch.core.json_file import parse_json
+from steersearch.core.regular_file import read_regular
 from steersearch.training.recipe import Recipe
 from steersearch.training.sources import FORMATS
 from steersearch.training.world_source import is_world
@@ -53,6 +55,7 @@ _WORDS = {
     "off": False,
     "0": False,
 }
+MOST_BYTES = 2**24  # of a recipe
 _WORLD = "world"  # the generated one, in place of a path
 
 
@@ -85,7 +88,7 @@ def from_json(source: str | Path) -> Recipe:
     """
     place, text = ("recipe", source) if isinstance(source, str) else (source, _read(source))
     try:
-        sections = json.loads(text)
+        sections = parse_json(text)
     except ValueError as error:
         raise DataError(place, f"it is not JSON ({error})") from None
     if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
@@ -361,7 +364,7 @@ def _allowed(kind: Any) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, MOST_BYTES).decode("utf-8")
     except OSError as error:
         raise DataError(path, error.strerror or str(error)) from None
     except UnicodeDecodeError:

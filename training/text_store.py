@@ -31,6 +31,8 @@ from filelock import FileLock, Timeout
 from steersearch.core import hub
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import TextStoreError
+from steersearch.core.json_file import read_json
+from steersearch.core.regular_file import never_a_link, require_regular
 from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check_prompts, load_text_encoder
 
 TEXTS_AT_ONCE = 2048  # looked up together, and sorted by length for encoding
@@ -58,6 +60,7 @@ class TextStore:
         self.folder, self.text_encoder, self.layers, self._tokens = folder, text_encoder, layers, tokens
         self._encoder: TextEncoder | None = None
         self._parts: list[_Part] = []
+        self._dim: int | None = None
         self._look()
 
     @classmethod
@@ -86,6 +89,12 @@ class TextStore:
     def longest(self) -> int:
         """Tokens of the longest text, special ones included; 0 where there is none."""
         return max((part.longest for part in self._parts), default=0)
+
+    def require_width(self, dim: int) -> None:
+        """Raise TextStoreError if tokens are there that are not `dim` wide, as those of this text encoder are."""
+        if self._dim not in (None, dim):
+            reason = f"damaged (its tokens are {self._dim} wide, the encoder's {dim}); delete it, it will be made anew"
+            raise TextStoreError(self.folder, reason)
 
     def add(self, texts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> None:
         """Encode those that are not there yet, on a GPU if there is one, and keep them.
@@ -146,19 +155,25 @@ class TextStore:
     def _look(self) -> None:
         """Map what is on disk now."""
         try:
-            dim = json.loads((self.folder / "store.json").read_text())["dim"]
+            dim = read_json(self.folder / "store.json")["dim"]
+            if type(dim) is not int or dim < 1:
+                raise ValueError(f"tokens {dim!r} wide")
         except FileNotFoundError:
-            self._parts = []
+            self._dim, self._parts = None, []
             return
-        except (OSError, ValueError, KeyError) as error:
-            raise TextStoreError(self.folder, f"damaged ({error}); delete it") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TextStoreError(
+                self.folder, f"damaged ({error}); delete it, it will be made anew"
+            ) from error
+        self._dim = dim
         folders = (path.parent for path in sorted(self.folder.glob("*/index.npy")))
         self._parts = [_Part(folder, dim, self._tokens) for folder in folders]
 
     def _settled(self, dim: int) -> int:
         """Note whose tokens these are, unless it was noted before."""
+        self.require_width(dim)
         path = self.folder / "store.json"
-        if not path.is_file():
+        if self._dim is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             about = {"text_encoder": self.text_encoder, "layers": self.layers, "dim": dim}
             write_atomically(path, lambda file: file.write(json.dumps(about).encode()))
@@ -196,17 +211,20 @@ class _Part:
 
     def __init__(self, folder: Path, dim: int, tokens: TokenType) -> None:
         try:
-            self.index: Index = np.load(folder / "index.npy", mmap_mode="r")
+            self.index: Index = np.load(require_regular(folder / "index.npy"), mmap_mode="r")
             if self.index.ndim != 2 or len(self.index) != 3 or self.index.dtype != np.uint64:
                 raise ValueError("not an index")
             places = self.index[2].astype(np.int64)
             lengths = places & _LENGTH
+            if (places < 0).any():
+                raise ValueError("places that cannot be")
             rows = int(((places >> _LENGTH_BITS) + lengths).max(initial=0))
             self.longest, self.rows = int(lengths.max(initial=0)), rows
             self.tokens: Tokens = np.zeros((0, dim), tokens)
             if rows:
-                self.tokens = np.memmap(folder / _FILES[tokens], tokens, "r", shape=(rows, dim))
-        except (OSError, ValueError) as error:
+                file = require_regular(folder / _FILES[tokens])
+                self.tokens = np.memmap(file, tokens, "r", shape=(rows, dim))
+        except (OSError, ValueError, OverflowError, EOFError) as error:
             raise TextStoreError(folder, f"damaged ({error}); delete it, it will be made anew") from error
 
 
@@ -216,9 +234,11 @@ class _Writer:
     def __init__(self, folder: Path, dim: int, tokens: TokenType) -> None:
         self._folder, self._lock = _lock_free_part(folder)
         path = self._folder / "index.npy"
-        self._index: Index = np.load(path) if path.is_file() else np.zeros((3, 0), np.uint64)
-        self._rows = _Part(self._folder, dim, tokens).rows if path.is_file() else 0
-        self._tokens = (self._folder / _FILES[tokens]).open("ab")  # cut where a killed writer's index ends
+        part = _Part(self._folder, dim, tokens) if path.is_file() else None
+        self._index: Index = np.zeros((3, 0), np.uint64) if part is None else np.array(part.index)
+        self._rows = 0 if part is None else part.rows
+        # cut where a killed writer's index ends
+        self._tokens = open(self._folder / _FILES[tokens], "ab", opener=never_a_link)  # noqa: SIM115
         self._tokens.truncate(self._rows * dim * np.dtype(tokens).itemsize)
         self._new: list[tuple[int, int, int]] = []
         self._entered = time.monotonic()
