@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,25 @@ def test_neighbours_share_one_reading(tmp_path: Path, images: Path, monkeypatch:
     )
     assert len(list(source)) == 30
     assert len(opened) == 3
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path: Path, images: Path) -> None:
+    os.mkfifo(tmp_path / "train-0.parquet")
+    put_parquet(tmp_path / "train-1.parquet", [row()])
+    source = HubMasks(tmp_path, images)
+    assert len(list(source)) == 1
+    assert [skip.path.name for skip in source.skips] == ["train-0.parquet"]
+    assert "a pipe, not a regular file" in source.skips[0].reason
+
+
+def test_a_row_group_that_would_fill_memory_is_left_out(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes can hold millions of equal rows."""
+    monkeypatch.setattr(hub_masks, "MOST_ROWS", 20)
+    put_parquet(tmp_path / "train-0.parquet", [row()] * 21)
+    put_parquet(tmp_path / "train-1.parquet", [row()])
+    source = HubMasks(tmp_path, images)
+    assert len(source) == 1
+    assert [skip.rows for skip in source.skips] == [21]
+    assert "too large: 21 rows" in source.skips[0].reason

@@ -138,6 +138,7 @@ def test_damaged_codes(code: dict[str, object], reason: str) -> None:
         ([[1, 1, 2, 2, 3]], "pairs"),
         ([[1, 1, 2, 2, 3, float("nan")]], "nowhere near"),
         ([[1, 1, 2, 2, 3, 1e300]], "nowhere near"),
+        ([[-9e5, 0, 9e5, 1] * 40], "its outline is far too long"),  # 3 GB of points
         ([[1, 1, 2, 2, 3, "x"]], "not a list of numbers"),
         ([[1, 1, 2, 2, [3], 4]], "not a list of numbers"),
         (["x"], "neither polygons"),

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersearch.core.errors import DataError
+from steersearch.core.regular_file import require_regular
 from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, is_split, require_split
 from steersearch.training.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
 from steersearch.training.mask_codec import Mask, MaskError
@@ -30,6 +31,7 @@ from steersearch.training.mask_file import read_mask_file
 
 COLUMNS = ("image_id", "mask", "referential_expression", "dataset")
 GROUPS_KEPT = 4  # row groups of masks, in each process
+MOST_ROWS, MOST_BYTES = 1_000_000, 4 * 2**30  # of a row group, which is read whole
 
 _PLACES = {  # below the folder of pictures, or that folder itself
     "COCO": [f"{root}/{folder}" for root in ("coco", "mscoco", ".") for folder in COCO_FOLDERS],
@@ -98,7 +100,7 @@ class HubMasks(Source):
 
     def _add_file(self, number: int, file: Path, pictures: _Pictures) -> None:
         try:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(require_regular(file))
         except (OSError, ValueError) as error:
             self.skips.append(Skip(file, "", f"no Parquet file, or it is cut ({error})"))
             return
@@ -109,8 +111,11 @@ class HubMasks(Source):
                 raise DataError(file, f"it has no column {', '.join(lacking)}; it has: {have}")
             first = 0
             for group in range(parquet.num_row_groups):
-                count = parquet.metadata.row_group(group).num_rows
+                about = parquet.metadata.row_group(group)
+                count = about.num_rows
                 try:
+                    if count > MOST_ROWS or about.total_byte_size > MOST_BYTES:
+                        raise ValueError(f"too large: {count:,} rows in {about.total_byte_size:,} bytes")
                     columns = _texts(parquet, group, [name for name in COLUMNS if name != "mask"])
                 except (OSError, ValueError) as error:
                     rows = f"rows {first:,} to {first + count - 1:,}"
@@ -204,7 +209,7 @@ def _masks_of_group(file: Path, changed: int, group: int) -> tuple[list[bytes | 
     changed: when the file was, so that another one is not taken for it.
     """
     try:
-        metadata, firsts = _footer(file, changed)
+        metadata, firsts = _footer(require_regular(file), changed)
         with pq.ParquetFile(file, metadata=metadata) as parquet:
             column = parquet.read_row_group(group, columns=["mask"])["mask"].to_pylist()
     except (OSError, ValueError) as error:

@@ -23,6 +23,7 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 MOST_PIXELS = 170_000_000  # in a mask; no picture that is larger is read either
 _SCALE = 5  # polygons are drawn this many times finer
 _FURTHEST = 1e6  # coordinates of a polygon in pixels
+_LONGEST = 20_000_000  # fine points of an outline; each takes some 50 bytes
 
 
 class MaskError(ValueError):
@@ -171,6 +172,8 @@ def _outline_points(corners: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int6
     """
     start, end = corners, np.roll(corners, -1, axis=0)
     length = np.abs(end - start)
+    if length.max(axis=1).sum() > _LONGEST:
+        raise MaskError("its polygon is damaged (its outline is far too long)")
     flat = length[:, 0] >= length[:, 1]  # the edge is longer in x than in y
     along = np.where(flat, 0, 1)
     edges = np.arange(len(corners))
