@@ -26,6 +26,7 @@ from PIL import Image
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
+from steersearch.core.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 from steersearch.indexer.library import Library
@@ -50,8 +51,8 @@ class MeanColour:
     model_id, weights_hash, dim, batch_size = MODEL, "0" * 64, 4, 32
     preprocessing: dict[str, Any] = {"size": _SIDE}  # noqa: RUF012, as the protocol has it
 
-    def preprocess(self, image: Image.Image) -> Floats:
-        pixels = np.asarray(image.resize((_SIDE, _SIDE)), dtype=np.float32) / 255
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
+        pixels = np.asarray(image_of(picture).resize((_SIDE, _SIDE)), dtype=np.float32) / 255
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:

@@ -36,6 +36,7 @@ from PIL import Image
 
 from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 from steersearch.indexer.library import Library
@@ -61,8 +62,8 @@ class ColourEmbedder:
     weights_hash = hashlib.sha256(b"colours").hexdigest()
     preprocessing = {"side": SIDE}  # noqa: RUF012, the protocol has a property
 
-    def preprocess(self, image: Image.Image) -> Floats:
-        pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32) / 255
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
+        pixels = np.asarray(image_of(picture).convert("RGB").resize((SIDE, SIDE)), dtype=np.float32) / 255
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:

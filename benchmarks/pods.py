@@ -37,8 +37,8 @@ from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.rankings import average_precision, ndcg
 from steersearch.benchmarks.viewing import Opener, Progress, Report, digest
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.image_file import to_rgb
 from steersearch.core.pillow_file import opened
+from steersearch.core.pixels import to_rgb
 
 LICENCE = "MIT"
 KINDS = {

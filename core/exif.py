@@ -30,3 +30,18 @@ def orientation_of(image: Image.Image) -> int:
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """The picture as a viewer shows one that is stored under this orientation."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def turned_box(
+    box: tuple[float, float, float, float], size: tuple[int, int], orientation: int
+) -> tuple[float, float, float, float]:
+    """Where a box (left, top, right, bottom) in a picture of `size`, as it is stored, lies in the upright one."""
+    left, top, right, bottom = box
+    width, height = size
+    if orientation in SIDEWAYS:
+        left, top, right, bottom, width, height = top, left, bottom, right, height, width
+    if orientation in (2, 3, 6, 7):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 7, 8):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 from steersearch.core.errors import ArgumentError
@@ -29,9 +31,32 @@ class Limits:
                 raise ArgumentError(name, value, "must be above 0")
 
 
+DEFAULT_LIMITS = Limits()
+
+
+class Budget:
+    """Bytes of memory that threads share: who finds too few left waits, and who wants more than all works alone."""
+
+    def __init__(self, size: float) -> None:
+        self._size, self._taken, self._changed = size, 0, threading.Condition()
+
+    @contextmanager
+    def reserved(self, needed: int) -> Iterator[None]:
+        """Hold so many bytes."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self._size)
+            self._taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= needed
+                self._changed.notify_all()
+
+
 def parse_limits(texts: Iterable[str]) -> Limits:
     """The limits with those changed that texts such as "memory=4GB" or "seconds=60" name. Raises ArgumentError."""
-    limits = Limits()
+    limits = DEFAULT_LIMITS
     for text in texts:
         name, _, value = text.partition("=")
         found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", value.strip().lower())

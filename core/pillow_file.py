@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from steersearch.core.errors import ImageError, ImageRefusedError, SteerSearchError
-from steersearch.core.photo_limits import Limits, in_units
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits, in_units
 from steersearch.core.regular_file import open_regular
 
 # Limits of our own replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
@@ -31,7 +33,7 @@ _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "
 
 @contextmanager
 def opened(
-    source: str | Path | BinaryIO, formats: Sequence[str] = FORMATS, limits: Limits | None = None
+    source: str | Path | BinaryIO, formats: Sequence[str] = FORMATS, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[Image.Image]:
     """The picture in a file as Pillow has it: neither turned nor converted, decoded when its pixels are asked for.
 
@@ -40,7 +42,6 @@ def opened(
     Raises ImageError for all that the decoder raises while the file is open, also in the caller's block:
     no such file, not a regular file, not an image, truncated; ImageRefusedError beyond `limits`.
     """
-    limits = limits or Limits()
     path = Path(source) if isinstance(source, str | Path) else None
     with ExitStack() as stack:
         file = source if not isinstance(source, str | Path) else stack.enter_context(open_photo(source))
@@ -56,6 +57,8 @@ def open_photo(path: str | Path) -> io.BufferedReader:
         return open_regular(path)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        if error.errno == errno.EINVAL:  # a pipe, a device, a socket
+            reason = f"{reason}; save the photo to a file first"
         raise ImageError(path, reason or "cannot be read") from error
 
 
@@ -66,7 +69,17 @@ def opened_content(file: BinaryIO, formats: Sequence[str] = FORMATS) -> Image.Im
         return Image.open(file, formats=_loaded(formats))
     except UnidentifiedImageError:
         Image.init()  # all plugins, which takes a tenth of a second
+        _register_heic()
         return Image.open(file, formats=_loaded(formats))
+
+
+@cache
+def _register_heic() -> None:
+    """Make Pillow read HEIC, with the extra `heic`."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _loaded(formats: Sequence[str]) -> list[str]:
@@ -81,9 +94,8 @@ def plain_reasons(path: Path | None, limits: Limits) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise ImageError(path, "not an image, or of a kind that cannot be read") from None
-    except Image.DecompressionBombError as error:  # raised by Image.open, before our own look at the size
-        refuse_memory(path, 4 * _pixels_in(error), limits)
-        raise ImageRefusedError(path, f"too large ({error})") from None
+    except Image.DecompressionBombError as error:
+        raise ImageRefusedError(path, f"too large for this process ({error})") from None
     except MemoryError:
         raise ImageRefusedError(path, f"too large: more than {in_units(limits.memory)} of memory") from None
     except SteerSearchError:
@@ -105,8 +117,3 @@ def refuse_memory(path: Path | None, needed: float, limits: Limits) -> None:
 def decoded_bytes(image: Image.Image) -> int:
     """What the decoded pixels take in Pillow."""
     return image.width * image.height * _BYTES_PER_PIXEL.get(image.mode, 4)
-
-
-def _pixels_in(error: Image.DecompressionBombError) -> int:
-    """Pillow says "Image size (N pixels) exceeds limit of ..."."""
-    return int(str(error).partition("(")[2].partition(" ")[0])

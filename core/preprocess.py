@@ -13,7 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ConfigError
-from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, to_rgb
+from steersearch.core.image_file import read_picture
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.picture import Picture
+from steersearch.core.pixels import to_rgb
 from steersearch.core.ranges import check_number, check_text, check_whole, read_fields, read_list
 
 View = Literal["crop", "squash", "tile"]
@@ -34,16 +37,16 @@ _LEAST_SIDE = 256  # pixels that are kept in any case, for thumbnails
 
 
 def open_image(
-    path: str | Path, *, at_least: int | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    path: str | Path, *, at_least: int | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Image.Image:
-    """The picture in `path` as upright RGB, as a viewer would show it; see `image_file.read_picture`.
+    """The image of the picture in `path`, upright RGB as a viewer would show it; see `image_file.read_picture`.
 
     at_least: the shorter side in pixels that has to be left of a JPEG decoded at a reduced scale, such as
         `Preprocess.least_side`; None decodes all of it.
-    Raises ImageError with the reason in plain words; ImageRefusedError, one of these, for a picture larger than
-    `max_megapixels` and for a format whose optional decoder is not installed.
+    Raises ImageError with the reason in plain words; ImageRefusedError, one of these, for a picture that takes more
+    than `limits` and for a format whose optional decoder is not installed.
     """
-    return read_picture(path, at_least=at_least, max_megapixels=max_megapixels).image
+    return read_picture(path, at_least=at_least, limits=limits).image
 
 
 def least_side(preprocessing: Mapping[str, Any]) -> int | None:
@@ -119,13 +122,19 @@ class Preprocess:
         assert side is not None
         return side
 
-    def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """A picture of any size and mode -> (3, side, side) float32, normalised, channels RGB."""
-        image = image if image.mode == "RGB" else to_rgb(image)
+    def __call__(self, picture: Picture | Image.Image) -> npt.NDArray[np.float32]:
+        """A picture of any size and mode -> (3, side, side) float32, normalised, channels RGB.
+
+        A `Picture` at a reduced scale is resized from its true sides, as the whole of it would be.
+        """
+        image = picture.image if isinstance(picture, Picture) else to_rgb(picture)
+        left, top, right, bottom = picture.box if isinstance(picture, Picture) else (0, 0, *image.size)
         if self.mode == "crop":
-            image = _shorten_strip(image)
-        resized, box = self._resize_and_crop(image.size)
-        image = image.resize(resized, _INTERPOLATIONS[self.interpolation]).crop(box)
+            left, right = _without_ends(left, right, bottom - top)
+            top, bottom = _without_ends(top, bottom, right - left)
+        resized, cut = self._resize_and_crop((right - left, bottom - top))
+        box = (left, top, right, bottom)
+        image = image.resize(resized, _INTERPOLATIONS[self.interpolation], box=box).crop(cut)
         pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32)
         mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
         pixels /= np.float32(255)
@@ -144,7 +153,9 @@ class Preprocess:
         """As `region`, of any square picture: left, top, right, bottom as shares of its side."""
         return self.region((1, 1))
 
-    def _resize_and_crop(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    def _resize_and_crop(
+        self, size: tuple[float, float]
+    ) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """For a picture of `size` (width, height): the size it is brought to, and the box cut from that."""
         scaled = math.floor(self.side / self.crop_pct)
         width, height = scaled, scaled
@@ -175,11 +186,7 @@ def view_of(preprocessing: Mapping[str, Any]) -> View | None:
     return None if view == "squash" and preprocessing.get("crop_pct") != 1 else view
 
 
-def _shorten_strip(image: Image.Image) -> Image.Image:
-    """Cut the ends off a very long strip: the central crop would drop them anyway, after a huge resize."""
-    longest = _LONGEST_STRIP * min(image.size)
-    if max(image.size) <= longest:
-        return image
-    width, height = (min(s, longest + (s - longest) % 2) for s in image.size)  # as much from either end
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+def _without_ends(start: float, end: float, across: float) -> tuple[float, float]:
+    """A strip without its ends if it is very long: the central crop drops them anyway, after a huge resize."""
+    cut = end - start - _LONGEST_STRIP * across
+    return (start, end) if cut <= 0 else (start + cut // 2, end - cut // 2)

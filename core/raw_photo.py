@@ -9,29 +9,33 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate, capture_date, parse_date
-from steersearch.core.exif import SIDEWAYS, orientation_of, upright
+from steersearch.core.exif import SIDEWAYS, orientation_of, turned_box, upright
 from steersearch.core.pillow_file import opened_content
 
 SUFFIXES = (
     ".dng", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef",
     ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
+Box = tuple[float, float, float, float]
 _LEAST_PREVIEW = 1024  # pixels, shorter side, where nobody says what is needed
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's name of a turn -> EXIF's
 
 
 def is_supported() -> bool:
     """Whether rawpy is installed."""
-    try:
-        import rawpy  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("rawpy") is not None
+
+
+def is_raw(path: Path) -> bool:
+    """Whether the name is one of a RAW photo. Its content would not tell: most are TIFF files."""
+    return path.suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -41,42 +45,45 @@ class RawPhoto:
     size: tuple[int, int]
     _raw: Any
 
-    def picture(self, at_least: int | None) -> tuple[Image.Image, CaptureDate | None]:
-        """The upright picture, in any mode, and when it was taken.
+    def picture(self, at_least: int | None) -> tuple[Image.Image, Box, CaptureDate | None]:
+        """The upright picture, in any mode, the box that it fills (see `Picture`), and when it was taken.
 
         The embedded preview is what the camera would show, and reading it takes a tenth of the time; where there
         is none, or its shorter side is below `at_least` pixels, the sensor's data are developed with the
         camera's white balance.
         """
-        preview, date = self._preview(at_least)
-        if preview is None or min(preview.size) < min(at_least or _LEAST_PREVIEW, *self.size):
-            preview = Image.fromarray(self._raw.postprocess(use_camera_wb=True))
-        return preview, self._better(date)
+        image, box, date = self._preview(at_least) or (None, None, None)
+        if image is None or box is None or min(image.size) < min(at_least or _LEAST_PREVIEW, *self.size):
+            image = Image.fromarray(self._raw.postprocess(use_camera_wb=True))
+            box = (0, 0, *image.size)
+        return image, box, self._better(date)
 
-    def _preview(self, at_least: int | None) -> tuple[Image.Image | None, CaptureDate | None]:
+    def _preview(self, at_least: int | None) -> tuple[Image.Image, Box, CaptureDate | None] | None:
         import rawpy
 
         try:
             found = self._raw.extract_thumb()
         except rawpy.LibRawError:  # there is none, or LibRaw cannot take it out
-            return None, None
+            return None
         turn = _ORIENTATIONS.get(self._raw.sizes.flip, 1)
         if found.format != rawpy.ThumbFormat.JPEG:
-            return upright(Image.fromarray(found.data), turn), None
+            bitmap = upright(Image.fromarray(found.data), turn)
+            return bitmap, (0, 0, *bitmap.size), None
         try:
             with opened_content(io.BytesIO(found.data), ["JPEG"]) as image:
                 date, stored = capture_date(image), orientation_of(image)
-                if at_least is not None:
-                    image.draft(None, (at_least, at_least))
+                drafted = None if at_least is None else image.draft(None, (at_least, at_least))
                 image.load()
-                return upright(image, stored if stored != 1 else turn), date
+                width, height = image.size if drafted is None else drafted[1][2:]
+                turn = stored if stored != 1 else turn
+                return upright(image, turn), turned_box((0, 0, width, height), image.size, turn), date
         except (OSError, SyntaxError, ValueError):  # a damaged preview; the sensor's data may be whole
-            return None, None
+            return None
 
     @property
     def date(self) -> CaptureDate | None:
         """When it was taken, as its preview or else LibRaw says."""
-        return self._better(self._preview(1)[1])
+        return self._better((self._preview(1) or (None, None, None))[2])
 
     def _better(self, date: CaptureDate | None) -> CaptureDate | None:
         """What LibRaw says, unless the preview knows when the photo was taken."""

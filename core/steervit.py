@@ -29,7 +29,9 @@ from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
-from steersearch.core.preprocess import MOST_SIDE, TILES, Preprocess, View, open_image
+from steersearch.core.image_file import read_picture
+from steersearch.core.picture import Picture
+from steersearch.core.preprocess import MOST_SIDE, TILES, Preprocess, View
 from steersearch.core.ranges import check_flag, check_number, check_text, check_whole, read_fields, read_list
 from steersearch.core.side_by_side import make_workers, side_by_side
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
@@ -453,9 +455,9 @@ class SteerViT(nn.Module):
 
     # ------------------------------------------------------------------------------- from pictures and words
 
-    def preprocess(self, image: Image.Image) -> npt.NDArray[np.float32]:
+    def preprocess(self, picture: Picture | Image.Image) -> npt.NDArray[np.float32]:
         """A picture -> (3, H, W) float32, as `forward` takes it."""
-        return self.config.preprocess(image)
+        return self.config.preprocess(picture)
 
     def encode_prompts(self, prompts: Sequence[str]) -> PromptFeatures:
         """Text tokens (P, L, Dt) of `prompts`; the text encoder is loaded only for those not kept on disk."""
@@ -580,7 +582,7 @@ class SteerViT(nn.Module):
 
     def _read(self, image: ImageSource) -> npt.NDArray[np.float32]:
         if isinstance(image, (str, Path)):
-            image = open_image(image, at_least=self.config.preprocess.least_side)
+            return self.preprocess(read_picture(image, at_least=self.config.preprocess.least_side))
         return self.preprocess(image)
 
     def _gather(self, reading: Sequence[Future[npt.NDArray[np.float32]]]) -> Tensor:

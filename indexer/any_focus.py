@@ -15,10 +15,11 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
-from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.photo_limits import Limits
+from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity
@@ -40,7 +41,8 @@ from steersearch.indexer.writers import writing
 BUDGET_S = 5.0
 LESSON = 32  # photos steered between two lessons, at most: what is likely then shows soon
 RECALLED = 1024  # photos steered before whose vectors teach what is likely
-_ALLOWED = 1e6  # megapixels: whoever indexed these very contents has allowed for their size
+# Whoever indexed these very contents has allowed for what they take.
+_ALLOWED = Limits(file=1e15, memory=1e15, seconds=3600)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class LikeliestFirst:
     """Steers photos of the library at `place` under `indexes`, which have one model and one gate_scale.
 
     root: the photo folder.  shares: weight of each focus / Σ |weight|.
-    image: the query photo, which the likeliest photos are like in what the focuses name; None: they are those with
+    picture: the query photo, which the likeliest photos are like in what the focuses name; None: they are those with
         the highest presence, for one focus.
     passing: of the photos of a region snapshot, those that the query may find; None: all.
     """
@@ -88,12 +90,12 @@ class LikeliestFirst:
         indexes: Sequence[PromptIndex],
         shares: Sequence[float],
         embedder: Embedder,
-        image: Image.Image | None,
+        picture: Picture | None,
         passing: Callable[[RegionSnapshot], Mask | None],
     ) -> None:
         self._root, self._place = root, place
         self._indexes, self._shares = tuple(indexes), tuple(shares)
-        self._embedder, self._image, self._passing = embedder, image, passing
+        self._embedder, self._picture, self._passing = embedder, picture, passing
         self._vectors: dict[str, list[Vector]] = {index.key: [] for index in indexes}
         self._queries: list[Floats] = []
 
@@ -114,7 +116,7 @@ class LikeliestFirst:
             path_of = self._missing(snapshot)
             if not path_of:
                 return Steered()
-            aimed = None if self._image is None else self._aimed(self._image)
+            aimed = None if self._picture is None else self._aimed(self._picture)
             self._deadline = np.inf if budget_s is None else monotonic() + budget_s
             row_of = _rows_of_contents(snapshot, path_of)
             shortlist = self._shortlist(snapshot, row_of, aimed)
@@ -168,8 +170,8 @@ class LikeliestFirst:
                 path_of.setdefault(image_id, path)
         return path_of
 
-    def _aimed(self, image: Image.Image) -> list[Aimed]:
-        pixels = self._embedder.preprocess(image)[None]
+    def _aimed(self, picture: Picture) -> list[Aimed]:
+        pixels = self._embedder.preprocess(picture)[None]
         scale = self._indexes[0].gate_scale
         frozen, steered = self._embedder.embed_with_frozen(pixels, self._features, scale)
         self._queries = [found.embeddings[0] for found in steered]
@@ -230,7 +232,7 @@ class LikeliestFirst:
             needs_pixels=lambda _: True,
             preprocess=self._embedder.preprocess,
             at_least=least_side(self._indexes[0].preprocessing),
-            max_megapixels=_ALLOWED,
+            limits=_ALLOWED,
         )
         paths = (path_of[image_id] for image_id in order)
         size, threads = min(LESSON, self._embedder.batch_size), max(2, min(8, cpu_count() or 2))
@@ -267,7 +269,7 @@ class LikeliestFirst:
             if rows:
                 scores = (
                     [found.presence for found in results]
-                    if self._image is None
+                    if self._picture is None
                     else [
                         found.embeddings @ query for found, query in zip(results, self._queries, strict=True)
                     ]
@@ -298,7 +300,7 @@ class LikeliestFirst:
     ) -> tuple[Guess, ...]:
         """The order of regions alone, where the search would find nothing under some focus."""
         if (
-            self._image is None
+            self._picture is None
             or shortlist is None
             or all(self._store.embedded_ids(index.key) for index in self._indexes)
         ):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
-from steersearch.core.image_file import MAX_MEGAPIXELS
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates
@@ -112,7 +112,7 @@ class Build:
         frozen: FrozenIndex | None = None,
         batch_size: int | None = None,
         commit_seconds: float = COMMIT_SECONDS,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> None:
         self._root, self._place, self._scan = root, place, scan
@@ -120,7 +120,7 @@ class Build:
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
         self._batch_size = batch_size
-        self._commit_seconds, self._max_megapixels = commit_seconds, max_megapixels
+        self._commit_seconds, self._limits = commit_seconds, limits
         self._progress = Progress(progress)
         self._features: dict[str, Floats] = {}
 
@@ -222,11 +222,12 @@ class Build:
             is_known=lambda image_id: image_id in self._usable and not self._missing(image_id),
             bad_reason=self._bad.get,
             needs_pixels=lambda image_id: bool(self._missing(image_id)),
-            preprocess=lambda image: self._embedder().preprocess(image),
+            preprocess=lambda picture: self._embedder().preprocess(picture),
+            prepare=self._embedder,
             at_least=least_side(
                 self._all_targets[0].preprocessing
             ),  # one embedder's targets, one preprocessing
-            max_megapixels=self._max_megapixels,
+            limits=self._limits,
         )
         threads = max(2, min(8, cpu_count() or 2))
 

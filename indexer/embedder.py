@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ModelMismatchError
+from steersearch.core.picture import Picture
 from steersearch.core.reading import EncodedPrompt
 
 Floats = npt.NDArray[np.float32]
@@ -73,7 +74,7 @@ class Embedder(Protocol):
     def batch_size(self) -> int:
         """How many photos suit one call of `embed`."""
 
-    def preprocess(self, image: Image.Image) -> Floats:
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
         """An RGB picture of any size -> (3, H, W) float32, always the same H and W."""
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
@@ -162,8 +163,8 @@ class LazyEmbedder:
     def batch_size(self) -> int:
         return self.loaded().batch_size
 
-    def preprocess(self, image: Image.Image) -> Floats:
-        return self.loaded().preprocess(image)
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
+        return self.loaded().preprocess(picture)
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         return self.loaded().encode_prompt(prompt)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from PIL import Image
 
 from steersearch.core.errors import (
     ArgumentError,
@@ -29,9 +28,11 @@ from steersearch.core.errors import (
     PromptError,
     PromptIndexMissing,
 )
-from steersearch.core.image_file import MAX_MEGAPIXELS, SUFFIXES
+from steersearch.core.image_file import SUFFIXES, read_picture
 from steersearch.core.local_path import why_not_local
-from steersearch.core.preprocess import View, least_side, open_image, view_of
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.picture import Picture
+from steersearch.core.preprocess import View, least_side, view_of
 from steersearch.core.prompts import as_prompt, check_prompt
 from steersearch.core.reading import Reading
 from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
@@ -177,7 +178,7 @@ class Library:
         progress: Callable[[ProgressEvent], None] | None = None,
         *,
         exclude: Sequence[str] | None = None,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         commit_seconds: float = COMMIT_SECONDS,
         regions: bool = True,
     ) -> Counts:
@@ -192,7 +193,7 @@ class Library:
         progress: called after each finished step over the photos that have to be read.
         exclude: patterns of files and folders to leave out, see `exclude.excluder`; the library remembers them, and
             None means those it remembers. A photo that is left out from now on counts as removed.
-        max_megapixels: larger photos are skipped, and tried again under a higher limit.
+        limits: photos that take more are skipped, and tried again by the next run.
         commit_seconds: what a run that is killed loses at most.
         regions: also keep what the frozen trunk says of each photo, for queries of a focus that is not indexed;
             one more pass of the model per photo that lacks it.
@@ -211,8 +212,6 @@ class Library:
             raise ArgumentError("gate_scale", gate_scale, "must be a finite number, 1.0 is as trained")
         if batch_size is not None and batch_size < 1:
             raise ArgumentError("batch_size", batch_size, "must be at least 1")
-        if not max_megapixels > 0:
-            raise ArgumentError("max_megapixels", max_megapixels, "must be above 0")
         self._check_place()
         patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
         scan = self._scan(patterns)
@@ -234,7 +233,7 @@ class Library:
                 frozen=FrozenIndex.beside(targets[0]) if regions else None,
                 batch_size=batch_size,
                 commit_seconds=commit_seconds,
-                max_megapixels=max_megapixels,
+                limits=limits,
                 progress=progress,
             ).run()
         optimize_if_worth_it(self.place)
@@ -355,7 +354,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Hits[Hit]:
         """`search` in the prompt index of each focus that this embedder made.
 
@@ -376,7 +375,7 @@ class Library:
             filters=filters,
             exact=exact,
             relevant=relevant,
-            max_megapixels=max_megapixels,
+            limits=limits,
         )
 
     def search(
@@ -389,7 +388,7 @@ class Library:
         filters: Filters | None = None,
         exact: bool = False,
         relevant: bool = False,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         by_regions: bool = False,
         queries: Mapping[str, Floats] | None = None,
     ) -> Hits[Hit]:
@@ -402,7 +401,7 @@ class Library:
             else its stored vectors are the query.
         filters: only photos that pass are compared.  exact: compare all of them, however many there are.
         relevant: only hits that stand out of the gallery, see `Background.stands_out`.
-        max_megapixels: a larger query photo that the library does not know is refused.
+        limits: a query photo that takes more to read, and that the library does not know, is refused.
         by_regions: whether the photos that have a vector are the likeliest by their regions.
         queries: the query photo's embedding under prompt indexes, by their keys, where it is known already.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError.
@@ -414,7 +413,7 @@ class Library:
         galleries = [self.snapshot(aim.index) for aim in aims]
         passing, of, undated = self._passing_rows(filters, galleries[0], aims[0].index)
         embeddings = self._query_embeddings(
-            aims, galleries, Path(image_path), embedder_of, max_megapixels, queries or {}
+            aims, galleries, Path(image_path), embedder_of, limits, queries or {}
         )
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
@@ -552,7 +551,7 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         collapse: bool = False,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits[Hit]:
@@ -581,7 +580,7 @@ class Library:
                 [aim.index for aim in group],
                 [aim.weight / sum(abs(a.weight) for a in group) for aim in group],
                 embedder_of(group[0].index),
-                open_image(image_path, max_megapixels=max_megapixels),
+                read_picture(image_path, at_least=least_side(group[0].index.preprocessing), limits=limits),
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
             try:
@@ -602,7 +601,7 @@ class Library:
             filters=filters,
             exact=exact,
             relevant=relevant,
-            max_megapixels=max_megapixels,
+            limits=limits,
             by_regions=by_regions,
             queries={key: query for steered in done for key, query in steered.queries.items()},
         )
@@ -643,12 +642,12 @@ class Library:
         galleries: Sequence[Snapshot],
         image_path: Path,
         embedder_of: Callable[[PromptIndex], Embedder],
-        max_megapixels: float,
+        limits: Limits,
         queries: Mapping[str, Floats],
     ) -> list[Floats]:
         """The query under each aim: its stored vector if the library knows the photo, else through the model."""
-        row_of = self._row_finder(image_path)
-        image: Image.Image | None = None
+        row_of = self._row_finder(image_path, limits)
+        picture: Picture | None = None
         embeddings = []
         for aim, gallery in zip(aims, galleries, strict=True):
             row = row_of(gallery)
@@ -658,11 +657,11 @@ class Library:
             if aim.index.key in queries:
                 embeddings.append(np.asarray(queries[aim.index.key], dtype=np.float32))
                 continue
-            if image is None:
+            if picture is None:
                 needed = max((least_side(aim.index.preprocessing) or 0) for aim in aims) or None
-                image = open_image(image_path, at_least=needed, max_megapixels=max_megapixels)
+                picture = read_picture(image_path, at_least=needed, limits=limits)
             index, embedder = aim.index, embedder_of(aim.index)
-            pixels = embedder.preprocess(image)
+            pixels = embedder.preprocess(picture)
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
             (found,) = embedder.embed(pixels[None], [self.prompt_features(index)], index.gate_scale)
@@ -672,10 +671,10 @@ class Library:
     def indexed_heatmap(self, image_path: str | Path, index: PromptIndex) -> Floats | None:
         """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
         gallery = self.snapshot(index)
-        row = self._row_finder(Path(image_path))(gallery)
+        row = self._row_finder(Path(image_path), DEFAULT_LIMITS)(gallery)
         return None if row is None else unpack_heatmap(gallery.value("heatmap", row))
 
-    def _row_finder(self, image_path: Path) -> Callable[[Snapshot], int | None]:
+    def _row_finder(self, image_path: Path, limits: Limits) -> Callable[[Snapshot], int | None]:
         """Finds a photo in a gallery: by its path if its size and time are unchanged, else by its content."""
         real = Path(os.path.realpath(image_path))
         path = real.relative_to(self.folder).as_posix() if real.is_relative_to(self.folder) else None
@@ -690,7 +689,7 @@ class Library:
                     known = (gallery.value("size", row), gallery.value("mtime_ns", row))
                     if known == (state.st_size, changed_at(state)):
                         return row
-                content = content or content_hash(real)
+                content = content or content_hash(real, limits.file)
             except OSError:  # whoever opens it says what is wrong with it
                 return None
             return gallery.row_of(content)

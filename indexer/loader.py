@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import math
 import os
 import time
 from collections import deque
@@ -20,7 +22,9 @@ from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.image_file import MAX_MEGAPIXELS, read_picture, require_decoder
+from steersearch.core.image_file import read_picture, refuse_large_file, require_decoder
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.picture import Picture
 from steersearch.core.regular_file import open_regular
 from steersearch.indexer.scan import changed_at
 
@@ -111,9 +115,10 @@ class PhotoReader:
     is_known:   image_id -> nothing about this content is left to compute
     bad_reason: image_id -> why this content cannot be decoded, if that was tried before
     needs_pixels: image_id -> some prompt has no vector for this content
-    preprocess: RGB picture -> (3, H, W) float32
+    preprocess: picture -> (3, H, W) float32; what it raises is a fault of the photo
+    prepare: called before `preprocess`; what it raises is not
     at_least: the shorter side in pixels that `preprocess` wants of a photo, see `read_picture`; None: all of it
-    max_megapixels: larger photos are not decoded
+    limits: photos that take more to read are not decoded
     """
 
     def __init__(
@@ -123,14 +128,15 @@ class PhotoReader:
         is_known: Callable[[str], bool],
         bad_reason: Callable[[str], str | None],
         needs_pixels: Callable[[str], bool],
-        preprocess: Callable[[Image.Image], npt.NDArray[np.float32]],
+        preprocess: Callable[[Picture], npt.NDArray[np.float32]],
+        prepare: Callable[[], object] = lambda: None,
         at_least: int | None = None,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._root = root
         self._is_known, self._bad_reason, self._needs_pixels = is_known, bad_reason, needs_pixels
-        self._preprocess, self._at_least = preprocess, at_least
-        self._max_megapixels = max_megapixels
+        self._preprocess, self._prepare, self._at_least = preprocess, prepare, at_least
+        self._limits = limits
 
     def __call__(self, path: str) -> Photo | KnownPhoto | BadFile:
         """Hash the file at the relative `path` and, where that leaves something to compute, decode it.
@@ -145,8 +151,9 @@ class PhotoReader:
                 began = time.time_ns()
                 with open_regular(full) as file:
                     before = os.fstat(file.fileno())
+                    refuse_large_file(full, before.st_size, self._limits)
                     is_small = before.st_size <= _IN_MEMORY
-                    content = io.BytesIO(file.read()) if is_small else file
+                    content = io.BytesIO(file.read(before.st_size)) if is_small else file
                     state = _state(path, before, _hash_of(content), began)
                     result = self._read(full, content, state)
                     after = os.fstat(file.fileno())
@@ -166,25 +173,31 @@ class PhotoReader:
             return BadFile(file, reason)
         if self._is_known(file.image_id):
             return KnownPhoto(file)
-        if file.size == 0:
-            return BadFile(file, "the file is empty")
         is_needed = self._needs_pixels(file.image_id)
         at_least = self._at_least if is_needed else THUMBNAIL_SIDE
         try:
-            picture = read_picture(full, content, at_least=at_least, max_megapixels=self._max_megapixels)
+            picture = read_picture(full, content, at_least=at_least, limits=self._limits)
         except ImageRefusedError as error:
             return BadFile(replace(file, image_id=""), error.reason)
         except ImageError as error:
             return BadFile(file, error.reason)
         except Exception as error:  # decoders fail in ways of their own; one file must not end the run
             return BadFile(file, f"damaged ({error})")
-        pixels = self._preprocess(picture.image) if is_needed else None
-        return Photo(file, *picture.size, picture.taken_at, _thumbnail(picture.image), pixels)
+        if is_needed:
+            self._prepare()
+        try:
+            pixels = self._preprocess(picture) if is_needed else None
+            return Photo(file, *picture.size, picture.taken_at, _thumbnail(picture.image), pixels)
+        except Exception as error:  # whatever it is: one file must not end the run
+            reason = f"it cannot be prepared for the model ({error or type(error).__name__})"
+            return BadFile(replace(file, image_id=""), reason)
 
 
-def content_hash(path: Path) -> str:
-    """128 bits of the SHA-256 of the whole file, as 32 hex digits."""
+def content_hash(path: Path, at_most: float = math.inf) -> str:
+    """128 bits of the SHA-256 of the whole file, as 32 hex digits. Raises OSError, also above `at_most` bytes."""
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > at_most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return _hash_of(file)
 
 

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ImageError, PromptIndexMissing, WeightsChangedError
-from steersearch.core.image_file import MAX_MEGAPIXELS
+from steersearch.core.image_file import read_picture
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.pillow_file import opened
-from steersearch.core.preprocess import View, open_image
+from steersearch.core.preprocess import View, least_side, open_image
 from steersearch.identity import identity_of
 from steersearch.indexer import library as indexed
 from steersearch.indexer.compaction import Optimized
@@ -150,7 +151,7 @@ class Library:
         view: View | None = None,
         batch_size: int | None = None,
         exclude: Sequence[str] | None = None,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
         regions: bool = True,
     ) -> Counts:
@@ -164,7 +165,7 @@ class Library:
         regions: also keep region vectors of each photo, by which a focus that is not indexed is answered at once.
         exclude: patterns as in a .gitignore, such as "*.png" or "drafts/"; what they name is left out, and counts
             as removed if it was indexed. The library remembers them: None is those that it has, () drops them.
-        max_megapixels: larger photos are skipped; a run with a higher limit tries them again.
+        limits: photos that take more to read are skipped; the next run tries them again.
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError, NoImagesError,
         LibraryPlaceError.
         """
@@ -177,7 +178,7 @@ class Library:
             progress,
             regions=regions,
             exclude=exclude,
-            max_megapixels=max_megapixels,
+            limits=limits,
         )
 
     @property
@@ -201,7 +202,7 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         collapse: bool = False,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
@@ -220,7 +221,7 @@ class Library:
             large galleries are searched in cells, and `Hits.searched` says so.
         collapse: fold copies of a photo (saved anew, resized, a little cropped) into the best of them; `Hit.copies`.
         relevant: of the k only those that stand out.  progress: called while photos are steered.
-        max_megapixels: a larger query photo is refused.
+        limits: a query photo that takes more to read is refused.
         Raises ArgumentError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
@@ -233,7 +234,7 @@ class Library:
             exact=exact,
             relevant=relevant,
             collapse=collapse,
-            max_megapixels=max_megapixels,
+            limits=limits,
             budget_s=budget_s,
             progress=progress,
         )
@@ -290,7 +291,7 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         collapse: bool = False,
-        max_megapixels: float = MAX_MEGAPIXELS,
+        limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
@@ -304,7 +305,7 @@ class Library:
             exact=exact,
             relevant=relevant,
             collapse=collapse,
-            max_megapixels=max_megapixels,
+            limits=limits,
             budget_s=budget_s,
             progress=progress,
         )
@@ -388,7 +389,11 @@ class Library:
 
     def heatmap(self, image: str | Path | Image.Image, index: PromptIndex) -> Heatmap:
         """Where the prompt of `index` is in any photo: (Hp, Wp) float32 on the patch grid, sums to 1."""
-        picture = image if isinstance(image, Image.Image) else open_image(image)
+        picture = (
+            image
+            if isinstance(image, Image.Image)
+            else read_picture(image, at_least=least_side(index.preprocessing))
+        )
         embedder = self._embedder_of(index)
         features = np.load(features_file(self.place, index.key))
         (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], index.gate_scale)

@@ -26,12 +26,12 @@ from steersearch.options import (
     GateScale,
     InFolder,
     Json,
-    MaxMegapixels,
     OneModel,
     OneScale,
     OneView,
     Page,
     Paths,
+    PhotoLimits,
     Place,
     Print0,
     View,
@@ -40,6 +40,7 @@ from steersearch.options import (
     exact_or_budget,
     focuses,
     form_of_hits,
+    limits_of,
     local_folder,
     view_name,
 )
@@ -160,7 +161,7 @@ def index(
             'The library remembers the patterns until others are given; "" drops them.',
         ),
     ] = None,
-    max_megapixels: MaxMegapixels = None,
+    limit: PhotoLimits = None,
 ) -> None:
     """Index a folder, so that its photos can be searched under a prompt.
 
@@ -171,7 +172,6 @@ def index(
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
     """
     from steersearch import api, render, settings
-    from steersearch.core.image_file import MAX_MEGAPIXELS
 
     if gate_scale is not None and not prompt:
         reason = "belongs to the prompts that are named; without --prompt each index keeps its own"
@@ -191,7 +191,7 @@ def index(
             progress=advance,
             regions=regions,
             exclude=[pattern for pattern in exclude if pattern] if exclude else None,
-            max_megapixels=max_megapixels or MAX_MEGAPIXELS,
+            limits=limits_of(limit),
         )
     settings.remember_library(photos.place)
     render.counts(counts)
@@ -234,7 +234,7 @@ def query(
     paths: Paths = False,
     print0: Print0 = False,
     html: Page = None,
-    max_megapixels: MaxMegapixels = None,
+    limit: PhotoLimits = None,
 ) -> None:
     """Search a library with a photo, looking at the focus.
 
@@ -244,10 +244,8 @@ def query(
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
     from steersearch import render
-    from steersearch.core.image_file import MAX_MEGAPIXELS
     from steersearch.indexer.filters import Filters
 
-    limit = max_megapixels or MAX_MEGAPIXELS
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
@@ -262,7 +260,7 @@ def query(
             exact=exact,
             relevant=relevant,
             collapse=collapse,
-            max_megapixels=limit,
+            limits=limits_of(limit),
             budget_s=budget,
             progress=advance,
         )
@@ -271,7 +269,7 @@ def query(
     elif html is not None:
         from steersearch import page
 
-        page.write_page(html, photos, image, [hits], max_megapixels=limit)
+        page.write_page(html, photos, image, [hits], limits=limits_of(limit))
         render.remark(f"page: {render.readable(html)}")
     render.hits(hits, form)
     if after or before:

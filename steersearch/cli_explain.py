@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steersearch.options import Device, MaxMegapixels, SeenAs, all_words, finite, view_name
+from steersearch.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of, view_name
 
 if TYPE_CHECKING:
     from steersearch.explain import Explanation
@@ -68,7 +68,7 @@ def explain_photo(
     ] = "auto",
     view: SeenAs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
-    max_megapixels: MaxMegapixels = None,
+    limit: PhotoLimits = None,
 ) -> None:
     """Draw where the model sees the focus, as a heatmap over the photo.
 
@@ -80,7 +80,6 @@ def explain_photo(
       steersearch explain img.jpg --focus bookshelf --focus cat --gate-scale 0 --gate-scale 1 --map both -o sheet.png
     """
     from steersearch import render
-    from steersearch.core.image_file import MAX_MEGAPIXELS
     from steersearch.explain import explain
 
     if keep_sinks and kind is MapChoice.heatmap:
@@ -95,7 +94,7 @@ def explain_photo(
         suppress_sinks=not keep_sinks,
         view=view_name(view),
         device=device.value,
-        max_megapixels=max_megapixels or MAX_MEGAPIXELS,
+        limits=limits_of(limit),
     )
     for remark in _remarks(done):
         render.remark(remark)

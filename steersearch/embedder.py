@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from steersearch.core.errors import GpuMemoryError
+from steersearch.core.picture import Picture
 from steersearch.core.presence import presence
 from steersearch.core.reading import EncodedPrompt
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
@@ -43,9 +44,9 @@ class SteerViTEmbedder:
         self._most = sys.maxsize  # photos at a time that the GPU's memory was seen to hold
         self._steerings: OrderedDict[tuple[str, float], Steering] = OrderedDict()
 
-    def preprocess(self, image: Image.Image) -> Floats:
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
         """An RGB picture -> (3, H, W) float32."""
-        return self.model.preprocess(image)
+        return self.model.preprocess(picture)
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         """One prompt as the text encoder reads it, which is loaded for a prompt never seen."""

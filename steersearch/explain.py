@@ -16,7 +16,7 @@ from PIL import Image
 from steersearch.api import AUTO, full_name, load_embedder
 from steersearch.core.errors import ArgumentError, EmbeddingError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
-from steersearch.core.image_file import MAX_MEGAPIXELS
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View, open_image
 from steersearch.map_sheet import Sheet, draw_sheet
 from steersearch.output import refuse_impossible, write_output
@@ -53,7 +53,7 @@ def explain(
     suppress_sinks: bool = True,
     view: View | None = None,
     device: str = AUTO,
-    max_megapixels: float = MAX_MEGAPIXELS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Explanation:
     """Draw each kind of map of the photo for each focus and gate_scale, and write the picture to `output`.
 
@@ -65,7 +65,7 @@ def explain(
     suppress_sinks: take lone strong patches out of attention maps, see `core.attention_maps.without_sinks`.
         On a coarse grid that also takes small objects.
     view: "crop", "squash" or "tile", see `Preprocess`; None is the model's own.
-    max_megapixels: a larger photo is refused.
+    limits: a photo that takes more to read is refused.
     Raises ImageError, OutputError, ArgumentError, PromptError, UnknownModelError, CheckpointError, and
     ConfigError for the attention of a trunk without CLS token.
     """
@@ -75,7 +75,7 @@ def explain(
     gate_scales = _distinct(gate_scale if isinstance(gate_scale, Sequence) else [gate_scale], "gate_scale")
     kinds = _kinds([maps] if isinstance(maps, str) else maps)
     _refuse_many(len(focuses) * len(gate_scales) * len(kinds))
-    photo = open_image(image, max_megapixels=max_megapixels)
+    photo = open_image(image, limits=limits)
     if output.exists() and output.samefile(image):
         raise OutputError(output, "it is the photo itself")
     steered = load_embedder(full_name(model), device, view).model

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from steersearch.core.errors import PromptError
+from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.local_path import why_not_local
+from steersearch.core.photo_limits import Limits, parse_limits
 from steersearch.core.prompts import as_prompt, check_prompt
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> render.Form:
 
 def focuses(texts: list[str]) -> list[Any]:
     """Each TEXT[:WEIGHT] as an `indexer.focus.Focus`; one text, one weight."""
-    from steersearch.core.errors import ArgumentError
     from steersearch.indexer.focus import as_focuses, parse_focus
 
     try:
@@ -98,7 +98,6 @@ def is_date(name: str) -> Callable[[str | None], str | None]:
 
     def checked(text: str | None) -> str | None:
         if text is not None:
-            from steersearch.core.errors import ArgumentError
             from steersearch.indexer.filters import parse_date
 
             try:
@@ -122,6 +121,14 @@ def above_zero(number: float | None) -> float | None:
     if number is not None and not 0 < number < float("inf"):
         raise typer.BadParameter(f"{number} is not a number above 0")
     return number
+
+
+def limits_of(texts: list[str] | None) -> Limits:
+    """What reading a photo may take, by each NAME=VALUE."""
+    try:
+        return parse_limits(texts or ())
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def seconds(text: str) -> float:
@@ -152,12 +159,13 @@ Place = Annotated[
     str | None,
     typer.Option(metavar="PLACE", help="The folder where the library lives (also: STEERSEARCH_LIBRARY)."),
 ]
-MaxMegapixels = Annotated[
-    float | None,
+PhotoLimits = Annotated[
+    list[str] | None,
     typer.Option(
-        metavar="N",
-        callback=above_zero,
-        help="Refuse larger photos: a small file can hold one that fills all memory.  [default: 170]",
+        "--limit",
+        metavar="NAME=VALUE",
+        callback=lambda texts: texts if limits_of(texts) else None,
+        help="What reading one photo may take; may be repeated.  [default: file=2GB, memory=1GB, seconds=20]",
         show_default=False,
     ),
 ]

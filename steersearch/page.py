@@ -19,7 +19,7 @@ from PIL import Image
 import steersearch
 from steersearch import render
 from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shared_vmax, upsample
-from steersearch.core.image_file import MAX_MEGAPIXELS
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
 from steersearch.indexer.focus import Focus
@@ -79,13 +79,13 @@ def write_page(
     image: Path,
     results: Sequence[Hits],
     *,
-    max_megapixels: float = MAX_MEGAPIXELS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> None:
     """Write the hits of one query photo, for one or several searches in `library`, as one page.
 
     Raises OutputError if `file` cannot be written, ImageError if `image` cannot be read.
     """
-    photo = open_image(image, max_megapixels=max_megapixels)
+    photo = open_image(image, limits=limits)
     searches = [_shown(library, image, photo, hits) for hits in results]
     write_output(file, render_page(searches).encode())
 

@@ -24,6 +24,7 @@ from steersearch.core.errors import (
     NoImagesError,
     PromptError,
 )
+from steersearch.core.photo_limits import Limits
 from steersearch.indexer import build, loader
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, LazyEmbedder
 from steersearch.indexer.library import Counts, Library, ProgressEvent
@@ -600,12 +601,14 @@ def test_excluding_every_photo_is_refused_and_forgotten(library: Library, photos
 
 def test_a_photo_above_the_limit_is_tried_again_under_a_higher_one(library: Library, photos: Path) -> None:
     save_photo(photos / "large.png", GREY, (1500, 1000))
-    counts = library.index(ToyEmbedder(), ["red"], max_megapixels=1)
+    counts = library.index(ToyEmbedder(), ["red"], limits=Limits(memory=8e6))
     assert tally(counts) == {"added": 3, "skipped": 1, "forward_passes": 3}
-    assert counts.skips[0].reason.startswith("too large: 2 megapixels, at most 1 are read; --max-megapixels")
-    assert tally(library.index(never, max_megapixels=1.2)) == {"reused": 3, "skipped": 1}
+    assert counts.skips[0].reason.startswith(
+        "too large: decoding takes 12 MB of memory, at most 8 MB are used"
+    )
+    assert tally(library.index(never, limits=Limits(memory=9e6))) == {"reused": 3, "skipped": 1}
     assert tally(library.index(ToyEmbedder())) == {"added": 1, "reused": 3, "forward_passes": 1}
-    assert tally(library.index(never, max_megapixels=1)) == {"reused": 4}  # what is indexed stays so
+    assert tally(library.index(never, limits=Limits(memory=8e6))) == {"reused": 4}  # what is indexed stays so
 
 
 # ------------------------------------------------------------------------------------------- times that lie

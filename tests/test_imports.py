@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.image_file",
         "steersearch.core.pillow_file",
         "steersearch.core.photo_limits",
+        "steersearch.core.picture",
         "steersearch.core.regular_file",
         "steersearch.core.local_path",
         "steersearch.core.prompts",
@@ -49,7 +50,7 @@ ONLY_IN: dict[str, set[str]] = {
     "lance": set(),
     "faiss": {"benchmarks/peers.py", "benchmarks/search_scale.py", "indexer/faiss_index.py"},
     "rawpy": {"core/raw_photo.py"},
-    "pillow_heif": {"core/image_file.py"},
+    "pillow_heif": {"core/pillow_file.py"},
     "timm": {"core/trunk.py"},
     "transformers": {
         "core/quiet.py",

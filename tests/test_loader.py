@@ -16,6 +16,7 @@ from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
 from steersearch.core.image_file import Picture, read_picture
+from steersearch.core.photo_limits import Limits
 from steersearch.indexer import loader
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from tests.toy_embedder import ToyEmbedder, save_photo
@@ -246,9 +247,9 @@ def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed(tmp_path: Path) -> 
     Image.effect_noise((2100, 1500), 60).convert("RGB").save(tmp_path / "a.jpg")
     sizes: list[tuple[int, int]] = []
 
-    def watching(image: Image.Image) -> Any:
-        sizes.append(image.size)
-        return ToyEmbedder().preprocess(image)
+    def watching(picture: Picture) -> Any:
+        sizes.append(picture.image.size)
+        return ToyEmbedder().preprocess(picture)
 
     for needed in (None, 256, 400, 800):
         photo = PhotoReader(
@@ -274,11 +275,13 @@ def test_a_photo_above_the_limit_is_left_to_be_tried_again(tmp_path: Path) -> No
         bad_reason=lambda _: None,
         needs_pixels=lambda _: True,
         preprocess=ToyEmbedder().preprocess,
-        max_megapixels=1.5,
+        limits=Limits(memory=15e6),
     )("a.png")
     assert isinstance(bad, BadFile)
     assert bad.file.image_id == ""
-    assert bad.reason == "too large: 2 megapixels, at most 1.5 are read; --max-megapixels lifts the limit"
+    assert bad.reason.startswith(
+        "too large: decoding takes 16 MB of memory, at most 15 MB are used; --limit memory="
+    )
 
 
 NOW = 1_900_000_000 * 10**9  # ns since 1970

@@ -324,18 +324,6 @@ def test_files_that_are_no_pictures_are_refused_with_the_reason(tmp_path: Path) 
         assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noise(100, 100).save(tmp_path / "photo.png")
-    assert open_image(tmp_path / "photo.png", max_megapixels=0.01).size == (100, 100)
-    with pytest.raises(ImageError, match=r"too large: 0 megapixels, at most 0\.009"):
-        open_image(tmp_path / "photo.png", max_megapixels=0.009)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # Pillow's own limit raises at twice this
-    with pytest.raises(ImageError, match="too large"):
-        open_image(tmp_path / "photo.png")
-
-
 def test_a_damaged_avif_is_named_and_not_a_runtime_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.avif"
     Image.new("RGB", (64, 48), "teal").save(path)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from steersearch.core.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 
@@ -50,9 +51,10 @@ class ToyEmbedder:
     def is_untouched(self) -> bool:
         return not (self.preprocessed or self.encoded or self.batches)
 
-    def preprocess(self, image: Image.Image) -> Floats:
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
         self.preprocessed += 1
-        pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.NEAREST), dtype=np.float32) / 255
+        image = image_of(picture).resize((SIZE, SIZE), Image.Resampling.NEAREST)
+        pixels = np.asarray(image, dtype=np.float32) / 255
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:

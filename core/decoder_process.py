@@ -1,0 +1,249 @@
+"""Processes that decode the files which may take long, too much memory, or crash their decoder: each can be ended.
+
+A process is started with the first such file and kept for the next; two threads that read such files at a time use
+two. The system bounds their processor time and memory, which no decoder can ignore.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from PIL import Image, PngImagePlugin
+
+from steersearch.core.decoding import Reserve
+from steersearch.core.errors import ImageError, ImageRefusedError
+from steersearch.core.photo_limits import Limits
+from steersearch.core.picture import Picture
+
+IS_SUPPORTED = os.name == "posix"
+_IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
+_STRIP = 2**24  # bytes of a picture that are sent at a time
+_PATIENCE = 10  # times the seconds that a decoder may take, by the clock: it may wait, but not for ever
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
+_START = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = {path!r}; "
+    "from steersearch.core import decoder_process; decoder_process.serve({descriptor})"
+)
+
+R = TypeVar("R")
+# "needs" and bytes, "picture" and its fields, "done" and what else was asked for, "refused" or "damaged" and why
+Answer = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of a process. The file's content follows, or, where it is large, the open file."""
+
+    task: Callable[..., Any]
+    path: Path
+    limits: Limits
+    options: dict[str, Any]
+    is_large: bool
+
+
+def run_apart(
+    task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, **options: Any
+) -> R:
+    """`decoding.decode` or `decode_date` in a process of its own, which is ended if it takes more than it may."""
+    size = file.seek(0, io.SEEK_END)
+    request = _Request(task, path, limits, options, is_large=size > _IN_MEMORY)
+    with _process(path) as process:
+        answer: R = process.ask(request, file, reserve)
+        return answer
+
+
+# ------------------------------------------------------------------------------------------- where it is asked for
+
+
+class _Decoder:
+    """A process that decodes one file at a time. is_in_order: it waits for the next."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            code = _START.format(path=[entry for entry in sys.path if entry], descriptor=theirs.fileno())
+            nothing = subprocess.DEVNULL
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                pass_fds=[theirs.fileno()], stdin=nothing, stdout=nothing, stderr=nothing,
+            )  # fmt: skip
+            self._connection = Connection(ours.detach())
+        self.is_in_order = True
+
+    def ask(self, request: _Request, file: BinaryIO, reserve: Reserve) -> Any:
+        file.seek(0)
+        content = b"" if request.is_large else file.read()
+        self.is_in_order = False
+        try:
+            with ExitStack() as held:
+                self._connection.send(request)
+                if request.is_large:
+                    send_handle(self._connection, file.fileno(), self._process.pid)
+                else:
+                    self._connection.send_bytes(content)
+                kind, answer = self._receive(request.limits)
+                if kind == "needs":
+                    held.enter_context(reserve(answer))
+                    self._connection.send("begin")
+                    kind, answer = self._receive(request.limits)
+                if kind == "picture":
+                    answer = self._picture(answer)
+        except (EOFError, OSError):
+            raise self._failure(request.path, request.limits) from None
+        self.is_in_order = True
+        if kind in ("refused", "damaged"):
+            raise (ImageRefusedError if kind == "refused" else ImageError)(request.path, answer)
+        return answer
+
+    def _receive(self, limits: Limits) -> Answer:
+        if not self._connection.poll(_PATIENCE * limits.seconds):
+            self._process.send_signal(signal.SIGPROF)
+        answer: Answer = self._connection.recv()
+        return answer
+
+    def _picture(self, fields: dict[str, Any]) -> Picture:
+        image, top = Image.new("RGB", fields["image"]), 0
+        while top < image.height:
+            pixels = self._connection.recv_bytes()
+            strip = Image.frombytes("RGB", (image.width, len(pixels) // (3 * image.width)), pixels)
+            image.paste(strip, (0, top))
+            top += strip.height
+        return Picture(**fields | {"image": image})
+
+    def _failure(self, path: Path, limits: Limits) -> ImageError:
+        """Why the process has ended."""
+        code = self._process.wait()
+        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        if name == "SIGPROF":
+            reason = f"decoding it takes more than {limits.seconds:g} s of processor time"
+            return ImageRefusedError(path, f"{reason}; --limit seconds={3 * limits.seconds:g} allows more")
+        if name in _CRASHES:
+            return ImageError(path, f"damaged: its decoder crashed ({name})")
+        return ImageRefusedError(path, f"the process that decoded it was ended ({name})")
+
+    def end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+
+_idle: list[_Decoder] = []
+_guard = threading.Lock()
+
+
+@contextmanager
+def _process(path: Path) -> Iterator[_Decoder]:
+    """A process for one file. It is kept for the next if it is in order then."""
+    with _guard:
+        process = _idle.pop() if _idle else None
+    try:
+        process = process or _Decoder()
+    except OSError as error:
+        raise ImageRefusedError(path, f"no process could be started to decode it ({error})") from error
+    try:
+        yield process
+    finally:
+        if process.is_in_order:
+            with _guard:
+                _idle.append(process)
+        else:
+            process.end()
+
+
+@atexit.register
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+def _forget_all() -> None:
+    """In a forked process: the parent's processes answer the parent alone."""
+    global _guard
+    _guard = threading.Lock()
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+# --------------------------------------------------------------------------------------------- where it is done
+
+
+def serve(descriptor: int) -> None:
+    """Decode what is asked for over the socket `descriptor`, until its other end is closed."""
+    Image.MAX_IMAGE_PIXELS = None  # limits of our own hold here, and in this process alone
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
+        64 * 2**20
+    )  # profiles of printers are large
+    connection = Connection(descriptor)
+    while True:
+        try:
+            request: _Request = connection.recv()
+        except EOFError:
+            return
+        with (
+            open(recv_handle(connection), "rb")
+            if request.is_large
+            else io.BytesIO(connection.recv_bytes()) as file
+        ):
+            _answer(connection, request, file)
+
+
+def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
+    @contextmanager
+    def reserve(needed: int) -> Iterator[None]:
+        connection.send(("needs", needed))
+        connection.recv()
+        yield
+
+    try:
+        with _bounded(request.limits):
+            result = request.task(request.path, file, request.limits, reserve, **request.options)
+    except ImageError as error:
+        connection.send(("refused" if isinstance(error, ImageRefusedError) else "damaged", error.reason))
+        return
+    if not isinstance(result, Picture):
+        connection.send(("done", result))
+        return
+    image = result.image
+    connection.send(("picture", vars(result) | {"image": image.size}))
+    rows = max(1, _STRIP // (3 * image.width))
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        connection.send_bytes(part.tobytes())
+
+
+@contextmanager
+def _bounded(limits: Limits) -> Iterator[None]:
+    """The system ends this process after so many seconds of processor time, and gives it no more memory than that."""
+    import resource
+
+    status = Path("/proc/self/status")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if status.exists():
+        now = next(line for line in status.read_text().splitlines() if line.startswith("VmData:"))
+        most = int(now.split()[1]) * 1024 + int(limits.memory)
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
+    signal.setitimer(signal.ITIMER_PROF, limits.seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

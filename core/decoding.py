@@ -1,0 +1,142 @@
+"""From an open file to a `Picture`, within limits: what the threads and the decoder processes both do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from steersearch.core import raw_photo
+from steersearch.core.capture_date import CaptureDate, capture_date
+from steersearch.core.errors import ImageRefusedError
+from steersearch.core.exif import SIDEWAYS, orientation_of, turned_box, upright
+from steersearch.core.photo_limits import Limits
+from steersearch.core.picture import Picture
+from steersearch.core.pillow_file import decoded_bytes, opened_content, plain_reasons, refuse_memory
+from steersearch.core.pixels import STRIP, conversion_of, converted
+
+Reserve = Callable[[int], AbstractContextManager[object]]
+
+LARGEST_SIDE = 200_000  # pixels: resizing a longer strip takes more memory than the strip itself
+_LARGE = 50_000_000  # pixels: of larger pictures only what is needed is kept
+# What decoders take for each pixel beside the picture, in bytes, as measured and rounded up: planes, canvases, a copy.
+_DECODER_BYTES = {"WEBP": 14, "AVIF": 8, "HEIF": 8, "JPEG2000": 18}
+_RAW_BYTES = 16
+_STRIP_BYTES = 64 * STRIP
+
+
+def decode(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, *, at_least: int | None) -> Picture:
+    """The picture in `file`, see `image_file.read_picture`.
+
+    reserve: called with the bytes that decoding takes, before it begins; what it returns is held until the end.
+    Raises ImageError with the reason in plain words.
+    """
+    with plain_reasons(path, limits), ExitStack() as held:
+        take = partial(_take, path, limits, reserve, held)
+        if raw_photo.is_raw(path):
+            return _developed(file, at_least, take)
+        return _turned(*_decoded(path, file, at_least, take))
+
+
+def decode_date(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve) -> CaptureDate | None:
+    """When the photo in `file` was taken, see `image_file.read_date`. Raises ImageError."""
+    with plain_reasons(path, limits), ExitStack() as held:
+        if raw_photo.is_raw(path):
+            with raw_photo.opened(file) as raw:
+                return raw.date
+        with opened_content(file) as image:
+            if image.format == "PNG":  # whose texts may stand behind the pixels
+                _take(path, limits, reserve, held, _bytes_needed(image, image.size, 1))
+                image.load()
+            return capture_date(image, file)
+
+
+def _take(path: Path, limits: Limits, reserve: Reserve, held: ExitStack, needed: int) -> None:
+    """Reserve so many bytes until the end. Raises ImageRefusedError if they are more than a photo may take."""
+    refuse_memory(path, needed, limits)
+    held.enter_context(reserve(needed))
+
+
+def _decoded(
+    path: Path, file: BinaryIO, at_least: int | None, take: Callable[[int], None]
+) -> tuple[Picture, int]:
+    """The picture as it is stored, and its EXIF orientation. Pillow's own copy of it ends with this call."""
+    with opened_content(file) as image:
+        size = image.size
+        if max(size) > LARGEST_SIDE:
+            reason = f"a side of {max(size):,} pixels; pictures with up to {LARGEST_SIDE:,} are read"
+            raise ImageRefusedError(path, reason)
+        # A TIFF's EXIF block cannot be read after the pixels, a PNG's not before them.
+        date = capture_date(image) if image.format != "PNG" else None
+        drafted = None if at_least is None else image.draft(None, (at_least, at_least))
+        shrink = _shrink(image.size, at_least)
+        take(_bytes_needed(image, size, shrink))
+        image.load()
+        colours = conversion_of(image)
+        rgb = converted(image, colours, shrink)
+        size = image.size if drafted is None else size  # some decoders turn the picture while they load it
+        width, height = image.size if drafted is None else drafted[1][2:]
+        orientation = orientation_of(image)
+        date = date or capture_date(image, file)
+        picture = Picture(rgb, size, date, (0, 0, width / shrink, height / shrink), colours.remark)
+    rgb.info = {}  # a comment, a profile or an EXIF block of the file would go into what is made of the picture
+    return picture, orientation
+
+
+def _turned(stored: Picture, orientation: int) -> Picture:
+    return replace(
+        stored,
+        image=upright(stored.image, orientation),
+        size=stored.size[::-1] if orientation in SIDEWAYS else stored.size,
+        box=turned_box(stored.box, stored.image.size, orientation),
+    )
+
+
+def _developed(file: BinaryIO, at_least: int | None, take: Callable[[int], None]) -> Picture:
+    with raw_photo.opened(file) as raw:
+        take(_RAW_BYTES * raw.size[0] * raw.size[1])
+        image, box, date = raw.picture(at_least)
+        colours = conversion_of(image)
+        rgb = converted(image, colours)
+        rgb.info = {}
+        return Picture(rgb, raw.size, date, box, colours.remark)
+
+
+def _shrink(size: tuple[int, int], at_least: int | None) -> int:
+    """A power of two by which a large picture is reduced, so that its shorter side keeps twice what is needed."""
+    shrink = 1
+    if at_least is not None and size[0] * size[1] > _LARGE:
+        while min(size) >= 4 * at_least * shrink:
+            shrink *= 2
+    return shrink
+
+
+def _bytes_needed(image: Image.Image, size: tuple[int, int], shrink: int) -> int:
+    """What it takes to decode and convert a picture, which a JPEG decoder may have reduced from `size`."""
+    pixels = size[0] * size[1]
+    decoder = _DECODER_BYTES.get(image.format or "", 0) * pixels
+    if _is_in_several_scans(image):
+        decoder += 2 * len(image.getbands()) * pixels  # all coefficients
+    is_converted = image.mode != "RGB" or shrink > 1
+    is_turned = (
+        image.format == "PNG" or orientation_of(image) != 1
+    )  # a PNG's EXIF block may follow the pixels
+    result = 4 * image.width * image.height // shrink**2 if is_converted or is_turned else 0
+    strip = min(_STRIP_BYTES, 16 * image.width * image.height) if is_converted else 0
+    return decoded_bytes(image) + decoder + result + strip
+
+
+def _is_in_several_scans(image: Image.Image) -> bool:
+    """Whether a JPEG's decoder keeps the whole picture in memory, at any scale."""
+    if not isinstance(image, JpegImageFile) or image.info.get("progressive"):
+        return bool(image.info.get("progressive"))
+    assert image.fp is not None
+    return image.fp.read(3)[2:] != bytes(
+        [image.layers]
+    )  # Pillow stops where the first scan says of how many colours

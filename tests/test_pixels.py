@@ -1,0 +1,211 @@
+"""Every kind of pixels that a file may hold is shown as a viewer shows it: bits, signs, white as zero, alpha."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from steersearch.core import pixels
+from steersearch.core.image_file import read_picture
+from steersearch.core.pixels import to_rgb
+
+RAMP = np.linspace(0, 1, 64).reshape(4, 16)
+SHORT, LONG = 3, 4  # types of TIFF values
+
+
+def write_tiff(path: Path, data: bytes, tags: dict[int, tuple[int, ...]], order: str = "<") -> Path:
+    """A TIFF of one strip. tags: number -> values, as shorts; those of the strip are added."""
+    tags = {**tags, 273: (8,), 279: (len(data),)}
+    start, extra, entries = 8 + len(data), b"", b""
+    after = start + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        kind = LONG if tag in (256, 257, 273, 279) else SHORT
+        packed = struct.pack(f"{order}{len(values)}{'I' if kind == LONG else 'H'}", *values)
+        place = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(f"{order}I", after + len(extra))
+        extra += b"" if len(packed) <= 4 else packed
+        entries += struct.pack(f"{order}HHI", tag, kind, len(values)) + place
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    count = struct.pack(f"{order}H", len(tags))
+    path.write_bytes(head + data + count + entries + struct.pack(f"{order}I", 0) + extra)
+    return path
+
+
+def grey_tags(bits: int, photometric: int, sample_format: int = 1) -> dict[int, tuple[int, ...]]:
+    height, width = RAMP.shape
+    return {
+        256: (width,), 257: (height,), 258: (bits,), 259: (1,), 262: (photometric,), 277: (1,), 278: (height,),
+        339: (sample_format,),
+    }  # fmt: skip
+
+
+def packed_bits(values: npt.NDArray[np.float64], bits: int) -> bytes:
+    levels = (values * (2**bits - 1)).round().astype(np.uint16)
+    unpacked = (levels[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(unpacked.reshape(len(levels), -1), axis=1).tobytes()
+
+
+def grey(path: Path) -> npt.NDArray[np.float64]:
+    """Shares of white of a picture without colour."""
+    found = np.asarray(read_picture(path).image, float)
+    assert (found == found[..., :1]).all()
+    return found[..., 0] / 255
+
+
+KINDS_OF_GREY = [(bits, photometric) for bits in (1, 2, 4, 8, 16) for photometric in (0, 1)] + [
+    (12, 1),
+    (32, 1),
+]
+
+
+@pytest.mark.parametrize(("bits", "photometric"), KINDS_OF_GREY)
+def test_white_is_zero_is_no_negative_at_any_depth(bits: int, photometric: int, tmp_path: Path) -> None:
+    stored = RAMP if photometric else 1 - RAMP
+    if bits in (1, 2, 4, 12):
+        data = packed_bits(stored, bits)
+    else:
+        data = (stored * (2**bits - 1)).round().astype(f"<u{bits // 8}").tobytes()
+    path = write_tiff(tmp_path / "a.tif", data, grey_tags(bits, photometric))
+    levels = 2 ** min(bits, 8) - 1
+    np.testing.assert_allclose(grey(path), (RAMP * levels).round() / levels, atol=0.005)
+
+
+def test_floats_may_be_white_at_zero_too(tmp_path: Path) -> None:
+    for photometric in (0, 1):
+        stored = RAMP if photometric else 1 - RAMP
+        path = write_tiff(tmp_path / "a.tif", stored.astype("<f4").tobytes(), grey_tags(32, photometric, 3))
+        np.testing.assert_allclose(grey(path), RAMP, atol=0.003)
+
+
+def test_most_significant_bytes_may_come_first(tmp_path: Path) -> None:
+    path = write_tiff(
+        tmp_path / "a.tif", (RAMP * 65535).round().astype(">u2").tobytes(), grey_tags(16, 1), ">"
+    )
+    np.testing.assert_allclose(grey(path), RAMP, atol=0.003)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, "i1"), (16, "<i2"), (32, "<i4")])
+def test_signed_numbers_are_shown_by_their_own_range(bits: int, kind: str, tmp_path: Path) -> None:
+    values = ((RAMP - 0.5) * 200).round().astype(kind)
+    path = write_tiff(tmp_path / "a.tif", values.tobytes(), grey_tags(bits, 1, 2))
+    np.testing.assert_allclose(grey(path), (values.astype(float) + 100) / 200, atol=0.003)
+
+
+@pytest.mark.parametrize("largest", [1.0, 0.7])
+def test_floats_within_0_and_1_are_shares_of_white(largest: float, tmp_path: Path) -> None:
+    Image.fromarray((RAMP * largest).astype(np.float32)).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(grey(tmp_path / "a.tif"), RAMP * largest, atol=0.003)
+
+
+def test_floats_that_are_no_numbers_spoil_none_beside_them(tmp_path: Path) -> None:
+    values = (RAMP * 100 - 20).astype(np.float32)
+    values[0, :3] = [np.nan, np.inf, -np.inf]
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    found = grey(tmp_path / "a.tif")
+    assert found[0, :3].tolist() == [0, 1, 0]
+    low = 3 / 63  # the least that is a number
+    np.testing.assert_allclose(found.ravel()[3:], (RAMP.ravel()[3:] - low) / (1 - low), atol=0.003)
+
+
+def test_twelve_bits_in_a_file_of_sixteen(tmp_path: Path) -> None:
+    Image.fromarray((RAMP * 4095).round().astype(np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_allclose(grey(tmp_path / "a.png"), RAMP, atol=0.003)
+
+
+def test_one_grey_of_sixteen_bits_may_be_transparent(tmp_path: Path) -> None:
+    values = (RAMP * 65535).round().astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=int(values[1, 2]))
+    expected = RAMP.copy()
+    expected[1, 2] = 1
+    np.testing.assert_allclose(grey(tmp_path / "a.png"), expected, atol=0.003)
+
+
+def half_transparent(mode: str) -> Image.Image:
+    """Red or grey, left half opaque, right half three quarters transparent."""
+    image = Image.new("RGBA", (8, 4), (200, 0, 0, 255))
+    image.paste((200, 0, 0, 64), (4, 0, 8, 4))
+    if mode in ("LA", "La"):
+        image = image.convert("LA")
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGBa", "LA", "La", "PA"])
+def test_every_kind_of_transparency_lies_on_white(mode: str) -> None:
+    image = half_transparent("RGBA").quantize(8).convert("PA") if mode == "PA" else half_transparent(mode)
+    if mode == "PA":
+        image.putalpha(half_transparent("RGBA").getchannel("A"))
+    found = np.asarray(to_rgb(image))
+    opaque = [60, 60, 60] if mode in ("LA", "La") else [200, 0, 0]
+    expected = [round(64 / 255 * value + 255 - 64) for value in opaque]
+    np.testing.assert_allclose(found[0, 0], opaque, atol=2)
+    np.testing.assert_allclose(found[0, 7], expected, atol=3)
+
+
+@pytest.mark.parametrize("samples", [1, 2], ids=["premultiplied", "unassociated"])
+def test_grey_tiff_with_alpha(samples: int, tmp_path: Path) -> None:
+    alpha = np.array([[255, 64]], np.uint8)
+    value = np.array([[100, 100]], np.uint8)
+    stored = (value.astype(float) * alpha / 255).round().astype(np.uint8) if samples == 1 else value
+    tags = grey_tags(8, 1) | {
+        256: (2,),
+        257: (1,),
+        258: (8, 8),
+        277: (2,),
+        278: (1,),
+        338: (samples,),
+        339: (1, 1),
+    }
+    path = write_tiff(tmp_path / "a.tif", np.dstack([stored, alpha]).tobytes(), tags)
+    np.testing.assert_allclose(np.asarray(read_picture(path).image)[0, :, 0], [100, 216], atol=2)
+
+
+def colours(width: int, height: int) -> Image.Image:
+    rng = np.random.default_rng(1)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def deep(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257)
+
+
+KINDS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "1": lambda image: image.convert("1"),
+    "P": lambda image: image.quantize(200),
+    "LA": lambda image: image.convert("LA"),
+    "RGBA": lambda image: Image.merge("RGBA", (*image.split(), image.getchannel("R"))),
+    "CMYK": lambda image: image.convert("CMYK"),
+    "YCbCr": lambda image: image.convert("YCbCr"),
+    "I;16": deep,
+    "F": lambda image: Image.fromarray(np.asarray(image.convert("L"), np.float32) - 7),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strips_are_converted_as_the_whole_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = KINDS[kind](colours(50, 37))
+    whole = to_rgb(image)
+    monkeypatch.setattr(pixels, "STRIP", 200)
+    assert np.array_equal(np.asarray(to_rgb(image)), np.asarray(whole))
+    reduced = np.asarray(to_rgb(image, shrink=4), int)
+    assert reduced.shape == (10, 13, 3)
+    np.testing.assert_allclose(reduced, np.asarray(whole.reduce(4), int), atol=1)
+
+
+def test_a_strip_is_all_that_is_converted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, seen = Image.new("RGBA", (100, 90)), []
+    monkeypatch.setattr(pixels, "STRIP", 1000)
+    convert = Image.Image.convert
+
+    def watching(self: Image.Image, *arguments: Any) -> Image.Image:
+        seen.append(self.width * self.height)
+        return convert(self, *arguments)
+
+    monkeypatch.setattr(Image.Image, "convert", watching)
+    assert to_rgb(image).size == (100, 90)
+    assert max(seen) == 1000
