@@ -3,8 +3,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import threading
 import time
+import zlib
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +18,7 @@ import pytest
 from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
+from steersearch.core.errors import ModelMismatchError
 from steersearch.core.image_file import Picture, read_picture
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import loader
@@ -283,6 +287,94 @@ def test_a_photo_above_the_limit_is_left_to_be_tried_again(tmp_path: Path) -> No
         "too large: decoding takes 16 MB of memory, at most 15 MB are used; --limit memory="
     )
 
+
+# ------------------------------------------------------------------------------------- one file never ends a run
+
+
+def long_comment(path: Path) -> None:
+    """A GIF whose comment is longer than a JPEG's may be, as the thumbnail would have it."""
+    Image.new("RGB", (20, 10), RED).save(path, "GIF", comment=b"c" * 66_000)
+
+
+def long_strip(path: Path) -> None:
+    """A PNG of 1 × 169,000,000 pixels in 41 kB."""
+    head = struct.pack(">IIBBBBB", 1, 169_000_000, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(2 * 169_000), 9)  # not all of them: its sides decide
+    chunks = [(b"IHDR", head), (b"IDAT", rows), (b"IEND", b"")]
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+def sparse_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (long_strip, "a side of 169,000,000 pixels; pictures with up to 200,000 are read"),
+        (sparse_file, "too large: 1 TB, files of at most 2 GB are read; --limit file=1.2TB lifts that"),
+        (os.mkfifo, "it cannot be read (a pipe, not a regular file)"),
+        (os.mkdir, "it cannot be read (a folder, not a file)"),
+        (lambda path: path.symlink_to("/dev/zero"), "it cannot be read (a device, not a regular file)"),
+    ],
+    ids=["strip", "sparse", "pipe", "folder", "device"],
+)
+def test_a_file_that_cannot_be_used_is_a_skip_at_once(
+    make: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "a.jpg")
+    bad = reader(tmp_path)("a.jpg")
+    assert isinstance(bad, BadFile)
+    assert bad.reason == reason
+    assert bad.file.image_id == ""  # so it is tried again
+
+
+def test_a_long_comment_does_not_spoil_the_thumbnail(tmp_path: Path) -> None:
+    long_comment(tmp_path / "a.gif")
+    photo = reader(tmp_path)("a.gif")
+    assert isinstance(photo, Photo)
+    assert len(photo.thumbnail) < 2000
+
+
+def test_whatever_preprocessing_raises_is_a_skip_that_is_tried_again(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.png", RED)
+
+    def fail(_: Picture) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    reading = reader(tmp_path)
+    reading._preprocess = fail
+    bad = reading("a.png")
+    assert isinstance(bad, BadFile)
+    assert bad.reason == "it cannot be prepared for the model (division by zero)"
+    assert bad.file.image_id == ""
+
+
+def test_what_loading_the_model_raises_is_no_fault_of_a_photo(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.png", RED)
+
+    def load() -> None:
+        raise ModelMismatchError("red", "one", "another")
+
+    reading = reader(tmp_path)
+    reading._prepare = load
+    with pytest.raises(ModelMismatchError):
+        reading("a.png")
+
+
+def test_a_file_without_size_is_empty_whatever_it_would_give(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to("/proc/self/maps")
+    bad = reader(tmp_path)("a.jpg")
+    assert isinstance(bad, BadFile)
+    assert bad.reason == "the file is empty"
+
+
+# ---------------------------------------------------------------------------------------------- times of files
 
 NOW = 1_900_000_000 * 10**9  # ns since 1970
 SECOND = 10**9

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch.core.errors import ConfigError, ImageError
+from steersearch.core.image_file import read_picture
 from steersearch.core.preprocess import Preprocess, View, open_image, view_of
 from steersearch.core.trunk import timm_preprocess
 
@@ -224,6 +225,23 @@ def test_it_survives_json_and_refuses_nonsense() -> None:
             Preprocess.from_dict(preprocess.to_dict() | {field: value})
     with pytest.raises(ConfigError, match=r"crop_pct = 0\.9: must be 1"):
         Preprocess.from_dict(preprocess.to_dict() | {"mode": "tile"})
+
+
+@pytest.mark.parametrize("view", ["crop", "squash"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_jpeg_is_resized_from_its_true_sides(orientation: int, view: View, tmp_path: Path) -> None:
+    """1065 × 801 pixels are 134 × 101 at an eighth: nearly a pixel more than the picture has."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise(1065, 801).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    whole, reduced = (read_picture(tmp_path / "a.jpg", at_least=side) for side in (None, 100))
+    assert sorted(reduced.image.size) == [101, 134]
+    left, top, right, bottom = reduced.box
+    assert sorted([right - left, bottom - top]) == [801 / 8, 1065 / 8]
+    preprocess = Preprocess(size=96, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255), mode=view)
+    expected = preprocess(whole)
+    assert np.abs(preprocess(reduced) - expected).mean() < 1.2  # of 255
+    assert np.abs(preprocess(reduced.image) - expected).mean() > 2
 
 
 # ----------------------------------------------------------------------------------------------- open_image
