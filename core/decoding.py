@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -124,9 +125,8 @@ def _bytes_needed(image: Image.Image, size: tuple[int, int], shrink: int) -> int
     if _is_in_several_scans(image):
         decoder += 2 * len(image.getbands()) * pixels  # all coefficients
     is_converted = image.mode != "RGB" or shrink > 1
-    is_turned = (
-        image.format == "PNG" or orientation_of(image) != 1
-    )  # a PNG's EXIF block may follow the pixels
+    # A PNG's EXIF block may follow the pixels.
+    is_turned = image.format == "PNG" or orientation_of(image) != 1
     result = 4 * image.width * image.height // shrink**2 if is_converted or is_turned else 0
     strip = min(_STRIP_BYTES, 16 * image.width * image.height) if is_converted else 0
     return decoded_bytes(image) + decoder + result + strip
@@ -134,9 +134,11 @@ def _bytes_needed(image: Image.Image, size: tuple[int, int], shrink: int) -> int
 
 def _is_in_several_scans(image: Image.Image) -> bool:
     """Whether a JPEG's decoder keeps the whole picture in memory, at any scale."""
-    if not isinstance(image, JpegImageFile) or image.info.get("progressive"):
-        return bool(image.info.get("progressive"))
+    if image.format != "JPEG" or "progressive" in image.info:
+        return "progressive" in image.info
+    assert isinstance(image, JpegImageFile)
     assert image.fp is not None
-    return image.fp.read(3)[2:] != bytes(
-        [image.layers]
-    )  # Pillow stops where the first scan says of how many colours
+    image.fp.seek(
+        -8 - 2 * image.layers, io.SEEK_CUR
+    )  # Pillow has read the first scan's header: is it of all colours?
+    return image.fp.read(2) != b"\xff\xda"

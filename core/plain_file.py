@@ -49,8 +49,8 @@ def _is_plain_jpeg(file: BinaryIO) -> bool:
         if filler != 0xFF or length < 2 or not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:
             return False
         if marker == 0xDA:  # the scan begins
-            if file.read(1)[0] == components and not is_progressive:
-                return 0 < pixels <= _MOST_PIXELS
+            if not is_progressive:
+                return 0 < pixels <= _MOST_PIXELS and file.read(1)[0] == components
             file.seek(0)
             scans = file.read().count(
                 b"\xff\xda"

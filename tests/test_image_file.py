@@ -181,6 +181,20 @@ def test_memory_is_asked_for_before_the_picture_is_decoded(tmp_path: Path) -> No
         read_picture(tmp_path / "a.png", limits=Limits(memory=6e6))
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "megabytes"),
+    [("JPEG", {}, 3.2), ("MPO", {}, 3.2), ("JPEG", {"progressive": True}, 8.0)],
+)
+def test_a_jpeg_in_several_scans_is_kept_whole_by_its_decoder(
+    kind: str, options: dict[str, Any], megabytes: float, tmp_path: Path
+) -> None:
+    """Six bytes a pixel, at whatever scale it is decoded, beside the four of the picture."""
+    soft(1000, 800).save(tmp_path / "a.jpg", kind, **options)
+    assert read_picture(tmp_path / "a.jpg", limits=Limits(memory=megabytes * 1e6)).size == (1000, 800)
+    with pytest.raises(ImageRefusedError, match=f"{megabytes:g} MB of memory"):
+        read_picture(tmp_path / "a.jpg", limits=Limits(memory=megabytes * 1e6 - 1e5))
+
+
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
 
