@@ -1,4 +1,4 @@
-"""SQL conditions on photos, looked through before LanceDB reads them.
+"""SQL conditions on photos, looked through before LanceDB reads them, and what it says of them in plain words.
 
 DataFusion, which evaluates them, ends the process on a long chain of operators (no more stack) and fills any memory
 where a function repeats a text. So only what a condition on photos needs is let through, and no more of it than fits.
@@ -7,7 +7,7 @@ where a function repeats a text. So only what a condition on photos needs is let
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from steersearch.core.errors import FilterError
 
@@ -45,6 +45,87 @@ def check_condition(condition: str, columns: Sequence[str]) -> None:
     reason = _too_much(condition) or next(_refusals(condition, {column.lower() for column in columns}), None)
     if reason is not None:
         raise FilterError(_shortened(condition), reason, columns)
+
+
+def explained(message: str) -> str:
+    """What LanceDB or DataFusion says of a condition, in words for whoever wrote it."""
+    message = re.sub(r",? /\S+\.rs:\d+(:\d+)?\)?", "", message).partition("\n")[0]  # a place in their sources
+    for pattern, said in _SAID:
+        if found := re.search(pattern, message, re.IGNORECASE):
+            return said(*map(_typed, found.groups()))
+    return f"cannot be evaluated ({_typed(_WHOSE.sub('', message).strip(' ,.'))[:200]})"
+
+
+def _wrong_literal(value: str, kind: str) -> str:
+    if kind == "date":
+        return f"taken_at is compared with {value}; {_DATES}"
+    way_out = "; texts stand in single quotes" if kind == "text" else ""
+    return f"a {kind} is compared with {value}{way_out}"
+
+
+def _wrong_cast(value: str, kind: str) -> str:
+    return f"'{value}' is no {kind}; {_DATES}" if kind == "date" else f"'{value}' is no {kind}"
+
+
+def _typed(words: str) -> str:
+    """With the names of types that people have for them."""
+    for pattern, name in _TYPES.items():
+        words = re.sub(pattern, name, words)
+    return words
+
+
+_DATES = "write dates like date '2024-05-17' or timestamp '2024-05-17 18:30:00'"
+_TYPES = {
+    r"\bTimestamp\([^()]*(\([^()]*\))?[^()]*\)|\bDate(32|64)\b": "date",
+    r"\b(Large)?Utf8(View)?\b|\bString\b": "text",
+    r"\bU?Int(8|16|32|64)\b|\bFloat(16|32|64)\b|\bNumeric\b|\bDecimal\d*(\([^()]*\))?": "number",
+    r"\bBoolean\b": "truth",
+    r"\bDuration\([^()]*\)|\bInterval(\([^()]*\))?": "duration",
+}
+_WHOSE = re.compile(
+    r"Invalid( user)? input,? ?:?|lance error:|Error (during|optimizing|resolving|parsing|applying)[^:]*:"
+    r"|(LanceError|Query Execution|Execution|Internal|Arrow|Schema|Parser|External) ?(error|\(\w+\))?:| in lance\b",
+    re.IGNORECASE,
+)
+# What a message says, and what that means; the groups are given to the second.
+_SAID: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"Received literal \w+\((.*?)\) and could not convert to literal of type '(.*)'", _wrong_literal),
+    (r"Error parsing (?:timestamp|date) from '([^']*)'", lambda value: _wrong_cast(value, "date")),
+    (r"Cannot cast string '([^']*)' to value of (.*?) type", _wrong_cast),
+    (
+        r"does not return a boolean",
+        lambda: "is no condition: it is neither true nor false, as width > 1000 is",
+    ),
+    (r"No field named [`\"]?([^`\".]*)", "there is no column {}".format),
+    (
+        r"Expected: \), found: (.+?)\)?(?: at Line|$)",
+        "ends before {}; AND and OR join conditions".format,
+    ),
+    (r"Expected: (.*?), found: (?:EOF|\))", "ends too early; {} is expected".format),
+    (r"Expected: (.*?), found: (.*?)(?: at Line|\)|$)", "has {1} where {0} is expected".format),
+    (r"Expression '(.*)' is not supported", "{} is nothing that is read here".format),
+    (r"Unterminated string literal", lambda: "a text lacks its closing quotation mark"),
+    (r"Divide by zero", lambda: "divides by zero"),
+    (r"overflow", lambda: "a number becomes too large"),
+    (r"coerce .* LIKE expression", lambda: "LIKE compares texts"),
+    (
+        r"(?:comparison operation|arithmetic expression) (.*?)(?: to valid types)?$",
+        "{} makes no sense".format,
+    ),
+    (r"Function '(\w+)' failed to match", "{} does not take what it is given".format),
+    (
+        r"Function '(\w+)' requires (\w+), but received (\S+)",
+        "{} takes a {}, not a {}".format,
+    ),
+    (r"Function '(\w+)' expects (\w+ argument\w*)", "{} takes {}".format),
+    (
+        r"Function '(\w+)' expects (\w+) but received (\w+)",
+        "{} takes a {}, not a {}".format,
+    ),
+    (r"Date part '([^']*)' not supported", "a date has no part '{}'".format),
+    (r"Unsupported data type: (\w+)", "there is no type {} here".format),
+    (r"internal error|panicked", lambda: "cannot be evaluated"),
+)
 
 
 def _too_much(condition: str) -> str | None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from steersearch.core.capture_date import CaptureDate, file_date
 from steersearch.core.errors import FilterError
+from steersearch.indexer.conditions import explained
 from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
@@ -346,10 +347,13 @@ def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
     numbered = columns.append_column(_ROW, pa.array(np.arange(len(photos))))
     try:
         table = lancedb.connect("memory://").create_table("photos", numbered)
-        query = table.search().where(normal_form(condition)).select([_ROW]).limit(max(len(photos), 1))
+        whole = (
+            f"({normal_form(condition)})"  # without parentheses only the first of "a = 1 b = 2" would be read
+        )
+        query = table.search().where(whole).select([_ROW]).limit(max(len(photos), 1))
         rows: npt.NDArray[np.int64] = query.to_arrow().column(_ROW).to_numpy()
-    except (ValueError, RuntimeError, OSError, NotImplementedError) as error:  # LanceDB raises any of these
-        raise FilterError(condition, str(error), PHOTO_COLUMNS) from error
+    except Exception as error:  # LanceDB raises nearly anything
+        raise FilterError(condition, explained(str(error)), PHOTO_COLUMNS) from error
     return rows
 
 

@@ -208,7 +208,8 @@ Where = Annotated[
     str | None,
     typer.Option(
         metavar="SQL",
-        help="Only photos for which this holds, such as \"width > height AND path LIKE 'trip/%'\"; columns: "
+        help='Only photos for which this holds, such as "width > height AND path LIKE \'trip/%\'" or "taken_at >= '
+        "date '2024-05-17'\"; columns: "
         "path, size, mtime_ns, width, height, taken_at, taken_at_precision, taken_at_source, image_id.",
     ),
 ]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steersearch.core.errors import FilterError
-from steersearch.indexer.conditions import MOST_NESTED, MOST_OPERATORS
+from steersearch.indexer.conditions import FUNCTIONS, MOST_NESTED, MOST_OPERATORS
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.store import PHOTO_COLUMNS, rows_where
+from tests.conftest import Run
 
 PHOTOS = pa.table(
     {
@@ -19,6 +24,8 @@ PHOTOS = pa.table(
         "width": pa.array([10, 20, 30], pa.int32()),
         "height": pa.array([10, 10, 10], pa.int32()),
         "taken_at": pa.array([1_600_000_000, 1_700_000_000, None], pa.timestamp("s")),
+        "taken_at_precision": pa.array(["second", "day", None]),
+        "taken_at_source": pa.array(["camera", "camera", None]),
     }
 )
 
@@ -87,3 +94,77 @@ def test_what_would_be_too_much_is_refused_before_it_is_read(condition: str, rea
         Filters.of(where=condition)
     assert error.value.columns == PHOTO_COLUMNS
     assert len(str(error.value)) < 700
+
+
+# ------------------------------------------------------------------------------------------ what the engine says
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("taken_at > '2021-01-01'", 'taken_at is compared with "2021-01-01"; write dates like date '),
+        ("taken_at > 2021", "taken_at is compared with 2021; write dates like date "),
+        ("taken_at BETWEEN '2021' AND '2022'", 'taken_at is compared with "2021"; write dates like'),
+        ("taken_at >= timestamp '2021-05'", "'2021-05' is no date; write dates like"),
+        ("taken_at >= date 'May'", "'May' is no date; write dates like"),
+        ("date_trunc('year', path) = 'x'", "'x' is no date; write dates like"),
+        ("taken_at LIKE '2021%'", "LIKE compares texts"),
+        ("date_part('moon', taken_at) = 3", "a date has no part 'moon'"),
+        ("width > 'wide'", 'a number is compared with "wide"'),
+        ("path = 3", "a text is compared with 3; texts stand in single quotes"),
+        ("width >", "ends too early; an expression is expected"),
+        ("width > 10 height > 100", "ends before height; AND and OR join conditions"),
+        ("width > 10 3", "ends before 3;"),
+        ("path LIKE 'a%' path LIKE 'b%'", "ends before path;"),
+        ("width > 10, height > 100", "(width > 10, height > 100) is nothing that is read here"),
+        ("width + 1", "is no condition: it is neither true nor false"),
+        ("width / 0 > 1", "divides by zero"),
+        ("lower(width) = 'x'", "lower takes a text, not a number"),
+        ("abs(path) > 1", "abs takes a number, not a text"),
+        ("contains(path)", "contains takes 2 arguments"),
+        ("round(width, 'x') > 1", "round does not take what it is given"),
+        ("cast(path as int) > 3", "is no number"),
+        ("width = 10 = 20", "truth = number makes no sense"),
+        ("mtime_ns > timestamp '2021-05-01'", "number > date makes no sense"),
+        ("NOT width", "number IS DISTINCT FROM truth makes no sense"),
+    ],
+)
+def test_what_the_engine_says_is_put_in_plain_words(condition: str, reason: str) -> None:
+    with pytest.raises(FilterError) as error:
+        rows(condition)
+    assert error.value.reason.startswith(reason) or error.value.reason.endswith(reason)
+    assert_plain(error.value)
+
+
+def assert_plain(error: FilterError) -> None:
+    """Nothing in it is of the engine and its sources."""
+    reason = error.reason.replace(error.condition, "")
+    found = re.findall(
+        r"cargo|\.rs|/root|lance|datafusion|arrow|utf8|int32|int64|planning|SELECT 1", reason, re.I
+    )
+    assert found == []
+    assert len(reason) < 300
+
+
+PARTS = (
+    *PHOTO_COLUMNS, *FUNCTIONS, "AND", "OR", "NOT", "IN", "LIKE", "BETWEEN", "IS NULL", "(", ")", ",", "=", "<", "+",
+    "/", "%", "0", "3", "1e9", "99999999999999999999", "'2021-01-01'", "'x'", "'%a'", "date", "timestamp", "cast", "as",
+    "int", "null", "true", '"width"', "size", "path",
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=9))
+def test_any_condition_is_read_or_refused_in_plain_words(parts: list[str]) -> None:
+    try:
+        found = rows(" ".join(parts))
+    except FilterError as error:
+        assert_plain(error)
+    else:
+        assert set(found) <= {0, 1, 2}
+
+
+def test_the_help_shows_a_form_for_dates_that_is_read(run: Run) -> None:
+    (form,) = re.findall(r'"(taken_at [^"]*)"', " ".join(run("find", "--help").out.split()))
+    assert rows(form) == []
+    assert rows(form.replace("2024", "2020")) == [0, 1]
