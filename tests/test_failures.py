@@ -34,7 +34,7 @@ from tests.test_run import WORLD as SMALL_WORLD
 from tests.test_training import SMALL, TRUNK, WORLD, small_model
 
 SEED = 0
-DAMAGES = 60
+DAMAGES = 40
 SAID: list[str] = []  # beside what is said of the world
 
 # ------------------------------------------------------------------------------------- what the machine refuses
@@ -89,12 +89,11 @@ def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> 
     assert str(caught.value) == f'{tmp_path}: texts: "a mug" is not there; {kept}'
 
 
-@pytest.mark.parametrize("kilobytes", [1, 300])
-def test_a_full_disk_ends_a_run_in_words(tmp_path: Path, kilobytes: int) -> None:
+def test_a_full_disk_ends_a_run_in_words(tmp_path: Path) -> None:
     """Files of this process can grow no further, which is reported as a full disk is."""
     command = [sys.executable, "-m", "steersearch", "train", "--preset", "mini", "--device", "cpu"]
     command += [word for setting in (*SHORT, *SMALL_WORLD) for word in ("--set", setting)]
-    limit = kilobytes * 1024
+    limit = 300 * 1024  # less than the world takes
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "run")],
         capture_output=True,

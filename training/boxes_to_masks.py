@@ -152,7 +152,7 @@ def _digest(source: Source) -> str:
     digest = hashlib.sha256()
     for index in range(len(source)):
         row = source.row(index)
-        digest.update(f"{row.image.name}\0{row.expression}\0{row.row}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{row.image.name}\0{row.expression}\0{row.row}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -166,7 +166,7 @@ def _id(value: object) -> int:
     text = value.strip()
     if text.removeprefix("-").isdecimal() and len(text) < 19:
         return int(text)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return -(int.from_bytes(digest, "little") >> 2) - 2**62
 
 

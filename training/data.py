@@ -278,7 +278,7 @@ def _usable_boxes(boxes: BoxArray) -> BoxArray:
 
 
 class Texts(Sequence[str]):
-    """Many strings as one block of UTF-8: their letters and 8 bytes each, where a list has 60 more."""
+    """Many strings as one block of UTF-8, lone surrogates too: their letters and 8 bytes each, a list has 60 more."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._letters, self._ends = bytearray(), array("q", [0])
@@ -287,7 +287,7 @@ class Texts(Sequence[str]):
 
     def append(self, text: str) -> int:
         """Add `text`; returns its number."""
-        self._letters += text.encode("utf-8", "surrogateescape")
+        self._letters += text.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._letters))
         return len(self._ends) - 2
 
@@ -297,7 +297,7 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: int) -> str:  # type: ignore[override]  # no slices
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self._letters[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
+        return self._letters[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogatepass")
 
 
 def is_split(name: str, wanted: str | None) -> bool:

@@ -20,6 +20,7 @@ compressed) or polygons [x0, y0, x1, y1, …] in pixels, of the picture's size a
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -71,7 +72,7 @@ class Folder(Source):
         self.skips = []
         self._folder = folder
         self._root = images if images is not None else folder / str(settings.get("images") or ".")
-        if not self._root.is_dir():
+        if not os.path.isdir(self._root):  # also for a name that cannot be one
             way_out = f"name it with --images, or in {folder / SETTINGS}"
             raise DataError(self._root, f"there is no such folder of pictures; {way_out}")
         self._images, self._texts, self._ids, self._splits = Texts(), Texts(), Texts(), list[str]()
@@ -142,7 +143,7 @@ class Folder(Source):
         if not isinstance(name, str) or not name:
             raise ValueError("it names no image")
         if name not in numbers:
-            there = _inside(self._root, name).is_file()
+            there = os.path.isfile(_inside(self._root, name))
             numbers[name] = self._images.append(name) if there else -1
         if numbers[name] < 0:
             raise ValueError(f"its picture {name} was not found")
@@ -239,8 +240,9 @@ def _inside(root: Path, name: str) -> Path:
 
 def _boxes(found: object) -> BoxArray:
     try:
-        boxes = np.array(found, np.float32)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):
+            boxes = np.array(found, np.float32)
+    except (TypeError, ValueError, OverflowError):
         raise MaskError("its box is not [left, top, width, height]") from None
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):

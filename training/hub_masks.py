@@ -12,6 +12,7 @@ what its group's masks cost: 100 rows in files that `datasets` writes for images
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections import Counter
 from functools import lru_cache
@@ -61,7 +62,7 @@ class HubMasks(Source):
         if not self._files:
             raise DataError(path, "no .parquet file in it, or in its folder data")
         root = images or (path if path.is_dir() else path.parent)
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise DataError(root, "there is no such folder of pictures")
         self._splits = list(dict.fromkeys(_split(file) for file in self._files))
         require_split(path, self._splits, split)

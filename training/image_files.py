@@ -25,7 +25,7 @@ class ImageFiles:
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        self.folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+        self.folders = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
         self._listed: dict[Path, frozenset[str]] = {}
         self._folder_of: dict[str, Path] = {}
         for folder in self.folders:
@@ -75,10 +75,10 @@ class ImageFiles:
             try:
                 with os.scandir(folder) as entries:
                     self._listed[folder] = frozenset(entry.name for entry in entries)
-            except (FileNotFoundError, NotADirectoryError):
+            except (OSError, ValueError) as error:  # the latter for a name that cannot be one
+                if folder in self.folders:
+                    raise DataError(folder, getattr(error, "strerror", None) or str(error)) from error
                 self._listed[folder] = frozenset()
-            except OSError as error:
-                raise DataError(folder, error.strerror or str(error)) from error
         return self._listed[folder]
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ def listed(
 
     In each place the `folders` below it are looked in, and the place itself. Raises DataError if no place exists.
     """
-    if images is not None and not images.is_dir():
+    if images is not None and not os.path.isdir(images):
         raise DataError(images, "there is no such folder of pictures")
     places = likely if images is None else [images]
     files = ImageFiles(place / folder for place in places for folder in (*folders, "."))

@@ -109,7 +109,10 @@ class _Reader:
             self._read(max(_WINDOW, len(self._text) - self._at))
         text, offset = self._text[self._at : end], self._start + self._at
         if not text.isascii():
-            value = json.loads(text.encode("latin-1").decode("utf-8", "surrogateescape"))
+            try:
+                value = parse_json(text.encode("latin-1").decode("utf-8", "surrogateescape"))
+            except ValueError as error:
+                raise self._wrong(str(error)) from None
         self._at = end
         return Element(section, value, offset, len(text))
 

@@ -194,7 +194,7 @@ def _identity(source: Source, first: npt.NDArray[np.int64], size: int) -> str:
             found = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             found = f"{row.image_id} {row.row} {row.expression}"
-        identity.update(os.fsencode(row.image) + b"\0" + found.encode("utf-8", "surrogateescape") + b"\n")
+        identity.update(os.fsencode(row.image) + b"\0" + found.encode("utf-8", "surrogatepass") + b"\n")
     return identity.hexdigest()
 
 

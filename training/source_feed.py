@@ -381,7 +381,7 @@ def _with_row(skip: Skip, row: Row) -> Skip:
 
 def _number(text: str) -> int:
     """A number for a text, the same in every process, 0 or more and below 2^63."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def open_source(
             if folder is not None:
                 raise ArgumentError(name, str(folder), "the generated world makes its own")
         return open_world(str(path), split)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(path, f"there is no such file or folder; expected one of: {EXPECTED}")
     if format_name == "auto":
         format_name = recognise(path)
