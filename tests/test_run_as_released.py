@@ -115,7 +115,7 @@ def test_without_a_validation_split_it_is_said_what_is_held_back(tmp_path: Path)
     (training,), (held,) = run._sources(apply_settings(RELEASE, [f"data.train={data}"]), said.append)
     assert (len(training), len(held)) == (2, 2)
     assert said == [
-        f'{data}: it has no split "val"; it has: train: 2 of its rows are held back to validate on, and not trained on'
+        f'{data} has no split "val": 2 of its rows are held back to validate on, and not trained on'
     ]
 
 

@@ -2,10 +2,10 @@
 
 What counts is what a viewer shows: a palette's numbers are resolved to its colours, and colours to how bright they are.
 
-- The ground is black. A pixel is in the mask if it is brighter than half of the brightest, which is also where a
-  smoothed edge is cut.
+- The ground is the darker of two levels. Of more, it is black: a pixel is in the mask if it is brighter than half of
+  the brightest, which is where a smoothed edge is cut.
 - Numbers instead of shades (all below 32, or a few levels that are regions of their own): all but the darkest level is
-  in it. VOC's void around things is not: its colour, or 255 above such numbers.
+  in it. VOC's void around things is not: its colour, or a border of 255 around such numbers.
 - What is transparent is not in it. Of the rest all is, as in a cut-out; if that is black and white, or nothing is
   transparent, the rules above decide.
 
@@ -28,9 +28,12 @@ from steersearch.training.mask_codec import MOST_PIXELS, Mask, MaskError
 
 Values = npt.NDArray[np.integer]  # (H, W): how bright pixels are
 
-_NUMBERS = 32  # values below are numbers of classes or things, or as good as black
+_NUMBERS, _BLACK = (
+    32,
+    8,
+)  # values below are numbers of classes or things; up to here, beside brighter ones, black
 _FEW = 9  # levels, at most, of a mask whose levels are regions
-_EDGE = 2  # pixels, at most, from a thing to the shades of its edge
+_EDGE, _BORDER = 2, 4  # pixels: at most from a thing to the shades of its edge; half of a border's width
 _VOID, _VOID_COLOUR = 255, (224, 224, 192)  # of VOC: neither thing nor ground
 
 
@@ -92,13 +95,18 @@ def _is_black_and_white(values: Values) -> bool:
 def _marked(values: Values, counted: Mask) -> Mask:
     """What the values say of the pixels that are `counted`; no others are in it."""
     levels = _levels(values[counted])
-    darkest, brightest = (levels[0], levels[-1]) if levels else (0, 0)
     if len(levels) < 2:
         return counted & (values > 0)
-    if brightest < _NUMBERS or (len(levels) <= _FEW and _are_regions(values, counted, darkest, brightest)):
-        if brightest == _VOID and levels[-2] < _NUMBERS:
-            counted = counted & (values != _VOID)
+    darkest, brightest = levels[0], levels[-1]
+    if len(levels) == 2 or brightest < _NUMBERS:
         return counted & (values > darkest)
+    if len(levels) <= _FEW:
+        numbered: Mask = counted & (values > darkest) & (values != _VOID)
+        if brightest == _VOID and levels[-2] < _NUMBERS and _is_border(counted & (values == _VOID), numbered):
+            return numbered
+        black = max(darkest, _BLACK)
+        if _are_regions(values, counted, black, brightest):
+            return counted & (values > black)
     return counted & (values > brightest / 2)
 
 
@@ -111,11 +119,17 @@ def _levels(values: Values) -> list[int]:
     return found
 
 
-def _are_regions(values: Values, counted: Mask, darkest: int, brightest: int) -> bool:
+def _are_regions(values: Values, counted: Mask, black: int, brightest: int) -> bool:
     """Whether levels between the ground and half of the brightest lie farther from what is bright than an edge."""
-    low = counted & (values > darkest) & (values <= brightest / 2)
+    low = counted & (values > black) & (values <= brightest / 2)
     if not low.any():
         return False
     bright = Image.fromarray((counted & (values > brightest / 2)).astype(np.uint8))
     near = np.asarray(bright.filter(ImageFilter.MaxFilter(2 * _EDGE + 1))) > 0
     return bool((low & ~near).any())
+
+
+def _is_border(void: Mask, numbered: Mask) -> bool:
+    """Whether what is void is thin, and not much beside what it would be around."""
+    core = Image.fromarray(void.astype(np.uint8)).filter(ImageFilter.MinFilter(2 * _BORDER + 1))
+    return core.getbbox() is None and bool(np.count_nonzero(void) <= 2 * np.count_nonzero(numbered))

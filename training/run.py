@@ -299,7 +299,8 @@ def _sources(recipe: Recipe, say: Say) -> tuple[list[Source], list[Source]]:
         except SplitMissingError as error:
             given[i], part = held_back(given[i])
             held.append(part)
-            say(f"{error}: {len(part):,} of its rows are held back to validate on, and not trained on")
+            kept = f"{len(part):,} of its rows are held back to validate on, and not trained on"
+            say(f'{path} has no split "{error.split}": {kept}')
     return given, held
 
 
