@@ -220,7 +220,7 @@ class LikeliestFirst:
     ) -> int:
         """Returns how many contents were steered.
 
-        The first goes alone and tells what one takes; a batch is steered when it fills the time that is left.
+        The first goes alone and tells what one takes; a batch is no larger than what fills half of the time left.
         """
         if not self._root.is_dir():
             return 0
@@ -239,14 +239,19 @@ class LikeliestFirst:
         done, batch = 0, list[Photo]()
         each_s = np.inf if self._deadline < np.inf else 0.0  # what a photo takes in the model
         committed_at = monotonic()
-        with closing(read_ahead(paths, reader, threads=threads, look_ahead=size + threads)) as results:
+
+        def look_ahead() -> int:  # what is not steered is not read either
+            left_s = max(0.0, self._deadline - monotonic())
+            return threads + (size if size * each_s <= left_s else int(left_s / each_s))
+
+        with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
             for result in results:
                 if isinstance(result, Photo):
                     batch.append(result)
                 left_s = self._deadline - monotonic()
-                if left_s <= 0 and done:
+                if done and left_s <= each_s / 2:  # one more would end later than it is now too early
                     return done
-                if len(batch) == size or (batch and len(batch) * each_s >= left_s):
+                if len(batch) == size or (batch and len(batch) * each_s >= left_s / 2):
                     began = monotonic()
                     self._steer(batch, shortlist, row_of)
                     each_s = (monotonic() - began) / len(batch)
