@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersearch.indexer.library import Library
+from steersearch.indexer.filters import Filters
+from steersearch.indexer.library import Aim, Library
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
 
@@ -138,6 +139,29 @@ def test_export(library: Library, run: Run, tmp_path: Path) -> None:
     assert run("export", "half", "--focus", "red", "--gate-scale", "0.5", "--format", "npz").code == 0
     with np.load(tmp_path / "half") as columns:
         assert json.loads(str(columns["steersearch"]))["gate_scale"] == 0.5
+
+
+def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
+    library: Library, run: Run, tmp_path: Path
+) -> None:
+    """ "red" was tried out at gate scale 0.25 on one photo, last of all."""
+    toy = ToyEmbedder()
+    tried = Aim(library.new_index(toy, "red", 0.25))
+    one = Filters.of(where="path = '001.png'")
+    library.search_any([tried], library.folder / "000.png", lambda _: toy, 1, filters=one)
+    ran = run("export", "red.npy", "--focus", "red")
+    assert np.load(tmp_path / "red.npy").shape == (4, 4)
+    assert '4 of 4 photos, by "red" (model toy, gate_scale 1)\n' in ran.err
+    others = '"red" (model toy, gate_scale 0.5), "red" (model toy, gate_scale 0.25)'
+    assert f'"red" has 3 indexes; the others: {others}; choose with --gate-scale' in ran.err
+    (row,) = map(json.loads, run("find", "red", "-k", "1", "--json").out.splitlines())
+    assert (row["gate_scale"], row["compared"], row["of"]) == (1.0, 4, 4)
+    assert [index["gate_scale"] for index in row["other_indexes"]] == [0.5, 0.25]
+    ran = run("export", "few.npy", "--focus", "red", "--gate-scale", "0.25")
+    assert (ran.code, ran.out) == (0, "few.rows.jsonl\nfew.npy\n")
+    assert '1 of 4 photos, by "red" (model toy, gate_scale 0.25)\n' in ran.err
+    assert "3 photos have no vector yet and are not in it; all get one with: steersearch index " in ran.err
+    assert "has 3 indexes" not in ran.err
 
 
 def test_their_help_says_what_they_do(run: Run) -> None:
