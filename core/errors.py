@@ -344,17 +344,14 @@ class ChecksumError(HubError):
 
 
 class DiskFullError(HubError):
-    """Too little disk space for a download. Fields: `folder`, `needed`, `free` (bytes), `kept` (bytes of the file)."""
+    """Too little disk space for a download. Fields: `folder`, `needed`, `free` (bytes)."""
 
-    def __init__(
-        self, repo: str, file: str, folder: Path | str, *, needed: int, free: int, kept: int = 0
-    ) -> None:
-        self.folder, self.needed, self.free, self.kept = Path(folder), needed, free, kept
-        left = f"{kept / 1e6:,.1f} MB of the file are" if kept else "nothing of the file is"
+    def __init__(self, repo: str, file: str, folder: Path | str, *, needed: int, free: int) -> None:
+        self.folder, self.needed, self.free = Path(folder), needed, free
         super().__init__(
             repo,
             file,
-            f"needs {needed / 1e6:,.1f} MB more in {folder}, where {free / 1e6:,.1f} MB are free ({left} there); "
+            f"needs {needed / 1e6:,.1f} MB more in {folder}, where {free / 1e6:,.1f} MB are free; "
             "make room, or set HF_HOME to a folder on another disk",
         )
 

@@ -52,7 +52,7 @@ def show(
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help=NAMES)],
 ) -> None:
-    """Download all that a model needs, so that it runs without the network; goes on where it was stopped.
+    """Download all that a model needs, so that it runs without the network.
 
     Prints the paths of its files. What is here already is checked, not downloaded.
 
@@ -76,7 +76,7 @@ def fetch(
                 model = fetch_model(model.name, tell)
             render_models.fetched(model)
     except KeyboardInterrupt:
-        render.remark("\nstopped; what has arrived is kept, the same command goes on from there")
+        render.remark("\nstopped; the files that are whole are kept, the same command fetches the others")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -54,6 +54,11 @@ class Faults:
     seconds_per_body: float = 0.0
     ignore_range: bool = False
     half_way: Callable[[], None] | None = None  # called once, in the middle of a large body
+    headers: dict[str, str] = field(default_factory=dict)  # in the place of the hub's own
+    more: int = 0  # bytes beyond those that were announced
+    seconds_per_byte: float = 0.0  # of a body
+    seconds_per_header: float = 0.0  # of an answer of the hub that has no end
+    retry_after: int | None = None  # the hub asks to wait so long
 
 
 class HubServer:
@@ -184,6 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._store(path)
         if path == "/":
             return self._send(200, {}, b"hello")
+        if hub.faults.retry_after is not None:
+            return self._send(429, {"Retry-After": str(hub.faults.retry_after)}, b"")
+        if hub.faults.seconds_per_header:
+            return self._begin_for_ever(hub.faults.seconds_per_header)
         if found := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path):
             return self._resolve(found[1], found[2], found[3])
         if found := re.fullmatch(r"/api/resolve-cache/models/(.+?)/([0-9a-f]{40})/(.+)", path):
@@ -221,12 +230,12 @@ class _Handler(BaseHTTPRequestHandler):
             "Link": f'<{hub.endpoint}/api/models/{repo}/xet-read-token/{COMMIT}>; rel="xet-auth"',
             "Accept-Ranges": "bytes",
         }
-        return self._send(302, headers, b"Found. Redirecting")
+        return self._send(302, headers | hub.faults.headers, b"Found. Redirecting")
 
     def _small(self, repo: str, file: str) -> None:
         data = self.server.hub.files[repo, file]
         etag = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        self._body(data, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+        self._body(data, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT} | self.server.hub.faults.headers)
 
     def _listing(self, repo: str, kind: str) -> None:
         """The files of a data set or a model, as lists and snapshots ask for them."""
@@ -244,7 +253,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _error(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Code": code} if code else {}
-        self._send(status, headers | {"X-Error-Message": message}, message.encode())
+        headers |= {"X-Error-Message": message} | self.server.hub.faults.headers
+        self._send(status, headers, message.encode())
+
+    def _begin_for_ever(self, seconds: float) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(200):
+            self.wfile.write(f"X-{number}: a\r\n".encode())
+            self.wfile.flush()
+            time.sleep(seconds)
+        self.close_connection = True
 
     # ---------------------------------------------------------------------------------------- the store
 
@@ -269,15 +287,25 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, headers | {"Accept-Ranges": "bytes"}, data[start:])
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        faults = self.server.hub.faults
         self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+        if faults.more and self.command == "GET" and status in (200, 206):
+            body, self.close_connection = body + bytes(faults.more), True  # its end is that of the connection
+        else:
+            headers = {"Content-Length": str(len(body))} | headers
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
-        faults = self.server.hub.faults
         if status in (200, 206):
             time.sleep(faults.seconds_per_body)
+            if faults.seconds_per_byte:
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    self.wfile.flush()
+                    time.sleep(faults.seconds_per_byte)
+                return
             if faults.cut_after is not None and faults.cuts_left > 0:
                 faults.cuts_left -= 1
                 self.wfile.write(body[: faults.cut_after])

@@ -21,14 +21,7 @@ from steersearch.benchmarks.baselines.base import choose_dtype, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
-from steersearch.core.errors import (
-    BenchmarkError,
-    CheckpointError,
-    GatedModelError,
-    HubError,
-    HubFileMissingError,
-    HubUnreachableError,
-)
+from steersearch.core.errors import BenchmarkError, CheckpointError, HubUnreachableError
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 
@@ -115,12 +108,8 @@ def _from_hub(card: Card) -> tuple[Path, str]:
 
 def _wanted(card: Card, commit: str) -> list[str]:
     """The files of a repository that transformers reads, weights last: where they are, all others are too."""
-    from huggingface_hub import HfApi, constants
-
     assert card.repo is not None
-    with _hub_in_our_words(card):
-        names = sorted(HfApi(endpoint=constants.ENDPOINT).list_repo_files(card.repo, revision=commit))
-    top = [name for name in names if "/" not in name]
+    top = [name for name in hub.list_files(card.repo, commit) if "/" not in name]
     described = [name for name in top if any(fnmatch(name, pattern) for pattern in _DESCRIPTIONS)]
     weights = [[name for name in top if fnmatch(name, pattern)] for pattern in _WEIGHTS]
     return described + next((found for found in weights if found), [])
@@ -147,20 +136,3 @@ def _in_cache(card: Card) -> Path | None:
         named = json.loads(index.read_text("utf-8"))["weight_map"].values()
         return folder if set(named) <= weights else None
     return folder
-
-
-@contextmanager
-def _hub_in_our_words(card: Card) -> Iterator[None]:
-    from huggingface_hub import constants, errors
-
-    repo, page = str(card.repo), f"{constants.ENDPOINT}/{card.repo}"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise GatedModelError(repo, "config.json", page) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise HubFileMissingError(
-            repo, "config.json", f"no such repository or revision; see {page}"
-        ) from error
-    except Exception as error:  # of the operating system, or of whatever HTTP library is beneath
-        raise HubError(repo, "its files", f"cannot be fetched ({error}); try again") from error
