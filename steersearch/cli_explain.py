@@ -11,6 +11,7 @@ import typer
 from steersearch.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of, view_name
 
 if TYPE_CHECKING:
+    from steersearch.core.preprocess import View
     from steersearch.explain import Explanation
     from steersearch.photo_map import MapKind
 
@@ -64,7 +65,12 @@ def explain_photo(
         ),
     ] = False,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="A name of `models list`, a file or a hub id.")
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="A name of `models list`, a file or a hub id; auto: that of the library that holds the photo, else "
+            "the best here.",
+        ),
     ] = "auto",
     view: SeenAs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
@@ -84,6 +90,9 @@ def explain_photo(
 
     if keep_sinks and kind is MapChoice.heatmap:
         raise typer.BadParameter("is for attention maps; add --map attention", param_hint="--keep-sinks")
+    seen_as = view_name(view)
+    if model == "auto":
+        model, seen_as = _of_the_library(image, seen_as)
     done = explain(
         image,
         focus,
@@ -92,7 +101,7 @@ def explain_photo(
         gate_scale=gate_scale,
         maps=kind.kinds,
         suppress_sinks=not keep_sinks,
-        view=view_name(view),
+        view=seen_as,
         device=device.value,
         limits=limits_of(limit),
     )
@@ -101,11 +110,22 @@ def explain_photo(
     render.line(render.readable(done.output))
 
 
+def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:
+    """Model and view (unless one is given) that the library of the photo has used last; without one, auto."""
+    from steersearch import api, settings
+
+    found = settings.library_of(image)
+    if found is None:
+        return api.AUTO, view
+    library = api.Library.open(found.place)
+    return library.model, view or library.view
+
+
 def _remarks(done: Explanation) -> list[str]:
     """What the maps show, in words, and what of the focuses and the photo they leave out."""
     from steersearch.render import escaped
 
-    remarks = [str(found) for found in done.maps]
+    remarks = [f"model: {escaped(done.model)}", *(str(found) for found in done.maps)]
     for title, reading in {found.title: found.reading for found in done.maps}.items():
         remarks += [f"{title}: {escaped(said)}" for said in reading.remarks()]
     if any(found.sinks for found in done.maps):

@@ -35,11 +35,13 @@ class Explanation:
     """What `explain` found. output: the picture; maps: in the order of focus, gate_scale, kind.
 
     seen: the share of the photo's area that the model saw, in (0, 1]; the rest was cropped away.
+    model: the name of the model.
     """
 
     output: Path
     maps: tuple[PhotoMap, ...]
     seen: float
+    model: str
 
 
 def explain(
@@ -90,7 +92,8 @@ def explain(
         drawn = draw_sheet(sheet)
     write_output(output, _encoded(drawn, file_type, output))
     area = (region[2] - region[0]) * (region[3] - region[1])
-    return Explanation(output=output, maps=found, seen=min(1.0, area / (photo.width * photo.height)))
+    seen = min(1.0, area / (photo.width * photo.height))
+    return Explanation(output=output, maps=found, seen=seen, model=steered.model_id)
 
 
 def photo_maps(

@@ -44,13 +44,9 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
         return FoundLibrary(place=given, reason="--library" if option is not None else LIBRARY_VARIABLE)
     known = _known_libraries()
     here = Path.cwd().resolve()
-    photos = [] if photo is None else [photo.parent.resolve() / photo.name, photo.resolve()]
-    for inside in [*photos, here]:
-        around = [entry for entry in known if inside.is_relative_to(entry.folder)]
-        if around:
-            depth = max(len(entry.folder.parts) for entry in around)
-            nearest = [entry for entry in around if len(entry.folder.parts) == depth]
-            return _last_used(nearest, f"it holds {inside}", for_changes)
+    around = _around([*_places_of(photo), here] if photo else [here], known, for_changes)
+    if around is not None:
+        return around
     below = [entry for entry in known if entry.folder.is_relative_to(here)]
     below = [entry for entry in below if entry.folder.is_dir()] or below
     if len(below) > 1:
@@ -62,6 +58,27 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     if last is None or for_changes:
         raise NoLibraryError(here, None if last is None else last.place)
     return FoundLibrary(place=last.place, reason=f"the one used last, of {last.folder}")
+
+
+def library_of(photo: Path) -> FoundLibrary | None:
+    """The innermost library whose photo folder holds `photo`, if there is one."""
+    return _around(_places_of(photo), _known_libraries(), for_changes=False)
+
+
+def _places_of(photo: Path) -> list[Path]:
+    """Where a photo lies, and where it leads to if it is a link."""
+    return [photo.parent.resolve() / photo.name, photo.resolve()]
+
+
+def _around(places: Sequence[Path], known: Sequence[_Known], for_changes: bool) -> FoundLibrary | None:
+    """The innermost library around the first of these places that lies in one."""
+    for place in places:
+        around = [entry for entry in known if place.is_relative_to(entry.folder)]
+        if around:
+            depth = max(len(entry.folder.parts) for entry in around)
+            nearest = [entry for entry in around if len(entry.folder.parts) == depth]
+            return _last_used(nearest, f"it holds {place}", for_changes)
+    return None
 
 
 def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> FoundLibrary:

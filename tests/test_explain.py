@@ -191,8 +191,19 @@ def test_maps_that_are_no_numbers_are_not_drawn(
 def test_the_command_draws_and_says_what_it_found(run: Run, photo: Path, tiny_model: Path) -> None:
     done = run("explain", photo, "--focus", "cat", "-o", "out.png", "--model", tiny_model, "--device", "cpu")
     assert (done.code, done.out) == (0, "out.png\n")
-    assert done.err.startswith("heatmap of “cat”, gate scale 1: ")
-    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith(f"model: {tiny_model}\nheatmap of “cat”, gate scale 1: ")
+    assert len(done.err.splitlines()) == 2
+
+
+def test_the_model_is_that_of_the_library_that_holds_the_photo(
+    run: Run, photos: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    assert run("index", photos, "--prompt", "cat", "--model", tiny_model, "--view", "tile").code == 0
+    done = run("explain", photos / "red.jpg", "--focus", "cat", "-o", "own.png")
+    assert f"model: {tiny_model}\n" in done.err
+    assert "of 64 patches" in done.err  # in tiles
+    named = run("explain", photos / "red.jpg", "--focus", "cat", "-o", "named.png", "--view", "squash")
+    assert "of 16 patches" in named.err
 
 
 def test_the_command_makes_a_sheet(run: Run, photo: Path, tiny_model: Path, explained: Any) -> None:
@@ -200,7 +211,7 @@ def test_the_command_makes_a_sheet(run: Run, photo: Path, tiny_model: Path, expl
     options += ["--gate-scale", "0", "--gate-scale", "1", "--map", "both", "-o", "sheet.png"]
     done = run("explain", photo, *options, "--model", tiny_model, "--keep-sinks")
     assert (done.code, done.out) == (0, "sheet.png\n")
-    assert [line.partition(":")[0] for line in done.err.splitlines()] == [
+    assert [line.partition(":")[0] for line in done.err.splitlines()[1:]] == [
         f"{kind} of “{focus}”, gate scale {gate_scale}"
         for focus in FOCUSES
         for gate_scale in (0, 1)
