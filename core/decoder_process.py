@@ -29,7 +29,6 @@ from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.photo_limits import Limits
 from steersearch.core.picture import Picture
 
-IS_SUPPORTED = os.name == "posix"
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
 _STRIP = 2**24  # bytes of a picture that are sent at a time
 _PATIENCE = 10  # times the seconds that a decoder may take, by the clock: it may wait, but not for ever

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, BinaryIO, TypeVar
 
 from steersearch.core import raw_photo
 from steersearch.core.capture_date import CaptureDate
-from steersearch.core.decoder_process import IS_SUPPORTED, run_apart
 from steersearch.core.decoding import decode, decode_date
 from steersearch.core.errors import ImageError, ImageRefusedError, MissingExtraError
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Budget, Limits, in_units
@@ -84,7 +84,10 @@ def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **
         raise ImageError(path, "the file is empty")
     if _is_heic(file) and not _reads_heic():
         raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
-    if IS_SUPPORTED and (raw_photo.is_raw(path) or not is_plain(file)):
+    if os.name == "posix" and (raw_photo.is_raw(path) or not is_plain(file)):
+        # Importing it takes 30 ms, and most programs never need it.
+        from steersearch.core.decoder_process import run_apart
+
         return run_apart(task, path, file, limits, _memory.reserved, **options)
     return task(path, file, limits, _memory.reserved, **options)
 
