@@ -25,7 +25,7 @@ from steersearch.core.pixels import STRIP, conversion_of, converted
 Reserve = Callable[[int], AbstractContextManager[object]]
 
 LARGEST_SIDE = 200_000  # pixels: resizing a longer strip takes more memory than the strip itself
-_LARGE = 50_000_000  # pixels: of larger pictures only what is needed is kept
+_LARGE = 4_000_000  # pixels: of larger pictures only what is needed is kept
 # What decoders take for each pixel beside the picture, in bytes, as measured and rounded up: planes, canvases, a copy.
 _DECODER_BYTES = {"WEBP": 14, "AVIF": 8, "HEIF": 8, "JPEG2000": 18}
 _RAW_BYTES = 16

@@ -48,8 +48,8 @@ def read_picture(
 
     file: the file's content, open for reading and seeking, if the caller has it; None opens `path`.
     at_least: a JPEG far larger than needed is decoded at a half, a quarter or an eighth of its scale, which is several
-        times faster, as long as its shorter side keeps this many pixels; so are other pictures above 50 megapixels,
-        with twice as many pixels. None decodes all of it.
+        times faster, as long as its shorter side keeps this many pixels; other pictures above 4 megapixels are reduced
+        likewise as they are converted, and keep twice as many. None decodes all of it.
     limits: what it may take. What is not certain to be decoded soon is decoded by a
         process that is ended where it takes more.
     Raises ImageError with the reason in plain words: missing, not a regular file, empty, not an image, truncated;

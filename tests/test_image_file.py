@@ -138,9 +138,19 @@ def test_a_jpeg_far_too_large_is_decoded_at_a_reduced_scale(orientation: int, tm
         assert np.abs(np.asarray(picture.image).astype(int) - np.asarray(expected)).mean() < 1.5
 
 
-def test_other_formats_have_one_scale(tmp_path: Path) -> None:
-    soft(800, 600).save(tmp_path / "a.png")
-    assert read_picture(tmp_path / "a.png", at_least=10).image.size == (800, 600)
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_other_formats_are_reduced_where_they_are_large(name: str, tmp_path: Path) -> None:
+    soft(800, 600).save(tmp_path / name)
+    assert read_picture(tmp_path / name, at_least=10).image.size == (800, 600)
+    soft(2305, 1801).save(tmp_path / name)
+    whole = read_picture(tmp_path / name).image
+    for at_least, shrink in ((None, 1), (451, 1), (450, 2), (225, 4)):  # twice as much is left as is needed
+        picture = read_picture(tmp_path / name, at_least=at_least)
+        assert picture.size == whole.size
+        assert picture.box == (0, 0, 2305 / shrink, 1801 / shrink)
+        expected = whole.reduce(shrink)
+        assert picture.image.size == expected.size
+        assert np.abs(np.asarray(picture.image, int) - np.asarray(expected)).max() <= 1
 
 
 # --------------------------------------------------------------------------------------------------- limits
