@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, IptcImagePlugin
 
+from steersearch.core.png_chunk import png_chunk
+
 Precision = Literal["year", "month", "day", "minute", "second"]
 FILE_TIME = "file time"
 CHANGE_DATES = ("EXIF DateTime", "XMP xmp:ModifyDate", "PNG tIME", FILE_TIME)
@@ -102,7 +104,6 @@ _XMP_NAMES = {
 _XMP_DATE = re.compile(
     rf":({'|'.join(_XMP_NAMES)})(?:\s*=\s*[\"']|(?:\s[^<>]{{0,200}})?>)\s*([^<>\"']{{4,60}})"
 )
-_MOST_CHUNKS = 10_000  # of a PNG
 
 
 def _found(image: Image.Image) -> list[tuple[str, object]]:
@@ -146,21 +147,12 @@ def _png_dates(image: Image.Image) -> Iterator[tuple[str, object]]:
 
 
 def _png_time(file: BinaryIO) -> str | None:
-    """What the chunk tIME says, which Pillow leaves out."""
-    place = file.tell()
-    try:
-        file.seek(8)
-        for _ in range(_MOST_CHUNKS):
-            length, kind = int.from_bytes(file.read(4)), file.read(4)
-            if kind == b"tIME":
-                year, month, day = int.from_bytes(file.read(2)), *file.read(2)
-                return f"{year}-{month:02}-{day:02}T" + ":".join(f"{part:02}" for part in file.read(3))
-            if len(kind) < 4 or kind == b"IEND":
-                return None
-            file.seek(length + 4, 1)
+    """What the chunk tIME says."""
+    body = png_chunk(file, b"tIME")
+    if body is None or len(body) < 7:
         return None
-    finally:
-        file.seek(place)
+    year, (month, day, *time) = int.from_bytes(body[:2]), body[2:7]
+    return f"{year}-{month:02}-{day:02}T" + ":".join(f"{part:02}" for part in time)
 
 
 # ------------------------------------------------------------------------------------------------ reading a date

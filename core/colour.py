@@ -7,17 +7,19 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
+
+from steersearch.core.png_chunk import png_chunk
 
 _SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x, y of white, red, green, blue
 _P3_PRIMARIES = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 _REC2020_PRIMARIES = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
 _ADOBE_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
 _CODED_PRIMARIES = {9: _REC2020_PRIMARIES, 12: _P3_PRIMARIES}  # by their numbers in ITU-T H.273
-_HDR_TRANSFERS = (16, 18)  # PQ, HLG
 _ADOBE_GAMMA = 563 / 256
 _INTEROPERABILITY = 0xA005  # EXIF's directory in which cameras say "R03" for Adobe RGB
 
@@ -47,18 +49,19 @@ class Conversion:
 NO_CONVERSION = Conversion()
 
 
-def profile_of(image: Image.Image) -> bytes | None:
+def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None:
     """The ICC profile that a picture carries, or one made of what its file says in other ways; None for sRGB.
 
-    In their order: an embedded profile, the numbers of HEIF and AVIF, a PNG's gAMA and cHRM, EXIF's Adobe RGB.
+    In their order: a PNG's cICP, an embedded profile, the numbers of HEIF, a PNG's gAMA and cHRM, EXIF's Adobe RGB.
+    file: the picture's, open for reading and seeking; only cICP is read from it.
     """
+    if image.format == "PNG" and file is not None and (numbers := png_chunk(file, b"cICP")):
+        return _coded_profile(*numbers[:2])
     profile = image.info.get("icc_profile")
     if profile:
         return bytes(profile)
     if coded := image.info.get("nclx_profile"):
-        primaries = _CODED_PRIMARIES.get(coded.get("color_primaries", 0))
-        is_hdr = coded.get("transfer_characteristics") in _HDR_TRANSFERS
-        return matrix_profile(primaries) if primaries and not is_hdr else None
+        return _coded_profile(coded.get("color_primaries", 0), coded.get("transfer_characteristics", 0))
     if "gamma" in image.info and "srgb" not in image.info:
         return _png_profile(image.info["gamma"], image.info.get("chromaticity", _SRGB_PRIMARIES))
     return matrix_profile(_ADOBE_PRIMARIES, _ADOBE_GAMMA) if _says_adobe_rgb(image) else None
@@ -91,21 +94,17 @@ def conversion(profile: bytes | None, grey: bool, mode: str) -> Conversion:
 
 
 @lru_cache(maxsize=16)
-def matrix_profile(primaries: Sequence[float], gamma: float | None = None) -> bytes:
+def matrix_profile(primaries: Sequence[float], curve: float | str = "sRGB") -> bytes:
     """An ICC profile of three primaries and a curve.
 
-    primaries: x, y of white, red, green, blue.  gamma: of the curve; None is sRGB's.
+    primaries: x, y of white, red, green, blue.  curve: a gamma, "sRGB", "PQ" or "HLG".
     """
     places = zip(primaries[::2], primaries[1::2], strict=True)
     white, *colours = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in places)
     columns = np.stack(colours, axis=1)
     columns = _adapted_to_d50(white) @ (columns * np.linalg.solve(columns, white))
-    if gamma is None:
-        numbers = map(_fixed, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
-        curve = b"para\0\0\0\0" + struct.pack(">HH5i", 3, 0, *numbers)
-    else:
-        curve = b"para\0\0\0\0" + struct.pack(">HHi", 0, 0, _fixed(gamma))
-    tags = {b"wtpt": _xyz(_D50)} | {name + b"TRC": curve for name in (b"r", b"g", b"b")}
+    packed = _packed_curve(curve)
+    tags = {b"wtpt": _xyz(_D50)} | {name + b"TRC": packed for name in (b"r", b"g", b"b")}
     tags |= {name + b"XYZ": _xyz(column) for name, column in zip((b"r", b"g", b"b"), columns.T, strict=True)}
     table, data, start = b"", b"", 132 + 12 * len(tags)
     for name, content in tags.items():
@@ -116,6 +115,26 @@ def matrix_profile(primaries: Sequence[float], gamma: float | None = None) -> by
     )
     head = head.ljust(68, b"\0") + struct.pack(">3i", *map(_fixed, _D50))
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def _packed_curve(curve: float | str) -> bytes:
+    """From a number in the file to light, as ICC profiles have it."""
+    if curve == "sRGB":
+        numbers = map(_fixed, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
+        return b"para\0\0\0\0" + struct.pack(">HH5i", 3, 0, *numbers)
+    if isinstance(curve, float | int):
+        return b"para\0\0\0\0" + struct.pack(">HHi", 0, 0, _fixed(curve))
+    x = np.linspace(0, 1, 1024)
+    if curve == "PQ":  # SMPTE ST 2084; the white of an SDR picture is at 203 of 10,000 nits
+        root = x ** (1 / 78.84375)
+        share = np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)
+        light = share ** (1 / 0.1593017578125) * 10_000 / 203
+    else:  # ARIB STD-B67; white is at three quarters
+        light = (
+            np.where(x <= 0.5, x**2 / 3, (np.exp((x - 0.55991073) / 0.17883277) + 0.28466892) / 12) / 0.265
+        )
+    table = (light.clip(0, 1) * 65535).round().astype(">u2").tobytes()
+    return b"curv\0\0\0\0" + struct.pack(">I", len(x)) + table
 
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
@@ -137,13 +156,21 @@ def _xyz(values: npt.NDArray[np.float64]) -> bytes:
     return b"XYZ \0\0\0\0" + struct.pack(">3i", *map(_fixed, values))
 
 
+def _coded_profile(primaries: int, transfer: int) -> bytes | None:
+    """By their numbers in ITU-T H.273. The curves of standard video are shown as sRGB's is, HDR up to its white."""
+    curve = {16: "PQ", 18: "HLG"}.get(transfer, "sRGB")
+    if primaries not in _CODED_PRIMARIES and curve == "sRGB":
+        return None
+    return matrix_profile(_CODED_PRIMARIES.get(primaries, _SRGB_PRIMARIES), curve)
+
+
 def _png_profile(gamma: float, primaries: Sequence[float]) -> bytes | None:
     """Of a PNG without ICC profile; None where what it says is sRGB, or nonsense."""
     is_srgb = abs(gamma * 2.2 - 1) < 0.05 and np.allclose(primaries, _SRGB_PRIMARIES, atol=0.01)
     if is_srgb or not 0.1 < gamma < 10 or min(primaries[1::2]) <= 0:
         return None
     try:
-        return matrix_profile(tuple(primaries), None if abs(gamma * 2.2 - 1) < 0.05 else 1 / gamma)
+        return matrix_profile(tuple(primaries), "sRGB" if abs(gamma * 2.2 - 1) < 0.05 else 1 / gamma)
     except np.linalg.LinAlgError:  # primaries on one line
         return None
 

@@ -58,6 +58,14 @@ def decode_date(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve) ->
             return capture_date(image, file)
 
 
+def decode_header(
+    path: Path, file: BinaryIO, limits: Limits, reserve: Reserve
+) -> tuple[tuple[int, int], int]:
+    """(width, height) of the picture in `file` as it is stored, and its EXIF orientation. Raises ImageError."""
+    with plain_reasons(path, limits), opened_content(file) as image:
+        return image.size, orientation_of(image)
+
+
 def _take(path: Path, limits: Limits, reserve: Reserve, held: ExitStack, needed: int) -> None:
     """Reserve so many bytes until the end. Raises ImageRefusedError if they are more than a photo may take."""
     refuse_memory(path, needed, limits)
@@ -79,7 +87,7 @@ def _decoded(
         shrink = _shrink(image.size, at_least)
         take(_bytes_needed(image, size, shrink))
         image.load()
-        colours = conversion_of(image)
+        colours = conversion_of(image, file=file)
         rgb = converted(image, colours, shrink)
         size = image.size if drafted is None else size  # some decoders turn the picture while they load it
         width, height = image.size if drafted is None else drafted[1][2:]

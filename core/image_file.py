@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from steersearch.core import raw_photo
 from steersearch.core.capture_date import CaptureDate
-from steersearch.core.decoding import decode, decode_date
+from steersearch.core.decoding import decode, decode_date, decode_header
 from steersearch.core.errors import ImageError, ImageRefusedError, MissingExtraError
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Budget, Limits, in_units
 from steersearch.core.picture import Picture
@@ -74,6 +74,15 @@ def read_date(path: Path, limits: Limits = DEFAULT_LIMITS) -> CaptureDate | None
     require_decoder(path)
     with open_photo(path) as file:
         return _read(decode_date, path, file, limits)
+
+
+def read_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[tuple[int, int], int]:
+    """(width, height) of the picture in `path` as it is stored, and its EXIF orientation, without decoding it.
+
+    Raises ImageError, ImageRefusedError.
+    """
+    with open_photo(path) as file:
+        return _read(decode_header, path, file, limits)
 
 
 def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **options: Any) -> R:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,11 @@ def to_rgb(image: Image.Image, profile: bytes | None = None, shrink: int = 1) ->
     return converted(image, conversion_of(image, profile), shrink)
 
 
-def conversion_of(image: Image.Image, profile: bytes | None = None) -> Conversion:
-    """How the colours of a picture become sRGB, by the profile given or else its own."""
-    return conversion(profile or profile_of(image), image.mode in _GREY, image.mode)
+def conversion_of(
+    image: Image.Image, profile: bytes | None = None, file: BinaryIO | None = None
+) -> Conversion:
+    """How the colours of a picture become sRGB, by the profile given or else its own, see `profile_of`."""
+    return conversion(profile or profile_of(image, file), image.mode in _GREY, image.mode)
 
 
 def converted(image: Image.Image, colours: Conversion, shrink: int = 1) -> Image.Image:

@@ -235,6 +235,31 @@ def test_a_png_may_say_gamma_and_primaries_instead(tmp_path: Path) -> None:
     assert difference(read_picture(srgb).image, photo()) == 0
 
 
+def test_a_png_may_say_its_colours_by_number(tmp_path: Path) -> None:
+    """The chunk cICP, which comes before an embedded profile."""
+    told = png_with(chunk(b"cICP", bytes([12, 13, 0, 1])), in_profile(photo(), P3), tmp_path / "wide.png")
+    assert difference(read_picture(told).image, photo()) < 1.5
+    rec2020 = matrix_profile((*D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046))
+    both = io.BytesIO()
+    in_profile(photo(), rec2020).save(both, "PNG", icc_profile=P3)
+    with_both = both.getvalue()[:33] + chunk(b"cICP", bytes([9, 1, 0, 1])) + both.getvalue()[33:]
+    (tmp_path / "both.png").write_bytes(with_both)
+    assert difference(read_picture(tmp_path / "both.png").image, photo()) < 2
+    srgb = png_with(chunk(b"cICP", bytes([1, 13, 0, 1])), photo(), tmp_path / "srgb.png")
+    assert difference(read_picture(srgb).image, photo()) == 0
+
+
+@pytest.mark.parametrize(("transfer", "white"), [(16, 0.5806), (18, 0.75)], ids=["PQ", "HLG"])
+def test_hdr_is_shown_up_to_the_white_of_other_pictures(transfer: int, white: float, tmp_path: Path) -> None:
+    values = np.array([0, 0.3, 0.45, white, 1.0])
+    stored = Image.fromarray(np.repeat((values * 255).round().astype(np.uint8)[None, :, None], 3, axis=2))
+    path = png_with(chunk(b"cICP", bytes([9, transfer, 0, 1])), stored, tmp_path / "hdr.png")
+    found = np.asarray(read_picture(path).image, int)[0, :, 1]
+    assert found[0] == 0
+    assert (np.diff(found[:4]) > 20).all()
+    assert found[3:].tolist() == pytest.approx([255, 255], abs=3)
+
+
 def test_a_camera_may_say_adobe_rgb_in_exif_alone(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x8769] = {0xA005: {1: "R03"}}
