@@ -129,6 +129,10 @@ _SAID: tuple[tuple[str, Callable[..., str]], ...] = (
 
 
 def _too_much(condition: str) -> str | None:
+    if any(
+        "\ud800" <= letter <= "\udfff" for letter in condition
+    ):  # bytes of a command line that are no UTF-8
+        return "is not valid Unicode; type it again"
     if len(condition) > MOST_LETTERS:
         return f"is {len(condition):,} letters long, at most {MOST_LETTERS:,} are read"
     depth, operators = 0, 0

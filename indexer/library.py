@@ -780,7 +780,7 @@ class Library:
         try:
             gallery = self.snapshot(index)
             lacks = min(2, -(-gallery.missing // max(len(gallery), 1)))
-        except (OSError, RuntimeError, ValueError):  # damaged: whoever asks for this one is told
+        except (LibraryDamagedError, LibraryUnreadableError):  # whoever asks for this very one is told
             lacks = 3
         return lacks, index.gate_scale != 1, index.view != self.view_used(index.model_id)
 

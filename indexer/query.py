@@ -177,6 +177,16 @@ class Hit:
         return self.searched.is_exact
 
     @property
+    def compared(self) -> int:
+        """See `Searched`."""
+        return self.searched.compared
+
+    @property
+    def of(self) -> int:
+        """See `Searched`."""
+        return self.searched.of
+
+    @property
     def is_gone(self) -> bool:
         """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
         return not self.path.exists()
@@ -186,11 +196,15 @@ H = TypeVar("H", bound=Hit)
 
 
 class Hits(list[H], Generic[H]):
-    """Hits, best first. searched: what they were found among."""
+    """Hits, best first. searched: what they were found among; none where `Searched.is_too_little`.
+
+    exact, compared, of: see `Searched`.
+    """
 
     def __init__(self, hits: Iterable[H], searched: Searched) -> None:
         super().__init__(hits)
         self.searched = searched
+        self.exact, self.compared, self.of = searched.is_exact, searched.compared, searched.of
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def test_what_photos_need_is_read(condition: str, expected: list[int]) -> None:
         ("width IN (SELECT 1)", "select is no column"),
         ("path = 'open", "' cannot stand"),
         ("colour = 'red'", "colour is no column"),
+        ("path = 'caf\udce9'", "is not valid Unicode"),
     ],
 )
 def test_what_would_be_too_much_is_refused_before_it_is_read(condition: str, reason: str) -> None:

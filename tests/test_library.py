@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from steersearch.core.errors import (
     LibraryDamagedError,
     LibraryMissingError,
     LibraryPlaceError,
+    LibraryUnreadableError,
     ModelMismatchError,
     NoImagesError,
     PromptError,
@@ -213,6 +215,20 @@ def test_of_several_indexes_the_complete_one_is_preferred_then_scale_1_then_the_
         save_photo(library.folder / f"more{number}.png", (number, 9, 9))
     library.index(ToyEmbedder(preprocessing=SQUASH), ["green"])
     assert chosen(library) == [("squash", 1, 10), ("squash", 0.5, 10), ("tile", 0.5, 9)]  # all lack most
+
+
+def test_an_index_that_is_damaged_is_the_last_choice(tmp_path: Path) -> None:
+    library = Library.create(save_photos(tmp_path / "few", 3), tmp_path / "library")
+    index_under(library, SQUASH, 0.5)
+    index_under(library, SQUASH, 1.0)
+    (broken, _) = library.choices("red")
+    shutil.rmtree(library.place / "snapshots" / broken.key)
+    for file in (library.place / "lance" / f"prompt_{broken.key}.lance" / "data").iterdir():
+        file.write_bytes(b"not what it was")
+    again = Library.open(library.place)
+    assert [index.gate_scale for index in again.choices("red")] == [0.5, 1.0]
+    with pytest.raises((LibraryDamagedError, LibraryUnreadableError)):
+        again.missing(broken)
 
 
 def test_an_index_that_has_most_photos_is_preferred_to_one_that_has_hardly_any(tmp_path: Path) -> None:
