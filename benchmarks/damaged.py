@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
+import resource
 import struct
 import tempfile
 import time
@@ -26,7 +28,9 @@ from PIL import Image
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
+from steersearch.core import decoder_process
 from steersearch.core.picture import Picture, image_of
+from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats, Frozen
 from steersearch.indexer.library import Library
@@ -231,13 +235,14 @@ def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
         bad_reason=lambda _: None,
         needs_pixels=lambda _: True,
         preprocess=embedder.preprocess,
+        at_least=least_side(embedder.preprocessing),
     )
     slowest: dict[str, float] = dict.fromkeys(FAULTS, 0.0)
     usable: Counter[str] = Counter()
     for name, fault in faults.items():
-        began = time.thread_time()
+        began = processor_seconds()
         result = reader(name)
-        slowest[fault] = max(slowest[fault], time.thread_time() - began)
+        slowest[fault] = max(slowest[fault], processor_seconds() - began)
         usable[fault] += isinstance(result, Photo)
     counts = Library.create(folder, place).index(embedder, ["anything"], regions=False)
     assert counts.files == len(faults) + GOOD == counts.added + counts.moved + counts.skipped, counts
@@ -247,6 +252,16 @@ def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
     assert not any(path.startswith("good") for path in skipped), "a good photo was skipped"
     outcomes = {name: getattr(counts, name) for name in ("files", "added", "moved", "skipped")}
     return {"slowest": slowest, "usable": usable, "outcomes": outcomes, "peak_bytes": peak_memory()}
+
+
+def processor_seconds() -> float:
+    """Of this thread and of the processes that decode for it, those that have ended among them."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    running = (
+        Path(f"/proc/{process.pid}/stat").read_text().split()[13:15] for process in decoder_process.idle()
+    )
+    ticks = sum(int(number) for numbers in running for number in numbers)
+    return time.thread_time() + ended.ru_utime + ended.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(number: int, seed: int, work: Path) -> Record:

@@ -68,7 +68,7 @@ def run_apart(
 # ------------------------------------------------------------------------------------------- where it is asked for
 
 
-class _Decoder:
+class Decoder:
     """A process that decodes one file at a time. is_in_order: it waits for the next."""
 
     def __init__(self) -> None:
@@ -82,6 +82,10 @@ class _Decoder:
             )  # fmt: skip
             self._connection = Connection(ours.detach())
         self.is_in_order = True
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(self, request: _Request, file: BinaryIO, reserve: Reserve) -> Any:
         file.seek(0)
@@ -140,17 +144,22 @@ class _Decoder:
         self._process.wait()
 
 
-_idle: list[_Decoder] = []
+_idle: list[Decoder] = []
 _guard = threading.Lock()
 
 
+def idle() -> tuple[Decoder, ...]:
+    """The processes that wait for a file."""
+    return tuple(_idle)
+
+
 @contextmanager
-def _process(path: Path) -> Iterator[_Decoder]:
+def _process(path: Path) -> Iterator[Decoder]:
     """A process for one file. It is kept for the next if it is in order then."""
     with _guard:
         process = _idle.pop() if _idle else None
     try:
-        process = process or _Decoder()
+        process = process or Decoder()
     except OSError as error:
         raise ImageRefusedError(path, f"no process could be started to decode it ({error})") from error
     try:

@@ -22,21 +22,35 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0
 
 
 def calls_of_image_open(path: Path) -> list[str]:
-    """Calls of `Image.open` in a file, under whatever name, and whether they name formats."""
+    """Calls of Pillow's `Image.open` in a file, under whatever name: "formats" for one that names them, else "any"."""
     tree = ast.parse(path.read_text("utf-8"))
-    imported = {
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "PIL.Image"
-        for alias in node.names
-    }
-    found = []
+    names = {"PIL.Image.open"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            if name in imported or name in ("Image.open", "PIL.Image.open"):
-                found.append("formats" if any(word.arg == "formats" for word in node.keywords) else "any")
-    return found
+        if isinstance(node, ast.ImportFrom) and node.module in ("PIL", "PIL.Image"):
+            wanted = {"PIL": "Image", "PIL.Image": "open"}[node.module]
+            found = [alias.asname or alias.name for alias in node.names if alias.name == wanted]
+            names.update(f"{name}.open" if wanted == "Image" else name for name in found)
+        elif isinstance(node, ast.Import):
+            names.update(f"{alias.asname}.open" for alias in node.names if alias.name == "PIL.Image")
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names
+    ]
+    return ["formats" if any(word.arg == "formats" for word in call.keywords) else "any" for call in calls]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from PIL import Image\nImage.open(x)",
+        "from PIL import Image as Picture\nPicture.open(x)",
+        "import PIL.Image\nPIL.Image.open(x)",
+        "import PIL.Image as P\nP.open(x)",
+        "from PIL.Image import open as load\nload(x)",
+    ],
+)
+def test_a_call_under_any_name_is_found(code: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(code)
+    assert calls_of_image_open(tmp_path / "a.py") == ["any"]
 
 
 def test_pillow_is_asked_to_open_a_file_in_one_place_and_for_listed_formats_only() -> None:
