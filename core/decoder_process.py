@@ -1,13 +1,15 @@
 """Processes that decode the files which may take long, too much memory, or crash their decoder: each can be ended.
 
 A process is started with the first such file and kept for the next; two threads that read such files at a time use
-two. The system bounds their processor time and memory, which no decoder can ignore.
+two. The system bounds their processor time and memory, which no decoder can ignore. What they answer is JSON and
+pixels: nothing that could run here, should a file take over its decoder.
 """
 
 from __future__ import annotations
 
 import atexit
 import io
+import json
 import os
 import signal
 import socket
@@ -17,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
@@ -24,12 +27,14 @@ from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image, PngImagePlugin
 
+from steersearch.core.capture_date import CaptureDate
 from steersearch.core.decoding import Reserve
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.photo_limits import Limits
 from steersearch.core.picture import Picture
 
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
+_MOST_TEXT = 64 * 2**20  # bytes, unpacked, of a PNG's text or profile: those of printers are large
 _STRIP = 2**24  # bytes of a picture that are sent at a time
 _PATIENCE = 10  # times the seconds that a decoder may take, by the clock: it may wait, but not for ever
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
@@ -105,7 +110,7 @@ class Decoder:
                     kind, answer = self._receive(request.limits)
                 if kind == "picture":
                     answer = self._picture(answer)
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError, TypeError):  # it has ended, or answers nonsense
             raise self._failure(request.path, request.limits) from None
         self.is_in_order = True
         if kind in ("refused", "damaged"):
@@ -115,8 +120,8 @@ class Decoder:
     def _receive(self, limits: Limits) -> Answer:
         if not self._connection.poll(_PATIENCE * limits.seconds):
             self._process.send_signal(signal.SIGPROF)
-        answer: Answer = self._connection.recv()
-        return answer
+        kind, answer = json.loads(self._connection.recv_bytes(), object_hook=_from_plain)
+        return kind, answer
 
     def _picture(self, fields: dict[str, Any]) -> Picture:
         image, top = Image.new("RGB", fields["image"]), 0
@@ -125,11 +130,16 @@ class Decoder:
             strip = Image.frombytes("RGB", (image.width, len(pixels) // (3 * image.width)), pixels)
             image.paste(strip, (0, top))
             top += strip.height
-        return Picture(**fields | {"image": image})
+        width, height = fields["size"]
+        return Picture(**fields | {"image": image, "size": (width, height), "box": tuple(fields["box"])})
 
     def _failure(self, path: Path, limits: Limits) -> ImageError:
         """Why the process has ended."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         if name == "SIGPROF":
             reason = f"decoding it takes more than {limits.seconds:g} s of processor time"
@@ -195,9 +205,7 @@ if hasattr(os, "register_at_fork"):
 def serve(descriptor: int) -> None:
     """Decode what is asked for over the socket `descriptor`, until its other end is closed."""
     Image.MAX_IMAGE_PIXELS = None  # limits of our own hold here, and in this process alone
-    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
-        64 * 2**20
-    )  # profiles of printers are large
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
     connection = Connection(descriptor)
     while True:
         try:
@@ -213,9 +221,12 @@ def serve(descriptor: int) -> None:
 
 
 def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
+    def send(kind: str, answer: object) -> None:
+        connection.send_bytes(json.dumps([kind, answer], default=_as_plain).encode())
+
     @contextmanager
     def reserve(needed: int) -> Iterator[None]:
-        connection.send(("needs", needed))
+        send("needs", needed)
         connection.recv()
         yield
 
@@ -223,17 +234,30 @@ def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
         with _bounded(request.limits):
             result = request.task(request.path, file, request.limits, reserve, **request.options)
     except ImageError as error:
-        connection.send(("refused" if isinstance(error, ImageRefusedError) else "damaged", error.reason))
+        send("refused" if isinstance(error, ImageRefusedError) else "damaged", error.reason)
         return
     if not isinstance(result, Picture):
-        connection.send(("done", result))
+        send("done", result)
         return
     image = result.image
-    connection.send(("picture", vars(result) | {"image": image.size}))
+    send("picture", vars(result) | {"image": image.size})
     rows = max(1, _STRIP // (3 * image.width))
     for top in range(0, image.height, rows):
         part = image.crop((0, top, image.width, min(top + rows, image.height)))
         connection.send_bytes(part.tobytes())
+
+
+def _as_plain(value: object) -> dict[str, str]:
+    """What JSON has no word for."""
+    if isinstance(value, CaptureDate):
+        return {**vars(value), "moment": value.moment.isoformat()}
+    raise TypeError(value)
+
+
+def _from_plain(value: dict[str, Any]) -> dict[str, Any] | CaptureDate:
+    if "moment" not in value:
+        return value
+    return CaptureDate(**{**value, "moment": datetime.fromisoformat(value["moment"])})
 
 
 @contextmanager

@@ -29,6 +29,7 @@ _LARGE = 4_000_000  # pixels: of larger pictures only what is needed is kept
 # What decoders take for each pixel beside the picture, in bytes, as measured and rounded up: planes, canvases, a copy.
 _DECODER_BYTES = {"WEBP": 14, "AVIF": 8, "HEIF": 8, "JPEG2000": 18}
 _RAW_BYTES = 16
+_WIDTH, _HEIGHT = 256, 257  # TIFF tags
 _STRIP_BYTES = 64 * STRIP
 
 
@@ -63,7 +64,9 @@ def decode_header(
 ) -> tuple[tuple[int, int], int]:
     """(width, height) of the picture in `file` as it is stored, and its EXIF orientation. Raises ImageError."""
     with plain_reasons(path, limits), opened_content(file) as image:
-        return image.size, orientation_of(image)
+        tags = getattr(image, "tag_v2", None)  # Pillow gives a TIFF's size as it is shown
+        size = image.size if tags is None else (tags[_WIDTH], tags[_HEIGHT])
+        return size, orientation_of(image)
 
 
 def _take(path: Path, limits: Limits, reserve: Reserve, held: ExitStack, needed: int) -> None:

@@ -82,7 +82,8 @@ def read_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[tuple[int,
     Raises ImageError, ImageRefusedError.
     """
     with open_photo(path) as file:
-        return _read(decode_header, path, file, limits)
+        (width, height), orientation = _read(decode_header, path, file, limits)
+    return (width, height), orientation
 
 
 def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **options: Any) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -27,8 +28,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ArgumentError(name, value, "must be above 0")
+            if not 0 < value < math.inf:
+                raise ArgumentError(name, value, "must be a number above 0")
 
 
 DEFAULT_LIMITS = Limits()

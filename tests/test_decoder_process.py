@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import struct
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from steersearch.core import decoder_process
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.image_file import read_picture
+from steersearch.core.image_file import read_date, read_header, read_picture
 from steersearch.core.photo_limits import Budget, Limits
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -153,6 +155,32 @@ def test_reasons_come_back_with_their_kind(tmp_path: Path) -> None:
     with pytest.raises(ImageRefusedError, match=r"a\.bmp: too large: decoding takes"):
         read_picture(tmp_path / "a.bmp", limits=Limits(memory=1e5))
     assert len(decoder_process._idle) == 1
+
+
+def test_dates_and_headers_come_back_as_they_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x8769] = {0x9003: "2021:03:04 05:06:07"}
+    noise(9, 5).save(tmp_path / "a.webp", exif=exif, lossless=True)
+    tags = ImageFileDirectory_v2()
+    tags[0x0112], tags[0x8769] = 6, {0x9003: "2021:03:04 05:06:07"}
+    noise(9, 5).save(tmp_path / "a.tif", tiffinfo=tags)
+    assert read_date(tmp_path / "a.tif") == read_date(tmp_path / "a.webp") is not None
+    assert read_picture(tmp_path / "a.tif").taken_at == read_date(tmp_path / "a.webp")
+    assert read_header(tmp_path / "a.tif") == read_header(tmp_path / "a.webp") == ((9, 5), 6)
+    noise(9, 5).save(tmp_path / "b.tif")
+    assert read_date(tmp_path / "b.tif") is None
+
+
+def test_an_answer_that_is_no_data_is_refused(tmp_path: Path) -> None:
+    noise(8, 8).save(tmp_path / "a.bmp")
+    read_picture(tmp_path / "a.bmp")
+    (process,) = decoder_process.idle()
+    ours, theirs = multiprocessing.Pipe()
+    process._connection = ours  # as if a file had taken it over
+    theirs.send(os.getpid)
+    with pytest.raises(ImageRefusedError, match="the process that decoded it was ended"):
+        read_picture(tmp_path / "a.bmp")
 
 
 def test_a_forked_process_starts_its_own(tmp_path: Path) -> None:
