@@ -217,6 +217,7 @@ def serve(descriptor: int) -> None:
             if request.is_large
             else io.BytesIO(connection.recv_bytes()) as file
         ):
+            file.seek(0)  # an open file comes with its place
             _answer(connection, request, file)
 
 

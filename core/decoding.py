@@ -135,7 +135,7 @@ def _bytes_needed(image: Image.Image, size: tuple[int, int], shrink: int) -> int
     decoder = _DECODER_BYTES.get(image.format or "", 0) * pixels
     if _is_in_several_scans(image):
         decoder += 2 * len(image.getbands()) * pixels  # all coefficients
-    is_converted = image.mode != "RGB" or shrink > 1
+    is_converted = image.mode != "RGB" or shrink > 1 or bool(image.info.get("icc_profile"))
     # A PNG's EXIF block may follow the pixels.
     is_turned = image.format == "PNG" or orientation_of(image) != 1
     result = 4 * image.width * image.height // shrink**2 if is_converted or is_turned else 0
@@ -151,5 +151,5 @@ def _is_in_several_scans(image: Image.Image) -> bool:
     assert image.fp is not None
     image.fp.seek(
         -8 - 2 * image.layers, io.SEEK_CUR
-    )  # Pillow has read the first scan's header: is it of all colours?
+    )  # Pillow has read the first scan's header: is it of all?
     return image.fp.read(2) != b"\xff\xda"

@@ -50,8 +50,8 @@ def read_picture(
     at_least: a JPEG far larger than needed is decoded at a half, a quarter or an eighth of its scale, which is several
         times faster, as long as its shorter side keeps this many pixels; other pictures above 4 megapixels are reduced
         likewise as they are converted, and keep twice as many. None decodes all of it.
-    limits: what it may take. What is not certain to be decoded soon is decoded by a
-        process that is ended where it takes more.
+    limits: what it may take. What is not certain to be decoded soon is decoded by a process, which is ended where it
+        takes more.
     Raises ImageError with the reason in plain words: missing, not a regular file, empty, not an image, truncated;
     ImageRefusedError where higher limits or an optional decoder would help.
     """

@@ -22,9 +22,7 @@ from steersearch.core.regular_file import open_regular
 
 # Limits of our own replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings(
-    "ignore", module=r"PIL\.TiffImagePlugin"
-)  # damaged EXIF: the picture is used without it
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # damaged EXIF: it is left out
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "HEIF")  # as Pillow calls them
 
@@ -58,7 +56,7 @@ def open_photo(path: str | Path) -> io.BufferedReader:
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         if error.errno == errno.EINVAL:  # a pipe, a device, a socket
-            reason = f"{reason}; save the photo to a file first"
+            reason = f"{reason}; save it to a file first"
         raise ImageError(path, reason or "cannot be read") from error
 
 

@@ -100,6 +100,29 @@ def test_bad_files_among_good_ones(run: Run, photos: Path, tiny_model: Path) -> 
     assert {row["path"]: row["reason"] for row in rows} == reasons
 
 
+def test_what_one_photo_may_take_is_bounded_and_can_be_lifted(
+    run: Run, photos: Path, tiny_model: Path
+) -> None:
+    Image.effect_noise((1000, 800), 60).convert("RGB").save(photos / "large.png")
+    index = ("index", photos, "--prompt", PROMPT, "--model", tiny_model)
+    done = run(*index, "--limit", "memory=5MB")
+    assert done.out.splitlines()[0] == "7 files: 6 added, 0 reused, 0 moved, 1 skipped; 0 removed"
+    assert "6.4 MB of memory, at most 5 MB are used; --limit memory=7.68MB lifts that" in done.out + done.err
+    done = run(*index, "--limit", "memory=7.68MB", "--limit", "seconds=5")
+    assert done.out.splitlines()[0] == "7 files: 1 added, 6 reused, 0 moved, 0 skipped; 0 removed"
+    for command in (index, ("query", photos / "red.jpg", "--focus", PROMPT)):
+        assert "write it like file=4GB, memory=2GB or seconds=60" in misused(
+            run, *command, "--limit", "pixels=3"
+        )
+
+
+def test_a_pipe_as_query_photo_is_refused_at_once(run: Run, indexed: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "photo.jpg")
+    for image in (tmp_path / "photo.jpg", Path("/dev/zero")):
+        said = failed(run, "query", image, "--focus", PROMPT)
+        assert re.search(r"a (pipe|device), not a regular file; save it to a file first", said)
+
+
 def test_an_interrupted_run_says_how_to_go_on(
     run: Run, photos: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from steersearch.core import decoder_process
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.image_file import read_date, read_header, read_picture
 from steersearch.core.photo_limits import Budget, Limits
+from tests.small_dng import write_dng
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 
@@ -74,6 +75,16 @@ def test_a_large_file_is_handed_over_as_it_is_open(tmp_path: Path, monkeypatch: 
     noise(40, 30).save(tmp_path / "a.bmp")
     monkeypatch.setattr(decoder_process, "_IN_MEMORY", 100)
     assert np.array_equal(np.asarray(read_picture(tmp_path / "a.bmp").image), np.asarray(noise(40, 30)))
+
+
+def test_a_large_raw_photo_is_read_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rawpy")
+    path = write_dng(tmp_path / "a.dng", (200, 60, 20))
+    expected = np.asarray(read_picture(path).image)
+    monkeypatch.setattr(decoder_process, "_IN_MEMORY", 100)
+    assert np.array_equal(np.asarray(read_picture(path).image), expected)
 
 
 @pytest.mark.usefixtures("no_process")
