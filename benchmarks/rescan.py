@@ -20,10 +20,10 @@ import numpy as np
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
 from steersearch.indexer.embedder import LazyEmbedder
+from steersearch.indexer.features import write_features
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import (
     LibraryManifest,
-    features_file,
     new_prompt_index,
     write_library,
     write_prompt_index,
@@ -76,9 +76,7 @@ def write_rows(folder: Path, place: Path) -> None:
             date = date_columns(None)
             records.append(ImageRecord(name, image_id, size, changed, 64, 48, **date, thumbnail=_THUMBNAIL))
         store.write_images(records)
-    features = features_file(place, index.key)
-    features.parent.mkdir(parents=True)
-    np.save(features, np.zeros((1, 1), np.float32))
+    write_features(place, index.key, np.zeros((1, 1), np.float32))
     write_prompt_index(place, index)
     refresh_snapshot(place, index.key)
 

@@ -23,13 +23,12 @@ from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity
+from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
     PromptIndex,
-    features_file,
     mark_begun_by_query,
-    write_encoded_prompt,
     write_prompt_index,
 )
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
@@ -150,13 +149,10 @@ class LikeliestFirst:
 
     def _prepared(self, index: PromptIndex) -> Floats:
         """The prompt's features; table, features and manifest are made where they are not there yet."""
-        path = features_file(self._place, index.key)
-        if not path.exists():
-            write_encoded_prompt(self._place, index.key, self._embedder.encode_prompt(index.prompt))
+        features = features_of(self._place, index, self._embedder.encode_prompt)
         self._store.ensure_prompt_table(index.key, index.dim)
         mark_begun_by_query(self._place, index)
         write_prompt_index(self._place, index)
-        features: Floats = np.load(path)
         return features
 
     def _missing(self, snapshot: RegionSnapshot) -> dict[str, str]:

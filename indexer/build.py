@@ -21,14 +21,9 @@ from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
+from steersearch.indexer.features import read_features, read_reading, write_encoded_prompt
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
-from steersearch.indexer.manifest import (
-    PromptIndex,
-    features_file,
-    read_reading,
-    write_encoded_prompt,
-    write_prompt_index,
-)
+from steersearch.indexer.manifest import PromptIndex, write_prompt_index
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
@@ -359,7 +354,7 @@ class Build:
 
     def _prompt_features(self, target: PromptIndex) -> Floats:
         if target.key not in self._features:
-            self._features[target.key] = np.load(features_file(self._place, target.key))
+            self._features[target.key] = read_features(self._place, target.key)
         return self._features[target.key]
 
     def _batch(self) -> int:

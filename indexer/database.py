@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from steersearch.core.errors import LibraryDamagedError
+from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.indexer.place import make_folder, refuse_links
+from steersearch.indexer.seals import check_structure, seal
 from steersearch.indexer.store_errors import reading, writing_to
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ class Database:
 
     def __init__(self, place: Path) -> None:
         self._place = place
+        self._checked: set[str] = set()
 
     def has(self, name: str) -> bool:
         """Whether there is such a table. One that was just begun has no version yet and is none."""
@@ -50,7 +53,7 @@ class Database:
         Raises LibraryUnreadableError, LibraryDamagedError.
         """
         with reading(self.folder(name)):
-            _refuse_special_files(self.folder(name))
+            self._check(name)
             for _ in range(_READS):
                 try:
                     return read(self._connection.open_table(name))
@@ -64,7 +67,7 @@ class Database:
         with writing_to(self._place):
             for folder in _folders(self.folder(name)):
                 refuse_links(self._place, folder)
-            _refuse_special_files(self.folder(name))
+            self._check(name)
             return change(self._connection.open_table(name))
 
     def delete(self, name: str, condition: str) -> None:
@@ -75,11 +78,26 @@ class Database:
         """Where a table's files lie."""
         return self._place / FOLDER / f"{name}.lance"
 
+    def _check(self, name: str) -> None:
+        """Look through the files that say which rows there are, before LanceDB trusts them; once."""
+        if name not in self._checked:
+            _refuse_special_files(self.folder(name))
+            check_structure(self.folder(name))
+            self._checked.add(name)
+
     @cached_property
     def _connection(self) -> Any:
         import lancedb
 
         return lancedb.connect(str(self._place / FOLDER))
+
+
+def seal_tables(place: Path) -> None:
+    """Note the checksums of what was written. For those who know that nobody writes."""
+    with suppress(OSError, LibraryPlaceError):  # then whoever ends next does it
+        for table in (place / FOLDER).glob("*.lance"):
+            refuse_links(place, table)
+            seal(place, table)
 
 
 def versions(place: Path, name: str) -> list[str]:

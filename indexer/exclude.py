@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
-from steersearch.indexer.manifest import read_json
-from steersearch.indexer.place import write_inside
+from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.stored_path import normal_form
 
 PATTERNS_FILE = "exclude.json"
@@ -51,6 +49,8 @@ def read_patterns(place: Path) -> tuple[str, ...]:
         return ()
     except LibraryDamagedError as error:
         raise LibraryDamagedError(path, f"not a list of patterns, {error.reason}") from error
+    if isinstance(patterns, dict):
+        patterns = checked(path, patterns).get("patterns")
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise LibraryDamagedError(path, "not a list of patterns")
     return tuple(patterns)
@@ -59,8 +59,7 @@ def read_patterns(place: Path) -> tuple[str, ...]:
 def write_patterns(place: Path, patterns: Sequence[str]) -> None:
     """Let the library remember these patterns instead of those it has."""
     if tuple(patterns) != read_patterns(place):
-        text = json.dumps(list(patterns), indent=1).encode()
-        write_inside(place, place / PATTERNS_FILE, lambda file: file.write(text))
+        write_json(place, place / PATTERNS_FILE, {"patterns": list(patterns)})
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.core.reading import Reading
 from steersearch.indexer.faiss_index import flat_file
-from steersearch.indexer.manifest import PromptIndex, read_reading
+from steersearch.indexer.features import read_reading
+from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query import Aim
 from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from steersearch.core.errors import (
     ArgumentError,
+    EmbeddingError,
     FolderError,
     LibraryDamagedError,
     LibraryMissingError,
@@ -34,7 +35,7 @@ from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.picture import Picture
 from steersearch.core.preprocess import View, least_side, view_of
 from steersearch.core.prompts import as_prompt, check_prompt
-from steersearch.core.reading import Reading
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
@@ -42,6 +43,7 @@ from steersearch.indexer.copies import folded, frozen_embeddings
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
+from steersearch.indexer.features import features_of, is_encoded, read_reading
 from steersearch.indexer.filters import Filters, Mask, is_in
 from steersearch.indexer.find import rank_by_presence
 from steersearch.indexer.focus import AnyFocus, as_focuses
@@ -50,13 +52,11 @@ from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     LibraryManifest,
     PromptIndex,
-    features_file,
     has_manifest,
     is_begun_by_query,
     new_prompt_index,
     read_library,
     read_prompt_indexes,
-    read_reading,
     unmark_begun_by_query,
     write_library,
 )
@@ -217,7 +217,7 @@ class Library:
         scan = self._scan(patterns)
         embedder = as_embedder(embedder)
         targets = self._targets(embedder, named, gate_scale)
-        new = [target for target in targets if not features_file(self.place, target.key).exists()]
+        new = [target for target in targets if not is_encoded(self.place, target)]
         encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
         self._write(patterns)
         with writing(self.place):
@@ -607,12 +607,18 @@ class Library:
         )
         return self._folded(search, k, aims[0].index) if collapse else search(k)
 
+    def _lacks_vectors(self, index: PromptIndex) -> bool:
+        gallery = self.snapshot(index)
+        return (
+            gallery.missing > gallery.damaged
+        )  # what is damaged has one, which only `verify --repair` takes away
+
     def _incomplete(self, aims: Sequence[Aim]) -> list[list[Aim]]:
         """The aims under which photos lack a vector; those that can share a forward pass together."""
         known = {index.key for index in self.prompts()}
         groups: dict[str, list[Aim]] = {}
         for aim in aims:
-            if aim.index.key not in known or self.missing(aim.index):
+            if aim.index.key not in known or self._lacks_vectors(aim.index):
                 same = (aim.index.weights_hash, aim.index.preprocessing, aim.index.gate_scale)
                 groups.setdefault(repr(same), []).append(aim)
         return list(groups.values())
@@ -664,8 +670,14 @@ class Library:
             pixels = embedder.preprocess(picture)
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
-            (found,) = embedder.embed(pixels[None], [self.prompt_features(index)], index.gate_scale)
-            embeddings.append(np.asarray(found.embeddings[0], dtype=np.float32))
+            features = self.prompt_features(index, embedder.encode_prompt)
+            (found,) = embedder.embed(pixels[None], [features], index.gate_scale)
+            embedding = np.asarray(found.embeddings[0], dtype=np.float32)
+            if embedding.shape != (index.dim,):
+                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+            if not np.isfinite(embedding).all():
+                raise EmbeddingError(image_path, index.prompt, index.model_id)
+            embeddings.append(embedding)
         return embeddings
 
     def indexed_heatmap(self, image_path: str | Path, index: PromptIndex) -> Floats | None:
@@ -710,10 +722,9 @@ class Library:
         """How many photos have no vector under this prompt yet; `index` without prompts makes them."""
         return self.snapshot(index).missing
 
-    def prompt_features(self, index: PromptIndex) -> Floats:
-        """The text encoder's output for this prompt, (L, Dt) float32; no search needs that model."""
-        features: Floats = np.load(features_file(self.place, index.key))
-        return features
+    def prompt_features(self, index: PromptIndex, encode: Callable[[str], EncodedPrompt]) -> Floats:
+        """The text encoder's output for this prompt, (L, Dt) float32, as it is kept, or else as `encode` makes it."""
+        return features_of(self.place, index, encode)
 
     def heatmap(self, hit: Hit, part: FocusScore | None = None) -> Floats:
         """Where in the hit's photo a focus was found: (Hp, Wp) float32 on the patch grid, sums to 1.

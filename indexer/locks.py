@@ -86,6 +86,8 @@ class Lock:
         """Give the lock back, if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
+            with suppress(OSError):
+                os.truncate(descriptor, 0)
             os.close(descriptor)
 
     def holder(self) -> Holder | None:

@@ -15,26 +15,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from steersearch.core.errors import (
     LibraryDamagedError,
-    LibraryUnreadableError,
     SchemaVersionError,
     SteerSearchError,
 )
 from steersearch.core.preprocess import View, view_of
-from steersearch.core.reading import EncodedPrompt, Reading
-from steersearch.core.regular_file import read_regular
+from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.place import delete_inside, write_inside
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3  # what changed, and how older libraries are brought forward: see `migration`
+SCHEMA_VERSION = 4  # what changed, and how older libraries are brought forward: see `migration`
+CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
 LIBRARY_FILE = "library.json"
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")
-_MOST_JSON = 2**20  # bytes
+_APART = (
+    "created_at",
+)  # of the checksum: two runs that make the same index make the same manifest but for this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ def read_library(place: Path) -> LibraryManifest:
 
 
 def write_library(place: Path, manifest: LibraryManifest) -> None:
-    _write_json(place, place / LIBRARY_FILE, asdict(manifest))
+    write_json(place, place / LIBRARY_FILE, asdict(manifest))
 
 
 def is_key(name: str) -> bool:
@@ -128,6 +127,11 @@ def read_prompt_indexes(place: Path) -> list[PromptIndex]:
         except SteerSearchError as error:
             _warn_once(f"this prompt index is left out: {error}")
     return sorted(indexes, key=lambda index: (index.created_at, index.key))
+
+
+def prompt_keys(place: Path) -> list[str]:
+    """The keys of all prompt indexes, also of those that were only begun, sorted."""
+    return sorted(path.name for path in (place / PROMPTS).glob("*") if is_key(path.name))
 
 
 def manifest_keys(place: Path) -> list[str]:
@@ -157,7 +161,7 @@ def write_prompt_index(place: Path, index: PromptIndex) -> None:
 
 def replace_prompt_index(place: Path, index: PromptIndex) -> None:
     """Write the manifest of a prompt index, also over one that exists."""
-    _write_json(place, _manifest(place, index.key), asdict(index))
+    write_json(place, _manifest(place, index.key), asdict(index), _APART)
 
 
 def _manifest(place: Path, key: str) -> Path:
@@ -193,52 +197,6 @@ def features_file(place: Path, key: str) -> Path:
     return place / PROMPTS / key / _FEATURES
 
 
-def write_encoded_prompt(place: Path, key: str, encoded: EncodedPrompt) -> None:
-    """Keep what the text encoder made of an index' prompt; where its features are, it is known how it was read."""
-    _write_json(place, _reading_file(place, key), encoded.reading.to_dict())
-    tokens = np.asarray(encoded.tokens, dtype=np.float32)
-    write_inside(place, features_file(place, key), lambda file: np.save(file, tokens))
-
-
-def read_reading(place: Path, key: str) -> Reading | None:
-    """How the text encoder read an index' prompt; None where an older version, or nobody yet, encoded it.
-
-    Raises LibraryDamagedError, LibraryUnreadableError.
-    """
-    path = _reading_file(place, key)
-    try:
-        return Reading.from_dict(read_json(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LibraryDamagedError(path, f"does not say how the prompt was read ({error})") from error
-
-
-def _reading_file(place: Path, key: str) -> Path:
-    return place / PROMPTS / key / "reading.json"
-
-
-def _write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1).encode()
-    write_inside(place, path, lambda file: file.write(text))
-
-
-def read_json(path: Path) -> Any:
-    """What a small JSON file of a library says.
-
-    Raises FileNotFoundError, LibraryUnreadableError where it cannot be read now, LibraryDamagedError where it can be
-    read and is no JSON.
-    """
-    try:
-        return json.loads(read_regular(path, _MOST_JSON))
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        raise LibraryUnreadableError(path, error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise LibraryDamagedError(path, f"not JSON ({error})") from error
-
-
 def _read(
     path: Path, kind: type[LibraryManifest] | type[PromptIndex], fits: Mapping[str, Callable[[Any], bool]]
 ) -> dict[str, Any]:
@@ -248,12 +206,19 @@ def _read(
         raise LibraryDamagedError(path, "no manifest, it has no schema_version")
     if content["schema_version"] > SCHEMA_VERSION:
         raise SchemaVersionError(path, content["schema_version"], SCHEMA_VERSION)
-    if set(content) != set(kind.__dataclass_fields__):
+    if content["schema_version"] >= CHECKSUMS_SINCE and not _is_dir(content.get("folder")):
+        checked(path, content, _APART)  # but for a library whose new folder was written into it by hand
+    if set(content) - {"checksum"} != set(kind.__dataclass_fields__):
         raise LibraryDamagedError(path, "a manifest with other fields than expected")
+    content = {name: content[name] for name in kind.__dataclass_fields__}
     for name, value in content.items():
         if not fits[name](value):
             raise LibraryDamagedError(path, f"its {name} cannot be {str(value)[:80]!r}")
     return content
+
+
+def _is_dir(folder: Any) -> bool:
+    return _is_text(folder) and os.path.isdir(folder)
 
 
 def _is_text(value: Any) -> bool:

@@ -12,13 +12,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from steersearch.indexer.features import keep_checked
 from steersearch.indexer.manifest import (
     SCHEMA_VERSION,
+    prompt_keys,
     read_library,
     read_prompt_indexes,
     replace_prompt_index,
     write_library,
 )
+from steersearch.indexer.row_checksums import summed_columns
 from steersearch.indexer.store import DATE_COLUMNS, IMAGES, PRESENCE
 
 
@@ -54,4 +57,16 @@ def _from_2(place: Path) -> None:
         tables.add_columns(name, DATE_COLUMNS[1:])
 
 
-_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2}
+def _from_3(place: Path) -> None:
+    """Rows and encoded prompts get checksums, as they are: from here on they are known to change."""
+    from steersearch.indexer.tables import Tables
+
+    tables = Tables(place)
+    for name in tables.names():
+        tables.add_columns(name, summed_columns(name))
+        tables.sum_up(name)
+    for key in prompt_keys(place):
+        keep_checked(place, key)
+
+
+_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -50,7 +50,7 @@ SNAPSHOTS = "snapshots"
 _FORMAT = (
     "vectors as npy, with checksums, dates with sources"  # part of their names: another form is made anew
 )
-_MISSING = b"steersearch:missing"
+_MISSING, _DAMAGED = b"steersearch:missing", b"steersearch:damaged"
 _OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234
 _UNREADABLE = (OSError, RuntimeError, DamagedFileError)
@@ -61,7 +61,8 @@ class Snapshot:
 
     flat: the embeddings, to be compared one by one.  table: of the Arrow file.
     cells, sample: for a large gallery, else None.
-    missing: number of usable photos that have no vector yet and cannot be found.
+    missing: number of usable photos that cannot be found: they have no vector yet, or are damaged.
+    damaged: of these, photos whose row or vector is not what was written.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Snapshot:
         self.name = name
         self.flat, self.table = flat, table
         self.cells, self.sample = cells, sample
-        self.missing = int(table.schema.metadata[_MISSING])
+        self.missing, self.damaged = (
+            int(table.schema.metadata.get(name, 0)) for name in (_MISSING, _DAMAGED)
+        )
 
     def __len__(self) -> int:
         return len(self.flat)
@@ -117,12 +120,18 @@ def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
     """
     name = snapshot_name(place, key)
     try:
-        return _read(place, key, name, dim)
+        snapshot = _read(place, key, name, dim)
     except DamagedFileError as error:
         logger.warning("the search snapshot was damaged, it is made again from the tables: %s", error)
+        snapshot = _make(place, key, name, dim)
     except (OSError, RuntimeError):  # not there, swept away just now, or not to be read
-        pass
-    return _make(place, key, name, dim)
+        snapshot = _make(place, key, name, dim)
+    if snapshot.damaged:
+        logger.warning(
+            "%s of the photos cannot be found, what is kept of them is damaged; mend it: steersearch verify --repair",
+            f"{snapshot.damaged:,}",
+        )
+    return snapshot
 
 
 def refresh_snapshot(place: Path, key: str) -> None:
@@ -155,7 +164,8 @@ def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
 
 
 def _table(gallery: Gallery) -> Any:
-    return gallery.photos.replace_schema_metadata({_MISSING: str(gallery.missing)})
+    counts = {_MISSING: str(gallery.missing), _DAMAGED: str(gallery.damaged)}
+    return gallery.photos.replace_schema_metadata(counts)
 
 
 def _sample(vectors: Floats) -> Floats:
@@ -212,8 +222,8 @@ def _files(place: Path, key: str, name: str) -> tuple[Path, ...]:
 def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     npy, faiss, sample, arrow = _files(place, key, name)
     photos, vectors = read_table(arrow, gallery_schema()), CheckedArray(npy)
-    if _MISSING not in (photos.schema.metadata or {}):
-        raise DamagedFileError(arrow, "does not say how many photos are missing")
+    if not {_MISSING, _DAMAGED} <= set(photos.schema.metadata or {}):
+        raise DamagedFileError(arrow, "it does not say how many photos are missing")
     shape = (photos.num_rows, dim if dim is not None else vectors.shape[-1])
     if vectors.shape != shape or vectors.dtype != np.float32:
         raise DamagedFileError(npy, f"holds {vectors.shape} of {vectors.dtype}, not {shape} of float32")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.capture_date import CaptureDate, file_date
-from steersearch.core.errors import FilterError
+from steersearch.core.errors import FilterError, SteerSearchError
 from steersearch.indexer.conditions import explained
 from steersearch.indexer.database import FOLDER, Database, versions
+from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
+from steersearch.indexer.row_checksums import (
+    CHECKSUM,
+    CHECKSUMS,
+    DATE_CHECKSUM,
+    THUMBNAIL_CHECKSUM,
+    is_sound,
+    with_checksums,
+)
 from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
@@ -34,6 +44,7 @@ PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DAT
 NO_DATE = "none"  # the source of a photo that says nothing of its date; null: it was not asked yet
 _ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
+_UNIT = 1e-2  # how far a length of float16 may be from 1
 
 
 @dataclass(frozen=True)
@@ -111,12 +122,14 @@ class Gallery:
 
     photos: pyarrow table of PHOTO_COLUMNS, heatmap (see `pack_heatmap`) and presence (null where it is not known).
     embeddings: (n, dim) float32.
-    missing: number of usable photos that have no vector here yet.
+    missing: number of usable photos that are not here, for they have no vector yet or are damaged.
+    damaged: of these, photos whose row or vector is not what was written.
     """
 
     photos: Any
     embeddings: Floats
     missing: int
+    damaged: int = 0
 
     @property
     def paths(self) -> list[str]:
@@ -146,6 +159,7 @@ class Store:
     """Reads and writes the tables below `place`. Not safe after a fork: LanceDB is not."""
 
     def __init__(self, place: Path) -> None:
+        self._place = place
         self._database = Database(place)
 
     def ensure_images(self) -> None:
@@ -173,16 +187,17 @@ class Store:
         found = {}
         for chunk in chunks(sorted(set(image_ids)), FILTER_LENGTH):
             where = f"image_id IN ({', '.join(map(quoted, chunk))}) AND status = 'ok'"
-            columns = self._read(IMAGES, names, where)
-            paths, *others = columns
+            rows = self._sound(IMAGES, [*names, "status", "reason"], CHECKSUMS, where)
+            paths, *others = (rows.column(name) for name in names)
             for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
                 found[row[1]] = ImageRecord(*row)
         return found
 
     def thumbnail(self, path: str) -> bytes | None:
-        """The JPEG kept for this path; None if there is none."""
-        (column,) = self._read(IMAGES, ["thumbnail"], f"path = {quoted(to_stored(path))}")
-        return next(iter(column.to_pylist()), None)
+        """The JPEG kept for this path; None if there is none, or none as it was made."""
+        where = f"path = {quoted(to_stored(path))}"
+        rows = self._sound(IMAGES, ["path", "thumbnail"], [THUMBNAIL_CHECKSUM], where)
+        return next(iter(rows.column("thumbnail").to_pylist()), None)
 
     def write_images(self, records: Sequence[ImageRecord]) -> None:
         """Insert or replace rows, by path; of several with one path the last counts."""
@@ -255,43 +270,84 @@ class Store:
         import pyarrow as pa
         import pyarrow.compute as compute
 
-        columns = self._read(IMAGES, list(PHOTO_COLUMNS), "status = 'ok'")
-        photos = pa.table(columns, names=PHOTO_COLUMNS).sort_by("path")
+        photos = self._photos()[0].sort_by("path")
         if not self._database.has(frozen_table(key)):
             row = pa.array(np.full(photos.num_rows, -1))
             photos = photos.append_column("row", row).cast(frozen_gallery_schema())
             return FrozenGallery(photos, np.empty((0, 0), np.float16), [])
-        ids, embeddings, regions = self._read(frozen_table(key), ["image_id", "embedding", "regions"])
+        frozen = self._sound(frozen_table(key), ["image_id", "embedding", "regions"], [CHECKSUM])
+        matrix = _matrix(frozen.column("embedding"))
+        frozen = frozen.filter(pa.array(is_finite := np.isfinite(matrix).all(axis=1)))
+        matrix = matrix[is_finite]
+        ids = frozen.column("image_id")
         found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
         rows = found.to_numpy().astype(np.int64)
         used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
-        dim = embeddings.type.list_size
-        matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(-1, dim)
         photos = photos.append_column("row", pa.array(rows)).cast(frozen_gallery_schema())
-        return FrozenGallery(photos, matrix[used], regions.take(used).to_pylist())
+        return FrozenGallery(photos, matrix[used], frozen.column("regions").take(used).to_pylist())
 
     def gallery(self, key: str) -> Gallery:
-        """Every usable photo that has a vector, copies of one content under each of their paths."""
+        """Every usable photo that has a vector, copies of one content under each of their paths.
+
+        Photos whose row or vector is not what was written are left out, and counted.
+        """
         import pyarrow as pa
         import pyarrow.compute as compute
 
-        columns = self._read(IMAGES, list(PHOTO_COLUMNS), "status = 'ok'")
-        photos = pa.table(columns, names=PHOTO_COLUMNS)
-        names = ["image_id", "embedding", "heatmap", PRESENCE]
-        ids, embeddings, heatmaps, presence = self._read(prompt_table(key), names)
-        rows = compute.index_in(photos.column("image_id"), value_set=ids)
-        num_usable = photos.num_rows
-        photos = photos.append_column("row", rows).filter(compute.is_valid(rows)).sort_by("path")
-        rows = photos.column("row").to_numpy()
-        dim = embeddings.type.list_size
-        matrix = embeddings.combine_chunks().flatten().to_numpy().reshape(len(embeddings), dim)
-        photos = photos.drop_columns("row").append_column("heatmap", heatmaps.take(rows))
-        photos = photos.append_column(PRESENCE, presence.take(rows).cast(pa.float32()))
-        return Gallery(
-            photos.cast(gallery_schema()),
-            np.ascontiguousarray(matrix[rows], dtype=np.float32),
-            num_usable - len(rows),
-        )
+        photos, damaged = self._photos()
+        columns = ["image_id", "embedding", "heatmap", PRESENCE]
+        vectors = self._rows(prompt_table(key), [*columns, CHECKSUM])
+        matrix = _matrix(vectors.column("embedding"))
+        is_sound = self._is_sound(prompt_table(key), vectors, [CHECKSUM]) & np.isfinite(matrix).all(axis=1)
+        sound = vectors.filter(pa.array(is_sound))
+        rows = compute.index_in(photos.column("image_id"), value_set=sound.column("image_id"))
+        has = compute.is_valid(rows)
+        spoilt = compute.is_in(photos.column("image_id"), value_set=vectors.column("image_id"))
+        missing = photos.num_rows + damaged - (compute.sum(has).as_py() or 0)
+        damaged += compute.sum(compute.and_not(spoilt, has)).as_py() or 0
+        photos = photos.append_column("row", rows).filter(has).sort_by("path")
+        chosen = photos.column("row").to_numpy()
+        photos = photos.drop_columns("row")
+        for name in ("heatmap", PRESENCE):
+            photos = photos.append_column(name, sound.column(name).take(chosen))
+        embeddings = np.ascontiguousarray(matrix[is_sound][chosen], dtype=np.float32)
+        return Gallery(photos.cast(gallery_schema()), embeddings, missing, damaged)
+
+    def _photos(self) -> tuple[Any, int]:
+        """The usable photos, a table of PHOTO_COLUMNS, and how many rows are not what was written."""
+        import pyarrow as pa
+        import pyarrow.compute as compute
+
+        rows = self._rows(IMAGES, [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM])
+        is_sound = self._is_sound(IMAGES, rows, [CHECKSUM, DATE_CHECKSUM])
+        leads_out = compute.match_substring_regex(rows.column("path"), r"^/|(^|/)\.\.(/|$)|^$").to_numpy()
+        is_sound &= ~leads_out
+        sound = rows.filter(pa.array(is_sound))
+        usable = sound.filter(compute.equal(sound.column("status"), "ok"))
+        return usable.select(PHOTO_COLUMNS), int((~is_sound).sum())
+
+    def _sound(
+        self, name: str, columns: Sequence[str], checksums: Sequence[str], where: str | None = None
+    ) -> Any:
+        """The rows that are what was written: a table of these columns."""
+        import pyarrow as pa
+
+        rows = self._rows(name, [*columns, *checksums], where)
+        return rows.filter(pa.array(self._is_sound(name, rows, checksums))).select(columns)
+
+    def _is_sound(self, name: str, rows: Any, checksums: Sequence[str]) -> npt.NDArray[np.bool_]:
+        found = np.ones(len(rows), dtype=bool)
+        for checksum in checksums if self._has_checksums else ():
+            found &= is_sound(name, rows, checksum)
+        return found
+
+    @cached_property
+    def _has_checksums(self) -> bool:
+        """Whether rows have checksums, as in every library that was brought forward."""
+        try:
+            return read_library(self._place).schema_version >= ROWS_CHECKED_SINCE
+        except (FileNotFoundError, SteerSearchError):
+            return True
 
     def _merge(
         self,
@@ -311,26 +367,47 @@ class Store:
                 merging = merging.when_matched_update_all()
             if insert:
                 merging = merging.when_not_matched_insert_all()
-            merging.execute(pyarrow.Table.from_pylist(rows, schema=schema))
+            merging.execute(with_checksums(name, pyarrow.Table.from_pylist(rows, schema=schema)))
 
         self._database.change(name, merge)
 
-    def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
+    def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
         """Columns of a table; all null one that a library of an older schema lacks, empty where there is no table."""
         import pyarrow as pa
 
-        def read(table: Any) -> list[Any]:
+        def read(table: Any) -> Any:
             there = [column for column in columns if column in table.schema.names]
             query = table.search().select(there)
             found = (query if where is None else query.where(where)).to_arrow()
             added = added_columns()
-            return [found.column(c) if c in there else pa.nulls(len(found), added[c].type) for c in columns]
+            values = [found.column(c) if c in there else pa.nulls(len(found), added[c].type) for c in columns]
+            return pa.table(values, names=columns)
 
         if not self._database.has(name):  # of a run that ended early
             schema = _images_schema() if name == IMAGES else _prompt_schema(0)
-            empty = schema.empty_table()
-            return [empty.column(column) for column in columns]
+            return schema.empty_table().select(columns)
         return self._database.read(name, read)
+
+    def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
+        """As `_rows`, the columns by themselves."""
+        return list(self._rows(name, columns, where).columns)
+
+
+def _matrix(vectors: Any) -> npt.NDArray[Any]:
+    """A column of vectors as (n, dim), of the type that it has."""
+    values: npt.NDArray[Any] = vectors.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(vectors), vectors.type.list_size)
+
+
+def can_be_right(rows: Any) -> npt.NDArray[np.bool_]:
+    """(n,) For rows of any table without checksums: whether their vectors and heatmaps are such."""
+    found = np.ones(len(rows), dtype=bool)
+    if "embedding" in rows.column_names:
+        lengths = np.linalg.norm(_matrix(rows.column("embedding")).astype(np.float64), axis=1)
+        found &= np.abs(lengths - 1) < _UNIT  # never where one is not finite
+    if "heatmap" in rows.column_names:
+        found &= [unpacks(packed) for packed in rows.column("heatmap").to_pylist()]
+    return found
 
 
 def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
@@ -394,6 +471,14 @@ def unpack_heatmap(packed: bytes) -> Floats:
     return values / np.float32(max(values.sum(), 1))
 
 
+def unpacks(packed: bytes) -> bool:
+    """Whether these bytes are a heatmap."""
+    try:
+        return unpack_heatmap(packed).size > 0
+    except ValueError:
+        return False
+
+
 def date_columns(date: CaptureDate | None) -> dict[str, Any]:
     """What DATE_COLUMNS hold of a photo that was asked for its date."""
     values = (None, None, NO_DATE) if date is None else (date.moment, date.precision, date.source)
@@ -453,6 +538,7 @@ def added_columns() -> dict[str, Any]:
     import pyarrow as pa
 
     names = {PRESENCE: pa.float32(), "taken_at_precision": pa.string(), "taken_at_source": pa.string()}
+    names |= dict.fromkeys(CHECKSUMS, pa.int64())
     return {name: pa.field(name, kind) for name, kind in names.items()}
 
 
@@ -474,6 +560,7 @@ def _images_schema() -> Any:
             pa.field("thumbnail", pa.binary()),
             pa.field("status", pa.string(), nullable=False),  # ok, skipped
             pa.field("reason", pa.string()),  # of a skipped file
+            *(added[name] for name in CHECKSUMS),
         ]
     )
 
@@ -487,6 +574,7 @@ def _prompt_schema(dim: int) -> Any:
             pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
             pa.field("heatmap", pa.binary(), nullable=False),
             added_columns()[PRESENCE],  # null: made before there was one
+            added_columns()[CHECKSUM],
         ]
     )
 
@@ -499,6 +587,7 @@ def _frozen_schema(dim: int) -> Any:
             pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
             pa.field("embedding", pa.list_(pa.float16(), dim), nullable=False),
             pa.field("regions", pa.binary(), nullable=False),
+            added_columns()[CHECKSUM],
         ]
     )
 

@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 
 from steersearch.indexer.database import Database
 from steersearch.indexer.place import delete_inside
+from steersearch.indexer.row_checksums import summed_columns, with_checksums
 from steersearch.indexer.store import (
     FILTER_LENGTH,
+    IMAGES,
     added_columns,
+    can_be_right,
     chunks,
     quoted,
     table_names,
@@ -47,6 +50,29 @@ class Tables:
                 table.add_columns(missing)
 
         self._database.change(name, add)
+
+    def sum_up(self, name: str) -> None:
+        """Give the rows of a table of an older schema checksums, but for those that cannot be right."""
+        import pyarrow as pa
+
+        key = "path" if name == IMAGES else "image_id"
+        checksums = list(summed_columns(name))
+
+        def summed(table: Any) -> list[Any]:
+            batches = table.search().to_batches(batch_size=_BATCH)
+            parts = []
+            for batch in batches:
+                rows = with_checksums(name, pa.Table.from_batches([batch]))
+                parts.append(rows.select([key, *checksums]).filter(pa.array(can_be_right(rows))))
+            return parts
+
+        if parts := self._database.read(name, summed):
+            rows = pa.concat_tables(parts)
+            once = {value: row for row, value in enumerate(rows.column(key).to_pylist())}
+            rows = rows.take(list(once.values()))  # a merge takes each key once
+            self._database.change(
+                name, lambda table: table.merge_insert(key).when_matched_update_all().execute(rows)
+            )
 
     def inspect(self, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T]) -> T:
         """What `check` makes of the rows of a table, which it gets in Arrow's record batches, in no order.

@@ -25,6 +25,7 @@ from steersearch.core.errors import (
 )
 from steersearch.core.pillow_file import opened
 from steersearch.indexer.compaction import orphaned_snapshots
+from steersearch.indexer.features import read_reading
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     PromptIndex,
@@ -32,7 +33,6 @@ from steersearch.indexer.manifest import (
     manifest_keys,
     new_prompt_index,
     read_prompt_index,
-    read_reading,
     remove_manifest,
 )
 from steersearch.indexer.scan import changed_at

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from steersearch.core.errors import LibraryBusyError, LibraryMissingError
+from steersearch.core.errors import LibraryBusyError, LibraryMissingError, LibraryPlaceError
+from steersearch.indexer.database import seal_tables
 from steersearch.indexer.locks import Lock
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.migration import bring_forward
@@ -41,6 +42,7 @@ def writing(place: Path) -> Iterator[None]:
     finally:
         own.release()
         own.path.unlink(missing_ok=True)
+        _seal_if_last(place)
 
 
 @contextmanager
@@ -53,7 +55,10 @@ def alone(place: Path) -> Iterator[None]:
         if (writer := _writer(place)) is not None:
             raise LibraryBusyError(place, str(writer.holder() or ""))
         bring_forward(place)
-        yield
+        try:
+            yield
+        finally:
+            seal_tables(place)
 
 
 @contextmanager
@@ -68,6 +73,18 @@ def _gate(place: Path) -> Iterator[None]:
         yield
     finally:
         gate.release()
+
+
+def _seal_if_last(place: Path) -> None:
+    """What was written gets its checksums when the last writer has ended; it is not waited for."""
+    gate = Lock(place / LOCKS / _GATE)
+    with suppress(OSError, LibraryPlaceError):
+        if gate.take():
+            try:
+                if _writer(place) is None:
+                    seal_tables(place)
+            finally:
+                gate.release()
 
 
 def _refuse_missing(place: Path) -> None:

@@ -35,7 +35,7 @@ from steersearch.indexer.library import (
     PromptIndex,
     Skip,
 )
-from steersearch.indexer.manifest import LIBRARY_FILE, features_file
+from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.query import FocusScore, Searched
 
 if TYPE_CHECKING:
@@ -395,7 +395,7 @@ class Library:
             else read_picture(image, at_least=least_side(index.preprocessing))
         )
         embedder = self._embedder_of(index)
-        features = np.load(features_file(self.place, index.key))
+        features = self._library.prompt_features(index, embedder.encode_prompt)
         (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], index.gate_scale)
         heatmap: Heatmap = found.heatmaps[0]
         return heatmap

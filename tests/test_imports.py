@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.atomic",
         "steersearch.core.capture_date",
         "steersearch.core.errors",
+        "steersearch.core.json_file",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",
         "steersearch.core.pillow_file",

@@ -451,7 +451,7 @@ def test_the_manifest_says_how_the_vectors_were_made(library: Library) -> None:
     assert (index.prompt, index.gate_scale, index.model_id, index.dim) == ("red", 1.0, "toy", 4)
     assert index.weights_hash == toy.weights_hash
     assert index.preprocessing == {"size": 4, "mean": [0.0, 0.0, 0.0]}
-    np.testing.assert_array_equal(library.prompt_features(index), toy.encode_prompt("red").tokens)
+    np.testing.assert_array_equal(library.prompt_features(index, never), toy.encode_prompt("red").tokens)
 
 
 def test_the_default_place_follows_the_real_path(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""The encoded prompt of a prompt index, kept with the library so that no run and no query needs the text encoder."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from steersearch.core.errors import (
+    LibraryDamagedError,
+    LibraryPlaceError,
+    LibraryUnreadableError,
+    SteerSearchError,
+)
+from steersearch.core.reading import EncodedPrompt, Reading
+from steersearch.core.regular_file import read_regular
+from steersearch.indexer.checked_file import DamagedFileError, read_array, write_array
+from steersearch.indexer.json_file import checked, read_json, write_json
+from steersearch.indexer.manifest import PROMPTS, ROWS_CHECKED_SINCE, PromptIndex, features_file, read_library
+
+logger = logging.getLogger(__name__)
+Features = npt.NDArray[np.float32]
+_MOST = 2**26  # bytes of a file
+
+
+def read_features(place: Path, key: str) -> Features:
+    """The text encoder's output for a prompt, (L, Dt) float32, finite.
+
+    Raises FileNotFoundError, LibraryUnreadableError, LibraryDamagedError.
+    """
+    path = features_file(place, key)
+    try:
+        found = _read_older(path) if _may_lack_checksum(place) else read_array(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LibraryUnreadableError(path, error.strerror or str(error)) from error
+    except (ValueError, EOFError) as error:
+        reason = error.reason if isinstance(error, DamagedFileError) else str(error)
+        raise LibraryDamagedError(path, reason) from error
+    if found.ndim != 2 or found.size == 0 or found.dtype != np.float32:
+        reason = f"it has the shape {found.shape} and the type {found.dtype}, not (tokens, width) float32"
+        raise LibraryDamagedError(path, reason)
+    if not np.isfinite(found).all():
+        raise LibraryDamagedError(path, "it is not finite")
+    return found
+
+
+def read_reading(place: Path, key: str) -> Reading | None:
+    """How the text encoder read a prompt; None where an older version, or nobody yet, encoded it.
+
+    Raises LibraryUnreadableError, LibraryDamagedError.
+    """
+    path = _reading_file(place, key)
+    try:
+        return Reading.from_dict(checked(path, read_json(path)))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LibraryDamagedError(path, f"it does not say how the prompt was read ({error})") from error
+
+
+def write_encoded_prompt(place: Path, key: str, encoded: EncodedPrompt) -> None:
+    """Keep what the text encoder made of a prompt; where its features are, it is known how it was read.
+
+    Raises LibraryPlaceError.
+    """
+    write_json(place, _reading_file(place, key), encoded.reading.to_dict())
+    write_features(place, key, encoded.tokens)
+
+
+def write_features(place: Path, key: str, features: Features) -> None:
+    """Keep the text encoder's output for a prompt. Raises LibraryPlaceError."""
+    write_array(place, features_file(place, key), np.asarray(features, dtype=np.float32))
+
+
+def is_encoded(place: Path, index: PromptIndex) -> bool:
+    """Whether what the text encoder made of a prompt is kept, as it was written. Raises LibraryUnreadableError."""
+    try:
+        read_features(place, index.key)
+        read_reading(place, index.key)
+    except FileNotFoundError:
+        return False
+    except LibraryDamagedError as error:
+        logger.warning(
+            'the encoded prompt "%s" was damaged, it is made again: %s', index.prompt, error.reason
+        )
+        return False
+    return True
+
+
+def features_of(place: Path, index: PromptIndex, encode: Callable[[str], EncodedPrompt]) -> Features:
+    """As `read_features`; where there are none, or none as they were written, `encode` makes them, and they are kept.
+
+    Raises LibraryUnreadableError.
+    """
+    if is_encoded(place, index):
+        return read_features(place, index.key)
+    encoded = encode(index.prompt)
+    try:
+        write_encoded_prompt(place, index.key, encoded)
+    except LibraryPlaceError as error:
+        logger.warning(
+            '%s: the encoded prompt "%s" could not be kept: it %s', place, index.prompt, error.reason
+        )
+    return np.asarray(encoded.tokens, dtype=np.float32)
+
+
+def keep_checked(place: Path, key: str) -> None:
+    """Give the features of an older library their checksum, unless they cannot be right."""
+    with suppress(FileNotFoundError, LibraryDamagedError):
+        write_features(place, key, np.array(read_features(place, key)))
+
+
+def _read_older(path: Path) -> Features:
+    """As versions before schema 4 wrote them, or as this one does."""
+    with suppress(DamagedFileError):
+        return read_array(path)
+    try:
+        found: Features = np.load(io.BytesIO(read_regular(path, _MOST)), allow_pickle=False)
+    except MemoryError as error:
+        raise ValueError("a header that asks for too much memory") from error
+    return found
+
+
+def _reading_file(place: Path, key: str) -> Path:
+    return place / PROMPTS / key / "reading.json"
+
+
+def _may_lack_checksum(place: Path) -> bool:
+    try:
+        return read_library(place).schema_version < ROWS_CHECKED_SINCE
+    except (FileNotFoundError, SteerSearchError):
+        return False

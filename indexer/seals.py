@@ -1,0 +1,97 @@
+"""Seals: what the files of a table must be, since LanceDB writes each once and never changes it.
+
+Its files carry no checksums. A bit in the list of a table's parts, or in that of its deleted rows, lets rows vanish or
+come back without a word, or ends the process. So the size and the CRC-32 of every file is noted beside them, once
+nobody writes; what was written since, and by runs that were killed, is not sealed yet and taken as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+from steersearch.core.errors import LibraryDamagedError
+from steersearch.core.regular_file import open_regular
+from steersearch.indexer.json_file import checked, read_json, write_json
+
+_SEALS = "checksums.json"  # in the table's folder
+_HINT = "latest_version_hint.json"  # the one file that changes; LanceDB does not rely on it
+_STRUCTURE = ("_versions", "_deletions")
+_CHUNK = 2**20
+
+Seal = list[int]  # size, CRC-32
+
+
+def seal(place: Path, table: Path) -> None:
+    """Note what the files of a table are that are not noted yet. For those who know that nobody writes.
+
+    Raises OSError, LibraryPlaceError.
+    """
+    known, files = _read(table), dict(_files(table))
+    seals = {name: known.get(name) or _seal_of(path) for name, path in files.items()}
+    if seals != known:
+        write_json(place, table / _SEALS, {"files": seals})
+
+
+def check_structure(table: Path) -> None:
+    """Compare what says which rows a table has. Raises LibraryDamagedError, OSError where it cannot be read."""
+    seals = _read(table)
+    sealed = [name for name in seals if name.startswith("_versions/")]
+    there = {name: path for name, path in _files(table) if name.startswith(_STRUCTURE)}
+    newest = max((name for name in there if name.startswith("_versions/")), key=_version, default="")
+    if sealed and _version(newest) < max(map(_version, sealed)):
+        raise LibraryDamagedError(table, "its newest version is missing")
+    for name, path in there.items():
+        is_read = name == newest or name.startswith("_deletions/")
+        if is_read and name in seals and not _fits(path, seals[name]):
+            raise LibraryDamagedError(path, "it does not fit its checksum")
+
+
+def damaged_files(table: Path) -> list[str]:
+    """The files of a table that are not what they were when they were sealed. Raises OSError for one that cannot be
+    read."""
+    seals = _read(table)
+    return [name for name, path in _files(table) if name in seals and not _fits(path, seals[name])]
+
+
+def _read(table: Path) -> dict[str, Seal]:
+    """What is noted; nothing where that is damaged: no seal is no proof."""
+    try:
+        noted = checked(table / _SEALS, read_json(table / _SEALS))
+        return {str(name): [int(size), int(checksum)] for name, (size, checksum) in noted["files"].items()}
+    except (FileNotFoundError, LibraryDamagedError, AttributeError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _files(table: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a table that are written once: their names relative to it, and their paths."""
+    for folder, _, names in os.walk(table):
+        for name in sorted(names):
+            path = Path(folder) / name
+            if name != _HINT and path.parent != table:
+                yield path.relative_to(table).as_posix(), path
+
+
+def _fits(path: Path, seal: Seal) -> bool:
+    """Whether a file is as it was sealed; one that is swept away meanwhile is no longer of the table."""
+    try:
+        return _seal_of(path) == seal
+    except FileNotFoundError:
+        return True
+
+
+def _seal_of(path: Path) -> Seal:
+    checksum, size = 0, 0
+    with open_regular(path) as file:
+        while chunk := file.read(_CHUNK):
+            checksum, size = crc32(chunk, checksum), size + len(chunk)
+    return [size, checksum]
+
+
+def _version(name: str) -> int:
+    """The number of a version; LanceDB counts in file names down from the largest, so that the newest comes first."""
+    stem = name.rpartition("/")[2].removesuffix(".manifest")
+    number = int(stem) if stem.isdecimal() else 0
+    return 2**64 - 1 - number if number > 2**63 else number

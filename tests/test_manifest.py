@@ -1,0 +1,83 @@
+"""What a library says of itself: read as it was written, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
+from steersearch.indexer.library import Library, PromptIndex
+from steersearch.indexer.manifest import SCHEMA_VERSION
+from tests.toy_embedder import ToyEmbedder, save_photo
+
+
+def known(index: PromptIndex) -> PromptIndex:
+    """What of a manifest decides answers and has a checksum. A lower version is one that has none yet."""
+    return replace(index, created_at="", schema_version=SCHEMA_VERSION)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    library = Library.create(
+        save_photo(tmp_path / "photos/red.png", (200, 0, 0)).parent, tmp_path / "library"
+    )
+    library.index(ToyEmbedder(), ["red", "blue"])
+    return library
+
+
+@pytest.mark.parametrize("file", ["library.json", "prompts/red-*/manifest.json"])
+def test_one_byte_of_a_manifest_is_another(library: Library, file: str) -> None:
+    """Whatever it is, an index is as it was made or is left out; when it was made has no checksum."""
+    library.folder.rename(
+        library.folder.with_name("away")
+    )  # else a folder in library.json may be a hand's work
+    (path,) = library.place.glob(file)
+    whole = path.read_bytes()
+    prompts = [known(index) for index in library.prompts()]
+    for position in range(len(whole)):
+        path.write_bytes(
+            whole[:position] + bytes([whole[position] ^ 1 << position % 7]) + whole[position + 1 :]
+        )
+        with suppress(LibraryDamagedError, SchemaVersionError):
+            opened = Library.open(library.place)
+            assert opened.folder == library.folder
+            found = [known(index) for index in opened.prompts()]
+            assert {index.key for index in prompts if index.prompt != "red"} <= {index.key for index in found}
+            assert all(index in prompts for index in found)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key", "../../away"), ("prompt", 7), ("prompt", " "), ("gate_scale", "1"), ("gate_scale", float("nan")),
+        ("model_id", None), ("preprocessing", []), ("dim", 0), ("dim", 2.5), ("dim", 10**30), ("dtype", "float64"),
+        ("created_at", "yesterday"), ("created_at", 5), ("schema_version", True), ("schema_version", "2"),
+        ("schema_version", 0), ("folder", "relative"), ("folder", "/a\0b"), ("folder", ["/"]),
+    ],
+)  # fmt: skip
+def test_a_manifest_says_nothing_that_cannot_be(library: Library, field: str, value: object) -> None:
+    name = "library.json" if field == "folder" else "prompts/red-*/manifest.json"
+    (path,) = library.place.glob(name)
+    content = {name: value for name, value in json.loads(path.read_text()).items() if name != "checksum"}
+    path.write_text(json.dumps({**content, field: value}))
+    if field == "folder":
+        with pytest.raises(LibraryDamagedError, match="folder"):
+            Library.open(library.place)
+    else:
+        assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
+        assert library.query(ToyEmbedder(), library.folder / "red.png", "blue")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 50_000, "\xff", "null", "1e999"])
+def test_what_is_no_manifest_at_all(library: Library, content: str) -> None:
+    (path,) = library.place.glob("prompts/red-*/manifest.json")
+    path.write_bytes(content.encode("latin-1"))
+    assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
+    path.unlink()
+    os.mkfifo(path)
+    assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
