@@ -21,7 +21,13 @@ from steersearch.core import hub
 from steersearch.core.atomic import drafted
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.downloads import package_path, parts_of
-from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError, UnknownModelError
+from steersearch.core.errors import (
+    CheckpointError,
+    CheckpointKeysError,
+    ConfigError,
+    UnknownModelError,
+    listed,
+)
 from steersearch.core.preprocess import MOST_SIDE, Preprocess
 from steersearch.core.ranges import check_text, check_whole, read_json, read_list
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
@@ -169,7 +175,7 @@ def _wanted(model: SteerViT, file: _ModelFile, path: Path) -> list[str]:
     if missing or misshapen or (unexpected and not _is_released(path)):
         raise CheckpointKeysError(path, missing=missing, unexpected=unexpected, misshapen=misshapen)
     if unexpected:
-        logger.warning("%s: ignored weights that the model does not have: %s", path, ", ".join(unexpected))
+        logger.warning("%s: ignored weights that the model does not have: %s", path, listed(unexpected))
     return list(weights)
 
 
@@ -245,13 +251,13 @@ def _released_parts(archive: PickledZip) -> tuple[dict[str, StoredTensor], dict[
         )
     state, config = content.get("state_dict"), archive.plain(content.get("config"), "config")
     if not isinstance(state, dict) or not isinstance(config, dict):
-        have = ", ".join(map(str, content))
+        have = listed([str(name) for name in content])
         raise CheckpointError(
             f'{path}: not a released checkpoint: needs "state_dict" and "config", has {have}'
         )
     strangers = [str(name) for name, value in state.items() if not isinstance(value, StoredTensor)]
     if strangers:
-        raise CheckpointError(f"{path}: not tensors in its state_dict: {', '.join(strangers)}")
+        raise CheckpointError(f"{path}: not tensors in its state_dict: {listed(strangers)}")
     archive.check(state)
     return state, config
 

@@ -207,7 +207,7 @@ class CheckpointKeysError(CheckpointError):
         self.path = Path(path)
         self.missing, self.unexpected, self.misshapen = tuple(missing), tuple(unexpected), tuple(misshapen)
         named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+        found = "; ".join(f"{what}: {listed(names)}" for what, names in named.items() if names)
         super().__init__(f"{path}: its weights do not fit the model that it describes; {found}")
 
 
@@ -232,14 +232,15 @@ class SeveralLibrariesError(SteerSearchError):
     def __init__(self, where: str, libraries: Sequence[str]) -> None:
         self.where, self.libraries = where, tuple(libraries)
         super().__init__(
-            f"{len(libraries)} libraries {where}: {_listed(libraries)}; name one with --library PLACE, or change into "
+            f"{len(libraries)} libraries {where}: {listed(libraries)}; name one with --library PLACE, or change into "
             "its photo folder"
         )
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message, however many and long they are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(name if len(name) < 200 else f"{name[:200]}…" for name in names[:most]) + more
 
 
 class WeightsChangedError(SteerSearchError):

@@ -27,7 +27,7 @@ from torch import Tensor
 from steersearch.core.errors import CheckpointError, UnsafePickleError
 from steersearch.core.weights_file import opened_whole
 
-MOST_PICKLED = 4 * 2**20  # bytes; of a released file it takes 40,000
+MOST_PICKLED = 2 * 2**20  # bytes; of a released file it takes 40,000
 MOST_VALUES, MOST_NESTED = 100_000, 64  # of what is made plain, such as a config
 MOST_DIMENSIONS = 8
 
@@ -75,9 +75,10 @@ class PickledZip:
         def made(value: Any, depth: int) -> Any:
             nonlocal left
             left -= 1
-            if left < 0 or depth > MOST_NESTED:
-                what = f"nested more than {MOST_NESTED} deep" if left >= 0 else f"over {MOST_VALUES:,} values"
-                raise CheckpointError(f"{self.path}: {field} is {what}")
+            if depth > MOST_NESTED:
+                raise CheckpointError(f"{self.path}: its {field} is nested more than {MOST_NESTED} deep")
+            if left < 0:
+                raise CheckpointError(f"{self.path}: its {field} unfolds to more than {MOST_VALUES:,} values")
             if isinstance(value, _Node):
                 state = value.state if isinstance(value.state, dict) else {}
                 return made(state.get("_content", state.get("_val")), depth + 1)
