@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from steersearch.core.errors import (
     UnknownModelError,
     listed,
 )
+from steersearch.core.local_path import as_path
 from steersearch.core.preprocess import MOST_SIDE, Preprocess
 from steersearch.core.ranges import check_text, check_whole, read_json, read_list
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
@@ -147,7 +149,7 @@ def _opened(path: Path) -> Iterator[_ModelFile]:
 
     A ConfigError within, from what is built after the config, is one of the file too.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such file")
     try:
         with _opened_released(path) if _is_released(path) else _opened_safetensors(path) as file:
@@ -462,10 +464,10 @@ def _locate(name: str) -> Path:
     if name in MODELS:
         file = MODELS[name].weights
         return package_path(file) if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)
-    path = Path(name).expanduser()
-    if path.is_file() or path.suffix in (".safetensors", ".pth"):
+    path = as_path(name)
+    if os.path.isfile(path) or path.suffix in (".safetensors", ".pth"):
         return path
-    if hub.is_repository(name) and not path.exists():
+    if hub.is_repository(name) and not os.path.exists(path):
         return hub.fetch(HubFile(repo=name, file=hub.WEIGHTS))
     raise UnknownModelError(name, ["auto", *MODELS])
 

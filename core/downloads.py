@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -10,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from steersearch.core import hub
 from steersearch.core.errors import CheckpointError, DiskFullError, UnknownModelError
+from steersearch.core.local_path import as_path
 from steersearch.core.registry import (
     MODELS,
     HubFile,
@@ -101,10 +103,10 @@ def parts_of(name: str) -> ModelParts:
     card = MODELS.get(name)
     if card is not None:
         return _parts_of_card(card)
-    path = Path(name).expanduser()
-    if path.is_file() or path.suffix in (".safetensors", ".pth"):
+    path = as_path(name)
+    if os.path.isfile(path) or path.suffix in (".safetensors", ".pth"):
         return _parts_of_file(name, Part(role="weights", name=path.name, path=path), path)
-    if not hub.is_repository(name) or path.exists():
+    if not hub.is_repository(name) or os.path.exists(path):
         raise UnknownModelError(name, list(MODELS))
     weights = _from_hub("weights", hub.WEIGHTS, None, (HubFile(repo=name, file=hub.WEIGHTS),))
     return _parts_of_file(name, weights, weights.files[0].path)
@@ -171,8 +173,8 @@ def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
 
 def _text_encoder(name: str) -> Part:
     card = known_text_encoder(name)
-    if Path(name).expanduser().is_dir():
-        return Part(role="text encoder", name=name, path=Path(name).expanduser())
+    if os.path.isdir(as_path(name)):
+        return Part(role="text encoder", name=name, path=as_path(name))
     if card is None:
         return _from_hub("text encoder", name, None, (HubFile(repo=name, file=hub.WEIGHTS),))
     if (folder := hub.text_encoder_in_package(card)) is not None:

@@ -37,6 +37,7 @@ from steersearch.core.errors import (
     HubFileMissingError,
     HubUnreachableError,
 )
+from steersearch.core.local_path import as_path
 from steersearch.core.registry import HubFile, TextEncoderCard, known_text_encoder
 
 logger = logging.getLogger(__name__)
@@ -286,8 +287,8 @@ def text_encoder_folder(name: str, progress: Progress | None = None) -> Path:
     name: "roberta-large" or "minilm" (pinned and checked), another hub id, or a folder. An installed package that
     carries minilm is not looked at. Raises as `fetch`, and CheckpointError for a folder without these files.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = as_path(name)
+    if os.path.isdir(folder):
         lacking = [file for file in ("config.json", WEIGHTS) if not (folder / file).is_file()]
         if lacking:
             raise CheckpointError(f"{folder}: no text encoder, it holds no {' and no '.join(lacking)}")
@@ -312,7 +313,7 @@ def text_encoder_identity(name: str) -> str:
     not in the cache is fetched. Raises as `text_encoder_folder`.
     """
     card = known_text_encoder(name)
-    if card is not None and card.weights.sha256 is not None and not Path(name).is_dir():
+    if card is not None and card.weights.sha256 is not None and not os.path.isdir(as_path(name)):
         return card.weights.sha256
     return digests.remembered_sha256(text_encoder_folder(name) / WEIGHTS)
 

@@ -22,6 +22,11 @@ def why_not_local(given: str | os.PathLike[str]) -> str | None:
     return "holds a NUL character" if "\0" in text else None
 
 
+def as_path(name: str | os.PathLike[str]) -> Path:
+    """`name` as a path, with the home folder for "~"; one of nobody's home stays as it is."""
+    return Path(os.path.expanduser(name))
+
+
 def cache_folder() -> Path:
     """The folder that $STEERSEARCH_CACHE names, or else the user's cache folder for steersearch.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ImageError, PromptIndexMissing, WeightsChangedError
 from steersearch.core.image_file import read_picture
+from steersearch.core.local_path import as_path
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import View, least_side, open_image
@@ -606,5 +608,5 @@ def _checked(view: View | None) -> View | None:
 
 def full_name(model: str) -> str:
     """A model file by its full path, since a prompt index remembers its model; other names as they are."""
-    path = Path(model).expanduser()
-    return str(path.resolve()) if path.suffix in (".safetensors", ".pth") else model
+    path = as_path(model)
+    return os.path.realpath(path) if path.suffix in (".safetensors", ".pth") else model

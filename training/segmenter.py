@@ -7,6 +7,7 @@ Meta's weights are under the Apache licence 2.0.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import ArgumentError, CheckpointError, HubUnreachableError
+from steersearch.core.local_path import as_path
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 
@@ -127,8 +129,8 @@ def _at_full_size(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
 
 def _model_folder(name: str) -> Path:
     """Where the files of the model lie, fetched if need be."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = as_path(name)
+    if os.path.isdir(folder):
         lacking = [file for file in _FILES if not (folder / file).is_file()]
         if lacking:
             raise CheckpointError(f"{folder}: no SAM 2 model, it holds no {' and no '.join(lacking)}")

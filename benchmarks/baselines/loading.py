@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 from steersearch.benchmarks.baselines.cards import card_of
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.local_path import as_path
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.baselines.base import Baseline
@@ -22,8 +23,8 @@ def load(name: str, device: str = "auto") -> Baseline:
     """
     name, _, path = name.partition("=")
     card = card_of(name)
-    weights = Path(path).expanduser() if path else None
-    if weights is not None and not weights.exists():
+    weights = as_path(path) if path else None
+    if weights is not None and not os.path.exists(weights):
         raise BenchmarkError(f"{name}: there is nothing at {weights}")
     family = importlib.import_module(f"{__package__}.{card.family}")
     baseline: Baseline = family.load(card, weights, device)
