@@ -60,6 +60,7 @@ class Steered:
     """What was done before a search.
 
     photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
+    unreadable: of those missing, the contents that were tried in vain.
     by_regions: whether the likeliest came first, by the regions of most of these contents. Without a query photo that
         is only known once some were steered.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
@@ -68,9 +69,24 @@ class Steered:
 
     photos: int = 0
     missing: int = 0
+    unreadable: int = 0
     by_regions: bool = False
     guesses: tuple[Guess, ...] = ()
     queries: Mapping[str, Floats] = field(default_factory=dict)
+
+    @classmethod
+    def together(cls, several: Sequence[Steered]) -> Steered:
+        """What was done for all focuses of a search, without guesses."""
+        return cls(
+            photos=sum(one.photos for one in several),
+            missing=max((one.missing for one in several), default=0),
+            unreadable=max((one.unreadable for one in several), default=0),
+            by_regions=bool(several) and all(one.by_regions for one in several if one.missing),
+            queries={key: query for one in several for key, query in one.queries.items()},
+        )
+
+
+NOTHING = Steered()
 
 
 class LikeliestFirst:
@@ -128,7 +144,7 @@ class LikeliestFirst:
             self._progress = Progress(progress, self._deadline)
             self._progress.start(len(path_of))
             try:
-                done = self._run(path_of, chain(ordered, rest), shortlist, row_of)
+                done, unreadable = self._run(path_of, chain(ordered, rest), shortlist, row_of)
             finally:  # an interrupted query keeps what it computed
                 self._commit()
             guesses = () if done else self._guesses(k, snapshot, shortlist, path_of, content_at)
@@ -136,6 +152,7 @@ class LikeliestFirst:
         return Steered(
             photos=done,
             missing=len(path_of) - done,
+            unreadable=unreadable,
             by_regions=is_informed and 2 * len(row_of) >= len(path_of),
             guesses=guesses,
             queries=dict(zip((index.key for index in self._indexes), self._queries, strict=False)),
@@ -213,13 +230,13 @@ class LikeliestFirst:
         order: Iterator[str],
         shortlist: Shortlist | None,
         row_of: dict[str, int],
-    ) -> int:
-        """Returns how many contents were steered.
+    ) -> tuple[int, int]:
+        """Returns how many contents were steered, and how many could not be read.
 
         The first goes alone and tells what one takes; a batch is no larger than what fills half of the time left.
         """
         if not self._root.is_dir():
-            return 0
+            return 0, 0
         reader = PhotoReader(
             self._root,
             # a file that changed since it was indexed shows another photo: the next `index` will see to it
@@ -232,7 +249,7 @@ class LikeliestFirst:
         )
         paths = (path_of[image_id] for image_id in order)
         size, threads = min(LESSON, self._embedder.batch_size), max(2, min(8, cpu_count() or 2))
-        done, batch = 0, list[Photo]()
+        done, unreadable, batch = 0, 0, list[Photo]()
         each_s = np.inf if self._deadline < np.inf else 0.0  # what a photo takes in the model
         committed_at = monotonic()
 
@@ -244,9 +261,11 @@ class LikeliestFirst:
             for result in results:
                 if isinstance(result, Photo):
                     batch.append(result)
+                else:
+                    unreadable += 1
                 left_s = self._deadline - monotonic()
                 if done and left_s <= each_s / 2:  # one more would end later than it is now too early
-                    return done
+                    return done, unreadable
                 if len(batch) == size or (batch and len(batch) * each_s >= left_s / 2):
                     began = monotonic()
                     self._steer(batch, shortlist, row_of)
@@ -257,7 +276,7 @@ class LikeliestFirst:
                     committed_at = monotonic()
             if batch:
                 self._steer(batch, shortlist, row_of)
-        return done + len(batch)
+        return done + len(batch), unreadable
 
     def _steer(self, photos: Sequence[Photo], shortlist: Shortlist | None, row_of: dict[str, int]) -> None:
         pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])

@@ -36,7 +36,7 @@ from steersearch.core.picture import Picture
 from steersearch.core.preprocess import View, least_side, view_of
 from steersearch.core.prompts import as_prompt, check_prompt
 from steersearch.core.reading import EncodedPrompt, Reading
-from steersearch.indexer.any_focus import BUDGET_S, LikeliestFirst, Steered
+from steersearch.indexer.any_focus import BUDGET_S, NOTHING, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.copies import folded, frozen_embeddings
@@ -389,8 +389,7 @@ class Library:
         exact: bool = False,
         relevant: bool = False,
         limits: Limits = DEFAULT_LIMITS,
-        by_regions: bool = False,
-        queries: Mapping[str, Floats] | None = None,
+        after: Steered = NOTHING,
     ) -> Hits[Hit]:
         """The k photos most similar to the one at `image_path` in what the aims name; all, if fewer.
 
@@ -402,8 +401,7 @@ class Library:
         filters: only photos that pass are compared.  exact: compare all of them, however many there are.
         relevant: only hits that stand out of the gallery, see `Background.stands_out`.
         limits: a query photo that takes more to read, and that the library does not know, is refused.
-        by_regions: whether the photos that have a vector are the likeliest by their regions.
-        queries: the query photo's embedding under prompt indexes, by their keys, where it is known already.
+        after: what was steered for this search.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError.
         """
         if k < 1:
@@ -413,7 +411,7 @@ class Library:
         galleries = [self.snapshot(aim.index) for aim in aims]
         passing, of, undated = self._passing_rows(filters, galleries[0], aims[0].index)
         embeddings = self._query_embeddings(
-            aims, galleries, Path(image_path), embedder_of, limits, queries or {}
+            aims, galleries, Path(image_path), embedder_of, limits, after.queries
         )
         asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
         ranking = rank(asked, k, passing, exact=exact)
@@ -423,14 +421,15 @@ class Library:
             max(of, ranking.num_photos),
             ranking.method,
             is_filtered=bool(filters),
-            by_regions=by_regions,
+            by_regions=after.by_regions,
+            unreadable=after.unreadable,
             undated=undated,
         )
         found = self._found(searched, galleries[0], ranking)
         return Hits((hit for hit in found if hit.relevant), searched) if relevant else found
 
     def find(
-        self, aim: Aim, k: int = 10, *, filters: Filters | None = None, by_regions: bool = False
+        self, aim: Aim, k: int = 10, *, filters: Filters | None = None, after: Steered = NOTHING
     ) -> Hits[Hit]:
         """The k photos that most surely show what the prompt of the aim's index names; all, if fewer.
 
@@ -438,7 +437,7 @@ class Library:
         photo's presence; equal ones come in the order of their paths. Photos without presence yet cannot be found:
         `Hits.searched` counts them, no hit is exact then, and there is none where `Searched.is_too_little`.
         filters: only photos that pass are ranked.
-        by_regions: whether the photos that have a vector are the likeliest, by what the first ones taught.
+        after: what was steered for this search.
         Raises ArgumentError, FilterError.
         """
         if k < 1:
@@ -452,7 +451,9 @@ class Library:
             max(of, ranking.num_photos),
             ranking.method,
             is_filtered=bool(filters),
-            by_regions=by_regions and is_enough(ranking.num_photos, of),
+            by_regions=after.by_regions
+            and is_enough(ranking.num_photos, of),  # the first were chosen blindly
+            unreadable=after.unreadable,
             undated=undated,
         )
         return self._found(searched, gallery, ranking)
@@ -481,7 +482,7 @@ class Library:
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
         seconds = _seconds(exact, budget_s)
-        by_regions = False
+        after = NOTHING
         if self._incomplete([aim]):
             likeliest = LikeliestFirst(
                 self.folder,
@@ -492,8 +493,8 @@ class Library:
                 None,
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
-            by_regions = likeliest.steer(k, seconds, progress).by_regions
-        search = partial(self.find, aim, filters=filters, by_regions=by_regions)
+            after = likeliest.steer(k, seconds, progress)
+        search = partial(self.find, aim, filters=filters, after=after)
         return self._folded(search, k, aim.index) if collapse else search(k)
 
     def _folded(self, search: Callable[[int], Hits[Hit]], k: int, index: PromptIndex) -> Hits[Hit]:
@@ -592,7 +593,6 @@ class Library:
         for steered in done:
             if steered.guesses:
                 return self._guessed(aims, steered)
-        by_regions = len(done) == len(groups) and all(one.by_regions for one in done if one.missing)
         search = partial(
             self.search,
             aims,
@@ -602,8 +602,7 @@ class Library:
             exact=exact,
             relevant=relevant,
             limits=limits,
-            by_regions=by_regions,
-            queries={key: query for steered in done for key, query in steered.queries.items()},
+            after=Steered.together(done) if len(done) == len(groups) else NOTHING,
         )
         return self._folded(search, k, aims[0].index) if collapse else search(k)
 

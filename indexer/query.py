@@ -70,6 +70,7 @@ class Searched:
     method: `EXACT`, all that have a vector were compared, or how the nearest were found.
     is_filtered: whether there were filters.
     by_regions: whether the photos that have a vector are the likeliest, see `Library.search_any`.
+    unreadable: of those not compared, photos that could not be read.
     undated: photos that a filter of dates left out for want of a plausible date.
     """
 
@@ -79,6 +80,7 @@ class Searched:
     method: str
     is_filtered: bool = False
     by_regions: bool = False
+    unreadable: int = 0
     undated: int = 0
 
     @property
@@ -104,7 +106,8 @@ class Searched:
     @property
     def is_too_little(self) -> bool:
         """Whether so few were compared, chosen blindly, that their order would be noise: there are no hits."""
-        return not (self.is_guess or self.by_regions) and not is_enough(self.compared, self.of)
+        enough = is_enough(self.compared, self.of - self.unreadable)
+        return not (self.is_guess or self.by_regions or enough)
 
     def __str__(self) -> str:
         if self.is_guess:
@@ -115,6 +118,8 @@ class Searched:
         photos = f"{self.of:,} {'photo' if self.of == 1 else 'photos'}{passing}"
         if self.undated:
             photos += f" (not {self.undated:,} without a plausible date)"
+        if self.unreadable:
+            photos += f" ({self.unreadable:,} cannot be read)"
         if self.is_too_little:
             return f"not enough yet for an order: {self.compared:,} of {photos} compared under this focus"
         if self.missing:

@@ -255,6 +255,19 @@ def test_without_regions_photos_of_all_folders_are_steered_and_too_few_are_not_r
     assert not hits.searched.by_regions
 
 
+def test_photos_that_cannot_be_read_are_no_reason_to_wait(library: Library, ask: Ask) -> None:
+    """Twenty-two of thirty-two are gone since they were indexed: there is no more to be compared than ten."""
+    for name in list(OTHERS)[:22]:
+        (library.folder / name).unlink()
+    hits = library.find_any(aim(library, "red"), lambda _: ToyEmbedder(), exact=True)
+    assert set(names(hits[:4])) == set(REDS)
+    assert (hits.compared, hits.of, hits.exact, hits.searched.unreadable) == (10, 32, False, 22)
+    assert str(hits.searched) == (
+        "approximate: 10 of 32 photos (22 cannot be read) compared under this focus"
+    )
+    assert str(ask("blue", seconds=None).searched).endswith("(22 cannot be read) compared under this focus")
+
+
 def test_photos_that_are_out_of_reach_are_ordered_by_regions_alone(library: Library, ask: Ask) -> None:
     shutil.move(library.folder, library.folder.with_name("away"))
     hits = ask("red")
