@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
+from PIL import Image
 
-from steersearch.indexer.embedder import Floats
+from steersearch.core.errors import ImageError
+from steersearch.core.pillow_file import opened_content
+from steersearch.core.preprocess import open_image
+from steersearch.indexer.loader import THUMBNAIL_SIDE
 from steersearch.indexer.query import Hit, Hits
-from steersearch.indexer.region_snapshot import open_region_snapshot
-from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.same_picture import Shown, is_same
 
-# Cosine of two photos' frozen embeddings from which they are taken for copies. Of 3,000 generated photos none comes
-# nearer than .88 to another of 10,000 (mini); of copies saved anew at quality 40 98 % do: benchmarks/LOG.md.
-SAME_PHOTO = 0.9
+# What two pictures may differ by where they differ most, see `same_picture.differences`, as thumbnails and as photos.
+# Measured on copies and look-alikes: python -m steersearch.benchmarks.copies, benchmarks/LOG.md.
+PERHAPS, SAME = 0.5, 0.25
+SIDE = 512  # pixels at which photos are compared, longer side
+_IN_MEMORY = 64  # photos
 _MORE = 3  # times as many hits are asked for at first, and again where too many of them are copies
 
 
 def folded(
-    search: Callable[[int], Hits[Hit]], k: int, embeddings: Callable[[Sequence[str]], Mapping[str, Floats]]
+    search: Callable[[int], Hits[Hit]], k: int, thumbnails: Callable[[Sequence[str]], Mapping[str, bytes]]
 ) -> Hits[Hit]:
-    """The k best hits of `search(count)` that are not copies of one another; each says what was folded into it.
+    """The k best hits of `search(count)` that are not copies of one another; each names what was folded into it.
 
-    Copies are photos of the same content, and those whose frozen embeddings have a cosine of SAME_PHOTO or more.
-    embeddings: contents -> what the frozen trunk says of them (dim,), of unit length, as far as it is known. Copies
-    that rank far behind their photo may be left unsaid: no more hits are looked at than it takes to find k.
+    Copies are files of the same content, and photos that show the same pixels (see `same_picture`): alike as
+    thumbnails, and then as they are read from their files; what cannot be read is not folded.
+    thumbnails: contents -> their JPEGs. Copies that rank far behind their photo may be left unsaid: no more hits are
+    looked at than it takes to find k.
     """
     asked = _MORE * k
     while True:
         hits = search(asked)
-        known = embeddings([hit.image_id for hit in hits])
-        kept = list(_fold(hits, known))
+        kept = list(_fold(hits, Comparison(thumbnails([hit.image_id for hit in hits]))))
         if len(kept) >= k or len(hits) < asked:
             first = (replace(hit, rank=rank) for rank, hit in enumerate(kept[:k], start=1))
             return Hits(first, hits.searched)
         asked *= _MORE
 
 
-def _fold(hits: Sequence[Hit], known: Mapping[str, Floats]) -> Iterator[Hit]:
+def _fold(hits: Sequence[Hit], comparison: Comparison) -> Iterator[Hit]:
     kept: list[Hit] = []
     copies: list[list[Path]] = []
     for hit in hits:
-        number = next((i for i, other in enumerate(kept) if _is_copy(hit, other, known)), None)
+        number = next((i for i, other in enumerate(kept) if comparison.is_copy(hit, other)), None)
         if number is None:
             kept.append(hit)
             copies.append([])
@@ -53,18 +60,48 @@ def _fold(hits: Sequence[Hit], known: Mapping[str, Floats]) -> Iterator[Hit]:
         yield replace(hit, copies=tuple(paths))
 
 
-def _is_copy(hit: Hit, other: Hit, known: Mapping[str, Floats]) -> bool:
-    if hit.image_id == other.image_id:
-        return True
-    one, two = known.get(hit.image_id), known.get(other.image_id)
-    return one is not None and two is not None and float(one @ two) >= SAME_PHOTO
+class PhotoFile(Protocol):
+    """A file and the hash of its content, such as a hit."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def image_id(self) -> str: ...
 
 
-def frozen_embeddings(place: Path, index: FrozenIndex, image_ids: Sequence[str]) -> dict[str, Floats]:
-    """What the frozen trunk says of these contents, as far as it is known: (dim,) float32, unit length."""
-    snapshot = open_region_snapshot(place, index.key)
-    if snapshot.arrays is None:
-        return {}
-    rows = dict(zip(snapshot.image_ids, snapshot.rows.tolist(), strict=True))
-    found = {image_id: rows[image_id] for image_id in image_ids if rows.get(image_id, -1) >= 0}
-    return {i: np.asarray(snapshot.arrays.embeddings[row], dtype=np.float32) for i, row in found.items()}
+class Comparison:
+    """Compares the photos of one search. thumbnails: of their contents."""
+
+    def __init__(self, thumbnails: Mapping[str, bytes]) -> None:
+        decoded = {image_id: _decoded(jpeg) for image_id, jpeg in thumbnails.items()}
+        self._small = {image_id: Shown(image) for image_id, image in decoded.items() if image is not None}
+        self._photo = lru_cache(_IN_MEMORY)(_photo)
+
+    def is_copy(self, file: PhotoFile, other: PhotoFile) -> bool:
+        """Whether two files show the same photo."""
+        if file.image_id == other.image_id:
+            return True
+        one, two = self._small.get(file.image_id), self._small.get(other.image_id)
+        if one is None or two is None or not is_same(one, two, THUMBNAIL_SIDE, PERHAPS):
+            return False
+        one, two = self._photo(file.path), self._photo(other.path)
+        return one is not None and two is not None and is_same(one, two, SIDE, SAME)
+
+
+def _decoded(jpeg: bytes) -> Image.Image | None:
+    """A thumbnail; None if it is damaged, which `verify` says."""
+    try:
+        with opened_content(io.BytesIO(jpeg), ["JPEG"]) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _photo(path: Path) -> Shown | None:
+    """The photo at the size at which it is compared; None if it cannot be read now."""
+    try:
+        image = open_image(path, at_least=SIDE)
+    except ImageError:
+        return None
+    return Shown(image.reduce(max(1, max(image.size) // SIDE)))  # whole pixels: a little more than SIDE

@@ -39,7 +39,7 @@ from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.any_focus import BUDGET_S, NOTHING, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
-from steersearch.indexer.copies import folded, frozen_embeddings
+from steersearch.indexer.copies import folded
 from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
@@ -495,11 +495,7 @@ class Library:
             )
             after = likeliest.steer(k, seconds, progress)
         search = partial(self.find, aim, filters=filters, after=after)
-        return self._folded(search, k, aim.index) if collapse else search(k)
-
-    def _folded(self, search: Callable[[int], Hits[Hit]], k: int, index: PromptIndex) -> Hits[Hit]:
-        """The k best of `search` with copies folded, as the frozen trunk of the index' model sees them."""
-        return folded(search, k, partial(frozen_embeddings, self.place, FrozenIndex.beside(index)))
+        return folded(search, k, Store(self.place).thumbnails) if collapse else search(k)
 
     def _passing(self, filters: Filters | None, photos: Any) -> Mask | None:
         """Which of `photos`, see `Filters.passing`, pass; None: all."""
@@ -604,7 +600,7 @@ class Library:
             limits=limits,
             after=Steered.together(done) if len(done) == len(groups) else NOTHING,
         )
-        return self._folded(search, k, aims[0].index) if collapse else search(k)
+        return folded(search, k, Store(self.place).thumbnails) if collapse else search(k)
 
     def _lacks_vectors(self, index: PromptIndex) -> bool:
         gallery = self.snapshot(index)

@@ -193,6 +193,11 @@ class Store:
                 found[row[1]] = ImageRecord(*row)
         return found
 
+    def thumbnails(self, image_ids: Iterable[str]) -> dict[str, bytes]:
+        """For each of these contents that has one, its JPEG."""
+        found = self.records(image_ids).values()
+        return {record.image_id: record.thumbnail for record in found if record.thumbnail is not None}
+
     def thumbnail(self, path: str) -> bytes | None:
         """The JPEG kept for this path; None if there is none, or none as it was made."""
         where = f"path = {quoted(to_stored(path))}"

@@ -221,7 +221,8 @@ class Library:
         folder, after, before, where: only these photos are compared, see `Filters.of`.
         exact: compare every photo, however many there are and however many have to be steered for it; otherwise
             large galleries are searched in cells, and `Hits.searched` says so.
-        collapse: fold copies of a photo (saved anew, resized, a little cropped) into the best of them; `Hit.copies`.
+        collapse: fold copies of a photo (the same pixels saved anew, resized, turned, a little cut) into the best of
+            them, see `Hit.copies`; photos that only look alike are left.
         relevant: of the k only those that stand out.  progress: called while photos are steered.
         limits: a query photo that takes more to read is refused.
         Raises ArgumentError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
@@ -340,7 +341,8 @@ class Library:
         gate_scale, model, view: which index of this prompt, if there are several (None: see `find_prompt_index`); a
             text without an index is given the library's own.
         folder, after, before, where: only these photos are ranked, see `Filters.of`.
-        collapse: fold copies of a photo (saved anew, resized, a little cropped) into the best of them; `Hit.copies`.
+        collapse: fold copies of a photo (the same pixels saved anew, resized, turned, a little cut) into the best of
+            them, see `Hit.copies`; photos that only look alike are left.
         progress: called while photos are steered.
         Raises ArgumentError, FilterError, WeightsChangedError, UnknownModelError.
         """

@@ -181,7 +181,9 @@ Budget = Annotated[
 ]
 Collapse = Annotated[
     bool,
-    typer.Option("--collapse", help="Show a photo once: its copies, near or identical, are only counted."),
+    typer.Option(
+        "--collapse", help="Show a photo once: what shows the same pixels, saved anew, stands below it."
+    ),
 ]
 InFolder = Annotated[
     str | None,

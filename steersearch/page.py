@@ -173,7 +173,10 @@ def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
     shown = []
     for hit in hits:
         image = library.photo(hit)
-        name = render.escaped(str(hit.path.relative_to(library.folder))) + (" (gone)" if hit.is_gone else "")
+        name, *copies = (
+            render.escaped(str(path.relative_to(library.folder))) for path in (hit.path, *hit.copies)
+        )
+        name += (" (gone)" if hit.is_gone else "") + (f" (also {', '.join(copies)})" if copies else "")
         shots = [
             _shot(name, image, heatmap, part.aim.index)
             for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)

@@ -255,11 +255,10 @@ def _hits_table(found: Sequence[Hit]) -> None:
             f"{hit.score:.4f}",
             "" if math.isnan(hit.z) else f"{hit.z:.1f}",
             *(f"{part.score:.4f}" for part in hit.parts if several),
-            _shown_path(hit),
         )
         for hit in found
     ]
-    table(header, rows, right=("rank", "score", "z", *texts))
+    table(header, _with_paths(rows, found), right=("rank", "score", "z", *texts))
 
 
 def dates_remark(found: Sequence[Hit]) -> None:
@@ -270,16 +269,18 @@ def dates_remark(found: Sequence[Hit]) -> None:
 
 
 def _found_table(found: Sequence[Hit]) -> None:
-    rows = [
-        (str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", _shown_path(hit)) for hit in found
-    ]
-    table(("rank", "score", "presence", "photo"), rows, right=("rank", "score", "presence"))
+    rows = [(str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}") for hit in found]
+    header = ("rank", "score", "presence", "photo")
+    table(header, _with_paths(rows, found), right=("rank", "score", "presence"))
 
 
-def _shown_path(hit: Hit) -> str:
-    count = len(hit.copies)
-    copies = f" (and {count} {'copy' if count == 1 else 'copies'})" if count else ""
-    return readable(hit.path) + copies + (" (gone)" if hit.is_gone else "")
+def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[tuple[str, ...]]:
+    """Rows with the paths of their hits; copies that were folded into one stand below it."""
+    whole = []
+    for row, hit in zip(rows, found, strict=True):
+        whole.append((*row, readable(hit.path) + (" (gone)" if hit.is_gone else "")))
+        whole += [(*("" for _ in row), f"= {readable(path)}") for path in hit.copies]
+    return whole
 
 
 def _also(hit: Hit) -> dict[str, Any]:
@@ -292,6 +293,8 @@ def _also(hit: Hit) -> dict[str, Any]:
 def _paths_remark(found: Sequence[Hit], form: Form) -> None:
     if gone := sum(hit.is_gone for hit in found):
         remark(f"{gone:,} of these {len(found):,} photos are gone since they were indexed")
+    if form in (Form.paths, Form.print0) and (folded := sum(len(hit.copies) for hit in found)):
+        remark(f"{folded:,} {'copy' if folded == 1 else 'copies'} of these folded: --json names them")
     if form is Form.paths and any("\n" in os.fspath(hit.path) for hit in found):
         remark("a file name here holds a line break: --print0 keeps the paths apart")
 

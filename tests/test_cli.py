@@ -528,21 +528,26 @@ def test_a_budget_of_no_time_compares_one_and_says_of_how_many(run: Run, indexed
     assert "exact, by " in run("query", indexed / "red.jpg", "--focus", "teapot").err
 
 
-def test_copies_are_folded_and_counted(run: Run, indexed: Path) -> None:
+def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
     shutil.copy(indexed / "red.jpg", indexed / "red again.jpg")
+    Image.open(indexed / "red.jpg").save(indexed / "red anew.png")
     run("index", indexed)
-    query = ("query", indexed / "red.jpg", "--focus", PROMPT, "--collapse", "-k", "1")
-    (hit,) = map(json.loads, run(*query, "--json").out.splitlines())
-    assert str(indexed / "red.jpg") in hit["copies"]  # to random weights others look alike, too
-    count = len(hit["copies"])
-    said = f"red again.jpg (and {count} {'copy' if count == 1 else 'copies'})"
-    assert run(*query).out.splitlines()[1].endswith(said)
-    assert '"copies"' not in run("query", indexed / "red.jpg", "--focus", PROMPT, "--json").out
-    found = [json.loads(line) for line in run("find", PROMPT, "--collapse", "--json").out.splitlines()]
-    folded = [path for hit in found for path in hit.get("copies", ())]
-    assert sorted([*folded, *(hit["path"] for hit in found)]) == sorted(map(str, indexed.glob("*.jpg")))
-    assert {str(indexed / name) for name in ("red.jpg", "red again.jpg")} & set(folded)
-    assert re.search(r"\(and \d+ cop(y|ies)\)", run("find", PROMPT, "--collapse").out)
+    reds = {str(indexed / name) for name in ("red.jpg", "red again.jpg", "red anew.png")}
+    for command in (("query", indexed / "red.jpg", "--focus", PROMPT), ("find", PROMPT)):
+        hits = [json.loads(line) for line in run(*command, "--collapse", "--json").out.splitlines()]
+        assert len(hits) == 6
+        (folded,) = (hit for hit in hits if "copies" in hit)
+        assert {folded["path"], *folded["copies"]} == reds
+        lines = run(*command, "--collapse", "--html", "page.html").out.splitlines()
+        assert [line.split(" = photos/")[1] for line in lines if " = " in line] == [
+            Path(path).name for path in folded["copies"]
+        ]
+        also = ", ".join(Path(path).name for path in folded["copies"])
+        assert f"(also {also})</div>" in Path("page.html").read_text()
+        paths = run(*command, "--collapse", "--paths")
+        assert paths.out.splitlines() == [hit["path"] for hit in hits]
+        assert "2 copies of these folded: --json names them" in paths.err
+        assert '"copies"' not in run(*command, "--json").out
 
 
 def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: Run, indexed: Path) -> None:

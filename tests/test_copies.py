@@ -1,56 +1,129 @@
-"""Copies of a photo are folded into the best of them, and said."""
+"""Copies of a photo are folded into the best of them, and named; what only looks alike is left."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from steersearch.indexer.copies import SAME_PHOTO, folded
-from steersearch.indexer.embedder import Floats
+from steersearch.benchmarks import copies as drawn
+from steersearch.indexer.copies import Comparison, folded
 from steersearch.indexer.library import Aim, Hit, Hits, Library
-from steersearch.indexer.query import EXACT, Searched
+from steersearch.indexer.query import Searched
 from tests.toy_embedder import ToyEmbedder, save_photo
 
-ALL = Searched((), 27, 27, EXACT)
+
+def searched(found: int) -> Searched:
+    return Searched((), found, found, "exact")
 
 
-def hits(*image_ids: str) -> Hits[Hit]:
+def hits(*paths: Path) -> Hits[Hit]:
+    """Hits in this order; the content of a file is named after it, up to a hyphen."""
+    among = searched(len(paths))
     found = [
-        Hit(Path(f"/{i}-{image_id}"), 1 - 0.01 * i, i + 1, image_id, 1.0, True, (), ALL)
-        for i, image_id in enumerate(image_ids)
+        Hit(path, 1 - 0.01 * i, i + 1, path.stem.split("-")[0], 1.0, True, (), among)
+        for i, path in enumerate(paths)
     ]
-    return Hits(found, ALL)
+    return Hits(found, among)
 
 
-def at(degrees: float) -> Floats:
-    return np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], dtype=np.float32)
+def no_thumbnails(image_ids: Sequence[str]) -> Mapping[str, bytes]:
+    return {}
 
 
-def test_identical_and_near_photos_are_folded_into_the_best() -> None:
-    limit = float(np.degrees(np.arccos(SAME_PHOTO)))
-    vectors = {"a": at(0), "b": at(limit - 1), "c": at(limit + 1), "d": at(90)}
-    all_hits = hits("a", "c", "b", "a", "unknown", "d", "unknown")
-    found = folded(lambda count: all_hits, 10, lambda ids: vectors)
-    assert [hit.image_id for hit in found] == ["a", "c", "unknown", "d"]
-    assert [hit.rank for hit in found] == [1, 2, 3, 4]
-    assert [[path.name for path in hit.copies] for hit in found] == [["2-b", "3-a"], [], ["6-unknown"], []]
+def thumbnail(image: Image.Image) -> bytes:
+    jpeg = io.BytesIO()
+    ImageOps.contain(image.convert("RGB"), (256, 256)).save(jpeg, "JPEG", quality=85)
+    return jpeg.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> drawn.Folder:
+    return drawn.Folder(tmp_path_factory.mktemp("pictures"))
+
+
+def are_copies(folder: drawn.Folder, one: Image.Image, two: Image.Image, quality: int = 85) -> bool:
+    first, second = folder.save(one, 92), folder.save(two, quality)
+    return Comparison({file.image_id: file.thumbnail for file in (first, second)}).is_copy(first, second)
+
+
+@pytest.mark.parametrize("draw", drawn.FAMILIES, ids=lambda draw: draw.__name__)
+def test_pictures_that_look_alike_are_no_copies(
+    draw: Callable[[int], Image.Image], folder: drawn.Folder
+) -> None:
+    one, two = (draw(number) for number in (2, 3))
+    assert not are_copies(folder, one, two)
+
+
+@pytest.mark.parametrize(
+    "draw", [drawn.page, drawn.code, drawn.night, drawn.photo], ids=lambda draw: draw.__name__
+)
+@pytest.mark.parametrize("kind", ["quality 40", "half the size", "turned"])
+def test_the_same_picture_saved_anew_is_a_copy(
+    draw: Callable[[int], Image.Image], kind: str, folder: drawn.Folder
+) -> None:
+    change, quality = drawn.COPIES[kind]
+    image = draw(1)
+    assert are_copies(folder, image, change(image), quality)
+
+
+@pytest.mark.parametrize("kind", ["cut, 1 % each side", "cut, 2 % each side", "cut, 5 % of one side"])
+def test_a_photo_that_was_cut_a_little_is_a_copy(kind: str, folder: drawn.Folder) -> None:
+    image = drawn.photo(3)
+    assert are_copies(folder, image, drawn.COPIES[kind][0](image))
+
+
+@pytest.mark.parametrize("kind", drawn.VERSIONS)
+def test_a_version_is_no_copy(kind: str, folder: drawn.Folder) -> None:
+    image = drawn.photo(2)
+    assert not are_copies(folder, image, drawn.VERSIONS[kind][0](image))
+
+
+def test_plain_pictures_are_told_apart_by_their_colour(folder: drawn.Folder) -> None:
+    sky = Image.new("RGB", (300, 200), (120, 170, 230))
+    assert are_copies(folder, sky, sky, quality=40)
+    for colour in ((130, 175, 232), (240, 240, 245), (120, 170, 215)):
+        assert not are_copies(folder, sky, Image.new("RGB", (300, 200), colour))
+
+
+def test_what_cannot_be_read_is_no_copy(tmp_path: Path) -> None:
+    image = drawn.photo(1)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        image.save(path)
+    small = dict.fromkeys(("a", "b"), thumbnail(image))
+    (hit,) = folded(lambda count: hits(*paths), 2, lambda ids: small)
+    assert hit.copies == (paths[1],)
+    assert len(folded(lambda count: hits(*paths), 2, lambda ids: {"a": small["a"], "b": b"damaged"})) == 2
+    paths[1].unlink()
+    assert len(folded(lambda count: hits(*paths), 2, lambda ids: small)) == 2
+
+
+def test_files_of_one_content_are_folded_wherever_they_lie() -> None:
+    all_hits = hits(*map(Path, ("/a", "/b", "/a-1", "/c", "/b-1", "/a-2")))
+    found = folded(lambda count: all_hits, 10, no_thumbnails)
+    assert [hit.path.name for hit in found] == ["a", "b", "c"]
+    assert [hit.rank for hit in found] == [1, 2, 3]
+    assert [[path.name for path in hit.copies] for hit in found] == [["a-1", "a-2"], ["b-1"], []]
     assert found.searched is all_hits.searched
 
 
 def test_more_is_asked_for_until_k_are_left_or_there_are_no_more() -> None:
     asked: list[int] = []
+    paths = [*(Path(f"/a-{number}") for number in range(20)), *(Path(f"/{letter}") for letter in "bcdefgh")]
 
     def search(count: int) -> Hits[Hit]:
         asked.append(count)
-        return Hits(hits(*["a"] * 20, *"bcdefgh")[:count], ALL)
+        return Hits(hits(*paths)[:count], searched(27))
 
-    found = folded(search, 4, lambda ids: {})
+    found = folded(search, 4, no_thumbnails)
     assert [hit.image_id for hit in found] == ["a", "b", "c", "d"]
     assert len(found[0].copies) == 19
     assert asked == [12, 36]
-    assert len(folded(search, 100, lambda ids: {})) == 8
+    assert len(folded(search, 100, no_thumbnails)) == 8
 
 
 @pytest.mark.parametrize("regions", [True, False])
@@ -59,21 +132,24 @@ def test_a_query_folds_copies(tmp_path: Path, regions: bool) -> None:
     for name, colour in {
         "red.png": (200, 0, 0),
         "red again.png": (200, 0, 0),
-        "red anew.png": (203, 2, 1),
+        "red anew.bmp": (201, 1, 1),
+        "rather red.png": (215, 0, 0),
         "blue.png": (0, 0, 200),
     }.items():
         save_photo(photos / name, colour)
     library = Library.create(photos, tmp_path / "library")
     library.index(ToyEmbedder(), ["red"], regions=regions)
     aims = [Aim(library.find_prompt_index("red"))]
+    expected = {"red again.png": ["red anew.bmp", "red.png"], "rather red.png": [], "blue.png": []}
     found = library.search_any(aims, photos / "red.png", lambda _: ToyEmbedder(), 3, collapse=True)
+    assert sorted(hit.rank for hit in found) == [1, 2, 3]
     copies = {hit.path.name: sorted(path.name for path in hit.copies) for hit in found}
-    if regions:
-        assert copies == {"red again.png": ["red anew.png", "red.png"], "blue.png": []}
-    else:  # only what has the same content
-        assert copies == {"red again.png": ["red.png"], "red anew.png": [], "blue.png": []}
-    assert [hit.rank for hit in found] == list(range(1, len(found) + 1))
-    assert len(library.search_any(aims, photos / "red.png", lambda _: ToyEmbedder(), 4)) == 4
+    assert {frozenset([name, *names]) for name, names in copies.items()} == {
+        frozenset([name, *names]) for name, names in expected.items()
+    }
+    assert len(library.search_any(aims, photos / "red.png", lambda _: ToyEmbedder(), 5)) == 5
     found = library.find_any(aims[0], lambda _: ToyEmbedder(), 3, collapse=True)
-    assert {hit.path.name: sorted(path.name for path in hit.copies) for hit in found} == copies
-    assert len(library.find_any(aims[0], lambda _: ToyEmbedder(), 4)) == 4
+    copies = {hit.path.name: sorted(path.name for path in hit.copies) for hit in found}
+    assert {frozenset([name, *names]) for name, names in copies.items()} == {
+        frozenset([name, *names]) for name, names in expected.items()
+    }
