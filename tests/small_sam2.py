@@ -29,7 +29,13 @@ _DECODER = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_hea
 def save_small_sam2(folder: Path, seed: int = 0, *, video: bool = False) -> Path:
     """video: as the published files are, with the memory of the video model, which pictures do not need."""
     import torch
-    from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
+    from transformers import (
+        Sam2Config,
+        Sam2Model,
+        Sam2VideoConfig,
+        Sam2VideoMaskDecoderConfig,
+        Sam2VideoModel,
+    )
 
     parts: dict[str, Any] = {
         "vision_config": _VISION,
@@ -45,6 +51,9 @@ def save_small_sam2(folder: Path, seed: int = 0, *, video: bool = False) -> Path
                 "memory_encoder_output_channels": 16,
                 "memory_fuser_embed_dim": 32, "memory_fuser_intermediate_dim": 32, "image_size": SIDE,
             }  # fmt: skip
+            parts["mask_decoder_config"] = Sam2VideoMaskDecoderConfig(
+                **_DECODER
+            )  # below 5.15 not from a dict
             model: Any = Sam2VideoModel(Sam2VideoConfig(**parts, **memory))
         else:
             model = Sam2Model(Sam2Config(**parts))
