@@ -30,7 +30,7 @@ from PIL import Image, PngImagePlugin
 from steersearch.core.capture_date import CaptureDate
 from steersearch.core.decoding import Reserve
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.photo_limits import Limits
+from steersearch.core.photo_limits import Limits, in_units
 from steersearch.core.picture import Picture
 
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
@@ -225,8 +225,12 @@ def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
     def send(kind: str, answer: object) -> None:
         connection.send_bytes(json.dumps([kind, answer], default=_as_plain).encode())
 
+    is_large = False
+
     @contextmanager
     def reserve(needed: int) -> Iterator[None]:
+        nonlocal is_large
+        is_large = needed > request.limits.memory / 2
         send("needs", needed)
         connection.recv()
         yield
@@ -234,8 +238,12 @@ def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
     try:
         with _bounded(request.limits):
             result = request.task(request.path, file, request.limits, reserve, **request.options)
-    except ImageError as error:
-        send("refused" if isinstance(error, ImageRefusedError) else "damaged", error.reason)
+    except ImageRefusedError as error:
+        send("refused", error.reason)
+        return
+    except ImageError as error:  # some decoders do not tell a want of memory from damage
+        most = f", or it takes more than {in_units(request.limits.memory)} of memory" if is_large else ""
+        send("refused" if is_large else "damaged", error.reason + most)
         return
     if not isinstance(result, Picture):
         send("done", result)

@@ -127,6 +127,18 @@ def test_memory_that_the_header_does_not_announce_is_refused_by_the_system(tmp_p
     assert len(decoder_process._idle) == 1  # the process went on
 
 
+def test_damage_that_may_be_a_want_of_memory_is_tried_again(tmp_path: Path) -> None:
+    noise(300, 300).save(tmp_path / "a.bmp")
+    (tmp_path / "a.bmp").write_bytes((tmp_path / "a.bmp").read_bytes()[:50_000])
+    with pytest.raises(ImageError, match=r"truncated or damaged [^,]*$") as caught:
+        read_picture(tmp_path / "a.bmp")
+    assert type(caught.value) is ImageError
+    with pytest.raises(
+        ImageRefusedError, match=r"truncated or damaged .*, or it takes more than 500 kB of memory"
+    ):
+        read_picture(tmp_path / "a.bmp", limits=Limits(memory=500e3))
+
+
 @pytest.mark.parametrize(
     ("sent", "error", "reason"),
     [
