@@ -31,4 +31,4 @@ def test_each_photo_is_another_content(tmp_path: Path) -> None:
 
 def test_a_model_by_its_shape_needs_no_text_encoder() -> None:
     embedder = ShapedEmbedder(named_model(Settings(model="dinov2-small", resolution=28)))
-    assert embedder.encode_prompt("the red mug").shape == (5, 1024)
+    assert embedder.encode_prompt("the red mug").tokens.shape == (5, 1024)
