@@ -7,6 +7,7 @@ when the file was changed. A vague date of a better source comes before a precis
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -81,7 +82,7 @@ def file_date(mtime_ns: int) -> CaptureDate | None:
 
 def are_plausible(mtimes_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which of these file times can be dates of photos."""
-    days = mtimes_ns.astype("datetime64[ns]").astype("datetime64[D]")
+    days = (mtimes_ns // 10**9 - time.timezone).astype("datetime64[s]").astype("datetime64[D]")  # local ones
     past = (days >= np.datetime64(str(_FIRST_PHOTO))) & (days <= np.datetime64(_tomorrow(), "D"))
     plausible: npt.NDArray[np.bool_] = past & ~np.isin(days, _CLOCKS_BEGIN)
     return plausible

@@ -225,6 +225,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         "exact": searched.is_exact,
         "compared": searched.compared,
         "of": searched.of,
+        **({"undated": searched.undated} if searched.undated else {}),
         "prompt": searched.prompt,
     }
     return fields | _index_fields(searched.aims[0]) if len(searched.aims) == 1 else fields

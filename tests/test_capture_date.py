@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from steersearch.core import image_file
-from steersearch.core.capture_date import are_plausible, file_date, parse_date
+from steersearch.core.capture_date import CaptureDate, are_plausible, file_date, parse_date
 from steersearch.core.image_file import read_date, read_picture
 
 ORIGINAL, DIGITISED, CHANGED = 0x9003, 0x9004, 0x0132
@@ -264,6 +265,19 @@ def test_a_damaged_block_says_nothing(tmp_path: Path) -> None:
             "None",
             "2019-05-17T12:00:00 (EXIF DateTimeOriginal)",
         )
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_a_clock_that_was_never_set_begins_in_local_time(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        for begin in (datetime(1980, 1, 1), datetime(1980, 1, 1, 23, 59)):  # as ZIP and FAT have it
+            assert file_date(round(begin.timestamp() * 1e9)) is None
+        assert file_date(0) is None
+        new_year = datetime(1990, 1, 1)
+        assert file_date(round(new_year.timestamp() * 1e9)) == CaptureDate(new_year, "second", "file time")
+    time.tzset()
 
 
 def test_the_time_of_a_file() -> None:

@@ -239,6 +239,8 @@ def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
         assert ("the filters (not 1 without a plausible date), by " in done.err) == bool(is_dated)
         assert ("1 of these 1 photos do not say when they were taken" in done.err) == bool(is_dated)
         assert "the gallery has no more than 1 photos" in done.err
+    (hit,) = map(json.loads, run(*query[:-1], "--before", "1999", "--json").out.splitlines())
+    assert (hit["taken_at"][:4], hit["taken_at_source"], hit["undated"]) == ("1995", "file time", 1)
     assert "its folders: trip" in failed(run, *query, "--in", "tri")
     message = failed(run, *query, "--where", "colour = 'red'")
     assert message.startswith("colour = 'red': ")
