@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ Room: TypeAlias = tuple[Path, int]  # the folder into which is fetched, and the 
 
 # bytes of a file whose size is not published: of weights, and of what describes them
 MOST_BYTES, MOST_DESCRIBING = 20 * 10**9, 2 * 10**8
+MOST_REFUSING = 10**6  # bytes of an answer that is no file
 PATIENCE, LEAST_BYTES = 60.0, 60_000  # seconds, and what has to arrive in them
 _SECONDS_BETWEEN_LOOKS = 0.25  # less than huggingface_hub waits before it tries again with a new client
 
@@ -165,8 +167,9 @@ class _Watch:
             if response.is_success or leads_to_store:  # else the hub is asked again, in another place
                 length = None if leads_to_store else headers.get("Content-Length")
                 self._hear_of(headers, headers.get("X-Linked-Size") or length)
-        elif response.is_success:
-            response.iter_bytes = self._counted(response, response.iter_bytes)
+        else:
+            counted = self._counted if response.is_success else self._bounded
+            response.iter_bytes = partial(counted, response, response.iter_bytes)
 
     def _hear_of(self, headers: Any, size: str | None) -> None:
         """What a hub announces of the file, before it is asked to send it."""
@@ -190,26 +193,34 @@ class _Watch:
             raise DiskFullError(self.file.repo, self.file.file, folder, needed=self.announced, free=free)
 
     def _counted(
-        self, response: Any, arriving: Callable[..., Iterator[bytes]]
-    ) -> Callable[..., Iterator[bytes]]:
+        self, response: Any, arriving: Callable[[], Iterator[bytes]], chunk_size: int | None = None
+    ) -> Iterator[bytes]:
         """`Response.iter_bytes`, bytes as they arrive: in pieces of 10 MB, as they are asked for, a slow hub would
         never be heard."""
-
-        def counted(chunk_size: int | None = None) -> Iterator[bytes]:
-            if response.status_code != 206:  # partial content
-                self.done = 0
+        if response.status_code != 206:  # partial content
+            self.done = 0
+        self._tell()
+        for chunk in arriving():
+            self._refuse_to_go_on()
+            self.done += len(chunk)
+            self.arrived += len(chunk)
+            if self.done > self.most:
+                self._refuse(f"the hub sends more than the {self.most:,} bytes that it may")
+            yield chunk
             self._tell()
-            for chunk in arriving():
-                self._refuse_to_go_on()
-                self.done += len(chunk)
-                self.arrived += len(chunk)
-                if self.done > self.most:
-                    self._refuse(f"the hub sends more than the {self.most:,} bytes that it may")
-                yield chunk
-                self._tell()
-            self.since = None
+        self.since = None
 
-        return counted
+    def _bounded(
+        self, response: Any, arriving: Callable[[], Iterator[bytes]], chunk_size: int | None = None
+    ) -> Iterator[bytes]:
+        """`Response.iter_bytes` of a refusal or a redirection."""
+        taken = 0
+        for chunk in arriving():
+            self._refuse_to_go_on()
+            taken += len(chunk)
+            if taken > MOST_REFUSING:
+                self._refuse(f"the hub answers {response.status_code} without end")
+            yield chunk
 
     def _tell(self) -> None:
         if self.progress is not None:

@@ -289,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         faults = self.server.hub.faults
         self.send_response(status)
-        if faults.more and self.command == "GET" and status in (200, 206):
+        if faults.more and self.command == "GET":
             body, self.close_connection = body + bytes(faults.more), True  # its end is that of the connection
         else:
             headers = {"Content-Length": str(len(body))} | headers

@@ -234,6 +234,12 @@ def test_trouble_at_the_store_is_told(server: HubServer, file: HubFile, status: 
         hub.fetch(file)
 
 
+def test_a_refusal_without_end_is_left(server: HubServer, file: HubFile) -> None:
+    server.faults.store_status, server.faults.more = 403, 30_000_000
+    with pytest.raises(HubError, match="the hub answers 403 without end"):
+        hub.fetch(file)
+
+
 def test_two_processes_that_want_the_same_file_fetch_it_once(
     server: HubServer, file: HubFile, cache: Path
 ) -> None:
