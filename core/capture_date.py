@@ -163,7 +163,7 @@ _YEAR_FIRST = re.compile(
     rf"(\d{{4}})(?!\d)(?:({_SEPARATOR})(\d{{1,2}})(?!\d)(?:({_SEPARATOR})(\d{{1,2}})(?!\d)(.*))?)?", re.DOTALL
 )
 _DIGITS_ALONE = re.compile(r"(\d{4})(\d\d)(\d\d)((?:\d{4}|\d{6}|\d{9})?(?!\d).*)", re.DOTALL)
-_DAY_FIRST = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
+_DAY_FIRST = re.compile(r"(\d{1,2})([./:-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH_NAMED = re.compile(
     rf"(?:.*?\b(\d{{1,2}})[\s.,-]+|.*?\b)({'|'.join(_MONTHS)})[a-z]*[\s.,-]+(?:(\d{{1,2}})\b.*?)?\b(\d{{4}})\b",

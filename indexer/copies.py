@@ -9,14 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
+import numpy as np
 
 from steersearch.core.errors import ImageError
 from steersearch.core.pillow_file import opened_content
 from steersearch.core.preprocess import open_image
+from steersearch.indexer.embedder import Floats
 from steersearch.indexer.loader import THUMBNAIL_SIDE
 from steersearch.indexer.query import Hit, Hits
-from steersearch.indexer.same_picture import Shown, is_same
+from steersearch.indexer.same_picture import Shown, are_alike, is_same
 
 # What two pictures may differ by where they differ most, see `same_picture.differences`, as thumbnails and as photos.
 # Measured on copies and look-alikes: python -m steersearch.benchmarks.copies, benchmarks/LOG.md.
@@ -50,7 +51,7 @@ def _fold(hits: Sequence[Hit], comparison: Comparison) -> Iterator[Hit]:
     kept: list[Hit] = []
     copies: list[list[Path]] = []
     for hit in hits:
-        number = next((i for i, other in enumerate(kept) if comparison.is_copy(hit, other)), None)
+        number = comparison.first_copy(hit, kept)
         if number is None:
             kept.append(hit)
             copies.append([])
@@ -71,31 +72,45 @@ class PhotoFile(Protocol):
 
 
 class Comparison:
-    """Compares the photos of one search. thumbnails: of their contents."""
+    """Compares the photos of one search. thumbnails: contents -> their JPEGs, which are decoded again when needed."""
 
     def __init__(self, thumbnails: Mapping[str, bytes]) -> None:
-        decoded = {image_id: _decoded(jpeg) for image_id, jpeg in thumbnails.items()}
-        self._small = {image_id: Shown(image) for image_id, image in decoded.items() if image is not None}
+        self._thumbnails = thumbnails
         self._photo = lru_cache(_IN_MEMORY)(_photo)
+        self._small = lru_cache(_IN_MEMORY)(self._decoded)
+        self._signatures: dict[str, Floats] = {}
+        for image_id in thumbnails:
+            small = self._decoded(image_id)
+            if small is not None:
+                self._signatures[image_id] = small.signature
+
+    def first_copy(self, file: PhotoFile, others: Sequence[PhotoFile]) -> int | None:
+        """The number of the first of `others` that shows the same photo as `file`; None if none does."""
+        candidates = {number for number, other in enumerate(others) if other.image_id == file.image_id}
+        shown = [number for number, other in enumerate(others) if other.image_id in self._signatures]
+        if shown and file.image_id in self._signatures:
+            signatures = np.stack([self._signatures[others[number].image_id] for number in shown])
+            alike = are_alike(self._signatures[file.image_id], signatures)
+            candidates.update(np.array(shown)[alike].tolist())
+        return next((number for number in sorted(candidates) if self.is_copy(file, others[number])), None)
 
     def is_copy(self, file: PhotoFile, other: PhotoFile) -> bool:
         """Whether two files show the same photo."""
         if file.image_id == other.image_id:
             return True
-        one, two = self._small.get(file.image_id), self._small.get(other.image_id)
+        one, two = self._small(file.image_id), self._small(other.image_id)
         if one is None or two is None or not is_same(one, two, THUMBNAIL_SIDE, PERHAPS):
             return False
         one, two = self._photo(file.path), self._photo(other.path)
         return one is not None and two is not None and is_same(one, two, SIDE, SAME)
 
-
-def _decoded(jpeg: bytes) -> Image.Image | None:
-    """A thumbnail; None if it is damaged, which `verify` says."""
-    try:
-        with opened_content(io.BytesIO(jpeg), ["JPEG"]) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError):
-        return None
+    def _decoded(self, image_id: str) -> Shown | None:
+        """A thumbnail; None if there is none, or it is damaged, which `verify` says."""
+        try:
+            with opened_content(io.BytesIO(self._thumbnails.get(image_id, b"")), ["JPEG"]) as image:
+                return Shown(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError):
+            return None
 
 
 def _photo(path: Path) -> Shown | None:

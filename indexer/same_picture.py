@@ -44,11 +44,14 @@ class Shown:
         """(16, 16): the picture in grey at its coarsest."""
         return _values(self.grey, (_SIGNATURE, _SIGNATURE))
 
-    def turned_like(self, other: Shown) -> Shown:
-        """This picture, turned by as many quarters as make it most like the other one."""
-        turned = np.stack([np.rot90(self.signature, quarters) for quarters in range(4)])
-        turn = _TURNS[int(((turned - other.signature) ** 2).mean(axis=(1, 2)).argmin())]
-        return self if turn is None else Shown(self.image.transpose(turn))
+
+def are_alike(signature: Floats, others: Floats) -> npt.NDArray[np.bool_]:
+    """(n,): which of the pictures with these signatures (n, 16, 16) may show the same, turned or not, as one."""
+    turned = (np.rot90(signature, quarters) for quarters in range(4))
+    found: npt.NDArray[np.bool_] = np.any(
+        [_difference(others, each[None]) < _UNLIKE for each in turned], axis=0
+    )
+    return found
 
 
 def is_same(one: Shown, other: Shown, side: int, limit: float) -> bool:
@@ -56,9 +59,12 @@ def is_same(one: Shown, other: Shown, side: int, limit: float) -> bool:
 
     side: how large the longer side is when they are compared, in pixels, unless the smaller picture has less.
     """
-    other = other.turned_like(one)
-    if _difference(one.signature[None], other.signature[None])[0] >= _UNLIKE:
+    turned = np.stack([np.rot90(other.signature, quarters) for quarters in range(4)])
+    unlike = _difference(turned, one.signature[None])
+    if unlike.min() >= _UNLIKE:
         return False
+    turn = _TURNS[int(unlike.argmin())]
+    other = other if turn is None else Shown(other.image.transpose(turn))
     if differences(one, other, np.zeros(4), side).max() <= limit:
         return True
     return bool(differences(one, other, lay_over(one.grey, other.grey), side).max() <= limit)
