@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
+from steersearch.core.errors import (
+    LibraryBusyError,
+    LibraryDamagedError,
+    LibraryPlaceError,
+    LibraryUnreadableError,
+)
 from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, read_prompt_indexes
 from steersearch.indexer.place import sweep
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
@@ -70,7 +75,7 @@ def optimize_if_worth_it(place: Path) -> None:
         optimize(place)
     except LibraryBusyError:  # whoever ends last does it
         pass
-    except LibraryPlaceError as error:
+    except (LibraryPlaceError, LibraryDamagedError, LibraryUnreadableError) as error:
         logger.warning("the library works, but its tables could not be compacted: %s", error)
 
 

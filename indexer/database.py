@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
+from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
 from steersearch.indexer.place import make_folder, refuse_links
-from steersearch.indexer.seals import check_structure, seal
+from steersearch.indexer.seals import check_structure, is_sealed, seal
 from steersearch.indexer.store_errors import reading, writing_to
 
 T = TypeVar("T")
@@ -32,8 +32,15 @@ class Database:
         self._checked: set[str] = set()
 
     def has(self, name: str) -> bool:
-        """Whether there is such a table. One that was just begun has no version yet and is none."""
-        return bool(versions(self._place, name))
+        """Whether there is such a table. One that was just begun has no version yet and is none.
+
+        Raises LibraryUnreadableError for one whose versions are away.
+        """
+        if versions(self._place, name):
+            return True
+        if is_sealed(self.folder(name)):
+            raise LibraryUnreadableError(self.folder(name), "its versions are away")
+        return False
 
     def create(self, name: str, schema: Any) -> None:
         """Make an empty table, unless there is one."""

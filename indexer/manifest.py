@@ -141,7 +141,7 @@ def manifest_keys(place: Path) -> list[str]:
 
 def read_prompt_index(place: Path, key: str) -> PromptIndex:
     """Raises FileNotFoundError, SchemaVersionError, LibraryDamagedError, LibraryUnreadableError."""
-    path = _manifest(place, key)
+    path = manifest_file(place, key)
     content = _read(path, PromptIndex, _PROMPT_INDEX)
     if not (is_key(key) and content["key"] == key):
         raise LibraryDamagedError(path, f"its key is {content['key']!r}, not the name of its folder")
@@ -150,21 +150,22 @@ def read_prompt_index(place: Path, key: str) -> PromptIndex:
 
 def remove_manifest(place: Path, key: str) -> None:
     """From here on the prompt index does not exist; its vectors do, and building it again finds them."""
-    delete_inside(place, _manifest(place, key))
+    delete_inside(place, manifest_file(place, key))
 
 
 def write_prompt_index(place: Path, index: PromptIndex) -> None:
     """The last write of a build: from here on the prompt index exists. One that exists stays as it is."""
-    if not _manifest(place, index.key).exists():
+    if not manifest_file(place, index.key).exists():
         replace_prompt_index(place, index)
 
 
 def replace_prompt_index(place: Path, index: PromptIndex) -> None:
     """Write the manifest of a prompt index, also over one that exists."""
-    write_json(place, _manifest(place, index.key), asdict(index), _APART)
+    write_json(place, manifest_file(place, index.key), asdict(index), _APART)
 
 
-def _manifest(place: Path, key: str) -> Path:
+def manifest_file(place: Path, key: str) -> Path:
+    """Where it is said what a prompt index is."""
     return place / PROMPTS / key / _MANIFEST
 
 

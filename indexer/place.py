@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,7 @@ from steersearch.core.atomic import DRAFT, write_atomically
 from steersearch.core.errors import LibraryPlaceError
 from steersearch.indexer.store_errors import writing_to
 
+ASIDE = "set-aside"  # folder of what was damaged
 _ABANDONED_S = 3600
 
 
@@ -50,6 +52,26 @@ def delete_inside(place: Path, path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def set_aside(place: Path, path: Path) -> Path:
+    """Move a file or a folder of the library out of the way, into one of its own; returns where it is then.
+
+    Raises LibraryPlaceError.
+    """
+    moment = datetime.now(UTC).strftime("%Y-%m-%d %H.%M.%S.%f")
+    to = place / ASIDE / moment / path.relative_to(place)
+    make_folder(place, to.parent)
+    move_inside(place, path, to)
+    return to
+
+
+def move_inside(place: Path, path: Path, to: Path) -> None:
+    """Rename a file or a folder of the library. Raises LibraryPlaceError."""
+    for folder in (path.parent, to.parent):
+        refuse_links(place, folder)
+    with writing_to(place):
+        path.rename(to)
 
 
 def refuse_links(place: Path, folder: Path) -> None:

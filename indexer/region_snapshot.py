@@ -112,6 +112,24 @@ def refresh_region_snapshot(place: Path, key: str) -> None:
         _make(place, key, name)
 
 
+def region_snapshot_is_true(place: Path, key: str) -> bool:
+    """As `search.snapshot_is_true`, of what the frozen trunk says."""
+    name = _name(place, key)
+    if not _table_file(place, key, name).exists():
+        return True
+    try:
+        kept = _read(place, key, name)
+    except (FileNotFoundError, DamagedFileError):
+        return False
+    made = _snapshot(name, Store(place).frozen_gallery(key))
+    if not kept.photos.equals(made.photos) or (kept.arrays is None) != (made.arrays is None):
+        return False
+    return all(
+        np.array_equal(getattr(kept.arrays, field.name), getattr(made.arrays, field.name))
+        for field in (fields(RegionArrays) if made.arrays is not None else ())
+    )
+
+
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     gallery = Store(place).frozen_gallery(key)
     snapshot = _snapshot(name, gallery)

@@ -20,7 +20,7 @@ from steersearch.indexer.manifest import (
     manifest_keys,
     remove_manifest,
 )
-from steersearch.indexer.place import delete_inside, sweep
+from steersearch.indexer.place import ASIDE, delete_inside, sweep
 from steersearch.indexer.search import SNAPSHOTS, remove_snapshot
 from steersearch.indexer.store import IMAGES, prompt_table
 from steersearch.indexer.tables import Tables
@@ -56,7 +56,7 @@ def remove_library(place: Path) -> None:
     with alone(place):
         for key in manifest_keys(place):
             remove_manifest(place, key)
-        for name in (SNAPSHOTS, PROMPTS, FOLDER, PATTERNS_FILE):
+        for name in (SNAPSHOTS, PROMPTS, FOLDER, PATTERNS_FILE, ASIDE):
             delete_inside(place, place / name)
         sweep(place, place)
         delete_inside(place, place / LIBRARY_FILE)

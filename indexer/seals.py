@@ -24,15 +24,21 @@ _CHUNK = 2**20
 Seal = list[int]  # size, CRC-32
 
 
-def seal(place: Path, table: Path) -> None:
+def seal(place: Path, table: Path, *, forget: bool = False) -> None:
     """Note what the files of a table are that are not noted yet. For those who know that nobody writes.
 
-    Raises OSError, LibraryPlaceError.
+    forget: those that are no longer there, which may else only be away. Raises OSError, LibraryPlaceError.
     """
     known, files = _read(table), dict(_files(table))
-    seals = {name: known.get(name) or _seal_of(path) for name, path in files.items()}
+    seals = {} if forget else dict(known)
+    seals |= {name: known.get(name) or _seal_of(path) for name, path in files.items()}
     if seals != known:
         write_json(place, table / _SEALS, {"files": seals})
+
+
+def is_sealed(table: Path) -> bool:
+    """Whether there was a table, whatever is left of it."""
+    return (table / _SEALS).exists()
 
 
 def check_structure(table: Path) -> None:
@@ -49,11 +55,15 @@ def check_structure(table: Path) -> None:
             raise LibraryDamagedError(path, "it does not fit its checksum")
 
 
-def damaged_files(table: Path) -> list[str]:
-    """The files of a table that are not what they were when they were sealed. Raises OSError for one that cannot be
-    read."""
+def damaged_files(table: Path) -> tuple[list[str], list[str]]:
+    """The files of a table that are not what they were when they were sealed, and those that are not sealed.
+
+    Every file is read. Raises OSError for one that cannot be.
+    """
     seals = _read(table)
-    return [name for name, path in _files(table) if name in seals and not _fits(path, seals[name])]
+    found = {name: _seal_of(path) for name, path in _files(table)}
+    unsealed = [name for name in found if name not in seals]
+    return [name for name in found if name in seals and found[name] != seals[name]], unsealed
 
 
 def _read(table: Path) -> dict[str, Seal]:

@@ -190,18 +190,39 @@ def sweep_snapshots(place: Path, folder: Path, name: str) -> None:
 
 def snapshot_is_true(place: Path, key: str) -> bool:
     """Whether the snapshot that a query would read says what the tables say. One that is not there is made from
-    them when it is needed, and so is true."""
+    them when it is needed, and so is true.
+
+    Raises OSError where it cannot be read now, LibraryDamagedError and LibraryUnreadableError of the tables.
+    """
     name = snapshot_name(place, key)
     if not _files(place, key, name)[-1].exists():
         return True
     try:
         kept = _read(place, key, name, None)
-    except _UNREADABLE:
+    except (FileNotFoundError, RuntimeError, DamagedFileError):
         return False
     gallery = Store(place).gallery(key)
     return bool(kept.table.equals(_table(gallery), check_metadata=True)) and np.array_equal(
         kept.flat.all, gallery.embeddings
     )
+
+
+def kept_vectors(place: Path, key: str) -> Any | None:
+    """The rows of a prompt table, without checksums, that a snapshot has, whatever it was made from: what a model made
+    of a content is never made another. None where no snapshot is sound."""
+    import pyarrow as pa
+
+    for arrow in sorted((place / SNAPSHOTS / key).glob("*.arrow")):
+        with suppress(*_UNREADABLE):
+            kept = _read(place, key, arrow.stem, None)
+            vectors = kept.flat.all
+            if len(vectors) == 0:
+                continue
+            embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+            return kept.table.select(["image_id", "heatmap", "presence"]).append_column(
+                "embedding", embedding
+            )
+    return None
 
 
 def remove_snapshot(place: Path, key: str) -> None:

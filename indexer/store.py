@@ -281,7 +281,7 @@ class Store:
             photos = photos.append_column("row", row).cast(frozen_gallery_schema())
             return FrozenGallery(photos, np.empty((0, 0), np.float16), [])
         frozen = self._sound(frozen_table(key), ["image_id", "embedding", "regions"], [CHECKSUM])
-        matrix = _matrix(frozen.column("embedding"))
+        matrix = matrix_of(frozen.column("embedding"))
         frozen = frozen.filter(pa.array(is_finite := np.isfinite(matrix).all(axis=1)))
         matrix = matrix[is_finite]
         ids = frozen.column("image_id")
@@ -302,7 +302,7 @@ class Store:
         photos, damaged = self._photos()
         columns = ["image_id", "embedding", "heatmap", PRESENCE]
         vectors = self._rows(prompt_table(key), [*columns, CHECKSUM])
-        matrix = _matrix(vectors.column("embedding"))
+        matrix = matrix_of(vectors.column("embedding"))
         is_sound = self._is_sound(prompt_table(key), vectors, [CHECKSUM]) & np.isfinite(matrix).all(axis=1)
         sound = vectors.filter(pa.array(is_sound))
         rows = compute.index_in(photos.column("image_id"), value_set=sound.column("image_id"))
@@ -398,7 +398,7 @@ class Store:
         return list(self._rows(name, columns, where).columns)
 
 
-def _matrix(vectors: Any) -> npt.NDArray[Any]:
+def matrix_of(vectors: Any) -> npt.NDArray[Any]:
     """A column of vectors as (n, dim), of the type that it has."""
     values: npt.NDArray[Any] = vectors.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(vectors), vectors.type.list_size)
@@ -408,7 +408,7 @@ def can_be_right(rows: Any) -> npt.NDArray[np.bool_]:
     """(n,) For rows of any table without checksums: whether their vectors and heatmaps are such."""
     found = np.ones(len(rows), dtype=bool)
     if "embedding" in rows.column_names:
-        lengths = np.linalg.norm(_matrix(rows.column("embedding")).astype(np.float64), axis=1)
+        lengths = np.linalg.norm(matrix_of(rows.column("embedding")).astype(np.float64), axis=1)
         found &= np.abs(lengths - 1) < _UNIT  # never where one is not finite
     if "heatmap" in rows.column_names:
         found &= [unpacks(packed) for packed in rows.column("heatmap").to_pylist()]
@@ -594,6 +594,14 @@ def _frozen_schema(dim: int) -> Any:
             pa.field("regions", pa.binary(), nullable=False),
             added_columns()[CHECKSUM],
         ]
+    )
+
+
+def table_schema(name: str, dim: int) -> Any:
+    """Of the table of this name, whose vectors are `dim` long."""
+    kind = name.partition("_")[0]
+    return (
+        _images_schema() if kind == IMAGES else (_prompt_schema if kind == "prompt" else _frozen_schema)(dim)
     )
 
 

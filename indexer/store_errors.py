@@ -50,8 +50,15 @@ def writing_to(place: Path) -> Iterator[None]:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether something may succeed another time, with nothing mended: it was the system that refused it."""
-    return isinstance(error, OSError | MemoryError) or _OF_THE_SYSTEM.search(str(error)) is not None
+    """Whether something may succeed another time, with nothing mended: it was the system that refused it, as far as is
+    known."""
+    by_system = isinstance(error, OSError | MemoryError) or _OF_THE_SYSTEM.search(str(error)) is not None
+    return by_system or is_panic(error)
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether LanceDB's own code gave up, which does not say why: on what it read, or for want of a thread."""
+    return "panicked" in str(error)
 
 
 def plain(error: BaseException) -> str:

@@ -9,12 +9,16 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from steersearch.core.errors import LibraryDamagedError
 from steersearch.indexer.database import Database
-from steersearch.indexer.place import delete_inside
+from steersearch.indexer.place import delete_inside, move_inside, set_aside
 from steersearch.indexer.row_checksums import summed_columns, with_checksums
+from steersearch.indexer.row_faults import sound_parts
+from steersearch.indexer.seals import damaged_files, seal
 from steersearch.indexer.store import (
     FILTER_LENGTH,
     IMAGES,
@@ -23,11 +27,14 @@ from steersearch.indexer.store import (
     chunks,
     quoted,
     table_names,
+    table_schema,
 )
+from steersearch.indexer.store_errors import writing_to
 
 T = TypeVar("T")
 
 _BATCH = 512  # rows; with thumbnails some megabytes
+_COPIED = 16  # batches
 
 
 class Tables:
@@ -40,6 +47,10 @@ class Tables:
     def names(self, prefix: str = "") -> list[str]:
         """The tables whose name begins so, sorted."""
         return [name for name in table_names(self._place) if name.startswith(prefix)]
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a table. Raises LibraryUnreadableError for one whose versions are away."""
+        return self._database.has(name)
 
     def add_columns(self, name: str, columns: Iterable[str]) -> None:
         """Give a table of an older schema those of these `store.added_columns` that it lacks, without values."""
@@ -98,32 +109,74 @@ class Tables:
         for chunk in chunks(sorted(set(keys)), FILTER_LENGTH):
             self._database.delete(name, _is_one_of(column, chunk))
 
-    def keep_one_each(self, name: str, column: str, keys: Iterable[str]) -> None:
-        """Of the rows with one key leave one. If that is interrupted none may be left, and `index` makes it again."""
+    def damaged_files(self, name: str) -> tuple[list[str], list[str]]:
+        """See `seals.damaged_files`."""
+        return damaged_files(self._database.folder(name))
 
-        def keep_one(table: Any, condition: str) -> None:
-            row = table.search().where(condition).limit(1).to_arrow()
-            table.delete(condition)
-            table.add(row)
+    def rebuild(self, name: str, dim: int, kept: Any | None, *, keep_rows: bool) -> None:
+        """Make a table anew of its sound rows, one for each key, and of those of `kept` whose keys it then lacks.
 
-        for key in sorted(set(keys)):
-            self._database.change(name, partial(keep_one, condition=_is_one_of(column, [key])))
+        The old one is set aside. dim: of its vectors; 0: as they are, and no table is made if it has none that can be
+        read.  keep_rows: whether it can be read.
+        """
+        folder, draft = self._database.folder(name), f"repaired_{name}"
+        self.drop(draft)  # of a repair that was killed
+        if not dim and kept is not None:
+            dim = int(kept.schema.field("embedding").type.list_size)
+        dim = dim or (self.dim(name) if keep_rows else 0)
+        if name == IMAGES or dim:
+            self._database.create(draft, table_schema(name, dim))
+            copy = partial(self._copy, draft, table_schema(name, dim), set[str]())
+            if keep_rows:
+                self.inspect(name, None, lambda batches: copy(sound_parts(name, batches)))
+            if kept is not None:
+                copy([with_checksums(name, kept)])
+        if folder.exists():
+            set_aside(self._place, folder)
+        if self._database.has(draft):
+            move_inside(self._place, self._database.folder(draft), folder)
+
+    def _copy(self, name: str, schema: Any, seen: set[str], parts: Iterable[Any]) -> None:
+        """Add rows to a table, those whose keys were not seen yet."""
+        import pyarrow as pa
+
+        remaining = iter(parts)
+        while some := list(islice(remaining, _COPIED)):
+            rows = pa.concat_tables(some)
+            keys = rows.column(schema.field(0).name).to_pylist()
+            once = {key: row for row, key in reversed(list(enumerate(keys))) if key not in seen}
+            if not once:
+                continue
+            seen.update(once)
+            new = rows.take(sorted(once.values())).select(schema.names).cast(schema)
+            self._database.change(name, partial(_add, rows=new))
 
     def compact(self, name: str) -> None:
         """Put the rows of a table into few files, drop all older versions and what killed writers left.
 
         Readers that had the table open have to open it again, as `store.read_latest` does. LanceDB warns of
-        that, in vain: nobody else writes, and we do read so.
+        that, in vain: nobody else writes, and we do read so. Raises LibraryDamagedError for a table that is damaged.
         """
+        damaged, _ = self.damaged_files(name)
+        if damaged:
+            raise LibraryDamagedError(
+                self._database.folder(name) / damaged[0], "it does not fit its checksum"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             self._database.change(
                 name, lambda table: table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
             )
+        with writing_to(self._place):
+            seal(self._place, self._database.folder(name), forget=True)
 
     def drop(self, name: str) -> None:
         """Delete a table, if it is there, also one that cannot be opened."""
         delete_inside(self._place, self._database.folder(name))
+
+
+def _add(table: Any, rows: Any) -> None:
+    table.add(rows)
 
 
 def _is_one_of(column: str, keys: Iterable[str]) -> str:

@@ -1,49 +1,61 @@
 """`verify`: look at everything that a library keeps, say what is wrong, and repair what needs no model for it.
 
-Repairs only take away: bad rows, damaged files. What is taken away is made again, rows and prompt features by the
-next `index`, snapshots at once. Vectors in good order are never dropped.
+Only what is proved bad is repaired: it does not fit its checksum, or cannot be understood although every byte of it can
+be read. What cannot be read now (a permission, too few file handles, a file that is away) is said and left alone. What
+is bad is set aside, never dropped; what was lost with it is taken from where it is kept as well, or made again by the
+next `index`. Vectors in good order stay.
 """
 
 from __future__ import annotations
 
-import io
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any, Literal, TypeVar
 
 from steersearch.core.errors import (
-    ImageError,
     LibraryDamagedError,
     LibraryUnreadableError,
     SchemaVersionError,
 )
-from steersearch.core.pillow_file import opened
 from steersearch.indexer.compaction import orphaned_snapshots
-from steersearch.indexer.features import read_reading
+from steersearch.indexer.exclude import PATTERNS_FILE, read_patterns
+from steersearch.indexer.features import read_features, read_reading
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
+    ROWS_CHECKED_SINCE,
     PromptIndex,
     features_file,
+    manifest_file,
     manifest_keys,
     new_prompt_index,
+    read_library,
     read_prompt_index,
-    remove_manifest,
 )
+from steersearch.indexer.place import set_aside
+from steersearch.indexer.region_snapshot import refresh_region_snapshot, region_snapshot_is_true
+from steersearch.indexer.row_checksums import CHECKSUMS, summed_columns
+from steersearch.indexer.row_faults import Rows, check_images, check_vectors
 from steersearch.indexer.scan import changed_at
-from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_is_true, snapshot_keys
-from steersearch.indexer.store import IMAGES, PRESENCE, Floats, KnownFile, Store, prompt_table, unpack_heatmap
+from steersearch.indexer.search import (
+    kept_vectors,
+    refresh_snapshot,
+    remove_snapshot,
+    snapshot_is_true,
+    snapshot_keys,
+)
+from steersearch.indexer.store import IMAGES, KnownFile, Store, prompt_table
+from steersearch.indexer.store_errors import is_panic
 from steersearch.indexer.stored_path import from_stored, to_stored
 from steersearch.indexer.tables import Tables
 
-_Difference = Literal["vanished", "changed", "hidden"]
-_UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1
-_UNREADABLE = (LibraryDamagedError, LibraryUnreadableError)
+T = TypeVar("T")
+
+_Difference = Literal["vanished", "changed", "hidden", "unreadable"]
 
 
 class Severity(StrEnum):
@@ -75,22 +87,6 @@ class Finding:
         return self.severity is not Severity.note and not self.is_repaired
 
 
-@dataclass
-class _Rows:
-    """What a table holds. keys: how often each occurs; faults: what is wrong -> the keys of the rows it is wrong in."""
-
-    keys: Counter[str] = field(default_factory=Counter)
-    faults: dict[str, list[str]] = field(default_factory=dict)
-
-    def bad(self, what: str, keys: Iterable[str]) -> None:
-        if keys := list(keys):
-            self.faults.setdefault(what, []).extend(keys)
-
-    @property
-    def bad_keys(self) -> set[str]:
-        return {key for keys in self.faults.values() for key in keys}
-
-
 class Verification:
     """One look at the library at `place`. Those who repair must be `alone` with it.
 
@@ -99,6 +95,7 @@ class Verification:
 
     def __init__(self, place: Path, command: Callable[[PromptIndex], str], *, repair: bool = False) -> None:
         self._place, self._command, self._repair = place, command, repair
+        self._has_checksums = read_library(place).schema_version >= ROWS_CHECKED_SINCE
         self._tables = Tables(place)
         self._findings: list[Finding] = []
         self._photos: set[str] = set()  # contents of the usable photos
@@ -111,8 +108,18 @@ class Verification:
             self._check_prompt_table(index)
             self._check_features(index, indexes)
         self._check_other_tables(indexes)
+        self._check_patterns()
         for index in indexes:
-            self._check_snapshot(index)
+            self._check_snapshot(
+                f'prompt "{index.prompt}"', "search", index.key, prompt_table(index.key),
+                partial(snapshot_is_true, self._place, index.key), partial(refresh_snapshot, self._place, index.key),
+            )  # fmt: skip
+        for name in self._tables.names("frozen_"):
+            key = name.removeprefix("frozen_")
+            self._check_snapshot(
+                f"table {name}", "region", name, name,
+                partial(region_snapshot_is_true, self._place, key), partial(refresh_region_snapshot, self._place, key),
+            )  # fmt: skip
         for key in orphaned_snapshots(self._place, indexes, self._tables.names()):
             what = "belongs to no prompt index"
             self._found(
@@ -133,6 +140,9 @@ class Verification:
             paths[_compare(folder, file)].append(file.path)
         self._note_photos(paths["vanished"], "no longer there")
         self._note_photos(paths["changed"], "changed since")
+        if unread := paths["unreadable"]:
+            what = f"{len(unread):,} of them cannot be read now ({_some(unread)})"
+            self._found("warning", "photos", what, "look again when they can be read")
         for path in paths["hidden"]:
             what = "has another content than when it was indexed, at the same size and time (a damaged disk?)"
             self._found(
@@ -164,94 +174,92 @@ class Verification:
             Finding(Severity(severity), subject, what, after if is_repaired else advice, is_repaired)
         )
 
+    def _unreadable(self, subject: str, what: str, error: LibraryUnreadableError | OSError) -> None:
+        """Note what cannot be read now, of which nothing is known: it is not touched."""
+        reason = error.reason if isinstance(error, LibraryUnreadableError) else error.strerror or str(error)
+        self._found(
+            "error", subject, f"{what} cannot be read now ({reason})", "look again when it can be read"
+        )
+
     # manifests
 
     def _check_manifests(self) -> list[PromptIndex]:
         """The prompt indexes whose manifests are in order, oldest first."""
         indexes = []
         for key in manifest_keys(self._place):
+            subject = f"prompt index {key}"
             try:
                 index = read_prompt_index(self._place, key)
                 if not key == index.key == _key_of(index):
                     raise LibraryDamagedError(key, "its settings are not those that its name was made from")
                 indexes.append(index)
             except SchemaVersionError as error:
+                self._found("error", subject, f"is of format {error.found}", "update steersearch")
+            except LibraryUnreadableError as error:
+                self._unreadable(subject, "its manifest", error)
+            except LibraryDamagedError as error:
                 self._found(
-                    "error", f"prompt index {key}", f"is of format {error.found}", "update steersearch"
-                )
-            except _UNREADABLE as error:
-                self._found(
-                    "error", f"prompt index {key}", f"its manifest is damaged ({error.reason})", "drop the manifest",
-                    "manifest dropped; index the folder with the same prompt, its vectors are kept",
-                    partial(remove_manifest, self._place, key),
+                    "error", subject, f"its manifest is damaged ({error.reason})", "set it aside",
+                    "manifest set aside; index the folder with the same prompt, its vectors are kept",
+                    partial(set_aside, self._place, manifest_file(self._place, key)),
                 )  # fmt: skip
         return sorted(indexes, key=lambda index: (index.created_at, index.key))
+
+    def _check_patterns(self) -> None:
+        try:
+            read_patterns(self._place)
+        except LibraryUnreadableError as error:
+            self._unreadable("excluded", "the patterns of what is left out", error)
+        except LibraryDamagedError as error:
+            self._found(
+                "error", "excluded", f"the patterns of what is left out are damaged ({error.reason})", "set them aside",
+                "set aside; give them again with the next index --exclude",
+                partial(set_aside, self._place, self._place / PATTERNS_FILE),
+            )  # fmt: skip
 
     # photos
 
     def _check_images(self, indexes: list[PromptIndex]) -> None:
-        def remake() -> None:
-            self._tables.drop(IMAGES)
-            Store(self._place).ensure_images()
-            for key in snapshot_keys(self._place):
-                remove_snapshot(self._place, key)  # the new table's versions may have the old one's names
-
-        if IMAGES not in self._tables.names():
-            if indexes:
+        is_there = self._is_there("photos", IMAGES, "their table")
+        if not is_there:
+            if indexes and is_there is False:
+                remake = partial(self._rebuild, IMAGES, snapshot_keys(self._place), keep_rows=False)
                 self._found("error", "photos", "their table is missing", "make an empty one", _REREAD, remake)
             return
-        columns = ["path", "image_id", "width", "height", "status", "thumbnail"]
-        try:
-            rows, usable = self._tables.inspect(IMAGES, columns, _checked_images)
-        except _UNREADABLE as error:
-            what = f"their table cannot be read ({_plain(error)})"
-            self._found("error", "photos", what, "empty it", _REREAD, remake)
-            return
-        self._photos = usable
-        self._report_rows("photos", IMAGES, "path", rows, "warning", "read again by the next index")
-
-    def _report_rows(
-        self, subject: str, table: str, key: str, rows: _Rows, severity: str, again: str
-    ) -> None:
-        """Findings on single rows: what is wrong with them, and keys that occur several times."""
-        for what, keys in rows.faults.items():
-            self._found(
-                severity, subject, f"{_have(len(keys))} {what} ({_some(keys)})", "drop them", f"dropped, {again}",
-                partial(self._tables.drop_rows, table, key, keys),
-            )  # fmt: skip
-        twice = [k for k, number in rows.keys.items() if number > 1 and k not in rows.bad_keys]
-        if twice:
-            what = f"{_have(len(twice))} the same {key} as another ({_some(twice)})"
-            repair = partial(self._tables.keep_one_each, table, key, twice)
-            self._found("error", subject, what, "keep one of each", "one kept of each", repair)
+        columns = [*dict.fromkeys(c for sums in summed_columns(IMAGES).values() for c in sums), *CHECKSUMS]
+        check = partial(check_images, has_checksums=self._has_checksums)
+        found = self._look(
+            "photos", IMAGES, columns, check, snapshot_keys(self._place), "their table", _REREAD
+        )
+        if found is not None:
+            rows, self._photos = found
+            again = "read again by the next index"
+            self._report_rows("photos", IMAGES, rows, "warning", again, snapshot_keys(self._place))
 
     # vectors
 
     def _check_prompt_table(self, index: PromptIndex) -> None:
         subject, name = f'prompt "{index.prompt}"', prompt_table(index.key)
-        again = f"made again by: {self._command(index)}"
-
-        def remake() -> None:
-            self._tables.drop(name)
-            remove_snapshot(self._place, index.key)  # as above
-            Store(self._place).ensure_prompt_table(index.key, index.dim)
-
-        if name not in self._tables.names():
-            self._found("error", subject, "its table is missing", "make an empty one", again, remake)
+        again = f"what was lost is made again by: {self._command(index)}"
+        remake = partial(self._rebuild, name, [index.key], index.dim, keep_rows=False)
+        is_there = self._is_there(subject, name, "its table")
+        if not is_there:
+            if is_there is False:
+                what = "its table is missing"
+                self._found("error", subject, what, "make it again from what is kept", again, remake)
             return
         try:
             if (dim := self._tables.dim(name)) != index.dim:
                 what = f"its table holds vectors of length {dim}, its manifest says {index.dim}"
-                self._found("error", subject, what, "empty it", again, remake)
+                self._found("error", subject, what, "set it aside", f"set aside; {again}", remake)
                 return
-            columns = ["image_id", "embedding", "heatmap", PRESENCE]
-            rows = self._tables.inspect(name, columns, _checked_vectors)
-        except _UNREADABLE as error:
-            what = f"its table cannot be read ({_plain(error)})"
-            self._found("error", subject, what, "empty it", again, remake)
+        except (LibraryDamagedError, LibraryUnreadableError):
+            pass  # of which more below
+        rows = self._look_at_vectors(subject, name, [index.key], again, index.dim)
+        if rows is None:
             return
-        self._report_rows(subject, name, "image_id", rows, "error", again)
-        has = set(rows.keys) - rows.bad_keys if self._repair else set(rows.keys)
+        self._report_rows(subject, name, rows, "error", again, [index.key])
+        has = Store(self._place).embedded_ids(index.key) if self._repair else set(rows.keys)
         if missing := len(self._photos - has):
             self._found(
                 "note", subject, f"{missing:,} without a vector yet", f"go on: {self._command(index)}"
@@ -272,45 +280,122 @@ class Verification:
             if name in known or kind not in ("prompt", "frozen"):
                 continue
             subject = f"unfinished prompt index {key}" if kind == "prompt" else f"table {name}"
-            again = "made again by the next index"
-
-            drop = partial(self._drop_with_snapshot, name, key if kind == "prompt" else name)
-            try:
-                rows = self._tables.inspect(
-                    name, ["image_id", "embedding", "heatmap", "regions"], _checked_vectors
-                )
-            except _UNREADABLE as error:
-                what = f"its table cannot be read ({_plain(error)})"
-                self._found("error", subject, what, "drop it", f"dropped, {again}", drop)
+            again, snapshots = "made again by the next index", [key if kind == "prompt" else name]
+            rows = self._look_at_vectors(subject, name, snapshots, again)
+            if rows is None:
                 continue
-            self._report_rows(subject, name, "image_id", rows, "error", again)
+            self._report_rows(subject, name, rows, "error", again, snapshots)
             if kind == "prompt":
                 what = f"has {len(rows.keys):,} vectors and no manifest: it was not built to the end"
                 self._found("note", subject, what, f"index its prompt to go on, or: steersearch remove {key}")
             else:
                 self._report_unused(subject, set(rows.keys) - rows.bad_keys)
 
-    def _drop_with_snapshot(self, table: str, snapshot: str) -> None:
-        self._tables.drop(table)
-        remove_snapshot(self._place, snapshot)
+    # tables
+
+    def _is_there(self, subject: str, name: str, what: str) -> bool | None:
+        """Whether there is such a table; None where it is away for now, which is said then."""
+        try:
+            return self._tables.has(name)
+        except LibraryUnreadableError as error:
+            self._unreadable(subject, what, error)
+            return None
+
+    def _look_at_vectors(
+        self, subject: str, name: str, snapshots: list[str], again: str, dim: int = 0
+    ) -> Rows | None:
+        check = partial(check_vectors, name, has_checksums=self._has_checksums)
+        return self._look(subject, name, None, check, snapshots, "its table", f"set aside; {again}", dim)
+
+    def _look(
+        self, subject: str, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T],
+        snapshots: list[str], what: str, after: str, dim: int = 0,
+    ) -> T | None:  # fmt: skip
+        """What `check` makes of the rows of a table; None where it cannot be read, of which something is said then."""
+        damaged, unsealed = list[str](), list[str]()
+        try:
+            damaged, unsealed = self._tables.damaged_files(name)
+            found = self._tables.inspect(name, columns, check)
+        except OSError as error:
+            self._unreadable(subject, what, error)
+            return None
+        except (LibraryDamagedError, LibraryUnreadableError) as error:
+            text = f"{what} cannot be read ({error.reason})"
+            remake = partial(self._rebuild, name, snapshots, dim, keep_rows=False)
+            if damaged and (isinstance(error, LibraryDamagedError) or is_panic(error)):
+                self._found("error", subject, text, "set it aside", after, remake)
+            elif isinstance(error, LibraryUnreadableError):
+                self._unreadable(subject, what, error)
+            elif (
+                unsealed
+            ):  # of a run that was killed; all its files can be read, and no more is known of them
+                self._found("error", subject, text, "set it aside", after, remake)
+            else:
+                text += ", although all its files are as they were written"
+                self._found("error", subject, text, "it is not touched; please report it")
+            return None
+        if not damaged:
+            return found
+        text = f"{len(damaged)} of the files of {what} do not fit their checksums ({_some(damaged)})"
+        after, remake = "set aside; the rows that are sound are kept", partial(self._rebuild, name, snapshots)
+        self._found("error", subject, text, "set them aside", after, remake)
+        return self._tables.inspect(name, columns, check) if self._repair else found
+
+    def _report_rows(
+        self, subject: str, name: str, rows: Rows, severity: str, again: str, snapshots: list[str]
+    ) -> None:
+        """Findings on single rows: what is wrong with them, and keys that occur several times."""
+        key = "path" if name == IMAGES else "image_id"
+        repair: Callable[[], object] = partial(self._rebuild, name, snapshots)
+        for what, keys in rows.faults.items():
+            self._found(
+                severity, subject, f"{_have(len(keys))} {what} ({_some(keys)})", "set them aside",
+                f"set aside, {again}", repair,
+            )  # fmt: skip
+            repair = _nothing  # the first has made the table anew, without any of them
+        if rows.twice:
+            what = f"{_have(len(rows.twice))} the same {key} as another ({_some(rows.twice)})"
+            self._found("error", subject, what, "keep one of each", "one kept of each", repair)
+
+    def _rebuild(self, name: str, snapshots: list[str], dim: int = 0, *, keep_rows: bool = True) -> None:
+        """Make a table anew of its sound rows and of what snapshots have kept of it; the old one is set aside.
+
+        Its snapshots go: the new table's versions may have the old one's names.
+        """
+        kind, _, key = name.partition("_")
+        kept = kept_vectors(self._place, key) if kind == "prompt" else None
+        self._tables.rebuild(name, dim, kept, keep_rows=keep_rows)
+        for snapshot in snapshots:
+            remove_snapshot(self._place, snapshot)
 
     # prompt features
 
     def _check_features(self, index: PromptIndex, indexes: list[PromptIndex]) -> None:
         subject, path = f'prompt "{index.prompt}"', features_file(self._place, index.key)
         again = f"only its model can encode it again: {self._command(index)}"
-        if not path.exists():
+        try:
+            features = read_features(self._place, index.key)
+            read_reading(self._place, index.key)
+        except FileNotFoundError:
             self._found("error", subject, "the text encoder's output for it is missing", again)
-            return
-        what = _fault_of_features(path) or self._fault_of_reading(index)
-        if what is not None:
-            self._found("error", subject, f"the text encoder's output for it {what}", again)
+        except LibraryUnreadableError as error:
+            self._unreadable(subject, "the text encoder's output for it", error)
+        except LibraryDamagedError as error:
+            what = f"the text encoder's output for it is damaged ({error.reason})"
+            self._found("error", subject, what, again)
             if self._repair:  # out of the way, so that `index` makes it anew; until then it stays an error
-                path.unlink(missing_ok=True)
-            return
-        width = np.load(path).shape[1]
-        same = [features_file(self._place, i.key) for i in indexes if i.weights_hash == index.weights_hash]
-        widths = {np.load(p).shape[1] for p in same if p.exists() and _fault_of_features(p) is None}
+                set_aside(self._place, path)
+        else:
+            self._compare_widths(subject, features.shape[1], index, indexes)
+
+    def _compare_widths(
+        self, subject: str, width: int, index: PromptIndex, indexes: list[PromptIndex]
+    ) -> None:
+        widths = {width}
+        for other in indexes:
+            if other.weights_hash == index.weights_hash:
+                with suppress(FileNotFoundError, LibraryDamagedError, LibraryUnreadableError):
+                    widths.add(read_features(self._place, other.key).shape[1])
         if len(widths) > 1:
             all_widths = ", ".join(map(str, sorted(widths)))
             what = f"the text encoder's output for it has {width} columns; those of this model's prompts: {all_widths}"
@@ -318,34 +403,34 @@ class Verification:
                 "error", subject, what, "compare the files features.npy, delete the odd one, and index again"
             )
 
-    def _fault_of_reading(self, index: PromptIndex) -> str | None:
-        try:
-            read_reading(self._place, index.key)
-        except LibraryDamagedError as error:
-            return f"does not say how it was read ({error.reason})"
-        except LibraryUnreadableError as error:
-            self._found("error", f'prompt "{index.prompt}"', str(error), "look again when it can be read")
-        return None
-
     # snapshots
 
-    def _check_snapshot(self, index: PromptIndex) -> None:
-        if prompt_table(index.key) not in self._tables.names() or IMAGES not in self._tables.names():
-            return
-        try:
-            is_true = snapshot_is_true(self._place, index.key)
-        except _UNREADABLE:  # the tables, of which that has been said
+    def _check_snapshot(
+        self, subject: str, kind: str, key: str, table: str, is_true: Callable[[], bool], refresh: Callable[[], None]
+    ) -> None:  # fmt: skip
+        if table not in self._tables.names() or IMAGES not in self._tables.names():
             return
 
         def remake() -> None:
-            remove_snapshot(self._place, index.key)
-            refresh_snapshot(self._place, index.key)
+            remove_snapshot(self._place, key)
+            refresh()
 
-        if not is_true:
-            what = "its search snapshot is not what the tables say"
-            self._found("error", f'prompt "{index.prompt}"', what, "make it again", "made again", remake)
-        elif self._repair:
-            refresh_snapshot(self._place, index.key)
+        try:
+            if is_true():
+                if self._repair:
+                    refresh()
+                return
+        except OSError as error:
+            self._unreadable(subject, f"its {kind} snapshot", error)
+            return
+        except (LibraryDamagedError, LibraryUnreadableError):  # the tables, of which that has been said
+            return
+        what = f"its {kind} snapshot is not what the tables say"
+        self._found("error", subject, what, "make it again", "made again", remake)
+
+
+def _nothing() -> None:
+    """Repairs what is repaired already."""
 
 
 _REREAD = "empty; the next index reads the photos again, their vectors are kept"
@@ -367,7 +452,7 @@ def _compare(folder: Path, file: KnownFile) -> _Difference | None:
     except FileNotFoundError:
         return "vanished" if file.reason is None else None
     except OSError:
-        return "hidden" if file.reason is None else None
+        return "unreadable" if file.reason is None else None
     return "hidden" if (after.st_size, changed_at(after)) == (file.size, file.mtime_ns) else "changed"
 
 
@@ -382,87 +467,9 @@ def _key_of(index: PromptIndex) -> str:
     ).key
 
 
-def _checked_images(batches: Iterable[Any]) -> tuple[_Rows, set[str]]:
-    """The rows of `images`, and the contents of those that are usable photos and in order."""
-    rows, usable = _Rows(), set()
-    for batch in batches:
-        for row in batch.to_pylist():
-            path = row["path"]
-            rows.keys[path] += 1
-            if row["status"] == "skipped":
-                continue
-            if row["status"] != "ok":
-                rows.bad(f'the status "{row["status"]}"', [path])
-            elif not row["image_id"]:
-                rows.bad("no content hash", [path])
-            elif not (row["width"] or 0) > 0 or not (row["height"] or 0) > 0:
-                rows.bad("no size in pixels", [path])
-            elif not _decodes(row["thumbnail"]):
-                rows.bad("a thumbnail that does not decode", [path])
-            else:
-                usable.add(row["image_id"])
-    return rows, usable
-
-
-def _decodes(thumbnail: bytes | None) -> bool:
-    try:
-        with opened(io.BytesIO(thumbnail or b""), ["JPEG"]) as image:
-            image.load()
-    except ImageError:
-        return False
-    return True
-
-
-def _checked_vectors(batches: Iterable[Any]) -> _Rows:
-    """The rows of a prompt table or a frozen one."""
-    rows = _Rows()
-    for batch in batches:
-        ids = np.array(batch.column("image_id").to_pylist(), dtype=object)
-        rows.keys.update(ids)
-        embeddings = batch.column("embedding")
-        stored: Floats = (
-            embeddings.flatten().to_numpy(zero_copy_only=False).reshape(-1, embeddings.type.list_size)
-        )
-        vectors = stored.astype(np.float64)
-        finite = np.isfinite(vectors).all(axis=1)
-        rows.bad("a vector that is not finite", ids[~finite])
-        with np.errstate(invalid="ignore"):
-            is_unit = np.abs(np.linalg.norm(vectors, axis=1) - 1) < _UNIT[stored.dtype]
-        rows.bad("a vector whose length is not 1", ids[finite & ~is_unit])
-        names = batch.schema.names
-        if "heatmap" in names:
-            bad = [not _unpacks(packed) for packed in batch.column("heatmap").to_pylist()]
-            rows.bad("a damaged heatmap", ids[bad])
-        if PRESENCE in names:
-            presence = np.array(batch.column(PRESENCE).fill_null(0).to_pylist(), dtype=np.float64)
-            rows.bad("a presence that is not finite", ids[~np.isfinite(presence)])
-    return rows
-
-
-def _unpacks(packed: bytes) -> bool:
-    try:
-        return unpack_heatmap(packed).size > 0
-    except ValueError:
-        return False
-
-
-def _fault_of_features(path: Path) -> str | None:
-    try:
-        features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        return f"cannot be read ({_plain(error)})"
-    if features.ndim != 2 or features.size == 0 or features.dtype != np.float32:
-        return f"has the shape {features.shape} and the type {features.dtype}, not (tokens, width) float32"
-    return None if np.isfinite(features).all() else "is not finite"
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(sorted(map(from_stored, names))[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _have(number: int) -> str:
     return f"{number:,} row has" if number == 1 else f"{number:,} rows have"
-
-
-def _plain(error: Exception) -> str:
-    return str(error).split(", /")[0].splitlines()[0] if str(error) else type(error).__name__
