@@ -84,7 +84,7 @@ def orphaned_snapshots(place: Path, indexes: Sequence[PromptIndex], tables: Sequ
 
     A query also makes the region snapshot of a library that keeps no regions: it says which photos there are.
     """
-    known = {index.key for index in indexes} | {name.partition("_")[2] for name in tables} | {*tables}
+    known = {*manifest_keys(place)} | {name.partition("_")[2] for name in tables} | {*tables}
     known |= {frozen_table(FrozenIndex.beside(index).key) for index in indexes}
     return [key for key in snapshot_keys(place) if key not in known]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
-from steersearch.core.errors import LibraryDamagedError
+from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
 from steersearch.core.regular_file import open_regular
 from steersearch.indexer.json_file import checked, read_json, write_json
 
@@ -42,13 +42,16 @@ def is_sealed(table: Path) -> bool:
 
 
 def check_structure(table: Path) -> None:
-    """Compare what says which rows a table has. Raises LibraryDamagedError, OSError where it cannot be read."""
+    """Compare what says which rows a table has.
+
+    Raises LibraryDamagedError, LibraryUnreadableError where its newest version is away, OSError.
+    """
     seals = _read(table)
     sealed = [name for name in seals if name.startswith("_versions/")]
     there = {name: path for name, path in _files(table) if name.startswith(_STRUCTURE)}
     newest = max((name for name in there if name.startswith("_versions/")), key=_version, default="")
     if sealed and _version(newest) < max(map(_version, sealed)):
-        raise LibraryDamagedError(table, "its newest version is missing")
+        raise LibraryUnreadableError(table, "its newest version is away")
     for name, path in there.items():
         is_read = name == newest or name.startswith("_deletions/")
         if is_read and name in seals and not _fits(path, seals[name]):

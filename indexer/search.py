@@ -15,6 +15,7 @@ import hashlib
 import logging
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from steersearch.indexer.checked_file import (
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
-from steersearch.indexer.place import delete_inside, sweep
+from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
 from steersearch.indexer.store import Gallery, Store, gallery_schema, prompt_table, stamp, unpack_heatmap
 from steersearch.indexer.stored_path import from_stored, to_stored
 
@@ -207,28 +208,31 @@ def snapshot_is_true(place: Path, key: str) -> bool:
     )
 
 
-def kept_vectors(place: Path, key: str) -> Any | None:
-    """The rows of a prompt table, without checksums, that a snapshot has, whatever it was made from: what a model made
-    of a content is never made another. None where no snapshot is sound."""
+def kept_vectors(place: Path, key: str) -> Iterator[Any]:
+    """The rows of a prompt table, without checksums, of every snapshot that is sound, set aside or not, whatever it was
+    made from: what a model made of a content is never made another."""
     import pyarrow as pa
 
-    for arrow in sorted((place / SNAPSHOTS / key).glob("*.arrow")):
-        with suppress(*_UNREADABLE):
-            kept = _read(place, key, arrow.stem, None)
-            vectors = kept.flat.all
-            if len(vectors) == 0:
-                continue
-            embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-            return kept.table.select(["image_id", "heatmap", "presence"]).append_column(
-                "embedding", embedding
-            )
-    return None
+    for folder in (place, *sorted((place / ASIDE).glob("*"), reverse=True)):
+        for arrow in sorted((folder / SNAPSHOTS / key).glob("*.arrow")):
+            with suppress(*_UNREADABLE):
+                kept = _read(folder, key, arrow.stem, None)
+                vectors = kept.flat.all
+                embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+                rows = kept.table.select(["image_id", "heatmap", "presence"])
+                yield rows.append_column("embedding", embedding)
 
 
 def remove_snapshot(place: Path, key: str) -> None:
     """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
     with suppress(LibraryPlaceError):  # what cannot be deleted is only in the way
         delete_inside(place, place / SNAPSHOTS / key)
+
+
+def set_snapshot_aside(place: Path, key: str) -> None:
+    """Take what is kept for searching out of the way, if it is there; `kept_vectors` still finds it."""
+    if (folder := place / SNAPSHOTS / key).exists():
+        set_aside(place, folder)
 
 
 def snapshot_keys(place: Path) -> list[str]:

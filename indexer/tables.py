@@ -101,36 +101,41 @@ class Tables:
 
     def dim(self, name: str) -> int:
         """Length of the embeddings in a table; 0 if it has none."""
-        schema = self._database.read(name, lambda table: table.schema)
-        return int(schema.field("embedding").type.list_size) if "embedding" in schema.names else 0
+        return self._database.read(name, _dim)
 
     def drop_rows(self, name: str, column: str, keys: Iterable[str]) -> None:
         """Delete the rows with these keys."""
         for chunk in chunks(sorted(set(keys)), FILTER_LENGTH):
             self._database.delete(name, _is_one_of(column, chunk))
 
+    def folder(self, name: str) -> Path:
+        """Where a table's files lie."""
+        return self._database.folder(name)
+
     def damaged_files(self, name: str) -> tuple[list[str], list[str]]:
         """See `seals.damaged_files`."""
         return damaged_files(self._database.folder(name))
 
-    def rebuild(self, name: str, dim: int, kept: Any | None, *, keep_rows: bool) -> None:
+    def rebuild(self, name: str, dim: int, kept: Sequence[Any], *, keep_rows: bool) -> None:
         """Make a table anew of its sound rows, one for each key, and of those of `kept` whose keys it then lacks.
 
         The old one is set aside. dim: of its vectors; 0: as they are, and no table is made if it has none that can be
         read.  keep_rows: whether it can be read.
         """
         folder, draft = self._database.folder(name), f"repaired_{name}"
-        self.drop(draft)  # of a repair that was killed
-        if not dim and kept is not None:
-            dim = int(kept.schema.field("embedding").type.list_size)
-        dim = dim or (self.dim(name) if keep_rows else 0)
+        if not folder.exists() and self._database.has(
+            draft
+        ):  # a repair was killed when this was made, and all but named
+            move_inside(self._place, self._database.folder(draft), folder)
+            keep_rows = True
+        self.drop(draft)
+        dim = dim or (self.dim(name) if keep_rows else max(map(_dim, kept), default=0))
         if name == IMAGES or dim:
             self._database.create(draft, table_schema(name, dim))
             copy = partial(self._copy, draft, table_schema(name, dim), set[str]())
             if keep_rows:
                 self.inspect(name, None, lambda batches: copy(sound_parts(name, batches)))
-            if kept is not None:
-                copy([with_checksums(name, kept)])
+            copy(with_checksums(name, rows) for rows in kept if _dim(rows) == dim)
         if folder.exists():
             set_aside(self._place, folder)
         if self._database.has(draft):
@@ -177,6 +182,11 @@ class Tables:
 
 def _add(table: Any, rows: Any) -> None:
     table.add(rows)
+
+
+def _dim(rows: Any) -> int:
+    """Length of the embeddings in a table of LanceDB or Arrow; 0 if it has none."""
+    return int(rows.schema.field("embedding").type.list_size) if "embedding" in rows.schema.names else 0
 
 
 def _is_one_of(column: str, keys: Iterable[str]) -> str:

@@ -45,6 +45,7 @@ from steersearch.indexer.search import (
     kept_vectors,
     refresh_snapshot,
     remove_snapshot,
+    set_snapshot_aside,
     snapshot_is_true,
     snapshot_keys,
 )
@@ -174,12 +175,15 @@ class Verification:
             Finding(Severity(severity), subject, what, after if is_repaired else advice, is_repaired)
         )
 
-    def _unreadable(self, subject: str, what: str, error: LibraryUnreadableError | OSError) -> None:
+    def _unreadable(
+        self, subject: str, what: str, error: LibraryUnreadableError | OSError, table: str = ""
+    ) -> None:
         """Note what cannot be read now, of which nothing is known: it is not touched."""
         reason = error.reason if isinstance(error, LibraryUnreadableError) else error.strerror or str(error)
-        self._found(
-            "error", subject, f"{what} cannot be read now ({reason})", "look again when it can be read"
-        )
+        advice = "look again when it can be read"
+        if table:
+            advice += f"; if part of {self._tables.folder(table)} is lost for good, move that folder away and repair"
+        self._found("error", subject, f"{what} cannot be read now ({reason})", advice)
 
     # manifests
 
@@ -298,7 +302,7 @@ class Verification:
         try:
             return self._tables.has(name)
         except LibraryUnreadableError as error:
-            self._unreadable(subject, what, error)
+            self._unreadable(subject, what, error, name)
             return None
 
     def _look_at_vectors(
@@ -317,7 +321,7 @@ class Verification:
             damaged, unsealed = self._tables.damaged_files(name)
             found = self._tables.inspect(name, columns, check)
         except OSError as error:
-            self._unreadable(subject, what, error)
+            self._unreadable(subject, what, error, name)
             return None
         except (LibraryDamagedError, LibraryUnreadableError) as error:
             text = f"{what} cannot be read ({error.reason})"
@@ -325,7 +329,7 @@ class Verification:
             if damaged and (isinstance(error, LibraryDamagedError) or is_panic(error)):
                 self._found("error", subject, text, "set it aside", after, remake)
             elif isinstance(error, LibraryUnreadableError):
-                self._unreadable(subject, what, error)
+                self._unreadable(subject, what, error, name)
             elif (
                 unsealed
             ):  # of a run that was killed; all its files can be read, and no more is known of them
@@ -360,13 +364,13 @@ class Verification:
     def _rebuild(self, name: str, snapshots: list[str], dim: int = 0, *, keep_rows: bool = True) -> None:
         """Make a table anew of its sound rows and of what snapshots have kept of it; the old one is set aside.
 
-        Its snapshots go: the new table's versions may have the old one's names.
+        Its snapshots are set aside as well: the new table's versions may have the old one's names.
         """
         kind, _, key = name.partition("_")
-        kept = kept_vectors(self._place, key) if kind == "prompt" else None
-        self._tables.rebuild(name, dim, kept, keep_rows=keep_rows)
         for snapshot in snapshots:
-            remove_snapshot(self._place, snapshot)
+            set_snapshot_aside(self._place, snapshot)
+        kept = list(kept_vectors(self._place, key)) if kind == "prompt" else []
+        self._tables.rebuild(name, dim, kept, keep_rows=keep_rows)
 
     # prompt features
 

@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from steersearch.core.errors import SteerSearchError
 from steersearch.indexer.library import Library
+from steersearch.indexer.tables import Tables
 from tests.toy_embedder import ToyEmbedder, save_photos
 
 ROOT = Path(__file__).parent.parent
@@ -146,3 +148,39 @@ def test_what_is_set_aside_is_kept(library: Library) -> None:
     assert library.verify(deep=True) == []
     library.delete()
     assert not library.place.exists()
+
+
+def test_a_repair_that_was_killed_before_the_last_step_is_finished(library: Library) -> None:
+    """The new table is whole and has its name not yet, the old one is set aside."""
+    (table,) = library.place.glob("lance/prompt_*")
+    expected = vectors(library)
+    table.rename(table.with_name(f"repaired_{table.name}"))
+    shutil.rmtree(library.place / "snapshots")
+    assert not any(finding.is_problem for finding in library.verify(repair=True))
+    assert vectors(library) == expected
+
+
+def test_vectors_come_back_from_a_snapshot_that_an_earlier_repair_set_aside(library: Library) -> None:
+    expected = vectors(library)
+    for pattern in ("lance/images.lance/data/*", "lance/prompt_*/data/*"):
+        (path,) = library.place.glob(pattern)
+        path.write_bytes(b"damaged")
+    assert not any(finding.is_problem for finding in library.verify(repair=True))
+    assert vectors(library) == expected
+
+
+def test_a_snapshot_whose_manifest_and_table_are_away_is_kept(library: Library, tmp_path: Path) -> None:
+    (table,) = library.place.glob("lance/prompt_*")
+    next(library.place.glob("prompts/*/manifest.json")).write_text("damaged")
+    table.rename(tmp_path / "away")
+    library.optimize()
+    assert list(library.place.glob("snapshots/red-*/*.npy"))
+
+
+def vectors(library: Library) -> set[tuple[str, bytes]]:
+    """The contents that have a vector, with it."""
+    key = library.find_prompt_index("red").key
+    rows = Tables(library.place).inspect(
+        f"prompt_{key}", None, lambda batches: [r for b in batches for r in b.to_pylist()]
+    )
+    return {(row["image_id"], np.array(row["embedding"], np.float32).tobytes()) for row in rows}
