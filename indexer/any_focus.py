@@ -6,8 +6,9 @@ query under it goes on where this one stopped. The search itself is the ordinary
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import chain
 from os import cpu_count
@@ -17,10 +18,11 @@ from time import monotonic
 import numpy as np
 
 from steersearch.core.capture_date import CaptureDate
-from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
 from steersearch.core.photo_limits import Limits
 from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
+from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity
 from steersearch.indexer.features import features_of
@@ -36,6 +38,8 @@ from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.shortlist import Aimed, Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at, unpack_heatmap
 from steersearch.indexer.writers import writing
+
+logger = logging.getLogger(__name__)
 
 BUDGET_S = 5.0
 LESSON = 32  # photos steered between two lessons, at most: what is likely then shows soon
@@ -56,6 +60,17 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class Unkept:
+    """What was computed for a prompt index and could not be written.
+
+    reading: how the text encoder read the prompt; None where it was read before.
+    """
+
+    vectors: Sequence[Vector]
+    reading: Reading | None
+
+
+@dataclass(frozen=True)
 class Steered:
     """What was done before a search.
 
@@ -65,6 +80,7 @@ class Steered:
         is only known once some were steered.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
     queries: the query photo's embedding (dim,) under each prompt index, by its key, where it was computed.
+    unkept: what was computed for each prompt index, by its key, and may not have been written.
     """
 
     photos: int = 0
@@ -73,6 +89,7 @@ class Steered:
     by_regions: bool = False
     guesses: tuple[Guess, ...] = ()
     queries: Mapping[str, Floats] = field(default_factory=dict)
+    unkept: Mapping[str, Unkept] = field(default_factory=dict)
 
     @classmethod
     def together(cls, several: Sequence[Steered]) -> Steered:
@@ -83,6 +100,7 @@ class Steered:
             unreadable=max((one.unreadable for one in several), default=0),
             by_regions=bool(several) and all(one.by_regions for one in several if one.missing),
             queries={key: query for one in several for key, query in one.queries.items()},
+            unkept={key: unkept for one in several for key, unkept in one.unkept.items()},
         )
 
 
@@ -111,7 +129,12 @@ class LikeliestFirst:
         self._root, self._place = root, place
         self._indexes, self._shares = tuple(indexes), tuple(shares)
         self._embedder, self._picture, self._passing = embedder, picture, passing
-        self._vectors: dict[str, list[Vector]] = {index.key: [] for index in indexes}
+        self._store = Store(place)
+        self._vectors: dict[str, list[Vector]] = {index.key: [] for index in indexes}  # not written yet
+        self._readings: dict[str, Reading] = {}
+        self._begun: set[str] = set()
+        self._may_write = True
+        self._refused: LibraryPlaceError | None = None
         self._queries: list[Floats] = []
 
     def steer(
@@ -121,16 +144,21 @@ class LikeliestFirst:
 
         k: how many guesses are wanted where no photo can be read.
         budget_s: seconds from when model, prompts and query photo are ready; None: all photos, however long it takes.
-        Raises ModelMismatchError, EmbeddingError, LibraryPlaceError; what was computed before is kept.
+        What cannot be written is logged, and counts for this answer.
+        Raises ModelMismatchError, EmbeddingError; what was computed before is kept.
         """
         self._check_embedder()
-        with writing(self._place):
-            self._store = Store(self._place)
-            self._features = [self._prepared(index) for index in self._indexes]
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(writing(self._place))
+            except LibraryPlaceError as error:
+                self._may_write, self._refused = False, error
+            self._features = [self._encoded(index) for index in self._indexes]
+            self._commit()
             snapshot = open_region_snapshot(self._place, FrozenIndex.beside(self._indexes[0]).key)
             path_of = self._missing(snapshot)
             if not path_of:
-                return Steered()
+                return Steered(unkept=self._unkept())
             aimed = None if self._picture is None else self._aimed(self._picture)
             self._deadline = np.inf if budget_s is None else monotonic() + budget_s
             row_of = _rows_of_contents(snapshot, path_of)
@@ -156,6 +184,7 @@ class LikeliestFirst:
             by_regions=is_informed and 2 * len(row_of) >= len(path_of),
             guesses=guesses,
             queries=dict(zip((index.key for index in self._indexes), self._queries, strict=False)),
+            unkept=self._unkept(),
         )
 
     def _check_embedder(self) -> None:
@@ -164,13 +193,15 @@ class LikeliestFirst:
             if not known_identity(self._embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError(index.prompt, index.model_id, self._embedder.model_id)
 
-    def _prepared(self, index: PromptIndex) -> Floats:
-        """The prompt's features; table, features and manifest are made where they are not there yet."""
-        features = features_of(self._place, index, self._embedder.encode_prompt)
-        self._store.ensure_prompt_table(index.key, index.dim)
-        mark_begun_by_query(self._place, index)
-        write_prompt_index(self._place, index)
-        return features
+    def _encoded(self, index: PromptIndex) -> Floats:
+        """The prompt's features, made where they are not there yet."""
+
+        def encode(prompt: str) -> EncodedPrompt:
+            encoded = self._embedder.encode_prompt(prompt)
+            self._readings[index.key] = encoded.reading
+            return encoded
+
+        return features_of(self._place, index, encode)
 
     def _missing(self, snapshot: RegionSnapshot) -> dict[str, str]:
         """The contents that lack a vector under some focus, each with a path at which it lies, sorted by path."""
@@ -306,9 +337,37 @@ class LikeliestFirst:
             yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
 
     def _commit(self) -> None:
-        for key, vectors in self._vectors.items():
-            self._store.write_vectors(key, vectors)
-            vectors.clear()
+        """Write what was computed; what a full disk refuses is tried again the next time."""
+        if not self._may_write:
+            return
+        for index in self._indexes:
+            vectors = self._vectors[index.key]
+            try:
+                if index.key not in self._begun:
+                    self._begin(index)
+                self._store.write_vectors(index.key, vectors)
+                vectors.clear()
+            except LibraryPlaceError as error:
+                self._refused = error
+
+    def _begin(self, index: PromptIndex) -> None:
+        """Make the table and the manifest, where they are not there yet."""
+        self._store.ensure_prompt_table(index.key, index.dim)
+        mark_begun_by_query(self._place, index)
+        write_prompt_index(self._place, index)
+        self._begun.add(index.key)
+
+    def _unkept(self) -> dict[str, Unkept]:
+        """What could not be written, which is logged, and what only this process may know."""
+        if self._refused is not None and any(self._vectors.values()):
+            logger.warning(
+                "%s: what was computed for this answer could not be kept, the next one computes it again: it %s",
+                self._place,
+                self._refused.reason,
+            )
+        return {
+            key: Unkept(tuple(vectors), self._readings.get(key)) for key, vectors in self._vectors.items()
+        }
 
     def _guesses(
         self,

@@ -48,7 +48,7 @@ def read_features(place: Path, key: str) -> Features:
         raise LibraryDamagedError(path, reason)
     if not np.isfinite(found).all():
         raise LibraryDamagedError(path, "it is not finite")
-    return found
+    return np.array(found)  # read_array maps the file, for reading only, which PyTorch warns of
 
 
 def read_reading(place: Path, key: str) -> Reading | None:

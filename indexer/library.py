@@ -52,7 +52,6 @@ from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     LibraryManifest,
     PromptIndex,
-    has_manifest,
     is_begun_by_query,
     new_prompt_index,
     read_library,
@@ -76,7 +75,7 @@ from steersearch.indexer.region_snapshot import open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import Scan, Skip, changed_at, holds_an_image, root_id, scan_folder
-from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name
+from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name, snapshot_with
 from steersearch.indexer.store import Store, date_at, unpack_heatmap
 from steersearch.indexer.verification import Finding, Verification
 from steersearch.indexer.writers import alone, writing
@@ -130,6 +129,7 @@ class Library:
     def __init__(self, folder: Path, place: Path) -> None:
         self.folder, self.place = folder, place
         self._snapshots: dict[str, Snapshot] = {}
+        self._readings: dict[str, Reading] = {}  # of prompts that may not have been written
 
     @classmethod
     def create(cls, folder: str | Path, place: str | Path | None = None) -> Library:
@@ -477,7 +477,7 @@ class Library:
         """`find`, after photos that lack a vector under this prompt were given one: the likeliest first.
 
         The index need not exist. What is computed is kept, also when this is interrupted; the options are those of
-        `search_any`. Raises ArgumentError, FilterError, ModelMismatchError, EmbeddingError, LibraryPlaceError.
+        `search_any`. Raises ArgumentError, FilterError, ModelMismatchError, EmbeddingError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
@@ -494,6 +494,7 @@ class Library:
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
             after = likeliest.steer(k, seconds, progress)
+            self._take_unkept([aim], after)
         search = partial(self.find, aim, filters=filters, after=after)
         return folded(search, k, Store(self.place).thumbnails) if collapse else search(k)
 
@@ -526,7 +527,7 @@ class Library:
     def reading(self, index: PromptIndex) -> Reading | None:
         """How the model that made this index read its prompt; None: not known."""
         try:
-            return read_reading(self.place, index.key)
+            return read_reading(self.place, index.key) or self._readings.get(index.key)
         except (LibraryDamagedError, LibraryUnreadableError) as error:
             logger.warning("%s", error)
             return None
@@ -554,13 +555,13 @@ class Library:
     ) -> Hits[Hit]:
         """`search`, after photos that lack a vector under an aim were given one: the likeliest first.
 
-        The prompt index of an aim need not exist. What is computed is kept, also when this is interrupted.
+        The prompt index of an aim need not exist. What is computed is kept, also when this is interrupted; where it
+        cannot be written, that is logged, and this object alone knows it.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
         Where no photo can be read and none has a vector under an aim, the hits are those of the photos' regions
         alone: `Searched.method` says so.
         collapse: fold copies of a photo into the best of them, see `copies.folded`; k are left where there are so many.
-        Raises what `search` raises, EmbeddingError, and LibraryPlaceError where an index has to be begun and cannot be
-        written; one that exists is searched as it is then.
+        Raises what `search` raises, and EmbeddingError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
@@ -580,12 +581,8 @@ class Library:
                 read_picture(image_path, at_least=least_side(group[0].index.preprocessing), limits=limits),
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
-            try:
-                done.append(likeliest.steer(k, each_s, progress))
-            except LibraryPlaceError:
-                if any(not has_manifest(self.place, aim.index) for aim in group):
-                    raise
-                logger.warning("%s cannot be written: photos without a vector are not compared", self.place)
+            done.append(likeliest.steer(k, each_s, progress))
+            self._take_unkept(group, done[-1])
         for steered in done:
             if steered.guesses:
                 return self._guessed(aims, steered)
@@ -598,9 +595,21 @@ class Library:
             exact=exact,
             relevant=relevant,
             limits=limits,
-            after=Steered.together(done) if len(done) == len(groups) else NOTHING,
+            after=Steered.together(done),
         )
         return folded(search, k, Store(self.place).thumbnails) if collapse else search(k)
+
+    def _take_unkept(self, aims: Sequence[Aim], steered: Steered) -> None:
+        """Know what was computed and could not be written, for this search and those to come."""
+        for aim in aims:
+            index, unkept = aim.index, steered.unkept.get(aim.index.key)
+            if unkept is None:
+                continue
+            if unkept.reading is not None:
+                self._readings[index.key] = unkept.reading
+            if unkept.vectors:
+                made = snapshot_with(self.place, index.key, index.dim, unkept.vectors)
+                self._snapshots[index.key] = made
 
     def _lacks_vectors(self, index: PromptIndex) -> bool:
         gallery = self.snapshot(index)
@@ -610,7 +619,9 @@ class Library:
 
     def _incomplete(self, aims: Sequence[Aim]) -> list[list[Aim]]:
         """The aims under which photos lack a vector; those that can share a forward pass together."""
-        known = {index.key for index in self.prompts()}
+        known = {index.key for index in self.prompts()} | {
+            *self._snapshots
+        }  # these may be of what could not be written
         groups: dict[str, list[Aim]] = {}
         for aim in aims:
             if aim.index.key not in known or self._lacks_vectors(aim.index):

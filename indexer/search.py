@@ -15,7 +15,7 @@ import hashlib
 import logging
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,15 @@ from steersearch.indexer.checked_file import (
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
-from steersearch.indexer.store import Gallery, Store, gallery_schema, prompt_table, stamp, unpack_heatmap
+from steersearch.indexer.store import (
+    Gallery,
+    Store,
+    Vector,
+    gallery_schema,
+    prompt_table,
+    stamp,
+    unpack_heatmap,
+)
 from steersearch.indexer.stored_path import from_stored, to_stored
 
 Floats = npt.NDArray[np.float32]
@@ -135,6 +143,11 @@ def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
     return snapshot
 
 
+def snapshot_with(place: Path, key: str, dim: int, unkept: Sequence[Vector]) -> Snapshot:
+    """A current snapshot in memory, with vectors that could not be written to the table."""
+    return _made(place, key, snapshot_name(place, key), dim, unkept)
+
+
 def refresh_snapshot(place: Path, key: str) -> None:
     """Leave a current snapshot on disk, so that the next query need not make it."""
     name = snapshot_name(place, key)
@@ -142,8 +155,8 @@ def refresh_snapshot(place: Path, key: str) -> None:
         _make(place, key, name, None)
 
 
-def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
-    gallery = Store(place).gallery(key)
+def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Vector] = ()) -> Snapshot:
+    gallery = Store(place).gallery(key, unkept)
     vectors = gallery.embeddings
     if dim is not None and vectors.shape[1] != dim:
         if len(vectors):
@@ -152,9 +165,12 @@ def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
         vectors = np.empty((0, dim), dtype=np.float32)
     is_large = len(vectors) >= APPROXIMATE_FROM
     cells = CellIndex.of(vectors) if is_large else None
-    snapshot = Snapshot(
-        name, FlatIndex(vectors), _table(gallery), cells, _sample(vectors) if is_large else None
-    )
+    sample = _sample(vectors) if is_large else None
+    return Snapshot(name, FlatIndex(vectors), _table(gallery), cells, sample)
+
+
+def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
+    snapshot = _made(place, key, name, dim)
     if snapshot_name(place, key) == name:  # else another process is writing, and what was read has no name
         try:
             _write(place, key, snapshot)

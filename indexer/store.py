@@ -243,18 +243,8 @@ class Store:
         """Insert vectors; a content that has one keeps it."""
         if not vectors:
             return
-        by_content = {vector.image_id: vector for vector in vectors}
-        rows = [
-            {
-                "image_id": vector.image_id,
-                "embedding": vector.embedding,
-                "heatmap": pack_heatmap(vector.heatmap),
-                PRESENCE: vector.presence,
-            }
-            for vector in by_content.values()
-        ]
         schema = _prompt_schema(len(vectors[0].embedding))
-        self._merge(prompt_table(key), "image_id", rows, schema, replace=False)
+        self._merge(prompt_table(key), "image_id", _vector_rows(vectors), schema, replace=False)
 
     def frozen_ids(self, key: str) -> set[str]:
         """The contents of which it is known what the frozen trunk says."""
@@ -291,10 +281,11 @@ class Store:
         photos = photos.append_column("row", pa.array(rows)).cast(frozen_gallery_schema())
         return FrozenGallery(photos, matrix[used], frozen.column("regions").take(used).to_pylist())
 
-    def gallery(self, key: str) -> Gallery:
+    def gallery(self, key: str, unkept: Sequence[Vector] = ()) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths.
 
         Photos whose row or vector is not what was written are left out, and counted.
+        unkept: vectors that could not be written; they count as if they had been.
         """
         import pyarrow as pa
         import pyarrow.compute as compute
@@ -302,6 +293,12 @@ class Store:
         photos, damaged = self._photos()
         columns = ["image_id", "embedding", "heatmap", PRESENCE]
         vectors = self._rows(prompt_table(key), [*columns, CHECKSUM])
+        if unkept:
+            new = pa.Table.from_pylist(_vector_rows(unkept), schema=_prompt_schema(len(unkept[0].embedding)))
+            new = with_checksums(prompt_table(key), new).cast(new.schema)
+            is_new = compute.is_in(vectors.column("image_id"), value_set=new.column("image_id"))
+            kept = vectors.filter(compute.invert(is_new))
+            vectors = pa.concat_tables([kept.cast(new.schema), new]) if len(kept) else new
         matrix = matrix_of(vectors.column("embedding"))
         is_sound = self._is_sound(prompt_table(key), vectors, [CHECKSUM]) & np.isfinite(matrix).all(axis=1)
         sound = vectors.filter(pa.array(is_sound))
@@ -396,6 +393,20 @@ class Store:
     def _read(self, name: str, columns: list[str], where: str | None = None) -> list[Any]:
         """As `_rows`, the columns by themselves."""
         return list(self._rows(name, columns, where).columns)
+
+
+def _vector_rows(vectors: Sequence[Vector]) -> list[dict[str, Any]]:
+    """Rows of a prompt table without checksums, one for each content."""
+    by_content = {vector.image_id: vector for vector in vectors}
+    return [
+        {
+            "image_id": vector.image_id,
+            "embedding": vector.embedding,
+            "heatmap": pack_heatmap(vector.heatmap),
+            PRESENCE: vector.presence,
+        }
+        for vector in by_content.values()
+    ]
 
 
 def matrix_of(vectors: Any) -> npt.NDArray[Any]:

@@ -41,7 +41,10 @@ def writing(place: Path) -> Iterator[None]:
         yield
     finally:
         own.release()
-        own.path.unlink(missing_ok=True)
+        with suppress(
+            OSError
+        ):  # a place that may only be read by now; who finds the file finds nobody hold it
+            own.path.unlink(missing_ok=True)
         _seal_if_last(place)
 
 

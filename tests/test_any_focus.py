@@ -302,11 +302,12 @@ def test_a_file_that_changed_since_it_was_indexed_is_not_taken_for_the_old_one(
     assert not any(hit.exact for hit in hits)
 
 
-def test_a_library_that_cannot_be_written_is_searched_as_it_is(
-    library: Library, ask: Ask, monkeypatch: pytest.MonkeyPatch
+def test_a_library_that_cannot_be_written_answers_all_the_same(
+    library: Library, ask: Ask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask("red", seconds=20)
     began = embedded(library, "red")
+    before = {path: path.stat().st_mtime_ns for path in library.place.rglob("*")}
 
     @contextmanager
     def refused(place: Path) -> Iterator[None]:
@@ -314,11 +315,19 @@ def test_a_library_that_cannot_be_written_is_searched_as_it_is(
         yield
 
     monkeypatch.setattr("steersearch.indexer.any_focus.writing", refused)
-    hits = ask("red")
-    assert hits.searched.compared == len(began) == 20
-    assert hits.searched.is_too_little  # chosen for another query, perhaps
-    with pytest.raises(LibraryPlaceError):
-        ask("blue")
+    assert ask("red").searched.compared == len(began) + 2
+    assert "could not be kept" in caplog.text
+    hits = ask("blue", seconds=None)
+    assert (hits.searched.compared, hits.searched.is_exact) == (32, True)
+    assert library.heatmap(hits[0]).sum() == pytest.approx(1)
+    assert library.reading(aim(library, "blue").index) is not None
+    after = {path: path.stat().st_mtime_ns for path in library.place.rglob("*")}
+    kept = {
+        path: time
+        for path, time in after.items()
+        if "prompts" not in path.parts and "snapshots" not in path.parts
+    }
+    assert kept.items() <= before.items()
 
 
 @pytest.mark.parametrize(("k", "seconds"), [(0, 1.0), (1, 0.0), (1, float("nan"))])

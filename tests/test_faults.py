@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from steersearch.benchmarks.kills import (
     killed_and_resumed,
 )
 from steersearch.core.errors import LibraryPlaceError
-from steersearch.indexer.library import Library
+from steersearch.indexer.library import Aim, Library
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
 
@@ -140,3 +142,36 @@ def test_a_place_that_may_only_be_read_is_searched_and_checked_but_not_written(
         with pytest.raises(LibraryPlaceError, match="Read-only file system"):
             refused()
     assert sorted(place.rglob("*")) == before
+
+
+def test_a_disk_that_is_full_loses_no_answer_that_was_computed(
+    small_disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos, place = save_photos(tmp_path / "photos", 60), small_disk / "library"
+    Library.create(photos, place).index(ToyEmbedder(), ["red"])
+    shutil.copytree(place, tmp_path / "undisturbed")
+    whole, full = Library.open(tmp_path / "undisturbed"), Library.open(place)
+    expected = found(whole, photos)
+    before = all_rows(place)
+    with suppress(OSError), (small_disk / "other").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    assert found(full, photos) == expected
+    assert "could not be kept" in caplog.text
+    assert "No space left" in caplog.text
+    assert all_rows(place) == before
+    assert not any(finding.is_problem for finding in full.verify())
+    mount("-o", "remount,size=64m", str(small_disk))
+    assert found(Library.open(place), photos) == expected
+    assert len(Library.open(place).prompts()) == 3
+
+
+def found(library: Library, photos: Path) -> list[tuple[bool, list[tuple[str, float]]]]:
+    """What is said to focuses that nobody indexed, with every photo steered."""
+    model = ToyEmbedder()
+    aims = [Aim(library.new_index(model, prompt, 1.0)) for prompt in ("green", "blue")]
+    answers = (
+        library.find_any(aims[0], lambda _: model, 100, exact=True),
+        library.search_any(aims, photos / "003.png", lambda _: model, 100, exact=True),
+    )
+    return [(hits.searched.is_exact, [(hit.path.name, hit.score) for hit in hits]) for hits in answers]
