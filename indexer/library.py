@@ -527,7 +527,8 @@ class Library:
     def reading(self, index: PromptIndex) -> Reading | None:
         """How the model that made this index read its prompt; None: not known."""
         try:
-            return read_reading(self.place, index.key) or self._readings.get(index.key)
+            kept = read_reading(self.place, index.key)
+            return self._readings.get(index.key) if kept is None else kept
         except (LibraryDamagedError, LibraryUnreadableError) as error:
             logger.warning("%s", error)
             return None

@@ -243,8 +243,8 @@ def test_what_is_read_while_another_process_writes_is_not_kept(
 ) -> None:
     read_gallery = Store.gallery
 
-    def gallery_then_write(self: Store, key: str) -> Any:
-        gallery = read_gallery(self, key)
+    def gallery_then_write(self: Store, *arguments: Any) -> Any:
+        gallery = read_gallery(self, *arguments)
         add(store, "d.jpg", "D", [0.6, 0.8])
         return gallery
 
