@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from tests.toy_embedder import Clock
@@ -25,14 +28,24 @@ COLOURS = {
     "black": (15, 15, 15),
 }
 
+settings.register_profile(
+    "quick", deadline=None, derandomize=True, max_examples=25, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("thorough", settings.get_profile("quick"), derandomize=False, max_examples=300)
+settings.load_profile("quick")
+
 # A shell starts what it puts in the background with SIGINT ignored, and processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_homes = itertools.count()
 
 
 @pytest.fixture(autouse=True)
 def own_user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the libraries and the kept prompts of whoever runs it."""
-    home = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_homes))
+    home.mkdir(parents=True)
     for variable in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(home / variable.lower()))
     for variable in ("STEERSEARCH_LIBRARY", "STEERSEARCH_CACHE"):
@@ -51,11 +64,24 @@ def own_log() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def settled_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that a test wrote just now counts as written long ago; the tests of racy times take this back."""
-    from steersearch.indexer import loader
+def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing depends on how busy the machine is; the tests of these times take it back.
+
+    A file that a test wrote just now counts as written long ago, and a query that names no budget has time enough.
+    """
+    from steersearch.indexer import library, loader
 
     monkeypatch.setattr(loader, "RACY_NS", -(10**12))
+    monkeypatch.setattr(library, "BUDGET_S", 3600.0)
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    """Waits as long as a busy machine may need; what never comes fails the test, and does not hang the suite."""
+    for _ in range(60_000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come about in ten minutes")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import timm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -50,7 +50,6 @@ def agreement(image: Image.Image, mask: Mask) -> float:
     return float((red & mask).sum() / max(1, (red | mask).sum()))
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     width=st.integers(40, 160),
     height=st.integers(40, 160),
@@ -78,7 +77,6 @@ def test_picture_and_mask_go_through_the_same_geometry(
     assert agreement(view.image, view.mask) > 0.75
 
 
-@settings(max_examples=60, deadline=None)
 @given(x=st.integers(0, 90), y=st.integers(0, 70), side=st.integers(4, 8), seed=st.integers(0, 2**32))
 def test_a_small_mask_anywhere_is_never_lost(x: int, y: int, side: int, seed: int) -> None:
     mask = np.zeros((78, 98), np.bool_)
@@ -88,7 +86,6 @@ def test_a_small_mask_anywhere_is_never_lost(x: int, y: int, side: int, seed: in
     assert view.mask.any()
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     word=st.sampled_from("left RIGHT Leftmost top, bottom-most west (upper) clockwise".split()),
     kind=st.sampled_from(KINDS),

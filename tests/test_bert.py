@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steersearch.core import hub
@@ -89,7 +89,6 @@ def test_special_tokens_in_a_prompt_are_what_transformers_makes_of_them(
     assert found.mask[0].all()
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=SENTENCES)
 @example(text="Der Schlüssel — naïve café, 遥控器 & e\u0301 [MASK] [SEP] ##ing")
 @example(text="mug " * 600)
@@ -98,7 +97,6 @@ def test_word_pieces_are_those_of_transformers(text: str, minilm: Path) -> None:
     assert ours([text, "a mug"]) == theirs([text, "a mug"], truncation=True, max_length=512)["input_ids"]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=SENTENCES | st.text("abz <>/maskspdu", max_size=40))
 @example(text="a <mask> b</s>c <pad>")
 @example(text="a" * 900)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.indexer import checked_file
@@ -31,7 +31,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checked_file, "_BLOCK", 256)
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.binary(max_size=700), max_size=6))
 def test_what_is_written_in_any_parts_is_read(
     tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]

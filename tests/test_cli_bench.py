@@ -40,6 +40,7 @@ def test_a_batch_beyond_all_memory_fails_with_a_way_out(run: Run) -> None:
     assert done.out == ""
 
 
+@pytest.mark.slow
 def test_the_mini_is_measured_saved_and_printed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

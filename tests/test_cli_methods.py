@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from steersearch.benchmarks import core_world
 from steersearch.benchmarks.baselines.cards import CARDS
 from tests.conftest import Run
 
@@ -54,6 +55,7 @@ def test_one_that_cannot_be_run_says_why(run: Run) -> None:
 
 
 def test_one_that_is_not_downloaded(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     done = run("bench", "core", "--world", "--limit", "2", "--method", "dinov2")

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from steersearch.core.errors import ArgumentError
 from steersearch.training import processes
 from steersearch.training.recipe import MINI, PAPER
 from steersearch.training.settings import differences, from_json, to_json
-from tests.conftest import Run
+from tests.conftest import Run, wait_until
 
 # ---------------------------------------------------------------------------------- what would be trained, and how
 
@@ -223,11 +222,14 @@ def test_only_the_first_process_is_heard(capfd: pytest.CaptureFixture[str]) -> N
         ("os.kill(os.getpid(), signal.SIGKILL)", 137, "was killed by SIGKILL"),
     ],
 )
-def test_one_that_dies_ends_the_others(end: str, code: int, words: str) -> None:
+def test_one_that_dies_ends_the_others(
+    end: str, code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", f"{tmp_path}/")
     said: list[str] = []
-    began = time.monotonic()
-    assert _together(f"if os.environ['RANK'] == '1': {end}\ntime.sleep(60)", 3, said) == code
-    assert time.monotonic() - began < 20
+    waits = "time.sleep(600); open(os.environ['PLACE'] + 'outlived', 'w')"
+    assert _together(f"if os.environ['RANK'] == '1': {end}\n{waits}", 3, said) == code
+    assert list(tmp_path.iterdir()) == []
     assert said[0].startswith("process 1 of 3")
     assert words in "\n".join(said)
 
@@ -239,8 +241,17 @@ def stop(number, frame):
     sys.exit(130)
 signal.signal(signal.SIGINT, stop)
 signal.signal(signal.SIGTERM, stop)
-open(os.environ['READY'] + os.environ['RANK'], 'w')
-time.sleep(60)
+open(os.environ['READY'] + '-0-' + os.environ['RANK'], 'w')
+time.sleep(600)
+"""
+GOES_ON = """
+heard = []
+def note(number, frame):
+    heard.append(number)
+    open(os.environ['READY'] + f'-{len(heard)}-' + os.environ['RANK'], 'w')
+signal.signal(signal.SIGINT, note)
+open(os.environ['READY'] + '-0-' + os.environ['RANK'], 'w')
+time.sleep(600)
 """
 
 
@@ -265,7 +276,7 @@ def test_a_signal_lets_every_process_save(
     # A shell has SIGINT ignored in what it runs in the background; nohup, under which the tests may run, SIGHUP.
     signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     before = signal.getsignal(number)
-    _when_ready(tmp_path, 2, lambda: os.kill(os.getpid(), number))
+    _when_both_have_heard(tmp_path, [0], lambda: os.kill(os.getpid(), number))
     assert _together(SAVES, 2) == 130
     assert capfd.readouterr().out == "saved\n"
     assert signal.getsignal(number) == before
@@ -273,23 +284,17 @@ def test_a_signal_lets_every_process_save(
 
 def test_the_third_signal_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("READY", str(tmp_path / "ready"))
-
-    def three_times() -> None:
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-
-    _when_ready(tmp_path, 2, three_times)
-    assert _together(SAVES.replace("sys.exit(130)", "pass").replace("0.2", "0"), 2) == 137
+    _when_both_have_heard(tmp_path, [0, 1, 2], lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert _together(GOES_ON, 2) == 137
 
 
-def _when_ready(folder: Path, number: int, act: Callable[[], None]) -> None:
-    """`act` from another thread, once so many processes have said that they are ready."""
+def _when_both_have_heard(folder: Path, numbers: Iterable[int], act: Callable[[], None]) -> None:
+    """`act` from another thread, each time that both processes have said that they heard so many signals."""
 
     def wait() -> None:
-        while len(list(folder.glob("ready*"))) < number:
-            time.sleep(0.02)
-        act()
+        for number in numbers:
+            wait_until(lambda number=number: len(list(folder.glob(f"ready-{number}-*"))) == 2)
+            act()
 
     threading.Thread(target=wait, daemon=True).start()
 

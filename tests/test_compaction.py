@@ -18,6 +18,7 @@ from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.library import Library
 from steersearch.indexer.store import Store, num_versions, stamp
 from steersearch.indexer.writers import writing
+from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
 
@@ -127,6 +128,7 @@ def read_on_and_on(place: str, began: Any, stop: Any) -> None:
         began.set()
 
 
+@pytest.mark.slow
 def test_a_reader_never_notices(library: Library) -> None:
     spawn = multiprocessing.get_context("spawn")
     began, stop = spawn.Event(), spawn.Event()
@@ -152,6 +154,7 @@ def index_and_optimize_on_and_on(place: str, number: Any) -> None:
         number.value += 1
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_leaves_the_same_rows(library: Library, tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     moments = random.Random(5)
@@ -160,8 +163,7 @@ def test_killed_at_any_moment_it_leaves_the_same_rows(library: Library, tmp_path
         process = spawn.Process(target=index_and_optimize_on_and_on, args=(str(library.place), number))
         process.start()
         reached = number.value
-        while number.value == reached:
-            time.sleep(0.01)
+        wait_until(lambda reached=reached: number.value > reached)
         time.sleep(moments.uniform(0, 0.3))
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ import re
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import FilterError
@@ -154,7 +154,6 @@ PARTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=9))
 def test_any_condition_is_read_or_refused_in_plain_words(parts: list[str]) -> None:
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -176,7 +176,6 @@ def test_what_is_no_folder_of_ours(tmp_path: Path) -> None:
         Folder(tmp_path)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.text(min_size=1).filter(str.strip), st.integers(0, 59), st.integers(1, 60)), max_size=4

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
@@ -53,7 +53,6 @@ def test_a_mask_that_begins_inside_has_a_first_count_of_zero() -> None:
     assert encode_rle(np.ones((2, 3), np.bool_)) == {"size": [2, 3], "counts": "06"}
 
 
-@settings(max_examples=50, deadline=None)
 @given(MASKS)
 def test_codes_go_there_and_back(mask: np.ndarray) -> None:
     code = encode_rle(mask)
@@ -61,7 +60,6 @@ def test_codes_go_there_and_back(mask: np.ndarray) -> None:
     assert (decode_rle(code | {"counts": code["counts"].encode()}) == mask).all()
 
 
-@settings(max_examples=50, deadline=None)
 @given(MASKS)
 def test_codes_are_those_of_pycocotools(mask: np.ndarray) -> None:
     coco = pytest.importorskip("pycocotools.mask")
@@ -71,7 +69,6 @@ def test_codes_are_those_of_pycocotools(mask: np.ndarray) -> None:
     assert (decode_rle({"size": list(mask.shape), "counts": plain["counts"].decode()}) == mask).all()
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.lists(
@@ -152,7 +149,6 @@ def test_damaged_segmentations(segmentation: object, reason: str) -> None:
         decode_segmentation(segmentation, (5, 5))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=30), st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_any_text_is_a_mask_or_refused(text: str, size: tuple[int, int]) -> None:
     with suppress(MaskError):

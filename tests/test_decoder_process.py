@@ -252,16 +252,16 @@ def test_memory_is_shared_by_those_who_decode() -> None:
         with budget.reserved(70):
             order.append("large")
             first.set()
-            second.wait(60)
+            second.wait(600)
             order.append("large done")
 
     def too_much() -> None:
-        first.wait(60)
+        first.wait(600)
         second.set()
         with budget.reserved(500):  # more than there is: alone
             order.append("too much")
 
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(large), threads.submit(too_much)]:
-            done.result(60)
+            done.result(600)
     assert order == ["large", "large done", "too much"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -65,7 +65,6 @@ WANTED = st.dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
 @given(steps=st.lists(WANTED, min_size=1, max_size=3), takes_prompt=st.booleans())
 def test_each_pair_is_computed_once_and_right(
     tmp_path_factory: pytest.TempPathFactory, steps: list[dict[str | None, list[int]]], takes_prompt: bool

@@ -191,13 +191,14 @@ def row_of(features: Features, i: int) -> Features:
 
 
 @pytest.mark.parametrize("use_ffn", [False, True])
-@pytest.mark.parametrize("size", ["small", "base"])
+@pytest.mark.parametrize("size", ["small", pytest.param("base", marks=pytest.mark.slow)])
 def test_dinov2(size: str, use_ffn: bool) -> None:
     trunk, num_heads = DINOV2[size]
     check_model(random_model(trunk, use_ffn=use_ffn), num_heads, gate_scales=(0.6, 1.7))
 
 
-@pytest.mark.parametrize("use_ffn", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("use_ffn", [False, True])
 def test_dinov2_large(use_ffn: bool) -> None:
     trunk, num_heads = DINOV2["large"]
     check_model(random_model(trunk, use_ffn=use_ffn), num_heads, num_pictures=1, lengths=(3, 80))

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
@@ -141,7 +141,6 @@ def test_composed_and_decomposed_letters_are_alike_to_a_pattern(tmp_path: Path) 
         assert kept(tmp_path, pattern) == ["cafe.jpg"]
 
 
-@settings(max_examples=200)
 @given(st.text("ab/*?[]!^-.&~|# \\é\n\udce9", max_size=8))
 def test_every_other_pattern_matches_or_is_refused_with_a_reason(pattern: str) -> None:
     try:

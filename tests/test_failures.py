@@ -89,6 +89,7 @@ def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> 
     assert str(caught.value) == f'{tmp_path}: texts: "a mug" is not there; {kept}'
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_run_in_words(tmp_path: Path) -> None:
     """Files of this process can grow no further, which is reported as a full disk is."""
     command = [sys.executable, "-m", "steersearch", "train", "--preset", "mini", "--device", "cpu"]

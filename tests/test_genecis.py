@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ from steersearch.benchmarks.genecis_data import cut_out, load, opened, to_square
 from steersearch.benchmarks.method import Seen
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.training.things import KINDS
-
-POOL = 60  # photos
 
 # ----------------------------------------------------------------------------------------------------- recall
 
@@ -226,16 +225,31 @@ def few() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Pool:
+    folder: Path
+    things: list[genecis_world.Seen]  # what its photos show
+
+
 @pytest.fixture(scope="module")
-def world(few: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pool(few: None, tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """A small pool, written as the stand-in writes it."""
-    folder = tmp_path_factory.mktemp("genecis-world")
-    genecis_world._write(folder, rows=4, photos=POOL)
-    return folder
+    made = Pool(tmp_path_factory.mktemp("genecis-world"), [])
+    draw = genecis_world._draw
+
+    def noting(folder: Path, photos: int) -> Iterator[genecis_world.Seen]:
+        for thing in draw(folder, photos):
+            made.things.append(thing)
+            yield thing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(genecis_world, "_draw", noting)
+        genecis_world._write(made.folder, rows=4, photos=60)
+    return made
 
 
-def test_the_stand_in_is_in_the_published_layout(world: Path) -> None:
-    data = genecis_data.load(world, None, list(genecis_world.GALLERY))
+def test_the_stand_in_is_in_the_published_layout(pool: Pool) -> None:
+    data = genecis_data.load(pool.folder, None, list(genecis_world.GALLERY))
     assert {split.name: {len(q.gallery) for q in split.questions} for split in data.splits} == {
         "focus_object": {15}, "change_object": {15}, "focus_attribute": {10}, "change_attribute": {15}
     }  # fmt: skip
@@ -244,9 +258,8 @@ def test_the_stand_in_is_in_the_published_layout(world: Path) -> None:
     assert data.splits[0].read(0).size == genecis_world.SIZE
 
 
-def test_targets_are_what_the_conditions_ask_for(world: Path, tmp_path: Path) -> None:
-    """The pool is drawn again to know what its photos show."""
-    things = list(genecis_world._draw(tmp_path, POOL))
+def test_targets_are_what_the_conditions_ask_for(pool: Pool) -> None:
+    things = pool.things
     kinds: dict[int, set[str]] = {}
     families = {thing.photo: thing.family for thing in things}
     for thing in things:
@@ -257,7 +270,7 @@ def test_targets_are_what_the_conditions_ask_for(world: Path, tmp_path: Path) ->
         return looks[entry["image_id"], tuple(entry["instance_bbox"])]
 
     def rows(split: str) -> list[dict[str, Any]]:
-        read: list[dict[str, Any]] = json.loads((world / f"{split}.json").read_text())
+        read: list[dict[str, Any]] = json.loads((pool.folder / f"{split}.json").read_text())
         return read
 
     for each in rows("focus_object"):

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,13 @@ def sources() -> list[Path]:
     return sorted(path for package in (*MAY_IMPORT, *SUBPACKAGES) for path in (ROOT / package).glob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Full names of all modules and names that a file imports, anywhere in it."""
+    return frozenset(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     folder = ".".join(path.relative_to(ROOT).parent.parts)
     package = folder if folder == "steersearch" else f"steersearch.{folder}"
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -109,11 +109,11 @@ def test_a_process_that_is_told_to_stop_ends_its_step_and_exits_by_itself() -> N
         "from steersearch.training.interruption import Interruption\n"
         "with Interruption(lambda words: print(words, flush=True)) as interruption:\n"
         "    print('running', flush=True)\n"
-        "    for step in range(1000):\n"
+        "    for step in range(60_000):\n"
         "        time.sleep(0.01)\n"
         "        if interruption.asked:\n"
         "            break\n"
-        "print('saved', step < 999)\n"
+        "print('saved', step < 59_999)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

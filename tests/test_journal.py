@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import JournalError, MissingExtraError
@@ -57,7 +57,6 @@ def test_a_new_run_sets_the_lines_of_another_aside(tmp_path: Path, caplog: pytes
     assert f"{FILE}.old" in caplog.text
 
 
-@settings(max_examples=40, deadline=None)
 @given(cut=st.integers(0, 200), resumed=st.integers(1, 4))
 def test_a_line_that_was_cut_anywhere_costs_only_itself(cut: int, resumed: int) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -23,6 +23,7 @@ from steersearch.core.image_file import Picture, read_picture
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import loader
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
+from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo
 
 RED = (255, 0, 0)
@@ -45,9 +46,7 @@ def test_read_ahead_is_bounded_while_the_caller_is_slow() -> None:
     results = read_ahead(range(1000), lambda i: started.append(i), threads=4, look_ahead=6)
     for taken in range(1, 4):
         next(results)
-        deadline = time.monotonic() + 60
-        while len(started) < 6 + taken and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_until(lambda most=6 + taken: len(started) >= most)
         time.sleep(0.05)  # time enough to read many more, if it would
         assert len(started) == 6 + taken  # those taken and 6 more
     results.close()
@@ -60,9 +59,7 @@ def test_read_ahead_follows_a_bound_that_changes() -> None:
     for now, expected in ((2, 3), (7, 9), (1, 9), (1, 9)):  # a smaller one reads nothing until it is reached
         bound[0] = now
         next(results)
-        deadline = time.monotonic() + 60
-        while len(started) < expected and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_until(lambda expected=expected: len(started) >= expected)
         time.sleep(0.05)  # time enough to read more, if it would
         assert len(started) == expected
     assert list(results)[-1] is None
@@ -70,7 +67,7 @@ def test_read_ahead_follows_a_bound_that_changes() -> None:
 
 
 def test_read_ahead_works_on_several_threads_and_does_overlap() -> None:
-    both_there = threading.Barrier(2, timeout=60)
+    both_there = threading.Barrier(2, timeout=600)
     turns = read_ahead(range(2), lambda _: both_there.wait(), threads=2, look_ahead=2)
     assert sorted(turns) == [0, 1]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.benchmarks.metrics import core_precision
@@ -48,7 +48,6 @@ def test_ties_go_to_the_lower_row() -> None:
     assert core_precision(vectors, ["b", "a", "b", "a"], ["x", "x", "y", "y"], "a").tolist() == [0.0, 0.0]
 
 
-@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), bases=st.integers(2, 6), k=st.integers(1, 3))
 def test_equals_a_naive_version(seed: int, bases: int, k: int) -> None:
     objects = ["a", "b", "c"] * bases

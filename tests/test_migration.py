@@ -159,6 +159,7 @@ def write_at_once(place: str, barrier: Any) -> None:
         assert versions(Path(place)) == [SCHEMA_VERSION] * 3
 
 
+@pytest.mark.slow
 def test_two_processes_that_bring_it_forward_at_once(old: Library) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(2)

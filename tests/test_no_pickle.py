@@ -56,29 +56,3 @@ def _is(value: ast.expr | None, wanted: bool) -> bool:
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_runs_what_another_one_says(path: Path) -> None:
     assert faults(path) == []
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "import pickle",
-        "from pickle import loads",
-        "import joblib",
-        "import torch; torch.load(file)",
-        "import torch; torch.load(file, weights_only=False)",
-        "import torch; torch.load(file, weights_only=is_safe)",
-        "import torch; torch.save(state, file)",
-        "from torch import load",
-        "import numpy as np; np.load(file, allow_pickle=True)",
-        "import numpy as np; np.load(file, **how)",
-        "import numpy; numpy.save(file, rows, allow_pickle=True)",
-        "import pandas as pd; pd.read_pickle(file)",
-    ],
-)
-def test_each_way_to_do_so_is_seen(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.test_no_pickle.ROOT", tmp_path)
-    monkeypatch.setattr("tests.test_imports.ROOT", tmp_path)
-    file = tmp_path / "training" / "some.py"
-    file.parent.mkdir()
-    file.write_text(line)
-    assert len(faults(file)) == 1

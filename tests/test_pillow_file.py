@@ -38,21 +38,6 @@ def calls_of_image_open(path: Path) -> list[str]:
     return ["formats" if any(word.arg == "formats" for word in call.keywords) else "any" for call in calls]
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from PIL import Image\nImage.open(x)",
-        "from PIL import Image as Picture\nPicture.open(x)",
-        "import PIL.Image\nPIL.Image.open(x)",
-        "import PIL.Image as P\nP.open(x)",
-        "from PIL.Image import open as load\nload(x)",
-    ],
-)
-def test_a_call_under_any_name_is_found(code: str, tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text(code)
-    assert calls_of_image_open(tmp_path / "a.py") == ["any"]
-
-
 def test_pillow_is_asked_to_open_a_file_in_one_place_and_for_listed_formats_only() -> None:
     doors = {
         path.relative_to(ROOT).as_posix(): calls for path in sources() if (calls := calls_of_image_open(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.benchmarks.pixel_metrics import (
@@ -39,14 +39,12 @@ def maps_and_masks(draw: st.DrawFn) -> Case:
     return scores, masks
 
 
-@settings(deadline=None)
 @given(maps_and_masks())
 def test_auroc_is_that_of_scikit_learn(case: Case) -> None:
     scores, masks = case
     assert auroc(scores, masks) == pytest.approx(learn.roc_auc_score(masks.ravel(), scores.ravel()))
 
 
-@settings(deadline=None)
 @given(maps_and_masks())
 def test_best_f1_is_that_of_scikit_learns_curve(case: Case) -> None:
     scores, masks = case
@@ -78,7 +76,6 @@ def slow_pro(scores: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_], limi
     return area / limit
 
 
-@settings(deadline=None)
 @given(maps_and_masks(), st.sampled_from([0.05, 0.3, 1.0]))
 def test_pro_is_that_of_the_slow_version(case: Case, limit: float) -> None:
     scores, masks = case
@@ -101,7 +98,6 @@ def test_pro_by_hand() -> None:
     assert pro(-mask.astype(float), mask) == 0
 
 
-@settings(deadline=None)
 @given(maps_and_masks())
 def test_pro_of_one_region_up_to_1_is_auroc(case: Case) -> None:
     scores, masks = case
@@ -110,7 +106,6 @@ def test_pro_of_one_region_up_to_1_is_auroc(case: Case) -> None:
     assert pro(scores, masks, 1.0) == pytest.approx(auroc(scores, masks))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.4, 0.6, 1.0]))
 def test_components_are_those_of_scipy(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
@@ -136,7 +131,6 @@ def test_patch_cover_is_exact_for_sides_that_do_not_divide() -> None:
     np.testing.assert_allclose(patch_cover(mask, (6, 6))[0], [1, 1, 0, 0, 0, 0])  # finer than the mask
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100_000))
 def test_patch_cover_is_the_mean_of_each_cell(seed: int) -> None:
     rng = np.random.default_rng(seed)

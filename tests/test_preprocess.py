@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -58,7 +58,6 @@ def test_it_equals_timms_evaluation_transform(name: str, size: tuple[int, int]) 
     assert (preprocess.crop_pct, preprocess.mode) == TRUNKS[name]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 260), st.integers(1, 260)).filter(lambda size: max(size) <= 8 * min(size)),
     side=st.sampled_from([30, 32, 49, 56]),
@@ -113,7 +112,6 @@ def marked_corners(size: tuple[int, int], mark: int) -> Image.Image:
     return picture
 
 
-@settings(max_examples=60, deadline=None)
 @given(size=sizes)
 def test_squash_and_tile_keep_the_very_corners(size: tuple[int, int]) -> None:
     picture = marked_corners(size, max(1, min(size) // 16))
@@ -153,7 +151,6 @@ def test_a_tile_shows_a_small_thing_on_four_times_as_many_patches() -> None:
     assert (covered("squash"), covered("tile")) == (1, 4)
 
 
-@settings(max_examples=30, deadline=None)
 @given(size=sizes)
 def test_tiles_are_a_squash_to_twice_the_side(size: tuple[int, int]) -> None:
     picture, large = noise(*size), Preprocess(size=64, mean=(0, 0, 0), std=(1, 1, 1), mode="squash")
@@ -162,7 +159,6 @@ def test_tiles_are_a_squash_to_twice_the_side(size: tuple[int, int]) -> None:
     assert np.array_equal(pixels, large(picture))
 
 
-@settings(max_examples=60, deadline=None)
 @given(size=sizes, view=st.sampled_from(VIEWS))
 @example(size=(239, 23), view="crop")
 def test_region_is_what_the_pixels_show(size: tuple[int, int], view: View) -> None:

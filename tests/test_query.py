@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import ArgumentError, FilterError, ModelMismatchError
@@ -70,7 +70,6 @@ def questions(draw: st.DrawFn) -> tuple[list[tuple[dict[str, list[int]], list[in
     return focuses, passing, draw(st.integers(1, 40))
 
 
-@settings(deadline=None, max_examples=300)
 @given(questions())
 def test_equals_brute_force_over_several_focuses_and_filters(
     question: tuple[list[tuple[dict[str, list[int]], list[int], float]], set[str], int],

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.benchmarks.rankings import (
@@ -38,7 +38,6 @@ def test_average_precision_by_hand() -> None:
     assert average_precision([0.5] * 4, [0, 1, 0, 0]) == pytest.approx(1 / 4)
 
 
-@settings(deadline=None)
 @given(ranked())
 def test_average_precision_is_that_of_scikit_learn(case: tuple[npt.ArrayLike, npt.ArrayLike]) -> None:
     scores, wanted = case
@@ -60,7 +59,6 @@ def test_ndcg_by_hand() -> None:
     assert ndcg([4, 3, 2, 1], [1, 1, 0, 0]) == pytest.approx(1)
 
 
-@settings(deadline=None)
 @given(ranked())
 def test_ndcg_is_that_of_scikit_learn(case: tuple[npt.NDArray[np.float64], npt.ArrayLike]) -> None:
     scores, wanted = case
@@ -74,7 +72,6 @@ def test_recall_by_hand() -> None:
     assert recall_at(scores, wanted, 2).tolist() == pytest.approx([1 / 2, 0, 2 / 3])
 
 
-@settings(deadline=None)
 @given(ranked(5), st.integers(1, 5))
 def test_recall_is_the_mean_over_all_orders_of_ties(
     case: tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]], k: int
@@ -90,7 +87,6 @@ def test_recall_is_the_mean_over_all_orders_of_ties(
     assert recall_at(scores[None], wanted[None], k)[0] == pytest.approx(naive)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_silhouettes_are_those_of_scikit_learn(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)

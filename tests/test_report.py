@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import example as case
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -238,7 +238,6 @@ def test_noise_is_shown_pale_and_its_mean_in_front() -> None:
     assert max(heights[:-20]) - min(heights[:-20]) < 0.2 * curves.HEIGHT
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=30),
     start=st.integers(0, 10**6),

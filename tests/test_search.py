@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import FaissConflictError, LibraryPlaceError
@@ -53,7 +53,6 @@ def exact_search(vectors: Floats, query: Floats, k: int) -> list[tuple[float, in
     return [(float(scores[i]), int(rows[i])) for i in np.lexsort((rows, -scores))[:k]]
 
 
-@settings(deadline=None, max_examples=300)
 @given(galleries())
 def test_equals_brute_force_with_ties_by_row_and_k_above_the_number_of_rows(
     gallery: tuple[Floats, Floats, int],
@@ -62,7 +61,6 @@ def test_equals_brute_force_with_ties_by_row_and_k_above_the_number_of_rows(
     assert exact_search(vectors, query, k) == brute_force(vectors, query, k)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 40), st.integers(1, 200))
 def test_equals_brute_force_on_unit_vectors_and_their_copies(seed: int, rows: int, k: int, dim: int) -> None:
     rng = np.random.default_rng(seed)

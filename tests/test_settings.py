@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.aggregation import Aggregation
@@ -69,20 +69,17 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
 
 
-@settings(max_examples=50, deadline=None)
 @given(recipes())
 def test_json_gives_a_recipe_back(recipe: Recipe) -> None:
     assert from_json(to_json(recipe)) == recipe
 
 
-@settings(max_examples=50, deadline=None)
 @given(recipes())
 def test_a_value_as_text_is_read_as_the_same_value(recipe: Recipe) -> None:
     settings = [f"{key}={as_text(value)}" for key, value in flat(recipe).items()]
     assert apply_settings(PAPER, settings) == recipe
 
 
-@settings(max_examples=50, deadline=None)
 @given(recipes(), recipes())
 def test_exactly_the_settings_that_differ_are_marked(a: Recipe, b: Recipe) -> None:
     other = {key for key, value in flat(a).items() if flat(b)[key] != value}
@@ -94,7 +91,6 @@ def test_exactly_the_settings_that_differ_are_marked(a: Recipe, b: Recipe) -> No
         assert shown == (f" {as_text(value)}".rstrip() + mark)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(sorted(KEYS)), st.text(max_size=8))
 def test_any_text_is_refused_or_changes_its_own_key_alone(key: str, text: str) -> None:
     try:
@@ -104,7 +100,6 @@ def test_any_text_is_refused_or_changes_its_own_key_alone(key: str, text: str) -
     assert {line.partition(":")[0] for line in differences(MINI, changed)} <= {key}
 
 
-@settings(max_examples=50, deadline=None)
 @given(anything)
 def test_no_text_is_a_recipe_by_accident(text: str) -> None:
     try:

@@ -23,7 +23,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_results_come_in_order_and_the_workers_do_work_at_once() -> None:
-    both_there = threading.Barrier(2, timeout=60)
+    both_there = threading.Barrier(2, timeout=600)
 
     def wait_for_the_other(part: int) -> int:
         if part < 2:

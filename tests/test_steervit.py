@@ -99,7 +99,9 @@ def test_padding_in_a_batch_changes_nothing() -> None:
     with torch.inference_mode():
         together = model(pixels, prompts).patches
         assert torch.equal(model(pixels, garbage).patches, together)
-        assert torch.equal(model(pixels, padded).patches, model(pixels, short).patches)  # folded
+        assert (
+            largest_difference(model(pixels, padded).patches, model(pixels, short).patches) < 1e-5
+        )  # folded
         assert largest_difference(model(pixels[:1], short).patches, together[:1]) < 1e-5
         unmasked = PromptFeatures(garbage.tokens, torch.ones_like(garbage.mask))
         assert largest_difference(model(pixels, unmasked).patches, together) > 1e-2
@@ -128,7 +130,7 @@ def test_threads_share_a_model_at_different_gate_scales() -> None:
     alone = [run(scale) for scale in scales]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(run, scales))
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert all(largest_difference(one, other) < 1e-5 for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize(

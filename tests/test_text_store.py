@@ -50,7 +50,12 @@ def assert_same(store: TextStore, texts: Sequence[str], encoder: TextEncoder) ->
     found, expected = store.features(texts), encoder.encode(texts)
     assert torch.equal(found.mask, expected.mask)
     assert found.tokens.dtype == torch.float32
-    assert torch.equal(found.tokens, expected.tokens.half().float())
+    assert_half(found.tokens, expected.tokens)
+
+
+def assert_half(found: torch.Tensor, exact: torch.Tensor) -> None:
+    """Rounded to 11 bits, of what was encoded in a batch of other texts: its last bits may be others."""
+    torch.testing.assert_close(found, exact, rtol=2**-11, atol=1e-5)
 
 
 def test_texts_are_read_back_as_they_were_encoded(store: TextStore, roberta: str) -> None:
@@ -188,7 +193,7 @@ def test_fewer_layers_are_the_first_layers(tmp_path: Path, roberta: str) -> None
     kept = {layers: TextStore.open(tmp_path, roberta, layers) for layers in (-1, 0, 1, 2)}
     for layers, store in kept.items():
         store.add(["ab c"])
-        assert torch.equal(store.features(["ab c"]).tokens, states[layers].half().float())
+        assert_half(store.features(["ab c"]).tokens, states[layers])
     assert not torch.equal(kept[0].features(["ab c"]).tokens, kept[1].features(["ab c"]).tokens)
     with pytest.raises(ConfigError, match="0 to 2"):
         TextStore.open(tmp_path, roberta, 3).add(["a"])

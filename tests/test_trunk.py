@@ -103,7 +103,7 @@ def test_known_trunks_are_what_timm_says(name: str) -> None:
     [
         ("vit_small_patch14_dinov2.lvd142m", 42),
         ("vit_small_patch14_dinov2.lvd142m", 518),
-        ("vit_base_patch16_siglip_224.v2_webli", 96),
+        pytest.param("vit_base_patch16_siglip_224.v2_webli", 96, marks=pytest.mark.slow),
     ],
 )
 def test_a_known_trunk_reads_timms_file_as_timm_does(name: str, resolution: int, tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ def test_missing_stamps_say_how_to_get_them(tmp_path: Path) -> None:
         stamps.load_stamps(48, tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_demo_photos_hold_what_the_demo_asks_for(tmp_path: Path) -> None:
     demo = demo_photos(tmp_path, count=12)
     assert len(demo.photos) == 12

@@ -260,5 +260,5 @@ def _found(mask: npt.NDArray[np.bool_], heat: npt.NDArray[np.float32]) -> str:
 
 def _png(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "png", optimize=True)
+    image.save(buffer, "png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
