@@ -27,7 +27,7 @@ from steersearch.indexer.embedder import Floats
 from steersearch.indexer.regions import unpack_regions
 from steersearch.indexer.search import SNAPSHOTS, sweep_snapshots
 from steersearch.indexer.store import FrozenGallery, Store, frozen_gallery_schema, frozen_stamp
-from steersearch.indexer.stored_path import paths_in
+from steersearch.indexer.stored_path import are_outside, paths_in
 
 logger = logging.getLogger(__name__)
 _FORMAT = "with checksums, dates with sources"  # part of their names: another form is made anew
@@ -199,6 +199,8 @@ def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
 def _read(place: Path, key: str, name: str) -> RegionSnapshot:
     path = _table_file(place, key, name)
     table = read_table(path, frozen_gallery_schema())
+    if are_outside(table.column("path")).any():
+        raise DamagedFileError(path, "it names files outside of the photo folder")
     rows = table.column("row").to_numpy()
     if rows.max(initial=-1) < 0:
         return RegionSnapshot(name, table, None)

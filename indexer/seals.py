@@ -27,9 +27,13 @@ Seal = list[int]  # size, CRC-32
 def seal(place: Path, table: Path, *, forget: bool = False) -> None:
     """Note what the files of a table are that are not noted yet. For those who know that nobody writes.
 
+    Where the notes themselves are damaged nothing is noted anew, for that would take damage for what was written.
     forget: those that are no longer there, which may else only be away. Raises OSError, LibraryPlaceError.
     """
-    known, files = _read(table), dict(_files(table))
+    try:
+        known, files = _noted(table), dict(_files(table))
+    except LibraryDamagedError:
+        return
     seals = {} if forget else dict(known)
     seals |= {name: known.get(name) or _seal_of(path) for name, path in files.items()}
     if seals != known:
@@ -61,21 +65,36 @@ def check_structure(table: Path) -> None:
 def damaged_files(table: Path) -> tuple[list[str], list[str]]:
     """The files of a table that are not what they were when they were sealed, and those that are not sealed.
 
-    Every file is read. Raises OSError for one that cannot be.
+    Every file is read. Raises OSError, LibraryUnreadableError for one that cannot be.
     """
-    seals = _read(table)
+    damaged = []
+    try:
+        seals = _noted(table)
+    except LibraryDamagedError:
+        seals, damaged = {}, [_SEALS]
     found = {name: _seal_of(path) for name, path in _files(table)}
     unsealed = [name for name in found if name not in seals]
-    return [name for name in found if name in seals and found[name] != seals[name]], unsealed
+    return damaged + [name for name in found if name in seals and found[name] != seals[name]], unsealed
 
 
 def _read(table: Path) -> dict[str, Seal]:
     """What is noted; nothing where that is damaged: no seal is no proof."""
     try:
-        noted = checked(table / _SEALS, read_json(table / _SEALS))
-        return {str(name): [int(size), int(checksum)] for name, (size, checksum) in noted["files"].items()}
-    except (FileNotFoundError, LibraryDamagedError, AttributeError, KeyError, TypeError, ValueError):
+        return _noted(table)
+    except LibraryDamagedError:
         return {}
+
+
+def _noted(table: Path) -> dict[str, Seal]:
+    """Raises LibraryDamagedError, LibraryUnreadableError."""
+    path = table / _SEALS
+    try:
+        noted = checked(path, read_json(path))
+        return {str(name): [int(size), int(checksum)] for name, (size, checksum) in noted["files"].items()}
+    except FileNotFoundError:
+        return {}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LibraryDamagedError(path, f"not the checksums of files ({error})") from error
 
 
 def _files(table: Path) -> Iterator[tuple[str, Path]]:

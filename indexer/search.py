@@ -46,7 +46,7 @@ from steersearch.indexer.store import (
     stamp,
     unpack_heatmap,
 )
-from steersearch.indexer.stored_path import from_stored, to_stored
+from steersearch.indexer.stored_path import from_stored, is_outside, to_stored
 
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
@@ -101,9 +101,14 @@ class Snapshot:
         return None if row < 0 else row
 
     def value(self, column: str, row: int) -> Any:
-        """One value of the table; a path as Python gives file names."""
+        """One value of the table; a path as Python gives file names. Raises LibraryDamagedError for no such name."""
         value = self.table.column(column)[row].as_py()
-        return from_stored(value) if column == "path" else value
+        if column != "path":
+            return value
+        if is_outside(value):
+            way_out = "make it again: steersearch verify --repair"
+            raise LibraryDamagedError(f"{self.name}.arrow", f"it names the file {value!r}", way_out)
+        return from_stored(value)
 
     @property
     def presence(self) -> Floats:

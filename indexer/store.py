@@ -31,7 +31,7 @@ from steersearch.indexer.row_checksums import (
     is_sound,
     with_checksums,
 )
-from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
+from steersearch.indexer.stored_path import are_outside, comparable_paths, normal_form, paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -322,8 +322,7 @@ class Store:
 
         rows = self._rows(IMAGES, [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM])
         is_sound = self._is_sound(IMAGES, rows, [CHECKSUM, DATE_CHECKSUM])
-        leads_out = compute.match_substring_regex(rows.column("path"), r"^/|(^|/)\.\.(/|$)|^$").to_numpy()
-        is_sound &= ~leads_out
+        is_sound &= ~are_outside(rows.column("path"))
         sound = rows.filter(pa.array(is_sound))
         usable = sound.filter(compute.equal(sound.column("status"), "ok"))
         return usable.select(PHOTO_COLUMNS), int((~is_sound).sum())

@@ -11,7 +11,11 @@ import re
 import unicodedata
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 _ESCAPE = re.compile("\0([0-9a-f]{2})")
+_OUTSIDE = r"(?s)^/|(^|/)\.\.(/|$)|^$|\x00([^0-9a-f]|$|[0-9a-f]([^0-9a-f]|$))"
 _SURROGATE = re.compile("[\udc80-\udcff]")
 
 
@@ -23,6 +27,21 @@ def to_stored(path: str) -> str:
 def paths_in(column: Any) -> list[str]:
     """The paths of a table's Arrow column as Python gives file names: whoever reads a table reads them by this."""
     return list(map(from_stored, column.to_pylist()))
+
+
+def is_outside(stored: str) -> bool:
+    """Whether a stored path is no file name below a folder: no index has written it."""
+    return re.search(_OUTSIDE, stored) is not None
+
+
+def are_outside(column: Any) -> npt.NDArray[np.bool_]:
+    """(n,) As `is_outside`, for each path of an Arrow column."""
+    import pyarrow.compute as compute
+
+    found: npt.NDArray[np.bool_] = compute.match_substring_regex(column, _OUTSIDE).to_numpy(
+        zero_copy_only=False
+    )
+    return found
 
 
 def normal_form(text: str) -> str:
