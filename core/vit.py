@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steersearch.core.efficientnet_lite import DEEP, FINE, STRIDE, EfficientNetLite2, Maps
 from steersearch.core.errors import ConfigError
 from steersearch.core.preprocess import MOST_SIDE
 from steersearch.core.ranges import check_flag, check_number, check_whole, read_fields, read_list
 
 MOST_WIDE, MOST_DEEP = 16_384, 256  # of vectors, and blocks one after another
+
+Cnn = Literal["", "efficientnet-lite2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class ViTConfig:
     stem_channels: none for one linear projection of each patch, as released trunks have it. Else one 3×3
         convolution of stride 2 per entry, each with batch norm and ReLU, and a last one (with bias, no norm)
         to `dim`; `patch_size` must then be 2 ** (len(stem_channels) + 1).
+    cnn: "efficientnet-lite2" makes the patches from that network's feature maps, see `HybridEmbed`; "" for none.
     class_token: whether a CLS token comes first (not in SigLIP).
     layer_scale: whether each branch of a block is scaled per channel (in DINOv2).
     """
@@ -38,6 +42,7 @@ class ViTConfig:
     image_size: int = 128
     patch_size: int = 16
     stem_channels: tuple[int, ...] = ()
+    cnn: Cnn = ""
     dim: int = 192
     depth: int = 8
     num_heads: int = 3
@@ -62,6 +67,11 @@ class ViTConfig:
                 f"a stem of {len(self.stem_channels)} + 1 stride-2 convolutions makes patches of {stride}"
             )
             raise ConfigError("patch_size", self.patch_size, reason)
+        if self.cnn not in get_args(Cnn):
+            raise ConfigError("cnn", self.cnn, 'must be "efficientnet-lite2" or empty')
+        if self.cnn and (self.stem_channels or self.patch_size != STRIDE or self.image_size % (2 * STRIDE)):
+            reason = f"needs patches of {STRIDE} pixels, a side that is a multiple of {2 * STRIDE}, and no stem"
+            raise ConfigError("cnn", self.cnn, reason)
         if self.image_size % self.patch_size:
             reason = f"must be a multiple of the patch size {self.patch_size}"
             raise ConfigError("image_size", self.image_size, reason)
@@ -89,7 +99,7 @@ class ViT(nn.Module):
         self.num_prefix_tokens = int(config.class_token)
         side = config.image_size // config.patch_size
         self.grid = (side, side)
-        self.patch_embed = _ConvStem(config) if config.stem_channels else _PatchEmbed(config)
+        self.patch_embed = _patch_embed(config)
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.dim)) if config.class_token else None
         self.pos_embed = nn.Parameter(torch.empty(1, self.num_prefix_tokens + side * side, config.dim))
         self.blocks = nn.Sequential(*(_Block(config) for _ in range(config.depth)))
@@ -105,16 +115,20 @@ class ViT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels -> (B, T, D) tokens with positions, CLS first, as block 0 gets them."""
         size = self.config.image_size
         if tuple(pixels.shape[1:]) != (3, size, size):
             raise ConfigError("pixels", tuple(pixels.shape), f"this trunk takes (B, 3, {size}, {size})")
-        x: Tensor = self.patch_embed(pixels)  # (B, N, D)
+        return self.with_positions(self.patch_embed(pixels))
+
+    def with_positions(self, x: Tensor) -> Tensor:
+        """Patches (B, N, D) -> tokens (B, T, D): CLS first, positions added."""
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(pixels), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         return x + self.pos_embed
 
     def cls_attention(self, x: Tensor) -> Tensor:
@@ -129,6 +143,12 @@ class ViT(nn.Module):
         """(B, 3, H, W) pixels -> (B, T, D) final-normed tokens, CLS first."""
         tokens: Tensor = self.norm(self.blocks(self.tokens(pixels)))
         return tokens
+
+
+def _patch_embed(config: ViTConfig) -> nn.Module:
+    if config.cnn:
+        return HybridEmbed(config.dim)
+    return _ConvStem(config) if config.stem_channels else _PatchEmbed(config)
 
 
 class _PatchEmbed(nn.Module):
@@ -160,6 +180,46 @@ class _ConvStem(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         maps: Tensor = self.backbone(pixels)  # (B, D, Hp, Wp)
         return maps.flatten(2).transpose(1, 2)
+
+
+class HybridEmbed(nn.Module):
+    """Patches from a frozen convolutional network: (B, 3, S, S) -> (B, N, D), N = (S/16)².
+
+    The sum of three linear projections: of the network's deep features, which say what a place shows, stretched to
+    the grid of patches; of its finer maps; and of the patch's own pixels, averaged to 4 × 4, for colour and place.
+    Features are standardised by `*_mean` and `*_std`, which pretraining measures.
+    """
+
+    COLOUR = 3 * 4 * 4
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.cnn = EfficientNetLite2()
+        self.deep, self.fine = nn.Linear(DEEP, dim, bias=False), nn.Linear(FINE, dim, bias=False)
+        self.colour = nn.Linear(self.COLOUR, dim)
+        for name, channels in (("deep", DEEP), ("fine", FINE)):
+            self.register_buffer(f"{name}_mean", torch.zeros(channels))
+            self.register_buffer(f"{name}_std", torch.ones(channels))
+        self.cnn.eval().requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.project(self.cnn(pixels), pixels)
+
+    def project(self, maps: Maps, pixels: Tensor) -> Tensor:
+        """The same, from maps (of any float dtype) that were computed before."""
+        side = pixels.shape[-1] // STRIDE
+        deep = self.deep((_as_tokens(self.cnn.deep(maps)) - self.deep_mean) / self.deep_std)
+        deep = deep.transpose(1, 2).unflatten(2, (side // 2, side // 2))
+        deep = F.interpolate(deep, size=(side, side), mode="bilinear", align_corners=False)
+        fine = self.fine((_as_tokens(maps.fine) - self.fine_mean) / self.fine_std)
+        colour = self.colour(_as_tokens(F.pixel_unshuffle(F.avg_pool2d(pixels, 4), 4)))
+        patches: Tensor = _as_tokens(deep) + fine + colour
+        return patches
+
+
+def _as_tokens(maps: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H·W, C)."""
+    return maps.flatten(2).transpose(1, 2)
 
 
 class _ConvNormAct(nn.Module):

