@@ -18,11 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDE = 16  # of the finer maps; the coarser ones have twice that
-FINE, COARSE, DEEP = 120, 352, 1280  # channels: of the finer maps, of the coarser, and after the last convolution
+FINE, COARSE, DEEP = (
+    120,
+    352,
+    1280,
+)  # channels: of the finer maps, the coarser, and after the last convolution
 _STEM = 32
 # Stages of inverted bottlenecks: kernel, stride of the first, expansion, channels out, how many.
-_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4), (5, 1, 6, FINE, 4), (5, 2, 6, 208, 5),
-           (3, 1, 6, COARSE, 1))  # fmt: skip
+_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4), (5, 1, 6, FINE, 4),
+           (5, 2, 6, 208, 5), (3, 1, 6, COARSE, 1))  # fmt: skip
 _FINE_AFTER = sum(stage[-1] for stage in _STAGES[:5])  # bottlenecks up to the finer maps
 _BN_EPS = 1e-3
 # Pictures at a time on a processor: with more, the wide maps of the first stages leave its caches (measured on an Intel
@@ -30,7 +34,9 @@ _BN_EPS = 1e-3
 _CPU_PICTURES = 4
 # Whether oneDNN's convolution that applies ReLU6 as it writes can be had: what torch.compile makes of the two on a
 # processor, without the compiler that it needs. A third of the time of the network.
-_JOINED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+_JOINED = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_convolution_pointwise"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class EfficientNetLite2(nn.Module):
         self.last = _Conv(COARSE, DEEP, 1)
 
     def forward(self, pixels: Tensor) -> Maps:
-        parts = pixels.split(_CPU_PICTURES) if pixels.device.type == "cpu" else (pixels,)
+        parts = torch.split(pixels, _CPU_PICTURES) if pixels.device.type == "cpu" else (pixels,)
         found = [self._maps(part.contiguous(memory_format=torch.channels_last)) for part in parts]
         return Maps(torch.cat([maps.fine for maps in found]), torch.cat([maps.coarse for maps in found]))
 
@@ -136,7 +142,8 @@ def read_published(state: Mapping[str, Tensor]) -> tuple[EfficientNetLite2, Clas
 
     Raises KeyError where a tensor is missing, RuntimeError where one has another shape.
     """
-    network = EfficientNetLite2()
+    with torch.device("meta"):  # no random weights before those of the file
+        network = EfficientNetLite2()
     folded: dict[str, Tensor] = {}
 
     def fold(name: str, conv: str, norm: str) -> None:
@@ -152,5 +159,5 @@ def read_published(state: Mapping[str, Tensor]) -> tuple[EfficientNetLite2, Clas
         fold(f"{own}.depthwise", f"{published}._depthwise_conv", f"{published}._bn1")
         fold(f"{own}.narrow", f"{published}._project_conv", f"{published}._bn2")
     fold("last", "_conv_head", "_bn1")
-    network.load_state_dict(folded)
+    network.load_state_dict(folded, assign=True)
     return network.eval().requires_grad_(False), Classifier(state["_fc.weight"], state["_fc.bias"])

