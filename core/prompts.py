@@ -10,13 +10,15 @@ _EXAMPLE = 'name what to look at, such as "the remote control"'
 
 
 def check_prompt(prompt: str) -> None:
-    """Raise PromptError unless the prompt is valid Unicode with something in it that can be seen."""
+    """Raise PromptError unless the prompt is valid Unicode without NUL, with something in it that can be seen."""
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; {_EXAMPLE}")
     try:
         prompt.encode()
     except UnicodeEncodeError as error:  # bytes from a command line that are not UTF-8
         raise PromptError(f"the prompt {prompt!r} is not valid Unicode; type it again") from error
+    if "\0" in prompt:
+        raise PromptError(f"the prompt {prompt!a} holds a NUL character; type it again")
     if all(unicodedata.category(character)[0] in "CMZ" for character in prompt):
         raise PromptError(f"the prompt {prompt!a} holds only invisible characters; {_EXAMPLE}")
 

@@ -68,7 +68,7 @@ class PromptFeatures:
         tokens = torch.zeros(len(prompts), longest, prompts[0].shape[1])
         mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
         for i, row in enumerate(prompts):
-            tokens[i, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.float32))
+            tokens[i, : len(row)] = torch.tensor(np.asarray(row, dtype=np.float32))
             mask[i, : len(row)] = True
         return cls(tokens, mask)
 

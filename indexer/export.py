@@ -95,6 +95,8 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
     vector. Raises ArgumentError, OutputError, OutputExistsError.
     """
     form = format_of(path, named)
+    if not path.name:
+        raise OutputError(path, "it is a folder")
     rows = path.with_suffix(".rows.jsonl")
     files = [rows, path] if form in _BESIDE else [path]
     for file in files:

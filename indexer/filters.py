@@ -56,6 +56,8 @@ class Filters:
         )
 
     def __post_init__(self) -> None:
+        if self.folder is not None and not self.folder.strip():
+            raise ArgumentError("folder", self.folder, 'names none; "." is the whole library')
         if self.where is not None:
             check_condition(self.where, PHOTO_COLUMNS)
 

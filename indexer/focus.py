@@ -37,7 +37,7 @@ class Focus:
     def __str__(self) -> str:
         """As `parse_focus` reads it."""
         is_clear = not _WEIGHED.fullmatch(self.text) and not _UNCLEAR.fullmatch(self.text)
-        return self.text if self.weight == 1 and is_clear else f"{self.text}:{_plain(self.weight)}"
+        return self.text if self.weight == 1 and is_clear else f"{self.text}:{in_digits(self.weight)}"
 
 
 AnyFocus: TypeAlias = str | Sequence[str | tuple[str, float] | Focus]
@@ -83,8 +83,8 @@ def _as_focus(one: object) -> Focus:
     raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
 
 
-def _plain(weight: float) -> str:
-    """A weight in digits, without an exponent, as short as it can be without loss."""
+def in_digits(number: float) -> str:
+    """A number in digits, without an exponent, as short as it can be without loss."""
     from decimal import Decimal
 
-    return format(Decimal(repr(weight)).normalize(), "f")
+    return format(Decimal(repr(number)).normalize(), "f")

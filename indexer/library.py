@@ -46,7 +46,7 @@ from steersearch.indexer.export import table_of
 from steersearch.indexer.features import features_of, is_encoded, read_reading
 from steersearch.indexer.filters import Filters, Mask, is_in
 from steersearch.indexer.find import rank_by_presence
-from steersearch.indexer.focus import AnyFocus, as_focuses
+from steersearch.indexer.focus import AnyFocus, as_focuses, in_digits
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
@@ -138,7 +138,7 @@ class Library:
         place: where it lives; None is `default_place(folder)`. Raises FolderError, NoImagesError,
         LibraryPlaceError, SchemaVersionError.
         """
-        root = _real_folder(Path(folder))
+        root = _real_folder(folder)
         library = cls(root, _valid_place(default_place(root)) if place is None else _local_place(place))
         library._check_place()
         if not library.exists and not holds_an_image(root):
@@ -831,7 +831,7 @@ class Library:
         if model is not None:
             command += f" --model {shlex.quote(model)}"
         if gate_scale is not None:
-            command += f" --gate-scale {gate_scale:g}"
+            command += f" --gate-scale {in_digits(gate_scale)}"
         if view is not None:
             command += f" --view {view}"
         if self.place != default_place(self.folder):
@@ -945,7 +945,11 @@ def default_place(folder: str | Path) -> Path:
     return platformdirs.user_data_path("steersearch") / "libraries" / f"{name}-{digest}"
 
 
-def _real_folder(folder: Path) -> Path:
+def _real_folder(given: str | Path) -> Path:
+    folder = Path(given)
+    reason = why_not_local(given)
+    if reason is not None:
+        raise FolderError(folder, reason)
     if not folder.exists():
         raise FolderError(folder, "no such folder; give the folder that holds your photos")
     if not folder.is_dir():

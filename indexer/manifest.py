@@ -21,6 +21,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.preprocess import View, view_of
+from steersearch.indexer.focus import in_digits
 from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.place import delete_inside, write_inside
 
@@ -70,7 +71,7 @@ class PromptIndex:
 
     def __str__(self) -> str:
         view = "" if self.view is None else f", view {self.view}"
-        return f'"{self.prompt}" (model {self.model_id}, gate_scale {self.gate_scale:g}{view})'
+        return f'"{self.prompt}" (model {self.model_id}, gate_scale {in_digits(self.gate_scale)}{view})'
 
 
 def new_prompt_index(

@@ -85,7 +85,9 @@ class Searched:
 
     @property
     def prompt(self) -> str:
-        """The focus; of several, as they are written on the command line, joined by ", "."""
+        """The focus; of several, and of one with a weight, as they are written on the command line, joined by ", "."""
+        if len(self.aims) == 1 and self.aims[0].weight == 1:
+            return self.aims[0].index.prompt
         return ", ".join(str(Focus(aim.index.prompt, aim.weight)) for aim in self.aims)
 
     @property

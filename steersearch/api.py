@@ -17,7 +17,7 @@ from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ImageError, PromptIndexMissing, WeightsChangedError
 from steersearch.core.image_file import read_picture
-from steersearch.core.local_path import as_path
+from steersearch.core.local_path import as_path, why_not_local
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import View, least_side, open_image
@@ -127,7 +127,7 @@ class Library:
 
         Raises LibraryMissingError.
         """
-        if not (Path(place) / LIBRARY_FILE).exists():
+        if why_not_local(place) is None and not (Path(place) / LIBRARY_FILE).exists():
             of_folder = indexed.default_place(place)
             place = of_folder if of_folder.is_dir() else place
         return cls(indexed.Library.open(place), model, device)
@@ -171,7 +171,11 @@ class Library:
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError, NoImagesError,
         LibraryPlaceError.
         """
-        embedder = self._embedder(self.model, _checked(view) or self.view)
+        model, view = self.model, _checked(view) or self.view
+        embedder = self._embedder(model, view)
+        named = [] if prompts else self._library.named_prompts()
+        if named and not any(index.model_id == model and view in (None, index.view) for index in named):
+            embedder.loaded()  # only the model itself can tell whether any of them are its own
         return self._library.index(
             embedder,
             prompts,

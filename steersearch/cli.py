@@ -109,7 +109,7 @@ def steersearch(
 def index(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", callback=local_folder, help="The photo folder, with all below it."),
+        typer.Argument(metavar="FOLDER", parser=local_folder, help="The photo folder, with all below it."),
     ],
     prompt: Annotated[
         list[str] | None,
@@ -311,7 +311,7 @@ def demo(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="[FOLDER]", callback=local_folder, help="Where the demo lives.", show_default=True
+            metavar="[FOLDER]", parser=local_folder, help="Where the demo lives.", show_default=True
         ),
     ] = Path("steersearch-demo"),
 ) -> None:

@@ -27,7 +27,7 @@ def mosaic(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", callback=local_folder, help="Where the composites go."
+            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where the composites go."
         ),
     ],
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first so many.")] = None,
@@ -63,7 +63,7 @@ def core(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", callback=local_folder, help="Where the data set goes."
+            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where the data set goes."
         ),
     ],
     pipeline: Annotated[

@@ -74,7 +74,7 @@ def run(
             "-o",
             "--output",
             metavar="RUN",
-            callback=local_folder,
+            parser=local_folder,
             help="Folder of the run.  [default: run-PRESET]",
             show_default=False,
         ),
@@ -195,7 +195,7 @@ def masks(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", callback=local_folder, help="Where the masks are written."
+            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where the masks are written."
         ),
     ],
     format_name: Format = DataFormat.auto,

@@ -46,12 +46,12 @@ def view_name(view: View | None) -> preprocess.View | None:
     return cast("preprocess.View | None", view and view.value)
 
 
-def local_folder(path: Path | None) -> Path | None:
+def local_folder(given: str | Path) -> Path:
     """A folder on this machine, which may not exist yet."""
-    reason = None if path is None else why_not_local(path)
+    reason = why_not_local(given)
     if reason is not None:
-        raise typer.BadParameter(f"{path} {reason}")
-    return path
+        raise typer.BadParameter(f'"{given}" {reason}')
+    return Path(given)
 
 
 def words(text: str) -> str:

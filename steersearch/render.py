@@ -17,6 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from steersearch.indexer.focus import in_digits
+
 if TYPE_CHECKING:
     from steersearch.core.reading import Reading
     from steersearch.indexer.library import (
@@ -427,7 +429,7 @@ def info(library: LibraryInfo, *, as_json: bool) -> None:
         (
             f'"{readable(coverage.index.prompt)}"',
             f"{coverage.photos:,}",
-            f"{coverage.index.gate_scale:g}",
+            in_digits(coverage.index.gate_scale),
             coverage.index.view or "",
             readable(coverage.index.model_id),
             coverage.index.created_at[:16].replace("T", " "),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from steersearch.indexer.focus import in_digits
 from steersearch.render import aim_remarks, escaped, json_line, line, readable, reading_fields, remark, table
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -
             (
                 f'"{readable(coverage.index.prompt)}"',
                 f"{coverage.photos:,} of {library.photos:,}",
-                f"{coverage.index.gate_scale:g}",
+                in_digits(coverage.index.gate_scale),
                 coverage.index.view or "",
                 readable(coverage.index.model_id),
                 coverage.index.created_at[:16].replace("T", " "),

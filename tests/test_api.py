@@ -13,6 +13,7 @@ from steersearch.core.errors import (
     ArgumentError,
     LibraryMissingError,
     PromptIndexMissing,
+    UnknownModelError,
     WeightsChangedError,
 )
 from steersearch.identity import identity_of, preprocess_of
@@ -91,6 +92,31 @@ def test_gate_scale_is_part_of_a_prompt_index(library: Library, photos: Path) ->
     with pytest.raises(PromptIndexMissing) as missing:
         library.find_prompt_index(PROMPT, gate_scale=0.7)
     assert "--gate-scale 0.7" in missing.value.command
+
+
+def test_a_gate_scale_is_named_with_all_its_digits(library: Library) -> None:
+    for gate_scale in (0.1234567, 1 / 3, 1e-7):
+        with pytest.raises(PromptIndexMissing) as missing:
+            library.find_prompt_index(PROMPT, gate_scale=gate_scale)
+        words = missing.value.command.split()
+        assert float(words[words.index("--gate-scale") + 1]) == gate_scale
+        library.index(prompts=[PROMPT], gate_scale=gate_scale)
+        assert words[words.index("--gate-scale") + 1] in str(library.prompts()[-1])
+
+
+def test_an_update_is_of_the_model_that_is_named(library: Library, photos: Path) -> None:
+    """Also where nothing is to be computed, and the name alone does not tell which indexes are the model's."""
+    with pytest.raises(UnknownModelError):
+        Library.create(photos, model="nosuch").index()
+    assert Library.create(photos).index().reused == 6
+
+
+def test_one_focus_is_named_by_its_text(library: Library, photos: Path) -> None:
+    library.index(prompts=["ratio 16:9"])
+    assert {hit.prompt for hit in library.find("ratio 16:9")} == {"ratio 16:9"}
+    assert {hit.prompt for hit in library.query(photos / "red.jpg", [("ratio 16:9", -1.0)])} == {
+        "ratio 16:9:-1"
+    }
 
 
 def test_a_view_is_part_of_a_prompt_index(library: Library, photos: Path, tiny_model: Path) -> None:

@@ -138,6 +138,7 @@ def test_what_cannot_be_written(table: Any, tmp_path: Path, monkeypatch: pytest.
     for path, reason in (
         (tmp_path / "gone" / "x.npz", "there is no folder"),
         (tmp_path / "photos", "it is a folder"),
+        (Path(""), "it is a folder"),
     ):
         with pytest.raises(OutputError, match=reason):
             export_table(table, path, "npz")

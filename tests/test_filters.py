@@ -70,7 +70,13 @@ def test_a_folder_named_from_the_current_one(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("folder", "reason"),
-    [("tri", "its folders: trip, trip0, z$"), ("/elsewhere", "outside"), ("..", "outside|no photo")],
+    [
+        ("tri", "its folders: trip, trip0, z$"),
+        ("/elsewhere", "outside"),
+        ("..", "outside|no photo"),
+        ("", "names none"),
+        (" ", "names none"),
+    ],
 )
 def test_a_folder_without_photos(folder: str, reason: str) -> None:
     with pytest.raises(ArgumentError, match=reason) as error:

@@ -87,6 +87,7 @@ WAYS: dict[str, Image.Image] = {
     "palette, white on blue": palette((0, 0, 255), WHITE, inside=1, outside=0),
     "palette, white on grey": palette((150, 150, 150), WHITE, inside=1, outside=0),
     "palette of greys": palette(*[(g, g, g) for g in range(256)], inside=255, outside=0),
+    "palette without colours": palette(BLACK, BLACK, inside=1, outside=0),
     "adaptive palette": DRAWN.convert("RGB").quantize(2),
     "VOC, first class": voc(1, border=False),
     "VOC, a dark class": voc(8, border=False),

@@ -347,6 +347,20 @@ def test_prompt_features_go_through_numpy_without_their_padding() -> None:
     assert len(features) == 2
 
 
+def test_prompt_features_may_come_from_memory_that_cannot_be_written(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    kept = np.ones((4, 6), dtype=np.float32)
+    kept.flags.writeable = False  # as a checked file is read
+    torch.set_warn_always(True)
+    try:
+        features = PromptFeatures.from_numpy([kept])
+    finally:
+        torch.set_warn_always(False)
+    assert torch.equal(features.tokens[0], torch.ones(4, 6))
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_prompt_features_of_another_shape_are_refused() -> None:
     with pytest.raises(PromptError, match="must be"):
         PromptFeatures(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool))

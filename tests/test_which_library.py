@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.core.errors import ArgumentError, LibraryPlaceError, NoLibraryError, SeveralLibrariesError
+from steersearch import api
+from steersearch.core.errors import (
+    ArgumentError,
+    FolderError,
+    LibraryPlaceError,
+    NoLibraryError,
+    SeveralLibrariesError,
+)
 from steersearch.core.local_path import cache_folder
 from steersearch.indexer.library import Library, default_place
 from steersearch.indexer.manifest import LibraryManifest, write_library
@@ -150,7 +157,11 @@ def test_a_photo_folder_that_is_gone_is_said_to_be_gone(run: Run, tmp_path: Path
 )
 def test_what_is_no_folder_on_this_machine_is_refused(here: Path, place: str | Path, reason: str) -> None:
     photos = save_photos(here / "photos", 1)
-    for refused in (lambda: Library.create(photos, place), lambda: Library.open(place)):
+    for refused in (
+        lambda: Library.create(photos, place),
+        lambda: Library.open(place),
+        lambda: api.Library.open(place),
+    ):
         with pytest.raises(LibraryPlaceError) as error:
             refused()
         assert error.value.reason.startswith(reason)
@@ -173,6 +184,24 @@ def test_a_url_is_refused_by_option_and_by_variable(
     for command in (["demo", "s3://bucket"], ["train", "--preset", "mini", "-o", "s3://bucket"]):
         assert run(*command).code == 2
     assert sorted(here.iterdir()) == before
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    run: Run, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script writes it whose variable is not set."""
+    library = Library.create(save_photos(tmp_path / "photos", 3))
+    library.index(ToyEmbedder(), ["red"])
+    monkeypatch.chdir(library.folder)
+    for command in (["remove", "--all", "--yes"], ["remove", "red"], ["find", "red"]):
+        done = run(*command, "--library", "")
+        assert (done.code, done.out) == (1, "")
+        assert "is empty; give the path of a folder" in done.err
+    assert [index.prompt for index in library.prompts()] == ["red"]
+    for command in (["index", "", "--prompt", "red"], ["demo", ""], ["train", "--preset", "mini", "-o", ""]):
+        assert run(*command).code == 2
+    with pytest.raises(FolderError, match="is empty"):
+        Library.create("")
 
 
 def test_a_cache_at_a_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,10 @@ def _brightness(image: Image.Image) -> Values:
     """(H, W) uint8, or uint16 of a 16-bit grey; without regard to transparency."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.uint16)
-    colours = image.convert("RGB") if image.mode in ("P", "PA") else image
-    return np.asarray(colours.convert("L"))
+    if image.mode not in ("P", "PA"):
+        return np.asarray(image.convert("L"))
+    shown = np.asarray(image.convert("RGB").convert("L"))
+    return np.asarray(image.getchannel("P")) if (shown == shown[0, 0]).all() else shown
 
 
 def _void(image: Image.Image) -> Mask:
