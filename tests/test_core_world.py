@@ -86,10 +86,13 @@ def test_the_same_pictures_every_time(
 
 
 @pytest.fixture
-def small_data(word_encoder: None, monkeypatch: pytest.MonkeyPatch) -> CoreData:
-    """Two scenes on two bases."""
+def small_data(
+    word_encoder: None, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> CoreData:
+    """Two scenes on two bases, drawn once."""
     few = {name: core_world.OBJECTS[name] for name in ("kitchen", "street")}
     monkeypatch.setattr(core_world, "OBJECTS", few)
+    monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "two scenes"))
     return core_world.dataset("drawn", bases=2, size=(64, 48))
 
 

@@ -179,8 +179,8 @@ def test_a_kill_at_any_moment_leaves_the_last_checkpoint(tmp_path: Path) -> None
         time.sleep(rng.uniform(0, 0.03))
         os.kill(process, signal.SIGKILL)
         assert ended(process) == -signal.SIGKILL
-        rest = os.read(hear, 8 * 1000)
-        os.close(hear)
+        with os.fdopen(hear, "rb") as file:
+            rest = file.read()
         told_of = struct.unpack("q", rest[-8:])[0] if rest else last + 1
         last = is_whole(tmp_path)
         assert last in (told_of, told_of + 1)  # it may have been killed before it could tell

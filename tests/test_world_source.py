@@ -35,6 +35,11 @@ have_packages = stamps.STAMPS_FOLDER.is_dir() and emoji.EMOJI_FONT.is_file()
 needs_packages = pytest.mark.skipif(not have_packages, reason="stamps or emoji are not installed")
 
 
+@pytest.fixture(autouse=True)
+def shared_drawings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path_factory.getbasetemp() / "drawings"))
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> corpus.Corpus:
     return make_corpus(SMALL, tmp_path_factory.mktemp("corpus"))
