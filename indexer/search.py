@@ -239,6 +239,8 @@ def kept_vectors(place: Path, key: str) -> Iterator[Any]:
             with suppress(*_UNREADABLE):
                 kept = _read(folder, key, arrow.stem, None)
                 vectors = kept.flat.all
+                if not vectors.size:
+                    continue
                 embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
                 rows = kept.table.select(["image_id", "heatmap", "presence"])
                 yield rows.append_column("embedding", embedding)

@@ -163,11 +163,12 @@ def test_a_reading_that_is_damaged_is_found_and_made_again(tmp_path: Path) -> No
     library.index(ToyEmbedder(), ["red MUG"])
     index = library.find_prompt_index("red MUG")
     file = library.place / "prompts" / index.key / "reading.json"
-    for content in ("", "[1]", '{"unread": 3}'):
+    unsaid = "it does not say how the prompt was read"
+    for content, what in (("", "not JSON"), ("[1]", unsaid), ('{"unread": 3}', unsaid)):
         file.write_text(content)
         assert library.reading(index) is None
         (finding,) = library.verify(repair=True)
-        assert "does not say how it was read" in finding.what
+        assert what in finding.what
         library.index(ToyEmbedder())
         assert library.reading(index) == Reading(("MUG",))
         assert library.verify() == []
