@@ -14,8 +14,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_bench, cli_explain, cli_find, cli_library, cli_models, cli_train
+from steersearch import cli_bench, cli_explain, cli_find, cli_library, cli_models, cli_train, render
 from steersearch.cli_library import open_library as _open_library
+from steersearch.core.errors import FolderError, PromptError
+from steersearch.core.refusals import in_words
 from steersearch.options import (
     VIEWS,
     After,
@@ -44,35 +46,46 @@ from steersearch.options import (
     local_folder,
     view_name,
 )
+from steersearch.streams import safe_streams
 
 INTERRUPTED = 130
+TRACEBACK_VARIABLE = "STEERSEARCH_TRACEBACK"
 
 
 class Commands(TyperGroup):
     """Turns what a command raises into a line on stderr and an exit code, in one place for all of them."""
 
     def invoke(self, ctx: Any) -> Any:
-        from steersearch import render
-        from steersearch.core.errors import PromptError, SteerSearchError
-
-        render.prepare_streams()
+        render.show_remarks()
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # here, so that a closed pipe is met here
+            _refuse_a_deleted_folder()
+            return super().invoke(ctx)
         except PromptError as error:
             raise typer.BadParameter(str(error)) from error
-        except SteerSearchError as error:
-            render.remark(f"error: {error}")
-            raise typer.Exit(1) from error
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
         except KeyboardInterrupt:
             kept = ctx.invoked_subcommand in ("index", "query", "find", "demo")
-            remark = "stopped; what was computed is kept, the same command goes on from there"
-            render.remark(f"\n{remark if kept else 'stopped'}")
+            render.remark()
+            render.remark(
+                "stopped; what was computed is kept, the same command goes on from there"
+                if kept
+                else "stopped"
+            )
             raise typer.Exit(INTERRUPTED) from None
-        return result
+        except Exception as error:
+            said = in_words(error)
+            if said is None:  # typer's own, and faults of ours
+                raise
+            render.remark(f"error: {said}")
+            raise typer.Exit(1) from error
+
+
+def _refuse_a_deleted_folder() -> None:
+    """Raise FolderError where no relative path leads anywhere, and PyTorch ends the process as it is imported."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        reason = "was deleted or cannot be entered; change into another"
+        raise FolderError("the current folder", reason) from error
 
 
 app = typer.Typer(
@@ -171,7 +184,7 @@ def index(
     Example:
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
     """
-    from steersearch import api, render, settings
+    from steersearch import api, settings
 
     if gate_scale is not None and not prompt:
         reason = "belongs to the prompts that are named; without --prompt each index keeps its own"
@@ -243,7 +256,6 @@ def query(
       steersearch query img.jpg --focus bookshelf -k 5
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
-    from steersearch import render
     from steersearch.indexer.filters import Filters
 
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
@@ -293,8 +305,6 @@ def info(
     Example:
       steersearch info --skipped
     """
-    from steersearch import render
-
     photos = _open_library(library)
     if skipped:
         render.skipped(photos.skipped(), as_json=as_json)
@@ -327,5 +337,26 @@ def demo(
 
 
 def main() -> None:
-    """The command `steersearch`."""
-    app(prog_name="steersearch")
+    """The command `steersearch`. Always ends in SystemExit."""
+    with safe_streams() as results:
+        code = _exit_code()
+        sys.stdout.flush()
+        if results.loss is not None:
+            render.remark(f"error: standard output cannot be written ({results.loss}); results are lost")
+            code = code or 1
+    sys.exit(code)
+
+
+def _exit_code() -> int:
+    try:
+        app(prog_name="steersearch")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        render.remark(f"error: {type(error).__name__}: {error}")
+        render.remark(f"a fault of steersearch: please report it, with what {TRACEBACK_VARIABLE}=1 adds")
+    return 1

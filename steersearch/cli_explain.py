@@ -123,11 +123,9 @@ def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:
 
 def _remarks(done: Explanation) -> list[str]:
     """What the maps show, in words, and what of the focuses and the photo they leave out."""
-    from steersearch.render import escaped
-
-    remarks = [f"model: {escaped(done.model)}", *(str(found) for found in done.maps)]
+    remarks = [f"model: {done.model}", *(str(found) for found in done.maps)]
     for title, reading in {found.title: found.reading for found in done.maps}.items():
-        remarks += [f"{title}: {escaped(said)}" for said in reading.remarks()]
+        remarks += [f"{title}: {said}" for said in reading.remarks()]
     if any(found.sinks for found in done.maps):
         remarks.append("sinks are lone patches that draw attention; --keep-sinks shows them")
     if done.seen < SEEN_WHOLE:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steersearch.core.errors import listed
 from steersearch.options import Focus, Json, OneModel, OneScale, OneView, Place, View, view_name
+from steersearch.streams import escaped
 
 if TYPE_CHECKING:
     from steersearch.api import Library
@@ -34,10 +36,10 @@ def open_library(option: str | None, *, photo: Path | None = None, for_changes: 
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
     library = api.Library.open(found.place)
     settings.remember_library(library.place)
-    render.remark(f"library: {render.readable(library.place)} ({render.escaped(found.reason)})")
+    render.remark(f"library: {render.readable(library.place)} ({found.reason})")
     if not library.folder.is_dir():
         gone = f"its photo folder {render.readable(library.folder)} is gone; mount its disk, or"
-        render.remark(f"{gone}, {render.escaped(library.if_moved)}")
+        render.remark(f"{gone}, {library.if_moved}")
     return library
 
 
@@ -170,8 +172,9 @@ def _confirm(photos: Library, yes: bool) -> None:
         raise typer.BadParameter(
             "nobody can be asked here; say --yes to delete the library", param_hint="--all"
         )
-    names = ", ".join(f'"{index.prompt}"' for index in photos.prompts()) or "none"
-    typer.confirm(f"Delete this library of {photos.folder} (prompts: {names})?", abort=True, err=True)
+    names = listed([f'"{index.prompt}"' for index in photos.prompts()]) or "none"
+    question = f"Delete this library of {photos.folder} (prompts: {names})?"
+    typer.confirm(escaped(question), abort=True, err=True)
 
 
 def _the_one(

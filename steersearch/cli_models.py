@@ -76,7 +76,8 @@ def fetch(
                 model = fetch_model(model.name, tell)
             render_models.fetched(model)
     except KeyboardInterrupt:
-        render.remark("\nstopped; the files that are whole are kept, the same command fetches the others")
+        render.remark()
+        render.remark("stopped; the files that are whole are kept, the same command fetches the others")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -234,7 +234,8 @@ def masks(
             source, output, segmenter, batch_size=batch_size, progress=_progress("made masks of", "pictures")
         )
     except KeyboardInterrupt:
-        render.remark("\nwhat is finished is kept; the same command goes on from there")
+        render.remark()
+        render.remark("what is finished is kept; the same command goes on from there")
         raise
     kept = f"; {made.kept:,} pictures were done before" if made.kept else ""
     render.line(f"{render.readable(output)}: {made.masks:,} masks of {made.pictures:,} pictures{kept}")
@@ -284,7 +285,7 @@ def _table(report: Report) -> None:
         render.line(f"large    {len(report.large):,} masks cover more than {NEARLY_ALL:.0%} of their picture")
     render.line(f"skipped  {report.skipped:,}")
     for one in report.large[:SKIPS_SHOWN]:
-        place = f"{render.readable(one.path)}, {render.readable(one.row)}"
+        place = f"{render.readable(one.path)}, {one.row}"
         render.remark(f"warning: {place}: its mask covers {one.share:.1%} of its picture; is it inverted?")
     _skipped(report.skips, "all of them: --json")
     if report.boxes:
@@ -308,9 +309,9 @@ def _spread(spread: Spread, form: str) -> str:
 def _described(skip: Skip) -> str:
     from steersearch import render
 
-    place = f", {render.readable(skip.row)}" if skip.row else ""
+    place = f", {skip.row}" if skip.row else ""
     rows = f" ({skip.rows:,} expressions)" if skip.rows > 1 else ""
-    return f"{render.readable(skip.path)}{place}: {render.readable(skip.reason)}{rows}"
+    return f"{render.readable(skip.path)}{place}: {skip.reason}{rows}"
 
 
 def _json(report: Report) -> None:

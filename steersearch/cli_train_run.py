@@ -108,7 +108,8 @@ def _train(settled: Settled, request: Request, rank: int, size: int) -> None:
         try:
             model = _trained(settled, request, render.remark)
         except KeyboardInterrupt:
-            render.remark(f"\ngo on: {_command_to_resume(request, size)}")
+            render.remark()
+            render.remark(f"go on: {_command_to_resume(request, size)}")
             raise
     render.line(render.readable(model))
 

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from PIL import Image
 
 import steersearch
-from steersearch import render
 from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shared_vmax, upsample
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import open_image
@@ -25,6 +24,7 @@ from steersearch.identity import preprocess_of
 from steersearch.indexer.focus import Focus
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.output import write_output
+from steersearch.streams import escaped
 
 if TYPE_CHECKING:
     from steersearch.api import Hits, Library
@@ -159,7 +159,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _shown(library: Library, path: Path, photo: Image.Image, hits: Hits) -> ShownSearch:
     query = [
-        _shot(render.escaped(path.name), photo, library.query_heatmap(path, aim.index), aim.index)
+        _shot(escaped(path.name), photo, library.query_heatmap(path, aim.index), aim.index)
         for aim in hits.searched.aims
     ]
     return ShownSearch(focuses=_focuses(hits), note=_note(hits), query=query, hits=_shown_hits(library, hits))
@@ -173,9 +173,7 @@ def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
     shown = []
     for hit in hits:
         image = library.photo(hit)
-        name, *copies = (
-            render.escaped(str(path.relative_to(library.folder))) for path in (hit.path, *hit.copies)
-        )
+        name, *copies = (escaped(str(path.relative_to(library.folder))) for path in (hit.path, *hit.copies))
         name += (" (gone)" if hit.is_gone else "") + (f" (also {', '.join(copies)})" if copies else "")
         shots = [
             _shot(name, image, heatmap, part.aim.index)
@@ -191,7 +189,7 @@ def _note(hits: Hits) -> str:
     indexes = [aim.index for aim in hits.searched.aims]
     notes = [str(hits.searched), *map(_described, indexes)]
     for aim in hits.searched.aims:
-        notes += map(render.escaped, aim.remarks)
+        notes += map(escaped, aim.remarks)
         if aim.others:
             notes.append(f"others of “{aim.index.prompt}”: " + ", ".join(map(_described, aim.others)))
     return "; ".join(dict.fromkeys(notes))

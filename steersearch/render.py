@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
 import os
 import sys
 import time
-import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steersearch.indexer.focus import in_digits
+from steersearch.streams import drawn_on_stderr, escaped, on_one_line
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
     from steersearch.core.reading import Reading
     from steersearch.indexer.library import (
         Aim,
@@ -41,17 +42,9 @@ HEADER_LETTERS = 20  # of a focus above its column
 # ------------------------------------------------------------------------------------------------ stderr
 
 
-def prepare_streams() -> None:
-    """Nothing that is printed fails for its letters; remarks of our own packages appear on stderr."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    show_remarks()
-
-
-def remark(text: str) -> None:
+def remark(text: str = "") -> None:
     """One plain line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(escaped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 class _PlainLine(logging.Handler):
@@ -79,16 +72,10 @@ def progress(what: str) -> Iterator[Report]:
     if not sys.stderr.isatty():
         yield _progress_lines(what)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import MofNCompleteColumn, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[images_per_s]:,.1f} images/s{task.fields[left]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    speed = TextColumn("{task.fields[images_per_s]:,.1f} images/s{task.fields[left]}")
+    with progress_bar(MofNCompleteColumn(), speed) as bar:
         task = bar.add_task(what, total=None, images_per_s=0.0, left="")
         yield lambda event: bar.update(
             task,
@@ -97,6 +84,27 @@ def progress(what: str) -> Iterator[Report]:
             images_per_s=event.images_per_s,
             left=_time_left(event),
         )
+
+
+@contextmanager
+def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
+    """A bar on the terminal behind stderr, after what it is about and before `columns`; remarks appear above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    about = TextColumn("{task.description}", markup=False)  # "[red]" in a name is no colour
+    with (
+        drawn_on_stderr() as terminal,
+        Progress(
+            about,
+            BarColumn(),
+            *columns,
+            console=Console(file=terminal),
+            transient=True,
+            redirect_stdout=False,
+        ) as bar,
+    ):
+        yield bar
 
 
 def _time_left(event: ProgressEvent) -> str:
@@ -131,7 +139,7 @@ class Form(Enum):
 
 def line(text: str = "") -> None:
     """One line of a result for people."""
-    print(text)
+    print(escaped(text) if sys.stdout.isatty() else text)
 
 
 def json_line(data: Mapping[str, Any]) -> None:
@@ -139,35 +147,34 @@ def json_line(data: Mapping[str, Any]) -> None:
     print(json.dumps(data))
 
 
-def path_line(path: Path, end: bytes = b"\n") -> None:
+def path_line(path: Path, end: str = "\n") -> None:
     """A path as the bytes that the file system has, which a pipe can hand on whatever they are."""
+    if sys.stdout.isatty():
+        print(escaped(str(path)), end=end)
+        return
     sys.stdout.flush()
-    sys.stdout.buffer.write(os.fsencode(path) + end)
+    sys.stdout.buffer.write(os.fsencode(path) + end.encode())
 
 
 def readable(path: Path | str) -> str:
-    """A path for people: relative to the current folder if below it, unprintable characters escaped."""
+    """A path for people: relative to the current folder if below it."""
     path = Path(path)
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return escaped(str(path))
-
-
-def escaped(text: str) -> str:
-    """A text with its unprintable characters escaped, such as the bytes of a file name that are no UTF-8."""
-    return "".join(
-        c if _is_printable(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
-
-
-def _is_printable(character: str) -> bool:
-    return not unicodedata.category(character).startswith("C")
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        return str(path)
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
-    """Columns aligned by spaces; those named in `right` hold numbers and are aligned to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
+    """Columns aligned by spaces; those named in `right` hold numbers and are aligned to the right.
+
+    A row is a line, whatever is in its cells.
+    """
+    shown = escaped if sys.stdout.isatty() else on_one_line
+    lines = [[shown(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         cells = (
             cell.rjust(width) if name in right else cell.ljust(width)
             for name, cell, width in zip(header, row, widths, strict=True)
@@ -200,7 +207,7 @@ def _print_hits(
             json_line({"path": os.fspath(hit.path), "rank": hit.rank, **named})
     elif form is not Form.table:
         for hit in found:
-            path_line(hit.path, b"\0" if form is Form.print0 else b"\n")
+            path_line(hit.path, "\0" if form is Form.print0 else "\n")
     elif found:
         table(found)
 
@@ -250,7 +257,7 @@ def _settings(index: PromptIndex) -> dict[str, Any]:
 def _hits_table(found: Sequence[Hit]) -> None:
     """Of several focuses each has a column with its own score, headed by its text."""
     several = found[0].parts if found and len(found[0].parts) > 1 else ()
-    texts = [_short(readable(part.prompt)) for part in several]
+    texts = [_short(part.prompt) for part in several]
     header = ("rank", "score", "z", *texts, "photo")
     rows = [
         (
@@ -354,11 +361,11 @@ def _searched_remark(searched: Searched) -> None:
 def aim_remarks(aim: Aim) -> None:
     """How the model reads the prompt, and which other indexes it has."""
     for said in aim.remarks:
-        remark(escaped(said))
+        remark(said)
     if aim.others:
         others = ", ".join(map(str, aim.others))
         remark(
-            f'"{readable(aim.index.prompt)}" has {len(aim.others) + 1} indexes; the others: {others}; '
+            f'"{aim.index.prompt}" has {len(aim.others) + 1} indexes; the others: {others}; '
             "choose with --gate-scale, --model or --view"
         )
 
@@ -393,7 +400,7 @@ def counts(done: Counts) -> None:
         )
     for prompt, reading in done.readings.items():
         for said in [] if reading is None else reading.remarks():
-            remark(f'prompt "{readable(prompt)}": {escaped(said)}')
+            remark(f'prompt "{prompt}": {said}')
     for skip in done.skips[:SKIPS_SHOWN]:
         remark(f"skipped {readable(skip.path)}: {skip.reason}")
     if len(done.skips) > SKIPS_SHOWN:
@@ -427,11 +434,11 @@ def info(library: LibraryInfo, *, as_json: bool) -> None:
     line()
     rows = [
         (
-            f'"{readable(coverage.index.prompt)}"',
+            f'"{coverage.index.prompt}"',
             f"{coverage.photos:,}",
             in_digits(coverage.index.gate_scale),
             coverage.index.view or "",
-            readable(coverage.index.model_id),
+            coverage.index.model_id,
             coverage.index.created_at[:16].replace("T", " "),
         )
         for coverage in library.prompts

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from steersearch.indexer.focus import in_digits
-from steersearch.render import aim_remarks, escaped, json_line, line, readable, reading_fields, remark, table
+from steersearch.render import aim_remarks, json_line, line, readable, reading_fields, remark, table
 
 if TYPE_CHECKING:
     from steersearch.indexer.compaction import Optimized
@@ -27,11 +27,11 @@ def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -
     elif library.prompts:
         rows = [
             (
-                f'"{readable(coverage.index.prompt)}"',
+                f'"{coverage.index.prompt}"',
                 f"{coverage.photos:,} of {library.photos:,}",
                 in_digits(coverage.index.gate_scale),
                 coverage.index.view or "",
-                readable(coverage.index.model_id),
+                coverage.index.model_id,
                 coverage.index.created_at[:16].replace("T", " "),
             )
             for coverage in library.prompts
@@ -40,7 +40,7 @@ def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -
         table(header, rows, right=("photos", "gate scale"))
     for coverage in library.prompts:
         for said in [] if coverage.reading is None else coverage.reading.remarks():
-            remark(f'prompt "{readable(coverage.index.prompt)}": {escaped(said)}')
+            remark(f'prompt "{coverage.index.prompt}": {said}')
     for key in unfinished:
         remark(f"unfinished: {key}; index its prompt to go on, or: steersearch remove {key}")
 
@@ -52,9 +52,7 @@ def findings(found: Sequence[Finding], *, as_json: bool) -> None:
             json_line({**asdict(finding), "severity": finding.severity.value})
         else:
             state = "repaired" if finding.is_repaired else finding.severity.value
-            line(
-                f"{state}: {readable(finding.subject)}: {readable(finding.what)}; {readable(finding.advice)}"
-            )
+            line(f"{state}: {readable(finding.subject)}: {finding.what}; {finding.advice}")
     problems = sum(finding.is_problem for finding in found)
     repaired = sum(finding.is_repaired for finding in found)
     parts = [f"{problems:,} problem{'s'[: problems != 1]}" if problems else "no problem"]

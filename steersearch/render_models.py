@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from steersearch.render import SECONDS_BETWEEN_LINES, json_line, line, path_line, readable, remark, table
+from steersearch.render import (
+    SECONDS_BETWEEN_LINES,
+    json_line,
+    line,
+    path_line,
+    progress_bar,
+    readable,
+    remark,
+    table,
+)
+from steersearch.streams import escaped
 
 if TYPE_CHECKING:
     from steersearch.core.downloads import FileProgress, ModelParts, Part
@@ -184,30 +194,15 @@ def download(missing: int) -> Iterator[FileProgress]:
     if not sys.stderr.isatty():
         yield _lines()
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
     done_of: dict[HubFile, int] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress_bar(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=missing or None)
 
         def tell(file: HubFile, done: int, total: int | None) -> None:
             done_of[file] = done
-            bar.update(task, description=file.file, completed=sum(done_of.values()))
+            bar.update(task, description=escaped(file.file), completed=sum(done_of.values()))
 
         yield tell
 

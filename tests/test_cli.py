@@ -731,3 +731,17 @@ def test_no_library(run: Run, photos: Path, tmp_path: Path) -> None:
 def test_misuse(run: Run, own_user_folders: Path, arguments: tuple[str, ...], named: str) -> None:
     assert named in misused(run, *arguments)
     assert list(own_user_folders.rglob("*")) == []
+
+
+def test_a_current_folder_that_was_deleted(indexed: Path, tmp_path: Path) -> None:
+    """Even where each path is absolute: PyTorch would end the process."""
+    gone = tmp_path / "gone"
+    for arguments in ("info", f"index {indexed} --prompt {shlex.quote(PROMPT)}"):
+        command = (
+            f"mkdir {gone} && cd {gone} && rmdir {gone} && {shlex.quote(sys.executable)} -P -m steersearch"
+        )
+        done = subprocess.run(["bash", "-c", f"{command} {arguments}"], capture_output=True, text=True)
+        assert done.returncode == 1
+        words = "error: the current folder: was deleted or cannot be entered; change into another\n"
+        assert done.stderr.endswith(words)
+        assert "Traceback" not in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -253,7 +252,8 @@ def test_too_little_space_for_all_of_a_model_is_told_before_anything_is_fetched(
 def test_on_a_terminal_there_is_a_bar_and_stdout_has_the_paths_alone(
     run: Run, published: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("steersearch.streams._File.isatty", lambda file: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     done = run("models", "fetch", published.name)
     assert done.code == 0

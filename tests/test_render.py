@@ -17,20 +17,6 @@ from steersearch.indexer.focus import Focus
 from steersearch.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownHit, ShownSearch, render_page
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("plain.jpg", "plain.jpg"),
-        ("Ünïcôde 图.jpg", "Ünïcôde 图.jpg"),
-        ("line\nbreak\ttab\x1b[31m.jpg", "line\\nbreak\\ttab\\x1b[31m.jpg"),
-        (b"not utf-8 \xff.jpg".decode("utf-8", "surrogateescape"), "not utf-8 \\udcff.jpg"),
-        ("\u202eright to left.jpg", "\\u202eright to left.jpg"),
-    ],
-)
-def test_names_are_readable(name: str, shown: str) -> None:
-    assert render.readable(name) == shown
-
-
 def test_paths_below_the_current_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert render.readable(tmp_path / "a" / "b.jpg") == "a/b.jpg"

@@ -99,11 +99,11 @@ class _Rank:
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
-    def last_lines(self) -> str:
+    def last_lines(self) -> list[str]:
         if self.errors is None:
-            return ""
+            return []
         self.errors.seek(0)
-        return "\n".join(self.errors.read().decode(errors="replace").splitlines()[-SHOWN:])
+        return self.errors.read().decode(errors="replace").splitlines()[-SHOWN:]
 
 
 def _environments(processes: int) -> Iterator[dict[str, str]]:
@@ -194,8 +194,8 @@ def _tell(died: Sequence[_Rank], processes: int, say: Callable[[str], None]) -> 
         lines = rank.last_lines()
         if rank.number or code < 0:  # rank 0 has said why itself, unless it was killed
             say(f"process {rank.number} of {processes} {how}{', its last lines:' if lines else ''}")
-        if lines:
-            say(lines)
+        for line in lines:
+            say(line)
 
 
 def _end(ranks: Sequence[_Rank], grace: float) -> None:
