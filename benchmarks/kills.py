@@ -174,7 +174,7 @@ def all_rows(place: Path) -> dict[str, list[dict[str, Any]]]:
         )
         tables[name] = sorted(rows, key=lambda row: row["path" if "path" in row else "image_id"])
     manifests = [json.loads(path.read_bytes()) for path in sorted(place.glob(f"{PROMPTS}/*/manifest.json"))]
-    tables["manifests"] = [{**manifest, "created_at": ""} for manifest in manifests]
+    tables["manifests"] = [{**manifest, "created_at": "", "checksum": 0} for manifest in manifests]
     return tables
 
 

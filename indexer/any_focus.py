@@ -36,7 +36,7 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.shortlist import Aimed, Known, Shortlist, evenly_spread
-from steersearch.indexer.store import Store, Vector, date_at, unpack_heatmap
+from steersearch.indexer.store import Store, Vector, date_at, unpack_heatmap, unpacks
 from steersearch.indexer.writers import writing
 
 logger = logging.getLogger(__name__)
@@ -229,6 +229,9 @@ class LikeliestFirst:
     ) -> Shortlist | None:
         if snapshot.arrays is None or not row_of:
             return None
+        self._grid, width = snapshot.arrays.patches.shape[1:], len(snapshot.arrays.mean)
+        if any(one.heatmap.shape != self._grid or one.patches.shape[-1] != width for one in aimed or ()):
+            return None  # regions that this model did not make say nothing
         rows = np.array(list(row_of.values()), dtype=np.int64)
         before = self._steered_before(snapshot) if aimed is None else None
         return Shortlist(snapshot.arrays, rows, aimed, before)
@@ -247,9 +250,12 @@ class LikeliestFirst:
             return None
         heatmaps = gallery.photos.column("heatmap")
         numbers = [number_of[image_id] for image_id in row_of]
+        packed = [heatmaps[number].as_py() for number in numbers]
+        if not all(unpacks(one) and unpack_heatmap(one).shape == self._grid for one in packed):
+            return None
         return Known(
             np.array(list(row_of.values()), dtype=np.int64),
-            np.stack([unpack_heatmap(heatmaps[number].as_py()) for number in numbers]),
+            np.stack(list(map(unpack_heatmap, packed))),
             presence[numbers],
         )
 
@@ -314,7 +320,7 @@ class LikeliestFirst:
         results = self._embedder.embed(pixels, self._features, self._indexes[0].gate_scale)
         for index, found in zip(self._indexes, results, strict=True):
             self._vectors[index.key] += self._vectors_of(index, found, photos)
-        if shortlist is not None:
+        if shortlist is not None and results[0].heatmaps.shape[1:] == self._grid:
             known = [i for i, photo in enumerate(photos) if photo.file.image_id in row_of]
             rows = [row_of[photos[i].file.image_id] for i in known]
             if rows:

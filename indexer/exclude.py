@@ -50,7 +50,8 @@ def read_patterns(place: Path) -> tuple[str, ...]:
     except LibraryDamagedError as error:
         raise LibraryDamagedError(path, f"not a list of patterns, {error.reason}") from error
     if isinstance(patterns, dict):
-        patterns = checked(path, patterns).get("patterns")
+        fields = checked(path, patterns)
+        patterns = fields["patterns"] if set(fields) == {"patterns"} else None
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise LibraryDamagedError(path, "not a list of patterns")
     return tuple(patterns)

@@ -58,7 +58,11 @@ def read_reading(place: Path, key: str) -> Reading | None:
     """
     path = _reading_file(place, key)
     try:
-        return Reading.from_dict(checked(path, read_json(path)))
+        said = checked(path, read_json(path))
+        reading = Reading.from_dict(said)
+        if set(said) - set(reading.to_dict()):
+            raise ValueError("it has other fields")
+        return reading
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:

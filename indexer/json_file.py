@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,9 +16,9 @@ _CHECKSUM = "checksum"
 _MOST = 2**26  # bytes: the checksums of some 500,000 files
 
 
-def write_json(place: Path, path: Path, content: Mapping[str, Any], apart: Collection[str] = ()) -> None:
-    """Write the fields of an object, and the checksum of those that are not kept `apart`. Raises LibraryPlaceError."""
-    text = json.dumps({**content, _CHECKSUM: _checksum(content, apart)}, indent=1).encode()
+def write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:
+    """Write the fields of an object and their checksum. Raises LibraryPlaceError."""
+    text = json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=1).encode()
     write_inside(place, path, lambda file: file.write(text))
 
 
@@ -38,16 +38,15 @@ def read_json(path: Path) -> Any:
         raise LibraryDamagedError(path, f"not JSON ({error})") from error
 
 
-def checked(path: Path, content: Mapping[str, Any], apart: Collection[str] = ()) -> dict[str, Any]:
+def checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an object but its checksum, which is compared. One without is taken as it is: people and older
     versions write none. Raises LibraryDamagedError."""
     fields = {name: value for name, value in content.items() if name != _CHECKSUM}
-    if content.get(_CHECKSUM) not in (None, _checksum(fields, apart)):
+    if content.get(_CHECKSUM) not in (None, _checksum(fields)):
         reason = f'it does not fit its {_CHECKSUM} (if you changed it by hand, delete the line "{_CHECKSUM}")'
         raise LibraryDamagedError(path, reason)
     return fields
 
 
-def _checksum(fields: Mapping[str, Any], apart: Collection[str]) -> int:
-    summed = {name: value for name, value in fields.items() if name not in apart}
-    return crc32(json.dumps(summed, sort_keys=True).encode())
+def _checksum(fields: Mapping[str, Any]) -> int:
+    return crc32(json.dumps(fields, sort_keys=True).encode())

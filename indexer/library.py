@@ -76,7 +76,7 @@ from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import Scan, Skip, changed_at, holds_an_image, root_id, scan_folder
 from steersearch.indexer.search import Snapshot, open_snapshot, snapshot_name, snapshot_with
-from steersearch.indexer.store import Store, date_at, unpack_heatmap
+from steersearch.indexer.store import Store, date_at
 from steersearch.indexer.verification import Finding, Verification
 from steersearch.indexer.writers import alone, writing
 
@@ -691,7 +691,7 @@ class Library:
         """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
         gallery = self.snapshot(index)
         row = self._row_finder(Path(image_path), DEFAULT_LIMITS)(gallery)
-        return None if row is None else unpack_heatmap(gallery.value("heatmap", row))
+        return None if row is None else gallery.heatmap_at(row)
 
     def _row_finder(self, image_path: Path, limits: Limits) -> Callable[[Snapshot], int | None]:
         """Finds a photo in a gallery: by its path if its size and time are unchanged, else by its content."""
@@ -871,8 +871,9 @@ class Library:
         """Look at all that the library keeps: manifests, rows, vectors, thumbnails, prompt features, snapshots.
 
         deep: also read the photos again and compare their hashes.
-        repair: drop what is bad, so that it is made again (by the next `index`, or at once where no model is
-            needed); vectors that are in order are kept. Raises LibraryBusyError where another process is writing.
+        repair: set aside what is proved bad, so that it is made again (by the next `index`, or at once where no
+            model is needed); what cannot be read now is left as it is.
+        Raises LibraryBusyError where another process is writing.
         """
         with alone(self.place) if repair else nullcontext():
             verification = Verification(self.place, self._update_command, repair=repair)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from steersearch.core.errors import (
     LibraryDamagedError,
@@ -32,9 +32,6 @@ CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows an
 LIBRARY_FILE = "library.json"
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")
-_APART = (
-    "created_at",
-)  # of the checksum: two runs that make the same index make the same manifest but for this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +159,7 @@ def write_prompt_index(place: Path, index: PromptIndex) -> None:
 
 def replace_prompt_index(place: Path, index: PromptIndex) -> None:
     """Write the manifest of a prompt index, also over one that exists."""
-    write_json(place, manifest_file(place, index.key), asdict(index), _APART)
+    write_json(place, manifest_file(place, index.key), asdict(index))
 
 
 def manifest_file(place: Path, key: str) -> Path:
@@ -209,7 +206,7 @@ def _read(
     if content["schema_version"] > SCHEMA_VERSION:
         raise SchemaVersionError(path, content["schema_version"], SCHEMA_VERSION)
     if content["schema_version"] >= CHECKSUMS_SINCE and not _is_dir(content.get("folder")):
-        checked(path, content, _APART)  # but for a library whose new folder was written into it by hand
+        checked(path, content)  # but for a library whose new folder was written into it by hand
     if set(content) - {"checksum"} != set(kind.__dataclass_fields__):
         raise LibraryDamagedError(path, "a manifest with other fields than expected")
     content = {name: content[name] for name in kind.__dataclass_fields__}
@@ -228,7 +225,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return (
+        type(value) in (int, float) and abs(value) < math.inf
+    )  # math.isfinite fails at integers of 400 digits
 
 
 def _is_time(value: Any) -> bool:
@@ -236,6 +235,14 @@ def _is_time(value: Any) -> bool:
         return datetime.fromisoformat(value).tzinfo is not None
     except (TypeError, ValueError):
         return False
+
+
+def _is_preprocessing(value: Any) -> bool:
+    """Whether `view_of` and `least_side` can read these settings; what else is in them is the model's own."""
+    if not isinstance(value, dict) or value.get("mode") not in (None, *get_args(View)):
+        return False
+    size, share = value.get("size", 1), value.get("crop_pct", 1)
+    return _is_finite(size) and _is_finite(share) and 1 <= size < 2**16 and 0.01 <= share < 100
 
 
 def _is_positive(value: Any) -> bool:
@@ -252,7 +259,7 @@ _PROMPT_INDEX: dict[str, Callable[[Any], bool]] = {
     "gate_scale": _is_finite,
     "model_id": _is_text,
     "weights_hash": _is_text,
-    "preprocessing": lambda value: isinstance(value, dict),
+    "preprocessing": _is_preprocessing,
     "dim": _is_positive,
     "dtype": lambda value: value == "float32",
     "created_at": _is_time,

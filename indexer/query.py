@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -196,7 +197,7 @@ class Hit:
     @property
     def is_gone(self) -> bool:
         """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
-        return not self.path.exists()
+        return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
 
 
 H = TypeVar("H", bound=Hit)

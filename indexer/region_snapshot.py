@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.errors import LibraryPlaceError
+from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.indexer.checked_file import (
     DamagedFileError,
     read_array,
@@ -23,10 +23,11 @@ from steersearch.indexer.checked_file import (
     write_array,
     write_table,
 )
+from steersearch.indexer.database import FOLDER
 from steersearch.indexer.embedder import Floats
 from steersearch.indexer.regions import unpack_regions
 from steersearch.indexer.search import SNAPSHOTS, sweep_snapshots
-from steersearch.indexer.store import FrozenGallery, Store, frozen_gallery_schema, frozen_stamp
+from steersearch.indexer.store import FrozenGallery, Store, frozen_gallery_schema, frozen_stamp, frozen_table
 from steersearch.indexer.stored_path import are_outside, paths_in
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
         kept = _read(place, key, name)
     except (FileNotFoundError, DamagedFileError):
         return False
-    made = _snapshot(name, Store(place).frozen_gallery(key))
+    made = _snapshot(place, key, name)
     if not kept.photos.equals(made.photos) or (kept.arrays is None) != (made.arrays is None):
         return False
     return all(
@@ -131,8 +132,7 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
 
 
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
-    gallery = Store(place).frozen_gallery(key)
-    snapshot = _snapshot(name, gallery)
+    snapshot = _snapshot(place, key, name)
     if _name(place, key) == name:  # else another process is writing, and what was read has no name
         try:
             _write(place, key, snapshot)
@@ -142,8 +142,15 @@ def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     return snapshot
 
 
-def _snapshot(name: str, gallery: FrozenGallery) -> RegionSnapshot:
-    return RegionSnapshot(name, gallery.photos, _arrays(gallery) if gallery.regions else None)
+def _snapshot(place: Path, key: str, name: str) -> RegionSnapshot:
+    gallery = Store(place).frozen_gallery(key)
+    try:
+        arrays = _arrays(gallery) if gallery.regions else None
+    except ValueError as error:  # no regions, or of several kinds: written so, for the checksums fit
+        raise LibraryDamagedError(
+            place / FOLDER / f"{frozen_table(key)}.lance", f"no regions ({error})"
+        ) from error
+    return RegionSnapshot(name, gallery.photos, arrays)
 
 
 def _arrays(gallery: FrozenGallery) -> RegionArrays:

@@ -81,3 +81,17 @@ def unpack_regions(packed: bytes) -> Regions:
     scales = np.frombuffer(packed, dtype="<f2", count=count, offset=end).astype(np.float32)
     values = np.frombuffer(packed, dtype=np.int8, offset=end + 2 * count).reshape(count, dim)
     return Regions(values * scales[:, None], patches)
+
+
+def unpacks(packed: bytes) -> bool:
+    """Whether these bytes are the regions of a photo."""
+    try:
+        regions = unpack_regions(packed)
+    except ValueError:
+        return False
+    patches = regions.patches
+    return (
+        bool(np.isfinite(regions.vectors).all())
+        and patches.size > 0
+        and int(patches.max()) < len(regions.vectors)
+    )

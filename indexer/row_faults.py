@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from steersearch.core.errors import ImageError
 from steersearch.core.pillow_file import opened
+from steersearch.indexer.regions import unpacks as unpacks_regions
 from steersearch.indexer.row_checksums import (
     CHECKSUM,
     DATE_CHECKSUM,
@@ -21,6 +22,7 @@ from steersearch.indexer.row_checksums import (
     summed_columns,
 )
 from steersearch.indexer.store import IMAGES, PRESENCE, matrix_of, unpacks
+from steersearch.indexer.stored_path import are_outside
 
 _UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1
 _OTHER = "other values than its checksum was made of"
@@ -93,6 +95,7 @@ def _image_faults(part: Any, has_checksums: bool) -> list[tuple[str, Mask]]:
     undecoded = np.array([is_bad and not _decodes(thumbnail) for thumbnail, is_bad in thumbnails], bool)
     others = sorted({*status} - {"ok", "skipped"})
     return [
+        ("a path that is no file name", are_outside(part.column("path"))),
         *((f'the status "{other}"', status == other) for other in others),
         ("no content hash", is_photo & (_objects(part, "image_id") == "")),
         ("no size in pixels", is_photo & ((width <= 0) | (height <= 0))),
@@ -114,6 +117,11 @@ def _vector_faults(name: str, part: Any, has_checksums: bool) -> list[tuple[str,
     if "heatmap" in part.column_names:
         heatmaps = part.column("heatmap").to_pylist()
         faults.append(("a damaged heatmap", np.array([not unpacks(packed) for packed in heatmaps], bool)))
+    if "regions" in part.column_names:
+        regions = part.column("regions").to_pylist()
+        faults.append(
+            ("damaged regions", np.array([not unpacks_regions(packed) for packed in regions], bool))
+        )
     if PRESENCE in part.column_names:
         presence = part.column(PRESENCE).fill_null(0).to_numpy()
         faults.append(("a presence that is not finite", ~np.isfinite(presence)))

@@ -89,8 +89,8 @@ def _noted(table: Path) -> dict[str, Seal]:
     """Raises LibraryDamagedError, LibraryUnreadableError."""
     path = table / _SEALS
     try:
-        noted = checked(path, read_json(path))
-        return {str(name): [int(size), int(checksum)] for name, (size, checksum) in noted["files"].items()}
+        (files,) = checked(path, read_json(path)).values()
+        return {str(name): [int(size), int(checksum)] for name, (size, checksum) in files.items()}
     except FileNotFoundError:
         return {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -45,6 +45,7 @@ from steersearch.indexer.store import (
     prompt_table,
     stamp,
     unpack_heatmap,
+    unpacks,
 )
 from steersearch.indexer.stored_path import from_stored, is_outside, to_stored
 
@@ -106,20 +107,33 @@ class Snapshot:
         if column != "path":
             return value
         if is_outside(value):
-            way_out = "make it again: steersearch verify --repair"
-            raise LibraryDamagedError(f"{self.name}.arrow", f"it names the file {value!r}", way_out)
+            raise self._damaged(f"it names the file {value!r}")
         return from_stored(value)
 
     @property
     def presence(self) -> Floats:
         """(n,) float32 in the order of the rows, which is by path; NaN where it is not known."""
-        values: Floats = self.table.column("presence").to_numpy()
-        return values
+        values = self.table.column("presence").to_numpy()
+        known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
+        return known
 
     def heatmap(self, image_id: str) -> Floats | None:
-        """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found; None if not here."""
+        """As `heatmap_at`, of this content; None if not here."""
         row = self.row_of(image_id)
-        return None if row is None else unpack_heatmap(self.value("heatmap", row))
+        return None if row is None else self.heatmap_at(row)
+
+    def heatmap_at(self, row: int) -> Floats:
+        """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found. Raises LibraryDamagedError."""
+        packed = self.value("heatmap", row)
+        if not unpacks(packed):
+            raise self._damaged(f"the heatmap of {self.value('path', row)} is none")
+        return unpack_heatmap(packed)
+
+    def _damaged(self, reason: str) -> LibraryDamagedError:
+        """Of values that the checksum fits, so that they were written so."""
+        return LibraryDamagedError(
+            f"{self.name}.arrow", reason, "look for what is wrong: steersearch verify --repair"
+        )
 
 
 def snapshot_name(place: Path, key: str) -> str:

@@ -147,8 +147,9 @@ class Gallery:
     @property
     def presence(self) -> Floats:
         """(n,) float32, NaN where it is not known."""
-        values: Floats = self.photos.column(PRESENCE).to_numpy()
-        return values
+        values = self.photos.column(PRESENCE).to_numpy()
+        known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
+        return known
 
     def _list(self, column: str) -> list[Any]:
         values: list[Any] = self.photos.column(column).to_pylist()
@@ -173,8 +174,11 @@ class Store:
 
     def known_files(self) -> list[KnownFile]:
         """Every file that the library knows of; none where a run was killed before it made the table."""
-        columns = self._read(IMAGES, ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"])
-        paths, *others = columns
+        import pyarrow as pa
+
+        columns = ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"]
+        found = self._rows(IMAGES, columns)
+        paths, *others = found.filter(pa.array(~are_outside(found.column("path")))).columns
         rows = zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True)
         return [
             KnownFile(path, image_id, size, mtime_ns, reason, source is not None)

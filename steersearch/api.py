@@ -458,9 +458,9 @@ class Library:
     def verify(self, *, deep: bool = False, repair: bool = False) -> list[Finding]:
         """Check all that the library keeps; [] if all is well.
 
-        deep: also read the photos again and compare their hashes.  repair: drop what is bad, so that the next
-        `index` makes it again; photos are never touched. Raises LibraryBusyError if repair is wanted while another
-        process is writing.
+        deep: also read the photos again and compare their hashes.  repair: set aside what is proved bad, so that
+        the next `index` makes it again; photos are never touched.
+        Raises LibraryBusyError if repair is wanted while another process is writing.
         """
         return self._library.verify(deep=deep, repair=repair)
 

@@ -65,7 +65,7 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="Drop what is bad, so that the next `index` makes it again. Photos stay untouched.",
+            help="Set aside what is proved bad; the next `index` makes it again. Photos stay untouched.",
         ),
     ] = False,
     as_json: Json = False,

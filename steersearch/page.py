@@ -97,7 +97,7 @@ def write_found(file: Path, library: Library, hits: Hits) -> None:
         note=_note(hits),
         query=[],
         hits=_shown_hits(library, hits),
-        full=max((hit.score for hit in hits), default=1.0),
+        full=max((hit.score for hit in hits if hit.score > 0), default=1.0),
     )
     write_output(file, render_page([found]).encode())
 

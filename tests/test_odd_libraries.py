@@ -24,8 +24,8 @@ from tests.conftest import Run
 Oddity = tuple[str, Callable[[Path], object]]  # what is odd, and how to make a library so
 
 VALUES: tuple[object, ...] = (
-    None, True, 0, -1, 2**70, 1e308, float("nan"), "", " ", "x", "x" * 100_000, "a\0b", "../../x", "/etc", "\x1b[2J",
-    "\ud800", [], [1], {}, {"size": "x"}, {"size": -1, "mode": "tile"},
+    None, True, 0, -1, 2**70, 10**400, 1e308, float("nan"), "", " ", "x", "x" * 100_000, "a\0b", "../../x", "/etc",
+    "\x1b[2J",     "\ud800", [], [1], {}, {"size": "x"}, {"size": -1, "mode": "tile"},
 )  # fmt: skip
 CONTENTS = (
     b"", b"null", b"[]", b"3", b'"x"', b"{}", b"\xff\xfe", b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"a":' * 50_000,
@@ -49,6 +49,12 @@ VECTOR_VALUES: dict[str, tuple[object, ...]] = {
     "heatmap": (b"", b"odd", b"\xff" * 100),
     "presence": (None, float("inf"), float("-inf"), 1e30),
     "embedding": ([0.0] * 32, [1e38] * 32),
+}
+
+
+FROZEN_VALUES: dict[str, tuple[object, ...]] = {
+    "regions": (b"", b"odd", b"\xff" * 100, bytes(100)),
+    "embedding": ([0.0] * 32, [6e4] * 32),
 }
 
 
@@ -82,8 +88,8 @@ def ask(run: Run, place: Path, photos: Path) -> None:
         assert ran.code in (0, 1), (command, ran.err)
         assert "Traceback" not in ran.err, (command, ran.err)
         if ran.code == 1 and command != "verify":
-            assert ran.err.splitlines()[-1].startswith("error: "), (command, ran.err)
-            assert len(ran.err) < 5000, command
+            assert any(line.startswith("error: ") for line in ran.err.splitlines()), (command, ran.err)
+            assert len(ran.err) < 10_000, command
         assert "root:" not in (page.read_text("utf-8", "replace") if page.exists() else ""), command
 
 
@@ -160,7 +166,8 @@ def odd_tables(library: Path) -> Iterator[Oddity]:
 def odd_rows(library: Path) -> Iterator[Oddity]:
     """Rows whose checksums are right and whose values are not, as somebody may have written them."""
     (key,) = (path.name for path in library.glob("prompts/*"))
-    for table, values in ((IMAGES, ROW_VALUES), (f"prompt_{key}", VECTOR_VALUES)):
+    (frozen,) = (path.stem for path in library.glob("lance/frozen_*"))
+    for table, values in ((IMAGES, ROW_VALUES), (f"prompt_{key}", VECTOR_VALUES), (frozen, FROZEN_VALUES)):
         for column, odd in values.items():
             for value in odd:
                 yield f"{table}: {column} = {str(value)[:20]!r}", partial(put_row, table, column, value)
