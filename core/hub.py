@@ -116,9 +116,14 @@ def is_repository(name: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """The folder of the cache that huggingface_hub keeps; it need not exist yet."""
+    """The folder of the cache that huggingface_hub keeps; it need not exist yet.
+
+    Raises CheckpointError for a user without a home folder.
+    """
     from huggingface_hub import constants
 
+    if constants.HF_HUB_CACHE.startswith("~"):  # which it would make a folder of
+        raise CheckpointError("there is no home folder to keep downloads in; set HF_HOME to a folder")
     return Path(constants.HF_HUB_CACHE)
 
 

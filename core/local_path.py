@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from steersearch.core.errors import ArgumentError
@@ -27,16 +32,35 @@ def as_path(name: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(name))
 
 
+def user_folder(kind: Callable[[str], Path]) -> Path | None:
+    """The user's folder of this kind (a function of platformdirs) for steersearch; None for a user without a home
+    folder, as in a container: HOME is not set, and the system's list of users has no such number."""
+    try:
+        folder = kind("steersearch")
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None
+
+
+@cache
+def _of_this_process() -> Path:
+    """A new folder of our own, deleted when the process ends."""
+    folder = tempfile.mkdtemp(prefix="steersearch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def cache_folder() -> Path:
     """The folder that $STEERSEARCH_CACHE names, or else the user's cache folder for steersearch.
 
-    All in it may be deleted at any time. Raises ArgumentError for a variable that names no folder on this machine.
+    All in it may be deleted at any time: for a user without a home folder, when this process ends. Raises
+    ArgumentError for a variable that names no folder on this machine.
     """
     from platformdirs import user_cache_path
 
     given = os.environ.get(CACHE_VARIABLE)
     if not given:
-        return user_cache_path("steersearch")
+        return user_folder(user_cache_path) or _of_this_process()
     reason = why_not_local(given)
     if reason is not None:
         raise ArgumentError(CACHE_VARIABLE, given, reason)

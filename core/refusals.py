@@ -14,6 +14,7 @@ _MEMORY = re.compile(
     r"allocat\w* memory|not enough memory|out of memory|bad_alloc|bad allocation", re.IGNORECASE
 )
 _GPU = re.compile(r"CUDA|HIP|MPS|\bGPU\b")
+_HOME = re.compile(r"could not determine.*home", re.IGNORECASE)
 _WORKERS = re.compile(
     r"DataLoader worker \(pid|can't start new thread|Resource temporarily unavailable", re.IGNORECASE
 )
@@ -38,6 +39,8 @@ def refusal(error: BaseException) -> str | None:
         isinstance(error, RuntimeError | OSError) and _WORKERS.search(said)
     ):
         return _PROCESSES
+    if isinstance(error, RuntimeError) and _HOME.search(said):
+        return "there is no home folder; set HOME"
     if isinstance(error, OSError):
         if error.errno == errno.ENOMEM:
             return _MACHINE

@@ -30,7 +30,7 @@ from steersearch.core.errors import (
     PromptIndexMissing,
 )
 from steersearch.core.image_file import SUFFIXES, read_picture
-from steersearch.core.local_path import why_not_local
+from steersearch.core.local_path import user_folder, why_not_local
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.picture import Picture
 from steersearch.core.preprocess import View, least_side, view_of
@@ -139,7 +139,7 @@ class Library:
         LibraryPlaceError, SchemaVersionError.
         """
         root = _real_folder(folder)
-        library = cls(root, _valid_place(default_place(root)) if place is None else _local_place(place))
+        library = cls(root, _user_place(root) if place is None else _local_place(place))
         library._check_place()
         if not library.exists and not holds_an_image(root):
             raise NoImagesError(root, SUFFIXES)
@@ -935,15 +935,16 @@ def _hits(folder: Path, searched: Searched, gallery: Snapshot, ranking: Ranking)
         )
 
 
-def default_place(folder: str | Path) -> Path:
+def default_place(folder: str | Path) -> Path | None:
     """Where the library of a photo folder lives unless another place is named: in the user's data directory,
-    under the folder's name and a hash of its real path."""
+    under the folder's name and a hash of its real path. None for a user without a home folder."""
     import platformdirs
 
     real = os.path.realpath(folder)
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in os.path.basename(real)) or "root"
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
-    return platformdirs.user_data_path("steersearch") / "libraries" / f"{name}-{digest}"
+    data = user_folder(platformdirs.user_data_path)
+    return None if data is None else data / "libraries" / f"{name}-{digest}"
 
 
 def _real_folder(given: str | Path) -> Path:
@@ -956,6 +957,13 @@ def _real_folder(given: str | Path) -> Path:
     if not folder.is_dir():
         raise FolderError(folder, f"is a file, not a folder; did you mean {folder.absolute().parent}?")
     return Path(os.path.realpath(folder))
+
+
+def _user_place(folder: Path) -> Path:
+    place = default_place(folder)
+    if place is None:
+        raise LibraryPlaceError(folder, "there is no home folder (HOME is not set) for its library")
+    return _valid_place(place)
 
 
 def _local_place(place: str | Path) -> Path:

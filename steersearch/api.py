@@ -129,7 +129,7 @@ class Library:
         """
         if why_not_local(place) is None and not (Path(place) / LIBRARY_FILE).exists():
             of_folder = indexed.default_place(place)
-            place = of_folder if of_folder.is_dir() else place
+            place = of_folder if of_folder is not None and of_folder.is_dir() else place
         return cls(indexed.Library.open(place), model, device)
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersearch.core.errors import NoLibraryError, OutputError, SeveralLibrariesError, SteerSearchError
+from steersearch.core.local_path import user_folder
 from steersearch.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
@@ -99,6 +100,8 @@ def remember_library(place: Path) -> None:
     place = place.resolve()
     places = [place, *(other for other in remembered_places() if other != place)]
     file = _state_file()
+    if file is None:
+        return
     with suppress(OSError, OutputError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_output(file, json.dumps({"libraries": [str(p) for p in places[:REMEMBERED]]}).encode())
@@ -106,8 +109,11 @@ def remember_library(place: Path) -> None:
 
 def remembered_places() -> list[Path]:
     """Places of libraries used before, the last one first; none if the state file is missing or damaged."""
+    file = _state_file()
+    if file is None:
+        return []
     try:
-        places = json.loads(_state_file().read_bytes())["libraries"]
+        places = json.loads(file.read_bytes())["libraries"]
         return [Path(place) for place in places]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -124,9 +130,9 @@ def _known_libraries() -> list[_Known]:
     from steersearch.indexer.library import default_place
 
     places = remembered_places()
-    home = default_place(Path.cwd()).parent
-    if home.is_dir():
-        places += [place for place in sorted(home.iterdir()) if place not in places]
+    default = default_place(Path.cwd())
+    if default is not None and default.parent.is_dir():
+        places += [place for place in sorted(default.parent.iterdir()) if place not in places]
     return [known for place in places if (known := _read(place)) is not None]
 
 
@@ -139,7 +145,8 @@ def _read(place: Path) -> _Known | None:
         return None
 
 
-def _state_file() -> Path:
+def _state_file() -> Path | None:
     from platformdirs import user_state_path
 
-    return user_state_path("steersearch") / "libraries.json"
+    folder = user_folder(user_state_path)
+    return None if folder is None else folder / "libraries.json"

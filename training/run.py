@@ -24,6 +24,7 @@ from steersearch.core.errors import (
     SampleError,
     SplitMissingError,
 )
+from steersearch.core.local_path import as_path
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
 from steersearch.training import run_state
@@ -121,7 +122,7 @@ def _prepared(
 ) -> tuple[Feed, SteerViT, Objective]:
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    cache = Path(recipe.data.cache).expanduser() if recipe.data.cache else folder / "data"
+    cache = as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
     if recipe.model.trunk == "new" and not _is_cached_world(recipe):
         way_out = "a new trunk is trained on the world: data.train=world and data.cache_pictures=true"
         raise ConfigError("model.trunk", "new", way_out)
