@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
+from steersearch.indexer.locks import LOCKS, Lock
 from steersearch.indexer.place import make_folder, refuse_links
 from steersearch.indexer.seals import check_structure, is_sealed, seal
 from steersearch.indexer.store_errors import reading, writing_to
@@ -43,16 +44,24 @@ class Database:
         return False
 
     def create(self, name: str, schema: Any) -> None:
-        """Make an empty table, unless there is one."""
+        """Make an empty table, unless there is one.
+
+        One writer at a time: of two that make a table at once, LanceDB may let the second overwrite the first's, rows
+        and all.
+        """
         if self.has(name):
             return
-        make_folder(self._place, self._place / FOLDER)
+        for folder in (FOLDER, LOCKS):
+            make_folder(self._place, self._place / folder)
         refuse_links(self._place, self.folder(name))
+        lock = Lock(self._place / LOCKS / "tables.lock")
         with writing_to(self._place):
+            lock.wait(f"the tables of the library at {self._place}")
             try:
-                self._connection.create_table(name, schema=schema)
-            except ValueError:  # "already exists": another writer was faster
-                self._connection.open_table(name)
+                if not self.has(name):
+                    self._connection.create_table(name, schema=schema)
+            finally:
+                lock.release()
 
     def read(self, name: str, read: Callable[[Any], T]) -> T:
         """What `read` makes of a table; once more, of a newer version, if another process cleans away its files.

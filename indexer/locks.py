@@ -23,6 +23,8 @@ from steersearch.core.regular_file import read_regular
 
 logger = logging.getLogger(__name__)
 
+LOCKS = "locks"  # the folder of a library's
+
 _POLL_S = 0.05
 _PATIENCE_S = 2.0  # before a wait says for whom
 _INTERRUPTIONS = 20  # in a row, after which a lock cannot be had

@@ -13,6 +13,7 @@ from typing import Any
 from steersearch.core.errors import ArgumentError, LibraryPlaceError
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.exclude import PATTERNS_FILE
+from steersearch.indexer.locks import LOCKS
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
     PROMPTS,
@@ -24,7 +25,7 @@ from steersearch.indexer.place import ASIDE, delete_inside, sweep
 from steersearch.indexer.search import SNAPSHOTS, remove_snapshot
 from steersearch.indexer.store import IMAGES, prompt_table
 from steersearch.indexer.tables import Tables
-from steersearch.indexer.writers import LOCKS, alone
+from steersearch.indexer.writers import alone
 
 
 def unfinished_keys(place: Path) -> list[str]:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryMissingError, LibraryPlaceError
 from steersearch.indexer.database import seal_tables
-from steersearch.indexer.locks import Lock
+from steersearch.indexer.locks import LOCKS, Lock
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.migration import bring_forward
 from steersearch.indexer.place import make_folder
 from steersearch.indexer.store_errors import writing_to
 
-LOCKS = "locks"
 _GATE, _WRITER = "gate.lock", "writer-"
 
 

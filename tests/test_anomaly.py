@@ -187,8 +187,9 @@ def test_the_stand_in_is_always_the_same() -> None:
 
 
 def test_a_third_of_each_class_is_whole_and_every_defect_is_drawn() -> None:
+    objects = anomaly_world.build().objects
     for name in ("tile", "suitcase"):
-        defects = [item.defect for item in anomaly_world.build().objects[name]]
+        defects = [item.defect for item in objects[name]]
         assert defects.count("") == len(defects) // 3
         assert set(defects) == {"", *anomaly_world.DEFECTS}
 

@@ -61,7 +61,7 @@ def test_four_runs_at_once_with_overlapping_prompts_while_photos_come_and_go(tmp
 
 def index_on_and_on(folder: str, place: str, began: Any) -> None:
     library = Library.create(folder, place)
-    for i in range(6, 16):
+    for i in range(6, 12):
         save_photo(Path(folder) / f"{i:03}.png", (i, 0, 0))
         library.index(ToyEmbedder(), ["red", "blue"], commit_seconds=0)
         began.set()
@@ -85,7 +85,7 @@ def test_queries_beside_a_run_are_always_answered(tmp_path: Path) -> None:
     run.join(600)
     assert run.exitcode == 0
     assert min(seen) >= 6
-    assert len(Library.open(place).query(ToyEmbedder(), photos / "003.png", "red", k=100)) == 16
+    assert len(Library.open(place).query(ToyEmbedder(), photos / "003.png", "red", k=100)) == 12
 
 
 def mount(*arguments: str) -> None:

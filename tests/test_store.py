@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,22 @@ def test_a_peaked_heatmap_keeps_its_faint_background() -> None:
     unpacked = unpack_heatmap(pack_heatmap(heatmap))
     assert unpacked.argmax() == 3 * 24 + 7
     assert unpacked[3, 7] == pytest.approx(0.5, abs=0.03)
+
+
+def test_threads_that_make_a_table_at_once_lose_no_row(tmp_path: Path) -> None:
+    for number in range(25):
+        stores = [Store(tmp_path / str(number)) for _ in range(4)]
+        (tmp_path / str(number)).mkdir()
+        begin = threading.Barrier(len(stores), timeout=600)
+
+        def write(writer: int, stores: list[Store] = stores, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            stores[writer].ensure_images()
+            stores[writer].write_images([record(f"own-{writer}", "O")])
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            list(threads.map(write, range(len(stores))))
+        assert sorted(file.path for file in stores[0].known_files()) == [f"own-{i}" for i in range(4)]
 
 
 def write_same_and_own_keys(place: str, writer: int, barrier: Any) -> None:
