@@ -372,7 +372,7 @@ def aim_remarks(aim: Aim) -> None:
 
 def _missing_remark(searched: Searched, missing: int, update: str) -> None:
     if searched.is_too_little:
-        remark("the same command goes on from here; a larger --budget gives it more time")
+        remark("the same command goes on from what was kept; a larger --budget gives it more time")
     elif not searched.by_regions:
         remark(
             "these were chosen blindly: the likeliest are learned from the first few dozen, and from regions"
