@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -52,12 +53,16 @@ def opened(
 def open_photo(path: str | Path) -> io.BufferedReader:
     """The regular file `path`, open for reading. Raises ImageError with the reason."""
     try:
-        return open_regular(path)
+        file = open_regular(path)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         if error.errno == errno.EINVAL:  # a pipe, a device, a socket
             reason = f"{reason}; save it to a file first"
         raise ImageError(path, reason or "cannot be read") from error
+    if os.fstat(file.fileno()).st_size == 0:  # some of them, in /proc, never end
+        file.close()
+        raise ImageError(path, "the file is empty")
+    return file
 
 
 def opened_content(file: BinaryIO, formats: Sequence[str] = FORMATS) -> Image.Image:

@@ -31,6 +31,7 @@ from steersearch.indexer.scan import changed_at
 THUMBNAIL_SIDE = 256  # pixels, longer side
 RACY_NS = 3 * 10**9  # file systems note times in steps of up to two seconds
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is hashed and decoded from the disk
+_PART = 2**20  # bytes that are hashed at a time
 _ATTEMPTS = 3  # at reading a file that changes while it is read
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ class PhotoReader:
                     refuse_large_file(full, before.st_size, self._limits)
                     is_small = before.st_size <= _IN_MEMORY
                     content = io.BytesIO(file.read(before.st_size)) if is_small else file
-                    state = _state(path, before, _hash_of(content), began)
+                    state = _state(path, before, _hash_of(content, before.st_size), began)
                     result = self._read(full, content, state)
                     after = os.fstat(file.fileno())
                 if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
@@ -196,16 +197,21 @@ class PhotoReader:
 def content_hash(path: Path, at_most: float = math.inf) -> str:
     """128 bits of the SHA-256 of the whole file, as 32 hex digits. Raises OSError, also above `at_most` bytes."""
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > at_most:
+        size = os.fstat(file.fileno()).st_size
+        if size > at_most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return _hash_of(file)
+        return _hash_of(file, size)
 
 
-def _hash_of(content: io.BufferedReader | io.BytesIO) -> str:
-    """Leaves the content at its beginning, where it has to be."""
-    digest = hashlib.file_digest(content, "sha256").hexdigest()[:32]
+def _hash_of(content: io.BufferedReader | io.BytesIO, size: int) -> str:
+    """Of the `size` bytes that the file announces: some in /proc announce none and never end. Leaves the content at
+    its beginning, where it has to be."""
+    digest = hashlib.sha256()
+    while size > 0 and (part := content.read(min(size, _PART))):
+        digest.update(part)
+        size -= len(part)
     content.seek(0)
-    return digest
+    return digest.hexdigest()[:32]
 
 
 def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileState:

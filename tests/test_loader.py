@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
-from steersearch.core.errors import ModelMismatchError
+from steersearch.core.errors import ImageError, ModelMismatchError
 from steersearch.core.image_file import Picture, read_picture
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import loader
+from steersearch.indexer.library import Library
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo
@@ -369,6 +370,17 @@ def test_a_file_without_size_is_empty_whatever_it_would_give(tmp_path: Path) -> 
     bad = reader(tmp_path)("a.jpg")
     assert isinstance(bad, BadFile)
     assert bad.reason == "the file is empty"
+    library = Library.create(tmp_path)
+    library.index(ToyEmbedder(), ["red"])
+    assert library.verify(deep=True) == []
+
+
+def test_a_query_photo_without_size_is_empty_though_it_never_ends(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.png", (200, 0, 0))
+    library = Library.create(tmp_path)
+    library.index(ToyEmbedder(), ["red"])
+    with pytest.raises(ImageError, match="the file is empty"):
+        library.query(ToyEmbedder(), "/proc/self/pagemap", "red")
 
 
 # ---------------------------------------------------------------------------------------------- times of files
