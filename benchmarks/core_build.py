@@ -28,6 +28,7 @@ from PIL import Image, ImageFilter
 from steersearch.benchmarks.viewing import Progress, Report
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
+from steersearch.core.json_file import read_json
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
@@ -81,7 +82,7 @@ class Edit:
 def read_objects(path: Path) -> Objects:
     """A JSON file {scene: {object: prompt}}. Raises BenchmarkError."""
     try:
-        said = json.loads(path.read_text("utf-8"))
+        said = read_json(path)
     except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path}: not JSON that can be read ({error})") from error
     good = isinstance(said, dict) and all(isinstance(objects, dict) and objects for objects in said.values())
@@ -149,7 +150,11 @@ def rejected(folder: Path) -> set[str]:
 def _same_as_before(edits: list[Edit], folder: Path, side: int, seed: int) -> None:
     said = {"side": side, "seed": seed, "edits": [[str(e.source.name), e.file, e.prompt] for e in edits]}
     noted = folder / "build.json"
-    if noted.is_file() and json.loads(noted.read_text("utf-8")) != said:
+    try:
+        is_other = noted.exists() and read_json(noted) != said
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{noted}: cannot be read ({error}); name another folder") from error
+    if is_other:
         raise BenchmarkError(
             f"{folder}: it holds a build of other photos, prompts, side or seed; name another folder"
         )

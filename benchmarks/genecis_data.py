@@ -4,7 +4,6 @@ attribute splits, whose pictures are boxes cut out with their surroundings.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from steersearch.benchmarks.catalogue import card
 from steersearch.benchmarks.embeddings import picture_digest
 from steersearch.benchmarks.genecis import GenecisData, Question, Shown, Split
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import open_image
 
 DILATION = 0.7  # of a box's width and height
@@ -73,7 +73,7 @@ class _Picture:
 def read_split(name: str, file: Path, place: Path, limit: int | None = None) -> tuple[Split, int]:
     """One split, and how many of its rows were left out. Raises BenchmarkError for a file that has none to use."""
     try:
-        rows = json.loads(file.read_text("utf-8"))
+        rows = read_json(file)
     except (OSError, ValueError) as error:
         raise BenchmarkError(f"{file}: cannot be read ({error})") from error
     if not isinstance(rows, list):

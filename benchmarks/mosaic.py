@@ -215,7 +215,7 @@ def read_mosaics(folder: Path, limit: int | None = None) -> Mosaics:
     """What `write_mosaics` wrote. Raises BenchmarkError for files that it did not."""
     listed = folder / "mosaic.json"
     try:
-        said = json.loads(listed.read_text("utf-8"))
+        said = read_json(listed)
         classes, entries = tuple(map(str, said["classes"])), said["mosaics"][:limit]
         mosaics = tuple(_written(folder, str(e["name"]), tuple(e["classes"]), len(classes)) for e in entries)
         return Mosaics(

@@ -18,7 +18,6 @@ What the paper leaves open, and what is done here (facts C5):
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.rankings import average_precision, ndcg
 from steersearch.benchmarks.viewing import Opener, Progress, Report, digest
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.json_file import parse_json, read_json
 from steersearch.core.pillow_file import opened
 from steersearch.core.pixels import to_rgb
 
@@ -166,7 +166,7 @@ def _read_split(folder: Path, split: str) -> list[tuple[str, bytes]]:
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str]:
     """The names of a column of numbers, from what `datasets` writes into the schema; [] if it says nothing."""
     try:
-        said = json.loads((metadata or {})[b"huggingface"])
+        said = parse_json((metadata or {})[b"huggingface"])
         return [str(name) for name in said["info"]["features"]["label"]["names"]]
     except (KeyError, TypeError, ValueError):
         return []
@@ -216,8 +216,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        said = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        said = read_json(path)
+    except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path}: not JSON ({error})") from error
     if not isinstance(said, dict):
         raise BenchmarkError(f"{path}: not a JSON object")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.json_file import read_json
 
 RESULTS = Path(__file__).parent / "results"
 _NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # other records may be new without harm
@@ -87,7 +88,7 @@ class Record:
     def read(cls, path: Path) -> Record:
         """A record that was saved. Raises BenchmarkError for a file that is none."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls(**read_json(path))
         except (OSError, ValueError, TypeError) as error:
             raise BenchmarkError(f"{path}: not a record of a benchmark ({error})") from error
 

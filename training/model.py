@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import torch
 
 from steersearch.core import hub
 from steersearch.core.checkpoints import load_file, load_model
-from steersearch.core.errors import ConfigError
+from steersearch.core.errors import CheckpointError, ConfigError
+from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import MINILM, trunk_file
 from steersearch.core.steervit import SteerViT, SteerViTConfig
@@ -95,4 +95,8 @@ def text_width(text_encoder: str) -> int:
     """Dt, the width of the text encoder's tokens, from its configuration alone."""
     installed = hub.text_encoder_in_package(MINILM) if text_encoder == MINILM.name else None
     folder = installed or hub.text_encoder_folder(text_encoder)
-    return int(json.loads((folder / "config.json").read_text())["hidden_size"])
+    file = folder / "config.json"
+    try:
+        return int(read_json(file)["hidden_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: says no width of its tokens ({error!r})") from error

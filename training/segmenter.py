@@ -6,7 +6,6 @@ Meta's weights are under the Apache licence 2.0.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import ArgumentError, CheckpointError, HubUnreachableError
+from steersearch.core.json_file import read_json
 from steersearch.core.local_path import as_path
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
@@ -150,7 +150,7 @@ def _load(folder: Path) -> Any:
     from transformers import Sam2Model
 
     try:
-        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+        kind = read_json(folder / "config.json").get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: cannot be read ({error})") from error
     if kind not in _KINDS:

@@ -325,7 +325,7 @@ def _number_from_text(kind: type, text: str) -> object:
 def _list_from_text(kind: Any, text: str) -> object:
     if text.startswith("["):
         try:
-            return json.loads(text)
+            return parse_json(text)
         except ValueError:
             return text
     return [_from_text(kind, part.strip()) for part in text.split(",")] if text else []

@@ -5,7 +5,6 @@ The only file here that imports transformers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError, CheckpointError, HubUnreachableError
+from steersearch.core.json_file import read_json
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 
@@ -133,6 +133,9 @@ def _in_cache(card: Card) -> Path | None:
         return None
     index = folder / "model.safetensors.index.json"
     if index.is_file() and "model.safetensors" not in weights:
-        named = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        try:
+            named = read_json(index)["weight_map"].values()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index}: no list of weights ({error!r})") from error
         return folder if set(named) <= weights else None
     return folder
