@@ -596,10 +596,11 @@ def test_a_photo_that_was_deleted_is_said(run: Run, indexed: Path) -> None:
 
 def test_paths_with_line_breaks_are_kept_apart(run: Run, indexed: Path) -> None:
     (indexed / "red.jpg").rename(indexed / "a\nb.jpg")
+    (indexed / "blue.jpg").rename(indexed / os.fsdecode(b"caf\xe9.jpg"))
     run("index", indexed)
     for command in (("find", PROMPT), ("query", indexed / "a\nb.jpg", "--focus", PROMPT)):
         done = run(*command, "--print0")
-        assert set(done.out.split("\0")) == {*map(str, indexed.iterdir()), ""}
+        assert set(done.out_bytes.split(b"\0")) == {*map(os.fsencode, indexed.iterdir()), b""}
         assert "--print0" not in done.err
         assert "--print0 keeps the paths apart" in run(*command, "--paths").err
     assert "--print0" in misused(run, "find", PROMPT, "--print0", "--json")
