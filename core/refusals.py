@@ -9,9 +9,10 @@ from concurrent.futures import BrokenExecutor
 
 from steersearch.core.errors import SteerSearchError
 
-# How RuntimeErrors of torch, FAISS and of Python itself say so. Others are faults of ours.
+# How RuntimeErrors of torch, FAISS and Python say so, and ImportErrors of large libraries. Others are faults of ours.
 _MEMORY = re.compile(
-    r"allocat\w* memory|not enough memory|out of memory|bad_alloc|bad allocation", re.IGNORECASE
+    r"allocat\w* memory|not enough memory|out of memory|bad_alloc|bad allocation|failed to map segment",
+    re.IGNORECASE,
 )
 _GPU = re.compile(r"CUDA|HIP|MPS|\bGPU\b")
 _HOME = re.compile(r"could not determine.*home", re.IGNORECASE)
@@ -33,7 +34,9 @@ _WAYS_OUT = {
 def refusal(error: BaseException) -> str | None:
     """One of SCARCE, what the system says of a file, or None where the machine refused nothing."""
     said = str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(said)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and _MEMORY.search(said)
+    ):
         return _CARD if _GPU.search(said) else _MACHINE
     if isinstance(error, BrokenExecutor) or (
         isinstance(error, RuntimeError | OSError) and _WORKERS.search(said)

@@ -64,6 +64,7 @@ class Wild(torch.utils.data.Dataset[int]):
         (MemoryError(), "run: the memory of this machine does not suffice; set a smaller optimiser.batch"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "run: the memory of this GPU does not suffice"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "memory of this machine"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory of this machine"),
         (RuntimeError("can't start new thread"), "a worker process or thread was killed or could not start"),
         (NotImplementedError("FileSystem does not appear to support flock"), "support flock"),
     ],
