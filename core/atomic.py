@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, which then takes the place of `path`.
 
     Whenever the process is killed, the file at `path` is the old one or the new one, and on the disk.
-    A link at `path` is replaced, not followed. Raises OSError, and what `write` raises.
+    A link at `path` is replaced, not followed. Raises OSError, also for a device or a pipe, and what `write` raises.
     """
     with drafted(path) as draft, draft.open("r+b") as file:
         write(file)
@@ -25,6 +26,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
     """As `write_atomically`, for a writer that wants a name: yields that of a new, empty file, which it may replace."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "is no regular file, and nothing else is replaced", str(path))
     draft = path.with_name(f"{DRAFT}{secrets.token_hex(8)}")
     draft.touch(exist_ok=False)
     try:

@@ -54,3 +54,15 @@ def test_neither_a_draft_nor_the_file_is_written_through_a_link(
     with pytest.raises(FileExistsError):
         write_atomically(path, lambda file: file.write(b"once more"))
     assert (path.read_bytes(), precious.read_bytes()) == (b"new", b"mine")
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """`-o /dev/null` took the device away from the whole system, for a user who may."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="is no regular file"):
+            write_atomically(tmp_path / name, lambda file: file.write(b"new"))
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
