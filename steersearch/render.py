@@ -383,7 +383,7 @@ def _missing_remark(searched: Searched, missing: int, update: str) -> None:
 def _gallery_remark(searched: Searched, k: int) -> None:
     if searched.of < k:
         remark(f"the gallery has no more than {searched.of:,} photos")
-    elif searched.compared < k:
+    elif searched.compared < k and not searched.is_too_little:
         remark(f"no more than {searched.compared:,} photos were compared")
 
 
