@@ -28,6 +28,8 @@ def drafted(path: Path) -> Iterator[Path]:
     """As `write_atomically`, for a writer that wants a name: yields that of a new, empty file, which it may replace."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "is no regular file, and nothing else is replaced", str(path))
+    if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # /dev/stdout, wherever it leads now
+        raise OSError(errno.EINVAL, "leads to an open stream, which is never replaced; name a file", str(path))
     draft = path.with_name(f"{DRAFT}{secrets.token_hex(8)}")
     draft.touch(exist_ok=False)
     try:

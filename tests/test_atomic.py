@@ -66,3 +66,14 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link").is_symlink()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_to_an_open_stream_is_not_replaced(tmp_path: Path) -> None:
+    """`-o /dev/stdout > file`: the link leads to a regular file then, and was replaced by it."""
+    link = tmp_path / "stdout"
+    with (tmp_path / "file").open("wb") as file:
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        with pytest.raises(OSError, match="leads to an open stream"):
+            write_atomically(link, lambda draft: draft.write(b"new"))
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_bytes() == b""
