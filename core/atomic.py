@@ -29,7 +29,9 @@ def drafted(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "is no regular file, and nothing else is replaced", str(path))
     if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # /dev/stdout, wherever it leads now
-        raise OSError(errno.EINVAL, "leads to an open stream, which is never replaced; name a file", str(path))
+        raise OSError(
+            errno.EINVAL, "leads to an open stream, which is never replaced; name a file", str(path)
+        )
     draft = path.with_name(f"{DRAFT}{secrets.token_hex(8)}")
     draft.touch(exist_ok=False)
     try:
