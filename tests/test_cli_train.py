@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +19,7 @@ from steersearch.training import processes
 from steersearch.training.recipe import MINI, PAPER
 from steersearch.training.settings import differences, from_json, to_json
 from tests.conftest import Run, wait_until
+from tests.photograph_folder import make_photograph_folder
 
 # ---------------------------------------------------------------------------------- what would be trained, and how
 
@@ -120,6 +122,41 @@ def test_misuse_is_told_apart_from_failure(
 
 
 # ---------------------------------------------------------------------------------------------- a run's folder
+
+
+def test_a_folder_of_photographs_that_is_whole_is_left_alone(run: Run, tmp_path: Path) -> None:
+    folder = make_photograph_folder(tmp_path / "photographs")
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    done = run("train", "photographs", folder)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "photographs: 4 photographs; their licences: LICENCES.md\n"
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("onnxruntime", "onnxruntime"), ("cv2", "opencv-python-headless")]
+)
+def test_photographs_without_their_extra_say_so_before_anything_is_fetched(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    for name in ("onnxruntime", "cv2"):
+        monkeypatch.setitem(sys.modules, name, None if name == module else ModuleType(name))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run("train", "photographs", tmp_path / "photographs")
+    assert done.code == 1
+    assert f'needs {package}; install it with: pip install "steersearch[photographs]"' in done.err
+    assert not (tmp_path / "photographs").exists()
+
+
+def test_photographs_without_a_client_of_their_registry_say_which(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnxruntime", "cv2"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run("train", "photographs", tmp_path / "photographs")
+    assert done.code == 1
+    assert "`apt-get` is not installed" in done.err
 
 
 def test_a_run_is_not_written_over(run: Run, tmp_path: Path) -> None:

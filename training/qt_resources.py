@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from steersearch.core.regular_file import read_regular
 
 MOST_BYTES = 256 * 2**20  # of an archive, and of a file in it
 _FOLDER, _COMPRESSED, _ZSTD = 2, 1, 4  # flags of an entry
-_DEEPEST = 64
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,24 @@ def read_resources(path: Path) -> dict[str, bytes]:
     head = _Archive(path, content, 0, 0, 0, 0)
     version, tree, data, names = head.unpack(">4I", 4)
     archive = _Archive(path, content, tree, data, names, entry_size=14 if version == 1 else 22)
-    files: dict[str, bytes] = {}
-    _walk(archive, 0, (), files)
-    return files
+    return dict(_files(archive))
 
 
-def _walk(archive: _Archive, entry: int, parents: tuple[str, ...], files: dict[str, bytes]) -> None:
-    if len(parents) > _DEEPEST:
-        raise DataError(archive.path, f"its folders are nested more than {_DEEPEST} deep")
-    at = archive.tree + entry * archive.entry_size
-    name, flags = archive.unpack(">IH", at)
-    here = (*parents, archive.name(name)) if entry else ()  # the root has no name
-    if flags & _FOLDER:
+def _files(archive: _Archive) -> Iterator[tuple[str, bytes]]:
+    waiting, seen = [(0, "")], {0}
+    while waiting:
+        entry, name = waiting.pop()
+        at = archive.tree + entry * archive.entry_size
+        _, flags = archive.unpack(">IH", at)
+        if not flags & _FOLDER:
+            (offset,) = archive.unpack(">I", at + 10)
+            yield name, archive.body(offset, flags)
+            continue
         count, first = archive.unpack(">II", at + 6)
         for child in range(first, first + count):
-            _walk(archive, child, here, files)
-    else:
-        (offset,) = archive.unpack(">I", at + 10)
-        files["/".join(here)] = archive.body(offset, flags)
+            if child in seen:
+                raise DataError(archive.path, "two of its folders hold the same entry")
+            seen.add(child)
+            (offset,) = archive.unpack(">I", archive.tree + child * archive.entry_size)
+            own = archive.name(offset)
+            waiting.append((child, f"{name}/{own}" if entry else own))  # the root has no name

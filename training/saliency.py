@@ -21,16 +21,22 @@ SIDE = 1024  # pixels, of the network's input
 _MODEL = "/models/medium"
 
 
+def import_runtime() -> Any:
+    """The module that runs the network. Raises MissingExtraError."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "photographs", "making masks of photographs") from None
+    return onnxruntime
+
+
 class SaliencyNetwork:
     """The network of the unpacked package in `folder`. Five to ten seconds a photograph on two cores."""
 
     def __init__(self, folder: Path) -> None:
         """Raises MissingExtraError without onnxruntime, DataError for another version of the package."""
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtraError("onnxruntime", "photographs", "making masks of photographs") from None
-        self._session: Any = onnxruntime.InferenceSession(_joined(folder), providers=["CPUExecutionProvider"])
+        runtime = import_runtime()
+        self._session: Any = runtime.InferenceSession(_joined(folder), providers=["CPUExecutionProvider"])
 
     def __call__(self, photograph: Image.Image) -> Image.Image:
         """How surely each pixel of an RGB photograph belongs to what stands out: L, of the same size."""

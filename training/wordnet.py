@@ -1,8 +1,8 @@
 """WordNet's nouns: what a word means, and what it is a kind of.
 
-From Debian's package wordnet-base (Princeton's licence), read where it is installed and never copied into this
-repository. ImageNet's classes are WordNet synsets: this makes of a class its names and the wider words that are true of
-it as well ("dog" of 118 classes).
+From Debian's package wordnet-base (Princeton's licence), read where it is installed or was unpacked, and never copied
+into this repository. ImageNet's classes are WordNet synsets: this makes of a class its names and the wider words that
+are true of it as well ("dog" of 118 classes).
 """
 
 from __future__ import annotations
@@ -10,23 +10,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
-from steersearch.core.errors import SteerSearchError
+from steersearch.core.errors import DataError, SteerSearchError
+from steersearch.training.packages import Package
 
+PACKAGE = Package("wordnet-base", "debian", "", "WordNet's own, a permissive one")
 WORDNET_FOLDER = Path("/usr/share/wordnet")
 LONGEST_NAME = 30
+PHYSICAL = frozenset({"physical entity"})
 
+# A class that shows another meaning than the one it is filed under: vessels, not a punch.
+_REFILED = {"07930864": "03147509"}
+# What WordNet says and nobody else would: a wheeled vehicle is a container.
+_NO_KINDS = {"04576211": "03094503"}
+# Meanings that a photograph shows, where a commoner one or a class is another.
+_SHOWN = {
+    "cake": "07628870", "kite": "03621473", "lute": "03698360", "plant": "00017222", "plate": "03959485",
+    "toilet": "04446521", "tv": "04405907",
+}  # fmt: skip
+_LITERAL = frozenset({"rubber duck", "solar panel", "wall"})  # whose heads and wider words mislead
 # Synsets, by their first word, that are too wide to point at, or name a role rather than a thing to be seen.
 TOO_WIDE = frozenset("""
-    abstraction|animate thing|aquatic vertebrate|area|artifact|barrier|being|bony fish|bovid|carnivore|causal agent|
-    chordate|commodity|consumer goods|conveyance|covering|craft|device|diapsid|domestic animal|durables|entity|
-    equipment|establishment|even-toed ungulate|food|foodstuff|furnishing|geological formation|group|implement|
-    instrument|instrumentality|living thing|material|matter|mechanism|mercantile establishment|natural object|
-    nutriment|object|obstruction|organism|oscine|part|passage|passerine|person|physical entity|place of business|
-    placental|plant organ|plant part|produce|protective covering|relation|reproductive structure|restraint|ruminant|
-    saurian|self-propelled vehicle|shape|solid|structure|substance|surface|teleost fish|thing|ungulate|unit|
-    vertebrate|way|wheeled vehicle|whole
+    abstraction|animate thing|aquatic vertebrate|area|artifact|attribute|bar|barrier|being|bony fish|bovid|
+    carnivore|causal agent|chordate|commodity|consumer goods|conveyance|covering|craft|device|diapsid|
+    domestic animal|durables|entity|equipment|establishment|even-toed ungulate|food|foodstuff|furnishing|
+    geological formation|group|implement|instrument|instrumentality|lever|living thing|material|matter|
+    mechanism|mercantile establishment|natural object|nutrient|nutriment|object|obstruction|organism|oscine|
+    part|passage|passerine|person|physical entity|place of business|placental|plant organ|plant part|produce|
+    protective covering|relation|reproductive structure|restraint|rotating mechanism|ruminant|saurian|
+    self-propelled vehicle|shape|sheet|solid|structure|substance|support|surface|teleost fish|thing|ungulate|
+    unit|vertebrate|way|wheeled vehicle|whole
     """.replace("\n", "").replace("    ", "").split("|"))  # fmt: skip
 
 
@@ -54,6 +69,7 @@ class WordNet:
         """Raises WordNetMissingError."""
         if not (folder / "data.noun").is_file() or not (folder / "index.noun").is_file():
             raise WordNetMissingError(folder)
+        self.folder = folder
         self.synsets = dict(map(_synset, _entries(folder / "data.noun")))
         self.meanings = dict(map(_meanings, _entries(folder / "index.noun")))
 
@@ -106,28 +122,44 @@ class ClassWords:
             if len(word) < LONGEST_NAME
         ]
 
-    def names(self, noun: str, among: frozenset[str] = frozenset()) -> frozenset[str]:
-        """What else can truly be said of anything called `noun`: its head ("red apple": apple), synonyms, wider words.
+    def names(self, noun: str, among: frozenset[str] = PHYSICAL) -> frozenset[str]:
+        """All that can truly be said of anything called `noun`: its head ("red apple": apple), synonyms, wider words.
 
-        among: the meaning must be a kind of one of these; of several the commonest counts, a class' before others.
+        among: the meaning must be a kind of one of these. Of several the commonest counts, but where any physical
+        thing will do, one that is a class.
         """
-        words = noun.split()
+        words = [] if noun in _LITERAL else noun.split()
         for first in range(len(words)):
             part = " ".join(words[first:])
-            meanings = [
-                each for each in self.wordnet.find(part) if not among or self.wordnet.is_a(each, among)
-            ]
-            if not among:
-                meanings.sort(key=lambda each: each not in self.classes)
+            meanings = [each for each in self.wordnet.find(part) if self.wordnet.is_a(each, among)]
+            if among == PHYSICAL:
+                meanings.sort(key=lambda each: (each != _SHOWN.get(part), each not in self.classes))
             if not meanings:
                 continue
             wider = self.wordnet.wider(meanings[0])
             said = {noun, part}
             if first == 0:
                 said.update(word for word in self.wordnet.synsets[meanings[0]].words if word.islower())
-            said.update(self.wordnet.synsets[each].words[0] for each in wider[1:] if each in self.classes)
-            return frozenset(word for word in said - TOO_WIDE if len(word) < LONGEST_NAME)
+            said.update(
+                self.wordnet.synsets[each].words[0].lower() for each in wider[1:] if each in self.classes
+            )
+            return frozenset({noun} | {word for word in said - TOO_WIDE if len(word) < LONGEST_NAME})
         return frozenset({noun})
+
+
+def class_words(wordnet: WordNet) -> ClassWords:
+    """ImageNet-1k's classes in the usual order, which timm lists in a file; importing timm takes seconds.
+
+    Raises DataError for a WordNet of another version than 3.0.
+    """
+    timm = find_spec("timm")
+    assert timm is not None  # a dependency
+    assert timm.origin is not None
+    synsets = (Path(timm.origin).parent / "data/_info/imagenet_synsets.txt").read_text().split()
+    offsets = [_REFILED.get(offset, offset) for offset in (synset.removeprefix("n") for synset in synsets)]
+    if not wordnet.synsets.keys() >= set(offsets):
+        raise DataError(wordnet.folder, "not WordNet 3.0: some of ImageNet's classes are not in it")
+    return ClassWords(wordnet, offsets)
 
 
 def _entries(file: Path) -> Iterator[list[str]]:
@@ -139,11 +171,12 @@ def _entries(file: Path) -> Iterator[list[str]]:
 
 
 def _synset(entry: list[str]) -> tuple[str, Synset]:
-    count = int(entry[3], 16)
+    offset, count = entry[0], int(entry[3], 16)
     words = tuple(entry[4 + 2 * i].replace("_", " ") for i in range(count))
     at = 4 + 2 * count
     pointers = [entry[at + 1 + 4 * i : at + 5 + 4 * i] for i in range(int(entry[at]))]
-    return entry[0], Synset(words, tuple(target for symbol, target, *_ in pointers if symbol in ("@", "@i")))
+    wider = [target for symbol, target, *_ in pointers if symbol in ("@", "@i")]
+    return offset, Synset(words, tuple(target for target in wider if target != _NO_KINDS.get(offset)))
 
 
 def _meanings(entry: list[str]) -> tuple[str, tuple[str, ...]]:
