@@ -23,12 +23,18 @@ from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import read_json
 from steersearch.core.regular_file import require_regular
-from steersearch.training import emoji, scenes, stamps, world
+from steersearch.training import emoji, photo_stock, scenes, stamps, wordnet, world
 from steersearch.training.backgrounds import Backgrounds
+from steersearch.training.composites import MODES, Composer, Mode
+from steersearch.training.instances import read_photograph
+from steersearch.training.photograph_folder import FETCHED, read_folder
+from steersearch.training.photographs import is_held_back
 from steersearch.training.picture_file import load_pictures, save_pictures
 from steersearch.training.things import KINDS, Thing, about_thing, draw_stock, thing_of
+from steersearch.training.wordnet import PHYSICAL, WORDNET_FOLDER, WordNet, class_words
 
 MAX_THINGS = 6
+MAX_THINGS_ON_PHOTOGRAPHS = 8
 CHUNK = 250  # photos per task of a worker
 
 _Task: TypeAlias = "tuple[CorpusConfig, int]"
@@ -42,6 +48,9 @@ class CorpusConfig:
     drawn_per_kind: drawn things of each kind; plates: backgrounds of each family of scenes
     stamps, emoji: whether these packages' things are used as well (they must be installed then)
     backgrounds: a folder of photographs of textures, crops of which are backgrounds too; "" for none
+    photographs: a folder that `steersearch train photographs` made, to compose pictures of (`composites`); "" for none
+    wordnet: whether the things' names are widened by WordNet's, which must be there then
+    held_back: whether the photographs that choices are made on (`photographs.is_held_back`) stay out
     """
 
     photos: int = 40_000
@@ -53,6 +62,14 @@ class CorpusConfig:
     emoji: bool = True
     seed: int = 0
     backgrounds: str = ""
+    photographs: str = ""
+    wordnet: bool = False
+    held_back: bool = False
+
+    @property
+    def most_things(self) -> int:
+        """How many things a picture may show."""
+        return MAX_THINGS_ON_PHOTOGRAPHS if self.photographs else MAX_THINGS
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,7 @@ class Corpus:
     cover:    (P, M, Hp, Wp) uint8, visible part of each patch that thing m covers, 255 = all
     things:   (P, M) int16, index into `stock`, -1 where there is none
     families: (P,) int8, index into scenes.FAMILIES, -1 for a plain texture
+    modes:    (P,) int8, index into composites.MODES, -1 in a corpus without photographs
     stock:    the things
     """
 
@@ -72,6 +90,7 @@ class Corpus:
     cover: npt.NDArray[np.uint8]
     things: npt.NDArray[np.int16]
     families: npt.NDArray[np.int8]
+    modes: npt.NDArray[np.int8]
     stock: list[Thing]
 
 
@@ -165,9 +184,9 @@ def with_packages(drawn: list[Thing], config: CorpusConfig) -> list[Thing]:
     return [thing for thing in things if thing.source == "drawn" or thing.noun not in stamps.HELD_OUT_NOUNS]
 
 
-ARRAYS = ("images", "cover", "things", "families")
+ARRAYS = ("images", "cover", "things", "families", "modes")
 STOCK, SETTINGS = "stock.safetensors", "corpus.json"
-FORMAT = 2  # of the files in a corpus' folder; one of another format is composed anew
+FORMAT = 3  # of the files in a corpus' folder; one of another format is composed anew
 
 
 def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
@@ -202,9 +221,8 @@ def _kept(settings: Path) -> object:
 
 
 def _compose(config: CorpusConfig, folder: Path) -> None:
-    stock = make_stock(config)
-    materials = Materials(config, stock, draw_plates(config))
-    with _pool(_set_materials, (materials,)) as pool:
+    stock, make = _on_photographs(config) if config.photographs else _drawn_world(config)
+    with _pool(_set_making, (config, make)) as pool:
         parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
     for i, name in enumerate(ARRAYS):
         with drafted(folder / f"{name}.npy") as draft, draft.open("wb") as file:
@@ -217,15 +235,17 @@ def _checked(corpus: Corpus) -> Corpus:
     config, grid = corpus.config, corpus.config.size // corpus.config.patch
     wanted = {
         "images": (np.uint8, (config.photos, config.size, config.size, 3)),
-        "cover": (np.uint8, (config.photos, MAX_THINGS, grid, grid)),
-        "things": (np.int16, (config.photos, MAX_THINGS)),
+        "cover": (np.uint8, (config.photos, config.most_things, grid, grid)),
+        "things": (np.int16, (config.photos, config.most_things)),
         "families": (np.int8, (config.photos,)),
+        "modes": (np.int8, (config.photos,)),
     }
     for name, (dtype, shape) in wanted.items():
         array = getattr(corpus, name)
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"{name}.npy is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
-    for name, most in (("things", len(corpus.stock)), ("families", len(scenes.FAMILIES))):
+    counts = {"things": len(corpus.stock), "families": len(scenes.FAMILIES), "modes": len(MODES)}
+    for name, most in counts.items():
         array = getattr(corpus, name)
         if array.min(initial=-1) < -1 or array.max(initial=-1) >= most:
             raise ValueError(f"{name}.npy names what there is not")
@@ -268,30 +288,91 @@ def _draw_plates(task: _Task) -> list[scenes.Scene]:
     return plates
 
 
-_materials: list[Materials] = []
+@dataclass(frozen=True)
+class _Made:
+    """A composed picture. shown: stock number and mask (H, W) of each thing.  mode: of composites.MODES, or None"""
+
+    image: Image.Image
+    shown: list[tuple[int, world.Mask]]
+    family: str
+    mode: Mode | None
 
 
-def _set_materials(materials: Materials) -> None:
-    _materials[:] = [materials]
+_Make: TypeAlias = "Callable[[int], _Made]"  # picture of a number
+
+
+def _drawn_world(config: CorpusConfig) -> tuple[list[Thing], _Make]:
+    stock = make_stock(config)
+    materials = Materials(config, stock, draw_plates(config))
+
+    def make(number: int) -> _Made:
+        plan = plan_photo(materials, number)
+        photo = compose_photo(plan)
+        shown = [(plan.numbers[id(placed.thing)], placed.mask) for placed in photo.placed]
+        return _Made(photo.image, shown, photo.family, None)
+
+    return stock, make
+
+
+def _on_photographs(config: CorpusConfig) -> tuple[list[Thing], _Make]:
+    folder = Path(config.photographs)
+    names = _wordnet_names(folder) if config.wordnet else lambda noun, among: frozenset({noun})
+    photographs = [
+        read_photograph(labelled, lambda noun: names(noun, PHYSICAL))
+        for labelled in read_folder(folder)
+        if labelled.noun not in stamps.HELD_OUT_NOUNS
+        and not (config.held_back and is_held_back(labelled.package, labelled.file))
+    ]
+    stock = photo_stock.make_stock(
+        draw_kinds(config),
+        photographs,
+        names,
+        size=config.size,
+        seed=config.seed,
+        with_stamps=config.stamps,
+        with_emoji=config.emoji,
+    )
+    composer = Composer(stock, photographs, draw_plates(config), size=config.size, seed=config.seed)
+
+    def make(number: int) -> _Made:
+        made = composer.compose(number)
+        largest = sorted(made.shown, key=lambda one: -one[1].sum())[: config.most_things]
+        return _Made(made.image, largest, made.family, made.mode)
+
+    return stock.things, make
+
+
+def _wordnet_names(folder: Path) -> photo_stock.Names:
+    """Names by the WordNet that was unpacked in the folder of photographs, or is installed."""
+    unpacked = folder / FETCHED / wordnet.PACKAGE.name / str(WORDNET_FOLDER).lstrip("/")
+    return class_words(WordNet(unpacked if unpacked.is_dir() else WORDNET_FOLDER)).names
+
+
+_making: list[tuple[CorpusConfig, _Make]] = []
+
+
+def _set_making(config: CorpusConfig, make: _Make) -> None:
+    _making[:] = [(config, make)]
 
 
 def _compose_chunk(start: int) -> tuple[npt.NDArray[Any], ...]:
-    materials = _materials[0]
-    config = materials.config
+    config, make = _making[0]
     count, grid = min(CHUNK, config.photos - start), config.size // config.patch
     images = np.zeros((count, config.size, config.size, 3), np.uint8)
-    cover = np.zeros((count, MAX_THINGS, grid, grid), np.uint8)
-    things = np.full((count, MAX_THINGS), -1, np.int16)
-    families = np.zeros(count, np.int8)
+    cover = np.zeros((count, config.most_things, grid, grid), np.uint8)
+    things = np.full((count, config.most_things), -1, np.int16)
+    families, modes = np.full(count, -1, np.int8), np.full(count, -1, np.int8)
     for i in range(count):
-        plan = plan_photo(materials, start + i)
-        photo = compose_photo(plan)
-        images[i] = np.asarray(squared(photo.image, config.size))
-        for j, placed in enumerate(photo.placed):
-            cover[i, j] = _patch_cover(placed.mask, grid)
-            things[i, j] = plan.numbers[id(placed.thing)]
-        families[i] = scenes.FAMILIES.index(photo.family) if photo.family else -1
-    return images, cover, things, families
+        made = make(start + i)
+        images[i] = np.asarray(squared(made.image, config.size))
+        for j, (number, mask) in enumerate(made.shown):
+            cover[i, j] = _patch_cover(mask, grid)
+            things[i, j] = number
+        if made.family:
+            families[i] = scenes.FAMILIES.index(made.family)
+        if made.mode:
+            modes[i] = MODES.index(made.mode)
+    return images, cover, things, families, modes
 
 
 def _plan(rng: np.random.Generator, materials: Materials) -> Plan:

@@ -7,6 +7,7 @@ beside each picture describes it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,15 +66,9 @@ def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool | None =
     held_out: True gives only the second and later pictures of a noun that has several (kept from training),
               False only the others, None both.
     """
-    if not folder.is_dir():
-        raise StampsMissingError(folder)
     things: list[Thing] = []
     seen: set[str] = set()
-    for path in sorted(folder.rglob("*.png")):
-        relative = path.relative_to(folder).as_posix()
-        phrase = _phrase(path.with_suffix(".txt"))
-        if phrase is None or relative.startswith(LEFT_OUT):
-            continue
+    for path, relative, phrase in _described(folder):
         picture = _picture(path, size)
         if picture is None:
             continue
@@ -82,6 +77,25 @@ def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool | None =
         if held_out is None or held_out == repeated:
             things.append(_stamp(phrase, relative, picture))
     return things
+
+
+def places(folder: Path = STAMPS_FOLDER) -> dict[str, str]:
+    """Where the package files the first stamp of each phrase: "animals/birds/owl.png". Raises StampsMissingError."""
+    found: dict[str, str] = {}
+    for _, relative, phrase in _described(folder):
+        found.setdefault(phrase, relative)
+    return found
+
+
+def _described(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """File, its place in the package and the phrase of every stamp with one, in a stable order."""
+    if not folder.is_dir():
+        raise StampsMissingError(folder)
+    for path in sorted(folder.rglob("*.png")):
+        relative = path.relative_to(folder).as_posix()
+        phrase = _phrase(path.with_suffix(".txt"))
+        if phrase is not None and not relative.startswith(LEFT_OUT):
+            yield path, relative, phrase
 
 
 def _stamp(phrase: str, relative: str, picture: Image.Image) -> Thing:

@@ -46,10 +46,10 @@ class Thing:
 
     picture: RGBA cutout, cropped to what is visible
     noun:    its plain name; phrase: the full description; category: a wider word
-    colour:  the named colour of a drawn thing, "" for a stamp
+    colour:  the named colour of a drawn or recoloured thing, else ""
     names:   every phrase that is true of it, from "mug" to "striped red mug"
     stands:  "floor", "table", "wall" or "air"; scale: size beside other things, 1 is average
-    source:  "drawn" or "stamp"
+    source:  "drawn", "stamp", "emoji" or "photo"
     """
 
     picture: Image.Image

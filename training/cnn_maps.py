@@ -1,0 +1,261 @@
+"""Feature maps of a corpus by EfficientNet-Lite2, made once and kept beside it: the network is frozen.
+
+The network takes most of the time of a training step on a processor, and its maps of a picture never change. In half
+precision they take 82 kB a picture of 224 pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from steersearch.core.atomic import drafted, write_atomically
+from steersearch.core.efficientnet_lite import (
+    COARSE,
+    FINE,
+    STRIDE,
+    Classifier,
+    EfficientNetLite2,
+    Maps,
+)
+from steersearch.core.errors import DataError
+from steersearch.core.json_file import read_json
+from steersearch.core.regular_file import require_regular
+from steersearch.core.side_by_side import side_by_side
+from steersearch.training.alone import thing_alone
+from steersearch.training.packages import Say
+from steersearch.training.things import Thing
+
+FORMAT = 1  # of the kept maps; those of another are made anew
+CHUNK = 256  # pictures after which progress is kept
+PICTURES = 8  # at a time on each core
+STATE, FILES = "cnn-maps.json", {"fine": "cnn-fine.npy", "coarse": "cnn-coarse.npy"}
+
+Progress = Callable[[int, int], None]
+
+
+def cnn_pixels(images: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, as the network was trained with."""
+    return (images.permute(0, 3, 1, 2).float() - 127) / 128
+
+
+# ------------------------------------------------------------------------------------------------------ maps
+
+
+@dataclass(frozen=True)
+class CnnMaps:
+    """Of P pictures of S pixels a side, float16: fine (P, 120, S/16, S/16) and coarse (P, 352, S/32, S/32)."""
+
+    fine: npt.NDArray[np.float16]
+    coarse: npt.NDArray[np.float16]
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> Maps:
+        """Those of pictures `rows`, in float32."""
+        return Maps(torch.from_numpy(self.fine[rows]).float(), torch.from_numpy(self.coarse[rows]).float())
+
+
+def kept_maps(
+    images: npt.NDArray[np.uint8],
+    network: EfficientNetLite2,
+    folder: Path,
+    progress: Progress,
+    device: torch.device | None = None,
+) -> CnnMaps:
+    """The maps of `images` (P, S, S, 3), mapped from `folder`; what is missing of them is made first.
+
+    A run that was stopped goes on after the last CHUNK that was done. Maps of other pictures, or by other weights, are
+    made anew. Raises DataError for files that are damaged, OSError where nothing can be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "cnn-maps.lock"):  # several runs may share the folder
+        told = {"format": FORMAT, "pictures": _digest(images), "weights": _weights(network)}
+        done = _done(folder, told)
+        maps = _opened(folder, images.shape, mode="r+" if done else "w+")
+        network = network.to(device or "cpu")
+        for start in range(done, len(images), CHUNK):
+            stop = min(start + CHUNK, len(images))
+            found = feature_maps(images[start:stop], network)
+            maps.fine[start:stop], maps.coarse[start:stop] = found.fine.numpy(), found.coarse.numpy()
+            _flush(maps)
+            state = json.dumps({**told, "done": stop}).encode()
+            write_atomically(folder / STATE, lambda file, state=state: file.write(state))  # type: ignore[misc]
+            progress(stop, len(images))
+    return _opened(folder, images.shape, mode="r")
+
+
+def feature_maps(images: npt.NDArray[np.uint8], network: EfficientNetLite2) -> Maps:
+    """Maps of images (B, S, S, 3), where the network is, in float16 and on the CPU."""
+    device = next(network.parameters()).device
+    parts = [images[start : start + PICTURES] for start in range(0, len(images), PICTURES)]
+
+    def run(part: npt.NDArray[np.uint8]) -> Maps:
+        maps = network(cnn_pixels(torch.from_numpy(np.array(part)).to(device)))
+        return Maps(maps.fine.half().cpu().contiguous(), maps.coarse.half().cpu().contiguous())
+
+    with torch.inference_mode():
+        found = side_by_side(run, parts, (os.cpu_count() or 1) if device.type == "cpu" else 1)
+    return Maps(torch.cat([maps.fine for maps in found]), torch.cat([maps.coarse for maps in found]))
+
+
+def _done(folder: Path, told: dict[str, object]) -> int:
+    """How many pictures' maps are there already, of these pictures and by these weights."""
+    try:
+        state = read_json(folder / STATE)
+    except (OSError, ValueError):
+        return 0
+    if not isinstance(state, dict) or {**state, "done": None} != {**told, "done": None}:
+        return 0
+    return state["done"] if isinstance(state["done"], int) else 0
+
+
+def _opened(folder: Path, shape: Sequence[int], mode: str) -> CnnMaps:
+    """The files, mapped; "w+" makes them anew. Raises DataError."""
+    pictures, side = shape[0], shape[1]
+    shapes = {
+        "fine": (pictures, FINE, side // STRIDE, side // STRIDE),
+        "coarse": (pictures, COARSE, side // (2 * STRIDE), side // (2 * STRIDE)),
+    }
+    arrays = {}
+    for name, file in FILES.items():
+        if mode == "w+":
+            np.lib.format.open_memmap(folder / file, "w+", np.float16, shapes[name])
+        try:
+            array = np.load(require_regular(folder / file), mmap_mode="r" if mode == "r" else "r+")
+        except (OSError, ValueError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DataError(
+                folder / file, f"damaged ({reason}); delete {STATE}, it will be made anew"
+            ) from error
+        if array.dtype != np.float16 or array.shape != shapes[name]:
+            reason = f"damaged (it is {array.dtype} {array.shape}, not float16 {shapes[name]})"
+            raise DataError(folder / file, f"{reason}; delete {STATE}, it will be made anew")
+        arrays[name] = array
+    return CnnMaps(**arrays)
+
+
+def _flush(maps: CnnMaps) -> None:
+    for array in (maps.fine, maps.coarse):
+        assert isinstance(array, np.memmap)
+        array.flush()
+
+
+def _digest(images: npt.NDArray[np.uint8]) -> str:
+    """Of the shape and of 64 pictures, evenly spread: other pictures differ in those too."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    for row in np.linspace(0, len(images) - 1, num=min(64, len(images)), dtype=np.int64):
+        digest.update(np.ascontiguousarray(images[row]).tobytes())
+    return digest.hexdigest()
+
+
+def _weights(network: EfficientNetLite2) -> str:
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# -------------------------------------------------------------------------------------------------- things alone
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What the network says of K things, each alone on plain grey.
+
+    deep (K, 1280) and fine (K, 120): features, pooled over the picture and over the thing;  colour (K, 3) in 0..1, mean
+    over the thing;  classes (K, 1000): probabilities
+    """
+
+    deep: Tensor
+    fine: Tensor
+    colour: Tensor
+    classes: Tensor
+
+
+def things_alone(
+    stock: Sequence[Thing],
+    network: EfficientNetLite2,
+    classifier: Classifier,
+    size: int,
+    views: int,
+    seed: int,
+) -> Alone:
+    """Means over `views` pictures of `size` pixels of each thing; a function of (stock, seed)."""
+    rng = np.random.default_rng([seed, 7])
+    shown = [thing_alone(thing, size, rng) for thing in stock for _ in range(views)]
+    parts = [shown[start : start + PICTURES] for start in range(0, len(shown), PICTURES)]
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        run = _alone_by(network, classifier)
+        found = side_by_side(run, parts, (os.cpu_count() or 1) if device.type == "cpu" else 1)
+    names = [field.name for field in fields(Alone)]
+    rows = {name: torch.cat([getattr(part, name) for part in found]) for name in names}
+    return Alone(**{name: values.view(len(stock), views, -1).mean(dim=1) for name, values in rows.items()})
+
+
+def kept_things_alone(
+    stock: Sequence[Thing],
+    network: EfficientNetLite2,
+    classifier: Classifier,
+    folder: Path,
+    *,
+    size: int,
+    views: int = 2,
+    seed: int = 0,
+    say: Say,
+) -> Alone:
+    """`things_alone`, kept in `folder`. Raises DataError for a file that is damaged."""
+    digest = hashlib.sha256(repr((size, views, seed, _weights(network))).encode())
+    for thing in stock:
+        digest.update(thing.phrase.encode() + thing.picture.tobytes())
+    file = folder / f"cnn-alone-{digest.hexdigest()[:16]}.safetensors"
+    with FileLock(file.with_suffix(".lock")):  # several runs may share the folder
+        if not file.is_file():
+            say(f"things alone: classes and features of {len(stock):,} things")
+            alone = things_alone(stock, network, classifier, size, views, seed)
+            with drafted(file) as draft:
+                save_file(asdict(alone), draft)
+    try:
+        found = Alone(**load_file(require_regular(file)))
+    except (OSError, SafetensorError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(file, f"damaged ({reason}); delete it, it will be made anew") from error
+    if any(len(getattr(found, field.name)) != len(stock) for field in fields(Alone)):
+        raise DataError(file, "damaged (it is not of these things); delete it, it will be made anew")
+    return found
+
+
+def _alone_by(
+    network: EfficientNetLite2, classifier: Classifier
+) -> Callable[[Sequence[tuple[Image.Image, Image.Image]]], Alone]:
+    """For a list of pictures with the masks of what they show: one row of each kind for each of them."""
+    device = next(network.parameters()).device
+    weight, bias = classifier.weight.to(device), classifier.bias.to(device)
+
+    def run(part: Sequence[tuple[Image.Image, Image.Image]]) -> Alone:
+        images = torch.from_numpy(np.stack([np.asarray(image) for image, _ in part])).to(device)
+        maps = network(cnn_pixels(images))
+        deep = network.deep(maps).mean(dim=(2, 3))
+        side = maps.fine.shape[-1]
+        masks = [np.asarray(mask.resize((side, side), Image.Resampling.BOX), np.float32) for _, mask in part]
+        share = torch.from_numpy(np.stack(masks)).to(device).flatten(1) + 1e-3
+        share = (share / share.sum(dim=1, keepdim=True)).unsqueeze(2)  # (B, N, 1)
+        fine = (maps.fine.flatten(2) @ share).squeeze(2)
+        pixels = torch.nn.functional.adaptive_avg_pool2d(images.permute(0, 3, 1, 2).float() / 255, side)
+        colour = (pixels.flatten(2) @ share).squeeze(2)
+        classes = (deep @ weight.T + bias).softmax(dim=1)
+        return Alone(deep.cpu(), fine.cpu(), colour.cpu(), classes.cpu())
+
+    return run
