@@ -15,6 +15,7 @@ from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLit
 from steersearch.core.errors import DataError
 from steersearch.training import cnn_maps
 from steersearch.training.cnn_maps import cnn_pixels, kept_maps, kept_things_alone, things_alone
+from steersearch.training.npy_file import write_rows
 from steersearch.training.published_cnn import load_network
 from steersearch.training.things import Thing, draw_stock
 
@@ -66,9 +67,7 @@ def test_a_stopped_run_goes_on_where_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         kept_maps(pictures, network, tmp_path, stop)
-    marked = np.load(tmp_path / "cnn-fine.npy", mmap_mode="r+")
-    marked[0] = 7  # what is there is not made again
-    marked.flush()
+    write_rows(tmp_path / "cnn-fine.npy", 0, np.full((1, 120, 2, 2), 7, np.float16))  # is not made again
     counted: list[tuple[int, int]] = []
     maps = kept_maps(pictures, network, tmp_path, lambda done, total: counted.append((done, total)))
     assert counted == [(5, 5)]

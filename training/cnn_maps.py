@@ -36,12 +36,13 @@ from steersearch.core.json_file import read_json
 from steersearch.core.regular_file import require_regular
 from steersearch.core.side_by_side import side_by_side
 from steersearch.training.alone import thing_alone
+from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.packages import Say
 from steersearch.training.things import Thing
 
 FORMAT = 1  # of the kept maps; those of another are made anew
 CHUNK = 256  # pictures after which progress is kept
-PICTURES = 8  # at a time on each core
+PICTURES = 8  # at a time on each core of a processor
 STATE, FILES = "cnn-maps.json", {"fine": "cnn-fine.npy", "coarse": "cnn-coarse.npy"}
 
 Progress = Callable[[int, int], None]
@@ -68,11 +69,7 @@ class CnnMaps:
 
 
 def kept_maps(
-    images: npt.NDArray[np.uint8],
-    network: EfficientNetLite2,
-    folder: Path,
-    progress: Progress,
-    device: torch.device | None = None,
+    images: npt.NDArray[np.uint8], network: EfficientNetLite2, folder: Path, progress: Progress
 ) -> CnnMaps:
     """The maps of `images` (P, S, S, 3), mapped from `folder`; what is missing of them is made first.
 
@@ -83,23 +80,26 @@ def kept_maps(
     with FileLock(folder / "cnn-maps.lock"):  # several runs may share the folder
         told = {"format": FORMAT, "pictures": _digest(images), "weights": _weights(network)}
         done = _done(folder, told)
-        maps = _opened(folder, images.shape, mode="r+" if done else "w+")
-        network = network.to(device or "cpu")
+        if not done:
+            (folder / STATE).unlink(missing_ok=True)
+            for name, shape in _shapes(images).items():
+                begin_array(folder / FILES[name], np.float16, shape)
         for start in range(done, len(images), CHUNK):
+            maps = feature_maps(images[start : start + CHUNK], network)
+            for name, file in FILES.items():
+                write_rows(folder / file, start, getattr(maps, name).numpy())
             stop = min(start + CHUNK, len(images))
-            found = feature_maps(images[start:stop], network)
-            maps.fine[start:stop], maps.coarse[start:stop] = found.fine.numpy(), found.coarse.numpy()
-            _flush(maps)
             state = json.dumps({**told, "done": stop}).encode()
             write_atomically(folder / STATE, lambda file, state=state: file.write(state))  # type: ignore[misc]
             progress(stop, len(images))
-    return _opened(folder, images.shape, mode="r")
+    return _opened(folder, images)
 
 
 def feature_maps(images: npt.NDArray[np.uint8], network: EfficientNetLite2) -> Maps:
-    """Maps of images (B, S, S, 3), where the network is, in float16 and on the CPU."""
+    """Maps of images (B, S, S, 3), computed where the network is; float16, on the CPU."""
     device = next(network.parameters()).device
-    parts = [images[start : start + PICTURES] for start in range(0, len(images), PICTURES)]
+    each = PICTURES if device.type == "cpu" else CHUNK
+    parts = [images[start : start + each] for start in range(0, len(images), each)]
 
     def run(part: npt.NDArray[np.uint8]) -> Maps:
         maps = network(cnn_pixels(torch.from_numpy(np.array(part)).to(device)))
@@ -121,35 +121,24 @@ def _done(folder: Path, told: dict[str, object]) -> int:
     return state["done"] if isinstance(state["done"], int) else 0
 
 
-def _opened(folder: Path, shape: Sequence[int], mode: str) -> CnnMaps:
-    """The files, mapped; "w+" makes them anew. Raises DataError."""
-    pictures, side = shape[0], shape[1]
-    shapes = {
-        "fine": (pictures, FINE, side // STRIDE, side // STRIDE),
-        "coarse": (pictures, COARSE, side // (2 * STRIDE), side // (2 * STRIDE)),
-    }
+def _shapes(images: npt.NDArray[np.uint8]) -> dict[str, tuple[int, int, int, int]]:
+    pictures, side = images.shape[0], images.shape[1] // STRIDE
+    return {"fine": (pictures, FINE, side, side), "coarse": (pictures, COARSE, side // 2, side // 2)}
+
+
+def _opened(folder: Path, images: npt.NDArray[np.uint8]) -> CnnMaps:
+    """The whole files, mapped. Raises DataError."""
     arrays = {}
-    for name, file in FILES.items():
-        if mode == "w+":
-            np.lib.format.open_memmap(folder / file, "w+", np.float16, shapes[name])
+    for name, shape in _shapes(images).items():
+        file = folder / FILES[name]
         try:
-            array = np.load(require_regular(folder / file), mmap_mode="r" if mode == "r" else "r+")
+            arrays[name] = map_rows(file)
+            if arrays[name].dtype != np.float16 or arrays[name].shape != shape:
+                raise ValueError(f"it is {arrays[name].dtype} {arrays[name].shape}, not float16 {shape}")
         except (OSError, ValueError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise DataError(
-                folder / file, f"damaged ({reason}); delete {STATE}, it will be made anew"
-            ) from error
-        if array.dtype != np.float16 or array.shape != shapes[name]:
-            reason = f"damaged (it is {array.dtype} {array.shape}, not float16 {shapes[name]})"
-            raise DataError(folder / file, f"{reason}; delete {STATE}, it will be made anew")
-        arrays[name] = array
+            raise DataError(file, f"damaged ({reason}); delete {STATE}, it will be made anew") from error
     return CnnMaps(**arrays)
-
-
-def _flush(maps: CnnMaps) -> None:
-    for array in (maps.fine, maps.coarse):
-        assert isinstance(array, np.memmap)
-        array.flush()
 
 
 def _digest(images: npt.NDArray[np.uint8]) -> str:

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +23,11 @@ from PIL import Image
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import read_json
-from steersearch.core.regular_file import require_regular
 from steersearch.training import emoji, photo_stock, scenes, stamps, wordnet, world
 from steersearch.training.backgrounds import Backgrounds
 from steersearch.training.composites import MODES, Composer, Mode
 from steersearch.training.instances import read_photograph
+from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photograph_folder import FETCHED, read_folder
 from steersearch.training.photographs import is_held_back
 from steersearch.training.picture_file import load_pictures, save_pictures
@@ -205,7 +206,7 @@ def make_corpus(config: CorpusConfig, folder: Path) -> Corpus:
         stock = [
             thing_of(picture, about) for picture, about in zip(*load_pictures(folder / STOCK), strict=True)
         ]
-        arrays = {name: np.load(require_regular(folder / f"{name}.npy"), mmap_mode="r") for name in ARRAYS}
+        arrays = {name: map_rows(folder / f"{name}.npy") for name in ARRAYS}
         return _checked(Corpus(config=config, stock=stock, **arrays))
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -222,25 +223,32 @@ def _kept(settings: Path) -> object:
 
 def _compose(config: CorpusConfig, folder: Path) -> None:
     stock, make = _on_photographs(config) if config.photographs else _drawn_world(config)
-    with _pool(_set_making, (config, make)) as pool:
-        parts = list(pool.map(_compose_chunk, range(0, config.photos, CHUNK)))
-    for i, name in enumerate(ARRAYS):
-        with drafted(folder / f"{name}.npy") as draft, draft.open("wb") as file:
-            np.save(file, np.concatenate([part[i] for part in parts]))
+    starts = range(0, config.photos, CHUNK)
+    with ExitStack() as drafts, _pool(_set_making, (config, make)) as pool:
+        files = {name: drafts.enter_context(drafted(folder / f"{name}.npy")) for name in ARRAYS}
+        for name, (dtype, shape) in _shapes(config).items():
+            begin_array(files[name], dtype, shape)
+        for start, parts in zip(starts, pool.map(_compose_chunk, starts), strict=True):
+            for file, rows in zip(files.values(), parts, strict=True):
+                write_rows(file, start, rows)
     save_pictures(folder / STOCK, [thing.picture for thing in stock], [about_thing(thing) for thing in stock])
+
+
+def _shapes(config: CorpusConfig) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
+    """Type and shape of each array of `Corpus`."""
+    photos, size, most, grid = config.photos, config.size, config.most_things, config.size // config.patch
+    return {
+        "images": (np.uint8, (photos, size, size, 3)),
+        "cover": (np.uint8, (photos, most, grid, grid)),
+        "things": (np.int16, (photos, most)),
+        "families": (np.int8, (photos,)),
+        "modes": (np.int8, (photos,)),
+    }
 
 
 def _checked(corpus: Corpus) -> Corpus:
     """`corpus`, if its arrays are what its configuration says. Raises ValueError."""
-    config, grid = corpus.config, corpus.config.size // corpus.config.patch
-    wanted = {
-        "images": (np.uint8, (config.photos, config.size, config.size, 3)),
-        "cover": (np.uint8, (config.photos, config.most_things, grid, grid)),
-        "things": (np.int16, (config.photos, config.most_things)),
-        "families": (np.int8, (config.photos,)),
-        "modes": (np.int8, (config.photos,)),
-    }
-    for name, (dtype, shape) in wanted.items():
+    for name, (dtype, shape) in _shapes(corpus.config).items():
         array = getattr(corpus, name)
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"{name}.npy is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
