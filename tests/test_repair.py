@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 # What a user with fewer rights, file handles or threads meets. Everything is imported before these are given up.
 PROGRAM = """
 import json, os, resource, sys
-import decimal, lancedb, lancedb.query, pyarrow.compute, pyarrow.dataset, pyarrow.ipc
+import decimal, lancedb, lancedb.query, platformdirs, pyarrow.compute, pyarrow.dataset, pyarrow.ipc
 from steersearch.indexer.library import Library
 from tests.toy_embedder import ToyEmbedder
 from steersearch.indexer import library, tables, verification
