@@ -131,8 +131,8 @@ _CORE = Card(
         Option(
             name="source",
             default="drawn",
-            choices=_SOURCES,
-            help="what the objects are, from easy to hard",
+            choices=(*_SOURCES, "photographs"),
+            help="what the objects are, from easy to hard; photographs: held-out ones on photographs kept for tests",
             world_only=True,
         ),
         Option(name="template", default="the {}", help="the prompt, with {} for the object", world_only=True),

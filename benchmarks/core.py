@@ -3,8 +3,8 @@
 In each scene the photos have five (or so) variants, each with one object added. All photos of the scene are embedded
 under the prompt of one object; the queries are the photos with that object, and a query's nearest neighbour, its own
 source photo with all variants left out, should have the object too. A query that no other source photo can answer is
-left out, as in the authors' script. `core_hub` reads the published data, `core_world` draws a stand-in; the protocol
-is the same.
+left out, as in the authors' script. `core_hub` reads the published data, `core_world` and `core_photographs` make
+stand-ins; the protocol is the same.
 """
 
 from __future__ import annotations
@@ -127,8 +127,10 @@ class Core:
 
     def world(self, limit: int | None) -> CoreData:
         """The stand-in."""
-        from steersearch.benchmarks import core_world
+        from steersearch.benchmarks import core_photographs, core_world
 
+        if self.source == "photographs":
+            return core_photographs.dataset(limit or core_photographs.BASES, self.object_size, self.template)
         return core_world.dataset(self.source, limit or core_world.BASES, self.object_size, self.template)
 
     def evaluate(self, method: Method, dataset: CoreData, progress: Report | None = None) -> Outcome:

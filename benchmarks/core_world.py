@@ -15,7 +15,7 @@ held-out-objects   cutouts of nouns that training neither shows nor says (`stamp
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -117,18 +117,40 @@ def dataset(
     if source not in get_args(Source):
         raise ArgumentError("source", source, f"must be one of {', '.join(get_args(Source))}")
     check_template(template)
+    sizes = check_size(object_size, bases)
+    kind = cast(Source, source)
+    return kept_pictures(
+        f"core-world/{source}",
+        {"bases": bases, "size": size, "object_size": sizes, "code": _code()},
+        lambda: _pictures(kind, bases, size, sizes),
+        template=template,
+        licence=LICENCES[kind],
+        remarks={"version": VERSION, "source": source, "template": template, "object_size": sizes},
+    )
+
+
+def check_size(object_size: float, bases: int) -> tuple[float, float]:
+    """Least and greatest longer side of the objects. Raises ArgumentError."""
     if not 0 < object_size <= 0.5:
         raise ArgumentError("object_size", object_size, "must lie between 0 and 0.5 of the picture's height")
     if bases < 2:
         raise ArgumentError(
             "limit", bases, "must be at least 2: a query's gallery are the other source photos"
         )
-    kind = cast(Source, source)
-    sizes = (object_size, round(1.5 * object_size, 6))
-    key = {"bases": bases, "size": size, "object_size": sizes, "code": _code()}
-    folder, said = kept_dataset(
-        f"core-world/{source}", key, lambda empty: _draw(_pictures(kind, bases, size, sizes), empty)
-    )
+    return object_size, round(1.5 * object_size, 6)
+
+
+def kept_pictures(
+    name: str,
+    key: Mapping[str, Any],
+    pictures: Callable[[], Iterator[Picture]],
+    *,
+    template: str,
+    licence: str,
+    remarks: Mapping[str, Any],
+) -> CoreData:
+    """The data set `name` in the cache folder, of `pictures` that are made once for each `key`."""
+    folder, said = kept_dataset(name, key, lambda empty: _draw(pictures(), empty))
     found = []
     for scene, family in enumerate(dict.fromkeys(each["scene"] for each in said["pictures"])):
         mine = [each for each in said["pictures"] if each["scene"] == family]
@@ -140,11 +162,11 @@ def dataset(
         )
     check_rows([row for scene in found for row in scene.rows])
     return CoreData(
-        name=f"core-world/{source}",
+        name=name,
         source="generated stand-in",
-        licence=LICENCES[kind],
+        licence=licence,
         scenes=tuple(found),
-        remarks={"version": VERSION, "source": source, "template": template, "object_size": sizes},
+        remarks=remarks,
     )
 
 
