@@ -7,6 +7,7 @@ all things are shifted a little, or a phrase would have been borderline and not 
 import itertools
 import math
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -293,6 +294,35 @@ def crowd() -> list[Standing]:
         Standing(drawn(look.kind, look.colour, look.pattern, look.shape), *rng.random(2), 0.05)
         for look in looks
     ]
+
+
+def recoloured(noun: str, colour: str) -> Thing:
+    names = frozenset({noun, f"{colour} {noun}", f"{colour} thing"})
+    return replace(stamp(f"{colour} {noun}", noun), colour=colour, names=names)
+
+
+def test_of_recoloured_stamps_the_colour_is_known_and_nothing_else() -> None:
+    red = recoloured("kettle", "red")
+    assert fits("red kettle", red) is True
+    assert fits("blue kettle", red) is False
+    assert fits("blue thing", red) is False
+    assert fits("striped kettle", red) is None
+    assert fits("blue striped kettle", red) is None
+
+
+def test_recoloured_stamps_are_told_apart_by_their_colours() -> None:
+    red, blue = recoloured("kettle", "red"), recoloured("kettle", "blue")
+    ball = drawn("ball", "green")
+    standing = [Standing(red, 0.2, 0.5, 0.1), Standing(blue, 0.8, 0.5, 0.1), Standing(ball, 0.5, 0.9, 0.05)]
+    rng = np.random.default_rng(0)
+    phrases = [describe(standing, rng, [red, blue, ball], relations=0.3, absent=0.3) for _ in range(600)]
+    meant = {phrase.text: phrase.meant for phrase in phrases}
+    assert meant["red kettle"] == {0}
+    assert meant["blue kettle"] == {1}
+    assert any(text.startswith("red one ") and which == {0} for text, which in meant.items())
+    wrong = {text for text, which in meant.items() if not which and text.endswith(" kettle")}
+    assert len(wrong & {f"{colour} kettle" for colour in PALETTE}) > 4
+    assert wrong.isdisjoint({"red kettle", "blue kettle"})
 
 
 def test_colours_are_words_of_the_palette() -> None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from steersearch.training.drawing import PALETTE
+from steersearch.training.recolour import COLOURS
 from steersearch.training.things import KINDS, Thing
 
 # How far apart two centres must be for one to be beside or above the other, and how much nearer at most before it
@@ -93,8 +94,8 @@ def describe(
 def fits(name: str, thing: Thing) -> bool | None:
     """Whether `name` is true of the thing; None where that is not known.
 
-    Of a drawn thing all attributes are known. A stamp bears its own adjectives, but may be red, or ripe, without
-    saying so; an emoji says nothing but its noun.
+    Of a drawn thing all attributes are known, of a recoloured stamp its colour. Another stamp bears its own adjectives,
+    but may be red, or ripe, without saying so; an emoji says nothing but its noun.
     """
     if name in thing.names:
         return True
@@ -102,17 +103,22 @@ def fits(name: str, thing: Thing) -> bool | None:
     if first == "plain":
         wider = fits(words[1], thing)
         return is_plain(thing) if wider else wider
-    drawn = thing.source == "drawn"
-    for attributes, noun in zip(_leading(name), words[1:], strict=True):
+    for end, noun in enumerate(words[1:], 1):
         if noun in thing.names or noun == "thing":
-            return False if drawn and attributes else None
+            return False if _knows(thing, name.split()[:end]) else None
     return False
+
+
+def _knows(thing: Thing, attributes: Sequence[str]) -> bool:
+    """Whether it is known of each attribute whether the thing has it."""
+    known = _ATTRIBUTES if thing.source == "drawn" else PALETTE if thing.colour else ()
+    return all(word in known for word in attributes)
 
 
 def has(attribute: str, thing: Thing) -> bool | None:
     """Whether the thing is of this colour or pattern ("plain" is none); None where that is not known."""
     if thing.source != "drawn":
-        return None
+        return attribute == thing.colour if _knows(thing, [attribute]) else None
     if attribute == "plain":
         return is_plain(thing)
     return attribute in thing.phrase.removesuffix(thing.noun).split()
@@ -265,7 +271,7 @@ def _related(
 
 def _one(thing: Thing, rng: np.random.Generator) -> str | None:
     """Now and then "red one" or "striped one", where its attributes are known."""
-    if thing.source != "drawn" or rng.random() >= 0.3:
+    if (thing.source != "drawn" and not thing.colour) or rng.random() >= 0.3:
         return None
     patterns = [word for word in thing.phrase.split() if word in PATTERNS]
     attributes = [
@@ -308,12 +314,16 @@ def _wrong_attribute(
     """The right noun in a colour, or with a pattern, that none of its bearers has."""
     thing = _any(standing, rng, about)
     kind = KINDS.get(thing.noun)
-    if thing.source != "drawn" or kind is None:
-        return None
     bearers = [one.thing for one in standing if thing.noun in one.thing.names]
-    patterned = any(_patterns(bearer) for bearer in bearers)
-    # What is striped has a second colour, which the phrase might be taken to mean.
-    words = [pattern for pattern in kind.patterns if pattern != "plain"] if patterned else list(kind.colours)
+    if thing.source != "drawn":
+        words = list(COLOURS) if thing.colour else []
+    elif kind and any(_patterns(bearer) for bearer in bearers):
+        # What is striped has a second colour, which the phrase might be taken to mean.
+        words = [pattern for pattern in kind.patterns if pattern != "plain"]
+    else:
+        words = list(kind.colours) if kind else []
+    if not words:
+        return None
     name = f"{words[int(rng.integers(len(words)))]} {thing.noun}"
     return name if _bearers(standing, name) == frozenset() else None
 
@@ -369,10 +379,3 @@ def _parts(name: str) -> tuple[tuple[str, ...], str]:
     """The name and each of its ends ("big red mug", "red mug", "mug"), and its first word."""
     words = name.split()
     return tuple(" ".join(words[start:]) for start in range(len(words))), words[0]
-
-
-@lru_cache(maxsize=50_000)
-def _leading(name: str) -> tuple[bool, ...]:
-    """For each end but the whole: whether all words before it are attributes that drawn things may have."""
-    words = name.split()
-    return tuple(_ATTRIBUTES.issuperset(words[:end]) for end in range(1, len(words)))
