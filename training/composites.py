@@ -76,11 +76,11 @@ class Composer:
             rng = np.random.default_rng([self._seed, 3, number, turn])
             mode = MODES[int(rng.choice(len(MODES), p=MODE_SHARES))]
             made = self._mosaic(rng) if mode == "mosaic" else self._scene(rng, mode)
-            if made.shown:
+            if made is not None and made.shown:
                 return made
             turn += 1
 
-    def _scene(self, rng: np.random.Generator, mode: Mode) -> Composite:
+    def _scene(self, rng: np.random.Generator, mode: Mode) -> Composite | None:
         if mode == "world":
             plate, under = self._plates[int(rng.integers(len(self._plates)))], []
         else:
@@ -95,8 +95,11 @@ class Composer:
             hidden = np.zeros((image.height, image.width), np.bool_)
             for _, mask in placed:
                 hidden |= mask
-            left = [(number, mask & ~hidden, mask.sum()) for number, mask in under]
-            under = [(number, mask) for number, mask, whole in left if mask.sum() > LEAST_SHOWN * whole]
+            left = [(number, mask & ~hidden) for number, mask in under]
+            shares = [rest.sum() / mask.sum() for (_, rest), (_, mask) in zip(left, under, strict=True)]
+            if any(0.05 < share < LEAST_SHOWN for share in shares):
+                return None  # is it still to be seen? nobody could say
+            under = [one for one, share in zip(left, shares, strict=True) if share >= LEAST_SHOWN]
         return Composite(world.relight(image, rng, 0.15), under + placed, plate.family, mode)
 
     def _place(
