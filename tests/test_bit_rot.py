@@ -154,7 +154,7 @@ def test_a_damaged_library_is_never_wrong_is_found_out_and_repaired(kept: Path, 
     withstand(kept, tmp_path, at_random(kept, range(4)))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_library_damaged_in_many_ways_is_never_wrong_is_found_out_and_repaired(
     kept: Path, tmp_path: Path
 ) -> None:

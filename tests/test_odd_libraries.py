@@ -259,7 +259,7 @@ def test_an_odd_library_is_answered_or_refused_in_words(run: Run, library: Path,
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_odd_library_is_answered_or_refused_in_words(
     run: Run, library: Path, photos: Path, kind: Callable[[Path], Iterator[Oddity]]
