@@ -1,0 +1,189 @@
+"""Pretraining of a hybrid trunk, whose patches are feature maps of a published network; afterwards it is frozen.
+
+The convolutional network (`core/efficientnet_lite.py`) knows what photographs show, coarsely and without a CLS token.
+The blocks above it learn what a pretrained ViT brings along: patch tokens that say what they lie on, on a finer grid,
+and a CLS token that says what is most salient. They are taught by that network, on pictures and on things alone, so
+that no labels are needed beyond the things' masks.
+
+Letters: B pictures, N patches, K things of the stock, C classes of the network (1,000), D the trunk's width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from steersearch.training.stage import StageConfig
+
+LEAST_COVER = 0.35  # of a patch that a thing covers to be what the patch shows; less than EDGE is none of it
+EDGE = 0.12
+TEMPERATURE = 0.07
+ALIKE = 0.05  # temperature at which things' own likeness spreads the targets over others
+COMPONENTS = {"deep": 256, "fine": 64}  # principal ones that keys are made of
+SHARPEST = 100.0  # of the cosines with the classes' words
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig(StageConfig):
+    """Recipe of the trunk. patches: of a picture, drawn for the classes each step; the weights are of the losses."""
+
+    steps: int = 2000
+    weight_decay: float = 0.02
+    patches: int = 40
+    words_weight: float = 1.0
+    things_weight: float = 1.0
+    picture_weight: float = 1.0
+    salient_weight: float = 0.5
+    likeness_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What the network says of K things, each alone on plain grey.
+
+    deep (K, 1280) and fine (K, 120) features, pooled over the picture and over the thing; colour (K, 3) in 0..1, mean
+    over the thing; classes (K, C) probabilities
+    """
+
+    deep: Tensor
+    fine: Tensor
+    colour: Tensor
+    classes: Tensor
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components of some features, half whitened: mean (F,), axes (F, n); typical length 1 after them."""
+
+    mean: Tensor
+    axes: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, count: int) -> Components:
+        """features (R, F); at most `count` components."""
+        mean = features.mean(dim=0)
+        _, spread, axes = torch.linalg.svd(features - mean, full_matrices=False)
+        kept = spread[:count].clamp_min(1e-6 * float(spread[0]) + 1e-12)
+        scaled = axes[: len(kept)].T / (kept / kept[0]).sqrt()
+        typical = ((features - mean) @ scaled).norm(dim=1).mean().clamp_min(1e-12)
+        return cls(mean, scaled / typical)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(..., F) -> (..., n), unit length."""
+        return F.normalize((features - self.mean) @ self.axes, dim=-1)
+
+
+def thing_keys(alone: Alone) -> Tensor:
+    """(K, n) of unit length: what tells the things apart, kind before detail, and their colours."""
+    deep = Components.of(alone.deep, COMPONENTS["deep"])(alone.deep)
+    fine = Components.of(alone.fine, COMPONENTS["fine"])(alone.fine)
+    colour = (alone.colour - alone.colour.mean(dim=0)) / alone.colour.std().clamp_min(1e-6)
+    colour = F.normalize(torch.cat([colour, 0.3 * colour.abs().sum(dim=1, keepdim=True)], dim=1), dim=1)
+    return F.normalize(torch.cat([deep, 0.5 * fine, 0.6 * colour], dim=1), dim=1)
+
+
+class DistillationHeads(nn.Module):
+    """Linear read-outs used only while pretraining. text, key, picture: widths of what they are compared with."""
+
+    def __init__(self, dim: int, text: int, key: int, picture: int) -> None:
+        super().__init__()
+        self.words, self.thing = nn.Linear(dim, text), nn.Linear(dim, key)
+        self.salient, self.picture = nn.Linear(dim, key), nn.Linear(dim, picture)
+        self.sharpness = nn.Parameter(torch.tensor(math.log(30.0)))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What B pictures show.
+
+    cover (B, M, N) in 0..1: part of each patch that thing m covers;  things (B, M): stock numbers, -1 for none
+    classes (B, N, C): the network's probabilities at each patch
+    picture (B, n): its features of the whole, of unit length
+    """
+
+    cover: Tensor
+    things: Tensor
+    classes: Tensor
+    picture: Tensor
+
+    @property
+    def covered(self) -> Tensor:
+        return self.cover * (self.things >= 0)[..., None]
+
+    def on_things(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N) each: the thing that covers most of the patch, whether it is what the patch shows, whether it is
+        neither shown nor absent."""
+        share, which = self.covered.max(dim=1)
+        thing = self.things.clamp_min(0).gather(1, which)
+        shows = share >= LEAST_COVER
+        return thing, shows, (share >= EDGE) & ~shows
+
+
+def distillation_losses(
+    tokens: Tensor,
+    shown: Shown,
+    heads: DistillationHeads,
+    keys: Tensor,
+    alone_classes: Tensor,
+    class_words: Tensor,
+    patches: int,
+) -> dict[str, Tensor]:
+    """words: which class, among their words.  things: which thing.  picture, salient: CLS to the network's features of
+    the picture, and to its largest things.  likeness: mean patch and CLS are as near as those features.  Each ().
+
+    tokens (B, 1 + N, D), final-normed;  keys (K, n);  alone_classes (K, C);  class_words (C, Dt) of unit length
+    """
+    cls, rest = tokens[:, 0], tokens[:, 1:]
+    thing, shows, edge = shown.on_things()
+    weight = torch.where(shows, 1.0, 0.25) * ~edge
+    drawn = torch.multinomial(weight + 1e-6, min(patches, weight.shape[1]))
+    rows = torch.arange(len(rest), device=rest.device)[:, None]
+    target = torch.where(
+        shows[rows, drawn][..., None], alone_classes[thing[rows, drawn]], shown.classes[rows, drawn]
+    )
+    said = F.normalize(heads.words(rest[rows, drawn]), dim=-1) @ class_words.T
+    words = (
+        -(target * (said * heads.sharpness.exp().clamp_max(SHARPEST)).log_softmax(dim=-1)).sum(dim=-1).mean()
+    )
+
+    covered = shown.covered
+    salience = covered.sum(dim=2) ** 1.5  # larger things count more than their share
+    salience = salience / salience.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    of_things = heads.salient(cls)
+    cosines = F.normalize(of_things, dim=-1) @ keys.T / TEMPERATURE
+    salient = -(salience * cosines.log_softmax(dim=-1).gather(1, shown.things.clamp_min(0))).sum(dim=1).mean()
+    return {
+        "words": words,
+        "things": _things_loss(rest[shows], thing[shows], heads, keys),
+        "picture": (1 - F.cosine_similarity(heads.picture(cls), shown.picture)).mean(),
+        "salient": salient,
+        "likeness": _likeness_loss(rest.mean(dim=1), shown.picture)
+        + 0.5 * _likeness_loss(cls, shown.picture),
+    }
+
+
+def _things_loss(patches: Tensor, things: Tensor, heads: DistillationHeads, keys: Tensor) -> Tensor:
+    """Each patch (P, D) on a thing to that thing's key, and to those like it, among all others."""
+    if not len(patches):
+        return patches.sum() * 0
+    likeness = (keys[things] @ keys.T / ALIKE).softmax(dim=-1)
+    cosines = F.normalize(heads.thing(patches), dim=-1) @ keys.T / TEMPERATURE
+    return -(likeness * cosines.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def _likeness_loss(vectors: Tensor, picture: Tensor) -> Tensor:
+    """Ten times the mean squared difference of the cosines between pictures, of `vectors` and of `picture`."""
+    unit = F.normalize(vectors, dim=-1)
+    apart = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    return 10 * ((unit @ unit.T - picture @ picture.T)[apart] ** 2).mean()
+
+
+def weighted(losses: Mapping[str, Tensor], config: DistillationConfig) -> Tensor:
+    """() the loss of a step."""
+    weights = {name: getattr(config, f"{name}_weight") for name in losses}
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
