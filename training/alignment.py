@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,12 @@ from steersearch.core.steervit import SteerViT
 
 LEAST_SEEN = 0.5  # a word is looked for where patches of a batch show at least so much of it in all
 LEAST_SHARE = 0.3  # of the most that any patch shows: what shows less is not to be found
+
+
+def steered_blocks(model: SteerViT) -> dict[int, GatedCrossAttention]:
+    """The cross-attentions by the number of the block that each is before, in that order."""
+    layers = {int(name): cast(GatedCrossAttention, layer) for name, layer in model.cross_attention.items()}
+    return dict(sorted(layers.items()))
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,15 @@ def content_scores(layer: GatedCrossAttention, patches: Tensor, text: Tensor, wo
     """
     attention = layer.cross_attn
     heads, width = attention.num_heads, attention.head_dim
-    queries = attention.to_q(attention.norm(patches)).unflatten(-1, (heads, width)).transpose(0, 1)
-    keys = F.linear(text.flatten(0, 1), attention.to_kv.weight[: heads * width])
-    keys = keys.unflatten(-1, (heads, width)).permute(1, 2, 0)
-    scores = (queries @ keys * width**-0.5).unflatten(-1, text.shape[:2])  # (h, P, W, L)
+    count, length = text.shape[:2]
+    queries = attention.to_q(attention.norm(patches)).view(-1, heads, width).transpose(0, 1)
+    keys = F.linear(text.flatten(0, 1), attention.to_kv.weight[: heads * width]).view(-1, heads, width)
+    scores = (queries @ keys.permute(1, 2, 0) * width**-0.5).view(heads, -1, count, length)  # (h, P, W, L)
     content = words.content
     on = scores.masked_fill(~content, -torch.inf).logsumexp(dim=-1)
     off = scores.masked_fill(content | ~words.mask, -torch.inf).logsumexp(dim=-1)
-    return (on - off).mean(dim=0)
+    odds: Tensor = (on - off).mean(dim=0)
+    return odds
 
 
 @dataclass(frozen=True)
@@ -131,15 +139,15 @@ def begin_values(
     reading = torch.linalg.solve(gram + ridge, said.T @ wanted)
     direction = torch.randn(model.dim, device=model.device)
     direction = F.normalize(direction - direction.mean(), dim=0)  # a layer norm takes the mean away
-    for name, layer in model.cross_attention.items():
+    for block, layer in steered_blocks(model).items():
         attention = layer.cross_attn
         heads, width = attention.num_heads, attention.head_dim
-        patches = tokens[int(name)]
+        patches = tokens[block]
         typical = (patches - patches.mean(dim=0)).norm(dim=-1).mean()
-        values = attention.to_kv.weight[heads * width :].unflatten(0, (heads, width))
+        values = attention.to_kv.weight[heads * width :].view(heads, width, -1)
         values.mul_(0.3)
         values[:, 0] = reading
-        out = attention.to_out.weight.unflatten(1, (heads, width))
+        out = attention.to_out.weight.view(-1, heads, width)
         opened = 1.0 if layer.attn_gate is None else float(torch.tanh(layer.attn_gate))
         out[:, :, 0] = (direction * strength * typical / heads / opened)[:, None]
     model.head.weight.copy_(head * direction[None])

@@ -20,6 +20,7 @@ from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError
 from steersearch.core.regular_file import require_regular
 from steersearch.core.steervit import SteerViT
+from steersearch.training.frozen_tokens import trunk_digest
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels
 from steersearch.training.things import Thing
@@ -62,8 +63,7 @@ def kept_thing_keys(
 ) -> dict[Aggregation, Tensor]:
     """`thing_keys`, which take a minute or two on a processor, kept in `folder` for runs on the same trunk."""
     digest = hashlib.sha256(repr((views, seed, kinds, [thing.phrase for thing in stock])).encode())
-    for name, value in model.trunk.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    digest.update(trunk_digest(model).encode())
     file = folder / f"alone-{digest.hexdigest()[:16]}.safetensors"
     with FileLock(file.with_suffix(".lock")):  # several runs may share the folder
         if not file.is_file():

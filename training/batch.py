@@ -41,7 +41,8 @@ class Keyed:
 class Batch:
     """B pictures, an expression for each and where that is. On the CPU, the pixels perhaps not; `to` moves it all.
 
-    pixels:  (B, 3, S, S) float32, normalised as the trunk expects it
+    pixels:  (B, 3, S, S) float32, normalised as the trunk expects it; or in their place the tokens (B, T, D) that the
+             first steered block gets, where a frozen trunk made them beforehand
     prompts: text tokens of the expressions, padded
     cover:   (B, N) float32 in 0..1, share of each patch that the mask covers; all zero where nothing is meant
     centre:  (B, 2) float32, x and y of the centre of the mask's box in patches (0..Wp, 0..Hp), nan without a mask

@@ -27,6 +27,7 @@ from steersearch.core.regular_file import require_regular
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.corpus import Corpus
+from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.phrases import Standing, describe
 from steersearch.training.pictures import Pictures
 from steersearch.training.prompts import Vocabulary
@@ -141,7 +142,7 @@ class _Told:
     """A corpus, its pictures where they are needed, and what is said of them."""
 
     corpus: Corpus
-    pictures: Pictures
+    pictures: Pictures | FrozenTokens
     expressions: Expressions
 
 
@@ -150,6 +151,7 @@ class CorpusFeed:
 
     An expression with a direction in it is never mirrored. keyed: whether batches have `Keyed` for distillation.
     device: where the batches' pixels are made; the rest of a batch is on the CPU.
+    tokens: of both corpora, in place of pixels; they stay as they are.
     """
 
     sources = ("world",)
@@ -168,9 +170,11 @@ class CorpusFeed:
         rank: int = 0,
         ranks: int = 1,
         device: torch.device,
+        tokens: tuple[FrozenTokens, FrozenTokens] | None = None,
     ) -> None:
-        self._train = _Told(corpus, Pictures(corpus.images, device), expressions)
-        self._held = _Told(held, Pictures(held.images, device), held_expressions)
+        seen = tokens or (Pictures(corpus.images, device), Pictures(held.images, device))
+        self._train = _Told(corpus, seen[0], expressions)
+        self._held = _Told(held, seen[1], held_expressions)
         self._store, self._batch, self._seed = store, batch, seed
         self._rank, self._ranks = rank, ranks
         self._length = store.longest
@@ -186,6 +190,9 @@ class CorpusFeed:
             gain = rng.normal(1, 0.08, (self._batch, 3, 1, 1))
             shift = rng.normal(0, 0.12, (self._batch, 3, 1, 1))
             mine = slice(self._rank, None, self._ranks)
+            if not self._train.pictures.varies:
+                yield self._read(self._train, rows[mine], each[mine], np.zeros_like(mirrored[mine]))
+                continue
             batch = self._read(self._train, rows[mine], each[mine], mirrored[mine])
             varied = batch.pixels * torch.from_numpy(gain[mine]).float().to(batch.pixels.device)
             varied += torch.from_numpy(shift[mine]).float().to(batch.pixels.device)

@@ -18,6 +18,8 @@ GPU_SHARE = 0.5  # of the memory that is free there, at most
 class Pictures:
     """images (P, S, S, 3) uint8, of which batches are made on `device`."""
 
+    varies = True  # they can be mirrored, and their tones changed
+
     def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
         self._images, self._device = images, device
         self._kept: Tensor | None = None

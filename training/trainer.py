@@ -47,9 +47,12 @@ class Steered(nn.Module):
         self.model = model
 
     def forward(self, pixels: Tensor, prompts: PromptFeatures) -> Features:
-        """(B, 3, S, S) pixels and B prompts -> features with gradients for the trained parts."""
+        """(B, 3, S, S) pixels and B prompts -> features with gradients for the trained parts.
+
+        In place of pixels what the first steered block gets, (B, T, D), where that was computed beforehand.
+        """
         with torch.no_grad():
-            tokens = self.model.before_steering(pixels)
+            tokens = pixels if pixels.ndim == 3 else self.model.before_steering(pixels)
         return self.model.steer(tokens, self.model.steering(prompts))
 
 
@@ -76,6 +79,7 @@ class Trainer:
         self._names = {parameter: name for name, parameter in self._trained.items()}
         self._optimisers = build_optimisers(self._trained.items(), recipe.optimiser)
         steered: nn.Module = Steered(model)
+        self._steered = steered
         if recipe.run.compile:
             steered = torch.compile(steered)  # type: ignore[assignment]
         self._forward = accelerator.prepare_model(steered)
@@ -171,7 +175,7 @@ class Trainer:
         for batch in self.feed.validation():
             batch = batch.to(self.model.device)
             with self._accelerator.autocast():
-                found = self.model(batch.pixels, batch.prompts)
+                found = self._steered(batch.pixels, batch.prompts)
             measured = measure(found, batch, self.recipe.objective)
             for number, kind in enumerate(kinds):
                 values, rows = measured[kind]

@@ -1,0 +1,177 @@
+"""Words and patches of a corpus, step by step: the stage before the steering, and a term beside it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from steersearch.core.steervit import SteerViT
+from steersearch.core.trunk import Trunk
+from steersearch.training.alignment import (
+    Truth,
+    Words,
+    alignment_losses,
+    begin_values,
+    content_scores,
+    steered_blocks,
+)
+from steersearch.training.corpus import Corpus
+from steersearch.training.distillation import EDGE, LEAST_COVER
+from steersearch.training.frozen_tokens import FrozenTokens
+from steersearch.training.stage import Stage, StageConfig
+from steersearch.training.text_store import TextStore
+from steersearch.training.word_bank import Drawn, WordBank
+
+Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C), probabilities at each patch
+WEIGHTS = {"where": 0.5, "which": 1.0, "whether": 0.5}
+FIRST_WORDS = 1500  # that the values' beginning is fitted to
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentConfig(StageConfig):
+    """patches: of each picture.  classes, wide, names: words of each sort in a step, at most, see `WordBank.draw`.
+
+    strength, head: how the values begin afterwards, see `begin_values`
+    """
+
+    steps: int = 800
+    lr: float = 2e-3
+    warmup: int = 50
+    patches: int = 20
+    classes: int = 160
+    wide: int = 80
+    names: int = 100
+    strength: float = 0.35
+    head: float = 0.6
+
+
+class Aligner:
+    """The losses of a step, a function of (corpus, seed, step).
+
+    classes: what the trunk's network sees at each patch.  alone (K, C): what it sees of each thing alone
+    store: holds every text of `bank`
+    """
+
+    def __init__(
+        self,
+        model: SteerViT,
+        corpus: Corpus,
+        tokens: FrozenTokens,
+        classes: Classes,
+        alone: Tensor,
+        bank: WordBank,
+        store: TextStore,
+        config: AlignmentConfig,
+    ) -> None:
+        self.model, self.config = model, config
+        self._corpus, self._tokens, self._classes = corpus, tokens, classes
+        self._alone, self._bank, self._store = alone, bank, store
+        self._layers = steered_blocks(model)
+        self._blocks = list(self._layers)
+        self._trunk = cast(Trunk, model.trunk)
+
+    def __call__(self, seed: int, step: int, pictures: int, patches: int) -> dict[str, Tensor]:
+        """where, which, whether: () each, of one of the steered blocks in turn, unsteered before it."""
+        rng = np.random.default_rng([seed, 11, step])
+        rows = np.sort(rng.choice(len(self._tokens), pictures, replace=False))
+        block = self._blocks[step % len(self._blocks)]
+        picked, classes, things = self._patches(rng, rows, patches)
+        config = self.config
+        drawn = self._bank.draw(
+            rng, classes, things, narrow=config.classes, wide=config.wide, names=config.names
+        )
+        seen = self._before(self._tokens(rows), block)
+        rest = seen[:, self._trunk.num_prefix_tokens :]
+        shown = rest[torch.arange(len(rows))[:, None], picked].flatten(0, 1)
+        words, device = self._words(drawn), self.model.device
+        scores = content_scores(self._layers[block], shown, self.model.connector(words.tokens), words)
+        truth = drawn.truth
+        moved = Truth(truth.shown.to(device), truth.narrow, truth.names, truth.on_thing.to(device))
+        return alignment_losses(scores, moved)
+
+    def begin(self) -> None:
+        """Let the values begin as what the alignment has found."""
+        rng = np.random.default_rng([self.config.seed, 12])
+        texts = [text for text in self._bank.texts if text.startswith("the ")]
+        chosen = [texts[i] for i in sorted(rng.permutation(len(texts))[:FIRST_WORDS])]
+        features = self._store.features(chosen)
+        has_article = torch.ones(len(chosen), dtype=torch.bool)
+        words = self._on_device(Words(features.tokens.float(), features.mask, has_article))
+        rows = np.sort(rng.choice(len(self._tokens), min(64, len(self._tokens)), replace=False))
+        prefix = self._trunk.num_prefix_tokens
+        tokens = {
+            block: self._before(self._tokens(rows), block)[:, prefix:].flatten(0, 1) for block in self._blocks
+        }
+        begin_values(self.model, words, tokens, self.config.strength, self.config.head)
+
+    @torch.no_grad()
+    def _before(self, tokens: Tensor, block: int) -> Tensor:
+        """Tokens before `block`, unsteered, from those before the first steered one."""
+        for each in self._trunk.blocks[self._blocks[0] : block]:
+            tokens = each(tokens)
+        return tokens
+
+    def _patches(
+        self, rng: np.random.Generator, rows: npt.NDArray[np.int64], count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each picture `count` patches, those on things rather than others and none on an edge: their numbers
+        (B, n), what they show (B·n, C), and the things that they lie on (B·n,), -1 for none."""
+        cover = torch.from_numpy(self._corpus.cover[rows]).float().flatten(2) / 255
+        things = torch.from_numpy(self._corpus.things[rows].astype(np.int64))
+        share, which = (cover * (things >= 0)[..., None]).max(dim=1)
+        weight = torch.where(share >= LEAST_COVER, 1.0, 0.25) * ((share < EDGE) | (share >= LEAST_COVER))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        picked = torch.multinomial(weight + 1e-6, min(count, weight.shape[1]), generator=generator)
+        one = torch.where(share >= LEAST_COVER, things.gather(1, which), -1).gather(1, picked).flatten()
+        at = torch.arange(len(rows))[:, None]
+        classes = torch.where(
+            (one >= 0)[:, None], self._alone[one], self._classes(rows)[at, picked].flatten(0, 1)
+        )
+        return picked, classes, one
+
+    def _words(self, drawn: Drawn) -> Words:
+        features = self._store.features(drawn.texts)
+        return self._on_device(Words(features.tokens.float(), features.mask, drawn.has_article))
+
+    def _on_device(self, words: Words) -> Words:
+        device = self.model.device
+        return Words(words.tokens.to(device), words.mask.to(device), words.has_article.to(device))
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """() the weighted sum of an `Aligner`'s losses."""
+    return torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+
+
+def align(
+    aligner: Aligner,
+    folder: Path,
+    settings: Mapping[str, object],
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Train the queries and keys of the model, and its connector; then let its values begin.
+
+    settings: what else decides what is learnt.  Raises as `Stage.train`.
+    """
+    model, config = aligner.model, aligner.config
+    trained = {"connector": model.connector, "cross_attention": model.cross_attention}
+    stage = Stage("alignment", config, folder, trained, lambda name: True, settings)
+
+    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        found = aligner(config.seed, step, config.batch, config.patches)
+        return total(found), found
+
+    def summary(found: Mapping[str, Tensor]) -> str:
+        return ", ".join(f"{name} {value.item():.2f}" for name, value in found.items())
+
+    stage.train(losses, resume=resume, say=say, summary=summary)
+    aligner.begin()
