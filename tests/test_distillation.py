@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from steersearch.training.distillation import (
     TEMPERATURE,
-    Alone,
     Components,
     DistillationConfig,
     DistillationHeads,
@@ -21,15 +21,13 @@ from steersearch.training.distillation import (
 )
 
 
-def some_things(count: int = 6) -> Alone:
+def some_things(count: int = 6) -> tuple[Tensor, Tensor]:
+    """Keys, and probabilities of eight classes."""
     generator = torch.Generator().manual_seed(0)
+    deep, fine = torch.randn(count, 24, generator=generator), torch.randn(count, 10, generator=generator)
     classes = torch.rand(count, 8, generator=generator)
-    return Alone(
-        deep=torch.randn(count, 24, generator=generator),
-        fine=torch.randn(count, 10, generator=generator),
-        colour=torch.rand(count, 3, generator=generator),
-        classes=classes / classes.sum(dim=1, keepdim=True),
-    )
+    keys = thing_keys(deep, fine, torch.rand(count, 3, generator=generator))
+    return keys, classes / classes.sum(dim=1, keepdim=True)
 
 
 def test_components_are_the_half_whitened_principal_ones() -> None:
@@ -50,7 +48,7 @@ def test_components_are_the_half_whitened_principal_ones() -> None:
 
 
 def test_few_things_give_as_many_components_as_there_are() -> None:
-    keys = thing_keys(some_things(3))
+    keys, _ = some_things(3)
     assert keys.isfinite().all()
     assert torch.allclose(keys.norm(dim=1), torch.ones(3))
 
@@ -66,8 +64,7 @@ def test_a_patch_shows_the_thing_that_covers_most_of_it() -> None:
 
 def test_losses_are_those_of_plain_sums() -> None:
     torch.manual_seed(1)
-    alone, words = some_things(), F.normalize(torch.randn(8, 7), dim=1)
-    keys = thing_keys(alone)
+    (keys, alone_classes), words = some_things(), F.normalize(torch.randn(8, 7), dim=1)
     heads = DistillationHeads(16, text=7, key=keys.shape[1], picture=5)
     cover = torch.zeros(2, 2, 9)
     cover[0, 0, :4], cover[0, 1, 4:6], cover[1, 0, 8] = 1.0, 0.5, 0.8
@@ -78,7 +75,7 @@ def test_losses_are_those_of_plain_sums() -> None:
         F.normalize(torch.randn(2, 5), dim=1),
     )
     tokens = torch.randn(2, 10, 16)
-    found = distillation_losses(tokens, shown, heads, keys, alone.classes, words, patches=9)
+    found = distillation_losses(tokens, shown, heads, keys, alone_classes, words, patches=9)
 
     target, entropy = {(0, n): 1 for n in range(4)} | {(0, 4): 4, (0, 5): 4, (1, 8): 2}, 0.0
     said_of_things = 0.0
@@ -86,7 +83,7 @@ def test_losses_are_those_of_plain_sums() -> None:
         for n in range(9):
             token = tokens[b, 1 + n]
             cosines = F.normalize(heads.words(token), dim=0) @ words.T * 30
-            wanted = alone.classes[target[b, n]] if (b, n) in target else torch.full((8,), 1 / 8)
+            wanted = alone_classes[target[b, n]] if (b, n) in target else torch.full((8,), 1 / 8)
             entropy -= float((wanted * cosines.log_softmax(0)).sum()) / 18
             if (b, n) in target:
                 likeness = (keys[target[b, n]] @ keys.T / 0.05).softmax(0)
@@ -115,8 +112,7 @@ def test_losses_are_those_of_plain_sums() -> None:
 
 
 def test_a_batch_without_things_is_no_gap_in_the_loss() -> None:
-    alone = some_things()
-    keys = thing_keys(alone)
+    keys, alone_classes = some_things()
     heads = DistillationHeads(16, text=7, key=keys.shape[1], picture=5)
     shown = Shown(
         torch.zeros(2, 2, 9),
@@ -129,7 +125,7 @@ def test_a_batch_without_things_is_no_gap_in_the_loss() -> None:
         shown,
         heads,
         keys,
-        alone.classes,
+        alone_classes,
         F.normalize(torch.randn(8, 7), dim=1),
         patches=40,
     )

@@ -37,7 +37,7 @@ def thing_keys(
     One such matrix for each aggregation; for "focus" the patches are weighted by the thing's own mask.
     """
     rng = np.random.default_rng([seed, 4])
-    size = model.config.resolution
+    size, preprocess = model.config.resolution, model.config.preprocess
     pictures = [thing_alone(thing, size, rng) for thing in stock for _ in range(views)]
     for grey in GREYS:
         pictures.append((Image.new("RGB", (size, size), (grey,) * 3), Image.new("L", (size, size), 255)))
@@ -47,7 +47,8 @@ def thing_keys(
         shown = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         shares = [np.asarray(mask.resize(model.grid[::-1], Image.Resampling.BOX)) for mask in masks]
         cover = torch.from_numpy(np.stack(shares)).float().flatten(1).to(model.device)
-        for kind, vectors in frozen_keys(model, to_pixels(shown.to(model.device)), cover, kinds).items():
+        pixels = to_pixels(shown.to(model.device), preprocess.mean, preprocess.std)
+        for kind, vectors in frozen_keys(model, pixels, cover, kinds).items():
             rows[kind].append(vectors)
     return {kind: _mean_of_views(torch.cat(vectors), len(stock), views) for kind, vectors in rows.items()}
 

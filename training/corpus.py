@@ -23,16 +23,16 @@ from PIL import Image
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import read_json
-from steersearch.training import emoji, photo_stock, scenes, stamps, wordnet, world
+from steersearch.training import emoji, photo_stock, scenes, stamps, world
 from steersearch.training.backgrounds import Backgrounds
 from steersearch.training.composites import MODES, Composer, Mode
 from steersearch.training.instances import read_photograph
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
-from steersearch.training.photograph_folder import FETCHED, read_folder
+from steersearch.training.photograph_folder import folder_wordnet, read_folder
 from steersearch.training.photographs import is_held_back
 from steersearch.training.picture_file import load_pictures, save_pictures
 from steersearch.training.things import KINDS, Thing, about_thing, draw_stock, thing_of
-from steersearch.training.wordnet import PHYSICAL, WORDNET_FOLDER, WordNet, class_words
+from steersearch.training.wordnet import PHYSICAL, class_words
 
 MAX_THINGS = 6
 MAX_THINGS_ON_PHOTOGRAPHS = 8
@@ -324,7 +324,7 @@ def _drawn_world(config: CorpusConfig) -> tuple[list[Thing], _Make]:
 
 def _on_photographs(config: CorpusConfig) -> tuple[list[Thing], _Make]:
     folder = Path(config.photographs)
-    names = _wordnet_names(folder) if config.wordnet else lambda noun, among: frozenset({noun})
+    names = class_words(folder_wordnet(folder)).names if config.wordnet else lambda noun, among: frozenset({noun})
     photographs = [
         read_photograph(labelled, lambda noun: names(noun, PHYSICAL))
         for labelled in read_folder(folder)
@@ -348,12 +348,6 @@ def _on_photographs(config: CorpusConfig) -> tuple[list[Thing], _Make]:
         return _Made(made.image, largest, made.family, made.mode)
 
     return stock.things, make
-
-
-def _wordnet_names(folder: Path) -> photo_stock.Names:
-    """Names by the WordNet that was unpacked in the folder of photographs, or is installed."""
-    unpacked = folder / FETCHED / wordnet.PACKAGE.name / str(WORDNET_FOLDER).lstrip("/")
-    return class_words(WordNet(unpacked if unpacked.is_dir() else WORDNET_FOLDER)).names
 
 
 _making: list[tuple[CorpusConfig, _Make]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from filelock import FileLock
+from PIL import Image
 from torch import Tensor
 
 from steersearch.core.atomic import drafted, write_atomically
@@ -179,6 +180,11 @@ class CorpusFeed:
         self._rank, self._ranks = rank, ranks
         self._length = store.longest
         self._fits = _Fits(corpus, expressions) if keyed else None
+
+    @property
+    def held_pictures(self) -> Sequence[Image.Image]:
+        """The first pictures that are validated on, as they are."""
+        return [Image.fromarray(image) for image in self._held.corpus.images[:64]]
 
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         """Pictures are drawn anew for each step, so none is seen twice within one."""

@@ -43,20 +43,6 @@ class DistillationConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class Alone:
-    """What the network says of K things, each alone on plain grey.
-
-    deep (K, 1280) and fine (K, 120) features, pooled over the picture and over the thing; colour (K, 3) in 0..1, mean
-    over the thing; classes (K, C) probabilities
-    """
-
-    deep: Tensor
-    fine: Tensor
-    colour: Tensor
-    classes: Tensor
-
-
-@dataclass(frozen=True)
 class Components:
     """Principal components of some features, half whitened: mean (F,), axes (F, n); typical length 1 after them."""
 
@@ -78,13 +64,19 @@ class Components:
         return F.normalize((features - self.mean) @ self.axes, dim=-1)
 
 
-def thing_keys(alone: Alone) -> Tensor:
-    """(K, n) of unit length: what tells the things apart, kind before detail, and their colours."""
-    deep = Components.of(alone.deep, COMPONENTS["deep"])(alone.deep)
-    fine = Components.of(alone.fine, COMPONENTS["fine"])(alone.fine)
-    colour = (alone.colour - alone.colour.mean(dim=0)) / alone.colour.std().clamp_min(1e-6)
+def thing_keys(deep: Tensor, fine: Tensor, colour: Tensor) -> Tensor:
+    """(K, n) of unit length: what tells things apart, kind before detail, and their colours; of `cnn_maps.Alone`.
+
+    deep (K, 1280), fine (K, 120): features of each thing alone;  colour (K, 3): its mean
+    """
+    colour = (colour - colour.mean(dim=0)) / colour.std().clamp_min(1e-6)
     colour = F.normalize(torch.cat([colour, 0.3 * colour.abs().sum(dim=1, keepdim=True)], dim=1), dim=1)
-    return F.normalize(torch.cat([deep, 0.5 * fine, 0.6 * colour], dim=1), dim=1)
+    parts = [
+        Components.of(deep, COMPONENTS["deep"])(deep),
+        0.5 * Components.of(fine, COMPONENTS["fine"])(fine),
+        0.6 * colour,
+    ]
+    return F.normalize(torch.cat(parts, dim=1), dim=1)
 
 
 class DistillationHeads(nn.Module):

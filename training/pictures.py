@@ -11,17 +11,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Channels = tuple[float, float, float]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GPU_SHARE = 0.5  # of the memory that is free there, at most
 
 
 class Pictures:
-    """images (P, S, S, 3) uint8, of which batches are made on `device`."""
+    """images (P, S, S, 3) uint8, of which batches are made on `device`.  mean, std: as the trunk expects pixels."""
 
     varies = True  # they can be mirrored, and their tones changed
 
-    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
-        self._images, self._device = images, device
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        device: torch.device,
+        mean: Channels = MEAN,
+        std: Channels = STD,
+    ) -> None:
+        self._images, self._device, self._mean, self._std = images, device, mean, std
         self._kept: Tensor | None = None
         if device.type == "cuda" and images.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self._kept = torch.from_numpy(np.array(images)).to(device)
@@ -36,11 +43,12 @@ class Pictures:
         else:
             taken = self._kept[torch.from_numpy(rows).to(self._device)]
         flip = torch.from_numpy(mirrored).to(self._device)
-        return to_pixels(torch.where(flip[:, None, None, None], taken.flip(2), taken))
+        taken = torch.where(flip[:, None, None, None], taken.flip(2), taken)
+        return to_pixels(taken, self._mean, self._std)
 
 
-def to_pixels(images: Tensor) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, normalised as the trunk expects it."""
+def to_pixels(images: Tensor, mean: Channels = MEAN, std: Channels = STD) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, of 0..1 less `mean`, over `std`."""
     pixels = images.permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
-    return (pixels - mean) / std
+    means, stds = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (mean, std))
+    return (pixels - means) / stds

@@ -10,7 +10,9 @@ from typing import Literal
 
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Fusion
+from steersearch.training.aligner import AlignmentConfig
 from steersearch.training.corpus import CorpusConfig
+from steersearch.training.distillation import DistillationConfig
 from steersearch.training.orientation import Frame
 from steersearch.training.pretrain import PretrainConfig
 from steersearch.training.text_store import TokenType
@@ -57,8 +59,9 @@ class ModelSettings:
     """What is trained: see `SteerViTConfig` for the parts.
 
     trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "new": the mini's
-        shape, trained from nothing by the section `pretrain` before anything else
-    start: a model whose trained parts are begun with, "" for new ones
+        shape, trained from nothing by the section `pretrain` before anything else; "hybrid": blocks above
+        EfficientNet-Lite2, trained by the sections `distillation` and, for the words, `alignment`
+    start: a model whose trained parts are begun with, "" for new ones.  gate: what new gates begin as, before the tanh
     text_layers: how many of the text encoder's layers are used, 0 is its word embeddings alone, -1 all
     """
 
@@ -71,6 +74,7 @@ class ModelSettings:
     num_heads: int = 16
     head_dim: int = 72
     tanh_gate: bool = True
+    gate: float = 0.0
     ffn: bool = False
     connector: Literal["mlp", "linear"] = "mlp"
     connector_hidden: int = 1024
@@ -88,6 +92,7 @@ class ObjectiveSettings:
     distillation: contrastive (nearest to its own object's embedding among others) or cosine (near to it)
     views: for things of the world, how many jittered pictures of a thing alone its key is the mean of
     queue: for other data, how many earlier keys a batch's own are compared with as well
+    alignment: weight, beside the rest, of the alignment of words and patches, for a hybrid trunk
     absent: for the world, share of expressions that fit nothing in the picture; in the distillation they are
         drawn to the key of a plain grey picture
     """
@@ -101,6 +106,7 @@ class ObjectiveSettings:
     temperature: float = 0.1
     views: int = 4
     queue: int = 1024
+    alignment: float = 0.0
     absent: float = 0.0
 
 
@@ -111,6 +117,7 @@ class OptimiserSettings:
     batch: pictures in a step, over all processes.  gate_lr: factor on the learning rate of the gates
     matrix_lr: of Muon, which then takes the matrices of connector and cross-attention, on the same schedule; 0: AdamW
         takes all, as published
+    aligned_lr: factor on the rate of Muon for what an alignment has trained: connector, queries, keys with values
     decay_connector, decay_rest: weight decay of the connector, and of cross-attention and head
     decay_vectors: whether it reaches gates, biases and norms too, as in the released code
     clip: greatest norm of the gradient, 0 for none
@@ -124,6 +131,7 @@ class OptimiserSettings:
     decay_steps: int = 40_000
     gate_lr: float = 1.0
     matrix_lr: float = 0.0
+    aligned_lr: float = 1.0
     decay_connector: float = 0.01
     decay_rest: float = 0.1
     decay_vectors: bool = False
@@ -150,11 +158,14 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All sections. `world` and `pretrain` count only where the generated world, or a new trunk, is asked for."""
+    """All sections. `world`, and `pretrain` or `distillation` and `alignment`, count only where the generated world, or a
+    new or hybrid trunk, is asked for."""
 
     data: DataSettings = field(default_factory=DataSettings)
     world: CorpusConfig = field(default_factory=CorpusConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     model: ModelSettings = field(default_factory=ModelSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -206,4 +217,37 @@ MINI = Recipe(
     run=RunSettings(seed=1, compile=True, validate_every=600, save_every=250),
 )
 
-PRESETS: dict[str, Recipe] = {"paper": PAPER, "release": RELEASE, "mini": MINI}
+# The next bundled model: photographs out of packages beside the drawn world. The folder of photographs is made by
+# `steersearch train photographs`; set world.photographs to it.
+PHOTOGRAPHS = Recipe(
+    data=DataSettings(cache_pictures=True, validation=("world",), validation_rows=1000),
+    world=CorpusConfig(photos=24_000, size=224, drawn_per_kind=40, plates=60, wordnet=True),
+    model=ModelSettings(
+        trunk="hybrid",
+        resolution=224,
+        aggregation="focus",
+        cross_attn_layers=(1, 2, 3),
+        num_heads=4,
+        head_dim=64,
+        gate=1.0,
+        text_encoder="minilm",
+        connector_hidden=384,
+    ),
+    objective=ObjectiveSettings(alone_cls=1.0, alone_focus=0.5, alignment=0.6, absent=0.12),
+    optimiser=OptimiserSettings(
+        steps=2000,
+        batch=32,
+        lr=1.2e-3,
+        final_lr=1.2e-5,
+        warmup=100,
+        decay_steps=2000,
+        gate_lr=5.0,
+        matrix_lr=0.01,
+        aligned_lr=0.1,
+        decay_connector=0.05,
+        decay_rest=0.05,
+    ),
+    run=RunSettings(seed=1, validate_every=500, save_every=250),
+)
+
+PRESETS: dict[str, Recipe] = {"paper": PAPER, "release": RELEASE, "mini": MINI, "photographs": PHOTOGRAPHS}

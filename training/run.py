@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock
 from PIL import Image
+from torch import Tensor
 
 from steersearch.core.errors import (
     ConfigError,
@@ -25,17 +26,21 @@ from steersearch.core.errors import (
     SplitMissingError,
 )
 from steersearch.core.local_path import as_path
+from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
 from steersearch.training import run_state
+from steersearch.training.aligner import Aligner
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
 from steersearch.training.data import Reading, Skip, Source
 from steersearch.training.failures import told_plainly
+from steersearch.training.frozen_tokens import FrozenTokens
+from steersearch.training.hybrid_run import HybridRun
 from steersearch.training.journal import read_journal
-from steersearch.training.model import MINI_TRUNK, build_model
+from steersearch.training.model import MINI_TRUNK, TRAINED_HERE, build_model, text_width
 from steersearch.training.objective import Objective, aggregations
 from steersearch.training.pretrain import pretrain
 from steersearch.training.recipe import Recipe
@@ -43,7 +48,7 @@ from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
 from steersearch.training.sources import open_source
 from steersearch.training.text_store import TextStore
-from steersearch.training.trainer import Say, Trainer
+from steersearch.training.trainer import Say, Steered, Trainer
 from steersearch.training.world_source import World, WorldConfig
 
 HELD_SEED = 50_000  # added to the world's seed for validation: other plates, drawings and placements
@@ -123,29 +128,38 @@ def _prepared(
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     cache = as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
-    if recipe.model.trunk == "new" and not _is_cached_world(recipe):
-        way_out = "a new trunk is trained on the world: data.train=world and data.cache_pictures=true"
-        raise ConfigError("model.trunk", "new", way_out)
+    if recipe.model.trunk in TRAINED_HERE and not _is_cached_world(recipe):
+        way_out = f"a {recipe.model.trunk} trunk is trained on the world: data.train=world and data.cache_pictures=true"
+        raise ConfigError("model.trunk", recipe.model.trunk, way_out)
     corpora: tuple[Corpus, Corpus] | None = None
     sources: tuple[list[Source], list[Source]] = ([], [])
+    hybrid: HybridRun | None = None
+    aligner: Aligner | None = None
     with accelerator.main_process_first():
         if _is_cached_world(recipe):
             corpora = _corpora(recipe, cache, say)
         else:
             sources = _sources(recipe, say)  # before anything is fetched: a path may be wrong
-        model = build_model(
-            recipe.model, recipe.run.seed, _new_trunk(recipe, corpora, folder, accelerator, say, resume)
-        )
         store = TextStore.open(
             cache / "text", recipe.model.text_encoder, recipe.model.text_layers, recipe.data.text_tokens
         )
-        store.require_width(model.config.text_dim)
+        store.require_width(text_width(recipe.model.text_encoder))
+        if recipe.model.trunk == "hybrid" and corpora is not None:
+            hybrid = HybridRun(recipe, corpora, folder, cache, store, say)
+        trunk = (
+            hybrid.trunk(resume, accelerator.device)
+            if hybrid is not None
+            else _new_trunk(recipe, corpora, folder, accelerator, say, resume)
+        )
+        model = build_model(recipe.model, recipe.run.seed, trunk).to(accelerator.device)
+        tokens = hybrid.tokens(model) if hybrid is not None else None
+        if hybrid is not None and tokens is not None:
+            aligner = hybrid.aligned(model, tokens[0], resume)
         feed: Feed = (
-            _world_feed(recipe, corpora, cache, store, accelerator, say)
+            _world_feed(recipe, corpora, cache, store, accelerator, say, tokens)
             if corpora is not None
             else _source_feed(recipe, sources, model, cache, store, rank, ranks, say)
         )
-    model = model.to(accelerator.device)
     kinds = list(aggregations(recipe.objective))
     keys = None
     if corpora is not None and kinds:
@@ -153,7 +167,7 @@ def _prepared(
             keys = kept_thing_keys(
                 model, corpora[0].stock, kinds, recipe.objective.views, recipe.world.seed, cache, say
             )
-    return feed, model, Objective(recipe.objective, model, keys, accelerator.gather, rank)
+    return feed, model, Objective(recipe.objective, model, keys, accelerator.gather, rank, aligner)
 
 
 def _new_trunk(
@@ -213,6 +227,7 @@ def _world_feed(
     store: TextStore,
     accelerator: Any,
     say: Say,
+    tokens: tuple[FrozenTokens, FrozenTokens] | None,
 ) -> CorpusFeed:
     corpus, held = corpora
     seed = recipe.run.seed
@@ -234,6 +249,7 @@ def _world_feed(
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,
         device=accelerator.device,
+        tokens=tokens,
     )
 
 
@@ -348,13 +364,13 @@ def _occasionally(say: Say) -> Callable[[str, int, int], None]:
 def _report(recipe: Recipe, folder: Path, model: SteerViT, feed: Feed, say: Say) -> None:
     batch = next(iter(feed.validation())).to(model.device)
     model.eval()
-    heatmaps = model(batch.pixels, batch.prompts).heatmap().cpu()
+    heatmaps = Steered(model)(batch.pixels, batch.prompts).heatmap().cpu()
     preprocess, grid = model.config.preprocess, model.grid
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
     examples = []
     for i in range(min(EXAMPLES, len(batch))):
-        pixels = ((batch.pixels[i].float().cpu() * std + mean) * 255).clamp(0, 255).byte()
-        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        picture = (
+            feed.held_pictures[i] if isinstance(feed, CorpusFeed) else _shown(batch.pixels[i], preprocess)
+        )
         cover = batch.cover[i].reshape(grid).cpu().numpy() > 0.5
         side = preprocess.size // grid[0]
         mask = cover.repeat(side, axis=0).repeat(side, axis=1)
@@ -363,3 +379,10 @@ def _report(recipe: Recipe, folder: Path, model: SteerViT, feed: Feed, say: Say)
     summary = next(line["values"] for line in reversed(lines) if line["kind"] == "validation")
     path = write_report(folder, asdict(recipe), lines, examples, summary)
     say(f"report: {path}")
+
+
+def _shown(pixels: Tensor, preprocess: Preprocess) -> Image.Image:
+    """The picture that normalised pixels (3, S, S) are of."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    bytes_ = ((pixels.float().cpu() * std + mean) * 255).clamp(0, 255).byte()
+    return Image.fromarray(bytes_.permute(1, 2, 0).numpy())

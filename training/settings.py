@@ -30,6 +30,9 @@ _FROM_ONE = set(
     """
     world.photos world.size world.patch world.drawn_per_kind world.plates
     pretrain.steps pretrain.batch pretrain.save_every
+    distillation.steps distillation.batch distillation.save_every distillation.patches
+    alignment.steps alignment.batch alignment.save_every alignment.patches
+    alignment.classes alignment.wide alignment.names
     model.resolution model.num_heads model.head_dim model.connector_hidden
     objective.views
     optimiser.steps optimiser.batch optimiser.decay_steps
@@ -42,6 +45,8 @@ _ABOVE_ZERO = {
     "optimiser.lr",
     "optimiser.gate_lr",
     "pretrain.lr",
+    "distillation.lr",
+    "alignment.lr",
 }
 _SEEDS = {key for key in KEYS if key.endswith(".seed")}
 _LOWEST = {"model.text_layers": -1}

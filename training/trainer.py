@@ -122,7 +122,7 @@ class Trainer:
         set_learning_rate(self._optimisers, learning_rate(self.step, self.recipe.optimiser))
         with self._accelerator.autocast():
             found = self._forward(batch.pixels, batch.prompts)
-        terms = self.objective(found, batch)
+        terms = self.objective(found, batch) | self.objective.beside(self.step)
         loss, means, asked = self._over_all(terms, asked)
         if not math.isfinite(means["loss"]):
             raise NotFiniteError(means["loss"], self.step, self.folder)

@@ -1,0 +1,111 @@
+"""What a run with a hybrid trunk prepares beside the usual: the network's view of the corpus, the trunk, the words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from steersearch.core.errors import ConfigError
+from steersearch.core.local_path import as_path
+from steersearch.core.steervit import SteerViT
+from steersearch.core.vit import ViT
+from steersearch.training.aligner import Aligner, align
+from steersearch.training.cnn_maps import kept_maps, kept_things_alone
+from steersearch.training.corpus import Corpus
+from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
+from steersearch.training.hybrid import Seen, class_vectors, pretrain_hybrid
+from steersearch.training.photograph_folder import FETCHED, folder_wordnet
+from steersearch.training.prompts import Vocabulary
+from steersearch.training.published_cnn import load_network
+from steersearch.training.recipe import Recipe
+from steersearch.training.text_store import TextStore
+from steersearch.training.word_bank import WordBank
+from steersearch.training.wordnet import ClassWords, class_words
+
+Say = Callable[[str], None]
+CLASSES = 1000
+
+
+class HybridRun:
+    """corpora: to train and to validate on.  folder: of the run.  cache: of what runs may share."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpora: tuple[Corpus, Corpus],
+        folder: Path,
+        cache: Path,
+        store: TextStore,
+        say: Say,
+    ) -> None:
+        """Raises ConfigError where the world has no photographs, DataError where the network cannot be had."""
+        if not recipe.world.photographs:
+            way_out = "give the folder that `steersearch train photographs` made"
+            raise ConfigError(
+                "world.photographs", "", f"a hybrid trunk learns words on photographs: {way_out}"
+            )
+        self._recipe, self._corpora, self._say = recipe, corpora, say
+        self._folder, self._cache, self._store = folder, cache, store
+        self._photographs = as_path(recipe.world.photographs)
+        self._settings = asdict(recipe.world)
+
+    @cached_property
+    def words(self) -> ClassWords:
+        """ImageNet's classes in WordNet's words."""
+        return class_words(folder_wordnet(self._photographs))
+
+    @cached_property
+    def seen(self) -> Seen:
+        """The corpus to train on as the network sees it."""
+        network, classifier = load_network(self._photographs / FETCHED, self._say)
+        corpus, folder = self._corpora[0], self._cache / "cnn"
+        self._say(f"network: feature maps of {len(corpus.images):,} pictures")
+        maps = kept_maps(corpus.images, network, folder, lambda done, total: None)
+        size = corpus.config.size
+        alone = kept_things_alone(corpus.stock, network, classifier, folder, size=size, say=self._say)
+        return Seen(corpus, maps, alone, network, classifier)
+
+    def trunk(self, resume: bool, device: torch.device) -> ViT:
+        """The blocks above the network, trained before anything else."""
+        self._say("trunk: training the blocks above EfficientNet-Lite2")
+        return pretrain_hybrid(
+            self.seen,
+            class_vectors(self.words, self._store),
+            self._recipe.distillation,
+            self._folder / "trunk",
+            settings=self._settings,
+            say=self._say,
+            device=device,
+            resume=resume,
+        )
+
+    def tokens(self, model: SteerViT) -> tuple[FrozenTokens, FrozenTokens]:
+        """Of both corpora, as the first steered block gets them."""
+        found = []
+        for corpus in self._corpora:
+            kept = kept_tokens(model, corpus.images, repr(asdict(corpus.config)), self._cache, self._say)
+            found.append(FrozenTokens(kept, model.device))
+        return found[0], found[1]
+
+    def aligned(self, model: SteerViT, tokens: FrozenTokens, resume: bool) -> Aligner:
+        """The aligner, after it has trained the model's queries and keys."""
+        bank = WordBank(self.words.words, Vocabulary(self._corpora[0].stock), CLASSES)
+        self._say(f"words: {len(bank.texts):,} to encode with {self._store.text_encoder}")
+        self._store.add(bank.texts)
+        aligner = Aligner(
+            model,
+            self._corpora[0],
+            tokens,
+            self.seen.classes,
+            self.seen.alone.classes,
+            bank,
+            self._store,
+            self._recipe.alignment,
+        )
+        settings = {"world": self._settings, "distillation": asdict(self._recipe.distillation)}
+        align(aligner, self._folder / "words", settings, resume=resume, say=self._say)
+        return aligner
