@@ -324,7 +324,9 @@ def _drawn_world(config: CorpusConfig) -> tuple[list[Thing], _Make]:
 
 def _on_photographs(config: CorpusConfig) -> tuple[list[Thing], _Make]:
     folder = Path(config.photographs)
-    names = class_words(folder_wordnet(folder)).names if config.wordnet else lambda noun, among: frozenset({noun})
+    names = (
+        class_words(folder_wordnet(folder)).names if config.wordnet else lambda noun, among: frozenset({noun})
+    )
     photographs = [
         read_photograph(labelled, lambda noun: names(noun, PHYSICAL))
         for labelled in read_folder(folder)

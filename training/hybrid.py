@@ -76,7 +76,7 @@ def class_vectors(words: ClassWords, store: TextStore) -> Tensor:
         features = store.features(flat[start : start + 512])
         mask = features.mask[..., None]
         vectors.append(F.normalize((features.tokens.float() * mask).sum(1) / mask.sum(1), dim=-1))
-    parts = torch.cat(vectors).split([len(each) for each in names])
+    parts = torch.split(torch.cat(vectors), [len(each) for each in names])
     return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
 
 
@@ -86,9 +86,9 @@ def pretrain_hybrid(
     config: DistillationConfig,
     folder: Path,
     *,
+    shape: ViTConfig,
     settings: Mapping[str, object],
     say: Callable[[str], None],
-    shape: ViTConfig = HYBRID_TRUNK,
     device: torch.device | None = None,
     resume: bool = False,
 ) -> ViT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from steersearch.training.aligner import Aligner, align
 from steersearch.training.cnn_maps import kept_maps, kept_things_alone
 from steersearch.training.corpus import Corpus
 from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
-from steersearch.training.hybrid import Seen, class_vectors, pretrain_hybrid
+from steersearch.training.hybrid import HYBRID_TRUNK, Seen, class_vectors, pretrain_hybrid
 from steersearch.training.photograph_folder import FETCHED, folder_wordnet
 from steersearch.training.prompts import Vocabulary
 from steersearch.training.published_cnn import load_network
@@ -77,6 +77,7 @@ class HybridRun:
             class_vectors(self.words, self._store),
             self._recipe.distillation,
             self._folder / "trunk",
+            shape=replace(HYBRID_TRUNK, image_size=self._recipe.world.size),
             settings=self._settings,
             say=self._say,
             device=device,

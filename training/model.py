@@ -32,8 +32,8 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
     """A SteerViT in float32 on the CPU, its trunk frozen, its other parts drawn from `seed` or taken from `start`.
 
     Its preprocessing is the trunk's own, which evaluation takes; training shows whole pictures whatever that crops.
-    trunk: the pretrained one for settings.trunk "new" or "hybrid". Raises ConfigError for parts that do not fit together,
-    CheckpointError and HubError where weights cannot be had.
+    trunk: the pretrained one for settings.trunk "new" or "hybrid". Raises ConfigError for parts that do not fit
+    together, CheckpointError and HubError where weights cannot be had.
     """
     config, module = _trunk(settings, trunk)
     config = replace(

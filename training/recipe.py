@@ -158,8 +158,8 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All sections. `world`, and `pretrain` or `distillation` and `alignment`, count only where the generated world, or a
-    new or hybrid trunk, is asked for."""
+    """All sections. `world` counts only where the generated world is asked for, `pretrain` where a new trunk is,
+    `distillation` and `alignment` where a hybrid one is."""
 
     data: DataSettings = field(default_factory=DataSettings)
     world: CorpusConfig = field(default_factory=CorpusConfig)

@@ -1,0 +1,136 @@
+"""A run with a hybrid trunk, whole and short: pictures of 64 pixels, a network of random weights, made-up words."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLite2
+from steersearch.core.errors import ConfigError
+from steersearch.core.steervit import SteerViT
+from steersearch.training import hybrid_run
+from steersearch.training.journal import read_journal
+from steersearch.training.photograph_folder import FETCHED
+from steersearch.training.recipe import PHOTOGRAPHS, Recipe
+from steersearch.training.run import train_recipe
+from steersearch.training.settings import apply_settings
+from steersearch.training.wordnet import _REFILED
+from tests.photograph_folder import make_photograph_folder
+
+pytest.importorskip("accelerate")
+
+SHORT = (
+    "world.photos=24", "world.size=64", "world.drawn_per_kind=1", "world.plates=1", "world.stamps=false",
+    "world.emoji=false", "data.validation_rows=8", "model.resolution=64", "distillation.steps=3",
+    "distillation.batch=4", "alignment.steps=3", "alignment.batch=4", "alignment.patches=6", "optimiser.steps=3",
+    "optimiser.batch=4", "optimiser.warmup=1", "optimiser.decay_steps=3", "run.validate_every=3", "run.save_every=1",
+    "run.log_every=1", "objective.views=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a WordNet in which every class has one word of its own and a wider one that it shares with nine others."""
+    folder = make_photograph_folder(tmp_path_factory.mktemp("photographs"))
+    wordnet = folder / FETCHED / "wordnet-base/usr/share/wordnet"
+    wordnet.mkdir(parents=True)
+    timm = find_spec("timm")
+    assert timm is not None
+    assert timm.origin is not None
+    classes = (Path(timm.origin).parent / "data/_info/imagenet_synsets.txt").read_text().split()
+    lines = [f"{9 * 10**7 + i:08d} 03 n 01 group{i} 0 000 | a gloss" for i in range(100)]
+    lines += [
+        f"{name[1:]} 03 n 01 kind{i} 0 001 @ {9 * 10**7 + i // 10:08d} n 0000 | a gloss"
+        for i, name in enumerate(classes)
+    ]
+    # those that WordNet files elsewhere today
+    lines += [f"{offset} 03 n 01 moved{i} 0 000 | a gloss" for i, offset in enumerate(_REFILED.values())]
+    (wordnet / "data.noun").write_text("".join(f"{line}\n" for line in lines))
+    (wordnet / "index.noun").write_text("")
+    return folder
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of the published weights, which are 25 MB of another package."""
+    torch.manual_seed(0)
+    found = (
+        EfficientNetLite2().eval().requires_grad_(False),
+        Classifier(torch.randn(1000, DEEP) * 0.1, torch.zeros(1000)),
+    )
+    monkeypatch.setattr(hybrid_run, "load_network", lambda packages, say: found)
+
+
+def recipe(photographs: Path, *settings: str) -> Recipe:
+    """With what is made once in a cache that the tests share."""
+    shared = (f"world.photographs={photographs}", f"data.cache={photographs / 'cache'}")
+    return apply_settings(PHOTOGRAPHS, [*SHORT, *shared, *settings])
+
+
+def weights(file: Path) -> dict[str, Tensor]:
+    return SteerViT.from_pretrained(file).state_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("network")
+def test_a_model_on_photographs_from_nothing(photographs: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    file = train_recipe(recipe(photographs), tmp_path / "run", resume=False, device="cpu", say=said.append)
+    model = SteerViT.from_pretrained(file)
+    assert model.config.tiny is not None
+    assert model.config.tiny.cnn == "efficientnet-lite2"
+    assert model.grid == (4, 4)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8))
+    assert not np.allclose(model.embed([photo], "the mug"), model.embed([photo], None), atol=1e-3)
+    trained = [line["values"] for line in read_journal(tmp_path / "run") if line["kind"] == "train"]
+    assert {"segmentation", "alone_cls", "alone_focus", "alignment"} <= set(trained[-1])
+    assert (tmp_path / "run/report.html").is_file()
+    for stage in ("distillation: step 3 of 3", "alignment: step 3 of 3"):
+        assert any(line.startswith(stage) for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("network")
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photographs: Path, tmp_path: Path) -> None:
+    """Stopped in each of its stages."""
+    settings = recipe(photographs)
+    whole = train_recipe(settings, tmp_path / "whole", resume=False, device="cpu", say=lambda line: None)
+    stops = iter(["trunk: training", "distillation: step 3", "words: ", "alignment: step 3", "step 2"])
+    stop = next(stops)
+
+    def ask(line: str) -> None:
+        nonlocal stop
+        if line.startswith(stop):
+            stop = next(stops, "never")
+            raise KeyboardInterrupt
+
+    for _ in range(5):
+        try:
+            train_recipe(settings, tmp_path / "cut", resume=True, device="cpu", say=ask)
+        except KeyboardInterrupt:
+            continue
+    cut = train_recipe(settings, tmp_path / "cut", resume=True, device="cpu", say=ask)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(cut)[name]), name
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("world.photographs=", "world.photographs"),
+        ("data.cache_pictures=false", "model.trunk"),
+    ],
+)
+def test_a_hybrid_trunk_needs_photographs_and_the_world(
+    photographs: Path, tmp_path: Path, setting: str, wanted: str
+) -> None:
+    with pytest.raises(ConfigError, match=wanted.replace(".", r"\.")):
+        train_recipe(
+            recipe(photographs, setting), tmp_path / "run", resume=False, device="cpu", say=lambda line: None
+        )
