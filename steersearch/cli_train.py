@@ -47,9 +47,9 @@ def run(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="paper|release|mini|FILE",
+            metavar="paper|release|mini|photographs|FILE",
             help="What to begin with: the paper's recipe, that of its released code, that of the bundled mini "
-            "model, or a recipe.json.",
+            "model, that of a model on photographs (see `train photographs`), or a recipe.json.",
         ),
     ] = None,
     data: Annotated[
