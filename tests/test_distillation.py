@@ -62,6 +62,7 @@ def test_a_patch_shows_the_thing_that_covers_most_of_it() -> None:
     assert thing[shows].tolist() == [3]
 
 
+@torch.no_grad()
 def test_losses_are_those_of_plain_sums() -> None:
     torch.manual_seed(1)
     (keys, alone_classes), words = some_things(), F.normalize(torch.randn(8, 7), dim=1)

@@ -190,7 +190,7 @@ def test_a_section_is_no_setting_but_its_own_are_listed() -> None:
 def test_a_key_that_several_sections_have_wants_its_section() -> None:
     with pytest.raises(ArgumentError) as caught:
         apply_settings(PAPER, ["batch=3"])
-    assert "pretrain.batch, optimiser.batch" in caught.value.reason
+    assert "pretrain.batch, distillation.batch, alignment.batch, optimiser.batch" in caught.value.reason
 
 
 @pytest.mark.parametrize(
