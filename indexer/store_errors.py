@@ -51,8 +51,11 @@ def writing_to(place: Path) -> Iterator[None]:
 
 def may_pass(error: BaseException) -> bool:
     """Whether something may succeed another time, with nothing mended: it was the system that refused it, as far as is
-    known."""
-    by_system = isinstance(error, OSError | MemoryError) or _OF_THE_SYSTEM.search(str(error)) is not None
+    known. An installation that lacks a part of a library says nothing of the file either."""
+    by_system = (
+        isinstance(error, OSError | MemoryError | ImportError)
+        or _OF_THE_SYSTEM.search(str(error)) is not None
+    )
     return by_system or is_panic(error)
 
 
