@@ -23,8 +23,13 @@ Pictures = npt.NDArray[np.uint8]
 
 
 def small_network(seed: int = 0) -> EfficientNetLite2:
+    """Of random weights so large that the picture is still seen in the last maps."""
     torch.manual_seed(seed)
-    return EfficientNetLite2().eval().requires_grad_(False)
+    network = EfficientNetLite2().eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +88,10 @@ def test_maps_of_other_pictures_or_weights_are_made_anew(
     first = np.array(kept_maps(pictures, network, tmp_path, ignore).coarse)
     others = np.array(kept_maps(255 - pictures, network, tmp_path, ignore).coarse)
     again = np.array(kept_maps(255 - pictures, small_network(1), tmp_path, ignore).coarse)
-    assert not np.allclose(first, others)
-    assert not np.allclose(others, again)
+    assert (first != others).mean() > 0.9
+    assert (others != again).mean() > 0.9
     fewer = kept_maps(pictures[:2], network, tmp_path, ignore)
-    assert np.allclose(fewer.coarse, first[:2], atol=1e-3)
+    assert np.allclose(fewer.coarse, first[:2], rtol=2e-3, atol=1e-3 * float(np.abs(first).max()))
 
 
 def test_damaged_maps_say_so(network: EfficientNetLite2, pictures: Pictures, tmp_path: Path) -> None:
