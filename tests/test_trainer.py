@@ -77,9 +77,12 @@ class Squares:
 
 def trainer(folder: Path, feed: Squares, *settings: str, say: Any = lambda line: None) -> Trainer:
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     recipe = apply_settings(Recipe(), [*SHORT, *settings])
     model = fresh_model()
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # else what another test's run computed in would be ours too
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True)
     feed = replace(feed, rank=accelerator.process_index, ranks=accelerator.num_processes)
     objective = Objective(recipe.objective, model, gather=accelerator.gather, rank=accelerator.process_index)
