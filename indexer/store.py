@@ -308,9 +308,9 @@ class Store:
         sound = vectors.filter(pa.array(is_sound))
         rows = compute.index_in(photos.column("image_id"), value_set=sound.column("image_id"))
         has = compute.is_valid(rows)
-        spoilt = compute.is_in(photos.column("image_id"), value_set=vectors.column("image_id"))
+        has_row = compute.is_in(photos.column("image_id"), value_set=vectors.column("image_id"))
         missing = photos.num_rows + damaged - (compute.sum(has).as_py() or 0)
-        damaged += compute.sum(compute.and_not(spoilt, has)).as_py() or 0
+        damaged += compute.sum(compute.and_not(has_row, has)).as_py() or 0
         photos = photos.append_column("row", rows).filter(has).sort_by("path")
         chosen = photos.column("row").to_numpy()
         photos = photos.drop_columns("row")

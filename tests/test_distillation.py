@@ -16,6 +16,7 @@ from steersearch.training.distillation import (
     DistillationHeads,
     Shown,
     distillation_losses,
+    on_things,
     thing_keys,
     weighted,
 )
@@ -56,7 +57,7 @@ def test_few_things_give_as_many_components_as_there_are() -> None:
 def test_a_patch_shows_the_thing_that_covers_most_of_it() -> None:
     cover = torch.tensor([[[0.5, 0.2, 0.0, 0.3], [0.4, 0.0, 0.1, 0.9]]])
     shown = Shown(cover, torch.tensor([[3, -1]]), torch.zeros(1, 4, 8), torch.zeros(1, 5))
-    thing, shows, edge = shown.on_things()
+    thing, shows, edge = on_things(shown.cover, shown.things)
     assert shows.tolist() == [[True, False, False, False]]  # what -1 covers counts for nothing
     assert edge.tolist() == [[False, True, False, True]]
     assert thing[shows].tolist() == [3]

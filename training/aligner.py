@@ -23,7 +23,7 @@ from steersearch.training.alignment import (
     steered_blocks,
 )
 from steersearch.training.corpus import Corpus
-from steersearch.training.distillation import EDGE, LEAST_COVER
+from steersearch.training.distillation import draw_patches, on_things
 from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.stage import Stage, StageConfig
 from steersearch.training.text_store import TextStore
@@ -77,12 +77,12 @@ class Aligner:
         self._blocks = list(self._layers)
         self._trunk = cast(Trunk, model.trunk)
 
-    def __call__(self, seed: int, step: int, pictures: int, patches: int) -> dict[str, Tensor]:
+    def __call__(self, seed: int, step: int, pictures: int) -> dict[str, Tensor]:
         """where, which, whether: () each, of one of the steered blocks in turn, unsteered before it."""
         rng = np.random.default_rng([seed, 11, step])
         rows = np.sort(rng.choice(len(self._tokens), pictures, replace=False))
         block = self._blocks[step % len(self._blocks)]
-        picked, classes, things = self._patches(rng, rows, patches)
+        picked, classes, things = self._patches(rng, rows)
         config = self.config
         drawn = self._bank.draw(
             rng, classes, things, narrow=config.classes, wide=config.wide, names=config.names
@@ -119,17 +119,16 @@ class Aligner:
         return tokens
 
     def _patches(
-        self, rng: np.random.Generator, rows: npt.NDArray[np.int64], count: int
+        self, rng: np.random.Generator, rows: npt.NDArray[np.int64]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each picture `count` patches, those on things rather than others and none on an edge: their numbers
+        """Some patches of each picture, those on things rather than others and none on an edge: their numbers
         (B, n), what they show (B·n, C), and the things that they lie on (B·n,), -1 for none."""
         cover = torch.from_numpy(self._corpus.cover[rows]).float().flatten(2) / 255
         things = torch.from_numpy(self._corpus.things[rows].astype(np.int64))
-        share, which = (cover * (things >= 0)[..., None]).max(dim=1)
-        weight = torch.where(share >= LEAST_COVER, 1.0, 0.25) * ((share < EDGE) | (share >= LEAST_COVER))
+        thing, shows, edge = on_things(cover, things)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        picked = torch.multinomial(weight + 1e-6, min(count, weight.shape[1]), generator=generator)
-        one = torch.where(share >= LEAST_COVER, things.gather(1, which), -1).gather(1, picked).flatten()
+        picked = draw_patches(shows, edge, self.config.patches, generator)
+        one = torch.where(shows, thing, -1).gather(1, picked).flatten()
         at = torch.arange(len(rows))[:, None]
         classes = torch.where(
             (one >= 0)[:, None], self._alone[one], self._classes(rows)[at, picked].flatten(0, 1)
@@ -167,7 +166,7 @@ def align(
     stage = Stage("alignment", config, folder, trained, lambda name: True, settings)
 
     def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        found = aligner(config.seed, step, config.batch, config.patches)
+        found = aligner(config.seed, step, config.batch)
         return total(found), found
 
     def summary(found: Mapping[str, Tensor]) -> str:

@@ -103,17 +103,24 @@ class Shown:
     classes: Tensor
     picture: Tensor
 
-    @property
-    def covered(self) -> Tensor:
-        return self.cover * (self.things >= 0)[..., None]
 
-    def on_things(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N) each: the thing that covers most of the patch, whether it is what the patch shows, whether it is
-        neither shown nor absent."""
-        share, which = self.covered.max(dim=1)
-        thing = self.things.clamp_min(0).gather(1, which)
-        shows = share >= LEAST_COVER
-        return thing, shows, (share >= EDGE) & ~shows
+def _covered(cover: Tensor, things: Tensor) -> Tensor:
+    return cover * (things >= 0)[..., None]
+
+
+def on_things(cover: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, N) each: the thing that covers most of the patch, whether it is what the patch shows, whether it is neither
+    shown nor absent. cover (B, M, N), things (B, M): as in `Shown`."""
+    share, which = _covered(cover, things).max(dim=1)
+    thing = things.clamp_min(0).gather(1, which)
+    shows = share >= LEAST_COVER
+    return thing, shows, (share >= EDGE) & ~shows
+
+
+def draw_patches(shows: Tensor, edge: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """(B, n): at most `count` patches of each picture, those on things rather than others and none on an edge."""
+    weight = torch.where(shows, 1.0, 0.25) * ~edge
+    return torch.multinomial(weight + 1e-6, min(count, weight.shape[1]), generator=generator)
 
 
 def distillation_losses(
@@ -131,9 +138,8 @@ def distillation_losses(
     tokens (B, 1 + N, D), final-normed;  keys (K, n);  alone_classes (K, C);  class_words (C, Dt) of unit length
     """
     cls, rest = tokens[:, 0], tokens[:, 1:]
-    thing, shows, edge = shown.on_things()
-    weight = torch.where(shows, 1.0, 0.25) * ~edge
-    drawn = torch.multinomial(weight + 1e-6, min(patches, weight.shape[1]))
+    thing, shows, edge = on_things(shown.cover, shown.things)
+    drawn = draw_patches(shows, edge, patches)
     rows = torch.arange(len(rest), device=rest.device)[:, None]
     target = torch.where(
         shows[rows, drawn][..., None], alone_classes[thing[rows, drawn]], shown.classes[rows, drawn]
@@ -143,7 +149,7 @@ def distillation_losses(
         -(target * (said * heads.sharpness.exp().clamp_max(SHARPEST)).log_softmax(dim=-1)).sum(dim=-1).mean()
     )
 
-    covered = shown.covered
+    covered = _covered(shown.cover, shown.things)
     salience = covered.sum(dim=2) ** 1.5  # larger things count more than their share
     salience = salience / salience.sum(dim=1, keepdim=True).clamp_min(1e-6)
     of_things = heads.salient(cls)

@@ -14,6 +14,7 @@ from steersearch.core.errors import SteerSearchError, TrainingStoppedError
 from steersearch.training import run_state
 
 _DISK = re.compile(r"PytorchStreamWriter|No space left|unexpected pos", re.IGNORECASE)
+_LOCKS = re.compile(r"not appear to support flock")  # how filelock says that a file system has none
 _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process")
 
 _SYSTEM = ("OSError", "PermissionError", "FileNotFoundError", "MemoryError")
@@ -49,7 +50,7 @@ def _reason(error: Exception) -> str | None:
     if found := _IN_WORKER.match(said):  # what it raised there is the last line
         last = said.splitlines()[-1].rpartition(f"{found[1]}: ")[2]
         return last if hasattr(errors, found[1]) or found[1] in _SYSTEM else None
-    if isinstance(error, NotImplementedError):  # of locks, where the file system has none
+    if _LOCKS.search(said):
         return said
     if isinstance(error, SafetensorError) or _DISK.search(said):
         return f"cannot be written ({said.splitlines()[0]})"

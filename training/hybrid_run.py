@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from steersearch.training.word_bank import WordBank
 from steersearch.training.wordnet import ClassWords, class_words
 
 Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]  # of what, how much is done, of how much
 CLASSES = 1000
 
 
@@ -41,6 +42,7 @@ class HybridRun:
         cache: Path,
         store: TextStore,
         say: Say,
+        progress: Progress,
     ) -> None:
         """Raises ConfigError where the world has no photographs, DataError where the network cannot be had."""
         if not recipe.world.photographs:
@@ -48,7 +50,7 @@ class HybridRun:
             raise ConfigError(
                 "world.photographs", "", f"a hybrid trunk learns words on photographs: {way_out}"
             )
-        self._recipe, self._corpora, self._say = recipe, corpora, say
+        self._recipe, self._corpora, self._say, self._progress = recipe, corpora, say, progress
         self._folder, self._cache, self._store = folder, cache, store
         self._photographs = as_path(recipe.world.photographs)
         self._settings = asdict(recipe.world)
@@ -64,7 +66,7 @@ class HybridRun:
         network, classifier = load_network(self._photographs / FETCHED, self._say)
         corpus, folder = self._corpora[0], self._cache / "cnn"
         self._say(f"network: feature maps of {len(corpus.images):,} pictures")
-        maps = kept_maps(corpus.images, network, folder, lambda done, total: None)
+        maps = kept_maps(corpus.images, network, folder, partial(self._progress, "feature maps"))
         size = corpus.config.size
         alone = kept_things_alone(corpus.stock, network, classifier, folder, size=size, say=self._say)
         return Seen(corpus, maps, alone, network, classifier)

@@ -90,7 +90,7 @@ class Objective:
         if self._aligner is None:
             return {}
         config = self._aligner.config
-        losses = self._aligner(config.seed + 1 + self._rank, step, max(2, config.batch // 2), config.patches)
+        losses = self._aligner(config.seed + 1 + self._rank, step, max(2, config.batch // 2))
         value = total(losses)
         return {"alignment": Term(value, torch.ones((), device=value.device), self.settings.alignment)}
 

@@ -145,7 +145,7 @@ def _prepared(
         )
         store.require_width(text_width(recipe.model.text_encoder))
         if recipe.model.trunk == "hybrid" and corpora is not None:
-            hybrid = HybridRun(recipe, corpora, folder, cache, store, say)
+            hybrid = HybridRun(recipe, corpora, folder, cache, store, say, _occasionally(say))
         trunk = (
             hybrid.trunk(resume, accelerator.device)
             if hybrid is not None
