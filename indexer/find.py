@@ -12,7 +12,7 @@ import numpy as np
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.query import EXACT, Ranking
-from steersearch.indexer.relevance import Background
+from steersearch.indexer.score_statistics import ScoreStatistics
 from steersearch.indexer.search import Snapshot
 
 _SUREST = 10  # photos that say what the object looks like; in a gallery of less than a hundred, every tenth
@@ -34,9 +34,9 @@ def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> 
     scores = find_scores(presence, embeddings, gallery.table.column("image_id").take(known).to_pylist())
     ranked = np.arange(len(known)) if passing is None else np.flatnonzero(passing[known])
     best = ranked[np.argsort(-scores[ranked], kind="stable")[:k]]
-    background = Background.of(scores.astype(np.float32))
+    statistics = ScoreStatistics.of(scores.astype(np.float32))
     parts = presence[best].astype(np.float64)[:, None]
-    return Ranking(known[best], scores[best], parts, background, len(ranked), EXACT)
+    return Ranking(known[best], scores[best], parts, statistics, len(ranked), EXACT)
 
 
 def find_scores(presence: Floats, embeddings: Floats, image_ids: list[str]) -> Doubles:

@@ -353,7 +353,6 @@ class Library:
         *,
         filters: Filters | None = None,
         exact: bool = False,
-        relevant: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Hits[Hit]:
         """`search` in the prompt index of each focus that this embedder made.
@@ -374,7 +373,6 @@ class Library:
             k,
             filters=filters,
             exact=exact,
-            relevant=relevant,
             limits=limits,
         )
 
@@ -387,7 +385,6 @@ class Library:
         *,
         filters: Filters | None = None,
         exact: bool = False,
-        relevant: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         after: Steered = NOTHING,
     ) -> Hits[Hit]:
@@ -399,7 +396,6 @@ class Library:
         embedder_of: gives the model that made a prompt index; asked only if the library does not know the photo,
             else its stored vectors are the query.
         filters: only photos that pass are compared.  exact: compare all of them, however many there are.
-        relevant: only hits that stand out of the gallery, see `Background.stands_out`.
         limits: a query photo that takes more to read, and that the library does not know, is refused.
         after: what was steered for this search.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError.
@@ -425,8 +421,7 @@ class Library:
             unreadable=after.unreadable,
             undated=undated,
         )
-        found = self._found(searched, galleries[0], ranking)
-        return Hits((hit for hit in found if hit.relevant), searched) if relevant else found
+        return self._found(searched, galleries[0], ranking)
 
     def find(
         self, aim: Aim, k: int = 10, *, filters: Filters | None = None, after: Steered = NOTHING
@@ -548,7 +543,6 @@ class Library:
         *,
         filters: Filters | None = None,
         exact: bool = False,
-        relevant: bool = False,
         collapse: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
@@ -594,7 +588,6 @@ class Library:
             embedder_of,
             filters=filters,
             exact=exact,
-            relevant=relevant,
             limits=limits,
             after=Steered.together(done),
         )
@@ -640,7 +633,6 @@ class Library:
                 rank=number,
                 image_id=guess.image_id,
                 z=float("nan"),
-                relevant=False,
                 parts=tuple(FocusScore(aim, guess.score) for aim in aims),
                 searched=searched,
                 date=guess.date,
@@ -927,8 +919,7 @@ def _hits(folder: Path, searched: Searched, gallery: Snapshot, ranking: Ranking)
             score=score,
             rank=number,
             image_id=gallery.value("image_id", row),
-            z=ranking.background.z(score),
-            relevant=ranking.background.stands_out(score),
+            z=ranking.statistics.z(score),
             parts=tuple(FocusScore(*pair) for pair in zip(searched.aims, cosines, strict=True)),
             searched=searched,
             date=date_at(gallery.table, row),

@@ -18,7 +18,7 @@ from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, pr
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.focus import Focus
 from steersearch.indexer.manifest import PromptIndex
-from steersearch.indexer.relevance import Background
+from steersearch.indexer.score_statistics import ScoreStatistics
 from steersearch.indexer.search import Snapshot
 
 EXACT, REGIONS_ALONE = "exact", "regions alone"
@@ -146,7 +146,6 @@ class Hit:
     score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`.
         Higher is better.
     z: how many standard deviations the score lies above the mean of the gallery's scores.
-    relevant: whether it stands out of the gallery, see `Background.stands_out`.
     parts: the photo under each focus.
     searched: what the hit was found among.
     copies: photos that show the same and were folded into this hit, see `copies.folded`.
@@ -158,7 +157,6 @@ class Hit:
     rank: int
     image_id: str
     z: float
-    relevant: bool
     parts: tuple[FocusScore, ...]
     searched: Searched = field(repr=False)
     copies: tuple[Path, ...] = ()
@@ -228,14 +226,14 @@ class Asked:
 class Ranking:
     """rows: of the best photos in the first focus' gallery, best first, equal scores by path.
 
-    scores: (len(rows),).  cosines: (len(rows), focuses).  background: of all photos, whether or not they pass.
+    scores: (len(rows),).  cosines: (len(rows), focuses).  statistics: of all photos, whether or not they pass.
     num_photos: that pass and were compared, or could have been.  method: see `Searched`.
     """
 
     rows: Rows
     scores: Doubles
     cosines: Doubles
-    background: Background
+    statistics: ScoreStatistics
     num_photos: int
     method: str
 
@@ -261,13 +259,13 @@ def _by_all(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking:
     for one, share, own in zip(asked, _shares(asked), rows, strict=True):
         found = one.gallery.flat.scores(one.embedding)
         scores += np.float32(share) * (found if len(found) == len(own) else found[own])
-    background = Background.of(scores)
+    statistics = ScoreStatistics.of(scores)
     if passing is None:
         chosen, num_photos = best_rows(scores, k), len(scores)
     else:
         compared = np.flatnonzero(passing[rows[0]])
         chosen, num_photos = compared[best_rows(scores[compared], k)], len(compared)
-    return _ranking(asked, [own[chosen] for own in rows], k, background, num_photos, EXACT)
+    return _ranking(asked, [own[chosen] for own in rows], k, statistics, num_photos, EXACT)
 
 
 def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
@@ -285,9 +283,9 @@ def _in_cells(one: Asked, k: int, passing: Mask | None) -> Ranking | None:
     rows = cells.candidates(query, _RESCORED * k + 16, passing)
     if len(rows) < k:
         return None
-    background = Background.of(products(gallery.sample, query))
+    statistics = ScoreStatistics.of(products(gallery.sample, query))
     method = f"IVF, {cells.probes} of {cells.cells:,} cells"
-    return _ranking([one], [np.sort(rows)], k, background, num_photos, method)
+    return _ranking([one], [np.sort(rows)], k, statistics, num_photos, method)
 
 
 def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | None:
@@ -299,15 +297,15 @@ def _on_gpus(asked: Sequence[Asked], k: int, passing: Mask | None) -> Ranking | 
     rows = gallery.flat.candidates_on_gpus(query, k)
     if rows is None:
         return None
-    background = Background.of(products(gallery.sample, query))
-    return _ranking([one], [np.sort(rows)], k, background, len(gallery), EXACT)
+    statistics = ScoreStatistics.of(products(gallery.sample, query))
+    return _ranking([one], [np.sort(rows)], k, statistics, len(gallery), EXACT)
 
 
 def _ranking(
     asked: Sequence[Asked],
     candidates: Sequence[Rows],
     k: int,
-    background: Background,
+    statistics: ScoreStatistics,
     num_photos: int,
     method: str,
 ) -> Ranking:
@@ -321,7 +319,7 @@ def _ranking(
     )
     scores = (cosines * _shares(asked)).sum(axis=1)
     best = np.lexsort((candidates[0], -scores))[:k]
-    return Ranking(candidates[0][best], scores[best], cosines[best], background, num_photos, method)
+    return Ranking(candidates[0][best], scores[best], cosines[best], statistics, num_photos, method)
 
 
 def _signed(one: Asked) -> Floats:

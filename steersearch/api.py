@@ -206,7 +206,6 @@ class Library:
         before: str | date | None = None,
         where: str | None = None,
         exact: bool = False,
-        relevant: bool = False,
         collapse: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
@@ -227,7 +226,7 @@ class Library:
             large galleries are searched in cells, and `Hits.searched` says so.
         collapse: fold copies of a photo (the same pixels saved anew, resized, turned, a little cut) into the best of
             them, see `Hit.copies`; photos that only look alike are left.
-        relevant: of the k only those that stand out.  progress: called while photos are steered.
+        progress: called while photos are steered.
         limits: a query photo that takes more to read is refused.
         Raises ArgumentError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
         """
@@ -239,7 +238,6 @@ class Library:
             k,
             filters=filters,
             exact=exact,
-            relevant=relevant,
             collapse=collapse,
             limits=limits,
             budget_s=budget_s,
@@ -296,7 +294,6 @@ class Library:
         *,
         filters: Filters | None = None,
         exact: bool = False,
-        relevant: bool = False,
         collapse: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
@@ -310,7 +307,6 @@ class Library:
             k,
             filters=filters,
             exact=exact,
-            relevant=relevant,
             collapse=collapse,
             limits=limits,
             budget_s=budget_s,

@@ -228,9 +228,6 @@ def query(
     after: After = None,
     before: Before = None,
     where: Where = None,
-    relevant: Annotated[
-        bool, typer.Option("--relevant", help="Only hits that stand out of the gallery, at most K.")
-    ] = False,
     collapse: Collapse = False,
     exact: Annotated[
         bool,
@@ -270,7 +267,6 @@ def query(
             k,
             filters=filters,
             exact=exact,
-            relevant=relevant,
             collapse=collapse,
             limits=limits_of(limit),
             budget_s=budget,
@@ -286,7 +282,7 @@ def query(
     render.hits(hits, form)
     if after or before:
         render.dates_remark(hits)
-    render.hits_remark(hits, k, photos.command(aims[0].index), only_relevant=relevant)
+    render.hits_remark(hits, k, photos.command(aims[0].index))
 
 
 app.command("find")(cli_find.find_photos)

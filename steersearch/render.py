@@ -214,7 +214,7 @@ def _print_hits(
 
 def _query_fields(hit: Hit) -> dict[str, Any]:
     z = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
-    fields = {"score": hit.score, "z": z, "relevant": hit.relevant}
+    fields = {"score": hit.score, "z": z}
     if len(hit.parts) == 1:
         return fields
     parts = [
@@ -313,7 +313,7 @@ def _short(text: str) -> str:
     return text if len(text) <= HEADER_LETTERS else f"{text[: HEADER_LETTERS - 1]}…"
 
 
-def hits_remark(found: Hits[Any], k: int, update: str, *, only_relevant: bool = False) -> None:
+def hits_remark(found: Hits[Any], k: int, update: str) -> None:
     """How the hits were found, and why there may be fewer or others than expected.
 
     update: the command that brings the prompt index up to date
@@ -324,11 +324,7 @@ def hits_remark(found: Hits[Any], k: int, update: str, *, only_relevant: bool = 
         remark("not one photo can be read; is a disk not mounted? The order may be far from the true one")
     elif searched.missing:
         _missing_remark(searched, searched.missing, update)
-    standing = sum(hit.relevant for hit in found)
-    if only_relevant:
-        remark(f"{standing:,} photos stand out" + (f", or more than these {k}" if standing == k else ""))
-    else:
-        _gallery_remark(searched, k)
+    _gallery_remark(searched, k)
 
 
 def found_remark(hits: Hits[Any], k: int, update: str, *, without_presence: int = 0) -> None:

@@ -155,7 +155,6 @@ def test_query_prints_json_lines(run: Run, indexed: Path, tiny_model: Path) -> N
     first, second = (json.loads(line) for line in done.out.splitlines())
     assert first.pop("score") == pytest.approx(1)
     assert first.pop("z") > second["z"]
-    assert first.pop("relevant") in (True, False)
     changed = datetime.fromtimestamp(int((indexed / "red.jpg").stat().st_mtime))
     assert (first.pop("taken_at"), first.pop("taken_at_source")) == (changed.isoformat(), "file time")
     asked = {"prompt": PROMPT, "model": str(tiny_model), "gate_scale": 1.0, "view": "squash"}
@@ -245,15 +244,6 @@ def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
     message = failed(run, *query, "--where", "colour = 'red'")
     assert message.startswith("colour = 'red': ")
     assert "columns: path, image_id, size" in message
-
-
-def test_only_hits_that_stand_out(run: Run, indexed: Path) -> None:
-    query = ("query", indexed / "red.jpg", "--focus", PROMPT)
-    rows = [json.loads(line) for line in run(*query, "--json").out.splitlines()]
-    expected = [row["path"] for row in rows if row["relevant"]]
-    done = run(*query, "--relevant", "--paths", "--exact")
-    assert done.out.splitlines() == expected
-    assert f"{len(expected)} photos stand out\n" in done.err
 
 
 def test_rankings_follow_the_model_of_the_prompt_index(

@@ -95,8 +95,8 @@ def test_equals_brute_force_over_several_focuses_and_filters(
     found = rank(asked, k, np.array([path in passing for path in paths], dtype=bool))
     assert [(-score, paths[row]) for score, row in zip(found.scores, found.rows, strict=True)] == expected
     assert (found.num_photos, found.method) == (len(shared & passing), EXACT)
-    assert found.background.mean == pytest.approx(np.mean(list(scores.values()) or [0]), abs=1e-6)
-    assert found.background.sd == pytest.approx(np.std(list(scores.values()) or [0]), abs=1e-6)
+    assert found.statistics.mean == pytest.approx(np.mean(list(scores.values()) or [0]), abs=1e-6)
+    assert found.statistics.sd == pytest.approx(np.std(list(scores.values()) or [0]), abs=1e-6)
 
 
 def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: py
             near, true = rank(asked, 10, mask), rank(asked, 10, mask, exact=True)
             assert near.method.startswith("IVF, ")
             assert (true.method, true.num_photos) == (EXACT, near.num_photos)
-            assert near.background.mean == pytest.approx(true.background.mean, abs=1e-3)
+            assert near.statistics.mean == pytest.approx(true.statistics.mean, abs=1e-3)
             scores = dict(zip(true.rows.tolist(), true.scores.tolist(), strict=True))
             for found, score in zip(near.rows.tolist(), near.scores.tolist(), strict=True):
                 assert mask is None or mask[found]
