@@ -69,7 +69,7 @@ def steer_all(folder: Path, embedder: SteerViTEmbedder, part: str, count: int) -
         for start in range(0, count, BATCH):
             pictures = [open_image(photo.path) for photo in photos[start : start + BATCH]]
             pixels = np.stack([embedder.preprocess(picture) for picture in pictures])
-            frozen, steered = embedder.embed_with_frozen(pixels, features, 1.0)
+            frozen, steered = embedder.embed_with_unsteered(pixels, features, 1.0)
             found.append(
                 (
                     frozen.patches.astype(np.float16),

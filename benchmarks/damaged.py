@@ -32,7 +32,7 @@ from steersearch.core import decoder_process
 from steersearch.core.picture import Picture, image_of
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt
-from steersearch.indexer.embedder import Embedded, Floats, Frozen
+from steersearch.indexer.embedder import Embedded, Floats, Unsteered
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import Photo, PhotoReader
 
@@ -62,16 +62,18 @@ class MeanColour:
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         return EncodedPrompt(np.zeros((1, 1), np.float32))
 
-    def embed(self, pixels: Floats, prompt_features: Sequence[Any], gate_scale: float) -> list[Embedded]:
+    def embed_pixels(
+        self, pixels: Floats, prompt_features: Sequence[Any], gate_scale: float
+    ) -> list[Embedded]:
         number = len(pixels)
         vectors = np.concatenate([pixels.mean(axis=(2, 3)), np.ones((number, 1), np.float32)], axis=1)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         heatmaps = np.full((number, 2, 2), 0.25, np.float32)
         return [Embedded(vectors, heatmaps, np.zeros(number, np.float32)) for _ in prompt_features]
 
-    def embed_with_frozen(
+    def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Any], gate_scale: float
-    ) -> tuple[Frozen, list[Embedded]]:
+    ) -> tuple[Unsteered, list[Embedded]]:
         raise AssertionError("indexed without regions")
 
 

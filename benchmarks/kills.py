@@ -38,7 +38,7 @@ from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt
-from steersearch.indexer.embedder import Embedded, Floats, Frozen
+from steersearch.indexer.embedder import Embedded, Floats, Unsteered
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import PROMPTS
 from steersearch.indexer.store import Store, num_versions, table_names
@@ -70,7 +70,7 @@ class ColourEmbedder:
         seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big")
         return EncodedPrompt(np.random.default_rng(seed).normal(size=(3 * SIDE, DIM)).astype(np.float32))
 
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         columns = pixels.mean(axis=3).reshape(len(pixels), 3 * SIDE)
@@ -82,14 +82,14 @@ class ColourEmbedder:
         unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in vectors]
         return [Embedded(v, heatmaps, v[:, 0]) for v in unit]
 
-    def embed_with_frozen(
+    def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
-    ) -> tuple[Frozen, list[Embedded]]:
-        embedded = self.embed(pixels, prompt_features, gate_scale)
+    ) -> tuple[Unsteered, list[Embedded]]:
+        embedded = self.embed_pixels(pixels, prompt_features, gate_scale)
         patches = pixels.reshape(len(pixels), 3, 2, SIDE // 2, 2, SIDE // 2).transpose(0, 2, 4, 1, 3, 5)
         patches = np.ascontiguousarray(patches.reshape(len(pixels), 2, 2, -1)[..., :DIM])
-        (whole,) = self.embed(pixels, [None], 0.0)
-        return Frozen(whole.embeddings, patches), embedded
+        (whole,) = self.embed_pixels(pixels, [None], 0.0)
+        return Unsteered(whole.embeddings, patches), embedded
 
 
 def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:

@@ -88,9 +88,9 @@ def run_model(
     for start in range(0, number, embedder.batch_size):
         chosen = np.arange(start, min(start + embedder.batch_size, number)) % len(pictures)
         if frozen:
-            embedder.embed_with_frozen(pictures[chosen], [features], 1.0)
+            embedder.embed_with_unsteered(pictures[chosen], [features], 1.0)
         else:
-            embedder.embed(pictures[chosen], [features], 1.0)
+            embedder.embed_pixels(pictures[chosen], [features], 1.0)
 
 
 def one_round(

@@ -24,7 +24,7 @@ from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
-from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity
+from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity, query_features
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
@@ -215,14 +215,14 @@ class LikeliestFirst:
         return path_of
 
     def _aimed(self, picture: Picture) -> list[Aimed]:
-        pixels = self._embedder.preprocess(picture)[None]
         scale = self._indexes[0].gate_scale
-        frozen, steered = self._embedder.embed_with_frozen(pixels, self._features, scale)
-        self._queries = [found.embeddings[0] for found in steered]
-        return [
-            Aimed(frozen.patches[0], found.heatmaps[0], share)
-            for found, share in zip(steered, self._shares, strict=True)
-        ]
+        found = query_features(self._embedder, picture, self._features, scale, patches=True)
+        self._queries = [one.embedding for one in found]
+        aimed = []
+        for one, share in zip(found, self._shares, strict=True):
+            assert one.patches is not None
+            aimed.append(Aimed(one.patches, one.heatmap, share))
+        return aimed
 
     def _shortlist(
         self, snapshot: RegionSnapshot, row_of: dict[str, int], aimed: Sequence[Aimed] | None
@@ -317,7 +317,7 @@ class LikeliestFirst:
 
     def _steer(self, photos: Sequence[Photo], shortlist: Shortlist | None, row_of: dict[str, int]) -> None:
         pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
-        results = self._embedder.embed(pixels, self._features, self._indexes[0].gate_scale)
+        results = self._embedder.embed_pixels(pixels, self._features, self._indexes[0].gate_scale)
         for index, found in zip(self._indexes, results, strict=True):
             self._vectors[index.key] += self._vectors_of(index, found, photos)
         if shortlist is not None and results[0].heatmaps.shape[1:] == self._grid:

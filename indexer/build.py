@@ -20,7 +20,7 @@ from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates
-from steersearch.indexer.embedder import Embedded, Embedder, Floats, Frozen, known_identity
+from steersearch.indexer.embedder import Embedded, Embedder, Floats, Unsteered, known_identity
 from steersearch.indexer.features import read_features, read_reading, write_encoded_prompt
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, write_prompt_index
@@ -326,10 +326,10 @@ class Build:
     ) -> None:
         features = [self._prompt_features(target) for target in targets]
         if wants_frozen:
-            frozen, results = self._embedder().embed_with_frozen(pixels, features, gate_scale)
+            frozen, results = self._embedder().embed_with_unsteered(pixels, features, gate_scale)
             self._keep_frozen(frozen, photos)
         else:
-            results = self._embedder().embed(pixels, features, gate_scale)
+            results = self._embedder().embed_pixels(pixels, features, gate_scale)
         for target, result in zip(targets, results, strict=True):
             self._keep(target, result, photos)
         self._forward_passes += len(photos) * len(targets)
@@ -345,7 +345,7 @@ class Build:
             self._vectors[target.key].append(vector)
         self._embedded[target.key].update(photo.file.image_id for photo in photos)
 
-    def _keep_frozen(self, frozen: Frozen, photos: list[Photo]) -> None:
+    def _keep_frozen(self, frozen: Unsteered, photos: list[Photo]) -> None:
         assert self._frozen is not None
         for photo, embedding, patches in zip(photos, frozen.embeddings, frozen.patches, strict=True):
             regions = pack_regions(regions_of(patches))

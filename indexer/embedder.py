@@ -35,8 +35,8 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """What the trunk says of one batch when nothing steers it: the same under every prompt.
+class Unsteered:
+    """The backbone's features of one batch, which no prompt steers.
 
     embeddings: (B, dim) float32, unit length: the whole photo, as CLS sees it, or the mean patch of a trunk without
         CLS. Never `focus`: without a prompt the heatmap that would weigh the patches means nothing.
@@ -45,6 +45,20 @@ class Frozen:
 
     embeddings: Floats
     patches: Floats
+
+
+@dataclass(frozen=True)
+class QueryFeatures:
+    """A query photo under one prompt.
+
+    embedding: (dim,) float32, unit length.
+    heatmap:   (Hp, Wp) float32 on the patch grid, sums to 1.
+    patches:   (Hp, Wp, dim) float32, the patch tokens without steering; None where they were not asked for.
+    """
+
+    embedding: Floats
+    heatmap: Floats
+    patches: Floats | None = None
 
 
 class Embedder(Protocol):
@@ -72,7 +86,7 @@ class Embedder(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many photos suit one call of `embed`."""
+        """How many photos suit one call of `embed_pixels`."""
 
     def preprocess(self, picture: Picture | Image.Image) -> Floats:
         """An RGB picture of any size -> (3, H, W) float32, always the same H and W."""
@@ -80,15 +94,43 @@ class Embedder(Protocol):
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         """The text encoder's output for one prompt. Raises PromptError for one of which no word can be read."""
 
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         """(B, 3, H, W) float32 under each prompt (None: without one), one `Embedded` per prompt."""
 
-    def embed_with_frozen(
+    def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
-    ) -> tuple[Frozen, list[Embedded]]:
-        """What the frozen trunk says, and what `embed` says; what no prompt changes is computed once."""
+    ) -> tuple[Unsteered, list[Embedded]]:
+        """The backbone's features and what `embed_pixels` gives; what no prompt changes is computed once."""
+
+
+def query_features(
+    embedder: Embedder,
+    picture: Picture | Image.Image,
+    prompt_features: Sequence[Floats],
+    gate_scale: float,
+    *,
+    patches: bool = False,
+) -> list[QueryFeatures]:
+    """A query photo under each prompt, from one call of the embedder.
+
+    patches: also give the unsteered patch tokens, which costs one more pass through the steered blocks.
+    """
+    pixels = embedder.preprocess(picture)[None]
+    unsteered = None
+    if patches:
+        unsteered, steered = embedder.embed_with_unsteered(pixels, prompt_features, gate_scale)
+    else:
+        steered = embedder.embed_pixels(pixels, prompt_features, gate_scale)
+    return [
+        QueryFeatures(
+            np.asarray(found.embeddings[0], dtype=np.float32),
+            found.heatmaps[0],
+            None if unsteered is None else unsteered.patches[0],
+        )
+        for found in steered
+    ]
 
 
 @dataclass(frozen=True)
@@ -169,20 +211,20 @@ class LazyEmbedder:
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         return self.loaded().encode_prompt(prompt)
 
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
-        return self.loaded().embed(pixels, prompt_features, gate_scale)
+        return self.loaded().embed_pixels(pixels, prompt_features, gate_scale)
 
-    def embed_with_frozen(
+    def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
-    ) -> tuple[Frozen, list[Embedded]]:
-        return self.loaded().embed_with_frozen(pixels, prompt_features, gate_scale)
+    ) -> tuple[Unsteered, list[Embedded]]:
+        return self.loaded().embed_with_unsteered(pixels, prompt_features, gate_scale)
 
 
 def as_embedder(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
     """An embedder as it is; a function that gives one becomes a LazyEmbedder of unknown identity."""
-    if isinstance(embedder, type) or not hasattr(embedder, "embed"):
+    if isinstance(embedder, type) or not hasattr(embedder, "embed_pixels"):
         return LazyEmbedder(cast(Callable[[], Embedder], embedder))
     return cast(Embedder, embedder)
 

@@ -40,7 +40,14 @@ from steersearch.indexer.any_focus import BUDGET_S, NOTHING, LikeliestFirst, Ste
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.copies import folded
-from steersearch.indexer.embedder import Embedder, Floats, Identity, as_embedder, known_identity
+from steersearch.indexer.embedder import (
+    Embedder,
+    Floats,
+    Identity,
+    as_embedder,
+    known_identity,
+    query_features,
+)
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
 from steersearch.indexer.export import table_of
 from steersearch.indexer.features import features_of, is_encoded, read_reading
@@ -666,12 +673,12 @@ class Library:
                 needed = max((least_side(aim.index.preprocessing) or 0) for aim in aims) or None
                 picture = read_picture(image_path, at_least=needed, limits=limits)
             index, embedder = aim.index, embedder_of(aim.index)
-            pixels = embedder.preprocess(picture)
+            _ = embedder.dim  # loads it: now it is known which model it is
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
             features = self.prompt_features(index, embedder.encode_prompt)
-            (found,) = embedder.embed(pixels[None], [features], index.gate_scale)
-            embedding = np.asarray(found.embeddings[0], dtype=np.float32)
+            (found,) = query_features(embedder, picture, [features], index.gate_scale)
+            embedding = found.embedding
             if embedding.shape != (index.dim,):
                 raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
             if not np.isfinite(embedding).all():

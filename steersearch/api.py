@@ -400,7 +400,7 @@ class Library:
         )
         embedder = self._embedder_of(index)
         features = self._library.prompt_features(index, embedder.encode_prompt)
-        (found,) = embedder.embed(embedder.preprocess(picture)[None], [features], index.gate_scale)
+        (found,) = embedder.embed_pixels(embedder.preprocess(picture)[None], [features], index.gate_scale)
         heatmap: Heatmap = found.heatmaps[0]
         return heatmap
 

@@ -21,11 +21,11 @@ from steersearch.core.reading import EncodedPrompt
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.identity import preprocessing_of
-from steersearch.indexer.embedder import Embedded, Frozen
+from steersearch.indexer.embedder import Embedded, Unsteered
 
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
-R = TypeVar("R", Embedded, Frozen)
+R = TypeVar("R", Embedded, Unsteered)
 _STEERINGS_KEPT = 64  # folded prompts; each is a few megabytes
 
 
@@ -54,7 +54,7 @@ class SteerViTEmbedder:
         return EncodedPrompt(found.numpy()[0], *found.readings)
 
     @torch.inference_mode()
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         """(B, 3, H, W) float32 under each prompt (None: the frozen trunk), one `Embedded` per prompt.
@@ -66,9 +66,9 @@ class SteerViTEmbedder:
         return [_joined(results) for results in zip(*parts, strict=True)]
 
     @torch.inference_mode()
-    def embed_with_frozen(
+    def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
-    ) -> tuple[Frozen, list[Embedded]]:
+    ) -> tuple[Unsteered, list[Embedded]]:
         """What the frozen trunk says of (B, 3, H, W) float32, and `embed`; stem and first block run once for all."""
         steerings = [
             NO_STEERING,
@@ -101,9 +101,9 @@ class SteerViTEmbedder:
                 start += len(part)
                 yield found
 
-    def _frozen(self, found: Features) -> Frozen:
+    def _frozen(self, found: Features) -> Unsteered:
         patches = found.patches.float().reshape(len(found.patches), *found.grid, -1)
-        return Frozen(
+        return Unsteered(
             embeddings=found.embedding("cls" if found.prefix.shape[1] else "mean").cpu().numpy(),
             patches=patches.cpu().numpy(),
         )

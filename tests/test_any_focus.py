@@ -215,7 +215,7 @@ def test_a_library_that_has_only_what_queries_began_is_told_to_name_a_prompt(
 
 def test_an_interrupted_query_keeps_what_it_computed(library: Library, ask: Ask, clock: Clock) -> None:
     class Interrupted(Careful):
-        def embed(
+        def embed_pixels(
             self,
             pixels: Floats,
             prompt_features: list[Floats | None],
@@ -223,7 +223,7 @@ def test_an_interrupted_query_keeps_what_it_computed(library: Library, ask: Ask,
         ) -> list[Embedded]:
             if len(self.batches) == 4:
                 raise KeyboardInterrupt
-            return super().embed(pixels, prompt_features, gate_scale)
+            return super().embed_pixels(pixels, prompt_features, gate_scale)
 
     with pytest.raises(KeyboardInterrupt):
         ask("red", seconds=None, embedder=Interrupted(clock))

@@ -436,8 +436,8 @@ def test_a_lazy_embedder_that_is_another_model_is_refused(library: Library, phot
 class Failing(ToyEmbedder):
     """Fails at its third batch."""
 
-    def embed(self, pixels: Floats, prompt_features: object, gate_scale: float) -> list[Embedded]:
-        results = super().embed(pixels, prompt_features, gate_scale)  # type: ignore[arg-type]
+    def embed_pixels(self, pixels: Floats, prompt_features: object, gate_scale: float) -> list[Embedded]:
+        results = super().embed_pixels(pixels, prompt_features, gate_scale)  # type: ignore[arg-type]
         if len(self.batches) == 3:
             raise RuntimeError("out of memory")
         return results
@@ -457,8 +457,8 @@ def test_a_run_that_fails_keeps_what_it_computed(library: Library, photos: Path)
 
 
 class NotFinite(ToyEmbedder):
-    def embed(self, pixels: Floats, prompt_features: object, gate_scale: float) -> list[Embedded]:
-        (result,) = super().embed(pixels, prompt_features, gate_scale)  # type: ignore[arg-type]
+    def embed_pixels(self, pixels: Floats, prompt_features: object, gate_scale: float) -> list[Embedded]:
+        (result,) = super().embed_pixels(pixels, prompt_features, gate_scale)  # type: ignore[arg-type]
         return [replace(result, embeddings=result.embeddings * np.float32("nan"))]
 
 
@@ -662,12 +662,12 @@ class Vanishing(ToyEmbedder):
         super().__init__()
         self.photos, self.leaves_empty = photos, leaves_empty
 
-    def embed(self, pixels: Floats, prompt_features: Any, gate_scale: float) -> list[Embedded]:
+    def embed_pixels(self, pixels: Floats, prompt_features: Any, gate_scale: float) -> list[Embedded]:
         if not self.batches:
             self.photos.rename(self.photos.with_name("elsewhere"))
             if self.leaves_empty:
                 self.photos.mkdir()
-        return super().embed(pixels, prompt_features, gate_scale)
+        return super().embed_pixels(pixels, prompt_features, gate_scale)
 
 
 @pytest.mark.parametrize("leaves_empty", [False, True])

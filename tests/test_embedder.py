@@ -52,14 +52,14 @@ def test_a_batch_is_halved_until_it_fits_and_later_ones_begin_there(
     embedder: SteerViTEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels, features = pictures(embedder, 11), [embedder.encode_prompt("red mug").tokens, None]
-    whole = embedder.embed(pixels, features, 1.0)
-    frozen, steered = embedder.embed_with_frozen(pixels, [features[0]], 1.0)  # type: ignore[list-item]
+    whole = embedder.embed_pixels(pixels, features, 1.0)
+    frozen, steered = embedder.embed_with_unsteered(pixels, [features[0]], 1.0)  # type: ignore[list-item]
     tried: list[int] = []
     monkeypatch.setattr(embedder.model, "encode", small_memory(3, tried, embedder.model.encode))
-    parts = embedder.embed(pixels, features, 1.0)
+    parts = embedder.embed_pixels(pixels, features, 1.0)
     assert tried == [11, 5, 2, 2, 2, 2, 2, 1]
     tried.clear()
-    frozen_parts, steered_parts = embedder.embed_with_frozen(pixels, [features[0]], 1.0)  # type: ignore[list-item]
+    frozen_parts, steered_parts = embedder.embed_with_unsteered(pixels, [features[0]], 1.0)  # type: ignore[list-item]
     assert tried == [2, 2, 2, 2, 2, 1]
     for expected, found in zip(
         [*whole, *steered, frozen], [*parts, *steered_parts, frozen_parts], strict=True
@@ -73,5 +73,5 @@ def test_memory_too_small_for_one_photo_is_said(
 ) -> None:
     monkeypatch.setattr(embedder.model, "encode", small_memory(0, [], embedder.model.encode))
     with pytest.raises(GpuMemoryError, match="too little free memory for one photo") as error:
-        embedder.embed(pictures(embedder, 4), [None], 1.0)
+        embedder.embed_pixels(pictures(embedder, 4), [None], 1.0)
     assert error.value.model == embedder.model_id

@@ -32,9 +32,9 @@ def test_the_embedder_of_the_kills_gives_the_same_bits_in_whatever_batch() -> No
     embedder = ColourEmbedder()
     pixels = np.random.default_rng(0).random((17, 3, kills.SIDE, kills.SIDE), dtype=np.float32)
     prompts = [embedder.encode_prompt(prompt).tokens for prompt in kills.PROMPTS_OF_KILLS]
-    whole, together = embedder.embed_with_frozen(pixels, prompts, 1.0)
+    whole, together = embedder.embed_with_unsteered(pixels, prompts, 1.0)
     for i in range(len(pixels)):
-        alone, (first, *_) = embedder.embed_with_frozen(pixels[i : i + 1], prompts, 1.0)
+        alone, (first, *_) = embedder.embed_with_unsteered(pixels[i : i + 1], prompts, 1.0)
         assert alone.embeddings.tobytes() == whole.embeddings[i : i + 1].tobytes()
         assert first.embeddings.tobytes() == together[0].embeddings[i : i + 1].tobytes()
         assert first.heatmaps.tobytes() == together[0].heatmaps[i : i + 1].tobytes()

@@ -14,17 +14,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from steersearch.core.errors import ArgumentError, FilterError, ModelMismatchError
 from steersearch.indexer import search
-from steersearch.indexer.embedder import Embedder, LazyEmbedder
+from steersearch.indexer.embedder import Embedder, LazyEmbedder, query_features
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.focus import Focus
 from steersearch.indexer.library import Hit, Hits, Library
 from steersearch.indexer.query import EXACT, REGIONS_ALONE, Asked, Searched, rank
 from steersearch.indexer.search import Snapshot
-from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
+from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, vector_of
 
 Floats = npt.NDArray[np.float32]
 COLOURS = {
@@ -350,3 +351,18 @@ def test_values_that_make_no_sense(library: Library, photos: Path) -> None:
         library.search([], photos / "red.png", lambda _: never())
     with pytest.raises(ArgumentError, match="twice"):
         library.query(never, photos / "red.png", ["red", ("red", -1)])
+
+
+def test_a_query_photo_takes_one_pass_with_or_without_its_unsteered_patches() -> None:
+    embedder, photo = ToyEmbedder(), Image.new("RGB", (20, 10), (255, 0, 102))
+    red, blue = (embedder.encode_prompt(prompt).tokens for prompt in ("red", "blue"))
+    found = query_features(embedder, photo, [red, blue], 1.0, patches=True)
+    assert (embedder.preprocessed, embedder.batches) == (1, [(1, 2)])
+    for one, prompt in zip(found, ("red", "blue"), strict=True):
+        np.testing.assert_allclose(one.embedding, vector_of((255, 0, 102), prompt), atol=1e-6)
+        np.testing.assert_allclose(one.heatmap, [[0.5], [0.5]], atol=1e-6)
+        assert one.patches is not None
+        np.testing.assert_allclose(one.patches, np.full((2, 1, 4), (1.0, 0.0, 0.4, CONSTANT)), atol=1e-6)
+    (alone,) = query_features(embedder, photo, [red], 1.0)
+    assert alone.patches is None
+    np.testing.assert_array_equal(alone.embedding, found[0].embedding)

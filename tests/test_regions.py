@@ -159,9 +159,9 @@ def test_the_model_says_the_same_frozen_as_without_a_prompt(view: str) -> None:
     embedder = SteerViTEmbedder(model)
     pixels = np.stack([embedder.preprocess(Image.new("RGB", (40, 30), c)) for c in (RED, BLUE)])
     prompt = np.random.default_rng(0).normal(size=(3, 384)).astype(np.float32)
-    frozen, steered = embedder.embed_with_frozen(pixels, [prompt], 1.0)
+    frozen, steered = embedder.embed_with_unsteered(pixels, [prompt], 1.0)
     np.testing.assert_allclose(
-        steered[0].embeddings, embedder.embed(pixels, [prompt], 1.0)[0].embeddings, atol=1e-6
+        steered[0].embeddings, embedder.embed_pixels(pixels, [prompt], 1.0)[0].embeddings, atol=1e-6
     )
     plain = model(model.to_device(pixels))
     np.testing.assert_allclose(frozen.embeddings, plain.embedding("cls").detach().numpy(), atol=1e-6)

@@ -159,10 +159,10 @@ class Odd(ToyEmbedder):
         super().__init__()
         self.vector = np.array([vector], dtype=np.float32)
 
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
-        (found,) = super().embed(pixels, prompt_features, gate_scale)
+        (found,) = super().embed_pixels(pixels, prompt_features, gate_scale)
         return [Embedded(self.vector, found.heatmaps, found.presence)]
 
 

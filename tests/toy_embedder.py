@@ -19,7 +19,7 @@ from PIL import Image
 
 from steersearch.core.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt, Reading
-from steersearch.indexer.embedder import Embedded, Floats, Frozen
+from steersearch.indexer.embedder import Embedded, Floats, Unsteered
 
 COLOURS = ("red", "green", "blue")
 SIZE = 4  # pixels, side of the preprocessed picture
@@ -64,22 +64,22 @@ class ToyEmbedder:
         unread = tuple(word for word in prompt.split() if word.isupper())
         return EncodedPrompt(np.array([weights], dtype=np.float32), Reading(unread))
 
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         self.batches.append((len(pixels), len(prompt_features)))
         time.sleep(self.seconds * len(pixels))
         return [_steered(pixels, features, gate_scale) for features in prompt_features]
 
-    def embed_with_frozen(
+    def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
-    ) -> tuple[Frozen, list[Embedded]]:
+    ) -> tuple[Unsteered, list[Embedded]]:
         """The frozen patches are the mean colours of the photo's upper and lower half, with the constant."""
-        embedded = self.embed(pixels, prompt_features, gate_scale)
+        embedded = self.embed_pixels(pixels, prompt_features, gate_scale)
         halves = pixels.reshape(len(pixels), 3, 2, SIZE // 2, SIZE).mean(axis=(3, 4)).transpose(0, 2, 1)
         constant = np.full((len(pixels), 2, 1), CONSTANT, dtype=np.float32)
         patches = np.concatenate([halves, constant], axis=2)[:, :, None]  # (B, 2, 1, 4)
-        return Frozen(_steered(pixels, None, 0.0).embeddings, patches), embedded
+        return Unsteered(_steered(pixels, None, 0.0).embeddings, patches), embedded
 
 
 class Clock:
@@ -101,11 +101,11 @@ class Careful(ToyEmbedder):
         super().__init__(name, **settings)
         self.clock = clock or Clock()
 
-    def embed(
+    def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         self.clock.now += len(pixels)
-        return super().embed(pixels, prompt_features, gate_scale)
+        return super().embed_pixels(pixels, prompt_features, gate_scale)
 
 
 def _steered(pixels: Floats, features: Floats | None, gate_scale: float) -> Embedded:
