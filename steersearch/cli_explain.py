@@ -57,13 +57,6 @@ def explain_photo(
             help="heatmap: where the focus is; attention: what the CLS token looks at in the last block.",
         ),
     ] = MapChoice.heatmap,
-    keep_sinks: Annotated[
-        bool,
-        typer.Option(
-            "--keep-sinks",
-            help="Leave lone strong patches in attention maps; on a coarse grid they may be small objects.",
-        ),
-    ] = False,
     model: Annotated[
         str,
         typer.Option(
@@ -88,8 +81,6 @@ def explain_photo(
     from steersearch import render
     from steersearch.explain import explain
 
-    if keep_sinks and kind is MapChoice.heatmap:
-        raise typer.BadParameter("is for attention maps; add --map attention", param_hint="--keep-sinks")
     seen_as = view_name(view)
     if model == "auto":
         model, seen_as = _of_the_library(image, seen_as)
@@ -100,7 +91,6 @@ def explain_photo(
         model=model,
         gate_scale=gate_scale,
         maps=kind.kinds,
-        suppress_sinks=not keep_sinks,
         view=seen_as,
         device=device.value,
         limits=limits_of(limit),
@@ -127,7 +117,8 @@ def _remarks(done: Explanation) -> list[str]:
     for title, reading in {found.title: found.reading for found in done.maps}.items():
         remarks += [f"{title}: {said}" for said in reading.remarks()]
     if any(found.sinks for found in done.maps):
-        remarks.append("sinks are lone patches that draw attention; --keep-sinks shows them")
+        said = "sinks are lone patches that draw attention, left out here; on a coarse grid one may be a small object"
+        remarks.append(f"{said}: suppress_sinks=False shows them in Python")
     if done.seen < SEEN_WHOLE:
         remarks.append(f"the model sees {done.seen:.0%} of this photo, its middle; the rest is shown pale")
     return remarks

@@ -209,7 +209,7 @@ def test_the_model_is_that_of_the_library_that_holds_the_photo(
 def test_the_command_makes_a_sheet(run: Run, photo: Path, tiny_model: Path, explained: Any) -> None:
     options = [option for focus in FOCUSES for option in ("--focus", focus)]
     options += ["--gate-scale", "0", "--gate-scale", "1", "--map", "both", "-o", "sheet.png"]
-    done = run("explain", photo, *options, "--model", tiny_model, "--keep-sinks")
+    done = run("explain", photo, *options, "--model", tiny_model)
     assert (done.code, done.out) == (0, "sheet.png\n")
     assert [line.partition(":")[0] for line in done.err.splitlines()[1:]] == [
         f"{kind} of “{focus}”, gate scale {gate_scale}"
@@ -217,7 +217,7 @@ def test_the_command_makes_a_sheet(run: Run, photo: Path, tiny_model: Path, expl
         for gate_scale in (0, 1)
         for kind in BOTH
     ]
-    same = explained(FOCUSES, "same.png", gate_scale=[0.0, 1.0], maps=BOTH, suppress_sinks=False)
+    same = explained(FOCUSES, "same.png", gate_scale=[0.0, 1.0], maps=BOTH)
     assert (photo.parent / "sheet.png").read_bytes() == same.output.read_bytes()
 
 
@@ -229,7 +229,6 @@ def test_the_command_says_what_was_not_seen(run: Run, photo: Path, tiny_model: P
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--keep-sinks",), "--map attention"),
         (("--map", "gradients"), "--map"),
         (("--gate-scale", "nan"), "--gate-scale"),
         (("--gate-scale", "-1"), "--gate-scale"),
