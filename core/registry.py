@@ -94,13 +94,6 @@ class ModelCard:
     def research_only(self) -> bool:
         return "non-commercial" in self.licence
 
-    @property
-    def hub_files(self) -> tuple[HubFile, ...]:
-        """All files of the hub that are known to be needed: weights, trunk, text encoder."""
-        weights = (self.weights,) if isinstance(self.weights, HubFile) else ()
-        trunk = () if self.trunk is None else (self.trunk.weights,)
-        return weights + trunk + self.text_encoder.files
-
 
 def _files(repo: str, revision: str, *described: tuple[str, int, str]) -> tuple[HubFile, ...]:
     return tuple(

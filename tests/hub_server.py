@@ -23,10 +23,17 @@ from urllib.parse import unquote
 
 import pytest
 
-from steersearch.core.registry import HubFile
+from steersearch.core.registry import HubFile, ModelCard
 
 COMMIT = "a" * 40
 LARGE = 1000  # bytes; what is at least as large lies in the store, as a file under git LFS
+
+
+def hub_files(card: ModelCard) -> tuple[HubFile, ...]:
+    """All files of the hub that a model is known to need: weights, trunk, text encoder."""
+    weights = (card.weights,) if isinstance(card.weights, HubFile) else ()
+    trunk = () if card.trunk is None else (card.trunk.weights,)
+    return weights + trunk + card.text_encoder.files
 
 
 @dataclass(frozen=True)

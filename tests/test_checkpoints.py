@@ -49,6 +49,7 @@ from steersearch.training.drawing import Look
 from steersearch.training.scenes import draw_scene
 from steersearch.training.things import draw_thing
 from steersearch.training.world import Spot, compose
+from tests.hub_server import hub_files
 from tests.small_models import TEXT_DIM, pixels_for, prompts_of, small_model, small_trunk
 
 CONFIG: dict[str, Any] = {
@@ -634,7 +635,7 @@ def test_every_named_model_is_described() -> None:
 
 def test_pinned_files_are_fully_described() -> None:
     """A slip of the pen in a hash or a commit would make a file unusable."""
-    files = {file for card in known_models() for file in card.hub_files}
+    files = {file for card in known_models() for file in hub_files(card)}
     for file in files:
         assert re.fullmatch("main|[0-9a-f]{40}", file.revision), file
         assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256), file

@@ -17,7 +17,7 @@ from steersearch.core.registry import MODELS, HubFile, ModelCard
 from steersearch.core.steervit import SteerViT
 from steersearch.render_models import size_in_words
 from tests.conftest import Run
-from tests.hub_server import HubServer, hub_stand_in
+from tests.hub_server import HubServer, hub_files, hub_stand_in
 from tests.released_stand_in import RESOLUTION, TRUNK, publish, small_released_model
 from tests.test_text import write_tiny_roberta
 
@@ -40,7 +40,7 @@ def listed(run: Run, name: str) -> dict[str, object]:
 
 
 def bytes_of(card: ModelCard) -> int:
-    return sum(file.size or 0 for file in card.hub_files)
+    return sum(file.size or 0 for file in hub_files(card))
 
 
 # ------------------------------------------------------------------------------------------------------- list
@@ -89,7 +89,7 @@ def test_sizes_are_told_in_words(count: int, words: str) -> None:
 def test_show_names_every_file(run: Run, published: ModelCard) -> None:
     done = run("models", "show", published.name)
     assert done.code == 0
-    for file in published.hub_files:
+    for file in hub_files(published):
         assert f"{file.repo}/{file.file}\n" in done.out
         assert f"{file.size:,} bytes, sha256 {file.sha256}\n" in done.out
     for text in (published.purpose, "336 × 336" if RESOLUTION == 336 else "96 × 96", "MIT", "not here"):
@@ -98,7 +98,7 @@ def test_show_names_every_file(run: Run, published: ModelCard) -> None:
     assert [part["role"] for part in shown["parts"]] == ["weights", "trunk", "text encoder"]
     assert [part["licence"] for part in shown["parts"]] == ["Apache-2.0", "Apache-2.0", "MIT"]
     files = [file for part in shown["parts"] for file in part["files"]]
-    assert [file["sha256"] for file in files] == [file.sha256 for file in published.hub_files]
+    assert [file["sha256"] for file in files] == [file.sha256 for file in hub_files(published)]
     assert {file["path"] for file in files} == {None}
     assert shown["parameters"]["trained"] == published.parameters
 
@@ -169,8 +169,8 @@ def test_fetch_gets_all_that_a_model_needs(
     done = run("models", "fetch", published.name)
     assert done.code == 0
     paths = [Path(line) for line in done.out.splitlines()]
-    assert [path.name for path in paths] == [file.file for file in published.hub_files]
-    assert [path.stat().st_size for path in paths] == [file.size for file in published.hub_files]
+    assert [path.name for path in paths] == [file.file for file in hub_files(published)]
+    assert [path.stat().st_size for path in paths] == [file.size for file in hub_files(published)]
     total = size_in_words(bytes_of(published))
     assert f"dinov2-small: {total} to download, 0 bytes are here; " in done.err
     assert "free in " in done.err
@@ -188,8 +188,8 @@ def test_fetch_takes_several_models_and_each_file_once(
 ) -> None:
     done = run("models", "fetch", "mini", published.name, published.name)
     assert done.code == 0
-    assert len(done.out.splitlines()) == 3 + len(published.hub_files)
-    large = [file for file in published.hub_files if (file.size or 0) >= 1000]
+    assert len(done.out.splitlines()) == 3 + len(hub_files(published))
+    large = [file for file in hub_files(published) if (file.size or 0) >= 1000]
     assert len(server.asked("store", "GET")) == len(large)
 
 
