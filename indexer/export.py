@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.core.reading import Reading
@@ -23,13 +21,11 @@ from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
 FORMATS = {
     "parquet": "Apache Parquet",
     "arrow": "Arrow's file format, also known as Feather",
-    "npz": "NumPy, an array a column",
-    "npy": "NumPy, the vectors; a line of JSON a row beside it",
     "faiss": "a FAISS index, flat, inner product; a line of JSON a row beside it",
 }
 COLUMNS = ("path", "image_id", "embedding", "presence", "width", "height", *DATE_COLUMNS, "path_bytes")
 _BY_SUFFIX = {**{f".{name}": name for name in FORMATS}, ".feather": "arrow"}
-_BESIDE = ("npy", "faiss")  # formats that hold vectors only
+_BESIDE = ("faiss",)  # formats that hold vectors only
 _ABOUT = "steersearch"  # key of the prompt index's settings in a file's metadata
 
 
@@ -127,7 +123,7 @@ def _vectors(table: Any) -> Floats:
 
 
 def _paths(table: Any) -> list[str]:
-    """As Python gives file names: bytes that are no UTF-8 are lone surrogates, which JSON and NumPy can hold."""
+    """As Python gives file names: bytes that are no UTF-8 are lone surrogates, which JSON can hold."""
     each = zip(table.column("path").to_pylist(), table.column("path_bytes").to_pylist(), strict=True)
     return [path if raw is None else os.fsdecode(raw) for path, raw in each]
 
@@ -143,28 +139,6 @@ def _write_arrow(table: Any, file: IO[bytes]) -> None:
 
     with pyarrow.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-
-
-def _write_npz(table: Any, file: IO[bytes]) -> None:
-    """Not known: NaN, -1, NaT or ""."""
-    columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "embedding"}
-    np.savez(
-        file,
-        embedding=_vectors(table),
-        path=np.array(_paths(table), dtype=np.str_),
-        image_id=np.array(columns["image_id"], dtype=np.str_),
-        presence=np.array(columns["presence"], dtype=np.float32),  # None becomes NaN
-        width=np.array([w if w is not None else -1 for w in columns["width"]], dtype=np.int32),
-        height=np.array([h if h is not None else -1 for h in columns["height"]], dtype=np.int32),
-        taken_at=np.array(columns["taken_at"], dtype="datetime64[s]"),  # None becomes NaT
-        taken_at_precision=np.array([name or "" for name in columns["taken_at_precision"]], dtype=np.str_),
-        taken_at_source=np.array([name or "" for name in columns["taken_at_source"]], dtype=np.str_),
-        steersearch=np.array(table.schema.metadata[_ABOUT.encode()].decode()),
-    )
-
-
-def _write_npy(table: Any, file: IO[bytes]) -> None:
-    np.save(file, _vectors(table))
 
 
 def _write_faiss(table: Any, file: IO[bytes]) -> None:
@@ -184,7 +158,5 @@ def _write_rows(table: Any, file: IO[bytes]) -> None:
 _WRITERS: dict[str, Callable[[Any, IO[bytes]], None]] = {
     "parquet": _write_parquet,
     "arrow": _write_arrow,
-    "npz": _write_npz,
-    "npy": _write_npy,
     "faiss": _write_faiss,
 }

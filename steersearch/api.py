@@ -513,8 +513,8 @@ class Library:
     ) -> Exported:
         """Write `table(focus)` to a file for other programs; each file that is written is whole or not there.
 
-        format: "parquet", "arrow", "npz", "npy" or "faiss"; None: by the suffix. The last two hold vectors only and
-        get a second file, <stem>.rows.jsonl, whose line i says what vector i is.  force: replace what is there.
+        format: "parquet", "arrow" or "faiss"; None: by the suffix. The last holds vectors only and gets a second
+        file, <stem>.rows.jsonl, whose line i says what vector i is.  force: replace what is there.
         Raises PromptIndexMissing, ArgumentError, OutputError.
         """
         path = Path(path)

@@ -305,7 +305,7 @@ def info(
     if skipped:
         render.skipped(photos.skipped(), as_json=as_json)
     else:
-        render.info(photos.info(), as_json=as_json)
+        render.info(photos.info(), photos.unfinished(), as_json=as_json)
 
 
 for command in cli_library.COMMANDS:

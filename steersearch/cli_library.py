@@ -1,4 +1,4 @@
-"""What a library holds, checks and care: `prompts`, `verify`, `optimize`, `remove`, `export`."""
+"""Checks and care of a library: `verify`, `optimize`, `remove`, `export`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ class Format(StrEnum):
 
     parquet = "parquet"
     arrow = "arrow"
-    npz = "npz"
-    npy = "npy"
     faiss = "faiss"
 
 
@@ -41,19 +39,6 @@ def open_library(option: str | None, *, photo: Path | None = None, for_changes: 
         gone = f"its photo folder {render.readable(library.folder)} is gone; mount its disk, or"
         render.remark(f"{gone}, {library.if_moved}")
     return library
-
-
-def prompts(library: Place = None, as_json: Json = False) -> None:
-    """List the prompts that can be searched, and how many photos have been seen under each.
-
-    \b
-    Example:
-      steersearch prompts
-    """
-    from steersearch import render_library
-
-    photos = open_library(library)
-    render_library.prompts(photos.info(), photos.unfinished(), as_json=as_json)
 
 
 def verify(
@@ -112,7 +97,7 @@ def optimize(
 def remove(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="A prompt of `prompts`, or the key of an unfinished one."),
+        typer.Argument(metavar="[PROMPT]", help="A prompt of `info`, or the key of an unfinished one."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete the whole library.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
@@ -204,8 +189,8 @@ def export(
     format: Annotated[
         Format | None,
         typer.Option(
-            help="parquet; arrow (also .feather); npz; npy or faiss, which hold vectors only: a second file, "
-            "NAME.rows.jsonl, says what each vector is.  [default: by suffix]",
+            help="parquet; arrow (also .feather); faiss, which holds vectors only: a second file, NAME.rows.jsonl, "
+            "says what each vector is.  [default: by suffix]",
             show_default=False,
         ),
     ] = None,
@@ -237,4 +222,4 @@ def export(
     render_library.exported_remark(done, photos.command(done.aim.index))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (prompts, verify, optimize, remove, export)
+COMMANDS: tuple[Callable[..., None], ...] = (verify, optimize, remove, export)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from steersearch.indexer.library import (
         Aim,
         Counts,
+        Coverage,
         Hit,
         Hits,
         LibraryInfo,
@@ -403,44 +404,47 @@ def counts(done: Counts) -> None:
         remark(f"and {len(done.skips) - SKIPS_SHOWN:,} more; all of them: steersearch info --skipped")
 
 
-def info(library: LibraryInfo, *, as_json: bool) -> None:
-    """What a library holds."""
+def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
+    """What a library holds; what a model cannot read of a prompt, and the keys of unfinished ones, as remarks."""
     if as_json:
-        prompts = [
-            {
-                "prompt": coverage.index.prompt,
-                "gate_scale": coverage.index.gate_scale,
-                "view": coverage.index.view,
-                "model": coverage.index.model_id,
-                "weights_hash": coverage.index.weights_hash,
-                "photos": coverage.photos,
-                "missing": coverage.missing,
-                **reading_fields(coverage.reading),
-                "created_at": coverage.index.created_at,
-            }
-            for coverage in library.prompts
-        ]
         place, folder = os.fspath(library.place), os.fspath(library.folder)
         numbers = {name: getattr(library, name) for name in ("photos", "skipped", "bytes_on_disk")}
-        json_line({"place": place, "folder": folder, **numbers, "prompts": prompts})
-        return
-    line(f"library  {readable(library.place)}  ({library.bytes_on_disk / 1e6:,.1f} MB)")
-    line(f"folder   {readable(library.folder)}")
-    line(f"photos   {library.photos:,}" + (f"  ({library.skipped:,} skipped)" if library.skipped else ""))
-    line()
-    rows = [
-        (
-            f'"{coverage.index.prompt}"',
-            f"{coverage.photos:,}",
-            in_digits(coverage.index.gate_scale),
-            coverage.index.view or "",
-            coverage.index.model_id,
-            coverage.index.created_at[:16].replace("T", " "),
+        prompts = [_coverage_fields(coverage) for coverage in library.prompts]
+        json_line(
+            {"place": place, "folder": folder, **numbers, "prompts": prompts, "unfinished": list(unfinished)}
         )
-        for coverage in library.prompts
-    ]
-    header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
-    table(header, rows, right=("photos", "gate scale"))
+    else:
+        line(f"library  {readable(library.place)}  ({library.bytes_on_disk / 1e6:,.1f} MB)")
+        line(f"folder   {readable(library.folder)}")
+        skips = f"  ({library.skipped:,} skipped)" if library.skipped else ""
+        line(f"photos   {library.photos:,}{skips}")
+        line()
+        rows = [
+            (
+                f'"{coverage.index.prompt}"',
+                f"{coverage.photos:,} of {library.photos:,}",
+                in_digits(coverage.index.gate_scale),
+                coverage.index.view or "",
+                coverage.index.model_id,
+                coverage.index.created_at[:16].replace("T", " "),
+            )
+            for coverage in library.prompts
+        ]
+        header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
+        table(header, rows, right=("photos", "gate scale"))
+    for coverage in library.prompts:
+        for said in [] if coverage.reading is None else coverage.reading.remarks():
+            remark(f'prompt "{coverage.index.prompt}": {said}')
+    for key in unfinished:
+        remark(f"unfinished: {key}; index its prompt to go on, or: steersearch remove {key}")
+
+
+def _coverage_fields(coverage: Coverage) -> dict[str, Any]:
+    index = coverage.index
+    names = ("key", "prompt", "gate_scale", "view", "model_id", "weights_hash", "dim", "created_at")
+    fields = {name.removesuffix("_id"): getattr(index, name) for name in names}
+    counts = {"photos": coverage.photos, "missing": coverage.missing}
+    return {**fields, **counts, **reading_fields(coverage.reading)}
 
 
 def skipped(skips: Sequence[Skip], *, as_json: bool) -> None:

@@ -6,43 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steersearch.indexer.focus import in_digits
-from steersearch.render import aim_remarks, json_line, line, readable, reading_fields, remark, table
+from steersearch.render import aim_remarks, json_line, line, readable, remark
 
 if TYPE_CHECKING:
     from steersearch.indexer.compaction import Optimized
     from steersearch.indexer.export import Exported
-    from steersearch.indexer.library import Finding, LibraryInfo
-
-
-def prompts(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
-    """Prompt indexes with their coverage; unfinished ones, by their keys, as remarks."""
-    if as_json:
-        for coverage in library.prompts:
-            index = coverage.index
-            names = ("key", "prompt", "gate_scale", "view", "model_id", "weights_hash", "dim", "created_at")
-            fields = {name.removesuffix("_id"): getattr(index, name) for name in names}
-            counts = {"photos": coverage.photos, "missing": coverage.missing}
-            json_line({**fields, **counts, **reading_fields(coverage.reading)})
-    elif library.prompts:
-        rows = [
-            (
-                f'"{coverage.index.prompt}"',
-                f"{coverage.photos:,} of {library.photos:,}",
-                in_digits(coverage.index.gate_scale),
-                coverage.index.view or "",
-                coverage.index.model_id,
-                coverage.index.created_at[:16].replace("T", " "),
-            )
-            for coverage in library.prompts
-        ]
-        header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
-        table(header, rows, right=("photos", "gate scale"))
-    for coverage in library.prompts:
-        for said in [] if coverage.reading is None else coverage.reading.remarks():
-            remark(f'prompt "{coverage.index.prompt}": {said}')
-    for key in unfinished:
-        remark(f"unfinished: {key}; index its prompt to go on, or: steersearch remove {key}")
+    from steersearch.indexer.library import Finding
 
 
 def findings(found: Sequence[Finding], *, as_json: bool) -> None:

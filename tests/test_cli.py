@@ -366,7 +366,7 @@ def test_info_shows_what_the_library_holds(run: Run, indexed: Path, tiny_model: 
     shown = run("info").out
     assert re.search(r"^folder   photos$", shown, re.M)
     assert re.search(r"^photos   6$", shown, re.M)
-    assert re.search(rf'^"{PROMPT}" +6 +1 +squash +\S*tiny\.safetensors +\d{{4}}-', shown, re.M)
+    assert re.search(rf'^"{PROMPT}" +6 of 6 +1 +squash +\S*tiny\.safetensors +\d{{4}}-', shown, re.M)
     (held,) = (json.loads(line) for line in run("info", "--json").out.splitlines())
     assert (held["folder"], held["photos"], held["skipped"]) == (str(indexed), 6, 0)
     (prompt,) = held["prompts"]
@@ -385,7 +385,7 @@ def test_models_are_listed(run: Run) -> None:
 def test_help_lists_what_exists_and_no_more(run: Run) -> None:
     done = run("--help")
     commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
-    own = "index query find explain info prompts verify optimize remove export demo".split()
+    own = "index query find explain info verify optimize remove export demo".split()
     assert commands == [*own, "models", "bench", "train"]
     grouped = (
         ["models", "list"],

@@ -1,4 +1,4 @@
-"""prompts, verify, optimize, remove, export: what they print, where, and their exit codes."""
+"""info, verify, optimize, remove, export: what they print, where, and their exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
+import faiss
+import pyarrow.parquet
 import pytest
 
 from steersearch.indexer.filters import Filters
@@ -25,9 +26,9 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     return library
 
 
-def test_prompts(library: Library, run: Run) -> None:
-    ran = run("prompts")
-    header, *rows = ran.out.splitlines()
+def test_info(library: Library, run: Run) -> None:
+    ran = run("info")
+    header, *rows = ran.out.splitlines()[4:]
     assert (ran.code, header.split()) == (0, "prompt photos gate scale view model made (UTC)".split())
     assert [row.split()[:5] for row in rows] == [
         ['"red"', "4", "of", "4", "1"],
@@ -35,12 +36,14 @@ def test_prompts(library: Library, run: Run) -> None:
         ['"red"', "4", "of", "4", "0.5"],
     ]
     (library.place / "prompts" / library.prompts()[0].key / "manifest.json").unlink()
-    ran = run("prompts", "--json")
-    lines = [json.loads(line) for line in ran.out.splitlines()]
-    assert [(line["prompt"], line["gate_scale"], line["photos"], line["missing"]) for line in lines] == [
+    ran = run("info", "--json")
+    held = json.loads(ran.out)
+    assert [(row["prompt"], row["gate_scale"], row["photos"], row["missing"]) for row in held["prompts"]] == [
         ("blue", 1.0, 4, 0),
         ("red", 0.5, 4, 0),
     ]
+    assert [row["key"] for row in held["prompts"]] == [index.key for index in library.prompts()]
+    assert held["unfinished"] == library.unfinished()
     assert "unfinished: red-" in ran.err
 
 
@@ -128,17 +131,17 @@ def test_remove_all_asks_on_a_terminal(
 
 
 def test_export(library: Library, run: Run, tmp_path: Path) -> None:
-    ran = run("export", "blue.npy", "--focus", "blue")
-    assert (ran.code, ran.out) == (0, "blue.rows.jsonl\nblue.npy\n")
-    assert np.load(tmp_path / "blue.npy").shape == (4, 4)
-    ran = run("export", "blue.npy", "--focus", "blue")
+    ran = run("export", "blue.faiss", "--focus", "blue")
+    assert (ran.code, ran.out) == (0, "blue.rows.jsonl\nblue.faiss\n")
+    assert faiss.read_index(str(tmp_path / "blue.faiss")).ntotal == 4
+    ran = run("export", "blue.faiss", "--focus", "blue")
     assert (ran.code, ran.out) == (1, "")
     assert "blue.rows.jsonl: cannot be written (it exists; replace it with --force)" in ran.err
-    assert run("export", "blue.npy", "--focus", "blue", "--force").code == 0
+    assert run("export", "blue.faiss", "--focus", "blue", "--force").code == 0
     assert run("export", "blue.csv", "--focus", "blue").code == 1
-    assert run("export", "half", "--focus", "red", "--gate-scale", "0.5", "--format", "npz").code == 0
-    with np.load(tmp_path / "half") as columns:
-        assert json.loads(str(columns["steersearch"]))["gate_scale"] == 0.5
+    assert run("export", "half", "--focus", "red", "--gate-scale", "0.5", "--format", "parquet").code == 0
+    about = json.loads(pyarrow.parquet.read_schema(tmp_path / "half").metadata[b"steersearch"])
+    assert about["gate_scale"] == 0.5
 
 
 def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
@@ -149,23 +152,23 @@ def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
     tried = Aim(library.new_index(toy, "red", 0.25))
     one = Filters.of(where="path = '001.png'")
     library.search_any([tried], library.folder / "000.png", lambda _: toy, 1, filters=one)
-    ran = run("export", "red.npy", "--focus", "red")
-    assert np.load(tmp_path / "red.npy").shape == (4, 4)
+    ran = run("export", "red.parquet", "--focus", "red")
+    assert pyarrow.parquet.read_table(tmp_path / "red.parquet").num_rows == 4
     assert '4 of 4 photos, by "red" (model toy, gate_scale 1)\n' in ran.err
     others = '"red" (model toy, gate_scale 0.5), "red" (model toy, gate_scale 0.25)'
     assert f'"red" has 3 indexes; the others: {others}; choose with --gate-scale' in ran.err
     (row,) = map(json.loads, run("find", "red", "-k", "1", "--json").out.splitlines())
     assert (row["gate_scale"], row["compared"], row["of"]) == (1.0, 4, 4)
     assert [index["gate_scale"] for index in row["other_indexes"]] == [0.5, 0.25]
-    ran = run("export", "few.npy", "--focus", "red", "--gate-scale", "0.25")
-    assert (ran.code, ran.out) == (0, "few.rows.jsonl\nfew.npy\n")
+    ran = run("export", "few.arrow", "--focus", "red", "--gate-scale", "0.25")
+    assert (ran.code, ran.out) == (0, "few.arrow\n")
     assert '1 of 4 photos, by "red" (model toy, gate_scale 0.25)\n' in ran.err
     assert "3 photos have no vector yet and are not in it; all get one with: steersearch index " in ran.err
     assert "has 3 indexes" not in ran.err
 
 
 def test_their_help_says_what_they_do(run: Run) -> None:
-    for command in ("prompts", "verify", "optimize", "remove", "export"):
+    for command in ("info", "verify", "optimize", "remove", "export"):
         ran = run(command, "--help")
         assert ran.code == 0
         assert "Example:" in ran.out

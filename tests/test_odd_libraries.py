@@ -77,7 +77,7 @@ def ask(run: Run, place: Path, photos: Path) -> None:
         ["find", "mug", "--html", page],
         ["find", "kite", "--json"],
         ["info"],
-        ["prompts", "--json"],
+        ["info", "--json"],
         ["verify", "--deep"],
         ["export", table, "--focus", "mug"],
         ["optimize"],

@@ -54,7 +54,7 @@ COMMANDS = [
     "info --library VALUE",
     "remove VALUE --library LIBRARY",
     "export VALUE/x.parquet --focus mug --library LIBRARY",
-    "export x.npy --focus VALUE --library LIBRARY",
+    "export x.arrow --focus VALUE --library LIBRARY",
     "explain VALUE --focus mug --model TINY -o x.png",
     "explain PHOTO --focus mug --model VALUE -o x.png",
     "models show VALUE",

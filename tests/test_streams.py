@@ -155,7 +155,6 @@ def test_a_terminal_is_sent_no_control_characters(library: Path, photos: Path, t
     """Neither from names and prompts, nor from what was typed and is said again in an error."""
     prompt, of_library = REWRITES, ("--library", str(library))
     commands = [
-        ("prompts", *of_library),
         ("info", *of_library),
         ("find", prompt, *of_library),
         ("find", prompt, "--paths", *of_library),

@@ -122,7 +122,7 @@ def test_commands_that_change_a_library_do_not_take_the_one_used_last(
         assert (done.code, done.out) == (1, "")
         assert f"the one used last, {library.place}, is not taken" in done.err
     assert [index.prompt for index in library.prompts()] == ["red"]
-    for command in (["prompts"], ["verify"], ["find", "red"]):
+    for command in (["info"], ["verify"], ["find", "red"]):
         assert run(*command).code == 0
 
 
@@ -131,7 +131,7 @@ def test_a_photo_folder_that_is_gone_is_said_to_be_gone(run: Run, tmp_path: Path
     library.index(ToyEmbedder(), ["red"])
     assert "is gone" not in run("find", "red", "--library", library.place).err
     library.folder.rename(tmp_path / "moved")
-    for command in (["find", "red"], ["prompts"], ["info"]):
+    for command in (["find", "red"], ["info"]):
         done = run(*command, "--library", library.place)
         assert done.code == 0
         assert "its photo folder photos is gone; mount its disk, or, if it moved, " in done.err
