@@ -69,12 +69,12 @@ class Hit(indexed.Hit):
     @property
     def picture(self) -> Image.Image:
         """The photo in grey with the heatmap in colour over it, RGB; longer side at most `notebook.SIDE` pixels."""
-        from steersearch.notebook import hit_picture
+        from steersearch.views.notebook import hit_picture
 
         return hit_picture(self, self._library)
 
     def _repr_html_(self) -> str:
-        from steersearch.notebook import hit_html
+        from steersearch.views.notebook import hit_html
 
         return hit_html(self, self._library)
 
@@ -87,7 +87,7 @@ class Hits(indexed.Hits[Hit]):
         self._library = library
 
     def _repr_html_(self) -> str:
-        from steersearch.notebook import hits_html
+        from steersearch.views.notebook import hits_html
 
         return hits_html(self, self._library)
 

@@ -11,10 +11,11 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from steersearch import page, render, settings
+from steersearch import settings
 from steersearch.api import Hits, Library
 from steersearch.core.errors import FolderError
-from steersearch.output import write_output
+from steersearch.views import page, terminal
+from steersearch.views.output import write_output
 
 MODEL = "mini"  # trained on drawings like these, and bundled
 HITS = 8
@@ -37,16 +38,16 @@ def run_demo(folder: Path) -> Path:
     """
     demo = prepare_photos(folder)
     library = Library.create(folder / _PHOTOS, model=MODEL, place=folder / _LIBRARY)
-    with render.progress("indexing") as report:
+    with terminal.progress("indexing") as report:
         counts = library.index(demo.focuses, progress=report)
     settings.remember_library(library.place)
-    render.counts(counts)
+    terminal.counts(counts)
     results = search(library, demo)
     for hits in results:
-        render.line(f'\nfocus "{hits.searched.prompt}", query photo {demo.query}')
-        render.hits(hits, render.Form.table)
+        terminal.line(f'\nfocus "{hits.searched.prompt}", query photo {demo.query}')
+        terminal.hits(hits, terminal.Form.table)
     page.write_page(folder / _PAGE, library, folder / _PHOTOS / demo.query, results)
-    render.line(f"\npage: {folder / _PAGE}")
+    terminal.line(f"\npage: {folder / _PAGE}")
     return folder / _PAGE
 
 
@@ -74,7 +75,7 @@ def _draw(folder: Path) -> Demo:
     from steersearch.training.demo_photos import demo_photos
 
     drawing = folder / _DRAWING
-    render.remark(f"drawing photos in {render.readable(folder / _PHOTOS)}")
+    terminal.remark(f"drawing photos in {terminal.readable(folder / _PHOTOS)}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was interrupted
     try:
         drawing.mkdir(parents=True)
@@ -112,7 +113,7 @@ def _refuse_strangers(folder: Path, demo: Demo | None) -> None:
         strangers += [path for path in found if path.relative_to(photos).as_posix() not in demo.files]
     strangers = [path for path in strangers if not path.name.startswith(".")]
     if strangers:
-        name = render.readable(strangers[0].relative_to(folder))
+        name = terminal.readable(strangers[0].relative_to(folder))
         raise FolderError(
             folder, f"holds files that are not the demo's, such as {name}; name a new folder for the demo"
         )

@@ -18,9 +18,9 @@ from steersearch.core.errors import ArgumentError, EmbeddingError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View, open_image
-from steersearch.map_sheet import Sheet, draw_sheet
-from steersearch.output import refuse_impossible, write_output
-from steersearch.photo_map import MapKind, PhotoMap
+from steersearch.views.output import refuse_impossible, write_output
+from steersearch.views.photo_map import MapKind, PhotoMap
+from steersearch.views.sheet import Sheet, draw_sheet
 
 if TYPE_CHECKING:
     from steersearch.core.steervit import Features, SteerViT

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from steersearch.core.errors import NoLibraryError, OutputError, SeveralLibrariesError, SteerSearchError
 from steersearch.core.local_path import user_folder
-from steersearch.output import write_output
+from steersearch.views.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
 REMEMBERED = 50  # places kept in the state file

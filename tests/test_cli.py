@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steersearch import options
+from steersearch.cli import options
 from tests.conftest import Run, draw_picture, write_tiny_model
 
 PROMPT = "the red mug"

@@ -15,7 +15,7 @@ from steersearch.core import hub
 from steersearch.core.downloads import fetch_model
 from steersearch.core.registry import MODELS, HubFile, ModelCard
 from steersearch.core.steervit import SteerViT
-from steersearch.render_models import size_in_words
+from steersearch.views.model_tables import size_in_words
 from tests.conftest import Run
 from tests.hub_server import HubServer, hub_files, hub_stand_in
 from tests.released_stand_in import RESOLUTION, TRUNK, publish, small_released_model
@@ -252,7 +252,7 @@ def test_too_little_space_for_all_of_a_model_is_told_before_anything_is_fetched(
 def test_on_a_terminal_there_is_a_bar_and_stdout_has_the_paths_alone(
     run: Run, published: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steersearch.streams._File.isatty", lambda file: True)
+    monkeypatch.setattr("steersearch.views.streams._File.isatty", lambda file: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     done = run("models", "fetch", published.name)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch import cli_train
+from steersearch.cli import train
 from steersearch.core.errors import ArgumentError, DataError
-from steersearch.sample_sheet import EDGE, draw_sample, draw_samples
 from steersearch.training.check import Spread, check_source
 from steersearch.training.data import Boxed, Sample
 from steersearch.training.folder import Folder, FolderWriter
 from steersearch.training.sources import open_source, recognise
+from steersearch.views.sample_sheet import EDGE, draw_sample, draw_samples
 from tests.conftest import Run
 from tests.published import (
     SIZE,
@@ -196,7 +196,7 @@ def test_an_inverted_mask_is_warned_of_and_drawn(run: Run, tmp_path: Path) -> No
     assert "line 34: its mask covers 95.8% of its picture; is it inverted?" in done.err
     source = Folder(tmp_path / "data")
     (large,) = check_source(source).large
-    assert next(iter(cli_train._random_samples(source, [large.index]))) == 33
+    assert next(iter(train._random_samples(source, [large.index]))) == 33
 
 
 def test_a_mask_keeps_its_colours_and_the_rest_fades(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from steersearch import Library, notebook
+from steersearch import Library
 from steersearch.core.errors import ArgumentError
 from steersearch.indexer import library as indexed
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
 from steersearch.indexer.query import Aim
 from steersearch.indexer.store import ImageRecord, Store, Vector
+from steersearch.views import notebook
 from tests.conftest import Run, draw_picture
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo, save_photos
 

@@ -62,7 +62,7 @@ ONLY_IN: dict[str, set[str]] = {
     "tokenizers": {"core/tokenizer.py"},
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
 }
-SUBPACKAGES = ("benchmarks/baselines",)  # of ours, with sources
+SUBPACKAGES = ("steersearch/cli", "steersearch/views", "benchmarks/baselines")  # of ours, with sources
 HEAVY = (
     "torch",
     "torchvision",
@@ -91,7 +91,7 @@ def imported(path: Path) -> frozenset[str]:
 
 def _imported(path: Path) -> Iterator[str]:
     folder = ".".join(path.relative_to(ROOT).parent.parts)
-    package = folder if folder == "steersearch" else f"steersearch.{folder}"
+    package = folder if within(folder, "steersearch") else f"steersearch.{folder}"
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

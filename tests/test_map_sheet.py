@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch import lettering
 from steersearch.core.heatmaps import overlay, shared_vmax, strengths
-from steersearch.lettering import font_for, lines_of, printable, shortened
-from steersearch.map_sheet import CELL_SIDES, GAP, LARGEST_CELL, MARGIN, PAPER, Sheet, draw_sheet, in_lines
-from steersearch.photo_map import MapKind, PhotoMap
+from steersearch.views import lettering
+from steersearch.views.lettering import font_for, lines_of, printable, shortened
+from steersearch.views.photo_map import MapKind, PhotoMap
+from steersearch.views.sheet import CELL_SIDES, GAP, LARGEST_CELL, MARGIN, PAPER, Sheet, draw_sheet, in_lines
 
 DARK = Image.new("RGB", (100, 100), (60, 60, 60))
 UNDER_MAP = (89, 89, 89)  # 60, lightened by 0.15 of the way to white

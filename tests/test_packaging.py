@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("steersearch", "core", "indexer", "training", "benchmarks")
-SUBPACKAGES = ("benchmarks/baselines",)
+SUBPACKAGES = ("steersearch/cli", "steersearch/views", "benchmarks/baselines")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def test_all_code_is_inside(wheel: zipfile.ZipFile) -> None:
 
 def test_data_files_are_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    templates = {f"steersearch/templates/{path.name}" for path in (ROOT / "steersearch/templates").iterdir()}
+    templates = {
+        f"steersearch/views/templates/{p.name}" for p in (ROOT / "steersearch/views/templates").iterdir()
+    }
     templates |= {
         f"steersearch/benchmarks/templates/{p.name}" for p in (ROOT / "benchmarks/templates").iterdir()
     }

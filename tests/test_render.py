@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch import render
 from steersearch.core.heatmaps import STRONGEST_OPACITY
 from steersearch.indexer.focus import Focus
-from steersearch.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownHit, ShownSearch, render_page
+from steersearch.views import terminal
+from steersearch.views.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownHit, ShownSearch, render_page
 
 
 def test_paths_below_the_current_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert render.readable(tmp_path / "a" / "b.jpg") == "a/b.jpg"
-    assert render.readable(tmp_path.parent / "b.jpg") == str(tmp_path.parent / "b.jpg")
+    assert terminal.readable(tmp_path / "a" / "b.jpg") == "a/b.jpg"
+    assert terminal.readable(tmp_path.parent / "b.jpg") == str(tmp_path.parent / "b.jpg")
 
 
 def test_tables_line_up(capsys: pytest.CaptureFixture[str]) -> None:
-    render.table(("name", "n"), [("a", "1"), ("long one", "1,000")], right=("n",))
+    terminal.table(("name", "n"), [("a", "1"), ("long one", "1,000")], right=("n",))
     assert capsys.readouterr().out == "name          n\na             1\nlong one  1,000\n"
 
 

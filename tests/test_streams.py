@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.streams import escaped
+from steersearch.views.streams import escaped
 from tests.conftest import Run
 
 STEERSEARCH = f"{shlex.quote(sys.executable)} -m steersearch"
@@ -78,7 +78,7 @@ def test_hits_that_cannot_be_printed_are_a_failure(library: Path) -> None:
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from steersearch.streams import safe_streams\n"
+        "from steersearch.views.streams import safe_streams\n"
         "with safe_streams() as results:\n"
         f"    with open({str(tmp_path / 'data')!r}, 'w') as file:\n"
         "        print('result'); print('remark', file=sys.stderr); os.write(2, b'of a library')\n"
@@ -92,7 +92,9 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
 def test_a_pipe_that_does_not_block_gets_all(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    printing = "from steersearch.streams import safe_streams\nwith safe_streams(): print('x' * 1_000_000)"
+    printing = (
+        "from steersearch.views.streams import safe_streams\nwith safe_streams(): print('x' * 1_000_000)"
+    )
     with subprocess.Popen([sys.executable, "-c", printing], stdout=writing) as process:
         os.close(writing)
         with open(reading, "rb") as pipe:
@@ -200,10 +202,10 @@ def test_pipes_and_json_get_names_and_prompts_as_they_are(library: Path) -> None
 def test_a_progress_bar_takes_names_literally(tmp_path: Path) -> None:
     """The bar itself steers the terminal; remarks above it are escaped."""
     code = (
-        "from steersearch import render\n"
-        "from steersearch.streams import safe_streams\n"
-        "with safe_streams(), render.progress('[red]a bar'):\n"
-        "    render.remark('[red]\\x1b[31m.jpg')\n"
+        "from steersearch.views import terminal\n"
+        "from steersearch.views.streams import safe_streams\n"
+        "with safe_streams(), terminal.progress('[red]a bar'):\n"
+        "    terminal.remark('[red]\\x1b[31m.jpg')\n"
         "    print('a result')"
     )
     sent = on_terminal(f"TERM=xterm {shlex.quote(sys.executable)} -c {shlex.quote(code)} >{tmp_path / 'out'}")

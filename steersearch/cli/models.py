@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.options import Json
+from steersearch.cli.options import Json
 
 INTERRUPTED = 130
 NAMES = "A name of `models list`, a .safetensors or .pth file, a hub id, or auto."
@@ -24,11 +24,11 @@ def list_models(as_json: Json = False) -> None:
     Example:
       steersearch models list
     """
-    from steersearch import render_models
     from steersearch.core.downloads import parts_of
     from steersearch.core.registry import MODELS
+    from steersearch.views import model_tables
 
-    render_models.model_list([parts_of(name) for name in MODELS], as_json=as_json)
+    model_tables.model_list([parts_of(name) for name in MODELS], as_json=as_json)
 
 
 @models.command()
@@ -42,10 +42,10 @@ def show(
     Example:
       steersearch models show dinov2-small
     """
-    from steersearch import render_models
     from steersearch.core.downloads import parts_of
+    from steersearch.views import model_tables
 
-    render_models.model(parts_of(_meant(name)), as_json=as_json)
+    model_tables.model(parts_of(_meant(name)), as_json=as_json)
 
 
 @models.command()
@@ -60,9 +60,9 @@ def fetch(
     Example:
       steersearch models fetch dinov2-small
     """
-    from steersearch import render, render_models
     from steersearch.core import hub
     from steersearch.core.downloads import fetch_model, parts_of
+    from steersearch.views import model_tables, terminal
 
     folder = hub.cache_folder()
     wanted = [
@@ -71,13 +71,13 @@ def fetch(
     try:
         for model in wanted:
             model = parts_of(model.name)  # models share files
-            render_models.before_fetch(model, hub.free_space(folder), folder)
-            with render_models.download(model.missing) as tell:
+            model_tables.before_fetch(model, hub.free_space(folder), folder)
+            with model_tables.download(model.missing) as tell:
                 model = fetch_model(model.name, tell)
-            render_models.fetched(model)
+            model_tables.fetched(model)
     except KeyboardInterrupt:
-        render.remark()
-        render.remark("stopped; the files that are whole are kept, the same command fetches the others")
+        terminal.remark()
+        terminal.remark("stopped; the files that are whole are kept, the same command fetches the others")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -14,11 +14,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from steersearch import cli_bench, cli_explain, cli_find, cli_library, cli_models, cli_train, render
-from steersearch.cli_library import open_library as _open_library
-from steersearch.core.errors import FolderError, PromptError
-from steersearch.core.refusals import in_words
-from steersearch.options import (
+from steersearch.cli import bench, explain, find, library, models, train
+from steersearch.cli.library import open_library as _open_library
+from steersearch.cli.options import (
     VIEWS,
     After,
     Before,
@@ -46,7 +44,10 @@ from steersearch.options import (
     local_folder,
     view_name,
 )
-from steersearch.streams import safe_streams
+from steersearch.core.errors import FolderError, PromptError
+from steersearch.core.refusals import in_words
+from steersearch.views import terminal
+from steersearch.views.streams import safe_streams
 
 INTERRUPTED = 130
 TRACEBACK_VARIABLE = "STEERSEARCH_TRACEBACK"
@@ -56,7 +57,7 @@ class Commands(TyperGroup):
     """Turns what a command raises into a line on stderr and an exit code, in one place for all of them."""
 
     def invoke(self, ctx: Any) -> Any:
-        render.show_remarks()
+        terminal.show_remarks()
         try:
             _refuse_a_deleted_folder()
             return super().invoke(ctx)
@@ -64,8 +65,8 @@ class Commands(TyperGroup):
             raise typer.BadParameter(str(error)) from error
         except KeyboardInterrupt:
             kept = ctx.invoked_subcommand in ("index", "query", "find", "demo")
-            render.remark()
-            render.remark(
+            terminal.remark()
+            terminal.remark(
                 "stopped; what was computed is kept, the same command goes on from there"
                 if kept
                 else "stopped"
@@ -75,7 +76,7 @@ class Commands(TyperGroup):
             said = in_words(error)
             if said is None:  # typer's own, and faults of ours
                 raise
-            render.remark(f"error: {said}")
+            terminal.remark(f"error: {said}")
             raise typer.Exit(1) from error
 
 
@@ -96,9 +97,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_models.models, name="models")
-app.add_typer(cli_bench.bench, name="bench")
-app.add_typer(cli_train.train, name="train")
+app.add_typer(models.models, name="models")
+app.add_typer(bench.bench, name="bench")
+app.add_typer(train.train, name="train")
 
 
 def _show_version(wanted: bool) -> None:
@@ -190,12 +191,12 @@ def index(
         reason = "belongs to the prompts that are named; without --prompt each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
     photos = api.Library.create(folder, model=model, place=settings.place_given(library), device=device.value)
-    render.remark(f"library: {render.readable(photos.place)}")
+    terminal.remark(f"library: {terminal.readable(photos.place)}")
     if view is None and photos.view == "tile":
-        render.remark("view: tile, as the library has used last; --view names another")
+        terminal.remark("view: tile, as the library has used last; --view names another")
     if not exclude and photos.excluded:
-        render.remark(f"excluded, as the library remembers: {' '.join(photos.excluded)}")
-    with render.progress("indexing") as advance:
+        terminal.remark(f"excluded, as the library remembers: {' '.join(photos.excluded)}")
+    with terminal.progress("indexing") as advance:
         counts = photos.index(
             prompt,
             gate_scale=gate_scale,
@@ -207,7 +208,7 @@ def index(
             limits=limits_of(limit),
         )
     settings.remember_library(photos.place)
-    render.counts(counts)
+    terminal.counts(counts)
 
 
 @app.command()
@@ -260,7 +261,7 @@ def query(
     filters = Filters.of(folder, after, before, where)
     photos = _open_library(library, photo=image)
     aims = photos.any_aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
-    with render.progress("steering") as advance:
+    with terminal.progress("steering") as advance:
         hits = photos.query_indexes(
             image,
             aims,
@@ -273,20 +274,22 @@ def query(
             progress=advance,
         )
     if html is not None and hits.searched.is_guess:
-        render.remark("no page: it would show where the focus was found, and no photo was compared under it")
+        terminal.remark(
+            "no page: it would show where the focus was found, and no photo was compared under it"
+        )
     elif html is not None:
-        from steersearch import page
+        from steersearch.views import page
 
         page.write_page(html, photos, image, [hits], limits=limits_of(limit))
-        render.remark(f"page: {render.readable(html)}")
-    render.hits(hits, form)
+        terminal.remark(f"page: {terminal.readable(html)}")
+    terminal.hits(hits, form)
     if after or before:
-        render.dates_remark(hits)
-    render.hits_remark(hits, k, photos.command(aims[0].index))
+        terminal.dates_remark(hits)
+    terminal.hits_remark(hits, k, photos.command(aims[0].index))
 
 
-app.command("find")(cli_find.find_photos)
-app.command("explain")(cli_explain.explain_photo)
+app.command("find")(find.find_photos)
+app.command("explain")(explain.explain_photo)
 
 
 @app.command()
@@ -303,12 +306,12 @@ def info(
     """
     photos = _open_library(library)
     if skipped:
-        render.skipped(photos.skipped(), as_json=as_json)
+        terminal.skipped(photos.skipped(), as_json=as_json)
     else:
-        render.info(photos.info(), photos.unfinished(), as_json=as_json)
+        terminal.info(photos.info(), photos.unfinished(), as_json=as_json)
 
 
-for command in cli_library.COMMANDS:
+for command in library.COMMANDS:
     app.command()(command)
 
 
@@ -338,7 +341,7 @@ def main() -> None:
         code = _exit_code()
         sys.stdout.flush()
         if results.loss is not None:
-            render.remark(f"error: standard output cannot be written ({results.loss}); results are lost")
+            terminal.remark(f"error: standard output cannot be written ({results.loss}); results are lost")
             code = code or 1
     sys.exit(code)
 
@@ -353,6 +356,6 @@ def _exit_code() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        render.remark(f"error: {type(error).__name__}: {error}")
-        render.remark(f"a fault of steersearch: please report it, with what {TRACEBACK_VARIABLE}=1 adds")
+        terminal.remark(f"error: {type(error).__name__}: {error}")
+        terminal.remark(f"a fault of steersearch: please report it, with what {TRACEBACK_VARIABLE}=1 adds")
     return 1

@@ -23,8 +23,8 @@ from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
 from steersearch.indexer.focus import Focus
 from steersearch.indexer.manifest import PromptIndex
-from steersearch.output import write_output
-from steersearch.streams import escaped
+from steersearch.views.output import write_output
+from steersearch.views.streams import escaped
 
 if TYPE_CHECKING:
     from steersearch.api import Hits, Library
@@ -106,7 +106,7 @@ def render_page(searches: Sequence[ShownSearch]) -> str:
     """The page as HTML that needs no other file. All searches have one and the same query photo, or none has one."""
     query = searches[0].query[0] if searches[0].query else None
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (files("steersearch") / "templates" / "page.html").read_text("utf-8")
+        (files("steersearch.views") / "templates" / "page.html").read_text("utf-8")
     )
     title, lead = _headline(searches)
     return template.render(

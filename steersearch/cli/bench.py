@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steersearch import cli_bench_all, cli_bench_report, cli_benchmarks, cli_build, cli_methods
 from steersearch.benchmarks.catalogue import CARDS
-from steersearch.options import words
+from steersearch.cli import bench_all, bench_build, bench_methods, bench_report, benchmarks
+from steersearch.cli.options import words
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.record import Record
@@ -22,11 +22,11 @@ bench = typer.Typer(
 )
 
 
-cli_benchmarks.add_commands(bench)
-bench.add_typer(cli_build.build, name="build")
-cli_methods.add_command(bench)
-bench.command("all")(cli_bench_all.all_benchmarks)
-bench.command("report")(cli_bench_report.report)
+benchmarks.add_commands(bench)
+bench.add_typer(bench_build.build, name="build")
+bench_methods.add_command(bench)
+bench.command("all")(bench_all.all_benchmarks)
+bench.command("report")(bench_report.report)
 
 
 class Dtype(StrEnum):
@@ -57,13 +57,13 @@ def list_benchmarks(
     """
     from dataclasses import asdict
 
-    from steersearch import render, render_bench
+    from steersearch.views import bench_tables, terminal
 
     if as_json:
         for card in CARDS.values():
-            render.json_line(asdict(card))
+            terminal.json_line(asdict(card))
     else:
-        render_bench.cards(CARDS.values())
+        bench_tables.cards(CARDS.values())
 
 
 @bench.command("speed")
@@ -105,9 +105,9 @@ def speed(
     Example:
       steersearch bench speed --model dinov2-base --batch-size 8
     """
-    from steersearch import render
     from steersearch.benchmarks import speed as benchmark
     from steersearch.core.errors import ArgumentError, ConfigError
+    from steersearch.views import terminal
 
     try:
         settings = benchmark.Settings(
@@ -120,13 +120,13 @@ def speed(
             repeats=repeats,
             threads=threads,
         )
-        record = benchmark.measure(settings, render.remark)
+        record = benchmark.measure(settings, terminal.remark)
     except (ArgumentError, ConfigError) as error:
         raise typer.BadParameter(str(error)) from error
     if save:
-        render.remark(f"record: {render.readable(save_record(record))}")
+        terminal.remark(f"record: {terminal.readable(save_record(record))}")
     if as_json:
-        render.json_line(record.flat())
+        terminal.json_line(record.flat())
     else:
         _show_speed(record)
 
@@ -151,10 +151,10 @@ _TITLES = {
 
 
 def _show_speed(record: Record) -> None:
-    from steersearch import render
+    from steersearch.views import terminal
 
     settings, metrics = record.settings, record.metrics
-    render.line(
+    terminal.line(
         f"{record.model}, {settings['resolution']} px, batch {settings['batch_size']}, {settings['dtype']}, "
         f"{record.machine['processor'] if settings['device'] == 'cpu' else record.machine['gpu']}"
     )
@@ -166,8 +166,8 @@ def _show_speed(record: Record) -> None:
             ratios = (_spread(metrics, f"{variant}_over_{other}", 3) for other in ("plain", "folded"))
             rows.append((title.format(**settings), _spread(metrics, name, 2), *ratios, memory))
     header = ("", "images/s", "time / trunk alone", "time / steered", "peak memory")
-    render.table(header, rows, right=header[1:])
-    render.remark(
+    terminal.table(header, rows, right=header[1:])
+    terminal.remark(
         f"medians of {settings['repeats']} rounds, with quartiles; load average "
         f"{metrics['load_average'][0]:g} before, {metrics['load_average'][1]:g} after; "
         f"steered and released tokens differ by at most {metrics['max_difference_folded_unfolded']:.1g}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.cli_benchmarks import Limit, Model, Save, Where
-from steersearch.options import Device
+from steersearch.cli.benchmarks import Limit, Model, Save, Where
+from steersearch.cli.options import Device
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.method import Method
@@ -61,13 +61,13 @@ def all_benchmarks(
     Example:
       steersearch bench all --world --model mini
     """
-    from steersearch import render, render_bench
     from steersearch.api import load_model
     from steersearch.benchmarks import baselines
     from steersearch.benchmarks.benchmark import DataMissingError
     from steersearch.benchmarks.claims import claims_table, verdicts
     from steersearch.benchmarks.method import SteerViTMethod
     from steersearch.core.errors import BenchmarkError
+    from steersearch.views import bench_tables, terminal
 
     if world and data is not None:
         raise typer.BadParameter("--world and --data exclude each other")
@@ -85,31 +85,31 @@ def all_benchmarks(
             try:
                 record = _measured(card, method, world=world, data=data, limit=limit)
             except DataMissingError as error:
-                render.remark(f"passed over: {error}")
+                terminal.remark(f"passed over: {error}")
                 break
             except BenchmarkError as error:
-                render.remark(f"passed over: {error}")
+                terminal.remark(f"passed over: {error}")
                 continue
             done.append(record)
             _keep(record, as_json=as_json, save=save)
     if not done:
         raise BenchmarkError("nothing could be measured; the stand-ins: steersearch bench all --world")
     if not as_json:
-        render_bench.comparisons(done)
-        render.line()
-        render_bench.table(claims_table(verdicts(done, base.name)))
+        bench_tables.comparisons(done)
+        terminal.line()
+        bench_tables.table(claims_table(verdicts(done, base.name)))
 
 
 def _measured(card: Card, method: Method, *, world: bool, data: Path | None, limit: int | None) -> Record:
-    from steersearch import render
     from steersearch.benchmarks import benchmark
     from steersearch.core.errors import BenchmarkError
+    from steersearch.views import terminal
 
     if world and card.stand_in is None:
         raise BenchmarkError(f"{card.name} has no stand-in")
     chosen = benchmark.create(card, card.settings())
     place = None if data is None or not (data / card.name).is_dir() else data / card.name
-    with render.progress(f"{card.name}, {method.name}") as report:
+    with terminal.progress(f"{card.name}, {method.name}") as report:
         return benchmark.run(
             chosen, method, lambda: chosen.world(limit) if world else chosen.load(place, limit), report
         )
@@ -118,11 +118,11 @@ def _measured(card: Card, method: Method, *, world: bool, data: Path | None, lim
 def _keep(record: Record, *, as_json: bool, save: bool) -> None:
     from dataclasses import asdict
 
-    from steersearch import render
-    from steersearch.cli_bench import save_record
+    from steersearch.cli.bench import save_record
+    from steersearch.views import terminal
 
-    render.remark(f"{record.benchmark}, {record.model}: {record.seconds:,.0f} s")
+    terminal.remark(f"{record.benchmark}, {record.model}: {record.seconds:,.0f} s")
     if save:
-        render.remark(f"record: {render.readable(save_record(record))}")
+        terminal.remark(f"record: {terminal.readable(save_record(record))}")
     if as_json:
-        render.json_line(asdict(record))
+        terminal.json_line(asdict(record))

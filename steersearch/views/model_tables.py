@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from steersearch.render import (
+from steersearch.views.streams import escaped
+from steersearch.views.terminal import (
     SECONDS_BETWEEN_LINES,
     json_line,
     line,
@@ -18,7 +19,6 @@ from steersearch.render import (
     remark,
     table,
 )
-from steersearch.streams import escaped
 
 if TYPE_CHECKING:
     from steersearch.core.downloads import FileProgress, ModelParts, Part

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from steersearch.core.heatmaps import overlay, shared_vmax, strengths
-from steersearch.lettering import font_for, lines_of, printable
-from steersearch.photo_map import MapKind, PhotoMap
+from steersearch.views.lettering import font_for, lines_of, printable
+from steersearch.views.photo_map import MapKind, PhotoMap
 
 Region = tuple[float, float, float, float]
 Colour = tuple[int, int, int]

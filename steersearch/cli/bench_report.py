@@ -40,11 +40,11 @@ def report(
     Example:
       steersearch bench report -o benchmarks.html
     """
-    from steersearch import output as files
-    from steersearch import render
     from steersearch.benchmarks import report as page
     from steersearch.benchmarks.record import RESULTS
     from steersearch.benchmarks.tables import figures_table
+    from steersearch.views import output as files
+    from steersearch.views import terminal
 
     if output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{output}: must end in {', '.join(SUFFIXES)}", param_hint="-o")
@@ -59,5 +59,5 @@ def report(
     else:
         text = figures_table(records).to_csv()
     files.write_output(output, text.encode())
-    render.line(render.readable(output))
-    render.remark(f"{len(records)} records")
+    terminal.line(terminal.readable(output))
+    terminal.remark(f"{len(records)} records")

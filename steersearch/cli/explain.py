@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steersearch.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of, view_name
+from steersearch.cli.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of, view_name
 
 if TYPE_CHECKING:
     from steersearch.core.preprocess import View
     from steersearch.explain import Explanation
-    from steersearch.photo_map import MapKind
+    from steersearch.views.photo_map import MapKind
 
 SEEN_WHOLE = 0.995  # of the photo's area; a rounded edge is not worth a remark
 
@@ -78,8 +78,8 @@ def explain_photo(
       steersearch explain img.jpg --focus bookshelf -o overlay.png
       steersearch explain img.jpg --focus bookshelf --focus cat --gate-scale 0 --gate-scale 1 --map both -o sheet.png
     """
-    from steersearch import render
     from steersearch.explain import explain
+    from steersearch.views import terminal
 
     seen_as = view_name(view)
     if model == "auto":
@@ -96,8 +96,8 @@ def explain_photo(
         limits=limits_of(limit),
     )
     for remark in _remarks(done):
-        render.remark(remark)
-    render.line(render.readable(done.output))
+        terminal.remark(remark)
+    terminal.line(terminal.readable(done.output))
 
 
 def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:

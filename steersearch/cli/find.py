@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from steersearch.cli_library import open_library
-from steersearch.options import (
+from steersearch.cli.library import open_library
+from steersearch.cli.options import (
     After,
     Before,
     Budget,
@@ -66,25 +66,25 @@ def find_photos(
       steersearch find "the remote control"
       steersearch find bicycle -k 50 --in holidays --paths
     """
-    from steersearch import render
     from steersearch.indexer.filters import Filters
+    from steersearch.views import terminal
 
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
     (aim,) = photos.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
-    with render.progress("steering") as advance:
+    with terminal.progress("steering") as advance:
         hits = photos.find_in(
             aim, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
         )
     if html is not None:
-        from steersearch import page
+        from steersearch.views import page
 
         page.write_found(html, photos, hits)
-        render.remark(f"page: {render.readable(html)}")
-    render.found(hits, form)
+        terminal.remark(f"page: {terminal.readable(html)}")
+    terminal.found(hits, form)
     if after or before:
-        render.dates_remark(hits)
+        terminal.dates_remark(hits)
     index = hits.searched.aims[0].index
-    render.found_remark(hits, k, photos.command(index), without_presence=photos.without_presence(index))
+    terminal.found_remark(hits, k, photos.command(index), without_presence=photos.without_presence(index))

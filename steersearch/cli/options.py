@@ -16,8 +16,8 @@ from steersearch.core.photo_limits import Limits, parse_limits
 from steersearch.core.prompts import as_prompt, check_prompt
 
 if TYPE_CHECKING:
-    from steersearch import render
     from steersearch.core import preprocess
+    from steersearch.views import terminal
 
 
 class Device(StrEnum):
@@ -68,9 +68,9 @@ def all_words(texts: list[str]) -> list[str]:
     return [words(text) for text in texts]
 
 
-def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> render.Form:
+def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> terminal.Form:
     """How hits are printed."""
-    from steersearch.render import Form
+    from steersearch.views.terminal import Form
 
     if as_json + paths + print0 > 1:
         raise typer.BadParameter("give one of them", param_hint="--json / --paths / --print0")

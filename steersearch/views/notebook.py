@@ -11,7 +11,7 @@ from PIL import Image
 
 from steersearch.core.heatmaps import overlay, shared_vmax, strengths
 from steersearch.identity import preprocess_of
-from steersearch.lettering import printable
+from steersearch.views.lettering import printable
 
 if TYPE_CHECKING:
     from steersearch.api import Hit, Hits, Library

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steersearch.cli_bench import Processor
-from steersearch.options import Device, Json, local_folder
+from steersearch.cli.bench import Processor
+from steersearch.cli.options import Device, Json, local_folder
 
 if TYPE_CHECKING:
     from steersearch.training.check import Report, Spread
@@ -107,9 +107,9 @@ def run(
       steersearch train --preset paper --data ./refcoco --set data.images=./coco --set optimiser.lr=1e-4 \\
         --processes 4 -o run
     """
-    from steersearch import cli_train_run
+    from steersearch.cli import train_run
 
-    request = cli_train_run.Request(
+    request = train_run.Request(
         preset=preset,
         data=tuple(data or ()),
         settings=tuple(settings or ()),
@@ -122,8 +122,8 @@ def run(
         as_json=as_json,
     )
     if context.invoked_subcommand is None:
-        cli_train_run.run(request)
-    elif request != cli_train_run.Request():
+        train_run.run(request)
+    elif request != train_run.Request():
         name = context.invoked_subcommand
         raise typer.BadParameter(f"these options train; options of `train {name}` come after its name")
 
@@ -170,9 +170,9 @@ def check(
     Example:
       steersearch train check ./refcoco --images ./coco --picture samples.png
     """
-    from steersearch import output, render
     from steersearch.training.check import check_source
     from steersearch.training.sources import open_source
+    from steersearch.views import output, terminal
 
     if picture is not None:
         output.refuse_impossible(picture)
@@ -185,7 +185,7 @@ def check(
     else:
         _table(report)
     if not report.samples and not report.boxes:
-        render.remark("error: nothing in it can be used")
+        terminal.remark("error: nothing in it can be used")
         raise typer.Exit(1)
 
 
@@ -218,27 +218,27 @@ def masks(
     Example:
       steersearch train masks ./final_mixed_train.json --images ./visual_genome -o ./visual_genome_masks
     """
-    from steersearch import render
     from steersearch.training.boxes_to_masks import make_masks
     from steersearch.training.segmenter import Segmenter
     from steersearch.training.sources import open_source
+    from steersearch.views import terminal
 
     source = open_source(data, format_name.value, images=images, split=split)
     segmenter = Segmenter(model, device.value)
     licence = segmenter.licence or "see where they come from"
-    render.remark(
-        f"model: {render.readable(model)}, on {segmenter.device}; licence of its weights: {licence}"
+    terminal.remark(
+        f"model: {terminal.readable(model)}, on {segmenter.device}; licence of its weights: {licence}"
     )
     try:
         made = make_masks(
             source, output, segmenter, batch_size=batch_size, progress=_progress("made masks of", "pictures")
         )
     except KeyboardInterrupt:
-        render.remark()
-        render.remark("what is finished is kept; the same command goes on from there")
+        terminal.remark()
+        terminal.remark("what is finished is kept; the same command goes on from there")
         raise
     kept = f"; {made.kept:,} pictures were done before" if made.kept else ""
-    render.line(f"{render.readable(output)}: {made.masks:,} masks of {made.pictures:,} pictures{kept}")
+    terminal.line(f"{terminal.readable(output)}: {made.masks:,} masks of {made.pictures:,} pictures{kept}")
     _skipped([*source.skips, *made.skips], "steersearch train check DATA --json lists those of the data set")
 
 
@@ -258,11 +258,11 @@ def photographs(
       pip install "steersearch[photographs]"
       steersearch train photographs ./photographs
     """
-    from steersearch import render
     from steersearch.training.photograph_folder import LICENCES, make_folder
+    from steersearch.views import terminal
 
-    count = make_folder(folder, render.remark, _progress("looked at", "photographs"))
-    render.line(f"{render.readable(folder)}: {count:,} photographs; their licences: {LICENCES}")
+    count = make_folder(folder, terminal.remark, _progress("looked at", "photographs"))
+    terminal.line(f"{terminal.readable(folder)}: {count:,} photographs; their licences: {LICENCES}")
 
 
 def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
@@ -270,7 +270,7 @@ def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
     began = last = 0.0
 
     def report(done: int, total: int) -> None:
-        from steersearch import render
+        from steersearch.views import terminal
 
         nonlocal began, last
         now = time.monotonic()
@@ -279,7 +279,7 @@ def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
         if now - last >= SECONDS_BETWEEN_LINES and done < total:
             last = now
             left = (now - began) * (total - done) / done
-            render.remark(f"{what} {done:,} of {total:,} {unit}, about {left:,.0f} s left")
+            terminal.remark(f"{what} {done:,} of {total:,} {unit}, about {left:,.0f} s left")
 
     return report
 
@@ -288,42 +288,44 @@ def _progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
 
 
 def _table(report: Report) -> None:
-    from steersearch import render
     from steersearch.training.check import NEARLY_ALL
+    from steersearch.views import terminal
 
-    render.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
+    terminal.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
     if report.boxes:
-        render.line(f"{report.boxes:,} rows have boxes and no mask")
+        terminal.line(f"{report.boxes:,} rows have boxes and no mask")
     if report.absent:
-        render.line(f"{report.absent:,} expressions fit nothing in their picture")
+        terminal.line(f"{report.absent:,} expressions fit nothing in their picture")
     if report.read < report.rows:
-        render.line(f"{report.read:,} of {report.rows:,} rows were read")
+        terminal.line(f"{report.read:,} of {report.rows:,} rows were read")
     for title, counts in (("split", report.splits), ("source", report.sources)):
         if len(counts) > 1 or title == "split":
-            render.line(f"{title:9}{', '.join(f'{name} {count:,}' for name, count in counts.items())}")
+            terminal.line(f"{title:9}{', '.join(f'{name} {count:,}' for name, count in counts.items())}")
     if report.words is not None:
-        render.line(f"words    {_spread(report.words, '{:.3g}')}")
+        terminal.line(f"words    {_spread(report.words, '{:.3g}')}")
     if report.areas is not None:
-        render.line(f"mask     {_spread(report.areas, '{:.2%}')} of the picture")
-    render.line(f"repeated {report.duplicates:,} (same picture and expression)")
+        terminal.line(f"mask     {_spread(report.areas, '{:.2%}')} of the picture")
+    terminal.line(f"repeated {report.duplicates:,} (same picture and expression)")
     if report.large:
-        render.line(f"large    {len(report.large):,} masks cover more than {NEARLY_ALL:.0%} of their picture")
-    render.line(f"skipped  {report.skipped:,}")
+        terminal.line(
+            f"large    {len(report.large):,} masks cover more than {NEARLY_ALL:.0%} of their picture"
+        )
+    terminal.line(f"skipped  {report.skipped:,}")
     for one in report.large[:SKIPS_SHOWN]:
-        place = f"{render.readable(one.path)}, {one.row}"
-        render.remark(f"warning: {place}: its mask covers {one.share:.1%} of its picture; is it inverted?")
+        place = f"{terminal.readable(one.path)}, {one.row}"
+        terminal.remark(f"warning: {place}: its mask covers {one.share:.1%} of its picture; is it inverted?")
     _skipped(report.skips, "all of them: --json")
     if report.boxes:
-        render.remark("masks from boxes: steersearch train masks DATA -o FOLDER")
+        terminal.remark("masks from boxes: steersearch train masks DATA -o FOLDER")
 
 
 def _skipped(skips: Sequence[Skip], all_of_them: str) -> None:
-    from steersearch import render
+    from steersearch.views import terminal
 
     for skip in skips[:SKIPS_SHOWN]:
-        render.remark(f"skipped {_described(skip)}")
+        terminal.remark(f"skipped {_described(skip)}")
     if len(skips) > SKIPS_SHOWN:
-        render.remark(f"and {len(skips) - SKIPS_SHOWN:,} more; {all_of_them}")
+        terminal.remark(f"and {len(skips) - SKIPS_SHOWN:,} more; {all_of_them}")
 
 
 def _spread(spread: Spread, form: str) -> str:
@@ -332,21 +334,21 @@ def _spread(spread: Spread, form: str) -> str:
 
 
 def _described(skip: Skip) -> str:
-    from steersearch import render
+    from steersearch.views import terminal
 
     place = f", {skip.row}" if skip.row else ""
     rows = f" ({skip.rows:,} expressions)" if skip.rows > 1 else ""
-    return f"{render.readable(skip.path)}{place}: {skip.reason}{rows}"
+    return f"{terminal.readable(skip.path)}{place}: {skip.reason}{rows}"
 
 
 def _json(report: Report) -> None:
-    from steersearch import render
+    from steersearch.views import terminal
 
     found: dict[str, Any] = asdict(report)
     rows = [*found.pop("skips"), *found.pop("large")]
-    render.json_line({**found, "large": len(report.large)})
+    terminal.json_line({**found, "large": len(report.large)})
     for row in rows:
-        render.json_line({**row, "path": str(row["path"])})
+        terminal.json_line({**row, "path": str(row["path"])})
 
 
 # -------------------------------------------------------------------------------------------------- picture
@@ -356,18 +358,18 @@ def _draw(source: Source, picture: Path, large: Sequence[int]) -> None:
     """Samples drawn at random, the same each time, after some of the rows `large`; written as a PNG."""
     import io
 
-    from steersearch import output, render
-    from steersearch.sample_sheet import draw_samples
+    from steersearch.views import output, terminal
+    from steersearch.views.sample_sheet import draw_samples
 
     chosen = _random_samples(source, large[:LARGE_SHOWN])
     if not chosen:
-        render.remark(f"{render.readable(picture)} is not drawn: there is nothing to show")
+        terminal.remark(f"{terminal.readable(picture)} is not drawn: there is nothing to show")
         return
     png = io.BytesIO()
     pictures = (source.picture(index) for index in chosen)
     draw_samples(list(chosen.values()), pictures).save(png, "PNG")
     output.write_output(picture, png.getvalue())
-    render.remark(f"picture: {render.readable(picture)}")
+    terminal.remark(f"picture: {terminal.readable(picture)}")
 
 
 def _random_samples(source: Source, first: Sequence[int]) -> dict[int, Sample | Boxed]:

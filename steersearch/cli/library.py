@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steersearch.cli.options import Focus, Json, OneModel, OneScale, OneView, Place, View, view_name
 from steersearch.core.errors import listed
-from steersearch.options import Focus, Json, OneModel, OneScale, OneView, Place, View, view_name
-from steersearch.streams import escaped
+from steersearch.views.streams import escaped
 
 if TYPE_CHECKING:
     from steersearch.api import Library
@@ -29,15 +29,16 @@ class Format(StrEnum):
 
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
     """The library that is meant, see `settings.find_library`; says on stderr which it is and why."""
-    from steersearch import api, render, settings
+    from steersearch import api, settings
+    from steersearch.views import terminal
 
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
     library = api.Library.open(found.place)
     settings.remember_library(library.place)
-    render.remark(f"library: {render.readable(library.place)} ({found.reason})")
+    terminal.remark(f"library: {terminal.readable(library.place)} ({found.reason})")
     if not library.folder.is_dir():
-        gone = f"its photo folder {render.readable(library.folder)} is gone; mount its disk, or"
-        render.remark(f"{gone}, {library.if_moved}")
+        gone = f"its photo folder {terminal.readable(library.folder)} is gone; mount its disk, or"
+        terminal.remark(f"{gone}, {library.if_moved}")
     return library
 
 
@@ -61,10 +62,10 @@ def verify(
     Example:
       steersearch verify --deep
     """
-    from steersearch import render_library
+    from steersearch.views import library_tables
 
     findings = open_library(library, for_changes=repair).verify(deep=deep, repair=repair)
-    render_library.findings(findings, as_json=as_json)
+    library_tables.findings(findings, as_json=as_json)
     if any(finding.is_problem for finding in findings):
         raise typer.Exit(1)
 
@@ -88,10 +89,10 @@ def optimize(
     Example:
       steersearch optimize
     """
-    from steersearch import render_library
+    from steersearch.views import library_tables
 
     done = open_library(library, for_changes=True).optimize(forget_removed=forget_removed)
-    render_library.optimized(done, as_json=as_json)
+    library_tables.optimized(done, as_json=as_json)
 
 
 def remove(
@@ -113,7 +114,7 @@ def remove(
       steersearch remove bookshelf
       steersearch remove --all --library ./old-library
     """
-    from steersearch import render
+    from steersearch.views import terminal
 
     if (prompt is None) != everything:
         raise typer.BadParameter(
@@ -130,16 +131,16 @@ def remove(
     if prompt is None:
         _confirm(photos, yes)
         photos.delete()
-        render.remark(f"deleted; the photos in {render.readable(photos.folder)} are untouched")
+        terminal.remark(f"deleted; the photos in {terminal.readable(photos.folder)} are untouched")
         return
     if prompt in photos.unfinished():
         _refuse(selectors, f"chooses among the indexes of a prompt; {prompt} is the key of one")
         photos.remove(prompt)
-        render.remark(f"removed the unfinished {prompt}")
+        terminal.remark(f"removed the unfinished {prompt}")
         return
     index = _the_one(photos, prompt, gate_scale, model, view)
     photos.remove(index)
-    render.remark(f"removed {index}")
+    terminal.remark(f"removed {index}")
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -205,7 +206,7 @@ def export(
     Example:
       steersearch export bookshelf.parquet --focus bookshelf
     """
-    from steersearch import render, render_library
+    from steersearch.views import library_tables, terminal
 
     photos = open_library(library)
     done = photos.export(
@@ -218,8 +219,8 @@ def export(
         view=view_name(view),
     )
     for path in done.files:
-        render.path_line(path)
-    render_library.exported_remark(done, photos.command(done.aim.index))
+        terminal.path_line(path)
+    library_tables.exported_remark(done, photos.command(done.aim.index))
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (verify, optimize, remove, export)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from steersearch.indexer.focus import in_digits
-from steersearch.streams import drawn_on_stderr, escaped, on_one_line
+from steersearch.views.streams import drawn_on_stderr, escaped, on_one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn

@@ -66,7 +66,7 @@ class _File(io.FileIO):
 
 
 class _TerminalText(io.TextIOWrapper):
-    """Text that does nothing on a terminal but show itself. `render` escapes line breaks as well, where it must."""
+    """Text that does nothing on a terminal but show itself. `terminal` escapes line breaks as well, where it must."""
 
     def write(self, text: str) -> int:
         return super().write(escaped(text, keep="\n\t"))

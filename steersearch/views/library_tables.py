@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steersearch.render import aim_remarks, json_line, line, readable, remark
+from steersearch.views.terminal import aim_remarks, json_line, line, readable, remark
 
 if TYPE_CHECKING:
     from steersearch.indexer.compaction import Optimized

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.options import VIEWS, Device, View, finite, view_name
+from steersearch.cli.options import VIEWS, Device, View, finite, view_name
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.method import Method
@@ -112,22 +112,22 @@ def _command(card: Card) -> Callable[..., None]:
         as_json: AsJson = False,
         save: Save = False,
     ) -> None:
-        from steersearch import render, render_bench
         from steersearch.benchmarks import benchmark
+        from steersearch.views import bench_tables, terminal
 
         if world and data is not None:
             raise typer.BadParameter("--world and --data exclude each other")
         with _misuse_told():
             chosen = benchmark.create(card, card.settings(_pairs(settings or []), world=world))
         _check_method(model, method, gate_scale, aggregation, view)
-        with render.progress(card.name) as report, _misuse_told():
+        with terminal.progress(card.name) as report, _misuse_told():
             record = benchmark.measure(
                 chosen,
                 lambda: _method(model, method, gate_scale, aggregation, view, device),
                 lambda: chosen.world(limit) if world else chosen.load(data, limit),
                 report,
             )
-        finish(record, as_json=as_json, save=save, show=render_bench.record)
+        finish(record, as_json=as_json, save=save, show=bench_tables.record)
 
     return command
 
@@ -147,13 +147,13 @@ def finish(record: Record, *, as_json: bool, save: bool, show: Callable[[Record]
     """Keep the record where that is wanted, and print it."""
     from dataclasses import asdict
 
-    from steersearch import render
-    from steersearch.cli_bench import save_record
+    from steersearch.cli.bench import save_record
+    from steersearch.views import terminal
 
     if save:
-        render.remark(f"record: {render.readable(save_record(record))}")
+        terminal.remark(f"record: {terminal.readable(save_record(record))}")
     if as_json:
-        render.json_line(asdict(record))
+        terminal.json_line(asdict(record))
     else:
         show(record)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from steersearch.core.heatmaps import times_even
 from steersearch.core.reading import READ_WHOLE, Reading
-from steersearch.lettering import printable
+from steersearch.views.lettering import printable
 
 MapKind = Literal["heatmap", "attention"]
 FLAT_BELOW = 2.0  # times an even spread: a map that nowhere reaches twice of it singles out no place

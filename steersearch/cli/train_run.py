@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from steersearch import output, render
 from steersearch.core.errors import (
     ArgumentError,
     ConfigError,
@@ -23,6 +22,7 @@ from steersearch.core.errors import (
     RunMissingError,
     UnknownSettingError,
 )
+from steersearch.views import output, terminal
 
 if TYPE_CHECKING:
     from steersearch.training.recipe import Recipe
@@ -89,7 +89,7 @@ def run(request: Request) -> None:
     if rank == 0 and not request.resume and (request.folder / RECIPE).exists():
         raise RunExistsError(request.folder)
     if request.processes > 1 and not processes.is_launched():
-        code = processes.launch(request.processes, request.arguments(), render.remark)
+        code = processes.launch(request.processes, request.arguments(), terminal.remark)
         if code:
             raise typer.Exit(code)
         return
@@ -103,15 +103,15 @@ def _train(settled: Settled, request: Request, rank: int, size: int) -> None:
         _trained(settled, request, _silent)
         return
     for line in _lines(settled, size):
-        render.remark(line)
+        terminal.remark(line)
     with _kept(settled.recipe, request.folder):
         try:
-            model = _trained(settled, request, render.remark)
+            model = _trained(settled, request, terminal.remark)
         except KeyboardInterrupt:
-            render.remark()
-            render.remark(f"go on: {_command_to_resume(request, size)}")
+            terminal.remark()
+            terminal.remark(f"go on: {_command_to_resume(request, size)}")
             raise
-    render.line(render.readable(model))
+    terminal.line(terminal.readable(model))
 
 
 def _trained(settled: Settled, request: Request, say: Callable[[str], None]) -> Path:
@@ -253,10 +253,10 @@ def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
     if rank:
         return
     if as_json:
-        render.json_line(json.loads(to_json(settled.recipe)))
+        terminal.json_line(json.loads(to_json(settled.recipe)))
         return
     for line in _lines(settled, size if is_launched() else request.processes):
-        render.line(line)
+        terminal.line(line)
 
 
 def _command_to_resume(request: Request, size: int) -> str:

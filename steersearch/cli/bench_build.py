@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.options import Device, local_folder
+from steersearch.cli.options import Device, local_folder
 
 build = typer.Typer(
     help="Make the data of a benchmark from what it is published to be made of.",
@@ -41,17 +41,17 @@ def mosaic(
     Example:
       steersearch bench build mosaic VOCdevkit/VOC2012 -o mosaics
     """
-    from steersearch import render
     from steersearch.benchmarks.mosaic import read_voc, write_mosaics
     from steersearch.core.errors import OutputError
+    from steersearch.views import terminal
 
     data = read_voc(voc, limit)
     try:
-        with render.progress("mosaic") as report:
+        with terminal.progress("mosaic") as report:
             listed = write_mosaics(data, output, report)
     except OSError as error:
         raise OutputError(output, error.strerror or str(error)) from error
-    render.remark(f"{data.n:,} composites: {render.readable(listed)}")
+    terminal.remark(f"{data.n:,} composites: {terminal.readable(listed)}")
 
 
 @build.command("core")
@@ -97,17 +97,19 @@ def core(
     Example:
       steersearch bench build core SUN397 -o core --pipeline diffusers/stable-diffusion-xl-1.0-inpainting-0.1
     """
-    from steersearch import render
     from steersearch.benchmarks import core_build
     from steersearch.core.errors import OutputError
+    from steersearch.views import terminal
 
     asked = core_build.OBJECTS if objects is None else core_build.read_objects(objects)
     edits = core_build.plan(scenes, asked, limit)
     editor = core_build.load_editor(pipeline, device.value, steps)
     try:
-        with render.progress("core") as report:
+        with terminal.progress("core") as report:
             made = core_build.build(edits, output, editor, side, seed, report)
     except OSError as error:
         raise OutputError(output, error.strerror or str(error)) from error
     left_out = len(core_build.rejected(output))
-    render.remark(f"{len(edits):,} edits, {left_out:,} rejected: {render.readable(made)}; look: review.html")
+    terminal.remark(
+        f"{len(edits):,} edits, {left_out:,} rejected: {terminal.readable(made)}; look: review.html"
+    )

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from steersearch import render
 from steersearch.benchmarks.baselines.cards import Card as BaselineCard
 from steersearch.benchmarks.catalogue import Card
 from steersearch.benchmarks.record import Record
 from steersearch.benchmarks.tables import Table, comparison_table, metrics_table, rows_table
+from steersearch.views import terminal
 
 
 def table(shown: Table) -> None:
-    render.table(shown.header, shown.rows, right=shown.numbers)
+    terminal.table(shown.header, shown.rows, right=shown.numbers)
 
 
 def record(measured: Record) -> None:
     """A record's figures, then those of its parts; what it was measured on is a remark."""
     data = measured.data
-    render.line(f"{measured.benchmark}, {measured.model}")
+    terminal.line(f"{measured.benchmark}, {measured.model}")
     table(metrics_table(measured))
     parts = rows_table(measured)
     if parts is not None:
-        render.line()
+        terminal.line()
         table(parts)
-    render.remark(
+    terminal.remark(
         f"{data['n']:,} pictures, {data['source']}, data {data['hash'][:12]}; {measured.seconds:,.0f} s; "
         "shares are in percent"
     )
@@ -34,26 +34,26 @@ def comparisons(records: Sequence[Record]) -> None:
     """A table for each benchmark, its methods side by side."""
     for name in dict.fromkeys(record.benchmark for record in records):
         shown = comparison_table([record for record in records if record.benchmark == name])
-        render.line(shown.title)
+        terminal.line(shown.title)
         table(shown)
-        render.line()
+        terminal.line()
 
 
 def cards(known: Iterable[Card]) -> None:
     """The benchmarks there are."""
     for card in known:
-        render.line(card.name)
-        render.line(f"  {card.asks}")
+        terminal.line(card.name)
+        terminal.line(f"  {card.asks}")
         if card.data is not None:
-            render.line(f"  data:     {card.data.what}; {card.data.size}; licence: {card.data.licence}")
-            render.line(f"  get it:   {card.data.how}")
+            terminal.line(f"  data:     {card.data.what}; {card.data.size}; licence: {card.data.licence}")
+            terminal.line(f"  get it:   {card.data.how}")
         if card.stand_in is not None:
-            render.line(f"  stand-in: {card.stand_in}: steersearch bench {card.name} --world")
-    render.line("speed")
-    render.line(
+            terminal.line(f"  stand-in: {card.stand_in}: steersearch bench {card.name} --world")
+    terminal.line("speed")
+    terminal.line(
         "  What does steering cost in images/s and memory? Random weights, no data: steersearch bench speed"
     )
-    render.remark("`steersearch bench methods` lists what can be measured in a model's place")
+    terminal.remark("`steersearch bench methods` lists what can be measured in a model's place")
 
 
 def methods(known: Iterable[BaselineCard]) -> None:
@@ -69,8 +69,8 @@ def methods(known: Iterable[BaselineCard]) -> None:
         )
         for card in known
     ]
-    render.table(header, rows)
-    render.remark("`steersearch bench methods NAME` says what each computes, and why one cannot be run")
+    terminal.table(header, rows)
+    terminal.remark("`steersearch bench methods NAME` says what each computes, and why one cannot be run")
 
 
 def method(card: BaselineCard) -> None:
@@ -91,4 +91,4 @@ def method(card: BaselineCard) -> None:
     width = max(map(len, said))
     for name, words in said.items():
         if words:
-            render.line(f"{name:<{width}}  {words}")
+            terminal.line(f"{name:<{width}}  {words}")

@@ -26,14 +26,14 @@ def methods(
       steersearch bench methods grounding-dino
       steersearch bench core --world --method clip-text
     """
-    from steersearch import render, render_bench
     from steersearch.benchmarks.baselines.cards import CARDS, known_card
+    from steersearch.views import bench_tables, terminal
 
     chosen = list(CARDS.values()) if name is None else [known_card(name)]
     if as_json:
         for card in chosen:
-            render.json_line(card.to_dict())
+            terminal.json_line(card.to_dict())
     elif name is None:
-        render_bench.methods(chosen)
+        bench_tables.methods(chosen)
     else:
-        render_bench.method(chosen[0])
+        bench_tables.method(chosen[0])
