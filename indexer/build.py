@@ -7,9 +7,9 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from os import cpu_count
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.search import refresh_snapshot
 from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector, date_columns
 from steersearch.indexer.store_errors import writing_to
-from steersearch.indexer.write_behind import WriteBehind
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
@@ -131,7 +130,8 @@ class Build:
         self._records: list[ImageRecord] = []
         self._copies: list[FileState] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
-        self._writer = WriteBehind()
+        self._writer = ThreadPoolExecutor(1, "steersearch-write")
+        self._written: Future[None] | None = None  # of the commit before
 
     def run(self) -> Counts:
         started = time.monotonic()
@@ -239,6 +239,7 @@ class Build:
                     self._embed(missing)
             finally:  # an interrupted run keeps what it computed
                 self._commit()
+                self._wait_for_write()
 
     def _next(self, results: Iterator[Photo | KnownPhoto | BadFile]) -> Photo | KnownPhoto | BadFile | None:
         with self._timed("read"):
@@ -410,13 +411,21 @@ class Build:
         return max(files, len(self._frozen_vectors), *map(len, self._vectors.values()))
 
     def _commit(self) -> None:
-        """Hand over all that is computed to be written, while reading and embedding go on."""
+        """Hand over all that is computed to be written, while reading and embedding go on.
+
+        Waits for the commit before, so that what is not written yet stays bounded; what that one raised is raised here.
+        """
+        self._wait_for_write()
         vectors, self._vectors = self._vectors, {key: [] for key in self._vectors}
         frozen, self._frozen_vectors = self._frozen_vectors, []
         records, self._records = self._records, []
         copies, self._copies = self._copies, []
-        self._writer.submit(partial(self._write, vectors, frozen, records, copies))
+        self._written = self._writer.submit(self._write, vectors, frozen, records, copies)
         self._committed_at = time.monotonic()
+
+    def _wait_for_write(self) -> None:
+        if self._written is not None:
+            self._written.result()
 
     def _write(
         self,
