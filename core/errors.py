@@ -244,14 +244,20 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 
 
 class WeightsChangedError(SteerSearchError):
-    """A model whose weights are not those that made a prompt index. Fields: `model`, `expected`, `found`, `command`."""
+    """A model whose weights are not those that made a prompt index. Fields: `model`, `expected`, `found`, `command`.
 
-    def __init__(self, model: str, prompt: str, expected: str, found: str, command: str) -> None:
+    command: indexes the folder again.  way_back: how to go on with the weights of then.
+    """
+
+    def __init__(
+        self, model: str, prompt: str, expected: str, found: str, *, command: str, way_back: str
+    ) -> None:
         self.model, self.prompt = model, prompt
         self.expected, self.found, self.command = expected, found, command
         super().__init__(
             f'the index for "{prompt}" was made with other weights of {model} (sha256 {expected[:12]}…, '
-            f"here is {found[:12]}…), so its vectors cannot be compared; index the folder again: {command}"
+            f"here is {found[:12]}…), so its vectors cannot be compared; {way_back}, "
+            f"or index the folder again: {command}"
         )
 
 

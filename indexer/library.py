@@ -63,6 +63,7 @@ from steersearch.indexer.manifest import (
     new_prompt_index,
     read_library,
     read_prompt_indexes,
+    replace_prompt_index,
     unmark_begun_by_query,
     write_library,
 )
@@ -817,16 +818,24 @@ class Library:
                 return index
         raise ModelMismatchError(candidates[0].prompt, candidates[0].model_id, embedder.model_id)
 
+    def rename_model(self, indexes: Sequence[PromptIndex], model_id: str) -> None:
+        """Record that the weights which made these indexes go by the name `model_id` now."""
+        with writing(self.place):
+            for index in indexes:
+                replace_prompt_index(self.place, replace(index, model_id=model_id))
+
     def command(
         self,
-        prompt: str,
+        prompt: str | Sequence[str],
         model: str | None = None,
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> str:
-        """The command line that builds a prompt index of this library."""
-        quoted = "".join(f"\\{c}" if c in '\\"$`' else c for c in prompt)
-        command = f'steersearch index {shlex.quote(os.fspath(self.folder))} --prompt "{quoted}"'
+        """The command line that indexes this library's folder under a prompt, several, or () those that it has."""
+        command = f"steersearch index {shlex.quote(os.fspath(self.folder))}"
+        for text in [prompt] if isinstance(prompt, str) else prompt:
+            quoted = "".join(f"\\{c}" if c in '\\"$`' else c for c in text)
+            command += f' --prompt "{quoted}"'
         if model is not None:
             command += f" --model {shlex.quote(model)}"
         if gate_scale is not None:

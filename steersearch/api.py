@@ -15,13 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ArgumentError, ImageError, PromptIndexMissing, WeightsChangedError
+from steersearch.core.errors import (
+    ArgumentError,
+    ImageError,
+    PromptError,
+    PromptIndexMissing,
+    WeightsChangedError,
+)
 from steersearch.core.image_file import read_picture
 from steersearch.core.local_path import as_path, why_not_local
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import View, least_side, open_image
-from steersearch.identity import identity_of
+from steersearch.identity import BUNDLED, identity_of, weights_now
 from steersearch.indexer import library as indexed
 from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
@@ -171,9 +177,14 @@ class Library:
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError, NoImagesError,
         LibraryPlaceError.
         """
-        model, view = self.model, _checked(view) or self.view
+        model = self.model
+        self._take_over(model)
+        view = _checked(view) or self.view
         embedder = self._embedder(model, view)
         named = [] if prompts else self._library.named_prompts()
+        changed = [] if prompts else self.with_other_weights(model)
+        if changed and not any(index.weights_hash == weights_now(model) for index in named):
+            raise PromptError(f"no prompt given, and {self.how_to_go_on(changed)}")
         if named and not any(index.model_id == model and view in (None, index.view) for index in named):
             embedder.loaded()  # only the model itself can tell whether any of them are its own
         return self._library.index(
@@ -186,6 +197,41 @@ class Library:
             exclude=exclude,
             limits=limits,
         )
+
+    def with_other_weights(self, model: str) -> list[PromptIndex]:
+        """The prompt indexes that `model` made with other weights than it has now, but for prompts indexed since.
+
+        None where only loading the model can tell.
+        """
+        now = weights_now(model)
+        made = [index for index in self._library.named_prompts() if index.model_id == model]
+        since = {index.prompt for index in made if index.weights_hash == now}
+        return [i for i in made if now not in (None, i.weights_hash) and i.prompt not in since]
+
+    def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
+        """What `with_other_weights` means, and what to do."""
+        prompts = list(dict.fromkeys(index.prompt for index in changed))
+        names, model = ", ".join(f'"{prompt}"' for prompt in prompts), changed[0].model_id
+        return (
+            f"the model {model} has other weights now than those that indexed {names}, and their vectors cannot be "
+            f"compared; index again: {self._library.command(prompts, model)}; or {self._way_back(model)}"
+        )
+
+    def _way_back(self, model: str) -> str:
+        where = (
+            f"{model}.safetensors of the earlier release"
+            if model == BUNDLED
+            else "a copy of the earlier file"
+        )
+        return f"go on with the earlier weights: {self._library.command((), 'FILE')}, where FILE is {where}"
+
+    def _take_over(self, file: str) -> None:
+        """Name `file` as the model of prompt indexes that its weights made, if their own model has others by now."""
+        weights = identity_of(file).weights_hash
+        made = [i for i in self._library.prompts() if i.weights_hash == weights and i.model_id != file]
+        made = [index for index in made if weights_now(index.model_id) not in (None, weights)]
+        if made:
+            self._library.rename_model(made, file)
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -566,7 +612,8 @@ class Library:
                 index.prompt,
                 index.weights_hash,
                 embedder.weights_hash,
-                self.command(index),
+                command=self.command(index),
+                way_back=self._way_back(index.model_id),
             )
         return embedder
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from steersearch.core.aggregation import aggregation_rule
 from steersearch.core.preprocess import Preprocess, View
+from steersearch.core.registry import known_models
 from steersearch.indexer.embedder import Identity
 
 BUNDLED = "mini"
@@ -24,6 +25,13 @@ def identity_of(model: str, view: View | None = None) -> Identity:
         with as_file(files("steersearch.core.mini") / f"{BUNDLED}.safetensors") as file:
             return _read(model, file, view)
     return _read(model, Path(model), view)
+
+
+def weights_now(model: str) -> str | None:
+    """The sha256 of a model's weights; None where only loading it can tell."""
+    if model == BUNDLED:
+        return next(card.weights.sha256 for card in known_models() if card.name == BUNDLED)
+    return identity_of(model).weights_hash
 
 
 def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:

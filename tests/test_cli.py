@@ -677,7 +677,7 @@ def test_a_model_whose_weights_have_changed(run: Run, photos: Path, tmp_path: Pa
     assert run("query", photos / "red.jpg", "--focus", PROMPT).code == 0  # needs no model
     message = failed(run, *query)
     assert f'the index for "{PROMPT}" was made with other weights of {model}' in message
-    command = shlex.split(message.partition("index the folder again: ")[2])
+    command = shlex.split(message.partition("or index the folder again: ")[2])
     assert run(*command[1:]).code == 0
     assert run(*query).code == 0
 

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from steersearch.cli import bench, explain, find, library, models, train
 from steersearch.cli.library import open_library as _open_library
+from steersearch.cli.library import weights_remark
 from steersearch.cli.options import (
     VIEWS,
     After,
@@ -208,6 +209,7 @@ def index(
             limits=limits_of(limit),
         )
     settings.remember_library(photos.place)
+    weights_remark(photos)
     terminal.counts(counts)
 
 

@@ -39,7 +39,17 @@ def open_library(option: str | None, *, photo: Path | None = None, for_changes: 
     if not library.folder.is_dir():
         gone = f"its photo folder {terminal.readable(library.folder)} is gone; mount its disk, or"
         terminal.remark(f"{gone}, {library.if_moved}")
+    weights_remark(library)
     return library
+
+
+def weights_remark(library: Library) -> None:
+    """Say so if the bundled model has changed since the library was made."""
+    from steersearch.identity import BUNDLED
+    from steersearch.views import terminal
+
+    if changed := library.with_other_weights(BUNDLED):
+        terminal.remark(library.how_to_go_on(changed))
 
 
 def verify(
