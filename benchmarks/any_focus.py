@@ -26,10 +26,11 @@ from steersearch.core.preprocess import open_image
 from steersearch.core.steervit import SteerViT
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.any_focus import LESSON
+from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.library import Library
 from steersearch.indexer.region_snapshot import RegionArrays, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
-from steersearch.indexer.shortlist import Aimed, Shortlist
+from steersearch.indexer.shortlist import Shortlist
 from steersearch.indexer.store import FrozenVector, ImageRecord, Store
 from steersearch.training.things import KINDS
 
@@ -124,8 +125,10 @@ def answer(
     """Steer the gallery in the order of the shortlist; photo i of the gallery is row rows[i] of the arrays."""
     scores = gallery.embeddings[f] @ queries.embeddings[f, q]
     top = np.argsort(-scores, kind="stable")[:TOP]
-    asked = Aimed(queries.patches[q].astype(np.float32), queries.heatmaps[f, q], share=1.0)
-    shortlist = Shortlist(arrays, rows, [asked])
+    query = QueryFeatures(
+        queries.embeddings[f, q], queries.heatmaps[f, q], queries.patches[q].astype(np.float32)
+    )
+    shortlist = Shortlist(arrays, rows, [query])
     photo_at = {int(row): photo for photo, row in enumerate(rows)}
     alone = [photo_at[row] for row, _ in shortlist.best(len(rows))]
     taken: list[int] = []
@@ -197,7 +200,9 @@ def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float
     clocks = {"": time.monotonic, "_cpu": time.process_time}
     spent: dict[str, list[float]] = {f"{what}{clock}": [] for what in ("first", "again") for clock in clocks}
     for q in range(5):
-        one = Aimed(queries.patches[q].astype(np.float32), queries.heatmaps[0, q], share=1.0)
+        one = QueryFeatures(
+            queries.embeddings[0, q], queries.heatmaps[0, q], queries.patches[q].astype(np.float32)
+        )
         started = {clock: now() for clock, now in clocks.items()}
         shortlist = Shortlist(arrays, np.arange(len(arrays)), [one])
         taken = list(islice(shortlist, BATCH))

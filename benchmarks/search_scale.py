@@ -29,7 +29,8 @@ from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record
 from steersearch.indexer import search
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
-from steersearch.indexer.query import Asked, rank
+from steersearch.indexer.hits import Method
+from steersearch.indexer.ranking import rank
 from steersearch.indexer.search import SAMPLE, Snapshot
 
 Floats = npt.NDArray[np.float32]
@@ -110,7 +111,7 @@ class _Clusters:
 def ours_exact(folder: str) -> dict[str, Any]:
     """All compared, with the gallery's mean and spread of scores, as `query --exact` does it."""
     gallery = _gallery(Path(folder), None)
-    return _measured(Path(folder), lambda query: rank([Asked(gallery, query)], K, exact=True).rows)
+    return _measured(Path(folder), lambda query: rank([gallery], [query], [1.0], K, exact=True).rows)
 
 
 def ours_cells(folder: str) -> dict[str, Any]:
@@ -122,8 +123,8 @@ def ours_cells(folder: str) -> dict[str, Any]:
     gallery = _gallery(Path(folder), CellIndex.read(file))
 
     def nearest_rows(query: Floats) -> npt.NDArray[np.int64]:
-        ranking = rank([Asked(gallery, query)], K)
-        assert ranking.method.startswith("IVF"), ranking.method
+        ranking = rank([gallery], [query], [1.0], K)
+        assert ranking.method is Method.cells
         return ranking.rows
 
     assert gallery.cells is not None

@@ -9,8 +9,16 @@ from steersearch.core.errors import PromptError
 _EXAMPLE = 'name what to look at, such as "the remote control"'
 
 
-def check_prompt(prompt: str) -> None:
+def checked_prompt(text: object) -> str:
+    """A prompt in the form in which it is kept, see `as_prompt`. Raises PromptError for what is none."""
+    check_prompt(text)
+    return as_prompt(str(text))
+
+
+def check_prompt(prompt: object) -> None:
     """Raise PromptError unless the prompt is valid Unicode without NUL, with something in it that can be seen."""
+    if not isinstance(prompt, str):
+        raise PromptError(f"the prompt {prompt!r} is no text; {_EXAMPLE}")
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; {_EXAMPLE}")
     try:

@@ -24,7 +24,14 @@ from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
-from steersearch.indexer.embedder import Embedded, Embedder, Floats, known_identity, query_features
+from steersearch.indexer.embedder import (
+    Embedded,
+    Embedder,
+    Floats,
+    QueryFeatures,
+    known_identity,
+    query_features,
+)
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
@@ -33,9 +40,10 @@ from steersearch.indexer.manifest import (
     mark_begun_by_query,
     write_prompt_index,
 )
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.shortlist import Aimed, Known, Shortlist, evenly_spread
+from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at, unpack_heatmap, unpacks
 from steersearch.indexer.writers import writing
 
@@ -79,7 +87,7 @@ class Steered:
     by_regions: whether the likeliest came first, by the regions of most of these contents. Without a query photo that
         is only known once some were steered.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
-    queries: the query photo's embedding (dim,) under each prompt index, by its key, where it was computed.
+    queries: the query photo under each prompt index, by its key, where it was computed.
     unkept: what was computed for each prompt index, by its key, and may not have been written.
     """
 
@@ -88,7 +96,7 @@ class Steered:
     unreadable: int = 0
     by_regions: bool = False
     guesses: tuple[Guess, ...] = ()
-    queries: Mapping[str, Floats] = field(default_factory=dict)
+    queries: Mapping[str, QueryFeatures] = field(default_factory=dict)
     unkept: Mapping[str, Unkept] = field(default_factory=dict)
 
     @classmethod
@@ -108,9 +116,9 @@ NOTHING = Steered()
 
 
 class LikeliestFirst:
-    """Steers photos of the library at `place` under `indexes`, which have one model and one gate_scale.
+    """Steers photos of the library at `place` under `focuses`, whose indexes have one model and one gate_scale.
 
-    root: the photo folder.  shares: weight of each focus / Σ |weight|.
+    root: the photo folder.
     picture: the query photo, which the likeliest photos are like in what the focuses name; None: they are those with
         the highest presence, for one focus.
     passing: of the photos of a region snapshot, those that the query may find; None: all.
@@ -120,22 +128,22 @@ class LikeliestFirst:
         self,
         root: Path,
         place: Path,
-        indexes: Sequence[PromptIndex],
-        shares: Sequence[float],
+        focuses: Sequence[Focus],
         embedder: Embedder,
         picture: Picture | None,
         passing: Callable[[RegionSnapshot], Mask | None],
     ) -> None:
         self._root, self._place = root, place
-        self._indexes, self._shares = tuple(indexes), tuple(shares)
+        self._indexes = tuple(focus.index for focus in focuses)
+        self._shares = [focus.weight / sum(abs(one.weight) for one in focuses) for focus in focuses]
         self._embedder, self._picture, self._passing = embedder, picture, passing
         self._store = Store(place)
-        self._vectors: dict[str, list[Vector]] = {index.key: [] for index in indexes}  # not written yet
+        self._vectors: dict[str, list[Vector]] = {index.key: [] for index in self._indexes}  # not written yet
         self._readings: dict[str, Reading] = {}
         self._begun: set[str] = set()
         self._may_write = True
         self._refused: LibraryPlaceError | None = None
-        self._queries: list[Floats] = []
+        self._queries: list[QueryFeatures] = []
 
     def steer(
         self, k: int, budget_s: float | None, progress: Callable[[ProgressEvent], None] | None = None
@@ -159,10 +167,13 @@ class LikeliestFirst:
             path_of = self._missing(snapshot)
             if not path_of:
                 return Steered(unkept=self._unkept())
-            aimed = None if self._picture is None else self._aimed(self._picture)
+            if self._picture is not None:
+                self._queries = query_features(
+                    self._embedder, self._picture, self._features, self._indexes[0].gate_scale, patches=True
+                )
             self._deadline = np.inf if budget_s is None else monotonic() + budget_s
             row_of = _rows_of_contents(snapshot, path_of)
-            shortlist = self._shortlist(snapshot, row_of, aimed)
+            shortlist = self._shortlist(snapshot, row_of)
             content_at = {row: image_id for image_id, row in row_of.items()}
             ordered: Iterator[str] = iter(())
             if shortlist is not None:
@@ -214,27 +225,17 @@ class LikeliestFirst:
                 path_of.setdefault(image_id, path)
         return path_of
 
-    def _aimed(self, picture: Picture) -> list[Aimed]:
-        scale = self._indexes[0].gate_scale
-        found = query_features(self._embedder, picture, self._features, scale, patches=True)
-        self._queries = [one.embedding for one in found]
-        aimed = []
-        for one, share in zip(found, self._shares, strict=True):
-            assert one.patches is not None
-            aimed.append(Aimed(one.patches, one.heatmap, share))
-        return aimed
-
-    def _shortlist(
-        self, snapshot: RegionSnapshot, row_of: dict[str, int], aimed: Sequence[Aimed] | None
-    ) -> Shortlist | None:
+    def _shortlist(self, snapshot: RegionSnapshot, row_of: dict[str, int]) -> Shortlist | None:
         if snapshot.arrays is None or not row_of:
             return None
-        self._grid, width = snapshot.arrays.patches.shape[1:], len(snapshot.arrays.mean)
-        if any(one.heatmap.shape != self._grid or one.patches.shape[-1] != width for one in aimed or ()):
+        self._grid = snapshot.arrays.patches.shape[1:]
+        shape = (*self._grid, len(snapshot.arrays.mean))
+        if any(query.patches is None or query.patches.shape != shape for query in self._queries):
             return None  # regions that this model did not make say nothing
         rows = np.array(list(row_of.values()), dtype=np.int64)
-        before = self._steered_before(snapshot) if aimed is None else None
-        return Shortlist(snapshot.arrays, rows, aimed, before)
+        if self._picture is None:
+            return Shortlist(snapshot.arrays, rows, None, steered=self._steered_before(snapshot))
+        return Shortlist(snapshot.arrays, rows, self._queries, self._shares)
 
     def _steered_before(self, snapshot: RegionSnapshot) -> Known | None:
         """Photos that have a presence already: the highest ones and as many others, at most RECALLED."""
@@ -328,7 +329,8 @@ class LikeliestFirst:
                     [found.presence for found in results]
                     if self._picture is None
                     else [
-                        found.embeddings @ query for found, query in zip(results, self._queries, strict=True)
+                        found.embeddings @ query.embedding
+                        for found, query in zip(results, self._queries, strict=True)
                     ]
                 )
                 maps = [found.heatmaps[known] for found in results]

@@ -15,8 +15,8 @@ from steersearch.core.errors import ImageError
 from steersearch.core.pillow_file import opened_content
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.embedder import Floats
+from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.loader import THUMBNAIL_SIDE
-from steersearch.indexer.query import Hit, Hits
 from steersearch.indexer.same_picture import Shown, are_alike, is_same
 
 # What two pictures may differ by where they differ most, see `same_picture.differences`, as thumbnails and as photos.

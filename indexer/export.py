@@ -15,7 +15,7 @@ from steersearch.core.reading import Reading
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.features import read_reading
 from steersearch.indexer.manifest import PromptIndex
-from steersearch.indexer.query import Aim
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
 
 FORMATS = {
@@ -62,13 +62,13 @@ class Exported:
     """What was written.
 
     files: one, or two for a format that holds vectors only.  rows: photos in it, of `of` in the library.
-    aim: the prompt index, and the others that it was chosen from.
+    focus: with the prompt index, and the others that it was chosen from.
     """
 
     files: tuple[Path, ...]
     rows: int
     of: int
-    aim: Aim
+    focus: Focus
 
 
 def format_of(path: Path, named: str | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows
 from steersearch.indexer.filters import Mask
-from steersearch.indexer.query import EXACT, Ranking
+from steersearch.indexer.ranking import Ranking
 from steersearch.indexer.score_statistics import ScoreStatistics
 from steersearch.indexer.search import Snapshot
 
@@ -36,7 +36,7 @@ def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> 
     best = ranked[np.argsort(-scores[ranked], kind="stable")[:k]]
     statistics = ScoreStatistics.of(scores.astype(np.float32))
     parts = presence[best].astype(np.float64)[:, None]
-    return Ranking(known[best], scores[best], parts, statistics, len(ranked), EXACT)
+    return Ranking(known[best], scores[best], parts, statistics, len(ranked))
 
 
 def find_scores(presence: Floats, embeddings: Floats, image_ids: list[str]) -> Doubles:

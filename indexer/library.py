@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from steersearch.core.digits import in_digits
 from steersearch.core.errors import (
     ArgumentError,
     EmbeddingError,
@@ -34,7 +35,7 @@ from steersearch.core.local_path import user_folder, why_not_local
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.picture import Picture
 from steersearch.core.preprocess import View, least_side, view_of
-from steersearch.core.prompts import as_prompt, check_prompt
+from steersearch.core.prompts import as_prompt, checked_prompt
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.any_focus import BUDGET_S, NOTHING, LikeliestFirst, Steered
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
@@ -44,6 +45,7 @@ from steersearch.indexer.embedder import (
     Embedder,
     Floats,
     Identity,
+    QueryFeatures,
     as_embedder,
     known_identity,
     query_features,
@@ -53,7 +55,7 @@ from steersearch.indexer.export import table_of
 from steersearch.indexer.features import features_of, is_encoded, read_reading
 from steersearch.indexer.filters import Filters, Mask, is_in
 from steersearch.indexer.find import rank_by_presence
-from steersearch.indexer.focus import AnyFocus, as_focuses, in_digits
+from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     LIBRARY_FILE,
@@ -67,18 +69,8 @@ from steersearch.indexer.manifest import (
     unmark_begun_by_query,
     write_library,
 )
-from steersearch.indexer.query import (
-    REGIONS_ALONE,
-    Aim,
-    Asked,
-    FocusScore,
-    Hit,
-    Hits,
-    Ranking,
-    Searched,
-    is_enough,
-    rank,
-)
+from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
+from steersearch.indexer.ranking import Ranking, rank
 from steersearch.indexer.region_snapshot import open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
@@ -91,10 +83,10 @@ from steersearch.indexer.writers import alone, writing
 logger = logging.getLogger(__name__)
 
 __all__ = [
-    "Aim",
     "Counts",
     "Coverage",
     "Finding",
+    "Focus",
     "Hit",
     "Hits",
     "Library",
@@ -370,12 +362,12 @@ class Library:
         Raises ArgumentError, PromptIndexMissing, ImageError, ModelMismatchError.
         """
         embedder = as_embedder(embedder)
-        aims = [
-            Aim(self._fitting(self.choices(one.text, model, gate_scale), embedder), one.weight)
+        focuses = [
+            replace(one, indexes=(self._fitting(self.choices(one.text, model, gate_scale), embedder),))
             for one in as_focuses(focus)
         ]
         return self.search(
-            aims,
+            focuses,
             image_path,
             lambda _: embedder,
             k,
@@ -386,7 +378,7 @@ class Library:
 
     def search(
         self,
-        aims: Sequence[Aim],
+        focuses: Sequence[Focus],
         image_path: str | Path,
         embedder_of: Callable[[PromptIndex], Embedder],
         k: int = 10,
@@ -396,10 +388,10 @@ class Library:
         limits: Limits = DEFAULT_LIMITS,
         after: Steered = NOTHING,
     ) -> Hits[Hit]:
-        """The k photos most similar to the one at `image_path` in what the aims name; all, if fewer.
+        """The k photos most similar to the one at `image_path` in what the focuses name; all, if fewer.
 
         A query photo that lies in the gallery is itself a hit, as a rule the first. Photos with equal scores
-        come in the order of their paths. Photos that have no vector yet under one of the aims cannot be found:
+        come in the order of their paths. Photos that have no vector yet under one of the focuses cannot be found:
         `Hits.searched` counts them, no hit is exact then, and there is none where `Searched.is_too_little`.
         embedder_of: gives the model that made a prompt index; asked only if the library does not know the photo,
             else its stored vectors are the query.
@@ -410,20 +402,21 @@ class Library:
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
-        if not aims:
-            raise ArgumentError("aims", aims, "name nothing to look at")
-        galleries = [self.snapshot(aim.index) for aim in aims]
-        passing, of, undated = self._passing_rows(filters, galleries[0], aims[0].index)
+        if not focuses:
+            raise ArgumentError("focus", focuses, "name nothing to look at")
+        galleries = [self.snapshot(focus.index) for focus in focuses]
+        passing, of, undated = self._passing_rows(filters, galleries[0], focuses[0].index)
         embeddings = self._query_embeddings(
-            aims, galleries, Path(image_path), embedder_of, limits, after.queries
+            focuses, galleries, Path(image_path), embedder_of, limits, after.queries
         )
-        asked = [Asked(*one) for one in zip(galleries, embeddings, (aim.weight for aim in aims), strict=True)]
-        ranking = rank(asked, k, passing, exact=exact)
+        weights = [focus.weight for focus in focuses]
+        ranking = rank(galleries, embeddings, weights, k, passing, exact=exact)
         searched = Searched(
-            self._read(aims),
+            self._read(focuses),
             ranking.num_photos,
             max(of, ranking.num_photos),
             ranking.method,
+            ranking.probed,
             is_filtered=bool(filters),
             by_regions=after.by_regions,
             unreadable=after.unreadable,
@@ -432,9 +425,9 @@ class Library:
         return self._found(searched, galleries[0], ranking)
 
     def find(
-        self, aim: Aim, k: int = 10, *, filters: Filters | None = None, after: Steered = NOTHING
+        self, focus: Focus, k: int = 10, *, filters: Filters | None = None, after: Steered = NOTHING
     ) -> Hits[Hit]:
-        """The k photos that most surely show what the prompt of the aim's index names; all, if fewer.
+        """The k photos that most surely show what the prompt of the focus names; all, if fewer.
 
         The score of a hit says how far it stands above the gallery, see `find_scores`, that of its part is the
         photo's presence; equal ones come in the order of their paths. Photos without presence yet cannot be found:
@@ -445,11 +438,11 @@ class Library:
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
-        gallery = self.snapshot(aim.index)
-        passing, of, undated = self._passing_rows(filters, gallery, aim.index)
+        gallery = self.snapshot(focus.index)
+        passing, of, undated = self._passing_rows(filters, gallery, focus.index)
         ranking = rank_by_presence(gallery, k, passing)
         searched = Searched(
-            self._read([aim]),
+            self._read([focus]),
             ranking.num_photos,
             max(of, ranking.num_photos),
             ranking.method,
@@ -467,7 +460,7 @@ class Library:
 
     def find_any(
         self,
-        aim: Aim,
+        focus: Focus,
         embedder_of: Callable[[PromptIndex], Embedder],
         k: int = 10,
         *,
@@ -486,19 +479,18 @@ class Library:
             raise ArgumentError("k", k, "must be at least 1")
         seconds = _seconds(exact, budget_s)
         after = NOTHING
-        if self._incomplete([aim]):
+        if self._incomplete([focus]):
             likeliest = LikeliestFirst(
                 self.folder,
                 self.place,
-                [aim.index],
-                [1.0],
-                embedder_of(aim.index),
+                [focus],
+                embedder_of(focus.index),
                 None,
                 lambda snapshot: self._passing(filters, snapshot.photos),
             )
             after = likeliest.steer(k, seconds, progress)
-            self._take_unkept([aim], after)
-        search = partial(self.find, aim, filters=filters, after=after)
+            self._take_unkept([focus], after)
+        search = partial(self.find, focus, filters=filters, after=after)
         return folded(search, k, Store(self.place).thumbnails) if collapse else search(k)
 
     def _passing(self, filters: Filters | None, photos: Any) -> Mask | None:
@@ -523,9 +515,9 @@ class Library:
         paths = photos.column("path").filter(passing)
         return is_in(gallery.table.column("path"), paths), len(paths), filters.num_undated(photos)
 
-    def _read(self, aims: Sequence[Aim]) -> tuple[Aim, ...]:
-        """The aims with what is known of how the model read their prompts."""
-        return tuple(replace(aim, reading=self.reading(aim.index)) for aim in aims)
+    def _read(self, focuses: Sequence[Focus]) -> tuple[Focus, ...]:
+        """The focuses with what is known of how the model read their prompts."""
+        return tuple(replace(focus, reading=self.reading(focus.index)) for focus in focuses)
 
     def reading(self, index: PromptIndex) -> Reading | None:
         """How the model that made this index read its prompt; None: not known."""
@@ -537,14 +529,14 @@ class Library:
             return None
 
     def _found(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Hits[Hit]:
-        """The ranked photos of the first aim's gallery as hits; none where their order would be noise."""
+        """The ranked photos of the first focus' gallery as hits; none where their order would be noise."""
         return Hits(
             () if searched.is_too_little else _hits(self.folder, searched, gallery, ranking), searched
         )
 
     def search_any(
         self,
-        aims: Sequence[Aim],
+        focuses: Sequence[Focus],
         image_path: str | Path,
         embedder_of: Callable[[PromptIndex], Embedder],
         k: int = 10,
@@ -556,30 +548,29 @@ class Library:
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits[Hit]:
-        """`search`, after photos that lack a vector under an aim were given one: the likeliest first.
+        """`search`, after photos that lack a vector under a focus were given one: the likeliest first.
 
-        The prompt index of an aim need not exist. What is computed is kept, also when this is interrupted; where it
+        The prompt index of a focus need not exist. What is computed is kept, also when this is interrupted; where it
         cannot be written, that is logged, and this object alone knows it.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
-        Where no photo can be read and none has a vector under an aim, the hits are those of the photos' regions
+        Where no photo can be read and none has a vector under a focus, the hits are those of the photos' regions
         alone: `Searched.method` says so.
         collapse: fold copies of a photo into the best of them, see `copies.folded`; k are left where there are so many.
         Raises what `search` raises, and EmbeddingError.
         """
         if k < 1:
             raise ArgumentError("k", k, "must be at least 1")
-        if not aims:
-            raise ArgumentError("aims", aims, "name nothing to look at")
+        if not focuses:
+            raise ArgumentError("focus", focuses, "name nothing to look at")
         seconds = _seconds(exact, budget_s)
-        groups = self._incomplete(aims)
+        groups = self._incomplete(focuses)
         each_s = None if seconds is None else seconds / max(len(groups), 1)
         done = []
         for group in groups:
             likeliest = LikeliestFirst(
                 self.folder,
                 self.place,
-                [aim.index for aim in group],
-                [aim.weight / sum(abs(a.weight) for a in group) for aim in group],
+                group,
                 embedder_of(group[0].index),
                 read_picture(image_path, at_least=least_side(group[0].index.preprocessing), limits=limits),
                 lambda snapshot: self._passing(filters, snapshot.photos),
@@ -588,10 +579,10 @@ class Library:
             self._take_unkept(group, done[-1])
         for steered in done:
             if steered.guesses:
-                return self._guessed(aims, steered)
+                return self._guessed(focuses, steered)
         search = partial(
             self.search,
-            aims,
+            focuses,
             image_path,
             embedder_of,
             filters=filters,
@@ -601,10 +592,10 @@ class Library:
         )
         return folded(search, k, Store(self.place).thumbnails) if collapse else search(k)
 
-    def _take_unkept(self, aims: Sequence[Aim], steered: Steered) -> None:
+    def _take_unkept(self, focuses: Sequence[Focus], steered: Steered) -> None:
         """Know what was computed and could not be written, for this search and those to come."""
-        for aim in aims:
-            index, unkept = aim.index, steered.unkept.get(aim.index.key)
+        for focus in focuses:
+            index, unkept = focus.index, steered.unkept.get(focus.index.key)
             if unkept is None:
                 continue
             if unkept.reading is not None:
@@ -619,21 +610,21 @@ class Library:
             gallery.missing > gallery.damaged
         )  # what is damaged has one, which only `verify --repair` takes away
 
-    def _incomplete(self, aims: Sequence[Aim]) -> list[list[Aim]]:
-        """The aims under which photos lack a vector; those that can share a forward pass together."""
+    def _incomplete(self, focuses: Sequence[Focus]) -> list[list[Focus]]:
+        """The focuses under which photos lack a vector; those that can share a forward pass together."""
         known = {index.key for index in self.prompts()} | {
             *self._snapshots
         }  # these may be of what could not be written
-        groups: dict[str, list[Aim]] = {}
-        for aim in aims:
-            if aim.index.key not in known or self._lacks_vectors(aim.index):
-                same = (aim.index.weights_hash, aim.index.preprocessing, aim.index.gate_scale)
-                groups.setdefault(repr(same), []).append(aim)
+        groups: dict[str, list[Focus]] = {}
+        for focus in focuses:
+            if focus.index.key not in known or self._lacks_vectors(focus.index):
+                same = (focus.index.weights_hash, focus.index.preprocessing, focus.index.gate_scale)
+                groups.setdefault(repr(same), []).append(focus)
         return list(groups.values())
 
-    def _guessed(self, aims: Sequence[Aim], steered: Steered) -> Hits[Hit]:
+    def _guessed(self, focuses: Sequence[Focus], steered: Steered) -> Hits[Hit]:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
-        searched = Searched(self._read(aims), 0, steered.missing, REGIONS_ALONE)
+        searched = Searched(self._read(focuses), 0, steered.missing, Method.regions)
         hits = (
             Hit(
                 path=self.folder / guess.path,
@@ -641,7 +632,7 @@ class Library:
                 rank=number,
                 image_id=guess.image_id,
                 z=float("nan"),
-                parts=tuple(FocusScore(aim, guess.score) for aim in aims),
+                parts=tuple(FocusScore(focus, guess.score) for focus in searched.focuses),
                 searched=searched,
                 date=guess.date,
             )
@@ -651,29 +642,29 @@ class Library:
 
     def _query_embeddings(
         self,
-        aims: Sequence[Aim],
+        focuses: Sequence[Focus],
         galleries: Sequence[Snapshot],
         image_path: Path,
         embedder_of: Callable[[PromptIndex], Embedder],
         limits: Limits,
-        queries: Mapping[str, Floats],
+        queries: Mapping[str, QueryFeatures],
     ) -> list[Floats]:
-        """The query under each aim: its stored vector if the library knows the photo, else through the model."""
+        """The query under each focus: its stored vector if the library knows the photo, else through the model."""
         row_of = self._row_finder(image_path, limits)
         picture: Picture | None = None
         embeddings = []
-        for aim, gallery in zip(aims, galleries, strict=True):
+        for focus, gallery in zip(focuses, galleries, strict=True):
             row = row_of(gallery)
             if row is not None:
                 embeddings.append(gallery.flat.vectors[np.array([row])][0])
                 continue
-            if aim.index.key in queries:
-                embeddings.append(np.asarray(queries[aim.index.key], dtype=np.float32))
+            if focus.index.key in queries:
+                embeddings.append(queries[focus.index.key].embedding)
                 continue
             if picture is None:
-                needed = max((least_side(aim.index.preprocessing) or 0) for aim in aims) or None
+                needed = max((least_side(focus.index.preprocessing) or 0) for focus in focuses) or None
                 picture = read_picture(image_path, at_least=needed, limits=limits)
-            index, embedder = aim.index, embedder_of(aim.index)
+            index, embedder = focus.index, embedder_of(focus.index)
             _ = embedder.dim  # loads it: now it is known which model it is
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
@@ -738,7 +729,7 @@ class Library:
 
         part: one of `hit.parts`; None: the first. Raises ArgumentError if the photo has left the library since.
         """
-        gallery = self._open((part or hit.parts[0]).aim.index.key)
+        gallery = self._open((part or hit.parts[0]).focus.index.key)
         heatmap = gallery.heatmap(hit.image_id)
         if heatmap is None:
             raise ArgumentError(
@@ -936,7 +927,7 @@ def _hits(folder: Path, searched: Searched, gallery: Snapshot, ranking: Ranking)
             rank=number,
             image_id=gallery.value("image_id", row),
             z=ranking.statistics.z(score),
-            parts=tuple(FocusScore(*pair) for pair in zip(searched.aims, cosines, strict=True)),
+            parts=tuple(FocusScore(*pair) for pair in zip(searched.focuses, cosines, strict=True)),
             searched=searched,
             date=date_at(gallery.table, row),
         )
@@ -1001,6 +992,4 @@ def _seconds(exact: bool, budget_s: float | None) -> float | None:
 
 def _checked_prompts(prompts: Sequence[str]) -> list[str]:
     """Prompts as they are kept, each once, in their order."""
-    for prompt in prompts:
-        check_prompt(prompt)
-    return list(dict.fromkeys(map(as_prompt, prompts)))
+    return list(dict.fromkeys(map(checked_prompt, prompts)))

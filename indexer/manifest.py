@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+from steersearch.core.digits import in_digits
 from steersearch.core.errors import (
     LibraryDamagedError,
     SchemaVersionError,
     SteerSearchError,
 )
 from steersearch.core.preprocess import View, view_of
-from steersearch.indexer.focus import in_digits
 from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.place import delete_inside, write_inside
 

@@ -20,7 +20,7 @@ from os import cpu_count
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.indexer.embedder import Floats
+from steersearch.indexer.embedder import Floats, QueryFeatures
 from steersearch.indexer.region_snapshot import RegionArrays
 
 Rows = npt.NDArray[np.int64]
@@ -37,19 +37,6 @@ _FAINT = 1e-5  # of the heatmap, taken for nothing
 
 
 @dataclass(frozen=True)
-class Aimed:
-    """The query photo under one focus.
-
-    patches: (Hp, Wp, D) float32, patch tokens of the frozen trunk.  heatmap: (Hp, Wp), steered, sums to 1.
-    share: weight of the focus / Σ |weight|.
-    """
-
-    patches: Floats
-    heatmap: Floats
-    share: float
-
-
-@dataclass(frozen=True)
 class Known:
     """What steering has said of photos under one focus, earlier. rows: (m,) of the arrays.  heatmaps: (m, Hp, Wp).
     scores: (m,)."""
@@ -62,20 +49,27 @@ class Known:
 class Shortlist:
     """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by all that is learned until then.
 
-    aimed: per focus; None: there is no query photo, and one focus.
+    queries: the query photo under each focus, with its patches; None: there is no query photo, and one focus.
+    shares: of each focus, weight / Σ |weight|.
     steered: photos that need not be taken, since they were steered before: they teach from the start.
     """
 
     def __init__(
-        self, arrays: RegionArrays, rows: Rows, aimed: Sequence[Aimed] | None, steered: Known | None = None
+        self,
+        arrays: RegionArrays,
+        rows: Rows,
+        queries: Sequence[QueryFeatures] | None,
+        shares: Sequence[float] = (1.0,),
+        steered: Known | None = None,
     ) -> None:
         num_left = len(rows)
         rows = rows if steered is None else np.concatenate([rows, steered.rows])
-        self._lessons = [_Lesson(arrays, rows, one) for one in (aimed or (None,))]
-        self._rows, self._has_query = rows, aimed is not None
+        each = zip(queries or (None,), shares, strict=True)
+        self._lessons = [_Lesson(arrays, rows, query, share) for query, share in each]
+        self._rows, self._has_query = rows, queries is not None
         self._position = {int(row): position for position, row in enumerate(rows)}
         self.scores = np.sum([lesson.share * lesson.matches for lesson in self._lessons], axis=0)
-        if aimed is None:
+        if queries is None:
             self._order = evenly_spread(num_left)
         else:
             self._order = np.argsort(-self.scores[:num_left], kind="stable")
@@ -140,10 +134,9 @@ class _Lesson:
     a query photo.
     """
 
-    def __init__(self, arrays: RegionArrays, rows: Rows, aimed: Aimed | None) -> None:
-        self._arrays, self._rows = arrays, rows
-        self.share = 1.0 if aimed is None else aimed.share
-        self.matches = np.zeros(len(rows), np.float32) if aimed is None else self._match(aimed)
+    def __init__(self, arrays: RegionArrays, rows: Rows, query: QueryFeatures | None, share: float) -> None:
+        self._arrays, self._rows, self.share = arrays, rows, share
+        self.matches = np.zeros(len(rows), np.float32) if query is None else self._match(query)
         self._photos: list[int] = []
         self._focused: list[Floats] = []  # per steered photo (D,): its regions weighted by its heatmap
         self._inputs: list[Floats] = []  # per region with patches, less the photo's mean
@@ -151,10 +144,11 @@ class _Lesson:
         self._sizes: list[Floats] = []
         self._scores: list[float] = []
 
-    def _match(self, aimed: Aimed) -> Floats:
-        heat = aimed.heatmap.ravel()
+    def _match(self, query: QueryFeatures) -> Floats:
+        assert query.patches is not None, "the shortlist needs the query's patches"
+        heat = query.heatmap.ravel()
         strongest = np.argsort(-heat)[:QUERY_PATCHES]
-        tokens = aimed.patches.reshape(len(heat), -1)[strongest]
+        tokens = query.patches.reshape(len(heat), -1)[strongest]
         patches = self._arrays.centred(tokens)  # (q, D)
         weights = heat[strongest] / heat[strongest].sum()
         return self._of_each(self._rows, lambda regions: (regions @ patches.T).max(axis=1) @ weights)

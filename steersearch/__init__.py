@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steersearch.api import Hit, Hits, Library
     from steersearch.core.steervit import SteerViT
-    from steersearch.indexer.focus import Focus
+    from steersearch.indexer.query_terms import Focus
 
     __version__: str
 
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     if name == "Focus":
-        from steersearch.indexer.focus import Focus
+        from steersearch.indexer.query_terms import Focus
 
         return Focus
     if name == "SteerViT":

@@ -33,9 +33,8 @@ from steersearch.indexer.compaction import Optimized
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.export import Exported, export_table, format_of
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.focus import AnyFocus, Focus, as_focuses
+from steersearch.indexer.hits import FocusScore, Searched
 from steersearch.indexer.library import (
-    Aim,
     Counts,
     Finding,
     LibraryInfo,
@@ -44,7 +43,7 @@ from steersearch.indexer.library import (
     Skip,
 )
 from steersearch.indexer.manifest import LIBRARY_FILE
-from steersearch.indexer.query import FocusScore, Searched
+from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
 
 if TYPE_CHECKING:
     import pyarrow
@@ -277,10 +276,10 @@ class Library:
         Raises ArgumentError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
-        aims = self.any_aims(focus, model=model, gate_scale=gate_scale, view=view)
+        focuses = self.resolve(focus, model=model, gate_scale=gate_scale, view=view)
         return self.query_indexes(
             image,
-            aims,
+            focuses,
             k,
             filters=filters,
             exact=exact,
@@ -290,14 +289,14 @@ class Library:
             progress=progress,
         )
 
-    def any_aims(
+    def resolve(
         self,
         focus: AnyFocus,
         *,
         model: str | None = None,
         gate_scale: float | None = None,
         view: View | None = None,
-    ) -> list[Aim]:
+    ) -> list[Focus]:
         """As `aims`; for a focus without a prompt index the one that `query_indexes` will begin.
 
         Its model, view and gate_scale are those given, else the model and the view that the library has used last,
@@ -305,7 +304,7 @@ class Library:
         """
         return [self._any_aim(one, model, gate_scale, view) for one in as_focuses(focus)]
 
-    def _any_aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Aim:
+    def _any_aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Focus:
         try:
             return self._aim(focus, model, gate_scale, view)
         except PromptIndexMissing:
@@ -314,12 +313,12 @@ class Library:
             if gate_scale is None:
                 gate_scale = 1.0 if 1.0 in scales or not scales else scales[-1]
             embedder = self._embedder(name, view or self._library.view_used(name))
-            return Aim(self._library.new_index(embedder, focus.text, gate_scale), focus.weight)
+            return Focus.on(self._library.new_index(embedder, focus.text, gate_scale), focus.weight)
 
-    def _aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Aim:
+    def _aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Focus:
         model = None if model is None else full_name(model)
-        index, *others = self._library.choices(focus.text, model, gate_scale, _checked(view))
-        return Aim(index, focus.weight, tuple(others))
+        found = self._library.choices(focus.text, model, gate_scale, _checked(view))
+        return replace(focus, indexes=tuple(found))
 
     def aims(
         self,
@@ -328,14 +327,14 @@ class Library:
         model: str | None = None,
         gate_scale: float | None = None,
         view: View | None = None,
-    ) -> list[Aim]:
+    ) -> list[Focus]:
         """The prompt index of each focus, with its weight. Raises PromptIndexMissing, ArgumentError."""
         return [self._aim(one, model, gate_scale, view) for one in as_focuses(focus)]
 
     def query_indexes(
         self,
         image: str | Path,
-        aims: Sequence[Aim],
+        focuses: Sequence[Focus],
         k: int = 10,
         *,
         filters: Filters | None = None,
@@ -347,7 +346,7 @@ class Library:
     ) -> Hits:
         """As `query`, in these very prompt indexes."""
         found = self._library.search_any(
-            aims,
+            focuses,
             image,
             self._embedder_of,
             k,
@@ -393,9 +392,9 @@ class Library:
         Raises ArgumentError, FilterError, WeightsChangedError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
-        (aim,) = self.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view)
+        (focus,) = self.resolve([(text, 1)], model=model, gate_scale=gate_scale, view=view)
         return self.find_in(
-            aim,
+            focus,
             k,
             filters=filters,
             exact=exact,
@@ -406,7 +405,7 @@ class Library:
 
     def find_in(
         self,
-        aim: Aim,
+        focus: Focus,
         k: int = 10,
         *,
         filters: Filters | None = None,
@@ -415,9 +414,9 @@ class Library:
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
-        """As `find`, in the prompt index of this aim, which need not exist yet."""
+        """As `find`, in the prompt index of this focus, which need not exist yet."""
         found = self._library.find_any(
-            aim,
+            focus,
             self._embedder_of,
             k,
             filters=filters,
@@ -565,12 +564,12 @@ class Library:
         """
         path = Path(path)
         format_of(path, format)  # before anything is read
-        (aim,) = self.aims([(focus, 1)], model=model, gate_scale=gate_scale, view=view)
-        table = self._library.table(aim.index)
+        (found,) = self.aims([(focus, 1)], model=model, gate_scale=gate_scale, view=view)
+        table = self._library.table(found.index)
         files = export_table(table, path, format, force=force)
-        missing = self._library.missing(aim.index)
-        aim = replace(aim, reading=self._library.reading(aim.index))
-        return Exported(tuple(files), table.num_rows, table.num_rows + missing, aim)
+        missing = self._library.missing(found.index)
+        found = replace(found, reading=self._library.reading(found.index))
+        return Exported(tuple(files), table.num_rows, table.num_rows + missing, found)
 
     @property
     def model(self) -> str:

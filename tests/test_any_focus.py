@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from steersearch.core.errors import ArgumentError, LibraryPlaceError, PromptError
-from steersearch.indexer.embedder import Embedded, Floats, LazyEmbedder
+from steersearch.indexer.embedder import Embedded, Floats, LazyEmbedder, QueryFeatures
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Aim, Hit, Hits, Library, ProgressEvent
+from steersearch.indexer.library import Focus, Hit, Hits, Library, ProgressEvent
 from steersearch.indexer.store import Store
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo
 
@@ -41,8 +41,8 @@ def stranger(tmp_path: Path) -> Path:
     return save_photo(tmp_path / "stranger.png", (212, 0, 0))
 
 
-def aim(library: Library, prompt: str, weight: float = 1.0) -> Aim:
-    return Aim(library.new_index(ToyEmbedder(), prompt, 1.0), weight)
+def aim(library: Library, prompt: str, weight: float = 1.0) -> Focus:
+    return Focus.on(library.new_index(ToyEmbedder(), prompt, 1.0), weight)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_batch_is_no_larger_than_half_of_the_time_that_is_left(
 
 def test_several_models_share_the_budget(library: Library, stranger: Path, clock: Clock) -> None:
     other = Careful(clock, "other")
-    aims = [aim(library, "red"), Aim(library.new_index(other, "red", 1.0))]
+    aims = [aim(library, "red"), Focus.on(library.new_index(other, "red", 1.0))]
     models = {index.index.model_id: model for index, model in zip(aims, (Careful(clock), other), strict=True)}
     library.search_any(aims, stranger, lambda index: models[index.model_id], 2, budget_s=6)
     assert [len(Store(library.place).embedded_ids(one.index.key)) for one in aims] == [3, 3]
@@ -339,7 +339,7 @@ def test_values_that_cannot_be_meant(ask: Ask, k: int, seconds: float) -> None:
 def test_what_was_steered_teaches_the_order_of_the_rest() -> None:
     """The query matches the wrong regions best; steered photos say so, and the right ones come next."""
     from steersearch.indexer.region_snapshot import RegionArrays
-    from steersearch.indexer.shortlist import FIRST_LESSON, Aimed, Shortlist
+    from steersearch.indexer.shortlist import FIRST_LESSON, Shortlist
 
     rng = np.random.default_rng(0)
     count, dim = 600, 16
@@ -351,7 +351,7 @@ def test_what_was_steered_teaches_the_order_of_the_rest() -> None:
     arrays = RegionArrays(vectors, np.ones(1, np.float32), patches, zeros, np.zeros((count, dim), np.float16))
     query = np.zeros((2, 2, dim), np.float32)
     query[..., 0] = 1
-    asked = Aimed(query, np.full((2, 2), 0.25, np.float32), 1.0)
+    asked = QueryFeatures(query[0, 0], np.full((2, 2), 0.25, np.float32), query)
     heat = np.exp(6 * unit[..., 2])
     heat /= heat.sum(axis=1, keepdims=True)
     truth = (heat * unit[..., 1]).sum(axis=1)

@@ -211,7 +211,7 @@ def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Pa
         photos / "red.jpg", PROMPT, model=other
     )  # steers all six photos with the other model
     assert [hit.exact for hit in hits] == [True] * 6
-    assert {part.aim.index.key for hit in hits for part in hit.parts} == {library.prompts()[-1].key}
+    assert {part.focus.index.key for hit in hits for part in hit.parts} == {library.prompts()[-1].key}
     assert library.prompts()[-1].model_id == other
 
 

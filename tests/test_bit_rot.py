@@ -16,7 +16,7 @@ import pytest
 
 from steersearch.core.errors import LibraryDamagedError, SteerSearchError
 from steersearch.indexer.checked_file import write_array
-from steersearch.indexer.library import Aim, Finding, Library
+from steersearch.indexer.library import Finding, Focus, Library
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
@@ -45,11 +45,11 @@ def answers(kept: Path, place: Path) -> list[Answer | None]:
 
     def find() -> Any:
         library = Library.open(place)
-        return library.find_any(Aim(library.find_prompt_index("red")), lambda _: toy, 20)
+        return library.find_any(Focus.on(library.find_prompt_index("red")), lambda _: toy, 20)
 
     def any_focus() -> Any:
         library = Library.open(place)
-        aim = Aim(library.new_index(toy, "green", 1.0))
+        aim = Focus.on(library.new_index(toy, "green", 1.0))
         return library.search_any([aim], photos / "004.png", lambda _: toy, 20, exact=True)
 
     asked: list[Callable[[], Any]] = [

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Aim, Library
+from steersearch.indexer.library import Focus, Library
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
 
@@ -149,7 +149,7 @@ def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
 ) -> None:
     """ "red" was tried out at gate scale 0.25 on one photo, last of all."""
     toy = ToyEmbedder()
-    tried = Aim(library.new_index(toy, "red", 0.25))
+    tried = Focus.on(library.new_index(toy, "red", 0.25))
     one = Filters.of(where="path = '001.png'")
     library.search_any([tried], library.folder / "000.png", lambda _: toy, 1, filters=one)
     ran = run("export", "red.parquet", "--focus", "red")

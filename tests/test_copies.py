@@ -11,13 +11,13 @@ from PIL import Image, ImageOps
 
 from steersearch.benchmarks import copies as drawn
 from steersearch.indexer.copies import Comparison, folded
-from steersearch.indexer.library import Aim, Hit, Hits, Library
-from steersearch.indexer.query import Searched
+from steersearch.indexer.hits import Method, Searched
+from steersearch.indexer.library import Focus, Hit, Hits, Library
 from tests.toy_embedder import ToyEmbedder, save_photo
 
 
 def searched(found: int) -> Searched:
-    return Searched((), found, found, "exact")
+    return Searched((), found, found, Method.exact)
 
 
 def hits(*paths: Path) -> Hits[Hit]:
@@ -139,7 +139,7 @@ def test_a_query_folds_copies(tmp_path: Path, regions: bool) -> None:
         save_photo(photos / name, colour)
     library = Library.create(photos, tmp_path / "library")
     library.index(ToyEmbedder(), ["red"], regions=regions)
-    aims = [Aim(library.find_prompt_index("red"))]
+    aims = [Focus.on(library.find_prompt_index("red"))]
     expected = {"red again.png": ["red anew.bmp", "red.png"], "rather red.png": [], "blue.png": []}
     found = library.search_any(aims, photos / "red.png", lambda _: ToyEmbedder(), 3, collapse=True)
     assert sorted(hit.rank for hit in found) == [1, 2, 3]

@@ -24,7 +24,7 @@ from steersearch.benchmarks.kills import (
     killed_and_resumed,
 )
 from steersearch.core.errors import LibraryPlaceError
-from steersearch.indexer.library import Aim, Library
+from steersearch.indexer.library import Focus, Library
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
 
@@ -169,7 +169,7 @@ def test_a_disk_that_is_full_loses_no_answer_that_was_computed(
 def found(library: Library, photos: Path) -> list[tuple[bool, list[tuple[str, float]]]]:
     """What is said to focuses that nobody indexed, with every photo steered."""
     model = ToyEmbedder()
-    aims = [Aim(library.new_index(model, prompt, 1.0)) for prompt in ("green", "blue")]
+    aims = [Focus.on(library.new_index(model, prompt, 1.0)) for prompt in ("green", "blue")]
     answers = (
         library.find_any(aims[0], lambda _: model, 100, exact=True),
         library.search_any(aims, photos / "003.png", lambda _: model, 100, exact=True),

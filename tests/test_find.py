@@ -21,7 +21,7 @@ from steersearch.core.errors import ArgumentError
 from steersearch.indexer import library as indexed
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
-from steersearch.indexer.query import Aim
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import ImageRecord, Store, Vector
 from steersearch.views import notebook
 from tests.conftest import Run, draw_picture
@@ -125,7 +125,7 @@ def test_photos_without_presence_cannot_be_found_and_are_counted(tmp_path: Path)
     old = Vector("old", np.array([1, 0, 0, 0], np.float32), np.ones((2, 1), np.float32))
     store.write_vectors(index.key, [old])
     store.write_images([ImageRecord("old.png", "old", 1, 1)])
-    hits = library.find(Aim(index))
+    hits = library.find(Focus.on(index))
     assert [(hit.path.name, hit.exact) for hit in hits[:1]] == [("red.png", False)]
     assert (hits.searched.compared, hits.searched.of) == (50, 51)
 
@@ -285,8 +285,8 @@ def reds(tmp_path: Path) -> indexed.Library:
     return library
 
 
-def aim_at(library: indexed.Library, prompt: str) -> Aim:
-    return Aim(library.new_index(ToyEmbedder(), prompt, 1.0))
+def aim_at(library: indexed.Library, prompt: str) -> Focus:
+    return Focus.on(library.new_index(ToyEmbedder(), prompt, 1.0))
 
 
 def test_with_time_enough_any_text_is_found_exactly(reds: indexed.Library) -> None:
@@ -342,7 +342,7 @@ def test_the_first_come_from_all_folders_in_every_view(tmp_path: Path, clock: Cl
     library.index(ToyEmbedder(), ["green"])
     for view in (None, {"size": 4, "mode": "tile"}):
         embedder = Careful(clock, preprocessing=view)
-        red = Aim(library.new_index(embedder, "red", 1.0))
+        red = Focus.on(library.new_index(embedder, "red", 1.0))
         assert library.find_any(red, lambda _, e=embedder: e, budget_s=24) == []
         steered = Counter(
             Path(path).parent.name for path in Store(library.place).gallery(red.index.key).paths
@@ -401,7 +401,7 @@ def test_what_was_steered_teaches_what_is_likely() -> None:
 
     known = np.array(taken[:100])
     left = np.setdiff1d(np.arange(count), known)
-    informed = Shortlist(arrays, left, None, Known(known, heat[known], presence[known]))
+    informed = Shortlist(arrays, left, None, steered=Known(known, heat[known], presence[known]))
     assert informed.is_informed
     after = taken_first(informed, 50)
     assert not set(after) & set(known.tolist())

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.core.errors import ArgumentError
-from steersearch.indexer.focus import Focus, as_focuses, parse_focus
+from steersearch.core.errors import ArgumentError, PromptError
+from steersearch.core.prompts import check_prompt
+from steersearch.indexer.query_terms import Focus, as_focuses, parse_focus
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,15 @@ def test_a_number_behind_the_last_colon_is_a_weight(written: str, focus: Focus) 
     assert parse_focus(written) == focus
 
 
-texts = st.text(min_size=1).filter(str.strip)
+def is_prompt(text: str) -> bool:
+    try:
+        check_prompt(text)
+    except PromptError:
+        return False
+    return True
+
+
+texts = st.text(min_size=1).filter(is_prompt)
 weights = st.floats(allow_nan=False, allow_infinity=False).filter(bool)
 
 
@@ -43,10 +52,19 @@ def test_a_focus_is_read_as_it_is_written(text: str, weight: float) -> None:
     assert parse_focus(str(focus)) == focus
 
 
-@pytest.mark.parametrize("written", ["", "  ", ":1", "cat:0", "cat:-0.0", "cat:" + "9" * 400])
-def test_nothing_to_look_at_and_weights_that_weigh_nothing(written: str) -> None:
+@pytest.mark.parametrize("written", ["cat:0", "cat:-0.0", "cat:" + "9" * 400])
+def test_weights_that_weigh_nothing(written: str) -> None:
     with pytest.raises(ArgumentError):
         parse_focus(written)
+
+
+@pytest.mark.parametrize("written", ["", "  ", ":1", "a\0b", "\u200b"])
+def test_a_focus_is_refused_in_the_words_in_which_a_prompt_is(written: str) -> None:
+    with pytest.raises(PromptError) as refused:
+        parse_focus(written)
+    with pytest.raises(PromptError) as as_prompt:
+        check_prompt(written.removesuffix(":1"))
+    assert str(refused.value) == str(as_prompt.value)
 
 
 @pytest.mark.parametrize("written", ["fish:abc", "cat:nan", "cat:", "cat:1e3", "cat:0,5", "a: b:half", "x:½"])
@@ -73,7 +91,13 @@ def test_what_a_query_takes() -> None:
     assert as_focuses([" sofa", ("cushion", 0.5), Focus("cat", -1)]) == several
 
 
-@pytest.mark.parametrize("focus", [[], ["cat", "cat "], ("cat", 0.5), [("cat", "much")], [3], ["cat", ""]])
+@pytest.mark.parametrize("focus", [[], ["cat", "cat "], ("cat", 0.5), [("cat", "much")], [3]])
 def test_what_a_query_refuses(focus: Any) -> None:
     with pytest.raises(ArgumentError):
+        as_focuses(focus)
+
+
+@pytest.mark.parametrize("focus", ["", ["cat", ""], [(3, 1.0)]])
+def test_a_query_refuses_what_is_no_prompt(focus: Any) -> None:
+    with pytest.raises(PromptError, match="the prompt"):
         as_focuses(focus)

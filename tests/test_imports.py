@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.indexer",
         "steersearch.core.atomic",
         "steersearch.core.capture_date",
+        "steersearch.core.digits",
         "steersearch.core.errors",
         "steersearch.core.json_file",
         "steersearch.core.preprocess",

@@ -32,7 +32,7 @@ from steersearch.core.preprocess import View
 from steersearch.core.reading import Reading
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Aim, Coverage, Library, default_place
+from steersearch.indexer.library import Coverage, Focus, Library, default_place
 from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, write_library
 from steersearch.indexer.scan import SUFFIXES
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
@@ -236,7 +236,7 @@ def test_an_index_that_has_most_photos_is_preferred_to_one_that_has_hardly_any(t
     library = Library.create(save_photos(tmp_path / "some", 8), tmp_path / "library")
     index_under(library, SQUASH, 0.5)
     tried = ToyEmbedder(preprocessing=SQUASH)
-    aim = Aim(library.new_index(tried, "red", 1.0))
+    aim = Focus.on(library.new_index(tried, "red", 1.0))
     one = Filters.of(where="path = '001.png'")
     library.search_any([aim], library.folder / "000.png", lambda _: tried, 1, filters=one)
     save_photo(library.folder / "new.png", (1, 2, 3))
@@ -252,7 +252,7 @@ def test_only_the_model_that_made_an_index_can_search_it(library: Library, photo
     for name in ("toy", "other"):
         hits = library.query(LazyEmbedder(partial(ToyEmbedder, name)), photos / "red.png", "red")
         index = library.find_prompt_index("red", model=name)
-        assert {part.aim.index.key for hit in hits for part in hit.parts} == {index.key}
+        assert {part.focus.index.key for hit in hits for part in hit.parts} == {index.key}
 
 
 def test_a_missing_prompt_index_says_what_exists_and_how_to_build_it(library: Library, photos: Path) -> None:

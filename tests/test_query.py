@@ -21,9 +21,10 @@ from steersearch.indexer import search
 from steersearch.indexer.embedder import Embedder, LazyEmbedder, query_features
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.focus import Focus
+from steersearch.indexer.hits import Method, Searched
 from steersearch.indexer.library import Hit, Hits, Library
-from steersearch.indexer.query import EXACT, REGIONS_ALONE, Asked, Searched, rank
+from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.ranking import rank
 from steersearch.indexer.search import Snapshot
 from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, vector_of
 
@@ -84,18 +85,16 @@ def test_equals_brute_force_over_several_focuses_and_filters(
     }
     expected = sorted((-scores[path], path) for path in shared & passing)[:k]
 
-    asked = [
-        Asked(
-            snapshot(list(gallery), np.array(list(gallery.values()), np.float32).reshape(-1, len(query))),
-            np.array(query, np.float32),
-            weight,
-        )
-        for gallery, query, weight in focuses
+    galleries = [
+        snapshot(list(gallery), np.array(list(gallery.values()), np.float32).reshape(-1, len(query)))
+        for gallery, query, _ in focuses
     ]
-    paths = asked[0].gallery.table["path"].to_pylist()
-    found = rank(asked, k, np.array([path in passing for path in paths], dtype=bool))
+    queries = [np.array(query, np.float32) for _, query, _ in focuses]
+    weights = [weight for _, _, weight in focuses]
+    paths = galleries[0].table["path"].to_pylist()
+    found = rank(galleries, queries, weights, k, np.array([path in passing for path in paths], dtype=bool))
     assert [(-score, paths[row]) for score, row in zip(found.scores, found.rows, strict=True)] == expected
-    assert (found.num_photos, found.method) == (len(shared & passing), EXACT)
+    assert (found.num_photos, found.method) == (len(shared & passing), Method.exact)
     assert found.statistics.mean == pytest.approx(np.mean(list(scores.values()) or [0]), abs=1e-6)
     assert found.statistics.sd == pytest.approx(np.std(list(scores.values()) or [0]), abs=1e-6)
 
@@ -115,10 +114,11 @@ def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: py
     def agreed(sign: float, mask: npt.NDArray[np.bool_] | None) -> float:
         shares = []
         for row in range(0, 20_000, 500):
-            asked = [Asked(gallery, vectors[row], sign)]
-            near, true = rank(asked, 10, mask), rank(asked, 10, mask, exact=True)
-            assert near.method.startswith("IVF, ")
-            assert (true.method, true.num_photos) == (EXACT, near.num_photos)
+            one = [gallery], [vectors[row]], [sign]
+            near, true = rank(*one, 10, mask), rank(*one, 10, mask, exact=True)
+            assert near.method is Method.cells
+            assert near.probed is not None
+            assert (true.method, true.num_photos) == (Method.exact, near.num_photos)
             assert near.statistics.mean == pytest.approx(true.statistics.mean, abs=1e-3)
             scores = dict(zip(true.rows.tolist(), true.scores.tolist(), strict=True))
             for found, score in zip(near.rows.tolist(), near.scores.tolist(), strict=True):
@@ -130,12 +130,12 @@ def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: py
     assert agreed(1.0, None) > 0.95
     assert agreed(-2.0, None) > 0.8
     assert agreed(1.0, passing) > 0.95
-    copies = rank([Asked(gallery, vectors[7])], 8)
+    copies = rank([gallery], [vectors[7]], [1.0], 8)
     assert copies.rows.tolist() == [7, *range(15_000, 15_007)]
     few = np.arange(20_000) < 9000  # not worth it
-    assert rank([Asked(gallery, vectors[7])], 10, few).method == EXACT
-    assert rank([Asked(gallery, vectors[7])], 5000).method == EXACT  # more than the cells could give
-    assert rank([Asked(gallery, vectors[7])] * 2, 10).method == EXACT
+    assert rank([gallery], [vectors[7]], [1.0], 10, few).method is Method.exact
+    assert rank([gallery], [vectors[7]], [1.0], 5000).method is Method.exact  # more than the cells could give
+    assert rank([gallery] * 2, [vectors[7]] * 2, [1.0] * 2, 10).method is Method.exact
 
 
 IVF = "IVF, 2 of 9 cells"
@@ -144,34 +144,46 @@ IVF = "IVF, 2 of 9 cells"
 @pytest.mark.parametrize(
     ("searched", "said", "is_exact"),
     [
-        (Searched((), 60, 60, EXACT), "exact", True),
-        (Searched((), 58, 60, EXACT), "approximate: 58 of 60 photos compared under this focus", False),
-        (Searched((), 12, 12, EXACT, True), "exact over the 12 photos that pass the filters", True),
-        (Searched((), 1, 1, EXACT, True), "exact over the 1 photo that passes the filters", True),
+        (Searched((), 60, 60, Method.exact), "exact", True),
+        (Searched((), 58, 60, Method.exact), "approximate: 58 of 60 photos compared under this focus", False),
         (
-            Searched((), 12, 15, EXACT, True),
+            Searched((), 12, 12, Method.exact, None, True),
+            "exact over the 12 photos that pass the filters",
+            True,
+        ),
+        (
+            Searched((), 1, 1, Method.exact, None, True),
+            "exact over the 1 photo that passes the filters",
+            True,
+        ),
+        (
+            Searched((), 12, 15, Method.exact, None, True),
             "approximate: 12 of 15 photos that pass the filters compared under this focus",
             False,
         ),
-        (Searched((), 9, 9, IVF), f"approximate ({IVF})", False),
+        (Searched((), 9, 9, Method.cells, (2, 9)), f"approximate ({IVF})", False),
         (
-            Searched((), 9, 9, IVF, True),
+            Searched((), 9, 9, Method.cells, (2, 9), True),
             f"approximate ({IVF}) over the 9 photos that pass the filters",
             False,
         ),
-        (Searched((), 9, 10, IVF), f"approximate ({IVF}): 9 of 10 photos compared under this focus", False),
         (
-            Searched((), 4, 900, EXACT, by_regions=True),
+            Searched((), 9, 10, Method.cells, (2, 9)),
+            f"approximate ({IVF}): 9 of 10 photos compared under this focus",
+            False,
+        ),
+        (
+            Searched((), 4, 900, Method.exact, by_regions=True),
             "approximate: the likeliest 4 of 900 photos compared under this focus",
             False,
         ),
         (
-            Searched((), 49, 900, EXACT),
+            Searched((), 49, 900, Method.exact),
             "not enough yet for an order: 49 of 900 photos compared under this focus",
             False,
         ),
         (
-            Searched((), 0, 900, REGIONS_ALONE),
+            Searched((), 0, 900, Method.regions),
             "a guess by regions alone, none of 900 photos compared under this focus",
             False,
         ),
@@ -347,7 +359,7 @@ def test_sql_about_dates(library: Library, photos: Path) -> None:
 
 
 def test_values_that_make_no_sense(library: Library, photos: Path) -> None:
-    with pytest.raises(ArgumentError, match="aims"):
+    with pytest.raises(ArgumentError, match="focus"):
         library.search([], photos / "red.png", lambda _: never())
     with pytest.raises(ArgumentError, match="twice"):
         library.query(never, photos / "red.png", ["red", ("red", -1)])

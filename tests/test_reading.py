@@ -16,7 +16,7 @@ from steersearch.core.registry import MINILM
 from steersearch.core.text import MAX_TOKENS, CachedTextEncoder
 from steersearch.core.tokenizer import Tokenizer
 from steersearch.indexer import library as indexed
-from steersearch.indexer.query import Aim
+from steersearch.indexer.query_terms import Focus
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
 
@@ -144,11 +144,11 @@ def test_an_answer_carries_how_its_prompts_were_read(tmp_path: Path) -> None:
     assert counts.readings == {"red MUG": Reading(("MUG",)), "blue": Reading()}
     query = library.folder / "000.png"
     hits = library.query(ToyEmbedder(), query, ["red MUG", ("blue", 0.5)])
-    assert [part.aim.reading for part in hits[0].parts] == [Reading(("MUG",)), Reading()]
-    begun = Aim(library.new_index(ToyEmbedder(), "green CUP", 1.0))
+    assert [part.focus.reading for part in hits[0].parts] == [Reading(("MUG",)), Reading()]
+    begun = Focus.on(library.new_index(ToyEmbedder(), "green CUP", 1.0))
     searched = library.search_any([begun], query, lambda _: ToyEmbedder())
     for found in (searched, library.find_any(begun, lambda _: ToyEmbedder())):
-        assert found.searched.aims[0].reading == Reading(("CUP",))
+        assert found.searched.focuses[0].reading == Reading(("CUP",))
     assert [coverage.reading for coverage in library.info().prompts] == [
         Reading(("MUG",)),
         Reading(),
@@ -186,7 +186,7 @@ def test_nothing_is_begun_for_a_prompt_of_which_no_word_is_read(tmp_path: Path) 
         library.index(Illiterate(), ["red"])
     assert not library.place.exists()
     library.index(ToyEmbedder(), ["red"])
-    aim = Aim(library.new_index(Illiterate(), "blue", 1.0))
+    aim = Focus.on(library.new_index(Illiterate(), "blue", 1.0))
     with pytest.raises(PromptError):
         library.find_any(aim, lambda _: Illiterate())
     assert [index.prompt for index in library.prompts()] == ["red"]
@@ -228,7 +228,7 @@ def test_the_mini_refuses_an_emoji_and_reads_the_words_beside_one(tmp_path: Path
         library.index(prompts=["🦄"])
     assert not library.place.exists()
     library.index(prompts=["🦄 mug"], regions=False)
-    assert library.find("🦄 mug").searched.aims[0].reading == Reading(("🦄",))
+    assert library.find("🦄 mug").searched.focuses[0].reading == Reading(("🦄",))
     with pytest.raises(PromptError):
         library.query(photos / "000.png", "🦜")
     with pytest.raises(PromptError):

@@ -18,7 +18,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.indexer import removal
-from steersearch.indexer.library import Aim, Library
+from steersearch.indexer.library import Focus, Library
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.removal import remove_library
 from steersearch.indexer.writers import writing
@@ -178,7 +178,7 @@ def test_nothing_is_deleted_through_a_link(
     photo = library.folder / "001.png"
     for act in (
         lambda: library.query(ToyEmbedder(), photo, "blue"),
-        lambda: library.search([Aim(index)], photo, lambda _: ToyEmbedder()),
+        lambda: library.search([Focus.on(index)], photo, lambda _: ToyEmbedder()),
         lambda: library.index(ToyEmbedder(), ["red", "blue"]),
         library.optimize,
         lambda: library.verify(repair=True),

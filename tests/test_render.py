@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from steersearch.core.heatmaps import STRONGEST_OPACITY
-from steersearch.indexer.focus import Focus
+from steersearch.indexer.query_terms import Focus
 from steersearch.views import terminal
 from steersearch.views.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownHit, ShownSearch, render_page
 

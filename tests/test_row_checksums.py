@@ -15,7 +15,7 @@ import pytest
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats
-from steersearch.indexer.library import Aim, Library
+from steersearch.indexer.library import Focus, Library
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.row_checksums import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
@@ -89,7 +89,7 @@ def test_a_vector_that_is_another_is_left_out_and_said(
     assert not any(hit.exact for hit in hits)
     assert "1 of the photos cannot be found" in caplog.text
     toy = ToyEmbedder()
-    library.search_any([Aim(library.prompts()[0])], library.folder / "004.png", lambda _: toy)
+    library.search_any([Focus.on(library.prompts()[0])], library.folder / "004.png", lambda _: toy)
     assert toy.is_untouched  # what is damaged is not steered again and again
 
 

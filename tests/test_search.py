@@ -20,7 +20,7 @@ from steersearch.indexer.faiss_index import (
     products,
     scores_of,
 )
-from steersearch.indexer.query import Asked, rank
+from steersearch.indexer.ranking import rank
 from steersearch.indexer.search import Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector
 
@@ -149,7 +149,7 @@ def add(store: Store, path: str, image_id: str, embedding: list[float]) -> None:
 
 
 def paths(snapshot: Snapshot) -> list[str]:
-    ranking = rank([Asked(snapshot, np.array([0.6, 0.8], np.float32))], 10)
+    ranking = rank([snapshot], [np.array([0.6, 0.8], np.float32)], [1.0], 10)
     return [snapshot.value("path", row) for row in ranking.rows]
 
 
@@ -159,7 +159,7 @@ def files(place: Path) -> list[str]:
 
 def test_a_snapshot_holds_the_gallery(store: Store, tmp_path: Path) -> None:
     for snapshot in (open_snapshot(tmp_path, KEY), open_snapshot(tmp_path, KEY)):  # made, read
-        ranking = rank([Asked(snapshot, np.array([0.6, 0.8], np.float32))], 10)
+        ranking = rank([snapshot], [np.array([0.6, 0.8], np.float32)], [1.0], 10)
         low, high = (float(np.float32(score)) for score in (0.6, 0.8))
         assert ranking.rows.tolist() == [1, 2, 0]
         assert ranking.scores.tolist() == [high, high, low]

@@ -14,7 +14,7 @@ import pytest
 
 from steersearch.core.errors import LibraryBusyError
 from steersearch.indexer.features import write_features
-from steersearch.indexer.library import Aim, Finding, Library
+from steersearch.indexer.library import Finding, Focus, Library
 from steersearch.indexer.manifest import features_file
 from steersearch.indexer.store import Store
 from steersearch.indexer.tables import Tables
@@ -233,7 +233,7 @@ def test_what_belongs_to_nothing(library: Library) -> None:
 def test_a_query_leaves_nothing_that_belongs_to_nothing_where_no_regions_are_kept(tmp_path: Path) -> None:
     library = Library.create(save_photos(tmp_path / "photos", 4), tmp_path / "library")
     library.index(ToyEmbedder(), ["red"], regions=False)
-    aim = Aim(library.new_index(ToyEmbedder(), "blue", 1.0), 1.0)
+    aim = Focus.on(library.new_index(ToyEmbedder(), "blue", 1.0), 1.0)
     library.search_any([aim], library.folder / "000.png", lambda _: ToyEmbedder(), 4)
     assert library.verify() == []
 

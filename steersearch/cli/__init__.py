@@ -262,11 +262,11 @@ def query(
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = _open_library(library, photo=image)
-    aims = photos.any_aims(focus, model=model, gate_scale=gate_scale, view=view_name(view))
+    resolved = photos.resolve(focus, model=model, gate_scale=gate_scale, view=view_name(view))
     with terminal.progress("steering") as advance:
         hits = photos.query_indexes(
             image,
-            aims,
+            resolved,
             k,
             filters=filters,
             exact=exact,
@@ -287,7 +287,7 @@ def query(
     terminal.hits(hits, form)
     if after or before:
         terminal.dates_remark(hits)
-    terminal.hits_remark(hits, k, photos.command(aims[0].index))
+    terminal.hits_remark(hits, k, photos.command(resolved[0].index))
 
 
 app.command("find")(find.find_photos)

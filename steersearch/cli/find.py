@@ -73,10 +73,10 @@ def find_photos(
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
-    (aim,) = photos.any_aims([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
+    (focus,) = photos.resolve([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
     with terminal.progress("steering") as advance:
         hits = photos.find_in(
-            aim, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
+            focus, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
         )
     if html is not None:
         from steersearch.views import page
@@ -86,5 +86,5 @@ def find_photos(
     terminal.found(hits, form)
     if after or before:
         terminal.dates_remark(hits)
-    index = hits.searched.aims[0].index
+    index = hits.searched.focuses[0].index
     terminal.found_remark(hits, k, photos.command(index), without_presence=photos.without_presence(index))

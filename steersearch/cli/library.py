@@ -230,7 +230,7 @@ def export(
     )
     for path in done.files:
         terminal.path_line(path)
-    library_tables.exported_remark(done, photos.command(done.aim.index))
+    library_tables.exported_remark(done, photos.command(done.focus.index))
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (verify, optimize, remove, export)

@@ -13,7 +13,7 @@ import typer
 from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.local_path import why_not_local
 from steersearch.core.photo_limits import Limits, parse_limits
-from steersearch.core.prompts import as_prompt, check_prompt
+from steersearch.core.prompts import checked_prompt
 
 if TYPE_CHECKING:
     from steersearch.core import preprocess
@@ -57,10 +57,9 @@ def local_folder(given: str | Path) -> Path:
 def words(text: str) -> str:
     """A text that can be a prompt, in the form in which prompts are kept."""
     try:
-        check_prompt(text)
+        return checked_prompt(text)
     except PromptError as error:
         raise typer.BadParameter(str(error)) from error
-    return as_prompt(text)
 
 
 def all_words(texts: list[str]) -> list[str]:
@@ -78,8 +77,8 @@ def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> terminal.Form:
 
 
 def focuses(texts: list[str]) -> list[Any]:
-    """Each TEXT[:WEIGHT] as an `indexer.focus.Focus`; one text, one weight."""
-    from steersearch.indexer.focus import as_focuses, parse_focus
+    """Each TEXT[:WEIGHT] as an `indexer.query_terms.Focus`; one text, one weight."""
+    from steersearch.indexer.query_terms import as_focuses, parse_focus
 
     try:
         return as_focuses([parse_focus(words(text)) for text in texts])

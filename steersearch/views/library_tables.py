@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from steersearch.views.terminal import aim_remarks, json_line, line, readable, remark
+from steersearch.views.terminal import focus_remarks, json_line, line, readable, remark
 
 if TYPE_CHECKING:
     from steersearch.indexer.compaction import Optimized
@@ -31,8 +31,8 @@ def findings(found: Sequence[Finding], *, as_json: bool) -> None:
 
 def exported_remark(done: Exported, update: str) -> None:
     """How much was written, of which prompt index. update: the command that brings this up to date."""
-    remark(f"{done.rows:,} of {done.of:,} photos, by {done.aim.index}")
-    aim_remarks(done.aim)
+    remark(f"{done.rows:,} of {done.of:,} photos, by {done.focus.index}")
+    focus_remarks(done.focus)
     if done.rows < done.of:
         remark(
             f"{done.of - done.rows:,} photos have no vector yet and are not in it; all get one with: {update}"

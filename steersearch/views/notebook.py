@@ -43,7 +43,10 @@ def hits_html(hits: Hits, library: Library) -> str:
     """Hits side by side, all their colours in one range, and below them what they were found among."""
     shown = hits[:SHOWN]
     vmax = shared_vmax(hit.heatmap for hit in shown)
-    notes = [str(hits.searched), *(printable(said) for aim in hits.searched.aims for said in aim.remarks)]
+    notes = [
+        str(hits.searched),
+        *(printable(said) for focus in hits.searched.focuses for said in focus.remarks),
+    ]
     if len(hits) > SHOWN:
         notes.append(f"{len(hits) - SHOWN:,} more hits are in the list")
     figures = "".join(hit_html(hit, library, vmax) for hit in shown)
@@ -54,5 +57,5 @@ def hit_picture(hit: Hit, library: Library, vmax: float | None = None) -> Image.
     """The photo in grey with the heatmap of its first focus in colour over it; RGB, at most SIDE pixels each way."""
     photo = library.photo(hit)
     photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    region = preprocess_of(hit.parts[0].aim.index.preprocessing).region(photo.size)
+    region = preprocess_of(hit.parts[0].focus.index.preprocessing).region(photo.size)
     return overlay(photo, strengths(hit.heatmap, vmax), region)

@@ -21,8 +21,8 @@ from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shar
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
-from steersearch.indexer.focus import Focus
 from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.query_terms import Focus
 from steersearch.views.output import write_output
 from steersearch.views.streams import escaped
 
@@ -159,14 +159,14 @@ def _listed(names: Sequence[str]) -> str:
 
 def _shown(library: Library, path: Path, photo: Image.Image, hits: Hits) -> ShownSearch:
     query = [
-        _shot(escaped(path.name), photo, library.query_heatmap(path, aim.index), aim.index)
-        for aim in hits.searched.aims
+        _shot(escaped(path.name), photo, library.query_heatmap(path, focus.index), focus.index)
+        for focus in hits.searched.focuses
     ]
     return ShownSearch(focuses=_focuses(hits), note=_note(hits), query=query, hits=_shown_hits(library, hits))
 
 
 def _focuses(hits: Hits) -> list[Focus]:
-    return [Focus(aim.index.prompt, aim.weight) for aim in hits.searched.aims]
+    return list(hits.searched.focuses)
 
 
 def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
@@ -176,7 +176,7 @@ def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
         name, *copies = (escaped(str(path.relative_to(library.folder))) for path in (hit.path, *hit.copies))
         name += (" (gone)" if hit.is_gone else "") + (f" (also {', '.join(copies)})" if copies else "")
         shots = [
-            _shot(name, image, heatmap, part.aim.index)
+            _shot(name, image, heatmap, part.focus.index)
             for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)
         ]
         scores = [part.score for part in hit.parts]
@@ -186,12 +186,12 @@ def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
 
 def _note(hits: Hits) -> str:
     """What was compared, in which prompt indexes, and how many others there are."""
-    indexes = [aim.index for aim in hits.searched.aims]
+    indexes = [focus.index for focus in hits.searched.focuses]
     notes = [str(hits.searched), *map(_described, indexes)]
-    for aim in hits.searched.aims:
-        notes += map(escaped, aim.remarks)
-        if aim.others:
-            notes.append(f"others of “{aim.index.prompt}”: " + ", ".join(map(_described, aim.others)))
+    for focus in hits.searched.focuses:
+        notes += map(escaped, focus.remarks)
+        if focus.others:
+            notes.append(f"others of “{focus.index.prompt}”: " + ", ".join(map(_described, focus.others)))
     return "; ".join(dict.fromkeys(notes))
 
 

@@ -15,15 +15,15 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from steersearch.indexer.focus import in_digits
+from steersearch.core.digits import in_digits
 from steersearch.views.streams import drawn_on_stderr, escaped, on_one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from steersearch.core.reading import Reading
+    from steersearch.indexer.hits import Searched
     from steersearch.indexer.library import (
-        Aim,
         Counts,
         Coverage,
         Hit,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         PromptIndex,
         Skip,
     )
-    from steersearch.indexer.query import Searched
+    from steersearch.indexer.query_terms import Focus
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10
@@ -219,7 +219,7 @@ def _query_fields(hit: Hit) -> dict[str, Any]:
     if len(hit.parts) == 1:
         return fields
     parts = [
-        {"prompt": part.prompt, "weight": part.weight, "score": part.score, **_index_fields(part.aim)}
+        {"prompt": part.prompt, "weight": part.weight, "score": part.score, **_index_fields(part.focus)}
         for part in hit.parts
     ]
     return {**fields, "focuses": parts}
@@ -238,13 +238,13 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         **({"undated": searched.undated} if searched.undated else {}),
         "prompt": searched.prompt,
     }
-    return fields | _index_fields(searched.aims[0]) if len(searched.aims) == 1 else fields
+    return fields | _index_fields(searched.focuses[0]) if len(searched.focuses) == 1 else fields
 
 
-def _index_fields(aim: Aim) -> dict[str, Any]:
+def _index_fields(focus: Focus) -> dict[str, Any]:
     """Which prompt index was asked, which others could have been, and what the model cannot read of the prompt."""
-    others = {"other_indexes": [_settings(other) for other in aim.others]} if aim.others else {}
-    return {**_settings(aim.index), **others, **reading_fields(aim.reading)}
+    others = {"other_indexes": [_settings(other) for other in focus.others]} if focus.others else {}
+    return {**_settings(focus.index), **others, **reading_fields(focus.reading)}
 
 
 def reading_fields(reading: Reading | None) -> dict[str, Any]:
@@ -349,20 +349,22 @@ def found_remark(hits: Hits[Any], k: int, update: str, *, without_presence: int 
 
 def _searched_remark(searched: Searched) -> None:
     """What was compared in which prompt indexes, and which others there are."""
-    by = "; ".join(f"{'' if aim.weight == 1 else f'{aim.weight:g} × '}{aim.index}" for aim in searched.aims)
+    by = "; ".join(
+        f"{'' if focus.weight == 1 else f'{focus.weight:g} × '}{focus.index}" for focus in searched.focuses
+    )
     remark(f"{searched}, by {by}")
-    for aim in searched.aims:
-        aim_remarks(aim)
+    for focus in searched.focuses:
+        focus_remarks(focus)
 
 
-def aim_remarks(aim: Aim) -> None:
+def focus_remarks(focus: Focus) -> None:
     """How the model reads the prompt, and which other indexes it has."""
-    for said in aim.remarks:
+    for said in focus.remarks:
         remark(said)
-    if aim.others:
-        others = ", ".join(map(str, aim.others))
+    if focus.others:
+        others = ", ".join(map(str, focus.others))
         remark(
-            f'"{aim.index.prompt}" has {len(aim.others) + 1} indexes; the others: {others}; '
+            f'"{focus.index.prompt}" has {len(focus.others) + 1} indexes; the others: {others}; '
             "choose with --gate-scale, --model or --view"
         )
 

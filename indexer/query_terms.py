@@ -1,4 +1,4 @@
-"""What a query looks at: texts, each with a weight."""
+"""The terms of a query: texts to look at, each with a weight."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from steersearch.core.digits import in_digits
 from steersearch.core.errors import ArgumentError
-from steersearch.core.prompts import as_prompt
+from steersearch.core.prompts import checked_prompt
+from steersearch.core.reading import Reading
+from steersearch.indexer.manifest import PromptIndex
 
 _WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
 _UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # where a weight stands, and is no number
@@ -17,22 +20,48 @@ _UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # where a wei
 
 @dataclass(frozen=True)
 class Focus:
-    """What to look at. weight: its part in the score, any finite number but 0; below 0 leads away from it.
+    """One term of a query: what to look at, and how much it counts.
 
-    The score of a photo under several focuses is  Σ weight·cosine / Σ |weight|,  in [-1, 1].
+    text: as a prompt is kept.
+    weight: its part in the score, any finite number but 0; below 0 leads away from it. The score of a photo under
+        several focuses is  Σ weight·cosine / Σ |weight|,  in [-1, 1].
+    indexes: the prompt indexes that fit, the one that answers first; none before `Library.resolve`.
+    reading: how the model reads the text; None: not known (before the search, and of indexes of older versions).
+
+    Raises PromptError for a text that is no prompt, ArgumentError for a weight.
     """
 
     text: str
     weight: float = 1.0
+    indexes: tuple[PromptIndex, ...] = ()
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str) or not self.text.strip():
-            raise ArgumentError("focus", self.text, 'must be a text, such as "the remote control"')
-        object.__setattr__(self, "text", as_prompt(self.text))
+        object.__setattr__(self, "text", checked_prompt(self.text))
         if not math.isfinite(self.weight) or self.weight == 0:
             raise ArgumentError(
                 "weight", self.weight, f'of the focus "{self.text}" must be a finite number, not 0'
             )
+
+    @classmethod
+    def on(cls, index: PromptIndex, weight: float = 1.0) -> Focus:
+        """The prompt of this index, answered by it."""
+        return cls(index.prompt, weight, (index,))
+
+    @property
+    def index(self) -> PromptIndex:
+        """The prompt index that answers."""
+        return self.indexes[0]
+
+    @property
+    def others(self) -> tuple[PromptIndex, ...]:
+        """The prompt indexes that fit what was asked for as well."""
+        return self.indexes[1:]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user should know of how the model reads the text."""
+        return [] if self.reading is None else self.reading.remarks()
 
     def __str__(self) -> str:
         """As `parse_focus` reads it."""
@@ -79,12 +108,5 @@ def _as_focus(one: object) -> Focus:
     if isinstance(one, str):
         return Focus(one)
     if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], int | float):
-        return Focus(str(one[0]), float(one[1]))
+        return Focus(one[0], float(one[1]))
     raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
-
-
-def in_digits(number: float) -> str:
-    """A number in digits, without an exponent, as short as it can be without loss."""
-    from decimal import Decimal
-
-    return format(Decimal(repr(number)).normalize(), "f")

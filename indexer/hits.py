@@ -1,0 +1,202 @@
+"""What a search gives: hits, best first, and what they were found among."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from steersearch.core.capture_date import CaptureDate
+from steersearch.indexer.query_terms import Focus
+
+# Photos that have to be compared before their order means something, where it is not known which are the likeliest:
+ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # so many, or this part of a small gallery
+
+
+class Method(Enum):
+    """How hits are found.
+
+    exact: every photo that has a vector is compared.  cells: those in the nearest cells of an IVF index.
+    regions: none has a vector, and the regions alone give the order.
+    """
+
+    exact = "exact"
+    cells = "cells"
+    regions = "regions"
+
+
+@dataclass(frozen=True)
+class FocusScore:
+    """A photo under one focus. score: cosine in [-1, 1], of a `find` the photo's presence."""
+
+    focus: Focus
+    score: float
+
+    @property
+    def prompt(self) -> str:
+        return self.focus.index.prompt
+
+    @property
+    def weight(self) -> float:
+        return self.focus.weight
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search looked at.
+
+    focuses: each with the prompt index that answered.
+    compared: photos that pass the filters and have a vector under each focus.  of: photos that pass the filters.
+    method: see `Method`.  probed: of a search in cells, how many of how many cells were searched.
+    is_filtered: whether there were filters.
+    by_regions: whether the photos that have a vector are the likeliest, see `Library.search_any`.
+    unreadable: of those not compared, photos that could not be read.
+    undated: photos that a filter of dates left out for want of a plausible date.
+    """
+
+    focuses: tuple[Focus, ...]
+    compared: int
+    of: int
+    method: Method
+    probed: tuple[int, int] | None = None
+    is_filtered: bool = False
+    by_regions: bool = False
+    unreadable: int = 0
+    undated: int = 0
+
+    @property
+    def prompt(self) -> str:
+        """The focus; of several, and of one with a weight, as they are written on the command line, joined by ", "."""
+        if len(self.focuses) == 1 and self.focuses[0].weight == 1:
+            return self.focuses[0].text
+        return ", ".join(map(str, self.focuses))
+
+    @property
+    def missing(self) -> int:
+        """Photos that pass the filters and were not compared, since they have no vector yet."""
+        return self.of - self.compared
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no photo can be missing from the hits."""
+        return self.method is Method.exact and self.missing == 0
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether no photo was compared under the focus: the order is that of their regions, see `search_any`."""
+        return self.method is Method.regions
+
+    @property
+    def is_too_little(self) -> bool:
+        """Whether so few were compared, chosen blindly, that their order would be noise: there are no hits."""
+        enough = is_enough(self.compared, self.of - self.unreadable)
+        return not (self.is_guess or self.by_regions or enough)
+
+    def __str__(self) -> str:
+        if self.is_guess:
+            return f"a guess by regions alone, none of {self.of:,} photos compared under this focus"
+        passing = ""
+        if self.is_filtered:
+            passing = f" {'that passes' if self.of == 1 else 'that pass'} the filters"
+        photos = f"{self.of:,} {'photo' if self.of == 1 else 'photos'}{passing}"
+        if self.undated:
+            photos += f" (not {self.undated:,} without a plausible date)"
+        if self.unreadable:
+            photos += f" ({self.unreadable:,} cannot be read)"
+        if self.is_too_little:
+            return f"not enough yet for an order: {self.compared:,} of {photos} compared under this focus"
+        if self.missing:
+            how = "" if self.probed is None else f" ({self._ivf})"
+            likeliest = "the likeliest " if self.by_regions else ""
+            return f"approximate{how}: {likeliest}{self.compared:,} of {photos} compared under this focus"
+        said = "exact" if self.probed is None else f"approximate ({self._ivf})"
+        return f"{said} over the {photos}" if self.is_filtered else said
+
+    @property
+    def _ivf(self) -> str:
+        probes, cells = self.probed or (0, 0)
+        return f"IVF, {probes} of {cells:,} cells"
+
+
+def is_enough(compared: int, of: int) -> bool:
+    """Whether so many photos, chosen blindly from `of`, can be put in order."""
+    return compared >= min(ENOUGH, ENOUGH_OF_FEW * of)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result.
+
+    path: absolute.  rank: from 1.  image_id: content hash of the photo.
+    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`.
+        Higher is better.
+    z: how many standard deviations the score lies above the mean of the gallery's scores.
+    parts: the photo under each focus.
+    searched: what the hit was found among.
+    copies: photos that show the same and were folded into this hit, see `copies.folded`.
+    date: when the photo was taken and what says so, see `core.capture_date`; None: nothing plausible does.
+    """
+
+    path: Path
+    score: float
+    rank: int
+    image_id: str
+    z: float
+    parts: tuple[FocusScore, ...]
+    searched: Searched = field(repr=False)
+    copies: tuple[Path, ...] = ()
+    date: CaptureDate | None = None
+
+    @property
+    def taken_at(self) -> datetime | None:
+        """The beginning of the second, minute, day, month or year (`date.precision`) of the photo, in local time."""
+        return None if self.date is None else self.date.moment
+
+    @property
+    def taken_at_source(self) -> str | None:
+        """What says so, such as "EXIF DateTimeOriginal" or, for want of a better one, "file time"."""
+        return None if self.date is None else self.date.source
+
+    @property
+    def prompt(self) -> str:
+        """See `Searched.prompt`."""
+        return self.searched.prompt
+
+    @property
+    def exact(self) -> bool:
+        """False where some photos were not compared."""
+        return self.searched.is_exact
+
+    @property
+    def compared(self) -> int:
+        """See `Searched`."""
+        return self.searched.compared
+
+    @property
+    def of(self) -> int:
+        """See `Searched`."""
+        return self.searched.of
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
+        return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
+
+
+H = TypeVar("H", bound=Hit)
+
+
+class Hits(list[H], Generic[H]):
+    """Hits, best first. searched: what they were found among; none where `Searched.is_too_little`.
+
+    exact, compared, of: see `Searched`.
+    """
+
+    def __init__(self, hits: Iterable[H], searched: Searched) -> None:
+        super().__init__(hits)
+        self.searched = searched
+        self.exact, self.compared, self.of = searched.is_exact, searched.compared, searched.of
