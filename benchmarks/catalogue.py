@@ -207,6 +207,21 @@ _WORDS = Card(
     ),
 )
 
+_PHOTOGRAPHS = Card(
+    name="photographs",
+    module="photographs",
+    asks="Does the model know what real photographs show? Mosaics, cluttered ones, nearest ones, `find`, colours.",
+    data=PublishedData(
+        what="some 140 photographs that nothing is trained on, labelled here; cutouts for the colours",
+        size="300 MB of packages",
+        licence="each photograph its own; see its package",
+        how="by itself with apt-get from Debian's gcompris-qt-data and darknet, or --data FOLDER that holds both, "
+        "unpacked; apt-get install tuxpaint-stamps-default for the cutouts",
+    ),
+    cost="some 3,500 forward passes",
+    limit="mosaics, and pairs of cutouts",
+)
+
 _ANOMALY = Card(
     name="anomaly",
     module="anomaly",
@@ -315,6 +330,7 @@ CARDS: dict[str, Card] = {
         _CORE,
         _GENECIS,
         _WORDS,
+        _PHOTOGRAPHS,
         _MOSAIC,
         _ANOMALY,
         _PODS,

@@ -140,7 +140,7 @@ def _variants(
     """The variants of one base. Raises BenchmarkError where there is no room for objects of that size."""
     least_area = 0.004 * (object_size[0] / core_world.OBJECT_SIZE[0]) ** 2
     for _ in range(PLATES):
-        plate = Scene("", _part(grounds[int(rng.integers(len(grounds)))], rng), ())
+        plate = Scene("", part_of(grounds[int(rng.integers(len(grounds)))], rng), ())
         others = [salient[int(i)] for i in rng.choice(len(salient), 2, replace=False)]
         standing = world.place_things(plate, others, rng, SALIENT_SIZE, loose=1.0)
         if len(standing) < len(others):
@@ -162,7 +162,7 @@ def _variants(
     )
 
 
-def _part(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
+def part_of(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
     """A part of the photograph in the shape of SIZE."""
     scale = min(photograph.width / SIZE[0], photograph.height / SIZE[1]) * float(rng.uniform(LEAST_PART, 1))
     width, height = SIZE[0] * scale, SIZE[1] * scale

@@ -1,0 +1,197 @@
+"""The benchmark of labelled photographs, on pictures of one colour each and with a method that knows the colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from steersearch.benchmarks import labelled_photographs, photographs
+from steersearch.benchmarks.benchmark import create
+from steersearch.benchmarks.catalogue import card
+from steersearch.benchmarks.coloured_pairs import coloured_pairs
+from steersearch.benchmarks.labelled_photographs import Label, Photograph, labels, read_photographs
+from steersearch.benchmarks.method import Seen, SteerViTMethod
+from steersearch.benchmarks.photographs import PhotographData
+from steersearch.core.errors import BenchmarkError, DataError
+from steersearch.core.steervit import SteerViT
+from steersearch.training.photographs import Listed, is_test_only, listed
+from steersearch.training.recolour import COLOURS
+from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
+from tests.small_rcc import small_rcc
+
+HUES = {"fish": (200, 30, 30), "windmill": (30, 200, 30), "kiosk": (30, 30, 200), "obelisk": (200, 200, 30)}
+
+
+def shows(noun: str, name: str, wider: Sequence[str] = (), tint: int = 0) -> Photograph:
+    picture = Image.new("RGB", (90, 60), tuple(value + tint for value in HUES[noun]))
+    return Photograph(name, picture, (Label(Listed("p", name, "", ""), noun, frozenset(wider), ()),))
+
+
+def cluttered() -> Photograph:
+    """A fish at the left, a windmill at the right."""
+    picture = Image.new("RGB", (100, 100), (0, 0, 0))
+    picture.paste(HUES["fish"], (0, 40, 30, 100))
+    picture.paste(HUES["windmill"], (70, 0, 100, 60))
+    boxes = {"fish": (0.0, 40.0, 30.0, 100.0), "windmill": (70.0, 0.0, 100.0, 60.0)}
+    found = tuple(
+        Label(Listed("p", "cluttered", "", ""), noun, frozenset(), (box,)) for noun, box in boxes.items()
+    )
+    return Photograph("cluttered", picture, found)
+
+
+ALL = (
+    *(shows("fish", f"fish{k}", ["animal"], tint=k) for k in range(3)),
+    *(shows("windmill", f"windmill{k}", tint=k) for k in range(3)),
+    shows("kiosk", "kiosk"),
+    shows("obelisk", "obelisk"),
+    cluttered(),
+)
+
+
+class Painter(SteerViTMethod):
+    """Heat where a picture has the hue of the noun in the prompt; vectors are mean colours.  right=False: elsewhere."""
+
+    def __init__(self, file: Path, right: bool = True) -> None:
+        model = SteerViT.from_pretrained(file, device="cpu")
+        super().__init__(model)
+        self.sign = 20.0 if right else -20.0
+        self.model = SimpleNamespace(  # type: ignore[assignment]
+            config=model.config, grid=model.grid, features=self._features
+        )
+
+    def see(self, pictures, prompt, *, patches=False, maps=False, attention=False):  # type: ignore[no-untyped-def]
+        pixels = torch.stack([self._pixels(picture) for picture in pictures])
+        found = torch.nn.functional.adaptive_avg_pool2d(pixels, self.model.grid)
+        logits = None
+        if prompt is not None:
+            hue = HUES.get(prompt.removeprefix("the "), HUES["fish"])  # an animal is a fish
+            wanted = self._pixels(Image.new("RGB", (90, 60), hue)).mean((1, 2))
+            logits = (-self.sign * (found - wanted[:, None, None]).abs().mean(dim=1)).numpy()
+        return Seen(vectors=found.mean((2, 3)).numpy(), maps=logits)
+
+    def _pixels(self, picture: Image.Image) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self.model.config.preprocess(picture)))
+
+    def _features(self, pictures, prompt, gate_scale):  # type: ignore[no-untyped-def]
+        return SimpleNamespace(logits=torch.from_numpy(self.see(pictures, prompt, maps=True).maps).flatten(1))
+
+
+@pytest.fixture
+def data() -> PhotographData:
+    return PhotographData(photographs=ALL, mosaics=tuple(photographs._mosaics(ALL, 6)), pairs=())
+
+
+def test_whoever_knows_the_things_has_all_points(data: PhotographData, tiny_model: Path) -> None:
+    outcome = photographs.Photographs().evaluate(Painter(tiny_model), data)
+    unasked = ("colour", "find_precision_at_10", "find_r_precision_fewer")
+    assert {name: value for name, value in outcome.metrics.items() if name not in unasked} == {
+        "mosaic": 100, "mosaic_trained": 100, "mosaic_new": 100, "pointing": 100, "neighbour": 100,
+        "neighbour_photographs": 6, "find_words": 0,
+    }  # fmt: skip
+    assert {row["word"]: row["photographs"] for row in outcome.rows} == {
+        "animal": 3,
+        "fish": 4,
+        "windmill": 4,
+    }
+
+
+def test_whoever_looks_elsewhere_has_none(data: PhotographData, tiny_model: Path) -> None:
+    metrics = photographs.Photographs().evaluate(Painter(tiny_model, right=False), data).metrics
+    assert metrics["mosaic"] == metrics["pointing"] == 0
+
+
+def test_found_first_are_those_that_show_it_or_they_are_not(tiny_model: Path) -> None:
+    for right in (True, False):
+        method = Painter(tiny_model, right)
+        shares = {word: photographs.found_first(method, ALL[:-1], word, lambda _: None) for word in HUES}
+        assert set(shares.values()) == {float(right)}
+
+
+def test_nouns_of_a_mosaic_say_nothing_of_one_another(data: PhotographData) -> None:
+    for mosaic in data.mosaics:
+        assert len(set(mosaic.nouns)) == 4
+        for k, noun in enumerate(mosaic.nouns):
+            middle = mosaic.picture.getpixel((112 + 224 * (k % 2), 112 + 224 * (k // 2)))
+            assert np.abs(np.subtract(middle, HUES[noun])).max() <= 2
+
+
+def test_trained_nouns_are_those_of_photographs_to_train_on() -> None:
+    assert {"fish", "windmill"} <= {photograph.noun for photograph in listed()}
+    assert not {"kiosk", "obelisk"} & {photograph.noun for photograph in listed()}
+
+
+def test_boxes_are_percent_of_the_picture() -> None:
+    photo = cluttered()
+    mask = photo.mask(photo.labels[0])
+    assert mask[40:, :30].all()
+    assert mask.sum() == 60 * 30
+
+
+def test_every_labelled_photograph_is_kept_for_tests() -> None:
+    assert len({label.photograph for label in labels()}) > 100
+    assert all(is_test_only(label.photograph.package, label.photograph.file) for label in labels())
+    assert not {label.photograph.file for label in labels()} & {photograph.file for photograph in listed()}
+
+
+def test_a_label_of_a_photograph_to_train_on_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train = next(row for row in listed() if row.package == "gcompris-qt-data")
+    (tmp_path / "photographs.tsv").write_text(
+        f"package\tfile\tnoun\twider\tboxes\n{train.package}\t{train.file}\tfish\t\t\n"
+    )
+    monkeypatch.setattr(labelled_photographs.resources, "files", lambda package: tmp_path)
+    with pytest.raises(DataError, match="is not kept for tests"):
+        labels.__wrapped__()
+
+
+def test_photographs_are_read_from_unpacked_packages(tmp_path: Path) -> None:
+    """Every file that the labels name, as small pictures in archives of the packages' layout."""
+    png = io.BytesIO()
+    Image.new("RGB", (8, 6), (1, 2, 3)).save(png, "PNG")
+    archives: dict[str, dict[str, bytes]] = {}
+    for file in {label.photograph.file for label in labels()}:
+        outer, _, inner = file.partition(":")
+        if inner:
+            archives.setdefault(outer, {})[f"gcompris/{Path(outer).stem}/resource/{inner}"] = png.getvalue()
+        else:
+            path = tmp_path / "darknet" / outer
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png.getvalue())
+    (tmp_path / "gcompris-qt-data").mkdir()
+    for outer, files in archives.items():
+        (tmp_path / "gcompris-qt-data" / outer).write_bytes(small_rcc(files))
+    found = read_photographs(tmp_path, tmp_path)
+    assert len(found) == len({label.photograph for label in labels()})
+    assert {"dog", "bicycle", "truck", "animal"} in [photo.words for photo in found]
+    assert next(photo for photo in found if photo.name.endswith("fish11.webp")).alone == "fish"
+
+
+def test_a_folder_without_the_packages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no unpacked package gcompris-qt-data"):
+        read_photographs(tmp_path, tmp_path)
+
+
+def test_there_is_no_stand_in() -> None:
+    with pytest.raises(BenchmarkError, match="has no stand-in"):
+        create(card("photographs"), {}).world(None)
+
+
+@pytest.mark.skipif(not STAMPS_FOLDER.is_dir(), reason="the stamps' package is not installed")
+def test_pairs_differ_in_colour_alone() -> None:
+    ground = Image.new("RGB", (320, 240), (120, 130, 110))
+    pairs = list(coloured_pairs([ground], 4, np.random.default_rng(0)))
+    for number, pair in enumerate(pairs):
+        (first, noun), (second, other) = (said.split(" ", 1) for said in pair.said)
+        assert noun == other
+        assert first != second
+        assert {first, second} <= set(COLOURS)
+        assert all(mask.any() for mask in pair.masks)
+        assert number % 2 == 0 or noun in HELD_OUT_NOUNS
