@@ -33,7 +33,8 @@ from steersearch.benchmarks.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import micro_interval
 from steersearch.benchmarks.method import Floats, Method
-from steersearch.benchmarks.pixel_metrics import Part, auroc, best_f1, patch_cover, pro
+from steersearch.benchmarks.pixel_metrics import Part, patch_cover
+from steersearch.benchmarks.rankings import auroc, best_f1, pro
 from steersearch.benchmarks.viewing import Progress, Report, part_seen, see_all, squared
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.heatmaps import upsample

@@ -1,124 +1,123 @@
-"""Metrics of ranked lists and of labelled embeddings, as pure functions of arrays.
+"""Metrics of ranked lists, of labelled embeddings, and of maps of scores against masks (as of anomaly segmentation,
+facts C6). They are scikit-learn's and SciPy's, which the extra `bench` brings.
 
 None depends on the order in which rows are given: tied scores count as in all their orders on average, or together.
-Scores and vectors must be finite; ValueError for what has no answer, such as a list in which nothing is relevant.
+Every distinct score is a threshold, none is sampled. ValueError for what has no answer, such as a list in which nothing
+is relevant, and for scores that are not finite.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import MissingExtraError
+
+try:
+    from scipy import ndimage
+    from sklearn import metrics
+except ImportError as error:  # now, and not after hours of measuring
+    raise MissingExtraError("scikit-learn", "bench", "this benchmark") from error
+
 Doubles = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.bool_]
+PRO_LIMIT = 0.3  # of the false positive rate, up to which the overlap with regions counts
 
 
 def average_precision(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> float:
-    """Area under the precision-recall curve in steps: sum over thresholds of (recall gained) x precision.
-
-    scores, relevant: of any, equal shape; higher scores come first, all tied ones at once (as scikit-learn has it).
-    """
-    thresholds, counts, found, wrong = counts_at_thresholds(*split(scores, relevant))
-    if len(thresholds) == 0:
-        raise ValueError("nothing is relevant")
-    return float((counts * (found / (found + wrong))).sum() / counts.sum())
+    """Area under the precision-recall curve in steps; tied scores come at once. Equal, any shapes."""
+    values, wanted = _labelled(scores, relevant)
+    _refuse_none(wanted)
+    return float(metrics.average_precision_score(wanted, values))
 
 
 def ndcg(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> float:
-    """Discounted cumulative gain of the whole list over that of the ideal one, relevance 0 or 1.
+    """Discounted cumulative gain of the whole list over that of the ideal one, relevance 0 or 1. (G,), G at least 2.
 
-    scores, relevant: (G,). Rank r counts 1 / log2(r + 1); tied entries share the ranks they take up.
+    Rank r counts 1 / log2(r + 1); tied entries share the ranks they take up.
     """
-    values, wanted = np.asarray(scores, np.float64), np.asarray(relevant, np.bool_)
-    _refuse_broken(values)
-    if not wanted.any():
-        raise ValueError("nothing is relevant")
-    discounts = 1 / np.log2(np.arange(len(values)) + 2)
-    _, place, sizes = np.unique(-values, return_inverse=True, return_counts=True)
-    each = np.add.reduceat(discounts, np.cumsum(sizes) - sizes) / sizes
-    return float(each[place[wanted]].sum() / discounts[: wanted.sum()].sum())
-
-
-def recall_at(scores: npt.ArrayLike, relevant: npt.ArrayLike, k: int) -> Doubles:
-    """Share of each query's relevant rows that are among its k best: (Q, G), (Q, G) bool -> (Q,).
-
-    Where the k-th place is tied, what is tied there counts for the part of it that fits.
-    """
-    values, wanted = np.asarray(scores, np.float64), np.asarray(relevant, np.bool_)
-    _refuse_broken(values)
-    if not 1 <= k <= values.shape[1]:
-        raise ValueError(f"k is {k}, of {values.shape[1]}")
-    if not wanted.any(axis=1).all():
-        raise ValueError("a query has nothing relevant")
-    last = -np.sort(-values, axis=1)[:, k - 1 : k]
-    surely, tied = values > last, values == last
-    part = (k - surely.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
-    shares: Doubles = ((surely + part * tied) * wanted).sum(axis=1) / wanted.sum(axis=1)
-    return shares
+    values, wanted = _labelled(scores, relevant)
+    _refuse_none(wanted)
+    return float(metrics.ndcg_score(wanted[None].astype(int), values[None]))
 
 
 def silhouettes(distances: npt.ArrayLike, labels: npt.ArrayLike) -> Doubles:
     """How much nearer each point is to its own class than to the nearest other, (n,), from -1 to 1.
 
-    distances: (n, n), symmetric;  labels: (n,), at least two different ones. With a the mean distance to the others
-    of its class and b the least mean distance to another class: (b - a) / max(a, b); 0 for a class of one.
+    distances: (n, n), symmetric, 0 on the diagonal;  labels: (n,), at least two different ones and fewer than n.
     """
-    away, names = np.asarray(distances, np.float64), np.asarray(labels)
-    _refuse_broken(away)
-    classes, own = np.unique(names, return_inverse=True)
-    if len(classes) < 2:
+    names = np.asarray(labels)
+    if len(np.unique(names)) < 2:
         raise ValueError("all points are of one class")
-    member = own[:, None] == np.arange(len(classes))
-    sizes = member.sum(axis=0)
-    sums = away @ member
-    rows = np.arange(len(own))
-    within = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
-    means = sums / sizes
-    means[rows, own] = np.inf
-    other = means.min(axis=1)
-    widest = np.maximum(within, other)
-    found = np.where(widest > 0, (other - within) / np.where(widest > 0, widest, 1), 0.0)
-    return np.where(sizes[own] > 1, found, 0.0)
+    found: Doubles = metrics.silhouette_samples(
+        np.asarray(distances, np.float64), names, metric="precomputed"
+    )
+    return found
 
 
 def cosine_distances(vectors: npt.ArrayLike) -> Doubles:
     """1 - cosine between all rows of (n, D) of any length: (n, n), 0 on the diagonal."""
-    unit = np.asarray(vectors, np.float64)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    away: Doubles = np.clip(1 - unit @ unit.T, 0, 2)
-    np.fill_diagonal(away, 0)
-    return away
+    found: Doubles = metrics.pairwise.cosine_distances(np.asarray(vectors, np.float64))
+    return found
 
 
-# ------------------------------------------------------------------------------------- shared with pixel metrics
+def auroc(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
+    """The chance that a marked pixel scores higher than one that is not; ties are half. Equal, any shapes."""
+    values, marked = _both(scores, masks)
+    return float(metrics.roc_auc_score(marked, values))
 
 
-def split(scores: npt.ArrayLike, wanted: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The scores of what is wanted and those of the rest, each rising. Raises ValueError if one is not finite."""
-    values, inside = np.asarray(scores), np.asarray(wanted, np.bool_)
-    if values.shape != inside.shape:
-        raise ValueError(f"scores of shape {values.shape} for labels of shape {inside.shape}")
-    _refuse_broken(values)
-    return np.sort(values[inside]), np.sort(values[~inside])
+def best_f1(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
+    """F1max: the greatest F1 that a single threshold reaches over all pixels. Equal, any shapes."""
+    values, marked = _both(scores, masks)
+    precision, recall, _ = metrics.precision_recall_curve(marked, values)
+    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
 
 
-def counts_at_thresholds(
-    positive: npt.NDArray[Any], negative: npt.NDArray[Any]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each distinct score of `positive`, rising: the score, how many have it, and how many of `positive` and of
-    `negative` score at least as high. Both must be sorted, rising."""
-    first = distinct(positive)
-    thresholds, found = positive[first], len(positive) - first
-    counts = np.diff(first, append=len(positive))
-    return thresholds, counts, found, len(negative) - np.searchsorted(negative, thresholds)
+def pro(scores: npt.ArrayLike, masks: npt.ArrayLike, limit: float = PRO_LIMIT) -> float:
+    """Per-region overlap: the area under mean overlap with regions against false positive rate, up to `limit`.
+
+    scores, masks: (n, H, W). A region is an 8-connected component of a mask, and each counts alike however large;
+    the rate is that of all pixels that are not marked. Straight lines join the points of the curve, so it is cut
+    exactly at `limit`, and divided by it: 1 is best.
+    """
+    values, marked = _both(scores, masks)
+    weights = np.where(marked, region_weights(np.asarray(masks, np.bool_)).ravel(), 1.0)
+    rate, overlap, _ = metrics.roc_curve(marked, values, sample_weight=weights)
+    within = np.searchsorted(rate, limit, "right")  # points of the curve up to the limit
+    ends = slice(within - 1, within + 1)
+    rate, overlap = [*rate[:within], limit], [*overlap[:within], np.interp(limit, rate[ends], overlap[ends])]
+    return float(metrics.auc(rate, overlap)) / limit
 
 
-def distinct(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Where each distinct value of sorted `values` begins."""
-    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
+def region_weights(masks: Masks) -> npt.NDArray[np.float64]:
+    """(n, H, W): 1 / (pixels of its region x regions of all masks) for each marked pixel, else 0; sums to 1."""
+    corners_touch = np.zeros((3, 3, 3))  # within a mask, and masks not with one another
+    corners_touch[1] = 1
+    regions, count = ndimage.label(masks, corners_touch)
+    sizes = np.bincount(regions.ravel())
+    return np.where(regions > 0, 1 / (sizes[regions] * max(count, 1)), 0.0)
 
 
-def _refuse_broken(values: npt.NDArray[Any]) -> None:
+def _labelled(scores: npt.ArrayLike, wanted: npt.ArrayLike) -> tuple[Doubles, npt.NDArray[np.bool_]]:
+    """Scores and labels, each (n,). Raises ValueError for unequal shapes and for scores that are not finite."""
+    values, labels = np.asarray(scores, np.float64), np.asarray(wanted, np.bool_)
+    if values.shape != labels.shape:
+        raise ValueError(f"scores of shape {values.shape} for labels of shape {labels.shape}")
     if not np.isfinite(values).all():
         raise ValueError("a score is not a finite number")
+    return values.ravel(), labels.ravel()
+
+
+def _refuse_none(wanted: npt.NDArray[np.bool_]) -> None:
+    if not wanted.any():
+        raise ValueError("nothing is relevant")
+
+
+def _both(
+    scores: npt.ArrayLike, masks: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    values, marked = _labelled(scores, masks)
+    if not marked.any() or marked.all():
+        raise ValueError("everything is marked" if marked.any() else "nothing is marked")
+    return values, marked

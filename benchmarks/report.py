@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -19,7 +20,9 @@ from steersearch.benchmarks.claims import FROZEN, claims_table, verdicts
 from steersearch.benchmarks.plots import bars_of, sweep
 from steersearch.benchmarks.record import Record
 from steersearch.benchmarks.tables import Table, comparison_table, rows_table
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, MissingExtraError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +170,12 @@ def _origins(records: Sequence[Record]) -> Table:
 
 
 def _examples(module: str) -> list[tuple[str, str]]:
-    """What the module's `examples()` draws, as JPEG data URIs with captions."""
-    drawn = importlib.import_module(f"steersearch.benchmarks.{module}").examples()
+    """What the module's `examples()` draws, as JPEG data URIs with captions; none where it lacks an extra."""
+    try:
+        drawn = importlib.import_module(f"steersearch.benchmarks.{module}").examples()
+    except MissingExtraError as error:
+        logger.warning("no pictures of %s: %s", module, error)
+        return []
     return [(caption, _uri(image)) for caption, image in drawn]
 
 
