@@ -36,7 +36,6 @@ from steersearch.core.preprocess import open_image
 Editor: TypeAlias = Callable[[Image.Image, str, Image.Image, int], Image.Image]
 Objects: TypeAlias = Mapping[str, Mapping[str, str]]  # scene -> object -> prompt
 
-PIPELINE = "black-forest-labs/FLUX.2-dev"
 SIDE = 512  # pixels of the longer side, a multiple of 16
 BOX = (0.22, 0.36)  # least and greatest side of what is repainted, as part of the shorter side of the photo
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")

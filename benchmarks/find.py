@@ -1,7 +1,8 @@
-"""Which number says best whether a photo shows what a prompt names: candidates for `core.presence` and for `find`.
+"""How well `find` orders photos by whether they show what a prompt names, beside presence and the heatmap alone.
 
 Generated photos whose things are known. Each prompt names a noun, and photos with a thing that bears it should come
-before all others; the figure is mean average precision over the prompts. A photo shows up to four things: one or two of
+before all others; the figure is mean average precision over the prompts. (The 23 scores that presence and `find` were
+chosen from are in LOG.md.) A photo shows up to four things: one or two of
 the nouns asked for, the rest things that no prompt means. The things are those of core_world, plates and places are
 this benchmark's own. `rare` leaves only three photos in the gallery that show what is asked for, drawn four times.
 """
@@ -11,9 +12,8 @@ from __future__ import annotations
 import argparse
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -30,7 +30,6 @@ from steersearch.core.presence import presence
 from steersearch.core.steervit import Features, SteerViT
 from steersearch.indexer.find import find_scores
 from steersearch.training import scenes, stamps, world
-from steersearch.training.alone import GREYS
 from steersearch.training.things import KINDS, Thing, draw_thing
 
 Doubles = npt.NDArray[np.float64]
@@ -44,8 +43,9 @@ NOUNS = 30  # of stamps
 LOOKS = 6  # of each drawn noun
 EACH = 16  # photos made for each noun; others may show it too
 TEMPLATE = "the {}"
-NEUTRAL = ("the thing", "the picture", "the background")
 RARE, RARE_DRAWS = 3, 4
+CHANCE, CONCENTRATION = "chance: share of photos that show it", "heatmap: concentration, log N - H"
+PRESENCE, FIND = "presence", "find"
 _BATCH = 32
 
 
@@ -106,211 +106,77 @@ def _photo(noun: str, wanted: Targets, others: Sequence[Thing], rng: np.random.G
     raise RuntimeError(f"no room for a {noun} in 50 plates")
 
 
-# ------------------------------------------------------------------------------------------ what a score may look at
+# ------------------------------------------------------------------------------------------------------ measuring
 
 
 @dataclass(frozen=True)
 class Seen:
-    """G photos under one prompt. logits (G, N) of the head; cls, focus (G, D) embeddings; presence (G,)."""
+    """G photos under one prompt. logits (G, N) of the head; embeddings (G, D) float32, unit length; presence (G,)."""
 
     logits: Doubles
-    cls: Doubles
-    focus: Doubles
-    presence: Doubles
-
-    def of(self, rows: npt.NDArray[np.int64]) -> Seen:
-        return Seen(*(getattr(self, name)[rows] for name in ("logits", "cls", "focus", "presence")))
+    embeddings: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """under: the prompt asked; frozen: without any; neutral: prompts that mean anything; grey: plain grey pictures
-    under the prompt.  mean_of_others (G, N), mean_peak_of_others (G,): of the logits under all the other prompts."""
-
-    under: Seen
-    frozen: Seen
-    neutral: Sequence[Seen]
-    grey: Seen
-    mean_of_others: Doubles = field(repr=False)
-    mean_peak_of_others: Doubles = field(repr=False)
-
-    @cached_property
-    def shares(self) -> Doubles:
-        """(G, N): the heatmap, each row summing to 1."""
-        logits = self.under.logits
-        shares: Doubles = np.exp(logits - _logsumexp(logits)[:, None])
-        return shares
-
-    def of(self, rows: npt.NDArray[np.int64]) -> Evidence:
-        """The same for some of the photos."""
-        return replace(
-            self,
-            under=self.under.of(rows),
-            frozen=self.frozen.of(rows),
-            neutral=[seen.of(rows) for seen in self.neutral],
-            mean_of_others=self.mean_of_others[rows],
-            mean_peak_of_others=self.mean_peak_of_others[rows],
-        )
-
-
-def look(model: SteerViT, pictures: Sequence[Image.Image], prompts: Sequence[str | None]) -> list[Seen]:
-    """All pictures under each prompt (None: the frozen trunk)."""
+def look(model: SteerViT, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[Seen]:
+    """All pictures under each prompt."""
     with torch.inference_mode():
-        steerings = [model.steering(None if p is None else model.encode_prompt(p)) for p in prompts]
+        steerings = [model.steering(model.encode_prompt(prompt)) for prompt in prompts]
         found: list[list[Features]] = [[] for _ in prompts]
         for start in range(0, len(pictures), _BATCH):
             pixels = np.stack([model.preprocess(image) for image in pictures[start : start + _BATCH]])
             batches = model.encode(model.to_device(pixels), steerings)
             for under, features in zip(found, batches, strict=True):
                 under.append(features)
-        return [_seen(Features.joined(under)) for under in found]
+    together = (Features.joined(under) for under in found)
+    return [
+        Seen(
+            features.logits.double().cpu().numpy(),
+            features.embedding("focus").float().cpu().numpy(),
+            presence(features).float().cpu().numpy(),
+        )
+        for features in together
+    ]
 
 
-def _seen(features: Features) -> Seen:
-    def doubles(values: torch.Tensor) -> Doubles:
-        array: Doubles = values.double().cpu().numpy()
-        return array
-
-    return Seen(
-        doubles(features.logits),
-        doubles(features.embedding("cls")),
-        doubles(features.embedding("focus")),
-        doubles(presence(features)),
-    )
-
-
-# --------------------------------------------------------------------------------------------------------- scores
-
-
-def _logsumexp(logits: Doubles) -> Doubles:
-    top = logits.max(axis=1)
-    found: Doubles = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+def concentration(seen: Seen) -> Doubles:
+    """log N less the entropy of each heatmap, (G,)."""
+    logits = seen.logits - seen.logits.max(axis=1, keepdims=True)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found: Doubles = np.log(shares.shape[1]) + (shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1)
     return found
-
-
-def _peak(logits: Doubles, level: float) -> Doubles:
-    """log(mean of exp(logits)) less so much of their mean."""
-    found: Doubles = _logsumexp(logits) - np.log(logits.shape[1]) - level * logits.mean(axis=1)
-    return found
-
-
-def _entropy(shares: Doubles) -> Doubles:
-    found: Doubles = -(shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1)
-    return found
-
-
-def _first_less_second(logits: Doubles) -> Doubles:
-    rising = np.sort(logits, axis=1)
-    found: Doubles = rising[:, -1] - rising[:, -2]
-    return found
-
-
-def _away(vectors: Doubles, others: Doubles) -> Doubles:
-    """Minus the cosine to the mean of others."""
-    mean = others.mean(axis=0)
-    found: Doubles = -(vectors @ mean) / max(float(np.linalg.norm(mean)), 1e-12)
-    return found
-
-
-def _like_the_surest(sure: Doubles, vectors: Doubles, count: int) -> Doubles:
-    """Pseudo-relevance: the cosine to the mean of the photos that are surest by another score."""
-    return -_away(vectors, vectors[np.argsort(-sure)[:count]])
-
-
-def _found(seen: Seen, kind: str) -> Doubles:
-    """The score of `find`."""
-    ids = [str(i) for i in range(len(seen.presence))]
-    return find_scores(seen.presence.astype(np.float32), getattr(seen, kind).astype(np.float32), ids)
-
-
-# Each from `Evidence` to (G,), higher is surer. The first group costs nothing beside the forward pass.
-SCORES: dict[str, Callable[[Evidence], Doubles]] = {
-    "heatmap: largest": lambda e: e.shares.max(axis=1),
-    "heatmap: concentration, log N - H": lambda e: np.log(e.shares.shape[1]) - _entropy(e.shares),
-    "heatmap: first over second peak": lambda e: _first_less_second(e.under.logits),
-    "logits: largest": lambda e: e.under.logits.max(axis=1),
-    "logits: mean under the heatmap": lambda e: (e.shares * e.under.logits).sum(axis=1),
-    "logits: largest less mean": lambda e: e.under.logits.max(axis=1) - e.under.logits.mean(axis=1),
-    "logits: largest less mean, in sd": lambda e: (
-        (e.under.logits.max(axis=1) - e.under.logits.mean(axis=1)) / e.under.logits.std(axis=1)
-    ),
-    "logits: log mean exp": lambda e: _peak(e.under.logits, 0),
-    "logits: log mean exp less mean": lambda e: _peak(e.under.logits, 1),
-    "logits: log mean exp less half of mean (presence)": lambda e: e.under.presence,
-    # a forward pass of each photo under another prompt, or under three
-    "largest less that of 'the thing'": lambda e: (
-        e.under.logits.max(axis=1) - e.neutral[0].logits.max(axis=1)
-    ),
-    "largest less mean of three neutral prompts": lambda e: (
-        e.under.logits.max(axis=1) - np.mean([seen.logits.max(axis=1) for seen in e.neutral], axis=0)
-    ),
-    "mean under the heatmap of logits less those of 'the background'": lambda e: (
-        e.shares * (e.under.logits - e.neutral[2].logits)
-    ).sum(axis=1),
-    # one under each of the other prompts
-    "largest less mean of other prompts": lambda e: e.under.logits.max(axis=1) - e.mean_peak_of_others,
-    "mean under the heatmap of logits less those of other prompts": lambda e: (
-        e.shares * (e.under.logits - e.mean_of_others)
-    ).sum(axis=1),
-    # a constant per prompt
-    "focus: away from steered grey": lambda e: _away(e.under.focus, e.grey.focus),
-    "cls: away from steered grey": lambda e: _away(e.under.cls, e.grey.cls),
-    # one frozen forward pass
-    "focus: moved from frozen": lambda e: -(e.under.focus * e.frozen.focus).sum(axis=1),
-    "cls: moved from frozen": lambda e: -(e.under.cls * e.frozen.cls).sum(axis=1),
-    # the gallery's own embeddings
-    "focus: like the 10 surest": lambda e: _like_the_surest(e.under.presence, e.under.focus, 10),
-    "cls: like the 10 surest": lambda e: _like_the_surest(e.under.presence, e.under.cls, 10),
-    "focus: like the 10 surest, and presence (find)": lambda e: _found(e.under, "focus"),
-    "cls: like the 10 surest, and presence (find)": lambda e: _found(e.under, "cls"),
-}
-
-
-# ------------------------------------------------------------------------------------------------------ measuring
 
 
 def evaluate(
     model: SteerViT, nouns: Sequence[str], gallery: Sequence[Photo]
 ) -> dict[str, dict[str, list[float]]]:
-    """Average precision of every score, a value per noun: under "all", and under "rare" the mean of its draws."""
-    pictures = [photo.image for photo in gallery]
-    prompts = [TEMPLATE.format(noun) for noun in nouns]
-    frozen, *seen = look(model, pictures, [None, *NEUTRAL, *prompts])
-    neutral, under = seen[: len(NEUTRAL)], seen[len(NEUTRAL) :]
-    greys = look(model, [Image.new("RGB", SIZE, (grey,) * 3) for grey in GREYS], prompts)
-    total = np.sum([one.logits for one in under], axis=0)
-    peaks = np.sum([one.logits.max(axis=1) for one in under], axis=0)
+    """Average precision of each score, a value per noun: under "all", and under "rare" the mean of its draws."""
     rng = np.random.default_rng([SEED, 1])
     found: dict[str, dict[str, list[float]]] = {"all": {}, "rare": {}}
-    for noun, one, grey in zip(nouns, under, greys, strict=True):
+    under = look(model, [photo.image for photo in gallery], [TEMPLATE.format(noun) for noun in nouns])
+    for noun, seen in zip(nouns, under, strict=True):
         shows = np.array([noun in photo.shown for photo in gallery])
         counts = np.array([noun not in photo.hidden for photo in gallery])
-        others = len(nouns) - 1
-        evidence = Evidence(
-            one,
-            frozen,
-            neutral,
-            grey,
-            (total - one.logits) / others,
-            (peaks - one.logits.max(axis=1)) / others,
-        )
-        _measure(evidence, shows, np.flatnonzero(counts), found["all"])
+        _measure(seen, shows, np.flatnonzero(counts), found["all"])
         draws: dict[str, list[float]] = {}
         for _ in range(RARE_DRAWS):
             few = rng.choice(np.flatnonzero(shows & counts), RARE, replace=False)
-            _measure(evidence, shows, np.sort([*np.flatnonzero(~shows & counts), *few]), draws)
+            _measure(seen, shows, np.sort([*np.flatnonzero(~shows & counts), *few]), draws)
         for name, values in draws.items():
             found["rare"].setdefault(name, []).append(float(np.mean(values)))
     return found
 
 
-def _measure(
-    evidence: Evidence, shows: Mask, rows: npt.NDArray[np.int64], found: dict[str, list[float]]
-) -> None:
-    some = evidence.of(rows)
-    for name, score in SCORES.items():
-        found.setdefault(name, []).append(average_precision(score(some), shows[rows]))
-    found.setdefault("chance: share of photos that show it", []).append(float(shows[rows].mean()))
+def _measure(seen: Seen, shows: Mask, rows: npt.NDArray[np.int64], found: dict[str, list[float]]) -> None:
+    ids = [str(row) for row in rows]
+    scores: dict[str, npt.ArrayLike] = {
+        CONCENTRATION: concentration(seen)[rows],
+        PRESENCE: seen.presence[rows],
+        FIND: find_scores(seen.presence[rows], seen.embeddings[rows], ids),
+    }
+    for name, score in scores.items():
+        found.setdefault(name, []).append(average_precision(score, shows[rows]))
+    found.setdefault(CHANCE, []).append(float(shows[rows].mean()))
 
 
 def report(
@@ -329,7 +195,7 @@ def report(
 def main() -> None:
     """Measure one model on one source or all, and print a record for each as a JSON object."""
     parser = argparse.ArgumentParser(
-        description="Scores for whether a photo shows what a prompt names. Some two minutes a source with the mini."
+        description="How well find orders photos. About a minute a source with the mini."
     )
     parser.add_argument("--model", default="mini", help="a model's name or file")
     parser.add_argument(

@@ -43,17 +43,6 @@ GENECIS_FOCUS_OBJECT = {
     "SteerViT": (25.4, 39.1, 49.9),
     "GeneCIS combiner": (18.7, 30.3, 37.4),
 }
-# MegaPairs, Table 9: recall at 1 of Focus Attribute, Change Attribute, Focus Object, Change Object.
-GENECIS_OTHERS = {
-    "CIReVL CLIP-L": (19.5, 14.4, 12.3, 17.2),
-    "LinCIR-L": (16.9, 16.2, 8.3, 7.4),
-    "CompoDiff-L": (13.5, 19.2, 8.1, 18.7),
-    "MagicLens-L": (16.1, 15.6, 16.3, 17.1),
-    "MagicLens-B": (15.5, 12.3, 14.4, 17.7),
-    "MMRet-Large": (18.4, 15.4, 17.4, 21.0),
-    "MMRet-MLLM 7.6B": (18.4, 16.7, 22.4, 26.9),
-}
-
 # The other benchmarks: record's name -> row -> metric, where the paper's figure is what the metric says.
 # Section 4.2; Tables 3 and 13; Figure 8; Table 8; appendix C.2.
 OTHERS: dict[str, dict[str, dict[str, float]]] = {

@@ -52,7 +52,7 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: torch.dtype | Literal["auto"] = "auto",
 ) -> SteerViT:
-    """The model `name_or_path`: a name of `registry.known_models`, "auto", a .safetensors or .pth file, or a hub id.
+    """The model `name_or_path`: a name of `registry.MODELS`, "auto", a .safetensors or .pth file, or a hub id.
 
     "auto": the authors' DINOv2 model (base with a GPU, else small) if it is at hand or the hub answers,
     else the bundled one, and logs which. device, dtype: see `load_file`.
@@ -403,12 +403,6 @@ def write_safetensors(model: SteerViT, path: Path) -> None:
     described = json.dumps({"format": FILE_FORMAT, "config": model.config.to_dict()})
     with _writing(path) as draft:
         save_file(stored, draft, metadata={METADATA_KEY: described})
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], SteerViTConfig]:
-    """Weights as stored and config of a file that `write_safetensors` wrote. Raises CheckpointError."""
-    with _opened_safetensors(path) as file:
-        return file.read(file.shapes), file.config
 
 
 @contextmanager

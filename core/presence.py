@@ -20,7 +20,7 @@ def presence(found: Features) -> Tensor:
     concentrated. The objective of the heatmap is blind to a constant added to all logits of a photo, so nothing makes
     their level mean anything. In the mini, which is also trained on prompts for what is absent, it means much; whether
     it does in the released models is not known. So half of it is taken out: that costs the mini a point or so of
-    average precision, all of it would cost five to ten (benchmarks/find.py).
+    average precision, all of it would cost five to ten (benchmarks/LOG.md).
     """
     logits = found.logits.to(torch.promote_types(found.logits.dtype, torch.float32))
     peak = logits.logsumexp(dim=1) - math.log(logits.shape[1])

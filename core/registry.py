@@ -312,8 +312,3 @@ MODELS: dict[str, ModelCard] = {
         ),
     )
 }
-
-
-def known_models() -> tuple[ModelCard, ...]:
-    """The models that can be asked for by name, the bundled one first."""
-    return tuple(MODELS.values())

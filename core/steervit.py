@@ -604,7 +604,7 @@ class SteerViT(nn.Module):
         device: str | torch.device = "auto",
         dtype: torch.dtype | Literal["auto"] = "auto",
     ) -> SteerViT:
-        """A named model (`registry.known_models`), "auto", a .safetensors or .pth file, or a hub id.
+        """A named model (`registry.MODELS`), "auto", a .safetensors or .pth file, or a hub id.
 
         device "auto": the GPU if there is one.  dtype "auto": bfloat16 on a GPU that computes with it, else
         float32; embeddings and heatmaps are float32 in any case. Raises UnknownModelError, CheckpointError.

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file as tensors_of
 from torch import Tensor
 
 from steersearch.core import checkpoints, hub
@@ -42,7 +43,7 @@ from steersearch.core.errors import (
     UnknownModelError,
     UnsafePickleError,
 )
-from steersearch.core.registry import MODELS, PackageFile, known_models
+from steersearch.core.registry import MODELS, PackageFile
 from steersearch.core.steervit import SteerViT
 from steersearch.core.trunk import timm_preprocess
 from steersearch.training.drawing import Look
@@ -543,7 +544,7 @@ def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None
 def test_a_model_over_timm_is_saved_without_the_trunk(released: SteerViT, tmp_path: Path) -> None:
     released.save(tmp_path / "model.safetensors")
     assert_same_model(load_over_small_trunk(tmp_path / "model.safetensors"), released)
-    state, _ = checkpoints.read_safetensors(tmp_path / "model.safetensors")
+    state = tensors_of(tmp_path / "model.safetensors")
     assert set(state) == set(to_released_state(released))
 
 
@@ -552,7 +553,7 @@ def test_our_files_are_strict_both_ways(tmp_path: Path) -> None:
 
     model = small_model()
     model.save(tmp_path / "model.safetensors")
-    state, _ = checkpoints.read_safetensors(tmp_path / "model.safetensors")
+    state = tensors_of(tmp_path / "model.safetensors")
     described = metadata_of(tmp_path / "model.safetensors")
     del state["trunk.norm.bias"]
     state["trunk.extra"] = torch.zeros(1)
@@ -624,18 +625,18 @@ def test_loading_a_tiny_model_imports_nothing_that_takes_seconds(tmp_path: Path)
 
 
 def test_every_named_model_is_described() -> None:
-    names = [card.name for card in known_models()]
+    names = list(MODELS)
     assert names[:4] == ["mini", "dinov2-small", "dinov2-base", "dinov2-large"]
     assert {name for name in names if MODELS[name].research_only} == {
         n for n in names if n.endswith("-research")
     }
-    published = [card.weights.sha256 for card in known_models() if card.weights.sha256]
+    published = [card.weights.sha256 for card in MODELS.values() if card.weights.sha256]
     assert len(set(published)) == len(published) == 5  # the bundled one and four of the authors'
 
 
 def test_pinned_files_are_fully_described() -> None:
     """A slip of the pen in a hash or a commit would make a file unusable."""
-    files = {file for card in known_models() for file in hub_files(card)}
+    files = {file for card in MODELS.values() for file in hub_files(card)}
     for file in files:
         assert re.fullmatch("main|[0-9a-f]{40}", file.revision), file
         assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256), file

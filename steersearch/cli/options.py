@@ -115,13 +115,6 @@ def finite(number: float | None) -> float | None:
     return number
 
 
-def above_zero(number: float | None) -> float | None:
-    """A finite number above 0, or none at all."""
-    if number is not None and not 0 < number < float("inf"):
-        raise typer.BadParameter(f"{number} is not a number above 0")
-    return number
-
-
 def limits_of(texts: list[str] | None) -> Limits:
     """What reading a photo may take, by each NAME=VALUE."""
     try:
