@@ -1,11 +1,11 @@
-"""Files of the model hub: at once if they are in the cache, else fetched by huggingface_hub, and checked.
+"""Files of the model hub: from the cache, or fetched by huggingface_hub; checked either way.
 
 The cache, the login and the settings are huggingface_hub's: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE. What
-is fetched here other programs find there, and the other way round.
+is fetched here other programs find there, and the other way round. It resumes a download whose connection was cut.
 
-No file with a wrong hash is ever used. It is hashed when it is first asked for; `digests` remembers the result, and
-notices a changed file. What a file is measured against: the sha256 in the registry, else the one under which the hub
-stores it.
+No file with a wrong hash is ever used: `digests` hashes a file once and again whenever it has changed. What it is
+compared with is the sha256 in the registry, else the one under which the hub stores the file. Before a download the
+hub's answer is checked too, because huggingface_hub makes paths of the names in it, and fills the disk it is given.
 """
 
 from __future__ import annotations
@@ -44,13 +44,17 @@ logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 2.0  # how long the hub may take to answer at all before it counts as unreachable
 WORTH_TELLING = 5_000_000  # bytes; a smaller download is over before it is read about
+# Bytes of a file whose size is not published: of weights, and of what describes them.
+MOST_BYTES, MOST_DESCRIBING = 20 * 10**9, 2 * 10**8
 SECONDS_BETWEEN_LINES = 15.0  # in the log, during a download
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes there so far, bytes in all if known
 
-_LIST, _MOST_LISTED = "the list of its files", 50_000_000  # bytes
+_DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_ETAG = re.compile(r"[0-9A-Za-z][\w.-]{7,127}")
 _WAY_OUT = "go online once to fetch it, or use the bundled model with --model mini"
 
 
@@ -68,9 +72,8 @@ def find(file: HubFile) -> Path | None:
 def fetch(file: HubFile, progress: Progress | None = None) -> Path:
     """Where `file` lies, checked; downloaded if it is not in the cache. Two processes may ask for the same file.
 
-    A connection that is cut is taken up again where it was, a few times. `progress` is called as bytes arrive; without
-    it, large downloads are told in the log. Raises HubUnreachableError within seconds, HubFileMissingError,
-    GatedModelError, ChecksumError, DiskFullError, and HubError for all else.
+    `progress` is called as bytes arrive; without it, the log tells of large downloads. Raises HubUnreachableError
+    within seconds, HubFileMissingError, GatedModelError, ChecksumError, DiskFullError, and HubError for all else.
     """
     path = _checked(file)
     if path is not None:
@@ -137,19 +140,8 @@ def list_files(repo: str, revision: str) -> list[str]:
     """The names of the files of a repository on the hub. Raises as `fetch`."""
     from huggingface_hub import HfApi, constants
 
-    from steersearch.core.transfer import watched
-
-    what = HubFile(repo=repo, file=_LIST, revision=revision)
-    with _in_plain_words(what):
-        api = HfApi(endpoint=constants.ENDPOINT)
-        return sorted(
-            watched(lambda: api.list_repo_files(repo, revision=revision), what, _room(), most=_MOST_LISTED)
-        )
-
-
-def _room() -> tuple[Path, int]:
-    folder = cache_folder()
-    return folder, free_space(folder)
+    with _in_plain_words(HubFile(repo=repo, file="the list of its files", revision=revision)):
+        return sorted(HfApi(endpoint=constants.ENDPOINT).list_repo_files(repo, revision=revision))
 
 
 # ------------------------------------------------------------------------------------------------ the cache
@@ -203,22 +195,72 @@ def _delete(file: HubFile, path: Path, found: str, expected: str) -> None:
 # -------------------------------------------------------------------------------------------- the download
 
 
-def _download(file: HubFile, progress: Progress | None) -> Path:
+def _download(file: HubFile, progress: Progress) -> Path:
     from huggingface_hub import hf_hub_download
 
-    from steersearch.core.transfer import NoBar, watched
-
-    bar: Any = NoBar
-
-    def fetch_it() -> str:
-        return hf_hub_download(file.repo, file.file, revision=file.revision, tqdm_class=bar)
-
-    path = Path(watched(fetch_it, file, _room(), progress))
+    bar: Any = _bar(file, _announced_size(file), progress)
+    path = Path(hf_hub_download(file.repo, file.file, revision=file.revision, tqdm_class=bar))
     if (wrong := _wrong_hash(file, path)) is not None:
         _delete(file, path, *wrong)
         way_out = "the download was deleted; try again, and if that ends the same do not trust the source"
         raise ChecksumError(file.repo, file.file, *wrong, way_out)
     return path
+
+
+def _announced_size(file: HubFile) -> int:
+    """The bytes that the hub says it will send, or else the most that are taken.
+
+    Raises HubError for a name that would lead out of the cache or a size that cannot be, ChecksumError and
+    DiskFullError, each before anything is fetched.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    said = get_hf_file_metadata(hf_hub_url(file.repo, file.file, revision=file.revision))
+    for name, form in ((said.commit_hash, _COMMIT), (said.etag, _ETAG)):
+        if name is not None and not form.fullmatch(name):
+            reason = f"the hub names it {name[:80]!r}, which can be no commit and no file"
+            raise HubError(file.repo, file.file, reason)
+    if file.sha256 and said.etag and _SHA256.fullmatch(said.etag) and said.etag != file.sha256:
+        way_out = "its publisher has replaced it, nothing was downloaded; look for a newer steersearch"
+        raise ChecksumError(file.repo, file.file, said.etag, file.sha256, way_out)
+    usual = MOST_DESCRIBING if Path(file.file).suffix in _DESCRIBING else MOST_BYTES
+    most = usual if file.size is None else file.size
+    if said.size is None:
+        return most
+    if not 0 <= said.size <= most:
+        reason = f"the hub announces {said.size:,} bytes, at most {most:,} are fetched"
+        raise HubError(file.repo, file.file, reason)
+    if (free := free_space(cache_folder())) < said.size:
+        raise DiskFullError(file.repo, file.file, cache_folder(), needed=said.size, free=free)
+    return said.size
+
+
+def _bar(file: HubFile, most: int, progress: Progress) -> type:
+    """What huggingface_hub takes for its progress bar; it counts, and refuses more than `most` bytes."""
+
+    class Bar:
+        def __init__(self, *_: object, total: int | None = None, initial: int = 0, **__: object) -> None:
+            self.done, self.total = initial, total
+            progress(self.done, self.total)
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, count: int) -> None:
+            self.done += count
+            if self.done > most:
+                raise HubError(
+                    file.repo, file.file, f"the hub sends more than the {most:,} bytes that it may"
+                )
+            progress(self.done, self.total)
+
+        def close(self) -> None:
+            pass
+
+    return Bar
 
 
 def _told_in_log(file: HubFile) -> Progress:
@@ -255,7 +297,7 @@ def _in_plain_words(file: HubFile) -> Iterator[None]:
         raise GatedModelError(file.repo, file.file, page) from error
     except errors.RepositoryNotFoundError as error:
         reason = (
-            f"no such repository, or not for your eyes: see {page}; if it is private, run `hf auth login`"
+            f"no such repository, or you may not read it: see {page}; if it is private, run `hf auth login`"
         )
         raise HubFileMissingError(file.repo, file.file, reason) from error
     except errors.LocalEntryNotFoundError as error:  # said of whatever is wrong with the hub's first answer

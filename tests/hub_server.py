@@ -63,9 +63,6 @@ class Faults:
     half_way: Callable[[], None] | None = None  # called once, in the middle of a large body
     headers: dict[str, str] = field(default_factory=dict)  # in the place of the hub's own
     more: int = 0  # bytes beyond those that were announced
-    seconds_per_byte: float = 0.0  # of a body
-    seconds_per_header: float = 0.0  # of an answer of the hub that has no end
-    retry_after: int | None = None  # the hub asks to wait so long
 
 
 class HubServer:
@@ -196,10 +193,6 @@ class _Handler(BaseHTTPRequestHandler):
             return self._store(path)
         if path == "/":
             return self._send(200, {}, b"hello")
-        if hub.faults.retry_after is not None:
-            return self._send(429, {"Retry-After": str(hub.faults.retry_after)}, b"")
-        if hub.faults.seconds_per_header:
-            return self._begin_for_ever(hub.faults.seconds_per_header)
         if found := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path):
             return self._resolve(found[1], found[2], found[3])
         if found := re.fullmatch(r"/api/resolve-cache/models/(.+?)/([0-9a-f]{40})/(.+)", path):
@@ -233,8 +226,6 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Repo-Commit": COMMIT,
             "X-Linked-Size": str(len(data)),
             "X-Linked-Etag": f'"{digest}"',
-            "X-Xet-Hash": digest,
-            "Link": f'<{hub.endpoint}/api/models/{repo}/xet-read-token/{COMMIT}>; rel="xet-auth"',
             "Accept-Ranges": "bytes",
         }
         return self._send(302, headers | hub.faults.headers, b"Found. Redirecting")
@@ -262,14 +253,6 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Error-Code": code} if code else {}
         headers |= {"X-Error-Message": message} | self.server.hub.faults.headers
         self._send(status, headers, message.encode())
-
-    def _begin_for_ever(self, seconds: float) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-        for number in range(200):
-            self.wfile.write(f"X-{number}: a\r\n".encode())
-            self.wfile.flush()
-            time.sleep(seconds)
-        self.close_connection = True
 
     # ---------------------------------------------------------------------------------------- the store
 
@@ -307,12 +290,6 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if status in (200, 206):
             time.sleep(faults.seconds_per_body)
-            if faults.seconds_per_byte:
-                for byte in body:
-                    self.wfile.write(bytes([byte]))
-                    self.wfile.flush()
-                    time.sleep(faults.seconds_per_byte)
-                return
             if faults.cut_after is not None and faults.cuts_left > 0:
                 faults.cuts_left -= 1
                 self.wfile.write(body[: faults.cut_after])

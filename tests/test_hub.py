@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
 
 import huggingface_hub
 import numpy as np
@@ -24,7 +23,7 @@ import pytest
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
-from steersearch.core import digests, hub, registry, transfer
+from steersearch.core import digests, hub, registry
 from steersearch.core.errors import (
     CheckpointError,
     ChecksumError,
@@ -131,12 +130,6 @@ def test_the_token_goes_to_the_hub_and_to_nobody_else(
     assert {r.token for r in server.requests if r.server == "store"} == {None}
 
 
-def test_xet_storage_is_not_needed(server: HubServer, file: HubFile) -> None:
-    """The stand-in names a Xet hash for each large file, as the hub does, but has no Xet storage."""
-    hub.fetch(file)
-    assert not [request for request in server.requests if "xet" in request.path]
-
-
 def test_a_small_file_comes_from_the_hub_itself(server: HubServer) -> None:
     config = server.add(REPO, "config.json", b'{"a": 1}', pinned=False)
     assert hub.fetch(config).read_bytes() == b'{"a": 1}'
@@ -168,14 +161,15 @@ def test_a_file_is_hashed_once_and_not_at_every_start(
 
 
 def test_a_cut_connection_goes_on_where_it_was(
-    server: HubServer, file: HubFile, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)  # 10 MB, of which what is not whole is lost
     server.faults.cut_after = 100_000
-    with caplog.at_level(logging.INFO, logger="steersearch"):
-        assert hub.fetch(file).read_bytes() == DATA
+    told: list[int] = []
+    assert hub.fetch(file, lambda done, _: told.append(done)).read_bytes() == DATA
     assert ranges(server) == [None, "bytes=100000-", "bytes=200000-"]
-    assert "going on at 100,000 bytes" in caplog.text
-    assert capfd.readouterr() == ("", "")
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0, len(DATA))
 
 
 def test_a_connection_that_brings_nothing_is_given_up_and_leaves_nothing(
@@ -215,7 +209,10 @@ def interrupt_at(count: int) -> hub.Progress:
     return progress
 
 
-def test_a_server_that_knows_no_ranges_sends_it_all_again(server: HubServer, file: HubFile) -> None:
+def test_a_server_that_knows_no_ranges_sends_it_all_again(
+    server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
     server.faults.cut_after, server.faults.cuts_left = 100_000, 1
     server.faults.ignore_range = True
     assert hub.fetch(file).read_bytes() == DATA
@@ -232,12 +229,6 @@ def test_a_file_of_unknown_size_is_fetched_from_its_start(server: HubServer, cac
 def test_trouble_at_the_store_is_told(server: HubServer, file: HubFile, status: int) -> None:
     server.faults.store_status = status
     with pytest.raises(HubError, match=f"the model hub answered {status}; try again later"):
-        hub.fetch(file)
-
-
-def test_a_refusal_without_end_is_left(server: HubServer, file: HubFile) -> None:
-    server.faults.store_status, server.faults.more = 403, 30_000_000
-    with pytest.raises(HubError, match="the hub answers 403 without end"):
         hub.fetch(file)
 
 
@@ -353,14 +344,14 @@ def test_more_bytes_than_were_announced_are_not_taken(
     assert len(ranges(server)) <= 1
 
 
-@pytest.mark.parametrize("size", ["-1", "-300000", "1e5", "99999999999999", "3000001", "NaN"])
+@pytest.mark.parametrize("size", ["-1", "-300000", "99999999999999", "3000001"])
 def test_an_announced_size_that_cannot_be_is_refused(
     server: HubServer, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = server.add(REPO, "model.safetensors", DATA, pinned=False)
-    monkeypatch.setattr(transfer, "MOST_BYTES", 3_000_000)
+    monkeypatch.setattr(hub, "MOST_BYTES", 3_000_000)
     server.faults.headers = {"X-Linked-Size": size}
-    with pytest.raises(HubError, match=f"the hub announces '{size}' bytes, at most"):
+    with pytest.raises(HubError, match=f"the hub announces {int(size):,} bytes, at most"):
         hub.fetch(file)
     assert server.asked("store", "GET") == []
 
@@ -399,47 +390,6 @@ def test_names_that_no_file_can_have_are_refused(name: str, server: HubServer) -
             ask(HubFile(repo=REPO, file=name))
         assert str(caught.value).isprintable()
     assert server.requests == []
-
-
-def test_a_hub_that_drips_is_left(
-    server: HubServer, file: HubFile, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transfer, "PATIENCE", 0.4)
-    server.faults.seconds_per_byte = 0.02
-    with pytest.raises(HubError, match=r"only \d+ bytes came in 0\.4 seconds; try again later"):
-        hub.fetch(file)
-    assert in_blobs(cache) == []
-    server.faults.seconds_per_byte, server.faults.seconds_per_header = 0.0, 0.05
-    with pytest.raises(HubError, match=r"only 0 bytes came in 0\.4 seconds"):
-        hub.fetch(file)
-    server.faults.seconds_per_header, server.faults.retry_after = 0.0, 10**6
-    with pytest.raises(HubError, match=r"only 0 bytes came in 0\.4 seconds|answered 429"):
-        hub.fetch(file)
-
-
-def test_a_new_client_is_watched_too(
-    server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """huggingface_hub makes a new one after some errors, waiting a second before it is used."""
-    server.faults.more = 1000
-
-    def fetch_with_a_new_client() -> str:
-        huggingface_hub.close_session()
-        wait_until(lambda: transfer._on_answer in huggingface_hub.get_session().event_hooks["response"])
-        return huggingface_hub.hf_hub_download(file.repo, file.file)
-
-    with pytest.raises(HubError, match="sends more than"):
-        transfer.watched(fetch_with_a_new_client, file, (Path("."), 10**9))
-
-
-def test_calls_that_nobody_watches_are_left_alone(
-    server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.fetch(file)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    other = server.add(REPO, "other.safetensors", DATA * 2)
-    found = huggingface_hub.hf_hub_download(REPO, other.file, tqdm_class=cast(Any, transfer.NoBar))
-    assert Path(found).read_bytes() == DATA * 2
 
 
 def test_a_file_that_lies_in_a_store_of_huggingface_hub_is_not_taken_for_damaged(
