@@ -15,7 +15,8 @@ from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.cache import digest_of, kept_dataset
 from steersearch.benchmarks.catalogue import card
 from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
-from steersearch.benchmarks.embeddings import Gallery, picture_digest
+from steersearch.benchmarks.embeddings import Gallery
+from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.hub import why_unreachable
 from steersearch.core.pillow_file import opened
@@ -121,7 +122,7 @@ def _unpack(files: list[Path], limit: int | None, folder: Path) -> dict[str, Any
             else:
                 seen.add(key)
                 named = path.relative_to(folder).as_posix()
-                kept.append({**vars(row), "file": named, "sha256": picture_digest(path)})
+                kept.append({**vars(row), "file": named, "sha256": file_sha256(path)})
     return {"rows": kept, "left_out": left_out}
 
 

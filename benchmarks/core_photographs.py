@@ -21,7 +21,7 @@ from steersearch.benchmarks.cache import cache_folder
 from steersearch.benchmarks.catalogue import check_template
 from steersearch.benchmarks.core import CoreData
 from steersearch.benchmarks.core_world import PLATES, Picture, Targets, check_size, kept_pictures, others_than
-from steersearch.benchmarks.embeddings import picture_digest
+from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 from steersearch.training import stamps, world
@@ -61,7 +61,7 @@ def dataset(
     sizes = check_size(object_size, bases)
     unpacked = package or fetch(PACKAGE, cache_folder() / "packages", logger.warning)
     code = [
-        picture_digest(Path(str(part)))
+        file_sha256(Path(str(part)))
         for part in (__file__, core_world.__file__, world.__file__, stamps.__file__)
     ]
     key = {"bases": bases, "object_size": sizes, "code": [*code, PIL.__version__, np.__version__]}

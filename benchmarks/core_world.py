@@ -30,7 +30,8 @@ from PIL import Image
 from steersearch.benchmarks.cache import digest_of, kept_dataset
 from steersearch.benchmarks.catalogue import check_template
 from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
-from steersearch.benchmarks.embeddings import Gallery, picture_digest
+from steersearch.benchmarks.embeddings import Gallery
+from steersearch.core.digests import file_sha256
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.training import materials, scenes, stamps, world
 from steersearch.training.drawing import Look
@@ -189,15 +190,13 @@ def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
         told = {"scene": picture.scene, "object": picture.object, "image_id": picture.image_id}
-        said.append(
-            {**told, "file": name, "sha256": picture_digest(folder / "pictures" / str(number) / name)}
-        )
+        said.append({**told, "file": name, "sha256": file_sha256(folder / "pictures" / str(number) / name)})
     return {"pictures": said}
 
 
 def _code() -> list[str]:
     """What must be the same for the same pictures to be drawn."""
-    own = [picture_digest(Path(str(part))) for part in (__file__, world.__file__, stamps.__file__)]
+    own = [file_sha256(Path(str(part))) for part in (__file__, world.__file__, stamps.__file__)]
     return [materials.drawing_code(), *own, PIL.__version__, np.__version__]
 
 

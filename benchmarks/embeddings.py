@@ -10,7 +10,6 @@ Either way a picture is decoded once for all prompts, and memory does not grow w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -253,9 +252,3 @@ def _keep(file: Path, kept: _Kept) -> None:
         write_atomically(file, write)
     except OSError as error:
         raise OutputError(file, error.strerror or str(error)) from error
-
-
-def picture_digest(file: Path) -> str:
-    """sha256 of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -17,8 +17,8 @@ from PIL import Image
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.embeddings import picture_digest
 from steersearch.benchmarks.genecis import GenecisData, Question, Shown, Split
+from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import open_image
@@ -95,7 +95,7 @@ def read_split(name: str, file: Path, place: Path, limit: int | None = None) -> 
         questions.append(Question(reference, tuple(gallery), row["condition"].strip()))
     if not questions:
         raise BenchmarkError(f"{file}: none of its {len(rows)} rows can be used; the log says why")
-    hashes = {path: picture_digest(path) for path in dict.fromkeys(picture.file for picture in index)}
+    hashes = {path: file_sha256(path) for path in dict.fromkeys(picture.file for picture in index)}
     shown = tuple(
         Shown(partial(opened, p.file, p.box), digest_of(hashes[p.file], p.box, DILATION)) for p in index
     )

@@ -22,9 +22,9 @@ from PIL import Image
 
 from steersearch.benchmarks import world_photos
 from steersearch.benchmarks.cache import kept_dataset
-from steersearch.benchmarks.embeddings import picture_digest
 from steersearch.benchmarks.genecis import GenecisData
 from steersearch.benchmarks.genecis_data import cut_out, read_split, to_square
+from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
 from steersearch.training import materials, scenes, world
 from steersearch.training.drawing import Look
@@ -255,5 +255,5 @@ def _pick(entries: Sequence[Entry], count: int, rng: Rng) -> list[Entry]:
 
 def _code() -> list[str]:
     """What must be the same for the same photos to be drawn."""
-    own = [picture_digest(Path(str(part))) for part in (__file__, world.__file__, world_photos.__file__)]
+    own = [file_sha256(Path(str(part))) for part in (__file__, world.__file__, world_photos.__file__)]
     return [materials.drawing_code(), *own, PIL.__version__, np.__version__]
