@@ -1,4 +1,9 @@
-"""What a camera wrote beside the picture: which side is up."""
+"""What a camera wrote beside the picture: which side is up.
+
+Not `ImageOps.exif_transpose`, which turns a picture by its own EXIF block and writes that block anew: ours have been
+reduced and converted before they are turned, and have none any more; of a RAW photo LibRaw may say the turn; a damaged
+block must not cost the picture; and how much memory a turn takes has to be known before anything is decoded.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Patterns of what is left out of a library, as in a .gitignore file, and where a library remembers them."""
+"""Patterns of what is left out of a library, as in a .gitignore file, and where a library remembers them.
+
+pathspec turns a pattern into an expression, and RE2 compares it, in a time that no pattern can blow up. Which pattern
+decides is ours: pathspec's own matcher left other files than git under 21 of 300 random lists of patterns ("!*" before
+"d" took "d/" back, "x[!a]y" left out "x/y"), and photos would be missing in silence.
+"""
 
 from __future__ import annotations
 
