@@ -10,7 +10,7 @@ from typing import Any
 
 from steersearch.core.aggregation import aggregation_rule
 from steersearch.core.preprocess import Preprocess, View
-from steersearch.core.registry import known_models
+from steersearch.core.registry import MODELS
 from steersearch.indexer.embedder import Identity
 
 BUNDLED = "mini"
@@ -30,7 +30,7 @@ def identity_of(model: str, view: View | None = None) -> Identity:
 def weights_now(model: str) -> str | None:
     """The sha256 of a model's weights; None where only loading it can tell."""
     if model == BUNDLED:
-        return next(card.weights.sha256 for card in known_models() if card.name == BUNDLED)
+        return MODELS[BUNDLED].weights.sha256
     return identity_of(model).weights_hash
 
 

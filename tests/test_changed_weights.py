@@ -9,7 +9,7 @@ import pytest
 
 from steersearch import Library
 from steersearch.core.errors import PromptError, WeightsChangedError
-from steersearch.core.registry import known_models
+from steersearch.core.registry import MODELS
 from steersearch.identity import weights_now
 from tests.conftest import Run, draw_picture
 
@@ -33,7 +33,7 @@ def earlier(photos: Path, tiny_model: Path, word_encoder: None) -> Library:
 
 
 def test_the_weights_of_mini_are_known_without_reading_them() -> None:
-    (card,) = [card for card in known_models() if card.name == "mini"]
+    card = MODELS["mini"]
     assert weights_now("mini") == card.weights.sha256
 
 
