@@ -1,4 +1,4 @@
-"""Plots of records as SVG text, without a plotting library. Colours are CSS variables of the page that shows them."""
+"""Figures of records as bars, in SVG; the page that shows them has the colours. Curves are drawn by training/curves."""
 
 from __future__ import annotations
 
@@ -51,33 +51,6 @@ def _bar(bar: Bar, y: float, top: float) -> list[str]:
         end = max(end, high - LABEL)
     parts.append(f'<text class="value" x="{LABEL + end + 6:.1f}" y="{middle + 4}">{bar.value:.1f}</text>')
     return parts
-
-
-def sweep(points: Sequence[tuple[float, float]], says: str) -> str:
-    """A curve over gate_scale: points (gate_scale, percent), at least two."""
-    width, height, left, bottom, top = 640, 270, 64, 38, 12
-    points = sorted(points)
-    x_top, y_top = points[-1][0], max(y for _, y in points) * 1.1
-
-    def at(point: tuple[float, float]) -> tuple[float, float]:
-        x = left + (width - left - 20) * point[0] / x_top
-        return x, top + (height - bottom - top) * (1 - point[1] / y_top)
-
-    places = [at(point) for point in points]
-    parts = [_svg(width, height, says)]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = top + (height - bottom - top) * (1 - share)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - 20}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 24}" y="{y + 4:.1f}" text-anchor="end">{y_top * share:.0f}</text>')
-    parts.append(f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>')
-    for (x, y), (scale, value) in zip(places, points, strict=True):
-        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - bottom + 16}" text-anchor="middle">{scale:g}</text>')
-        parts.append(
-            f'<text class="value" x="{x:.1f}" y="{y - 9:.1f}" text-anchor="middle">{value:.1f}</text>'
-        )
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 3}" text-anchor="middle">gate_scale</text>')
-    return "".join([*parts, "</svg>"])
 
 
 def bars_of(records: Sequence[Record], paper: Sequence[tuple[str, float]] = ()) -> str:

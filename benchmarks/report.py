@@ -8,32 +8,33 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 from PIL import Image
 
 from steersearch.benchmarks import published
 from steersearch.benchmarks.catalogue import CARDS
 from steersearch.benchmarks.claims import FROZEN, claims_table, verdicts
-from steersearch.benchmarks.plots import bars_of, sweep
+from steersearch.benchmarks.plots import bars_of
 from steersearch.benchmarks.record import Record
 from steersearch.benchmarks.tables import Table, comparison_table, rows_table
 from steersearch.core.errors import BenchmarkError, MissingExtraError
+from steersearch.training import sheet
+from steersearch.training.curves import Curve, Plot, plot
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What the page says of one benchmark. plots: SVG; pictures: (caption, data URI)."""
+    """What the page says of one benchmark. bars: SVG; curves: over gate_scale; pictures: (caption, data URI)."""
 
     name: str
     asks: str
     source: str
     table: Table
-    plots: Sequence[str]
+    bars: str
+    curves: Sequence[tuple[str, Plot]]
     parts: Sequence[Table]
     pictures: Sequence[tuple[str, str]]
     origins: Table
@@ -66,11 +67,8 @@ def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
     for record in sorted(records, key=_place):
         groups.setdefault(record.benchmark, []).append(record)
     illustrated = _illustrated(groups) if pictures else set()
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
-        (files("steersearch.benchmarks") / "templates" / "report.html").read_text("utf-8")
-    )
-    return template.render(
+    return sheet.render(
+        "steersearch.benchmarks",
         parts=[_part(name, group, name in illustrated) for name, group in groups.items()],
         claims=[claims_table(verdicts(records, model)) for model in _models(records)],
         models=_models(records),
@@ -129,16 +127,17 @@ def _part(name: str, records: Sequence[Record], pictures: bool) -> Part:
         asks="" if card is None else card.asks,
         source=source,
         table=comparison_table(records),
-        plots=[bars_of(records, theirs), *_sweeps(records, first)],
+        bars=bars_of(records, theirs),
+        curves=_sweeps(records, first),
         parts=[table for table in map(rows_table, records) if table is not None],
         pictures=_examples(card.module) if pictures and card is not None else [],
         origins=_origins(records),
     )
 
 
-def _sweeps(records: Sequence[Record], metric: str) -> list[str]:
+def _sweeps(records: Sequence[Record], metric: str) -> list[tuple[str, Plot]]:
     """A curve for each model that was measured at three gate_scales or more."""
-    curves = []
+    curves: list[tuple[str, Plot]] = []
     for model in dict.fromkeys(record.model.split("+gate")[0] for record in records):
         own = [record for record in records if record.model.split("+gate")[0] == model]
         points = {
@@ -147,7 +146,9 @@ def _sweeps(records: Sequence[Record], metric: str) -> list[str]:
             if "gate_scale" in record.settings.get("method", {}) and record.metrics.get(metric) is not None
         }
         if len(points) >= 3:
-            curves.append(sweep(list(points.items()), f"{model}: {metric} over gate_scale"))
+            curve = Curve(model, sorted(points.items()), marked=True)
+            drawn = plot([curve], lowest=0.0, ticks=sorted(points))
+            curves += [] if drawn is None else [(f"{model}: {metric} over gate_scale", drawn)]
     return curves
 
 

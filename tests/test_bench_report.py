@@ -15,10 +15,11 @@ import pytest
 
 from steersearch.benchmarks import report
 from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.benchmarks.plots import Bar, bars, sweep
+from steersearch.benchmarks.plots import Bar, bars
 from steersearch.benchmarks.record import RESULTS, Record
 from steersearch.benchmarks.report import build_page, read_records
 from steersearch.core.errors import BenchmarkError
+from steersearch.training.curves import Curve, plot
 from tests.conftest import Run
 
 
@@ -63,7 +64,7 @@ def test_the_page_holds_the_records_and_refers_to_nothing_outside(kept: Path) ->
     assert "77.77" not in page  # says not on what it was measured
     assert "Kitchen &amp; &lt;bath&gt;" in page
     assert "84.2 against 41.0" in page
-    assert page.count("<svg") == 3  # bars of both benchmarks, and a curve over three gate scales
+    assert page.count('role="img"') == 3  # bars of both benchmarks, and a curve over three gate scales
     assert not re.search(r'(src|href)="(?!data:)', page)
     real, generated = page.index("<h2>core</h2>"), page.index("<h2>core-world/drawn</h2>")
     assert real < page.index("paper: macro") < generated  # a column of the real data alone
@@ -118,12 +119,16 @@ def test_plots_are_well_formed_and_to_scale() -> None:
     drawn = ElementTree.fromstring(bars(figures, chance=20.0))
     first, second = (float(each.get("width", "")) for each in drawn.iter("rect"))
     assert first == pytest.approx(2 * second, abs=0.2)
-    curve = ElementTree.fromstring(sweep([(1.0, 80.0), (0.0, 40.0), (0.5, 60.0)], "x"))
-    places = [
-        tuple(map(float, each.split(","))) for each in next(curve.iter("polyline")).get("points", "").split()
-    ]
-    assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0], abs=0.2)
-    assert places[0][1] - places[1][1] == pytest.approx(places[1][1] - places[2][1], abs=0.2)
+
+
+def test_a_curve_over_gate_scale_has_a_dot_and_a_tick_at_each() -> None:
+    scales = [0.0, 0.5, 1.0]
+    drawn = plot([Curve("x", [(0.0, 40.0), (0.5, 60.0), (1.0, 80.0)], marked=True)], lowest=0.0, ticks=scales)
+    assert drawn is not None
+    (x0, y0), (x1, y1), (x2, y2) = drawn.curves[0].dots
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
+    assert drawn.across == [(x0, "0"), (x1, "0.5"), (x2, "1")]
 
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:

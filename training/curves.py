@@ -20,13 +20,14 @@ WINDOW = 0.04  # of a smoothed curve, which its mean at each place is taken over
 class Curve:
     """`points` are (step, value), steps rising; values that are not finite are gaps.
 
-    noisy: drawn pale, with its moving mean over it.  colour: number of its colour
+    noisy: drawn pale, with its moving mean over it.  colour: number of its colour.  marked: with a dot at each point
     """
 
     label: str
     points: Sequence[Point]
     noisy: bool = False
     colour: int = 0
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,15 @@ class Plot:
     curves: list[Drawn]
 
 
-def plot(curves: Sequence[Curve], lowest: float | None = None, highest: float | None = None) -> Plot | None:
+def plot(
+    curves: Sequence[Curve],
+    lowest: float | None = None,
+    highest: float | None = None,
+    ticks: Sequence[float] | None = None,
+) -> Plot | None:
     """All `curves` in one picture; None if they have no finite point.
 
-    lowest, highest: values that the vertical axis reaches to at least.
+    lowest, highest: values that the vertical axis reaches to at least.  ticks: along the horizontal one, at least two.
     """
     thinned = [replace(curve, points=_thinned(curve.points)) for curve in curves]
     curves = [curve for curve in thinned if any(math.isfinite(y) for _, y in curve.points)]
@@ -63,7 +69,7 @@ def plot(curves: Sequence[Curve], lowest: float | None = None, highest: float | 
     shown = [y for points in smooth for _, y in points if math.isfinite(y)]
     up = _ticks(*_span([*shown, *(y for y in (lowest, highest) if y is not None)]))
     steps = [x for points in smooth for x, _ in points]
-    across = _ticks(min(steps), max(steps), whole=True)
+    across = _ticks(min(steps), max(steps), whole=True) if ticks is None else list(ticks)
     right = max(across[-1], max(steps))
 
     def place(point: Point) -> Point:
@@ -77,7 +83,7 @@ def plot(curves: Sequence[Curve], lowest: float | None = None, highest: float | 
         pale = (
             [[place(point) for point in run] for run in _runs(curve.points)] if points != curve.points else []
         )
-        dots = [run[0] for run in runs if len(run) == 1]
+        dots = [point for run in runs if curve.marked or len(run) == 1 for point in run]
         last = [y for _, y in curve.points if math.isfinite(y)][-1]
         drawn.append(Drawn(curve.label, _path(runs), _path(pale), dots, last, curve.colour))
     return Plot(

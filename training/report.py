@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -24,7 +22,7 @@ from PIL import Image
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import OutputError
 from steersearch.core.heatmaps import outlined, overlay, strengths, times_even
-from steersearch.training import curves
+from steersearch.training import curves, sheet
 from steersearch.training.curves import Curve, Plot, plot
 
 FILE = "report.html"
@@ -93,15 +91,12 @@ def render_report(
     summary: Mapping[str, Any],
 ) -> str:
     """The page as HTML; all text that comes from outside is escaped."""
-    template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string((files("steersearch.training") / "templates" / "report.html").read_text("utf-8"))
-    return template.render(
+    return sheet.render(
+        "steersearch.training",
         name=name,
         lead=_lead(lines),
         tables=[*_tables("Result", _by_source(summary)), ("Machine", _machine())],
         charts=_charts(lines),
-        frame=curves,
         examples=[_shown(example) for example in examples],
         recipe=_tables("Recipe", recipe),
     )
