@@ -47,13 +47,14 @@ class PublishedData:
 class Card:
     """What is known of a benchmark before it is run.
 
-    module: its name in this package.  asks: what it measures, one sentence.  data: None where there is nothing to
-    read.  stand_in: what --world generates, None where it has none.  cost: time and memory at the real size, and how
-    that is known.  limit: what --limit N counts.  options: its own settings.
+    module: its name in this package.  summary: for a list.  asks: what it measures, one sentence.  data: None where
+    there is nothing to read.  stand_in: what --world generates, None where it has none.  cost: time and memory at the
+    real size, and how that is known.  limit: what --limit N counts.  options: its own settings.
     """
 
     name: str
     module: str
+    summary: str
     asks: str
     data: PublishedData | None = None
     stand_in: str | None = None
@@ -111,6 +112,7 @@ _SOURCES = ("drawn", "stamps", "held-out-pictures", "held-out-objects")
 _CORE = Card(
     name="core",
     module="core",
+    summary="Find the photos with the same small object.",
     asks="Finds a photo the other photos with the same small object, among photos that otherwise look alike?",
     data=PublishedData(
         what="CORE, JonaRuthardt/CORE on the Hugging Face hub: some 2,800 edited photos of six scenes (SUN397)",
@@ -148,6 +150,7 @@ _CORE = Card(
 _MOSAIC = Card(
     name="mosaic",
     module="mosaic",
+    summary="Does attention go to the prompt's class among four photos?",
     asks="Does the attention of CLS go to the prompt's class among four photos stitched together?",
     data=PublishedData(
         what="PASCAL VOC2012, segmentation val: 1,449 photos with masks, stitched here to 363 composites",
@@ -165,6 +168,7 @@ _MOSAIC = Card(
 _GENECIS = Card(
     name="genecis",
     module="genecis",
+    summary="Find the picture that is alike under a condition.",
     asks="Which picture is like the reference in what the condition names: an object, an attribute, a change?",
     data=PublishedData(
         what="GeneCIS: 2,000, 2,112, 1,960 and 1,960 rows on COCO val2017 and Visual Genome 1.2",
@@ -196,6 +200,7 @@ _GENECIS = Card(
 _WORDS = Card(
     name="words",
     module="words",
+    summary="Heatmaps of words that no training prompt used.",
     asks="Does the heatmap find a thing that is named by a word which no training prompt used?",
     stand_in="some 140 generated photos; this benchmark is our own and has no other data",
     limit="photos of each word",
@@ -210,6 +215,7 @@ _WORDS = Card(
 _PHOTOGRAPHS = Card(
     name="photographs",
     module="photographs",
+    summary="What the model knows of real photographs.",
     asks="Does the model know what real photographs show? Mosaics, cluttered ones, nearest ones, `find`, colours.",
     data=PublishedData(
         what="some 140 photographs that nothing is trained on, labelled here; cutouts for the colours",
@@ -225,6 +231,7 @@ _PHOTOGRAPHS = Card(
 _ANOMALY = Card(
     name="anomaly",
     module="anomaly",
+    summary="Find where an object is damaged.",
     asks="Where is an object damaged, found by ten phrases for damage and nothing else?",
     data=PublishedData(
         what="MVTec AD (1,725 test pictures of 15 objects) or VisA (2,162 of 12)",
@@ -242,6 +249,7 @@ _ANOMALY = Card(
 _PODS = Card(
     name="pods",
     module="pods",
+    summary="Tell one mug from other mugs: personal objects.",
     asks="Is a photo one of this very mug, among other mugs? Personal objects, three references each.",
     data=PublishedData(
         what="PODS, chaenayo/PODS on the Hugging Face hub: 100 objects, 300 references and 10,888 test photos",
@@ -267,6 +275,7 @@ _PODS = Card(
 _REFCOCOG = Card(
     name="refcocog",
     module="refcocog",
+    summary="How well a heatmap covers what a sentence refers to.",
     asks="How well does the heatmap cover what a sentence refers to?",
     data=PublishedData(
         what="RefCOCOg, split by umd: 4,896 expressions in val, 9,602 in test, about pictures of COCO train2014",
@@ -285,6 +294,7 @@ _REFCOCOG = Card(
 _QUALITY = Card(
     name="quality",
     module="quality",
+    summary="What steering costs the features as features.",
     asks="What does steering cost the features as features? Linear probes and labels of nearest patches.",
     data=PublishedData(
         what="ImageWoof (12,954 photos), Waterbirds (11,788) and Stanford Cars (16,185) for probes, ADE20k (22,210) "
@@ -311,6 +321,7 @@ _QUALITY = Card(
 _EMBEDDING_MAP = Card(
     name="embedding-map",
     module="embedding_map",
+    summary="Does a prompt draw photos of a group together?",
     asks="Does a prompt draw together the photos of a group of classes, or of one? Silhouettes, and a map by UMAP.",
     data=PublishedData(
         what="PASCAL VOC2012, val: 500 photos that show exactly one of eight classes",

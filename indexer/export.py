@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
@@ -18,7 +18,8 @@ from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
 
-FORMATS = {
+Format = Literal["parquet", "arrow", "faiss"]
+FORMATS: dict[Format, str] = {
     "parquet": "Apache Parquet",
     "arrow": "Arrow's file format, also known as Feather",
     "faiss": "a FAISS index, flat, inner product; a line of JSON a row beside it",

@@ -7,7 +7,7 @@ from typing import Any
 from steersearch.benchmarks.catalogue import CARDS
 from steersearch.benchmarks.claims import CLAIMS, LATE, claims_table, verdicts
 from steersearch.benchmarks.record import Record
-from steersearch.cli.bench_all import AT_OTHER_SCALES, WITH_LATE_FUSION
+from steersearch.cli.bench.all import AT_OTHER_SCALES, WITH_LATE_FUSION
 
 
 def record(benchmark: str, model: str, metrics: dict[str, Any], **intervals: list[float]) -> Record:

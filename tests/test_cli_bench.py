@@ -75,14 +75,14 @@ def test_the_mini_is_measured_saved_and_printed(
 def test_the_table_names_the_variants_and_their_ratios(capsys: pytest.CaptureFixture[str]) -> None:
     from steersearch.benchmarks import speed
     from steersearch.benchmarks.record import Record
-    from steersearch.cli import bench
+    from steersearch.cli.bench.speed import _show_speed
 
     seconds: speed.Seconds = {"plain": [1.0], "folded": [1.02], "unfolded": [2.04]}
     metrics = speed.throughput(seconds, 8) | speed.ratios(seconds)
     metrics |= {f"{variant}_peak_memory_bytes": 1_500_000_000 for variant in seconds}
     metrics |= {"load_average": [0.5, 0.6], "max_difference_folded_unfolded": 2.1e-6}
     settings = {"resolution": 336, "batch_size": 8, "dtype": "float32", "device": "cpu", "repeats": 1}
-    bench._show_speed(Record.make("speed", "dinov2-base", settings, metrics, 1.0))
+    _show_speed(Record.make("speed", "dinov2-base", settings, metrics, 1.0))
     shown = capsys.readouterr()
     title, header, *rows = shown.out.splitlines()
     assert title.startswith("dinov2-base, 336 px, batch 8, float32, ")
@@ -234,7 +234,7 @@ def only_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the benchmarks CORE alone, on one scene."""
     from steersearch.benchmarks import core_world
     from steersearch.benchmarks.catalogue import CARDS
-    from steersearch.cli import bench_all
+    from steersearch.cli.bench import all as bench_all
 
     monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
     monkeypatch.setattr(bench_all, "CARDS", {"core": CARDS["core"]})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.cli import train
+from steersearch.cli.train.check import _random_samples
 from steersearch.core.errors import ArgumentError, DataError
 from steersearch.training.check import Spread, check_source
 from steersearch.training.data import Boxed, Sample
@@ -196,7 +196,7 @@ def test_an_inverted_mask_is_warned_of_and_drawn(run: Run, tmp_path: Path) -> No
     assert "line 34: its mask covers 95.8% of its picture; is it inverted?" in done.err
     source = Folder(tmp_path / "data")
     (large,) = check_source(source).large
-    assert next(iter(train._random_samples(source, [large.index]))) == 33
+    assert next(iter(_random_samples(source, [large.index]))) == 33
 
 
 def test_a_mask_keeps_its_colours_and_the_rest_fades(tmp_path: Path) -> None:

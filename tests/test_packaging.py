@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("steersearch", "core", "indexer", "training", "benchmarks")
-SUBPACKAGES = ("steersearch/cli", "steersearch/views", "benchmarks/baselines")
+SUBPACKAGES = (
+    "steersearch/cli",
+    "steersearch/cli/bench",
+    "steersearch/cli/train",
+    "steersearch/views",
+    "benchmarks/baselines",
+)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from steersearch.core.errors import ArgumentError, DataError
 from steersearch.training.coco_json import first_elements
@@ -17,6 +18,7 @@ from steersearch.training.refcoco import RefCoco, refs_file
 from steersearch.training.visual_genome import VisualGenome, mdetr_file
 from steersearch.training.world_source import is_world, open_world
 
+Format = Literal["auto", "folder", "refcoco", "lvis", "visual-genome", "mapillary", "hub"]
 EXPECTED = (
     "a folder with expressions.jsonl; a folder with refs(unc).p and instances.json; lvis_v1_train.json; MDETR's "
     "final_mixed_train.json; Describe Anything's folder Mapillary; a folder with .parquet files; or world, which is "

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from steersearch.cli.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of, view_name
-
-if TYPE_CHECKING:
-    from steersearch.core.preprocess import View
-    from steersearch.explain import Explanation
-    from steersearch.views.photo_map import MapKind
+from steersearch import settings
+from steersearch.api import AUTO, Library
+from steersearch.cli.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of
+from steersearch.core.preprocess import View
+from steersearch.explain import Explanation, explain
+from steersearch.views import terminal
+from steersearch.views.photo_map import MapKind
 
 SEEN_WHOLE = 0.995  # of the photo's area; a rounded edge is not worth a remark
+MapChoice = Literal["heatmap", "attention", "both"]
+KINDS: dict[MapChoice, tuple[MapKind, ...]] = {
+    "heatmap": ("heatmap",),
+    "attention": ("attention",),
+    "both": ("heatmap", "attention"),
+}
 
 
-class MapChoice(StrEnum):
-    heatmap = "heatmap"
-    attention = "attention"
-    both = "both"
-
-    @property
-    def kinds(self) -> tuple[MapKind, ...]:
-        if self is MapChoice.both:
-            return "heatmap", "attention"
-        return ("heatmap",) if self is MapChoice.heatmap else ("attention",)
-
-
-def explain_photo(
+def command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to look at.")],
     focus: Annotated[
         list[str],
@@ -56,7 +50,7 @@ def explain_photo(
             "--map",
             help="heatmap: where the focus is; attention: what the CLS token looks at in the last block.",
         ),
-    ] = MapChoice.heatmap,
+    ] = "heatmap",
     model: Annotated[
         str,
         typer.Option(
@@ -66,7 +60,7 @@ def explain_photo(
         ),
     ] = "auto",
     view: SeenAs = None,
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
     limit: PhotoLimits = None,
 ) -> None:
     """Draw where the model sees the focus, as a heatmap over the photo.
@@ -78,10 +72,7 @@ def explain_photo(
       steersearch explain img.jpg --focus bookshelf -o overlay.png
       steersearch explain img.jpg --focus bookshelf --focus cat --gate-scale 0 --gate-scale 1 --map both -o sheet.png
     """
-    from steersearch.explain import explain
-    from steersearch.views import terminal
-
-    seen_as = view_name(view)
+    seen_as = view
     if model == "auto":
         model, seen_as = _of_the_library(image, seen_as)
     done = explain(
@@ -90,9 +81,9 @@ def explain_photo(
         output,
         model=model,
         gate_scale=gate_scale,
-        maps=kind.kinds,
+        maps=KINDS[kind],
         view=seen_as,
-        device=device.value,
+        device=device,
         limits=limits_of(limit),
     )
     for remark in _remarks(done):
@@ -102,12 +93,10 @@ def explain_photo(
 
 def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:
     """Model and view (unless one is given) that the library of the photo has used last; without one, auto."""
-    from steersearch import api, settings
-
     found = settings.library_of(image)
     if found is None:
-        return api.AUTO, view
-    library = api.Library.open(found.place)
+        return AUTO, view
+    library = Library.open(found.place)
     return library.model, view or library.view
 
 

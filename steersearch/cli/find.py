@@ -24,12 +24,13 @@ from steersearch.cli.options import (
     Where,
     exact_or_budget,
     form_of_hits,
-    view_name,
     words,
 )
+from steersearch.indexer.filters import Filters
+from steersearch.views import page, terminal
 
 
-def find_photos(
+def command(
     text: Annotated[
         str,
         typer.Argument(
@@ -66,21 +67,16 @@ def find_photos(
       steersearch find "the remote control"
       steersearch find bicycle -k 50 --in holidays --paths
     """
-    from steersearch.indexer.filters import Filters
-    from steersearch.views import terminal
-
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
     filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
-    (focus,) = photos.resolve([(text, 1)], model=model, gate_scale=gate_scale, view=view_name(view))
+    (focus,) = photos.resolve([(text, 1)], model=model, gate_scale=gate_scale, view=view)
     with terminal.progress("steering") as advance:
         hits = photos.find_in(
             focus, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
         )
     if html is not None:
-        from steersearch.views import page
-
         page.write_found(html, photos, hits)
         terminal.remark(f"page: {terminal.readable(html)}")
     terminal.found(hits, form)

@@ -6,17 +6,27 @@ from typing import Annotated
 
 import typer
 
+from steersearch.cli import INTERRUPTED
+from steersearch.cli.lazy import group
 from steersearch.cli.options import Json
+from steersearch.core import hub
+from steersearch.core.downloads import fetch_model, parts_of
+from steersearch.core.registry import MODELS
+from steersearch.views import model_tables, terminal
 
-INTERRUPTED = 130
 NAMES = "A name of `models list`, a .safetensors or .pth file, a hub id, or auto."
 
-models = typer.Typer(
-    help="Show the models that can be used, and fetch them.", no_args_is_help=True, rich_markup_mode=None
+
+command = group(
+    {
+        "list": ("steersearch.cli.models:list_models", "List the models that have a name."),
+        "show": ("steersearch.cli.models:show", "Show what a model is for, its licences and its files."),
+        "fetch": ("steersearch.cli.models:fetch", "Download a model, so that it runs without the network."),
+    },
+    help="Show the models that can be used, and fetch them.",
 )
 
 
-@models.command("list")
 def list_models(as_json: Json = False) -> None:
     """List the models that have a name: what a download takes, and whether this machine has them.
 
@@ -24,14 +34,9 @@ def list_models(as_json: Json = False) -> None:
     Example:
       steersearch models list
     """
-    from steersearch.core.downloads import parts_of
-    from steersearch.core.registry import MODELS
-    from steersearch.views import model_tables
-
     model_tables.model_list([parts_of(name) for name in MODELS], as_json=as_json)
 
 
-@models.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help=NAMES)],
     as_json: Json = False,
@@ -42,15 +47,11 @@ def show(
     Example:
       steersearch models show dinov2-small
     """
-    from steersearch.core.downloads import parts_of
-    from steersearch.views import model_tables
-
     model_tables.model(parts_of(_meant(name)), as_json=as_json)
 
 
-@models.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help=NAMES)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help=NAMES)],
 ) -> None:
     """Download all that a model needs, so that it runs without the network.
 
@@ -60,10 +61,6 @@ def fetch(
     Example:
       steersearch models fetch dinov2-small
     """
-    from steersearch.core import hub
-    from steersearch.core.downloads import fetch_model, parts_of
-    from steersearch.views import model_tables, terminal
-
     folder = hub.cache_folder()
     wanted = [
         parts_of(_meant(name)) for name in dict.fromkeys(names)
@@ -85,6 +82,6 @@ def _meant(name: str) -> str:
     """`name`, or the model that auto takes on this machine if it can be had."""
     if name != "auto":
         return name
-    from steersearch.core.checkpoints import wanted_by_auto
+    from steersearch.core.checkpoints import wanted_by_auto  # loads torch, which knows of GPUs
 
     return wanted_by_auto().name

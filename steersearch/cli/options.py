@@ -4,46 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, Literal
 
 import typer
 
 from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.local_path import why_not_local
 from steersearch.core.photo_limits import Limits, parse_limits
+from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
+from steersearch.indexer.filters import parse_date
+from steersearch.indexer.query_terms import as_focuses, parse_focus
+from steersearch.views.terminal import Form
 
-if TYPE_CHECKING:
-    from steersearch.core import preprocess
-    from steersearch.views import terminal
-
-
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class View(StrEnum):
-    """`core.preprocess.View`, which is not imported for a help text."""
-
-    crop = "crop"
-    squash = "squash"
-    tile = "tile"
-
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Processor = Literal["auto", "cpu", "cuda"]
 
 VIEWS = (
     "How a photo is seen. crop: its central square; squash: all of it; tile: all of it, in four tiles, which "
     "finds smaller things and takes four times as long."
 )
-
-
-def view_name(view: View | None) -> preprocess.View | None:
-    """A view as the Python interface names it."""
-    return cast("preprocess.View | None", view and view.value)
 
 
 def local_folder(given: str | Path) -> Path:
@@ -67,19 +48,15 @@ def all_words(texts: list[str]) -> list[str]:
     return [words(text) for text in texts]
 
 
-def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> terminal.Form:
+def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> Form:
     """How hits are printed."""
-    from steersearch.views.terminal import Form
-
     if as_json + paths + print0 > 1:
         raise typer.BadParameter("give one of them", param_hint="--json / --paths / --print0")
     return Form.json if as_json else Form.paths if paths else Form.print0 if print0 else Form.table
 
 
 def focuses(texts: list[str]) -> list[Any]:
-    """Each TEXT[:WEIGHT] as an `indexer.query_terms.Focus`; one text, one weight."""
-    from steersearch.indexer.query_terms import as_focuses, parse_focus
-
+    """Each TEXT[:WEIGHT] as an `indexer.focus.Focus`; one text, one weight."""
     try:
         return as_focuses([parse_focus(words(text)) for text in texts])
     except ArgumentError as error:
@@ -97,8 +74,6 @@ def is_date(name: str) -> Callable[[str | None], str | None]:
 
     def checked(text: str | None) -> str | None:
         if text is not None:
-            from steersearch.indexer.filters import parse_date
-
             try:
                 parse_date(name, text)
             except ArgumentError as error:

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,9 +44,46 @@ HEADER_LETTERS = 20  # of a focus above its column
 # ------------------------------------------------------------------------------------------------ stderr
 
 
+class _Loudness:
+    """What goes to stderr besides errors."""
+
+    remarks = True
+    tracebacks = False
+
+
 def remark(text: str = "") -> None:
-    """One plain line on stderr."""
+    """One plain line on stderr, unless it is to be quiet."""
+    if _Loudness.remarks:
+        _print_error(text)
+
+
+def error(text: str) -> None:
+    """An error on stderr."""
+    _print_error(f"error: {text}")
+
+
+def _print_error(text: str) -> None:
     print(escaped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+
+
+def quiet() -> None:
+    """Print no remarks and no progress from now on."""
+    _Loudness.remarks = False
+
+
+def verbose() -> None:
+    """From now on let other packages' log lines and warnings appear too, and tracebacks."""
+    _Loudness.tracebacks = True
+    root = logging.getLogger()
+    root.handlers = [_PlainLine()]
+    root.setLevel(logging.INFO)
+    warnings.simplefilter("always")
+
+
+def show_traceback() -> None:
+    """That of the exception that is handled now, where it is wanted."""
+    if _Loudness.tracebacks:
+        _print_error(traceback.format_exc())
 
 
 class _PlainLine(logging.Handler):
@@ -55,6 +93,7 @@ class _PlainLine(logging.Handler):
 
 def show_remarks() -> None:
     """Let our own log lines and warnings appear as plain lines on stderr; other packages' stay out."""
+    _Loudness.remarks, _Loudness.tracebacks = True, False
     logger = logging.getLogger("steersearch")
     logger.handlers = [_PlainLine()]
     logger.setLevel(logging.INFO)
@@ -70,7 +109,7 @@ Report: TypeAlias = Callable[["ProgressEvent"], None]
 @contextmanager
 def progress(what: str) -> Iterator[Report]:
     """A bar with speed and time left on stderr; where that is not a terminal, a line now and then."""
-    if not sys.stderr.isatty():
+    if not (_Loudness.remarks and sys.stderr.isatty()):
         yield _progress_lines(what)
         return
     from rich.progress import MofNCompleteColumn, TextColumn

@@ -1,73 +1,22 @@
-"""`steersearch bench`: measure on this machine what the documentation claims."""
+"""`steersearch bench speed`: what steering costs."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from steersearch.benchmarks.catalogue import CARDS
-from steersearch.cli import bench_all, bench_build, bench_methods, bench_report, benchmarks
-from steersearch.cli.options import words
+from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.speed import Settings, measure
+from steersearch.cli.bench.options import AsJson, Save, save_record
+from steersearch.cli.options import Processor, words
+from steersearch.core.errors import ArgumentError, ConfigError
+from steersearch.views import terminal
 
-if TYPE_CHECKING:
-    from steersearch.benchmarks.record import Record
-
-bench = typer.Typer(
-    help="Measure on this machine; records can be kept and compared.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-benchmarks.add_commands(bench)
-bench.add_typer(bench_build.build, name="build")
-bench_methods.add_command(bench)
-bench.command("all")(bench_all.all_benchmarks)
-bench.command("report")(bench_report.report)
-
-
-class Dtype(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Processor(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-Save = Annotated[bool, typer.Option("--save", help="Keep the record in benchmarks/results.")]
-
-
-@bench.command("list")
-def list_benchmarks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-) -> None:
-    """List the benchmarks with their data.
-
-    \b
-    Example:
-      steersearch bench list
-    """
-    from dataclasses import asdict
-
-    from steersearch.views import bench_tables, terminal
-
-    if as_json:
-        for card in CARDS.values():
-            terminal.json_line(asdict(card))
-    else:
-        bench_tables.cards(CARDS.values())
-
-
-@bench.command("speed")
-def speed(
+def command(
     model: Annotated[
         str,
         typer.Option(
@@ -77,8 +26,8 @@ def speed(
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per forward pass.")] = 8,
     dtype: Annotated[
         Dtype, typer.Option(help="Of the weights; auto: bfloat16 on a GPU that has it, else float32.")
-    ] = Dtype.auto,
-    device: Annotated[Processor, typer.Option(help="Where the model runs.")] = Processor.auto,
+    ] = "auto",
+    device: Annotated[Processor, typer.Option(help="Where the model runs.")] = "auto",
     resolution: Annotated[
         int | None,
         typer.Option(metavar="PX", min=1, help="Side of the images.  [default: the model's own]"),
@@ -92,7 +41,7 @@ def speed(
     threads: Annotated[
         int | None, typer.Option(metavar="T", min=1, help="Of the processor.  [default: one per core]")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")] = False,
+    as_json: AsJson = False,
     save: Save = False,
 ) -> None:
     """What steering costs in images/s and memory.
@@ -105,22 +54,18 @@ def speed(
     Example:
       steersearch bench speed --model dinov2-base --batch-size 8
     """
-    from steersearch.benchmarks import speed as benchmark
-    from steersearch.core.errors import ArgumentError, ConfigError
-    from steersearch.views import terminal
-
     try:
-        settings = benchmark.Settings(
+        settings = Settings(
             model=model,
             batch_size=batch_size,
-            dtype=dtype.value,
-            device=device.value,
+            dtype=dtype,
+            device=device,
             resolution=resolution,
             prompt=prompt,
             repeats=repeats,
             threads=threads,
         )
-        record = benchmark.measure(settings, terminal.remark)
+        record = measure(settings, terminal.remark)
     except (ArgumentError, ConfigError) as error:
         raise typer.BadParameter(str(error)) from error
     if save:
@@ -129,17 +74,6 @@ def speed(
         terminal.json_line(record.flat())
     else:
         _show_speed(record)
-
-
-def save_record(record: Record) -> Path:
-    """Keep a record in benchmarks/results. Raises OutputError."""
-    from steersearch.benchmarks.record import RESULTS
-    from steersearch.core.errors import OutputError
-
-    try:
-        return record.save()
-    except OSError as error:  # an installed package may be nobody's to write to
-        raise OutputError(RESULTS, error.strerror or str(error)) from error
 
 
 _TITLES = {
@@ -151,8 +85,6 @@ _TITLES = {
 
 
 def _show_speed(record: Record) -> None:
-    from steersearch.views import terminal
-
     settings, metrics = record.settings, record.metrics
     terminal.line(
         f"{record.model}, {settings['resolution']} px, batch {settings['batch_size']}, {settings['dtype']}, "

@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
+from steersearch.benchmarks.baselines.cards import CARDS, known_card
+from steersearch.cli.options import Json
+from steersearch.views import bench_tables, terminal
 
-def add_command(bench: typer.Typer) -> None:
-    bench.command("methods")(methods)
 
-
-def methods(
+def command(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="All that is known of this one.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the methods that SteerViT is compared with, for --method NAME; or all about one of them.
 
@@ -26,9 +26,6 @@ def methods(
       steersearch bench methods grounding-dino
       steersearch bench core --world --method clip-text
     """
-    from steersearch.benchmarks.baselines.cards import CARDS, known_card
-    from steersearch.views import bench_tables, terminal
-
     chosen = list(CARDS.values()) if name is None else [known_card(name)]
     if as_json:
         for card in chosen:

@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
+from steersearch.benchmarks.record import RESULTS
+from steersearch.benchmarks.report import build_page, read_records, tables
+from steersearch.benchmarks.tables import figures_table
+from steersearch.views import terminal
+from steersearch.views.output import refuse_impossible, write_output
+
 SUFFIXES = (".html", ".md", ".csv")
 
 
-def report(
+def command(
     output: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="FILE", help="An .html page, or tables as .md or .csv."),
@@ -40,24 +46,18 @@ def report(
     Example:
       steersearch bench report -o benchmarks.html
     """
-    from steersearch.benchmarks import report as page
-    from steersearch.benchmarks.record import RESULTS
-    from steersearch.benchmarks.tables import figures_table
-    from steersearch.views import output as files
-    from steersearch.views import terminal
-
     if output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{output}: must end in {', '.join(SUFFIXES)}", param_hint="-o")
     if pictures is not None and output.suffix != ".html":
         raise typer.BadParameter(f"only an .html page has pictures, not {output}", param_hint="--pictures")
-    files.refuse_impossible(output)
-    records = page.read_records([RESULTS, *(folders or [])])
+    refuse_impossible(output)
+    records = read_records([RESULTS, *(folders or [])])
     if output.suffix == ".html":
-        text = page.build_page(records, pictures=pictures is not False)
+        text = build_page(records, pictures=pictures is not False)
     elif output.suffix == ".md":
-        text = "\n".join(table.to_markdown() for table in page.tables(records))
+        text = "\n".join(table.to_markdown() for table in tables(records))
     else:
         text = figures_table(records).to_csv()
-    files.write_output(output, text.encode())
+    write_output(output, text.encode())
     terminal.line(terminal.readable(output))
     terminal.remark(f"{len(records)} records")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from steersearch.api import load_model
+from steersearch.benchmarks import baselines, benchmark
+from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.cli.benchmarks import Limit, Model, Save, Where
-from steersearch.cli.options import Device
-
-if TYPE_CHECKING:
-    from steersearch.benchmarks.method import Method
-    from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.claims import claims_table, verdicts
+from steersearch.benchmarks.method import Method, SteerViTMethod
+from steersearch.benchmarks.record import Record
+from steersearch.cli.bench.options import Limit, Model, Save, Where, save_record
+from steersearch.core.errors import BenchmarkError
+from steersearch.views import bench_tables, terminal
 
 OTHER_SCALES = (0.0, 0.6)  # the frozen trunk, and the paper's best trade-off
 AT_OTHER_SCALES = {
@@ -26,7 +30,7 @@ AT_OTHER_SCALES = {
 WITH_LATE_FUSION = ("core", "pods")
 
 
-def all_benchmarks(
+def command(
     model: Model = None,
     world: Annotated[
         bool, typer.Option("--world", help="On the generated stand-ins; else on what real data can be had.")
@@ -46,7 +50,7 @@ def all_benchmarks(
         ),
     ] = None,
     limit: Limit = None,
-    device: Where = Device.auto,
+    device: Where = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the records, one JSON object per line.")
     ] = False,
@@ -61,26 +65,18 @@ def all_benchmarks(
     Example:
       steersearch bench all --world --model mini
     """
-    from steersearch.api import load_model
-    from steersearch.benchmarks import baselines
-    from steersearch.benchmarks.benchmark import DataMissingError
-    from steersearch.benchmarks.claims import claims_table, verdicts
-    from steersearch.benchmarks.method import SteerViTMethod
-    from steersearch.core.errors import BenchmarkError
-    from steersearch.views import bench_tables, terminal
-
     if world and data is not None:
         raise typer.BadParameter("--world and --data exclude each other")
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
-    loaded = load_model(model or "auto", device.value)
+    loaded = load_model(model or "auto", device)
     base = SteerViTMethod(loaded)
     done: list[Record] = []
     for card in CARDS.values():
         methods: list[Method] = [base]
         methods += [SteerViTMethod(loaded, scale) for scale in AT_OTHER_SCALES.get(card.name, ())]
         if late is not None and card.name in WITH_LATE_FUSION:
-            methods.append(baselines.load(f"late-fusion={late}", device.value))
+            methods.append(baselines.load(f"late-fusion={late}", device))
         for method in methods:
             try:
                 record = _measured(card, method, world=world, data=data, limit=limit)
@@ -101,10 +97,6 @@ def all_benchmarks(
 
 
 def _measured(card: Card, method: Method, *, world: bool, data: Path | None, limit: int | None) -> Record:
-    from steersearch.benchmarks import benchmark
-    from steersearch.core.errors import BenchmarkError
-    from steersearch.views import terminal
-
     if world and card.stand_in is None:
         raise BenchmarkError(f"{card.name} has no stand-in")
     chosen = benchmark.create(card, card.settings())
@@ -116,11 +108,6 @@ def _measured(card: Card, method: Method, *, world: bool, data: Path | None, lim
 
 
 def _keep(record: Record, *, as_json: bool, save: bool) -> None:
-    from dataclasses import asdict
-
-    from steersearch.cli.bench import save_record
-    from steersearch.views import terminal
-
     terminal.remark(f"{record.benchmark}, {record.model}: {record.seconds:,.0f} s")
     if save:
         terminal.remark(f"record: {terminal.readable(save_record(record))}")

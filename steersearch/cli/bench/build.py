@@ -7,21 +7,25 @@ from typing import Annotated
 
 import typer
 
+from steersearch.benchmarks import core_build
+from steersearch.benchmarks.mosaic import read_voc, write_mosaics
+from steersearch.cli.lazy import group
 from steersearch.cli.options import Device, local_folder
+from steersearch.core.errors import OutputError
+from steersearch.views import terminal
 
-build = typer.Typer(
+command = group(
+    {
+        "mosaic": (
+            "steersearch.cli.bench.build:mosaic",
+            "Stitch VOC2012's photos by fours, with class maps.",
+        ),
+        "core": ("steersearch.cli.bench.build:core", "Edit photos of scenes, one object at a time."),
+    },
     help="Make the data of a benchmark from what it is published to be made of.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
 )
 
 
-@build.callback()
-def group() -> None:
-    pass  # with a callback, a single command still needs its name
-
-
-@build.command("mosaic")
 def mosaic(
     voc: Annotated[Path, typer.Argument(metavar="VOC2012", help="PASCAL VOC2012 as it is published.")],
     output: Annotated[
@@ -41,10 +45,6 @@ def mosaic(
     Example:
       steersearch bench build mosaic VOCdevkit/VOC2012 -o mosaics
     """
-    from steersearch.benchmarks.mosaic import read_voc, write_mosaics
-    from steersearch.core.errors import OutputError
-    from steersearch.views import terminal
-
     data = read_voc(voc, limit)
     try:
         with terminal.progress("mosaic") as report:
@@ -54,7 +54,6 @@ def mosaic(
     terminal.remark(f"{data.n:,} composites: {terminal.readable(listed)}")
 
 
-@build.command("core")
 def core(
     scenes: Annotated[
         Path,
@@ -84,7 +83,7 @@ def core(
         int | None, typer.Option(metavar="N", min=1, help="Of denoising.  [default: the pipeline's own]")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of every choice.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where the pipeline runs.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where the pipeline runs.")] = "auto",
 ) -> None:
     """Edit photos of scenes, one object at a time, into a data set that `bench core --data FOLDER` reads.
 
@@ -97,13 +96,9 @@ def core(
     Example:
       steersearch bench build core SUN397 -o core --pipeline diffusers/stable-diffusion-xl-1.0-inpainting-0.1
     """
-    from steersearch.benchmarks import core_build
-    from steersearch.core.errors import OutputError
-    from steersearch.views import terminal
-
     asked = core_build.OBJECTS if objects is None else core_build.read_objects(objects)
     edits = core_build.plan(scenes, asked, limit)
-    editor = core_build.load_editor(pipeline, device.value, steps)
+    editor = core_build.load_editor(pipeline, device, steps)
     try:
         with terminal.progress("core") as report:
             made = core_build.build(edits, output, editor, side, seed, report)

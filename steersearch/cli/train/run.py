@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
 import typer
 
+from steersearch.cli.train.request import Request
 from steersearch.core.errors import (
     ArgumentError,
     ConfigError,
@@ -22,45 +23,22 @@ from steersearch.core.errors import (
     RunMissingError,
     UnknownSettingError,
 )
+from steersearch.training import run_state
+from steersearch.training.processes import is_launched, launch, rank_and_size
+from steersearch.training.recipe import PRESETS, Recipe
+from steersearch.training.run import train_recipe
+from steersearch.training.settings import (
+    apply_settings,
+    check_processes,
+    describe,
+    flat,
+    from_json,
+    may_change,
+    to_json,
+)
 from steersearch.views import output, terminal
 
-if TYPE_CHECKING:
-    from steersearch.training.recipe import Recipe
-
 RECIPE = "recipe.json"  # in the run's folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What was asked for, as it was typed."""
-
-    preset: str | None = None
-    data: tuple[Path, ...] = ()
-    settings: tuple[str, ...] = ()
-    output: Path | None = None
-    resume: bool = False
-    processes: int = 1
-    device: str = "auto"
-    strict: bool = False
-    dry_run: bool = False
-    as_json: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where the run lives."""
-        if self.output is not None:
-            return self.output
-        return Path(f"run-{Path(self.preset).stem}" if self.preset else "run")
-
-    def arguments(self) -> list[str]:
-        """The command line of one of several processes."""
-        told = ["-o", str(self.folder), "--device", self.device]
-        if self.preset is not None:
-            told += ["--preset", self.preset]
-        told += [f"--data={place}" for place in self.data]
-        told += [f"--set={setting}" for setting in self.settings]
-        told += ["--strict"] if self.strict else []
-        return [*told, "--resume"] if self.resume else told
 
 
 @dataclass(frozen=True)
@@ -74,13 +52,11 @@ class Settled:
 
 def run(request: Request) -> None:
     """Do what was asked for. Raises typer.BadParameter for misuse, typer.Exit, errors of training."""
-    from steersearch.training import processes
-
     _refuse_contradictions(request)
     try:
-        rank, size = processes.rank_and_size()
+        rank, size = rank_and_size()
         settled = settle(request)
-        _check_machine(request, settled.recipe, size if processes.is_launched() else request.processes)
+        _check_machine(request, settled.recipe, size if is_launched() else request.processes)
     except (ArgumentError, ConfigError, UnknownSettingError) as error:
         raise typer.BadParameter(str(error)) from error
     if request.dry_run:
@@ -88,8 +64,8 @@ def run(request: Request) -> None:
         return
     if rank == 0 and not request.resume and (request.folder / RECIPE).exists():
         raise RunExistsError(request.folder)
-    if request.processes > 1 and not processes.is_launched():
-        code = processes.launch(request.processes, request.arguments(), terminal.remark)
+    if request.processes > 1 and not is_launched():
+        code = launch(request.processes, request.arguments(), terminal.remark)
         if code:
             raise typer.Exit(code)
         return
@@ -116,17 +92,12 @@ def _train(settled: Settled, request: Request, rank: int, size: int) -> None:
 
 def _trained(settled: Settled, request: Request, say: Callable[[str], None]) -> Path:
     """The file of the final model."""
-    from steersearch.training.run import train_recipe
-
     return train_recipe(settled.recipe, request.folder, resume=request.resume, device=request.device, say=say)
 
 
 @contextmanager
 def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
     """The recipe, saved with the run; a new run that fails before its first checkpoint is none, and leaves none."""
-    from steersearch.training import run_state
-    from steersearch.training.settings import to_json
-
     file, is_new = folder / RECIPE, not (folder / RECIPE).exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,8 +123,6 @@ def settle(request: Request) -> Settled:
     Raises ArgumentError for a preset, what `settings.apply_settings` raises, RunMissingError, RecipeDiffersError,
     DataError for a file that is no recipe.
     """
-    from steersearch.training.settings import apply_settings, flat, from_json, may_change
-
     changes = _changes(request)
     if not request.resume:
         preset = _preset(request.preset or "")
@@ -174,9 +143,6 @@ def settle(request: Request) -> Settled:
 
 def _preset(name: str) -> Recipe:
     """A preset, or the recipe in a file."""
-    from steersearch.training.recipe import PRESETS
-    from steersearch.training.settings import from_json
-
     if name in PRESETS:
         return PRESETS[name]
     if Path(name).suffix == ".json":
@@ -211,11 +177,6 @@ def _refuse_contradictions(request: Request) -> None:
 
 def _check_machine(request: Request, recipe: Recipe, size: int) -> None:
     """Raises ConfigError or ArgumentError if the batch, the GPUs or who launched us do not fit `size` processes."""
-    import torch
-
-    from steersearch.training.processes import is_launched
-    from steersearch.training.settings import check_processes
-
     check_processes(recipe, size)
     if is_launched() and request.processes not in (1, size):
         raise ArgumentError("--processes", request.processes, f"{size} were launched already; leave it out")
@@ -232,8 +193,6 @@ def _check_machine(request: Request, recipe: Recipe, size: int) -> None:
 
 def _lines(settled: Settled, size: int) -> list[str]:
     """The configuration, then what a step is and how the learning rate goes."""
-    from steersearch.training.settings import describe
-
     optimiser = settled.recipe.optimiser
     shares = f" ({size} processes with {optimiser.batch // size} each)" if size > 1 else ""
     warmup = f"up to it in {optimiser.warmup:,} steps, " if optimiser.warmup else ""
@@ -246,9 +205,6 @@ def _lines(settled: Settled, size: int) -> list[str]:
 
 def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
     """On stdout, for --dry-run."""
-    from steersearch.training.processes import is_launched, rank_and_size
-    from steersearch.training.settings import to_json
-
     rank, size = rank_and_size()
     if rank:
         return
@@ -260,8 +216,6 @@ def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
 
 
 def _command_to_resume(request: Request, size: int) -> str:
-    from steersearch.training.processes import is_launched
-
     told = ["steersearch", "train", "--resume", "-o", str(request.folder)]
     if size > 1 and is_launched():
         told += ["--processes", str(size)]

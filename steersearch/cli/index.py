@@ -1,0 +1,114 @@
+"""`steersearch index`: make a folder searchable under prompts, or bring it up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steersearch import settings
+from steersearch.api import Library
+from steersearch.cli.library import weights_remark
+from steersearch.cli.options import (
+    VIEWS,
+    Device,
+    GateScale,
+    PhotoLimits,
+    Place,
+    all_words,
+    limits_of,
+    local_folder,
+)
+from steersearch.core.preprocess import View
+from steersearch.views import terminal
+
+
+def command(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", parser=local_folder, help="The photo folder, with all below it."),
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            callback=lambda texts: all_words(texts or []),
+            help="What to look at; give it several times to read the photos once for all. "
+            "None: bring those that the library has for the model and view up to date.",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="A name of `models list`, a file or a hub id; auto: the library's own, else the best here.",
+        ),
+    ] = "auto",
+    gate_scale: GateScale = None,
+    view: Annotated[
+        View | None,
+        typer.Option(
+            help=f"{VIEWS}  [default: the library's last, else the model's own]", show_default=False
+        ),
+    ] = None,
+    library: Place = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Photos per forward pass; a processor may take them in smaller parts.  [default: by device]",
+        ),
+    ] = None,
+    regions: Annotated[
+        bool,
+        typer.Option(
+            "--regions/--no-regions",
+            help="Also keep regions of each photo, so that any other focus can be answered at once; costs about as "
+            "much as one prompt, the first time.",
+        ),
+    ] = True,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help='Leave out what a .gitignore would with this line, such as "*.png" or "drafts/"; may be repeated, '
+            'and a later "!keep.png" takes back. '
+            'The library remembers the patterns until others are given; "" drops them.',
+        ),
+    ] = None,
+    limit: PhotoLimits = None,
+) -> None:
+    """Index a folder, so that its photos can be searched under a prompt.
+
+    A second run computes only what is new or changed.
+
+    \b
+    Example:
+      steersearch index ./photos --prompt "the remote control" --prompt bookshelf
+    """
+    if gate_scale is not None and not prompt:
+        reason = "belongs to the prompts that are named; without --prompt each index keeps its own"
+        raise typer.BadParameter(reason, param_hint="--gate-scale")
+    photos = Library.create(folder, model=model, place=settings.place_given(library), device=device)
+    terminal.remark(f"library: {terminal.readable(photos.place)}")
+    if view is None and photos.view == "tile":
+        terminal.remark("view: tile, as the library has used last; --view names another")
+    if not exclude and photos.excluded:
+        terminal.remark(f"excluded, as the library remembers: {' '.join(photos.excluded)}")
+    with terminal.progress("indexing") as advance:
+        counts = photos.index(
+            prompt,
+            gate_scale=gate_scale,
+            view=view,
+            batch_size=batch_size,
+            progress=advance,
+            regions=regions,
+            exclude=[pattern for pattern in exclude if pattern] if exclude else None,
+            limits=limits_of(limit),
+        )
+    settings.remember_library(photos.place)
+    weights_remark(photos)
+    terminal.counts(counts)

@@ -1,0 +1,86 @@
+"""Commands that are imported when they are called: a table names them, so `--help` and completion import none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from steersearch.views import terminal
+
+# Name of a command -> the module that has it as `command`, or module:attribute; and a summary that fits a line.
+Table = Mapping[str, tuple[str, str]]
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+
+
+class LazyGroup(TyperGroup):
+    """The commands of a table."""
+
+    table: ClassVar[Table] = {}
+
+    def __init__(self, **settings: Any) -> None:
+        commands = {name: LazyCommand(name, *entry) for name, entry in self.table.items()}
+        params = [*(settings.pop("params", None) or ()), *_built(common_options).params]
+        super().__init__(**settings | {"commands": commands, "params": params})
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command, a function or a group, until that is called."""
+
+    def __init__(self, name: str, place: str, summary: str) -> None:
+        super().__init__(name, help=summary)
+        self._place = place
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        return self._imported().make_context(info_name, args, *more, **extra)
+
+    def _imported(self) -> Any:
+        module, _, attribute = self._place.partition(":")
+        found = getattr(import_module(module), attribute or "command")
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        made = _built(found)
+        made.params += _built(common_options).params
+        return made
+
+
+def group(table: Table, help: str) -> typer.Typer:
+    """A group of the commands in `table`."""
+    cls = type("Group", (LazyGroup,), {"table": table})
+    made = typer.Typer(cls=cls, help=help, no_args_is_help=True, **PLAIN)
+    made.callback()(lambda: None)
+    return made
+
+
+def _built(function: Any) -> Any:
+    app = typer.Typer(**PLAIN)
+    app.command()(function)
+    return typer.main.get_command(app)
+
+
+def common_options(
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q",
+            "--quiet",
+            expose_value=False,
+            callback=lambda wanted: terminal.quiet() if wanted else None,
+            help="Print results and errors only.",
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v",
+            "--verbose",
+            expose_value=False,
+            callback=lambda wanted: terminal.verbose() if wanted else None,
+            help="Also print what other packages log, and the traceback of an error.",
+        ),
+    ] = False,
+) -> None:
+    """What every command takes besides its own options."""

@@ -1,0 +1,105 @@
+"""`steersearch query`: search with a photo, looking at a focus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steersearch.cli.library import open_library
+from steersearch.cli.options import (
+    After,
+    Before,
+    Budget,
+    Collapse,
+    InFolder,
+    Json,
+    OneModel,
+    OneScale,
+    OneView,
+    Page,
+    Paths,
+    PhotoLimits,
+    Place,
+    Print0,
+    Where,
+    exact_or_budget,
+    focuses,
+    form_of_hits,
+    limits_of,
+)
+from steersearch.indexer.filters import Filters
+from steersearch.views import page, terminal
+
+
+def command(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to search with.")],
+    focus: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TEXT[:WEIGHT]",
+            callback=focuses,
+            help="What to look at: any words; those that were indexed are answered exactly. Several, each with its own "
+            "--focus, are weighed; a weight below 0 leads away. A text that ends in a colon and a number needs a "
+            "weight behind it.",
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
+    folder: InFolder = None,
+    after: After = None,
+    before: Before = None,
+    where: Where = None,
+    collapse: Collapse = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact", help="Compare every photo, however many there are and however long it takes."
+        ),
+    ] = False,
+    budget: Budget = None,
+    library: Place = None,
+    gate_scale: OneScale = None,
+    model: OneModel = None,
+    view: OneView = None,
+    as_json: Json = False,
+    paths: Paths = False,
+    print0: Print0 = False,
+    html: Page = None,
+    limit: PhotoLimits = None,
+) -> None:
+    """Search a library with a photo, looking at the focus.
+
+    \b
+    Example:
+      steersearch query img.jpg --focus bookshelf -k 5
+      steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
+    """
+    form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
+    exact_or_budget(exact, budget)
+    filters = Filters.of(folder, after, before, where)
+    photos = open_library(library, photo=image)
+    resolved = photos.resolve(focus, model=model, gate_scale=gate_scale, view=view)
+    with terminal.progress("steering") as advance:
+        hits = photos.query_indexes(
+            image,
+            resolved,
+            k,
+            filters=filters,
+            exact=exact,
+            collapse=collapse,
+            limits=limits_of(limit),
+            budget_s=budget,
+            progress=advance,
+        )
+    if html is not None and hits.searched.is_guess:
+        terminal.remark(
+            "no page: it would show where the focus was found, and no photo was compared under it"
+        )
+    elif html is not None:
+        page.write_page(html, photos, image, [hits], limits=limits_of(limit))
+        terminal.remark(f"page: {terminal.readable(html)}")
+    terminal.hits(hits, form)
+    if after or before:
+        terminal.dates_remark(hits)
+    terminal.hits_remark(hits, k, photos.command(resolved[0].index))

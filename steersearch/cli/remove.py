@@ -1,0 +1,102 @@
+"""`steersearch remove`: delete what was computed under a prompt, or a whole library."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from steersearch.api import Library
+from steersearch.cli.library import open_library
+from steersearch.cli.options import OneModel, OneScale, OneView, Place
+from steersearch.core.errors import AmbiguousPromptError, listed
+from steersearch.core.preprocess import View
+from steersearch.indexer.library import PromptIndex
+from steersearch.views import terminal
+from steersearch.views.streams import escaped
+
+
+def command(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="A prompt of `info`, or the key of an unfinished one."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete the whole library.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
+    library: Place = None,
+    gate_scale: OneScale = None,
+    model: OneModel = None,
+    view: OneView = None,
+) -> None:
+    """Drop what was computed under a prompt, or a whole library. Photos are never touched.
+
+    \b
+    Example:
+      steersearch remove bookshelf
+      steersearch remove --all --library ./old-library
+    """
+    if (prompt is None) != everything:
+        raise typer.BadParameter(
+            "name a prompt, or --all for the library; one of the two", param_hint="PROMPT"
+        )
+    selectors = {"--gate-scale": gate_scale, "--model": model, "--view": view}
+    if everything:
+        _refuse(selectors, "chooses among the indexes of a prompt; --all deletes the whole library")
+    elif yes:
+        raise typer.BadParameter(
+            "belongs to --all; a prompt is removed without a question", param_hint="--yes"
+        )
+    photos = open_library(library, for_changes=True)
+    if prompt is None:
+        _confirm(photos, yes)
+        photos.delete()
+        terminal.remark(f"deleted; the photos in {terminal.readable(photos.folder)} are untouched")
+        return
+    if prompt in photos.unfinished():
+        _refuse(selectors, f"chooses among the indexes of a prompt; {prompt} is the key of one")
+        photos.remove(prompt)
+        terminal.remark(f"removed the unfinished {prompt}")
+        return
+    index = _the_one(photos, prompt, gate_scale, model, view)
+    photos.remove(index)
+    terminal.remark(f"removed {index}")
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Raise typer.BadParameter for the first of these options that was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(reason, param_hint=name)
+
+
+def _confirm(photos: Library, yes: bool) -> None:
+    """Go on only with the user's word that the library is to be deleted."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(
+            "nobody can be asked here; say --yes to delete the library", param_hint="--all"
+        )
+    names = listed([f'"{index.prompt}"' for index in photos.prompts()]) or "none"
+    question = f"Delete this library of {photos.folder} (prompts: {names})?"
+    typer.confirm(escaped(question), abort=True, err=True)
+
+
+def _the_one(
+    photos: Library, prompt: str, gate_scale: float | None, model: str | None, view: View | None
+) -> PromptIndex:
+    """The prompt index that is meant. Raises PromptIndexMissing, AmbiguousPromptError."""
+    found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view)
+    fitting = [
+        index
+        for index in photos.prompts()
+        if index.prompt == found.prompt
+        and (model is None or index.model_id == found.model_id)
+        and gate_scale in (None, index.gate_scale)
+        and view in (None, index.view)
+    ]
+    if len(fitting) > 1:
+        raise AmbiguousPromptError(prompt, [str(index) for index in fitting])
+    return found

