@@ -58,7 +58,9 @@ def test_data_files_are_inside(wheel: zipfile.ZipFile) -> None:
         f"steersearch/benchmarks/templates/{p.name}" for p in (ROOT / "benchmarks/templates").iterdir()
     }
     mini = {f"steersearch/core/mini/{path.name}" for path in (ROOT / "core/mini").glob("*.[sm][ad]*")}
-    assert templates | mini | {"steersearch/py.typed"} <= names
+    photographs = {f"steersearch/photographs/{p.name}" for p in (ROOT / "steersearch/photographs").iterdir()}
+    assert templates | mini | photographs | {"steersearch/py.typed"} <= names
+    assert "steersearch/photographs/CREDITS.md" in photographs
     assert templates
 
 

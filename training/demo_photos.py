@@ -1,4 +1,5 @@
-"""The demo's photo folder: about sixty generated photos, some of which share one thing with the query photo."""
+"""The demo's drawn photos, about sixty, some of which share one thing with the query photo; and a drawn remote control
+that is laid into photographs."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from steersearch.training import scenes, world
 from steersearch.training.drawing import Look
@@ -45,6 +47,18 @@ def demo_photos(folder: Path, count: int = 60, seed: int = 7) -> DemoFolder:
     for number, (family, looks) in enumerate(plan, 1):
         photos.append(_save(_photo(family, looks, crowd, rng), folder, number))
     return DemoFolder(tuple(photos), photos[0], FOCUSES)
+
+
+def with_remote(photo: Image.Image, spot: world.Spot) -> Image.Image:
+    """A copy of the photograph in which a drawn black remote control lies at `spot`, the same one in every picture."""
+    remote = draw_thing(OTHER_REMOTES[0], np.random.default_rng(7), 256)
+    lying = world.compose(scenes.Scene("", photo, ()), [(remote, spot)])
+    (placed,) = lying.placed
+    depth = max(1.0, spot.size * photo.height / 40)
+    shadow = Image.fromarray(placed.mask).convert("L").filter(ImageFilter.GaussianBlur(depth))
+    ground = photo.copy()
+    ground.paste((20, 16, 14), (round(depth / 2), round(depth)), shadow.point(lambda value: value * 3 // 4))
+    return world.compose(scenes.Scene("", ground, ()), [(remote, spot)]).image
 
 
 def _plan(count: int, rng: np.random.Generator) -> list[tuple[str, list[Look]]]:

@@ -40,7 +40,7 @@ class Commands(LazyGroup):
         "models": ("steersearch.cli.models", "List, show and fetch models."),
         "bench": ("steersearch.cli.bench", "Measure quality and speed on this machine."),
         "train": ("steersearch.cli.train", "Train a model; check and prepare training data."),
-        "demo": ("steersearch.cli.demo", "Try everything on a few photos, drawn for it."),
+        "demo": ("steersearch.cli.demo", "Try everything on a few photographs and drawings."),
     }
 
     def invoke(self, ctx: Any) -> Any:

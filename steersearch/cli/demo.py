@@ -1,4 +1,4 @@
-"""`steersearch demo`: a photo folder to try everything on."""
+"""`steersearch demo`: a folder of photographs and drawings to try everything on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command(
         ),
     ] = Path("steersearch-demo"),
 ) -> None:
-    """Draw a small photo folder, index it, query it twice and write a page of the results.
+    """Make a small folder of photographs and drawings, index it, query it and write a page.
 
     \b
     Example:

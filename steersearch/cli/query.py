@@ -97,7 +97,7 @@ def command(
             "no page: it would show where the focus was found, and no photo was compared under it"
         )
     elif html is not None:
-        page.write_page(html, photos, image, [hits], limits=limits_of(limit))
+        page.write_page(html, photos, [(image, hits)], limits=limits_of(limit))
         terminal.remark(f"page: {terminal.readable(html)}")
     terminal.hits(hits, form)
     if after or before:

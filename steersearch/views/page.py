@@ -76,17 +76,16 @@ class ShownSearch:
 def write_page(
     file: Path,
     library: Library,
-    image: Path,
-    results: Sequence[Hits],
+    results: Sequence[tuple[Path, Hits]],
     *,
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
-    """Write the hits of one query photo, for one or several searches in `library`, as one page.
+    """Write searches in `library` as one page: the query photo of each, and its hits.
 
-    Raises OutputError if `file` cannot be written, ImageError if `image` cannot be read.
+    Raises OutputError if `file` cannot be written, ImageError if a query photo cannot be read.
     """
-    photo = open_image(image, limits=limits)
-    searches = [_shown(library, image, photo, hits) for hits in results]
+    photos = {image: open_image(image, limits=limits) for image, _ in results}
+    searches = [_shown(library, image, photos[image], hits) for image, hits in results]
     write_output(file, render_page(searches).encode())
 
 
@@ -103,8 +102,8 @@ def write_found(file: Path, library: Library, hits: Hits) -> None:
 
 
 def render_page(searches: Sequence[ShownSearch]) -> str:
-    """The page as HTML that needs no other file. All searches have one and the same query photo, or none has one."""
-    query = searches[0].query[0] if searches[0].query else None
+    """The page as HTML that needs no other file. Its head shows the query photo, if all searches have the same one."""
+    query = searches[0].query[0] if len(_queried(searches)) == 1 else None
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (files("steersearch.views") / "templates" / "page.html").read_text("utf-8")
     )
@@ -120,10 +119,21 @@ def render_page(searches: Sequence[ShownSearch]) -> str:
     )
 
 
+def _queried(searches: Sequence[ShownSearch]) -> set[str]:
+    """The names of the query photos."""
+    return {search.query[0].name for search in searches if search.query}
+
+
 def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
     """Title and opening sentence."""
     if len(searches) > 1:
-        count = {2: "two", 3: "three", 4: "four"}.get(len(searches), str(len(searches)))
+        count, photos = _in_words(len(searches)), len(_queried(searches))
+        if photos > 1:
+            return (
+                f"{_in_words(photos).capitalize()} photos, {count} searches",
+                "Each query photo, searched once for each focus. The prompt steers the image encoder itself, "
+                "so each ranking follows what was asked for.",
+            )
         return (
             f"One photo, {count} focuses",
             "The same query photo, searched once for each focus. The prompt steers the image encoder itself, "
@@ -151,6 +161,10 @@ def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
         "Ranked by how alike the photos are in what was asked for, not as a whole: "
         "the prompt steers the image encoder itself.",
     )
+
+
+def _in_words(count: int) -> str:
+    return {2: "two", 3: "three", 4: "four"}.get(count, str(count))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -227,6 +241,8 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
         "several": several,
         "note": search.note,
         "focuses": names,
+        "photo": _photo_uri(search.query[0].image, PHOTO_SIDE) if search.query else "",
+        "photo_name": search.query[0].name if search.query else "",
         "query": parts(search.query, [None] * len(names)) if search.query else [],
         "hits": [
             {
