@@ -32,7 +32,7 @@ import torch
 from steersearch.benchmarks import core_world
 from steersearch.benchmarks.core import Core, CoreData
 from steersearch.benchmarks.method import SteerViTMethod
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.checkpoints import load_file
 from steersearch.core.errors import BenchmarkError, SteerSearchError
@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once; default: %(default)s")
     parser.add_argument("--go-on", type=Path, metavar="RECORD", help="a record whose runs are not repeated")
     parser.add_argument("--table", action="store_true", help="only make the table of what is there")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     chosen = [name for name in arguments.only.split(";") if name] or list(VARIANTS)
     unknown = set(chosen) - set(VARIANTS)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from steersearch.benchmarks import startup
 from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.photo_gallery import VERSION, LabelledPhoto, photo_gallery
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.preprocess import open_image
 from steersearch.core.steervit import SteerViT
 from steersearch.embedder import SteerViTEmbedder
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=int, default=GALLERY, help="size of the gallery; default: %(default)s"
     )
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     began = time.monotonic()
     embedder = SteerViTEmbedder(SteerViT.from_pretrained(arguments.model))
@@ -293,9 +293,7 @@ def main() -> None:
         "preprocess": embedder.preprocessing,
     }
     record = Record.make("any-focus", arguments.model, settings, metrics, time.monotonic() - began)
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

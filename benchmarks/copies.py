@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings
 from steersearch.core.pillow_file import opened_content
 from steersearch.indexer.copies import Comparison
@@ -363,15 +363,13 @@ def main() -> None:
     """Measure, print the record and, if asked, keep it."""
     parser = argparse.ArgumentParser(description="What --collapse folds.")
     parser.add_argument("--number", type=int, default=12, help="pictures of each family")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         metrics = measure(arguments.number, Path(folder))
     record = Record.make("copies", "none", {"number": arguments.number}, metrics, time.monotonic() - began)
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

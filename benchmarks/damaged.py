@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core import decoder_process
 from steersearch.core.picture import Picture, image_of
 from steersearch.core.preprocess import least_side
@@ -299,13 +299,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What becomes of damaged and hostile files.")
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         record = measure(arguments.files, arguments.seed, Path(work))
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from steersearch.benchmarks import core_world
 from steersearch.benchmarks.core_world import OBJECTS, Source, Targets
 from steersearch.benchmarks.intervals import micro_interval
 from steersearch.benchmarks.rankings import average_precision
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.presence import presence
 from steersearch.core.steervit import Features, SteerViT
 from steersearch.indexer.find import find_scores
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument(
         "--each", type=int, default=EACH, help="photos made for each noun; default: %(default)s"
     )
-    parser.add_argument("--save", action="store_true", help="keep the records in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     if arguments.each < RARE:
         parser.error(f"--each {arguments.each}: at least {RARE}")
@@ -227,9 +227,7 @@ def main() -> None:
         record = Record.make(
             f"find-world/{source}", arguments.model, settings, metrics, seconds, intervals=intervals
         )
-        print(record.to_json())
-        if arguments.save:
-            record.save()
+        record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

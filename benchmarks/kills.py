@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt
@@ -343,13 +343,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = vars(parser.parse_args())
     save = arguments.pop("save")
     record = measure(**arguments)
-    print(record.to_json())
-    if save:
-        record.save()
+    record.report(save=save)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -150,13 +150,11 @@ def main() -> None:
     parser.add_argument(
         "--width", type=int, default=4000, help="of a photo in pixels; 4000 makes 12 megapixels"
     )
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = vars(parser.parse_args())
     save = arguments.pop("save")
     record = measure(**arguments)
-    print(record.to_json())
-    if save:
-        record.save()
+    record.report(save=save)
 
 
 if __name__ == "__main__":

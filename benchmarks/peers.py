@@ -27,7 +27,7 @@ import numpy as np
 
 from steersearch.benchmarks.fresh_process import call_fresh
 from steersearch.benchmarks.pipeline import SIZES, encoded_scenes, write_photos
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.errors import BenchmarkError
 
 PROMPT = "the remote control"
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SIZES), default="0.2 MP")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rclip", type=Path, help="rclip's program; without it rclip is left out")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     names = [name for name in DOES if name != "rclip" or arguments.rclip]
     began = time.monotonic()
@@ -236,9 +236,7 @@ def main() -> None:
     settings = {"photos": arguments.photos, "size": arguments.size, "rounds": arguments.rounds}
     name = f"peers-{arguments.size.replace(' ', '')}"
     record = Record.make(name, "mini", settings, metrics, time.monotonic() - began)
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

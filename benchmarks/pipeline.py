@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.speed import Settings, blank_prompt, named_model
 from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import least_side
@@ -214,12 +214,10 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000, help="of each size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=sorted(SIZES), help="one size only")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     record = measure(arguments.model, arguments.photos, arguments.rounds, arguments.size)
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import NO_STEERING, SteerViT
 from steersearch.training import scenes, world
@@ -236,7 +236,7 @@ def main() -> None:
         action="append",
         help=f"asked of all photos; may be repeated; default: {', '.join(PROMPTS)}",
     )
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     for name in ("train", "test"):
         if getattr(arguments, name) < len(KINDS):
@@ -257,9 +257,7 @@ def main() -> None:
         "weights": model.weights_hash,
     }
     record = Record.make("probes", arguments.model, settings, evaluate(train, test), time.monotonic() - began)
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

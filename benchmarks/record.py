@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -103,6 +104,12 @@ class Record:
         unused = [name for name in ("data", "intervals", "rows") if not fields[name]]
         return {name: value for name, value in fields.items() if name not in unused} | metrics
 
+    def report(self, *, save: bool) -> None:
+        """Print the record as JSON, and keep it in benchmarks/results if asked to."""
+        print(self.to_json())
+        if save:
+            self.save()
+
     def save(self, folder: Path = RESULTS) -> Path:
         """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json.
 
@@ -181,3 +188,8 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def add_save(parser: ArgumentParser) -> None:
+    """The option --save, for `Record.report`."""
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")

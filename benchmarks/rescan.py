@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.features import write_features
 from steersearch.indexer.library import Library
@@ -127,13 +127,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds and memory of a rescan of unchanged files.")
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         record = measure(arguments.files, arguments.repeats, Path(work))
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 if __name__ == "__main__":

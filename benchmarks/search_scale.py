@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.indexer import search
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.hits import Method
@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="vectors; default: %(default)s")
     parser.add_argument("--dim", type=int, default=384, help="default: %(default)s")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     began = time.monotonic()
     metrics: dict[str, Any] = {}
@@ -312,9 +312,7 @@ def main() -> None:
     some = [] if arguments.methods == list(METHODS) else arguments.methods
     name = "/".join(["search-scale", f"{arguments.count}x{arguments.dim}", *some])
     record = Record.make(name, "generated", settings, metrics, time.monotonic() - began)
-    print(record.to_json())
-    if arguments.save:
-        record.save()
+    record.report(save=arguments.save)
 
 
 def generate_in(folder: str, count: int, dim: int) -> None:

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.bert import Bert, BertConfig
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.registry import MODELS
@@ -432,13 +432,11 @@ def main() -> None:
     parser.add_argument("--prompt", default=default.prompt)
     parser.add_argument("--repeats", type=int, default=default.repeats)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = vars(parser.parse_args())
     save = arguments.pop("save")
     record = measure(Settings(**arguments))
-    print(record.to_json())
-    if save:
-        record.save()
+    record.report(save=save)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steersearch.benchmarks import speed
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.speed import Report, Workbench
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.pillow_file import opened
@@ -334,13 +334,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="rounds; default: %(default)s")
     parser.add_argument("--threads", type=int, help="of the processor; default: one per core")
     parser.add_argument("--compile", action="store_true", help="torch.compile both")
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = vars(parser.parse_args())
     save, compiled = arguments.pop("save"), arguments.pop("compile")
     record = measure(speed.Settings(**arguments), compiled)
-    print(record.to_json())
-    if save:
-        record.save()
+    record.report(save=save)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.record import Record, add_save
 from steersearch.training import emoji, stamps
 from steersearch.training.world_source import World, WorldConfig
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Photos of the generated world composed per second.")
     parser.add_argument("--size", type=int, default=128, help="side of the photos in pixels")
     parser.add_argument("--photos", type=int, default=600)
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    add_save(parser)
     arguments = parser.parse_args()
     record = measure(arguments.size, arguments.photos)
     print(record.to_json())
