@@ -328,7 +328,7 @@ _EMBEDDING_MAP = Card(
         size="2 GB",
         licence="VOC's terms; photos from Flickr under their own, for research",
         how="VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012, unpacked; --data "
-        "VOCdevkit/VOC2012. The map itself needs umap-learn (the extra bench)",
+        "VOCdevkit/VOC2012. The drawn map needs umap-learn (the extra bench)",
     ),
     stand_in="120 generated photos of eight kinds of things",
     cost="2,000 forward passes",
