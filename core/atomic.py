@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from steersearch.core.errors import OutputError
+
 DRAFT = ".writing-"  # how the names of unfinished files begin
 
 
@@ -21,6 +23,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     with drafted(path) as draft, draft.open("r+b") as file:
         write(file)
+
+
+def write_output(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """`write_atomically` to a file that the user named. Raises OutputError with the reason."""
+    try:
+        write_atomically(path, write)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from steersearch.core.atomic import write_atomically
+from steersearch.core.atomic import write_output
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.core.reading import Reading
 from steersearch.indexer.faiss_index import flat_file
@@ -104,16 +104,9 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
         if file.exists() and not force:
             raise OutputExistsError(file)
     if form in _BESIDE:
-        _write(rows, lambda file: _write_rows(table, file))
-    _write(path, lambda file: _WRITERS[form](table, file))
+        write_output(rows, lambda file: _write_rows(table, file))
+    write_output(path, lambda file: _WRITERS[form](table, file))
     return files
-
-
-def _write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
 
 
 def _vectors(table: Any) -> Floats:

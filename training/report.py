@@ -19,8 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from steersearch.core.atomic import write_atomically
-from steersearch.core.errors import OutputError
+from steersearch.core.atomic import write_output
 from steersearch.core.heatmaps import outlined, overlay, strengths, times_even
 from steersearch.training import curves, sheet
 from steersearch.training.curves import Curve, Plot, plot
@@ -76,10 +75,7 @@ def write_report(
     """
     path = folder / FILE
     page = render_report(folder.resolve().name, recipe, list(lines), examples, summary)
-    try:
-        write_atomically(path, lambda file: file.write(page.encode()))
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
+    write_output(path, lambda file: file.write(page.encode()))
     return path
 
 

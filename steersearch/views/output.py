@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steersearch.core.atomic import write_atomically
+from steersearch.core import atomic
 from steersearch.core.errors import OutputError
 
 
@@ -19,7 +19,4 @@ def refuse_impossible(path: Path) -> None:
 def write_output(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whose folder must exist. Raises OutputError with the reason."""
     refuse_impossible(path)
-    try:
-        write_atomically(path, lambda file: file.write(content))
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
+    atomic.write_output(path, lambda file: file.write(content))
