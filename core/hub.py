@@ -236,29 +236,27 @@ def _announced_size(file: HubFile) -> int:
 
 
 def _bar(file: HubFile, most: int, progress: Progress) -> type:
-    """What huggingface_hub takes for its progress bar; it counts, and refuses more than `most` bytes."""
+    """What huggingface_hub takes for its progress bar; it draws nothing, counts, and refuses more than `most` bytes."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # which it documents
 
-    class Bar:
-        def __init__(self, *_: object, total: int | None = None, initial: int = 0, **__: object) -> None:
-            self.done, self.total = initial, total
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
+            self.done: int = options.get("initial", 0)
             progress(self.done, self.total)
 
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def update(self, count: int) -> None:
-            self.done += count
+        def update(self, n: float | None = 1) -> None:
+            self.done += int(n or 0)
             if self.done > most:
-                raise HubError(
-                    file.repo, file.file, f"the hub sends more than the {most:,} bytes that it may"
-                )
+                reason = f"the hub sends more than the {most:,} bytes that it may"
+                raise HubError(file.repo, file.file, reason)
             progress(self.done, self.total)
 
-        def close(self) -> None:
-            pass
+        def update_transfer(self, _: float) -> None:
+            """Called by Xet, beside `update`, of bytes that may be compressed."""
+
+        def set_transfer_postfix_str(self, *_: Any, **__: Any) -> None:
+            """As above."""
 
     return Bar
 
