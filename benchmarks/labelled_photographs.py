@@ -7,8 +7,8 @@ this repository.
 from __future__ import annotations
 
 import csv
-import io
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import DataError
+from steersearch.core.preprocess import open_image
 from steersearch.training.mask_codec import Mask
 from steersearch.training.packages import Package, fetch
 from steersearch.training.photographs import PACKAGES, Listed, is_test_only, read_listed
@@ -105,12 +106,18 @@ def read_photographs(place: Path | None, cache_folder: Path) -> list[Photograph]
     by_file: dict[Listed, list[Label]] = {}
     for label in labels():
         by_file.setdefault(label.photograph, []).append(label)
-    found = []
-    for listed, content in read_listed(list(by_file), packages):
-        with Image.open(io.BytesIO(content)) as opened:
-            picture = opened.convert("RGB")
-        found.append(Photograph(listed.file, picture, tuple(by_file[listed])))
-    return found
+    return [
+        Photograph(listed.file, decoded(content, listed.file), tuple(by_file[listed]))
+        for listed, content in read_listed(list(by_file), packages)
+    ]
+
+
+def decoded(content: bytes, name: str) -> Image.Image:
+    """The picture in a file out of an archive, as a photo is read. Raises ImageError."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"photograph{Path(name).suffix}"
+        file.write_bytes(content)
+        return open_image(file)
 
 
 def _packages(place: Path | None, cache_folder: Path) -> Mapping[str, Path]:

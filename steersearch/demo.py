@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from PIL import Image
-
 from steersearch import settings
 from steersearch.api import Hits, Library
 from steersearch.core.errors import FolderError
+from steersearch.core.preprocess import open_image
 from steersearch.training.demo_photos import demo_photos, with_remote
 from steersearch.training.world import Spot
 from steersearch.views import page, terminal
@@ -122,8 +121,7 @@ def copy_photographs(folder: Path) -> Path:
             if file.stem not in REMOTES:
                 shutil.copy(file, folder / file.name)
                 continue
-            with Image.open(file) as photo:
-                laid = with_remote(photo.convert("RGB"), REMOTES[file.stem])
+            laid = with_remote(open_image(file), REMOTES[file.stem])
             laid.save(folder / _with_remote_name(file.stem), quality=90)
     return folder / _with_remote_name(QUERY)
 
