@@ -226,8 +226,9 @@ class Library:
 
     def _take_over(self, file: str) -> None:
         """Name `file` as the model of prompt indexes that its weights made, if their own model has others by now."""
-        weights = identity_of(file).weights_hash
-        made = [i for i in self._library.prompts() if i.weights_hash == weights and i.model_id != file]
+        others = [index for index in self._library.prompts() if index.model_id != file]
+        weights = weights_now(file) if others else None
+        made = [index for index in others if index.weights_hash == weights]
         made = [index for index in made if weights_now(index.model_id) not in (None, weights)]
         if made:
             self._library.rename_model(made, file)

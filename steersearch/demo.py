@@ -72,6 +72,7 @@ def run_demo(folder: Path) -> Path:
         terminal.line(f'\nfocus "{hits.searched.prompt}", query photo {name}')
         terminal.hits(hits, terminal.Form.table)
     page.write_page(folder / _PAGE, library, results)
+    terminal.remark(f"photographs: in the public domain, by those whom {folder / _CREDITS} names")
     terminal.line(f"\npage: {folder / _PAGE}")
     return folder / _PAGE
 

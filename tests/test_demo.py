@@ -16,7 +16,7 @@ from PIL import Image
 
 from steersearch import demo
 from steersearch.core.errors import FolderError
-from steersearch.training.photographs import TEST_ONLY_PACKAGES, is_test_only
+from steersearch.training.photographs import TEST_ONLY_PACKAGES, is_test_only, listed
 from tests.conftest import COLOURS, Run, draw_picture
 
 SHIPPED = Path(demo.__file__).parent / "photographs"
@@ -74,6 +74,11 @@ def test_no_shipped_photograph_is_kept_for_tests() -> None:
     files = [row["file in it"].strip("`") for row in rows]
     assert not any(map(is_test_only, packages, files))
     assert is_test_only("gcompris-qt-data", "categorization.rcc:images/others/cup.webp")
+    trained_on = {(photograph.package, photograph.file) for photograph in listed()}
+    learned = {
+        package for package, file in zip(packages, files, strict=True) if (package, file) in trained_on
+    }
+    assert learned == {"gcompris-qt-data", "scikit-image"}  # as the credits say
 
 
 def test_a_remote_control_is_laid_into_photographs(tmp_path: Path) -> None:
@@ -115,6 +120,7 @@ def test_the_demo_ranks_photographs_and_drawings(run: Run, small_demo: None, tmp
     assert "Two photos, four searches" in page
     assert page.count(f"The query photo: {Path(QUERY).name}") == page.count("The query photo: red.jpg") == 2
     assert f'<div class="name">{QUERY}</div>' in page
+    assert "in the public domain, by those whom shown/CREDITS.md names" in done.err
     assert (tmp_path / "shown" / "CREDITS.md").read_bytes() == (SHIPPED / "CREDITS.md").read_bytes()
 
 
