@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from steersearch.core import hub
 from steersearch.core.atomic import drafted
 from steersearch.core.digests import remembered_sha256
-from steersearch.core.downloads import package_path, parts_of
 from steersearch.core.errors import (
     CheckpointError,
     CheckpointKeysError,
@@ -67,7 +66,7 @@ def load_model(
 def choose_auto() -> str:
     """The name that "auto" stands for here and now; says so in the log where it settles for less."""
     wanted = wanted_by_auto()
-    if parts_of(wanted.name).here == "yes" or (reason := hub.why_unreachable()) is None:
+    if hub.has_model(wanted) or (reason := hub.why_unreachable()) is None:
         return wanted.name
     logger.warning('"%s" is not downloaded and %s: using the bundled model "mini"', wanted.name, reason)
     return "mini"
@@ -457,7 +456,7 @@ def _locate(name: str) -> Path:
     """The file of a model name, path or hub id; downloads it if need be."""
     if name in MODELS:
         file = MODELS[name].weights
-        return package_path(file) if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)
+        return file.path if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)
     path = as_path(name)
     if os.path.isfile(path) or path.suffix in (".safetensors", ".pth"):
         return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -118,7 +117,7 @@ def _parts_of_card(card: ModelCard) -> ModelParts:
             role="weights",
             name=card.weights.file,
             licence=card.licence,
-            path=package_path(card.weights),
+            path=card.weights.path,
             note="comes with steersearch",
         )
     else:
@@ -136,14 +135,6 @@ def _parts_of_card(card: ModelCard) -> ModelParts:
     )
 
 
-def package_path(file: PackageFile) -> Path:
-    """Where a file that comes with this package lies. Raises CheckpointError if it is not there."""
-    path = Path(str(resources.files("steersearch.core.mini") / file.file))
-    if not path.is_file():
-        raise CheckpointError(f"{path}: a model that comes with steersearch is missing; reinstall it")
-    return path
-
-
 def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
     """The parts of a model of which nothing is known but its weights; with `path` None they are not here yet."""
     if path is None:
@@ -153,7 +144,7 @@ def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
             Part(role="text encoder", name=None, note=unknown),
         )
         return ModelParts(name=name, card=None, parts=(weights, *parts))
-    from steersearch.core.checkpoints import read_config
+    from steersearch.core.checkpoints import read_config  # here, because it takes a second to import torch
     from steersearch.core.trunk import full_name
 
     config, holds_trunk = read_config(path)
@@ -180,13 +171,8 @@ def _text_encoder(name: str) -> Part:
     if (folder := hub.text_encoder_in_package(card)) is not None:
         note = f"comes with the package {card.package}"
         return Part(role="text encoder", name=name, licence=card.licence, path=folder, note=note)
-    for repo in card.other_repos:
-        other = _from_hub(
-            "text encoder", name, card.licence, tuple(replace(file, repo=repo) for file in card.files)
-        )
-        if other.complete:
-            return other
-    return _from_hub("text encoder", name, card.licence, card.files)
+    files = hub.cached_text_encoder(card) or card.files
+    return _from_hub("text encoder", name, card.licence, files)
 
 
 def _from_hub(role: Role, name: str, licence: str | None, files: Sequence[HubFile]) -> Part:

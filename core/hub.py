@@ -38,7 +38,7 @@ from steersearch.core.errors import (
     HubUnreachableError,
 )
 from steersearch.core.local_path import as_path
-from steersearch.core.registry import HubFile, TextEncoderCard, known_text_encoder
+from steersearch.core.registry import HubFile, ModelCard, TextEncoderCard, known_text_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,13 @@ def find(file: HubFile) -> Path | None:
     if path is None or (file.size is not None and path.stat().st_size != file.size):
         return None
     return path
+
+
+def has_model(card: ModelCard) -> bool:
+    """Whether all that a named model is known to need is on this machine. No network."""
+    files = (card.weights, None if card.trunk is None else card.trunk.weights)
+    encoder = text_encoder_in_package(card.text_encoder) or cached_text_encoder(card.text_encoder)
+    return encoder is not None and all(find(file) for file in files if isinstance(file, HubFile))
 
 
 def fetch(file: HubFile, progress: Progress | None = None) -> Path:
@@ -349,6 +356,15 @@ def text_encoder_in_package(card: TextEncoderCard) -> Path | None:
         return None
     folder = Path(found.submodule_search_locations[0]) / "model"
     return folder if (folder / WEIGHTS).is_file() else None
+
+
+def cached_text_encoder(card: TextEncoderCard) -> tuple[HubFile, ...] | None:
+    """The files of this text encoder if the cache has them all, under its repository's name or an earlier one."""
+    for repo in (card.weights.repo, *card.other_repos):
+        files = tuple(replace(file, repo=repo) for file in card.files)
+        if all(find(file) for file in files):
+            return files
+    return None
 
 
 def text_encoder_identity(name: str) -> str:

@@ -8,6 +8,10 @@ that pins the file, and another file under the same name is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from steersearch.core.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,14 @@ class PackageFile:
     file: str
     size: int
     sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies. Raises CheckpointError if it is not there."""
+        path = Path(str(resources.files("steersearch.core.mini") / self.file))
+        if not path.is_file():
+            raise CheckpointError(f"{path}: a model that comes with steersearch is missing; reinstall it")
+        return path
 
 
 @dataclass(frozen=True, kw_only=True)

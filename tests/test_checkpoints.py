@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -671,7 +670,7 @@ def test_auto_takes_the_released_model_where_it_can(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(checkpoints, "parts_of", lambda name: SimpleNamespace(here="yes" if cached else "no"))
+    monkeypatch.setattr(hub, "has_model", lambda card: cached)
     monkeypatch.setattr(hub, "why_unreachable", lambda: None if answers else "the hub does not answer")
     with caplog.at_level(logging.WARNING):
         assert checkpoints.choose_auto() == chosen
@@ -682,7 +681,7 @@ def test_auto_takes_the_released_model_where_it_can(
 
 def test_a_named_model_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small_model().save(tmp_path / "mini.safetensors")
-    monkeypatch.setattr(checkpoints, "package_path", lambda file: tmp_path / file.file)
+    monkeypatch.setattr(PackageFile, "path", property(lambda file: tmp_path / file.file))
     assert load_model("mini", device="cpu").model_id == "mini"
 
 
