@@ -30,7 +30,8 @@ from typing import Any
 import torch
 
 from steersearch.benchmarks import core_world
-from steersearch.benchmarks.core import Core, CoreData
+from steersearch.benchmarks.core import Core
+from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.aggregation import Aggregation

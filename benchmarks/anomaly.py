@@ -28,7 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from steersearch.benchmarks import anomaly_world
 from steersearch.benchmarks.anomaly_data import Item, Items, kind_of
+from steersearch.benchmarks.anomaly_world import build
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import micro_interval
@@ -68,8 +70,6 @@ class AnomalyBenchmark:
         return read(place, limit)
 
     def world(self, limit: int | None) -> Items:
-        from steersearch.benchmarks.anomaly_world import build
-
         return build(limit)
 
     def evaluate(self, method: Method, dataset: Items, progress: Report | None = None) -> Outcome:
@@ -146,6 +146,4 @@ def create(options: Mapping[str, Value]) -> AnomalyBenchmark:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """Of a thing and a surface of the stand-in a whole picture, a damaged one, and where it is damaged."""
-    from steersearch.benchmarks import anomaly_world
-
     return anomaly_world.examples()

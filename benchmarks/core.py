@@ -9,21 +9,23 @@ stand-ins; the protocol is the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.benchmark import Outcome, Report, Source
-from steersearch.benchmarks.cache import digest_of
+from steersearch.benchmarks import core_hub, core_photographs, core_world
+from steersearch.benchmarks.benchmark import Outcome, Report
 from steersearch.benchmarks.catalogue import Value
-from steersearch.benchmarks.embeddings import Gallery, gallery_vectors, needs_a_prompt, part_of
+from steersearch.benchmarks.core_data import CoreData, Scene
+from steersearch.benchmarks.embeddings import gallery_vectors, needs_a_prompt, part_of
 from steersearch.benchmarks.intervals import HOW, macro_interval, micro_interval
-from steersearch.benchmarks.method import Floats, Method
+from steersearch.benchmarks.method import Floats, Method, SteerViTMethod
 from steersearch.benchmarks.metrics import core_precision
+from steersearch.benchmarks.pointing import pointing_of
 from steersearch.core.errors import BenchmarkError
 
 SEED = 90_000  # of the choice of wrong prompts
@@ -37,80 +39,6 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One picture: `object` was added to the photo `image_id` of `scene`; `prompt` names it."""
-
-    scene: str
-    object: str
-    image_id: str
-    prompt: str
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One gallery; its pictures in the order of `rows`. masks: files that show each picture's object, or none."""
-
-    name: str
-    rows: tuple[Row, ...]
-    gallery: Gallery
-    masks: tuple[Path, ...] = ()
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """object -> its prompt, in the order in which objects appear."""
-        return {row.object: row.prompt for row in self.rows}
-
-    @property
-    def queries(self) -> list[Row]:
-        """The pictures whose object another source photo has too."""
-        sources: dict[str, set[str]] = {}
-        for row in self.rows:
-            sources.setdefault(row.object, set()).add(row.image_id)
-        return [row for row in self.rows if len(sources[row.object]) > 1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CoreData:
-    """A CORE data set. remarks: JSON-able, for the record: how it was made, what was left out."""
-
-    name: str
-    source: Source
-    licence: str
-    scenes: tuple[Scene, ...]
-    remarks: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def n(self) -> int:
-        return sum(len(scene.rows) for scene in self.scenes)
-
-    @property
-    def data_hash(self) -> str:
-        scenes = [[scene.gallery.digest, [vars(row) for row in scene.rows]] for scene in self.scenes]
-        return digest_of(scenes)
-
-
-def check_rows(rows: Sequence[Row]) -> None:
-    """Raise BenchmarkError for rows that make no galleries: see the messages."""
-    prompts: dict[tuple[str, str], str] = {}
-    sources: dict[str, set[str]] = {}
-    for row in rows:
-        known = prompts.setdefault((row.scene, row.object), row.prompt)
-        if known != row.prompt:
-            raise BenchmarkError(f'{row.scene}, {row.object}: two prompts, "{known}" and "{row.prompt}"')
-        sources.setdefault(row.scene, set()).add(row.image_id)
-    if not rows:
-        raise BenchmarkError("the data set has no row that can be used")
-    for scene, ids in sources.items():
-        if len(ids) < 2:
-            raise BenchmarkError(
-                f"{scene}: all pictures come from one source photo, so no query has a gallery"
-            )
-
-
-# ---------------------------------------------------------------------------------------------- the protocol
-
-
-@dataclass(frozen=True)
 class Core:
     """The benchmark. k: of precision at k; the rest is the stand-in's, see the card."""
 
@@ -121,14 +49,10 @@ class Core:
 
     def load(self, place: Path | None, limit: int | None) -> CoreData:
         """The published data, at `place` or else from the model hub."""
-        from steersearch.benchmarks import core_hub
-
         return core_hub.load(place, limit)
 
     def world(self, limit: int | None) -> CoreData:
         """The stand-in."""
-        from steersearch.benchmarks import core_photographs, core_world
-
         if self.source == "photographs":
             return core_photographs.dataset(limit or core_photographs.BASES, self.object_size, self.template)
         return core_world.dataset(self.source, limit or core_world.BASES, self.object_size, self.template)
@@ -242,8 +166,6 @@ def create(options: Mapping[str, Value]) -> Core:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """The variants of one photo of the stand-in, with their prompts."""
-    from steersearch.benchmarks import core_world
-
     return core_world.examples()
 
 
@@ -281,12 +203,8 @@ def _chance(scene: Scene) -> float:
 
 def _pointing(method: Method, dataset: CoreData) -> dict[str, float]:
     """Where the heatmap points under the right prompt; nothing without masks, or for others than SteerViT."""
-    from steersearch.benchmarks.method import SteerViTMethod
-
     if not isinstance(method, SteerViTMethod) or not all(scene.masks for scene in dataset.scenes):
         return {}
-    from steersearch.benchmarks.pointing import pointing_of
-
     return pointing_of(method, dataset.scenes)
 
 

@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import torch
 from PIL import Image, ImageFilter
 
 from steersearch.benchmarks.viewing import Progress, Report
@@ -197,7 +200,6 @@ def load_editor(name: str, device: str = "auto", steps: int | None = None) -> Ed
     """
     try:
         import diffusers
-        import torch
     except ImportError as error:
         raise MissingExtraError("diffusers", "build", "editing photos") from error
     if device == "auto":
@@ -213,8 +215,6 @@ def load_editor(name: str, device: str = "auto", steps: int | None = None) -> Ed
 
 def editor_of(pipeline: Any, steps: int | None = None) -> Editor:
     """An editor that calls this pipeline. Raises BenchmarkError for one that takes no picture."""
-    import torch
-
     takes = inspect.signature(pipeline.__call__).parameters
     if "image" not in takes:
         raise BenchmarkError(f"{type(pipeline).__name__}: takes no picture to edit")
@@ -243,9 +243,6 @@ def editor_of(pipeline: Any, steps: int | None = None) -> Editor:
 
 def _write_parquet(edits: list[Edit], folder: Path) -> Path:
     """In the layout of JonaRuthardt/CORE: image, scene, object, image_id, prompt; one row group for 100 pictures."""
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     text = pa.string()
     image = pa.struct([("bytes", pa.binary()), ("path", text)])
     columns = [("image", image), ("scene", text), ("object", text), ("image_id", text), ("prompt", text)]

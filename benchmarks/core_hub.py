@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
+
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.cache import digest_of, kept_dataset
 from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
+from steersearch.benchmarks.core_data import CoreData, Row, Scene, check_rows
 from steersearch.benchmarks.embeddings import Gallery
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError, ImageError
@@ -76,8 +78,6 @@ def parquet_files(folder: Path) -> list[Path]:
 
 def read_rows(files: list[Path]) -> list[Row | str]:
     """All pictures but their pixels; where a row cannot be used, why. Raises BenchmarkError for other columns."""
-    import pyarrow.parquet as parquet
-
     rows: list[Row | str] = []
     for path in files:
         names = parquet.read_schema(path).names
@@ -94,8 +94,6 @@ def read_rows(files: list[Path]) -> list[Row | str]:
 
 def read_images(files: list[Path]) -> Iterator[bytes | None]:
     """The pictures as files, in the order of `read_rows`; None for a row without one."""
-    import pyarrow.parquet as parquet
-
     for path in files:
         with parquet.ParquetFile(path) as opened:
             for batch in opened.iter_batches(ROWS_AT_ONCE, columns=["image"]):

@@ -18,7 +18,7 @@ from PIL import Image
 from steersearch.benchmarks import core_world
 from steersearch.benchmarks.cache import cache_folder
 from steersearch.benchmarks.catalogue import check_template
-from steersearch.benchmarks.core import CoreData
+from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.core_world import PLATES, Picture, Targets, check_size, kept_pictures, others_than
 from steersearch.benchmarks.labelled_photographs import decoded
 from steersearch.core.digests import file_sha256

@@ -29,7 +29,7 @@ from PIL import Image
 
 from steersearch.benchmarks.cache import digest_of, kept_dataset
 from steersearch.benchmarks.catalogue import check_template
-from steersearch.benchmarks.core import CoreData, Row, Scene, check_rows
+from steersearch.benchmarks.core_data import CoreData, Row, Scene, check_rows
 from steersearch.benchmarks.embeddings import Gallery
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import ArgumentError, BenchmarkError

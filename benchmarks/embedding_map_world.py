@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.embedding_map import Photos
+from steersearch.benchmarks.embedding_map_data import Photos
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings, photo_of
 from steersearch.training import scenes

@@ -13,8 +13,8 @@ What is left open, and what is done here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.benchmarks.benchmark import Outcome, Report, Source
-from steersearch.benchmarks.cache import digest_of
+from steersearch.benchmarks import genecis_data, genecis_world
+from steersearch.benchmarks.benchmark import Outcome, Report
 from steersearch.benchmarks.catalogue import Value, check_template
 from steersearch.benchmarks.embeddings import PairVectors, needs_a_prompt, pair_vectors, part_of
+from steersearch.benchmarks.genecis_questions import GenecisData, Question, Split
 from steersearch.benchmarks.intervals import HOW, macro_interval
 from steersearch.benchmarks.method import Floats, Method
 from steersearch.benchmarks.metrics import unit_rows
@@ -33,61 +34,6 @@ from steersearch.benchmarks.metrics import unit_rows
 SPLITS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
 TEMPLATES = ("the {}", "{}")
 KS = (1, 2, 3)
-
-
-@dataclass(frozen=True)
-class Question:
-    """One row: numbers of pictures, the target first in the gallery."""
-
-    reference: int
-    gallery: tuple[int, ...]
-    condition: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture of a split, opened when it is asked for. told: what it is, for the data's hash."""
-
-    open: Callable[[], Image.Image]
-    told: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """All rows of one split; it is the `embeddings.Pictures` of its pictures."""
-
-    name: str
-    questions: tuple[Question, ...]
-    pictures: tuple[Shown, ...]
-
-    @property
-    def digest(self) -> str:
-        return digest_of([picture.told for picture in self.pictures])
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def read(self, number: int) -> Image.Image:
-        return self.pictures[number].open()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenecisData:
-    """remarks: JSON-able, for the record: what was left out, how it was made."""
-
-    name: str
-    source: Source
-    licence: str
-    splits: tuple[Split, ...]
-    remarks: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def n(self) -> int:
-        return sum(len(split) for split in self.splits)
-
-    @property
-    def data_hash(self) -> str:
-        return digest_of([[s.name, s.digest, [vars(q) for q in s.questions]] for s in self.splits])
 
 
 def recall(scores: npt.NDArray[np.floating[Any]], k: int) -> float:
@@ -109,13 +55,9 @@ class Genecis:
         return TEMPLATES if self.template == "both" else (self.template,)
 
     def load(self, place: Path | None, limit: int | None) -> GenecisData:
-        from steersearch.benchmarks import genecis_data
-
         return genecis_data.load(place, limit, SPLITS if self.split == "all" else (self.split,))
 
     def world(self, limit: int | None) -> GenecisData:
-        from steersearch.benchmarks import genecis_world
-
         return genecis_world.dataset(
             limit or genecis_world.ROWS, SPLITS if self.split == "all" else (self.split,)
         )
@@ -169,8 +111,6 @@ def create(options: Mapping[str, Value]) -> Genecis:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """A row of each "focus" split of the stand-in: the reference, the right picture, a wrong one."""
-    from steersearch.benchmarks import genecis_world
-
     return genecis_world.examples()
 
 

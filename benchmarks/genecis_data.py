@@ -17,7 +17,7 @@ from PIL import Image
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.genecis import GenecisData, Question, Shown, Split
+from steersearch.benchmarks.genecis_questions import GenecisData, Question, Shown, Split
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.json_file import read_json

@@ -22,8 +22,8 @@ from PIL import Image
 
 from steersearch.benchmarks import world_photos
 from steersearch.benchmarks.cache import kept_dataset
-from steersearch.benchmarks.genecis import GenecisData
 from steersearch.benchmarks.genecis_data import cut_out, read_split, to_square
+from steersearch.benchmarks.genecis_questions import GenecisData
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
 from steersearch.training import materials, scenes, world

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.label_file import Labels
-from steersearch.benchmarks.mosaic import Mosaics, Tile, compose
+from steersearch.benchmarks.mosaic_data import Mosaics, Tile, compose
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings, photo_of
 from steersearch.core.heatmaps import outlined

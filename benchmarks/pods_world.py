@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image, ImageDraw
 
-from steersearch.benchmarks.pods import Objects, Shot
+from steersearch.benchmarks.pods_data import Objects, Shot
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings, photo_of
 from steersearch.training import scenes

@@ -16,7 +16,7 @@ from steersearch.training.mask_codec import Mask
 from steersearch.training.mask_file import read_mask_file
 
 if TYPE_CHECKING:
-    from steersearch.benchmarks.core import Scene
+    from steersearch.benchmarks.core_data import Scene
 
 Found = tuple[list[float], list[float]]
 

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from steersearch.benchmarks import core, quality_world
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.embeddings import pair_vectors
@@ -44,6 +45,7 @@ from steersearch.benchmarks.quality_data import (
     SegmentedSet,
     read_quality,
 )
+from steersearch.benchmarks.quality_world import build
 from steersearch.benchmarks.viewing import Progress, Report, batches, part_seen, squared
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.heatmaps import upsample
@@ -73,8 +75,6 @@ class QualityBenchmark:
         return self._named(found)
 
     def world(self, limit: int | None) -> QualityData:
-        from steersearch.benchmarks.quality_world import build
-
         return self._named(build(limit))
 
     def _named(self, data: QualityData) -> QualityData:
@@ -246,8 +246,6 @@ def _ious(counts: npt.NDArray[Any]) -> Doubles:
 
 def _core(data: QualityData) -> tuple[Callable[[Method], dict[str, float]], str]:
     """How well a method steers, by CORE on data of the same origin; and what that was measured on."""
-    from steersearch.benchmarks import core
-
     benchmark = core.create(card("core").settings({}))
     try:
         photos = benchmark.world(10) if data.source != "real" else benchmark.load(None, None)
@@ -272,6 +270,4 @@ def create(options: Mapping[str, Value]) -> QualityBenchmark:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """A picture of each task of the stand-in, with what is to be said of it."""
-    from steersearch.benchmarks import quality_world
-
     return quality_world.examples()

@@ -17,10 +17,8 @@ What the paper leaves open, and what is done here (facts C7):
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from steersearch.benchmarks import refcocog_world
 from steersearch.benchmarks.benchmark import DataMissingError, Outcome
-from steersearch.benchmarks.benchmark import Source as Origin
 from steersearch.benchmarks.catalogue import Value, card
 from steersearch.benchmarks.intervals import HOW, micro_interval
 from steersearch.benchmarks.method import Floats, Method
@@ -41,95 +39,16 @@ from steersearch.benchmarks.pixel_metrics import (
     near_best,
     patch_cover,
 )
-from steersearch.benchmarks.viewing import Progress, Report, digest, part_seen, see_all, squared
-from steersearch.core.digests import remembered_sha256
+from steersearch.benchmarks.refcocog_data import Expression, Expressions, read_refcocog
+from steersearch.benchmarks.refcocog_world import build
+from steersearch.benchmarks.viewing import Progress, Report, part_seen, see_all
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.heatmaps import upsample
-from steersearch.training.data import Sample, Source
 from steersearch.training.mask_codec import Mask
-from steersearch.training.refcoco import RefCoco, refs_file
+from steersearch.training.refcoco import refs_file
 
-LICENCE = "RefCOCOg: Apache-2.0; its pictures COCO's, from Flickr under their own terms"
-TUNING = 1000  # expressions of the split train that the margin is chosen on
 PIXELS = 168
 LENGTHS = (("1 to 4", 1, 4), ("5 to 8", 5, 8), ("9 and more", 9, 10**6))  # of an expression, in words
-
-
-@dataclass(frozen=True)
-class Expression:
-    """An expression about row `index` of a source, and the mask of what it means, of the picture's size."""
-
-    source: Source
-    index: int
-    text: str
-    mask: Mask
-
-    def picture(self) -> Image.Image:
-        """The picture as a square, RGB."""
-        return squared(lambda: self.source.picture(self.index))()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expressions:
-    """What is measured, and what the margin is chosen on. left_out: rows that cannot be used, and why."""
-
-    name: str
-    source: Origin
-    licence: str
-    data_hash: str
-    measured: tuple[Expression, ...]
-    tuning: tuple[Expression, ...]
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def n(self) -> int:
-        return len(self.measured)
-
-
-def chosen(source: Source, rows: Sequence[int]) -> tuple[list[Expression], list[str]]:
-    """The expressions of `rows`, and why some of them cannot be used."""
-    found: list[Expression] = []
-    left_out: list[str] = []
-    for index in rows:
-        row = source.read(index)
-        if isinstance(row, Sample):
-            found.append(Expression(source, index, row.expression, row.mask))
-        else:
-            left_out.append(f"row {index}: {getattr(row, 'reason', 'it has boxes and no mask')}")
-    return found, left_out
-
-
-def evenly(number: int, limit: int | None) -> list[int]:
-    """At most `limit` of the rows 0 to number - 1, at equal distances."""
-    kept = number if limit is None else min(limit, number)
-    return [place * number // kept for place in range(kept)]
-
-
-def read_refcocog(folder: Path, split: str, limit: int | None) -> Expressions:
-    """RefCOCOg as it is published (see training/refcoco.py). limit: so many expressions, at equal distances.
-
-    Raises DataError for a folder that is damaged, BenchmarkError where nothing can be used.
-    """
-    measured, tuned = (RefCoco(folder, split=name) for name in (split, "train"))
-    found, left_out = chosen(measured, evenly(len(measured), limit))
-    tuning, _ = chosen(tuned, evenly(len(tuned), TUNING if limit is None else min(TUNING, limit)))
-    if not found or not tuning:
-        raise BenchmarkError(
-            f"{folder}: no expression of the split {split if not found else 'train'} can be used"
-        )
-    refs = refs_file(folder)
-    assert refs is not None
-    texts = [remembered_sha256(path) for path in (refs, refs.parent / "instances.json")]
-    pictures = dict.fromkeys(one.source.row(one.index).image for one in found)
-    return Expressions(
-        name="refcocog",
-        source="real",
-        licence=LICENCE,
-        data_hash=digest(itertools.chain((t.encode() for t in texts), (p.read_bytes() for p in pictures))),
-        measured=tuple(found),
-        tuning=tuple(tuning),
-        left_out=tuple([str(skip) for skip in measured.skips] + left_out),
-    )
 
 
 class RefcocogBenchmark:
@@ -149,8 +68,6 @@ class RefcocogBenchmark:
             raise BenchmarkError(str(error)) from error
 
     def world(self, limit: int | None) -> Expressions:
-        from steersearch.benchmarks.refcocog_world import build
-
         return build(limit)
 
     def evaluate(self, method: Method, dataset: Expressions, progress: Report | None = None) -> Outcome:
@@ -257,6 +174,4 @@ def create(options: Mapping[str, Value]) -> RefcocogBenchmark:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """Expressions of the stand-in, each outlined in its photo."""
-    from steersearch.benchmarks import refcocog_world
-
     return refcocog_world.examples()

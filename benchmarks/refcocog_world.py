@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from steersearch.benchmarks.refcocog import Expressions, chosen
+from steersearch.benchmarks.refcocog_data import Expressions, chosen
 from steersearch.benchmarks.viewing import digest
 from steersearch.core.heatmaps import outlined
 from steersearch.training.world_source import World, WorldConfig

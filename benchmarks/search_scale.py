@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record, add_save
@@ -174,7 +175,6 @@ def faiss_hnsw(folder: str) -> dict[str, Any]:
 def lancedb_flat(folder: str) -> dict[str, Any]:
     """LanceDB without an index; builds the table that `lancedb_cells` uses."""
     import lancedb
-    import pyarrow as pa
 
     vectors = _vectors(Path(folder))
     schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float32(), vectors.shape[1]))])
@@ -266,8 +266,6 @@ def _vectors(folder: Path) -> Floats:
 
 def _gallery(folder: Path, cells: CellIndex | None) -> Snapshot:
     """The vectors as the snapshot of a prompt index whose photos are called by their rows."""
-    import pyarrow as pa
-
     vectors = _vectors(folder)
     schema = pa.schema([("path", pa.string())], metadata={"steersearch:missing": "0"})
     table = pa.table([[f"{row:08}" for row in range(len(vectors))]], schema=schema)

@@ -19,6 +19,7 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.core.regular_file import open_regular
 from steersearch.indexer.place import write_inside
@@ -64,8 +65,6 @@ def read_table(path: Path, schema: Any) -> Any:
 
     Arrow trusts numbers in its files and reads anywhere: these are compared first. Raises OSError, DamagedFileError.
     """
-    import pyarrow as pa
-
     file = CheckedFile(path)
     file.check()
     try:
@@ -82,7 +81,6 @@ def read_table(path: Path, schema: Any) -> Any:
 
 def write_table(place: Path, path: Path, table: Any) -> None:
     """A pyarrow.Table in Arrow's file format with checksums. Raises LibraryPlaceError."""
-    import pyarrow as pa
 
     def write(file: IO[bytes]) -> None:
         with pa.ipc.new_file(file, table.schema) as writer:

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet
+
 from steersearch.core.atomic import write_output
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.core.reading import Reading
@@ -39,8 +42,6 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
     only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON, with
     "of": how many photos the library has, with a vector or without, and what the model cannot read of the prompt.
     """
-    import pyarrow as pa
-
     gallery = Store(place).gallery(index.key)
     photos = gallery.photos
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(gallery.embeddings.ravel()), index.dim)
@@ -123,14 +124,10 @@ def _paths(table: Any) -> list[str]:
 
 
 def _write_parquet(table: Any, file: IO[bytes]) -> None:
-    import pyarrow.parquet
-
     pyarrow.parquet.write_table(table, file)
 
 
 def _write_arrow(table: Any, file: IO[bytes]) -> None:
-    import pyarrow
-
     with pyarrow.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.core.capture_date import are_plausible
 from steersearch.core.errors import ArgumentError
@@ -170,7 +171,6 @@ def _by_file(photos: Any) -> Mask:
 
 def is_in(column: Any, values: Iterable[str]) -> Mask:
     """Which values of a text column are among `values`."""
-    import pyarrow as pa
     import pyarrow.compute as compute
 
     found: Mask = compute.is_in(column, value_set=pa.array(values, pa.string())).to_numpy()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import platformdirs
 
 from steersearch.core.digits import in_digits
 from steersearch.core.errors import (
@@ -936,8 +937,6 @@ def _hits(folder: Path, searched: Searched, gallery: Snapshot, ranking: Ranking)
 def default_place(folder: str | Path) -> Path | None:
     """Where the library of a photo folder lives unless another place is named: in the user's data directory,
     under the folder's name and a hash of its real path. None for a user without a home folder."""
-    import platformdirs
-
     real = os.path.realpath(folder)
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in os.path.basename(real)) or "root"
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]

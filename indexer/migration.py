@@ -23,6 +23,7 @@ from steersearch.indexer.manifest import (
 )
 from steersearch.indexer.row_checksums import summed_columns
 from steersearch.indexer.store import DATE_COLUMNS, IMAGES, PRESENCE
+from steersearch.indexer.tables import Tables
 
 
 def bring_forward(place: Path) -> None:
@@ -41,8 +42,6 @@ def bring_forward(place: Path) -> None:
 
 def _from_1(place: Path) -> None:
     """Prompt tables get the column `presence`, without values; their heatmaps and vectors stay."""
-    from steersearch.indexer.tables import Tables
-
     tables = Tables(place)
     for name in tables.names("prompt_"):
         tables.add_columns(name, [PRESENCE])
@@ -50,8 +49,6 @@ def _from_1(place: Path) -> None:
 
 def _from_2(place: Path) -> None:
     """Photos get how precise their date is and where it comes from; the next run asks them, without a model."""
-    from steersearch.indexer.tables import Tables
-
     tables = Tables(place)
     for name in tables.names(IMAGES):
         tables.add_columns(name, DATE_COLUMNS[1:])
@@ -59,8 +56,6 @@ def _from_2(place: Path) -> None:
 
 def _from_3(place: Path) -> None:
     """Rows and encoded prompts get checksums, as they are: from here on they are known to change."""
-    from steersearch.indexer.tables import Tables
-
     tables = Tables(place)
     for name in tables.names():
         tables.add_columns(name, summed_columns(name))

@@ -12,6 +12,7 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 CHECKSUM, DATE_CHECKSUM, THUMBNAIL_CHECKSUM = CHECKSUMS = ("checksum", "date_checksum", "thumbnail_checksum")
 
@@ -32,8 +33,6 @@ def summed_columns(name: str) -> Mapping[str, Sequence[str]]:
 
 def with_checksums(name: str, rows: Any) -> Any:
     """Rows (a pyarrow.Table) of the table of this name, with those checksums for which it has all columns."""
-    import pyarrow as pa
-
     rows = rows.drop_columns([column for column in CHECKSUMS if column in rows.column_names])
     for checksum, columns in summed_columns(name).items():
         if set(columns) <= set(rows.column_names):
@@ -51,8 +50,6 @@ def is_sound(name: str, rows: Any, checksum: str) -> npt.NDArray[np.bool_]:
 
 def checksums_of(rows: Any, columns: Sequence[str]) -> npt.NDArray[np.int64]:
     """(n,) The CRC-32 of these columns of each row."""
-    import pyarrow as pa
-
     kinds = {column: rows.schema.field(column).type for column in columns}
     arrays = {column: rows.column(column).combine_chunks() for column in sorted(columns)}
     parts = [_texts({c: a for c, a in arrays.items() if not _is_bytes(kinds[c])}, len(rows))]
@@ -68,8 +65,6 @@ def _crc(values: Sequence[bytes]) -> int:
 
 
 def _is_bytes(kind: Any) -> bool:
-    import pyarrow as pa
-
     return bool(pa.types.is_binary(kind) or pa.types.is_fixed_size_list(kind))
 
 
@@ -84,7 +79,6 @@ def _bytes(array: Any, pa: Any) -> list[bytes]:
 
 def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
     """The values of all other columns of each row, as one text: name=value of those that are not null."""
-    import pyarrow as pa
     import pyarrow.compute as compute
 
     named = []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.core.errors import ImageError
 from steersearch.core.pillow_file import opened
@@ -77,8 +78,6 @@ def check_vectors(name: str, batches: Iterable[Any], has_checksums: bool) -> Row
 
 def sound_parts(name: str, batches: Iterable[Any]) -> Iterator[Any]:
     """The sound rows of a table that has checksums, as many pyarrow.Tables."""
-    import pyarrow as pa
-
     for part in _parts(batches):
         faults = _image_faults(part, True) if name == IMAGES else _vector_faults(name, part, True)
         is_bad = np.zeros(len(part), dtype=bool)
@@ -131,8 +130,6 @@ def _vector_faults(name: str, part: Any, has_checksums: bool) -> list[tuple[str,
 
 
 def _parts(batches: Iterable[Any]) -> Iterable[Any]:
-    import pyarrow as pa
-
     return (pa.Table.from_batches([batch]) for batch in batches)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.indexer.checked_file import (
@@ -246,8 +247,6 @@ def snapshot_is_true(place: Path, key: str) -> bool:
 def kept_vectors(place: Path, key: str) -> Iterator[Any]:
     """The rows of a prompt table, without checksums, of every snapshot that is sound, set aside or not, whatever it was
     made from: what a model made of a content is never made another."""
-    import pyarrow as pa
-
     for folder in (place, *sorted((place / ASIDE).glob("*"), reverse=True)):
         for arrow in sorted((folder / SNAPSHOTS / key).glob("*.arrow")):
             with suppress(*_UNREADABLE):

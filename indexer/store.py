@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow
+import pyarrow as pa
 
 from steersearch.core.capture_date import CaptureDate, file_date
 from steersearch.core.errors import FilterError, SteerSearchError
@@ -174,8 +176,6 @@ class Store:
 
     def known_files(self) -> list[KnownFile]:
         """Every file that the library knows of; none where a run was killed before it made the table."""
-        import pyarrow as pa
-
         columns = ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"]
         found = self._rows(IMAGES, columns)
         paths, *others = found.filter(pa.array(~are_outside(found.column("path")))).columns
@@ -227,8 +227,6 @@ class Store:
         """Set the dates of the rows with these paths; rows that are gone stay gone."""
         if not dates:
             return
-        import pyarrow as pa
-
         rows = [{"path": to_stored(path), **date_columns(date)} for path, date in dates.items()]
         schema = pa.schema([_images_schema().field(name) for name in ("path", *DATE_COLUMNS)])
         self._merge(IMAGES, "path", rows, schema, replace=True, insert=False)
@@ -266,7 +264,6 @@ class Store:
 
     def frozen_gallery(self, key: str) -> FrozenGallery:
         """What the frozen trunk says of every usable photo, as far as it is known."""
-        import pyarrow as pa
         import pyarrow.compute as compute
 
         photos = self._photos()[0].sort_by("path")
@@ -291,7 +288,6 @@ class Store:
         Photos whose row or vector is not what was written are left out, and counted.
         unkept: vectors that could not be written; they count as if they had been.
         """
-        import pyarrow as pa
         import pyarrow.compute as compute
 
         photos, damaged = self._photos()
@@ -321,7 +317,6 @@ class Store:
 
     def _photos(self) -> tuple[Any, int]:
         """The usable photos, a table of PHOTO_COLUMNS, and how many rows are not what was written."""
-        import pyarrow as pa
         import pyarrow.compute as compute
 
         rows = self._rows(IMAGES, [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM])
@@ -335,8 +330,6 @@ class Store:
         self, name: str, columns: Sequence[str], checksums: Sequence[str], where: str | None = None
     ) -> Any:
         """The rows that are what was written: a table of these columns."""
-        import pyarrow as pa
-
         rows = self._rows(name, [*columns, *checksums], where)
         return rows.filter(pa.array(self._is_sound(name, rows, checksums))).select(columns)
 
@@ -364,8 +357,6 @@ class Store:
         replace: bool,
         insert: bool = True,
     ) -> None:
-        import pyarrow
-
         def merge(table: Any) -> None:
             merging = table.merge_insert(key)
             if replace:
@@ -378,7 +369,6 @@ class Store:
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
         """Columns of a table; all null one that a library of an older schema lacks, empty where there is no table."""
-        import pyarrow as pa
 
         def read(table: Any) -> Any:
             there = [column for column in columns if column in table.schema.names]
@@ -436,7 +426,6 @@ def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
     that there are.
     """
     import lancedb
-    import pyarrow as pa
 
     columns = photos.select(PHOTO_COLUMNS).replace_schema_metadata(None)
     columns = columns.set_column(0, "path", comparable_paths(photos.column("path")))
@@ -533,37 +522,27 @@ def frozen_table(key: str) -> str:
 
 def photos_schema() -> Any:
     """Of a table of photos, with PHOTO_COLUMNS."""
-    import pyarrow as pa
-
     return pa.schema([_images_schema().field(name).remove_metadata() for name in PHOTO_COLUMNS])
 
 
 def gallery_schema() -> Any:
     """Of `Gallery.photos`, but for its metadata."""
-    import pyarrow as pa
-
     return photos_schema().append(pa.field("heatmap", pa.binary())).append(pa.field(PRESENCE, pa.float32()))
 
 
 def frozen_gallery_schema() -> Any:
     """Of `FrozenGallery.photos`."""
-    import pyarrow as pa
-
     return photos_schema().append(pa.field("row", pa.int64()))
 
 
 def added_columns() -> dict[str, Any]:
     """The fields that tables of older schemas lack, by name."""
-    import pyarrow as pa
-
     names = {PRESENCE: pa.float32(), "taken_at_precision": pa.string(), "taken_at_source": pa.string()}
     names |= dict.fromkeys(CHECKSUMS, pa.int64())
     return {name: pa.field(name, kind) for name, kind in names.items()}
 
 
 def _images_schema() -> Any:
-    import pyarrow as pa
-
     added = added_columns()
     return pa.schema(
         [
@@ -585,8 +564,6 @@ def _images_schema() -> Any:
 
 
 def _prompt_schema(dim: int) -> Any:
-    import pyarrow as pa
-
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
@@ -599,8 +576,6 @@ def _prompt_schema(dim: int) -> Any:
 
 
 def _frozen_schema(dim: int) -> Any:
-    import pyarrow as pa
-
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),

@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from steersearch.core.errors import LibraryDamagedError
 from steersearch.indexer.database import Database
 from steersearch.indexer.place import delete_inside, move_inside, set_aside
@@ -64,8 +66,6 @@ class Tables:
 
     def sum_up(self, name: str) -> None:
         """Give the rows of a table of an older schema checksums, but for those that cannot be right."""
-        import pyarrow as pa
-
         key = "path" if name == IMAGES else "image_id"
         checksums = list(summed_columns(name))
 
@@ -143,8 +143,6 @@ class Tables:
 
     def _copy(self, name: str, schema: Any, seen: set[str], parts: Iterable[Any]) -> None:
         """Add rows to a table, those whose keys were not seen yet."""
-        import pyarrow as pa
-
         remaining = iter(parts)
         while some := list(islice(remaining, _COPIED)):
             rows = pa.concat_tables(some)

@@ -9,8 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_state_path
+
 from steersearch.core.errors import NoLibraryError, OutputError, SeveralLibrariesError, SteerSearchError
 from steersearch.core.local_path import user_folder
+from steersearch.indexer.library import default_place
+from steersearch.indexer.manifest import read_library
 from steersearch.views.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
@@ -127,8 +131,6 @@ class _Known:
 
 def _known_libraries() -> list[_Known]:
     """Libraries that exist: those used before, the last one first, then others in the default place."""
-    from steersearch.indexer.library import default_place
-
     places = remembered_places()
     default = default_place(Path.cwd())
     if default is not None and default.parent.is_dir():
@@ -137,8 +139,6 @@ def _known_libraries() -> list[_Known]:
 
 
 def _read(place: Path) -> _Known | None:
-    from steersearch.indexer.manifest import read_library
-
     try:
         return _Known(place=place, folder=Path(read_library(place).folder))
     except (OSError, SteerSearchError):  # gone or damaged: not a candidate, but no reason to fail
@@ -146,7 +146,5 @@ def _read(place: Path) -> _Known | None:
 
 
 def _state_file() -> Path | None:
-    from platformdirs import user_state_path
-
     folder = user_folder(user_state_path)
     return None if folder is None else folder / "libraries.json"

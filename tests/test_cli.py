@@ -133,7 +133,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         patched.setattr("steersearch.indexer.library.Library.index", interrupt)
         done = run("index", photos, "--prompt", PROMPT, "--model", tiny_model)
     assert (done.code, done.out) == (130, "")
-    assert "stopped; what was computed is kept, the same command goes on from there" in done.err
+    assert "stopped; what was computed is kept, the same command continues from there" in done.err
 
 
 # -------------------------------------------------------------------------------------------------- query

@@ -18,7 +18,8 @@ from PIL import Image
 
 from steersearch.benchmarks import core_hub, published
 from steersearch.benchmarks.benchmark import DataMissingError, run
-from steersearch.benchmarks.core import Core, Row, check_rows
+from steersearch.benchmarks.core import Core
+from steersearch.benchmarks.core_data import Row, check_rows
 from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError

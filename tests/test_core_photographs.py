@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from steersearch.benchmarks import core_photographs
-from steersearch.benchmarks.core import CoreData
+from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.core_photographs import is_photographic, photographs
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image

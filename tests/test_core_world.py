@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from steersearch.benchmarks import core_world
-from steersearch.benchmarks.core import Core, CoreData
+from steersearch.benchmarks.core import Core
+from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.preprocess import View

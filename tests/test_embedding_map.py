@@ -10,7 +10,8 @@ from PIL import Image
 
 from steersearch.benchmarks import embedding_map, embedding_map_world
 from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.embedding_map import CLASSES, create, read_voc
+from steersearch.benchmarks.embedding_map import create
+from steersearch.benchmarks.embedding_map_data import CLASSES, read_voc
 from steersearch.core.errors import BenchmarkError
 from tests.painted_method import COLOURS, PaintedMethod
 

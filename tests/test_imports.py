@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -136,9 +136,87 @@ def test_a_heavy_library_has_one_door(library: str) -> None:
     assert users <= ONLY_IN[library]
 
 
+# Where modules of ours are imported inside functions, and why.
+LATE: dict[str, str] = {
+    "steersearch/__init__.py": "the package's names are imported at their first use",
+    "steersearch/api.py": "torch takes seconds, and a search in an index needs none",
+    "steersearch/cli/models.py": "only `auto` asks torch what the machine has",
+    "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
+    "steersearch/explain.py": "torch takes seconds, and help needs none",
+    "core/downloads.py": "known: part of the circle below",
+    "core/steervit.py": "known: part of the circle below",
+    "core/image_file.py": "most photos are decoded in this process, and need no other",
+    "benchmarks/memory.py": "what an import takes is what is measured",
+    "benchmarks/peers.py": "what a program imports is part of its time",
+}
+KNOWN_CIRCLES: list[set[str]] = [
+    {"steersearch.core.checkpoints", "steersearch.core.downloads", "steersearch.core.steervit"},
+    {"steersearch.api", "steersearch.views.notebook"},
+]
+
+
+def test_modules_of_ours_are_imported_at_the_top() -> None:
+    late = {str(path.relative_to(ROOT)) for path in sources() if any(map(is_ours, imported_late(path)))}
+    assert late == set(LATE)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Nor for its types alone, or inside a function."""
+    modules = {module_of(path): path for path in sources()}
+    graph = {name: _modules_in(imported(path), modules) - {name} for name, path in modules.items()}
+    assert circles(graph) == KNOWN_CIRCLES
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts if parts[0] == "steersearch" else ("steersearch", *parts))
+    return name.removesuffix(".__init__")
+
+
+def is_ours(node: ast.Import | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.level > 0 or within(node.module or "", "steersearch")
+    return any(within(alias.name, "steersearch") for alias in node.names)
+
+
+def imported_late(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """What a file imports inside functions."""
+    functions = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.FunctionDef)]
+    return [n for each in functions for n in ast.walk(each) if isinstance(n, ast.Import | ast.ImportFrom)]
+
+
+def _modules_in(names: frozenset[str], modules: Collection[str]) -> set[str]:
+    """The modules that these names are, or are in."""
+    found = (name if name in modules else name.rpartition(".")[0] for name in names)
+    return {name for name in found if name in modules}
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """The modules that lead back to themselves, with those that they do it by way of."""
+    reached = {name: _reached(graph, name) for name in graph}
+    found = {
+        frozenset(m for m in reached[name] if name in reached[m]) for name in graph if name in reached[name]
+    }
+    return [set(circle) for circle in sorted(found, key=lambda circle: min(circle), reverse=True)]
+
+
+def _reached(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [*graph[start]]
+    while waiting:
+        if (name := waiting.pop()) not in found:
+            found.add(name)
+            waiting += graph[name]
+    return found
+
+
 def test_the_indexer_never_imports_the_model() -> None:
     for path in (ROOT / "indexer").glob("*.py"):
         assert [name for name in imported(path) if within(name, "torch")] == [], path
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set()}) == [{"a", "b", "c"}]
 
 
 def test_help_loads_nothing_heavy() -> None:

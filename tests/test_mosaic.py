@@ -12,11 +12,10 @@ from PIL import Image
 from steersearch.benchmarks import mosaic_world, published
 from steersearch.benchmarks.benchmark import DataMissingError, run
 from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.mosaic import (
+from steersearch.benchmarks.mosaic import MosaicBenchmark, create
+from steersearch.benchmarks.mosaic_data import (
     CLASSES,
     TILE,
-    MosaicBenchmark,
-    create,
     read_mosaics,
     read_voc,
     stitch,

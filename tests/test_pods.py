@@ -17,7 +17,8 @@ from PIL import Image
 from steersearch.benchmarks import pods_world
 from steersearch.benchmarks.benchmark import DataMissingError
 from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.pods import Objects, Shot, create, read_pods
+from steersearch.benchmarks.pods import create
+from steersearch.benchmarks.pods_data import Objects, Shot, read_pods
 from steersearch.benchmarks.viewing import kept
 from steersearch.core.errors import BenchmarkError, ImageError
 from tests.painted_method import COLOURS, PaintedMethod

@@ -16,11 +16,13 @@ from steersearch.benchmarks.anomaly import AnomalyBenchmark
 from steersearch.benchmarks.anomaly_data import Item, Items
 from steersearch.benchmarks.benchmark import Benchmark, Outcome
 from steersearch.benchmarks.method import SteerViTMethod
-from steersearch.benchmarks.mosaic import Mosaic, MosaicBenchmark, Mosaics
+from steersearch.benchmarks.mosaic import MosaicBenchmark
+from steersearch.benchmarks.mosaic_data import Mosaic, Mosaics
 from steersearch.benchmarks.pixel_metrics import patch_cover
 from steersearch.benchmarks.quality import QualityBenchmark
 from steersearch.benchmarks.quality_data import QualityData, Segmented, SegmentedSet
-from steersearch.benchmarks.refcocog import Expression, Expressions, RefcocogBenchmark
+from steersearch.benchmarks.refcocog import RefcocogBenchmark
+from steersearch.benchmarks.refcocog_data import Expression, Expressions
 from steersearch.benchmarks.viewing import kept
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import Preprocess, View

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -163,8 +164,6 @@ _held: list[Callable[[npt.NDArray[np.int64]], int]] = []  # of a worker: the sou
 
 
 def _hold(make: Callable[[npt.NDArray[np.int64]], int]) -> None:
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for the workers ends them
     _held[:] = [make]
 

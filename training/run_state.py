@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -86,9 +88,6 @@ def save(
 
 def _write(draft: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """The two files of a checkpoint, on the disk."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     file = draft / TENSORS
     try:
         save_file(_for_disk(tensors), file)
@@ -232,9 +231,6 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[int, dict[str,
 
     Raises RunStateError if a file is missing, cut or damaged, or was written by a newer version.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     content = _read_state(path)
     try:
         tensors = load_file(path / TENSORS, device=str(device))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from steersearch.benchmarks.baselines.cards import Card
@@ -60,8 +61,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pt file, without what training wraps around them. Runs no code of the file."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)

@@ -5,6 +5,7 @@ The only file here that imports transformers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,8 +80,6 @@ def _as_our_error(card: Card, folder: Path) -> Iterator[None]:
 
 def _hash_of(folder: Path) -> str:
     """sha256 over the hashes of all weights in a folder of the user's."""
-    import hashlib
-
     files = _weights_in(folder)
     if not (folder / "config.json").is_file() or not files:
         raise CheckpointError(f"{folder}: no model, it holds no config.json with weights beside it")

@@ -37,10 +37,10 @@ class Commands(LazyGroup):
         "optimize": ("steersearch.cli.optimize", "Compact a library."),
         "remove": ("steersearch.cli.remove", "Remove a prompt, or delete a whole library."),
         "export": ("steersearch.cli.export", "Write a prompt's vectors to a file for other programs."),
+        "demo": ("steersearch.cli.demo", "Try everything on a few photographs and drawings."),
         "models": ("steersearch.cli.models", "List, show and fetch models."),
         "bench": ("steersearch.cli.bench", "Measure quality and speed on this machine."),
         "train": ("steersearch.cli.train", "Train a model; check and prepare training data."),
-        "demo": ("steersearch.cli.demo", "Try everything on a few photographs and drawings."),
     }
 
     def invoke(self, ctx: Any) -> Any:
@@ -52,7 +52,10 @@ class Commands(LazyGroup):
         except KeyboardInterrupt:
             terminal.remark()
             kept = ctx.invoked_subcommand in KEEP_WHAT_THEY_COMPUTED
-            terminal.remark("stopped" + ("; the same command continues from here" if kept else ""))
+            terminal.remark(
+                "stopped"
+                + ("; what was computed is kept, the same command continues from there" if kept else "")
+            )
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             said = in_words(error)
@@ -88,7 +91,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def program(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -11,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -103,6 +102,8 @@ def write_found(file: Path, library: Library, hits: Hits) -> None:
 
 def render_page(searches: Sequence[ShownSearch]) -> str:
     """The page as HTML that needs no other file. Its head shows the query photo, if all searches have the same one."""
+    import jinja2  # which a search without a page does not load
+
     query = searches[0].query[0] if len(_queried(searches)) == 1 else None
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (files("steersearch.views") / "templates" / "page.html").read_text("utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from steersearch.benchmarks import core_build
-from steersearch.benchmarks.mosaic import read_voc, write_mosaics
+from steersearch.benchmarks.mosaic_data import read_voc, write_mosaics
 from steersearch.cli.lazy import group
 from steersearch.cli.options import Device, local_folder
 from steersearch.core.errors import OutputError
