@@ -157,14 +157,14 @@ KNOWN_CIRCLES: list[set[str]] = [
 
 def test_modules_of_ours_are_imported_at_the_top() -> None:
     late = {str(path.relative_to(ROOT)) for path in sources() if any(map(is_ours, imported_late(path)))}
-    assert late == set(LATE)
+    assert late - set(LATE) == set()
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """Nor for its types alone, or inside a function."""
     modules = {module_of(path): path for path in sources()}
     graph = {name: _modules_in(imported(path), modules) - {name} for name, path in modules.items()}
-    assert circles(graph) == KNOWN_CIRCLES
+    assert [found for found in circles(graph) if not any(found <= known for known in KNOWN_CIRCLES)] == []
 
 
 def module_of(path: Path) -> str:
