@@ -314,12 +314,15 @@ class Library:
             if gate_scale is None:
                 gate_scale = 1.0 if 1.0 in scales or not scales else scales[-1]
             embedder = self._embedder(name, view or self._library.view_used(name))
-            return Focus.on(self._library.new_index(embedder, focus.text, gate_scale), focus.weight)
+            index = self._library.new_index(embedder, focus.text, gate_scale)
+            return Focus.on(
+                replace(index, model_id=name), focus.weight
+            )  # its weights may have another name there
 
     def _aim(self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None) -> Focus:
         model = None if model is None else full_name(model)
         found = self._library.choices(focus.text, model, gate_scale, _checked(view))
-        return replace(focus, indexes=tuple(found))
+        return replace(focus, indexes=tuple(_with_weights_of_now(found)))
 
     def aims(
         self,
@@ -647,6 +650,16 @@ def _seeing(model: SteerViT, view: View | None) -> SteerViTEmbedder:
     from steersearch.embedder import SteerViTEmbedder
 
     return SteerViTEmbedder(model if view is None else model.with_view(view))
+
+
+def _with_weights_of_now(indexes: Sequence[PromptIndex]) -> list[PromptIndex]:
+    """Of indexes that differ in weights alone the one whose weights the model has now, else the first; in order."""
+    kept: dict[tuple[str, float, View | None], PromptIndex] = {}
+    for index in indexes:
+        settings = index.model_id, index.gate_scale, index.view
+        if settings not in kept or index.weights_hash == weights_now(index.model_id):
+            kept[settings] = index
+    return [index for index in indexes if index in kept.values()]
 
 
 def _checked(view: View | None) -> View | None:

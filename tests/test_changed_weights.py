@@ -99,7 +99,30 @@ def test_indexing_again_ends_it(run: Run, earlier: Library, stranger: Path) -> N
     done = run("query", stranger, "--focus", "lamp")
     assert done.code == 0
     assert "other weights" not in done.err
+    assert "2 indexes" not in done.err
     assert run("index", earlier.folder).code == 0
+    assert run("remove", "lamp").err.count('removed "lamp"') == 2  # that of then as well
+    assert [index.prompt for index in earlier.prompts()] == ["the mug", "the mug"]
+    assert run("remove", earlier.prompts()[0].key).code == 0
+    assert [index.weights_hash for index in earlier.prompts()] == [weights_now("mini")]
+
+
+def test_a_release_gone_back_to_takes_its_own_weights(earlier: Library, tiny_model: Path) -> None:
+    library = Library.create(earlier.folder, model=str(tiny_model))
+    earlier.index(prompts=["lamp"])  # with another mini, made later
+    library._library.rename_model(earlier.prompts(), str(tiny_model))
+    chosen = library.find_prompt_index("lamp")
+    assert chosen.weights_hash == weights_now(str(tiny_model)) != library.prompts()[-1].weights_hash
+
+
+def test_the_earlier_file_may_be_named_for_one_query(
+    run: Run, earlier: Library, tiny_model: Path, stranger: Path
+) -> None:
+    for command in (("query", stranger, "--focus", "lamp"), ("find", "lamp")):
+        done = run(*command, "--model", tiny_model)
+        assert done.code == 0
+        assert f'exact, by "lamp" (model {tiny_model}, gate_scale 1, view squash)' in done.err
+    assert [index.model_id for index in earlier.prompts()] == ["mini", "mini"]
 
 
 def test_one_prompt_indexed_again_leaves_the_others_to_tell(run: Run, earlier: Library) -> None:

@@ -21,7 +21,7 @@ from steersearch.views.streams import escaped
 def command(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="A prompt of `info`, or the key of an unfinished one."),
+        typer.Argument(metavar="[PROMPT]", help="A prompt of `info`, or a key of `info --json`."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete the whole library.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
@@ -54,14 +54,15 @@ def command(
         photos.delete()
         terminal.remark(f"deleted; the photos in {terminal.readable(photos.folder)} are untouched")
         return
-    if prompt in photos.unfinished():
+    unfinished = photos.unfinished()
+    if prompt in unfinished or any(prompt == index.key for index in photos.prompts()):
         _refuse(selectors, f"chooses among the indexes of a prompt; {prompt} is the key of one")
         photos.remove(prompt)
-        terminal.remark(f"removed the unfinished {prompt}")
+        terminal.remark(f"removed the {'unfinished ' if prompt in unfinished else ''}{prompt}")
         return
-    index = _the_one(photos, prompt, gate_scale, model, view)
-    photos.remove(index)
-    terminal.remark(f"removed {index}")
+    for index in _meant(photos, prompt, gate_scale, model, view):
+        photos.remove(index)
+        terminal.remark(f"removed {index}")
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -84,10 +85,13 @@ def _confirm(photos: Library, yes: bool) -> None:
     typer.confirm(escaped(question), abort=True, err=True)
 
 
-def _the_one(
+def _meant(
     photos: Library, prompt: str, gate_scale: float | None, model: str | None, view: View | None
-) -> PromptIndex:
-    """The prompt index that is meant. Raises PromptIndexMissing, AmbiguousPromptError."""
+) -> list[PromptIndex]:
+    """The prompt index that is meant, with those that the same model made of it with other weights.
+
+    Raises PromptIndexMissing, AmbiguousPromptError.
+    """
     found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view)
     fitting = [
         index
@@ -97,6 +101,6 @@ def _the_one(
         and gate_scale in (None, index.gate_scale)
         and view in (None, index.view)
     ]
-    if len(fitting) > 1:
+    if len({str(index) for index in fitting}) > 1:
         raise AmbiguousPromptError(prompt, [str(index) for index in fitting])
-    return found
+    return fitting
