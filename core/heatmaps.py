@@ -61,13 +61,6 @@ def shared_vmax(heatmaps: Iterable[npt.ArrayLike]) -> float:
     return max((max(float(values.max()), LEAST_RANGE / values.size) for values in maps), default=0.0)
 
 
-def normalise(heatmap: npt.ArrayLike, vmax: float | None = None) -> Array:
-    """`heatmap` scaled to [0, 1], where 1 is `vmax` (None: its own largest value); all 0 if that is 0."""
-    values = _as_map(heatmap)
-    top = float(values.max()) if vmax is None else vmax
-    return np.clip(values / top, 0.0, 1.0) if top > 0 else np.zeros_like(values)
-
-
 def colour(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Values in [0, 1] of any shape (...) -> RGB (..., 3) uint8, from dark violet to pale yellow."""
     positions = np.clip(np.asarray(values, dtype=np.float32), 0.0, 1.0) * (len(_COLOURS) - 1)
@@ -95,21 +88,43 @@ def overlay(
     values: npt.ArrayLike,
     region: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
-    """`image` in grey with a map of `values` (h, w) in [0, 1] over it; RGB, same size.
-
-    Grey, so that all colour is the map's; it is the more opaque the higher the value.
-    values: from `strengths` or `normalise`.
-    region: (left, top, right, bottom) in pixels that they cover, from `Preprocess.region`: the model may have
-    seen a central crop only, and what lies outside is pale. None: the whole picture.
-    """
-    box = _whole_pixels(region or (0, 0, *image.size), image.size)
-    shown = _in_grey(image, box)
-    shades = np.clip(upsample(values, (box[3] - box[1], box[2] - box[0])), 0, 1)
-    layer = Image.fromarray((255 * shades).round().astype(np.uint8))
-    opacity = layer.point([round(STRONGEST_OPACITY * shade) for shade in range(256)])
-    layer.putpalette(colour(np.linspace(0, 1, 256)).tobytes())
-    shown.paste(layer.convert("RGB"), box, opacity)
+    """`image` in grey under the `layer` of `values`; RGB, same size."""
+    shown = ImageOps.grayscale(image.convert("RGB")).convert("RGB")
+    over = layer(values, image.size, region)
+    shown.paste(over, (0, 0), over)
     return shown
+
+
+def layer(
+    values: npt.ArrayLike, size: tuple[int, int], region: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """What is laid over a photo of `size` (width, height) in grey, so that all colour is the map's; RGBA.
+
+    The higher the value, the more opaque; where it is 0 the photo is only a little lighter.
+    values: (h, w) in [0, 1], from `strengths`.
+    region: (left, top, right, bottom) in pixels that they cover, from `Preprocess.region`: the model may have
+    seen a central crop only, and what lies outside is pale. None: the whole photo.
+    """
+    box = _whole_pixels(region or (0, 0, *size), size)
+    shades = np.clip(upsample(values, (box[3] - box[1], box[2] - box[0])), 0, 1)
+    levels = Image.fromarray((255 * shades).round().astype(np.uint8))
+    colours, opacities = _mixed_with_white()
+    seen = levels.copy()
+    seen.putpalette(colours)
+    seen = seen.convert("RGB")
+    seen.putalpha(levels.point(opacities))
+    whole = Image.new("RGBA", size, (255, 255, 255, round(255 * _OUTSIDE_WHITE)))
+    whole.paste(seen, box)
+    return whole
+
+
+def _mixed_with_white() -> tuple[bytes, list[int]]:
+    """A palette and opacities for 256 values from 0 to 1: of the colours and of the white below them."""
+    steps = np.linspace(0, 1, 256)[:, None]
+    own = STRONGEST_OPACITY * steps
+    opacity = own + (1 - own) * _INSIDE_WHITE
+    mixed = (own * colour(steps[:, 0]) + (1 - own) * _INSIDE_WHITE * 255) / opacity
+    return mixed.round().astype(np.uint8).tobytes(), (255 * opacity[:, 0]).round().astype(int).tolist()
 
 
 def outlined(image: Image.Image, mask: npt.ArrayLike) -> Image.Image:
@@ -125,14 +140,6 @@ def outlined(image: Image.Image, mask: npt.ArrayLike) -> Image.Image:
     for edge, line in zip((inner, outer), OUTLINE, strict=True):
         shown.paste(line, (0, 0), edge)
     return shown
-
-
-def _in_grey(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """`image` in grey, a little lightened in `box` and much outside; RGB."""
-    grey = ImageOps.grayscale(image.convert("RGB"))
-    shown = grey.point([round(g + _OUTSIDE_WHITE * (255 - g)) for g in range(256)])
-    shown.paste(grey.crop(box).point([round(g + _INSIDE_WHITE * (255 - g)) for g in range(256)]), box)
-    return shown.convert("RGB")
 
 
 def _whole_pixels(

@@ -12,7 +12,6 @@ from steersearch.core.heatmaps import (
     LEAST_RANGE,
     OUTLINE,
     colour,
-    normalise,
     outlined,
     overlay,
     shared_vmax,
@@ -43,11 +42,10 @@ def test_a_shared_range_keeps_a_weak_heatmap_weak() -> None:
     strong[1, 2] = 0.8
     vmax = shared_vmax([strong / 4, strong])
     assert vmax == pytest.approx(0.8)
-    assert normalise(strong, vmax).max() == pytest.approx(1.0)
-    assert normalise(strong / 4, vmax).max() == pytest.approx(0.25)
-    assert normalise(strong / 4).max() == pytest.approx(1.0)
-    assert normalise(strong, 0.4).max() == 1.0
-    assert normalise(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
+    assert strengths(strong, vmax).max() == pytest.approx(1.0)
+    assert strengths(strong / 4, vmax).max() == pytest.approx(
+        1 / 2
+    )  # 4 times an even spread of up to 16 times
     assert shared_vmax([]) == 0.0
 
 
@@ -95,7 +93,7 @@ def test_higher_values_are_lighter() -> None:
 
 def test_an_overlay_marks_the_place_and_leaves_the_rest_grey() -> None:
     picture = Image.new("RGB", (90, 60), (40, 90, 160))
-    shown = np.asarray(overlay(picture, normalise(PEAK)), dtype=int)
+    shown = np.asarray(overlay(picture, PEAK / PEAK.max()), dtype=int)
     colourful = np.ptp(shown, axis=-1)
     row, column = np.unravel_index(colourful.argmax(), colourful.shape)
     assert shown.shape == (60, 90, 3)
@@ -144,7 +142,7 @@ def test_any_picture_can_be_covered(size: tuple[int, int], crop_pct: float) -> N
 
 def test_a_shared_vmax_makes_overlays_comparable() -> None:
     picture = Image.new("RGB", (30, 20), (128, 128, 128))
-    strong, weak = (overlay(picture, normalise(values, 0.8)) for values in (PEAK, PEAK / 4))
+    strong, weak = (overlay(picture, np.clip(values / 0.8, 0, 1)) for values in (PEAK, PEAK / 4))
     assert np.asarray(strong).std() > 2 * np.asarray(weak).std()
 
 

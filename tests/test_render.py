@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from steersearch.core.heatmaps import STRONGEST_OPACITY
+from steersearch.core.heatmaps import overlay, strengths
 from steersearch.indexer.query_terms import Focus
 from steersearch.views import terminal
-from steersearch.views.page import HEAT_SIDE, LEAST_OPACITY, Shot, ShownHit, ShownSearch, render_page
+from steersearch.views.page import HEAT_SIDE, Shot, ShownHit, ShownSearch, render_page
+
+LEAST, UNSEEN = 0.15, 0.7  # opacities where there is nothing, and where the model did not look
+STRONGEST = 1 - 0.3 * 0.85  # 0.7 of the colour, and the white below it
 
 
 def test_paths_below_the_current_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +128,26 @@ def test_heatmaps_of_one_focus_share_one_range() -> None:
         Image.open(io.BytesIO(base64.b64decode((layer["src"] or "").partition("base64,")[2])))
         for layer in layers
     )
-    assert opacity(strong, 0, 0) == pytest.approx(STRONGEST_OPACITY, abs=0.03)
-    assert opacity(weak, 0, 0) == pytest.approx(
-        (LEAST_OPACITY + STRONGEST_OPACITY) / 2, abs=0.03
-    )  # sqrt(1/4)
-    assert opacity(weak, 1, 1) == pytest.approx(LEAST_OPACITY, abs=0.03)
+    assert opacity(strong, 0, 0) == pytest.approx(STRONGEST, abs=0.03)
+    half = (
+        1 - (1 - 0.7 * np.log2(0.2 * 16) / np.log2(0.8 * 16)) * 0.85
+    )  # by doublings of an even spread, 1/16
+    assert opacity(weak, 0, 0) == pytest.approx(half, abs=0.03)
+    assert opacity(weak, 1, 1) == pytest.approx(LEAST, abs=0.03)
+
+
+def test_a_heatmap_looks_as_explain_draws_it() -> None:
+    """The photo in grey, as the page's style shows it, under the page's layer."""
+    heatmap = np.random.default_rng(0).dirichlet(np.ones(16) / 4).reshape(4, 4).astype(np.float32)
+    photo = Image.new("RGB", (HEAT_SIDE, HEAT_SIDE // 2), (40, 90, 160))
+    seen = Shot(name="a.jpg", image=photo, heatmap=heatmap, region=(0.25, 0, 0.75, 1))
+    page = render_page([focus("mug", seen, query=seen)])
+    layer = Images(page).decoded("Heatmap of mug on it").convert("RGBA")
+    grey = ImageOps.grayscale(photo).convert("RGBA")
+    shown = np.asarray(Image.alpha_composite(grey, layer).convert("RGB"), int)
+    expected = overlay(photo, strengths(heatmap), (HEAT_SIDE / 4, 0, 3 * HEAT_SIDE / 4, HEAT_SIDE // 2))
+    assert np.abs(shown - np.asarray(expected, int)).mean() < 3
+    assert ".shot:has(.heat) img:not(.heat) { filter: grayscale(1)" in page
 
 
 def test_a_heatmap_lies_on_the_part_that_the_model_saw() -> None:
@@ -137,6 +155,7 @@ def test_a_heatmap_lies_on_the_part_that_the_model_saw() -> None:
     wide = shot("wide.jpg", 1, (400, 200), region=(0.25, 0, 0.75, 1))
     layer = Images(render_page([focus("mug", wide, query=wide)])).decoded("Heatmap of mug on it")
     assert layer.size == (HEAT_SIDE, HEAT_SIDE // 2)
-    assert opacity(layer, 0.1, 0.05) == pytest.approx(LEAST_OPACITY, abs=0.05)
-    assert opacity(layer, 0.29, 0.05) == pytest.approx(STRONGEST_OPACITY, abs=0.05)
-    assert opacity(layer, 0.9, 0.05) == pytest.approx(LEAST_OPACITY, abs=0.05)
+    assert opacity(layer, 0.1, 0.05) == pytest.approx(UNSEEN, abs=0.05)
+    assert opacity(layer, 0.29, 0.05) == pytest.approx(STRONGEST, abs=0.05)
+    assert opacity(layer, 0.7, 0.95) == pytest.approx(LEAST, abs=0.05)
+    assert opacity(layer, 0.9, 0.05) == pytest.approx(UNSEEN, abs=0.05)

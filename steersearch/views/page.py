@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 import steersearch
-from steersearch.core.heatmaps import STRONGEST_OPACITY, colour, normalise, shared_vmax, upsample
+from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
@@ -34,7 +34,6 @@ Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts
 PHOTO_SIDE = 720  # pixels, longer side, of the query photo
 HIT_SIDE = 440
 SMALL_SIDE = 128  # of a hit's photo under one of several focuses
-LEAST_OPACITY = 0.35  # dims the photo where there is nothing, so that what was found stands out
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 
@@ -279,33 +278,18 @@ def _photo_uri(image: Image.Image, side: int) -> str:
 
 
 def _heat_uri(shot: Shot, vmax: float) -> str:
-    """The heatmap alone, in the shape of its photo; 0 where the model did not look."""
+    """What the page lays over the photo in grey, in the photo's shape."""
     scale = HEAT_SIDE / max(shot.image.size)
     width, height = (max(1, round(scale * side)) for side in shot.image.size)
-    left, right = (round(width * edge) for edge in (shot.region[0], shot.region[2]))
-    top, bottom = (round(height * edge) for edge in (shot.region[1], shot.region[3]))
-    values = np.zeros((height, width), np.float32)
-    seen = (max(1, bottom - top), max(1, right - left))
-    values[top : top + seen[0], left : left + seen[1]] = normalise(upsample(shot.heatmap, seen), vmax)
-    return _data_uri(_layer(values), "webp", quality=80)
+    left, top, right, bottom = shot.region
+    region = (left * width, top * height, right * width, bottom * height)
+    return _data_uri(layer(strengths(shot.heatmap, vmax), (width, height), region), "webp", quality=80)
 
 
 def _legend_uri() -> str:
     """The colours from nothing to the strongest, as they look over a mid grey photo."""
-    ramp = _layer(np.tile(np.linspace(0, 1, 128, dtype=np.float32), (4, 1)))
-    grey = Image.new("RGBA", ramp.size, (150, 150, 150, 255))
-    return _data_uri(Image.alpha_composite(grey, ramp).convert("RGB"), "png")
-
-
-def _layer(values: Heatmap) -> Image.Image:
-    """Values in [0, 1] as colours over a photo that is dimmed where they are low; opacity grows with them.
-
-    Shown by their square root: a large object shares the sum of 1 among many patches and would look pale.
-    """
-    shown = np.sqrt(values)
-    opacity = LEAST_OPACITY + (STRONGEST_OPACITY - LEAST_OPACITY) * shown
-    alpha = (255 * opacity).round().astype(np.uint8)
-    return Image.fromarray(np.concatenate([colour(shown), alpha[..., None]], axis=-1), "RGBA")
+    ramp = np.linspace(0, 1, 128, dtype=np.float32)[None]
+    return _data_uri(overlay(Image.new("RGB", (128, 4), (150, 150, 150)), ramp), "png")
 
 
 def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
