@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
@@ -35,7 +36,7 @@ from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.aggregation import Aggregation
-from steersearch.core.checkpoints import load_file
+from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import BenchmarkError, SteerSearchError
 from steersearch.core.steervit import SteerViT
 from steersearch.training.recipe import MINI, Recipe
@@ -67,14 +68,21 @@ COMPARED = ("cls/right", "focus/right", "pointing")
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
-def recipe_of(variant: str, seed: int, trunk: str, steps: int, cache: Path) -> Recipe:
-    """The mini's recipe on a given trunk, changed by the variant and shortened."""
+def recipe_of(variant: str, seed: int, trunk: str, steps: int, data: Path) -> Recipe:
+    """The mini's steering on a given trunk and the drawn world, changed by the variant and shortened."""
     shortened = (
+        "objective.alignment=0", "model.gate=0", f"world.size={_side(trunk)}",
         f"optimiser.steps={steps}", f"optimiser.decay_steps={steps}", f"model.trunk={trunk}", f"run.seed={seed}",
         f"run.validate_every={steps}", f"run.save_every={steps}", "run.tensorboard=false", "run.compile=false",
-        f"data.cache={cache}",
+        f"data.cache={data}",
     )  # fmt: skip
     return apply_settings(MINI, [*shortened, *VARIANTS[variant]])
+
+
+@cache
+def _side(trunk: str) -> int:
+    """Of the pictures that the trunk takes, in pixels."""
+    return load_model(trunk, device="cpu").config.resolution
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:

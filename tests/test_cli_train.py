@@ -34,7 +34,7 @@ def test_a_dry_run_prints_every_setting_and_writes_nothing(
     assert done.code == 0, done.err
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "model.fusion = late (preset: early)" in lines
-    assert "model.trunk = new" in lines
+    assert "model.trunk = hybrid" in lines
     assert "effective batch: 32 (2 processes with 16 each); 700 steps" in lines
     assert "learning rate: 0.001, up to it in 9 steps, down to 1e-05 by step 6,000" in lines
     assert list(tmp_path.iterdir()) == []
@@ -204,7 +204,7 @@ def test_a_resumed_run_may_change_only_what_it_does_not_learn_by(run: Run, tmp_p
         assert "optimiser.steps" not in done.err
     done = run("train", "--resume", "-o", tmp_path, "--preset", "paper")
     assert done.code == 1
-    assert "model.trunk was 'new'" in done.err
+    assert "model.trunk was 'hybrid'" in done.err
     assert not differences(from_json(tmp_path / "recipe.json"), MINI)
 
 

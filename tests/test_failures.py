@@ -19,7 +19,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from steersearch.core.errors import DataError, SteerSearchError, TextStoreError, TrainingStoppedError
-from steersearch.training import pretrain as pretraining
 from steersearch.training import run_state, settings, text_store
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.corpus import make_corpus
@@ -27,11 +26,12 @@ from steersearch.training.corpus_feed import draw_expressions
 from steersearch.training.failures import told_plainly
 from steersearch.training.journal import Journal, read_journal
 from steersearch.training.recipe import MINI
+from steersearch.training.stage import StageConfig
 from steersearch.training.text_store import TextStore
 from tests.conftest import WordEncoder
-from tests.test_run import SHORT
-from tests.test_run import WORLD as SMALL_WORLD
-from tests.test_training import SMALL, TRUNK, WORLD, small_model
+from tests.small_recipe import small_recipe_file
+from tests.small_stage import NAME, train_trunk
+from tests.test_training import SMALL, WORLD, small_model
 
 SEED = 0
 DAMAGES = 40
@@ -93,8 +93,8 @@ def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_full_disk_ends_a_run_in_words(tmp_path: Path) -> None:
     """Files of this process can grow no further, which is reported as a full disk is."""
-    command = [sys.executable, "-m", "steersearch", "train", "--preset", "mini", "--device", "cpu"]
-    command += [word for setting in (*SHORT, *SMALL_WORLD) for word in ("--set", setting)]
+    preset = str(small_recipe_file(tmp_path))
+    command = [sys.executable, "-m", "steersearch", "train", "--preset", preset, "--device", "cpu"]
     limit = 300 * 1024  # less than the world takes
     done = subprocess.run(
         [*command, "-o", str(tmp_path / "run")],
@@ -132,8 +132,7 @@ def open_all(folder: Path) -> None:
     store.require_width(384)
     store.add([*said.texts, *SAID])
     store.features(said.texts[:4])
-    config = pretraining.PretrainConfig(steps=1, batch=4)
-    trunk = pretraining.pretrain(corpus, TRUNK, config, folder / "trunk", compiled=False, resume=True)
+    trunk = train_trunk(corpus, StageConfig(steps=1, batch=4), folder / "trunk", resume=True)
     model = small_model(trunk)
     kept_thing_keys(model, corpus.stock, ["cls"], 1, 0, folder / "data", lambda line: None)
     found = run_state.latest(folder)
@@ -251,7 +250,7 @@ def test_what_was_drawn_for_another_corpus_is_refused(whole: Path, tmp_path: Pat
             draw_expressions(corpus, 0, 0.1, tmp_path / "run/data")
 
 
-@pytest.mark.parametrize("name", ["trunk/pretrain.jsonl", "data/text/{store}/0/tokens.f16"])
+@pytest.mark.parametrize("name", [f"trunk/{NAME}.jsonl", "data/text/{store}/0/tokens.f16"])
 def test_nothing_is_written_through_a_link(
     whole: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

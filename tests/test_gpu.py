@@ -17,10 +17,10 @@ from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import SteerViT
 from steersearch.training.journal import read_journal
 from steersearch.training.pictures import Pictures
-from steersearch.training.recipe import MINI, Recipe
+from steersearch.training.recipe import Recipe
 from steersearch.training.run import train_recipe
-from steersearch.training.settings import apply_settings
-from tests.test_run import SHORT, WORLD
+from tests.small_recipe import small_recipe
+from tests.small_stage import MEAN, STD
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 pytest.importorskip("accelerate")
@@ -71,9 +71,9 @@ def test_pictures_kept_on_the_gpu_are_those_of_the_disk() -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (9, 32, 32, 3), np.uint8)
     rows, mirrored = np.array([7, 0, 3]), np.array([True, False, True])
-    there = Pictures(images, GPU)(rows, mirrored)
+    there = Pictures(images, GPU, MEAN, STD)(rows, mirrored)
     assert there.device.type == "cuda"
-    assert torch.allclose(there.cpu(), Pictures(images, torch.device("cpu"))(rows, mirrored), atol=1e-6)
+    assert torch.allclose(there.cpu(), Pictures(images, torch.device("cpu"), MEAN, STD)(rows, mirrored), atol=1e-6)
 
 
 def losses(folder: Path) -> list[float]:
@@ -85,17 +85,15 @@ def train(recipe: Recipe, folder: Path, device: str, resume: bool = False) -> Pa
 
 
 def test_training_in_float32_is_that_of_the_processor(tmp_path: Path) -> None:
-    recipe = apply_settings(
-        MINI, [*SHORT, *WORLD, "run.precision=float32", f"data.cache={tmp_path / 'data'}"]
-    )
+    recipe = small_recipe(tmp_path, "run.precision=float32", f"data.cache={tmp_path / 'data'}")
     train(recipe, tmp_path / "processor", "cpu")
     train(recipe, tmp_path / "gpu", "cuda")
     assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "processor"), rel=2e-3)
 
 
 def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
-    shared = [*SHORT, *WORLD, f"data.cache={tmp_path / 'data'}"]
-    whole, half = apply_settings(MINI, shared), apply_settings(MINI, [*shared, "optimiser.steps=2"])
+    shared = f"data.cache={tmp_path / 'data'}"
+    whole, half = small_recipe(tmp_path, shared), small_recipe(tmp_path, shared, "optimiser.steps=2")
     file = train(whole, tmp_path / "whole", "cuda")
     train(half, tmp_path / "cut", "cuda")
     resumed = train(whole, tmp_path / "cut", "cuda", resume=True)

@@ -17,7 +17,7 @@ from steersearch.core.steervit import SteerViT
 from steersearch.training import hybrid_run
 from steersearch.training.journal import read_journal
 from steersearch.training.photograph_folder import FETCHED
-from steersearch.training.recipe import PHOTOGRAPHS, Recipe
+from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
 from steersearch.training.settings import apply_settings
 from steersearch.training.wordnet import _REFILED
@@ -70,7 +70,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 def recipe(photographs: Path, *settings: str) -> Recipe:
     """With what is made once in a cache that the tests share."""
     shared = (f"world.photographs={photographs}", f"data.cache={photographs / 'cache'}")
-    return apply_settings(PHOTOGRAPHS, [*SHORT, *shared, *settings])
+    return apply_settings(MINI, [*SHORT, *shared, *settings])
 
 
 def weights(file: Path) -> dict[str, Tensor]:

@@ -163,7 +163,7 @@ def test_the_later_setting_counts() -> None:
         ("model.fusoin", "model.fusion"),
         ("fusoin", "model.fusion"),
         ("model.lr", "optimiser.lr"),
-        ("training.batch", "pretrain.batch"),
+        ("training.batch", "optimiser.batch"),
         ("data.worker", "data.workers"),
         ("run.wandb_project", "run.wandb"),
         ("zzz", None),
@@ -190,7 +190,7 @@ def test_a_section_is_no_setting_but_its_own_are_listed() -> None:
 def test_a_key_that_several_sections_have_wants_its_section() -> None:
     with pytest.raises(ArgumentError) as caught:
         apply_settings(PAPER, ["batch=3"])
-    assert "pretrain.batch, distillation.batch, alignment.batch, optimiser.batch" in caught.value.reason
+    assert "distillation.batch, alignment.batch, optimiser.batch" in caught.value.reason
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,7 @@ def test_a_key_that_several_sections_have_wants_its_section() -> None:
         ("objective.temperature=0", "objective.temperature", "above 0"),
         ("optimiser.lr=1e-9", "optimiser.final_lr", "set both"),
         ("optimiser.warmup=40000", "optimiser.warmup", "set both"),
+        ("objective.alignment=1", "objective.alignment", "set it to 0 for other trunks"),
         ("world.size=100", "world.size", "multiple of world.patch"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Corpus, names and the trunk's training, for real, on a world of thumbnails."""
+"""Corpus, names and a stage of a run, for real, on a world of thumbnails."""
 
 import json
 import os
@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from steersearch.core.errors import DataError, NotFiniteError, RecipeDiffersError, RunStateError
+from steersearch.core.errors import DataError, NotFiniteError, RecipeDiffersError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.vit import ViT, ViTConfig
-from steersearch.training import pretrain as pretraining
+from steersearch.core.vit import ViT
 from steersearch.training import run_state
 from steersearch.training.alone import kept_thing_keys, thing_keys
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
-from steersearch.training.pictures import MEAN, STD
 from steersearch.training.prompts import Vocabulary
+from steersearch.training.stage import StageConfig
+from tests.small_stage import MEAN, NAME, STD, TRUNK, train_trunk
 
-TRUNK = ViTConfig(image_size=32, patch_size=8, stem_channels=(8, 8), dim=32, depth=2, num_heads=2)
 PLAIN = Preprocess(size=32, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
 SMALL = SteerViTConfig(
     trunk="tiny", tiny=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
@@ -45,8 +44,8 @@ def corpus(folder: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def trunk(corpus: Corpus, folder: Path) -> ViT:
-    config = pretraining.PretrainConfig(steps=30, batch=16, warmup=5, save_every=100)
-    return pretraining.pretrain(corpus, TRUNK, config, folder / "trunk", compiled=False)
+    config = StageConfig(steps=30, batch=16, warmup=5, save_every=100)
+    return train_trunk(corpus, config, folder / "trunk")
 
 
 def small_model(trunk: ViT) -> SteerViT:
@@ -125,46 +124,46 @@ def test_each_thing_bears_its_own_names_and_nothing_bears_none(corpus: Corpus) -
 
 
 def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
-    config = pretraining.PretrainConfig(steps=8, batch=8, warmup=2, save_every=3)
-    whole = pretraining.pretrain(corpus, TRUNK, config, tmp_path / "whole", compiled=False)
+    config = StageConfig(steps=8, batch=8, warmup=2, save_every=3)
+    whole = train_trunk(corpus, config, tmp_path / "whole")
 
     def ask(line: str) -> None:
         if "step 3 " in line:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        pretraining.pretrain(corpus, TRUNK, config, tmp_path / "cut", compiled=False, say=ask)
-    resumed = pretraining.pretrain(corpus, TRUNK, config, tmp_path / "cut", compiled=False)
+        train_trunk(corpus, config, tmp_path / "cut", say=ask)
+    resumed = train_trunk(corpus, config, tmp_path / "cut")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, tmp_path: Path) -> None:
     """The next run in its folder begins anew under its own settings, and the error names the setting to lower."""
-    good = pretraining.PretrainConfig(steps=4, batch=8, warmup=1, save_every=1)
+    good = StageConfig(steps=4, batch=8, warmup=1, save_every=1)
     wild = replace(good, lr=1e30, warmup=0)
-    with pytest.raises(NotFiniteError, match=r"pretrain\.lr") as caught:
-        pretraining.pretrain(corpus, TRUNK, wild, tmp_path / "run", compiled=False)
+    with pytest.raises(NotFiniteError, match=rf"{NAME}\.lr") as caught:
+        train_trunk(corpus, wild, tmp_path / "run")
     assert "optimiser.lr" not in str(caught.value)
     said: list[str] = []
-    found = pretraining.pretrain(corpus, TRUNK, good, tmp_path / "run", compiled=False, say=said.append)
-    fresh = pretraining.pretrain(corpus, TRUNK, good, tmp_path / "fresh", compiled=False)
+    found = train_trunk(corpus, good, tmp_path / "run", say=said.append)
+    fresh = train_trunk(corpus, good, tmp_path / "fresh")
     for name, value in fresh.state_dict().items():
         assert torch.equal(value, found.state_dict()[name]), name
-    assert "pretrain.lr was 1e+30, is now 0.0012" in said[0]
+    assert f"{NAME}.lr was 1e+30, is now 0.0012" in said[0]
 
 
 def test_a_resumed_trunk_is_that_of_its_own_settings_and_world(corpus: Corpus, tmp_path: Path) -> None:
-    config = pretraining.PretrainConfig(steps=2, batch=8, warmup=1)
-    pretraining.pretrain(corpus, TRUNK, config, tmp_path, compiled=False)
+    config = StageConfig(steps=2, batch=8, warmup=1)
+    train_trunk(corpus, config, tmp_path)
     other = replace(corpus, config=replace(corpus.config, seed=1))
     for changed, data, name in (
-        (replace(config, steps=3), corpus, "pretrain.steps"), (config, other, "world.seed")
+        (replace(config, steps=3), corpus, f"{NAME}.steps"), (config, other, "world.seed")
     ):  # fmt: skip
         with pytest.raises(RecipeDiffersError, match=name):
-            pretraining.pretrain(data, TRUNK, changed, tmp_path, compiled=False, resume=True)
-    pretraining.pretrain(
-        corpus, TRUNK, replace(config, save_every=1), tmp_path, compiled=False, resume=True
+            train_trunk(data, changed, tmp_path, resume=True)
+    train_trunk(
+        corpus, replace(config, save_every=1), tmp_path, resume=True
     )  # how often it is saved may change
 
 
@@ -177,17 +176,10 @@ def test_a_gradient_that_is_no_number_is_not_stepped_on(
         return torch.tensor(float("inf"))
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", steep)
-    config = pretraining.PretrainConfig(steps=2, batch=8, save_every=1)
+    config = StageConfig(steps=2, batch=8, save_every=1)
     with pytest.raises(NotFiniteError, match="the gradient is inf at step 0"):
-        pretraining.pretrain(corpus, TRUNK, config, tmp_path, compiled=False)
+        train_trunk(corpus, config, tmp_path)
     assert run_state.latest(tmp_path) is None
-
-
-def test_a_run_of_an_earlier_version_is_not_resumed_on_another_trunk(corpus: Corpus, tmp_path: Path) -> None:
-    (tmp_path / "pretrain.pt").write_bytes(b"a pickle")
-    config = pretraining.PretrainConfig(steps=1, batch=8)
-    with pytest.raises(RunStateError, match=r"pretrain\.pt: of an earlier version"):
-        pretraining.pretrain(corpus, TRUNK, config, tmp_path, compiled=False, resume=True)
 
 
 def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: ViT) -> None:

@@ -1,6 +1,6 @@
 """Batches from a corpus of the generated world: pictures that were composed beforehand, expressions that were encoded.
 
-On two processor cores this is what keeps the mini's training from waiting: a batch of 32 takes some milliseconds.
+On two processor cores this is what keeps a training from waiting: a batch of 32 takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import read_json
+from steersearch.core.preprocess import Preprocess
 from steersearch.core.regular_file import require_regular
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
@@ -150,6 +151,7 @@ class _Told:
 class CorpusFeed:
     """A `Feed`. Step k of seed s is a function of (corpus, s, k); half of the pictures are mirrored, tones vary.
 
+    preprocess: of the model, whose pixels are made as its trunk expects them.
     An expression with a direction in it is never mirrored. keyed: whether batches have `Keyed` for distillation.
     device: where the batches' pixels are made; the rest of a batch is on the CPU.
     tokens: of both corpora, in place of pixels; they stay as they are.
@@ -164,6 +166,7 @@ class CorpusFeed:
         held: Corpus,
         held_expressions: Expressions,
         store: TextStore,
+        preprocess: Preprocess,
         *,
         batch: int,
         seed: int,
@@ -173,7 +176,11 @@ class CorpusFeed:
         device: torch.device,
         tokens: tuple[FrozenTokens, FrozenTokens] | None = None,
     ) -> None:
-        seen = tokens or (Pictures(corpus.images, device), Pictures(held.images, device))
+        mean, std = preprocess.mean, preprocess.std
+        seen = tokens or (
+            Pictures(corpus.images, device, mean, std),
+            Pictures(held.images, device, mean, std),
+        )
         self._train = _Told(corpus, seen[0], expressions)
         self._held = _Told(held, seen[1], held_expressions)
         self._store, self._batch, self._seed = store, batch, seed

@@ -60,7 +60,7 @@ def kept_tokens(
 
     Raises DataError where what is kept is not of these pictures, OSError where nothing can be written.
     """
-    first = min(model.config.cross_attn_layers)
+    first = (model.config.fusion, min(model.config.cross_attn_layers))
     key = hashlib.sha256(f"{corpus} {trunk_digest(model)} {first}".encode()).hexdigest()[:16]
     file = folder / f"tokens-{key}.npy"
     with FileLock(file.with_suffix(".lock")):  # several runs may share the folder

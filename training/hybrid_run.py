@@ -16,7 +16,7 @@ from steersearch.core.vit import ViT
 from steersearch.training.aligner import Aligner, align
 from steersearch.training.cnn_maps import kept_maps, kept_things_alone
 from steersearch.training.corpus import Corpus
-from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
+from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.hybrid import HYBRID_TRUNK, Seen, class_vectors, pretrain_hybrid
 from steersearch.training.photograph_folder import FETCHED, folder_wordnet
 from steersearch.training.prompts import Vocabulary
@@ -85,14 +85,6 @@ class HybridRun:
             device=device,
             resume=resume,
         )
-
-    def tokens(self, model: SteerViT) -> tuple[FrozenTokens, FrozenTokens]:
-        """Of both corpora, as the first steered block gets them."""
-        found = []
-        for corpus in self._corpora:
-            kept = kept_tokens(model, corpus.images, repr(asdict(corpus.config)), self._cache, self._say)
-            found.append(FrozenTokens(kept, model.device))
-        return found[0], found[1]
 
     def aligned(self, model: SteerViT, tokens: FrozenTokens, resume: bool) -> Aligner:
         """The aligner, after it has trained the model's queries and keys."""

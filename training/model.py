@@ -17,22 +17,14 @@ from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import hybrid
-from steersearch.training.pictures import MEAN, STD
-from steersearch.training.recipe import ModelSettings
-
-MINI_TRUNK = ViTConfig(
-    image_size=128, patch_size=16, stem_channels=(32, 64, 128), dim=128, depth=8, num_heads=4
-)
-
-
-TRAINED_HERE = ("new", "hybrid")  # trunks that a run trains before anything else
+from steersearch.training.recipe import HYBRID, ModelSettings
 
 
 def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
     """A SteerViT in float32 on the CPU, its trunk frozen, its other parts drawn from `seed` or taken from `start`.
 
     Its preprocessing is the trunk's own, which evaluation takes; training shows whole pictures whatever that crops.
-    trunk: the pretrained one for settings.trunk "new" or "hybrid". Raises ConfigError for parts that do not fit
+    trunk: the one that was trained for settings.trunk "hybrid". Raises ConfigError for parts that do not fit
     together, CheckpointError and HubError where weights cannot be had.
     """
     config, module = _trunk(settings, trunk)
@@ -64,10 +56,10 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
 def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, torch.nn.Module]:
     """The trunk and a config that describes it; its other fields are about to be replaced."""
     name = settings.trunk
-    if name in TRAINED_HERE:
+    if name == HYBRID:
         assert trunk is not None
-        mean, std = (hybrid.MEAN, hybrid.STD) if trunk.config.cnn else (MEAN, STD)
-        plain = Preprocess(size=trunk.config.image_size, mean=mean, std=std, crop_pct=1.0, mode="squash")
+        size = trunk.config.image_size
+        plain = Preprocess(size=size, mean=hybrid.MEAN, std=hybrid.STD, crop_pct=1.0, mode="squash")
         return _described("tiny", trunk.config, plain), trunk
     if name == "mini" or Path(name).suffix == ".safetensors":
         whole = load_model(name, device="cpu") if name == "mini" else load_file(Path(name), device="cpu")

@@ -14,8 +14,9 @@ from steersearch.training.aligner import AlignmentConfig
 from steersearch.training.corpus import CorpusConfig
 from steersearch.training.distillation import DistillationConfig
 from steersearch.training.orientation import Frame
-from steersearch.training.pretrain import PretrainConfig
 from steersearch.training.text_store import TokenType
+
+HYBRID = "hybrid"  # the trunk that a run trains before anything else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,8 @@ class DataSettings:
 class ModelSettings:
     """What is trained: see `SteerViTConfig` for the parts.
 
-    trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "new": the mini's
-        shape, trained from nothing by the section `pretrain` before anything else; "hybrid": blocks above
-        EfficientNet-Lite2, trained by the sections `distillation` and, for the words, `alignment`
+    trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "hybrid": blocks above
+        EfficientNet-Lite2, trained first, by the sections `distillation` and, for the words, `alignment`
     start: a model whose trained parts are begun with, "" for new ones.  gate: what new gates begin as, before the tanh
     text_layers: how many of the text encoder's layers are used, 0 is its word embeddings alone, -1 all
     """
@@ -158,12 +158,11 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All sections. `world` counts only where the generated world is asked for, `pretrain` where a new trunk is,
-    `distillation` and `alignment` where a hybrid one is."""
+    """All sections. `world` counts only where the generated world is asked for, `distillation` and `alignment` where
+    a hybrid trunk is."""
 
     data: DataSettings = field(default_factory=DataSettings)
     world: CorpusConfig = field(default_factory=CorpusConfig)
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -187,39 +186,9 @@ RELEASE = replace(
     run=replace(PAPER.run, precision="float32"),
 )
 
-# The bundled model: world, trunk and steering from nothing, on two processor cores.
+# The bundled model, from nothing, on two processor cores: photographs out of packages beside the drawn world. The run
+# makes the folder of photographs unless world.photographs names one.
 MINI = Recipe(
-    data=DataSettings(augment="light", cache_pictures=True, validation=("world",), validation_rows=1000),
-    world=CorpusConfig(photos=48_000, drawn_per_kind=60, plates=130),
-    model=ModelSettings(
-        trunk="new",
-        resolution=128,
-        aggregation="focus",
-        cross_attn_layers=(1, 3, 5, 7),
-        num_heads=8,
-        head_dim=32,
-        text_encoder="minilm",
-        connector_hidden=256,
-    ),
-    objective=ObjectiveSettings(alone_cls=1.0, alone_focus=0.5, absent=0.1),
-    optimiser=OptimiserSettings(
-        steps=3600,
-        batch=32,
-        lr=1.2e-3,
-        final_lr=1.2e-5,
-        warmup=100,
-        decay_steps=3600,
-        gate_lr=5.0,
-        matrix_lr=0.01,
-        decay_connector=0.05,
-        decay_rest=0.05,
-    ),
-    run=RunSettings(seed=1, compile=True, validate_every=600, save_every=250),
-)
-
-# The next bundled model: photographs out of packages beside the drawn world. The folder of photographs is made by
-# `steersearch train photographs`; set world.photographs to it.
-PHOTOGRAPHS = Recipe(
     data=DataSettings(cache_pictures=True, validation=("world",), validation_rows=1000),
     world=CorpusConfig(photos=24_000, size=224, drawn_per_kind=40, plates=60, wordnet=True),
     model=ModelSettings(
@@ -250,4 +219,4 @@ PHOTOGRAPHS = Recipe(
     run=RunSettings(seed=1, validate_every=500, save_every=250),
 )
 
-PRESETS: dict[str, Recipe] = {"paper": PAPER, "release": RELEASE, "mini": MINI, "photographs": PHOTOGRAPHS}
+PRESETS: dict[str, Recipe] = {"paper": PAPER, "release": RELEASE, "mini": MINI}

@@ -28,7 +28,6 @@ from steersearch.core.errors import (
 from steersearch.core.local_path import as_path
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT
-from steersearch.core.vit import ViT
 from steersearch.training import run_state
 from steersearch.training.aligner import Aligner
 from steersearch.training.alone import kept_thing_keys
@@ -37,13 +36,12 @@ from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
 from steersearch.training.data import Reading, Skip, Source
 from steersearch.training.failures import told_plainly
-from steersearch.training.frozen_tokens import FrozenTokens
+from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
 from steersearch.training.hybrid_run import HybridRun
 from steersearch.training.journal import read_journal
-from steersearch.training.model import MINI_TRUNK, TRAINED_HERE, build_model, text_width
+from steersearch.training.model import build_model, text_width
 from steersearch.training.objective import Objective, aggregations
-from steersearch.training.pretrain import pretrain
-from steersearch.training.recipe import Recipe
+from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
 from steersearch.training.sources import open_source
@@ -128,8 +126,8 @@ def _prepared(
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     cache = as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
-    if recipe.model.trunk in TRAINED_HERE and not _is_cached_world(recipe):
-        way_out = f"a {recipe.model.trunk} trunk is trained on the world: data.train=world and data.cache_pictures=true"
+    if recipe.model.trunk == HYBRID and not _is_cached_world(recipe):
+        way_out = "a hybrid trunk is trained on the world: data.train=world and data.cache_pictures=true"
         raise ConfigError("model.trunk", recipe.model.trunk, way_out)
     corpora: tuple[Corpus, Corpus] | None = None
     sources: tuple[list[Source], list[Source]] = ([], [])
@@ -144,19 +142,15 @@ def _prepared(
             cache / "text", recipe.model.text_encoder, recipe.model.text_layers, recipe.data.text_tokens
         )
         store.require_width(text_width(recipe.model.text_encoder))
-        if recipe.model.trunk == "hybrid" and corpora is not None:
+        if recipe.model.trunk == HYBRID and corpora is not None:
             hybrid = HybridRun(recipe, corpora, folder, cache, store, say, _occasionally(say))
-        trunk = (
-            hybrid.trunk(resume, accelerator.device)
-            if hybrid is not None
-            else _new_trunk(recipe, corpora, folder, accelerator, say, resume)
-        )
+        trunk = hybrid.trunk(resume, accelerator.device) if hybrid is not None else None
         model = build_model(recipe.model, recipe.run.seed, trunk).to(accelerator.device)
-        tokens = hybrid.tokens(model) if hybrid is not None else None
+        tokens = _kept_tokens(model, corpora, cache, say) if corpora is not None else None
         if hybrid is not None and tokens is not None:
             aligner = hybrid.aligned(model, tokens[0], resume)
         feed: Feed = (
-            _world_feed(recipe, corpora, cache, store, accelerator, say, tokens)
+            _world_feed(recipe, corpora, model, cache, store, accelerator, say, tokens)
             if corpora is not None
             else _source_feed(recipe, sources, model, cache, store, rank, ranks, say)
         )
@@ -168,31 +162,6 @@ def _prepared(
                 model, corpora[0].stock, kinds, recipe.objective.views, recipe.world.seed, cache, say
             )
     return feed, model, Objective(recipe.objective, model, keys, accelerator.gather, rank, aligner)
-
-
-def _new_trunk(
-    recipe: Recipe,
-    corpora: tuple[Corpus, Corpus] | None,
-    folder: Path,
-    accelerator: Any,
-    say: Say,
-    resume: bool,
-) -> ViT | None:
-    """The trunk that is trained before anything else, where the recipe wants a new one."""
-    if recipe.model.trunk != "new" or corpora is None:
-        return None
-    say("trunk: training from nothing")
-    return pretrain(
-        corpora[0],
-        MINI_TRUNK,
-        recipe.pretrain,
-        folder / "trunk",
-        compiled=recipe.run.compile,
-        say=say,
-        device=accelerator.device,
-        autocast=accelerator.autocast,
-        resume=resume,
-    )
 
 
 def _is_cached_world(recipe: Recipe) -> bool:
@@ -220,9 +189,23 @@ def _corpus(config: CorpusConfig, folder: Path) -> Corpus:
         return make_corpus(config, folder / f"world-{name}")
 
 
+def _kept_tokens(
+    model: SteerViT, corpora: tuple[Corpus, Corpus], cache: Path, say: Say
+) -> tuple[FrozenTokens, FrozenTokens] | None:
+    """Both corpora as the first steered block gets them, for a trunk whose network takes most of a step's time."""
+    if not (model.config.tiny and model.config.tiny.cnn):
+        return None
+    train, held = (
+        FrozenTokens(kept_tokens(model, part.images, repr(asdict(part.config)), cache, say), model.device)
+        for part in corpora
+    )
+    return train, held
+
+
 def _world_feed(
     recipe: Recipe,
     corpora: tuple[Corpus, Corpus],
+    model: SteerViT,
     cache: Path,
     store: TextStore,
     accelerator: Any,
@@ -230,7 +213,6 @@ def _world_feed(
     tokens: tuple[FrozenTokens, FrozenTokens] | None,
 ) -> CorpusFeed:
     corpus, held = corpora
-    seed = recipe.run.seed
     said = draw_expressions(corpus, recipe.world.seed, recipe.objective.absent, cache)
     held_said = draw_expressions(held, recipe.world.seed, 0.0, cache)
     say(
@@ -243,8 +225,9 @@ def _world_feed(
         held,
         held_said,
         store,
+        model.config.preprocess,
         batch=recipe.optimiser.batch,
-        seed=seed,
+        seed=recipe.run.seed,
         keyed=bool(aggregations(recipe.objective)),
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
 from steersearch.core.json_file import parse_json
 from steersearch.core.regular_file import read_regular
-from steersearch.training.recipe import Recipe
+from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.sources import FORMATS
 from steersearch.training.world_source import is_world
 
@@ -29,7 +29,6 @@ KEYS: dict[str, Any] = {
 _FROM_ONE = set(
     """
     world.photos world.size world.patch world.drawn_per_kind world.plates
-    pretrain.steps pretrain.batch pretrain.save_every
     distillation.steps distillation.batch distillation.save_every distillation.patches
     alignment.steps alignment.batch alignment.save_every alignment.patches
     alignment.classes alignment.wide alignment.names
@@ -44,7 +43,6 @@ _ABOVE_ZERO = {
     "objective.temperature",
     "optimiser.lr",
     "optimiser.gate_lr",
-    "pretrain.lr",
     "distillation.lr",
     "alignment.lr",
 }
@@ -239,6 +237,12 @@ def _check_model(recipe: Recipe) -> None:
     for key in ("trunk", "text_encoder"):
         if not getattr(model, key):
             raise ConfigError(f"model.{key}", "", "must have a name")
+    if recipe.objective.alignment and model.trunk != HYBRID:
+        raise ConfigError(
+            "objective.alignment",
+            recipe.objective.alignment,
+            f"goes on with what was learnt for model.trunk={HYBRID}; set it to 0 for other trunks",
+        )
     if world.size % world.patch:
         raise ConfigError(
             "world.size", world.size, f"must be a multiple of world.patch, which is {world.patch}"

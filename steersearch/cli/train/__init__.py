@@ -18,7 +18,7 @@ class Commands(LazyGroup):
         "masks": ("steersearch.cli.train.masks", "Make masks from boxes with SAM 2."),
         "photographs": (
             "steersearch.cli.train.photographs",
-            "Fetch the photographs of the preset of that name.",
+            "Fetch the photographs that mini learns from.",
         ),
     }
 
@@ -34,9 +34,9 @@ def run(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="paper|release|mini|photographs|FILE",
+            metavar="paper|release|mini|FILE",
             help="What to begin with: the paper's recipe, that of its released code, that of the bundled mini "
-            "model, that of a model on photographs (see `train photographs`), or a recipe.json.",
+            "model, or a recipe.json.",
         ),
     ] = None,
     data: Annotated[

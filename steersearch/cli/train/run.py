@@ -161,9 +161,7 @@ def _changes(request: Request) -> list[str]:
 
 def _refuse_contradictions(request: Request) -> None:
     if request.preset is None and not request.resume:
-        raise typer.BadParameter(
-            "name what to begin with: --preset paper, release, mini, photographs or a recipe.json"
-        )
+        raise typer.BadParameter("name what to begin with: --preset paper, release, mini or a recipe.json")
     if request.preset is None and request.output is None:
         raise typer.BadParameter("name the run to resume: -o RUN")
     if request.as_json and not request.dry_run:
