@@ -224,7 +224,7 @@ def first_answers(
     The gallery below `folder` is indexed at `place` under a prompt that nobody asks for again; what is asked for is
     new each time, to the text encoder too.
     """
-    Library.create(folder / "gallery", place).index(embedder, ["the picture"])
+    Library.create(folder / "gallery", embedder, place).index(["the picture"])
     kinds = iter(KINDS)
     spent = {}
     for budget in BUDGETS:

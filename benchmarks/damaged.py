@@ -246,7 +246,7 @@ def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
         result = reader(name)
         slowest[fault] = max(slowest[fault], processor_seconds() - began)
         usable[fault] += isinstance(result, Photo)
-    counts = Library.create(folder, place).index(embedder, ["anything"], regions=False)
+    counts = Library.create(folder, embedder, place).index(["anything"], regions=False)
     assert counts.files == len(faults) + GOOD == counts.added + counts.moved + counts.skipped, counts
     skipped = [skip.path for skip in counts.skips]
     assert len(set(skipped)) == len(skipped) == counts.skipped, "a file was skipped twice"

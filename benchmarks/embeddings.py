@@ -115,12 +115,12 @@ class _Embedder(SteerViTEmbedder):
 def _indexed(
     method: SteerViTMethod, gallery: Gallery, prompts: Sequence[Prompt], report: Report | None
 ) -> dict[Prompt, Floats]:
-    library = Library.create(gallery.folder, _place(method, gallery))
     embedder = _Embedder(method.model)
+    library = Library.create(gallery.folder, embedder, _place(method, gallery))
     asked = {prompt: _as_indexed(method, prompt) for prompt in prompts}
     for gate_scale in sorted({scale for _, scale in asked.values()}):
         names = list(dict.fromkeys(name for name, scale in asked.values() if scale == gate_scale))
-        counts = library.index(embedder, names, gate_scale, progress=report)
+        counts = library.index(names, gate_scale=gate_scale, progress=report)
         if counts.skips:
             raise BenchmarkError(f"{gallery.folder / counts.skips[0].path}: {counts.skips[0].reason}")
     identity = known_identity(embedder)

@@ -146,9 +146,9 @@ class Run:
 def _index(
     folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float, begun: Connection
 ) -> None:
-    library = Library.create(folder, place)
+    library = Library.create(folder, ColourEmbedder(), place)
     begun.send(None)
-    library.index(ColourEmbedder(), prompts, commit_seconds=commit_seconds)
+    library.index(prompts, commit_seconds=commit_seconds)
 
 
 def _server() -> ForkServerContext:

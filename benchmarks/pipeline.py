@@ -100,9 +100,9 @@ def one_round(
     features = embedder.encode_prompt(PROMPT).tokens
     with tempfile.TemporaryDirectory() as work:
         write_photos(Path(work) / "photos", contents, number, salt)
-        library = Library.create(Path(work) / "photos", Path(work) / "library")
+        library = Library.create(Path(work) / "photos", embedder, Path(work) / "library")
         began, processor = time.monotonic(), time.process_time()
-        counts = library.index(embedder, [PROMPT], regions=regions)
+        counts = library.index([PROMPT], regions=regions)
         index_seconds, index_processor = time.monotonic() - began, time.process_time() - processor
         assert counts.added == number, counts
     began, processor = time.monotonic(), time.process_time()

@@ -28,7 +28,7 @@ from steersearch.indexer.manifest import (
     write_library,
     write_prompt_index,
 )
-from steersearch.indexer.search import refresh_snapshot
+from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector, date_columns
 
 MODEL = "none"
@@ -91,8 +91,8 @@ def rescan(folder: str, place: str) -> dict[str, Any]:
     began = time.monotonic()
     Store(Path(place))  # imports LanceDB
     imported, processor = time.monotonic(), time.process_time()
-    library = Library.create(folder, place)
-    counts = library.index(embedder, [PROMPT], regions=False)
+    library = Library.create(folder, embedder, place)
+    counts = library.index([PROMPT], regions=False)
     return {
         "seconds": time.monotonic() - began,
         "seconds_without_import": time.monotonic() - imported,

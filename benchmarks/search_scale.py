@@ -28,11 +28,11 @@ import pyarrow as pa
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record, add_save
-from steersearch.indexer import search
+from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.hits import Method
 from steersearch.indexer.ranking import rank
-from steersearch.indexer.search import SAMPLE, Snapshot
+from steersearch.indexer.snapshot import SAMPLE, Snapshot
 
 Floats = npt.NDArray[np.float32]
 
@@ -117,7 +117,7 @@ def ours_exact(folder: str) -> dict[str, Any]:
 
 def ours_cells(folder: str) -> dict[str, Any]:
     """FAISS cells, candidates scored exactly, the gallery's mean and spread from a sample; whatever the size."""
-    search.APPROXIMATE_FROM = 1
+    snapshots.APPROXIMATE_FROM = 1
     vectors = _vectors(Path(folder))
     file = Path(folder) / "cells.faiss"
     built = _seconds(lambda: _write(file, CellIndex.of(vectors)))

@@ -20,7 +20,6 @@ import numpy as np
 from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
 from steersearch.core.photo_limits import Limits
-from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
@@ -30,7 +29,6 @@ from steersearch.indexer.embedder import (
     Floats,
     QueryFeatures,
     known_identity,
-    query_features,
 )
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Mask
@@ -40,6 +38,7 @@ from steersearch.indexer.manifest import (
     mark_begun_by_query,
     write_prompt_index,
 )
+from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
@@ -87,7 +86,6 @@ class Steered:
     by_regions: whether the likeliest came first, by the regions of most of these contents. Without a query photo that
         is only known once some were steered.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
-    queries: the query photo under each prompt index, by its key, where it was computed.
     unkept: what was computed for each prompt index, by its key, and may not have been written.
     """
 
@@ -96,7 +94,6 @@ class Steered:
     unreadable: int = 0
     by_regions: bool = False
     guesses: tuple[Guess, ...] = ()
-    queries: Mapping[str, QueryFeatures] = field(default_factory=dict)
     unkept: Mapping[str, Unkept] = field(default_factory=dict)
 
     @classmethod
@@ -107,8 +104,6 @@ class Steered:
             missing=max((one.missing for one in several), default=0),
             unreadable=max((one.unreadable for one in several), default=0),
             by_regions=bool(several) and all(one.by_regions for one in several if one.missing),
-            queries={key: query for one in several for key, query in one.queries.items()},
-            unkept={key: unkept for one in several for key, unkept in one.unkept.items()},
         )
 
 
@@ -119,8 +114,8 @@ class LikeliestFirst:
     """Steers photos of the library at `place` under `focuses`, whose indexes have one model and one gate_scale.
 
     root: the photo folder.
-    picture: the query photo, which the likeliest photos are like in what the focuses name; None: they are those with
-        the highest presence, for one focus.
+    query: the photo which the likeliest photos are like in what the focuses name; None: they are those with the highest
+        presence, for one focus.
     passing: of the photos of a region snapshot, those that the query may find; None: all.
     """
 
@@ -130,13 +125,13 @@ class LikeliestFirst:
         place: Path,
         focuses: Sequence[Focus],
         embedder: Embedder,
-        picture: Picture | None,
+        query: QueryPhoto | None,
         passing: Callable[[RegionSnapshot], Mask | None],
     ) -> None:
         self._root, self._place = root, place
         self._indexes = tuple(focus.index for focus in focuses)
         self._shares = [focus.weight / sum(abs(one.weight) for one in focuses) for focus in focuses]
-        self._embedder, self._picture, self._passing = embedder, picture, passing
+        self._embedder, self._query, self._passing = embedder, query, passing
         self._store = Store(place)
         self._vectors: dict[str, list[Vector]] = {index.key: [] for index in self._indexes}  # not written yet
         self._readings: dict[str, Reading] = {}
@@ -167,10 +162,8 @@ class LikeliestFirst:
             path_of = self._missing(snapshot)
             if not path_of:
                 return Steered(unkept=self._unkept())
-            if self._picture is not None:
-                self._queries = query_features(
-                    self._embedder, self._picture, self._features, self._indexes[0].gate_scale, patches=True
-                )
+            if self._query is not None:
+                self._queries = self._query.features(self._indexes, self._features, patches=True)
             self._deadline = np.inf if budget_s is None else monotonic() + budget_s
             row_of = _rows_of_contents(snapshot, path_of)
             shortlist = self._shortlist(snapshot, row_of)
@@ -194,7 +187,6 @@ class LikeliestFirst:
             unreadable=unreadable,
             by_regions=is_informed and 2 * len(row_of) >= len(path_of),
             guesses=guesses,
-            queries=dict(zip((index.key for index in self._indexes), self._queries, strict=False)),
             unkept=self._unkept(),
         )
 
@@ -233,7 +225,7 @@ class LikeliestFirst:
         if any(query.patches is None or query.patches.shape != shape for query in self._queries):
             return None  # regions that this model did not make say nothing
         rows = np.array(list(row_of.values()), dtype=np.int64)
-        if self._picture is None:
+        if self._query is None:
             return Shortlist(snapshot.arrays, rows, None, steered=self._steered_before(snapshot))
         return Shortlist(snapshot.arrays, rows, self._queries, self._shares)
 
@@ -327,7 +319,7 @@ class LikeliestFirst:
             if rows:
                 scores = (
                     [found.presence for found in results]
-                    if self._picture is None
+                    if self._query is None
                     else [
                         found.embeddings @ query.embedding
                         for found, query in zip(results, self._queries, strict=True)
@@ -387,7 +379,7 @@ class LikeliestFirst:
     ) -> tuple[Guess, ...]:
         """The order of regions alone, where the search would find nothing under some focus."""
         if (
-            self._picture is None
+            self._query is None
             or shortlist is None
             or all(self._store.embedded_ids(index.key) for index in self._indexes)
         ):

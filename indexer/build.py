@@ -27,7 +27,7 @@ from steersearch.indexer.manifest import PromptIndex, write_prompt_index
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
-from steersearch.indexer.search import refresh_snapshot
+from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector, date_columns
 from steersearch.indexer.store_errors import writing_to
 

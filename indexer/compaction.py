@@ -18,7 +18,7 @@ from steersearch.indexer.place import sweep
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.removal import forget_removed
-from steersearch.indexer.search import refresh_snapshot, remove_snapshot, snapshot_keys
+from steersearch.indexer.snapshot import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import frozen_table, num_versions
 from steersearch.indexer.store_errors import writing_to
 from steersearch.indexer.tables import Tables

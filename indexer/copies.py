@@ -28,8 +28,8 @@ _MORE = 3  # times as many hits are asked for at first, and again where too many
 
 
 def folded(
-    search: Callable[[int], Hits[Hit]], k: int, thumbnails: Callable[[Sequence[str]], Mapping[str, bytes]]
-) -> Hits[Hit]:
+    search: Callable[[int], Hits], k: int, thumbnails: Callable[[Sequence[str]], Mapping[str, bytes]]
+) -> Hits:
     """The k best hits of `search(count)` that are not copies of one another; each names what was folded into it.
 
     Copies are files of the same content, and photos that show the same pixels (see `same_picture`): alike as
@@ -43,7 +43,7 @@ def folded(
         kept = list(_fold(hits, Comparison(thumbnails([hit.image_id for hit in hits]))))
         if len(kept) >= k or len(hits) < asked:
             first = (replace(hit, rank=rank) for rank, hit in enumerate(kept[:k], start=1))
-            return Hits(first, hits.searched)
+            return Hits(first, hits.searched, hits.query)
         asked *= _MORE
 
 

@@ -13,7 +13,7 @@ from steersearch.indexer.faiss_index import Doubles, Floats, Rows
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.ranking import Ranking
 from steersearch.indexer.score_statistics import ScoreStatistics
-from steersearch.indexer.search import Snapshot
+from steersearch.indexer.snapshot import Snapshot
 
 _SUREST = 10  # photos that say what the object looks like; in a gallery of less than a hundred, every tenth
 _PRESENCE = 0.5  # weight of presence, where that of likeness to the surest photos is 1

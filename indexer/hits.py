@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Generic, TypeVar
+
+from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
+from steersearch.core.errors import ArgumentError
+from steersearch.indexer.embedder import Floats
+from steersearch.indexer.galleries import Galleries
+from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 
 # Photos that have to be compared before their order means something, where it is not known which are the likeliest:
@@ -139,6 +144,7 @@ class Hit:
     searched: what the hit was found among.
     copies: photos that show the same and were folded into this hit, see `copies.folded`.
     date: when the photo was taken and what says so, see `core.capture_date`; None: nothing plausible does.
+    galleries: of the library.
     """
 
     path: Path
@@ -150,6 +156,57 @@ class Hit:
     searched: Searched = field(repr=False)
     copies: tuple[Path, ...] = ()
     date: CaptureDate | None = None
+    galleries: Galleries | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def heatmap(self) -> Floats:
+        """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the (first) focus was found.
+
+        Raises ArgumentError if the photo has left the library since, or was not compared.
+        """
+        return self._heatmap_under(self.parts[0].focus)
+
+    @property
+    def heatmaps(self) -> tuple[Floats, ...]:
+        """As `heatmap`, for each focus, in the order of `parts`."""
+        return tuple(self._heatmap_under(part.focus) for part in self.parts)
+
+    def _heatmap_under(self, focus: Focus) -> Floats:
+        heatmap = self._own.of(focus.index).heatmap(self.image_id)
+        if heatmap is None:
+            reason = "has no heatmap: it left the library, or was not compared"
+            raise ArgumentError("hit", os.fspath(self.path), reason)
+        return heatmap
+
+    @property
+    def photo(self) -> Image.Image:
+        """The photo, upright, RGB; one that is gone or cannot be read any more as its thumbnail."""
+        return self._own.photo(self.path)
+
+    @property
+    def thumbnail(self) -> Image.Image:
+        """The small picture that the library keeps of the photo. Raises ImageError where there is none."""
+        return self._own.thumbnail(self.path)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The photo in grey with the heatmap in colour over it, RGB, as a notebook shows it."""
+        assert self._own.views is not None, "nothing draws hits here"
+        return self._own.views.hit_picture(self)
+
+    def _repr_html_(self) -> str | None:
+        views = self._own.views
+        return None if views is None else views.hit_html(self)
+
+    @property
+    def folder(self) -> Path:
+        """The photo folder of the library."""
+        return self._own.root
+
+    @property
+    def _own(self) -> Galleries:
+        assert self.galleries is not None, "a hit that no search gave"
+        return self.galleries
 
     @property
     def taken_at(self) -> datetime | None:
@@ -187,16 +244,19 @@ class Hit:
         return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
 
 
-H = TypeVar("H", bound=Hit)
+class Hits(list[Hit]):
+    """Hits, best first; a notebook shows them with their pictures.
 
-
-class Hits(list[H], Generic[H]):
-    """Hits, best first. searched: what they were found among; none where `Searched.is_too_little`.
-
+    searched: what they were found among; there are none where `Searched.is_too_little`.
+    query: the photo searched with; None: of a find.
     exact, compared, of: see `Searched`.
     """
 
-    def __init__(self, hits: Iterable[H], searched: Searched) -> None:
+    def __init__(self, hits: Iterable[Hit], searched: Searched, query: QueryPhoto | None = None) -> None:
         super().__init__(hits)
-        self.searched = searched
+        self.searched, self.query = searched, query
         self.exact, self.compared, self.of = searched.is_exact, searched.compared, searched.of
+
+    def _repr_html_(self) -> str | None:
+        views = self[0]._own.views if self else None
+        return None if views is None else views.hits_html(self)

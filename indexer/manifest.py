@@ -66,6 +66,11 @@ class PromptIndex:
         """How pictures were seen, see `core.preprocess.view_of`; None: in a way of the model's own."""
         return view_of(self.preprocessing)
 
+    @property
+    def settings(self) -> str:
+        """What two prompt indexes have in common whose prompts can share a forward pass."""
+        return json.dumps([self.weights_hash, self.preprocessing, self.gate_scale], sort_keys=True)
+
     def __str__(self) -> str:
         view = "" if self.view is None else f", view {self.view}"
         return f'"{self.prompt}" (model {self.model_id}, gate_scale {in_digits(self.gate_scale)}{view})'

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steersearch.indexer import search as snapshots
+from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.hits import Method
 from steersearch.indexer.score_statistics import ScoreStatistics
-from steersearch.indexer.search import Snapshot
+from steersearch.indexer.snapshot import Snapshot
 
 _RESCORED = 4  # candidates per hit, of a search in cells, that are scored exactly
 

@@ -1,294 +1,222 @@
-"""The search snapshot: what a query needs of one prompt index, read without lancedb.
-
-Its files are named after the stamp of the tables they were made from, so they always belong together and a changed
-table is noticed by listing two folders. Row i of all of them is one photo, sorted by path:
-  <name>.npy     the embeddings, (n, dim) float32
-  <name>.faiss   the same in cells, for galleries of APPROXIMATE_FROM photos and more
-  <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
-  <name>.arrow   what `store.PHOTO_COLUMNS` are, heatmap, presence
-Snapshots can be deleted at any time: they are made again.
-"""
+"""One search in a library: what is steered for it, what may be found, and the hits."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
-from steersearch.indexer.checked_file import (
-    CheckedArray,
-    CheckedFile,
-    DamagedFileError,
-    read_array,
-    read_table,
-    write_array,
-    write_checked,
-    write_table,
-)
-from steersearch.indexer.database import FOLDER
-from steersearch.indexer.faiss_index import CellIndex, FlatIndex
-from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
-from steersearch.indexer.store import (
-    Gallery,
-    Store,
-    Vector,
-    gallery_schema,
-    prompt_table,
-    stamp,
-    unpack_heatmap,
-    unpacks,
-)
-from steersearch.indexer.stored_path import from_stored, is_outside, to_stored
-
-Floats = npt.NDArray[np.float32]
-logger = logging.getLogger(__name__)
-
-# Photos. Comparing one of 768 numbers takes .31 µs of a processor (benchmarks/search_scale.py): up to here all take
-# no more than 60 ms, which nobody notices; beyond, cells are worth the minutes of their building and missed neighbours.
-APPROXIMATE_FROM = 200_000
-SAMPLE = 1024
-SNAPSHOTS = "snapshots"
-_FORMAT = (
-    "vectors as npy, with checksums, dates with sources"  # part of their names: another form is made anew
-)
-_MISSING, _DAMAGED = b"steersearch:missing", b"steersearch:damaged"
-_OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
-_SEED = 1234
-_UNREADABLE = (OSError, RuntimeError, DamagedFileError)
+from steersearch.core.errors import ArgumentError
+from steersearch.indexer.any_focus import BUDGET_S, NOTHING, LikeliestFirst, Steered
+from steersearch.indexer.build import ProgressEvent
+from steersearch.indexer.copies import folded
+from steersearch.indexer.embedder import Embedder
+from steersearch.indexer.filters import Filters, Mask, is_in
+from steersearch.indexer.find import rank_by_presence
+from steersearch.indexer.galleries import Galleries
+from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
+from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes
+from steersearch.indexer.query_photo import QueryPhoto
+from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.ranking import Ranking, rank
+from steersearch.indexer.region_snapshot import open_region_snapshot
+from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.snapshot import Snapshot
+from steersearch.indexer.store import Store, date_at
 
 
-class Snapshot:
-    """The gallery of one prompt index at one moment. name: of its files; row i of all belongs together.
+class Search:
+    """Photos under `focuses`, each resolved to a prompt index that need not exist.
 
-    flat: the embeddings, to be compared one by one.  table: of the Arrow file.
-    cells, sample: for a large gallery, else None.
-    missing: number of usable photos that cannot be found: they have no vector yet, or are damaged.
-    damaged: of these, photos whose row or vector is not what was written.
+    query: the photo that hits are to be like; None: hits are to show what the one focus names.
+    embedder_of: the model that made a prompt index; asked only where something has to be computed.
+    filters: only photos that pass are steered, compared and found.
     """
 
     def __init__(
-        self, name: str, flat: FlatIndex, table: Any, cells: CellIndex | None, sample: Floats | None
-    ):
-        self.name = name
-        self.flat, self.table = flat, table
-        self.cells, self.sample = cells, sample
-        self.missing, self.damaged = (
-            int(table.schema.metadata.get(name, 0)) for name in (_MISSING, _DAMAGED)
+        self,
+        galleries: Galleries,
+        focuses: Sequence[Focus],
+        query: QueryPhoto | None,
+        embedder_of: Callable[[PromptIndex], Embedder],
+        filters: Filters | None = None,
+    ) -> None:
+        self._galleries, self._focuses, self._query = galleries, tuple(focuses), query
+        self._embedder_of, self._filters = embedder_of, filters
+
+    def run(
+        self,
+        k: int,
+        *,
+        exact: bool = False,
+        collapse: bool = False,
+        budget_s: float | None = None,
+        progress: Callable[[ProgressEvent], None] | None = None,
+    ) -> Hits:
+        """`ranked`, after photos that lack a vector under a focus were given one: the likeliest first.
+
+        What is computed is kept, also when this is interrupted; where it cannot be written, that is logged, and this
+        process alone knows it. Where no photo can be read and none has a vector under a focus, the photos' regions
+        alone give the order.
+        budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
+        collapse: fold copies of a photo into the best of them, see `copies.folded`; k are left if there are that many.
+        Raises ArgumentError, FilterError, ImageError, ModelMismatchError, EmbeddingError.
+        """
+        _check_number(k)
+        done = self._steer(k, _seconds(exact, budget_s), progress)
+        if guessed := next((steered for steered in done if steered.guesses), None):
+            return self._guessed(guessed)
+        ranked = partial(self.ranked, exact=exact, after=Steered.together(done))
+        return folded(ranked, k, Store(self._galleries.place).thumbnails) if collapse else ranked(k)
+
+    def ranked(self, k: int, *, exact: bool = False, after: Steered = NOTHING) -> Hits:
+        """The k best of the photos that have a vector under each focus; all, if fewer.
+
+        Photos with equal scores come in the order of their paths. Photos that have no vector yet cannot be found:
+        `Hits.searched` counts them, no hit is exact then, and there is none where `Searched.is_too_little`.
+        exact: compare all, however many there are.  after: what was steered for this search.
+        """
+        _check_number(k)
+        galleries = [self._galleries.of(focus.index) for focus in self._focuses]
+        passing, of, undated = self._passing_rows(galleries[0])
+        if self._query is None:
+            ranking = rank_by_presence(galleries[0], k, passing)
+            by_regions = after.by_regions and is_enough(
+                ranking.num_photos, of
+            )  # the first were chosen blindly
+        else:
+            embeddings = [self._query.embedding(focus.index) for focus in self._focuses]
+            weights = [focus.weight for focus in self._focuses]
+            ranking = rank(galleries, embeddings, weights, k, passing, exact=exact)
+            by_regions = after.by_regions
+        searched = Searched(
+            self._read(),
+            ranking.num_photos,
+            max(of, ranking.num_photos),
+            ranking.method,
+            ranking.probed,
+            is_filtered=bool(self._filters),
+            by_regions=by_regions,
+            unreadable=after.unreadable,
+            undated=undated,
         )
+        found = () if searched.is_too_little else self._hits(searched, galleries[0], ranking)
+        return Hits(found, searched, self._query)
 
-    def __len__(self) -> int:
-        return len(self.flat)
+    # steering
 
-    def row_at(self, path: str) -> int | None:
-        """The row of the photo at this path, relative to the library's folder."""
-        paths, path = self.table.column("path"), to_stored(path)
-        row = bisect_left(range(len(paths)), path, key=lambda row: paths[row].as_py())
-        return row if row < len(paths) and paths[row].as_py() == path else None
+    def _steer(
+        self, k: int, seconds: float | None, progress: Callable[[ProgressEvent], None] | None
+    ) -> list[Steered]:
+        """Give photos vectors under the focuses under which some lack one; these share the seconds."""
+        groups = self._incomplete()
+        if groups and self._query is not None:
+            _ = self._query.picture  # one that cannot be read is refused before a model is loaded
+        done = []
+        for group in groups:
+            likeliest = LikeliestFirst(
+                self._galleries.root,
+                self._galleries.place,
+                group,
+                self._embedder_of(group[0].index),
+                self._query,
+                lambda snapshot: self._passing(snapshot.photos),
+            )
+            done.append(likeliest.steer(k, None if seconds is None else seconds / len(groups), progress))
+            for index in (focus.index for focus in group):
+                if (unkept := done[-1].unkept.get(index.key)) is not None:
+                    self._galleries.hold(index, unkept.vectors, unkept.reading)
+        return done
 
-    def row_of(self, image_id: str) -> int | None:
-        """A row with this content."""
-        import pyarrow.compute as compute
+    def _incomplete(self) -> list[list[Focus]]:
+        """The focuses under which photos lack a vector; those that can share a forward pass together."""
+        begun = {index.key for index in read_prompt_indexes(self._galleries.place)}
+        groups: dict[str, list[Focus]] = {}
+        for focus in self._focuses:
+            is_begun = focus.index.key in begun or self._galleries.holds(focus.index)
+            if not is_begun or self._lacks_vectors(focus.index):
+                groups.setdefault(focus.index.settings, []).append(focus)
+        return list(groups.values())
 
-        row: int = compute.index(self.table.column("image_id"), image_id).as_py()
-        return None if row < 0 else row
+    def _lacks_vectors(self, index: PromptIndex) -> bool:
+        """Whether there is anything to steer; a damaged vector is there until `verify --repair` takes it away."""
+        gallery = self._galleries.of(index)
+        return gallery.missing > gallery.damaged
 
-    def value(self, column: str, row: int) -> Any:
-        """One value of the table; a path as Python gives file names. Raises LibraryDamagedError for no such name."""
-        value = self.table.column(column)[row].as_py()
-        if column != "path":
-            return value
-        if is_outside(value):
-            raise self._damaged(f"it names the file {value!r}")
-        return from_stored(value)
+    # what may be found
 
-    @property
-    def presence(self) -> Floats:
-        """(n,) float32 in the order of the rows, which is by path; NaN where it is not known."""
-        values = self.table.column("presence").to_numpy()
-        known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
-        return known
+    def _passing(self, photos: Any) -> Mask | None:
+        """Which of `photos`, see `Filters.passing`, pass; None: all."""
+        return self._filters.passing(photos, self._galleries.root) if self._filters else None
 
-    def heatmap(self, image_id: str) -> Floats | None:
-        """As `heatmap_at`, of this content; None if not here."""
-        row = self.row_of(image_id)
-        return None if row is None else self.heatmap_at(row)
+    def _passing_rows(self, gallery: Snapshot) -> tuple[Mask | None, int, int]:
+        """Which rows of the first gallery pass (None: all), how many photos of the library pass, with a vector or not,
+        and how many do not for want of a plausible date."""
+        if not self._filters:
+            return None, len(gallery) + gallery.missing, 0
+        if not gallery.missing:
+            passing = self._passing(gallery.table)
+            assert passing is not None
+            return passing, int(passing.sum()), self._filters.num_undated(gallery.table)
+        key = FrozenIndex.beside(self._focuses[0].index).key
+        photos = open_region_snapshot(self._galleries.place, key).photos
+        paths = photos.column("path").filter(self._passing(photos))
+        return is_in(gallery.table.column("path"), paths), len(paths), self._filters.num_undated(photos)
 
-    def heatmap_at(self, row: int) -> Floats:
-        """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found. Raises LibraryDamagedError."""
-        packed = self.value("heatmap", row)
-        if not unpacks(packed):
-            raise self._damaged(f"the heatmap of {self.value('path', row)} is none")
-        return unpack_heatmap(packed)
+    # what is found
 
-    def _damaged(self, reason: str) -> LibraryDamagedError:
-        """Of values that the checksum fits, so that they were written so."""
-        return LibraryDamagedError(
-            f"{self.name}.arrow", reason, "look for what is wrong: steersearch verify --repair"
+    def _read(self) -> tuple[Focus, ...]:
+        """The focuses with what is known of how the model reads them."""
+        return tuple(replace(one, reading=self._galleries.reading(one.index)) for one in self._focuses)
+
+    def _hits(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Iterator[Hit]:
+        found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
+        for number, (row, score, cosines) in enumerate(found, start=1):
+            yield Hit(
+                path=self._galleries.root / gallery.value("path", row),
+                score=score,
+                rank=number,
+                image_id=gallery.value("image_id", row),
+                z=ranking.statistics.z(score),
+                parts=tuple(FocusScore(*pair) for pair in zip(searched.focuses, cosines, strict=True)),
+                searched=searched,
+                date=date_at(gallery.table, row),
+                galleries=self._galleries,
+            )
+
+    def _guessed(self, steered: Steered) -> Hits:
+        """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
+        searched = Searched(self._read(), 0, steered.missing, Method.regions)
+        hits = (
+            Hit(
+                path=self._galleries.root / guess.path,
+                score=guess.score,
+                rank=number,
+                image_id=guess.image_id,
+                z=np.nan,
+                parts=tuple(FocusScore(focus, guess.score) for focus in searched.focuses),
+                searched=searched,
+                date=guess.date,
+                galleries=self._galleries,
+            )
+            for number, guess in enumerate(steered.guesses, start=1)
         )
+        return Hits(hits, searched, self._query)
 
 
-def snapshot_name(place: Path, key: str) -> str:
-    """The name of the snapshot that is current now."""
-    return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
+def _check_number(k: int) -> None:
+    if k < 1:
+        raise ArgumentError("k", k, "must be at least 1")
 
 
-def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
-    """The current snapshot of a prompt index; made from the tables where it is missing, out of date or damaged.
-
-    dim: of its embeddings, as its manifest says. Raises LibraryDamagedError, LibraryUnreadableError.
-    """
-    name = snapshot_name(place, key)
-    try:
-        snapshot = _read(place, key, name, dim)
-    except DamagedFileError as error:
-        logger.warning("the search snapshot was damaged, it is made again from the tables: %s", error)
-        snapshot = _make(place, key, name, dim)
-    except (OSError, RuntimeError):  # not there, swept away just now, or not to be read
-        snapshot = _make(place, key, name, dim)
-    if snapshot.damaged:
-        logger.warning(
-            "%s of the photos cannot be found, what is kept of them is damaged; mend it: steersearch verify --repair",
-            f"{snapshot.damaged:,}",
-        )
-    return snapshot
-
-
-def snapshot_with(place: Path, key: str, dim: int, unkept: Sequence[Vector]) -> Snapshot:
-    """A current snapshot in memory, with vectors that could not be written to the table."""
-    return _made(place, key, snapshot_name(place, key), dim, unkept)
-
-
-def refresh_snapshot(place: Path, key: str) -> None:
-    """Leave a current snapshot on disk, so that the next query need not make it."""
-    name = snapshot_name(place, key)
-    if not _files(place, key, name)[-1].exists():
-        _make(place, key, name, None)
-
-
-def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Vector] = ()) -> Snapshot:
-    gallery = Store(place).gallery(key, unkept)
-    vectors = gallery.embeddings
-    if dim is not None and vectors.shape[1] != dim:
-        if len(vectors):
-            reason = f"holds vectors of length {vectors.shape[1]}, its manifest says {dim}"
-            raise LibraryDamagedError(place / FOLDER / f"{prompt_table(key)}.lance", reason)
-        vectors = np.empty((0, dim), dtype=np.float32)
-    is_large = len(vectors) >= APPROXIMATE_FROM
-    cells = CellIndex.of(vectors) if is_large else None
-    sample = _sample(vectors) if is_large else None
-    return Snapshot(name, FlatIndex(vectors), _table(gallery), cells, sample)
-
-
-def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
-    snapshot = _made(place, key, name, dim)
-    if snapshot_name(place, key) == name:  # else another process is writing, and what was read has no name
-        try:
-            _write(place, key, snapshot)
-            sweep_snapshots(place, place / SNAPSHOTS / key, name)
-        except LibraryPlaceError as error:  # a library that may only be read can still be searched
-            logger.warning("%s: the search snapshot could not be kept: it %s", place, error.reason)
-    return snapshot
-
-
-def _table(gallery: Gallery) -> Any:
-    counts = {_MISSING: str(gallery.missing), _DAMAGED: str(gallery.damaged)}
-    return gallery.photos.replace_schema_metadata(counts)
-
-
-def _sample(vectors: Floats) -> Floats:
-    chosen = np.random.default_rng(_SEED).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)
-    return vectors[np.sort(chosen)]
-
-
-def _write(place: Path, key: str, snapshot: Snapshot) -> None:
-    """The Arrow file is the last: where it is, all are."""
-    npy, faiss, sample, arrow = _files(place, key, snapshot.name)
-    write_array(place, npy, snapshot.flat.all)
-    if snapshot.cells is not None and snapshot.sample is not None:
-        write_checked(place, faiss, snapshot.cells.write)
-        write_array(place, sample, snapshot.sample)
-    write_table(place, arrow, snapshot.table)
-
-
-def sweep_snapshots(place: Path, folder: Path, name: str) -> None:
-    """Delete snapshots of other names than `name`, and what killed processes left half written."""
-    sweep(place, folder, lambda file: bool(_OWN_FILE.match(file)) and not file.startswith(f"{name}."))
-
-
-def snapshot_is_true(place: Path, key: str) -> bool:
-    """Whether the snapshot that a query would read says what the tables say. One that is not there is made from
-    them when it is needed, and so is true.
-
-    Raises OSError where it cannot be read now, LibraryDamagedError and LibraryUnreadableError of the tables.
-    """
-    name = snapshot_name(place, key)
-    if not _files(place, key, name)[-1].exists():
-        return True
-    try:
-        kept = _read(place, key, name, None)
-    except (FileNotFoundError, RuntimeError, DamagedFileError):
-        return False
-    gallery = Store(place).gallery(key)
-    return bool(kept.table.equals(_table(gallery), check_metadata=True)) and np.array_equal(
-        kept.flat.all, gallery.embeddings
-    )
-
-
-def kept_vectors(place: Path, key: str) -> Iterator[Any]:
-    """The rows of a prompt table, without checksums, of every snapshot that is sound, set aside or not, whatever it was
-    made from: what a model made of a content is never made another."""
-    for folder in (place, *sorted((place / ASIDE).glob("*"), reverse=True)):
-        for arrow in sorted((folder / SNAPSHOTS / key).glob("*.arrow")):
-            with suppress(*_UNREADABLE):
-                kept = _read(folder, key, arrow.stem, None)
-                vectors = kept.flat.all
-                if not vectors.size:
-                    continue
-                embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-                rows = kept.table.select(["image_id", "heatmap", "presence"])
-                yield rows.append_column("embedding", embedding)
-
-
-def remove_snapshot(place: Path, key: str) -> None:
-    """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
-    with suppress(LibraryPlaceError):  # what cannot be deleted is only in the way
-        delete_inside(place, place / SNAPSHOTS / key)
-
-
-def set_snapshot_aside(place: Path, key: str) -> None:
-    """Take what is kept for searching out of the way, if it is there; `kept_vectors` still finds it."""
-    if (folder := place / SNAPSHOTS / key).exists():
-        set_aside(place, folder)
-
-
-def snapshot_keys(place: Path) -> list[str]:
-    """The keys for which there are snapshots, whether or not there are such prompt indexes."""
-    return sorted(path.name for path in (place / SNAPSHOTS).glob("*") if path.is_dir())
-
-
-def _files(place: Path, key: str, name: str) -> tuple[Path, ...]:
-    return tuple(place / SNAPSHOTS / key / f"{name}.{kind}" for kind in ("npy", "faiss", "sample", "arrow"))
-
-
-def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
-    npy, faiss, sample, arrow = _files(place, key, name)
-    photos, vectors = read_table(arrow, gallery_schema()), CheckedArray(npy)
-    if not {_MISSING, _DAMAGED} <= set(photos.schema.metadata or {}):
-        raise DamagedFileError(arrow, "it does not say how many photos are missing")
-    shape = (photos.num_rows, dim if dim is not None else vectors.shape[-1])
-    if vectors.shape != shape or vectors.dtype != np.float32:
-        raise DamagedFileError(npy, f"holds {vectors.shape} of {vectors.dtype}, not {shape} of float32")
-    if len(vectors) < APPROXIMATE_FROM:
-        return Snapshot(name, FlatIndex(vectors.values), photos, None, None)
-    CheckedFile(faiss).check()
-    return Snapshot(name, FlatIndex(vectors), photos, CellIndex.read(faiss), read_array(sample))
+def _seconds(exact: bool, budget_s: float | None) -> float | None:
+    """How long photos are steered; None: as long as it takes. Raises ArgumentError."""
+    if exact and budget_s is not None:
+        reason = "contradicts `exact`, which compares all however long it takes; give one of the two"
+        raise ArgumentError("budget_s", budget_s, reason)
+    if budget_s is not None and not budget_s > 0:
+        raise ArgumentError("budget_s", budget_s, "must be a number of seconds above 0")
+    return None if exact else budget_s or BUDGET_S

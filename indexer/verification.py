@@ -41,7 +41,7 @@ from steersearch.indexer.region_snapshot import refresh_region_snapshot, region_
 from steersearch.indexer.row_checksums import CHECKSUMS, summed_columns
 from steersearch.indexer.row_faults import Rows, check_images, check_vectors
 from steersearch.indexer.scan import changed_at
-from steersearch.indexer.search import (
+from steersearch.indexer.snapshot import (
     kept_vectors,
     refresh_snapshot,
     remove_snapshot,

@@ -71,7 +71,7 @@ def run_demo(folder: Path) -> Path:
         name = photo.relative_to(library.folder).as_posix()
         terminal.line(f'\nfocus "{hits.searched.prompt}", query photo {name}')
         terminal.hits(hits, terminal.Form.table)
-    page.write_page(folder / _PAGE, library, results)
+    page.write_page(folder / _PAGE, [hits for _, hits in results])
     terminal.remark(f"photographs: in the public domain, by those whom {folder / _CREDITS} names")
     terminal.line(f"\npage: {folder / _PAGE}")
     return folder / _PAGE

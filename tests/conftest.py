@@ -69,10 +69,10 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     A file that a test wrote just now counts as written long ago, and a query that names no budget has time enough.
     """
-    from steersearch.indexer import library, loader
+    from steersearch.indexer import loader, search
 
     monkeypatch.setattr(loader, "RACY_NS", -(10**12))
-    monkeypatch.setattr(library, "BUDGET_S", 3600.0)
+    monkeypatch.setattr(search, "BUDGET_S", 3600.0)
 
 
 def wait_until(is_so: Callable[[], object]) -> None:

@@ -16,11 +16,12 @@ import pytest
 from steersearch.core.errors import ArgumentError, LibraryPlaceError, PromptError
 from steersearch.indexer.embedder import Embedded, Floats, LazyEmbedder, QueryFeatures
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Focus, Hit, Hits, Library, ProgressEvent
+from steersearch.indexer.library import Focus, Hits, ProgressEvent
 from steersearch.indexer.store import Store
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo
+from tests.toy_library import Library
 
-Ask = Callable[..., Hits[Hit]]
+Ask = Callable[..., Hits]
 
 REDS = {f"red{i}.png": (200 + 5 * i, 0, 0) for i in range(4)}
 OTHERS = {f"blue{i:02}.png": (0, 0, 40 + 5 * i) for i in range(28)}
@@ -55,7 +56,7 @@ def ask(library: Library, stranger: Path, clock: Clock) -> Ask:
         k: int = 4,
         embedder: ToyEmbedder | None = None,
         filters: Filters | None = None,
-    ) -> Hits[Hit]:
+    ) -> Hits:
         model = embedder or Careful(clock)
         aims = [aim(library, prompt) for prompt in prompts]
         is_exact = seconds is None
@@ -66,7 +67,7 @@ def ask(library: Library, stranger: Path, clock: Clock) -> Ask:
     return asked
 
 
-def names(hits: Hits[Hit]) -> list[str]:
+def names(hits: Hits) -> list[str]:
     return [hit.path.name for hit in hits]
 
 

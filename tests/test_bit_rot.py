@@ -16,9 +16,10 @@ import pytest
 
 from steersearch.core.errors import LibraryDamagedError, SteerSearchError
 from steersearch.indexer.checked_file import write_array
-from steersearch.indexer.library import Finding, Focus, Library
+from steersearch.indexer.library import Finding, Focus
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
+from tests.toy_library import Library
 
 Answer = tuple[bool, list[tuple[str, float]]]
 

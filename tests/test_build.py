@@ -27,12 +27,13 @@ from steersearch.core.errors import (
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import build, loader
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, LazyEmbedder
-from steersearch.indexer.library import Counts, Library, ProgressEvent
+from steersearch.indexer.library import Counts, ProgressEvent
 from steersearch.indexer.manifest import new_prompt_index, write_prompt_index
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.store import Store
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
+from tests.toy_library import Library
 
 RED, GREEN, BLUE, GREY = (200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)
 
@@ -471,7 +472,7 @@ def test_an_embedding_that_is_not_finite_names_the_photo(library: Library, photo
 SLOW_RUN = """
     import sys
     from pathlib import Path
-    from steersearch.indexer.library import Library
+    from tests.toy_library import Library
     from tests.toy_embedder import ToyEmbedder
 
     folder, place, *prompts = sys.argv[1:]

@@ -28,7 +28,7 @@ def earlier(photos: Path, tiny_model: Path, word_encoder: None) -> Library:
     """A library as a release with another mini left it: `tiny_model` holds the weights of then."""
     library = Library.create(photos, model=str(tiny_model))
     library.index(prompts=PROMPTS)
-    library._library.rename_model(library.prompts(), "mini")
+    library._changed.rename(library.prompts(), "mini")
     return Library.open(photos)
 
 

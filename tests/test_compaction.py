@@ -15,11 +15,11 @@ import pytest
 from steersearch.core.errors import LibraryBusyError
 from steersearch.indexer import compaction, search
 from steersearch.indexer.compaction import Optimized
-from steersearch.indexer.library import Library
 from steersearch.indexer.store import Store, num_versions, stamp
 from steersearch.indexer.writers import writing
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
+from tests.toy_library import Library
 
 
 @pytest.fixture

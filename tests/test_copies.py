@@ -12,19 +12,20 @@ from PIL import Image, ImageOps
 from steersearch.benchmarks import copies as drawn
 from steersearch.indexer.copies import Comparison, folded
 from steersearch.indexer.hits import Method, Searched
-from steersearch.indexer.library import Focus, Hit, Hits, Library
+from steersearch.indexer.library import Focus, Hit, Hits
 from tests.toy_embedder import ToyEmbedder, save_photo
+from tests.toy_library import Library
 
 
 def searched(found: int) -> Searched:
     return Searched((), found, found, Method.exact)
 
 
-def hits(*paths: Path) -> Hits[Hit]:
+def hits(*paths: Path) -> Hits:
     """Hits in this order; the content of a file is named after it, up to a hyphen."""
     among = searched(len(paths))
     found = [
-        Hit(path, 1 - 0.01 * i, i + 1, path.stem.split("-")[0], 1.0, True, (), among)
+        Hit(path, 1 - 0.01 * i, i + 1, path.stem.split("-")[0], 1.0, (), among)
         for i, path in enumerate(paths)
     ]
     return Hits(found, among)
@@ -115,7 +116,7 @@ def test_more_is_asked_for_until_k_are_left_or_there_are_no_more() -> None:
     asked: list[int] = []
     paths = [*(Path(f"/a-{number}") for number in range(20)), *(Path(f"/{letter}") for letter in "bcdefgh")]
 
-    def search(count: int) -> Hits[Hit]:
+    def search(count: int) -> Hits:
         asked.append(count)
         return Hits(hits(*paths)[:count], searched(27))
 

@@ -19,8 +19,8 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
 from steersearch.indexer import export
 from steersearch.indexer.export import export_table, table_of
-from steersearch.indexer.library import Library
 from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
+from tests.toy_library import Library
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 

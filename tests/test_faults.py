@@ -24,8 +24,9 @@ from steersearch.benchmarks.kills import (
     killed_and_resumed,
 )
 from steersearch.core.errors import LibraryPlaceError
-from steersearch.indexer.library import Focus, Library
+from steersearch.indexer.library import Focus
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
+from tests.toy_library import Library
 
 
 def test_the_embedder_of_the_kills_gives_the_same_bits_in_whatever_batch() -> None:

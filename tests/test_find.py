@@ -18,12 +18,12 @@ from PIL import Image
 
 from steersearch import Library
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer import library as indexed
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import ImageRecord, Store, Vector
 from steersearch.views import notebook
+from tests import toy_library as indexed
 from tests.conftest import Run, draw_picture
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo, save_photos
 
@@ -175,7 +175,7 @@ def test_find_loads_neither_model_nor_tables(
         raise AssertionError("it was loaded")
 
     monkeypatch.setattr("steersearch.api.load_model", forbidden)
-    monkeypatch.setattr("steersearch.indexer.search.Store", forbidden)
+    monkeypatch.setattr("steersearch.indexer.snapshot.Store", forbidden)
     assert run("find", PROMPT).code == 0
 
 

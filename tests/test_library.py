@@ -32,10 +32,11 @@ from steersearch.core.preprocess import View
 from steersearch.core.reading import Reading
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Coverage, Focus, Library, default_place
+from steersearch.indexer.library import Coverage, Focus, default_place
 from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, write_library
 from steersearch.indexer.scan import SUFFIXES
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
+from tests.toy_library import Library
 
 RED, PINK, BLUE = (200, 0, 0), (200, 0, 200), (0, 0, 200)
 
@@ -244,13 +245,14 @@ def test_an_index_that_has_most_photos_is_preferred_to_one_that_has_hardly_any(t
     assert chosen(library) == [("squash", 0.5, 1), ("squash", 1, 8)]
 
 
-def test_only_the_model_that_made_an_index_can_search_it(library: Library, photos: Path) -> None:
+def test_only_the_model_that_made_an_index_can_search_it(library: Library, tmp_path: Path) -> None:
+    stranger = save_photo(tmp_path / "stranger.png", (150, 0, 0))
     with pytest.raises(ModelMismatchError) as error:
-        library.query(ToyEmbedder("other"), photos / "red.png", "red")
+        library.query(ToyEmbedder("other"), stranger, "red")
     assert (error.value.expected, error.value.given) == ("toy", "other")
-    library.index(ToyEmbedder("other"), ["red"])  # made last, but each model finds its own
+    library.index(ToyEmbedder("other"), ["red"])
     for name in ("toy", "other"):
-        hits = library.query(LazyEmbedder(partial(ToyEmbedder, name)), photos / "red.png", "red")
+        hits = library.query(LazyEmbedder(partial(ToyEmbedder, name)), stranger, "red", model=name)
         index = library.find_prompt_index("red", model=name)
         assert {part.focus.index.key for hit in hits for part in hit.parts} == {index.key}
 
@@ -276,7 +278,7 @@ def test_the_command_survives_a_shell(tmp_path: Path) -> None:
     save_photo(folder / "a.png", RED)
     library = Library.create(folder)
     prompt = 'a "red" $HOME `mug` \\ back'
-    command = library.command(prompt, "my model", 0.5)
+    command = library._indexes.command(prompt, "my model", 0.5)
     said = subprocess.run(
         ["bash", "-c", command.replace("steersearch", "printf '%s\\n'", 1)], capture_output=True, text=True
     )
@@ -469,7 +471,7 @@ def test_the_default_place_follows_the_real_path(photos: Path, tmp_path: Path) -
 
 COLD_QUERY = """
     import sys
-    from steersearch.indexer.library import Library
+    from tests.toy_library import Library
     heavy = {"lancedb", "torch", "pandas", "timm", "transformers", "torchvision"}
     assert not heavy & set(sys.modules), heavy & set(sys.modules)
 

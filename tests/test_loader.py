@@ -22,10 +22,10 @@ from steersearch.core.errors import ImageError, ModelMismatchError
 from steersearch.core.image_file import Picture, read_picture
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import loader
-from steersearch.indexer.library import Library
 from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo
+from tests.toy_library import Library
 
 RED = (255, 0, 0)
 

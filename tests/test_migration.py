@@ -16,12 +16,12 @@ from PIL import Image
 
 from steersearch.core.errors import SchemaVersionError
 from steersearch.indexer import migration
-from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import SCHEMA_VERSION
 from steersearch.indexer.store import Store
 from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.toy_library import Library
 
 
 class Interrupted(Exception):

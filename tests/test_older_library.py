@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.indexer.library import Library
 from tests.toy_embedder import ToyEmbedder, save_photo
+from tests.toy_library import Library
 
 ARCHIVE = Path(__file__).parent / "data" / "library_0011b01.zip"
 

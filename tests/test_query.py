@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, FilterError, ModelMismatchError
-from steersearch.indexer import search
+from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.embedder import Embedder, LazyEmbedder, query_features
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import Method, Searched
-from steersearch.indexer.library import Hit, Hits, Library
+from steersearch.indexer.library import Hits
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import rank
-from steersearch.indexer.search import Snapshot
+from steersearch.indexer.snapshot import Snapshot
 from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, vector_of
+from tests.toy_library import Library
 
 Floats = npt.NDArray[np.float32]
 COLOURS = {
@@ -100,7 +101,7 @@ def test_equals_brute_force_over_several_focuses_and_filters(
 
 
 def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "APPROXIMATE_FROM", 10_000)
+    monkeypatch.setattr(snapshots, "APPROXIMATE_FROM", 10_000)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(50, 16))
     vectors = (centres[rng.integers(50, size=20_000)] + 0.3 * rng.normal(size=(20_000, 16))).astype(
@@ -215,7 +216,7 @@ def never() -> Embedder:
     raise AssertionError("the model was loaded")
 
 
-def names(hits: Hits[Hit]) -> list[str]:
+def names(hits: Hits) -> list[str]:
     return [hit.path.stem for hit in hits]
 
 
@@ -360,7 +361,7 @@ def test_sql_about_dates(library: Library, photos: Path) -> None:
 
 def test_values_that_make_no_sense(library: Library, photos: Path) -> None:
     with pytest.raises(ArgumentError, match="focus"):
-        library.search([], photos / "red.png", lambda _: never())
+        library.query(never, photos / "red.png", [])
     with pytest.raises(ArgumentError, match="twice"):
         library.query(never, photos / "red.png", ["red", ("red", -1)])
 

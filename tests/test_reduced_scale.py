@@ -11,9 +11,9 @@ from PIL import Image
 from steersearch.core.preprocess import View, open_image
 from steersearch.core.steervit import SteerViT
 from steersearch.embedder import SteerViTEmbedder
-from steersearch.indexer.library import Library
 from steersearch.indexer.store import Store
 from steersearch.training.scenes import draw_scene
+from tests.toy_library import Library
 
 PROMPT = "the remote control"
 

@@ -18,11 +18,12 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.indexer import removal
-from steersearch.indexer.library import Focus, Library
+from steersearch.indexer.library import Focus
 from steersearch.indexer.manifest import LIBRARY_FILE
 from steersearch.indexer.removal import remove_library
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.toy_library import Library
 
 
 @pytest.fixture

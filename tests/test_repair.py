@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from steersearch.core.errors import SteerSearchError
-from steersearch.indexer.library import Library
 from steersearch.indexer.tables import Tables
 from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.toy_library import Library
 
 ROOT = Path(__file__).parent.parent
 

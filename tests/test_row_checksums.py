@@ -15,11 +15,12 @@ import pytest
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.embedder import Embedded, Floats
-from steersearch.indexer.library import Focus, Library
+from steersearch.indexer.library import Focus
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.row_checksums import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
+from tests.toy_library import Library
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
-from steersearch.indexer.library import Library
 from steersearch.indexer.seals import check_structure, damaged_files
 from steersearch.indexer.store import Store
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
+from tests.toy_library import Library
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from steersearch.indexer.faiss_index import (
     scores_of,
 )
 from steersearch.indexer.ranking import rank
-from steersearch.indexer.search import Snapshot, open_snapshot, refresh_snapshot
+from steersearch.indexer.snapshot import Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import ImageRecord, Store, Vector
 
 KEY = "mug-0123456789ab"

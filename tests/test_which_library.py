@@ -16,11 +16,12 @@ from steersearch.core.errors import (
     SeveralLibrariesError,
 )
 from steersearch.core.local_path import cache_folder
-from steersearch.indexer.library import Library, default_place
+from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import LibraryManifest, write_library
 from steersearch.settings import find_library, remember_library
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.toy_library import Library
 
 
 def made(folder: Path, place: Path | None = None) -> Path:

@@ -16,10 +16,10 @@ import pytest
 
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
 from steersearch.indexer import locks
-from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import LibraryManifest, write_library
 from steersearch.indexer.writers import alone, writing
 from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.toy_library import Library
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_where_no_lock_can_be_had_nothing_is_written_and_all_is_read(tmp_path: P
     program = (
         "import os, sys\n"
         "from steersearch.core.errors import LibraryPlaceError\n"
-        "from steersearch.indexer.library import Library\n"
+        "from tests.toy_library import Library\n"
         "from tests.toy_embedder import ToyEmbedder\n"
         "place, *numbers = sys.argv[1:]\n"
         "library = Library.open(place)\n"

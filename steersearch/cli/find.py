@@ -26,7 +26,6 @@ from steersearch.cli.options import (
     form_of_hits,
     words,
 )
-from steersearch.indexer.filters import Filters
 from steersearch.views import page, terminal
 
 
@@ -69,15 +68,25 @@ def command(
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
-    filters = Filters.of(folder, after, before, where)
     photos = open_library(library)
-    (focus,) = photos.resolve([(text, 1)], model=model, gate_scale=gate_scale, view=view)
     with terminal.progress("steering") as advance:
-        hits = photos.find_in(
-            focus, k, filters=filters, exact=exact, collapse=collapse, budget_s=budget, progress=advance
+        hits = photos.find(
+            text,
+            k,
+            gate_scale=gate_scale,
+            model=model,
+            view=view,
+            folder=folder,
+            after=after,
+            before=before,
+            where=where,
+            exact=exact,
+            collapse=collapse,
+            budget_s=budget,
+            progress=advance,
         )
     if html is not None:
-        page.write_found(html, photos, hits)
+        page.write_page(html, [hits])
         terminal.remark(f"page: {terminal.readable(html)}")
     terminal.found(hits, form)
     if after or before:

@@ -29,7 +29,6 @@ from steersearch.cli.options import (
     form_of_hits,
     limits_of,
 )
-from steersearch.indexer.filters import Filters
 from steersearch.views import page, terminal
 
 
@@ -77,15 +76,19 @@ def command(
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
-    filters = Filters.of(folder, after, before, where)
     photos = open_library(library, photo=image)
-    resolved = photos.resolve(focus, model=model, gate_scale=gate_scale, view=view)
     with terminal.progress("steering") as advance:
-        hits = photos.query_indexes(
+        hits = photos.query(
             image,
-            resolved,
+            focus,
             k,
-            filters=filters,
+            gate_scale=gate_scale,
+            model=model,
+            view=view,
+            folder=folder,
+            after=after,
+            before=before,
+            where=where,
             exact=exact,
             collapse=collapse,
             limits=limits_of(limit),
@@ -97,9 +100,9 @@ def command(
             "no page: it would show where the focus was found, and no photo was compared under it"
         )
     elif html is not None:
-        page.write_page(html, photos, [(image, hits)], limits=limits_of(limit))
+        page.write_page(html, [hits])
         terminal.remark(f"page: {terminal.readable(html)}")
     terminal.hits(hits, form)
     if after or before:
         terminal.dates_remark(hits)
-    terminal.hits_remark(hits, k, photos.command(resolved[0].index))
+    terminal.hits_remark(hits, k, photos.command(hits.searched.focuses[0].index))

@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from steersearch.core.heatmaps import overlay, shared_vmax, strengths
 from steersearch.identity import preprocess_of
+from steersearch.indexer.hits import Hit, Hits
 from steersearch.views.lettering import printable
-
-if TYPE_CHECKING:
-    from steersearch.api import Hit, Hits, Library
 
 SIDE = 320  # pixels, longer side of a picture
 SHOWN = 24  # hits of a list: a notebook keeps every picture in its file
@@ -23,14 +20,14 @@ _CARD = f"display:inline-block;vertical-align:top;margin:0 12px 12px 0;{_FONT}"
 _SMALL = "color:#888;overflow-wrap:anywhere"
 
 
-def hit_html(hit: Hit, library: Library, vmax: float | None = None) -> str:
+def hit_html(hit: Hit, vmax: float | None = None) -> str:
     """One hit. vmax: range of its colours, see `heatmaps.shared_vmax`; None: of its own heatmap."""
-    picture = hit_picture(hit, library, vmax)
+    picture = hit_picture(hit, vmax)
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=85)
     source = f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
     prompt = html.escape(printable(hit.prompt))
-    path = html.escape(printable(str(hit.path.relative_to(library.folder))))
+    path = html.escape(printable(str(hit.path.relative_to(hit.folder))))
     return (
         f'<figure style="{_CARD};width:{picture.width}px">'
         f'<img src="{source}" width="{picture.width}" height="{picture.height}" alt="{prompt}">'
@@ -39,7 +36,7 @@ def hit_html(hit: Hit, library: Library, vmax: float | None = None) -> str:
     )
 
 
-def hits_html(hits: Hits, library: Library) -> str:
+def hits_html(hits: Hits) -> str:
     """Hits side by side, all their colours in one range, and below them what they were found among."""
     shown = hits[:SHOWN]
     vmax = shared_vmax(hit.heatmap for hit in shown)
@@ -49,13 +46,13 @@ def hits_html(hits: Hits, library: Library) -> str:
     ]
     if len(hits) > SHOWN:
         notes.append(f"{len(hits) - SHOWN:,} more hits are in the list")
-    figures = "".join(hit_html(hit, library, vmax) for hit in shown)
+    figures = "".join(hit_html(hit, vmax) for hit in shown)
     return f'<div style="{_FONT}">{figures}<div style="{_SMALL}">{html.escape("; ".join(notes))}</div></div>'
 
 
-def hit_picture(hit: Hit, library: Library, vmax: float | None = None) -> Image.Image:
+def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
     """The photo in grey with the heatmap of its first focus in colour over it; RGB, at most SIDE pixels each way."""
-    photo = library.photo(hit)
+    photo = hit.photo
     photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     region = preprocess_of(hit.parts[0].focus.index.preprocessing).region(photo.size)
     return overlay(photo, strengths(hit.heatmap, vmax), region)

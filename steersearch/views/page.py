@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,12 @@ from PIL import Image
 
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
-from steersearch.core.preprocess import open_image
 from steersearch.identity import preprocess_of
+from steersearch.indexer.hits import Hits
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query_terms import Focus
 from steersearch.views.output import write_output
 from steersearch.views.streams import escaped
-
-if TYPE_CHECKING:
-    from steersearch.api import Hits, Library
 
 Heatmap = npt.NDArray[np.float32]
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture's sides
@@ -71,32 +67,12 @@ class ShownSearch:
     full: float = 1.0
 
 
-def write_page(
-    file: Path,
-    library: Library,
-    results: Sequence[tuple[Path, Hits]],
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-) -> None:
-    """Write searches in `library` as one page: the query photo of each, and its hits.
+def write_page(file: Path, results: Sequence[Hits]) -> None:
+    """Write the hits of queries, each with its query photo, or those of a find, as one page.
 
     Raises OutputError if `file` cannot be written, ImageError if a query photo cannot be read.
     """
-    photos = {image: open_image(image, limits=limits) for image, _ in results}
-    searches = [_shown(library, image, photos[image], hits) for image, hits in results]
-    write_output(file, render_page(searches).encode())
-
-
-def write_found(file: Path, library: Library, hits: Hits) -> None:
-    """Write the hits of a find as one page. Raises OutputError if `file` cannot be written."""
-    found = ShownSearch(
-        focuses=_focuses(hits),
-        note=_note(hits),
-        query=[],
-        hits=_shown_hits(library, hits),
-        full=max((hit.score for hit in hits if hit.score > 0), default=1.0),
-    )
-    write_output(file, render_page([found]).encode())
+    write_output(file, render_page([_shown(hits) for hits in results]).encode())
 
 
 def render_page(searches: Sequence[ShownSearch]) -> str:
@@ -171,23 +147,22 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _shown(library: Library, path: Path, photo: Image.Image, hits: Hits) -> ShownSearch:
-    query = [
-        _shot(escaped(path.name), photo, library.query_heatmap(path, focus.index), focus.index)
-        for focus in hits.searched.focuses
-    ]
-    return ShownSearch(focuses=_focuses(hits), note=_note(hits), query=query, hits=_shown_hits(library, hits))
+def _shown(hits: Hits) -> ShownSearch:
+    focuses, photo = hits.searched.focuses, hits.query
+    query, full = [], 1.0
+    if photo is None:
+        full = max((hit.score for hit in hits if hit.score > 0), default=full)
+    else:
+        name, image = escaped(photo.path.name), photo.picture.image
+        query = [_shot(name, image, photo.heatmap(focus.index), focus.index) for focus in focuses]
+    return ShownSearch(focuses=focuses, note=_note(hits), query=query, hits=_shown_hits(hits), full=full)
 
 
-def _focuses(hits: Hits) -> list[Focus]:
-    return list(hits.searched.focuses)
-
-
-def _shown_hits(library: Library, hits: Hits) -> list[ShownHit]:
+def _shown_hits(hits: Hits) -> list[ShownHit]:
     shown = []
     for hit in hits:
-        image = library.photo(hit)
-        name, *copies = (escaped(str(path.relative_to(library.folder))) for path in (hit.path, *hit.copies))
+        image = hit.photo
+        name, *copies = (escaped(str(path.relative_to(hit.folder))) for path in (hit.path, *hit.copies))
         name += (" (gone)" if hit.is_gone else "") + (f" (also {', '.join(copies)})" if copies else "")
         shots = [
             _shot(name, image, heatmap, part.focus.index)

@@ -222,18 +222,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         line("  ".join(cells).rstrip())
 
 
-def hits(found: Hits[Any], form: Form) -> None:
+def hits(found: Hits, form: Form) -> None:
     """Hits, best first; on stderr whether their paths lead anywhere."""
     _print_hits(found, form, _hits_table, _query_fields)
 
 
-def found(hits: Hits[Any], form: Form) -> None:
+def found(hits: Hits, form: Form) -> None:
     """As `hits`, of a find."""
     _print_hits(hits, form, _found_table, _find_fields)
 
 
 def _print_hits(
-    found: Hits[Any],
+    found: Hits,
     form: Form,
     table: Callable[[Sequence[Hit]], None],
     fields: Callable[[Hit], dict[str, Any]],
@@ -353,7 +353,7 @@ def _short(text: str) -> str:
     return text if len(text) <= HEADER_LETTERS else f"{text[: HEADER_LETTERS - 1]}…"
 
 
-def hits_remark(found: Hits[Any], k: int, update: str) -> None:
+def hits_remark(found: Hits, k: int, update: str) -> None:
     """How the hits were found, and why there may be fewer or others than expected.
 
     update: the command that brings the prompt index up to date
@@ -367,7 +367,7 @@ def hits_remark(found: Hits[Any], k: int, update: str) -> None:
     _gallery_remark(searched, k)
 
 
-def found_remark(hits: Hits[Any], k: int, update: str, *, without_presence: int = 0) -> None:
+def found_remark(hits: Hits, k: int, update: str, *, without_presence: int = 0) -> None:
     """How the hits of a find were found.
 
     update: the command that brings the prompt index up to date.  without_presence: photos that have a vector of an

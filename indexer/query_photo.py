@@ -1,0 +1,133 @@
+"""The photo of a query: decoded once, and put through a model once for all focuses that can share a pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.image_file import read_picture
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.picture import Picture
+from steersearch.core.preprocess import least_side
+from steersearch.indexer.embedder import Embedder, Floats, QueryFeatures, known_identity, query_features
+from steersearch.indexer.features import features_of
+from steersearch.indexer.galleries import Galleries
+from steersearch.indexer.loader import content_hash
+from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.scan import changed_at
+from steersearch.indexer.snapshot import Snapshot
+
+
+class QueryPhoto:
+    """The photo at `path` under some focuses, whose prompt indexes need not exist.
+
+    A photo that the library knows has its stored vectors and heatmaps; any other is decoded and embedded when it is
+    first asked for.
+    embedder_of: the model that made a prompt index.
+    limits: a photo that takes more to read is refused, unless its stored vectors are all that is asked for.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        focuses: Sequence[Focus],
+        galleries: Galleries,
+        embedder_of: Callable[[PromptIndex], Embedder],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.path = Path(path)
+        self._indexes = [focus.index for focus in focuses]
+        self._galleries, self._embedder_of, self._limits = galleries, embedder_of, limits
+        self._computed: dict[str, QueryFeatures] = {}
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The decoded photo, perhaps at a reduced scale. Raises ImageError."""
+        needed = max((least_side(index.preprocessing) or 0) for index in self._indexes) or None
+        return read_picture(self.path, at_least=needed, limits=self._limits)
+
+    def embedding(self, index: PromptIndex) -> Floats:
+        """(dim,) float32, unit length: the stored vector, else the model's.
+
+        Raises ImageError, ModelMismatchError, EmbeddingError.
+        """
+        gallery = self._galleries.of(index)
+        row = self.row_in(gallery)
+        if row is None:
+            return self._features(index).embedding
+        stored: Floats = gallery.flat.vectors[np.array([row])][0]
+        return stored
+
+    def heatmap(self, index: PromptIndex) -> Floats:
+        """(Hp, Wp) float32 on the patch grid, sums to 1; raises as `embedding`, and LibraryDamagedError."""
+        gallery = self._galleries.of(index)
+        row = self.row_in(gallery)
+        return self._features(index).heatmap if row is None else gallery.heatmap_at(row)
+
+    def features(
+        self, indexes: Sequence[PromptIndex], prompt_features: Sequence[Floats], *, patches: bool = False
+    ) -> list[QueryFeatures]:
+        """The photo under prompt indexes of one model and one gate_scale, from one call of the model.
+
+        prompt_features: of each, (L, Dt) float32.  patches: also the unsteered patch tokens.
+        Raises ImageError, ModelMismatchError, EmbeddingError.
+        """
+        embedder = self._embedder_of(indexes[0])
+        _ = embedder.dim  # loads it: now it is known which model it is
+        for index in indexes:
+            if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
+                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+        found = query_features(
+            embedder, self.picture, prompt_features, indexes[0].gate_scale, patches=patches
+        )
+        for index, one in zip(indexes, found, strict=True):
+            if one.embedding.shape != (index.dim,):
+                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+            if not np.isfinite(one.embedding).all():
+                raise EmbeddingError(self.path, index.prompt, index.model_id)
+            self._computed[index.key] = one
+        return found
+
+    def _features(self, index: PromptIndex) -> QueryFeatures:
+        if index.key not in self._computed:
+            _ = self.picture  # one that cannot be read is refused before a model is loaded
+            alike = [other for other in self._indexes if self._shares_a_pass(index, other)]
+            place, encode = self._galleries.place, self._embedder_of(index).encode_prompt
+            self.features(alike, [features_of(place, one, encode) for one in alike])
+        return self._computed[index.key]
+
+    def _shares_a_pass(self, index: PromptIndex, other: PromptIndex) -> bool:
+        """Whether `other` is `index`, or the model has to see the photo under it too, and can at once."""
+        if other.key == index.key:
+            return True
+        if other.key in self._computed or other.settings != index.settings:
+            return False
+        return self.row_in(self._galleries.of(other)) is None
+
+    def row_in(self, gallery: Snapshot) -> int | None:
+        """The photo's row: by its path if its size and time are unchanged, else by its content."""
+        real, root = self._real, self._galleries.root
+        try:
+            state = real.stat()
+            row = gallery.row_at(real.relative_to(root).as_posix()) if real.is_relative_to(root) else None
+            if row is not None:
+                known = (gallery.value("size", row), gallery.value("mtime_ns", row))
+                if known == (state.st_size, changed_at(state)):
+                    return row
+            return gallery.row_of(self._content)
+        except OSError:  # whoever opens it says what is wrong with it
+            return None
+
+    @cached_property
+    def _real(self) -> Path:
+        return Path(os.path.realpath(self.path))
+
+    @cached_property
+    def _content(self) -> str:
+        return content_hash(self._real, self._limits.file)

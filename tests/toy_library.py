@@ -1,0 +1,160 @@
+"""A `Library` whose tests name the embedder at each call, as they go from one to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.preprocess import View
+from steersearch.indexer import library
+from steersearch.indexer.build import Counts, ProgressEvent
+from steersearch.indexer.embedder import Embedder, Floats, LazyEmbedder, known_identity
+from steersearch.indexer.features import features_of
+from steersearch.indexer.filters import Filters
+from steersearch.indexer.hits import FocusScore, Hit, Hits
+from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.provider import OneModel
+from steersearch.indexer.query_photo import QueryPhoto
+from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
+from steersearch.indexer.search import Search
+from steersearch.indexer.store import Store
+
+AnEmbedder = Embedder | Callable[[], Embedder]
+EmbedderOf = Callable[[PromptIndex], Embedder]
+
+
+def as_embedder(embedder: AnEmbedder) -> Embedder:
+    """An embedder as it is; a function that gives one becomes a LazyEmbedder of unknown identity."""
+    if isinstance(embedder, type) or not hasattr(embedder, "embed_pixels"):
+        return LazyEmbedder(cast(Callable[[], Embedder], embedder))
+    return cast(Embedder, embedder)
+
+
+class Library(library.Library):
+    """Each method does what the one of this name does, with the embedder that it is given."""
+
+    @classmethod
+    def create(cls, folder: str | Path, place: str | Path | None = None) -> Self:  # type: ignore[override]
+        return super().create(folder, place=place)
+
+    def _use(self, embedder: AnEmbedder) -> Embedder:
+        one = as_embedder(embedder)
+        self._provider = self._changed._provider = OneModel(one)
+        self._model = known_identity(one).model_id or library.AUTO
+        return one
+
+    def index(  # type: ignore[override]
+        self,
+        embedder: AnEmbedder,
+        prompts: Sequence[str] | None = None,
+        gate_scale: float | None = None,
+        batch_size: int | None = None,
+        progress: Callable[[ProgressEvent], None] | None = None,
+        **settings: Any,
+    ) -> Counts:
+        self._use(embedder)
+        return super().index(
+            prompts, gate_scale=gate_scale, batch_size=batch_size, progress=progress, **settings
+        )
+
+    def query(  # type: ignore[override]
+        self,
+        embedder: AnEmbedder,
+        image: str | Path,
+        focus: AnyFocus,
+        k: int = 10,
+        gate_scale: float | None = None,
+        model: str | None = None,
+        **settings: Any,
+    ) -> Hits:
+        """Among the vectors that there are, and in prompt indexes that there are."""
+        one = as_embedder(embedder)
+        focuses = [
+            replace(focus, indexes=tuple(self.choices(focus.text, model, gate_scale)))
+            for focus in as_focuses(focus)
+        ]
+        return self.search(focuses, image, lambda _: one, k, **settings)
+
+    def search(
+        self,
+        focuses: Sequence[Focus],
+        image: str | Path,
+        embedder_of: EmbedderOf,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        exact: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Hits:
+        """Among the vectors that there are."""
+        query = QueryPhoto(image, focuses, self._galleries, embedder_of, limits)
+        return Search(self._galleries, focuses, query, embedder_of, filters).ranked(k, exact=exact)
+
+    def search_any(
+        self,
+        focuses: Sequence[Focus],
+        image: str | Path,
+        embedder_of: EmbedderOf,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        **settings: Any,
+    ) -> Hits:
+        """`query`, in these prompt indexes."""
+        query = QueryPhoto(image, focuses, self._galleries, embedder_of, limits)
+        return Search(self._galleries, focuses, query, embedder_of, filters).run(k, **settings)
+
+    def find(  # type: ignore[override]
+        self, focus: Focus, k: int = 10, *, filters: Filters | None = None
+    ) -> Hits:
+        """Among the vectors that there are."""
+        return Search(self._galleries, [focus], None, self._embedder_of, filters).ranked(k)
+
+    def find_any(
+        self,
+        focus: Focus,
+        embedder_of: EmbedderOf,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        **settings: Any,
+    ) -> Hits:
+        """`find`, in this prompt index."""
+        return Search(self._galleries, [focus], None, embedder_of, filters).run(k, **settings)
+
+    def new_index(self, embedder: Embedder, prompt: str, gate_scale: float) -> PromptIndex:
+        return self._indexes.of(embedder, prompt, gate_scale)
+
+    def choices(
+        self,
+        focus: str,
+        model: str | None = None,
+        gate_scale: float | None = None,
+        view: View | None = None,
+    ) -> list[PromptIndex]:
+        return self._indexes.choices(focus, model, gate_scale, view)
+
+    def indexed_heatmap(self, image: Path, index: PromptIndex) -> Floats | None:
+        """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
+        gallery = self._galleries.of(index)
+        row = QueryPhoto(image, [Focus.on(index)], self._galleries, self._embedder_of).row_in(gallery)
+        return None if row is None else gallery.heatmap_at(row)
+
+    def missing(self, index: PromptIndex) -> int:
+        return self._galleries.of(index).missing
+
+    def reading(self, index: PromptIndex) -> Any:
+        return self._galleries.reading(index)
+
+    def heatmap(self, hit: Hit, part: FocusScore | None = None) -> Floats:
+        return hit.heatmaps[hit.parts.index(part) if part else 0]
+
+    def thumbnail(self, hit: Hit) -> bytes | None:
+        return Store(self.place).thumbnail(hit.path.relative_to(self.folder).as_posix())
+
+    def prompt_features(self, index: PromptIndex, encode: Callable[[str], Any]) -> Floats:
+        return features_of(self.place, index, encode)
