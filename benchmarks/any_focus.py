@@ -27,11 +27,12 @@ from steersearch.core.steervit import SteerViT
 from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.any_focus import LESSON
 from steersearch.indexer.embedder import QueryFeatures
+from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.library import Library
 from steersearch.indexer.region_snapshot import RegionArrays, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.shortlist import Shortlist
-from steersearch.indexer.store import FrozenVector, ImageRecord, Store
+from steersearch.indexer.store import FrozenVector, Store
 from steersearch.training.things import KINDS
 
 FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
@@ -97,7 +98,7 @@ def write_library(place: Path, gallery: Part, index: FrozenIndex) -> None:
     store.ensure_images()
     store.ensure_frozen_table(index.key, index.dim)
     names = [photo.path.as_posix() for photo in gallery.photos]
-    store.write_images([ImageRecord(name, name, 1, 1) for name in names])
+    store.write_images([FileRecord(name, name, 1, 1) for name in names])
     vectors = [
         FrozenVector(name, whole, pack_regions(regions_of(patches.astype(np.float32))))
         for name, whole, patches in zip(names, gallery.whole, gallery.patches, strict=True)

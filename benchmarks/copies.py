@@ -289,7 +289,7 @@ class Folder:
         name = f"{self._number:05}.jpg"
         image.save(self._folder / name, quality=quality)
         photo: Any = self._read(name)
-        return File(self._folder / name, photo.file.image_id, photo.thumbnail)
+        return File(self._folder / name, photo.file.image_id, photo.file.thumbnail or b"")
 
 
 def measure(number: int, folder: Path) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Pat
     """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos.
 
     They seem to be an hour old: of a file that is only just written an index notes the time otherwise (see
-    `loader.FileState`), so that runs at different moments would not agree.
+    `FileRecord`), so that runs at different moments would not agree.
     """
     rng, an_hour_ago = np.random.default_rng(seed), time.time() - 3600
     for i in range(number):

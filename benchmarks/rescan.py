@@ -21,6 +21,7 @@ from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.features import write_features
+from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import (
     LibraryManifest,
@@ -29,7 +30,7 @@ from steersearch.indexer.manifest import (
     write_prompt_index,
 )
 from steersearch.indexer.snapshot import refresh_snapshot
-from steersearch.indexer.store import ImageRecord, Store, Vector, date_columns
+from steersearch.indexer.store import Store, Vector
 
 MODEL = "none"
 PROMPT, WEIGHTS, DIM = "bookshelf", "0" * 64, 384
@@ -74,7 +75,7 @@ def write_rows(folder: Path, place: Path) -> None:
             status, name = path.stat(), path.relative_to(folder).as_posix()
             size, changed = status.st_size, status.st_mtime_ns
             date = date_columns(None)
-            records.append(ImageRecord(name, image_id, size, changed, 64, 48, **date, thumbnail=_THUMBNAIL))
+            records.append(FileRecord(name, image_id, size, changed, 64, 48, **date, thumbnail=_THUMBNAIL))
         store.write_images(records)
     write_features(place, index.key, np.zeros((1, 1), np.float32))
     write_prompt_index(place, index)

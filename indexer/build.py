@@ -22,13 +22,14 @@ from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates
 from steersearch.indexer.embedder import Embedded, Embedder, Floats, Unsteered, known_identity
 from steersearch.indexer.features import read_features, read_reading, write_encoded_prompt
-from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
+from steersearch.indexer.file_record import FileRecord
+from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, write_prompt_index
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.snapshot import refresh_snapshot
-from steersearch.indexer.store import FrozenVector, ImageRecord, KnownFile, Store, Vector, date_columns
+from steersearch.indexer.store import FrozenVector, Store, Vector
 from steersearch.indexer.store_errors import writing_to
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
@@ -127,8 +128,8 @@ class Build:
         self._waiting: dict[tuple[Target, ...], list[Photo]] = {}  # for a full batch
         self._vectors: dict[str, list[Vector]] = {target.key: [] for target in self._targets}
         self._frozen_vectors: list[FrozenVector] = []
-        self._records: list[ImageRecord] = []
-        self._copies: list[FileState] = []  # rows to be written from another row of the same content
+        self._records: list[FileRecord] = []
+        self._copies: list[FileRecord] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, "steersearch-write")
         self._written: Future[None] | None = None  # of the commit before
@@ -181,7 +182,7 @@ class Build:
 
     def _ask_dates(self) -> None:
         present = {file.path for file in self._scan.files}
-        undated = (f.path for f in self._known.values() if f.reason is None and not f.is_dated)
+        undated = (f.path for f in self._known.values() if f.reason is None and f.taken_at_source is None)
         with self._writing():
             ask_dates(self._root, self._store, [path for path in undated if path in present])
 
@@ -191,7 +192,7 @@ class Build:
         for skip in self._scan.skips:
             self._skip(skip.path, skip.reason)
             if skip.path not in self._scan.unlisted and skip.path not in found:
-                self._record(ImageRecord(skip.path, "", 0, 0, reason=skip.reason))
+                self._record(FileRecord(skip.path, "", 0, 0, reason=skip.reason))
         to_read = []
         for file in self._scan.files:
             known = self._known.get(file.path)
@@ -250,7 +251,7 @@ class Build:
             self._take_photo(result)
         elif isinstance(result, KnownPhoto):
             self._outcomes[self._unmoved_or_moved(result.file)] += 1
-            if self._is_news(result.file, None):
+            if self._is_news(result.file):
                 self._copies.append(result.file)
             self._progress.advance(1)
         else:
@@ -265,7 +266,7 @@ class Build:
             self._refuse_another_root()
         self._skip(file.path, bad.reason)
         if not bad.is_gone:  # else its row, if it has one, goes with the next run
-            self._record(ImageRecord(file.path, file.image_id, file.size, file.mtime_ns, reason=bad.reason))
+            self._record(replace(file, reason=bad.reason))
 
     def _refuse_another_root(self) -> None:
         """Raise FolderError if the photo folder is not the one that was scanned: what it lacks is not removed."""
@@ -282,7 +283,7 @@ class Build:
         missing = tuple(t for t in self._missing(image_id) if (t.key, image_id) not in self._claimed)
         if not missing:
             self._outcomes[self._unmoved_or_moved(photo.file) if is_copy else "added"] += 1
-            self._record_photo(photo)
+            self._record(photo.file)
             self._progress.advance(1)
             return
         self._claimed.update((target.key, image_id) for target in missing)
@@ -291,7 +292,7 @@ class Build:
         if len(batch) >= self._batch():
             self._embed(missing)
 
-    def _unmoved_or_moved(self, file: FileState) -> str:
+    def _unmoved_or_moved(self, file: FileRecord) -> str:
         """The outcome for a file for which nothing was computed."""
         known = self._known.get(file.path)
         if known is not None and known.image_id == file.image_id:
@@ -312,7 +313,7 @@ class Build:
                 self._embed_at(gate_scale, targets, photos, pixels, wants_frozen)
                 wants_frozen = False  # once, with the first of them
         for photo in photos:
-            self._record_photo(photo)
+            self._record(photo.file)
             self._usable.add(photo.file.image_id)
         self._outcomes["added"] += len(photos)
         self._progress.advance(len(photos))
@@ -381,30 +382,13 @@ class Build:
         self._outcomes["skipped"] += 1
         self._skips.append(Skip(path, reason))
 
-    def _record_photo(self, photo: Photo) -> None:
-        file = photo.file
-        self._record(
-            ImageRecord(
-                file.path,
-                file.image_id,
-                file.size,
-                file.mtime_ns,
-                photo.width,
-                photo.height,
-                **date_columns(photo.taken_at),
-                thumbnail=photo.thumbnail,
-            )
-        )
+    def _record(self, file: FileRecord) -> None:
+        if self._is_news(file):
+            self._records.append(file)
 
-    def _record(self, record: ImageRecord) -> None:
-        file = FileState(record.path, record.size, record.mtime_ns, record.image_id)
-        if self._is_news(file, record.reason):
-            self._records.append(record)
-
-    def _is_news(self, file: FileState, reason: str | None) -> bool:
+    def _is_news(self, file: FileRecord) -> bool:
         """Whether the library has another row for this file, or none."""
-        row = KnownFile(file.path, file.image_id, file.size, file.mtime_ns, reason)
-        return row != self._known.get(file.path)
+        return file != self._known.get(file.path)
 
     def _pending(self) -> int:
         files = len(self._records) + len(self._copies)
@@ -431,8 +415,8 @@ class Build:
         self,
         vectors: dict[str, list[Vector]],
         frozen: list[FrozenVector],
-        records: list[ImageRecord],
-        copies: list[FileState],
+        records: list[FileRecord],
+        copies: list[FileRecord],
     ) -> None:
         """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""
         with self._writing():
@@ -443,12 +427,12 @@ class Build:
             self._store.write_images(records)
             self._store.write_images(self._rows_for_copies(copies))
 
-    def _rows_for_copies(self, copies: list[FileState]) -> list[ImageRecord]:
+    def _rows_for_copies(self, copies: list[FileRecord]) -> list[FileRecord]:
         originals = self._store.records(file.image_id for file in copies)
         return [
             replace(originals[f.image_id], path=f.path, size=f.size, mtime_ns=f.mtime_ns)
             if f.image_id in originals
-            else ImageRecord(f.path, f.image_id, f.size, f.mtime_ns)  # its row was removed by another run
+            else f  # its row was removed by another run
             for f in copies
         ]
 
@@ -523,6 +507,6 @@ class Progress:
             self._report(ProgressEvent(self._done, self._total, rate, given))
 
 
-def _is_unchanged(file: FoundFile, known: KnownFile) -> bool:
+def _is_unchanged(file: FoundFile, known: FileRecord) -> bool:
     """Same size and time, and it could be read; a file that could not (image_id "") is tried again."""
     return bool(known.image_id) and (file.size, file.mtime_ns) == (known.size, known.mtime_ns)

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.image_file import read_picture, refuse_large_file, require_decoder
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.picture import Picture
 from steersearch.core.regular_file import open_regular
+from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.scan import changed_at
 
 THUMBNAIL_SIDE = 256  # pixels, longer side
@@ -66,31 +66,10 @@ def read_ahead(
 
 
 @dataclass(frozen=True)
-class FileState:
-    """A file at the moment it was read.
-
-    image_id: hash of its content; "" where it has to be tried again, whether or not it changes.
-    mtime_ns: when it was last changed, or a nanosecond before that where it may change once more without a trace:
-        it was written so shortly before it was read that a further write could bear the same time. The next run
-        then sees a changed file and hashes it.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    image_id: str
-
-
-@dataclass(frozen=True)
 class Photo:
-    """A decoded photo. pixels: (3, H, W) float32, or None where no prompt needs them; width, height as seen
-    by a viewer (EXIF orientation applied); thumbnail: JPEG, longer side at most 256 pixels."""
+    """A decoded photo. pixels: (3, H, W) float32, or None where no prompt needs them."""
 
-    file: FileState
-    width: int
-    height: int
-    taken_at: CaptureDate | None
-    thumbnail: bytes
+    file: FileRecord
     pixels: npt.NDArray[np.float32] | None
 
 
@@ -98,14 +77,14 @@ class Photo:
 class KnownPhoto:
     """A photo whose content the library knows, vectors included: it was hashed, not decoded."""
 
-    file: FileState
+    file: FileRecord
 
 
 @dataclass(frozen=True)
 class BadFile:
     """A file that cannot be used as a photo, and why. is_gone: it could not be found any more."""
 
-    file: FileState
+    file: FileRecord
     reason: str
     is_gone: bool = False
 
@@ -145,7 +124,7 @@ class PhotoReader:
         What is hashed and what is decoded are the same bytes, read once.
         """
         full = self._root / path
-        unread = FileState(path, 0, 0, "")
+        unread = FileRecord(path, "", 0, 0)
         try:
             require_decoder(full)
             for _ in range(_ATTEMPTS):
@@ -168,7 +147,7 @@ class PhotoReader:
             return BadFile(unread, f"it cannot be read ({error.strerror or type(error).__name__})")
         return BadFile(unread, "it changes while it is read; index again later")
 
-    def _read(self, full: Path, content: BinaryIO, file: FileState) -> Photo | KnownPhoto | BadFile:
+    def _read(self, full: Path, content: BinaryIO, file: FileRecord) -> Photo | KnownPhoto | BadFile:
         reason = self._bad_reason(file.image_id)
         if reason is not None:
             return BadFile(file, reason)
@@ -188,7 +167,9 @@ class PhotoReader:
             self._prepare()
         try:
             pixels = self._preprocess(picture) if is_needed else None
-            return Photo(file, *picture.size, picture.taken_at, _thumbnail(picture.image), pixels)
+            width, height = picture.size
+            date, thumbnail = date_columns(picture.taken_at), _thumbnail(picture.image)
+            return Photo(replace(file, width=width, height=height, thumbnail=thumbnail, **date), pixels)
         except Exception as error:  # whatever it is: one file must not end the run
             reason = f"it cannot be prepared for the model ({error or type(error).__name__})"
             return BadFile(replace(file, image_id=""), reason)
@@ -214,7 +195,7 @@ def _hash_of(content: io.BufferedReader | io.BytesIO, size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileState:
+def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileRecord:
     """What is remembered of a file that had this status when reading began, at `read_at` in ns since 1970."""
     mtime_ns = changed_at(status)
     is_racy = mtime_ns > read_at - RACY_NS
@@ -222,16 +203,16 @@ def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> Fi
         is_racy = status.st_ctime_ns > read_at - RACY_NS  # which no program can set
     if mtime_ns != status.st_mtime_ns:  # the next one may be cut to the same
         is_racy = True
-    return FileState(path, status.st_size, mtime_ns - is_racy, image_id)
+    return FileRecord(path, image_id, status.st_size, mtime_ns - is_racy)
 
 
-def _unread(path: str, full: Path) -> FileState:
+def _unread(path: str, full: Path) -> FileRecord:
     """A file that was not opened."""
     try:
         status = os.stat(full)
     except OSError:
-        return FileState(path, 0, 0, "")
-    return FileState(path, status.st_size, changed_at(status), "")
+        return FileRecord(path, "", 0, 0)
+    return FileRecord(path, "", status.st_size, changed_at(status))
 
 
 def _thumbnail(image: Image.Image) -> bytes:

@@ -8,8 +8,7 @@ insert the same new key leave it twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from steersearch.core.capture_date import CaptureDate, file_date
 from steersearch.core.errors import FilterError, SteerSearchError
 from steersearch.indexer.conditions import explained
 from steersearch.indexer.database import FOLDER, Database, versions
+from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
 from steersearch.indexer.row_checksums import (
     CHECKSUM,
@@ -43,45 +43,9 @@ IMAGES = "images"
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
 PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DATE_COLUMNS)
-NO_DATE = "none"  # the source of a photo that says nothing of its date; null: it was not asked yet
 _ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
 _UNIT = 1e-2  # how far a length of float16 may be from 1
-
-
-@dataclass(frozen=True)
-class KnownFile:
-    """What is needed to see whether a file changed. reason: why it is skipped, None for a usable photo;
-    image_id: "" for a file that is tried again, since it could not be read or not under the settings of then;
-    mtime_ns: a nanosecond early for one that may have changed since without a trace, see `FileState`;
-    is_dated: whether it was asked for its date and where that comes from, which versions before schema 3 did not."""
-
-    path: str
-    image_id: str
-    size: int
-    mtime_ns: int
-    reason: str | None
-    is_dated: bool = field(default=True, compare=False)
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """A row of `images`. A skipped file has a reason and neither size in pixels, date nor thumbnail.
-
-    taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`; null, null and NO_DATE for a photo without one.
-    """
-
-    path: str
-    image_id: str
-    size: int
-    mtime_ns: int
-    width: int | None = None
-    height: int | None = None
-    taken_at: datetime | None = None
-    taken_at_precision: str | None = None
-    taken_at_source: str | None = None
-    thumbnail: bytes | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -174,18 +138,19 @@ class Store:
     def ensure_frozen_table(self, key: str, dim: int) -> None:
         self._database.create(frozen_table(key), _frozen_schema(dim))
 
-    def known_files(self) -> list[KnownFile]:
-        """Every file that the library knows of; none where a run was killed before it made the table."""
+    def known_files(self) -> list[FileRecord]:
+        """Every file that the library knows of, without what its content gives; none where a run was killed before it
+        made the table."""
         columns = ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"]
         found = self._rows(IMAGES, columns)
         paths, *others = found.filter(pa.array(~are_outside(found.column("path")))).columns
         rows = zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True)
         return [
-            KnownFile(path, image_id, size, mtime_ns, reason, source is not None)
+            FileRecord(path, image_id, size, mtime_ns, reason=reason, taken_at_source=source)
             for path, image_id, size, mtime_ns, reason, source in rows
         ]
 
-    def records(self, image_ids: Iterable[str]) -> dict[str, ImageRecord]:
+    def records(self, image_ids: Iterable[str]) -> dict[str, FileRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
         names = [*PHOTO_COLUMNS, "thumbnail"]
         found = {}
@@ -194,7 +159,7 @@ class Store:
             rows = self._sound(IMAGES, [*names, "status", "reason"], CHECKSUMS, where)
             paths, *others = (rows.column(name) for name in names)
             for row in zip(paths_in(paths), *(column.to_pylist() for column in others), strict=True):
-                found[row[1]] = ImageRecord(*row)
+                found[row[1]] = FileRecord(*row)
         return found
 
     def thumbnails(self, image_ids: Iterable[str]) -> dict[str, bytes]:
@@ -208,14 +173,14 @@ class Store:
         rows = self._sound(IMAGES, ["path", "thumbnail"], [THUMBNAIL_CHECKSUM], where)
         return next(iter(rows.column("thumbnail").to_pylist()), None)
 
-    def write_images(self, records: Sequence[ImageRecord]) -> None:
+    def write_images(self, records: Sequence[FileRecord]) -> None:
         """Insert or replace rows, by path; of several with one path the last counts."""
         if not records:
             return
         by_path = {record.path: record for record in records}
         rows = [
             {
-                **vars(record),
+                **record.as_row(),
                 "path": to_stored(record.path),
                 "status": "ok" if record.reason is None else "skipped",
             }
@@ -231,7 +196,7 @@ class Store:
         schema = pa.schema([_images_schema().field(name) for name in ("path", *DATE_COLUMNS)])
         self._merge(IMAGES, "path", rows, schema, replace=True, insert=False)
 
-    def remove_images(self, files: Sequence[KnownFile]) -> None:
+    def remove_images(self, files: Sequence[FileRecord]) -> None:
         """Delete these rows, unless another writer has brought them up to date meanwhile."""
         for chunk in chunks(files, FILTER_LENGTH):
             self._database.delete(IMAGES, " OR ".join(map(_same_row, chunk)))
@@ -487,12 +452,6 @@ def unpacks(packed: bytes) -> bool:
         return False
 
 
-def date_columns(date: CaptureDate | None) -> dict[str, Any]:
-    """What DATE_COLUMNS hold of a photo that was asked for its date."""
-    values = (None, None, NO_DATE) if date is None else (date.moment, date.precision, date.source)
-    return dict(zip(DATE_COLUMNS, values, strict=True))
-
-
 def date_at(photos: Any, row: int) -> CaptureDate | None:
     """The date of a photo in a table with PHOTO_COLUMNS; that of its file where it says none itself."""
     moment, precision, source = (photos.column(name)[row].as_py() for name in DATE_COLUMNS)
@@ -594,7 +553,7 @@ def table_schema(name: str, dim: int) -> Any:
     )
 
 
-def _same_row(file: KnownFile) -> str:
+def _same_row(file: FileRecord) -> str:
     path, image_id = quoted(to_stored(file.path)), quoted(file.image_id)
     return f"(path = {path} AND image_id = {image_id} AND mtime_ns = {file.mtime_ns})"
 

@@ -25,6 +25,7 @@ from steersearch.core.errors import (
 from steersearch.indexer.compaction import orphaned_snapshots
 from steersearch.indexer.exclude import PATTERNS_FILE, read_patterns
 from steersearch.indexer.features import read_features, read_reading
+from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     ROWS_CHECKED_SINCE,
@@ -49,7 +50,7 @@ from steersearch.indexer.snapshot import (
     snapshot_is_true,
     snapshot_keys,
 )
-from steersearch.indexer.store import IMAGES, KnownFile, Store, prompt_table
+from steersearch.indexer.store import IMAGES, Store, prompt_table
 from steersearch.indexer.store_errors import is_panic
 from steersearch.indexer.stored_path import from_stored, to_stored
 from steersearch.indexer.tables import Tables
@@ -440,7 +441,7 @@ def _nothing() -> None:
 _REREAD = "empty; the next index reads the photos again, their vectors are kept"
 
 
-def _compare(folder: Path, file: KnownFile) -> _Difference | None:
+def _compare(folder: Path, file: FileRecord) -> _Difference | None:
     """How a file differs from what is known of it; None if it does not, or is not known by its content."""
     path = folder / file.path
     try:

@@ -18,10 +18,11 @@ from PIL import Image
 
 from steersearch import Library
 from steersearch.core.errors import ArgumentError
+from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.find import find_scores
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.store import ImageRecord, Store, Vector
+from steersearch.indexer.store import Store, Vector
 from steersearch.views import notebook
 from tests import toy_library as indexed
 from tests.conftest import Run, draw_picture
@@ -124,7 +125,7 @@ def test_photos_without_presence_cannot_be_found_and_are_counted(tmp_path: Path)
     store = Store(library.place)
     old = Vector("old", np.array([1, 0, 0, 0], np.float32), np.ones((2, 1), np.float32))
     store.write_vectors(index.key, [old])
-    store.write_images([ImageRecord("old.png", "old", 1, 1)])
+    store.write_images([FileRecord("old.png", "old", 1, 1)])
     hits = library.find(Focus.on(index))
     assert [(hit.path.name, hit.exact) for hit in hits[:1]] == [("red.png", False)]
     assert (hits.searched.compared, hits.searched.of) == (50, 51)

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import ImageError, ModelMismatchError
 from steersearch.core.image_file import Picture, read_picture
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import loader
-from steersearch.indexer.loader import BadFile, FileState, KnownPhoto, Photo, PhotoReader, read_ahead
+from steersearch.indexer.file_record import FileRecord
+from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo
 from tests.toy_library import Library
@@ -111,10 +111,11 @@ def test_a_photo_comes_with_all_that_is_stored_of_it(tmp_path: Path) -> None:
     content = (tmp_path / "a.jpg").read_bytes()
     status = os.stat(tmp_path / "a.jpg")
     digest = hashlib.sha256(content).hexdigest()[:32]
-    assert photo.file == FileState("a.jpg", len(content), status.st_mtime_ns, digest)
-    assert (photo.width, photo.height) == (300, 600)
-    assert photo.taken_at == CaptureDate(datetime(2024, 5, 6, 7, 8, 9), "second", "EXIF DateTimeOriginal")
-    with Image.open(io.BytesIO(photo.thumbnail)) as thumbnail:
+    assert photo.file == FileRecord("a.jpg", digest, len(content), status.st_mtime_ns)
+    assert (photo.file.width, photo.file.height) == (300, 600)
+    assert photo.file.taken_at == datetime(2024, 5, 6, 7, 8, 9)
+    assert (photo.file.taken_at_precision, photo.file.taken_at_source) == ("second", "EXIF DateTimeOriginal")
+    with Image.open(io.BytesIO(photo.file.thumbnail)) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("JPEG", (128, 256))
     assert photo.pixels is not None
     np.testing.assert_allclose(photo.pixels[:, 0, 0], [1, 0, 0], atol=0.01)
@@ -125,7 +126,7 @@ def test_pixels_are_left_out_where_no_prompt_needs_them(tmp_path: Path) -> None:
     photo = reader(tmp_path, needs_pixels=False)("a.png")
     assert isinstance(photo, Photo)
     assert photo.pixels is None
-    assert photo.taken_at is None
+    assert (photo.file.taken_at, photo.file.taken_at_source) == (None, "none")
 
 
 def test_known_content_good_or_bad_is_hashed_but_not_opened(
@@ -173,7 +174,7 @@ def test_a_decoder_that_fails_in_its_own_way_spoils_one_file_only(
 
 def test_a_file_that_vanished_has_no_content_to_remember(tmp_path: Path) -> None:
     assert reader(tmp_path)("gone.jpg") == BadFile(
-        FileState("gone.jpg", 0, 0, ""), "it vanished before it could be read", is_gone=True
+        FileRecord("gone.jpg", "", 0, 0), "it vanished before it could be read", is_gone=True
     )
 
 
@@ -191,8 +192,8 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(
     monkeypatch.setattr(loader, "read_picture", replace_then_read)
     photo = reader(tmp_path)("a.png")
     assert isinstance(photo, Photo)
-    assert photo.file == FileState("a.png", status.st_size, status.st_mtime_ns, old)
-    assert (photo.width, photo.height) == (20, 10)
+    assert photo.file == FileRecord("a.png", old, status.st_size, status.st_mtime_ns)
+    assert (photo.file.width, photo.file.height) == (20, 10)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -215,7 +216,7 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
     assert isinstance(photo, Photo)
     assert read == 2
     assert photo.file.image_id == hash_of(path)  # never the old hash with the new pixels
-    assert (photo.width, photo.height) == (30, 30)
+    assert (photo.file.width, photo.file.height) == (30, 30)
 
 
 def test_a_file_that_never_rests_is_left_for_a_later_run(
@@ -230,7 +231,7 @@ def test_a_file_that_never_rests_is_left_for_a_later_run(
 
     monkeypatch.setattr(loader, "read_picture", grow)
     bad = reader(tmp_path)("a.png")
-    assert bad == BadFile(FileState("a.png", 0, 0, ""), "it changes while it is read; index again later")
+    assert bad == BadFile(FileRecord("a.png", "", 0, 0), "it changes while it is read; index again later")
 
 
 def test_a_large_file_is_hashed_and_decoded_without_being_in_memory(
@@ -242,7 +243,7 @@ def test_a_large_file_is_hashed_and_decoded_without_being_in_memory(
     parts = reader(tmp_path)("a.png")
     assert isinstance(whole, Photo)
     assert isinstance(parts, Photo)
-    assert (parts.file, parts.thumbnail) == (whole.file, whole.thumbnail)
+    assert parts.file.as_row() == whole.file.as_row()
 
 
 def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed(tmp_path: Path) -> None:
@@ -263,8 +264,8 @@ def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed(tmp_path: Path) -> 
             at_least=needed,
         )("a.jpg")
         assert isinstance(photo, Photo)
-        assert (photo.width, photo.height) == (2100, 1500)  # the photo's own, at whatever scale
-        with Image.open(io.BytesIO(photo.thumbnail)) as thumbnail:
+        assert (photo.file.width, photo.file.height) == (2100, 1500)  # the photo's own, at whatever scale
+        with Image.open(io.BytesIO(photo.file.thumbnail)) as thumbnail:
             assert thumbnail.size == (256, 183)
     assert sizes == [(2100, 1500), (525, 375), (1050, 750), (2100, 1500)]
 
@@ -336,7 +337,7 @@ def test_a_long_comment_does_not_spoil_the_thumbnail(tmp_path: Path) -> None:
     long_comment(tmp_path / "a.gif")
     photo = reader(tmp_path)("a.gif")
     assert isinstance(photo, Photo)
-    assert len(photo.thumbnail) < 2000
+    assert len(photo.file.thumbnail) < 2000
 
 
 def test_whatever_preprocessing_raises_is_a_skip_that_is_tried_again(tmp_path: Path) -> None:
@@ -408,4 +409,4 @@ def test_a_time_that_a_further_write_could_bear_is_not_trusted(
     monkeypatch.setattr(loader, "RACY_NS", 3 * SECOND)
     status = SimpleNamespace(st_size=1, st_mtime_ns=changed, st_ctime_ns=status_changed)
     state = loader._state("a.jpg", cast("os.stat_result", status), "0", NOW)
-    assert state == FileState("a.jpg", 1, changed - 1 if is_racy else changed, "0")
+    assert state == FileRecord("a.jpg", "0", 1, changed - 1 if is_racy else changed)

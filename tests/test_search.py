@@ -20,9 +20,10 @@ from steersearch.indexer.faiss_index import (
     products,
     scores_of,
 )
+from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.ranking import rank
 from steersearch.indexer.snapshot import Snapshot, open_snapshot, refresh_snapshot
-from steersearch.indexer.store import ImageRecord, Store, Vector
+from steersearch.indexer.store import Store, Vector
 
 KEY = "mug-0123456789ab"
 Floats = npt.NDArray[np.float32]
@@ -145,7 +146,7 @@ def store(tmp_path: Path) -> Store:
 def add(store: Store, path: str, image_id: str, embedding: list[float]) -> None:
     heatmap = np.array([[0.25, 0.75]], np.float32)
     store.write_vectors(KEY, [Vector(image_id, np.array(embedding, np.float32), heatmap)])
-    store.write_images([ImageRecord(path, image_id, 1, 1)])
+    store.write_images([FileRecord(path, image_id, 1, 1)])
 
 
 def paths(snapshot: Snapshot) -> list[str]:
@@ -175,7 +176,7 @@ def test_a_snapshot_holds_the_gallery(store: Store, tmp_path: Path) -> None:
 def test_a_snapshot_holds_presence(store: Store, tmp_path: Path) -> None:
     heatmap, one = np.ones((1, 1), np.float32), np.array([1, 0], np.float32)
     store.write_vectors(KEY, [Vector("E", one, heatmap, 0.5)])
-    store.write_images([ImageRecord(f"{name}.jpg", "E", 1, 1) for name in ("e2", "e1")])
+    store.write_images([FileRecord(f"{name}.jpg", "E", 1, 1) for name in ("e2", "e1")])
     for _ in range(2):  # made, then read
         presence = open_snapshot(tmp_path, KEY).presence
         assert np.isnan(presence[:3]).all()  # of a, b and c none is known

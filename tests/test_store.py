@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.store import (
-    ImageRecord,
-    KnownFile,
     Store,
     Vector,
     pack_heatmap,
@@ -35,8 +34,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def record(path: str, image_id: str = "id", **other: Any) -> ImageRecord:
-    return ImageRecord(path, image_id, 10, 123, **other)
+def record(path: str, image_id: str = "id", **other: Any) -> FileRecord:
+    return FileRecord(path, image_id, 10, 123, **other)
 
 
 def vector(image_id: str, *embedding: float) -> Vector:
@@ -45,13 +44,14 @@ def vector(image_id: str, *embedding: float) -> Vector:
 
 def test_records_come_back_as_they_were_written(store: Store) -> None:
     date = (datetime(2024, 5, 6, 7, 8, 9), "second", "EXIF DateTimeOriginal")
-    whole = ImageRecord("a/b.jpg", "A", 10, 2**60, 640, 480, *date, b"jpeg")
+    whole = FileRecord("a/b.jpg", "A", 10, 2**60, 640, 480, *date, b"jpeg")
     store.write_images([whole, record("bad.jpg", "B", reason="the file is empty")])
     assert sorted(store.known_files(), key=lambda file: file.path) == [
-        KnownFile("a/b.jpg", "A", 10, 2**60, None),
-        KnownFile("bad.jpg", "B", 10, 123, "the file is empty"),
+        FileRecord("a/b.jpg", "A", 10, 2**60),
+        FileRecord("bad.jpg", "B", 10, 123, reason="the file is empty"),
     ]
-    assert store.records(["A", "B", "unknown"]) == {"A": whole}  # a skipped file is no original for a copy
+    (found,) = store.records(["A", "B", "unknown"]).values()
+    assert found.as_row() == whole.as_row()  # a skipped file is no original for a copy
     assert store.thumbnail("a/b.jpg") == b"jpeg"
     assert store.thumbnail("nobody.jpg") is None
 
