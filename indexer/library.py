@@ -28,11 +28,13 @@ from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.core.reading import Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
+from steersearch.indexer.care.export import Exported, export_table, format_of, table_of
+from steersearch.indexer.care.optimize import Optimized, bytes_below, optimize, optimize_if_worth_it
+from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
+from steersearch.indexer.care.verify import Finding, Verification
 from steersearch.indexer.changed_weights import ChangedWeights
-from steersearch.indexer.compaction import Optimized, bytes_below, optimize, optimize_if_worth_it
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
-from steersearch.indexer.export import Exported, export_table, format_of, table_of
 from steersearch.indexer.features import is_encoded
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.galleries import Galleries
@@ -59,12 +61,10 @@ from steersearch.indexer.provider import OneModel, Provider
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.removal import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.scan import Scan, Skip, holds_an_image, root_id, scan_folder
 from steersearch.indexer.search import Search
 from steersearch.indexer.store import Store
 from steersearch.indexer.targets import targets
-from steersearch.indexer.verification import Finding, Verification
 from steersearch.indexer.writers import alone, writing
 
 AUTO = "auto"

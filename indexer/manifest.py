@@ -27,7 +27,7 @@ from steersearch.indexer.place import delete_inside, write_inside
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4  # what changed, and how older libraries are brought forward: see `migration`
+SCHEMA_VERSION = 4  # what changed, and how older libraries are brought forward: see `care.migrate`
 CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
 LIBRARY_FILE = "library.json"
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"

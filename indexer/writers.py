@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryMissingError, LibraryPlaceError
+from steersearch.indexer.care.migrate import bring_forward
 from steersearch.indexer.database import seal_tables
 from steersearch.indexer.locks import LOCKS, Lock
 from steersearch.indexer.manifest import LIBRARY_FILE
-from steersearch.indexer.migration import bring_forward
 from steersearch.indexer.place import make_folder
 from steersearch.indexer.store_errors import writing_to
 

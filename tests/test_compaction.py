@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from steersearch.core.errors import LibraryBusyError
-from steersearch.indexer import compaction, search
-from steersearch.indexer.compaction import Optimized
+from steersearch.indexer import snapshot
+from steersearch.indexer.care import optimize
+from steersearch.indexer.care.optimize import Optimized
 from steersearch.indexer.store import Store, num_versions, stamp
 from steersearch.indexer.writers import writing
 from tests.conftest import wait_until
@@ -49,7 +50,7 @@ def test_many_small_steps_become_one(library: Library) -> None:
     tables = [len(list(table.glob("data/*"))) for table in library.place.glob("lance/*.lance")]
     assert tables == [1, 1, 1]  # photos, "red", and what the frozen trunk says
     key = library.prompts()[0].key
-    name = search.snapshot_name(library.place, key)
+    name = snapshot.snapshot_name(library.place, key)
     assert (library.place / "snapshots" / key / f"{name}.arrow").exists()  # for the next query
 
 
@@ -89,10 +90,10 @@ def test_a_run_that_leaves_many_versions_compacts_them(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = rows(library)
-    monkeypatch.setattr(compaction, "MANY_VERSIONS", 11)
+    monkeypatch.setattr(optimize, "MANY_VERSIONS", 11)
     library.index(ToyEmbedder())
     assert num_versions(library.place) == 11
-    monkeypatch.setattr(compaction, "MANY_VERSIONS", 10)
+    monkeypatch.setattr(optimize, "MANY_VERSIONS", 10)
     with writing(library.place):
         assert library.index(ToyEmbedder()).reused == 10
     assert num_versions(library.place) == 11  # somebody else was writing
@@ -107,8 +108,8 @@ def test_no_room_for_compaction_is_a_remark_after_a_run_and_an_error_when_asked_
     def full(self: object, name: str) -> None:
         raise RuntimeError("lance error: No space left on device (os error 28), /src/writer.rs:9")
 
-    monkeypatch.setattr(compaction.Tables, "compact", full)
-    monkeypatch.setattr(compaction, "MANY_VERSIONS", 10)
+    monkeypatch.setattr(optimize.Tables, "compact", full)
+    monkeypatch.setattr(optimize, "MANY_VERSIONS", 10)
     assert library.index(ToyEmbedder()).reused == 10
     assert "could not be compacted" in caplog.text
     assert "No space left on device" in caplog.text

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
-from steersearch.indexer import export
-from steersearch.indexer.export import export_table, table_of
+from steersearch.indexer.care import export
+from steersearch.indexer.care.export import export_table, table_of
 from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
 from tests.toy_library import Library
 

@@ -64,6 +64,7 @@ ONLY_IN: dict[str, set[str]] = {
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
 }
 SUBPACKAGES = (
+    "indexer/care",
     "steersearch/cli",
     "steersearch/cli/bench",
     "steersearch/cli/train",

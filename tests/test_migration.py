@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from steersearch.core.errors import SchemaVersionError
-from steersearch.indexer import migration
+from steersearch.indexer.care import migrate
 from steersearch.indexer.manifest import SCHEMA_VERSION
 from steersearch.indexer.store import Store
 from steersearch.indexer.tables import Tables
@@ -132,7 +132,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
     monkeypatch.setattr(Tables, "add_columns", counted(Tables.add_columns))
     for name in ("replace_prompt_index", "write_library"):
-        monkeypatch.setattr(migration, name, counted(getattr(migration, name)))
+        monkeypatch.setattr(migrate, name, counted(getattr(migrate, name)))
 
 
 # To schema 2: 3 tables, 2 manifests, the library's own; to schema 3: a table, 2 manifests, the library's own.

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("steersearch", "core", "indexer", "training", "benchmarks")
 SUBPACKAGES = (
+    "indexer/care",
     "steersearch/cli",
     "steersearch/cli/bench",
     "steersearch/cli/train",

@@ -15,8 +15,8 @@ from steersearch.core.reading import Reading
 from steersearch.core.registry import MINILM
 from steersearch.core.text import MAX_TOKENS, CachedTextEncoder
 from steersearch.core.tokenizer import Tokenizer
-from steersearch.indexer import library as indexed
 from steersearch.indexer.query_terms import Focus
+from tests import toy_library as indexed
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
 

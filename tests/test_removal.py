@@ -17,10 +17,10 @@ from steersearch.core.errors import (
     PromptIndexMissing,
     SteerSearchError,
 )
-from steersearch.indexer import removal
+from steersearch.indexer.care import remove
+from steersearch.indexer.care.remove import remove_library
 from steersearch.indexer.library import Focus
 from steersearch.indexer.manifest import LIBRARY_FILE
-from steersearch.indexer.removal import remove_library
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photos
 from tests.toy_library import Library
@@ -60,7 +60,7 @@ def test_a_removal_that_ends_early_leaves_an_unfinished_index(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(removal, step, ended)
+        patch.setattr(remove, step, ended)
         with pytest.raises(KeyboardInterrupt):
             library.remove(key)
     assert [index.prompt for index in library.prompts()] == ["blue"]

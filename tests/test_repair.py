@@ -27,7 +27,8 @@ import json, os, resource, sys
 import decimal, lancedb, lancedb.query, platformdirs, pyarrow.compute, pyarrow.dataset, pyarrow.ipc
 from steersearch.indexer.library import Library
 from tests.toy_embedder import ToyEmbedder
-from steersearch.indexer import library, tables, verification
+from steersearch.indexer import library, tables
+from steersearch.indexer.care import verify
 from steersearch.core.errors import SteerSearchError
 
 place, limit = sys.argv[1:]

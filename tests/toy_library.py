@@ -11,6 +11,7 @@ from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.indexer import library
 from steersearch.indexer.build import Counts, ProgressEvent
+from steersearch.indexer.care.export import table_of
 from steersearch.indexer.embedder import Embedder, Floats, LazyEmbedder, known_identity
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Filters
@@ -137,6 +138,9 @@ class Library(library.Library):
         view: View | None = None,
     ) -> list[PromptIndex]:
         return self._indexes.choices(focus, model, gate_scale, view)
+
+    def table(self, index: PromptIndex) -> Any:  # type: ignore[override]
+        return table_of(self.place, self.folder, index)
 
     def indexed_heatmap(self, image: Path, index: PromptIndex) -> Floats | None:
         """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""

@@ -9,7 +9,7 @@ import typer
 
 from steersearch.cli.library import open_library
 from steersearch.cli.options import Focus, OneModel, OneScale, OneView, Place
-from steersearch.indexer.export import Format
+from steersearch.indexer.care.export import Format
 from steersearch.views import library_tables, terminal
 
 

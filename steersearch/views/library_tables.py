@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from steersearch.views.terminal import focus_remarks, json_line, line, readable, remark
 
 if TYPE_CHECKING:
-    from steersearch.indexer.compaction import Optimized
-    from steersearch.indexer.export import Exported
+    from steersearch.indexer.care.export import Exported
+    from steersearch.indexer.care.optimize import Optimized
     from steersearch.indexer.library import Finding
 
 

@@ -22,7 +22,7 @@ from steersearch.core.errors import (
     LibraryUnreadableError,
     SchemaVersionError,
 )
-from steersearch.indexer.compaction import orphaned_snapshots
+from steersearch.indexer.care.optimize import orphaned_snapshots
 from steersearch.indexer.exclude import PATTERNS_FILE, read_patterns
 from steersearch.indexer.features import read_features, read_reading
 from steersearch.indexer.file_record import FileRecord

@@ -13,11 +13,11 @@ from steersearch.core.errors import (
     LibraryPlaceError,
     LibraryUnreadableError,
 )
+from steersearch.indexer.care.remove import forget_removed
 from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, read_prompt_indexes
 from steersearch.indexer.place import sweep
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.removal import forget_removed
 from steersearch.indexer.snapshot import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import frozen_table, num_versions
 from steersearch.indexer.store_errors import writing_to
