@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
@@ -26,10 +26,9 @@ from steersearch.core.image_file import SUFFIXES
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
-from steersearch.core.reading import Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
 from steersearch.indexer.care.export import Exported, export_table, format_of, table_of
-from steersearch.indexer.care.optimize import Optimized, bytes_below, optimize, optimize_if_worth_it
+from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_worth_it
 from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.care.verify import Finding, Verification
 from steersearch.indexer.changed_weights import ChangedWeights
@@ -39,6 +38,7 @@ from steersearch.indexer.features import is_encoded
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.hits import Hit, Hits
+from steersearch.indexer.info import Coverage, LibraryInfo, info_of, skipped_files
 from steersearch.indexer.locations import (
     check_place,
     default_place,
@@ -63,7 +63,6 @@ from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.scan import Scan, Skip, holds_an_image, root_id, scan_folder
 from steersearch.indexer.search import Search
-from steersearch.indexer.store import Store
 from steersearch.indexer.targets import targets
 from steersearch.indexer.writers import alone, writing
 
@@ -86,28 +85,6 @@ __all__ = [
     "Skip",
     "default_place",
 ]
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """photos of the library have a vector under this prompt; missing have none yet. reading: see `Focus`."""
-
-    index: PromptIndex
-    photos: int
-    missing: int
-    reading: Reading | None = None
-
-
-@dataclass(frozen=True)
-class LibraryInfo:
-    """What a library holds. photos: the usable ones; skipped: the others; bytes_on_disk: of the library."""
-
-    place: Path
-    folder: Path
-    photos: int
-    skipped: int
-    prompts: tuple[Coverage, ...]
-    bytes_on_disk: int
 
 
 class Library:
@@ -534,29 +511,11 @@ class Library:
 
     def skipped(self) -> list[Skip]:
         """The files that the last run could not use, sorted by path, each with its reason."""
-        known = Store(self.place).known_files() if self.exists else []
-        skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
-        return sorted(skips, key=lambda skip: skip.path)
+        return skipped_files(self.place)
 
     def info(self) -> LibraryInfo:
         """What the library holds and how large it is."""
-        store = Store(self.place) if self.exists else None
-        known = store.known_files() if store else []
-        contents = [file.image_id for file in known if file.reason is None]
-        coverage = []
-        for index in self.prompts():
-            embedded = store.embedded_ids(index.key) if store else set()
-            photos = sum(image_id in embedded for image_id in contents)
-            reading = self._galleries.reading(index)
-            coverage.append(Coverage(index, photos, len(contents) - photos, reading))
-        return LibraryInfo(
-            self.place,
-            self.folder,
-            len(contents),
-            len(known) - len(contents),
-            tuple(coverage),
-            bytes_below(self.place),
-        )
+        return info_of(self._galleries, self._indexes)
 
     def without_presence(self, index: PromptIndex) -> int:
         """How many photos have a vector of an older version under this prompt, which `find` cannot rank."""
