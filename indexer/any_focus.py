@@ -38,12 +38,13 @@ from steersearch.indexer.manifest import (
     mark_begun_by_query,
     write_prompt_index,
 )
+from steersearch.indexer.packed_heatmap import unpack_heatmap, unpacks
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
-from steersearch.indexer.store import Store, Vector, date_at, unpack_heatmap, unpacks
+from steersearch.indexer.store import Store, Vector, date_at
 from steersearch.indexer.writers import writing
 
 logger = logging.getLogger(__name__)

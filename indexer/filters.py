@@ -17,7 +17,8 @@ import pyarrow as pa
 from steersearch.core.capture_date import are_plausible
 from steersearch.core.errors import ArgumentError
 from steersearch.indexer.conditions import check_condition
-from steersearch.indexer.store import PHOTO_COLUMNS, rows_where
+from steersearch.indexer.schemas import PHOTO_COLUMNS
+from steersearch.indexer.store import rows_where
 from steersearch.indexer.stored_path import comparable_paths, normal_form, paths_in, to_stored
 
 Mask = npt.NDArray[np.bool_]

@@ -26,8 +26,9 @@ from steersearch.indexer.checked_file import (
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.embedder import Floats
 from steersearch.indexer.regions import unpack_regions
+from steersearch.indexer.schemas import frozen_gallery_schema, frozen_table
 from steersearch.indexer.snapshot import SNAPSHOTS, sweep_snapshots
-from steersearch.indexer.store import FrozenGallery, Store, frozen_gallery_schema, frozen_stamp, frozen_table
+from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
 from steersearch.indexer.stored_path import are_outside, paths_in
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from steersearch.core.errors import ImageError
 from steersearch.core.pillow_file import opened
+from steersearch.indexer.packed_heatmap import unpacks
 from steersearch.indexer.regions import unpacks as unpacks_regions
 from steersearch.indexer.row_checksums import (
     CHECKSUM,
@@ -22,7 +23,8 @@ from steersearch.indexer.row_checksums import (
     is_sound,
     summed_columns,
 )
-from steersearch.indexer.store import IMAGES, PRESENCE, matrix_of, unpacks
+from steersearch.indexer.schemas import IMAGES, PRESENCE
+from steersearch.indexer.store import matrix_of
 from steersearch.indexer.stored_path import are_outside
 
 _UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.indexer.checked_file import (
@@ -36,17 +37,10 @@ from steersearch.indexer.checked_file import (
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
+from steersearch.indexer.packed_heatmap import unpack_heatmap, unpacks
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
-from steersearch.indexer.store import (
-    Gallery,
-    Store,
-    Vector,
-    gallery_schema,
-    prompt_table,
-    stamp,
-    unpack_heatmap,
-    unpacks,
-)
+from steersearch.indexer.schemas import gallery_schema, prompt_table
+from steersearch.indexer.store import Gallery, Store, Vector, stamp
 from steersearch.indexer.stored_path import from_stored, is_outside, to_stored
 
 Floats = npt.NDArray[np.float32]
@@ -246,7 +240,6 @@ def snapshot_is_true(place: Path, key: str) -> bool:
 def kept_vectors(place: Path, key: str) -> Iterator[Any]:
     """The rows of a prompt table, without checksums, of every snapshot that is sound, set aside or not, whatever it was
     made from: what a model made of a content is never made another."""
-    import pyarrow as pa
 
     for folder in (place, *sorted((place / ASIDE).glob("*"), reverse=True)):
         for arrow in sorted((folder / SNAPSHOTS / key).glob("*.arrow")):

@@ -25,6 +25,7 @@ from steersearch.indexer.conditions import explained
 from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
+from steersearch.indexer.packed_heatmap import pack_heatmap, unpacks
 from steersearch.indexer.row_checksums import (
     CHECKSUM,
     CHECKSUMS,
@@ -33,16 +34,25 @@ from steersearch.indexer.row_checksums import (
     is_sound,
     with_checksums,
 )
+from steersearch.indexer.schemas import (
+    DATE_COLUMNS,
+    IMAGES,
+    PHOTO_COLUMNS,
+    PRESENCE,
+    added_columns,
+    frozen_gallery_schema,
+    frozen_schema,
+    frozen_table,
+    gallery_schema,
+    images_schema,
+    prompt_schema,
+    prompt_table,
+)
 from steersearch.indexer.stored_path import are_outside, comparable_paths, normal_form, paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
-IMAGES = "images"
-_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
-DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
-PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DATE_COLUMNS)
 _ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
 _UNIT = 1e-2  # how far a length of float16 may be from 1
@@ -130,13 +140,13 @@ class Store:
         self._database = Database(place)
 
     def ensure_images(self) -> None:
-        self._database.create(IMAGES, _images_schema())
+        self._database.create(IMAGES, images_schema())
 
     def ensure_prompt_table(self, key: str, dim: int) -> None:
-        self._database.create(prompt_table(key), _prompt_schema(dim))
+        self._database.create(prompt_table(key), prompt_schema(dim))
 
     def ensure_frozen_table(self, key: str, dim: int) -> None:
-        self._database.create(frozen_table(key), _frozen_schema(dim))
+        self._database.create(frozen_table(key), frozen_schema(dim))
 
     def known_files(self) -> list[FileRecord]:
         """Every file that the library knows of, without what its content gives; none where a run was killed before it
@@ -186,14 +196,14 @@ class Store:
             }
             for record in by_path.values()
         ]
-        self._merge(IMAGES, "path", rows, _images_schema(), replace=True)
+        self._merge(IMAGES, "path", rows, images_schema(), replace=True)
 
     def write_dates(self, dates: Mapping[str, CaptureDate | None]) -> None:
         """Set the dates of the rows with these paths; rows that are gone stay gone."""
         if not dates:
             return
         rows = [{"path": to_stored(path), **date_columns(date)} for path, date in dates.items()]
-        schema = pa.schema([_images_schema().field(name) for name in ("path", *DATE_COLUMNS)])
+        schema = pa.schema([images_schema().field(name) for name in ("path", *DATE_COLUMNS)])
         self._merge(IMAGES, "path", rows, schema, replace=True, insert=False)
 
     def remove_images(self, files: Sequence[FileRecord]) -> None:
@@ -210,7 +220,7 @@ class Store:
         """Insert vectors; a content that has one keeps it."""
         if not vectors:
             return
-        schema = _prompt_schema(len(vectors[0].embedding))
+        schema = prompt_schema(len(vectors[0].embedding))
         self._merge(prompt_table(key), "image_id", _vector_rows(vectors), schema, replace=False)
 
     def frozen_ids(self, key: str) -> set[str]:
@@ -224,7 +234,7 @@ class Store:
             return
         by_content = {vector.image_id: vector for vector in vectors}
         rows = [{**vars(v), "embedding": v.embedding.astype(np.float16)} for v in by_content.values()]
-        schema = _frozen_schema(len(vectors[0].embedding))
+        schema = frozen_schema(len(vectors[0].embedding))
         self._merge(frozen_table(key), "image_id", rows, schema, replace=False)
 
     def frozen_gallery(self, key: str) -> FrozenGallery:
@@ -259,7 +269,7 @@ class Store:
         columns = ["image_id", "embedding", "heatmap", PRESENCE]
         vectors = self._rows(prompt_table(key), [*columns, CHECKSUM])
         if unkept:
-            new = pa.Table.from_pylist(_vector_rows(unkept), schema=_prompt_schema(len(unkept[0].embedding)))
+            new = pa.Table.from_pylist(_vector_rows(unkept), schema=prompt_schema(len(unkept[0].embedding)))
             new = with_checksums(prompt_table(key), new).cast(new.schema)
             is_new = compute.is_in(vectors.column("image_id"), value_set=new.column("image_id"))
             kept = vectors.filter(compute.invert(is_new))
@@ -344,7 +354,7 @@ class Store:
             return pa.table(values, names=columns)
 
         if not self._database.has(name):  # of a run that ended early
-            schema = _images_schema() if name == IMAGES else _prompt_schema(0)
+            schema = images_schema() if name == IMAGES else prompt_schema(0)
             return schema.empty_table().select(columns)
         return self._database.read(name, read)
 
@@ -425,43 +435,12 @@ def _stamp(place: Path, table: str) -> tuple[str, ...]:
     return tuple(f"{name}/{version}" for name in names for version in versions(place, name))
 
 
-def pack_heatmap(heatmap: Floats) -> bytes:
-    """(Hp, Wp) float32, not negative -> Hp and Wp as uint16, then a byte per value.
-
-    The bytes are 255·√(value / largest): on a linear scale the many faint values of a peaked heatmap would
-    all be rounded to 0, and with them half of the mass.
-    """
-    largest = float(heatmap.max())
-    shares = heatmap / largest if largest > 0 else np.zeros_like(heatmap)
-    values = np.rint(255 * np.sqrt(shares)).astype(np.uint8)
-    return bytes(np.array(heatmap.shape, dtype="<u2").tobytes() + values.tobytes())
-
-
-def unpack_heatmap(packed: bytes) -> Floats:
-    """Inverse of `pack_heatmap` but for rounding: (Hp, Wp) float32 that sums to 1 (or is 0 everywhere)."""
-    shape = np.frombuffer(packed, dtype="<u2", count=2)
-    values = np.frombuffer(packed, dtype=np.uint8, offset=4).reshape(shape).astype(np.float32) ** 2
-    return values / np.float32(max(values.sum(), 1))
-
-
-def unpacks(packed: bytes) -> bool:
-    """Whether these bytes are a heatmap."""
-    try:
-        return unpack_heatmap(packed).size > 0
-    except ValueError:
-        return False
-
-
 def date_at(photos: Any, row: int) -> CaptureDate | None:
     """The date of a photo in a table with PHOTO_COLUMNS; that of its file where it says none itself."""
     moment, precision, source = (photos.column(name)[row].as_py() for name in DATE_COLUMNS)
     if moment is None:
         return file_date(photos.column("mtime_ns")[row].as_py())
     return CaptureDate(moment, precision or "second", source or "EXIF")  # as versions before schema 3 left it
-
-
-def prompt_table(key: str) -> str:
-    return f"prompt_{key}"
 
 
 def table_names(place: Path) -> list[str]:
@@ -473,84 +452,6 @@ def table_names(place: Path) -> list[str]:
 def num_versions(place: Path) -> int:
     """How many versions the table has that has most of them; cheap, without lancedb."""
     return max((len(versions(place, name)) for name in table_names(place)), default=0)
-
-
-def frozen_table(key: str) -> str:
-    return f"frozen_{key}"
-
-
-def photos_schema() -> Any:
-    """Of a table of photos, with PHOTO_COLUMNS."""
-    return pa.schema([_images_schema().field(name).remove_metadata() for name in PHOTO_COLUMNS])
-
-
-def gallery_schema() -> Any:
-    """Of `Gallery.photos`, but for its metadata."""
-    return photos_schema().append(pa.field("heatmap", pa.binary())).append(pa.field(PRESENCE, pa.float32()))
-
-
-def frozen_gallery_schema() -> Any:
-    """Of `FrozenGallery.photos`."""
-    return photos_schema().append(pa.field("row", pa.int64()))
-
-
-def added_columns() -> dict[str, Any]:
-    """The fields that tables of older schemas lack, by name."""
-    names = {PRESENCE: pa.float32(), "taken_at_precision": pa.string(), "taken_at_source": pa.string()}
-    names |= dict.fromkeys(CHECKSUMS, pa.int64())
-    return {name: pa.field(name, kind) for name, kind in names.items()}
-
-
-def _images_schema() -> Any:
-    added = added_columns()
-    return pa.schema(
-        [
-            pa.field("path", pa.string(), nullable=False, metadata=_KEY),
-            pa.field("image_id", pa.string(), nullable=False),
-            pa.field("size", pa.int64(), nullable=False),
-            pa.field("mtime_ns", pa.int64(), nullable=False),
-            pa.field("width", pa.int32()),
-            pa.field("height", pa.int32()),
-            pa.field("taken_at", pa.timestamp("s")),
-            added["taken_at_precision"],
-            added["taken_at_source"],
-            pa.field("thumbnail", pa.binary()),
-            pa.field("status", pa.string(), nullable=False),  # ok, skipped
-            pa.field("reason", pa.string()),  # of a skipped file
-            *(added[name] for name in CHECKSUMS),
-        ]
-    )
-
-
-def _prompt_schema(dim: int) -> Any:
-    return pa.schema(
-        [
-            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
-            pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
-            pa.field("heatmap", pa.binary(), nullable=False),
-            added_columns()[PRESENCE],  # null: made before there was one
-            added_columns()[CHECKSUM],
-        ]
-    )
-
-
-def _frozen_schema(dim: int) -> Any:
-    return pa.schema(
-        [
-            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
-            pa.field("embedding", pa.list_(pa.float16(), dim), nullable=False),
-            pa.field("regions", pa.binary(), nullable=False),
-            added_columns()[CHECKSUM],
-        ]
-    )
-
-
-def table_schema(name: str, dim: int) -> Any:
-    """Of the table of this name, whose vectors are `dim` long."""
-    kind = name.partition("_")[0]
-    return (
-        _images_schema() if kind == IMAGES else (_prompt_schema if kind == "prompt" else _frozen_schema)(dim)
-    )
 
 
 def _same_row(file: FileRecord) -> str:

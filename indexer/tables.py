@@ -20,17 +20,9 @@ from steersearch.indexer.database import Database
 from steersearch.indexer.place import delete_inside, move_inside, set_aside
 from steersearch.indexer.row_checksums import summed_columns, with_checksums
 from steersearch.indexer.row_faults import sound_parts
+from steersearch.indexer.schemas import IMAGES, added_columns, table_schema
 from steersearch.indexer.seals import damaged_files, seal
-from steersearch.indexer.store import (
-    FILTER_LENGTH,
-    IMAGES,
-    added_columns,
-    can_be_right,
-    chunks,
-    quoted,
-    table_names,
-    table_schema,
-)
+from steersearch.indexer.store import FILTER_LENGTH, can_be_right, chunks, quoted, table_names
 from steersearch.indexer.store_errors import writing_to
 
 T = TypeVar("T")

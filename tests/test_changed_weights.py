@@ -110,7 +110,7 @@ def test_indexing_again_ends_it(run: Run, earlier: Library, stranger: Path) -> N
 def test_a_release_gone_back_to_takes_its_own_weights(earlier: Library, tiny_model: Path) -> None:
     library = Library.create(earlier.folder, model=str(tiny_model))
     earlier.index(prompts=["lamp"])  # with another mini, made later
-    library._library.rename_model(earlier.prompts(), str(tiny_model))
+    library._changed.rename(earlier.prompts(), str(tiny_model))
     chosen = library.find_prompt_index("lamp")
     assert chosen.weights_hash == weights_now(str(tiny_model)) != library.prompts()[-1].weights_hash
 

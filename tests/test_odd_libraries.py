@@ -17,7 +17,7 @@ import pytest
 from steersearch.indexer.checked_file import read_table, write_table
 from steersearch.indexer.database import Database
 from steersearch.indexer.row_checksums import with_checksums
-from steersearch.indexer.store import IMAGES, frozen_gallery_schema, gallery_schema
+from steersearch.indexer.schemas import IMAGES, frozen_gallery_schema, gallery_schema
 from steersearch.indexer.tables import Tables
 from tests.conftest import Run
 

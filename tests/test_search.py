@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import LibraryPlaceError
-from steersearch.indexer import checked_file, search
+from steersearch.indexer import checked_file
+from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import (
     CellIndex,
     FlatIndex,
@@ -187,7 +188,7 @@ def forbid_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(place: Path) -> Any:
         raise AssertionError("the tables were opened")
 
-    monkeypatch.setattr(search, "Store", opened)
+    monkeypatch.setattr(snapshots, "Store", opened)
 
 
 def test_a_current_snapshot_is_read_without_the_tables(
@@ -218,7 +219,7 @@ def test_a_change_of_either_table_is_noticed_and_the_old_snapshot_is_swept_away(
 def test_a_damaged_snapshot_is_made_again(
     store: Store, tmp_path: Path, suffix: str, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "APPROXIMATE_FROM", 2)  # with cells
+    monkeypatch.setattr(snapshots, "APPROXIMATE_FROM", 2)  # with cells
     refresh_snapshot(tmp_path, KEY)
     (file,) = (tmp_path / "snapshots" / KEY).glob(f"*{suffix}")
     whole = file.read_bytes()

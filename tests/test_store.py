@@ -14,13 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.indexer.file_record import FileRecord
-from steersearch.indexer.store import (
-    Store,
-    Vector,
-    pack_heatmap,
-    stamp,
-    unpack_heatmap,
-)
+from steersearch.indexer.packed_heatmap import pack_heatmap, unpack_heatmap
+from steersearch.indexer.store import Store, Vector, stamp
 
 KEY = "mug-0123456789ab"
 ODD_NAMES = ["it's.jpg", "''.jpg", "a\\b.jpg", "new\nline.jpg", "100%_.jpg", 'q".jpg', "日本😀.jpg", "--.jpg"]

@@ -19,7 +19,8 @@ from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.features import read_reading
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.store import DATE_COLUMNS, Floats, Store
+from steersearch.indexer.schemas import DATE_COLUMNS
+from steersearch.indexer.store import Floats, Store
 
 Format = Literal["parquet", "arrow", "faiss"]
 FORMATS: dict[Format, str] = {

@@ -22,7 +22,7 @@ from steersearch.indexer.manifest import (
     write_library,
 )
 from steersearch.indexer.row_checksums import summed_columns
-from steersearch.indexer.store import DATE_COLUMNS, IMAGES, PRESENCE
+from steersearch.indexer.schemas import DATE_COLUMNS, IMAGES, PRESENCE
 from steersearch.indexer.tables import Tables
 
 

@@ -18,8 +18,9 @@ from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, re
 from steersearch.indexer.place import sweep
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.schemas import frozen_table
 from steersearch.indexer.snapshot import refresh_snapshot, remove_snapshot, snapshot_keys
-from steersearch.indexer.store import frozen_table, num_versions
+from steersearch.indexer.store import num_versions
 from steersearch.indexer.store_errors import writing_to
 from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import alone

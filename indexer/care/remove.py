@@ -22,8 +22,8 @@ from steersearch.indexer.manifest import (
     remove_manifest,
 )
 from steersearch.indexer.place import ASIDE, delete_inside, sweep
+from steersearch.indexer.schemas import IMAGES, prompt_table
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
-from steersearch.indexer.store import IMAGES, prompt_table
 from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import alone
 

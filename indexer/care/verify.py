@@ -42,6 +42,7 @@ from steersearch.indexer.region_snapshot import refresh_region_snapshot, region_
 from steersearch.indexer.row_checksums import CHECKSUMS, summed_columns
 from steersearch.indexer.row_faults import Rows, check_images, check_vectors
 from steersearch.indexer.scan import changed_at
+from steersearch.indexer.schemas import IMAGES, prompt_table
 from steersearch.indexer.snapshot import (
     kept_vectors,
     refresh_snapshot,
@@ -50,7 +51,7 @@ from steersearch.indexer.snapshot import (
     snapshot_is_true,
     snapshot_keys,
 )
-from steersearch.indexer.store import IMAGES, Store, prompt_table
+from steersearch.indexer.store import Store
 from steersearch.indexer.store_errors import is_panic
 from steersearch.indexer.stored_path import from_stored, to_stored
 from steersearch.indexer.tables import Tables
