@@ -144,14 +144,14 @@ LATE: dict[str, str] = {
     "steersearch/cli/models.py": "only `auto` asks torch what the machine has",
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
     "steersearch/explain.py": "torch takes seconds, and help needs none",
-    "core/downloads.py": "known: part of the circle below",
+    "core/downloads.py": "checkpoints imports torch, which `models list` does without",
     "core/steervit.py": "known: part of the circle below",
     "core/image_file.py": "most photos are decoded in this process, and need no other",
     "benchmarks/memory.py": "what an import takes is what is measured",
     "benchmarks/peers.py": "what a program imports is part of its time",
 }
 KNOWN_CIRCLES: list[set[str]] = [
-    {"steersearch.core.checkpoints", "steersearch.core.downloads", "steersearch.core.steervit"},
+    {"steersearch.core.checkpoints", "steersearch.core.steervit"},
 ]
 
 
