@@ -38,6 +38,7 @@ from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import BenchmarkError, SteerSearchError
+from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
@@ -170,7 +171,7 @@ def figures_of(model: SteerViT, pictures: CoreData) -> dict[str, float]:
     aggregations: tuple[Aggregation, ...] = ("cls", "focus")
     found: dict[str, float] = {}
     for kind in aggregations:
-        metrics = Core().evaluate(SteerViTMethod(model, aggregation=kind), pictures).metrics
+        metrics = Core().evaluate(SteerViTMethod(Predictor(model), aggregation=kind), pictures).metrics
         found |= {
             f"{kind}/right/macro": metrics["macro"] / 100,
             f"{kind}/wrong/macro": metrics["macro_wrong_prompt"] / 100,

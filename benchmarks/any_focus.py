@@ -22,9 +22,8 @@ from steersearch.benchmarks import startup
 from steersearch.benchmarks.cache import digest_of
 from steersearch.benchmarks.photo_gallery import VERSION, LabelledPhoto, photo_gallery
 from steersearch.benchmarks.record import Record, add_save
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
-from steersearch.core.steervit import SteerViT
-from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.any_focus import LESSON
 from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.file_record import FileRecord
@@ -60,7 +59,7 @@ class Part:
     heatmaps: Floats
 
 
-def steer_all(folder: Path, embedder: SteerViTEmbedder, part: str, count: int) -> Part:
+def steer_all(folder: Path, embedder: Predictor, part: str, count: int) -> Part:
     """The first `count` photos of "gallery" or "query" below `folder` under every focus; kept there for next time."""
     photos = photo_gallery(folder, part, count)
     computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*FOCUSES])
@@ -217,9 +216,7 @@ def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float
     return {name: round(float(np.median(values)), 3) for name, values in spent.items()}
 
 
-def first_answers(
-    folder: Path, place: Path, embedder: SteerViTEmbedder, query: Path
-) -> dict[str, list[float]]:
+def first_answers(folder: Path, place: Path, embedder: Predictor, query: Path) -> dict[str, list[float]]:
     """[wall, processor] seconds, medians, of `steersearch query` with each of BUDGETS, as a process of its own.
 
     The gallery below `folder` is indexed at `place` under a prompt that nobody asks for again; what is asked for is
@@ -256,7 +253,7 @@ def main() -> None:
     add_save(parser)
     arguments = parser.parse_args()
     began = time.monotonic()
-    embedder = SteerViTEmbedder(SteerViT.from_pretrained(arguments.model))
+    embedder = Predictor.from_pretrained(arguments.model)
     gallery = steer_all(arguments.folder, embedder, "gallery", arguments.photos)
     queries = steer_all(arguments.folder, embedder, "query", QUERIES)
     index = FrozenIndex(

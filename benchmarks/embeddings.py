@@ -28,9 +28,9 @@ from steersearch.benchmarks.cache import cache_folder, digest_of
 from steersearch.benchmarks.method import Floats, Method, SteerViTMethod
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import BenchmarkError, OutputError
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.core.reading import EncodedPrompt
-from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.build import ProgressEvent
 from steersearch.indexer.embedder import known_identity
 from steersearch.indexer.library import Library, PromptIndex
@@ -103,8 +103,11 @@ def gallery_vectors(
 # --------------------------------------------------------------------------------------- through the indexer
 
 
-class _Embedder(SteerViTEmbedder):
+class _Embedder(Predictor):
     """Loads no text encoder for the frozen trunk, which takes no text."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        vars(self).update(vars(predictor))
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         if prompt == _FROZEN:

@@ -26,8 +26,9 @@ from steersearch.benchmarks.core_world import OBJECTS, Source, Targets
 from steersearch.benchmarks.intervals import micro_interval
 from steersearch.benchmarks.rankings import average_precision
 from steersearch.benchmarks.record import Record, add_save
+from steersearch.core.predictor import Predictor
 from steersearch.core.presence import presence
-from steersearch.core.steervit import Features, SteerViT
+from steersearch.core.steervit import Features
 from steersearch.indexer.find import find_scores
 from steersearch.training import scenes, stamps, world
 from steersearch.training.things import KINDS, Thing, draw_thing
@@ -118,10 +119,10 @@ class Seen:
     presence: npt.NDArray[np.float32]
 
 
-def look(model: SteerViT, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[Seen]:
+def look(model: Predictor, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[Seen]:
     """All pictures under each prompt."""
     with torch.inference_mode():
-        steerings = [model.steering(model.encode_prompt(prompt)) for prompt in prompts]
+        steerings = [model.steering(model.encode_prompts([prompt])) for prompt in prompts]
         found: list[list[Features]] = [[] for _ in prompts]
         for start in range(0, len(pictures), _BATCH):
             pixels = np.stack([model.preprocess(image) for image in pictures[start : start + _BATCH]])
@@ -148,7 +149,7 @@ def concentration(seen: Seen) -> Doubles:
 
 
 def evaluate(
-    model: SteerViT, nouns: Sequence[str], gallery: Sequence[Photo]
+    model: Predictor, nouns: Sequence[str], gallery: Sequence[Photo]
 ) -> dict[str, dict[str, list[float]]]:
     """Average precision of each score, a value per noun: under "all", and under "rare" the mean of its draws."""
     rng = np.random.default_rng([SEED, 1])
@@ -208,7 +209,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.each < RARE:
         parser.error(f"--each {arguments.each}: at least {RARE}")
-    model = SteerViT.from_pretrained(arguments.model)
+    model = Predictor.from_pretrained(arguments.model)
     for source in arguments.source or get_args(Source):
         began = time.monotonic()
         nouns, gallery = photos(source, arguments.each)
@@ -220,7 +221,7 @@ def main() -> None:
             "nouns": nouns,
             "template": TEMPLATE,
             "rare": RARE,
-            "preprocess": model.config.preprocess.to_dict(),
+            "preprocess": model.preprocess.to_dict(),
             "weights": model.weights_hash,
         }
         seconds = time.monotonic() - began

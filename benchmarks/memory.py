@@ -36,9 +36,9 @@ def embed_in_stages(model: str, photos: list[str], batch_size: int) -> dict[str,
     import torch  # noqa: F401
 
     peaks["torch"] = peak_memory()
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.predictor import Predictor
 
-    steered = SteerViT.from_pretrained(model, device="cpu")
+    steered = Predictor.from_pretrained(model, device="cpu")
     peaks["model"] = peak_memory()
     steered.encode_prompts([PROMPT])
     peaks["prompt"] = peak_memory()

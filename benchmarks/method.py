@@ -16,12 +16,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from steersearch.core.aggregation import Aggregation, aggregation_rule
+from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.core.identity import AggregationRecord
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.registry import MODELS
-from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
+from steersearch.core.steervit import Features
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,7 +94,7 @@ class SteerViTMethod:
 
     def __init__(
         self,
-        model: SteerViT,
+        model: Predictor,
         gate_scale: float = 1.0,
         aggregation: Aggregation | None = None,
         view: View | None = None,
@@ -100,30 +102,33 @@ class SteerViTMethod:
         """aggregation, view: None is the model's own. Raises ArgumentError for a gate_scale below 0 or not finite."""
         if not 0 <= gate_scale < float("inf"):
             raise ArgumentError("gate_scale", gate_scale, "must be a number from 0 (no steering) up")
-        own = model.config
         self.model = model.with_view(view).with_aggregation(aggregation)
-        self.gate_scale = gate_scale
-        self.aggregation: Aggregation = self.model.config.aggregation
-        self.name = _name(self, own)
+        self.gate_scale, self._view = gate_scale, view
+        self.aggregation = self.model.aggregation
+        self.name = _name(self)
         self.identity = _digest(self.settings | {"weights": model.weights_hash})
         card = MODELS.get(model.model_id)
         self.licence = "that of its file" if card is None else card.licence
         self.takes_prompt = gate_scale != 0
-        self.batch_size = self.model.batch_size * self.model.cores
+        self.batch_size = self.model.batch_size
+
+    def at(self, gate_scale: float) -> SteerViTMethod:
+        """The same model, seen and aggregated alike, at another gate_scale."""
+        return SteerViTMethod(self.model, gate_scale, self.aggregation, self._view)
 
     @property
     def part_of_square(self) -> tuple[float, float, float, float]:
         """See `Preprocess.part_of_square`."""
-        return self.model.config.preprocess.part_of_square
+        return self.model.preprocess.part_of_square
 
     @property
     def settings(self) -> dict[str, Any]:
         """What besides the weights decides the output, JSON-able."""
         return {
             "gate_scale": self.gate_scale,
-            "aggregation": aggregation_rule(self.aggregation),
-            "preprocess": self.model.config.preprocess.to_dict(),
-            "dtype": str(self.model.head.weight.dtype).removeprefix("torch."),
+            "aggregation": vars(AggregationRecord.of(self.aggregation)),
+            "preprocess": self.model.preprocess.to_dict(),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
         }
 
     @torch.inference_mode()
@@ -161,15 +166,16 @@ def _floats(values: torch.Tensor) -> Floats:
     return array
 
 
-def _name(method: SteerViTMethod, own: SteerViTConfig) -> str:
+def _name(method: SteerViTMethod) -> str:
     """The model, and what is not as it is by default: mini+gate0.6+cls."""
+    own = method.model.model.config
     said = [method.model.model_id]
     if method.gate_scale != 1:
         said.append(f"gate{method.gate_scale:g}")
     if method.aggregation != own.aggregation:
         said.append(method.aggregation)
-    if method.model.config.preprocess.mode != own.preprocess.mode:
-        said.append(method.model.config.preprocess.mode)
+    if method.model.preprocess.mode != own.preprocess.mode:
+        said.append(method.model.preprocess.mode)
     return "+".join(said)
 
 

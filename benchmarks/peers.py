@@ -45,12 +45,12 @@ def write_rclip_model(folder: str) -> None:
     """The mini's trunk where rclip looks for its weights below `folder`; searching with photos needs no more."""
     import torch
 
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.checkpoints import load_model
 
     class Visual(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = SteerViT.from_pretrained("mini", "cpu")
+            self.model = load_model("mini", device="cpu")
             self.project = torch.nn.Linear(self.model.dim, 512, bias=False)
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -105,16 +105,16 @@ def lancedb_search(place: str, photo: str) -> None:
 
 
 def _embedded(photos: str) -> tuple[list[str], Any]:
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.predictor import Predictor
 
     paths = [str(path) for path in sorted(Path(photos).rglob("*.jpg"))]
-    return paths, SteerViT.from_pretrained("mini", "cpu").embed(paths, PROMPT).numpy()
+    return paths, Predictor.from_pretrained("mini", "cpu").embed(paths, PROMPT).numpy()
 
 
 def _query(photo: str) -> Any:
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.predictor import Predictor
 
-    return SteerViT.from_pretrained("mini", "cpu").embed([photo], PROMPT).numpy()
+    return Predictor.from_pretrained("mini", "cpu").embed([photo], PROMPT).numpy()
 
 
 class Peer:

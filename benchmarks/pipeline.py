@@ -25,11 +25,11 @@ from PIL import Image
 
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.speed import Settings, blank_prompt, named_model
+from steersearch.core.embedded import Floats
 from steersearch.core.pillow_file import opened
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt
-from steersearch.embedder import SteerViTEmbedder
-from steersearch.indexer.embedder import Floats
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training.scenes import FAMILIES, draw_scene
@@ -81,9 +81,7 @@ def _decoded(content: bytes) -> Image.Image:
         return image.convert("RGB")
 
 
-def run_model(
-    embedder: SteerViTEmbedder, pictures: Floats, number: int, features: Floats, frozen: bool
-) -> None:
+def run_model(embedder: Predictor, pictures: Floats, number: int, features: Floats, frozen: bool) -> None:
     """`number` pictures through the model, in its own batches."""
     for start in range(0, number, embedder.batch_size):
         chosen = np.arange(start, min(start + embedder.batch_size, number)) % len(pictures)
@@ -94,7 +92,7 @@ def run_model(
 
 
 def one_round(
-    embedder: SteerViTEmbedder, contents: list[bytes], pictures: Floats, number: int, salt: str, regions: bool
+    embedder: Predictor, contents: list[bytes], pictures: Floats, number: int, salt: str, regions: bool
 ) -> Round:
     """Index `number` new photos, then give the model as many decoded ones."""
     features = embedder.encode_prompt(PROMPT).tokens
@@ -118,7 +116,7 @@ def one_round(
     )
 
 
-def reading_cost(embedder: SteerViTEmbedder, contents: list[bytes]) -> float:
+def reading_cost(embedder: Predictor, contents: list[bytes]) -> float:
     """Processor milliseconds to read, hash, decode and preprocess a photo, its thumbnail included."""
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "photos"
@@ -139,7 +137,7 @@ def reading_cost(embedder: SteerViTEmbedder, contents: list[bytes]) -> float:
         return 1000 * (time.thread_time() - began) / len(names)
 
 
-class ShapedEmbedder(SteerViTEmbedder):
+class ShapedEmbedder(Predictor):
     """Random weights in the shape of a released model, and prompts of five tokens without meaning."""
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
@@ -149,7 +147,7 @@ class ShapedEmbedder(SteerViTEmbedder):
 def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Record:
     """The record of `photos` JPEGs of each size, in so many turns."""
     began, before = time.monotonic(), os.getloadavg()[0]
-    kind = SteerViTEmbedder if model == "mini" else ShapedEmbedder
+    kind = Predictor if model == "mini" else ShapedEmbedder
     embedder = kind(named_model(Settings(model=model)))
     metrics: dict[str, Any] = {"load_before": round(before, 2)}
     rows = []
@@ -173,7 +171,7 @@ def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Re
         "photos": each * rounds,
         "rounds": rounds,
         "prompts": 1,
-        "view": embedder.model.config.preprocess.mode,
+        "view": embedder.preprocess.mode,
         "pictures": f"{_SCENES} drawn scenes with grain, JPEG quality 90",
         "sizes": SIZES,
     }

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from steersearch.benchmarks.method import SteerViTMethod
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from steersearch.training.losses import pmass, pointing
 from steersearch.training.mask_codec import Mask
 from steersearch.training.mask_file import read_mask_file
@@ -51,9 +51,9 @@ def pointing_of(method: SteerViTMethod, scenes: Iterable[Scene]) -> dict[str, fl
     return {"pointing": round(100 * float(np.mean(hits)), 2), "pmass": round(100 * float(np.mean(mass)), 2)}
 
 
-def patch_cover(mask: Mask, model: SteerViT) -> torch.Tensor:
+def patch_cover(mask: Mask, model: Predictor) -> torch.Tensor:
     """(H, W) mask of a picture -> (N,) covered share of each patch, through the model's own preprocessing."""
-    preprocess = model.config.preprocess
+    preprocess = model.preprocess
     white = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
     seen = preprocess(white)[0] * preprocess.std[0] + preprocess.mean[0]
     grid = model.grid

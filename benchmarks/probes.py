@@ -24,7 +24,8 @@ from torch import Tensor
 
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.aggregation import Aggregation
-from steersearch.core.steervit import NO_STEERING, SteerViT
+from steersearch.core.predictor import Predictor
+from steersearch.core.steervit import NO_STEERING
 from steersearch.training import scenes, world
 from steersearch.training.things import KINDS, Thing, draw_stock
 
@@ -102,7 +103,7 @@ class Embedded:
 
 @torch.inference_mode()
 def embed(
-    model: SteerViT,
+    model: Predictor,
     pictures: Iterable[Labelled],
     prompts: Sequence[str] = PROMPTS,
     gate_scales: Sequence[float] = GATE_SCALES,
@@ -110,7 +111,7 @@ def embed(
     """Every photo under each condition: "0", the plain trunk, and "<gate scale>/<prompt>"."""
     steerings = {"0": NO_STEERING}
     for prompt in prompts:
-        said = model.encode_prompt(prompt)
+        said = model.encode_prompts([prompt])
         steerings |= {f"{scale:g}/{prompt}": model.steering(said, scale) for scale in gate_scales}
     found: dict[tuple[str, Aggregation], list[Floats]] = {}
     families, kinds = [], []
@@ -242,7 +243,7 @@ def main() -> None:
         if getattr(arguments, name) < len(KINDS):
             parser.error(f"--{name} {getattr(arguments, name)}: at least {len(KINDS)}, a photo of each kind")
     began = time.monotonic()
-    model = SteerViT.from_pretrained(arguments.model)
+    model = Predictor.from_pretrained(arguments.model)
     prompts = tuple(arguments.prompt or PROMPTS)
     train = embed(model, photos("train", arguments.train), prompts)
     test = embed(model, photos("test", arguments.test), prompts)
@@ -253,7 +254,7 @@ def main() -> None:
         "size": SIZE,
         "prompts": prompts,
         "gate_scales": (0.0, *GATE_SCALES),
-        "preprocess": model.config.preprocess.to_dict(),
+        "preprocess": model.preprocess.to_dict(),
         "weights": model.weights_hash,
     }
     record = Record.make("probes", arguments.model, settings, evaluate(train, test), time.monotonic() - began)

@@ -115,7 +115,7 @@ class QualityBenchmark:
             return {None: method}
         if not isinstance(method, SteerViTMethod):
             raise BenchmarkError(f"{method.name} has no gate_scale: leave gate_scales away")
-        return {scale: SteerViTMethod(method.model, scale, method.aggregation) for scale in self.gate_scales}
+        return {scale: method.at(scale) for scale in self.gate_scales}
 
     def _passes(self, data: QualityData) -> int:
         passes = sum(map(len, data.labelled))

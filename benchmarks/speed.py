@@ -2,7 +2,7 @@
 
 plain     timm's own `forward_features` of the trunk (for the mini, whose trunk timm does not have, our own)
 folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a processor a batch goes
-          through in parts (`SteerViT.encode`), which is itself faster than one pass
+          through in parts (`Predictor.encode`), which is itself faster than one pass
 unfolded  the released formulation (facts A2, A3): float32, and with every batch the text encoder reads the prompt
           once per image, and every layer projects queries, keys and values
 
@@ -33,7 +33,9 @@ from torch import Tensor
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.bert import Bert, BertConfig
+from steersearch.core.checkpoints import load_model
 from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
@@ -144,8 +146,8 @@ class Workbench:
         model = self.model(dtype)
         if variant == "folded":
             prompts = self.prompts if prompt_tokens is None else blank_prompt(prompt_tokens, model)
-            steering = model.steering(prompts)
-            return lambda: model.encode(pixels, [steering])[0]
+            predictor, steering = Predictor(model), model.steering(prompts)
+            return lambda: predictor.encode(pixels, [steering])[0]
         text_encoder = self.text_encoder(dtype)
         texts = [self.settings.prompt] * self.settings.batch_size
         return lambda: _unfolded(model, pixels, text_encoder.encode(texts))
@@ -194,7 +196,7 @@ def _trunk_name(settings: Settings) -> str:
 def named_model(settings: Settings) -> SteerViT:
     """The bundled mini, or random weights in the shape of a released model."""
     if settings.model == "mini":
-        return SteerViT.from_pretrained("mini", device="cpu")
+        return load_model("mini", device="cpu")
     trunk, side = _trunk_name(settings), settings.side
     config = SteerViTConfig(
         trunk=trunk,

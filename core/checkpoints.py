@@ -103,7 +103,7 @@ def load_file(
         if trunk is None and not file.holds_trunk:
             model.trunk = _pretrained_trunk(file.config)
         _load_state(model, file.read(wanted), path)
-    model._weights_hash = remembered_sha256(path)
+    model.file_hash = remembered_sha256(path)
     model.model_id = str(path)
     return model.to(device, dtype)
 
@@ -370,7 +370,7 @@ def _unknown_to_released(model: SteerViT) -> Iterator[str]:
     elif config.connector_hidden != config.text_dim:
         yield f"connector {config.connector_hidden} wide, only as wide as its text tokens, {config.text_dim}"
     if config.aggregation == "focus":
-        yield 'aggregation "focus", only cls and mean (model.with_aggregation)'
+        yield 'aggregation "focus", only cls and mean'
     elif config.aggregation == "cls" and not model.trunk.num_prefix_tokens:
         yield "aggregation cls of a trunk without a CLS token"
     if "roberta" not in config.text_encoder.lower():
@@ -386,8 +386,10 @@ def _in_words(preprocess: Preprocess) -> str:
 # ------------------------------------------------------------------------------------------ our own layout
 
 
-def write_safetensors(model: SteerViT, path: Path) -> None:
+def write_safetensors(model: SteerViT, path: Path, config: SteerViTConfig | None = None) -> None:
     """Write `model` to `path`; a trunk of our own goes with it, in float16 throughout, else float32.
+
+    config: what the file says of it; None: the model's own.
 
     Raises CheckpointError if the folder cannot be written, or a weight does not fit into float16.
     """
@@ -399,7 +401,7 @@ def write_safetensors(model: SteerViT, path: Path) -> None:
         state |= _trunk_state(model)
         dtype = torch.float16
     stored = {name: _for_disk(name, value, dtype, path) for name, value in state.items()}
-    described = json.dumps({"format": FILE_FORMAT, "config": model.config.to_dict()})
+    described = json.dumps({"format": FILE_FORMAT, "config": (config or model.config).to_dict()})
     with _writing(path) as draft:
         save_file(stored, draft, metadata={METADATA_KEY: described})
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from steersearch.core.steervit import Features
+from steersearch.core.steervit import Features, widened
 
 _LEVEL = 0.5  # how much of the mean logit counts for nothing
 
@@ -22,6 +21,6 @@ def presence(found: Features) -> Tensor:
     it does in the released models is not known. So half of it is taken out: that costs the mini a point or so of
     average precision, all of it would cost five to ten (benchmarks/LOG.md).
     """
-    logits = found.logits.to(torch.promote_types(found.logits.dtype, torch.float32))
+    logits = widened(found.logits)
     peak = logits.logsumexp(dim=1) - math.log(logits.shape[1])
     return (peak - _LEVEL * logits.mean(dim=1)).float()

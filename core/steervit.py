@@ -1,4 +1,6 @@
-"""SteerViT, the model top to bottom: a frozen ViT whose tokens a prompt steers (arXiv 2604.02327).
+"""SteerViT, the network top to bottom: a frozen ViT whose tokens a prompt steers (arXiv 2604.02327).
+
+What it takes to use one on photos and prompts is in `predictor`.
 
 Letters: B images, H W pixels, T = P + N trunk tokens (P prefix tokens, N = Hp·Wp patches), D trunk width,
 L text tokens, Dt text width.
@@ -6,47 +8,25 @@ L text tokens, Dt text width.
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import math
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from steersearch.core.aggregation import Aggregation
-from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ConfigError, PromptError
-from steersearch.core.image_file import read_picture
-from steersearch.core.picture import Picture
-from steersearch.core.preprocess import MOST_SIDE, TILES, Preprocess, View
+from steersearch.core.preprocess import MOST_SIDE, Preprocess
 from steersearch.core.ranges import check_flag, check_number, check_text, check_whole, read_fields, read_list
-from steersearch.core.side_by_side import make_workers, side_by_side
-from steersearch.core.text import CachedTextEncoder, PromptFeatures
-from steersearch.core.tiles import join_tiles, split_tiles, tile_shares, weigh_tiles
+from steersearch.core.text import PromptFeatures
 from steersearch.core.trunk import Trunk, build_trunk
 from steersearch.core.vit import MOST_DEEP, MOST_WIDE, ViT, ViTConfig
 
 Fusion = Literal["early", "late"]
-ImageSource = Image.Image | Path | str
-# Trunk inputs in one forward pass. A processor is fastest while the widest activation, the hidden layer of the MLPs,
-# stays small: beyond 32 MB each buffer is mapped and zeroed anew in every block (measured: benchmarks/LOG.md).
-_CPU_HIDDEN_BYTES, _CPU_BATCH = 16 * 2**20, 32
-_CORES = 8  # parts at a time, so that their buffers stay few
-_GPU_BATCH = 64
-_READERS = max(2, min(8, os.cpu_count() or 2))  # threads that decode pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +116,7 @@ class Features:
     prefix (B, P, D), patches (B, N, D), logits (B, N) of the segmentation head, grid (Hp, Wp) with N = Hp·Wp.
     attention (B, heads, N), where it was asked for: what CLS attends to in the last block; the rest of its
     attention, up to a sum of 1, lies on the prefix tokens.
-    parts (B, N): each patch's part in the mean, summing to 1; None: all alike (see `_of_whole_pictures`).
+    parts (B, N): each patch's part in the mean, summing to 1; None: all alike (see `tiles.whole_pictures`).
     is_steered: whether by a prompt; without one, the head was never trained and the logits mean nothing.
     """
 
@@ -157,14 +137,14 @@ class Features:
         if kind == "cls":
             if self.prefix.shape[1] == 0:
                 raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
-            return _widened(self.prefix[:, 0])
+            return widened(self.prefix[:, 0])
         if kind == "mean" or (kind == "focus" and not self.is_steered):
             if self.parts is None:
-                return _widened(self.patches).mean(dim=1)
-            return torch.einsum("bn,bnd->bd", self.parts, _widened(self.patches))
+                return widened(self.patches).mean(dim=1)
+            return torch.einsum("bn,bnd->bd", self.parts, widened(self.patches))
         if kind == "focus":
-            weights = (2 * _widened(self.logits)).softmax(dim=-1)
-            return torch.einsum("bn,bnd->bd", weights, _widened(self.patches))
+            weights = (2 * widened(self.logits)).softmax(dim=-1)
+            return torch.einsum("bn,bnd->bd", weights, widened(self.patches))
         raise ConfigError("aggregation", kind, f"must be one of {get_args(Aggregation)}")
 
     def embedding(self, kind: Aggregation) -> Tensor:
@@ -188,33 +168,7 @@ class Features:
 
     def heatmap(self) -> Tensor:
         """(B, Hp, Wp): where the prompt's object is; sums to 1 over each image's patches."""
-        return _widened(self.logits).softmax(dim=-1).reshape(-1, *self.grid)
-
-
-def _of_whole_pictures(tiles: Features) -> Features:
-    """Features of B pictures from those of their 4·B tiles: patches side by side, one softmax over all logits.
-
-    A picture has one CLS: that of its tiles, each weighted by its share of the heatmap, so that the tile that
-    shows what the prompt names decides; without a prompt the heatmap means nothing and all count alike. The
-    same weights make the mean, and the attention of that CLS, whose sum stays at most 1.
-    """
-    shares = tile_shares(_widened(tiles.logits))
-    if not tiles.is_steered:
-        shares = torch.full_like(shares, 1 / TILES**2)
-    each = shares.flatten()[:, None]  # (4·B, 1)
-    attention = tiles.attention
-    if attention is not None:
-        weighted = attention * each[..., None].to(attention.dtype)
-        attention = join_tiles(weighted.transpose(1, 2), tiles.grid).transpose(1, 2)
-    return Features(
-        prefix=weigh_tiles(tiles.prefix, shares),
-        patches=join_tiles(tiles.patches, tiles.grid),
-        logits=join_tiles(tiles.logits, tiles.grid),
-        grid=(tiles.grid[0] * TILES, tiles.grid[1] * TILES),
-        attention=attention,
-        parts=join_tiles(each.expand_as(tiles.logits) / tiles.logits.shape[1], tiles.grid),
-        is_steered=tiles.is_steered,
-    )
+        return widened(self.logits).softmax(dim=-1).reshape(-1, *self.grid)
 
 
 @dataclass(frozen=True)
@@ -245,7 +199,10 @@ class SteerViT(nn.Module):
     """
 
     def __init__(self, config: SteerViTConfig, trunk: ViT | nn.Module | None = None) -> None:
-        """`trunk` None builds the configured one with random weights; it is frozen in any case."""
+        """`trunk` None builds the configured one with random weights; it is frozen in any case.
+
+        model_id: the name or file that it was loaded by.  file_hash: sha256 of the file that the weights came from.
+        """
         super().__init__()
         self.config = config
         self.trunk = trunk if trunk is not None else _random_trunk(config)
@@ -263,12 +220,9 @@ class SteerViT(nn.Module):
         )
         self.head = nn.Linear(shape.dim, 1)
         self.model_id = "unsaved"
-        self._weights_hash: str | None = None
-        self._text_encoder = CachedTextEncoder(config.text_encoder, config.text_layers)
-        self._own_preprocess = config.preprocess
+        self.file_hash: str | None = None
         if not self.head.weight.is_meta:  # else they are about to be read
             self._init_new_weights()
-        make_workers(_cores())  # before any threads share the model
         self.trunk.requires_grad_(False)
         self.eval()
 
@@ -299,13 +253,13 @@ class SteerViT(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(Hp, Wp), the patch grid of features and heatmaps: the trunk's, or that of 2 × 2 tiles."""
-        height, width = self._trunk.grid
-        return (height * TILES, width * TILES) if self._is_tiled else (height, width)
+        """(Hp, Wp), the patch grid of features and heatmaps."""
+        return self._trunk.grid
 
     @property
-    def _is_tiled(self) -> bool:
-        return self.config.preprocess.mode == "tile"
+    def num_prefix_tokens(self) -> int:
+        """P: the CLS token, if the trunk has one, and its registers."""
+        return self._trunk.num_prefix_tokens
 
     @property
     def device(self) -> torch.device:
@@ -321,21 +275,6 @@ class SteerViT(nn.Module):
         """Name and parameter of everything that training changes; the trunk is not among them."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
-    @property
-    def batch_size(self) -> int:
-        """How many pictures suit one forward pass here: as many as make it faster, and no more memory than that."""
-        inputs = _GPU_BATCH
-        if self.device.type == "cpu":
-            trunk = self._trunk
-            tokens = trunk.num_prefix_tokens + trunk.grid[0] * trunk.grid[1]
-            inputs = min(_CPU_BATCH, _CPU_HIDDEN_BYTES // (tokens * 4 * trunk.dim * 4))
-        return max(1, inputs // TILES**2 if self._is_tiled else inputs)
-
-    @property
-    def cores(self) -> int:
-        """How many parts `encode` works on side by side: PyTorch's threads, up to eight, on a processor; else 1."""
-        return _cores() if self.device.type == "cpu" else 1
-
     # ------------------------------------------------------------------------------------------ forward pass
 
     def forward(
@@ -346,7 +285,7 @@ class SteerViT(nn.Module):
         *,
         attention: bool = False,
     ) -> Features:
-        """Steered features of `pixels` (B, 3, H, W), as `preprocess` makes them.
+        """Steered features of `pixels` (B, 3, H, W), as `config.preprocess` makes them.
 
         prompts: of one prompt for all images, or of B, one each; None or gate_scale 0: the plain trunk.
         attention: also keep what CLS attends to in the last block. For many prompts or many batches use the
@@ -355,40 +294,17 @@ class SteerViT(nn.Module):
         steering = self.steering(prompts, gate_scale)
         return self.steer(self.before_steering(pixels), steering, attention=attention)
 
-    def encode(self, pixels: Tensor, steerings: Sequence[Steering]) -> list[Features]:
-        """Features of `pixels` (B, 3, H, W) under each of `steerings`, which are for any number of images.
-
-        What no prompt changes is computed once for all. A processor takes the images in parts of at most
-        `batch_size`, which is 5 to 9 % faster than a batch whose activations do not fit its caches, and takes less
-        memory; without gradients `cores` parts at a time.
-        """
-        cores = 1 if torch.is_grad_enabled() else self.cores
-        size = len(pixels)
-        if self.device.type == "cpu":
-            size = min(self.batch_size, math.ceil(size / cores))
-
-        def encoded(part: Tensor) -> list[Features]:
-            tokens = self.before_steering(part)
-            return [self.steer(tokens, steering) for steering in steerings]
-
-        found = side_by_side(encoded, torch.split(pixels, size), cores)
-        return [Features.joined(under) for under in zip(*found, strict=True)]
-
     def before_steering(self, pixels: Tensor) -> Tensor:
-        """The part that no prompt changes: (B, 3, H, W) pixels -> tokens (B, T, D) before the first steered block.
-
-        In the view "tile" each image is four in here: (B, 3, H, W) -> (4·B, T, D), see `tiles`.
-        """
-        x = self._trunk.tokens(split_tiles(pixels) if self._is_tiled else pixels)
+        """The part that no prompt changes: (B, 3, H, W) pixels -> tokens (B, T, D) before the first steered block."""
+        x = self._trunk.tokens(pixels)
         for block in self._trunk.blocks[: self._first_steered]:
             x = block(x)
         return x
 
     def steer(self, x: Tensor, steering: Steering = NO_STEERING, *, attention: bool = False) -> Features:
         """The rest: tokens (B, T, D) from `before_steering` -> features, steered by what `steering` gives."""
-        images = len(x) // TILES**2 if self._is_tiled else len(x)
-        if steering.num_prompts not in (1, images):
-            raise _wrong_number(steering.num_prompts, images)
+        if steering.num_prompts not in (1, len(x)):
+            raise PromptError(f"{steering.num_prompts} prompts for {len(x)} images")
         depth, attended = self._trunk.depth, None
         for i in range(self._first_steered, depth):
             x = steering(i, x)
@@ -398,7 +314,7 @@ class SteerViT(nn.Module):
         x = self._trunk.norm(steering(depth, x))
         prefix, patches = x[:, : self._trunk.num_prefix_tokens], x[:, self._trunk.num_prefix_tokens :]
         logits = self.head(patches).squeeze(-1)
-        seen = Features(
+        return Features(
             prefix=prefix,
             patches=patches,
             logits=logits,
@@ -406,7 +322,6 @@ class SteerViT(nn.Module):
             attention=attended,
             is_steered=bool(steering.layers),
         )
-        return _of_whole_pictures(seen) if self._is_tiled else seen
 
     def steering(self, prompts: PromptFeatures | None, gate_scale: float = 1.0) -> Steering:
         """What `prompts` do at `gate_scale`, to be used for any number of batches.
@@ -427,8 +342,6 @@ class SteerViT(nn.Module):
             if len(text) <= self.config.head_dim:  # beyond, A and C outgrow W_q and W_o
                 return Steering(1, self._placed(lambda layer: layer.fold(text, gate_scale)))
         text, mask = self.connector(prompts.tokens), prompts.mask
-        if self._is_tiled and len(prompts) > 1:  # each image's prompt for each of its tiles
-            text, mask = (each.repeat_interleave(TILES**2, dim=0) for each in (text, mask))
         whole = partial(partial, text=text, mask=mask, gate_scale=gate_scale)
         return Steering(len(prompts), self._placed(whole))
 
@@ -453,201 +366,6 @@ class SteerViT(nn.Module):
             raise ConfigError("attention", True, "this trunk has no CLS token whose attention could be shown")
         return self._trunk.cls_attention(x)[:, :, self._trunk.num_prefix_tokens :]
 
-    # ------------------------------------------------------------------------------- from pictures and words
-
-    def preprocess(self, picture: Picture | Image.Image) -> npt.NDArray[np.float32]:
-        """A picture -> (3, H, W) float32, as `forward` takes it."""
-        return self.config.preprocess(picture)
-
-    def encode_prompts(self, prompts: Sequence[str]) -> PromptFeatures:
-        """Text tokens (P, L, Dt) of `prompts`; the text encoder is loaded only for those not kept on disk."""
-        return self._text_encoder.to(self.device).encode(prompts)
-
-    def encode_prompt(self, prompt: str) -> PromptFeatures:
-        """Text tokens (1, L, Dt) of one prompt; see `encode_prompts`."""
-        return self.encode_prompts([prompt])
-
-    @torch.inference_mode()
-    def features(
-        self,
-        images: Sequence[ImageSource],
-        prompt: str | Sequence[str] | None = None,
-        gate_scale: float = 1.0,
-        *,
-        attention: bool = False,
-    ) -> Features:
-        """Features of pictures or paths in one batch; `prompt`: one for all, one per picture, or none."""
-        prompts = self._prompt_features(prompt, len(images))
-        with ThreadPoolExecutor(_READERS) as readers:
-            pixels = self._gather([readers.submit(self._read, image) for image in images])
-        if attention or (prompts is not None and len(prompts) > 1):
-            return self.forward(pixels, prompts, gate_scale, attention=attention)
-        return self.encode(pixels, [self.steering(prompts, gate_scale)])[0]
-
-    def embed(
-        self,
-        images: Sequence[ImageSource],
-        prompt: str | Sequence[str] | None = None,
-        gate_scale: float = 1.0,
-        aggregation: Aggregation | None = None,
-    ) -> Tensor:
-        """Prompt-conditioned embeddings of pictures or paths: (B, D) float32 of unit length, on the CPU.
-
-        `prompt`: one for all, one per picture, or None for the plain trunk. `aggregation` None: the default.
-        """
-        kind = aggregation or self.config.aggregation
-        batches = self._in_batches(images, prompt, gate_scale)
-        return self._collect((found.embedding(kind) for found in batches), (self.dim,))
-
-    def heatmaps(
-        self, images: Sequence[ImageSource], prompt: str | Sequence[str], gate_scale: float = 1.0
-    ) -> Tensor:
-        """Where the prompt's object is: (B, Hp, Wp) float32 on the CPU, each summing to 1."""
-        batches = self._in_batches(images, prompt, gate_scale)
-        return self._collect((found.heatmap() for found in batches), self.grid)
-
-    def attention_maps(
-        self,
-        images: Sequence[ImageSource],
-        prompt: str | Sequence[str] | None = None,
-        gate_scale: float = 1.0,
-        *,
-        heads: HeadPooling = "mean",
-        suppress_sinks: bool = True,
-    ) -> Tensor:
-        """What CLS looks at in the last block, as released: (B, Hp, Wp) float32 in [0, 1) on the CPU.
-
-        heads "none" gives (B, heads, Hp, Wp); see `attention_maps.attention_maps` for both options.
-        Raises ConfigError for a trunk without CLS token (SigLIP).
-        """
-        batches = self._in_batches(images, prompt, gate_scale, attention=True)
-        maps = (self._attention_map(found, heads, suppress_sinks) for found in batches)
-        return self._collect(maps, self.grid)
-
-    def _attention_map(self, found: Features, heads: HeadPooling, suppress_sinks: bool) -> Tensor:
-        assert found.attention is not None
-        return attention_maps(found.attention, found.grid, heads, suppress_sinks)
-
-    def _collect(self, results: Iterator[Tensor], shape: tuple[int, ...]) -> Tensor:
-        """One float32 tensor on the CPU; fetched at the end, so that a GPU never waits in between."""
-        with torch.inference_mode():
-            found = [result.float() for result in results]
-            return torch.cat(found).cpu() if found else torch.empty(0, *shape)
-
-    def _in_batches(
-        self,
-        images: Sequence[ImageSource],
-        prompt: str | Sequence[str] | None,
-        gate_scale: float,
-        attention: bool = False,
-    ) -> Iterator[Features]:
-        if isinstance(images, (str, Path, Image.Image)):
-            raise ConfigError("images", images, "must be a sequence of pictures or paths, not a single one")
-        prompts = self._prompt_features(prompt, len(images))
-        one = prompts is None or len(prompts) == 1
-        shared = self.steering(prompts, gate_scale) if one else None
-        if shared is not None and not attention:
-            for pixels in self._pixel_batches(images, self.batch_size * self.cores):
-                yield self.encode(pixels, [shared])[0]
-            return
-        start = 0
-        for pixels in self._pixel_batches(images, self.batch_size):
-            steering = shared
-            if steering is None:
-                assert prompts is not None
-                part = slice(start, start + len(pixels))
-                own = PromptFeatures(prompts.tokens[part], prompts.mask[part])
-                steering = self.steering(own, gate_scale)
-            yield self.steer(self.before_steering(pixels), steering, attention=attention)
-            start += len(pixels)
-
-    def _prompt_features(self, prompt: str | Sequence[str] | None, batch: int) -> PromptFeatures | None:
-        if prompt is None:
-            return None
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if len(prompts) not in (1, batch):
-            raise _wrong_number(len(prompts), batch)
-        return self.encode_prompts(prompts)
-
-    def _pixel_batches(self, images: Sequence[ImageSource], size: int) -> Iterator[Tensor]:
-        """Pixels of the next `size` pictures, read on threads while the model works on the last ones."""
-        ahead: deque[list[Future[npt.NDArray[np.float32]]]] = deque()
-        with ThreadPoolExecutor(_READERS) as readers:
-            for start in range(0, len(images), size):
-                ahead.append([readers.submit(self._read, image) for image in images[start : start + size]])
-                if len(ahead) == 2:
-                    yield self._gather(ahead.popleft())
-            while ahead:
-                yield self._gather(ahead.popleft())
-
-    def _read(self, image: ImageSource) -> npt.NDArray[np.float32]:
-        if isinstance(image, (str, Path)):
-            return self.preprocess(read_picture(image, at_least=self.config.preprocess.least_side))
-        return self.preprocess(image)
-
-    def _gather(self, reading: Sequence[Future[npt.NDArray[np.float32]]]) -> Tensor:
-        return self.to_device(np.stack([picture.result() for picture in reading]))
-
-    def to_device(self, pixels: npt.NDArray[np.float32]) -> Tensor:
-        """Pixels (B, 3, H, W) float32 where the weights are, in their dtype; a GPU copies while it computes."""
-        batch = torch.from_numpy(pixels)
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
-        return batch.to(self.device, non_blocking=True).to(self.head.weight.dtype)
-
-    # ------------------------------------------------------------------------------------- files and identity
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        device: str | torch.device = "auto",
-        dtype: torch.dtype | Literal["auto"] = "auto",
-    ) -> SteerViT:
-        """A named model (`registry.MODELS`), "auto", a .safetensors or .pth file, or a hub id.
-
-        device "auto": the GPU if there is one.  dtype "auto": bfloat16 on a GPU that computes with it, else
-        float32; embeddings and heatmaps are float32 in any case. Raises UnknownModelError, CheckpointError.
-        """
-        from steersearch.core.checkpoints import load_model
-
-        return load_model(name_or_path, device=device, dtype=dtype)
-
-    def with_view(self, view: View | None) -> SteerViT:
-        """This model seeing pictures in another way; the weights are shared, not copied.
-
-        view: "crop" (timm's evaluation transform), "squash" (the whole picture in a square) or "tile" (the
-            same at twice the resolution, as 2 × 2 tiles: four forward passes); None: the model's own.
-        In the view "tile" a heatmap lies on the grid (2·Hp, 2·Wp), and CLS and mean are the tiles' own, each
-        weighted by its share of the heatmap.
-        """
-        own = self._own_preprocess
-        other = copy.copy(self)
-        other.config = replace(self.config, preprocess=own if view is None else own.with_view(view))
-        return other
-
-    def with_aggregation(self, kind: Aggregation | None) -> SteerViT:
-        """This model with another aggregation by default; the weights are shared. None: as it is.
-
-        Raises ConfigError for one that does not exist, or for `cls` with a trunk that has no such token.
-        """
-        if kind == "cls" and self._trunk.num_prefix_tokens == 0:
-            raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
-        other = copy.copy(self)
-        other.config = self.config if kind is None else replace(self.config, aggregation=kind)
-        return other
-
-    def save(self, path: Path | str) -> None:
-        """Write a .safetensors file that `from_pretrained` reads; see `checkpoints.write_safetensors`."""
-        from steersearch.core.checkpoints import write_safetensors
-
-        write_safetensors(self, Path(path))
-
-    @property
-    def weights_hash(self) -> str:
-        """sha256 of the file that the weights came from; of the present weights for a model never saved."""
-        return self._weights_hash or _state_hash(self)
-
 
 class Connector(nn.Module):
     """Text tokens to the trunk's width: unit length, then a two-layer MLP. (..., L, Dt) -> (..., L, D).
@@ -667,11 +385,7 @@ class Connector(nn.Module):
         return out
 
 
-def _cores() -> int:
-    return min(_CORES, torch.get_num_threads())
-
-
-def _widened(values: Tensor) -> Tensor:
+def widened(values: Tensor) -> Tensor:
     """In float32 at least: sums over patches and unit lengths would lose digits in half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -680,15 +394,3 @@ def _random_trunk(config: SteerViTConfig) -> nn.Module:
     if config.tiny is not None:
         return ViT(config.tiny)
     return build_trunk(config.trunk, config.resolution, pretrained=False)
-
-
-def _wrong_number(prompts: int, images: int) -> PromptError:
-    return PromptError(f"{prompts} prompts for {images} images; give one prompt, or one per image")
-
-
-def _state_hash(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -54,6 +54,14 @@ class PromptFeatures:
         """The same features on `device`, tokens in `dtype`."""
         return PromptFeatures(self.tokens.to(device, dtype), self.mask.to(device), self.readings)
 
+    def part(self, which: slice) -> PromptFeatures:
+        """The features of some of the prompts."""
+        return PromptFeatures(self.tokens[which], self.mask[which], self.readings[which])
+
+    def repeated(self, times: int) -> PromptFeatures:
+        """Each prompt as many times, one after the other."""
+        return PromptFeatures(self.tokens.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
+
     def numpy(self) -> list[npt.NDArray[np.float32]]:
         """One (L, Dt) float32 array per prompt, without padding: the form that is stored."""
         rows = zip(self.tokens.detach().cpu(), self.mask.cpu(), strict=True)

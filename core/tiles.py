@@ -6,9 +6,11 @@ Letters: B images, n = 2 tiles per side, t = n² tiles per image, N = Hp·Wp pat
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from steersearch.core.preprocess import TILES
+from steersearch.core.steervit import Features, widened
 
 
 def split_tiles(pixels: Tensor) -> Tensor:
@@ -39,3 +41,29 @@ def weigh_tiles(values: Tensor, shares: Tensor) -> Tensor:
     """Mean over each picture's tiles, weighted: values (t·B, ...) and shares (B, t) -> (B, ...)."""
     weights = shares.reshape(-1, *[1] * (values.ndim - 1))  # (t·B, 1, ...), never in half precision
     return (weights * values).reshape(*shares.shape, *values.shape[1:]).sum(dim=1).to(values.dtype)
+
+
+def whole_pictures(tiles: Features) -> Features:
+    """Features of B pictures from those of their 4·B tiles: patches side by side, one softmax over all logits.
+
+    A picture has one CLS: that of its tiles, each weighted by its share of the heatmap, so that the tile that
+    shows what the prompt names decides; without a prompt the heatmap means nothing and all count alike. The
+    same weights make the mean, and the attention of that CLS, whose sum stays at most 1.
+    """
+    shares = tile_shares(widened(tiles.logits))
+    if not tiles.is_steered:
+        shares = torch.full_like(shares, 1 / TILES**2)
+    each = shares.flatten()[:, None]  # (4·B, 1)
+    attention = tiles.attention
+    if attention is not None:
+        weighted = attention * each[..., None].to(attention.dtype)
+        attention = join_tiles(weighted.transpose(1, 2), tiles.grid).transpose(1, 2)
+    return Features(
+        prefix=weigh_tiles(tiles.prefix, shares),
+        patches=join_tiles(tiles.patches, tiles.grid),
+        logits=join_tiles(tiles.logits, tiles.grid),
+        grid=(tiles.grid[0] * TILES, tiles.grid[1] * TILES),
+        attention=attention,
+        parts=join_tiles(each.expand_as(tiles.logits) / tiles.logits.shape[1], tiles.grid),
+        is_steered=tiles.is_steered,
+    )

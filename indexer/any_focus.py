@@ -18,18 +18,13 @@ from time import monotonic
 import numpy as np
 
 from steersearch.core.capture_date import CaptureDate
+from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
 from steersearch.core.photo_limits import Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.build import COMMIT_SECONDS, Progress, ProgressEvent
-from steersearch.indexer.embedder import (
-    Embedded,
-    Embedder,
-    Floats,
-    QueryFeatures,
-    known_identity,
-)
+from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates
-from steersearch.indexer.embedder import Embedded, Embedder, Floats, Unsteered, known_identity
+from steersearch.indexer.embedder import Embedder, known_identity
 from steersearch.indexer.features import read_features, read_reading, write_encoded_prompt
 from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead

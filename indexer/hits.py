@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from steersearch.core.capture_date import CaptureDate
+from steersearch.core.embedded import Floats
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.embedder import Floats
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus

@@ -21,13 +21,14 @@ from steersearch.core.errors import (
     SchemaVersionError,
     SteerSearchError,
 )
+from steersearch.core.identity import as_hashed, with_versions
 from steersearch.core.preprocess import View, view_of
 from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.place import delete_inside, write_inside
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4  # what changed, and how older libraries are brought forward: see `care.migrate`
+SCHEMA_VERSION = 5  # what changed, and how older libraries are brought forward: see `care.migrate`
 CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
 LIBRARY_FILE = "library.json"
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
@@ -87,7 +88,7 @@ def new_prompt_index(
 ) -> PromptIndex:
     """A prompt index of now; equal settings give an equal key, whenever and wherever."""
     preprocessing = json.loads(json.dumps(preprocessing))  # as it will be read back: tuples are lists
-    identity = json.dumps([prompt, gate_scale, weights_hash, preprocessing], sort_keys=True)
+    identity = json.dumps([prompt, gate_scale, weights_hash, as_hashed(preprocessing)], sort_keys=True)
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:32]
     return PromptIndex(
         key=f"{words or 'prompt'}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
@@ -148,7 +149,7 @@ def read_prompt_index(place: Path, key: str) -> PromptIndex:
     content = _read(path, PromptIndex, _PROMPT_INDEX)
     if not (is_key(key) and content["key"] == key):
         raise LibraryDamagedError(path, f"its key is {content['key']!r}, not the name of its folder")
-    return PromptIndex(**content)
+    return PromptIndex(**{**content, "preprocessing": with_versions(content["preprocessing"])})
 
 
 def remove_manifest(place: Path, key: str) -> None:
@@ -243,8 +244,16 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_preprocessing(value: Any) -> bool:
-    """Whether `view_of` and `least_side` can read these settings; what else is in them is the model's own."""
+    """Whether `view_of`, `least_side` and `as_hashed` can read these settings; what else is in them is the model's."""
     if not isinstance(value, dict) or value.get("mode") not in (None, *get_args(View)):
+        return False
+    aggregation = value.get("aggregation", "")
+    if isinstance(aggregation, dict) and not (
+        set(aggregation) == {"kind", "version"}
+        and _is_text(aggregation["kind"])
+        and _is_positive(aggregation["version"])
+        and _is_positive(value.get("version"))
+    ):
         return False
     size, share = value.get("size", 1), value.get("crop_pct", 1)
     return _is_finite(size) and _is_finite(share) and 1 <= size < 2**16 and 0.01 <= share < 100

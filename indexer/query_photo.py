@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from steersearch.core.embedded import Floats
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.core.image_file import read_picture
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.picture import Picture
 from steersearch.core.preprocess import least_side
-from steersearch.indexer.embedder import Embedder, Floats, QueryFeatures, known_identity, query_features
+from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, query_features
 from steersearch.indexer.features import features_of
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.loader import content_hash

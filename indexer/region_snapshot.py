@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.embedded import Floats
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.indexer.checked_file import (
     DamagedFileError,
@@ -24,7 +25,6 @@ from steersearch.indexer.checked_file import (
     write_table,
 )
 from steersearch.indexer.database import FOLDER
-from steersearch.indexer.embedder import Floats
 from steersearch.indexer.regions import unpack_regions
 from steersearch.indexer.schemas import frozen_gallery_schema, frozen_table
 from steersearch.indexer.snapshot import SNAPSHOTS, sweep_snapshots

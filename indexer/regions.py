@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.indexer.embedder import Floats
+from steersearch.core.embedded import Floats
+from steersearch.core.identity import as_hashed
 from steersearch.indexer.manifest import PromptIndex
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
@@ -33,7 +34,7 @@ class FrozenIndex:
     @classmethod
     def beside(cls, index: PromptIndex) -> FrozenIndex:
         """The one that belongs to the model and the preprocessing of a prompt index."""
-        identity = json.dumps([index.weights_hash, index.preprocessing], sort_keys=True)
+        identity = json.dumps([index.weights_hash, as_hashed(index.preprocessing)], sort_keys=True)
         key = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return cls(key=key, weights_hash=index.weights_hash, preprocessing=index.preprocessing, dim=index.dim)
 

@@ -20,7 +20,8 @@ from os import cpu_count
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.indexer.embedder import Floats, QueryFeatures
+from steersearch.core.embedded import Floats
+from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.region_snapshot import RegionArrays
 
 Rows = npt.NDArray[np.int64]

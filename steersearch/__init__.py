@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steersearch.api import Hit, Hits, Library
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.predictor import Predictor as SteerViT
     from steersearch.indexer.query_terms import Focus
 
     __version__: str
@@ -29,9 +29,9 @@ def __getattr__(name: str) -> Any:
 
         return Focus
     if name == "SteerViT":
-        from steersearch.core.steervit import SteerViT
+        from steersearch.core.predictor import Predictor
 
-        return SteerViT
+        return Predictor
     if name == "__version__":
         from importlib.metadata import version
 

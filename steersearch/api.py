@@ -18,8 +18,7 @@ from steersearch.indexer.provider import Provider
 from steersearch.views import notebook
 
 if TYPE_CHECKING:
-    from steersearch.core.steervit import SteerViT
-    from steersearch.embedder import SteerViTEmbedder
+    from steersearch.core.predictor import Predictor
 
 __all__ = ["AUTO", "Hit", "Hits", "Library", "Models", "full_name", "load_embedder", "load_model"]
 
@@ -43,7 +42,7 @@ class Models:
     def __init__(self, device: str) -> None:
         self._device = device
         self._embedders: dict[tuple[str, View | None], LazyEmbedder] = {}
-        self._models: dict[str, SteerViT] = {}
+        self._models: dict[str, Predictor] = {}
         self._loading = threading.Lock()
 
     def full_name(self, model: str) -> str:
@@ -67,39 +66,33 @@ class Models:
         bundled = f"{model}.safetensors of the earlier release"
         return bundled if model == BUNDLED else "a copy of the earlier file"
 
-    def _load(self, model: str, view: View | None) -> SteerViTEmbedder:
+    def _load(self, model: str, view: View | None) -> Predictor:
         with self._loading:
             if model not in self._models:
                 self._models[model] = load_model(model, self._device)
-        return _seeing(self._models[model], view)
+        return self._models[model].with_view(view)
 
 
-def load_embedder(model: str, device: str, view: View | None = None) -> SteerViTEmbedder:
+def load_embedder(model: str, device: str, view: View | None = None) -> Predictor:
     """The model of this name on this device, with its own view of pictures (None) or another.
 
     Raises ArgumentError for a device that is not there, and a view that is none.
     """
-    return _seeing(load_model(model, device), indexed.checked_view(view))
+    return load_model(model, device).with_view(indexed.checked_view(view))
 
 
-def load_model(model: str, device: str) -> SteerViT:
+def load_model(model: str, device: str) -> Predictor:
     """The model of this name on this device. Raises ArgumentError for a device that is not there."""
     import torch
 
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.predictor import Predictor
 
     if device not in (AUTO, "cpu"):
         try:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:  # torch raises either, or a kind of it
             raise ArgumentError("device", device, 'cannot be used on this machine; try "auto"') from error
-    return SteerViT.from_pretrained(model, device)
-
-
-def _seeing(model: SteerViT, view: View | None) -> SteerViTEmbedder:
-    from steersearch.embedder import SteerViTEmbedder
-
-    return SteerViTEmbedder(model if view is None else model.with_view(view))
+    return Predictor.from_pretrained(model, device)
 
 
 def full_name(model: str) -> str:

@@ -23,7 +23,8 @@ from steersearch.views.photo_map import MapKind, PhotoMap
 from steersearch.views.sheet import Sheet, draw_sheet
 
 if TYPE_CHECKING:
-    from steersearch.core.steervit import Features, SteerViT
+    from steersearch.core.predictor import Predictor
+    from steersearch.core.steervit import Features
 
 T = TypeVar("T", str, float, MapKind)
 
@@ -80,8 +81,8 @@ def explain(
     photo = open_image(image, limits=limits)
     if output.exists() and output.samefile(image):
         raise OutputError(output, "it is the photo itself")
-    steered = load_embedder(full_name(model), device, view).model
-    region = steered.config.preprocess.region(photo.size)
+    steered = load_embedder(full_name(model), device, view)
+    region = steered.preprocess.region(photo.size)
     found = tuple(photo_maps(steered, photo, focuses, gate_scales, kinds, suppress_sinks))
     _refuse_broken(Path(image), found, steered.model_id)
     if len(found) == 1:
@@ -97,7 +98,7 @@ def explain(
 
 
 def photo_maps(
-    model: SteerViT,
+    model: Predictor,
     photo: Image.Image,
     focuses: Sequence[str],
     gate_scales: Sequence[float],
@@ -108,11 +109,12 @@ def photo_maps(
     import torch
 
     with torch.inference_mode():
-        prompts = [model.encode_prompt(focus) for focus in focuses]
-        tokens = model.before_steering(model.to_device(model.preprocess(photo)[None]))
-        for (focus, prompt), gate_scale in itertools.product(zip(focuses, prompts, strict=True), gate_scales):
-            steering = model.steering(prompt, gate_scale)
-            found = model.steer(tokens, steering, attention="attention" in kinds)
+        prompts = [model.encode_prompts([focus]) for focus in focuses]
+        ways = list(itertools.product(zip(focuses, prompts, strict=True), gate_scales))
+        steerings = [model.steering(prompt, gate_scale) for (_, prompt), gate_scale in ways]
+        pixels = model.to_device(model.preprocess(photo)[None])
+        features = model.encode(pixels, steerings, attention="attention" in kinds)
+        for ((focus, prompt), gate_scale), found in zip(ways, features, strict=True):
             for kind in kinds:
                 values, sinks = _values(found, kind, suppress_sinks)
                 yield PhotoMap(

@@ -6,9 +6,8 @@ import hashlib
 import json
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
-from steersearch.core.aggregation import aggregation_rule
+from steersearch.core.identity import VectorSettings
 from steersearch.core.preprocess import Preprocess, View
 from steersearch.core.registry import MODELS
 from steersearch.indexer.embedder import Identity
@@ -34,16 +33,6 @@ def weights_now(model: str) -> str | None:
     return identity_of(model).weights_hash
 
 
-def preprocessing_of(preprocess: dict[str, Any], aggregation: str) -> dict[str, Any]:
-    """What besides the weights decides a vector, as a prompt index records it."""
-    return {**preprocess, "aggregation": aggregation_rule(aggregation)}
-
-
-def preprocess_of(preprocessing: dict[str, Any]) -> Preprocess:
-    """The preprocessing proper out of what `preprocessing_of` made."""
-    return Preprocess.from_dict({k: v for k, v in preprocessing.items() if k != "aggregation"})
-
-
 def _read(model: str, file: Path, view: View | None) -> Identity:
     if file.suffix != ".safetensors" or not file.is_file():
         return Identity(None, None, None)
@@ -56,6 +45,7 @@ def _read(model: str, file: Path, view: View | None) -> Identity:
         config = json.loads(json.loads(header)["__metadata__"]["steersearch"])["config"]
         own = Preprocess.from_dict(config["preprocess"])
         preprocess = own if view is None else own.with_view(view)
-        return Identity(model, weights_hash, preprocessing_of(preprocess.to_dict(), config["aggregation"]))
+        settings = VectorSettings.of(preprocess, config["aggregation"])
+        return Identity(model, weights_hash, settings.to_dict())
     except (ValueError, KeyError, TypeError):  # damaged; whoever loads it says how
         return Identity(None, None, None)

@@ -139,7 +139,7 @@ def _word(word: str) -> np.ndarray:
 
 @pytest.fixture
 def word_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steersearch.core.steervit.CachedTextEncoder", lambda *_: WordEncoder())
+    monkeypatch.setattr("steersearch.core.predictor.CachedTextEncoder", lambda *_: WordEncoder())
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +151,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_tiny_model(path: Path, seed: int) -> Path:
     import torch
 
+    from steersearch.core.checkpoints import write_safetensors
     from steersearch.core.preprocess import Preprocess
     from steersearch.core.steervit import SteerViT, SteerViTConfig
     from steersearch.core.vit import ViTConfig
@@ -175,7 +176,7 @@ def write_tiny_model(path: Path, seed: int) -> Path:
                 if name.endswith("attn_gate"):
                     parameter.fill_(1.0)
             torch.nn.init.normal_(model.head.weight)
-    model.save(path)
+    write_safetensors(model, path)
     return path
 
 

@@ -94,3 +94,7 @@ def prompts_of(*lengths: int, seed: int = 4) -> PromptFeatures:
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.randn(length, TEXT_DIM, generator=generator).numpy() for length in lengths]
     return PromptFeatures.from_numpy(rows)
+
+
+def largest_difference(one: Tensor, other: Tensor) -> float:
+    return float((one.detach().double() - other.detach().double()).abs().max())

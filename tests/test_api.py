@@ -17,7 +17,8 @@ from steersearch.core.errors import (
     UnknownModelError,
     WeightsChangedError,
 )
-from steersearch.identity import identity_of, preprocess_of
+from steersearch.core.identity import VectorSettings
+from steersearch.identity import identity_of
 from tests.conftest import draw_picture, write_tiny_model
 
 PROMPT = "the red mug"
@@ -204,7 +205,7 @@ def test_a_view_is_known_without_loading_the_model(tiny_model: Path) -> None:
         loaded = load_embedder(str(tiny_model), "cpu", view)
         assert known.preprocessing == loaded.preprocessing
         assert known.weights_hash == loaded.weights_hash
-        assert preprocess_of(loaded.preprocessing) == loaded.model.config.preprocess
+        assert VectorSettings.from_dict(loaded.preprocessing).preprocess == loaded.preprocess
 
 
 def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from steersearch.benchmarks import baselines
 from steersearch.benchmarks.baselines.late_fusion import LateFusion
 from steersearch.benchmarks.baselines.trunks import PlainTrunk
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.trunk import Trunk
 from tests.small_baselines import assert_batching_changes_nothing, pictures
@@ -81,7 +82,7 @@ def test_a_plain_trunk_is_the_frozen_steervit(name: str) -> None:
     model = small_model(kind, preprocess=preprocess)
     assert isinstance(trunk, torch.nn.Module)
     model.trunk.load_state_dict(trunk.state_dict())
-    found = model.features(images, attention=True)
+    found = Predictor(model).features(images, attention=True)
     wanted = found.aggregate("cls" if name == "dinov2" else "mean")
     np.testing.assert_allclose(seen.vectors, wanted, rtol=1e-4, atol=1e-5)
     assert seen.patches is not None
@@ -117,7 +118,7 @@ def test_identity_tells_weights_and_settings_apart() -> None:
 
 
 def test_late_fusion_is_the_checkpoint(tmp_path: Path, word_encoder: None) -> None:
-    late = small_model("dinov2", fusion="late", text_dim=384, aggregation="cls")
+    late = Predictor(small_model("dinov2", fusion="late", text_dim=384, aggregation="cls"))
     method = LateFusion(baselines.CARDS["late-fusion"], late)
     images = pictures()
     seen = assert_batching_changes_nothing(method, images, "the cat", patches=True, maps=True, attention=True)
@@ -131,7 +132,7 @@ def test_late_fusion_is_the_checkpoint(tmp_path: Path, word_encoder: None) -> No
         assert np.abs(getattr(other, part) - getattr(seen, part)).max() > 1e-3
     np.testing.assert_allclose(other.attention, seen.attention, rtol=1e-5)  # it came before the text
 
-    frozen = small_model("dinov2", text_dim=384, aggregation="cls").features(images)
+    frozen = Predictor(small_model("dinov2", text_dim=384, aggregation="cls")).features(images)
     np.testing.assert_allclose(method.see(images, None).vectors, frozen.prefix[:, 0], rtol=1e-4, atol=1e-5)
     with pytest.raises(BenchmarkError, match="late-fusion has no heatmap without a prompt"):
         method.see(images, None, maps=True)
@@ -145,6 +146,6 @@ def test_late_fusion_needs_the_file_of_such_a_model(tiny_model: Path) -> None:
 
 
 def test_an_empty_prompt_is_refused() -> None:
-    method = LateFusion(baselines.CARDS["late-fusion"], small_model("dinov2", fusion="late"))
+    method = LateFusion(baselines.CARDS["late-fusion"], Predictor(small_model("dinov2", fusion="late")))
     with pytest.raises(BenchmarkError, match="the prompt is empty"):
         method.see(pictures(1), "  ")

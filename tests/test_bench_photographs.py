@@ -20,7 +20,7 @@ from steersearch.benchmarks.labelled_photographs import Label, Photograph, label
 from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.benchmarks.photographs import PhotographData
 from steersearch.core.errors import BenchmarkError, DataError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from steersearch.training.photographs import Listed, is_test_only, listed
 from steersearch.training.recolour import COLOURS
 from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
@@ -59,11 +59,11 @@ class Painter(SteerViTMethod):
     """Heat where a picture has the hue of the noun in the prompt; vectors are mean colours.  right=False: elsewhere."""
 
     def __init__(self, file: Path, right: bool = True) -> None:
-        model = SteerViT.from_pretrained(file, device="cpu")
+        model = Predictor.from_pretrained(file, device="cpu")
         super().__init__(model)
         self.sign = 20.0 if right else -20.0
         self.model = SimpleNamespace(  # type: ignore[assignment]
-            config=model.config, grid=model.grid, features=self._features
+            preprocess=model.preprocess, grid=model.grid, features=self._features
         )
 
     def see(self, pictures, prompt, *, patches=False, maps=False, attention=False):  # type: ignore[no-untyped-def]
@@ -77,7 +77,7 @@ class Painter(SteerViTMethod):
         return Seen(vectors=found.mean((2, 3)).numpy(), maps=logits)
 
     def _pixels(self, picture: Image.Image) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(self.model.config.preprocess(picture)))
+        return torch.from_numpy(np.asarray(self.model.preprocess(picture)))
 
     def _features(self, pictures, prompt, gate_scale):  # type: ignore[no-untyped-def]
         return SimpleNamespace(logits=torch.from_numpy(self.see(pictures, prompt, maps=True).maps).flatten(1))

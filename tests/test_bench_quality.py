@@ -155,7 +155,7 @@ def test_a_sweep_measures_each_gate_scale_and_core_beside_it(
 ) -> None:
     from steersearch.benchmarks import quality
     from steersearch.benchmarks.method import SteerViTMethod
-    from steersearch.core.steervit import SteerViT
+    from steersearch.core.predictor import Predictor
 
     asked: list[str] = []
 
@@ -168,7 +168,7 @@ def test_a_sweep_measures_each_gate_scale_and_core_beside_it(
 
     monkeypatch.setattr(quality, "_core", core)
     benchmark = QualityBenchmark([0, 0.5], 2)
-    method = SteerViTMethod(SteerViT.from_pretrained(tiny_model))
+    method = SteerViTMethod(Predictor.from_pretrained(tiny_model))
     outcome = benchmark.evaluate(method, benchmark.load(folder, 4))
     assert [(row["gate_scale"], row["core"]) for row in outcome.rows] == [(0, 51), (0.5, 52)]
     assert outcome.metrics["core_gate0.5"] == 52

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import (
     EmbeddingError,
     FolderError,
@@ -26,7 +27,7 @@ from steersearch.core.errors import (
 )
 from steersearch.core.photo_limits import Limits
 from steersearch.indexer import build, loader
-from steersearch.indexer.embedder import Embedded, Embedder, Floats, LazyEmbedder
+from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.library import Counts, ProgressEvent
 from steersearch.indexer.manifest import new_prompt_index, write_prompt_index
 from steersearch.indexer.scan import Skip

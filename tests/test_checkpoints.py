@@ -33,6 +33,7 @@ from steersearch.core.checkpoints import (
     read_released_pth,
     to_released_state,
     write_released_pth,
+    write_safetensors,
 )
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import (
@@ -42,6 +43,7 @@ from steersearch.core.errors import (
     UnknownModelError,
     UnsafePickleError,
 )
+from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, PackageFile
 from steersearch.core.steervit import SteerViT
 from steersearch.core.trunk import timm_preprocess
@@ -143,7 +145,7 @@ def test_a_released_file_loads(
     loaded = load_over_small_trunk(tmp_path / "released.pth")
     assert_same_model(loaded, released)
     assert loaded.config.preprocess.size == 56
-    assert loaded.weights_hash == file_sha256(tmp_path / "released.pth")
+    assert loaded.file_hash == file_sha256(tmp_path / "released.pth")
 
 
 def test_omegaconf_is_not_imported_to_read_its_config(released: SteerViT, tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_what_the_authors_code_would_refuse_or_lose_goes_to_safetensors_only(
     with pytest.raises(CheckpointError, match=f"the authors' code knows {words}.*; save as .safetensors"):
         write_released_pth(model, tmp_path / "variant.pth")
     assert not (tmp_path / "variant.pth").exists()
-    model.save(tmp_path / "variant.safetensors")
+    write_safetensors(model, tmp_path / "variant.safetensors")
     assert_same_model(load_over_small_trunk(tmp_path / "variant.safetensors"), model)
 
 
@@ -397,7 +399,7 @@ def test_a_hostile_file_in_each_of_five_shapes_never_runs_anything(
 ) -> None:
     witness, path = tmp_path / "witness", tmp_path / "hostile.pth"
     torch.save(hostile_file(shape, released, witness), path)
-    for read in (read_released_pth, load_file, lambda p: SteerViT.from_pretrained(p, device="cpu")):
+    for read in (read_released_pth, load_file, lambda p: load_model(p, device="cpu")):
         with pytest.raises(UnsafePickleError, match=r"hostile\.pth: refused, its pickle calls for"):
             read(path)
     assert not witness.exists()
@@ -525,13 +527,13 @@ def as_half(model: SteerViT) -> SteerViT:
 
 def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None:
     model = small_model("tiny", use_ffn=True)
-    model.save(tmp_path / "mini.safetensors")
-    loaded = SteerViT.from_pretrained(tmp_path / "mini.safetensors", device="cpu")
+    write_safetensors(model, tmp_path / "mini.safetensors")
+    loaded = load_model(tmp_path / "mini.safetensors", device="cpu")
     assert_same_model(loaded, as_half(model))
     assert loaded.config == model.config
     assert next(loaded.parameters()).dtype == torch.float32
     assert loaded.model_id == str(tmp_path / "mini.safetensors")
-    assert loaded.weights_hash == file_sha256(tmp_path / "mini.safetensors")
+    assert loaded.file_hash == file_sha256(tmp_path / "mini.safetensors")
     on_disk = (tmp_path / "mini.safetensors").stat().st_size
     numbers = sum(value.numel() for value in model.state_dict().values())
     assert 2 * numbers < on_disk < 2 * numbers + 20_000  # half precision and a header
@@ -541,7 +543,7 @@ def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None
 
 
 def test_a_model_over_timm_is_saved_without_the_trunk(released: SteerViT, tmp_path: Path) -> None:
-    released.save(tmp_path / "model.safetensors")
+    write_safetensors(released, tmp_path / "model.safetensors")
     assert_same_model(load_over_small_trunk(tmp_path / "model.safetensors"), released)
     state = tensors_of(tmp_path / "model.safetensors")
     assert set(state) == set(to_released_state(released))
@@ -551,7 +553,7 @@ def test_our_files_are_strict_both_ways(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     model = small_model()
-    model.save(tmp_path / "model.safetensors")
+    write_safetensors(model, tmp_path / "model.safetensors")
     state = tensors_of(tmp_path / "model.safetensors")
     described = metadata_of(tmp_path / "model.safetensors")
     del state["trunk.norm.bias"]
@@ -596,19 +598,19 @@ def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path: Path)
     model = small_model()
     torch.nn.init.constant_(model.head.bias, 1e6)
     with pytest.raises(CheckpointError, match=r"lin_seg_head\.bias"):
-        model.save(tmp_path / "model.safetensors")
+        write_safetensors(model, tmp_path / "model.safetensors")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be written"):
-        small_model().save(tmp_path / "gone" / "model.safetensors")
+        write_safetensors(small_model(), tmp_path / "gone" / "model.safetensors")
     with pytest.raises(CheckpointError, match="no trunk but timm's"):
         write_released_pth(small_model(), tmp_path / "model.pth")
 
 
 def test_loading_a_tiny_model_imports_nothing_that_takes_seconds(tmp_path: Path) -> None:
-    small_model().save(tmp_path / "model.safetensors")
+    write_safetensors(small_model(), tmp_path / "model.safetensors")
     script = (
         "import sys; from steersearch import SteerViT;"
         "from PIL import Image; model = SteerViT.from_pretrained(sys.argv[1]);"
@@ -680,7 +682,7 @@ def test_auto_takes_the_released_model_where_it_can(
 
 
 def test_a_named_model_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    small_model().save(tmp_path / "mini.safetensors")
+    write_safetensors(small_model(), tmp_path / "mini.safetensors")
     monkeypatch.setattr(PackageFile, "path", property(lambda file: tmp_path / file.file))
     assert load_model("mini", device="cpu").model_id == "mini"
 
@@ -698,7 +700,7 @@ def test_the_bundled_model_is_the_one_in_the_registry_and_steers() -> None:
     path = Path(str(resources.files("steersearch.core.mini") / weights.file))
     assert path.stat().st_size == weights.size < 25e6
     assert file_sha256(path) == weights.sha256
-    model = SteerViT.from_pretrained("mini", device="cpu")
+    model = Predictor.from_pretrained("mini", device="cpu")
     rng = np.random.default_rng(3)
     looks = (Look(kind="bookshelf", colour="brown"), Look(kind="rubber duck", colour="yellow"))
     shelf, duck = (draw_thing(look, rng, 128) for look in looks)

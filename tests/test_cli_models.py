@@ -12,9 +12,10 @@ import pytest
 from huggingface_hub import constants
 
 from steersearch.core import hub
+from steersearch.core.checkpoints import write_safetensors
 from steersearch.core.downloads import fetch_model
+from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, HubFile, ModelCard
-from steersearch.core.steervit import SteerViT
 from steersearch.views.model_tables import size_in_words
 from tests.conftest import Run
 from tests.hub_server import HubServer, hub_files, hub_stand_in
@@ -179,7 +180,7 @@ def test_fetch_gets_all_that_a_model_needs(
     assert (again.code, again.out, again.err) == (0, done.out, "dinov2-small: all of it is here\n")
     assert server.requests == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    model = SteerViT.from_pretrained(published.name, device="cpu")
+    model = Predictor.from_pretrained(published.name, device="cpu")
     assert model.encode_prompts(["a b"]).tokens.shape[0] == 1
 
 
@@ -268,7 +269,7 @@ def test_a_model_of_somebody_else_is_fetched_whole(
 
     model, _ = small_released_model()
     model.config = replace(model.config, text_encoder="someone/tiny-roberta")
-    model.save(tmp_path / "model.safetensors")
+    write_safetensors(model, tmp_path / "model.safetensors")
     server.add("someone/steered", "model.safetensors", (tmp_path / "model.safetensors").read_bytes())
     roberta = tmp_path / "roberta"
     roberta.mkdir()
@@ -281,6 +282,6 @@ def test_a_model_of_somebody_else_is_fetched_whole(
     assert done.code == 0
     assert [Path(line).name for line in done.out.splitlines()] == ["model.safetensors"] * 3
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    offline = SteerViT.from_pretrained("someone/steered", device="cpu")
+    offline = Predictor.from_pretrained("someone/steered", device="cpu")
     assert offline.encode_prompts(["a b"]).tokens.shape[0] == 1
     assert json.loads(run("models", "show", "someone/steered", "--json").out)["here"] == "yes"

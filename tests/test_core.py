@@ -23,7 +23,7 @@ from steersearch.benchmarks.core_data import Row, check_rows
 from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from tests.hub_server import hub_stand_in
 
 SCENES = {"Kitchen": ("olive oil", "fruit bowl", "towel"), "Living room": ("zebra", "flag", "puddle")}
@@ -288,7 +288,7 @@ def test_the_figures_are_those_of_the_protocol(
 ) -> None:
     """SteerViT, through the indexer, against the protocol written out query by query, a picture at a time."""
     monkeypatch.setattr(core_hub, "ROWS_AT_ONCE", 5)  # batches that end within scenes and files
-    model = SteerViT.from_pretrained(tiny_model, device="cpu")
+    model = Predictor.from_pretrained(tiny_model, device="cpu")
     found = run(Core(), SteerViTMethod(model), lambda: core_hub.load(published_data, None))
     accuracy: dict[tuple[str, str], list[float]] = {}
     for scene, objects in SCENES.items():
@@ -400,7 +400,7 @@ def test_core_of_the_papers_model_is_within_a_point_of_the_paper() -> None:
         pytest.skip(reason)
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU: 14,000 forward passes of the base model")
-    model = SteerViT.from_pretrained("dinov2-base-research")
+    model = Predictor.from_pretrained("dinov2-base-research")
     found = run(Core(), SteerViTMethod(model), lambda: core_hub.load(None, None))
     assert len(found.rows) == 6
     assert found.metrics["macro"] == pytest.approx(published.CORE["SteerViT"][0], abs=1.0)

@@ -13,6 +13,7 @@ from steersearch.benchmarks.core import Core
 from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
 from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
@@ -135,7 +136,7 @@ def test_a_run_that_was_killed_while_drawing_leaves_no_data_set(
 
 def test_closed_gates_make_every_prompt_the_same(small_data: CoreData) -> None:
     for kind in ("cls", "focus"):
-        method = SteerViTMethod(SteerViT(SMALL), aggregation=kind)  # gates start at zero
+        method = SteerViTMethod(Predictor(SteerViT(SMALL)), aggregation=kind)  # gates start at zero
         metrics = Core().evaluate(method, small_data).metrics
         cases = {metrics[f"macro{case}"] for case in ("", "_wrong_prompt", "_no_prompt")}
         assert len(cases) == 1
@@ -145,7 +146,7 @@ def test_closed_gates_make_every_prompt_the_same(small_data: CoreData) -> None:
 
 @pytest.mark.parametrize("view", ["crop", "tile"])
 def test_every_view_is_measured(small_data: CoreData, view: View) -> None:
-    metrics = Core().evaluate(SteerViTMethod(SteerViT(SMALL), view=view), small_data).metrics
+    metrics = Core().evaluate(SteerViTMethod(Predictor(SteerViT(SMALL)), view=view), small_data).metrics
     assert 0 < metrics["pmass"] < 100
     assert metrics["macro"] == metrics["macro_wrong_prompt"]  # gates start at zero
 

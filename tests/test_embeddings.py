@@ -16,7 +16,7 @@ from steersearch.benchmarks.cache import cache_folder
 from steersearch.benchmarks.embeddings import Gallery, gallery_vectors, pair_vectors
 from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 
 
 class Numbers:
@@ -138,7 +138,7 @@ def gallery(photos: Path) -> Gallery:
 
 @pytest.mark.usefixtures("word_encoder")
 def test_the_indexer_gives_what_the_model_gives(gallery: Gallery, tiny_model: Path) -> None:
-    model = SteerViT.from_pretrained(tiny_model, device="cpu")
+    model = Predictor.from_pretrained(tiny_model, device="cpu")
     for method in (SteerViTMethod(model), SteerViTMethod(model, 0.6, "cls"), SteerViTMethod(model, 0.0)):
         found = gallery_vectors(method, gallery, ["the red mug", " a kite ", None])
         pictures = [gallery.read(number) for number in range(len(gallery))]
@@ -155,7 +155,7 @@ def test_the_indexer_gives_what_the_model_gives(gallery: Gallery, tiny_model: Pa
 def test_what_was_indexed_is_not_embedded_again(
     gallery: Gallery, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = SteerViTMethod(SteerViT.from_pretrained(tiny_model, device="cpu"))
+    method = SteerViTMethod(Predictor.from_pretrained(tiny_model, device="cpu"))
     first = gallery_vectors(method, gallery, ["a mug", None])
     monkeypatch.setattr(embeddings._Embedder, "embed", None)
     again = gallery_vectors(method, gallery, [None, "a mug"])
@@ -166,8 +166,8 @@ def test_what_was_indexed_is_not_embedded_again(
 def test_the_frozen_trunk_needs_no_text_encoder(
     gallery: Gallery, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SteerViT, "encode_prompt", None)
-    method = SteerViTMethod(SteerViT.from_pretrained(tiny_model, device="cpu"), gate_scale=0)
+    monkeypatch.setattr(Predictor, "encode_prompts", None)
+    method = SteerViTMethod(Predictor.from_pretrained(tiny_model, device="cpu"), gate_scale=0)
     assert gallery_vectors(method, gallery, ["a mug"])["a mug"].shape == (6, 32)
 
 
@@ -176,5 +176,5 @@ def test_a_picture_that_cannot_be_read_is_named(gallery: Gallery, tiny_model: Pa
     (gallery.folder / gallery.files[1]).write_bytes(b"no picture")
     with pytest.raises(BenchmarkError, match=gallery.files[1]):
         gallery_vectors(
-            SteerViTMethod(SteerViT.from_pretrained(tiny_model, device="cpu")), gallery, ["a mug"]
+            SteerViTMethod(Predictor.from_pretrained(tiny_model, device="cpu")), gallery, ["a mug"]
         )

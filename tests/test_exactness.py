@@ -19,6 +19,7 @@ from torch import Tensor
 
 from steersearch.core import text
 from steersearch.core.aggregation import Aggregation
+from steersearch.core.checkpoints import load_model
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures, load_text_encoder
@@ -237,7 +238,7 @@ def test_variants(changes: dict[str, Any]) -> None:
 
 
 def test_the_bundled_model_with_its_trained_weights() -> None:
-    model = SteerViT.from_pretrained("mini", "cpu")
+    model = load_model("mini", device="cpu")
     assert model.config.tiny is not None
     check_model(
         model, model.config.tiny.num_heads, gate_scales=(0.2,)

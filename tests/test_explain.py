@@ -15,9 +15,9 @@ from steersearch import SteerViT
 from steersearch.core.attention_maps import to_unit_range
 from steersearch.core.errors import ArgumentError, ConfigError, EmbeddingError, ImageError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.core.reading import Reading
-from steersearch.embedder import SteerViTEmbedder
 from steersearch.explain import MOST_MAPS, Explanation, explain, photo_maps
 from tests.conftest import Run, draw_picture
 from tests.small_models import prompts_of, small_model
@@ -74,7 +74,7 @@ def test_sinks_are_counted_or_left(tiny_model: Path, photo: Path) -> None:
     model = SteerViT.from_pretrained(tiny_model)
     spiky = torch.full((1, 1, 16), 0.01)
     spiky[..., 5] = 0.8
-    model._attention = lambda x: spiky  # type: ignore[method-assign]
+    model.model._attention = lambda x: spiky  # type: ignore[method-assign]
 
     def maps(suppress_sinks: bool) -> Any:
         (found,) = photo_maps(model, open_image(photo), ["cat"], [1.0], ["attention"], suppress_sinks)
@@ -164,9 +164,9 @@ def test_a_picture_too_long_for_its_kind_of_file_is_refused(tmp_path: Path, tiny
 
 
 def test_a_trunk_without_cls_has_heatmaps_only() -> None:
-    model = small_model("siglip")
+    model = Predictor(small_model("siglip"))
     read = replace(prompts_of(3), readings=(Reading(),))
-    model.encode_prompt = lambda prompt: read  # type: ignore[method-assign]
+    model.encode_prompts = lambda prompts: read  # type: ignore[method-assign]
     picture = Image.new("RGB", (80, 60), "red")
     (heatmap,) = photo_maps(model, picture, ["cat"], [1.0], ["heatmap"])
     assert heatmap.values.shape == (4, 4)
@@ -178,8 +178,8 @@ def test_maps_that_are_no_numbers_are_not_drawn(
     photo: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = SteerViT.from_pretrained(tiny_model)
-    torch.nn.init.constant_(model.head.weight, float("nan"))
-    monkeypatch.setattr("steersearch.explain.load_embedder", lambda *_: SteerViTEmbedder(model))
+    torch.nn.init.constant_(model.model.head.weight, float("nan"))
+    monkeypatch.setattr("steersearch.explain.load_embedder", lambda *_: model)
     with pytest.raises(EmbeddingError, match="not finite"):
         explain(photo, "cat", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()

@@ -9,7 +9,7 @@ import pytest
 
 from steersearch.benchmarks import find
 from steersearch.benchmarks.find import CHANCE, CONCENTRATION, FIND, PRESENCE, RARE, Seen, concentration
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 
 
 def test_concentration_by_hand() -> None:
@@ -29,7 +29,7 @@ def test_a_run_on_few_photos(tiny_model: Path, word_encoder: None, monkeypatch: 
     assert all("mug" in photo.shown for photo in gallery[:4])
     assert all("teapot" in photo.shown for photo in gallery[4:])
     assert not any(photo.shown & photo.hidden for photo in gallery)
-    found = find.evaluate(SteerViT.from_pretrained(tiny_model), nouns, gallery)
+    found = find.evaluate(Predictor.from_pretrained(tiny_model), nouns, gallery)
     assert set(found) == {"all", "rare"}
     for case in found.values():
         assert set(case) == {CONCENTRATION, PRESENCE, FIND, CHANCE}

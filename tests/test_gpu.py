@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 
 from steersearch.core.aggregation import Aggregation
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from steersearch.training.journal import read_journal
 from steersearch.training.pictures import Pictures
 from steersearch.training.recipe import Recipe
@@ -36,24 +36,24 @@ def photos() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def on_processor() -> SteerViT:
-    return SteerViT.from_pretrained("mini", device="cpu")
+def on_processor() -> Predictor:
+    return Predictor.from_pretrained("mini", device="cpu")
 
 
 @pytest.mark.parametrize("prompt", [None, "the mug", ["a car", "the hat", "a red ball", "the key", "a lamp"]])
 def test_float32_features_are_those_of_the_processor(
-    on_processor: SteerViT, photos: list[Image.Image], prompt: str | list[str] | None
+    on_processor: Predictor, photos: list[Image.Image], prompt: str | list[str] | None
 ) -> None:
-    model = SteerViT.from_pretrained("mini", device="cuda", dtype=torch.float32)
+    model = Predictor.from_pretrained("mini", device="cuda", dtype=torch.float32)
     ours, theirs = model.features(photos, prompt), on_processor.features(photos, prompt)
     for kind in KINDS:
         assert cosine_similarity(ours.embedding(kind).cpu(), theirs.embedding(kind)).min() > 0.9999
     assert torch.allclose(ours.heatmap().cpu(), theirs.heatmap(), atol=2e-3)
 
 
-def test_bfloat16_is_the_default_and_close(on_processor: SteerViT, photos: list[Image.Image]) -> None:
-    model = SteerViT.from_pretrained("mini")
-    assert (model.device.type, model.head.weight.dtype) == ("cuda", torch.bfloat16)
+def test_bfloat16_is_the_default_and_close(on_processor: Predictor, photos: list[Image.Image]) -> None:
+    model = Predictor.from_pretrained("mini")
+    assert (model.device.type, model.dtype) == ("cuda", torch.bfloat16)
     for kind in KINDS:
         ours = model.embed(photos, "the mug", aggregation=kind)
         assert ours.dtype == torch.float32
@@ -61,7 +61,7 @@ def test_bfloat16_is_the_default_and_close(on_processor: SteerViT, photos: list[
 
 
 def test_a_closed_gate_is_the_plain_trunk_bit_for_bit(photos: list[Image.Image]) -> None:
-    model = SteerViT.from_pretrained("mini")
+    model = Predictor.from_pretrained("mini")
     closed, plain = model.features(photos, "the mug", gate_scale=0.0), model.features(photos)
     assert torch.equal(closed.patches, plain.patches)
     assert torch.equal(closed.prefix, plain.prefix)
@@ -73,7 +73,9 @@ def test_pictures_kept_on_the_gpu_are_those_of_the_disk() -> None:
     rows, mirrored = np.array([7, 0, 3]), np.array([True, False, True])
     there = Pictures(images, GPU, MEAN, STD)(rows, mirrored)
     assert there.device.type == "cuda"
-    assert torch.allclose(there.cpu(), Pictures(images, torch.device("cpu"), MEAN, STD)(rows, mirrored), atol=1e-6)
+    assert torch.allclose(
+        there.cpu(), Pictures(images, torch.device("cpu"), MEAN, STD)(rows, mirrored), atol=1e-6
+    )
 
 
 def losses(folder: Path) -> list[float]:
@@ -99,5 +101,5 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     resumed = train(whole, tmp_path / "cut", "cuda", resume=True)
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
     photo = Image.new("RGB", (90, 60), "red")
-    one, other = (SteerViT.from_pretrained(f).embed([photo], "the mug") for f in (file, resumed))
+    one, other = (Predictor.from_pretrained(f).embed([photo], "the mug") for f in (file, resumed))
     assert cosine_similarity(one, other).min() > 0.999

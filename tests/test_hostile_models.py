@@ -28,7 +28,7 @@ from steersearch.core.checkpoints import (
 from steersearch.core.downloads import parts_of
 from steersearch.core.errors import CheckpointError, SteerSearchError
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.steervit import SteerViT, SteerViTConfig
+from steersearch.core.steervit import SteerViTConfig
 from steersearch.core.text import load_text_encoder
 from tests.test_text import write_tiny_roberta
 
@@ -310,7 +310,7 @@ def test_a_header_that_lies_is_refused(header: str, length: int | None, body: in
 
 def test_ranges_hold_what_is_published() -> None:
     """Every trunk that is known, and the settings of the bundled model."""
-    config = SteerViT.from_pretrained("mini", "cpu").config
+    config = load_model("mini", device="cpu").config
     assert SteerViTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Preprocess.from_dict(json.loads(json.dumps(config.preprocess.to_dict()))) == config.preprocess
 

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from steersearch.core.checkpoints import load_file
 from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLite2
 from steersearch.core.errors import ConfigError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from steersearch.training import hybrid_run
 from steersearch.training.journal import read_journal
 from steersearch.training.photograph_folder import FETCHED
@@ -74,7 +75,7 @@ def recipe(photographs: Path, *settings: str) -> Recipe:
 
 
 def weights(file: Path) -> dict[str, Tensor]:
-    return SteerViT.from_pretrained(file).state_dict()
+    return load_file(file, device="cpu").state_dict()
 
 
 @pytest.mark.slow
@@ -82,9 +83,9 @@ def weights(file: Path) -> dict[str, Tensor]:
 def test_a_model_on_photographs_from_nothing(photographs: Path, tmp_path: Path) -> None:
     said: list[str] = []
     file = train_recipe(recipe(photographs), tmp_path / "run", resume=False, device="cpu", say=said.append)
-    model = SteerViT.from_pretrained(file)
-    assert model.config.tiny is not None
-    assert model.config.tiny.cnn == "efficientnet-lite2"
+    model = Predictor.from_pretrained(file)
+    assert model.model.config.tiny is not None
+    assert model.model.config.tiny.cnn == "efficientnet-lite2"
     assert model.grid == (4, 4)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8))
     assert not np.allclose(model.embed([photo], "the mug"), model.embed([photo], None), atol=1e-3)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from steersearch.core.checkpoints import read_config
+from steersearch.core.checkpoints import load_file as load_model_file
+from steersearch.core.checkpoints import read_config, write_safetensors
 from steersearch.core.errors import ConfigError
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import HybridEmbed, ViT, ViTConfig
@@ -70,14 +71,14 @@ def test_a_hybrid_model_goes_through_a_file_in_half_precision(tmp_path: Path) ->
     trunk = ViT(HYBRID).eval()
     randomise(trunk, std=0.05)
     model = SteerViT(small_config(tiny=HYBRID, cross_attn_layers=(1,)), trunk=trunk)
-    model.save(tmp_path / "model.safetensors")
+    write_safetensors(model, tmp_path / "model.safetensors")
     stored = load_file(tmp_path / "model.safetensors")
     assert read_config(tmp_path / "model.safetensors")[0].tiny == HYBRID
     network = {name: value for name, value in stored.items() if name.startswith("trunk.patch_embed.cnn.")}
     assert sum(value.numel() for value in network.values()) > 4_500_000
     assert {value.dtype for value in network.values()} == {torch.float16}
 
-    loaded = SteerViT.from_pretrained(tmp_path / "model.safetensors", device="cpu")
+    loaded = load_model_file(tmp_path / "model.safetensors", device="cpu")
     assert not any(name.startswith("trunk.") for name, _ in loaded.trainable_parameters())
     rounded = model.half().float().eval()
     with torch.no_grad():

@@ -21,7 +21,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.atomic",
         "steersearch.core.capture_date",
         "steersearch.core.digits",
+        "steersearch.core.embedded",
         "steersearch.core.errors",
+        "steersearch.core.identity",
         "steersearch.core.json_file",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",
@@ -39,7 +41,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.training",
         "steersearch.core",
         "steersearch.indexer",
-        "steersearch.embedder",  # SteerViT as the indexer sees it: galleries are indexed as a user's photos are
     ),
     "steersearch": ("steersearch",),
 }
@@ -145,14 +146,10 @@ LATE: dict[str, str] = {
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
     "steersearch/explain.py": "torch takes seconds, and help needs none",
     "core/downloads.py": "checkpoints imports torch, which `models list` does without",
-    "core/steervit.py": "known: part of the circle below",
     "core/image_file.py": "most photos are decoded in this process, and need no other",
     "benchmarks/memory.py": "what an import takes is what is measured",
     "benchmarks/peers.py": "what a program imports is part of its time",
 }
-KNOWN_CIRCLES: list[set[str]] = [
-    {"steersearch.core.checkpoints", "steersearch.core.steervit"},
-]
 
 
 def test_modules_of_ours_are_imported_at_the_top() -> None:
@@ -164,7 +161,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     """Nor for its types alone, or inside a function."""
     modules = {module_of(path): path for path in sources()}
     graph = {name: _modules_in(imported(path), modules) - {name} for name, path in modules.items()}
-    assert [found for found in circles(graph) if not any(found <= known for known in KNOWN_CIRCLES)] == []
+    assert circles(graph) == []
 
 
 def module_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from steersearch.benchmarks.method import Method, SteerViTMethod
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ArgumentError, BenchmarkError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("word_encoder")
 PICTURES = [
@@ -21,11 +21,11 @@ PICTURES = [
 
 
 @pytest.fixture(scope="module")
-def model(tiny_model: Path) -> SteerViT:
-    return SteerViT.from_pretrained(tiny_model, device="cpu")
+def model(tiny_model: Path) -> Predictor:
+    return Predictor.from_pretrained(tiny_model, device="cpu")
 
 
-def test_what_it_sees_is_what_the_model_gives(model: SteerViT) -> None:
+def test_what_it_sees_is_what_the_model_gives(model: Predictor) -> None:
     method: Method = SteerViTMethod(model)
     seen = method.see(PICTURES, "the red mug", patches=True, maps=True, attention=True)
     found = model.features(PICTURES, "the red mug", attention=True)
@@ -42,12 +42,12 @@ def test_what_it_sees_is_what_the_model_gives(model: SteerViT) -> None:
     assert {value.dtype for value in vars(seen).values()} == {np.dtype(np.float32)}
 
 
-def test_only_what_is_asked_for(model: SteerViT) -> None:
+def test_only_what_is_asked_for(model: Predictor) -> None:
     seen = SteerViTMethod(model).see(PICTURES, None)
     assert (seen.patches, seen.maps, seen.attention) == (None, None, None)
 
 
-def test_gate_scale_0_is_the_frozen_trunk_whatever_the_prompt(model: SteerViT) -> None:
+def test_gate_scale_0_is_the_frozen_trunk_whatever_the_prompt(model: Predictor) -> None:
     frozen, steered = SteerViTMethod(model, gate_scale=0), SteerViTMethod(model)
     assert (frozen.takes_prompt, steered.takes_prompt) == (False, True)
     plain = frozen.see(PICTURES, None).vectors
@@ -56,7 +56,7 @@ def test_gate_scale_0_is_the_frozen_trunk_whatever_the_prompt(model: SteerViT) -
     assert not np.allclose(steered.see(PICTURES, "a mug").vectors, plain, atol=1e-3)
 
 
-def test_name_and_identity_tell_what_decides_the_output(model: SteerViT) -> None:
+def test_name_and_identity_tell_what_decides_the_output(model: Predictor) -> None:
     methods = [
         SteerViTMethod(model),
         SteerViTMethod(model, gate_scale=0.6),
@@ -73,7 +73,7 @@ def test_name_and_identity_tell_what_decides_the_output(model: SteerViT) -> None
     )
 
 
-def test_what_cannot_be_given_is_refused(model: SteerViT) -> None:
+def test_what_cannot_be_given_is_refused(model: Predictor) -> None:
     with pytest.raises(BenchmarkError, match="has no heatmap without a prompt"):
         SteerViTMethod(model).see(PICTURES, None, maps=True)
     for wrong in (-0.1, float("inf"), float("nan")):

@@ -14,13 +14,14 @@ import lancedb
 import pytest
 from PIL import Image
 
-from steersearch.core.errors import SchemaVersionError
+from steersearch.core.errors import ModelMismatchError, SchemaVersionError
 from steersearch.indexer.care import migrate
+from steersearch.indexer.json_file import write_json
 from steersearch.indexer.manifest import SCHEMA_VERSION
 from steersearch.indexer.store import Store
 from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import writing
-from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library
 
 
@@ -180,3 +181,44 @@ def test_a_newer_library_is_neither_written_nor_touched(old: Library) -> None:
         pytest.fail("it was opened")
     assert file.read_bytes() == before
     assert columns(old.place) == [False] * 3
+
+
+SENTENCE = "focus, heatmap squared, mean without a prompt"  # what schema 4 called the aggregation
+SETTINGS = {"size": 4, "mean": [0.0, 0.0, 0.0]}
+
+
+class Recorded(ToyEmbedder):
+    """One whose settings are those of this version."""
+
+    def __init__(self) -> None:
+        record = {"version": 1, "aggregation": {"kind": "focus", "version": 3}}
+        super().__init__(preprocessing={**SETTINGS, **record})
+
+
+def test_a_library_of_sentences_is_one_of_records_without_being_embedded_again(tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos", 5)
+    library = Library.create(photos, tmp_path / "library")
+    library.index(ToyEmbedder(preprocessing={**SETTINGS, "aggregation": SENTENCE}), ["red", "blue"])
+    keys = {index.key for index in library.prompts()}
+    for file in (library.place / "library.json", *library.place.glob("prompts/*/manifest.json")):
+        fields = {**json.loads(file.read_text()), "schema_version": 4}
+        del fields["checksum"]
+        write_json(library.place, file, fields)
+    assert SENTENCE in file.read_text()
+
+    embedder = Recorded()
+    opened = Library.open(library.place)
+    hits = opened.query(embedder, photos / "003.png", "red")
+    assert (len(hits), hits.exact, embedder.forward_passes) == (5, True, 0)
+    counts = opened.index(embedder, ["red", "blue"])  # with its regions
+    assert (counts.reused, counts.forward_passes, embedder.is_untouched) == (5, 0, True)
+    assert {index.key for index in opened.prompts()} == keys
+    for file in opened.place.glob("prompts/*/manifest.json"):
+        kept = json.loads(file.read_text())
+        assert kept["preprocessing"]["aggregation"] == {"kind": "focus", "version": 3}
+    assert set(versions(opened.place)) == {SCHEMA_VERSION}
+    assert opened.index(embedder, ["green"]).forward_passes == 5
+    assert embedder.batches == [(5, 1)]  # one prompt: what no prompt changes is known
+    earlier = ToyEmbedder(preprocessing={**SETTINGS, "aggregation": "focus"})  # the heatmap was not squared
+    with pytest.raises(ModelMismatchError):
+        opened.query(earlier, save_photo(tmp_path / "stranger.png", (9, 8, 7)), "red")

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from steersearch.core.aggregation import Aggregation
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 
 STORED = np.load(Path(__file__).parent / "data" / "mini_vectors.npz")
 PROMPTS = {"remote": "the remote control", "shelf": "bookshelf", "none": None}
 
 
 @pytest.fixture(scope="module")
-def mini() -> SteerViT:
-    return SteerViT.from_pretrained("mini", "cpu")
+def mini() -> Predictor:
+    return Predictor.from_pretrained("mini", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,14 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(pixels) for pixels in STORED["pictures"]]
 
 
-def test_the_vectors_belong_to_these_weights(mini: SteerViT) -> None:
+def test_the_vectors_belong_to_these_weights(mini: Predictor) -> None:
     assert mini.weights_hash == str(STORED["weights_hash"])
 
 
 @pytest.mark.parametrize("name", PROMPTS)
 @pytest.mark.parametrize("kind", ["cls", "mean", "focus"])
 def test_embeddings_are_the_stored_ones(
-    name: str, kind: Aggregation, mini: SteerViT, pictures: list[Image.Image]
+    name: str, kind: Aggregation, mini: Predictor, pictures: list[Image.Image]
 ) -> None:
     stored = torch.from_numpy(STORED[f"{name}_{kind}"])
     cosines = (mini.embed(pictures, PROMPTS[name], aggregation=kind) * stored).sum(dim=-1)
@@ -41,7 +41,7 @@ def test_embeddings_are_the_stored_ones(
 
 
 @pytest.mark.parametrize("name", ["remote", "shelf"])
-def test_heatmaps_are_the_stored_ones(name: str, mini: SteerViT, pictures: list[Image.Image]) -> None:
+def test_heatmaps_are_the_stored_ones(name: str, mini: Predictor, pictures: list[Image.Image]) -> None:
     found = mini.heatmaps(pictures, str(PROMPTS[name])).numpy()
     np.testing.assert_allclose(found, STORED[f"{name}_heatmap"], atol=1e-5)
 
@@ -50,8 +50,8 @@ def test_heatmaps_are_the_stored_ones(name: str, mini: SteerViT, pictures: list[
 def test_in_bfloat16_embeddings_stay_within_a_thousandth(
     kind: Aggregation, pictures: list[Image.Image]
 ) -> None:
-    model = SteerViT.from_pretrained("mini", "cpu", torch.bfloat16)
-    assert model.head.weight.dtype == torch.bfloat16
+    model = Predictor.from_pretrained("mini", "cpu", torch.bfloat16)
+    assert model.dtype == torch.bfloat16
     stored = torch.from_numpy(STORED[f"remote_{kind}"])
     found = model.embed(pictures, PROMPTS["remote"], aggregation=kind)
     assert found.dtype == torch.float32

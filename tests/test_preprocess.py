@@ -185,7 +185,7 @@ def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
 
 def test_settings_of_older_prompt_indexes_keep_their_keys() -> None:
     """As recorded before there were views: a key that changed would make an index that is never found again."""
-    from steersearch.identity import preprocessing_of
+    from steersearch.core.identity import VectorSettings
     from steersearch.indexer.manifest import new_prompt_index
 
     for mode, key in (("crop", "the-red-mug-a06413b92b48"), ("squash", "the-red-mug-cf7704494955")):
@@ -193,14 +193,14 @@ def test_settings_of_older_prompt_indexes_keep_their_keys() -> None:
             "size": 128, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
             "interpolation": "bicubic", "crop_pct": 1.0, "mode": mode,
         }  # fmt: skip
-        settings = Preprocess.from_dict(stored).to_dict()
-        assert settings == stored
+        settings = Preprocess.from_dict(stored)
+        assert settings.to_dict() == stored
         index = new_prompt_index(
             "the red mug",
             1.0,
             model_id="mini",
             weights_hash="d8a4" * 16,
-            preprocessing=preprocessing_of(settings, "cls"),
+            preprocessing=VectorSettings.of(settings, "cls").to_dict(),
             dim=128,
         )
         assert (index.key, index.view) == (key, mode)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from steersearch.benchmarks import probes
 from steersearch.benchmarks.probes import Embedded, fit_probe
+from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT
 from steersearch.training import scenes, world
 from steersearch.training.things import KINDS, draw_stock
@@ -133,8 +134,8 @@ def test_a_photo_shows_one_large_thing_of_its_kind() -> None:
 def test_conditions_are_the_trunk_and_the_prompt_at_each_gate_scale(
     some: list[probes.Labelled], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steersearch.core.steervit.CachedTextEncoder", lambda *_: WordEncoder())
-    model = small_model(text_dim=WordEncoder.dim)
+    monkeypatch.setattr("steersearch.core.predictor.CachedTextEncoder", lambda *_: WordEncoder())
+    model = Predictor(small_model(text_dim=WordEncoder.dim))
     found = probes.embed(model, some, ["the thing"], [0.6, 1.0])
     assert {condition for condition, _ in found.embeddings} == {"0", "0.6/the thing", "1/the thing"}
     images = [p.image for p in some]
@@ -148,7 +149,7 @@ def test_conditions_are_the_trunk_and_the_prompt_at_each_gate_scale(
 
 
 def test_a_trunk_without_cls_is_probed_without_it(some: list[probes.Labelled]) -> None:
-    model = SteerViT(small_config(tiny=replace(TINY, class_token=False)))
+    model = Predictor(SteerViT(small_config(tiny=replace(TINY, class_token=False))))
     found = probes.embed(model, some[:3], [], [])
     assert {kind for _, kind in found.embeddings} == {"mean", "focus"}
 

@@ -13,7 +13,7 @@ import pytest
 from steersearch import Library
 from steersearch.core import image_file
 from steersearch.core.decoding import decode
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from tests.conftest import Run, draw_picture
 
 INDEXED = "the red mug"
@@ -29,7 +29,7 @@ class Looked:
 
     def passes_of(self, photo: Path) -> int:
         """How often this photo went through the model, alone."""
-        model = SteerViT.from_pretrained(self.model)
+        model = Predictor.from_pretrained(self.model)
         seen = model.preprocess(image_file.read_picture(photo))
         return sum(np.allclose(batch, seen, atol=1e-5) for batch in self.passes)
 
@@ -38,18 +38,18 @@ class Looked:
 def looked(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Looked:
     """Counts while the real parts run."""
     counts = Looked(tiny_model)
-    read, encode = image_file._read, SteerViT.encode
+    read, encode = image_file._read, Predictor.encode
 
     def counting_read(task: Callable[..., Any], path: Path, *rest: Any, **options: Any) -> Any:
         counts.decodes[path.name] += task is decode
         return read(task, path, *rest, **options)
 
-    def counting_encode(self: SteerViT, pixels: Any, *rest: Any, **options: Any) -> Any:
+    def counting_encode(self: Predictor, pixels: Any, *rest: Any, **options: Any) -> Any:
         counts.passes.append(pixels[0].float().cpu().numpy())
         return encode(self, pixels, *rest, **options)
 
     monkeypatch.setattr(image_file, "_read", counting_read)
-    monkeypatch.setattr(SteerViT, "encode", counting_encode)
+    monkeypatch.setattr(Predictor, "encode", counting_encode)
     return counts
 
 
@@ -97,7 +97,7 @@ def test_a_photo_of_the_library_is_decoded_to_be_shown_and_never_seen_again(
 def test_hits_carry_what_the_model_saw_of_the_query(library: Library, stranger: Path) -> None:
     hits = library.query(stranger, "lamp", k=3)
     assert hits.query is not None
-    model = SteerViT.from_pretrained(library.model)
+    model = Predictor.from_pretrained(library.model)
     index = hits.searched.focuses[0].index
     np.testing.assert_allclose(
         hits.query.heatmap(index), model.heatmaps([stranger], "lamp")[0].numpy(), atol=1e-5

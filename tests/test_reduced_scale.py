@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View, open_image
-from steersearch.core.steervit import SteerViT
-from steersearch.embedder import SteerViTEmbedder
 from steersearch.indexer.store import Store
 from steersearch.training.scenes import draw_scene
 from tests.toy_library import Library
@@ -19,8 +18,8 @@ PROMPT = "the remote control"
 
 
 @pytest.fixture(scope="module")
-def mini() -> SteerViT:
-    return SteerViT.from_pretrained("mini", "cpu")
+def mini() -> Predictor:
+    return Predictor.from_pretrained("mini", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +38,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize("view", ["crop", "squash", "tile"])
 def test_embeddings_and_heatmaps_agree_with_those_of_the_whole_photo(
-    view: View, mini: SteerViT, photos: list[Path]
+    view: View, mini: Predictor, photos: list[Path]
 ) -> None:
     model = mini.with_view(view)
-    assert min(open_image(photos[0], at_least=model.config.preprocess.least_side).size) < 1000
+    assert min(open_image(photos[0], at_least=model.preprocess.least_side).size) < 1000
     whole = [open_image(path) for path in photos]
     for prompt in (PROMPT, None):
         cosines = (model.embed(whole, prompt) * model.embed(photos, prompt)).sum(dim=1)
@@ -51,9 +50,9 @@ def test_embeddings_and_heatmaps_agree_with_those_of_the_whole_photo(
     assert moved.max() < 0.1  # of a mass of 1
 
 
-def test_the_index_holds_what_embed_gives(mini: SteerViT, photos: list[Path], tmp_path: Path) -> None:
+def test_the_index_holds_what_embed_gives(mini: Predictor, photos: list[Path], tmp_path: Path) -> None:
     library = Library.create(photos[0].parent, tmp_path / "library")
-    library.index(SteerViTEmbedder(mini), [PROMPT], regions=False)
+    library.index(mini, [PROMPT], regions=False)
     gallery = Store(library.place).gallery(library.prompts()[0].key)
     by_name = {path.name: vector for path, vector in zip(photos, mini.embed(photos, PROMPT), strict=True)}
     assert sorted(by_name) == gallery.paths

@@ -152,20 +152,19 @@ def test_a_damaged_snapshot_is_made_again(tmp_path: Path) -> None:
 def test_the_model_says_the_same_frozen_as_without_a_prompt(view: str) -> None:
     from PIL import Image
 
-    from steersearch.core.steervit import SteerViT
-    from steersearch.embedder import SteerViTEmbedder
+    from steersearch.core.predictor import Predictor
+    from steersearch.core.steervit import NO_STEERING
 
-    model = SteerViT.from_pretrained("mini", "cpu").with_view(view)  # type: ignore[arg-type]
-    embedder = SteerViTEmbedder(model)
+    embedder = Predictor.from_pretrained("mini", "cpu").with_view(view)  # type: ignore[arg-type]
     pixels = np.stack([embedder.preprocess(Image.new("RGB", (40, 30), c)) for c in (RED, BLUE)])
     prompt = np.random.default_rng(0).normal(size=(3, 384)).astype(np.float32)
     frozen, steered = embedder.embed_with_unsteered(pixels, [prompt], 1.0)
     np.testing.assert_allclose(
         steered[0].embeddings, embedder.embed_pixels(pixels, [prompt], 1.0)[0].embeddings, atol=1e-6
     )
-    plain = model(model.to_device(pixels))
+    (plain,) = embedder.encode(embedder.to_device(pixels), [NO_STEERING])
     np.testing.assert_allclose(frozen.embeddings, plain.embedding("cls").detach().numpy(), atol=1e-6)
-    assert frozen.patches.shape == (2, *model.grid, model.dim)
+    assert frozen.patches.shape == (2, *embedder.grid, embedder.dim)
     np.testing.assert_allclose(
-        frozen.patches.reshape(2, -1, model.dim), plain.patches.detach().numpy(), atol=1e-5
+        frozen.patches.reshape(2, -1, embedder.dim), plain.patches.detach().numpy(), atol=1e-5
     )

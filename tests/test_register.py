@@ -25,6 +25,7 @@ from steersearch.benchmarks.refcocog import RefcocogBenchmark
 from steersearch.benchmarks.refcocog_data import Expression, Expressions
 from steersearch.benchmarks.viewing import kept
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import Preprocess, View
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.trunk import timm_preprocess
@@ -74,7 +75,7 @@ def painting(preprocess: Preprocess, view: View | None = None) -> SteerViTMethod
     )
     model = SteerViT(config, trunk=PaintingTrunk(preprocess))
     model.head.weight.data = torch.tensor([[10.0, -10.0, 0.0]])
-    return SteerViTMethod(model, view=view)
+    return SteerViTMethod(Predictor(model), view=view)
 
 
 @pytest.fixture(params=SEEN)

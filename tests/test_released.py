@@ -21,8 +21,8 @@ from steersearch.core.checkpoints import read_released_pth
 from steersearch.core.digests import file_sha256
 from steersearch.core.downloads import fetch_model, parts_of
 from steersearch.core.errors import UnsafePickleError
+from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, HubFile, ModelCard
-from steersearch.core.steervit import SteerViT
 from tests import released_stand_in
 from tests.hub_server import HubServer, hub_stand_in
 from tests.released_stand_in import RESOLUTION, TEXT_DIM, publish
@@ -77,7 +77,7 @@ def check_file(card: ModelCard, path: Path, dim: int, depth: int, text_dim: int)
     assert "roberta" in config["text_encoder"]
 
 
-def check_steering(model: SteerViT, images: list[Image.Image], prompts: tuple[str, str]) -> None:
+def check_steering(model: Predictor, images: list[Image.Image], prompts: tuple[str, str]) -> None:
     """Embeddings are finite and of unit length, follow the prompt, and with gate_scale 0 are the trunk's own."""
     plain = model.embed(images)
     first, second = (model.embed(images, prompt) for prompt in prompts)
@@ -93,21 +93,21 @@ def check_steering(model: SteerViT, images: list[Image.Image], prompts: tuple[st
     assert maps.sum(dim=(1, 2)).tolist() == pytest.approx([1.0] * len(images), abs=1e-3)
 
 
-def check_trunk(model: SteerViT, trunk: Path, images: list[Image.Image]) -> None:
+def check_trunk(model: Predictor, trunk: Path, images: list[Image.Image]) -> None:
     """Unsteered patches equal those of timm's own model with the same weights."""
     import timm
 
     vit = timm.create_model(
-        model.config.trunk,
+        model.model.config.trunk,
         pretrained=True,
         pretrained_cfg_overlay={"file": str(trunk), "custom_load": False},
-        img_size=model.config.resolution,
+        img_size=model.model.config.resolution,
         num_classes=0,
     ).eval()
     pixels = torch.from_numpy(np.stack([model.preprocess(image) for image in images]))
     with torch.inference_mode():
         theirs = vit.forward_features(pixels)[:, vit.num_prefix_tokens :]
-        ours = model.float().cpu()(pixels).patches
+        ours = model.model.float().cpu()(pixels).patches
     assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
@@ -151,7 +151,7 @@ def test_a_released_file_is_as_described_and_steers(real_hub: None, name: str) -
     card, weights = MODELS[name], parts.parts[0].files[0].path
     assert weights is not None
     check_file(card, weights, *SHAPES[name.split("-")[1]], text_dim=1024)
-    model = SteerViT.from_pretrained(name, device="auto")
+    model = Predictor.from_pretrained(name, device="auto")
     check_steering(model, pictures(), ("the rubber duck", "the bookshelf"))
     trunk = parts.parts[1].files[0].path
     assert trunk is not None
@@ -183,8 +183,8 @@ def test_a_small_released_model_goes_the_whole_way(
     check_file(published, weights, 64, 6, text_dim=TEXT_DIM)
     server.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    model = SteerViT.from_pretrained(published.name, device="cpu")
-    assert (model.model_id, model.config.resolution, model.weights_hash) == (
+    model = Predictor.from_pretrained(published.name, device="cpu")
+    assert (model.model_id, model.model.config.resolution, model.weights_hash) == (
         published.name,
         RESOLUTION,
         published.weights.sha256,
@@ -197,13 +197,13 @@ def test_a_small_released_model_goes_the_whole_way(
 def test_a_model_is_fetched_when_it_is_first_used(
     published: ModelCard, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = SteerViT.from_pretrained(published.name, device="cpu")
+    model = Predictor.from_pretrained(published.name, device="cpu")
     assert parts_of(published.name).here == "partly"  # the text encoder is fetched for the first prompt
     model.embed(pictures(), "a b")
     assert parts_of(published.name).here == "yes"
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     server.requests.clear()
-    assert SteerViT.from_pretrained("auto", device="cpu").model_id == published.name == "dinov2-small"
+    assert Predictor.from_pretrained("auto", device="cpu").model_id == published.name == "dinov2-small"
     assert server.requests == []
 
 
@@ -217,7 +217,7 @@ def test_a_model_that_names_its_trunk_only_in_its_file_is_fetched_whole(
     after = fetch_model(card.name)
     assert (after.here, after.missing, after.parts[1].name) == ("yes", 0, released_stand_in.TRUNK)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert SteerViT.from_pretrained(card.name, device="cpu").config.trunk == released_stand_in.TRUNK
+    assert Predictor.from_pretrained(card.name, device="cpu").model.config.trunk == released_stand_in.TRUNK
 
 
 def test_what_is_checked_can_fail(published: ModelCard, server: HubServer, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_what_is_checked_can_fail(published: ModelCard, server: HubServer, tmp_p
     with pytest.raises(Exception, match="no zip file"):
         check_file(anonymous, tmp_path / "no.pth", 64, 6, TEXT_DIM)
     with pytest.raises(AssertionError, match="changes next to nothing"):
-        check_steering(SteerViT.from_pretrained(changed(**closed), device="cpu"), pictures(), ("a b", "c"))
+        check_steering(Predictor.from_pretrained(changed(**closed), device="cpu"), pictures(), ("a b", "c"))
 
 
 def test_the_shapes_written_out_are_those_of_the_paper() -> None:
@@ -278,5 +278,5 @@ def test_hostile_weights_from_the_hub_run_nothing(
     file = server.add(published.weights.repo, published.weights.file, (tmp_path / "x.pth").read_bytes())
     monkeypatch.setitem(MODELS, published.name, replace(published, weights=file))
     with pytest.raises(UnsafePickleError):
-        SteerViT.from_pretrained(published.name)
+        Predictor.from_pretrained(published.name)
     assert not (tmp_path / "witness").exists()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import SampleError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.predictor import Predictor
 from steersearch.training.folder import FolderWriter
 from steersearch.training.journal import read_journal
 from steersearch.training.recipe import MINI, Recipe
@@ -20,6 +21,7 @@ from tests.small_recipe import small_recipe, small_recipe_file
 
 pytest.importorskip("accelerate")
 
+
 def train(recipe: Recipe, folder: Path, resume: bool = False) -> tuple[Path, list[str]]:
     said: list[str] = []
     return train_recipe(recipe, folder, resume=resume, device="cpu", say=said.append), said
@@ -27,8 +29,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> tuple[Path, lis
 
 def test_a_model_of_the_drawn_world(tmp_path: Path) -> None:
     file, said = train(small_recipe(tmp_path), tmp_path / "run")
-    model = SteerViT.from_pretrained(file)
-    assert model.config.aggregation == "focus"
+    model = Predictor.from_pretrained(file)
+    assert model.aggregation == "focus"
     photo = Image.new("RGB", (90, 60), "red")
     assert model.embed([photo], "the mug").shape == (1, 64)
     metrics = read_journal(tmp_path / "run")
@@ -61,7 +63,7 @@ def test_runs_that_share_a_cache_may_begin_at_once(tmp_path: Path) -> None:
     said = [run.communicate()[1].decode() for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     one, other = (
-        SteerViT.from_pretrained(tmp_path / name / "model.safetensors") for name in ("one", "other")
+        Predictor.from_pretrained(tmp_path / name / "model.safetensors") for name in ("one", "other")
     )
     assert one.weights_hash == other.weights_hash
 
@@ -95,7 +97,7 @@ def test_a_folder_of_ones_own(tmp_path: Path, alone: bool) -> None:
         "optimiser.warmup=1", "optimiser.decay_steps=4", "run.log_every=1",
     )  # fmt: skip
     file, said = train(apply_settings(MINI, settings), tmp_path / "run")
-    trained, mini = SteerViT.from_pretrained(file), SteerViT.from_pretrained("mini")
+    trained, mini = load_file(file), load_model("mini")
     for name, value in mini.trunk.state_dict().items():  # frozen, whatever was trained on top of it
         assert torch.equal(value, trained.trunk.state_dict()[name]), name
     assert any("gone.png" in line and "skipped" in line for line in said)
@@ -116,6 +118,6 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     train(small_recipe(tmp_path, *own, "optimiser.steps=2"), tmp_path / "cut")
     resumed, said = train(recipe, tmp_path / "cut", resume=True)
     assert "resumed at step 2" in said
-    a, b = SteerViT.from_pretrained(whole), SteerViT.from_pretrained(resumed)
+    a, b = load_file(whole), load_file(resumed)
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name

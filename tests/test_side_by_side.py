@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from steersearch.core.predictor import Predictor
 from steersearch.core.side_by_side import side_by_side
-from steersearch.core.steervit import NO_STEERING, SteerViT
+from steersearch.core.steervit import NO_STEERING
 from tests.small_models import pixels_for, small_model
 
 
@@ -53,12 +54,13 @@ def test_threads_are_shared_and_as_many_as_before_afterwards(threads: int) -> No
 
 def test_threads_that_share_a_model_leave_pytorch_the_threads_that_it_had(threads: int) -> None:
     model = small_model()
+    predictor = Predictor(model)
     pixels, numbers = pixels_for(model, batch=4), list[int]()
 
     def use() -> None:
         with torch.inference_mode():
             for _ in range(30):
-                model.encode(pixels, [NO_STEERING])
+                predictor.encode(pixels, [NO_STEERING])
         numbers.append(torch.get_num_threads())
 
     for users in (4, 1):  # the one is new to PyTorch when the others are done
@@ -93,14 +95,14 @@ def test_an_error_in_a_part_is_raised_and_the_threads_are_as_before(threads: int
 
 @pytest.mark.parametrize("number", [1, 2, 5, 67])
 def test_features_are_those_of_one_pass(number: int, threads: int) -> None:
-    model = SteerViT.from_pretrained("mini", "cpu")
-    side = model.config.preprocess.side
+    predictor = Predictor.from_pretrained("mini", "cpu")
+    model, side = predictor.model, predictor.preprocess.side
     pixels = torch.randn(number, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        steering = model.steering(model.encode_prompts(["the red mug"]))
+        steering = predictor.steering(predictor.encode_prompts(["the red mug"]))
         tokens = model.before_steering(pixels)
         for found, under in zip(
-            model.encode(pixels, [steering, NO_STEERING]), (steering, NO_STEERING), strict=True
+            predictor.encode(pixels, [steering, NO_STEERING]), (steering, NO_STEERING), strict=True
         ):
             expected = model.steer(tokens, under)
             for name in ("prefix", "patches", "logits"):

@@ -1,30 +1,26 @@
-"""SteerViT against timm, folded against unfolded, and as it is used. `test_exactness` has the equations."""
+"""SteerViT against timm, and folded against unfolded. `test_exactness` has the equations."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from steersearch.core.attention_maps import attention_maps
-from steersearch.core.errors import ConfigError, ImageError, PromptError
+from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.trunk import build_trunk, timm_preprocess
+from steersearch.core.trunk import build_trunk
 from steersearch.core.vit import ViTConfig
 from tests.small_models import (
     KINDS,
     TEXT_DIM,
+    largest_difference,
     pixels_for,
     prompts_of,
     small_config,
@@ -36,10 +32,6 @@ from tests.small_models import (
 
 def all_tokens(features: Features) -> Tensor:
     return torch.cat([features.prefix, features.patches], dim=1)
-
-
-def largest_difference(one: Tensor, other: Tensor) -> float:
-    return float((one.detach().double() - other.detach().double()).abs().max())
 
 
 # --------------------------------------------------------------------------------- equal to the plain trunk
@@ -239,126 +231,6 @@ def test_the_heatmap_covers_the_patches_in_reading_order_and_no_prefix_token(kin
     moved = (marked.patches - plain.patches).norm(dim=-1).reshape(4, 4)
     assert int(moved.argmax()) == 1 * 4 + 3
     assert marked.logits.shape == (1, 16)
-
-
-class FakeTextEncoder:
-    """Encodes a prompt as one random token per word, the same for the same word."""
-
-    name, dim = "fake", TEXT_DIM
-
-    def to(self, device: object) -> FakeTextEncoder:
-        return self
-
-    def encode(self, prompts: Sequence[str]) -> PromptFeatures:
-        def token(word: str) -> np.ndarray:
-            return np.random.default_rng(sum(map(ord, word))).standard_normal(TEXT_DIM).astype(np.float32)
-
-        return PromptFeatures.from_numpy([np.stack([token(w) for w in prompt.split()]) for prompt in prompts])
-
-
-@pytest.fixture
-def model() -> SteerViT:
-    model = small_model()
-    model._text_encoder = FakeTextEncoder()  # type: ignore[assignment]
-    return model
-
-
-@pytest.fixture
-def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(0)
-    shapes = [(70, 90, 3), (64, 64, 3), (120, 40, 3)]
-    return [Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)) for shape in shapes]
-
-
-def test_embed_gives_unit_vectors_of_the_forward_pass(
-    model: SteerViT, pictures: list[Image.Image], tmp_path: Path
-) -> None:
-    pictures[0].save(tmp_path / "one.png")
-    vectors = model.embed([tmp_path / "one.png", *pictures[1:]], "red mug", gate_scale=0.7)
-    pixels = torch.from_numpy(np.stack([model.preprocess(picture) for picture in pictures]))
-    with torch.no_grad():
-        expected = model(pixels, model.encode_prompts(["red mug"]), 0.7).patches.mean(dim=1)
-    assert vectors.shape == (3, 64)
-    assert vectors.dtype == torch.float32
-    assert torch.allclose(vectors, F.normalize(expected, dim=-1), atol=1e-6)
-    focus = model.embed(pictures, "red mug", gate_scale=0.7, aggregation="focus")
-    assert largest_difference(focus, vectors) > 1e-3
-
-
-def test_embed_in_batches_equals_embed_at_once(
-    model: SteerViT, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts = ["red mug", "a blue book here", "key"]
-    at_once = model.embed(pictures, prompts)
-    monkeypatch.setattr("steersearch.core.steervit._CPU_BATCH", 2)
-    assert torch.allclose(model.embed(pictures, prompts), at_once, atol=1e-5)
-    assert model.embed([]).shape == (0, 64)
-
-
-def test_heatmaps_sum_to_one_and_follow_the_prompt(model: SteerViT, pictures: list[Image.Image]) -> None:
-    mug, book = model.heatmaps(pictures, "mug"), model.heatmaps(pictures, "book")
-    assert mug.shape == (3, 4, 4)
-    assert torch.allclose(mug.sum(dim=(1, 2)), torch.ones(3), atol=1e-5)
-    assert largest_difference(mug, book) > 1e-3
-    assert torch.equal(model.features(pictures, "mug").heatmap(), mug)
-
-
-def test_attention_maps_are_those_of_the_forward_pass(model: SteerViT, pictures: list[Image.Image]) -> None:
-    found = model.features(pictures, "mug", attention=True)
-    assert found.attention is not None
-    maps = model.attention_maps(pictures, "mug", heads="max", suppress_sinks=False)
-    expected = attention_maps(found.attention, (4, 4), "max", suppress_sinks=False)
-    assert torch.allclose(maps, expected, atol=1e-6)
-    assert maps.amin() == 0
-    assert 0.999 < maps.amax() < 1
-    assert largest_difference(maps, model.attention_maps(pictures, heads="max", suppress_sinks=False)) > 1e-3
-    assert model.attention_maps(pictures, heads="none").shape == (3, 2, 4, 4)
-    assert model.attention_maps([]).shape == (0, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("vit_small_patch14_dinov2.lvd142m", 4), ("vit_base_patch14_dinov2.lvd142m", 2), ("tiny", 32)],
-)
-def test_a_processor_gets_batches_whose_activations_stay_small(name: str, expected: int) -> None:
-    if name == "tiny":
-        model = small_model()
-    else:
-        with torch.device("meta"):
-            model = SteerViT(
-                SteerViTConfig(trunk=name, resolution=336, preprocess=timm_preprocess(name, 336))
-            )
-        model.to_empty(device="cpu")  # no memory before it is written
-    assert model.batch_size == expected
-    assert model.with_view("tile").batch_size == max(1, expected // 4)
-
-
-def test_pictures_are_read_ahead_on_threads_and_stay_in_order(
-    model: SteerViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("steersearch.core.steervit._CPU_BATCH", 3)
-    paths = [tmp_path / f"{i}.png" for i in range(10)]
-    for i, path in enumerate(paths):
-        Image.new("RGB", (40 + i, 64), (25 * i, 10 * i, 255 - 25 * i)).save(path)
-    one_by_one = torch.cat([model.embed([path], "mug") for path in paths])
-    assert torch.allclose(model.embed(paths, "mug"), one_by_one, atol=1e-5)
-    with pytest.raises(ImageError, match=r"gone\.png"):
-        model.embed([*paths[:4], tmp_path / "gone.png", *paths[4:]], "mug")
-
-
-def test_wrong_use_is_told_plainly(model: SteerViT, pictures: list[Image.Image], tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no such file"):
-        model.embed([tmp_path / "gone.jpg"])
-    with pytest.raises(ConfigError, match="sequence of pictures"):
-        model.embed(pictures[0])  # type: ignore[arg-type]
-    with pytest.raises(PromptError, match="2 prompts for 3 images"):
-        model.embed(pictures, ["mug", "book"])
-
-
-def test_the_weights_hash_follows_the_weights() -> None:
-    one, same, other = small_model(), small_model(), small_model()
-    nn.init.constant_(other.head.bias, 0.25)
-    assert one.weights_hash == same.weights_hash != other.weights_hash
 
 
 # -------------------------------------------------------------------------------------------------- config

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersearch.core.errors import ConfigError, PromptError
+from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import Features, SteerViT
+from steersearch.core.tiles import split_tiles, whole_pictures
 from tests.small_models import KINDS, TIMM_KINDS, pixels_for, prompts_of, small_model, timm_vit
 
 
@@ -141,20 +143,22 @@ def test_one_steering_serves_batches_of_any_size() -> None:
 
 @pytest.mark.parametrize("view", [None, "tile"])
 def test_encoding_in_parts_gives_what_one_pass_gives(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small_model().with_view(view)
-    side = model.config.preprocess.side
+    predictor = Predictor(small_model()).with_view(view)
+    side = predictor.preprocess.side
     pixels = torch.randn(5, 3, side, side)
-    monkeypatch.setattr("steersearch.core.steervit._CPU_BATCH", 2)
+    monkeypatch.setattr("steersearch.core.predictor._CPU_BATCH", 2)
     passes = {None: [2, 2, 1], "tile": [4] * 5}
     seen: list[int] = []
-    trunk: Any = model.trunk
+    trunk: Any = predictor.model.trunk
     trunk.blocks[0].register_forward_hook(lambda _module, args, _out: seen.append(len(args[0])))
     with torch.inference_mode():
-        steerings = [model.steering(None), model.steering(prompts_of(5), 0.7)]
-        found = model.encode(pixels, steerings)
+        steerings = [predictor.steering(None), predictor.steering(prompts_of(5), 0.7)]
+        found = predictor.encode(pixels, steerings)
         assert seen == passes[view]
+        tokens = predictor.model.before_steering(split_tiles(pixels) if view == "tile" else pixels)
         for one, steering in zip(found, steerings, strict=True):
-            whole = model.steer(model.before_steering(pixels), steering)
+            whole = predictor.model.steer(tokens, steering)
+            whole = whole_pictures(whole) if view == "tile" else whole
             assert torch.allclose(tokens_of(one), tokens_of(whole), atol=1e-5)
             assert torch.allclose(one.aggregate("mean"), whole.aggregate("mean"), atol=1e-5)
             assert torch.allclose(one.heatmap(), whole.heatmap(), atol=1e-6)

@@ -12,6 +12,7 @@ from steersearch.benchmarks import core_world, words
 from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.benchmarks.pointing import patch_cover
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
 from steersearch.training.stamps import STAMPS_FOLDER
@@ -36,7 +37,7 @@ def test_drawn_things_by_two_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (data.n, data.name, data.source) == (2, "words-world/drawn", "generated stand-in")
     assert all(0.008 < mask.mean() < 0.5 for each in data.asked for mask in each.masks)
     assert benchmark.world(1).data_hash == data.data_hash != benchmark.world(2).data_hash
-    outcome = benchmark.evaluate(SteerViTMethod(SteerViT(SMALL)), data)
+    outcome = benchmark.evaluate(SteerViTMethod(Predictor(SteerViT(SMALL))), data)
     metrics = outcome.metrics
     assert set(metrics) == {"trained", "unseen", "trained_pmass", "unseen_pmass"}
     assert metrics["trained"] == metrics["unseen"]  # closed gates
@@ -55,7 +56,7 @@ def test_held_out_sources(source: core_world.Source, monkeypatch: pytest.MonkeyP
     word, noun = next(iter(words.UNSEEN_HELD_OUT_WORDS[source].items()))
     monkeypatch.setitem(words.UNSEEN_HELD_OUT_WORDS, source, {word: noun})
     benchmark = words.Words(source)
-    metrics = benchmark.evaluate(SteerViTMethod(SteerViT(SMALL)), benchmark.world(1)).metrics
+    metrics = benchmark.evaluate(SteerViTMethod(Predictor(SteerViT(SMALL))), benchmark.world(1)).metrics
     known = "held_out" if source == "held-out-objects" else "trained"
     assert set(metrics) == {known, "unseen", f"{known}_pmass", "unseen_pmass"}
 
@@ -72,7 +73,7 @@ def test_unseen_words_are_what_they_are_said_to_be() -> None:
 @pytest.mark.parametrize("view", ["crop", "squash", "tile"])
 def test_a_mask_is_seen_as_its_picture_is(view: View) -> None:
     """A picture that is its own mask: where its patches are bright, they are covered."""
-    model = SteerViT(SMALL).with_view(view)
+    model = Predictor(SteerViT(SMALL)).with_view(view)
     mask = np.zeros((90, 150), np.bool_)
     mask[10:40, 60:130] = True
     seen = model.preprocess(Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB"))[0]

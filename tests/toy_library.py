@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
+from steersearch.core.embedded import Floats
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.indexer import library
 from steersearch.indexer.build import Counts, ProgressEvent
 from steersearch.indexer.care.export import table_of
-from steersearch.indexer.embedder import Embedder, Floats, LazyEmbedder, known_identity
+from steersearch.indexer.embedder import Embedder, LazyEmbedder, known_identity
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import FocusScore, Hit, Hits

@@ -18,6 +18,7 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
+from steersearch.core.checkpoints import write_safetensors
 from steersearch.core.errors import (
     ConfigError,
     MissingExtraError,
@@ -75,7 +76,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
             raise KeyboardInterrupt
         final = folder / "model.safetensors"
         if accelerator.is_main_process:
-            model.save(final)
+            write_safetensors(model, final)
             _report(recipe, folder, model, feed, told)
     accelerator.wait_for_everyone()
     return final

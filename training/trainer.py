@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steersearch.core.checkpoints import write_safetensors
 from steersearch.core.errors import (
     ConfigError,
     DataError,
@@ -199,7 +200,7 @@ class Trainer:
         if pmass > self.best:
             self.best = pmass
             if self._is_main and self.step:
-                self.model.save(self.folder / "best.safetensors")
+                write_safetensors(self.model, self.folder / "best.safetensors")
 
     # ------------------------------------------------------------------------------------- what a run leaves
 

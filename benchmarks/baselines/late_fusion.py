@@ -9,9 +9,9 @@ from PIL import Image
 
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.core.aggregation import aggregation_rule
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.steervit import SteerViT
+from steersearch.core.identity import AggregationRecord
+from steersearch.core.predictor import Predictor
 
 
 def load(card: Card, weights: Path | None, device: str) -> LateFusion:
@@ -21,10 +21,11 @@ def load(card: Card, weights: Path | None, device: str) -> LateFusion:
             f"{card.name}: the authors released no such model; train one (steersearch train --set model.fusion=late) "
             f"and give its file: {card.name}=FILE"
         )
-    model = SteerViT.from_pretrained(weights, device=device)
-    if model.config.fusion != "late":
-        raise BenchmarkError(f'{weights}: a model with fusion "{model.config.fusion}", not "late"')
-    return LateFusion(card, model)
+    predictor = Predictor.from_pretrained(weights, device=device)
+    fusion = predictor.model.config.fusion
+    if fusion != "late":
+        raise BenchmarkError(f'{weights}: a model with fusion "{fusion}", not "late"')
+    return LateFusion(card, predictor)
 
 
 class LateFusion(Baseline):
@@ -33,17 +34,19 @@ class LateFusion(Baseline):
     The attention of the trunk's last block comes before the text does: no prompt changes it.
     """
 
-    def __init__(self, card: Card, model: SteerViT) -> None:
-        config = model.config.to_dict() | {"aggregation": aggregation_rule(model.config.aggregation)}
-        super().__init__(card, model, model.weights_hash, model.device, model.batch_size, config=config)
+    def __init__(self, card: Card, predictor: Predictor) -> None:
+        self.predictor = predictor
+        model, source = predictor.model, predictor.weights_hash
+        config = model.config.to_dict() | {"aggregation": vars(AggregationRecord.of(predictor.aggregation))}
+        super().__init__(card, model, source, predictor.device, predictor.batch_size, config=config)
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         if wanted.maps and prompt is None:
             raise BenchmarkError(f"{self.name} has no heatmap without a prompt")
-        found = self.model.features(pictures, prompt, attention=wanted.attention)
+        found = self.predictor.features(pictures, prompt, attention=wanted.attention)
         attention = None if found.attention is None else found.attention.float().mean(dim=1)
         return Outputs(
-            vectors=found.aggregate(self.model.config.aggregation),
+            vectors=found.aggregate(self.predictor.aggregation),
             patches=on_grid(found.patches, found.grid) if wanted.patches else None,
             maps=on_grid(found.logits, found.grid) if wanted.maps else None,
             attention=None if attention is None else on_grid(attention, found.grid),

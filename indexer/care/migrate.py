@@ -64,4 +64,8 @@ def _from_3(place: Path) -> None:
         keep_checked(place, key)
 
 
-_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(place: Path) -> None:
+    """The settings of a prompt index become versioned records: reading one makes them, and it is written again."""
+
+
+_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

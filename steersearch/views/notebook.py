@@ -9,7 +9,7 @@ import io
 from PIL import Image
 
 from steersearch.core.heatmaps import overlay, shared_vmax, strengths
-from steersearch.identity import preprocess_of
+from steersearch.core.identity import VectorSettings
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.views.lettering import printable
 
@@ -54,5 +54,5 @@ def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
     """The photo in grey with the heatmap of its first focus in colour over it; RGB, at most SIDE pixels each way."""
     photo = hit.photo
     photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    region = preprocess_of(hit.parts[0].focus.index.preprocessing).region(photo.size)
+    region = VectorSettings.from_dict(hit.parts[0].focus.index.preprocessing).preprocess.region(photo.size)
     return overlay(photo, strengths(hit.heatmap, vmax), region)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
-from steersearch.identity import preprocess_of
+from steersearch.core.identity import VectorSettings
 from steersearch.indexer.hits import Hits
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query_terms import Focus
@@ -195,7 +195,7 @@ def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex) -
 
 def _region(index: PromptIndex, image: Image.Image) -> Region:
     """The part of the picture that the model saw."""
-    left, top, right, bottom = preprocess_of(index.preprocessing).region(image.size)
+    left, top, right, bottom = VectorSettings.from_dict(index.preprocessing).preprocess.region(image.size)
     return left / image.width, top / image.height, right / image.width, bottom / image.height
 
 
