@@ -185,7 +185,7 @@ def test_k_larger_than_the_gallery(run: Run, indexed: Path) -> None:
     done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "500", "--paths")
     assert done.code == 0
     assert len(done.out.splitlines()) == 6
-    assert "the gallery has no more than 6 photos" in done.err
+    assert "the gallery has only 6 photos" in done.err
 
 
 def test_query_writes_a_page(run: Run, indexed: Path, tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
         assert "exact over the 1 photo that passes the filters" in done.err
         is_dated = {"--after", "--before"} & set(filters)
         assert ("the filters (not 1 without a plausible date), by " in done.err) == bool(is_dated)
-        assert ("1 of these 1 photos do not say when they were taken" in done.err) == bool(is_dated)
-        assert "the gallery has no more than 1 photos" in done.err
+        assert ("1 of these 1 photos have no capture date" in done.err) == bool(is_dated)
+        assert "the gallery has only 1 photos" in done.err
     (hit,) = map(json.loads, run(*query[:-1], "--before", "1999", "--json").out.splitlines())
     assert (hit["taken_at"][:4], hit["taken_at_source"], hit["undated"]) == ("1995", "file time", 1)
     assert "its folders: trip" in failed(run, *query, "--in", "tri")
@@ -292,7 +292,7 @@ def test_a_query_steers_a_new_photo_where_its_view_was_not_brought_up_to_date(
     run("index", indexed, "--prompt", PROMPT, "--view", "tile")
     draw_picture(indexed / "new.jpg", "red", seed=99)
     done = run("index", indexed)
-    assert "view: tile, as the library has used last; --view names another\n" in done.err
+    assert "view: tile, as in the last run; --view chooses another\n" in done.err
     query = ("query", indexed / "new.jpg", "--focus", PROMPT, "--view")
     assert "exact, by " in run(*query, "tile").err
     assert '"missing": 1' in run("info", "--json").out
@@ -515,7 +515,7 @@ def test_a_budget_of_no_time_compares_one_and_says_of_how_many(run: Run, indexed
     (row,) = map(json.loads, done.out.splitlines())
     assert (row["exact"], row["compared"], row["of"]) == (False, 1, 66)
     assert "approximate: the likeliest 1 of 66 photos compared under this focus" in done.err
-    (command,) = re.findall(r"--exact compares all, and goes on like: (.*)", done.err)
+    (command,) = re.findall(r"--exact compares all, as does: (.*)", done.err)
     assert run(*shlex.split(command)[1:]).code == 0
     assert "exact, by " in run("query", indexed / "red.jpg", "--focus", "teapot").err
 
@@ -563,7 +563,7 @@ def test_a_photo_folder_that_moved_is_said_and_can_be_followed(run: Run, indexed
         assert done.out.count("\n") == 6
         assert f"its photo folder {indexed.name} is gone" in done.err
         assert f'write its new path as "folder" into {place / "library.json"}' in done.err
-        assert "6 of these 6 photos are gone since they were indexed" in done.err
+        assert "6 of these 6 photos no longer exist" in done.err
         hits = [json.loads(line) for line in run(*command, "--json", "--library", place).out.splitlines()]
         assert [hit["gone"] for hit in hits] == [True] * 6
         assert run(*command, "--library", place, "--html", "page.html").out.count(" (gone)\n") == 6
@@ -580,7 +580,7 @@ def test_a_photo_folder_that_moved_is_said_and_can_be_followed(run: Run, indexed
 def test_a_photo_that_was_deleted_is_said(run: Run, indexed: Path) -> None:
     (indexed / "red.jpg").unlink()
     done = run("find", PROMPT)
-    assert "1 of these 6 photos are gone since they were indexed" in done.err
+    assert "1 of these 6 photos no longer exist" in done.err
     assert done.out.count("red.jpg (gone)\n") == 1
 
 
@@ -592,7 +592,7 @@ def test_paths_with_line_breaks_are_kept_apart(run: Run, indexed: Path) -> None:
         done = run(*command, "--print0")
         assert set(done.out_bytes.split(b"\0")) == {*map(os.fsencode, indexed.iterdir()), b""}
         assert "--print0" not in done.err
-        assert "--print0 keeps the paths apart" in run(*command, "--paths").err
+        assert "use --print0" in run(*command, "--paths").err
     assert "--print0" in misused(run, "find", PROMPT, "--print0", "--json")
 
 
@@ -604,7 +604,7 @@ def test_budgets(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "0", "-1s", "5 minutes", "nan"])
 def test_budgets_that_are_none(run: Run, indexed: Path, text: str) -> None:
     message = misused(run, "query", indexed / "red.jpg", "--focus", PROMPT, "--budget", text)
-    assert "is no duration above 0" in message
+    assert "is not a duration above 0" in message
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "\t\n"])
@@ -736,3 +736,80 @@ def test_a_current_folder_that_was_deleted(indexed: Path, tmp_path: Path) -> Non
         words = "error: the current folder: was deleted or cannot be entered; change into another\n"
         assert done.stderr.endswith(words)
         assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------- help, completion
+
+
+def all_commands() -> list[tuple[str, ...]]:
+    from steersearch.benchmarks.catalogue import CARDS
+
+    own = "index query find explain info verify optimize remove export demo models bench train".split()
+    models = [("models", name) for name in ("list", "show", "fetch")]
+    bench = [("bench", name) for name in (*CARDS, "speed", "all", "list", "methods", "report", "build")]
+    build = [("bench", "build", name) for name in ("mosaic", "core")]
+    train = [("train", name) for name in ("check", "masks", "photographs")]
+    return [*((name,) for name in own), *models, *bench, *build, *train]
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=" ".join)
+def test_every_command_explains_itself(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, "-h")
+    assert (done.code, done.out) == (0, run(*command, "--help").out)
+    usage = done.out.partition("\n\n")[0]
+    assert re.findall(r"[{}<>]|\[(?!OPTIONS\]|COMMAND\]|ARGS\]|[A-Z]+\])", usage) == []
+    options = done.out.partition("Options:")[2].partition("Commands:")[0]
+    assert re.findall(r"<[^>]*>(?=  )", options) == []  # choices are a|b, as other values have their names
+    assert ("-q, --quiet" in options, "-v, --verbose" in options) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("models",), ("bench",), ("bench", "build"), ("train",)], ids=" ".join
+)
+def test_summaries_fit_a_line(run: Run, command: tuple[str, ...]) -> None:
+    listed = run(*command, "--help").out.partition("Commands:\n")[2].splitlines()
+    assert listed
+    for line in listed:
+        assert len(line) < 80
+        assert re.fullmatch(r"  [\w-]+ +[A-Z].*[.?]", line) is not None, line  # one line each, not cut
+
+
+def test_quiet_leaves_results_and_errors(run: Run, indexed: Path) -> None:
+    loud, quiet = (run("find", PROMPT, *flags) for flags in ((), ("-q",)))
+    assert loud.err
+    assert (quiet.out, quiet.err) == (loud.out, "")
+    assert run("-q", "find", PROMPT).err == ""
+    assert run("find", PROMPT, "--library", "nowhere", "--quiet").err.startswith("error: ")
+    assert run("find", PROMPT).err == loud.err  # the next command speaks again
+
+
+def test_verbose_adds_the_traceback_of_an_error(run: Run, tmp_path: Path) -> None:
+    short, long = (run("find", PROMPT, "--library", tmp_path / "no", *flags) for flags in ((), ("-v",)))
+    assert "Traceback" not in short.err
+    assert long.err.startswith("Traceback (most recent call last)")
+    assert long.err.endswith(short.err)
+    assert (short.code, long.code) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("steersearch qu", ["query"]),
+        ("steersearch bench bui", ["build"]),
+        ("steersearch train ", ["check", "masks", "photographs"]),
+        ("steersearch query --fo", ["--focus", "--folder"]),
+        ("steersearch index --view ", ["crop", "squash", "tile"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(typed: str, offered: list[str]) -> None:
+    words = typed.split(" ")
+    asked = {"_STEERSEARCH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", "steersearch"], env={**os.environ, **asked}, capture_output=True, text=True
+    )
+    assert (done.stdout.split(), done.stderr) == (offered, "")
+
+
+def test_a_folder_of_the_library_has_one_name_in_the_shell_and_in_python(run: Run, indexed: Path) -> None:
+    assert run("find", PROMPT, "--folder", "nowhere").out == run("find", PROMPT, "--in", "nowhere").out == ""
+    assert len(run("find", PROMPT, "--folder", ".", "--paths").out.splitlines()) == 6

@@ -185,7 +185,7 @@ def test_core_without_data_says_what_there_is_to_do(run: Run, monkeypatch: pytes
         (["--set", "k"], "not NAME=VALUE"),
         (["--set", "source=stamps"], "belongs to the stand-in"),
         (["--world", "--set", "source=photos"], "must be one of drawn, stamps"),
-        (["--method", "dinov2", "--gate-scale", "0.5"], "--gate-scale belongs to our own models"),
+        (["--method", "dinov2", "--gate-scale", "0.5"], "--gate-scale applies to our own models"),
         (["--limit", "0"], "--limit"),
         (["--gate-scale", "-1"], "--gate-scale"),
     ],
@@ -266,5 +266,5 @@ def test_all_without_real_data_names_the_stand_ins(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tiny_model.parent / "empty"))
     done = run("bench", "all", "--model", tiny_model)
     assert (done.code, done.out) == (1, "")
-    assert done.err.count("passed over: core: the real data is not here") == 1
-    assert "nothing could be measured; the stand-ins: steersearch bench all --world" in done.err
+    assert done.err.count("skipped: core: the real data is not here") == 1
+    assert "nothing could be measured; to use the stand-ins: steersearch bench all --world" in done.err

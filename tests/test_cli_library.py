@@ -102,9 +102,9 @@ def test_remove_all(library: Library, run: Run, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
     ran = run("remove", "--all")
     assert ran.code == 2
-    assert "nobody can be asked here; say --yes" in ran.err.replace("\n", " ").replace("│", "").replace(
-        "  ", " "
-    )
+    assert "cannot ask for confirmation here; add --yes" in ran.err.replace("\n", " ").replace(
+        "│", ""
+    ).replace("  ", " ")
     for selector in (["--model", "nosuch"], ["--view", "tile"], ["--gate-scale", "0.5"]):
         assert run("remove", "--all", "--yes", *selector).code == 2
     assert run("remove", "--all", "--yes", "--model", "nosuch", "--view", "tile").code == 2
@@ -132,15 +132,17 @@ def test_remove_all_asks_on_a_terminal(
 
 
 def test_export(library: Library, run: Run, tmp_path: Path) -> None:
-    ran = run("export", "blue.faiss", "--focus", "blue")
+    ran = run("export", "-o", "blue.faiss", "--focus", "blue")
     assert (ran.code, ran.out) == (0, "blue.rows.jsonl\nblue.faiss\n")
     assert faiss.read_index(str(tmp_path / "blue.faiss")).ntotal == 4
-    ran = run("export", "blue.faiss", "--focus", "blue")
+    ran = run("export", "-o", "blue.faiss", "--focus", "blue")
     assert (ran.code, ran.out) == (1, "")
     assert "blue.rows.jsonl: cannot be written (it exists; replace it with --force)" in ran.err
-    assert run("export", "blue.faiss", "--focus", "blue", "--force").code == 0
-    assert run("export", "blue.csv", "--focus", "blue").code == 1
-    assert run("export", "half", "--focus", "red", "--gate-scale", "0.5", "--format", "parquet").code == 0
+    assert run("export", "-o", "blue.faiss", "--focus", "blue", "--force").code == 0
+    assert run("export", "-o", "blue.csv", "--focus", "blue").code == 1
+    assert (
+        run("export", "-o", "half", "--focus", "red", "--gate-scale", "0.5", "--format", "parquet").code == 0
+    )
     about = json.loads(pyarrow.parquet.read_schema(tmp_path / "half").metadata[b"steersearch"])
     assert about["gate_scale"] == 0.5
 
@@ -153,7 +155,7 @@ def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
     tried = Focus.on(library.new_index(toy, "red", 0.25))
     one = Filters.of(where="path = '001.png'")
     library.search_any([tried], library.folder / "000.png", lambda _: toy, 1, filters=one)
-    ran = run("export", "red.parquet", "--focus", "red")
+    ran = run("export", "-o", "red.parquet", "--focus", "red")
     assert pyarrow.parquet.read_table(tmp_path / "red.parquet").num_rows == 4
     assert '4 of 4 photos, by "red" (model toy, gate_scale 1)\n' in ran.err
     others = '"red" (model toy, gate_scale 0.5), "red" (model toy, gate_scale 0.25)'
@@ -161,10 +163,10 @@ def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
     (row,) = map(json.loads, run("find", "red", "-k", "1", "--json").out.splitlines())
     assert (row["gate_scale"], row["compared"], row["of"]) == (1.0, 4, 4)
     assert [index["gate_scale"] for index in row["other_indexes"]] == [0.5, 0.25]
-    ran = run("export", "few.arrow", "--focus", "red", "--gate-scale", "0.25")
+    ran = run("export", "-o", "few.arrow", "--focus", "red", "--gate-scale", "0.25")
     assert (ran.code, ran.out) == (0, "few.arrow\n")
     assert '1 of 4 photos, by "red" (model toy, gate_scale 0.25)\n' in ran.err
-    assert "3 photos have no vector yet and are not in it; all get one with: steersearch index " in ran.err
+    assert "3 photos have no vector yet and are missing from it; to add them: steersearch index " in ran.err
     assert "has 3 indexes" not in ran.err
 
 

@@ -111,7 +111,7 @@ def test_show_tells_where_files_lie_once_they_are_here(run: Run, published: Mode
         assert described["here"]
         assert [file["path"] for file in described["files"]] == [str(place.path) for place in part.files]
     assert "not here" not in run("models", "show", published.name).out
-    assert "all of it is here" in run("models", "show", published.name).out
+    assert "all of it here" in run("models", "show", published.name).out
 
 
 def test_show_the_bundled_model(run: Run, server: HubServer) -> None:
@@ -173,11 +173,11 @@ def test_fetch_gets_all_that_a_model_needs(
     assert [path.name for path in paths] == [file.file for file in hub_files(published)]
     assert [path.stat().st_size for path in paths] == [file.size for file in hub_files(published)]
     total = size_in_words(bytes_of(published))
-    assert f"dinov2-small: {total} to download, 0 bytes are here; " in done.err
+    assert f"dinov2-small: {total} to download, 0 bytes here; " in done.err
     assert "free in " in done.err
     server.requests.clear()
     again = run("models", "fetch", published.name)
-    assert (again.code, again.out, again.err) == (0, done.out, "dinov2-small: all of it is here\n")
+    assert (again.code, again.out, again.err) == (0, done.out, "dinov2-small: complete\n")
     assert server.requests == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     model = Predictor.from_pretrained(published.name, device="cpu")
@@ -206,7 +206,7 @@ def test_fetch_says_what_may_not_be_done_with_a_model(
 ) -> None:
     card = publish(server, monkeypatch, "mae-base-research")
     done = run("models", "fetch", card.name)
-    words = "licence: research only, non-commercial: you may not use it for anything commercial"
+    words = "licence: research only, non-commercial: not for commercial use"
     assert words in done.err
     assert done.code == 0
 
@@ -219,7 +219,7 @@ def test_an_interrupted_fetch_keeps_the_files_that_are_whole(
     server.faults.half_way = lambda: os.kill(os.getpid(), signal.SIGINT)
     done = run("models", "fetch", published.name)
     assert (done.code, done.out) == (130, "")
-    assert "stopped; the files that are whole are kept, the same command fetches the others" in done.err
+    assert "stopped; complete files are kept, the same command fetches the others" in done.err
     assert not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
     server.requests.clear()
     assert run("models", "fetch", published.name).code == 0
@@ -277,7 +277,7 @@ def test_a_model_of_somebody_else_is_fetched_whole(
     server.add_folder("someone/tiny-roberta", roberta)
     before = run("models", "show", "someone/steered")
     assert "trunk: (named in its weights)" in before.out
-    assert "its weights say what else it needs; steersearch models fetch someone/steered" in before.err
+    assert "its weights name what else it needs: steersearch models fetch someone/steered" in before.err
     done = run("models", "fetch", "someone/steered")
     assert done.code == 0
     assert [Path(line).name for line in done.out.splitlines()] == ["model.safetensors"] * 3

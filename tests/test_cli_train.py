@@ -101,7 +101,7 @@ def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
         (["--preset", "mini", "--set", "model.fusoin=late"], 'Did you mean "model.fusion"?'),
         (["--preset", "mini", "--set", "fusion=latte"], "early, late"),
         (["--preset", "mini", "--set", "steps"], "section.key=value"),
-        (["--preset", "mini", "--data", "a", "--set", "train=b"], "one of the two"),
+        (["--preset", "mini", "--data", "a", "--set", "train=b"], "give one of them"),
         (["--preset", "mini", "--processes", "0"], "--processes"),
         (
             ["--preset", "mini", "--processes", "3", "--set", "optimiser.batch=8"],
@@ -355,7 +355,7 @@ def test_under_torchrun_its_number_of_processes_counts(run: Run, monkeypatch: py
     assert "effective batch: 12 (4 processes with 3 each)" in done.out
     done = run("train", "--preset", "mini", "--processes", 2, "--dry-run")
     assert done.code == 2
-    assert "4 were launched already" in done.err
+    assert "4 are already launched" in done.err
     monkeypatch.setenv("RANK", "1")
     assert run("train", "--preset", "mini", "--dry-run").out == ""
 

@@ -202,9 +202,9 @@ def test_visual_genome_from_boxes_to_samples(run: Run, model: Path, tmp_path: Pa
     file = put_mdetr(tmp_path / "final_mixed_train.json", images, annotations)
     done = run("train", "masks", file, "-o", "masks", "--model", model, "--device", "cpu")
     assert (done.code, done.out) == (0, "masks: 3 masks of 2 pictures\n")
-    assert f"model: {model}, on cpu; licence of its weights: see where they come from" in done.err
+    assert f"model: {model}, on cpu; licence of its weights: unknown, see their source" in done.err
     again = run("train", "masks", file, "-o", "masks", "--model", model, "--device", "cpu")
-    assert again.out == "masks: 0 masks of 0 pictures; 2 pictures were done before\n"
+    assert again.out == "masks: 0 masks of 0 pictures; 2 pictures were already done\n"
     assert json.loads((tmp_path / "masks/source.json").read_text())["images"] == ".."
     joined = list(open_source(file, masks=tmp_path / "masks"))
     alone = list(open_source(tmp_path / "masks"))
@@ -212,7 +212,7 @@ def test_visual_genome_from_boxes_to_samples(run: Run, model: Path, tmp_path: Pa
     for one, two in zip(joined, alone, strict=True):
         assert (one.mask == two.mask).all()
         assert (one.expression, one.source, one.split) == (two.expression, two.source, two.split)
-    checked = run("train", "check", file, "--masks", "masks", "--picture", "samples.png")
+    checked = run("train", "check", file, "--masks", "masks", "-o", "samples.png")
     assert checked.out.splitlines()[0] == "visual genome: 3 samples of 2 pictures"
     assert run("train", "check", "masks").code == 0
 

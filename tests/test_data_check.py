@@ -143,9 +143,9 @@ def test_check_of_a_part(run: Run, folder: Path) -> None:
 
 def test_check_fails_if_nothing_can_be_used(run: Run, tmp_path: Path) -> None:
     (tmp_path / "expressions.jsonl").write_text("no JSON\n")
-    done = run("train", "check", tmp_path, "--picture", tmp_path / "samples.png")
+    done = run("train", "check", tmp_path, "-o", tmp_path / "samples.png")
     assert done.code == 1
-    assert "error: nothing in it can be used" in done.err
+    assert "error: no row can be used" in done.err
     assert "is not drawn: there is nothing to show" in done.err
     assert not (tmp_path / "samples.png").exists()
 
@@ -160,7 +160,7 @@ def test_misuse(run: Run, folder: Path, tmp_path: Path) -> None:
     done = run("train", "check", folder, "--split", "test")
     assert done.code == 1
     assert 'it has no split "test"; it has: train, val' in done.err
-    done = run("train", "check", folder, "--picture", tmp_path / "no/where.png")
+    done = run("train", "check", folder, "-o", tmp_path / "no/where.png")
     assert done.code == 1
     assert "there is no folder" in done.err
     assert run("train", "check", folder, "--format", "coco").code == 2
@@ -172,10 +172,10 @@ def test_misuse(run: Run, folder: Path, tmp_path: Path) -> None:
 
 
 def test_check_draws_samples(run: Run, folder: Path, tmp_path: Path) -> None:
-    done = run("train", "check", folder, "--picture", "samples.png")
+    done = run("train", "check", folder, "-o", "samples.png")
     assert "picture: samples.png" in done.err
     first = (tmp_path / "samples.png").read_bytes()
-    run("train", "check", folder, "--picture", "samples.png")
+    run("train", "check", folder, "-o", "samples.png")
     assert (tmp_path / "samples.png").read_bytes() == first
     assert Image.open(tmp_path / "samples.png").width > 1000
 
@@ -191,7 +191,7 @@ def test_an_inverted_mask_is_warned_of_and_drawn(run: Run, tmp_path: Path) -> No
         Image.fromarray(~mask if i == 33 else mask).save(tmp_path / f"data/{i}.png")
         lines.append(json.dumps({"image": "a.png", "expression": f"thing {i}", "mask": f"{i}.png"}))
     (tmp_path / "data/expressions.jsonl").write_text("\n".join(lines))
-    done = run("train", "check", tmp_path / "data", "--picture", tmp_path / "samples.png")
+    done = run("train", "check", tmp_path / "data", "-o", tmp_path / "samples.png")
     assert done.err.count("warning: ") == 1
     assert "line 34: its mask covers 95.8% of its picture; is it inverted?" in done.err
     source = Folder(tmp_path / "data")

@@ -185,7 +185,7 @@ def test_find_loads_neither_model_nor_tables(
     [
         (["  "], 2, "is empty; name what to look at"),
         (["bookshelf", "--model", "unheard-of"], 1, "unheard-of"),
-        ([PROMPT, "--json", "--paths"], 2, "give one of them"),
+        ([PROMPT, "--json", "--paths"], 2, "exclude each other"),
         ([PROMPT, "--in", "nowhere"], 1, "holds no photo of the library"),
     ],
 )
@@ -415,7 +415,7 @@ def test_any_text_is_found_from_the_command_line(run: Run, indexed_photos: Path)
     assert (done.code, len(done.out.splitlines())) == (0, 3)
     assert 'exact, by "bookshelf"' in done.err
     assert 'exact, by "bookshelf"' in run("find", "bookshelf", "--exact").err
-    assert "is no duration above 0" in run("find", "bookshelf", "--budget", "soon").err.replace("\n", " ")
+    assert "is not a duration above 0" in run("find", "bookshelf", "--budget", "soon").err.replace("\n", " ")
 
 
 def test_too_few_photos_are_no_result_and_it_says_so(run: Run, photos: Path, tiny_model: Path) -> None:
@@ -427,7 +427,7 @@ def test_too_few_photos_are_no_result_and_it_says_so(run: Run, photos: Path, tin
     assert (done.code, done.out) == (0, "")
     said = r'not enough yet for an order: \d+ of 66 photos compared under this focus, by "bookshelf" \(model '
     assert re.search(said, done.err)
-    assert "the same command goes on from what was kept; a larger --budget gives it more time\n" in done.err
+    assert "the same command continues from here; a larger --budget gives it more time\n" in done.err
     assert re.search(r"\d+ photos have no vector yet; --exact compares all", done.err)
     assert run(*command, "--paths").out == ""
     (row,) = map(json.loads, run(*command, "--json", "--html", "page.html").out.splitlines())

@@ -79,7 +79,7 @@ def ask(run: Run, place: Path, photos: Path) -> None:
         ["info"],
         ["info", "--json"],
         ["verify", "--deep"],
-        ["export", table, "--focus", "mug"],
+        ["export", "-o", table, "--focus", "mug"],
         ["optimize"],
         ["verify", "--repair"],
     )

@@ -209,7 +209,7 @@ def test_every_command_says_what_was_not_read(
     several = ["query", photos / "red.jpg", "--focus", "red MUG", "--focus", "blue:0.5", "--json"]
     first = json.loads(run(*several).out.splitlines()[0])
     assert [focus.get("unread") for focus in first["focuses"]] == [["MUG"], None]
-    assert said in run("export", "mug.parquet", "--focus", "red MUG").err
+    assert said in run("export", "-o", "mug.parquet", "--focus", "red MUG").err
     about = json.loads(pyarrow.parquet.read_schema(tmp_path / "mug.parquet").metadata[b"steersearch"])
     assert about["unread"] == ["MUG"]
     explained = run("explain", photos / "red.jpg", "--focus", "MUG", "-o", "map.png", "--model", tiny_model)

@@ -314,7 +314,7 @@ def test_missing_packages_say_how_to_do_without(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_train_check_reads_and_draws_it(run: Run, tmp_path: Path) -> None:
-    done = run("train", "check", NAME + ",absent=0.2", "--picture", "sheet.png")
+    done = run("train", "check", NAME + ",absent=0.2", "-o", "sheet.png")
     assert done.code == 0, done.err
     assert "48 samples of 12 pictures" in done.out
     assert "fit nothing in their picture" in done.out

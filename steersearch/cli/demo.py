@@ -15,7 +15,7 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="[FOLDER]", parser=local_folder, help="Where the demo lives.", show_default=True
+            metavar="FOLDER", parser=local_folder, help="Where to put the demo.", show_default=True
         ),
     ] = Path("steersearch-demo"),
 ) -> None:

@@ -29,19 +29,19 @@ def command(
     focus: Annotated[
         list[str],
         typer.Option(
-            metavar="TEXT", callback=all_words, help="What to look at; several are shown side by side."
+            metavar="TEXT", callback=all_words, help="What to look at; repeatable, for maps side by side."
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FILE", help="The picture to write: .png, .jpg or .webp."),
+        typer.Option("-o", "--output", metavar="FILE", help="The picture to write, .png, .jpg or .webp."),
     ],
     gate_scale: Annotated[
         list[float],
         typer.Option(
             metavar="NUMBER",
             callback=lambda numbers: [finite(number) for number in numbers],
-            help="Strength of the steering: 0 none, 1 as trained; several are shown side by side.",
+            help="Steering strength: 0 none, 1 as trained; repeatable, for maps side by side.",
         ),
     ] = [1.0],  # noqa: B006, typer copies it
     kind: Annotated[
@@ -55,17 +55,17 @@ def command(
         str,
         typer.Option(
             metavar="MODEL",
-            help="A name of `models list`, a file or a hub id; auto: that of the library that holds the photo, else "
-            "the best here.",
+            help="A name of `models list`, a file or a hub id; auto: that of the photo's library, else the best "
+            "here.",
         ),
     ] = "auto",
     view: SeenAs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
     limit: PhotoLimits = None,
 ) -> None:
-    """Draw where the model sees the focus, as a heatmap over the photo.
+    """Draw where in a photo the model sees a focus, as a heatmap over it.
 
-    Several focuses, gate scales or kinds of map make a sheet of small maps in one range of colours, with a legend.
+    Several focuses, gate scales or kinds of map make a sheet of small maps on one colour scale, with a legend.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`steersearch export`: write what was computed under a prompt for other programs."""
+"""`steersearch export`: write a prompt's vectors for other programs."""
 
 from __future__ import annotations
 
@@ -14,32 +14,37 @@ from steersearch.views import library_tables, terminal
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; its suffix says the format.")],
     focus: Focus,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The file to write; its suffix chooses the format."
+        ),
+    ],
     library: Place = None,
     format: Annotated[
         Format | None,
         typer.Option(
             help="parquet; arrow (also .feather); faiss, which holds vectors only: a second file, NAME.rows.jsonl, "
-            "says what each vector is.  [default: by suffix]",
+            "describes each.  [default: by suffix]",
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     gate_scale: OneScale = None,
     model: OneModel = None,
     view: OneView = None,
 ) -> None:
-    """Write what was computed under a prompt to a file for other programs; prints the paths written.
+    """Write a prompt's vectors to a file for other programs, and print the paths written.
 
     \b
     Example:
-      steersearch export bookshelf.parquet --focus bookshelf
+      steersearch export --focus bookshelf -o bookshelf.parquet
     """
     photos = open_library(library)
     done = photos.export(
         focus,
-        file,
+        output,
         format=format,
         force=force,
         model=model,

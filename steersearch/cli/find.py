@@ -35,17 +35,17 @@ def command(
         typer.Argument(
             metavar="TEXT",
             callback=words,
-            help="What to find: any words; those that were indexed are at hand.",
+            help="What to find: any words; indexed prompts are answered at once.",
         ),
     ],
-    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
     folder: InFolder = None,
     after: After = None,
     before: Before = None,
     where: Where = None,
     collapse: Collapse = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Steer every photo that was not yet, however long it takes.")
+        bool, typer.Option("--exact", help="Compare every photo, however long it takes.")
     ] = False,
     budget: Budget = None,
     library: Place = None,
@@ -57,14 +57,14 @@ def command(
     print0: Print0 = False,
     html: Page = None,
 ) -> None:
-    """Find the photos that show what TEXT names, the surest first.
+    """Find the photos that show what TEXT names, the most certain first.
 
-    There is always a first one: the score says how far a photo stands above the others, not whether it shows it.
+    There is always a first hit: its score says how far it stands above the others, not whether it shows the thing.
 
     \b
     Example:
       steersearch find "the remote control"
-      steersearch find bicycle -k 50 --in holidays --paths
+      steersearch find bicycle -k 50 --folder holidays --paths
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)

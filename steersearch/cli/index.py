@@ -27,15 +27,17 @@ from steersearch.views import terminal
 def command(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", parser=local_folder, help="The photo folder, with all below it."),
+        typer.Argument(
+            metavar="FOLDER", parser=local_folder, help="The photo folder, with everything below it."
+        ),
     ],
     prompt: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEXT",
             callback=lambda texts: all_words(texts or []),
-            help="What to look at; give it several times to read the photos once for all. "
-            "None: bring those that the library has for the model and view up to date.",
+            help="What to look at; repeatable, and the photos are read once for all prompts. "
+            "Without one, update all prompts that the library has for this model and view.",
         ),
     ] = None,
     model: Annotated[
@@ -59,45 +61,44 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
-            help="Photos per forward pass; a processor may take them in smaller parts.  [default: by device]",
+            help="Photos per forward pass; a CPU may split a batch.  [default: by device]",
         ),
     ] = None,
     regions: Annotated[
         bool,
         typer.Option(
             "--regions/--no-regions",
-            help="Also keep regions of each photo, so that any other focus can be answered at once; costs about as "
-            "much as one prompt, the first time.",
+            help="Also store region vectors of each photo, so that any focus can be answered at once; the first "
+            "time, this costs about as much as one prompt.",
         ),
     ] = True,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help='Leave out what a .gitignore would with this line, such as "*.png" or "drafts/"; may be repeated, '
-            'and a later "!keep.png" takes back. '
-            'The library remembers the patterns until others are given; "" drops them.',
+            help='Leave out what this .gitignore pattern matches, such as "*.png" or "drafts/"; repeatable, and a '
+            'later "!keep.png" re-includes. The library remembers the patterns; "" drops them.',
         ),
     ] = None,
     limit: PhotoLimits = None,
 ) -> None:
-    """Index a folder, so that its photos can be searched under a prompt.
+    """Index a folder of photos under one or more prompts.
 
-    A second run computes only what is new or changed.
+    A second run computes only what is new or has changed.
 
     \b
     Example:
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
     """
     if gate_scale is not None and not prompt:
-        reason = "belongs to the prompts that are named; without --prompt each index keeps its own"
+        reason = "needs --prompt; without one, each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
     photos = Library.create(folder, model=model, place=settings.place_given(library), device=device)
     terminal.remark(f"library: {terminal.readable(photos.place)}")
     if view is None and photos.view == "tile":
-        terminal.remark("view: tile, as the library has used last; --view names another")
+        terminal.remark("view: tile, as in the last run; --view chooses another")
     if not exclude and photos.excluded:
-        terminal.remark(f"excluded, as the library remembers: {' '.join(photos.excluded)}")
+        terminal.remark(f"excluded, as in the last run: {' '.join(photos.excluded)}")
     with terminal.progress("indexing") as advance:
         counts = photos.index(
             prompt,

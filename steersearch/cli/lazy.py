@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from steersearch.views import terminal
 
@@ -25,6 +25,10 @@ class LazyGroup(TyperGroup):
         commands = {name: LazyCommand(name, *entry) for name, entry in self.table.items()}
         params = [*(settings.pop("params", None) or ()), *_built(common_options).params]
         super().__init__(**settings | {"commands": commands, "params": params})
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _without_brackets(self.params, ctx)
+        super().format_options(ctx, formatter)
 
 
 class LazyCommand(TyperCommand):
@@ -47,6 +51,27 @@ class LazyCommand(TyperCommand):
         return made
 
 
+class PlainCommand(TyperCommand):
+    """A command whose help names arguments and choices without brackets."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        for param in self.params:
+            if isinstance(param, TyperArgument):
+                param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        _without_brackets(self.params, ctx)
+        super().format_options(ctx, formatter)
+
+
+def _without_brackets(params: Sequence[Any], ctx: Any) -> None:
+    """Name the choices of options a|b, not <a|b>."""
+    for param in params:
+        if isinstance(param, TyperOption) and param.metavar is None and not param.is_flag:
+            param.metavar = param.display_type(ctx).strip("<>")
+
+
 def group(table: Table, help: str) -> typer.Typer:
     """A group of the commands in `table`."""
     cls = type("Group", (LazyGroup,), {"table": table})
@@ -57,7 +82,7 @@ def group(table: Table, help: str) -> typer.Typer:
 
 def _built(function: Any) -> Any:
     app = typer.Typer(**PLAIN)
-    app.command()(function)
+    app.command(cls=PlainCommand)(function)
     return typer.main.get_command(app)
 
 

@@ -19,16 +19,16 @@ NAMES = "A name of `models list`, a .safetensors or .pth file, a hub id, or auto
 
 command = group(
     {
-        "list": ("steersearch.cli.models:list_models", "List the models that have a name."),
+        "list": ("steersearch.cli.models:list_models", "List the named models."),
         "show": ("steersearch.cli.models:show", "Show what a model is for, its licences and its files."),
-        "fetch": ("steersearch.cli.models:fetch", "Download a model, so that it runs without the network."),
+        "fetch": ("steersearch.cli.models:fetch", "Download a model, so that it runs offline."),
     },
-    help="Show the models that can be used, and fetch them.",
+    help="List, show and fetch models.",
 )
 
 
 def list_models(as_json: Json = False) -> None:
-    """List the models that have a name: what a download takes, and whether this machine has them.
+    """List the named models: download sizes, and which of them this machine has.
 
     \b
     Example:
@@ -41,7 +41,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help=NAMES)],
     as_json: Json = False,
 ) -> None:
-    """Show what a model is for, its licences, and its files: where from, how large, which hash, where here.
+    """Show what a model is for, its licences, and its files: sources, sizes, hashes and local paths.
 
     \b
     Example:
@@ -53,9 +53,9 @@ def show(
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help=NAMES)],
 ) -> None:
-    """Download all that a model needs, so that it runs without the network.
+    """Download everything that a model needs, so that it runs offline.
 
-    Prints the paths of its files. What is here already is checked, not downloaded.
+    Prints the paths of its files. Files already present are checked, not downloaded.
 
     \b
     Example:
@@ -74,7 +74,7 @@ def fetch(
             model_tables.fetched(model)
     except KeyboardInterrupt:
         terminal.remark()
-        terminal.remark("stopped; the files that are whole are kept, the same command fetches the others")
+        terminal.remark("stopped; complete files are kept, the same command fetches the others")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -17,14 +17,14 @@ def command(
         bool,
         typer.Option(
             "--forget-removed",
-            help="Also drop the vectors of photos that are gone; one that comes back is embedded anew.",
+            help="Also drop the vectors of removed photos; one that returns is embedded again.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a library that was written in many steps small and quick to open; searches go on meanwhile.
+    """Compact a library that was written in many steps, so that it is small and opens fast.
 
-    `index` does this by itself where a run leaves many versions.
+    Searches may run meanwhile. `index` does this itself when a run leaves many versions.
 
     \b
     Example:

@@ -22,8 +22,8 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Processor = Literal["auto", "cpu", "cuda"]
 
 VIEWS = (
-    "How a photo is seen. crop: its central square; squash: all of it; tile: all of it, in four tiles, which "
-    "finds smaller things and takes four times as long."
+    "How the model sees a photo. crop: its central square; squash: all of it; tile: all of it, in four tiles, "
+    "which finds smaller things and takes four times as long."
 )
 
 
@@ -51,7 +51,7 @@ def all_words(texts: list[str]) -> list[str]:
 def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> Form:
     """How hits are printed."""
     if as_json + paths + print0 > 1:
-        raise typer.BadParameter("give one of them", param_hint="--json / --paths / --print0")
+        raise typer.BadParameter("exclude each other", param_hint="--json / --paths / --print0")
     return Form.json if as_json else Form.paths if paths else Form.print0 if print0 else Form.table
 
 
@@ -66,7 +66,7 @@ def focuses(texts: list[str]) -> list[Any]:
 def exact_or_budget(exact: bool, budget: float | None) -> None:
     """Refuse both at once: to compare all takes as long as it takes."""
     if exact and budget is not None:
-        raise typer.BadParameter("give one of the two, not both", param_hint="--exact / --budget")
+        raise typer.BadParameter("exclude each other", param_hint="--exact / --budget")
 
 
 def is_date(name: str) -> Callable[[str | None], str | None]:
@@ -86,7 +86,7 @@ def is_date(name: str) -> Callable[[str | None], str | None]:
 def finite(number: float | None) -> float | None:
     """A number from 0 up, or none at all."""
     if number is not None and not 0 <= number < float("inf"):
-        raise typer.BadParameter(f"{number} is not a number from 0 (no steering) up; 1 is as trained")
+        raise typer.BadParameter(f"{number} must be at least 0 (no steering); 1 is as trained")
     return number
 
 
@@ -103,19 +103,19 @@ def seconds(text: str) -> float:
     found = re.fullmatch(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>ms|s|m|)", text.strip())
     value = float(found["number"]) * {"ms": 1e-3, "m": 60}.get(found["unit"], 1) if found else 0
     if not value > 0:
-        raise typer.BadParameter(f'{text} is no duration above 0; write it like "500ms", "5s" or "2m"')
+        raise typer.BadParameter(f'{text} is not a duration above 0, such as "500ms", "5s" or "2m"')
     return value
 
 
 Focus = Annotated[
-    str, typer.Option(metavar="TEXT", callback=words, help="What to look at; a prompt that was indexed.")
+    str, typer.Option(metavar="TEXT", callback=words, help="What to look at: a prompt that is indexed.")
 ]
 GateScale = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
         callback=finite,
-        help="Strength of the steering of the prompts named: 0 none, 1 as trained.  [default: 1]",
+        help="Steering strength of the prompts given: 0 none, 1 as trained.  [default: 1]",
         show_default=False,
     ),
 ]
@@ -132,7 +132,7 @@ PhotoLimits = Annotated[
         "--limit",
         metavar="NAME=VALUE",
         callback=lambda texts: texts if limits_of(texts) else None,
-        help="What reading one photo may take; may be repeated.  [default: file=2GB, memory=1GB, seconds=20]",
+        help="Most that one photo may take to read; repeatable.  [default: file=2GB, memory=1GB, seconds=20]",
         show_default=False,
     ),
 ]
@@ -141,21 +141,24 @@ Budget = Annotated[
     typer.Option(
         metavar="TIME",
         parser=seconds,
-        help="How long photos are steered under a focus that was not indexed, the likeliest first: 500ms, 5s, 2m. "
-        "What is computed is kept.  [default: 5s]",
+        help="Time to steer photos under a focus that is not indexed, the likeliest first: 500ms, 5s, 2m. "
+        "Results are kept.  [default: 5s]",
         show_default=False,
     ),
 ]
 Collapse = Annotated[
     bool,
     typer.Option(
-        "--collapse", help="Show a photo once: what shows the same pixels, saved anew, stands below it."
+        "--collapse", help="Show a photo once, with its copies (the same picture, saved again) below it."
     ),
 ]
 InFolder = Annotated[
     str | None,
     typer.Option(
-        "--in", metavar="FOLDER", help="Only photos in this sub-folder of the library and below it."
+        "--folder",
+        "--in",
+        metavar="FOLDER",
+        help="Only photos in this subfolder of the library, and below it.",
     ),
 ]
 After = Annotated[
@@ -163,21 +166,19 @@ After = Annotated[
     typer.Option(
         metavar="DATE",
         callback=is_date("after"),
-        help="Only photos taken on this day or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
-        "Where a photo says nothing of it, its file's time counts.",
+        help="Only photos taken on this date or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
+        "A photo without a date of its own counts by its file's time.",
     ),
 ]
 Before = Annotated[
     str | None,
-    typer.Option(
-        metavar="DATE", callback=is_date("before"), help="Only photos taken before this day begins."
-    ),
+    typer.Option(metavar="DATE", callback=is_date("before"), help="Only photos taken before this date."),
 ]
 Where = Annotated[
     str | None,
     typer.Option(
         metavar="SQL",
-        help='Only photos for which this holds, such as "width > height AND path LIKE \'trip/%\'" or "taken_at >= '
+        help='Only photos that meet this condition, such as "width > height AND path LIKE \'trip/%\'" or "taken_at >= '
         "date '2024-05-17'\"; columns: "
         "path, size, mtime_ns, width, height, taken_at, taken_at_precision, taken_at_source, image_id.",
     ),
@@ -185,18 +186,21 @@ Where = Annotated[
 OneScale = Annotated[
     float | None,
     typer.Option(
-        "--gate-scale", metavar="NUMBER", callback=finite, help="Of the prompt index, if several exist."
+        "--gate-scale", metavar="NUMBER", callback=finite, help="Which index, if a prompt has several."
     ),
 ]
 OneModel = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Of the prompt index, if several exist.")
+    str | None, typer.Option("--model", metavar="MODEL", help="Which index, if a prompt has several.")
 ]
-OneView = Annotated[View | None, typer.Option("--view", help="Of the prompt index, if several exist.")]
+OneView = Annotated[View | None, typer.Option("--view", help="Which index, if a prompt has several.")]
 Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")]
 Print0 = Annotated[
-    bool, typer.Option("--print0", help="Print paths, each ended by a null byte, for `xargs -0`.")
+    bool, typer.Option("--print0", help="Print paths, each terminated by a null byte, for `xargs -0`.")
 ]
 Page = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write a page with the hits and their heatmaps.")
+    Path | None,
+    typer.Option(
+        "-o", "--html", metavar="FILE", help="Also write an HTML page of the hits and their heatmaps."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]

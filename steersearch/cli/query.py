@@ -37,14 +37,13 @@ def command(
     focus: Annotated[
         list[str],
         typer.Option(
-            metavar="TEXT[:WEIGHT]",
+            metavar="TEXT:WEIGHT",
             callback=focuses,
-            help="What to look at: any words; those that were indexed are answered exactly. Several, each with its own "
-            "--focus, are weighed; a weight below 0 leads away. A text that ends in a colon and a number needs a "
-            "weight behind it.",
+            help="What to look at: any words; indexed prompts are answered exactly. Repeatable, with weights; a "
+            "negative weight leads away. A text that itself ends in a colon and a number needs a weight.",
         ),
     ],
-    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many hits.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
     folder: InFolder = None,
     after: After = None,
     before: Before = None,
@@ -52,9 +51,7 @@ def command(
     collapse: Collapse = False,
     exact: Annotated[
         bool,
-        typer.Option(
-            "--exact", help="Compare every photo, however many there are and however long it takes."
-        ),
+        typer.Option("--exact", help="Compare every photo, however long it takes."),
     ] = False,
     budget: Budget = None,
     library: Place = None,
@@ -67,7 +64,7 @@ def command(
     html: Page = None,
     limit: PhotoLimits = None,
 ) -> None:
-    """Search a library with a photo, looking at the focus.
+    """Search a library with a photo and a focus: what in the photo to look at.
 
     \b
     Example:
@@ -96,9 +93,7 @@ def command(
             progress=advance,
         )
     if html is not None and hits.searched.is_guess:
-        terminal.remark(
-            "no page: it would show where the focus was found, and no photo was compared under it"
-        )
+        terminal.remark("no page: no photo was compared under this focus, so there is no heatmap to show")
     elif html is not None:
         page.write_page(html, [hits])
         terminal.remark(f"page: {terminal.readable(html)}")

@@ -21,16 +21,16 @@ from steersearch.views.streams import escaped
 def command(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help="A prompt of `info`, or a key of `info --json`."),
+        typer.Argument(metavar="PROMPT", help="A prompt of `info`, or a key of `info --json`."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete the whole library.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask for confirmation.")] = False,
     library: Place = None,
     gate_scale: OneScale = None,
     model: OneModel = None,
     view: OneView = None,
 ) -> None:
-    """Drop what was computed under a prompt, or a whole library. Photos are never touched.
+    """Remove a prompt's index, or a whole library. Photos are never touched.
 
     \b
     Example:
@@ -38,15 +38,13 @@ def command(
       steersearch remove --all --library ./old-library
     """
     if (prompt is None) != everything:
-        raise typer.BadParameter(
-            "name a prompt, or --all for the library; one of the two", param_hint="PROMPT"
-        )
+        raise typer.BadParameter("give either a prompt or --all, for the whole library", param_hint="PROMPT")
     selectors = {"--gate-scale": gate_scale, "--model": model, "--view": view}
     if everything:
         _refuse(selectors, "chooses among the indexes of a prompt; --all deletes the whole library")
     elif yes:
         raise typer.BadParameter(
-            "belongs to --all; a prompt is removed without a question", param_hint="--yes"
+            "goes with --all; a prompt is removed without confirmation", param_hint="--yes"
         )
     photos = open_library(library, for_changes=True)
     if prompt is None:
@@ -78,7 +76,7 @@ def _confirm(photos: Library, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise typer.BadParameter(
-            "nobody can be asked here; say --yes to delete the library", param_hint="--all"
+            "cannot ask for confirmation here; add --yes to delete the library", param_hint="--all"
         )
     names = listed([f'"{index.prompt}"' for index in photos.prompts()]) or "none"
     question = f"Delete this library of {photos.folder} (prompts: {names})?"

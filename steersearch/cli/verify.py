@@ -20,12 +20,12 @@ def command(
         bool,
         typer.Option(
             "--repair",
-            help="Set aside what is proved bad; the next `index` makes it again. Photos stay untouched.",
+            help="Set aside what is proven damaged; the next `index` makes it again. Photos are not touched.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check all that a library keeps; a line for each finding, exit code 1 if a problem remains.
+    """Check everything that a library keeps: a line for each finding, exit code 1 if a problem remains.
 
     \b
     Example:

@@ -53,7 +53,7 @@ def cards(known: Iterable[Card]) -> None:
     terminal.line(
         "  What does steering cost in images/s and memory? Random weights, no data: steersearch bench speed"
     )
-    terminal.remark("`steersearch bench methods` lists what can be measured in a model's place")
+    terminal.remark("`steersearch bench methods` lists the methods that can take a model's place")
 
 
 def methods(known: Iterable[BaselineCard]) -> None:
@@ -70,7 +70,7 @@ def methods(known: Iterable[BaselineCard]) -> None:
         for card in known
     ]
     terminal.table(header, rows)
-    terminal.remark("`steersearch bench methods NAME` says what each computes, and why one cannot be run")
+    terminal.remark("`steersearch bench methods NAME` explains one, and why it may not run")
 
 
 def method(card: BaselineCard) -> None:

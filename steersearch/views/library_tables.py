@@ -35,7 +35,7 @@ def exported_remark(done: Exported, update: str) -> None:
     focus_remarks(done.focus)
     if done.rows < done.of:
         remark(
-            f"{done.of - done.rows:,} photos have no vector yet and are not in it; all get one with: {update}"
+            f"{done.of - done.rows:,} photos have no vector yet and are missing from it; to add them: {update}"
         )
 
 

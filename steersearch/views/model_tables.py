@@ -77,7 +77,7 @@ def model(shown: ModelParts, *, as_json: bool) -> None:
     for part in shown.parts:
         _show_part(part)
     if card is None and shown.config is None:
-        remark(f"its weights say what else it needs; steersearch models fetch {shown.name}")
+        remark(f"its weights name what else it needs: steersearch models fetch {shown.name}")
 
 
 def _facts(shown: ModelParts) -> dict[str, str]:
@@ -87,7 +87,7 @@ def _facts(shown: ModelParts) -> dict[str, str]:
     elif shown.config is not None:
         facts = {name.replace("_", " "): str(shown.config[name]) for name in CONFIG_SHOWN}
     if shown.size:
-        missing = f"{size_in_words(shown.missing)} of it are missing" if shown.missing else "all of it is"
+        missing = f"{size_in_words(shown.missing)} of it missing" if shown.missing else "all of it"
         facts["download"] = f"{size_in_words(shown.size)}, {missing} here"
     return facts
 
@@ -165,10 +165,10 @@ def before_fetch(model: ModelParts, free: int, folder: object) -> None:
     """What is about to be downloaded, on what terms, and whether there is room for it."""
     card = model.card
     if model.missing == 0 and model.here in ("yes", "bundled"):
-        remark(f"{model.name}: all of it is here")
+        remark(f"{model.name}: complete")
         return
     remark(
-        f"{model.name}: {size_in_words(model.missing)} to download, {size_in_words(model.size - model.missing)} are "
+        f"{model.name}: {size_in_words(model.missing)} to download, {size_in_words(model.size - model.missing)} "
         f"here; {size_in_words(free)} free in {folder}"
     )
     if card is None or not card.research_only:
@@ -176,7 +176,7 @@ def before_fetch(model: ModelParts, free: int, folder: object) -> None:
     trunk = (
         "" if card.trunk is None or "non" not in card.trunk.licence else f", its trunk {card.trunk.licence}"
     )
-    remark(f"{model.name}: licence: {card.licence}{trunk}: you may not use it for anything commercial")
+    remark(f"{model.name}: licence: {card.licence}{trunk}: not for commercial use")
 
 
 def fetched(model: ModelParts) -> None:

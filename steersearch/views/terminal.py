@@ -314,8 +314,8 @@ def _hits_table(found: Sequence[Hit]) -> None:
 def dates_remark(found: Sequence[Hit]) -> None:
     """Which of the photos that passed a filter of dates say nothing of their own date."""
     if silent := sum(hit.date is not None and hit.date.is_change for hit in found):
-        said = f"{silent:,} of these {len(found):,} photos do not say when they were taken"
-        remark(f"{said}: when they or their files were changed counts (taken_at_source of --json)")
+        said = f"{silent:,} of these {len(found):,} photos have no capture date"
+        remark(f"{said}: the date of their last change counts (taken_at_source of --json)")
 
 
 def _found_table(found: Sequence[Hit]) -> None:
@@ -342,11 +342,11 @@ def _also(hit: Hit) -> dict[str, Any]:
 
 def _paths_remark(found: Sequence[Hit], form: Form) -> None:
     if gone := sum(hit.is_gone for hit in found):
-        remark(f"{gone:,} of these {len(found):,} photos are gone since they were indexed")
+        remark(f"{gone:,} of these {len(found):,} photos no longer exist")
     if form in (Form.paths, Form.print0) and (folded := sum(len(hit.copies) for hit in found)):
         remark(f"{folded:,} {'copy' if folded == 1 else 'copies'} of these folded: --json names them")
     if form is Form.paths and any("\n" in os.fspath(hit.path) for hit in found):
-        remark("a file name here holds a line break: --print0 keeps the paths apart")
+        remark("a file name contains a line break: use --print0")
 
 
 def _short(text: str) -> str:
@@ -361,7 +361,7 @@ def hits_remark(found: Hits, k: int, update: str) -> None:
     searched = found.searched
     _searched_remark(searched)
     if searched.is_guess:
-        remark("not one photo can be read; is a disk not mounted? The order may be far from the true one")
+        remark("no photo could be read; is a disk not mounted? This order is a guess")
     elif searched.missing:
         _missing_remark(searched, searched.missing, update)
     _gallery_remark(searched, k)
@@ -381,7 +381,7 @@ def found_remark(hits: Hits, k: int, update: str, *, without_presence: int = 0) 
     if without_presence:
         remark(
             f"{without_presence:,} photos were indexed by an older version and cannot be found: "
-            f"steersearch remove the prompt, then {update}"
+            f"remove the prompt with `steersearch remove`, then {update}"
         )
     _gallery_remark(searched, k)
 
@@ -410,19 +410,19 @@ def focus_remarks(focus: Focus) -> None:
 
 def _missing_remark(searched: Searched, missing: int, update: str) -> None:
     if searched.is_too_little:
-        remark("the same command goes on from what was kept; a larger --budget gives it more time")
+        remark("the same command continues from here; a larger --budget gives it more time")
     elif not searched.by_regions:
         remark(
-            "these were chosen blindly: the likeliest are learned from the first few dozen, and from regions"
+            "these photos were sampled from all folders: the likeliest are known after a few dozen, or from regions"
         )
-    remark(f"{missing:,} photos have no vector yet; --exact compares all, and goes on like: {update}")
+    remark(f"{missing:,} photos have no vector yet; --exact compares all, as does: {update}")
 
 
 def _gallery_remark(searched: Searched, k: int) -> None:
     if searched.of < k:
-        remark(f"the gallery has no more than {searched.of:,} photos")
+        remark(f"the gallery has only {searched.of:,} photos")
     elif searched.compared < k and not searched.is_too_little:
-        remark(f"no more than {searched.compared:,} photos were compared")
+        remark(f"only {searched.compared:,} photos were compared")
 
 
 def counts(done: Counts) -> None:
@@ -442,7 +442,7 @@ def counts(done: Counts) -> None:
     for skip in done.skips[:SKIPS_SHOWN]:
         remark(f"skipped {readable(skip.path)}: {skip.reason}")
     if len(done.skips) > SKIPS_SHOWN:
-        remark(f"and {len(done.skips) - SKIPS_SHOWN:,} more; all of them: steersearch info --skipped")
+        remark(f"and {len(done.skips) - SKIPS_SHOWN:,} more; list all: steersearch info --skipped")
 
 
 def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
@@ -477,7 +477,7 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
         for said in [] if coverage.reading is None else coverage.reading.remarks():
             remark(f'prompt "{coverage.index.prompt}": {said}')
     for key in unfinished:
-        remark(f"unfinished: {key}; index its prompt to go on, or: steersearch remove {key}")
+        remark(f"unfinished: {key}; index its prompt to continue, or: steersearch remove {key}")
 
 
 def _coverage_fields(coverage: Coverage) -> dict[str, Any]:

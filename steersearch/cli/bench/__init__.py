@@ -17,5 +17,5 @@ command = group(
         "build": ("steersearch.cli.bench.build", "Make a benchmark's data from published data."),
         "report": ("steersearch.cli.bench.report", "Put saved records into one page or table."),
     },
-    help="Measure on this machine; records can be kept and compared.",
+    help="Measure quality and speed on this machine; records can be saved and compared.",
 )

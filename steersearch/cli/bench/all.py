@@ -33,13 +33,13 @@ WITH_LATE_FUSION = ("core", "pods")
 def command(
     model: Model = None,
     world: Annotated[
-        bool, typer.Option("--world", help="On the generated stand-ins; else on what real data can be had.")
+        bool, typer.Option("--world", help="Use the generated stand-ins instead of real data.")
     ] = False,
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Real data, a folder with one for each benchmark, named like it.",
+            help="Real data: a folder with a subfolder for each benchmark, of its name.",
             show_default=False,
         ),
     ] = None,
@@ -56,7 +56,7 @@ def command(
     ] = False,
     save: Save = False,
 ) -> None:
-    """Measure a model on every benchmark, and say which of the paper's findings hold.
+    """Measure a model on every benchmark, and tell which of the paper's findings hold.
 
     Where a finding is about it, the frozen trunk and gate_scale 0.6 are measured too. What cannot be measured is
     named and passed over; exit code 1 if nothing could be. --limit is handed on to each benchmark.
@@ -81,15 +81,15 @@ def command(
             try:
                 record = _measured(card, method, world=world, data=data, limit=limit)
             except DataMissingError as error:
-                terminal.remark(f"passed over: {error}")
+                terminal.remark(f"skipped: {error}")
                 break
             except BenchmarkError as error:
-                terminal.remark(f"passed over: {error}")
+                terminal.remark(f"skipped: {error}")
                 continue
             done.append(record)
             _keep(record, as_json=as_json, save=save)
     if not done:
-        raise BenchmarkError("nothing could be measured; the stand-ins: steersearch bench all --world")
+        raise BenchmarkError("nothing could be measured; to use the stand-ins: steersearch bench all --world")
     if not as_json:
         bench_tables.comparisons(done)
         terminal.line()

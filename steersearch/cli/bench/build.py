@@ -22,7 +22,7 @@ command = group(
         ),
         "core": ("steersearch.cli.bench.build:core", "Edit photos of scenes, one object at a time."),
     },
-    help="Make the data of a benchmark from what it is published to be made of.",
+    help="Make a benchmark's data from the published data that it consists of.",
 )
 
 
@@ -31,15 +31,15 @@ def mosaic(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where the composites go."
+            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where to write the composites."
         ),
     ],
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first so many.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N.")] = None,
 ) -> None:
     """Stitch the photos of VOC2012's segmentation val by fours: 363 composites with the class of each pixel.
 
     FOLDER gets NNN.png, NNN-labels.png (0 background, classes from 1, 255 void) and mosaic.json, written last;
-    a build that was stopped goes on where it was. `bench mosaic --data FOLDER` measures on it.
+    a build that was stopped continues. `bench mosaic --data FOLDER` measures on it.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def core(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where the data set goes."
+            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where to write the data set."
         ),
     ],
     pipeline: Annotated[
@@ -80,17 +80,17 @@ def core(
         int, typer.Option(metavar="PX", min=16, help="Longer side of the pictures; multiples of 16 are kept.")
     ] = 512,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Of denoising.  [default: the pipeline's own]")
+        int | None, typer.Option(metavar="N", min=1, help="Denoising steps.  [default: the pipeline's own]")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of every choice.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of all random choices.")] = 0,
     device: Annotated[Device, typer.Option(help="Where the pipeline runs.")] = "auto",
 ) -> None:
     """Edit photos of scenes, one object at a time, into a data set that `bench core --data FOLDER` reads.
 
     As CORE was made: five edits of each photo, with FLUX.2 [dev] by default (its licence forbids commercial use).
     A pipeline with a mask repaints a box, one without is told to add the object. FOLDER gets a picture for each
-    edit, review.html, and data/test-00000-of-00001.parquet. A build that was stopped goes on where it was; what you
-    name in FOLDER/rejected.txt, a line each, is left out when you run the command again. Needs the extra build.
+    edit, review.html, and data/test-00000-of-00001.parquet. A build that was stopped continues; what
+    FOLDER/rejected.txt names, a line each, is left out when you run the command again. Needs the extra build.
 
     \b
     Example:
@@ -106,5 +106,5 @@ def core(
         raise OutputError(output, error.strerror or str(error)) from error
     left_out = len(core_build.rejected(output))
     terminal.remark(
-        f"{len(edits):,} edits, {left_out:,} rejected: {terminal.readable(made)}; look: review.html"
+        f"{len(edits):,} edits, {left_out:,} rejected: {terminal.readable(made)}; see review.html"
     )

@@ -128,7 +128,7 @@ def _check_method(
     given = {"--model": model, "--gate-scale": gate_scale, "--aggregation": aggregation, "--view": view}
     for name, value in given.items():
         if value is not None:
-            raise typer.BadParameter(f"{name} belongs to our own models, not to --method {method}")
+            raise typer.BadParameter(f"{name} applies to our own models, not to --method {method}")
     baselines.card_of(method.partition("=")[0])
 
 

@@ -13,13 +13,14 @@ from steersearch.views import bench_tables, terminal
 
 def command(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="All that is known of this one.", show_default=False)
+        str | None,
+        typer.Argument(metavar="NAME", help="Show only this method, with all details.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods that SteerViT is compared with, for --method NAME; or all about one of them.
+    """List the methods that SteerViT is compared with, for --method NAME, or show one of them.
 
-    One that cannot be run says why. docs/baselines.md says what had to be chosen where the paper is silent.
+    A method that cannot be run says why. docs/baselines.md says what had to be chosen where the paper is silent.
 
     \b
     Example:

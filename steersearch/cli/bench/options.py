@@ -25,7 +25,7 @@ Scale = Annotated[
     typer.Option(
         metavar="NUMBER",
         callback=finite,
-        help="Strength of the steering: 0 none, 1 as trained.  [default: 1]",
+        help="Steering strength: 0 none, 1 as trained.  [default: 1]",
         show_default=False,
     ),
 ]
@@ -34,15 +34,15 @@ Baseline = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="A baseline instead of a model; NAME=PATH where its weights are yours. `bench methods` names them.",
+        help="A baseline instead of a model; NAME=PATH for your own weights. `bench methods` lists them.",
     ),
 ]
 Data = Annotated[
-    Path | None, typer.Option(metavar="PLACE", help="Where the real data is, see above.", show_default=False)
+    Path | None, typer.Option(metavar="PLACE", help="The real data, see above.", show_default=False)
 ]
 World = Annotated[bool, typer.Option("--world", help="Measure on the generated stand-in.")]
 Limit = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Use only so many, see above.", show_default=False)
+    int | None, typer.Option(metavar="N", min=1, help="Use only N, see above.", show_default=False)
 ]
 Tokens = Annotated[
     Aggregation | None,
@@ -54,7 +54,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of this benchmark, see above."),
 ]
-Save = Annotated[bool, typer.Option("--save", help="Keep the record in benchmarks/results.")]
+Save = Annotated[bool, typer.Option("--save", help="Save the record in benchmarks/results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")]
 
 

@@ -26,19 +26,19 @@ def command(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Read the records in there too; several times for several. Those of benchmarks/results always count.",
+            help="Also read the records in this folder; repeatable. Those of benchmarks/results always count.",
         ),
     ] = None,
     pictures: Annotated[
         bool | None,
         typer.Option(
             "--pictures/--no-pictures",
-            help="A page with or without examples of the stand-ins, drawn for it.  [default: with]",
+            help="Draw examples of the stand-ins in the page.  [default: yes]",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Put the records that were kept into one file, with the paper's numbers in columns of their own.
+    """Put saved records into one file, with the paper's numbers in columns of their own.
 
     The page is self-contained: tables, plots and pictures are in it.
 

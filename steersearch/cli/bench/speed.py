@@ -19,13 +19,11 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 def command(
     model: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="A name of `models list`; only the mini has its real weights here."
-        ),
+        typer.Option(metavar="NAME", help="A name of `models list`; all but mini get random weights."),
     ] = "dinov2-small",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per forward pass.")] = 8,
     dtype: Annotated[
-        Dtype, typer.Option(help="Of the weights; auto: bfloat16 on a GPU that has it, else float32.")
+        Dtype, typer.Option(help="Type of the weights; auto: bfloat16 on a GPU that has it, else float32.")
     ] = "auto",
     device: Annotated[Processor, typer.Option(help="Where the model runs.")] = "auto",
     resolution: Annotated[
@@ -33,18 +31,18 @@ def command(
         typer.Option(metavar="PX", min=1, help="Side of the images.  [default: the model's own]"),
     ] = None,
     prompt: Annotated[
-        str, typer.Option(metavar="TEXT", callback=words, help="What to look at; its length matters.")
+        str, typer.Option(metavar="TEXT", callback=words, help="The prompt; its length matters.")
     ] = "the remote control",
     repeats: Annotated[
-        int, typer.Option(metavar="R", min=1, help="Rounds; in each every variant has its turn.")
+        int, typer.Option(metavar="R", min=1, help="Rounds; each measures every variant once.")
     ] = 7,
     threads: Annotated[
-        int | None, typer.Option(metavar="T", min=1, help="Of the processor.  [default: one per core]")
+        int | None, typer.Option(metavar="T", min=1, help="CPU threads.  [default: one per core]")
     ] = None,
     as_json: AsJson = False,
     save: Save = False,
 ) -> None:
-    """What steering costs in images/s and memory.
+    """Measure what steering costs in images/s and memory.
 
     Compares the trunk alone, the trunk steered, and the trunk steered the way the released code does it: in
     float32, with the text encoder in every batch. Weights are random, so nothing is downloaded: speed does not

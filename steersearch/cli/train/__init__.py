@@ -35,16 +35,15 @@ def run(
         str | None,
         typer.Option(
             metavar="paper|release|mini|FILE",
-            help="What to begin with: the paper's recipe, that of its released code, that of the bundled mini "
-            "model, or a recipe.json.",
+            help="The recipe: of the paper, of its released code, of the bundled mini model, or a recipe.json.",
         ),
     ] = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="DATA",
-            help='What to train on, as `train check` takes it; several times for several, "world" is the '
-            "generated one. Short for --set data.train=DATA.",
+            help='Training data, as for `train check`; repeatable, and "world" is the generated world. '
+            "Short for --set data.train=DATA.",
         ),
     ] = None,
     settings: Annotated[
@@ -52,7 +51,7 @@ def run(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a setting; several times for several. --dry-run lists all.",
+            help="Change a setting; repeatable. --dry-run lists all.",
         ),
     ] = None,
     output: Annotated[
@@ -67,26 +66,26 @@ def run(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in RUN, with the settings it has.")
+        bool, typer.Option("--resume", help="Continue the run in RUN, with its settings.")
     ] = False,
     processes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="So many on this machine; on GPUs, one for each.")
+        int, typer.Option(metavar="N", min=1, help="Processes on this machine; on GPUs, one for each.")
     ] = 1,
     device: Annotated[Processor, typer.Option(help="Where to train.")] = "auto",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first row of the data that cannot be used.")
+        bool, typer.Option("--strict", help="Stop at the first unusable row of the data.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the settings that would count, and do nothing.")
+        bool, typer.Option("--dry-run", help="Print the settings that the run would have, and do nothing.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --dry-run: print them as one JSON object.")
     ] = False,
 ) -> None:
-    """Train a model, or look at training data and prepare it.
+    """Train a model, or check and prepare training data.
 
-    What is learnt, and the settings it is learnt with, are kept in the folder RUN: the model is
-    RUN/model.safetensors, the settings are RUN/recipe.json. Ctrl-C saves; --resume goes on from there.
+    The folder RUN holds the model, model.safetensors, and its settings, recipe.json. Ctrl-C saves; --resume
+    continues from there.
 
     \b
     Examples:
@@ -112,4 +111,4 @@ def run(
         run(request)
     elif request != Request():
         name = context.invoked_subcommand
-        raise typer.BadParameter(f"these options train; options of `train {name}` come after its name")
+        raise typer.BadParameter(f"these options are for training; options of `train {name}` follow its name")

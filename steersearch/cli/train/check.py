@@ -31,25 +31,30 @@ def command(
     images: Images = None,
     masks: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For Visual Genome: what `train masks` made of its boxes."),
+        typer.Option(
+            metavar="FOLDER", help="For Visual Genome: the masks that `train masks` made of its boxes."
+        ),
     ] = None,
     split: Split = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Read N rows only, evenly spread.")
+        int | None, typer.Option(metavar="N", min=1, help="Read only N rows, evenly spaced.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Also draw random samples with their masks.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Also draw random samples with their masks, as a .png."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read a data set whole, count what is in it and list what is broken.
+    """Read a whole data set, count what is in it and list what is broken.
 
-    With --json the first line is the report, and each further line a row that cannot be used, with its reason, or
-    one whose mask covers nearly all of its picture, with its share.
+    With --json, the first line is the report; each further line is an unusable row, with the reason, or one whose
+    mask covers nearly all of its picture, with the share.
 
     \b
     Example:
-      steersearch train check ./refcoco --images ./coco --picture samples.png
+      steersearch train check ./refcoco --images ./coco -o samples.png
     """
     if picture is not None:
         output.refuse_impossible(picture)
@@ -62,7 +67,7 @@ def command(
     else:
         _table(report)
     if not report.samples and not report.boxes:
-        terminal.error("nothing in it can be used")
+        terminal.error("no row can be used")
         raise typer.Exit(1)
 
 

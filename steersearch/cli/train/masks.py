@@ -20,7 +20,7 @@ def command(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where the masks are written."
+            "-o", "--output", metavar="FOLDER", parser=local_folder, help="Where to write the masks."
         ),
     ],
     format_name: Format = "auto",
@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Make masks from boxes with SAM 2, as a folder that can be trained on.
 
-    A run that was stopped goes on where it was: give the same command again.
+    To continue a run that was stopped, give the same command again.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def command(
     """
     source = open_source(data, format_name, images=images, split=split)
     segmenter = Segmenter(model, device)
-    licence = segmenter.licence or "see where they come from"
+    licence = segmenter.licence or "unknown, see their source"
     terminal.remark(
         f"model: {terminal.readable(model)}, on {segmenter.device}; licence of its weights: {licence}"
     )
@@ -55,8 +55,8 @@ def command(
         )
     except KeyboardInterrupt:
         terminal.remark()
-        terminal.remark("what is finished is kept; the same command goes on from there")
+        terminal.remark("stopped; finished pictures are kept, the same command continues from there")
         raise
-    kept = f"; {made.kept:,} pictures were done before" if made.kept else ""
+    kept = f"; {made.kept:,} pictures were already done" if made.kept else ""
     terminal.line(f"{terminal.readable(output)}: {made.masks:,} masks of {made.pictures:,} pictures{kept}")
     skipped([*source.skips, *made.skips], "steersearch train check DATA --json lists those of the data set")

