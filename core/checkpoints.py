@@ -68,7 +68,10 @@ def choose_auto() -> str:
     wanted = wanted_by_auto()
     if hub.has_model(wanted) or (reason := hub.why_unreachable()) is None:
         return wanted.name
-    logger.warning('"%s" is not downloaded and %s: using the bundled model "mini"', wanted.name, reason)
+    way_out = f"`steersearch models fetch {wanted.name}`, online, gets the better one"
+    logger.warning(
+        '"%s" is not downloaded and %s: using the bundled model "mini"; %s', wanted.name, reason, way_out
+    )
     return "mini"
 
 

@@ -114,8 +114,8 @@ class Preprocess:
     def least_side(self) -> int:
         """The shorter side in pixels that a picture may be decoded at: twice that of the resized picture.
 
-        Embeddings of photos so decoded have a cosine above .9994 with those of the whole, most above .9999 (the mini,
-        photos of 1 to 21 megapixels). A picture below four times the resized side, such as one of a
+        Embeddings of photos so decoded have a cosine above .998 with those of the whole (the mini, grainy photos of
+        five megapixels, `tests/test_reduced_scale.py`). A picture below four times the resized side, such as one of a
         megapixel for 336 pixels, is never reduced.
         """
         side = least_side(self.to_dict())

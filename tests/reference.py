@@ -196,7 +196,9 @@ def trunk_tokens(trunk: Weights, pixels: Tensor) -> Tensor:
     if "patch_embed.proj.weight" in trunk:
         proj = trunk.below("patch_embed.proj")
         maps = convolution(pixels, proj, stride=proj["weight"].shape[-1])
-    else:  # our own small trunk has a stem of convolutions
+    elif "patch_embed.deep.weight" in trunk:
+        maps = hybrid_patches(trunk.below("patch_embed").in_memory(), pixels)
+    else:  # a stem of convolutions
         maps = pixels
         for i in (stem := trunk.below("patch_embed")).numbers("backbone"):
             maps = convolution(maps, stem.below(f"backbone.{i}.conv"), stride=2, padding=1)
@@ -208,6 +210,79 @@ def trunk_tokens(trunk: Weights, pixels: Tensor) -> Tensor:
     if "reg_token" in trunk:
         return torch.cat([*prefix, x + trunk["pos_embed"]], dim=1)
     return torch.cat([*prefix, x], dim=1) + trunk["pos_embed"]
+
+
+# Of EfficientNet-Lite2: kernel, stride of the first, expansion, how many; the fifth ends with the finer maps.
+LITE2 = ((3, 1, 1, 1), (3, 2, 6, 3), (5, 2, 6, 3), (3, 2, 6, 4), (5, 1, 6, 4), (5, 2, 6, 5), (3, 1, 6, 1))
+
+
+def hybrid_patches(embed: Weights, pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, D, Hp, Wp): projections of a network's deep and finer features and of mean colours."""
+    fine, coarse = lite2_maps(embed.below("cnn"), pixels)
+    deep = relu6(same_convolution(coarse, embed.below("cnn.last.conv")))
+
+    def projected(maps: Tensor, name: str) -> Tensor:
+        """(B, h, w, D) of maps that are standardised where `name` has statistics."""
+        x = maps.permute(0, 2, 3, 1)
+        if f"{name}_mean" in embed:
+            x = (x - embed[f"{name}_mean"]) / embed[f"{name}_std"]
+        return linear(x, embed.below(name))
+
+    means = pixels.unflatten(3, (-1, 4)).mean(4).unflatten(2, (-1, 4)).mean(3)  # of 4 × 4 pixels
+    colours = means.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 1, 4, 5, 2, 3).flatten(1, 3)
+    stretched = stretch(stretch(projected(deep, "deep"), 1), 2)
+    return (stretched + projected(fine, "fine") + projected(colours, "colour")).permute(0, 3, 1, 2)
+
+
+def lite2_maps(network: Weights, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, S, S) -> maps at strides 16 and 32."""
+    x, number, fine = relu6(same_convolution(pixels, network.below("stem.conv"), 2)), 0, pixels
+    for stage, (_, first_stride, expansion, count) in enumerate(LITE2):
+        for k in range(count):
+            part, stride = network.below(f"bottlenecks.{number}"), first_stride if k == 0 else 1
+            wide = relu6(same_convolution(x, part.below("widen.conv"))) if expansion > 1 else x
+            wide = relu6(same_convolution(wide, part.below("depthwise.conv"), stride))
+            narrow = same_convolution(wide, part.below("narrow.conv"))
+            x = x + narrow if stride == 1 and narrow.shape == x.shape else narrow
+            number += 1
+        fine = x if stage == 4 else fine
+    return fine, x
+
+
+def same_convolution(x: Tensor, weights: Weights, stride: int = 1) -> Tensor:
+    """TensorFlow's "same": as many outputs as strides fit; what is lacking is padded, the larger half at the end.
+
+    A kernel of one channel, where x has more, convolves each channel by itself.
+    """
+    kernel = weights["weight"]
+    side, size = x.shape[-1], kernel.shape[-1]
+    count = -(-side // stride)
+    lacking = max((count - 1) * stride + size - side, 0)
+    padded = x.new_zeros(*x.shape[:2], side + lacking, side + lacking)
+    padded[..., lacking // 2 : lacking // 2 + side, lacking // 2 : lacking // 2 + side] = x
+    y = x.new_zeros(len(x), len(kernel), count, count)
+    for top in range(size):
+        for left in range(size):
+            below = padded[..., top::stride, left::stride][..., :count, :count]
+            if kernel.shape[1] == x.shape[1]:
+                y += torch.einsum("bchw,oc->bohw", below, kernel[:, :, top, left])
+            else:
+                y += below * kernel[:, 0, top, left, None, None]
+    return y + weights["bias"][:, None, None]
+
+
+def relu6(x: Tensor) -> Tensor:
+    return x.clamp(0, 6)
+
+
+def stretch(x: Tensor, axis: int) -> Tensor:
+    """Twice as long along `axis`, linear between the centres; before the first and after the last they hold."""
+    count = x.shape[axis]
+    at = ((torch.arange(2 * count) + 0.5) / 2 - 0.5).clamp(0, count - 1)
+    low = at.floor().long()
+    share = (at - low).double().reshape([-1 if k == axis else 1 for k in range(x.dim())])
+    high = (low + 1).clamp(max=count - 1)
+    return x.index_select(axis, low) * (1 - share) + x.index_select(axis, high) * share
 
 
 def batch_norm(maps: Tensor, weights: Weights, eps: float) -> Tensor:

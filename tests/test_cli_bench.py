@@ -22,7 +22,7 @@ from tests.test_core import write_by_hand
         (["--device", "tpu"], "--device"),
         (["--repeats", "0"], "--repeats"),
         (["--resolution", "0"], "--resolution"),
-        (["--model", "mini", "--resolution", "336"], "the mini takes 128 pixels"),
+        (["--model", "mini", "--resolution", "336"], "the mini takes 224 pixels"),
     ],
 )
 def test_misuse_is_told_apart_from_failure(run: Run, arguments: list[str], words: str) -> None:
@@ -67,7 +67,7 @@ def test_the_mini_is_measured_saved_and_printed(
     assert record["max_difference_folded_unfolded"] < 1e-4
     assert record["peak_memory_bytes"] == record["folded_peak_memory_bytes"] > 50e6
     assert record["unfolded_peak_memory_bytes"] > record["folded_peak_memory_bytes"] + 50e6  # MiniLM
-    (saved,) = tmp_path.glob("speed-cpu-float32-128px-b1_mini_*.json")
+    (saved,) = tmp_path.glob("speed-cpu-float32-224px-b1_mini_*.json")
     assert json.loads(saved.read_text())["metrics"]["folded_images_per_s"] == record["folded_images_per_s"]
     assert str(saved.name) in done.err
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -111,8 +112,10 @@ def features_of(*prompts: Tensor) -> PromptFeatures:
 # ------------------------------------------------------------------------------------------------------- the checks
 
 
-def check(found: Features, expected: Outputs, *, is_steered: bool = True) -> None:
-    """All that a forward pass gives is what is expected, to TOLERANCE of its size; attention to its own.
+def check(
+    found: Features, expected: Outputs, *, is_steered: bool = True, tolerance: float = TOLERANCE
+) -> None:
+    """All that a forward pass gives is what is expected, to `tolerance` of its size; attention to its own.
 
     Unsteered, `focus` is the mean.
     """
@@ -132,7 +135,7 @@ def check(found: Features, expected: Outputs, *, is_steered: bool = True) -> Non
         pairs["attention"] = found.attention, expected.attention
     differences = {name: difference(*pair) for name, pair in pairs.items() if pair[1].numel()}
     assert differences.pop("attention", 0.0) <= ATTENTION_TOLERANCE
-    assert max(differences.values()) <= TOLERANCE, differences
+    assert max(differences.values()) <= tolerance, differences
 
 
 def check_model(
@@ -142,11 +145,13 @@ def check_model(
     num_pictures: int = 2,
     lengths: Sequence[int] = LENGTHS,
     gate_scales: Sequence[float] = (0.6,),
+    tolerance: float = TOLERANCE,
 ) -> None:
     """The model equals the equations: without prompt, steered by one prompt, and with one per picture.
 
     Prompts of all `lengths` at gate_scale 1, the one of three tokens at `gate_scales` as well; folded and not.
     """
+    same = partial(check, tolerance=tolerance)
     pixels, has_cls = pictures(model, num_pictures), model._trunk.num_prefix_tokens > 0
     prompts = {length: prompt(length, model.config.text_dim) for length in lengths}
     plan = [(0, 1.0), *((length, 1.0) for length in lengths), *((3, scale) for scale in gate_scales)]
@@ -162,14 +167,14 @@ def check_model(
     with torch.no_grad():
         for (length, scale), wanted in expected.items():  # one prompt for all: folded, if not too long
             features = features_of(prompts[length]) if length else None
-            check(model(pixels, features, scale, attention=has_cls), wanted, is_steered=bool(length))
-        check(model(pixels, features_of(prompts[3]), 0.0), expected[0, 1.0], is_steered=False)
+            same(model(pixels, features, scale, attention=has_cls), wanted, is_steered=bool(length))
+        same(model(pixels, features_of(prompts[3]), 0.0), expected[0, 1.0], is_steered=False)
         which = [i % num_pictures for i in range(len(lengths))]  # a prompt per picture: padded to the longest
         mixed = model(pixels[which], features_of(*prompts.values()))
     for i, length in enumerate(lengths):
-        check(row_of(mixed, i), expected[length, 1.0].rows(which[i], which[i] + 1))
+        same(row_of(mixed, i), expected[length, 1.0].rows(which[i], which[i] + 1))
     scale = gate_scales[0]
-    check(
+    same(
         model(pixels, features_of(prompts[3]), scale), expected[3, scale]
     )  # with gradients nothing is folded
     for other in ((0, 1.0), (lengths[-1], 1.0), (3, scale)):
@@ -240,9 +245,8 @@ def test_variants(changes: dict[str, Any]) -> None:
 def test_the_bundled_model_with_its_trained_weights() -> None:
     model = load_model("mini", device="cpu")
     assert model.config.tiny is not None
-    check_model(
-        model, model.config.tiny.num_heads, gate_scales=(0.2,)
-    )  # its gates are wide open: 0.6 is as 1
+    # Its gates are wide open: 0.6 is as 1. Below its blocks are 47 convolutions, each of which rounds.
+    check_model(model, model.config.tiny.num_heads, gate_scales=(0.2,), tolerance=3e-5)
 
 
 # -------------------------------------------------------------------------------------------- text encoders

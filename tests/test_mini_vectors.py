@@ -47,7 +47,7 @@ def test_heatmaps_are_the_stored_ones(name: str, mini: Predictor, pictures: list
 
 
 @pytest.mark.parametrize("kind", ["cls", "mean", "focus"])
-def test_in_bfloat16_embeddings_stay_within_a_thousandth(
+def test_in_bfloat16_embeddings_stay_within_five_thousandths(
     kind: Aggregation, pictures: list[Image.Image]
 ) -> None:
     model = Predictor.from_pretrained("mini", "cpu", torch.bfloat16)
@@ -55,4 +55,4 @@ def test_in_bfloat16_embeddings_stay_within_a_thousandth(
     stored = torch.from_numpy(STORED[f"remote_{kind}"])
     found = model.embed(pictures, PROMPTS["remote"], aggregation=kind)
     assert found.dtype == torch.float32
-    assert (found * stored).sum(dim=-1).min() > 0.999
+    assert (found * stored).sum(dim=-1).min() > 0.995
