@@ -19,11 +19,11 @@ from PIL import Image
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ArgumentError, BenchmarkError
-from steersearch.core.identity import AggregationRecord
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Features
+from steersearch.core.vector_settings import AggregationRecord
 
 Floats = npt.NDArray[np.float32]
 

@@ -32,7 +32,6 @@ from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.checkpoints import load_model, write_safetensors
 from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import ConfigError, GpuMemoryError, PromptError
-from steersearch.core.identity import VectorSettings
 from steersearch.core.image_file import read_picture
 from steersearch.core.preprocess import TILES, View
 from steersearch.core.presence import presence
@@ -41,6 +40,7 @@ from steersearch.core.side_by_side import make_workers, side_by_side
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiles import split_tiles, whole_pictures
+from steersearch.core.vector_settings import VectorSettings
 
 logger = logging.getLogger(__name__)
 ImageSource = Image.Image | Path | str

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.digits",
         "steersearch.core.embedded",
         "steersearch.core.errors",
-        "steersearch.core.identity",
+        "steersearch.core.vector_settings",
         "steersearch.core.json_file",
         "steersearch.core.preprocess",
         "steersearch.core.image_file",

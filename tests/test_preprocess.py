@@ -185,7 +185,7 @@ def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
 
 def test_settings_of_older_prompt_indexes_keep_their_keys() -> None:
     """As recorded before there were views: a key that changed would make an index that is never found again."""
-    from steersearch.core.identity import VectorSettings
+    from steersearch.core.vector_settings import VectorSettings
     from steersearch.indexer.manifest import new_prompt_index
 
     for mode, key in (("crop", "the-red-mug-a06413b92b48"), ("squash", "the-red-mug-cf7704494955")):

@@ -10,8 +10,8 @@ from PIL import Image
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.identity import AggregationRecord
 from steersearch.core.predictor import Predictor
+from steersearch.core.vector_settings import AggregationRecord
 
 
 def load(card: Card, weights: Path | None, device: str) -> LateFusion:

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from steersearch.core.identity import (
+from steersearch.core.preprocess import Preprocess
+from steersearch.core.vector_settings import (
     AggregationRecord,
     VectorSettings,
     as_hashed,
     with_versions,
 )
-from steersearch.core.preprocess import Preprocess
 
 PREPROCESS = Preprocess(size=64, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), mode="squash")
 
