@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from steersearch.core import hub
@@ -396,8 +397,6 @@ def write_safetensors(model: SteerViT, path: Path, config: SteerViTConfig | None
 
     Raises CheckpointError if the folder cannot be written, or a weight does not fit into float16.
     """
-    from safetensors.torch import save_file
-
     state = to_released_state(model)
     dtype = torch.float32
     if model.config.tiny is not None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from steersearch.core.errors import ArgumentError
 
 CACHE_VARIABLE = "STEERSEARCH_CACHE"
@@ -56,8 +58,6 @@ def cache_folder() -> Path:
     All in it may be deleted at any time: for a user without a home folder, when this process ends. Raises
     ArgumentError for a variable that names no folder on this machine.
     """
-    from platformdirs import user_cache_path
-
     given = os.environ.get(CACHE_VARIABLE)
     if not given:
         return user_folder(user_cache_path) or _of_this_process()

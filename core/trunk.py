@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
@@ -213,7 +214,6 @@ def _read_by_timm(vit: Any, source: Path | str) -> None:
     No random weights are made first, and what needs no resampling is mapped, not copied: a base trunk takes 350 MB
     once, and not before it runs.
     """
-    from safetensors import SafetensorError
     from timm.models import load_pretrained
     from timm.models.vision_transformer import checkpoint_filter_fn
 

@@ -96,7 +96,7 @@ def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
         (["--preset", "papre"], "papre"),
         (["--resume"], "-o RUN"),
         (["--preset", "mini", "--json"], "--dry-run"),
-        (["--preset", "mini", "check", "x"], "options of `train check` come after its name"),
+        (["--preset", "mini", "check", "x"], "options of `train check` follow its name"),
         (["--preset", "mini", "--set", "optimizer.lr=1"], 'Did you mean "optimiser.lr"?'),
         (["--preset", "mini", "--set", "model.fusoin=late"], 'Did you mean "model.fusion"?'),
         (["--preset", "mini", "--set", "fusion=latte"], "early, late"),

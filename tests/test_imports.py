@@ -152,6 +152,50 @@ LATE: dict[str, str] = {
 }
 
 
+# Other packages that are imported inside functions, and why.
+LATE_PACKAGES: dict[str, str] = {
+    **dict.fromkeys(
+        ("torch", "timm", "transformers", "tokenizers", "huggingface_hub", "accelerate", "lancedb", "faiss"),
+        "slow to import, and many commands do without",
+    ),
+    **dict.fromkeys(
+        ("pyarrow.compute", "pathspec", "re2", "jinja2", "rich"),
+        "a search in an index does without: a tenth of its time",
+    ),
+    **dict.fromkeys(
+        (
+            "cv2",
+            "diffusers",
+            "imagehash",
+            "onnxruntime",
+            "open_clip",
+            "pillow_heif",
+            "rawpy",
+            "umap",
+            "wandb",
+        ),
+        "of an extra, which need not be installed",
+    ),
+    "torch.utils.tensorboard": "of an extra, which need not be installed",
+    "importlib.metadata": "only for the version",
+    "resource": "not on Windows",
+}
+
+
+def test_other_packages_are_imported_at_the_top() -> None:
+    for path in sources():
+        if str(path.relative_to(ROOT)) in ("benchmarks/memory.py", "benchmarks/peers.py"):  # see LATE
+            continue
+        names = [name for node in imported_late(path) if not is_ours(node) for name in names_in(node)]
+        assert [n for n in names if not any(within(n, package) for package in LATE_PACKAGES)] == [], path
+
+
+def names_in(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return [alias.name for alias in node.names]
+
+
 def test_modules_of_ours_are_imported_at_the_top() -> None:
     late = {str(path.relative_to(ROOT)) for path in sources() if any(map(is_ours, imported_late(path)))}
     assert late - set(LATE) == set()
