@@ -44,7 +44,7 @@ REMOTES = {
     "soccer-ball": _lying(0.30, 0.83, 0.36, 55),
     "cocktail": _lying(0.30, 0.80, 0.34, 66),
 }
-QUERY, FOCUSES = "hammer-on-a-bench", ("the remote control", "the hammer")
+QUERY, FOCUSES = "cat", ("the remote control", "the cat")
 
 
 @dataclass(frozen=True, kw_only=True)

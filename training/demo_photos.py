@@ -40,9 +40,8 @@ def demo_photos(folder: Path, count: int = 60, seed: int = 7) -> DemoFolder:
     rng = np.random.default_rng([seed, 77])
     crowd = _crowd(rng)
     plan = _plan(count, rng)
-    query = _photo(
-        "living room", [REMOTE, SHELF, Look(kind="cat", colour="orange", shape="sitting")], crowd, rng
-    )
+    cat = Look(kind="cat", colour="orange", shape="sitting")
+    query = _photo("living room", [REMOTE, SHELF, cat], crowd, np.random.default_rng([seed, 78, 2]))
     photos = [_save(query, folder, 0)]
     for number, (family, looks) in enumerate(plan, 1):
         photos.append(_save(_photo(family, looks, crowd, rng), folder, number))
@@ -95,10 +94,20 @@ def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Ge
             continue
         others = [crowd[int(i)] for i in rng.choice(len(crowd), 4 - len(wanted) // 2, replace=False)]
         photo = world.compose(plate, world.place_things(plate, others, rng, (0.22, 0.4), spots, loose=0.0))
-        visible = {id(p.thing) for p in photo.placed if p.mask.mean() > 0.004}
-        if all(id(thing) in visible for thing in wanted):
+        alone = {id(thing): _area(plate, thing, spot) for thing, spot in spots}
+        shown = {id(p.thing): p.mask.sum() for p in photo.placed}
+        if all(
+            shown[one] >= 0.9 * area > 0.004 * photo.image.width * photo.image.height
+            for one, area in alone.items()
+        ):
             return photo
     raise RuntimeError(f"no room in 40 plates of a {family} for {[look.phrase for look in looks]}")
+
+
+def _area(plate: scenes.Scene, thing: Thing, spot: world.Spot) -> int:
+    """How many pixels a thing covers with nothing before it."""
+    ((_, mask),) = world.visible_masks(plate.image.size, [(thing, spot)])
+    return int(mask.sum())
 
 
 def _save(photo: world.Photo, folder: Path, number: int) -> Path:
