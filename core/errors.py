@@ -298,6 +298,17 @@ class GpuMemoryError(SteerSearchError):
         )
 
 
+class FaissConflictError(SteerSearchError):
+    """Both FAISS packages are installed; they own the same files and neither works. Field: `packages`."""
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = tuple(packages)
+        super().__init__(
+            f"{' and '.join(packages)} are both installed and share their files; for the GPU: pip uninstall -y "
+            f"{' '.join(packages)} && pip install faiss-gpu-cu12; without: the same with faiss-cpu"
+        )
+
+
 class BenchmarkError(SteerSearchError):
     """A benchmark that could not be measured, or whose figures would mean nothing."""
 

@@ -6,12 +6,17 @@ file that imports faiss, lazily.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import FaissConflictError
 from steersearch.indexer.checked_file import CheckedArray
 
 Floats = npt.NDArray[np.float32]
@@ -20,6 +25,7 @@ Rows = npt.NDArray[np.int64]
 
 _ROUNDING = 1e-5  # two float32 scores closer than this may be in either order, whatever their true order
 _SCORED_AT_ONCE = 1 << 14  # rows
+_GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
 _COMPONENTS = 14_000  # dimension times cells that a search looks into: the same time for every dimension
@@ -35,6 +41,7 @@ class FlatIndex:
 
     def __init__(self, vectors: Floats | CheckedArray) -> None:
         self.vectors = vectors
+        self._on_gpus = _OnGpus(self._gpu_index)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -54,6 +61,30 @@ class FlatIndex:
         scores: Floats = self.all @ np.ascontiguousarray(query, dtype=np.float32)
         return scores
 
+    def candidates_on_gpus(self, query: Floats, k: int) -> Rows | None:
+        """The rows of the k best and of all that tie with the k-th, found on the GPUs.
+
+        None where there are none, at the first search (whoever asks once is done before the vectors are there), and
+        for more neighbours than FAISS gives.
+        """
+        k = min(k, len(self))
+        asked = min(2 * k + 16, len(self))
+        while 0 < asked <= _GPU_MOST:
+            found = self._on_gpus.search(query, asked)
+            if found is None:
+                return None
+            scores, rows = found
+            tie = _tied_from(float(scores[k - 1]))
+            if asked == len(self) or scores[-1] < tie:
+                return rows[scores >= tie]
+            asked = min(2 * asked, len(self))
+        return None
+
+    def _gpu_index(self, faiss: Any) -> Any:
+        index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(self.vectors.shape[1]))
+        index.add(self.all)
+        return index
+
 
 class CellIndex:
     """Vectors in 8 bits a component, sorted into cells (FAISS: IVF, SQ8); a search looks into the nearest cells.
@@ -66,6 +97,7 @@ class CellIndex:
         self._index = index
         self.probes = num_probes(index.nlist, index.d)
         self._centres: Floats = index.quantizer.reconstruct_n(0, index.nlist)
+        self._on_gpus = _OnGpus(lambda faiss: _with_probes(faiss.index_cpu_to_all_gpus(index), self.probes))
 
     @classmethod
     def of(cls, vectors: Floats) -> CellIndex:
@@ -111,6 +143,10 @@ class CellIndex:
 
     def candidates(self, query: Floats, count: int, allowed: npt.NDArray[np.bool_] | None = None) -> Rows:
         """At most `count` rows near `query`, (dim,) float32, of those that are `allowed` ((n,); None: all)."""
+        if allowed is None and count <= _GPU_MOST:
+            found = self._on_gpus.search(query, count)
+            if found is not None:
+                return found[1][found[1] >= 0]
         if allowed is None:
             near, nearness = self._nearest_cells(query)
             self._index.nprobe = len(near)
@@ -173,6 +209,32 @@ def _tied_from(kth: float) -> float:
     return kth - _ROUNDING * max(1.0, abs(kth))
 
 
+class _OnGpus:
+    """An index on all GPUs that FAISS sees, put there at the second search; faiss-cpu never sees any."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self._index: Any = None
+        self._searches = 0
+        self._lock = threading.Lock()  # an index on a GPU takes one search at a time
+
+    def search(self, query: Floats, count: int) -> tuple[Floats, Rows] | None:
+        """Scores and rows of the `count` nearest to (dim,) float32, best first; None without GPUs, or at first."""
+        with self._lock:
+            self._searches += 1
+            if self._searches == 1 or _faiss().get_num_gpus() == 0:
+                return None
+            if self._index is None:
+                self._index = self._make(_faiss())
+            scores, rows = self._index.search(_as_batch(query), count)
+            return scores[0], rows[0]
+
+
+def _with_probes(index: Any, probes: int) -> Any:
+    _faiss().GpuParameterSpace().set_index_parameter(index, "nprobe", probes)
+    return index
+
+
 def _as_batch(query: Floats) -> Floats:
     return np.ascontiguousarray(query, dtype=np.float32)[None]
 
@@ -186,8 +248,20 @@ def flat_file(vectors: Floats) -> bytes:
     return serialized.tobytes()
 
 
+@cache
 def _faiss() -> Any:
-    """The faiss module, which a query of a small library does not need."""
+    """The faiss module. Raises FaissConflictError where two packages have overwritten each other's files."""
+    installed = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]
+    if len(installed) > 1:
+        raise FaissConflictError(installed)
     import faiss
 
     return faiss
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

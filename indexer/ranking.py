@@ -55,6 +55,8 @@ def rank(
     search = _Search(galleries, queries, shares, k)
     if len(galleries) == 1 and not exact and (found := search.in_cells(passing)) is not None:
         return found
+    if len(galleries) == 1 and passing is None and (found := search.on_gpus()) is not None:
+        return found
     return search.by_all(passing)
 
 
@@ -96,6 +98,17 @@ class _Search:
         statistics = ScoreStatistics.of(products(gallery.sample, self._target))
         scored = self._scored([np.sort(rows)])
         return Ranking(*scored, statistics, num_photos, Method.cells, (cells.probes, cells.cells))
+
+    def on_gpus(self) -> Ranking | None:
+        """Compares every photo on the GPUs, where there are any and it pays."""
+        gallery = self.galleries[0]
+        if gallery.sample is None:
+            return None
+        rows = gallery.flat.candidates_on_gpus(self._target, self.k)
+        if rows is None:
+            return None
+        statistics = ScoreStatistics.of(products(gallery.sample, self._target))
+        return Ranking(*self._scored([np.sort(rows)]), statistics, len(gallery))
 
     @property
     def _target(self) -> Floats:

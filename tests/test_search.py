@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.core.errors import LibraryPlaceError
-from steersearch.indexer import checked_file
+from steersearch.core.errors import FaissConflictError, LibraryPlaceError
+from steersearch.indexer import checked_file, faiss_index
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import (
     CellIndex,
@@ -276,3 +276,43 @@ def test_half_written_files_of_killed_processes_are_swept_away_once_old(store: S
     refresh_snapshot(tmp_path, KEY)
     assert not old.exists()
     assert young.exists()
+
+
+def test_two_faiss_packages_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_index, "_is_installed", lambda name: True)
+    monkeypatch.setattr(faiss_index, "_faiss", faiss_index._faiss.__wrapped__)
+    with pytest.raises(FaissConflictError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12"):
+        CellIndex.of(np.eye(3, dtype=np.float32))
+
+
+def test_from_the_second_search_on_gpus_give_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU here: that a clone is searched where FAISS reports one, and only for what a GPU can do."""
+    import faiss
+
+    cloned = []
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(
+        faiss,
+        "index_cpu_to_all_gpus",
+        lambda index: cloned.append(index) or faiss.clone_index(index),
+        raising=False,
+    )
+    parameters = type(
+        "Space", (), {"set_index_parameter": lambda _, index, name, value: setattr(index, name, value)}
+    )
+    monkeypatch.setattr(faiss, "GpuParameterSpace", parameters, raising=False)
+    vectors = clustered(3000)
+    flat = FlatIndex(vectors)
+    assert flat.candidates_on_gpus(vectors[2], 5) is None
+    for k in (5, 700):
+        rows = flat.candidates_on_gpus(vectors[2], k)
+        assert rows is not None
+        assert sorted(rows) == best_rows(flat.scores(vectors[2]), k).tolist()
+    assert flat.candidates_on_gpus(vectors[2], 1500) is None
+    assert len(cloned) == 1
+    cells = CellIndex.of(vectors)
+    first, second = (cells.candidates(vectors[2], 20) for _ in range(2))
+    assert sorted(first) == sorted(second)
+    assert len(cloned) == 2
+    cells.candidates(vectors[2], 20, np.ones(3000, dtype=bool))
+    assert len(cloned) == 2
