@@ -111,7 +111,7 @@ def test_what_the_frozen_trunk_reaches_without_the_words() -> None:
 
 def test_every_benchmark_of_the_paper_has_a_claim() -> None:
     assert {claim.benchmark for claim in CLAIMS} == {
-        card.name for card in CARDS.values() if card.data is not None
+        card.name for card in CARDS.values() if card.data is not None and card.name != "photographs"
     }
 
 
