@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from steersearch.core.checkpoints import write_safetensors
 from steersearch.training.corpus import CorpusConfig
 from steersearch.training.recipe import (
     DataSettings,
@@ -44,7 +45,7 @@ def small_recipe(folder: Path, *settings: str) -> Recipe:
     trunk = folder / RECIPE.model.trunk
     if not trunk.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        small_model("tiny").save(trunk)
+        write_safetensors(small_model("tiny"), trunk)
     return apply_settings(RECIPE, [f"model.trunk={trunk}", *settings])
 
 

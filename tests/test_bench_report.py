@@ -145,7 +145,7 @@ def test_all_records_of_the_repository_can_be_read() -> None:
 def test_the_command_writes_what_its_ending_says(
     run: Run, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steersearch.benchmarks.record.RESULTS", tmp_path / "results")
+    monkeypatch.setattr("steersearch.cli.bench.report.RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
     done = run("bench", "report", "-o", "page.html", "--no-pictures", "--from", kept)
     assert (done.code, done.out.strip()) == (0, "page.html"), done.err
