@@ -24,7 +24,7 @@ from steersearch.benchmarks.photo_gallery import VERSION, LabelledPhoto, photo_g
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
-from steersearch.indexer.any_focus import LESSON
+from steersearch.indexer.anytime import LESSON
 from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.library import Library

@@ -13,7 +13,7 @@ from steersearch.benchmarks.catalogue import Card, Value
 from steersearch.benchmarks.method import Method
 from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
-from steersearch.indexer.build import ProgressEvent
+from steersearch.indexer.progress import ProgressEvent
 
 Source = Literal["real", "generated stand-in"]
 Report = Callable[[ProgressEvent], None]

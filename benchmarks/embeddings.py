@@ -31,10 +31,10 @@ from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.core.reading import EncodedPrompt
-from steersearch.indexer.build import ProgressEvent
 from steersearch.indexer.embedder import known_identity
 from steersearch.indexer.library import Library, PromptIndex
 from steersearch.indexer.loader import read_ahead
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.store import Store
 
 CHUNK = 32  # pictures

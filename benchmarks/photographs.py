@@ -29,7 +29,7 @@ from steersearch.benchmarks.method import Method, SteerViTMethod
 from steersearch.benchmarks.pointing import patch_cover, points
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.presence import presence
-from steersearch.indexer.build import ProgressEvent
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.training.mask_codec import Mask
 from steersearch.training.photographs import listed
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from steersearch.benchmarks.method import Method, Seen
 from steersearch.benchmarks.pixel_metrics import WHOLE, Part
-from steersearch.indexer.build import ProgressEvent
+from steersearch.indexer.progress import ProgressEvent
 
 Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
 Report: TypeAlias = Callable[[ProgressEvent], None]

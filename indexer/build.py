@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -26,6 +25,7 @@ from steersearch.indexer.features import read_features, read_reading, write_enco
 from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, write_prompt_index
+from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.region_snapshot import refresh_region_snapshot
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
@@ -35,28 +35,8 @@ from steersearch.indexer.store_errors import writing_to
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
-_RATE_WINDOW = 20  # progress events
 
 Target = PromptIndex | FrozenIndex
-
-
-@dataclass(frozen=True)
-class ProgressEvent:
-    """done of total photos that this run has to read are finished, lately at images_per_s.
-
-    seconds_given: until the time that was given is over.
-    """
-
-    done: int
-    total: int
-    images_per_s: float
-    seconds_given: float = math.inf
-
-    @property
-    def seconds_left(self) -> float:
-        """Until all are finished or the time that was given is over; infinite where neither is known."""
-        rate = self.images_per_s
-        return min(self.seconds_given, (self.total - self.done) / rate if rate > 0 else math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -484,28 +464,6 @@ class Build:
             embed_seconds=self._seconds["embed"],
             write_seconds=self._seconds["write"],
         )
-
-
-class Progress:
-    """Turns finished photos into events with a recent speed. deadline: when time is over, by `time.monotonic`."""
-
-    def __init__(self, report: Callable[[ProgressEvent], None] | None, deadline: float = math.inf) -> None:
-        self._report, self._deadline = report, deadline
-        self._done, self._total = 0, 0
-        self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
-
-    def start(self, total: int) -> None:
-        self._total = total
-        self.advance(0)
-
-    def advance(self, photos: int) -> None:
-        self._done += photos
-        self._recent.append((time.monotonic(), self._done))
-        if self._report is not None and self._total:
-            (then, before), (now, _) = self._recent[0], self._recent[-1]
-            rate = (self._done - before) / (now - then) if now > then else 0.0
-            given = max(0.0, self._deadline - now)
-            self._report(ProgressEvent(self._done, self._total, rate, given))
 
 
 def _is_unchanged(file: FoundFile, known: FileRecord) -> bool:

@@ -26,7 +26,7 @@ from steersearch.core.image_file import SUFFIXES
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
-from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts, ProgressEvent
+from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts
 from steersearch.indexer.care.export import Exported, export_table, format_of, table_of
 from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_worth_it
 from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
@@ -56,6 +56,7 @@ from steersearch.indexer.manifest import (
     unmark_begun_by_query,
     write_library,
 )
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.prompt_indexes import PromptIndexes
 from steersearch.indexer.provider import OneModel, Provider
 from steersearch.indexer.query_photo import QueryPhoto

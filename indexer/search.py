@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.any_focus import BUDGET_S, NOTHING, LikeliestFirst, Steered
-from steersearch.indexer.build import ProgressEvent
+from steersearch.indexer.anytime import BUDGET_S, LikeliestFirst
 from steersearch.indexer.copies import folded
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.filters import Filters, Mask, is_in
@@ -19,12 +18,14 @@ from steersearch.indexer.find import rank_by_presence
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
 from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import Ranking, rank
 from steersearch.indexer.region_snapshot import open_region_snapshot
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.snapshot import Snapshot
+from steersearch.indexer.steered import NOTHING, Steered
 from steersearch.indexer.store import Store, date_at
 
 

@@ -106,7 +106,7 @@ def draw_picture(path: Path, colour: str, seed: int = 0, size: tuple[int, int] =
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which photos are steered."""
     clock = Clock()
-    monkeypatch.setattr("steersearch.indexer.any_focus.monotonic", clock)
+    monkeypatch.setattr("steersearch.indexer.anytime.monotonic", clock)
     return clock
 
 

@@ -316,7 +316,7 @@ def test_a_library_that_cannot_be_written_answers_all_the_same(
         raise LibraryPlaceError(place, "cannot be written (Read-only file system)")
         yield
 
-    monkeypatch.setattr("steersearch.indexer.any_focus.writing", refused)
+    monkeypatch.setattr("steersearch.indexer.anytime.writing", refused)
     assert ask("red").searched.compared == len(began) + 2
     assert "could not be kept" in caplog.text
     hits = ask("blue", seconds=None)

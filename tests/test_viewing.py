@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.viewing import Progress, batches, digest, kept, see_all, squared
-from steersearch.indexer.build import ProgressEvent
+from steersearch.indexer.progress import ProgressEvent
 from tests.painted_method import COLOURS, PaintedMethod
 
 PICTURES = [kept(Image.new("RGB", (8, 8), colour)) for colour in COLOURS.values()]  # seven; three at a time

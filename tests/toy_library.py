@@ -11,13 +11,14 @@ from steersearch.core.embedded import Floats
 from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.indexer import library
-from steersearch.indexer.build import Counts, ProgressEvent
+from steersearch.indexer.build import Counts
 from steersearch.indexer.care.export import table_of
 from steersearch.indexer.embedder import Embedder, LazyEmbedder, known_identity
 from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import FocusScore, Hit, Hits
 from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.provider import OneModel
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
