@@ -10,12 +10,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from steersearch.core.errors import ArgumentError
 from steersearch.training import processes
+from steersearch.training import run as training_run
+from steersearch.training.needs import missing_for_photographs
+from steersearch.training.packages import unpacked
+from steersearch.training.photograph_folder import ALL_PACKAGES
 from steersearch.training.recipe import MINI, PAPER
 from steersearch.training.settings import differences, from_json, to_json
 from tests.conftest import Run, wait_until
@@ -133,30 +136,71 @@ def test_a_folder_of_photographs_that_is_whole_is_left_alone(run: Run, tmp_path:
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize(
-    ("module", "package"), [("onnxruntime", "onnxruntime"), ("cv2", "opencv-python-headless")]
-)
-def test_photographs_without_their_extra_say_so_before_anything_is_fetched(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str
-) -> None:
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the programs that fetch packages, the extra `photographs`, stamps and emoji."""
     for name in ("onnxruntime", "cv2"):
-        monkeypatch.setitem(sys.modules, name, None if name == module else ModuleType(name))
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(training_run, "STAMPS_FOLDER", tmp_path / "stamps")
+    monkeypatch.setattr(training_run, "EMOJI_FONT", tmp_path / "emoji.ttf")
+
+
+LACKED_BY_PHOTOGRAPHS = (
+    'onnxruntime (pip install "steersearch[photographs]")',
+    'opencv-python-headless (pip install "steersearch[photographs]")',
+    "apt-get (on Debian or Ubuntu)",
+    "dpkg-deb (apt-get install dpkg)",
+    "npm (apt-get install npm)",
+)
+LACKED_BY_THE_MINI = (
+    *LACKED_BY_PHOTOGRAPHS,
+    "stamps (apt-get install tuxpaint-stamps-default, or world.stamps=false)",
+    "emoji (apt-get install fonts-noto-color-emoji, or world.emoji=false)",
+)
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_photographs_say_what_they_lack_before_anything_is_fetched(run: Run, tmp_path: Path) -> None:
     done = run("train", "photographs", tmp_path / "photographs")
     assert done.code == 1
-    assert f'needs {package}; install it with: pip install "steersearch[photographs]"' in done.err
+    assert f"needs what is not installed here: {'; '.join(LACKED_BY_PHOTOGRAPHS)}\n" in done.err
     assert not (tmp_path / "photographs").exists()
 
 
-def test_photographs_without_a_client_of_their_registry_say_which(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("onnxruntime", "cv2"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    done = run("train", "photographs", tmp_path / "photographs")
+@pytest.mark.usefixtures("bare_machine")
+def test_the_mini_says_what_it_lacks_before_hours_of_work(run: Run, tmp_path: Path) -> None:
+    done = run("train", "--preset", "mini", "-o", tmp_path / "run")
     assert done.code == 1
-    assert "`apt-get` is not installed" in done.err
+    assert f"this run needs what is not installed here: {'; '.join(LACKED_BY_THE_MINI)}\n" in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_package_that_was_fetched_needs_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for package in ALL_PACKAGES:
+        if package.registry != "npm":
+            unpacked(package, tmp_path).mkdir(parents=True)
+    names = {missing.name for missing in missing_for_photographs(ALL_PACKAGES, tmp_path)}
+    assert names - {"onnxruntime", "opencv-python-headless"} == {"npm"}
+
+
+@pytest.mark.usefixtures("bare_machine")
+def test_a_dry_run_says_that_photographs_are_made_and_what_is_lacking(run: Run, tmp_path: Path) -> None:
+    begin = ("train", "--preset", "mini", "-o", tmp_path / "run", "--dry-run")
+    done = run(*begin)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert "photographs: made first, in run/data/photographs" in lines
+    assert [f"not installed: {each}" for each in LACKED_BY_THE_MINI] == lines[-len(LACKED_BY_THE_MINI) :]
+    given = run(*begin, "--set", f"world.photographs={tmp_path}").out
+    assert "made first" not in given
+    assert "npm" not in given
+    make_photograph_folder(tmp_path / "kept/photographs")
+    kept = run(*begin, "--set", f"data.cache={tmp_path / 'kept'}").out
+    assert "photographs: there, in kept/photographs" in kept.splitlines()
+    assert "npm" not in kept
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_written_over(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,9 +17,9 @@ from steersearch.core.checkpoints import load_file
 from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLite2
 from steersearch.core.errors import ConfigError
 from steersearch.core.predictor import Predictor
-from steersearch.training import hybrid_run
+from steersearch.training import hybrid_run, run
 from steersearch.training.journal import read_journal
-from steersearch.training.photograph_folder import FETCHED
+from steersearch.training.photograph_folder import FETCHED, MANIFEST
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
 from steersearch.training.settings import apply_settings
@@ -121,17 +123,48 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photographs: Path, t
         assert torch.equal(value, weights(cut)[name]), name
 
 
-@pytest.mark.parametrize(
-    ("setting", "wanted"),
-    [
-        ("world.photographs=", "world.photographs"),
-        ("data.cache_pictures=false", "model.trunk"),
-    ],
-)
-def test_a_hybrid_trunk_needs_photographs_and_the_world(
-    photographs: Path, tmp_path: Path, setting: str, wanted: str
+@pytest.mark.slow
+@pytest.mark.usefixtures("network")
+def test_a_run_makes_the_photographs_itself(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=wanted.replace(".", r"\.")):
-        train_recipe(
-            recipe(photographs, setting), tmp_path / "run", resume=False, device="cpu", say=lambda line: None
-        )
+    """Stopped while it does, and moved afterwards: the recipe names no folder, so it goes on all the same."""
+    monkeypatch.setattr(run, "missing_for_folder", lambda folder: [])
+
+    def make_folder(folder: Path, say: object, progress: Callable[[int, int], None]) -> int:
+        """As from the packages, which are not fetched here."""
+        made = (folder / "photographs").is_dir()
+        for name in ("photographs", "masks", FETCHED):
+            shutil.copytree(photographs / name, folder / name, dirs_exist_ok=True)
+        if not made:
+            raise KeyboardInterrupt
+        progress(4, 4)
+        shutil.copy(photographs / MANIFEST, folder / MANIFEST)
+        return 4
+
+    monkeypatch.setattr(run, "make_folder", make_folder)
+    unnamed = recipe(photographs, "world.photographs=", "data.cache=")
+    stop = KeyboardInterrupt
+    with pytest.raises(stop):
+        train_recipe(unnamed, tmp_path / "run", resume=False, device="cpu", say=lambda line: None)
+    assert not (tmp_path / "run/data/photographs" / MANIFEST).exists()
+
+    def stop_at_words(line: str) -> None:
+        if line.startswith("alignment: step 3"):
+            raise stop
+
+    with pytest.raises(stop):
+        train_recipe(unnamed, tmp_path / "run", resume=True, device="cpu", say=stop_at_words)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    made = train_recipe(unnamed, tmp_path / "moved", resume=True, device="cpu", say=lambda line: None)
+    named = train_recipe(
+        recipe(photographs), tmp_path / "named", resume=False, device="cpu", say=lambda line: None
+    )
+    for name, value in weights(named).items():
+        assert torch.equal(value, weights(made)[name]), name
+
+
+def test_a_hybrid_trunk_needs_the_world(photographs: Path, tmp_path: Path) -> None:
+    pictures = recipe(photographs, "data.cache_pictures=false")
+    with pytest.raises(ConfigError, match=r"model\.trunk"):
+        train_recipe(pictures, tmp_path / "run", resume=False, device="cpu", say=lambda line: None)

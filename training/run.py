@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,16 +38,20 @@ from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
 from steersearch.training.data import Reading, Skip, Source
+from steersearch.training.emoji import EMOJI_FONT
 from steersearch.training.failures import told_plainly
 from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
 from steersearch.training.hybrid_run import HybridRun
 from steersearch.training.journal import read_journal
 from steersearch.training.model import build_model, text_width
+from steersearch.training.needs import Missing, require
 from steersearch.training.objective import Objective, aggregations
+from steersearch.training.photograph_folder import is_whole, make_folder, missing_for_folder
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
 from steersearch.training.sources import open_source
+from steersearch.training.stamps import STAMPS_FOLDER
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Steered, Trainer
 from steersearch.training.world_source import World, WorldConfig
@@ -59,9 +65,10 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     """Train as `recipe` says in `folder`; returns the file of the final model.
 
     resume: go on from the last checkpoint.  device: auto, cpu or cuda.  say: told what happens, a line at a time
-    Raises KeyboardInterrupt after a stop that was asked for, when everything is saved; TrainingStoppedError where the
-    machine does not let it go on; errors of its parts.
+    Raises NeedsMissingError before anything begins; KeyboardInterrupt after a stop that was asked for, when everything
+    is saved; TrainingStoppedError where the machine does not let it go on; errors of its parts.
     """
+    require("this run", missing_for_run(recipe, folder))
     accelerator = _accelerator(recipe, device)
     told: Say = say if accelerator.is_main_process else lambda line: None
     with told_plainly(folder), _denormals_flushed():
@@ -80,6 +87,38 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
             _report(recipe, folder, model, feed, told)
     accelerator.wait_for_everyone()
     return final
+
+
+def photographs_to_make(recipe: Recipe, folder: Path) -> Path | None:
+    """The folder of photographs that the run in `folder` makes first; None where it needs none or is given one."""
+    if recipe.model.trunk != HYBRID or recipe.world.photographs:
+        return None
+    return _cache(recipe, folder).absolute() / "photographs"
+
+
+def missing_for_run(recipe: Recipe, folder: Path) -> list[Missing]:
+    """What the run in `folder` needs and this machine lacks, with the commands that install it."""
+    made = photographs_to_make(recipe, folder)
+    missing = [] if made is None else missing_for_folder(made)
+    for setting, package, extra in (
+        (recipe.run.tensorboard, "tensorboard", "train"),
+        (recipe.run.wandb, "wandb", "wandb"),
+    ):
+        if setting and find_spec(package) is None:
+            missing.append(Missing(package, f'pip install "steersearch[{extra}]"'))
+    if "world" in recipe.data.train:
+        if recipe.world.stamps and not STAMPS_FOLDER.is_dir():
+            way_out = "apt-get install tuxpaint-stamps-default, or world.stamps=false"
+            missing.append(Missing("stamps", way_out))
+        if recipe.world.emoji and not EMOJI_FONT.is_file():
+            way_out = "apt-get install fonts-noto-color-emoji, or world.emoji=false"
+            missing.append(Missing("emoji", way_out))
+    return missing
+
+
+def _cache(recipe: Recipe, folder: Path) -> Path:
+    """Where the run keeps what it prepares once."""
+    return as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
 
 
 @contextmanager
@@ -126,7 +165,7 @@ def _prepared(
 ) -> tuple[Feed, SteerViT, Objective]:
     """Feed, model and objective, whose costly parts the main process makes and the others then read."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    cache = as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
+    cache = _cache(recipe, folder)
     if recipe.model.trunk == HYBRID and not _is_cached_world(recipe):
         way_out = "a hybrid trunk is trained on the world: data.train=world and data.cache_pictures=true"
         raise ConfigError("model.trunk", recipe.model.trunk, way_out)
@@ -135,14 +174,15 @@ def _prepared(
     hybrid: HybridRun | None = None
     aligner: Aligner | None = None
     with accelerator.main_process_first():
+        width = text_width(recipe.model.text_encoder)  # before hours of work: it may be out of reach
         if _is_cached_world(recipe):
-            corpora = _corpora(recipe, cache, say)
+            corpora = _corpora(_with_photographs(recipe, folder, say), cache, say)
         else:
             sources = _sources(recipe, say)  # before anything is fetched: a path may be wrong
         store = TextStore.open(
             cache / "text", recipe.model.text_encoder, recipe.model.text_layers, recipe.data.text_tokens
         )
-        store.require_width(text_width(recipe.model.text_encoder))
+        store.require_width(width)
         if recipe.model.trunk == HYBRID and corpora is not None:
             hybrid = HybridRun(recipe, corpora, folder, cache, store, say, _occasionally(say))
         trunk = hybrid.trunk(resume, accelerator.device) if hybrid is not None else None
@@ -167,6 +207,17 @@ def _prepared(
 
 def _is_cached_world(recipe: Recipe) -> bool:
     return recipe.data.train == ("world",) and recipe.data.cache_pictures
+
+
+def _with_photographs(recipe: Recipe, folder: Path, say: Say) -> Recipe:
+    """`recipe` with the folder of photographs that the run makes, which its own recipe never names."""
+    made = photographs_to_make(recipe, folder)
+    if made is None:
+        return recipe
+    if not is_whole(made):
+        say(f"photographs: making {made}, which takes up to an hour")
+    make_folder(made, say, partial(_occasionally(say), "photographs"))
+    return replace(recipe, world=replace(recipe.world, photographs=str(made)))
 
 
 def _corpora(recipe: Recipe, folder: Path, say: Say) -> tuple[Corpus, Corpus]:

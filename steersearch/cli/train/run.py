@@ -24,9 +24,10 @@ from steersearch.core.errors import (
     UnknownSettingError,
 )
 from steersearch.training import run_state
+from steersearch.training.photograph_folder import is_whole
 from steersearch.training.processes import is_launched, launch, rank_and_size
 from steersearch.training.recipe import PRESETS, Recipe
-from steersearch.training.run import train_recipe
+from steersearch.training.run import missing_for_run, photographs_to_make, train_recipe
 from steersearch.training.settings import (
     apply_settings,
     check_processes,
@@ -209,6 +210,13 @@ def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
         return
     for line in _lines(settled, size if is_launched() else request.processes):
         terminal.line(line)
+    made = photographs_to_make(settled.recipe, request.folder)
+    if made is not None:
+        terminal.line(
+            f"photographs: {'there' if is_whole(made) else 'made first'}, in {terminal.readable(made)}"
+        )
+    for missing in missing_for_run(settled.recipe, request.folder):
+        terminal.line(f"not installed: {missing}")
 
 
 def _command_to_resume(request: Request, size: int) -> str:
