@@ -24,7 +24,7 @@ from steersearch.benchmarks.benchmark import Source as DataSource
 from steersearch.benchmarks.cache import cache_folder, digest_of
 from steersearch.benchmarks.catalogue import Value
 from steersearch.benchmarks.coloured_pairs import Pair, coloured_pairs
-from steersearch.benchmarks.labelled_photographs import LICENCE, Photograph, read_photographs
+from steersearch.benchmarks.labelled_photographs import LICENCE, Label, Photograph, read_photographs
 from steersearch.benchmarks.method import Method, SteerViTMethod
 from steersearch.benchmarks.pointing import patch_cover, points
 from steersearch.core.errors import BenchmarkError
@@ -195,7 +195,9 @@ def colours(method: SteerViTMethod, pairs: Sequence[Pair], told: Told) -> list[f
     for k in range(2):
         for pair in pairs:
             heat = _heat(method, [pair.picture], pair.said[k])[0]
-            own, other = ((heat * patch_cover(mask, method.model)).sum() for mask in _own_first(pair, k))
+            own, other = (
+                (heat * patch_cover(mask, method.model)).sum() for mask in (pair.masks[k], pair.masks[1 - k])
+            )
             right.append(float(own > other))
         told(1)
     return right
@@ -206,10 +208,6 @@ def _heat(method: SteerViTMethod, pictures: Sequence[Image.Image], noun: str) ->
     maps = method.see(pictures, TEMPLATE.format(noun), maps=True).maps
     assert maps is not None
     return torch.from_numpy(maps).flatten(1).softmax(dim=1)
-
-
-def _own_first(pair: Pair, k: int) -> tuple[Mask, Mask]:
-    return pair.masks[k], pair.masks[1 - k]
 
 
 def _quarter(k: int) -> Mask:
@@ -248,7 +246,7 @@ def _asked_words(photographs: Sequence[Photograph]) -> dict[str, int]:
     return {word: count for word, count in sorted(counts.items()) if count >= 3}
 
 
-def _cluttered(photographs: Sequence[Photograph]) -> list[tuple[Photograph, Any]]:
+def _cluttered(photographs: Sequence[Photograph]) -> list[tuple[Photograph, Label]]:
     return [(photo, label) for photo in photographs for label in photo.labels if label.boxes]
 
 

@@ -1,7 +1,7 @@
 """The vision transformer under SteerViT, in plain torch: of the mini model and of the trunks that were released.
 
 State dict and output equal timm's, bit for bit: those of `VisionTransformer` as DINOv2, MAE and SigLIP have it, and
-for the mini those of one behind `HybridEmbed(ConvStem(...), proj=False)`. It is written without timm because
+with a stem those of one behind timm's `HybridEmbed(ConvStem(...), proj=False)`. It is written without timm because
 importing that costs four seconds, the whole budget of a cold query, and 200 MB.
 
 Letters: B images, H W pixels, T = P + N tokens, P = 1 (CLS) or 0 prefix tokens, N = Hp·Wp patches, D = dim.
