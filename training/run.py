@@ -91,7 +91,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
 
 def photographs_to_make(recipe: Recipe, folder: Path) -> Path | None:
     """The folder of photographs that the run in `folder` makes first; None where it needs none or is given one."""
-    if recipe.model.trunk != HYBRID or recipe.world.photographs:
+    if recipe.model.trunk != HYBRID or recipe.world.photographs or not _is_cached_world(recipe):
         return None
     return _cache(recipe, folder).absolute() / "photographs"
 
