@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from steersearch.views.terminal import _PlainLine
 from tests.toy_embedder import Clock
 
 COLOURS = {
@@ -55,12 +57,19 @@ def own_user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """What a command does to the log, in this process, ends with its test."""
-    logger = logging.getLogger("steersearch")
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
-    yield
-    logger.handlers, logger.propagate = handlers, propagate
-    logger.setLevel(level)
+    """What a command does to the log and to warnings, in this process, ends with its test or its fixture."""
+    _reset_log()
+    with warnings.catch_warnings():
+        yield
+    _reset_log()
+
+
+def _reset_log() -> None:
+    logger, root = logging.getLogger("steersearch"), logging.getLogger()
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, _PlainLine)]
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(autouse=True)

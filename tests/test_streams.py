@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import logging
 import os
 import pty
 import re
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from steersearch.views.streams import escaped
+from steersearch.views.terminal import show_remarks
 from tests.conftest import Run
 
 STEERSEARCH = f"{shlex.quote(sys.executable)} -m steersearch"
@@ -211,3 +215,14 @@ def test_a_progress_bar_takes_names_literally(tmp_path: Path) -> None:
     assert "[red]a bar" in sent
     assert "[red]\\x1b[31m.jpg\n" in sent
     assert (tmp_path / "out").read_text() == "a result\n"
+
+
+class _Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_line_that_stderr_cannot_take_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    show_remarks()
+    monkeypatch.setattr(sys, "stderr", _Full())
+    logging.getLogger("steersearch.core.prompt_cache").warning("prompts cannot be kept here")

@@ -88,7 +88,10 @@ def show_traceback() -> None:
 
 class _PlainLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        remark(record.getMessage())
+        try:
+            remark(record.getMessage())
+        except Exception:  # a stderr that cannot be written does not fail the work, as in logging's own handlers
+            self.handleError(record)
 
 
 def show_remarks() -> None:
