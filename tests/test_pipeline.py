@@ -19,7 +19,7 @@ def test_ratios_follow_from_the_seconds() -> None:
         assert 0 < row["ratio_range"][0] <= row["ratio"] <= row["ratio_range"][1]
         processor = stages["model_processor"]
         assert row["ratio_bound"] == pytest.approx(processor / (processor + reading), abs=1e-3)
-        assert row["photos_per_second"] == pytest.approx(1000 / stages["index_seconds"], rel=0.01)
+        assert row["photos_per_second"] == pytest.approx(1000 / stages["index_seconds"], rel=0.01, abs=0.051)
     assert record.metrics["0.2 MP: index / model"] == record.rows[0]["ratio"]
 
 
