@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.world_photos import KIND_NAMES, Drawings
-from steersearch.core.pillow_file import opened_content
+from steersearch.core.images.pillow import opened_content
 from steersearch.indexer.copies import Comparison
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training import scenes, world

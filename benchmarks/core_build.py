@@ -31,8 +31,8 @@ from PIL import Image, ImageFilter
 from steersearch.benchmarks.viewing import Progress, Report
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
+from steersearch.core.images.pillow import opened
 from steersearch.core.json_file import read_json
-from steersearch.core.pillow_file import opened
 from steersearch.core.preprocess import open_image
 
 # A picture, what to put into it, where (white) in an L picture of the same size, a seed -> the edited picture.

@@ -21,7 +21,7 @@ from steersearch.benchmarks.embeddings import Gallery
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError, ImageError
 from steersearch.core.hub import why_unreachable
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
 
 REPO = "JonaRuthardt/CORE"

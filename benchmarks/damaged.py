@@ -28,9 +28,9 @@ from PIL import Image
 
 from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.record import Record, add_save
-from steersearch.core import decoder_process
 from steersearch.core.embedded import Embedded, Floats, Unsteered
-from steersearch.core.picture import Picture, image_of
+from steersearch.core.images import decoder_process
+from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.library import Library

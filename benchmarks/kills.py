@@ -37,7 +37,7 @@ from PIL import Image
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.picture import Picture, image_of
+from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import PROMPTS

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import BenchmarkError, ImageError, SampleError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.training.mask_codec import Mask, MaskError
 from steersearch.training.mask_file import read_mask_file
 from steersearch.training.orientation import fit, read_header, turn

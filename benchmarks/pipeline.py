@@ -26,7 +26,7 @@ from PIL import Image
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.speed import Settings, blank_prompt, named_model
 from steersearch.core.embedded import Floats
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt

@@ -33,7 +33,7 @@ from steersearch.benchmarks import speed
 from steersearch.benchmarks.record import Record, add_save
 from steersearch.benchmarks.speed import Report, Workbench
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures, TextEncoder
 from steersearch.core.trunk import Trunk

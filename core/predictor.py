@@ -32,7 +32,7 @@ from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.checkpoints import load_model, write_safetensors
 from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import ConfigError, GpuMemoryError, PromptError
-from steersearch.core.image_file import read_picture
+from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import TILES, View
 from steersearch.core.presence import presence
 from steersearch.core.reading import EncodedPrompt

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ConfigError
-from steersearch.core.image_file import read_picture
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
-from steersearch.core.picture import Picture
-from steersearch.core.pixels import to_rgb
+from steersearch.core.images.colour import to_rgb
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.picture import Picture
+from steersearch.core.images.reader import read_picture
 from steersearch.core.ranges import check_number, check_text, check_whole, read_fields, read_list
 
 View = Literal["crop", "squash", "tile"]
@@ -39,7 +39,7 @@ _LEAST_SIDE = 256  # pixels that are kept in any case, for thumbnails
 def open_image(
     path: str | Path, *, at_least: int | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Image.Image:
-    """The image of the picture in `path`, upright RGB as a viewer would show it; see `image_file.read_picture`.
+    """The image of the picture in `path`, upright RGB as a viewer would show it; see `reader.read_picture`.
 
     at_least: the shorter side in pixels that has to be left of a JPEG decoded at a reduced scale, such as
         `Preprocess.least_side`; None decodes all of it.

@@ -18,7 +18,7 @@ import numpy as np
 
 from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
-from steersearch.core.photo_limits import Limits
+from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.build import COMMIT_SECONDS

@@ -16,7 +16,7 @@ import numpy as np
 
 from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt, Reading
 from steersearch.indexer.dating import ask_dates

@@ -13,7 +13,7 @@ import numpy as np
 
 from steersearch.core.embedded import Floats
 from steersearch.core.errors import ImageError
-from steersearch.core.pillow_file import opened_content
+from steersearch.core.images.pillow import opened_content
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.loader import THUMBNAIL_SIDE

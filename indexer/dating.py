@@ -8,9 +8,9 @@ from contextlib import closing
 from os import cpu_count
 from pathlib import Path
 
-from steersearch.core.capture_date import CaptureDate
 from steersearch.core.errors import ImageError
-from steersearch.core.image_file import read_date
+from steersearch.core.images.dates import CaptureDate
+from steersearch.core.images.reader import read_date
 from steersearch.indexer.loader import read_ahead
 from steersearch.indexer.store import Store, chunks
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import ModelMismatchError
-from steersearch.core.picture import Picture
+from steersearch.core.images.picture import Picture
 from steersearch.core.reading import EncodedPrompt
 
 

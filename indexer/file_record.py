@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from steersearch.core.capture_date import CaptureDate
+from steersearch.core.images.dates import CaptureDate
 
 NO_DATE = "none"  # the source of a photo that says nothing of its date; null: it was not asked yet
 

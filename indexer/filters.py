@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from steersearch.core.capture_date import are_plausible
 from steersearch.core.errors import ArgumentError
+from steersearch.core.images.dates import are_plausible
 from steersearch.indexer.conditions import check_condition
 from steersearch.indexer.schemas import PHOTO_COLUMNS
 from steersearch.indexer.store import rows_where

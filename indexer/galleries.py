@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from steersearch.core.errors import ImageError, LibraryDamagedError, LibraryUnreadableError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
 from steersearch.core.reading import Reading
 from steersearch.indexer.features import read_reading

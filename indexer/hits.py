@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from steersearch.core.capture_date import CaptureDate
 from steersearch.core.embedded import Floats
 from steersearch.core.errors import ArgumentError
+from steersearch.core.images.dates import CaptureDate
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
@@ -143,7 +143,7 @@ class Hit:
     parts: the photo under each focus.
     searched: what the hit was found among.
     copies: photos that show the same and were folded into this hit, see `copies.folded`.
-    date: when the photo was taken and what says so, see `core.capture_date`; None: nothing plausible does.
+    date: when the photo was taken and what says so, see `core.images.dates`; None: nothing plausible does.
     galleries: of the library.
     """
 

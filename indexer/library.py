@@ -22,8 +22,8 @@ from steersearch.core.errors import (
     PromptError,
     PromptIndexMissing,
 )
-from steersearch.core.image_file import SUFFIXES
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.reader import SUFFIXES
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.core.errors import ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.indexer.packed_heatmap import unpacks
 from steersearch.indexer.regions import unpacks as unpacks_regions
 from steersearch.indexer.row_checksums import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersearch.core.image_file import SUFFIXES
+from steersearch.core.images.reader import SUFFIXES
 from steersearch.indexer.exclude import Excludes, excluder
 
 # Folders of an operating system, a file server or an archiver: copies, thumbnails and what was thrown away.

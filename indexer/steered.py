@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from steersearch.core.capture_date import CaptureDate
+from steersearch.core.images.dates import CaptureDate
 from steersearch.core.reading import Reading
 from steersearch.indexer.store import Vector
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow
 import pyarrow as pa
 
-from steersearch.core.capture_date import CaptureDate, file_date
 from steersearch.core.errors import FilterError, SteerSearchError
+from steersearch.core.images.dates import CaptureDate, file_date
 from steersearch.indexer.conditions import explained
 from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.file_record import FileRecord, date_columns

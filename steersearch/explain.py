@@ -16,7 +16,7 @@ from PIL import Image
 from steersearch.api import AUTO, full_name, load_embedder
 from steersearch.core.errors import ArgumentError, EmbeddingError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View, open_image
 from steersearch.views.output import refuse_impossible, write_output
 from steersearch.views.photo_map import MapKind, PhotoMap

@@ -25,7 +25,7 @@ from steersearch.core.errors import (
     NoImagesError,
     PromptError,
 )
-from steersearch.core.photo_limits import Limits
+from steersearch.core.images.limits import Limits
 from steersearch.indexer import build, loader
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.library import Counts, ProgressEvent

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from steersearch.core import image_file
-from steersearch.core.capture_date import CaptureDate, are_plausible, file_date, parse_date
-from steersearch.core.image_file import read_date, read_picture
+from steersearch.core.images import reader
+from steersearch.core.images.dates import CaptureDate, are_plausible, file_date, parse_date
+from steersearch.core.images.reader import read_date, read_picture
 
 ORIGINAL, DIGITISED, CHANGED = 0x9003, 0x9004, 0x0132
 DAY = "2019:05:17 12:00:00"
@@ -254,7 +254,7 @@ def test_when_a_png_was_changed(tmp_path: Path, is_last: bool) -> None:
     assert str(read_picture(tmp_path / "a.png").taken_at) == "2019-05-17T12:00:00 (PNG tIME)"
     for cut in (40, 20, 9):
         (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk[:cut])
-        with pytest.raises(image_file.ImageError):
+        with pytest.raises(reader.ImageError):
             read_date(tmp_path / "b.png")
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from steersearch.core import image_file
-from steersearch.core.colour import conversion, matrix_profile
-from steersearch.core.image_file import read_picture
-from steersearch.core.pixels import to_rgb
+from steersearch.core.images import reader
+from steersearch.core.images.colour import conversion, matrix_profile, to_rgb
+from steersearch.core.images.reader import read_picture
 
 D65 = (0.3127, 0.3290)
 D50 = (0.3457, 0.3585)
@@ -193,7 +192,7 @@ def test_a_profile_that_cannot_be_used_is_said_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(image_file, "_warned", set())
+    monkeypatch.setattr(reader, "_warned", set())
     for name in ("a.png", "b.png"):
         photo().save(tmp_path / name, icc_profile=profile)
         picture = read_picture(tmp_path / name)

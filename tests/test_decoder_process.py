@@ -19,10 +19,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from steersearch.core import decoder_process
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.image_file import read_date, read_header, read_picture
-from steersearch.core.photo_limits import Budget, Limits
+from steersearch.core.images import decoder_process
+from steersearch.core.images.limits import Budget, Limits
+from steersearch.core.images.reader import read_date, read_header, read_picture
 from tests.small_dng import write_dng
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -56,7 +56,7 @@ def test_a_picture_decoded_apart_is_the_same(tmp_path: Path, monkeypatch: pytest
     exif[0x8769] = {0x9003: "2021:03:04 05:06:07"}
     noise(90, 40).save(tmp_path / "a.jpg", exif=exif)
     here = read_picture(tmp_path / "a.jpg", at_least=10)
-    monkeypatch.setattr("steersearch.core.image_file.is_plain", lambda _: False)
+    monkeypatch.setattr("steersearch.core.images.reader.is_plain", lambda _: False)
     for _ in range(2):
         apart = read_picture(tmp_path / "a.jpg", at_least=10)
         assert (apart.size, apart.taken_at, apart.box) == (here.size, here.taken_at, here.box)
@@ -223,7 +223,7 @@ def test_a_forked_process_starts_its_own(tmp_path: Path) -> None:
 def test_no_process_outlives_the_program(tmp_path: Path) -> None:
     noise(8, 8).save(tmp_path / "a.bmp")
     code = (
-        "import sys; from steersearch.core import decoder_process, image_file; image_file.read_picture(sys.argv[1]); "
+        "import sys; from steersearch.core.images import decoder_process, reader; reader.read_picture(sys.argv[1]); "
         "print(decoder_process._idle[0]._process.pid)"
     )
     done = subprocess.run(

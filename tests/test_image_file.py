@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.core import image_file, raw_photo
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.image_file import read_date, read_picture
-from steersearch.core.photo_limits import Limits
+from steersearch.core.images import raw, reader
+from steersearch.core.images.limits import Limits
+from steersearch.core.images.reader import read_date, read_picture
 from steersearch.core.preprocess import open_image
 from tests.small_dng import write_dng
 
@@ -222,7 +222,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest
 @pytest.fixture
 def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     """pillow-heif and rawpy as if they were not installed."""
-    for module in (image_file, raw_photo):
+    for module in (reader, raw):
         monkeypatch.setattr(module, "find_spec", lambda _: None)
 
 
@@ -286,4 +286,4 @@ def test_a_damaged_raw_photo_says_so(tmp_path: Path) -> None:
 
 
 def test_suffixes_of_raw_photos_are_no_other_kinds() -> None:
-    assert set(raw_photo.SUFFIXES).isdisjoint({*image_file.PILLOW_SUFFIXES, *image_file.HEIC_SUFFIXES})
+    assert set(raw.SUFFIXES).isdisjoint({*reader.PILLOW_SUFFIXES, *reader.HEIC_SUFFIXES})

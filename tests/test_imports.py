@@ -19,17 +19,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "indexer": (
         "steersearch.indexer",
         "steersearch.core.atomic",
-        "steersearch.core.capture_date",
+        "steersearch.core.images",
         "steersearch.core.digits",
         "steersearch.core.embedded",
         "steersearch.core.errors",
         "steersearch.core.vector_settings",
         "steersearch.core.json_file",
         "steersearch.core.preprocess",
-        "steersearch.core.image_file",
-        "steersearch.core.pillow_file",
-        "steersearch.core.photo_limits",
-        "steersearch.core.picture",
+        "steersearch.core.images",
         "steersearch.core.regular_file",
         "steersearch.core.local_path",
         "steersearch.core.prompts",
@@ -53,8 +50,8 @@ ONLY_IN: dict[str, set[str]] = {
     },
     "lance": set(),
     "faiss": {"benchmarks/peers.py", "benchmarks/search_scale.py", "indexer/faiss_index.py"},
-    "rawpy": {"core/raw_photo.py"},
-    "pillow_heif": {"core/pillow_file.py"},
+    "rawpy": {"core/images/raw.py"},
+    "pillow_heif": {"core/images/pillow.py"},
     "timm": {"core/trunk.py"},
     "transformers": {
         "core/quiet.py",
@@ -65,6 +62,7 @@ ONLY_IN: dict[str, set[str]] = {
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
 }
 SUBPACKAGES = (
+    "core/images",
     "indexer/care",
     "steersearch/cli",
     "steersearch/cli/bench",
@@ -146,7 +144,7 @@ LATE: dict[str, str] = {
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
     "steersearch/explain.py": "torch takes seconds, and help needs none",
     "core/downloads.py": "checkpoints imports torch, which `models list` does without",
-    "core/image_file.py": "most photos are decoded in this process, and need no other",
+    "core/images/reader.py": "most photos are decoded in this process, and need no other",
     "benchmarks/memory.py": "what an import takes is what is measured",
     "benchmarks/peers.py": "what a program imports is part of its time",
 }

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from steersearch.core.errors import ImageError, ModelMismatchError
-from steersearch.core.image_file import Picture, read_picture
-from steersearch.core.photo_limits import Limits
+from steersearch.core.images.limits import Limits
+from steersearch.core.images.reader import Picture, read_picture
 from steersearch.indexer import loader
 from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from steersearch.core.errors import ArgumentError
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits, in_units, parse_limits
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits, in_units, parse_limits
 
 
 def test_limits_are_written_with_units() -> None:

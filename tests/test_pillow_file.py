@@ -11,9 +11,9 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.image_file import read_picture
-from steersearch.core.photo_limits import Limits
-from steersearch.core.pillow_file import FORMATS, opened
+from steersearch.core.images.limits import Limits
+from steersearch.core.images.pillow import FORMATS, opened
+from steersearch.core.images.reader import read_picture
 from steersearch.training.backgrounds import _is_opaque
 from steersearch.training.orientation import read_header
 from tests.test_imports import ROOT, sources
@@ -42,7 +42,7 @@ def test_pillow_is_asked_to_open_a_file_in_one_place_and_for_listed_formats_only
     doors = {
         path.relative_to(ROOT).as_posix(): calls for path in sources() if (calls := calls_of_image_open(path))
     }
-    assert doors == {"core/pillow_file.py": ["formats", "formats"]}
+    assert doors == {"core/images/pillow.py": ["formats", "formats"]}
     assert {"EPS", "PPM", "PSD", "WMF"}.isdisjoint(FORMATS)
 
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from steersearch.core import pixels
-from steersearch.core.image_file import read_picture
-from steersearch.core.pixels import to_rgb
+from steersearch.core.images import colour
+from steersearch.core.images.colour import to_rgb
+from steersearch.core.images.reader import read_picture
 
 RAMP = np.linspace(0, 1, 64).reshape(4, 16)
 SHORT, LONG = 3, 4  # types of TIFF values
@@ -190,7 +190,7 @@ KINDS: dict[str, Callable[[Image.Image], Image.Image]] = {
 def test_strips_are_converted_as_the_whole_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     image = KINDS[kind](colours(50, 37))
     whole = to_rgb(image)
-    monkeypatch.setattr(pixels, "STRIP", 200)
+    monkeypatch.setattr(colour, "STRIP", 200)
     assert np.array_equal(np.asarray(to_rgb(image)), np.asarray(whole))
     reduced = np.asarray(to_rgb(image, shrink=4), int)
     assert reduced.shape == (10, 13, 3)
@@ -199,7 +199,7 @@ def test_strips_are_converted_as_the_whole_is(kind: str, monkeypatch: pytest.Mon
 
 def test_a_strip_is_all_that_is_converted_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     image, seen = Image.new("RGBA", (100, 90)), []
-    monkeypatch.setattr(pixels, "STRIP", 1000)
+    monkeypatch.setattr(colour, "STRIP", 1000)
     convert = Image.Image.convert
 
     def watching(self: Image.Image, *arguments: Any) -> Image.Image:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.core import plain_file
-from steersearch.core.plain_file import is_plain
+from steersearch.core.images import plain
+from steersearch.core.images.plain import is_plain
 from tests.test_colour import P3, press_profile
 
 
@@ -136,10 +136,10 @@ def test_what_could_take_long_is_not(name: str) -> None:
 
 
 def test_a_long_file_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_file, "_MOST_JPEG_BYTES", 5000)
+    monkeypatch.setattr(plain, "_MOST_JPEG_BYTES", 5000)
     assert not is_plain(io.BytesIO(saved("JPEG", photo(size=(300, 300)))))
     assert is_plain(io.BytesIO(saved("PNG", photo(size=(300, 300)))))
-    monkeypatch.setattr(plain_file, "_MOST_BYTES", 5000)
+    monkeypatch.setattr(plain, "_MOST_BYTES", 5000)
     assert not is_plain(io.BytesIO(saved("PNG", photo(size=(300, 300)))))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch.core.errors import ConfigError, ImageError
-from steersearch.core.image_file import read_picture
+from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import Preprocess, View, open_image, view_of
 from steersearch.core.trunk import timm_preprocess
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from steersearch import Library
-from steersearch.core import image_file
-from steersearch.core.decoding import decode
+from steersearch.core.images import reader
+from steersearch.core.images.decoding import decode
 from steersearch.core.predictor import Predictor
 from tests.conftest import Run, draw_picture
 
@@ -30,7 +30,7 @@ class Looked:
     def passes_of(self, photo: Path) -> int:
         """How often this photo went through the model, alone."""
         model = Predictor.from_pretrained(self.model)
-        seen = model.preprocess(image_file.read_picture(photo))
+        seen = model.preprocess(reader.read_picture(photo))
         return sum(np.allclose(batch, seen, atol=1e-5) for batch in self.passes)
 
 
@@ -38,7 +38,7 @@ class Looked:
 def looked(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Looked:
     """Counts while the real parts run."""
     counts = Looked(tiny_model)
-    read, encode = image_file._read, Predictor.encode
+    read, encode = reader._read, Predictor.encode
 
     def counting_read(task: Callable[..., Any], path: Path, *rest: Any, **options: Any) -> Any:
         counts.decodes[path.name] += task is decode
@@ -48,7 +48,7 @@ def looked(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> Looked:
         counts.passes.append(pixels[0].float().cpu().numpy())
         return encode(self, pixels, *rest, **options)
 
-    monkeypatch.setattr(image_file, "_read", counting_read)
+    monkeypatch.setattr(reader, "_read", counting_read)
     monkeypatch.setattr(Predictor, "encode", counting_encode)
     return counts
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.embedded import Embedded, Floats, Unsteered
-from steersearch.core.picture import Picture, image_of
+from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.reading import EncodedPrompt, Reading
 
 COLOURS = ("red", "green", "blue")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from steersearch.core.embedded import Floats
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.indexer import library
 from steersearch.indexer.build import Counts

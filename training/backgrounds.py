@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import DataError, ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import SampleError, SplitMissingError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
 from steersearch.training.mask_codec import Mask, MaskError
 from steersearch.training.orientation import BoxArray, Frame, fit, read_header, turn_boxes

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from steersearch.core.errors import ImageError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.training.mask_codec import MOST_PIXELS, Mask, MaskError
 
 Values = npt.NDArray[np.integer]  # (H, W): how bright pixels are

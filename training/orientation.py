@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core import image_file
 from steersearch.core.errors import ImageError, SampleError
-from steersearch.core.exif import SIDEWAYS
+from steersearch.core.images import reader
+from steersearch.core.images.picture import SIDEWAYS
 from steersearch.training.mask_codec import MaskError
 
 Frame: TypeAlias = Literal["stored", "shown"]
@@ -56,7 +56,7 @@ class Header:
 def read_header(picture: Path) -> Header:
     """Of a picture file, without decoding it. Raises SampleError."""
     try:
-        (width, height), orientation = image_file.read_header(picture)
+        (width, height), orientation = reader.read_header(picture)
         return Header((height, width), orientation)
     except ImageError as error:
         reason = "no such picture" if error.reason == "no such file" else error.reason

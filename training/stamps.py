@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import SteerSearchError
-from steersearch.core.pillow_file import opened
+from steersearch.core.images.pillow import opened
 from steersearch.training.things import Thing
 
 STAMPS_FOLDER = Path("/usr/share/tuxpaint/stamps")

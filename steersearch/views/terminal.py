@@ -90,7 +90,9 @@ class _PlainLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             remark(record.getMessage())
-        except Exception:  # a stderr that cannot be written does not fail the work, as in logging's own handlers
+        except (
+            Exception
+        ):  # a stderr that cannot be written does not fail the work, as in logging's own handlers
             self.handleError(record)
 
 

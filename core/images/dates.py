@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, IptcImagePlugin
 
-from steersearch.core.png_chunk import png_chunk
+from steersearch.core.images.pillow import png_chunk
 
 Precision = Literal["year", "month", "day", "minute", "second"]
 FILE_TIME = "file time"

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from steersearch.core.errors import ImageError, ImageRefusedError, SteerSearchError
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Limits, in_units
+from steersearch.core.images.limits import DEFAULT_LIMITS, Limits, in_units
 from steersearch.core.regular_file import open_regular
 
 # Limits of our own replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
@@ -36,7 +36,7 @@ def opened(
 ) -> Iterator[Image.Image]:
     """The picture in a file as Pillow has it: neither turned nor converted, decoded when its pixels are asked for.
 
-    For sizes, masks and thumbnails; a photo is read by `image_file.read_picture`.
+    For sizes, masks and thumbnails; a photo is read by `reader.read_picture`.
     source: a path, or the file's content, open for reading and seeking.  formats: those that are tried.
     Raises ImageError for all that the decoder raises while the file is open, also in the caller's block:
     no such file, not a regular file, not an image, truncated; ImageRefusedError beyond `limits`.
@@ -120,3 +120,29 @@ def refuse_memory(path: Path | None, needed: float, limits: Limits) -> None:
 def decoded_bytes(image: Image.Image) -> int:
     """What the decoded pixels take in Pillow."""
     return image.width * image.height * _BYTES_PER_PIXEL.get(image.mode, 4)
+
+
+# ---------------------------------------------------------------------------------------------- what Pillow leaves out
+
+_MOST_CHUNKS = 10_000
+_MOST_BYTES = 1000
+
+
+def png_chunk(file: BinaryIO, kind: bytes) -> bytes | None:
+    """The content of the first chunk of this kind, at most its first 1000 bytes; None if there is none.
+
+    Leaves the file where it is.
+    """
+    place = file.tell()
+    try:
+        file.seek(8)
+        for _ in range(_MOST_CHUNKS):
+            length, found = int.from_bytes(file.read(4)), file.read(4)
+            if found == kind:
+                return file.read(min(length, _MOST_BYTES))
+            if len(found) < 4 or found == b"IEND":
+                return None
+            file.seek(length + 4, 1)
+        return None
+    finally:
+        file.seek(place)

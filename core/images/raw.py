@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from steersearch.core.capture_date import CaptureDate, capture_date, parse_date
-from steersearch.core.exif import SIDEWAYS, orientation_of, turned_box, upright
-from steersearch.core.pillow_file import opened_content
+from steersearch.core.images.dates import CaptureDate, capture_date, parse_date
+from steersearch.core.images.picture import SIDEWAYS, orientation_of, turned_box, upright
+from steersearch.core.images.pillow import opened_content
 
 SUFFIXES = (
     ".dng", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef",

@@ -27,11 +27,11 @@ from typing import Any, BinaryIO, TypeVar
 
 from PIL import Image, PngImagePlugin
 
-from steersearch.core.capture_date import CaptureDate
-from steersearch.core.decoding import Reserve
 from steersearch.core.errors import ImageError, ImageRefusedError
-from steersearch.core.photo_limits import Limits, in_units
-from steersearch.core.picture import Picture
+from steersearch.core.images.dates import CaptureDate
+from steersearch.core.images.decoding import Reserve
+from steersearch.core.images.limits import Limits, in_units
+from steersearch.core.images.picture import Picture
 
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
 _MOST_TEXT = 64 * 2**20  # bytes, unpacked, of a PNG's text or profile: those of printers are large
@@ -40,7 +40,7 @@ _PATIENCE = 10  # times the seconds that a decoder may take, by the clock: it ma
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 _START = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = {path!r}; "
-    "from steersearch.core import decoder_process; decoder_process.serve({descriptor})"
+    "from steersearch.core.images import decoder_process; decoder_process.serve({descriptor})"
 )
 
 R = TypeVar("R")

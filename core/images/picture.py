@@ -1,13 +1,39 @@
-"""What a camera wrote beside the picture: which side is up.
-
-Not `ImageOps.exif_transpose`, which turns a picture by its own EXIF block and writes that block anew: ours have been
-reduced and converted before they are turned, and have none any more; of a RAW photo LibRaw may say the turn; a damaged
-block must not cost the picture; and how much memory a turn takes has to be known before anything is decoded.
-"""
+"""A decoded picture: upright, with what its file says of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from PIL import Image
+
+from steersearch.core.images.dates import CaptureDate
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded file.
+
+    image: upright RGB in sRGB, perhaps at a reduced scale.
+    size: (width, height) in pixels of the whole picture, upright.
+    taken_at: when, as the file says, see `capture_date`; None where it does not.
+    box: left, top, right, bottom of the whole picture in `image`. At a reduced scale its sides need not be whole
+        numbers; what is resized from other sides is shifted by up to a pixel.
+    remark: what could not be done as a viewer would, in words for the user.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    taken_at: CaptureDate | None
+    box: tuple[float, float, float, float]
+    remark: str | None = None
+
+
+def image_of(picture: Picture | Image.Image) -> Image.Image:
+    """The image alone, for those that do without the box."""
+    return picture.image if isinstance(picture, Picture) else picture
+
+
+# ---------------------------------------------------------------------------------------------------- which side is up
 
 _ORIENTATION = 0x0112
 

@@ -13,14 +13,13 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from steersearch.core import raw_photo
-from steersearch.core.capture_date import CaptureDate, capture_date
 from steersearch.core.errors import ImageRefusedError
-from steersearch.core.exif import SIDEWAYS, orientation_of, turned_box, upright
-from steersearch.core.photo_limits import Limits
-from steersearch.core.picture import Picture
-from steersearch.core.pillow_file import decoded_bytes, opened_content, plain_reasons, refuse_memory
-from steersearch.core.pixels import STRIP, conversion_of, converted
+from steersearch.core.images import raw
+from steersearch.core.images.colour import STRIP, conversion_of, converted
+from steersearch.core.images.dates import CaptureDate, capture_date
+from steersearch.core.images.limits import Limits
+from steersearch.core.images.picture import SIDEWAYS, Picture, orientation_of, turned_box, upright
+from steersearch.core.images.pillow import decoded_bytes, opened_content, plain_reasons, refuse_memory
 
 Reserve = Callable[[int], AbstractContextManager[object]]
 
@@ -34,24 +33,24 @@ _STRIP_BYTES = 64 * STRIP
 
 
 def decode(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, *, at_least: int | None) -> Picture:
-    """The picture in `file`, see `image_file.read_picture`.
+    """The picture in `file`, see `reader.read_picture`.
 
     reserve: called with the bytes that decoding takes, before it begins; what it returns is held until the end.
     Raises ImageError with the reason in plain words.
     """
     with plain_reasons(path, limits), ExitStack() as held:
         take = partial(_take, path, limits, reserve, held)
-        if raw_photo.is_raw(path):
+        if raw.is_raw(path):
             return _developed(file, at_least, take)
         return _turned(*_decoded(path, file, at_least, take))
 
 
 def decode_date(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve) -> CaptureDate | None:
-    """When the photo in `file` was taken, see `image_file.read_date`. Raises ImageError."""
+    """When the photo in `file` was taken, see `reader.read_date`. Raises ImageError."""
     with plain_reasons(path, limits), ExitStack() as held:
-        if raw_photo.is_raw(path):
-            with raw_photo.opened(file) as raw:
-                return raw.date
+        if raw.is_raw(path):
+            with raw.opened(file) as photo:
+                return photo.date
         with opened_content(file) as image:
             if image.format == "PNG":  # whose texts may stand behind the pixels
                 _take(path, limits, reserve, held, _bytes_needed(image, image.size, 1))
@@ -111,13 +110,13 @@ def _turned(stored: Picture, orientation: int) -> Picture:
 
 
 def _developed(file: BinaryIO, at_least: int | None, take: Callable[[int], None]) -> Picture:
-    with raw_photo.opened(file) as raw:
-        take(_RAW_BYTES * raw.size[0] * raw.size[1])
-        image, box, date = raw.picture(at_least)
+    with raw.opened(file) as photo:
+        take(_RAW_BYTES * photo.size[0] * photo.size[1])
+        image, box, date = photo.picture(at_least)
         colours = conversion_of(image)
         rgb = converted(image, colours)
         rgb.info = {}
-        return Picture(rgb, raw.size, date, box, colours.remark)
+        return Picture(rgb, photo.size, date, box, colours.remark)
 
 
 def _shrink(size: tuple[int, int], at_least: int | None) -> int:

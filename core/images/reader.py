@@ -10,14 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from steersearch.core import raw_photo
-from steersearch.core.capture_date import CaptureDate
-from steersearch.core.decoding import decode, decode_date, decode_header
 from steersearch.core.errors import ImageError, ImageRefusedError, MissingExtraError
-from steersearch.core.photo_limits import DEFAULT_LIMITS, Budget, Limits, in_units
-from steersearch.core.picture import Picture
-from steersearch.core.pillow_file import open_photo
-from steersearch.core.plain_file import is_plain
+from steersearch.core.images import raw
+from steersearch.core.images.dates import CaptureDate
+from steersearch.core.images.decoding import decode, decode_date, decode_header
+from steersearch.core.images.limits import DEFAULT_LIMITS, Budget, Limits, in_units
+from steersearch.core.images.picture import Picture
+from steersearch.core.images.pillow import open_photo
+from steersearch.core.images.plain import is_plain
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -26,7 +26,7 @@ HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 PILLOW_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".jp2", ".j2k",
 )  # fmt: skip
-SUFFIXES = (*PILLOW_SUFFIXES, *HEIC_SUFFIXES, *raw_photo.SUFFIXES)
+SUFFIXES = (*PILLOW_SUFFIXES, *HEIC_SUFFIXES, *raw.SUFFIXES)
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _memory = Budget(DEFAULT_LIMITS.memory)  # of all pictures that are being decoded
@@ -94,9 +94,9 @@ def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **
         raise ImageError(path, "the file is empty")
     if _is_heic(file) and not _reads_heic():
         raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
-    if os.name == "posix" and (raw_photo.is_raw(path) or not is_plain(file)):
+    if os.name == "posix" and (raw.is_raw(path) or not is_plain(file)):
         # Importing it takes 30 ms, and most programs never need it.
-        from steersearch.core.decoder_process import run_apart
+        from steersearch.core.images.decoder_process import run_apart
 
         return run_apart(task, path, file, limits, _memory.reserved, **options)
     return task(path, file, limits, _memory.reserved, **options)
@@ -115,7 +115,7 @@ def require_decoder(path: Path) -> None:
     """Raise ImageRefusedError if files of this name need an optional package that is not installed."""
     if path.suffix.lower() in HEIC_SUFFIXES and not _reads_heic():
         raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
-    if raw_photo.is_raw(path) and not raw_photo.is_supported():
+    if raw.is_raw(path) and not raw.is_supported():
         raise ImageRefusedError(path, str(MissingExtraError("rawpy", "raw", "a RAW photo")))
 
 
