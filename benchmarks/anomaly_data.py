@@ -13,7 +13,7 @@ from steersearch.benchmarks.label_file import read_mask
 from steersearch.benchmarks.viewing import Opener, digest
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
 
 SIDE = 448  # pixels of the square in which maps and masks are compared
 MVTEC_LICENCE, VISA_LICENCE = "CC BY-NC-SA 4.0", "CC BY 4.0"

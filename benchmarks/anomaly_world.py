@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from steersearch.benchmarks.anomaly_data import Item, Items
 from steersearch.benchmarks.viewing import digest, kept
 from steersearch.training import scenes, world
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
 from steersearch.training.things import KINDS, draw_thing
 
 VERSION = 2

@@ -11,7 +11,7 @@ from PIL import Image
 from steersearch.benchmarks.core_photographs import is_photographic, part_of
 from steersearch.benchmarks.core_world import stamp_stock
 from steersearch.training import world
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
 from steersearch.training.photo_stock import ALIVE
 from steersearch.training.recolour import has_one_colour, recolour
 from steersearch.training.scenes import Scene

@@ -24,9 +24,9 @@ from steersearch.benchmarks.labelled_photographs import decoded
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
 from steersearch.training import stamps, world
-from steersearch.training.packages import fetch
-from steersearch.training.photographs import PACKAGES, is_test_only
-from steersearch.training.qt_resources import read_resources
+from steersearch.training.photographs.listed import PACKAGES, is_test_only
+from steersearch.training.photographs.packages import fetch
+from steersearch.training.photographs.qt_resources import read_resources
 from steersearch.training.scenes import Scene
 from steersearch.training.things import Thing
 

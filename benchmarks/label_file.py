@@ -11,9 +11,9 @@ from PIL import Image
 
 from steersearch.core.errors import BenchmarkError, ImageError, SampleError
 from steersearch.core.images.pillow import opened
-from steersearch.training.mask_codec import Mask, MaskError
-from steersearch.training.mask_file import read_mask_file
-from steersearch.training.orientation import fit, read_header, turn
+from steersearch.training.data.mask_codec import Mask, MaskError
+from steersearch.training.data.mask_file import read_mask_file
+from steersearch.training.data.orientation import fit, read_header, turn
 
 Labels = npt.NDArray[np.uint8]  # (H, W): 0 is no class, then the number of a class in its list, from 1
 Colour = tuple[int, int, int]

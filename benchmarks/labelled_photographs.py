@@ -20,9 +20,9 @@ from PIL import Image
 
 from steersearch.core.errors import DataError
 from steersearch.core.preprocess import open_image
-from steersearch.training.mask_codec import Mask
-from steersearch.training.packages import Package, fetch
-from steersearch.training.photographs import PACKAGES, Listed, is_test_only, read_listed
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.photographs.listed import PACKAGES, Listed, is_test_only, read_listed
+from steersearch.training.photographs.packages import Package, fetch
 
 logger = logging.getLogger(__name__)
 

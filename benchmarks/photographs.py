@@ -30,8 +30,8 @@ from steersearch.benchmarks.pointing import patch_cover, points
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.presence import presence
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.training.mask_codec import Mask
-from steersearch.training.photographs import listed
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.photographs.listed import listed
 
 MOSAICS = 60
 PAIRS = 60

@@ -11,9 +11,9 @@ from PIL import Image
 
 from steersearch.benchmarks.method import SteerViTMethod
 from steersearch.core.predictor import Predictor
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.mask_file import read_mask_file
 from steersearch.training.losses import pmass, pointing
-from steersearch.training.mask_codec import Mask
-from steersearch.training.mask_file import read_mask_file
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.core_data import Scene

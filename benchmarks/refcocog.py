@@ -44,8 +44,8 @@ from steersearch.benchmarks.refcocog_world import build
 from steersearch.benchmarks.viewing import Progress, Report, part_seen, see_all
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.heatmaps import upsample
-from steersearch.training.mask_codec import Mask
-from steersearch.training.refcoco import refs_file
+from steersearch.training.data.importers.refcoco import refs_file
+from steersearch.training.data.mask_codec import Mask
 
 PIXELS = 168
 LENGTHS = (("1 to 4", 1, 4), ("5 to 8", 5, 8), ("9 and more", 9, 10**6))  # of an expression, in words

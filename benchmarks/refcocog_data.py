@@ -13,9 +13,9 @@ from steersearch.benchmarks.benchmark import Source as Origin
 from steersearch.benchmarks.viewing import digest, squared
 from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError
-from steersearch.training.data import Sample, Source
-from steersearch.training.mask_codec import Mask
-from steersearch.training.refcoco import RefCoco, refs_file
+from steersearch.training.data.importers.refcoco import RefCoco, refs_file
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.samples import Sample, Source
 
 LICENCE = "RefCOCOg: Apache-2.0; its pictures COCO's, from Flickr under their own terms"
 
@@ -74,7 +74,7 @@ def evenly(number: int, limit: int | None) -> list[int]:
 
 
 def read_refcocog(folder: Path, split: str, limit: int | None) -> Expressions:
-    """RefCOCOg as it is published (see training/refcoco.py). limit: so many expressions, at equal distances.
+    """RefCOCOg as published (see training/data/importers/refcoco.py). limit: how many expressions, evenly spread.
 
     Raises DataError for a folder that is damaged, BenchmarkError where nothing can be used.
     """

@@ -39,8 +39,8 @@ from steersearch.core.text import PromptFeatures, TextEncoder
 from steersearch.core.trunk import Trunk
 from steersearch.training import scenes, world
 from steersearch.training.augment import augment, patch_cover, to_pixels
+from steersearch.training.data.mask_codec import Mask
 from steersearch.training.losses import patch_target, segmentation_loss
-from steersearch.training.mask_codec import Mask
 from steersearch.training.optimiser import build_optimisers
 from steersearch.training.recipe import RELEASE
 from steersearch.training.things import KINDS, TEMPLATES, draw_stock

@@ -29,7 +29,7 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.heatmaps import outlined
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.training import scenes, world
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
 from steersearch.training.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
 
 PHOTOS_EACH = 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from steersearch.training.photograph_folder import MANIFEST
+from steersearch.training.photographs.folder import MANIFEST
 
 SIDE = (160, 120)
 DISC = (40, 30, 120, 110)  # left, top, right, bottom

@@ -28,7 +28,7 @@ from steersearch.training.augment import (
     to_pixels,
     warp,
 )
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
 
 KINDS: list[Augment] = ["release", "light", "none"]
 RED, GREEN = (220, 30, 30), (30, 200, 60)

@@ -21,7 +21,7 @@ from steersearch.benchmarks.method import Seen, SteerViTMethod
 from steersearch.benchmarks.photographs import PhotographData
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.predictor import Predictor
-from steersearch.training.photographs import Listed, is_test_only, listed
+from steersearch.training.photographs.listed import Listed, is_test_only, listed
 from steersearch.training.recolour import COLOURS
 from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
 from tests.small_rcc import small_rcc

@@ -16,9 +16,9 @@ import pytest
 from steersearch.core.errors import ArgumentError
 from steersearch.training import processes
 from steersearch.training import run as training_run
-from steersearch.training.needs import missing_for_photographs
-from steersearch.training.packages import unpacked
-from steersearch.training.photograph_folder import ALL_PACKAGES
+from steersearch.training.photographs.folder import ALL_PACKAGES
+from steersearch.training.photographs.needs import missing_for_photographs
+from steersearch.training.photographs.packages import unpacked
 from steersearch.training.recipe import MINI, PAPER
 from steersearch.training.settings import differences, from_json, to_json
 from tests.conftest import Run, wait_until

@@ -14,12 +14,12 @@ from steersearch.training.composites import MODES, Composer
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.instances import cutout, read_photograph
 from steersearch.training.photo_stock import PhotoStock, make_stock
-from steersearch.training.photograph_folder import read_folder
+from steersearch.training.photographs.folder import read_folder
+from steersearch.training.photographs.wordnet import WORDNET_FOLDER
 from steersearch.training.recolour import COLOURS, has_one_colour, recolour
 from steersearch.training.scenes import Scene
 from steersearch.training.stamps import STAMPS_FOLDER
 from steersearch.training.things import draw_stock
-from steersearch.training.wordnet import WORDNET_FOLDER
 from tests.photograph_folder import DISC, make_photograph_folder
 
 SMALL = CorpusConfig(photos=40, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)

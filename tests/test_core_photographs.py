@@ -14,7 +14,7 @@ from steersearch.benchmarks.core_data import CoreData
 from steersearch.benchmarks.core_photographs import is_photographic, photographs
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
-from steersearch.training.photographs import is_test_only
+from steersearch.training.photographs.listed import is_test_only
 from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
 from steersearch.training.things import Thing
 from tests.small_rcc import small_rcc

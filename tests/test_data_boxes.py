@@ -13,12 +13,12 @@ from PIL import Image
 
 from steersearch.core.errors import CheckpointError, DataError, HubUnreachableError
 from steersearch.core.preprocess import open_image
-from steersearch.training import boxes_to_masks
-from steersearch.training.boxes_to_masks import Made, make_masks
-from steersearch.training.data import Boxes
-from steersearch.training.folder import Folder, FolderWriter
-from steersearch.training.segmenter import Segmenter
-from steersearch.training.sources import open_source
+from steersearch.training.data import masks as boxes_to_masks
+from steersearch.training.data.folder import Folder, FolderWriter
+from steersearch.training.data.masks import Made, make_masks
+from steersearch.training.data.sam2 import Segmenter
+from steersearch.training.data.samples import Boxes
+from steersearch.training.data.sources import open_source
 from tests.conftest import Run
 from tests.published import box_mask, mdetr_annotation, mdetr_image, put_mdetr, put_picture
 from tests.small_sam2 import SIDE, save_small_sam2
@@ -69,8 +69,8 @@ def test_masks_are_those_of_transformers(
     assert all(0.02 < mask.mean() < 0.98 for masks in expected for mask in masks)  # they have shapes
     assert len({mask.tobytes() for mask in expected[0]}) == 3
     for boxes_at_once, pixels_at_once in ((64, 10**8), (2, 2500)):
-        monkeypatch.setattr("steersearch.training.segmenter.BOXES_AT_ONCE", boxes_at_once)
-        monkeypatch.setattr("steersearch.training.segmenter.PIXELS_AT_ONCE", pixels_at_once)
+        monkeypatch.setattr("steersearch.training.data.sam2.BOXES_AT_ONCE", boxes_at_once)
+        monkeypatch.setattr("steersearch.training.data.sam2.PIXELS_AT_ONCE", pixels_at_once)
         for mine, masks in zip(segmenter.masks(pictures, BOXES), expected, strict=True):
             got = whole(mine)
             assert got.shape == masks.shape

@@ -11,10 +11,10 @@ from PIL import Image
 
 from steersearch.cli.train.check import _random_samples
 from steersearch.core.errors import ArgumentError, DataError
-from steersearch.training.check import Spread, check_source
-from steersearch.training.data import Boxed, Sample
-from steersearch.training.folder import Folder, FolderWriter
-from steersearch.training.sources import open_source, recognise
+from steersearch.training.data.check import Spread, check_source
+from steersearch.training.data.folder import Folder, FolderWriter
+from steersearch.training.data.samples import Boxed, Sample
+from steersearch.training.data.sources import open_source, recognise
 from steersearch.views.sample_sheet import EDGE, draw_sample, draw_samples
 from tests.conftest import Run
 from tests.published import (

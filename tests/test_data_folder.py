@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Boxed, Boxes, Sample, Skip
-from steersearch.training.folder import Folder, FolderWriter
-from steersearch.training.mask_codec import encode_rle
+from steersearch.training.data.folder import Folder, FolderWriter
+from steersearch.training.data.mask_codec import encode_rle
+from steersearch.training.data.samples import Boxed, Boxes, Sample, Skip
 from tests.published import SIZE, box_mask, outline, put_picture
 
 MASK = box_mask(10, 5, 30, 25)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from steersearch.core.errors import DataError
-from steersearch.training import hub_masks
-from steersearch.training.data import Skip
-from steersearch.training.hub_masks import HubMasks
+from steersearch.training.data.importers import steervit as hub_masks
+from steersearch.training.data.importers.steervit import HubMasks
+from steersearch.training.data.samples import Skip
 from tests.published import box_mask, png, put_parquet, put_picture
 
 MASK = box_mask(3, 4, 20, 30)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import DataError
-from steersearch.training import json_stream
-from steersearch.training.json_stream import elements, read_element
+from steersearch.training.data.importers import json_stream
+from steersearch.training.data.importers.json_stream import elements, read_element
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),

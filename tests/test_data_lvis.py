@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Joined, Skip
-from steersearch.training.lvis import Lvis
-from steersearch.training.mask_codec import draw_polygon, encode_rle
-from steersearch.training.sources import open_source
+from steersearch.training.data.importers.lvis import Lvis
+from steersearch.training.data.mask_codec import draw_polygon, encode_rle
+from steersearch.training.data.samples import Joined, Skip
+from steersearch.training.data.sources import open_source
 from tests.published import box_mask, lvis_category, lvis_image, outline, put_json, put_picture
 
 

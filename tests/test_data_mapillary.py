@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Skip
-from steersearch.training.mapillary import Mapillary
-from steersearch.training.mask_codec import encode_rle
+from steersearch.training.data.importers.mapillary import Mapillary
+from steersearch.training.data.mask_codec import encode_rle
+from steersearch.training.data.samples import Skip
 from tests.published import box_mask, put_json, put_picture
 
 MASK = box_mask(3, 4, 20, 30)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from steersearch.training.folder import read_mask_file
-from steersearch.training.mask_codec import (
+from steersearch.training.data.folder import read_mask_file
+from steersearch.training.data.mask_codec import (
     MaskError,
     decode_rle,
     decode_segmentation,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from steersearch.core.errors import DataError
-from steersearch.training.check import check_source
-from steersearch.training.mask_codec import encode_rle
-from steersearch.training.sources import open_source
+from steersearch.training.data.check import check_source
+from steersearch.training.data.mask_codec import encode_rle
+from steersearch.training.data.sources import open_source
 from tests.published import (
     box_mask,
     coco_annotation,

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from steersearch.core.errors import DataError, SampleError, UnsafeDataError
-from steersearch.training.data import Sample, Skip
-from steersearch.training.mask_codec import draw_polygon
-from steersearch.training.plain_pickle import read_plain_pickle
-from steersearch.training.refcoco import RefCoco
+from steersearch.training.data.importers.plain_pickle import read_plain_pickle
+from steersearch.training.data.importers.refcoco import RefCoco
+from steersearch.training.data.mask_codec import draw_polygon
+from steersearch.training.data.samples import Sample, Skip
 from tests.published import (
     coco_annotation,
     coco_image,

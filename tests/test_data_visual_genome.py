@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from steersearch.core.errors import ArgumentError, DataError, SampleError
-from steersearch.training.data import Boxed, Sample
-from steersearch.training.folder import FolderWriter
-from steersearch.training.sources import open_source
-from steersearch.training.visual_genome import VisualGenome, expressions
+from steersearch.training.data.folder import FolderWriter
+from steersearch.training.data.importers.visual_genome import VisualGenome, expressions
+from steersearch.training.data.samples import Boxed, Sample
+from steersearch.training.data.sources import open_source
 from tests.published import box_mask, mdetr_annotation, mdetr_image, put_mdetr, put_picture
 
 CAPTION = "Man wearing a red hat. Is the dog on the grass? two people near a car. What is it?"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from steersearch import demo
 from steersearch.core.errors import FolderError
-from steersearch.training.photographs import TEST_ONLY_PACKAGES, is_test_only, listed
+from steersearch.training.photographs.listed import TEST_ONLY_PACKAGES, is_test_only, listed
 from tests.conftest import COLOURS, Run, draw_picture
 
 SHIPPED = Path(demo.__file__).parent / "photographs"

@@ -19,11 +19,11 @@ from steersearch.core.errors import ConfigError
 from steersearch.core.predictor import Predictor
 from steersearch.training import hybrid_run, run
 from steersearch.training.journal import read_journal
-from steersearch.training.photograph_folder import FETCHED, MANIFEST
+from steersearch.training.photographs.folder import FETCHED, MANIFEST
+from steersearch.training.photographs.wordnet import _REFILED
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
 from steersearch.training.settings import apply_settings
-from steersearch.training.wordnet import _REFILED
 from tests.photograph_folder import make_photograph_folder
 
 pytest.importorskip("accelerate")

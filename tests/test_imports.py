@@ -55,7 +55,7 @@ ONLY_IN: dict[str, set[str]] = {
     "timm": {"core/trunk.py"},
     "transformers": {
         "core/quiet.py",
-        "training/segmenter.py",
+        "training/data/sam2.py",
         "benchmarks/baselines/pretrained.py",
     },
     "tokenizers": {"core/tokenizer.py"},
@@ -69,6 +69,9 @@ SUBPACKAGES = (
     "steersearch/cli/train",
     "steersearch/views",
     "benchmarks/baselines",
+    "training/data",
+    "training/data/importers",
+    "training/photographs",
 )  # of ours, with sources
 HEAVY = (
     "torch",

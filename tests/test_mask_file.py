@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from steersearch.training.mask_codec import Mask, MaskError
-from steersearch.training.mask_file import read_mask_file
+from steersearch.training.data.mask_codec import Mask, MaskError
+from steersearch.training.data.mask_file import read_mask_file
 
 SIZE = (160, 120)
 DRAWN = Image.new("L", SIZE)

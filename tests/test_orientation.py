@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from steersearch.training.data import Boxed, Reading, Sample, Source
-from steersearch.training.folder import Folder
-from steersearch.training.hub_masks import HubMasks
-from steersearch.training.lvis import Lvis
-from steersearch.training.mask_codec import Mask, encode_rle
-from steersearch.training.orientation import Frame
-from steersearch.training.refcoco import RefCoco
-from steersearch.training.visual_genome import VisualGenome
+from steersearch.training.data.folder import Folder
+from steersearch.training.data.importers.lvis import Lvis
+from steersearch.training.data.importers.refcoco import RefCoco
+from steersearch.training.data.importers.steervit import HubMasks
+from steersearch.training.data.importers.visual_genome import VisualGenome
+from steersearch.training.data.mask_codec import Mask, encode_rle
+from steersearch.training.data.orientation import Frame
+from steersearch.training.data.samples import Boxed, Reading, Sample, Source
 from tests.published import (
     box_mask,
     coco_annotation,

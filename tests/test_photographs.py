@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from steersearch.core.errors import DataError
-from steersearch.training import detection
-from steersearch.training.packages import Package, fetch
-from steersearch.training.photograph_folder import label, read_folder
-from steersearch.training.photographs import Listed, is_test_only, listed, read_listed
-from steersearch.training.qt_resources import read_resources
+from steersearch.training.photographs import detection
+from steersearch.training.photographs.folder import label, read_folder
+from steersearch.training.photographs.listed import Listed, is_test_only, listed, read_listed
+from steersearch.training.photographs.packages import Package, fetch
+from steersearch.training.photographs.qt_resources import read_resources
 from tests.photograph_folder import make_photograph_folder
 from tests.small_rcc import small_rcc
 

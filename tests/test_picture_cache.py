@@ -13,7 +13,7 @@ from PIL import Image
 from steersearch.core.errors import DataError
 from steersearch.core.preprocess import open_image
 from steersearch.training import picture_cache
-from steersearch.training.folder import Folder, FolderWriter
+from steersearch.training.data.folder import Folder, FolderWriter
 from steersearch.training.picture_cache import PictureCache
 
 SIDE = 24

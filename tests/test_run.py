@@ -12,7 +12,7 @@ from PIL import Image
 from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import SampleError
 from steersearch.core.predictor import Predictor
-from steersearch.training.folder import FolderWriter
+from steersearch.training.data.folder import FolderWriter
 from steersearch.training.journal import read_journal
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe

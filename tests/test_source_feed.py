@@ -21,8 +21,8 @@ from steersearch.core.errors import ConfigError, DataError, SampleError
 from steersearch.core.preprocess import Preprocess
 from steersearch.training import source_feed, text_store
 from steersearch.training.batch import Alone, Batch
-from steersearch.training.data import Sample, Skip, Source
-from steersearch.training.folder import Folder, FolderWriter
+from steersearch.training.data.folder import Folder, FolderWriter
+from steersearch.training.data.samples import Sample, Skip, Source
 from steersearch.training.source_feed import SourceFeed, evenly, held_back
 from steersearch.training.text_store import TextStore
 from tests.conftest import WordEncoder
@@ -399,7 +399,7 @@ STOPPED = """
 import signal, sys
 from pathlib import Path
 from steersearch.core.preprocess import Preprocess
-from steersearch.training.folder import Folder
+from steersearch.training.data.folder import Folder
 from steersearch.training.source_feed import SourceFeed
 from steersearch.training.text_store import TextStore
 

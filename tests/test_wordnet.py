@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.training.wordnet import ClassWords, WordNet, WordNetMissingError
+from steersearch.training.photographs.wordnet import ClassWords, WordNet, WordNetMissingError
 
 LICENCE = "  1 This software and database is being provided to you, the LICENSEE\n"
 # Offset, words, wider meanings; as data.noun has them, with the fields that are not read.

@@ -14,10 +14,10 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError, ConfigError, DataError
 from steersearch.training import corpus, emoji, materials, stamps, world, world_source
 from steersearch.training.backgrounds import Backgrounds
-from steersearch.training.check import check_source
 from steersearch.training.corpus import CorpusConfig, make_corpus, plan_photo
-from steersearch.training.data import Joined, Sample
-from steersearch.training.sources import open_source
+from steersearch.training.data.check import check_source
+from steersearch.training.data.samples import Joined, Sample
+from steersearch.training.data.sources import open_source
 from steersearch.training.things import HELD_OUT_TEMPLATES, KINDS, TEMPLATES
 from steersearch.training.world_source import World, WorldConfig, make_materials, open_world
 from tests.conftest import Run

@@ -18,7 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from steersearch.core.preprocess import Preprocess
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
 
 Augment: TypeAlias = Literal["release", "light", "none"]
 Floats: TypeAlias = npt.NDArray[np.float32]

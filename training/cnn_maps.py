@@ -37,7 +37,7 @@ from steersearch.core.regular_file import require_regular
 from steersearch.core.side_by_side import side_by_side
 from steersearch.training.alone import thing_alone
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
-from steersearch.training.packages import Say
+from steersearch.training.photographs.packages import Say
 from steersearch.training.things import Thing
 
 FORMAT = 1  # of the kept maps; those of another are made anew

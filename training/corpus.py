@@ -28,11 +28,11 @@ from steersearch.training.backgrounds import Backgrounds
 from steersearch.training.composites import MODES, Composer, Mode
 from steersearch.training.instances import read_photograph
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
-from steersearch.training.photograph_folder import folder_wordnet, read_folder
-from steersearch.training.photographs import is_held_back
+from steersearch.training.photographs.folder import folder_wordnet, read_folder
+from steersearch.training.photographs.listed import is_held_back
+from steersearch.training.photographs.wordnet import PHYSICAL, class_words
 from steersearch.training.picture_file import load_pictures, save_pictures
 from steersearch.training.things import KINDS, Thing, about_thing, draw_stock, thing_of
-from steersearch.training.wordnet import PHYSICAL, class_words
 
 MAX_THINGS = 6
 MAX_THINGS_ON_PHOTOGRAPHS = 8

@@ -26,9 +26,9 @@ from steersearch.training.distillation import (
     thing_keys,
     weighted,
 )
+from steersearch.training.photographs.wordnet import ClassWords
 from steersearch.training.stage import Stage
 from steersearch.training.text_store import TextStore
-from steersearch.training.wordnet import ClassWords
 
 HYBRID_TRUNK = ViTConfig(
     image_size=224, patch_size=16, cnn="efficientnet-lite2", dim=192, depth=4, num_heads=6

@@ -17,13 +17,13 @@ from steersearch.training.cnn_maps import kept_maps, kept_things_alone
 from steersearch.training.corpus import Corpus
 from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.hybrid import HYBRID_TRUNK, Seen, class_vectors, pretrain_hybrid
-from steersearch.training.photograph_folder import FETCHED, folder_wordnet
+from steersearch.training.photographs.folder import FETCHED, folder_wordnet
+from steersearch.training.photographs.published_cnn import load_network
+from steersearch.training.photographs.wordnet import ClassWords, class_words
 from steersearch.training.prompts import Vocabulary
-from steersearch.training.published_cnn import load_network
 from steersearch.training.recipe import Recipe
 from steersearch.training.text_store import TextStore
 from steersearch.training.word_bank import WordBank
-from steersearch.training.wordnet import ClassWords, class_words
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # of what, how much is done, of how much

@@ -16,8 +16,8 @@ from PIL import Image
 
 from steersearch.core.errors import DataError, ImageError
 from steersearch.core.preprocess import open_image
-from steersearch.training.detection import Detection
-from steersearch.training.photograph_folder import Labelled
+from steersearch.training.photographs.detection import Detection
+from steersearch.training.photographs.folder import Labelled
 from steersearch.training.things import Thing
 
 SIDE = 900  # pixels, the longer side at which photographs are held

@@ -11,9 +11,9 @@ import numpy as np
 
 from steersearch.training import emoji, stamps
 from steersearch.training.instances import Photograph, cutout
+from steersearch.training.photographs.wordnet import PHYSICAL
 from steersearch.training.recolour import COLOURS, has_one_colour, recolour
 from steersearch.training.things import Thing
-from steersearch.training.wordnet import PHYSICAL
 
 Names = Callable[[str, frozenset[str]], frozenset[str]]  # of a noun, among these wider words
 

@@ -27,7 +27,7 @@ from PIL import Image
 
 from steersearch.core.errors import DataError, ImageError, SampleError
 from steersearch.core.regular_file import never_a_link, require_regular
-from steersearch.training.data import Source
+from steersearch.training.data.samples import Source
 
 CHUNK = 64  # pictures in one task of a worker
 _FORMAT = 2  # raise it when pictures shall be made in another way

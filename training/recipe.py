@@ -12,8 +12,8 @@ from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Fusion
 from steersearch.training.aligner import AlignmentConfig
 from steersearch.training.corpus import CorpusConfig
+from steersearch.training.data.orientation import Frame
 from steersearch.training.distillation import DistillationConfig
-from steersearch.training.orientation import Frame
 from steersearch.training.text_store import TokenType
 
 HYBRID = "hybrid"  # the trunk that a run trains before anything else

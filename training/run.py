@@ -37,20 +37,20 @@ from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
 from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
-from steersearch.training.data import Reading, Skip, Source
+from steersearch.training.data.samples import Reading, Skip, Source
+from steersearch.training.data.sources import open_source
 from steersearch.training.emoji import EMOJI_FONT
 from steersearch.training.failures import told_plainly
 from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
 from steersearch.training.hybrid_run import HybridRun
 from steersearch.training.journal import read_journal
 from steersearch.training.model import build_model, text_width
-from steersearch.training.needs import Missing, require
 from steersearch.training.objective import Objective, aggregations
-from steersearch.training.photograph_folder import is_whole, make_folder, missing_for_folder
+from steersearch.training.photographs.folder import is_whole, make_folder, missing_for_folder
+from steersearch.training.photographs.needs import Missing, require
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
-from steersearch.training.sources import open_source
 from steersearch.training.stamps import STAMPS_FOLDER
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Steered, Trainer

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
 from steersearch.core.json_file import parse_json
 from steersearch.core.regular_file import read_regular
+from steersearch.training.data.sources import FORMATS
 from steersearch.training.recipe import HYBRID, Recipe
-from steersearch.training.sources import FORMATS
 from steersearch.training.world_source import is_world
 
 # What the values of each key may be: int, float, bool, str, a Literal, or a tuple of one of these.

@@ -36,8 +36,8 @@ from steersearch.training.augment import (
     to_pixels,
 )
 from steersearch.training.batch import Alone, Batch
-from steersearch.training.data import Boxed, Boxes, Row, Sample, Skip, Source
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.samples import Boxed, Boxes, Row, Sample, Skip, Source
 from steersearch.training.picture_cache import PictureCache
 from steersearch.training.text_store import TextStore
 

@@ -31,8 +31,8 @@ from steersearch.training.corpus import (
     squared,
     with_packages,
 )
-from steersearch.training.data import Row, Sample, Skip, Source
-from steersearch.training.mask_codec import Mask
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.samples import Row, Sample, Skip, Source
 from steersearch.training.materials import kept_plates, kept_things
 from steersearch.training.phrases import Phrase, Standing, describe
 from steersearch.training.things import HELD_OUT_TEMPLATES, TEMPLATES, Thing

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
-from steersearch.training.data import Boxed, Sample
+from steersearch.training.data.samples import Boxed, Sample
 from steersearch.views.lettering import font_for, lines_of, printable
 
 Colour = tuple[int, int, int]

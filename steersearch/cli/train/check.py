@@ -14,9 +14,9 @@ import typer
 from steersearch.cli.options import Json
 from steersearch.cli.train.options import SKIPS_SHOWN, Data, Format, Images, Split, progress, skipped
 from steersearch.core.errors import ImageError
-from steersearch.training.check import NEARLY_ALL, Report, Spread, check_source
-from steersearch.training.data import Boxed, Sample, Skip, Source
-from steersearch.training.sources import open_source
+from steersearch.training.data.check import NEARLY_ALL, Report, Spread, check_source
+from steersearch.training.data.samples import Boxed, Sample, Skip, Source
+from steersearch.training.data.sources import open_source
 from steersearch.views import output, terminal
 from steersearch.views.sample_sheet import draw_samples
 

@@ -9,9 +9,9 @@ import typer
 
 from steersearch.cli.options import Device, local_folder
 from steersearch.cli.train.options import Data, Format, Images, Split, progress, skipped
-from steersearch.training.boxes_to_masks import make_masks
-from steersearch.training.segmenter import Segmenter
-from steersearch.training.sources import open_source
+from steersearch.training.data.masks import make_masks
+from steersearch.training.data.sam2 import Segmenter
+from steersearch.training.data.sources import open_source
 from steersearch.views import terminal
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from steersearch.training.data import Skip
-from steersearch.training.sources import Format as DataFormat
+from steersearch.training.data.samples import Skip
+from steersearch.training.data.sources import Format as DataFormat
 from steersearch.views import terminal
 
 SECONDS_BETWEEN_LINES = 15.0

@@ -9,7 +9,7 @@ import typer
 
 from steersearch.cli.options import local_folder
 from steersearch.cli.train.options import progress
-from steersearch.training.photograph_folder import LICENCES, make_folder
+from steersearch.training.photographs.folder import LICENCES, make_folder
 from steersearch.views import terminal
 
 

@@ -24,7 +24,7 @@ from steersearch.core.errors import (
     UnknownSettingError,
 )
 from steersearch.training import run_state
-from steersearch.training.photograph_folder import is_whole
+from steersearch.training.photographs.folder import is_whole
 from steersearch.training.processes import is_launched, launch, rank_and_size
 from steersearch.training.recipe import PRESETS, Recipe
 from steersearch.training.run import missing_for_run, photographs_to_make, train_recipe

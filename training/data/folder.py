@@ -34,7 +34,11 @@ from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import parse_json, read_json
 from steersearch.core.regular_file import open_regular
-from steersearch.training.data import (
+from steersearch.training.data.importers.json_stream import read_element
+from steersearch.training.data.mask_codec import Mask, MaskError, decode_rle, decode_segmentation, encode_rle
+from steersearch.training.data.mask_file import read_mask_file
+from steersearch.training.data.orientation import BoxArray, Frame, read_header
+from steersearch.training.data.samples import (
     Boxes,
     Row,
     Skip,
@@ -44,10 +48,6 @@ from steersearch.training.data import (
     is_split,
     require_split,
 )
-from steersearch.training.json_stream import read_element
-from steersearch.training.mask_codec import Mask, MaskError, decode_rle, decode_segmentation, encode_rle
-from steersearch.training.mask_file import read_mask_file
-from steersearch.training.orientation import BoxArray, Frame, read_header
 
 SETTINGS = "source.json"
 

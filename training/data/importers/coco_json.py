@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import Skip, Texts
-from steersearch.training.json_stream import Element, elements, read_element
-from steersearch.training.mask_codec import Mask, decode_rle, decode_segmentation
-from steersearch.training.orientation import read_header
+from steersearch.training.data.importers.json_stream import Element, elements, read_element
+from steersearch.training.data.mask_codec import Mask, decode_rle, decode_segmentation
+from steersearch.training.data.orientation import read_header
+from steersearch.training.data.samples import Skip, Texts
 
 Numbers = npt.NDArray[np.int64]
 

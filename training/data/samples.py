@@ -19,8 +19,8 @@ from PIL import Image
 from steersearch.core.errors import SampleError, SplitMissingError
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
-from steersearch.training.mask_codec import Mask, MaskError
-from steersearch.training.orientation import BoxArray, Frame, fit, read_header, turn_boxes
+from steersearch.training.data.mask_codec import Mask, MaskError
+from steersearch.training.data.orientation import BoxArray, Frame, fit, read_header, turn_boxes
 
 _VALIDATION = ("validation", "valid", "val")  # names of one split
 

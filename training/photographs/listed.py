@@ -16,8 +16,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from steersearch.core.errors import DataError
-from steersearch.training.packages import Package
-from steersearch.training.qt_resources import read_resources
+from steersearch.training.photographs.packages import Package
+from steersearch.training.photographs.qt_resources import read_resources
 
 PACKAGES = {
     package.name: package
@@ -65,7 +65,11 @@ def is_held_back(package: str, file: str) -> bool:
 @cache
 def listed() -> Sequence[Listed]:
     """All photographs to train on, in a stable order. Raises DataError if one of them is kept for tests."""
-    text = resources.files("steersearch.training").joinpath("photographs.tsv").read_text(encoding="utf-8")
+    text = (
+        resources.files("steersearch.training.photographs")
+        .joinpath("photographs.tsv")
+        .read_text(encoding="utf-8")
+    )
     rows = [Listed(**row) for row in csv.DictReader(text.splitlines(), delimiter="\t")]
     for row in rows:
         if is_test_only(row.package, row.file):

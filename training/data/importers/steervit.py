@@ -25,10 +25,18 @@ import pyarrow.parquet as pq
 
 from steersearch.core.errors import DataError
 from steersearch.core.regular_file import require_regular
-from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, is_split, require_split
-from steersearch.training.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
-from steersearch.training.mask_codec import Mask, MaskError
-from steersearch.training.mask_file import read_mask_file
+from steersearch.training.data.importers.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
+from steersearch.training.data.mask_codec import Mask, MaskError
+from steersearch.training.data.mask_file import read_mask_file
+from steersearch.training.data.samples import (
+    Row,
+    Skip,
+    Source,
+    Texts,
+    checked_expression,
+    is_split,
+    require_split,
+)
 
 COLUMNS = ("image_id", "mask", "referential_expression", "dataset")
 GROUPS_KEPT = 4  # row groups of masks, in each process

@@ -28,7 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import DataError
-from steersearch.training.data import (
+from steersearch.training.data.folder import Folder
+from steersearch.training.data.importers.image_files import VISUAL_GENOME_FOLDERS, listed
+from steersearch.training.data.importers.json_stream import elements
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.orientation import Frame
+from steersearch.training.data.samples import (
     Boxes,
     Row,
     Skip,
@@ -37,11 +42,6 @@ from steersearch.training.data import (
     require_split,
     single_spaced,
 )
-from steersearch.training.folder import Folder
-from steersearch.training.image_files import VISUAL_GENOME_FOLDERS, listed
-from steersearch.training.json_stream import elements
-from steersearch.training.mask_codec import Mask
-from steersearch.training.orientation import Frame
 
 Spans = tuple[tuple[int, int], ...]  # letters of a caption: start, end
 

@@ -24,7 +24,7 @@ from PIL import Image, ImageFilter
 
 from steersearch.core.errors import ImageError
 from steersearch.core.images.pillow import opened
-from steersearch.training.mask_codec import MOST_PIXELS, Mask, MaskError
+from steersearch.training.data.mask_codec import MOST_PIXELS, Mask, MaskError
 
 Values = npt.NDArray[np.integer]  # (H, W): how bright pixels are
 

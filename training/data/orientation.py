@@ -17,7 +17,7 @@ import numpy.typing as npt
 from steersearch.core.errors import ImageError, SampleError
 from steersearch.core.images import reader
 from steersearch.core.images.picture import SIDEWAYS
-from steersearch.training.mask_codec import MaskError
+from steersearch.training.data.mask_codec import MaskError
 
 Frame: TypeAlias = Literal["stored", "shown"]
 Array: TypeAlias = npt.NDArray[Any]

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from steersearch.core.errors import ArgumentError, DataError
-from steersearch.training.coco_json import first_elements
-from steersearch.training.data import Joined, Reading, Source, is_split
-from steersearch.training.folder import Folder, expression_files
-from steersearch.training.hub_masks import HubMasks, parquet_files
-from steersearch.training.lvis import Lvis, lvis_files, lvis_split
-from steersearch.training.mapillary import ANNOTATIONS, Mapillary
-from steersearch.training.refcoco import RefCoco, refs_file
-from steersearch.training.visual_genome import VisualGenome, mdetr_file
+from steersearch.training.data.folder import Folder, expression_files
+from steersearch.training.data.importers.coco_json import first_elements
+from steersearch.training.data.importers.lvis import Lvis, lvis_files, lvis_split
+from steersearch.training.data.importers.mapillary import ANNOTATIONS, Mapillary
+from steersearch.training.data.importers.refcoco import RefCoco, refs_file
+from steersearch.training.data.importers.steervit import HubMasks, parquet_files
+from steersearch.training.data.importers.visual_genome import VisualGenome, mdetr_file
+from steersearch.training.data.samples import Joined, Reading, Source, is_split
 from steersearch.training.world_source import is_world, open_world
 
 Format = Literal["auto", "folder", "refcoco", "lvis", "visual-genome", "mapillary", "hub"]

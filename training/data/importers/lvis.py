@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.training.coco_json import UNKNOWN, CocoJson
-from steersearch.training.data import (
+from steersearch.training.data.importers.coco_json import UNKNOWN, CocoJson
+from steersearch.training.data.importers.image_files import COCO_FOLDERS, listed
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.samples import (
     Row,
     Skip,
     Source,
@@ -28,8 +30,6 @@ from steersearch.training.data import (
     require_split,
     single_spaced,
 )
-from steersearch.training.image_files import COCO_FOLDERS, listed
-from steersearch.training.mask_codec import Mask
 
 
 class Lvis(Source):

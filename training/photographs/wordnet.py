@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from steersearch.core.errors import DataError, SteerSearchError
-from steersearch.training.packages import Package
+from steersearch.training.photographs.packages import Package
 
 PACKAGE = Package("wordnet-base", "debian", "", "WordNet's own, a permissive one")
 WORDNET_FOLDER = Path("/usr/share/wordnet")
