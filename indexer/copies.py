@@ -20,7 +20,7 @@ from steersearch.indexer.loader import THUMBNAIL_SIDE
 from steersearch.indexer.same_picture import Shown, are_alike, is_same
 
 # What two pictures may differ by where they differ most, see `same_picture.differences`, as thumbnails and as photos.
-# Measured on copies and look-alikes: python -m steersearch.benchmarks.copies, benchmarks/LOG.md.
+# Measured on copies and look-alikes: python -m steersearch.benchmarks.engineering.copies, benchmarks/LOG.md.
 PERHAPS, SAME = 0.5, 0.25
 SIDE = 512  # pixels at which photos are compared, longer side
 _IN_MEMORY = 64  # photos

@@ -2,7 +2,7 @@
 
 Presence says of each photo by itself how surely the prompt's object is in it. The surest photos then say together
 what that object looks like here: their embeddings are steered to it, so a photo that is like them shows it too. Both
-together find more than either (measured: benchmarks/find.py), where some of the surest photos are right.
+together find more than either (measured: benchmarks/ours/find.py), where some of the surest photos are right.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ from steersearch.indexer.stored_path import from_stored, is_outside, to_stored
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
-# Photos. Comparing one of 768 numbers takes .31 µs of a processor (benchmarks/search_scale.py): up to here all take
+# Photos. Comparing one of 768 numbers takes .31 µs of a processor (engineering/search_scale.py): up to here all take
 # no more than 60 ms, which nobody notices; beyond, cells are worth the minutes of their building and missed neighbours.
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024

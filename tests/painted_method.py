@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.method import Seen
+from steersearch.benchmarks.harness.method import Seen
 from steersearch.core.errors import BenchmarkError
 
 COLOURS = {

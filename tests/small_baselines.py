@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from steersearch.benchmarks.method import Seen
+from steersearch.benchmarks.harness.method import Seen
 
 WORDS = (
     "the red green blue cat dog box ball remote control on a table summarise above image in one word".split()

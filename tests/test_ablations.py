@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks.ablations import (
+from steersearch.benchmarks.harness.cache import cache_folder
+from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.paper.ablations import (
     BASE,
     _own_cache,
     _run_apart,
@@ -18,8 +20,6 @@ from steersearch.benchmarks.ablations import (
     table,
     verdict,
 )
-from steersearch.benchmarks.cache import cache_folder
-from steersearch.benchmarks.record import Record
 from steersearch.core.errors import BenchmarkError
 from steersearch.training.settings import differences
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import anomaly_world
-from steersearch.benchmarks.anomaly import PROMPTS, PUBLISHED_PROMPT, AnomalyBenchmark, create
-from steersearch.benchmarks.anomaly_data import Item, Items, kind_of, read_mvtec, read_visa
-from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.viewing import kept
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.viewing import kept
+from steersearch.benchmarks.paper import anomaly_world
+from steersearch.benchmarks.paper.anomaly import PROMPTS, PUBLISHED_PROMPT, AnomalyBenchmark, create
+from steersearch.benchmarks.paper.anomaly_data import Item, Items, kind_of, read_mvtec, read_visa
 from steersearch.core.errors import BenchmarkError
 from tests.painted_method import PaintedMethod
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from steersearch.benchmarks import labelled_photographs, photographs
-from steersearch.benchmarks.benchmark import create
-from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.coloured_pairs import coloured_pairs
-from steersearch.benchmarks.labelled_photographs import Label, Photograph, labels, read_photographs
-from steersearch.benchmarks.method import Seen, SteerViTMethod
-from steersearch.benchmarks.photographs import PhotographData
+from steersearch.benchmarks.harness.benchmark import create
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.ours import labelled_photographs, photographs
+from steersearch.benchmarks.ours.coloured_pairs import coloured_pairs
+from steersearch.benchmarks.ours.labelled_photographs import Label, Photograph, labels, read_photographs
+from steersearch.benchmarks.ours.photographs import PhotographData
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.predictor import Predictor
 from steersearch.training.photographs.listed import Listed, is_test_only, listed

@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import quality_world
-from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.intervals import limits
-from steersearch.benchmarks.linear_probe import predict
-from steersearch.benchmarks.method import Method
-from steersearch.benchmarks.nearest_patches import labels_of_nearest
-from steersearch.benchmarks.quality import QualityBenchmark, _ious, _remembered, _segmented_rounds, create
-from steersearch.benchmarks.quality_data import QualityData, Segmented, SegmentedSet, read_quality
-from steersearch.benchmarks.viewing import kept
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.intervals import limits
+from steersearch.benchmarks.harness.method import Method
+from steersearch.benchmarks.harness.viewing import kept
+from steersearch.benchmarks.paper import quality_world
+from steersearch.benchmarks.paper.linear_probe import predict
+from steersearch.benchmarks.paper.nearest_patches import labels_of_nearest
+from steersearch.benchmarks.paper.quality import (
+    QualityBenchmark,
+    _ious,
+    _remembered,
+    _segmented_rounds,
+    create,
+)
+from steersearch.benchmarks.paper.quality_data import QualityData, Segmented, SegmentedSet, read_quality
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from tests.painted_method import COLOURS, PaintedMethod
 
@@ -153,8 +159,8 @@ def test_a_sweep_has_a_record_of_its_own(folder: Path) -> None:
 def test_a_sweep_measures_each_gate_scale_and_core_beside_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, word_encoder: None
 ) -> None:
-    from steersearch.benchmarks import quality
-    from steersearch.benchmarks.method import SteerViTMethod
+    from steersearch.benchmarks.harness.method import SteerViTMethod
+    from steersearch.benchmarks.paper import quality
     from steersearch.core.predictor import Predictor
 
     asked: list[str] = []

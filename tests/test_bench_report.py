@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from steersearch.benchmarks import report
-from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.benchmarks.plots import Bar, bars
-from steersearch.benchmarks.record import RESULTS, Record
-from steersearch.benchmarks.report import build_page, read_records
+from steersearch.benchmarks.harness import report
+from steersearch.benchmarks.harness.catalogue import CARDS, Card
+from steersearch.benchmarks.harness.plots import Bar, bars
+from steersearch.benchmarks.harness.record import RESULTS, Record
+from steersearch.benchmarks.harness.report import build_page, read_records
 from steersearch.core.errors import BenchmarkError
 from steersearch.training.curves import Curve, plot
 from tests.conftest import Run
@@ -72,7 +72,7 @@ def test_the_page_holds_the_records_and_refers_to_nothing_outside(kept: Path) ->
 
 
 def test_pictures_of_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from steersearch.benchmarks import core_world
+    from steersearch.benchmarks.paper import core_world
 
     monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"][:2]})
     held_out = record("mini", 60.0, benchmark="core-world/held-out-objects")
@@ -88,7 +88,8 @@ def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few drawings to choose from, where a stand-in makes all of them for its first photo."""
     from dataclasses import replace
 
-    from steersearch.benchmarks import genecis_world, probes, refcocog_world, words
+    from steersearch.benchmarks.ours import words
+    from steersearch.benchmarks.paper import genecis_world, probes, refcocog_world
     from steersearch.training.things import KINDS
 
     monkeypatch.setitem(probes.LOOKS_PER_KIND, "test", 1)

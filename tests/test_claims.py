@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from steersearch.benchmarks.catalogue import CARDS
-from steersearch.benchmarks.claims import CLAIMS, LATE, claims_table, verdicts
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.harness.catalogue import CARDS
+from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.paper.claims import CLAIMS, LATE, claims_table, verdicts
 from steersearch.cli.bench.all import AT_OTHER_SCALES, WITH_LATE_FUSION
 
 

@@ -742,7 +742,7 @@ def test_a_current_folder_that_was_deleted(indexed: Path, tmp_path: Path) -> Non
 
 
 def all_commands() -> list[tuple[str, ...]]:
-    from steersearch.benchmarks.catalogue import CARDS
+    from steersearch.benchmarks.harness.catalogue import CARDS
 
     own = "index query find explain info verify optimize remove export demo models bench train".split()
     models = [("models", name) for name in ("list", "show", "fetch")]

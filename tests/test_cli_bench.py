@@ -44,7 +44,7 @@ def test_a_batch_beyond_all_memory_fails_with_a_way_out(run: Run) -> None:
 def test_the_mini_is_measured_saved_and_printed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steersearch.benchmarks.record import Record
+    from steersearch.benchmarks.harness.record import Record
 
     keep = Record.save
     monkeypatch.setattr(Record, "save", lambda record: keep(record, tmp_path))
@@ -73,8 +73,8 @@ def test_the_mini_is_measured_saved_and_printed(
 
 
 def test_the_table_names_the_variants_and_their_ratios(capsys: pytest.CaptureFixture[str]) -> None:
-    from steersearch.benchmarks import speed
-    from steersearch.benchmarks.record import Record
+    from steersearch.benchmarks.engineering import speed
+    from steersearch.benchmarks.harness.record import Record
     from steersearch.cli.bench.speed import _show_speed
 
     seconds: speed.Seconds = {"plain": [1.0], "folded": [1.02], "unfolded": [2.04]}
@@ -129,7 +129,7 @@ def test_core_prints_one_object_with_its_metrics(run: Run, by_hand: Path, tiny_m
 def test_core_prints_tables_for_people_and_keeps_the_record(
     run: Run, by_hand: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steersearch.benchmarks.record import Record
+    from steersearch.benchmarks.harness.record import Record
 
     keep = Record.save
     monkeypatch.setattr(Record, "save", lambda record: keep(record, tmp_path / "kept"))
@@ -147,7 +147,7 @@ def test_core_prints_tables_for_people_and_keeps_the_record(
 
 
 def test_core_on_the_stand_in(run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from steersearch.benchmarks import core_world
+    from steersearch.benchmarks.paper import core_world
 
     monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
     done = run("bench", "core", "--world", "--limit", 2, "--model", tiny_model, "--json", "--set", "k=3")
@@ -161,11 +161,11 @@ def test_core_on_the_stand_in(run: Run, tiny_model: Path, monkeypatch: pytest.Mo
 
 
 def test_core_without_data_says_what_there_is_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from steersearch.benchmarks import core_hub
+    from steersearch.benchmarks.paper import core_hub
 
     def absent() -> Path:
-        from steersearch.benchmarks.benchmark import DataMissingError
-        from steersearch.benchmarks.catalogue import card
+        from steersearch.benchmarks.harness.benchmark import DataMissingError
+        from steersearch.benchmarks.harness.catalogue import card
 
         raise DataMissingError(card("core"), "not downloaded yet, and the model hub does not answer")
 
@@ -204,7 +204,7 @@ def test_a_baseline_that_does_not_exist(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_list_of_benchmarks(run: Run) -> None:
-    from steersearch.benchmarks.catalogue import CARDS
+    from steersearch.benchmarks.harness.catalogue import CARDS
 
     shown = run("bench", "list")
     for name, card in CARDS.items():
@@ -218,7 +218,7 @@ def test_the_list_of_benchmarks(run: Run) -> None:
 
 
 def test_every_benchmark_explains_itself(run: Run) -> None:
-    from steersearch.benchmarks.catalogue import CARDS
+    from steersearch.benchmarks.harness.catalogue import CARDS
 
     for name in CARDS:
         done = run("bench", name, "--help")
@@ -232,8 +232,8 @@ def test_every_benchmark_explains_itself(run: Run) -> None:
 @pytest.fixture
 def only_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the benchmarks CORE alone, on one scene."""
-    from steersearch.benchmarks import core_world
-    from steersearch.benchmarks.catalogue import CARDS
+    from steersearch.benchmarks.harness.catalogue import CARDS
+    from steersearch.benchmarks.paper import core_world
     from steersearch.cli.bench import all as bench_all
 
     monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"]})
@@ -260,7 +260,7 @@ def test_all_measures_the_other_gate_scales_and_judges_the_findings(run: Run, ti
 def test_all_without_real_data_names_the_stand_ins(
     run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steersearch.benchmarks import core_hub
+    from steersearch.benchmarks.paper import core_hub
 
     monkeypatch.setattr(core_hub, "why_unreachable", lambda: "the model hub does not answer")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tiny_model.parent / "empty"))

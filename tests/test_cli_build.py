@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steersearch.benchmarks.mosaic_data import read_mosaics
+from steersearch.benchmarks.paper.mosaic_data import read_mosaics
 from tests.conftest import Run
 from tests.test_mosaic import write_voc
 

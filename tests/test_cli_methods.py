@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks import core_world
 from steersearch.benchmarks.baselines.cards import CARDS
+from steersearch.benchmarks.paper import core_world
 from tests.conftest import Run
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from steersearch.benchmarks import copies as drawn
+from steersearch.benchmarks.engineering import copies as drawn
 from steersearch.indexer.copies import Comparison, folded
 from steersearch.indexer.hits import Method, Searched
 from steersearch.indexer.library import Focus, Hit, Hits

@@ -16,11 +16,11 @@ import torch
 from huggingface_hub import constants  # here, before a test's folders take the place of the user's
 from PIL import Image
 
-from steersearch.benchmarks import core_hub, published
-from steersearch.benchmarks.benchmark import DataMissingError, run
-from steersearch.benchmarks.core import Core
-from steersearch.benchmarks.core_data import Row, check_rows
-from steersearch.benchmarks.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness.benchmark import DataMissingError, run
+from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.paper import core_hub, published
+from steersearch.benchmarks.paper.core import Core
+from steersearch.benchmarks.paper.core_data import Row, check_rows
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor

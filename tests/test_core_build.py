@@ -10,8 +10,16 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import core_build, core_hub
-from steersearch.benchmarks.core_build import OBJECTS, box_mask, build, editor_of, plan, read_objects, scaled
+from steersearch.benchmarks.paper import core_build, core_hub
+from steersearch.benchmarks.paper.core_build import (
+    OBJECTS,
+    box_mask,
+    build,
+    editor_of,
+    plan,
+    read_objects,
+    scaled,
+)
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
 from tests.conftest import Run
 

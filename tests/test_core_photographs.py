@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from steersearch.benchmarks import core_photographs
-from steersearch.benchmarks.core_data import CoreData
-from steersearch.benchmarks.core_photographs import is_photographic, photographs
+from steersearch.benchmarks.paper import core_photographs
+from steersearch.benchmarks.paper.core_data import CoreData
+from steersearch.benchmarks.paper.core_photographs import is_photographic, photographs
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 from steersearch.training.photographs.listed import is_test_only

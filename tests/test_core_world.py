@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import core_world
-from steersearch.benchmarks.core import Core
-from steersearch.benchmarks.core_data import CoreData
-from steersearch.benchmarks.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.paper import core_world
+from steersearch.benchmarks.paper.core import Core
+from steersearch.benchmarks.paper.core_data import CoreData
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks.damaged import FAULTS, GOOD, measure
+from steersearch.benchmarks.engineering.damaged import FAULTS, GOOD, measure
 
 
 @pytest.mark.slow

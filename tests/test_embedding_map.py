@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import embedding_map, embedding_map_world
-from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.embedding_map import create
-from steersearch.benchmarks.embedding_map_data import CLASSES, read_voc
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.paper import embedding_map, embedding_map_world
+from steersearch.benchmarks.paper.embedding_map import create
+from steersearch.benchmarks.paper.embedding_map_data import CLASSES, read_voc
 from steersearch.core.errors import BenchmarkError
 from tests.painted_method import COLOURS, PaintedMethod
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from steersearch.benchmarks import embeddings
-from steersearch.benchmarks.cache import cache_folder
-from steersearch.benchmarks.embeddings import Gallery, gallery_vectors, pair_vectors
-from steersearch.benchmarks.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness import embeddings
+from steersearch.benchmarks.harness.cache import cache_folder
+from steersearch.benchmarks.harness.embeddings import Gallery, gallery_vectors, pair_vectors
+from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 

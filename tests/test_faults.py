@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steersearch.benchmarks import kills
-from steersearch.benchmarks.kills import (
+from steersearch.benchmarks.engineering import kills
+from steersearch.benchmarks.engineering.kills import (
     ColourEmbedder,
     Run,
     all_rows,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersearch.benchmarks import find
-from steersearch.benchmarks.find import CHANCE, CONCENTRATION, FIND, PRESENCE, RARE, Seen, concentration
+from steersearch.benchmarks.ours import find
+from steersearch.benchmarks.ours.find import CHANCE, CONCENTRATION, FIND, PRESENCE, RARE, Seen, concentration
 from steersearch.core.predictor import Predictor
 
 

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from steersearch.benchmarks import genecis_data, genecis_world
-from steersearch.benchmarks.benchmark import DataMissingError, run
-from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.genecis import Genecis, create, recall
-from steersearch.benchmarks.genecis_data import cut_out, load, opened, to_square
-from steersearch.benchmarks.method import Seen
+from steersearch.benchmarks.harness.benchmark import DataMissingError, run
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.method import Seen
+from steersearch.benchmarks.paper import genecis_data, genecis_world
+from steersearch.benchmarks.paper.genecis import Genecis, create, recall
+from steersearch.benchmarks.paper.genecis_data import cut_out, load, opened, to_square
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.training.things import KINDS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steersearch.benchmarks.intervals import macro_interval, micro_interval
+from steersearch.benchmarks.harness.intervals import macro_interval, micro_interval
 
 
 def test_values_without_spread_have_an_interval_without_width() -> None:

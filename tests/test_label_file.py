@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from steersearch.benchmarks.anomaly_data import read_mvtec, read_visa
-from steersearch.benchmarks.label_file import read_labels, voc_colours
+from steersearch.benchmarks.harness.label_file import read_labels, voc_colours
+from steersearch.benchmarks.paper.anomaly_data import read_mvtec, read_visa
 from steersearch.core.errors import BenchmarkError
 from tests.test_mask_file import DRAWN, SIZE, TRUE, WAYS
 

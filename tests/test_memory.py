@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks import memory
+from steersearch.benchmarks.engineering import memory
 from steersearch.core import digests, hub
 from steersearch.core.registry import MODELS, HubFile
 

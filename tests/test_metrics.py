@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.benchmarks.metrics import core_precision
+from steersearch.benchmarks.harness.metrics import core_precision
 
 
 def test_by_hand() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import mosaic_world, published
-from steersearch.benchmarks.benchmark import DataMissingError, run
-from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.mosaic import MosaicBenchmark, create
-from steersearch.benchmarks.mosaic_data import (
+from steersearch.benchmarks.harness.benchmark import DataMissingError, run
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.paper import mosaic_world, published
+from steersearch.benchmarks.paper.mosaic import MosaicBenchmark, create
+from steersearch.benchmarks.paper.mosaic_data import (
     CLASSES,
     TILE,
     read_mosaics,

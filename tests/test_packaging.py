@@ -18,6 +18,10 @@ SUBPACKAGES = (
     "steersearch/cli/bench",
     "steersearch/cli/train",
     "steersearch/views",
+    "benchmarks/harness",
+    "benchmarks/paper",
+    "benchmarks/ours",
+    "benchmarks/engineering",
     "benchmarks/baselines",
 )
 
@@ -56,7 +60,8 @@ def test_data_files_are_inside(wheel: zipfile.ZipFile) -> None:
         f"steersearch/views/templates/{p.name}" for p in (ROOT / "steersearch/views/templates").iterdir()
     }
     templates |= {
-        f"steersearch/benchmarks/templates/{p.name}" for p in (ROOT / "benchmarks/templates").iterdir()
+        f"steersearch/benchmarks/harness/templates/{p.name}"
+        for p in (ROOT / "benchmarks/harness/templates").iterdir()
     }
     mini = {f"steersearch/core/mini/{path.name}" for path in (ROOT / "core/mini").glob("*.[sm][ad]*")}
     photographs = {f"steersearch/photographs/{p.name}" for p in (ROOT / "steersearch/photographs").iterdir()}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks.pipeline import ShapedEmbedder, encoded_scenes, measure, write_photos
-from steersearch.benchmarks.speed import Settings, named_model
+from steersearch.benchmarks.engineering.pipeline import ShapedEmbedder, encoded_scenes, measure, write_photos
+from steersearch.benchmarks.engineering.speed import Settings, named_model
 
 
 def test_ratios_follow_from_the_seconds() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.benchmarks.pixel_metrics import (
+from steersearch.benchmarks.harness.pixel_metrics import (
     choose_margin,
     intersections_and_unions,
     iou,

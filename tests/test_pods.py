@@ -14,12 +14,12 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import pods_world
-from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.pods import create
-from steersearch.benchmarks.pods_data import Objects, Shot, read_pods
-from steersearch.benchmarks.viewing import kept
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.viewing import kept
+from steersearch.benchmarks.paper import pods_world
+from steersearch.benchmarks.paper.pods import create
+from steersearch.benchmarks.paper.pods_data import Objects, Shot, read_pods
 from steersearch.core.errors import BenchmarkError, ImageError
 from tests.painted_method import COLOURS, PaintedMethod
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steersearch.benchmarks import probes
-from steersearch.benchmarks.probes import Embedded, fit_probe
+from steersearch.benchmarks.paper import probes
+from steersearch.benchmarks.paper.probes import Embedded, fit_probe
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT
 from steersearch.training import scenes, world

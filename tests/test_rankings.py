@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from steersearch.benchmarks.rankings import (
+from steersearch.benchmarks.harness.rankings import (
     auroc,
     average_precision,
     best_f1,
@@ -171,8 +171,8 @@ def test_without_the_extra_a_benchmark_says_so_before_it_measures() -> None:
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
         "from steersearch.core.errors import MissingExtraError\n"
-        "try:\n    import steersearch.benchmarks.pods\n"
+        "try:\n    import steersearch.benchmarks.paper.pods\n"
         "except MissingExtraError as error:\n    assert 'steersearch[bench]' in str(error); import wave\n"
-        "import steersearch.benchmarks.core, steersearch.benchmarks.report"
+        "import steersearch.benchmarks.paper.core, steersearch.benchmarks.harness.report"
     )
     assert "wave" in modules_after(code)

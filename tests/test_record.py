@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks.harness.record import Record
 from steersearch.core.errors import BenchmarkError
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import refcocog_world
-from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.catalogue import card
-from steersearch.benchmarks.refcocog import create
-from steersearch.benchmarks.refcocog_data import evenly, read_refcocog
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.paper import refcocog_world
+from steersearch.benchmarks.paper.refcocog import create
+from steersearch.benchmarks.paper.refcocog_data import evenly, read_refcocog
 from steersearch.core.errors import BenchmarkError
 from tests.painted_method import COLOURS, PaintedMethod
 from tests.published import coco_annotation, coco_image, outline, put_refcoco, ref

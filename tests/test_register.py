@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from steersearch.benchmarks.anomaly import AnomalyBenchmark
-from steersearch.benchmarks.anomaly_data import Item, Items
-from steersearch.benchmarks.benchmark import Benchmark, Outcome
-from steersearch.benchmarks.method import SteerViTMethod
-from steersearch.benchmarks.mosaic import MosaicBenchmark
-from steersearch.benchmarks.mosaic_data import Mosaic, Mosaics
-from steersearch.benchmarks.pixel_metrics import patch_cover
-from steersearch.benchmarks.quality import QualityBenchmark
-from steersearch.benchmarks.quality_data import QualityData, Segmented, SegmentedSet
-from steersearch.benchmarks.refcocog import RefcocogBenchmark
-from steersearch.benchmarks.refcocog_data import Expression, Expressions
-from steersearch.benchmarks.viewing import kept
+from steersearch.benchmarks.harness.benchmark import Benchmark, Outcome
+from steersearch.benchmarks.harness.method import SteerViTMethod
+from steersearch.benchmarks.harness.pixel_metrics import patch_cover
+from steersearch.benchmarks.harness.viewing import kept
+from steersearch.benchmarks.paper.anomaly import AnomalyBenchmark
+from steersearch.benchmarks.paper.anomaly_data import Item, Items
+from steersearch.benchmarks.paper.mosaic import MosaicBenchmark
+from steersearch.benchmarks.paper.mosaic_data import Mosaic, Mosaics
+from steersearch.benchmarks.paper.quality import QualityBenchmark
+from steersearch.benchmarks.paper.quality_data import QualityData, Segmented, SegmentedSet
+from steersearch.benchmarks.paper.refcocog import RefcocogBenchmark
+from steersearch.benchmarks.paper.refcocog_data import Expression, Expressions
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import Preprocess, View

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from steersearch.benchmarks import speed
-from steersearch.benchmarks.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.speed import Settings
+from steersearch.benchmarks.engineering import speed
+from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
+from steersearch.benchmarks.engineering.speed import Settings
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from tests.small_models import KINDS, pixels_for, prompts_of, small_model
 

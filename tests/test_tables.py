@@ -6,8 +6,8 @@ import csv
 import io
 from typing import Any
 
-from steersearch.benchmarks.record import Record
-from steersearch.benchmarks.tables import Table, comparison_table, metrics_table, rows_table
+from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.harness.tables import Table, comparison_table, metrics_table, rows_table
 
 
 def record(model: str = "mini", source: str = "generated stand-in", **more: Any) -> Record:

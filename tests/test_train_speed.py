@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from steersearch.benchmarks import speed, train_speed
-from steersearch.benchmarks.train_speed import Bench, Sample
+from steersearch.benchmarks.engineering import speed, train_speed
+from steersearch.benchmarks.engineering.train_speed import Bench, Sample
 from steersearch.core.bert import Bert, BertConfig
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.steervit import SteerViT

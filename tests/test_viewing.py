@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.viewing import Progress, batches, digest, kept, see_all, squared
+from steersearch.benchmarks.harness.viewing import Progress, batches, digest, kept, see_all, squared
 from steersearch.indexer.progress import ProgressEvent
 from tests.painted_method import COLOURS, PaintedMethod
 

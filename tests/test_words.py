@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks import core_world, words
-from steersearch.benchmarks.method import SteerViTMethod
-from steersearch.benchmarks.pointing import patch_cover
+from steersearch.benchmarks.harness.method import SteerViTMethod
+from steersearch.benchmarks.harness.pointing import patch_cover
+from steersearch.benchmarks.ours import words
+from steersearch.benchmarks.paper import core_world
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View

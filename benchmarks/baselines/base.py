@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.benchmarks.method import Floats, Seen
+from steersearch.benchmarks.harness.method import Floats, Seen
 from steersearch.core.checkpoints import choose_dtype
 from steersearch.core.errors import BenchmarkError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from steersearch.benchmarks.baselines.cards import Card as BaselineCard
-from steersearch.benchmarks.catalogue import Card
-from steersearch.benchmarks.record import Record
-from steersearch.benchmarks.tables import Table, comparison_table, metrics_table, rows_table
+from steersearch.benchmarks.harness.catalogue import Card
+from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.harness.tables import Table, comparison_table, metrics_table, rows_table
 from steersearch.views import terminal
 
 

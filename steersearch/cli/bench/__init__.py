@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steersearch.benchmarks.catalogue import CARDS
+from steersearch.benchmarks.harness.catalogue import CARDS
 from steersearch.cli.lazy import group
 
 command = group(

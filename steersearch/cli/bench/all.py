@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from steersearch.api import load_model
-from steersearch.benchmarks import baselines, benchmark
-from steersearch.benchmarks.benchmark import DataMissingError
-from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.benchmarks.claims import claims_table, verdicts
-from steersearch.benchmarks.method import Method, SteerViTMethod
-from steersearch.benchmarks.record import Record
+from steersearch.benchmarks import baselines
+from steersearch.benchmarks.harness import benchmark
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.catalogue import CARDS, Card
+from steersearch.benchmarks.harness.method import Method, SteerViTMethod
+from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.paper.claims import claims_table, verdicts
 from steersearch.cli.bench.options import Limit, Model, Save, Where, save_record
 from steersearch.core.errors import BenchmarkError
 from steersearch.views import bench_tables, terminal

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from steersearch.benchmarks import core_build
-from steersearch.benchmarks.mosaic_data import read_voc, write_mosaics
+from steersearch.benchmarks.paper import core_build
+from steersearch.benchmarks.paper.mosaic_data import read_voc, write_mosaics
 from steersearch.cli.lazy import group
 from steersearch.cli.options import Device, local_folder
 from steersearch.core.errors import OutputError

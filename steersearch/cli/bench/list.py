@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from steersearch.benchmarks.catalogue import CARDS
+from steersearch.benchmarks.harness.catalogue import CARDS
 from steersearch.cli.options import Json
 from steersearch.views import bench_tables, terminal
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import typer
 
 from steersearch.api import load_model
-from steersearch.benchmarks import baselines, benchmark
-from steersearch.benchmarks.catalogue import CARDS, Card
-from steersearch.benchmarks.method import Method, SteerViTMethod
+from steersearch.benchmarks import baselines
+from steersearch.benchmarks.harness import benchmark
+from steersearch.benchmarks.harness.catalogue import CARDS, Card
+from steersearch.benchmarks.harness.method import Method, SteerViTMethod
 from steersearch.cli.bench.options import (
     AsJson,
     Baseline,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.benchmarks.record import RESULTS, Record
+from steersearch.benchmarks.harness.record import RESULTS, Record
 from steersearch.cli.options import VIEWS, Device, finite
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import OutputError

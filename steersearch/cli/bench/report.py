@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from steersearch.benchmarks.record import RESULTS
-from steersearch.benchmarks.report import build_page, read_records, tables
-from steersearch.benchmarks.tables import figures_table
+from steersearch.benchmarks.harness.record import RESULTS
+from steersearch.benchmarks.harness.report import build_page, read_records, tables
+from steersearch.benchmarks.harness.tables import figures_table
 from steersearch.views import terminal
 from steersearch.views.output import refuse_impossible, write_output
 

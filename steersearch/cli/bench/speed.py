@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from steersearch.benchmarks.record import Record
-from steersearch.benchmarks.speed import Settings, measure
+from steersearch.benchmarks.engineering.speed import Settings, measure
+from steersearch.benchmarks.harness.record import Record
 from steersearch.cli.bench.options import AsJson, Save, save_record
 from steersearch.cli.options import Processor, words
 from steersearch.core.errors import ArgumentError, ConfigError

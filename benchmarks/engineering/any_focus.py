@@ -1,0 +1,298 @@
+"""A focus that nobody indexed: how soon the likeliest photos are steered, and how good the answers are meanwhile.
+
+Photos of `photo_gallery`, so it is known what each shows. Every gallery photo is steered under every focus, which gives
+the exact answer; then the order of `indexer.shortlist` is replayed on what was steered, and it is counted how much of
+the exact top ten has been found when so much of the gallery is steered. Queries are other photos that show the focus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from steersearch.benchmarks.engineering import startup
+from steersearch.benchmarks.engineering.photo_gallery import VERSION, LabelledPhoto, photo_gallery
+from steersearch.benchmarks.harness.cache import digest_of
+from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.core.predictor import Predictor
+from steersearch.core.preprocess import open_image
+from steersearch.indexer.anytime import LESSON
+from steersearch.indexer.embedder import QueryFeatures
+from steersearch.indexer.file_record import FileRecord
+from steersearch.indexer.library import Library
+from steersearch.indexer.region_snapshot import RegionArrays, open_region_snapshot
+from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
+from steersearch.indexer.shortlist import Shortlist
+from steersearch.indexer.store import FrozenVector, Store
+from steersearch.training.things import KINDS
+
+FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
+GALLERY, QUERIES, QUERIES_PER_FOCUS = 10_000, 600, 12
+SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)
+TOP = 10
+BATCH = LESSON  # photos steered at a time
+SYNTHETIC = 100_000
+BUDGETS, RUNS = ("1ms", "1s", "5s"), 3  # in the first, as many photos are steered as hits are asked for
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """n photos. patches: (n, Hp, Wp, D) float16 and whole: (n, D), of the frozen trunk; per focus f:
+
+    embeddings: (F, n, D) float32, unit length; heatmaps: (F, n, Hp, Wp) float32.
+    """
+
+    photos: Sequence[LabelledPhoto]
+    patches: npt.NDArray[np.float16]
+    whole: Floats
+    embeddings: Floats
+    heatmaps: Floats
+
+
+def steer_all(folder: Path, embedder: Predictor, part: str, count: int) -> Part:
+    """The first `count` photos of "gallery" or "query" below `folder` under every focus; kept there for next time."""
+    photos = photo_gallery(folder, part, count)
+    computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*FOCUSES])
+    kept = folder / f"steered-{part}-{count}-v{VERSION}-{computed[:12]}.npz"
+    if not kept.exists():
+        features = [embedder.encode_prompt(focus).tokens for focus in FOCUSES]
+        found = []
+        for start in range(0, count, BATCH):
+            pictures = [open_image(photo.path) for photo in photos[start : start + BATCH]]
+            pixels = np.stack([embedder.preprocess(picture) for picture in pictures])
+            frozen, steered = embedder.embed_with_unsteered(pixels, features, 1.0)
+            found.append(
+                (
+                    frozen.patches.astype(np.float16),
+                    frozen.embeddings,
+                    np.stack([one.embeddings for one in steered]),
+                    np.stack([one.heatmaps for one in steered]),
+                )
+            )
+        patches, whole, embeddings, heatmaps = zip(*found, strict=True)
+        np.savez(
+            kept,
+            patches=np.concatenate(patches),
+            whole=np.concatenate(whole),
+            embeddings=np.concatenate(embeddings, axis=1),
+            heatmaps=np.concatenate(heatmaps, axis=1),
+        )
+    with np.load(kept) as arrays:
+        return Part(photos, **arrays)
+
+
+def write_library(place: Path, gallery: Part, index: FrozenIndex) -> None:
+    """The tables `images` and `frozen_…` as an `index` run of the gallery leaves them, without steering it again."""
+    store = Store(place)
+    store.ensure_images()
+    store.ensure_frozen_table(index.key, index.dim)
+    names = [photo.path.as_posix() for photo in gallery.photos]
+    store.write_images([FileRecord(name, name, 1, 1) for name in names])
+    vectors = [
+        FrozenVector(name, whole, pack_regions(regions_of(patches.astype(np.float32))))
+        for name, whole, patches in zip(names, gallery.whole, gallery.patches, strict=True)
+    ]
+    store.write_frozen(index.key, vectors)
+
+
+# ------------------------------------------------------------------------------------------------ one query
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One query under one focus. found: share of the exact top ten in each of SHARES, in the learned order;
+    unlearned: in the order of late interaction alone. first: the first hit, as a row of the gallery, of "exact",
+    "regions" (the order alone) and of what is steered at each of SHARES."""
+
+    found: list[float]
+    unlearned: list[float]
+    first: dict[str, int]
+
+
+def answer(
+    arrays: RegionArrays, rows: npt.NDArray[np.int64], gallery: Part, queries: Part, f: int, q: int
+) -> Answer:
+    """Steer the gallery in the order of the shortlist; photo i of the gallery is row rows[i] of the arrays."""
+    scores = gallery.embeddings[f] @ queries.embeddings[f, q]
+    top = np.argsort(-scores, kind="stable")[:TOP]
+    query = QueryFeatures(
+        queries.embeddings[f, q], queries.heatmaps[f, q], queries.patches[q].astype(np.float32)
+    )
+    shortlist = Shortlist(arrays, rows, [query])
+    photo_at = {int(row): photo for photo, row in enumerate(rows)}
+    alone = [photo_at[row] for row, _ in shortlist.best(len(rows))]
+    taken: list[int] = []
+    for row in shortlist:
+        taken.append(photo_at[row])
+        if len(taken) >= SHARES[-1] * len(rows):
+            break
+        if len(taken) % BATCH == 0:
+            last = taken[-BATCH:]
+            shortlist.learn([int(rows[i]) for i in last], [gallery.heatmaps[f, last]], [scores[last]])
+    sizes = [round(share * len(rows)) for share in SHARES]
+    first = {"exact": int(top[0]), "regions": alone[0]}
+    for share, size in zip(SHARES, sizes, strict=True):
+        first[f"{share:g}"] = taken[int(np.argmax(scores[taken[:size]]))]
+    return Answer(
+        [float(np.isin(top, taken[:size]).mean()) for size in sizes],
+        [float(np.isin(top, alone[:size]).mean()) for size in sizes],
+        first,
+    )
+
+
+def shown(photo: LabelledPhoto, what: str) -> set[str]:
+    """The looks of a kind that the photo shows, or of a colour."""
+    if what in {thing.kind for thing in photo.shown}:
+        return photo.looks(what)
+    return {look for thing in photo.shown for look in photo.looks(thing.kind) if f" {what} " in f" {look} "}
+
+
+def evaluate(
+    arrays: RegionArrays, rows: npt.NDArray[np.int64], gallery: Part, queries: Part
+) -> dict[str, object]:
+    """Curves per focus and over all, with the standard error over the queries; and how often the first hit is right:
+
+    it shows a thing of the very look that the focus names in the query photo (say, "striped red mug").
+    """
+    found: list[list[float]] = []
+    unlearned: list[list[float]] = []
+    right: dict[str, list[bool]] = {}
+    by_focus: dict[str, list[float]] = {}
+    for f, (focus, what) in enumerate(FOCUSES.items()):
+        wanted = [q for q, photo in enumerate(queries.photos) if shown(photo, what)][:QUERIES_PER_FOCUS]
+        answers = [answer(arrays, rows, gallery, queries, f, q) for q in wanted]
+        found += [one.found for one in answers]
+        unlearned += [one.unlearned for one in answers]
+        by_focus[focus] = np.mean([one.found for one in answers], axis=0).round(3).tolist()
+        for q, one in zip(wanted, answers, strict=True):
+            looks = shown(queries.photos[q], what)
+            for name, photo in one.first.items():
+                right.setdefault(name, []).append(bool(looks & shown(gallery.photos[photo], what)))
+    return {
+        "shares_steered": SHARES,
+        "queries": len(found),
+        "top10_found": np.mean(found, axis=0).round(3).tolist(),
+        "top10_found_standard_error": (np.std(found, axis=0) / np.sqrt(len(found))).round(3).tolist(),
+        "top10_found_without_learning": np.mean(unlearned, axis=0).round(3).tolist(),
+        "top10_found_by_focus": by_focus,
+        "right_first_hit": {name: round(float(np.mean(values)), 3) for name, values in right.items()},
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- times
+
+
+def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float]:
+    """Medians of five: until the first photo to steer is known, and of a new order after a lesson.
+
+    "cpu": of this process, summed over its threads, which other work on the machine disturbs less.
+    """
+    clocks = {"": time.monotonic, "_cpu": time.process_time}
+    spent: dict[str, list[float]] = {f"{what}{clock}": [] for what in ("first", "again") for clock in clocks}
+    for q in range(5):
+        one = QueryFeatures(
+            queries.embeddings[0, q], queries.heatmaps[0, q], queries.patches[q].astype(np.float32)
+        )
+        started = {clock: now() for clock, now in clocks.items()}
+        shortlist = Shortlist(arrays, np.arange(len(arrays)), [one])
+        taken = list(islice(shortlist, BATCH))
+        for clock, now in clocks.items():
+            spent[f"first{clock}"].append(now() - started[clock])
+        started = {clock: now() for clock, now in clocks.items()}
+        heatmaps = np.repeat(one.heatmap[None], BATCH, axis=0)
+        shortlist.learn(taken, [heatmaps], [np.linspace(1, 0, BATCH, dtype=np.float32)])
+        for clock, now in clocks.items():
+            spent[f"again{clock}"].append(now() - started[clock])
+    return {name: round(float(np.median(values)), 3) for name, values in spent.items()}
+
+
+def first_answers(folder: Path, place: Path, embedder: Predictor, query: Path) -> dict[str, list[float]]:
+    """[wall, processor] seconds, medians, of `steersearch query` with each of BUDGETS, as a process of its own.
+
+    The gallery below `folder` is indexed at `place` under a prompt that nobody asks for again; what is asked for is
+    new each time, to the text encoder too.
+    """
+    Library.create(folder / "gallery", embedder, place).index(["the picture"])
+    kinds = iter(KINDS)
+    spent = {}
+    for budget in BUDGETS:
+        runs = []
+        for _ in range(RUNS):
+            command = ["query", str(query.absolute()), "--library", str(place), "--paths"]
+            runs.append(startup.run([*command, "--focus", f"the {next(kinds)}", "--budget", budget], place))
+        spent[budget] = [round(float(np.median(seconds)), 2) for seconds in zip(*runs, strict=True)]
+    return spent
+
+
+def synthetic(count: int, like: RegionArrays) -> RegionArrays:
+    """Arrays of `count` contents with regions drawn from those of `like`."""
+    rows = np.random.default_rng(0).integers(0, len(like), count)
+    return RegionArrays(like.vectors[rows], like.scale, like.patches[rows], like.mean, like.embeddings[rows])
+
+
+def main() -> None:
+    """Measure one model and print the record as a JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="mini", help="a model's name or file")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("any-focus-photos"), help="where the photos are kept"
+    )
+    parser.add_argument(
+        "--photos", type=int, default=GALLERY, help="size of the gallery; default: %(default)s"
+    )
+    add_save(parser)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    embedder = Predictor.from_pretrained(arguments.model)
+    gallery = steer_all(arguments.folder, embedder, "gallery", arguments.photos)
+    queries = steer_all(arguments.folder, embedder, "query", QUERIES)
+    index = FrozenIndex(
+        key="measured",
+        weights_hash=embedder.weights_hash,
+        preprocessing=embedder.preprocessing,
+        dim=embedder.dim,
+    )
+    with tempfile.TemporaryDirectory() as place:
+        write_library(Path(place), gallery, index)
+        snapshot = open_region_snapshot(Path(place), index.key)
+        assert snapshot.arrays is not None
+        on_disk = sum(file.stat().st_size for file in Path(place).rglob("*.npy"))
+        metrics = evaluate(snapshot.arrays, snapshot.rows, gallery, queries)
+        packed = len(pack_regions(regions_of(gallery.patches[0].astype(np.float32))))
+        metrics["bytes_per_photo"] = {
+            "table": packed + 2 * embedder.dim,
+            "snapshot": round(on_disk / len(gallery.photos)),
+        }
+        large = synthetic(SYNTHETIC, snapshot.arrays)
+        metrics["shortlist_seconds"] = {
+            f"{len(arrays):,}": seconds_of_shortlist(arrays, queries) for arrays in (snapshot.arrays, large)
+        }
+        query = queries.photos[0].path
+        metrics["query_seconds_by_budget"] = first_answers(
+            arguments.folder, Path(place) / "own", embedder, query
+        )
+    settings = {
+        "photos": arguments.photos,
+        "photos_version": VERSION,
+        "focuses": FOCUSES,
+        "queries_per_focus": QUERIES_PER_FOCUS,
+        "regions": snapshot.arrays.vectors.shape[1],
+        "weights": embedder.weights_hash,
+        "preprocess": embedder.preprocessing,
+    }
+    record = Record.make("any-focus", arguments.model, settings, metrics, time.monotonic() - began)
+    record.report(save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()

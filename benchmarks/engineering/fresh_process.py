@@ -1,0 +1,60 @@
+"""Measure in a process of its own: the peak memory of one that did other things before says nothing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from steersearch.core.errors import BenchmarkError
+
+
+def call_fresh(
+    function: Callable[..., Any], environment: Mapping[str, str] | None = None, /, **arguments: Any
+) -> Any:
+    """`function(**arguments)`, a module's own, run by a fresh Python; arguments and answer go through JSON.
+
+    environment: the new process's; None: as here. Raises BenchmarkError with its last line if it fails.
+    """
+    home = sys.modules[function.__module__].__spec__  # knows a module's name even where it runs as __main__
+    assert home is not None
+    call = {"module": home.name, "function": function.__name__, "arguments": arguments}
+    done = subprocess.run(
+        [sys.executable, "-m", "steersearch.benchmarks.engineering.fresh_process"],
+        input=json.dumps(call), env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode < 0:
+        reason = f"was stopped by signal {-done.returncode}, most likely for want of memory"
+        raise BenchmarkError(f"{function.__name__} in a process of its own {reason}")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        raise BenchmarkError(f"{function.__name__} in a process of its own failed: {lines[-1]}")
+    return json.loads(done.stdout)
+
+
+def peak_memory() -> int:
+    """The most bytes of memory (resident set) that this process has had.
+
+    From /proc where there is one: there, getrusage's figure starts at that of the process which started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _answer() -> None:
+    call = json.loads(sys.stdin.read())
+    function = getattr(importlib.import_module(call["module"]), call["function"])
+    print(json.dumps(function(**call["arguments"])))
+
+
+if __name__ == "__main__":
+    _answer()

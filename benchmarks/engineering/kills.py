@@ -1,0 +1,354 @@
+"""Runs of `index` that are killed (SIGKILL) at random moments, each resumed; and four runs at once on one library.
+
+python -m steersearch.benchmarks.engineering.kills
+
+Each run is a process of its own that calls `Library.index`, the very code behind the command, on small generated
+photos with an embedder of a few lines: what is tested is the storage. The moments are drawn from a seeded generator,
+uniform over the time that an undisturbed run takes; where exactly in a run they fall is up to the machine, and the
+record says it. After the resume every row of every table is compared with the undisturbed run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.core.embedded import Embedded, Floats, Unsteered
+from steersearch.core.errors import BenchmarkError
+from steersearch.core.images.picture import Picture, image_of
+from steersearch.core.reading import EncodedPrompt
+from steersearch.indexer.library import Library
+from steersearch.indexer.manifest import PROMPTS
+from steersearch.indexer.store import Store, num_versions, table_names
+from steersearch.indexer.tables import Tables
+
+SIDE, DIM = 8, 16  # pixels, numbers
+PROMPTS_OF_KILLS = ("red", "green", "blue")
+PROMPTS_OF_FOUR = (("red", "green"), ("green", "blue"), ("blue", "white"), ("white", "red"))
+COMMIT_SECONDS = 0.15  # a run over 1,000 photos commits ten times or more
+_LATE = 1.05  # moments are drawn from so much of the time of an undisturbed run
+
+
+class ColourEmbedder:
+    """Vectors from a picture's pixels and a prompt's letters: quick, and the same bits in whatever batch.
+
+    A run that was killed goes on with batches of other photos. A BLAS product rounds differently for another number
+    of rows, on some processors: hence plain sums.
+    """
+
+    model_id, dim, batch_size = "colours", DIM, 16
+    weights_hash = hashlib.sha256(b"colours").hexdigest()
+    preprocessing = {"side": SIDE}  # noqa: RUF012, the protocol has a property
+
+    def preprocess(self, picture: Picture | Image.Image) -> Floats:
+        pixels = np.asarray(image_of(picture).convert("RGB").resize((SIDE, SIDE)), dtype=np.float32) / 255
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def encode_prompt(self, prompt: str) -> EncodedPrompt:
+        seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big")
+        return EncodedPrompt(np.random.default_rng(seed).normal(size=(3 * SIDE, DIM)).astype(np.float32))
+
+    def embed_pixels(
+        self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
+    ) -> list[Embedded]:
+        columns = pixels.mean(axis=3).reshape(len(pixels), 3 * SIDE)
+        heatmaps = pixels.mean(axis=1) + 1e-3
+        heatmaps /= heatmaps.sum(axis=(1, 2), keepdims=True)
+        plain = np.ones((3 * SIDE, DIM), np.float32)
+        sums = [(columns[:, :, None] * (plain if f is None else f)).sum(axis=1) for f in prompt_features]
+        vectors = [s + 1e-3 for s in sums]
+        unit = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in vectors]
+        return [Embedded(v, heatmaps, v[:, 0]) for v in unit]
+
+    def embed_with_unsteered(
+        self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
+    ) -> tuple[Unsteered, list[Embedded]]:
+        embedded = self.embed_pixels(pixels, prompt_features, gate_scale)
+        patches = pixels.reshape(len(pixels), 3, 2, SIDE // 2, 2, SIDE // 2).transpose(0, 2, 4, 1, 3, 5)
+        patches = np.ascontiguousarray(patches.reshape(len(pixels), 2, 2, -1)[..., :DIM])
+        (whole,) = self.embed_pixels(pixels, [None], 0.0)
+        return Unsteered(whole.embeddings, patches), embedded
+
+
+def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:
+    """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos.
+
+    They seem to be an hour old: of a file that is only just written an index notes the time otherwise (see
+    `FileRecord`), so that runs at different moments would not agree.
+    """
+    rng, an_hour_ago = np.random.default_rng(seed), time.time() - 3600
+    for i in range(number):
+        path = folder / f"{i % 10}" / f"{name}{i:05}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if i >= number - 2:
+            path.write_bytes(b"\xff\xd8 not so")
+        else:
+            Image.fromarray(rng.integers(0, 256, (12, 16, 3), "uint8")).resize((48, 36)).save(path)
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    return folder
+
+
+class Run:
+    """`Library.index` in a process of its own."""
+
+    def __init__(
+        self, folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float = COMMIT_SECONDS
+    ) -> None:
+        self._begun, begun = _SERVER.Pipe(duplex=False)
+        self._process = _SERVER.Process(target=_index, args=(folder, place, prompts, commit_seconds, begun))
+        self._process.start()
+        begun.close()
+
+    def wait_until_begun(self) -> None:
+        """Until all is imported and the run begins to index."""
+        with suppress(EOFError):  # it has failed, which `finish` says
+            self._begun.recv()
+
+    def kill(self, moment: float) -> bool:
+        """Send SIGKILL so many seconds after it began; whether it still ran. Raises BenchmarkError if it had failed."""
+        self.wait_until_begun()
+        self._process.join(moment)
+        self._process.kill()
+        self._process.join()
+        if self._process.exitcode not in (0, -signal.SIGKILL):
+            raise BenchmarkError(f"a run failed before it was killed, exit code {self._process.exitcode}")
+        return self._process.exitcode != 0
+
+    def finish(self) -> None:
+        """Wait for it to end well. Raises BenchmarkError if it does not."""
+        self._process.join(600)
+        if self._process.exitcode != 0:
+            raise BenchmarkError(f"a run of index failed, exit code {self._process.exitcode}")
+
+
+def _index(
+    folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float, begun: Connection
+) -> None:
+    library = Library.create(folder, ColourEmbedder(), place)
+    begun.send(None)
+    library.index(prompts, commit_seconds=commit_seconds)
+
+
+def _server() -> ForkServerContext:
+    """Starts processes from one that has imported everything and done nothing, in milliseconds instead of seconds.
+
+    LanceDB begins anew in each of them; it warns that a fork in the middle of something of its own may hang.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["lancedb", "pyarrow.ipc", "steersearch.indexer.library"])
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:lancedb fork support:RuntimeWarning")
+    return server
+
+
+_SERVER = _server()
+
+
+def all_rows(place: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, sorted by its key, and what the manifests say but for their date."""
+    tables = {}
+    for name in table_names(place):
+        rows = Tables(place).inspect(
+            name, None, lambda batches: [row for b in batches for row in b.to_pylist()]
+        )
+        tables[name] = sorted(rows, key=lambda row: row["path" if "path" in row else "image_id"])
+    manifests = [json.loads(path.read_bytes()) for path in sorted(place.glob(f"{PROMPTS}/*/manifest.json"))]
+    tables["manifests"] = [{**manifest, "created_at": "", "checksum": 0} for manifest in manifests]
+    return tables
+
+
+def searchable(place: Path) -> dict[str, list[tuple[str, str, bytes, bytes, float]]]:
+    """What a query sees under each prompt: paths, contents, vectors, heatmaps, presence."""
+    library, store = Library.open(place), Store(place)
+    found = {}
+    for prompt_index in library.prompts():
+        gallery = store.gallery(prompt_index.key)
+        vectors = [vector.tobytes() for vector in gallery.embeddings]
+        columns = (gallery.paths, gallery.image_ids, vectors, gallery.heatmaps, gallery.presence.tolist())
+        found[prompt_index.key] = list(zip(*columns, strict=True))
+    return found
+
+
+@dataclass(frozen=True)
+class Death:
+    """How far a killed run had come. stage: what there was of the library; images: rows that it had written."""
+
+    stage: str
+    images: int
+
+
+def killed_and_resumed(
+    folder: Path, place: Path, moment: float, *, commit_seconds: float = COMMIT_SECONDS
+) -> Death | None:
+    """Kill a run `moment` seconds after it began, look at the library, resume; None if the run was faster.
+
+    Raises BenchmarkError if the library that is left cannot be read or not be resumed.
+    """
+    if not Run(folder, place, PROMPTS_OF_KILLS, commit_seconds).kill(moment):
+        return None
+    death = _look(place)
+    Run(folder, place, PROMPTS_OF_KILLS, commit_seconds).finish()
+    return death
+
+
+def _look(place: Path) -> Death:
+    """Read all that a killed run left, as a user would who does not know."""
+    if not (place / "library.json").exists():
+        return Death("no library", 0)
+    library = Library.open(place)
+    info = library.info()
+    problems = [finding for finding in library.verify() if finding.is_problem]
+    if problems:
+        raise BenchmarkError(f"a killed run leaves {problems[0].subject}: {problems[0].what}")
+    whole = len(library.prompts())
+    stage = (
+        f"{whole} of {len(PROMPTS_OF_KILLS)} manifests"
+        if whole
+        else "some photos"
+        if info.photos
+        else "no photo"
+    )
+    return Death(stage, info.photos + info.skipped)
+
+
+def kill_many(
+    photos: Path, scratch: Path, undisturbed: Path, seconds: float, kills: int, seed: int, workers: int
+) -> list[Death]:
+    """`kills` runs killed and resumed, `workers` at a time. Raises BenchmarkError at the first difference."""
+    expected = all_rows(undisturbed)
+    moments, lock = random.Random(seed), threading.Lock()
+
+    def attempt(number: int) -> Death | None:
+        place = scratch / f"killed-{number}"
+        with lock:
+            moment = moments.uniform(0, _LATE * seconds)
+        death = killed_and_resumed(photos, place, moment)
+        if all_rows(place) != expected:
+            raise BenchmarkError(f"the tables differ after a kill {moment:.3f} s into the run ({death})")
+        shutil.rmtree(place)
+        return death
+
+    deaths: list[Death] = []
+    with ThreadPoolExecutor(workers) as pool:
+        number = 0
+        while len(deaths) < kills:  # a run that was faster than its killer counts for nothing
+            numbers = range(number, number := number + kills - len(deaths))
+            deaths += [death for death in pool.map(attempt, numbers) if death is not None]
+    return deaths
+
+
+def four_at_once(photos: Path, scratch: Path) -> dict[str, int]:
+    """Four runs with overlapping prompts on one library, while photos come, move and go; then one to settle it.
+
+    A library belongs to one folder, so what overlaps is what each of the four has to do in it. Compared with an
+    undisturbed run over the folder as it is in the end. Raises BenchmarkError at a difference, or a row too many.
+    """
+    place = scratch / "four"
+    runs = [Run(photos, place, prompts) for prompts in PROMPTS_OF_FOUR]
+    for run in runs:
+        run.wait_until_begun()
+    _disturb(photos)
+    for run in runs:
+        run.finish()
+    prompts = sorted({prompt for pair in PROMPTS_OF_FOUR for prompt in pair})
+    Run(photos, place, prompts).finish()
+    Run(photos, scratch / "one", prompts).finish()
+    if searchable(place) != searchable(scratch / "one"):
+        raise BenchmarkError("four runs at once give another library than one")
+    problems = [finding for finding in Library.open(place).verify() if finding.is_problem]
+    if problems:
+        raise BenchmarkError(f"four runs at once leave {problems[0].subject}: {problems[0].what}")
+    rows = {name: len(found) for name, found in all_rows(place).items()}
+    twice = [name for name, found in all_rows(place).items() if len(_keys(name, found)) != rows[name]]
+    if twice:
+        raise BenchmarkError(f"four runs at once wrote rows twice: {', '.join(twice)}")
+    return {"photos": rows["images"], "prompts": len(prompts), "versions": num_versions(place)}
+
+
+def _keys(name: str, rows: list[dict[str, Any]]) -> set[str]:
+    key = {"images": "path", "manifests": "key"}.get(name, "image_id")
+    return {row[key] for row in rows}
+
+
+def _disturb(photos: Path) -> None:
+    """Rename a folder and a photo, copy one, add some, remove some, while others read them."""
+    names = sorted(photos.rglob("*.jpg"))
+    (photos / "1").rename(photos / "renamed")
+    names[0].rename(names[0].with_name("moved.jpg"))
+    shutil.copy(names[2], photos / "copy.jpg")
+    draw_photos(photos, 20, seed=1, name="late-")
+    for name in names[-4:]:
+        name.unlink()
+
+
+def measure(kills: int = 100, photos: int = 1000, seed: int = 0, workers: int = 2) -> Record:
+    """The record of `kills` killed and resumed runs over `photos` photos, and of four runs at once."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        folder = draw_photos(scratch / "photos", photos)
+        run = Run(folder, scratch / "undisturbed", PROMPTS_OF_KILLS)
+        run.wait_until_begun()
+        begun = time.monotonic()
+        run.finish()
+        seconds = time.monotonic() - begun
+        deaths = kill_many(folder, scratch, scratch / "undisturbed", seconds, kills, seed, workers)
+        rows = {name: len(found) for name, found in all_rows(scratch / "undisturbed").items()}
+        four = four_at_once(folder, scratch)
+    written = sorted(death.images for death in deaths)
+    metrics = {
+        "kills": len(deaths),
+        "differences": 0,  # else an error was raised
+        "rows_compared_per_kill": sum(rows.values()),
+        "stages_at_death": dict(sorted(Counter(death.stage for death in deaths).items())),
+        "rows_of_images_at_death": {
+            "least": written[0],
+            "median": written[len(written) // 2],
+            "most": written[-1],
+        },
+        "undisturbed_seconds": round(seconds, 2),
+        "four_at_once": four,
+    }
+    settings = {"photos": photos, "prompts": len(PROMPTS_OF_KILLS), "seed": seed, "workers": workers}
+    return Record.make("kills", ColourEmbedder.model_id, settings, metrics, time.monotonic() - began)
+
+
+def main() -> None:
+    """Measure, print the record and, if asked, keep it."""
+    parser = argparse.ArgumentParser(
+        description="Killed and concurrent runs of index against undisturbed ones."
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    add_save(parser)
+    arguments = vars(parser.parse_args())
+    save = arguments.pop("save")
+    record = measure(**arguments)
+    record.report(save=save)
+
+
+if __name__ == "__main__":
+    main()

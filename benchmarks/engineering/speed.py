@@ -1,0 +1,445 @@
+"""What steering costs: images per second of the trunk alone, steered, and steered the released way.
+
+plain     timm's own `forward_features` of the trunk (for the mini, whose trunk timm does not have, our own)
+folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a processor a batch goes
+          through in parts (`Predictor.encode`), which is itself faster than one pass
+unfolded  the released formulation (facts A2, A3): float32, and with every batch the text encoder reads the prompt
+          once per image, and every layer projects queries, keys and values
+
+With another dtype than float32 there is a fourth, unfolded_same_dtype. Weights are random (only the mini has its
+own), so nothing is downloaded: speed does not depend on their values. Gates are open, so nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
+from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.core.bert import Bert, BertConfig
+from steersearch.core.checkpoints import load_model
+from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.core.predictor import Predictor
+from steersearch.core.registry import MODELS
+from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
+from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
+from steersearch.core.trunk import Trunk, timm_preprocess, timm_trunk
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Variant = Literal["plain", "folded", "unfolded", "unfolded_same_dtype"]
+Batch = Callable[
+    [], Tensor | Features
+]  # one forward of one batch -> final-normed tokens (B, T, D), or features
+Report = Callable[[str], None]  # takes a line on how far the measurement is
+Seconds = dict[Variant, list[float]]  # per batch, one value for each round
+
+SECONDS_PER_TURN = 0.2  # in its turn a variant repeats its batch until the fastest would have run this long
+LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}  # of a folded and an unfolded token
+RATIOS: tuple[tuple[Variant, Variant], ...] = (
+    ("folded", "plain"),
+    ("unfolded", "plain"),
+    ("unfolded_same_dtype", "plain"),
+    ("unfolded", "folded"),
+    ("unfolded_same_dtype", "folded"),
+)
+_SIGLIP = {  # the released files name their trunks; these have their shape
+    "siglip-base-research": "vit_base_patch16_siglip_224.webli",
+    "siglip2-base-research": "vit_base_patch16_siglip_224.v2_webli",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured. Raises ArgumentError for what cannot be.
+
+    dtype "auto": bfloat16 on a GPU that has it, else float32.  resolution: in pixels, None: 336, the mini's own.
+    repeats: rounds, in each of which every variant has a turn.  threads: None: as torch chooses.
+    """
+
+    model: str = "dinov2-small"
+    batch_size: int = 8
+    dtype: Dtype | Literal["auto"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    resolution: int | None = None
+    prompt: str = "the remote control"
+    repeats: int = 7
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            near = get_close_matches(self.model, MODELS, n=1)
+            way_out = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(MODELS)}"
+            raise ArgumentError("model", self.model, f"no model of this name; {way_out}")
+        for name in ("batch_size", "resolution", "repeats", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ArgumentError(name, value, "must be at least 1")
+        own = MODELS[self.model].resolution
+        if self.model == "mini" and self.resolution not in (None, own):
+            raise ArgumentError(
+                "resolution", self.resolution, f"the mini takes {own} pixels, no other number"
+            )
+        if not self.prompt.strip():
+            raise ArgumentError("prompt", self.prompt, "has no word in it")
+
+    def resolved(self) -> Settings:
+        """The same with device, dtype and threads chosen. Raises ArgumentError as the class does."""
+        has_gpu = torch.cuda.is_available()
+        device = self.device if self.device != "auto" else "cuda" if has_gpu else "cpu"
+        if device == "cuda" and not has_gpu:
+            raise ArgumentError("device", device, "torch sees no GPU here; measure on the cpu")
+        has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = self.dtype if self.dtype != "auto" else "bfloat16" if has_bfloat16 else "float32"
+        if device == "cuda" and dtype == "bfloat16" and not has_bfloat16:
+            raise ArgumentError("dtype", dtype, "this GPU lacks it; measure in float16 or float32")
+        threads = self.threads or torch.get_num_threads()
+        return replace(self, device=device, dtype=dtype, threads=threads)
+
+    @property
+    def side(self) -> int:
+        """Of the input, in pixels."""
+        return self.resolution or MODELS[self.model].resolution
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants that these settings compare."""
+        return get_args(Variant)[: 3 if self.dtype == "float32" else 4]
+
+
+# ------------------------------------------------------------------------------------------- what is compared
+
+
+class Workbench:
+    """The models, inputs and variants of resolved settings; each is built when it is first asked for, and kept."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._models: dict[str, SteerViT] = {}
+        self._text_encoders: dict[str, TextEncoder] = {}
+
+    def batch(self, variant: Variant, prompt_tokens: int | None = None) -> Batch:
+        """One forward of `variant`. What an index run does once happens here, not in the forward.
+
+        prompt_tokens: for `folded`, take a prompt of so many tokens without meaning; None: encode the real one.
+        """
+        dtype = "float32" if variant == "unfolded" else self.settings.dtype
+        pixels = self.pixels.to(getattr(torch, dtype))
+        if variant == "plain":
+            plain = self._plain_trunk()
+            return lambda: plain(pixels)
+        model = self.model(dtype)
+        if variant == "folded":
+            prompts = self.prompts if prompt_tokens is None else blank_prompt(prompt_tokens, model)
+            predictor, steering = Predictor(model), model.steering(prompts)
+            return lambda: predictor.encode(pixels, [steering])[0]
+        text_encoder = self.text_encoder(dtype)
+        texts = [self.settings.prompt] * self.settings.batch_size
+        return lambda: _unfolded(model, pixels, text_encoder.encode(texts))
+
+    def model(self, dtype: str) -> SteerViT:
+        """The model with open gates. Raises ConfigError for a resolution that its trunk cannot take."""
+        if dtype not in self._models:
+            torch.manual_seed(0)
+            model = named_model(self.settings)
+            self._models[dtype] = model.to(self.settings.device, getattr(torch, dtype))
+        return self._models[dtype]
+
+    def _plain_trunk(self) -> Callable[[Tensor], Tensor]:
+        """Pixels to final-normed tokens without any code of ours, but for the mini."""
+        if self.settings.model == "mini":
+            return cast(Callable[[Tensor], Tensor], self.model(self.settings.dtype).trunk)
+        vit: Any = timm_trunk(_trunk_name(self.settings), self.settings.side).vit
+        vit.eval().to(self.settings.device, getattr(torch, self.settings.dtype))
+        return cast(Callable[[Tensor], Tensor], vit.forward_features)
+
+    def text_encoder(self, dtype: str) -> TextEncoder:
+        """MiniLM for the mini, else random weights in the shape of roberta-large."""
+        if dtype not in self._text_encoders:
+            small = self.settings.model == "mini"
+            encoder = load_text_encoder("minilm") if small else _random_roberta_large(self.settings.device)
+            self._text_encoders[dtype] = encoder.to(self.settings.device, getattr(torch, dtype))
+        return self._text_encoders[dtype]
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """(batch_size, 3, H, W) float32 noise."""
+        shape = (self.settings.batch_size, 3, self.settings.side, self.settings.side)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(self.settings.device)
+
+    @cached_property
+    def prompts(self) -> PromptFeatures:
+        """The prompt, encoded once, in float32."""
+        return self.text_encoder("float32").encode([self.settings.prompt])
+
+
+def _trunk_name(settings: Settings) -> str:
+    card = MODELS[settings.model]
+    return _SIGLIP[settings.model] if card.trunk is None else card.trunk.name
+
+
+def named_model(settings: Settings) -> SteerViT:
+    """The bundled mini, or random weights in the shape of a released model."""
+    if settings.model == "mini":
+        return load_model("mini", device="cpu")
+    trunk, side = _trunk_name(settings), settings.side
+    config = SteerViTConfig(
+        trunk=trunk,
+        resolution=side,
+        aggregation="mean" if settings.model in _SIGLIP else "cls",
+        preprocess=timm_preprocess(trunk, side),
+    )
+    model = SteerViT(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("_gate"):
+                parameter.fill_(0.5)  # closed when untrained
+            elif name.endswith(".gamma"):
+                parameter.fill_(1.0)  # DINOv2's LayerScale: 1e-5 when untrained, and no block would matter
+    return model
+
+
+def blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
+    """A prompt of so many tokens without meaning."""
+    return PromptFeatures.from_numpy([np.ones((tokens, model.config.text_dim), np.float32)])
+
+
+def _random_roberta_large(device: str) -> TextEncoder:
+    shape = BertConfig(
+        vocabulary=50265, dim=1024, depth=24, num_heads=16, hidden=4096, positions=514, types=1, norm_eps=1e-5,
+        pad_id=1, first_position=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with torch.device(device):
+        roberta = Bert(shape)
+    return TextEncoder("roberta-large", _words_and_marks, roberta)
+
+
+def _words_and_marks(prompts: Sequence[str]) -> list[list[int]]:
+    """In place of RoBERTa's tokenizer, whose files are on the hub: a token a word or mark, and one at each end."""
+    return [[0, *map(len, re.findall(r"\w+|[^\w\s]", prompt)), 2] for prompt in prompts]
+
+
+def _unfolded(model: SteerViT, pixels: Tensor, prompts: PromptFeatures) -> Tensor:
+    """The released forward (facts A3): B prompts, and in each steered layer all four projections."""
+    trunk = cast(Trunk, model.trunk)
+    text = model.connector(prompts.tokens.to(pixels.dtype))  # (B, L, D)
+    x = trunk.tokens(pixels)
+    for i, block in enumerate(trunk.blocks):
+        if str(i) in model.cross_attention:
+            x = model.cross_attention[str(i)](x, text, prompts.mask, as_written=True)
+        x = block(x)
+    x = cast(Tensor, trunk.norm(x))
+    model.head(x[:, trunk.num_prefix_tokens :])  # the heatmap's logits, which ours computes as well
+    return x
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+@torch.inference_mode()
+def measure(settings: Settings, report: Report = lambda line: None) -> Record:
+    """Time the variants against each other, and take the peak memory of each in a process of its own.
+
+    Raises ArgumentError or ConfigError for settings that cannot be measured, BenchmarkError where memory does not
+    suffice, and where folded and unfolded do not give the same tokens: their speeds would mean nothing.
+    """
+    began, load = time.monotonic(), os.getloadavg()[0]
+    settings = settings.resolved()
+    with _threads(settings), _enough_memory(settings):
+        metrics, prompt_tokens = _time(settings, report)
+    report("peak memory, each in a process of its own")
+    for variant in settings.variants:
+        metrics[f"{variant}_peak_memory_bytes"] = call_fresh(
+            peak_of_variant, settings=asdict(settings), variant=variant, prompt_tokens=prompt_tokens
+        )
+    metrics["peak_memory_bytes"] = metrics["folded_peak_memory_bytes"]
+    metrics["load_average"] = [round(load, 2), round(os.getloadavg()[0], 2)]
+    chosen = asdict(settings) | {"resolution": settings.side, "prompt_tokens": prompt_tokens}
+    chosen["float32_matmul_precision"] = torch.get_float32_matmul_precision()
+    chosen["peak_memory"] = "resident set" if settings.device == "cpu" else "torch.cuda.max_memory_allocated"
+    name = f"speed/{settings.device}-{settings.dtype}-{settings.side}px-b{settings.batch_size}"
+    return Record.make(name, settings.model, chosen, metrics, time.monotonic() - began)
+
+
+def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], int]:
+    """The figures of speed and agreement, and the prompt's tokens. What was built is freed at the end."""
+    bench = Workbench(settings)
+    batches: dict[Variant, Batch] = {}
+    for variant in settings.variants:
+        report(f"building: {variant}")
+        batches[variant] = bench.batch(variant)
+    metrics: dict[str, Any] = dict(_differences(bench, batches))
+    clock, processor = time_rounds(batches, settings, report)
+    metrics |= throughput(clock, settings.batch_size) | ratios(clock)
+    if (
+        settings.device == "cpu"
+    ):  # where the machine is busy, two threads that wait for each other tell little
+        metrics |= ratios(processor, "_processor")
+    metrics["seconds_per_batch"] = {
+        variant: np.round(values, 6).tolist() for variant, values in clock.items()
+    }
+    return metrics, bench.prompts.tokens.shape[1]
+
+
+def time_rounds(
+    batches: Mapping[Variant, Batch], settings: Settings, report: Report
+) -> tuple[Seconds, Seconds]:
+    """Seconds by the clock, and of the process's threads on processors. Rounds take turns in who goes first.
+
+    Variants that run within the same seconds meet the same neighbours on the machine; see `ratios`.
+    """
+
+    def wait() -> None:
+        if settings.device == "cuda":
+            torch.cuda.synchronize()
+
+    def turn(batch: Batch, times: int) -> tuple[float, float]:
+        wait()
+        clock, processor = time.perf_counter(), time.process_time()
+        for _ in range(times):
+            batch()
+        wait()
+        return (time.perf_counter() - clock) / times, (time.process_time() - processor) / times
+
+    for batch in batches.values():
+        turn(batch, 2)  # the first forwards choose kernels and fill caches
+    times = math.ceil(SECONDS_PER_TURN / min(turn(batch, 1)[0] for batch in batches.values()))
+    order = list(batches)
+    clock: Seconds = {variant: [] for variant in order}
+    processor: Seconds = {variant: [] for variant in order}
+    for number in range(settings.repeats):
+        report(f"round {number + 1} of {settings.repeats}")
+        first = number % len(order)
+        for variant in order[first:] + order[:first]:
+            by_clock, on_processors = turn(batches[variant], times)
+            clock[variant].append(by_clock)
+            processor[variant].append(on_processors)
+    return clock, processor
+
+
+def throughput(seconds: Seconds, batch_size: int) -> dict[str, Any]:
+    """Images per second of each variant: median and quartiles."""
+    metrics: dict[str, Any] = {}
+    for variant, per_batch in seconds.items():
+        _put(metrics, f"{variant}_images_per_s", batch_size / np.array(per_batch))
+    return metrics
+
+
+def ratios(seconds: Seconds, suffix: str = "") -> dict[str, Any]:
+    """How many times as long one variant takes as another: median and quartiles, under <over>_over_<under><suffix>.
+
+    Each ratio is taken within a round, so what slows the machine down for seconds cancels.
+    """
+    metrics: dict[str, Any] = {}
+    for over, under in RATIOS:
+        if over in seconds and under in seconds:
+            _put(metrics, f"{over}_over_{under}{suffix}", np.divide(seconds[over], seconds[under]))
+    return metrics
+
+
+def _put(metrics: dict[str, Any], name: str, values: npt.NDArray[np.float64]) -> None:
+    low, middle, high = (float(value) for value in np.percentile(values, (25, 50, 75)).round(4))
+    metrics[name], metrics[f"{name}_quartiles"] = middle, [low, high]
+
+
+def _differences(bench: Workbench, batches: Mapping[Variant, Batch]) -> dict[str, float]:
+    """How far what is timed agrees on the same pictures: folded with unfolded, and not with the unsteered trunk."""
+    folded, unfolded = _tokens(batches["folded"]()), _tokens(batches["unfolded"]())
+    dtype = bench.settings.dtype
+    plain = _tokens(bench.model(dtype)(bench.pixels.to(getattr(torch, dtype))))
+    cosine = float(F.cosine_similarity(folded, unfolded, dim=-1).min())
+    least = LEAST_COSINE[dtype]
+    if not cosine >= least:
+        raise BenchmarkError(
+            f"folded and unfolded tokens have a cosine of {cosine:.4f} at worst, less than {least}: "
+            "not the same computation, so their speeds cannot be compared"
+        )
+    return {
+        "max_difference_folded_unfolded": float((folded - unfolded).abs().max()),
+        "min_cosine_folded_unfolded": cosine,
+        "max_difference_folded_plain": float((folded - plain).abs().max()),
+    }
+
+
+def _tokens(found: Tensor | Features) -> Tensor:
+    tokens = found if isinstance(found, Tensor) else torch.cat([found.prefix, found.patches], dim=1)
+    return tokens.float()
+
+
+@torch.inference_mode()
+def peak_of_variant(settings: dict[str, Any], variant: Variant, prompt_tokens: int) -> int:
+    """Bytes at the peak of this process after two batches of one variant; on a GPU, of what torch allocated there.
+
+    `folded` gets a prompt of `prompt_tokens` tokens as from the prompt cache: no text encoder is loaded.
+    """
+    chosen = Settings(**settings)
+    with _threads(chosen):
+        bench = Workbench(chosen)
+        batch = bench.batch(variant, prompt_tokens)
+        for _ in range(2):
+            batch()
+    return torch.cuda.max_memory_allocated() if chosen.device == "cuda" else peak_memory()
+
+
+@contextmanager
+def _threads(settings: Settings) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _enough_memory(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+            raise BenchmarkError(
+                f"{settings.model}, batch {settings.batch_size}: not enough memory on the {settings.device}; "
+                "give a smaller --batch-size, --resolution or --model"
+            ) from error
+        raise
+
+
+def main() -> None:
+    """Measure, print the record and, if asked, keep it; the command `steersearch bench speed` does the same."""
+    default = Settings()
+    parser = argparse.ArgumentParser(
+        description="Images per second: trunk alone, steered, steered as released."
+    )
+    parser.add_argument("--model", default=default.model, choices=list(MODELS))
+    parser.add_argument("--batch-size", type=int, default=default.batch_size)
+    parser.add_argument("--dtype", default=default.dtype, choices=["auto", *get_args(Dtype)])
+    parser.add_argument("--device", default=default.device, choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--resolution", type=int, help="side of the input in pixels")
+    parser.add_argument("--prompt", default=default.prompt)
+    parser.add_argument("--repeats", type=int, default=default.repeats)
+    parser.add_argument("--threads", type=int)
+    add_save(parser)
+    arguments = vars(parser.parse_args())
+    save = arguments.pop("save")
+    record = measure(Settings(**arguments))
+    record.report(save=save)
+
+
+if __name__ == "__main__":
+    main()

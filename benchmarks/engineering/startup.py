@@ -1,0 +1,63 @@
+"""How long a user waits for the program: `--help`, a cold query and the whole demo, each as a process of its own.
+
+python -m steersearch.benchmarks.engineering.startup
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from steersearch.benchmarks.harness.record import Record
+
+
+def run(command: list[str], folder: Path) -> tuple[float, float]:
+    """Wall and processor seconds of one process that runs steersearch in `folder`. Raises if it fails."""
+    own_folders = dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder))
+    environment = {**os.environ, **own_folders}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python keeps compiled modules
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "steersearch", *command],
+        cwd=folder, env=environment, check=True, capture_output=True,
+    )  # fmt: skip
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure(folder: Path, repeats: int) -> dict[str, float]:
+    """Median seconds of `--help` and of a cold query on the demo's library; seconds and MiB of the demo."""
+    demo_wall, demo_processor = run(["demo"], folder)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    photo = str(next((folder / "steersearch-demo" / "photos").glob("*.jpg")))
+    query = ["query", photo, "--focus", "bookshelf", "--paths"]
+    results = {"demo_seconds": demo_wall, "demo_processor_seconds": demo_processor, "demo_peak_mib": peak}
+    for name, command in (("help", ["--help"]), ("query", query)):
+        run(command, folder)  # the first run may still compile modules
+        walls, processor = zip(*(run(command, folder) for _ in range(repeats)), strict=True)
+        results[f"{name}_seconds"] = sorted(walls)[repeats // 2]
+        results[f"{name}_processor_seconds"] = sorted(processor)[repeats // 2]
+    return {name: round(value, 3) for name, value in results.items()}
+
+
+def main() -> None:
+    """Measure, print the record and keep it."""
+    parser = argparse.ArgumentParser(description="Seconds of --help, a cold query and the demo.")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = measure(Path(folder), arguments.repeats)
+    record = Record.make("startup", "mini", vars(arguments), metrics, time.monotonic() - began)
+    print(record.to_json())
+    record.save()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Photos of the generated world composed per second, by one process and by all cores.
+
+python -m steersearch.benchmarks.engineering.world_rate
+
+A photo is composed, squashed to its size, and masked for four expressions: all that a feed asks a row for. What it is
+composed of is drawn beforehand and not counted. CPU seconds per photo are measured beside the clock's: on a machine
+that computes something else at the same time they say what an idle one would do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.training import emoji, stamps
+from steersearch.training.world_source import World, WorldConfig
+
+MODEL = "world"
+STEP_RATE = 1000  # pictures a second of the GPU step for which cores are counted
+
+
+def compose(source: World, start: int, stop: int) -> tuple[int, float]:
+    """Photos start..stop-1 with all their rows: how many, and the CPU seconds they took."""
+    began = time.process_time()
+    each = source.config.expressions
+    for photo in range(start, stop):
+        source.picture(photo * each)
+        for index in range(photo * each, (photo + 1) * each):
+            source.read(index)
+    return stop - start, time.process_time() - began
+
+
+_shared: list[World] = []
+
+
+def _part(bounds: tuple[int, int]) -> tuple[int, float]:
+    return compose(_shared[0], *bounds)
+
+
+def rates(source: World, processes: int, photos: int, chunk: int = 20) -> dict[str, float]:
+    """Photos per second on the clock and per CPU second, `photos` in all, with so many processes."""
+    _shared[:] = [source]
+    starts = range(0, photos, chunk)
+    tasks = [(start, min(start + chunk, photos)) for start in starts]
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
+        list(pool.map(_part, tasks[:processes]))  # started and warm
+        began = time.monotonic()
+        parts = list(pool.map(_part, tasks))
+        seconds = time.monotonic() - began
+    done, busy = sum(count for count, _ in parts), sum(cpu for _, cpu in parts)
+    return {"photos_per_second": round(done / seconds, 1), "photos_per_cpu_second": round(done / busy, 1)}
+
+
+def measure(size: int = 128, photos: int = 600, drawn_per_kind: int = 6, plates: int = 10) -> Record:
+    """The record of one size of photos, with all that is installed."""
+    began = time.monotonic()
+    config = WorldConfig(
+        size=size,
+        drawn_per_kind=drawn_per_kind,
+        plates=plates,
+        stamps=stamps.STAMPS_FOLDER.is_dir(),
+        emoji=emoji.EMOJI_FONT.is_file(),
+    )
+    source = World(config)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    before = os.getloadavg()[0]
+    one, several = rates(source, 1, photos), rates(source, cores, photos)
+    metrics = {
+        "one_process": one,
+        "all_cores": several | {"processes": cores},
+        "cores_for_1000_pictures_per_second": math.ceil(STEP_RATE / one["photos_per_cpu_second"]),
+        "load_before": round(before, 2),
+        "busy": before > 0.5,
+    }
+    used = ("size", "expressions", "drawn_per_kind", "plates", "stamps", "emoji")
+    settings = {"photos": photos} | {name: getattr(config, name) for name in used}
+    return Record.make(f"world-rate/{size}px", MODEL, settings, metrics, time.monotonic() - began)
+
+
+def main() -> None:
+    """Measure, print the record, say what it means and, if asked, keep it."""
+    parser = argparse.ArgumentParser(description="Photos of the generated world composed per second.")
+    parser.add_argument("--size", type=int, default=128, help="side of the photos in pixels")
+    parser.add_argument("--photos", type=int, default=600)
+    add_save(parser)
+    arguments = parser.parse_args()
+    record = measure(arguments.size, arguments.photos)
+    print(record.to_json())
+    print(
+        f"a GPU step of {STEP_RATE} pictures/s at {arguments.size} px needs "
+        f"{record.metrics['cores_for_1000_pictures_per_second']} cores like these"
+        + (f" (the machine was busy: load {record.metrics['load_before']})" if record.metrics["busy"] else "")
+    )
+    if arguments.save:
+        record.save()
+
+
+if __name__ == "__main__":
+    main()

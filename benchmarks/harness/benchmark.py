@@ -1,0 +1,146 @@
+"""What the command line asks of a benchmark: its data, real or generated, and what a method reaches on it."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+from steersearch.benchmarks.harness.catalogue import Card, Value
+from steersearch.benchmarks.harness.method import Method
+from steersearch.benchmarks.harness.record import Record
+from steersearch.core.errors import BenchmarkError
+from steersearch.indexer.progress import ProgressEvent
+
+Source = Literal["real", "generated stand-in"]
+Report = Callable[[ProgressEvent], None]
+D = TypeVar("D", bound="Dataset")
+
+
+class Dataset(Protocol):
+    """Data of one benchmark, whole or limited; what a benchmark needs besides is its own affair.
+
+    name: for records, such as "core" or "core-world/drawn"; what is generated has "-world" in it.
+    n: number of pictures.  data_hash: sha256 of all that decides the figures, pictures included.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def data_hash(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a method reached.
+
+    metrics: the figures; shares are in percent.  intervals: of some of them, the 95 % interval (low, high).
+    rows: the parts, one dictionary per scene, class or split: names first, then figures under the names of the
+    metrics.  settings: what was chosen, JSON-able.
+    """
+
+    metrics: dict[str, Any]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Benchmark(Protocol[D]):
+    """One benchmark with its options. A module makes it: `create(options: Mapping[str, Value]) -> Benchmark`."""
+
+    def load(self, place: Path | None, limit: int | None) -> D:
+        """The real data at `place`, or (None) where it can be had without naming one.
+
+        limit: only so many, as the card says of what; None: all. Raises DataMissingError, BenchmarkError.
+        """
+        ...
+
+    def world(self, limit: int | None) -> D:
+        """The generated stand-in. Raises BenchmarkError where there is none."""
+        ...
+
+    def evaluate(self, method: Method, dataset: D, progress: Report | None = None) -> Outcome:
+        """Raises BenchmarkError for a method that cannot give what is asked."""
+        ...
+
+
+class DataMissingError(BenchmarkError):
+    """Real data that is not here. Fields: `benchmark` (its name), `command` (that of the stand-in, or None)."""
+
+    def __init__(self, card: Card, reason: str) -> None:
+        assert card.data is not None
+        self.benchmark = card.name
+        self.command = None if card.stand_in is None else f"steersearch bench {card.name} --world"
+        lines = [
+            f"{card.name}: the real data is not here: {reason}",
+            f"  what:     {card.data.what}",
+            f"  size:     {card.data.size}",
+            f"  licence:  {card.data.licence}",
+            f"  get it:   {card.data.how}",
+        ]
+        if self.command is not None:
+            lines.append(f"  stand-in: {self.command}   ({card.stand_in})")
+        super().__init__("\n".join(lines))
+
+
+def create(card: Card, options: Mapping[str, Value]) -> Benchmark[Any]:
+    """The benchmark of this card with these options, of which all are given (see `Card.settings`)."""
+    module = importlib.import_module(f"steersearch.benchmarks.{card.module}")
+    return cast(Benchmark[Any], module.create(options))
+
+
+def run(
+    benchmark: Benchmark[D],
+    method: Method,
+    load: Callable[[], D],
+    progress: Report | None = None,
+) -> Record:
+    """Measure `method` on what `load` gives; the record says all that is needed to do it again."""
+    return measure(benchmark, lambda: method, load, progress)
+
+
+def measure(
+    benchmark: Benchmark[D],
+    make: Callable[[], Method],
+    load: Callable[[], D],
+    progress: Report | None = None,
+) -> Record:
+    """As `run`, with a method that is made, and downloaded if need be, only when the data is there."""
+    began = time.monotonic()
+    dataset = load()
+    loaded = time.monotonic()
+    method = make()
+    made = time.monotonic()
+    outcome = benchmark.evaluate(method, dataset, progress)
+    settings = dict(outcome.settings) | {
+        "method": getattr(method, "settings", {}),
+        "identity": method.identity,
+        "licence": method.licence,
+    }
+    data = {
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "n": dataset.n,
+        "hash": dataset.data_hash,
+        "seconds": round(loaded - began, 1),
+    }
+    seconds = time.monotonic() - made + loaded - began
+    return Record.make(
+        dataset.name,
+        method.name,
+        settings,
+        outcome.metrics,
+        seconds,
+        data=data,
+        intervals={name: list(pair) for name, pair in outcome.intervals.items()},
+        rows=outcome.rows,
+    )

@@ -1,0 +1,195 @@
+"""Records: what a benchmark measured, with all that is needed to measure it again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from steersearch.core.errors import BenchmarkError
+from steersearch.core.json_file import read_json
+
+RESULTS = Path(__file__).parents[1] / "results"
+_NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # other records may be new without harm
+_PACKAGES = ("torch", "timm", "transformers", "lancedb", "faiss-cpu", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One result.
+
+    benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
+    data: of the data set that was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of
+    some metrics;  rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data
+    set; one that draws its own files says so in `settings`.
+    The rest says where and with what: filled in by `make`.
+    """
+
+    benchmark: str
+    model: str
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    seconds: float
+    command: str
+    commit: str
+    dirty: bool
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.data and not self.data.keys() >= {"source", "n", "hash"}:
+            raise ValueError(f"data without source, n or hash: {sorted(self.data)}")
+
+    @classmethod
+    def make(
+        cls,
+        benchmark: str,
+        model: str,
+        settings: dict[str, Any],
+        metrics: dict[str, Any],
+        seconds: float,
+        *,
+        data: dict[str, Any] | None = None,
+        intervals: dict[str, list[float]] | None = None,
+        rows: list[dict[str, Any]] | None = None,
+    ) -> Record:
+        """A record of a run in this process."""
+        return cls(
+            benchmark=benchmark,
+            model=model,
+            settings=settings,
+            metrics=metrics,
+            seconds=round(seconds, 1),
+            command=_command(),
+            commit=_git("rev-parse", "--short", "HEAD"),
+            dirty=bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_NOT_RESULTS)),
+            date=datetime.now(UTC).date().isoformat(),
+            machine=machine(),
+            versions={name: _version(name) for name in _PACKAGES},
+            data=data or {},
+            intervals=intervals or {},
+            rows=rows or [],
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """A record that was saved. Raises BenchmarkError for a file that is none."""
+        try:
+            return cls(**read_json(path))
+        except (OSError, ValueError, TypeError) as error:
+            raise BenchmarkError(f"{path}: not a record of a benchmark ({error})") from error
+
+    def to_json(self) -> str:
+        """The record as one JSON object, a key a line."""
+        return json.dumps(asdict(self), indent=1)
+
+    def flat(self) -> dict[str, Any]:
+        """The record as one dictionary whose metrics stand beside its other fields."""
+        fields = asdict(self)
+        metrics: dict[str, Any] = fields.pop("metrics")
+        unused = [name for name in ("data", "intervals", "rows") if not fields[name]]
+        return {name: value for name, value in fields.items() if name not in unused} | metrics
+
+    def report(self, *, save: bool) -> None:
+        """Print the record as JSON, and keep it in benchmarks/results if asked to."""
+        print(self.to_json())
+        if save:
+            self.save()
+
+    def save(self, folder: Path = RESULTS) -> Path:
+        """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json.
+
+        A run of the same day with the same settings on the same data is replaced; beside any other it gets a number.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
+        day = self.date.replace("-", "")
+        name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{day}"
+        names = (f"{name}-{number}" if number else name for number in itertools.count())
+        paths = (folder / f"{each}.json" for each in names)
+        path = next(path for path in paths if not path.exists() or self._repeats(path))
+        path.write_text(self.to_json() + "\n", encoding="utf-8")
+        return path
+
+    def _repeats(self, path: Path) -> bool:
+        """Whether `path` holds a record of the same question."""
+        try:
+            other = Record.read(path)
+        except BenchmarkError:
+            return False
+        own = json.loads(self.to_json())  # as it will be read
+        return bool(own["settings"] == other.settings and own["data"] == other.data)
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, the memory in GiB, and a GPU that torch, if it is loaded, sees."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = None
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gpu = torch.cuda.get_device_name()
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "name": gpu.replace(" ", "-").lower() if gpu else f"cpu{cores}",
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gib": round(pages / 2**30),
+        "gpu": gpu,
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _command() -> str:
+    """The command line as a user would type it, without this machine's paths."""
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = f"python -m {module.name}" if module is not None else Path(sys.argv[0]).name
+    program = program.replace("python -m steersearch.__main__", "steersearch")
+    return " ".join([program, *map(_without_folder, sys.argv[1:])])
+
+
+def _without_folder(argument: str) -> str:
+    """An absolute path, also behind "name=", by its last name alone."""
+    before, equals, path = argument.rpartition("=")
+    return before + equals + (Path(path).name if os.path.isabs(path) else path)
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def add_save(parser: ArgumentParser) -> None:
+    """The option --save, for `Record.report`."""
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")

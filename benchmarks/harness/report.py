@@ -1,0 +1,189 @@
+"""One self-contained HTML page of records: findings, a table and a plot for each benchmark, its parts, where from."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from steersearch.benchmarks.harness.catalogue import CARDS
+from steersearch.benchmarks.harness.plots import bars_of
+from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.harness.tables import Table, comparison_table, rows_table
+from steersearch.benchmarks.paper import published
+from steersearch.benchmarks.paper.claims import FROZEN, claims_table, verdicts
+from steersearch.core.errors import BenchmarkError, MissingExtraError
+from steersearch.training import sheet
+from steersearch.training.curves import Curve, Plot, plot
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What the page says of one benchmark. bars: SVG; curves: over gate_scale; pictures: (caption, data URI)."""
+
+    name: str
+    asks: str
+    source: str
+    table: Table
+    bars: str
+    curves: Sequence[tuple[str, Plot]]
+    parts: Sequence[Table]
+    pictures: Sequence[tuple[str, str]]
+    origins: Table
+
+
+def read_records(folders: Sequence[Path]) -> list[Record]:
+    """The records in these folders that say what data they were measured on; of the same benchmark, method, data and
+    machine the last one. Raises BenchmarkError for a folder that is not there, or a file that is no record."""
+    found: dict[tuple[str, str, str, str], Record] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise BenchmarkError(f"{folder}: no such folder of records")
+        records = [Record.read(path) for path in sorted(folder.glob("*.json"))]
+        for record in sorted(records, key=lambda each: each.date):
+            if record.data:
+                found[record.benchmark, record.model, record.data["hash"], record.machine["name"]] = record
+    return list(found.values())
+
+
+def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
+    """The page. pictures: with examples of the stand-ins that are measured, which are drawn for it.
+
+    Raises BenchmarkError where there are no records.
+    """
+    if not records:
+        raise BenchmarkError(
+            "no record says on what data it was measured; make one: steersearch bench core --world --save"
+        )
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=_place):
+        groups.setdefault(record.benchmark, []).append(record)
+    illustrated = _illustrated(groups) if pictures else set()
+    return sheet.render(
+        "steersearch.benchmarks.harness",
+        parts=[_part(name, group, name in illustrated) for name, group in groups.items()],
+        claims=[claims_table(verdicts(records, model)) for model in _models(records)],
+        models=_models(records),
+        paper=published.PAPER,
+        count=len(records),
+    )
+
+
+def tables(records: Sequence[Record]) -> list[Table]:
+    """The tables of the page: a comparison for each benchmark, then the parts of each record."""
+    groups = dict.fromkeys(record.benchmark for record in sorted(records, key=_place))
+    by_name = [[record for record in records if record.benchmark == name] for name in groups]
+    parts = (rows_table(record) for record in records)
+    return [*map(comparison_table, by_name), *(table for table in parts if table is not None)]
+
+
+def _place(record: Record) -> tuple[int, str, str]:
+    """Benchmarks in the catalogue's order, a model before its other versions."""
+    name = _card_name(record)
+    order = list(CARDS)
+    return (order.index(name) if name in order else len(order), record.benchmark, record.model)
+
+
+def _card_name(record: Record) -> str:
+    return record.benchmark.split("/")[0].removesuffix("-world")
+
+
+def _models(records: Sequence[Record]) -> list[str]:
+    """Models with a record of themselves and one of another version or of several benchmarks: findings need both."""
+    plain = dict.fromkeys(record.model for record in records if "+" not in record.model)
+    return [
+        model
+        for model in plain
+        if any(r.model == f"{model}{FROZEN}" for r in records)
+        or any("macro_no_prompt" in r.metrics for r in records if r.model == model)
+    ]
+
+
+def _illustrated(groups: Mapping[str, Sequence[Record]]) -> set[str]:
+    """The benchmarks with pictures: the first record group of each stand-in, of which others may be variants."""
+    first: dict[str, str] = {}
+    for name, records in groups.items():
+        if records[0].data["source"] != "real" and _card_name(records[0]) in CARDS:
+            first.setdefault(_card_name(records[0]), name)
+    return set(first.values())
+
+
+def _part(name: str, records: Sequence[Record], pictures: bool) -> Part:
+    card = CARDS.get(_card_name(records[0]))
+    source = str(records[0].data["source"])
+    paper = [(published.row_of(record), published.beside(record)) for record in records]
+    first = next(iter(records[0].metrics))
+    theirs = [(row, found[first]) for row, found in paper if row is not None and first in found]
+    return Part(
+        name=name,
+        asks="" if card is None else card.asks,
+        source=source,
+        table=comparison_table(records),
+        bars=bars_of(records, theirs),
+        curves=_sweeps(records, first),
+        parts=[table for table in map(rows_table, records) if table is not None],
+        pictures=_examples(card.module) if pictures and card is not None else [],
+        origins=_origins(records),
+    )
+
+
+def _sweeps(records: Sequence[Record], metric: str) -> list[tuple[str, Plot]]:
+    """A curve for each model that was measured at three gate_scales or more."""
+    curves: list[tuple[str, Plot]] = []
+    for model in dict.fromkeys(record.model.split("+gate")[0] for record in records):
+        own = [record for record in records if record.model.split("+gate")[0] == model]
+        points = {
+            float(record.settings["method"]["gate_scale"]): float(record.metrics[metric])
+            for record in own
+            if "gate_scale" in record.settings.get("method", {}) and record.metrics.get(metric) is not None
+        }
+        if len(points) >= 3:
+            curve = Curve(model, sorted(points.items()), marked=True)
+            drawn = plot([curve], lowest=0.0, ticks=sorted(points))
+            curves += [] if drawn is None else [(f"{model}: {metric} over gate_scale", drawn)]
+    return curves
+
+
+def _origins(records: Sequence[Record]) -> Table:
+    """Where the figures come from, so that they can be had again."""
+    header = ("method", "command", "commit", "data", "pictures", "seconds", "machine")
+    rows = tuple(
+        (
+            record.model,
+            record.command,
+            record.commit + ("+" if record.dirty else ""),
+            str(record.data["hash"])[:12],
+            f"{record.data['n']:,}",
+            f"{record.seconds:.0f}",
+            record.machine["gpu"] or record.machine["processor"],
+        )
+        for record in records
+    )
+    return Table("Where from", header, rows, frozenset({"pictures", "seconds"}))
+
+
+def _examples(module: str) -> list[tuple[str, str]]:
+    """What the module's `examples()` draws, as JPEG data URIs with captions; none where it lacks an extra."""
+    try:
+        drawn = importlib.import_module(f"steersearch.benchmarks.{module}").examples()
+    except MissingExtraError as error:
+        logger.warning("no pictures of %s: %s", module, error)
+        return []
+    return [(caption, _uri(image)) for caption, image in drawn]
+
+
+def _uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+__all__ = ["Part", "build_page", "read_records", "tables"]

@@ -1,0 +1,107 @@
+"""Many pictures before a method, a batch at a time; pictures are opened when their turn comes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.harness.method import Method, Seen
+from steersearch.benchmarks.harness.pixel_metrics import WHOLE, Part
+from steersearch.indexer.progress import ProgressEvent
+
+Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
+Report: TypeAlias = Callable[[ProgressEvent], None]
+
+
+@dataclass
+class Progress:
+    """Counts pictures seen, over all prompts, and reports each batch. total: how many there will be."""
+
+    total: int
+    report: Report | None = None
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, number: int) -> None:
+        self.done += number
+        if self.report is not None:
+            seconds = max(time.monotonic() - self.began, 1e-3)
+            self.report(ProgressEvent(self.done, self.total, self.done / seconds))
+
+
+def batches(
+    method: Method,
+    pictures: Sequence[Opener],
+    prompt: str | None,
+    progress: Progress | None = None,
+    *,
+    patches: bool = False,
+    maps: bool = False,
+    attention: bool = False,
+) -> Iterator[tuple[slice, Seen]]:
+    """What `method` says of `pictures` under one prompt, a batch at a time: which of them, and what."""
+    for start in range(0, len(pictures), method.batch_size):
+        part = slice(start, min(start + method.batch_size, len(pictures)))
+        opened = [open_picture() for open_picture in pictures[part]]
+        yield part, method.see(opened, prompt, patches=patches, maps=maps, attention=attention)
+        if progress is not None:
+            progress.add(len(opened))
+
+
+def see_all(
+    method: Method,
+    pictures: Sequence[Opener],
+    prompt: str | None,
+    progress: Progress | None = None,
+    *,
+    patches: bool = False,
+    maps: bool = False,
+    attention: bool = False,
+) -> Seen:
+    """The same as one `Seen` of all pictures, of which there must be one at least."""
+    wanted = batches(method, pictures, prompt, progress, patches=patches, maps=maps, attention=attention)
+    found = [seen for _, seen in wanted]
+    joined: dict[str, Any] = {}
+    for one in fields(Seen):
+        values = [getattr(seen, one.name) for seen in found]
+        joined[one.name] = None if values[0] is None else np.concatenate(values)
+    return Seen(**joined)
+
+
+def kept(image: Image.Image) -> Opener:
+    """A picture that is in memory already."""
+    return lambda: image
+
+
+def squared(picture: Opener) -> Opener:
+    """The picture squashed to a square as wide as its longer side, so that no method's central crop cuts it."""
+
+    def opened() -> Image.Image:
+        image = picture()
+        side = max(image.size)
+        return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.BICUBIC)
+
+    return opened
+
+
+def part_seen(method: Method) -> Part:
+    """The part of a square picture over which the method's grid lies: masks are cut to it.
+
+    The evaluation transform of some trunks (MAE, SigLIP) sees 90 % of the side.
+    """
+    part: Part = getattr(method, "part_of_square", WHOLE)
+    return part
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """sha256 of `parts`, each with its length, so that none can run into the next."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little") + part)
+    return found.hexdigest()

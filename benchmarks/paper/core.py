@@ -1,0 +1,212 @@
+"""CORE (the paper, section 4.1): retrieval by one small object among photos that otherwise show the same.
+
+In each scene the photos have five (or so) variants, each with one object added. All photos of the scene are embedded
+under the prompt of one object; the queries are the photos with that object, and a query's nearest neighbour, its own
+source photo with all variants left out, should have the object too. A query that no other source photo can answer is
+left out, as in the authors' script. `core_hub` reads the published data, `core_world` and `core_photographs` make
+stand-ins; the protocol is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.harness.benchmark import Outcome, Report
+from steersearch.benchmarks.harness.catalogue import Value
+from steersearch.benchmarks.harness.embeddings import gallery_vectors, needs_a_prompt, part_of
+from steersearch.benchmarks.harness.intervals import HOW, macro_interval, micro_interval
+from steersearch.benchmarks.harness.method import Floats, Method, SteerViTMethod
+from steersearch.benchmarks.harness.metrics import core_precision
+from steersearch.benchmarks.harness.pointing import pointing_of
+from steersearch.benchmarks.paper import core_hub, core_photographs, core_world
+from steersearch.benchmarks.paper.core_data import CoreData, Scene
+from steersearch.core.errors import BenchmarkError
+
+SEED = 90_000  # of the choice of wrong prompts
+CASES = ("right", "wrong", "wrong_all", "none")
+NAMES = {
+    "right": "",
+    "wrong": "_wrong_prompt",
+    "wrong_all": "_wrong_prompt_mean_of_all",
+    "none": "_no_prompt",
+}
+
+
+@dataclass(frozen=True)
+class Core:
+    """The benchmark. k: of precision at k; the rest is the stand-in's, see the card."""
+
+    k: int = 5
+    source: str = "drawn"
+    template: str = "the {}"
+    object_size: float = 0.2
+
+    def load(self, place: Path | None, limit: int | None) -> CoreData:
+        """The published data, at `place` or else from the model hub."""
+        return core_hub.load(place, limit)
+
+    def world(self, limit: int | None) -> CoreData:
+        """The stand-in."""
+        if self.source == "photographs":
+            return core_photographs.dataset(limit or core_photographs.BASES, self.object_size, self.template)
+        return core_world.dataset(self.source, limit or core_world.BASES, self.object_size, self.template)
+
+    def evaluate(self, method: Method, dataset: CoreData, progress: Report | None = None) -> Outcome:
+        """Accuracy (precision at 1), and precision at k, whose metrics bear the k in their names, in percent.
+
+        macro: mean over scenes, as in the paper's tables; micro: over queries, as in the authors' script.
+        _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
+        the target unchanged; _wrong_prompt_mean_of_all: each other object in turn; _no_prompt: without text.
+        """
+        scores: dict[str, dict[str, list[float]]] = {case: {} for case in CASES}
+        at_k: dict[str, list[float]] = {}
+        rng = np.random.default_rng([SEED, 1])
+        reason = needs_a_prompt(method)
+        done = 0
+        for scene in dataset.scenes:
+            vectors = _embed(method, scene, reason is None, part_of(progress, done, dataset.n))
+            done += len(scene.rows)
+            for name, values in self._scores(scene, vectors, method, rng).items():
+                if values:
+                    (at_k if name == "at_k" else scores[name])[scene.name] = values
+        if not at_k:
+            raise BenchmarkError(f"{dataset.name}: no object was added to two source photos of a scene")
+        metrics, intervals = _figures(scores)
+        metrics[f"macro_precision_at_{self.k}"] = _percent(np.mean([np.mean(v) for v in at_k.values()]))
+        metrics[f"micro_precision_at_{self.k}"] = _percent(np.mean([one for v in at_k.values() for one in v]))
+        chances = [_chance(scene) for scene in dataset.scenes if scene.name in at_k]
+        metrics["chance"] = _percent(np.mean(chances))
+        if metrics["macro_wrong_prompt"] is not None:
+            metrics["drop"] = round(metrics["macro"] - metrics["macro_wrong_prompt"], 2)
+        pointing = _pointing(method, dataset)
+        unanswerable = sum(len(scene.rows) - len(scene.queries) for scene in dataset.scenes)
+        settings = {"k": self.k, "intervals": HOW, "queries_left_out": unanswerable, **dataset.remarks}
+        if reason is not None:
+            settings["no_prompt"] = reason
+        return Outcome(
+            metrics=metrics | pointing,
+            intervals=intervals,
+            rows=[
+                self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes if scene.name in at_k
+            ],
+            settings=settings,
+        )
+
+    def _scores(
+        self,
+        scene: Scene,
+        vectors: Mapping[str | None, Floats],
+        method: Method,
+        rng: np.random.Generator,
+    ) -> dict[str, list[float]]:
+        """One value per query of the scene for each of CASES that can be had, and for precision at k ("at_k").
+
+        For "wrong_all" it is one per query and other object.
+        """
+        names, ids = [row.object for row in scene.rows], [row.image_id for row in scene.rows]
+        prompts = scene.prompts
+        objects = list(prompts)
+
+        def found(prompt: str | None, target: str, k: int = 1) -> list[float]:
+            gallery = vectors[prompt if method.gallery_takes_prompt else None]
+            return list(core_precision(vectors[prompt], names, ids, target, k, gallery=gallery))
+
+        values: dict[str, list[float]] = {"at_k": []}
+        k = min(self.k, min(sum(other != own for other in ids) for own in set(ids)))
+        for i, target in enumerate(objects):
+            values.setdefault("right", []).extend(found(prompts[target], target))
+            values["at_k"] += found(prompts[target], target, k)
+            if None in vectors:
+                values.setdefault("none", []).extend(found(None, target))
+            if len(objects) > 1:
+                wrong = objects[(i + int(rng.integers(1, len(objects)))) % len(objects)]
+                values.setdefault("wrong", []).extend(found(prompts[wrong], target))
+            for other in objects:
+                if other != target:
+                    values.setdefault("wrong_all", []).extend(found(prompts[other], target))
+        return values
+
+    def _row(
+        self, scene: Scene, scores: Mapping[str, Mapping[str, list[float]]], at_k: list[float]
+    ) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "scene": scene.name,
+            "pictures": len(scene.rows),
+            "sources": len({row.image_id for row in scene.rows}),
+            "objects": len(scene.prompts),
+            "queries": len(scene.queries),
+        }
+        for case in CASES:
+            values = scores[case].get(scene.name)
+            row[f"accuracy{NAMES[case]}"] = None if values is None else _percent(np.mean(values))
+        right = {scene.name: scores["right"][scene.name]}
+        low, high = macro_interval(right)
+        return row | {
+            "low": _percent(low),
+            "high": _percent(high),
+            f"precision_at_{self.k}": _percent(np.mean(at_k)),
+            "chance": _percent(_chance(scene)),
+        }
+
+
+def create(options: Mapping[str, Value]) -> Core:
+    return Core(
+        k=int(options["k"]),
+        source=str(options["source"]),
+        template=str(options["template"]),
+        object_size=float(options["object_size"]),
+    )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """The variants of one photo of the stand-in, with their prompts."""
+    return core_world.examples()
+
+
+def _embed(method: Method, scene: Scene, without: bool, report: Report | None) -> dict[str | None, Floats]:
+    prompts: list[str | None] = [*scene.prompts.values(), *([None] if without else [])]
+    return gallery_vectors(method, scene.gallery, list(dict.fromkeys(prompts)), report)
+
+
+def _figures(
+    scores: Mapping[str, Mapping[str, list[float]]],
+) -> tuple[dict[str, Any], dict[str, tuple[float, float]]]:
+    metrics: dict[str, Any] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for case, by_scene in scores.items():
+        macro, micro = f"macro{NAMES[case]}", f"micro{NAMES[case]}"
+        if not by_scene:
+            metrics[macro] = metrics[micro] = None
+            continue
+        metrics[macro] = _percent(np.mean([np.mean(values) for values in by_scene.values()]))
+        metrics[micro] = _percent(np.mean([value for values in by_scene.values() for value in values]))
+        if case != "wrong_all":  # where a query counts several times
+            for name, interval in ((macro, macro_interval(by_scene)), (micro, micro_interval(by_scene))):
+                intervals[name] = _percent(interval[0]), _percent(interval[1])
+    return metrics, intervals
+
+
+def _chance(scene: Scene) -> float:
+    """Accuracy of a guess: mean over queries of the share of right pictures among those that may be found."""
+    shares = []
+    for query in scene.queries:
+        others = [row for row in scene.rows if row.image_id != query.image_id]
+        shares.append(np.mean([row.object == query.object for row in others]))
+    return float(np.mean(shares))
+
+
+def _pointing(method: Method, dataset: CoreData) -> dict[str, float]:
+    """Where the heatmap points under the right prompt; nothing without masks, or for others than SteerViT."""
+    if not isinstance(method, SteerViTMethod) or not all(scene.masks for scene in dataset.scenes):
+        return {}
+    return pointing_of(method, dataset.scenes)
+
+
+def _percent(share: Any) -> float:
+    return round(100 * float(share), 2)

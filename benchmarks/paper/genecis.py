@@ -1,0 +1,168 @@
+"""GeneCIS (Vaze et al. 2023; the paper's Table 7): which picture is like the reference in what the condition names?
+
+Each row has a reference, a condition in words, one target and 9 or 14 other pictures. Reference and gallery are seen
+under the condition as prompt and ranked by cosine; recall at k is the share of rows whose target is among the first k.
+In the two "focus" splits the condition names what is to be the same. In the "change" splits it says what the target
+shows instead, so steering both sides by it is a makeshift there.
+
+What is left open, and what is done here:
+- prompt: the paper does not say it. "the {}" is the headline, the bare condition is in the rows beside it.
+- ties: a target that ties with others counts by the chance of being drawn first among them, so an embedding that says
+  nothing scores what guessing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.benchmarks.harness.benchmark import Outcome, Report
+from steersearch.benchmarks.harness.catalogue import Value, check_template
+from steersearch.benchmarks.harness.embeddings import PairVectors, needs_a_prompt, pair_vectors, part_of
+from steersearch.benchmarks.harness.intervals import HOW, macro_interval
+from steersearch.benchmarks.harness.method import Floats, Method
+from steersearch.benchmarks.harness.metrics import unit_rows
+from steersearch.benchmarks.paper import genecis_data, genecis_world
+from steersearch.benchmarks.paper.genecis_questions import GenecisData, Question, Split
+
+SPLITS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
+TEMPLATES = ("the {}", "{}")
+KS = (1, 2, 3)
+
+
+def recall(scores: npt.NDArray[np.floating[Any]], k: int) -> float:
+    """Chance that the first of `scores` (G,) is among the k greatest, where equal ones are in random order."""
+    greater = int((scores > scores[0]).sum())
+    equal = int((scores == scores[0]).sum())  # itself among them
+    return float(np.clip((k - greater) / equal, 0, 1))
+
+
+@dataclass(frozen=True)
+class Genecis:
+    """The benchmark. split: one of SPLITS, or "all"; template: the prompt with {} for the condition, or "both"."""
+
+    split: str = "all"
+    template: str = "both"
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        return TEMPLATES if self.template == "both" else (self.template,)
+
+    def load(self, place: Path | None, limit: int | None) -> GenecisData:
+        return genecis_data.load(place, limit, SPLITS if self.split == "all" else (self.split,))
+
+    def world(self, limit: int | None) -> GenecisData:
+        return genecis_world.dataset(
+            limit or genecis_world.ROWS, SPLITS if self.split == "all" else (self.split,)
+        )
+
+    def evaluate(self, method: Method, dataset: GenecisData, progress: Report | None = None) -> Outcome:
+        """Recall at 1, 2 and 3 in percent: r1, r2, r3 are means over the splits, as GeneCIS gives them.
+
+        Figures of a split begin with its name. _no_prompt: without text.
+        """
+        rows: list[dict[str, Any]] = []
+        hits: dict[str, dict[str, list[float]]] = {}
+        done = 0
+        for split in dataset.splits:
+            found, reason = self._vectors(method, split, part_of(progress, done, dataset.n))
+            done += len(split)
+            for number, template in enumerate(self.templates):
+                scores = [_scores(found, question, template, method) for question in split.questions]
+                values = {f"r{k}": [recall(each, k) for each in scores] for k in KS}
+                if number == 0 and reason is None:
+                    plain = [_scores(found, question, None, method) for question in split.questions]
+                    values["r1_no_prompt"] = [recall(each, 1) for each in plain]
+                rows.append(_row(split, template, values))
+                if number == 0:
+                    for name, each in values.items():
+                        hits.setdefault(name, {})[split.name] = each
+        settings = {"templates": list(self.templates), "intervals": HOW, **dataset.remarks}
+        if reason is not None:
+            settings["no_prompt"] = reason
+        return Outcome(metrics=_metrics(hits), intervals=_intervals(hits), rows=rows, settings=settings)
+
+    def _vectors(self, method: Method, split: Split, report: Report | None) -> tuple[PairVectors, str | None]:
+        """Vectors under each prompt of the pictures that are seen under it; and why there are none without."""
+        wanted: dict[str | None, set[int]] = {}
+        for question in split.questions:
+            seen = {question.reference, *question.gallery}
+            for template in self.templates:
+                prompt = template.format(question.condition)
+                wanted.setdefault(prompt, set()).update(
+                    seen if method.gallery_takes_prompt else {question.reference}
+                )
+        reason = needs_a_prompt(method)
+        if reason is None:
+            wanted[None] = {number for q in split.questions for number in (q.reference, *q.gallery)}
+        return pair_vectors(method, split, wanted, report), reason
+
+
+def create(options: Mapping[str, Value]) -> Genecis:
+    template = str(options["template"])
+    return Genecis(str(options["split"]), template if template == "both" else check_template(template))
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """A row of each "focus" split of the stand-in: the reference, the right picture, a wrong one."""
+    return genecis_world.examples()
+
+
+def _scores(
+    found: PairVectors, question: Question, template: str | None, method: Method
+) -> npt.NDArray[np.float32]:
+    """Cosine of the reference with each picture of the gallery (G,)."""
+    prompt = None if template is None else template.format(question.condition)
+    gallery = found[prompt if method.gallery_takes_prompt else None]
+    reference: Floats = unit_rows(found[prompt][question.reference][None])
+    scores: npt.NDArray[np.float32] = (
+        unit_rows(np.stack([gallery[i] for i in question.gallery])) @ reference[0]
+    )
+    return scores
+
+
+def _row(split: Split, template: str, values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    sizes = [len(question.gallery) for question in split.questions]
+    low, high = macro_interval({split.name: values["r1"]})
+    return {
+        "split": split.name,
+        "prompt": template,
+        "rows": len(split.questions),
+        "gallery": round(float(np.mean(sizes)), 2),
+        **{name: _percent(np.mean(each)) for name, each in values.items()},
+        "low": _percent(low),
+        "high": _percent(high),
+        "chance": _percent(np.mean([1 / size for size in sizes])),
+    }
+
+
+def _metrics(hits: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    means = {
+        name: _percent(np.mean([np.mean(v) for v in by_split.values()])) for name, by_split in hits.items()
+    }
+    own = {
+        f"{split}_{name}": _percent(np.mean(values))
+        for name, by_split in hits.items()
+        for split, values in by_split.items()
+    }
+    return means | own
+
+
+def _intervals(hits: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name, by_split in hits.items():
+        parts = {name: by_split} | {f"{split}_{name}": {split: v} for split, v in by_split.items()}
+        for figure, values in parts.items():
+            low, high = macro_interval(values)
+            found[figure] = _percent(low), _percent(high)
+    return found
+
+
+def _percent(share: Any) -> float:
+    return round(100 * float(share), 2)

@@ -1,0 +1,172 @@
+"""GeneCIS as it is published: four JSON files of rows, COCO's val2017 for the object splits, Visual Genome 1.2 for the
+attribute splits, whose pictures are boxes cut out with their surroundings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.cache import digest_of
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.paper.genecis_questions import GenecisData, Question, Shown, Split
+from steersearch.core.digests import file_sha256
+from steersearch.core.errors import BenchmarkError
+from steersearch.core.json_file import read_json
+from steersearch.core.preprocess import open_image
+
+DILATION = 0.7  # of a box's width and height
+COCO = ("val2017", "coco/val2017", "images/val2017", "coco")
+VISUAL_GENOME = ("VG_100K", "VG_100K_2", "visual_genome/VG_100K", "visual_genome/VG_100K_2", "vg", "VG_All")
+ROWS = ("", "genecis")  # where the JSON files are
+
+logger = logging.getLogger(__name__)
+
+
+def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> GenecisData:
+    """Those of `splits` whose JSON file lies in `place`; see the card for the layout.
+
+    limit: only the first so many rows of each split. Rows that cannot be used (fields that lack, pictures that are not
+    there, a gallery that is not as long as the split's most common one, which the published code leaves out too) are
+    left out, told in the log and noted in the record. Raises DataMissingError, BenchmarkError.
+    """
+    if place is None:
+        raise DataMissingError(card("genecis"), "name its folder with --data")
+    files = {split: _rows_file(place, split) for split in splits}
+    if not any(files.values()):
+        raise DataMissingError(
+            card("genecis"), f"none of {', '.join(f'{s}.json' for s in splits)} in {place}"
+        )
+    read, left_out = [], {}
+    for split, file in files.items():
+        if file is not None:
+            made, skipped = read_split(split, file, place, limit)
+            read.append(made)
+            left_out[split] = skipped
+    data = card("genecis").data
+    assert data is not None
+    return GenecisData(
+        name="genecis",
+        source="real",
+        licence=data.licence,
+        splits=tuple(read),
+        remarks={"left_out": left_out},
+    )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture as a row names it: a file, and the box (x, y, width, height) that is cut out of it, if any."""
+
+    file: Path
+    box: tuple[float, float, float, float] | None
+
+
+def read_split(name: str, file: Path, place: Path, limit: int | None = None) -> tuple[Split, int]:
+    """One split, and how many of its rows were left out. Raises BenchmarkError for a file that has none to use."""
+    try:
+        rows = read_json(file)
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{file}: cannot be read ({error})") from error
+    if not isinstance(rows, list):
+        raise BenchmarkError(f"{file}: must be a list of rows, it is a {type(rows).__name__}")
+    usual = _usual_gallery(rows)
+    index: dict[_Picture, int] = {}
+    questions: list[Question] = []
+    skipped = 0
+    for number, row in enumerate(rows):
+        if limit is not None and len(questions) == limit:
+            break
+        try:
+            pictures = _pictures_of(row, place, usual)
+        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+            skipped += 1
+            logger.warning("left out: %s, row %d: %s", file.name, number, _reason(error))
+            continue
+        reference, *gallery = (index.setdefault(picture, len(index)) for picture in pictures)
+        questions.append(Question(reference, tuple(gallery), row["condition"].strip()))
+    if not questions:
+        raise BenchmarkError(f"{file}: none of its {len(rows)} rows can be used; the log says why")
+    hashes = {path: file_sha256(path) for path in dict.fromkeys(picture.file for picture in index)}
+    shown = tuple(
+        Shown(partial(opened, p.file, p.box), digest_of(hashes[p.file], p.box, DILATION)) for p in index
+    )
+    return Split(name, tuple(questions), shown), skipped
+
+
+def opened(file: Path, box: tuple[float, float, float, float] | None) -> Image.Image:
+    """The picture, RGB; with a box what it shows, with its surroundings, on a black square."""
+    picture = open_image(file)
+    return picture if box is None else to_square(cut_out(picture, box))
+
+
+def cut_out(picture: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """The box (x, y, width, height) with DILATION of its size to the left and above, and as the published code has it,
+    to 1.7 times its size from there on; what lies outside the picture is cut off."""
+    x, y, width, height = box
+    left, top = max(0.0, x - DILATION * width), max(0.0, y - DILATION * height)
+    right = min(picture.width, left + (1 + DILATION) * width)
+    bottom = min(picture.height, top + (1 + DILATION) * height)
+    return picture.crop((left, top, right, bottom))
+
+
+def to_square(picture: Image.Image) -> Image.Image:
+    """The picture in the middle of a black square as wide as its longer side."""
+    side = max(picture.size)
+    square = Image.new("RGB", (side, side))
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square
+
+
+# -------------------------------------------------------------------------------------------------------- rows
+
+
+def _usual_gallery(rows: Sequence[Any]) -> int:
+    """The most common number of pictures beside the target; of several the smallest."""
+    lengths = Counter(
+        len(row["gallery"]) for row in rows if isinstance(row, dict) and isinstance(row.get("gallery"), list)
+    )
+    return min(lengths, key=lambda length: (-lengths[length], length), default=0)
+
+
+def _pictures_of(row: Any, place: Path, usual: int) -> list[_Picture]:
+    """Reference, target, and the others of the gallery."""
+    if not str(row["condition"] or "").strip():
+        raise ValueError("its condition is empty")
+    if len(row["gallery"]) != usual:
+        raise ValueError(f"{len(row['gallery'])} pictures in its gallery, elsewhere {usual}")
+    return [_picture(entry, place) for entry in (row["reference"], row["target"], *row["gallery"])]
+
+
+def _picture(entry: Mapping[str, Any], place: Path) -> _Picture:
+    if "val_image_id" in entry:
+        return _Picture(_found(place, COCO, f"{int(entry['val_image_id']):012d}.jpg"), None)
+    x, y, width, height = (float(value) for value in entry["instance_bbox"])
+    if not (width > 0 and height > 0):
+        raise ValueError(f"a box of {width:g} x {height:g} pixels")
+    return _Picture(_found(place, VISUAL_GENOME, f"{entry['image_id']}.jpg"), (x, y, width, height))
+
+
+def _found(place: Path, folders: Sequence[str], name: str) -> Path:
+    for folder in folders:
+        path = place / folder / name
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"no picture {name} in {', '.join(folders)}")
+
+
+def _rows_file(place: Path, split: str) -> Path | None:
+    paths = (place / folder / f"{split}.json" for folder in ROWS)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _reason(error: Exception) -> str:
+    return f"no field {error}" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,169 @@
+"""pods (the paper, section 4.4): is a photo one of *this* mug, among mugs? PODS, 100 personal objects of five kinds.
+
+Each object has three reference photos. Under a prompt for the object all pictures are embedded; then
+- PR-AUC: each test photo scores the greatest cosine to the object's references; average precision of all test photos,
+  mean over objects;
+- NDCG: each test photo of the object ranks the references of all objects by cosine; relevance is 1 for the object's
+  own, over the whole list; mean over test photos, then over objects.
+
+What the paper leaves open, and what is done here (facts C5):
+- prompts: "none"; "supercategory", such as "the mug"; "name", the words of the label with the kind at the end ("the
+  white shobhita mug" for mugs_white_shobhita); "description", which the authors wrote with a language model and did not
+  release: it is measured where the data has a descriptions.json, {label: text}.
+- objects: the mean over all ("pr_auc_name"), and where pods_info.json lies beside the data over the 70 of its split
+  test among themselves ("pr_auc_name_test"), as PODS' own paper has it.
+- the test photos are those of the split test; test_dense, which is for masks, is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.catalogue import Value, card
+from steersearch.benchmarks.harness.embeddings import pair_vectors
+from steersearch.benchmarks.harness.intervals import HOW, macro_interval
+from steersearch.benchmarks.harness.method import Floats, Method
+from steersearch.benchmarks.harness.rankings import average_precision, ndcg
+from steersearch.benchmarks.harness.viewing import Progress, Report
+from steersearch.benchmarks.paper import pods_world
+from steersearch.benchmarks.paper.pods_data import Objects, has_pods, read_pods
+from steersearch.benchmarks.paper.pods_world import build
+from steersearch.core.errors import BenchmarkError
+
+VARIANTS = ("none", "supercategory", "name", "description")
+_AT_ONCE = 8  # prompts whose vectors are in memory together
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Of an object under a prompt: its PR-AUC, and the NDCG of each of its test photos."""
+
+    pr_auc: float
+    ndcgs: list[float]
+
+
+class PodsBenchmark:
+    """See the module. variants: of the prompts, those that the data has of them are measured."""
+
+    def __init__(self, variants: Sequence[str]) -> None:
+        self.variants = tuple(variants)
+
+    def load(self, place: Path | None, limit: int | None) -> Objects:
+        if place is None:
+            raise DataMissingError(card("pods"), "name its folder with --data")
+        if not has_pods(place):
+            raise DataMissingError(card("pods"), f"no parquet files of the splits train and test in {place}")
+        return read_pods(place, limit)
+
+    def world(self, limit: int | None) -> Objects:
+        return build(limit)
+
+    def evaluate(self, method: Method, dataset: Objects, progress: Report | None = None) -> Outcome:
+        offered = next(iter(dataset.prompts.values()))
+        variants = [variant for variant in self.variants if variant in offered]
+        if not variants:
+            raise BenchmarkError(f"{dataset.name}: has no prompts of the sort {', '.join(self.variants)}")
+        counted = Progress(_passes(dataset, variants), progress)
+        metrics: dict[str, Any] = {}
+        intervals: dict[str, tuple[float, float]] = {}
+        rows: dict[str, dict[str, Any]] = {label: {"object": label} for label in dataset.prompts}
+        for variant in variants:
+            everyone = _reached(method, dataset, variant, frozenset(dataset.prompts), counted)
+            figures, limits = _figures(everyone, variant)
+            metrics, intervals = metrics | figures, intervals | limits
+            if dataset.test_split:
+                found = _reached(method, dataset, variant, dataset.test_split, counted)
+                metrics |= _figures(found, f"{variant}_test")[0]
+            for label, one in everyone.items():
+                rows[label][f"pr_auc_{variant}"] = 100 * one.pr_auc
+                rows[label][f"ndcg_{variant}"] = 100 * float(np.mean(one.ndcgs))
+        return Outcome(
+            metrics=metrics,
+            intervals=intervals,
+            rows=list(rows.values()),
+            settings={
+                "prompts": {label: dict(said) for label, said in dataset.prompts.items()},
+                "objects": len(dataset.prompts),
+                "interval": f"{HOW}; of PR-AUC, the objects are drawn anew",
+            },
+        )
+
+
+def _passes(data: Objects, variants: Sequence[str]) -> int:
+    """How many pictures are asked for, over all prompts and both sets of objects."""
+    passes = 0
+    for labels in filter(None, (frozenset(data.prompts), data.test_split)):
+        shots = sum(shot.label in labels for shot in (*data.references, *data.tests))
+        passes += sum(shots * len({data.prompts[label][variant] for label in labels}) for variant in variants)
+    return passes
+
+
+def _figures(
+    found: Mapping[str, _Reached], name: str
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    areas = [100 * one.pr_auc for one in found.values()]
+    gains = {label: [100 * value for value in one.ndcgs] for label, one in found.items()}
+    metrics = {
+        f"pr_auc_{name}": float(np.mean(areas)),
+        f"ndcg_{name}": float(np.mean([np.mean(values) for values in gains.values()])),
+    }
+    return metrics, {
+        f"pr_auc_{name}": macro_interval({"objects": areas}),
+        f"ndcg_{name}": macro_interval(gains),
+    }
+
+
+def _reached(
+    method: Method, data: Objects, variant: str, labels: frozenset[str], progress: Progress
+) -> dict[str, _Reached]:
+    """What is reached on the objects `labels` among themselves, under the prompts of `variant`."""
+    everything = (*data.references, *data.tests)
+    chosen = [number for number, shot in enumerate(everything) if shot.label in labels]
+    by_prompt: dict[str | None, list[str]] = {}
+    for label in data.prompts:
+        if label in labels:
+            by_prompt.setdefault(data.prompts[label][variant], []).append(label)
+    names = np.array([everything[number].label for number in chosen])
+    is_reference = np.array([number < len(data.references) for number in chosen])
+    found: dict[str, _Reached] = {}
+    prompts = list(by_prompt)
+    for start in range(0, len(prompts), _AT_ONCE):
+        part = prompts[start : start + _AT_ONCE]
+        vectors = pair_vectors(method, data, dict.fromkeys(part, chosen))
+        progress.add(len(part) * len(chosen))
+        for prompt in part:
+            unit = _unit(np.stack([vectors[prompt][number] for number in chosen]))
+            scores = unit[~is_reference] @ unit[is_reference].T  # (tests, references)
+            for label in by_prompt[prompt]:
+                found[label] = _score(scores, names[~is_reference] == label, names[is_reference] == label)
+    return {label: found[label] for label in data.prompts if label in labels}
+
+
+def _score(scores: Floats, mine: npt.NDArray[np.bool_], own: npt.NDArray[np.bool_]) -> _Reached:
+    """scores: (T, R) of test photos with references;  mine (T,), own (R,): those of the object."""
+    area = average_precision(scores[:, own].max(axis=1), mine)
+    return _Reached(area, [ndcg(row, own) for row in scores[mine]])
+
+
+def _unit(vectors: Floats) -> Floats:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(length, np.float32(1e-12))
+    return unit
+
+
+def create(options: Mapping[str, Value]) -> PodsBenchmark:
+    """The benchmark with its options: prompts, "all" or one of VARIANTS."""
+    return PodsBenchmark(VARIANTS if options["prompts"] == "all" else (str(options["prompts"]),))
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """An object of the stand-in alone and in two photos, and one that looks like it."""
+    return pods_world.examples()

@@ -1,0 +1,111 @@
+"""quality-world: the protocol of `quality` on generated photos. A stand-in: no figure of it is the paper's.
+
+Probes: the photos of probes.py, scene (6) under "the place" and kind of the large thing (34) under "the thing".
+Segmentation: photos with two or three of six kinds of things, whose nouns are the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.harness.label_file import Labels
+from steersearch.benchmarks.harness.viewing import digest, kept
+from steersearch.benchmarks.paper import probes
+from steersearch.benchmarks.paper.quality_data import (
+    Labelled,
+    LabelledSet,
+    QualityData,
+    Segmented,
+    SegmentedSet,
+)
+from steersearch.benchmarks.paper.world_photos import Drawings, photo_of
+from steersearch.core.heatmaps import outlined
+from steersearch.training import scenes, world
+from steersearch.training.things import KINDS
+
+VERSION = 1
+SEED = 97_200
+TRAIN, TEST = 340, 170  # photos of the probes
+MEMORY, SEGMENTED = 48, 30  # photos of the segmentation
+SIDE = 160
+CLASSES = ("mug", "book", "potted plant", "suitcase", "guitar", "bird")
+
+
+def build(limit: int | None = None) -> QualityData:
+    """The stand-in, always the same; `limit`: at most so many photos of each part."""
+    train, test = (
+        list(probes.photos(part, _most(n, limit))) for part, n in (("train", TRAIN), ("test", TEST))
+    )
+    scene = [[Labelled(kept(photo.image), photo.family) for photo in part] for part in (train, test)]
+    thing = [[Labelled(kept(photo.image), photo.kind) for photo in part] for part in (train, test)]
+    pixels = digest(photo.image.tobytes() for photo in (*train, *test))
+    return QualityData(
+        name="quality-world",
+        source="generated stand-in",
+        licence="Apache-2.0",
+        labelled=(
+            _labelled("scenes", "the place", len(scenes.FAMILIES), scene, pixels),
+            _labelled("things", "the thing", len(KINDS), thing, pixels),
+        ),
+        segmented=_segmented(limit),
+    )
+
+
+def examples() -> list[tuple[str, Image.Image]]:
+    """A test photo of each probe with its label, and one of the segmentation with two classes of it."""
+    first, second = islice(probes.photos("test", TEST), 2)
+    scene, thing = scenes.FAMILIES[first.family], list(KINDS)[second.kind]
+    segmented = _photo([SEED, VERSION, 1, 1, 0], Drawings([SEED, VERSION, 1], each=4))
+    photo, labels = segmented.picture().resize((320, 320)), segmented.labels()
+    return [
+        (f'"the place": {scene}', first.image),
+        (f'"the thing": {thing}', second.image),
+        *((f'"the {CLASSES[n - 1]}"', outlined(photo, labels == n)) for n in sorted(segmented.present)[:2]),
+    ]
+
+
+def _most(number: int, limit: int | None) -> int:
+    return number if limit is None else min(number, limit)
+
+
+def _labelled(
+    name: str, prompt: str, classes: int, parts: Sequence[Sequence[Labelled]], pixels: str
+) -> LabelledSet:
+    train, test = (tuple(part) for part in parts)
+    return LabelledSet(name=name, prompt=prompt, classes=classes, train=train, test=test, digest=pixels)
+
+
+def _segmented(limit: int | None) -> SegmentedSet:
+    parts = []
+    for part, number in enumerate((MEMORY, SEGMENTED)):
+        stock = Drawings([SEED, VERSION, part], each=4)
+        parts.append(
+            tuple(_photo([SEED, VERSION, part, 1, place], stock) for place in range(_most(number, limit)))
+        )
+    memory, test = parts
+    pixels = (
+        piece for one in (*memory, *test) for piece in (one.picture().tobytes(), one.labels().tobytes())
+    )
+    return SegmentedSet(classes=dict(enumerate(CLASSES, 1)), memory=memory, test=test, digest=digest(pixels))
+
+
+def _photo(seed: Sequence[int], stock: Drawings) -> Segmented:
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(CLASSES), int(rng.integers(2, 4)), replace=False)
+    things = [stock.any_of(CLASSES[int(number)], rng) for number in chosen]
+    family = scenes.FAMILIES[seed[-1] % len(scenes.FAMILIES)]
+    photo = photo_of(family, [(things, (0.3, 0.5))], rng, (SIDE, SIDE), 0.02)
+    labels = _labels(photo)
+    present = frozenset(int(value) for value in np.unique(labels) if value)
+    return Segmented(kept(photo.image), lambda: labels, present)
+
+
+def _labels(photo: world.Photo) -> Labels:
+    labels = np.zeros((photo.image.height, photo.image.width), np.uint8)
+    for placed in photo.placed:
+        labels[placed.mask] = CLASSES.index(placed.thing.noun) + 1
+    return labels
