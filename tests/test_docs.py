@@ -1,4 +1,4 @@
-"""Examples in the documents are run, so that they stay true."""
+"""The documents stay true: their examples run, and what they point at exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pytest
 
 from tests.conftest import COLOURS, draw_picture
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / "core").glob("*/*.md")))
+PATH = re.compile(r"`((?:benchmarks|core|docs|indexer|steersearch|tests|training)/[\w./-]+)`")
+MODULE = re.compile(r"\bsteersearch((?:\.[a-z_0-9]+)+)")
 
 
 def test_library_md(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word_encoder: None) -> None:
@@ -32,3 +36,35 @@ def run_examples(document: Path, least: int) -> None:
     said: list[str] = []
     failed, _ = doctest.DocTestRunner(optionflags=flags).run(examples, out=said.append)
     assert failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_path_that_a_document_names_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" not in target:
+            assert (page.parent / path).exists() if path else page.exists(), target
+            assert not anchor or anchor in anchors(page.parent / path if path else page), target
+    for path in PATH.findall(text):
+        assert (ROOT / path).exists(), path
+    for name in MODULE.findall(text):
+        assert is_module(name), f"steersearch{name}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What can stand behind # in a link to a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_module(name: str) -> bool:
+    """Whether `name`, after "steersearch", is a module, or something in one."""
+    path = (ROOT / "steersearch").joinpath(*name.strip(".").split("."))
+    return path.is_dir() or any(path.with_suffix(".py").is_file() for path in (path, path.parent))
+
+
+def test_the_readme_is_short_and_shows_a_picture_first() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.split()) < 900
+    assert "](docs/images/" in text.split("\n## ")[0]
