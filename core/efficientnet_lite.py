@@ -10,8 +10,9 @@ Letters: B images, S side of the square input in pixels, a multiple of 32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +30,11 @@ _STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4
            (5, 2, 6, 208, 5), (3, 1, 6, COARSE, 1))  # fmt: skip
 _FINE_AFTER = sum(stage[-1] for stage in _STAGES[:5])  # bottlenecks up to the finer maps
 _BN_EPS = 1e-3
-# Pictures at a time on a processor: with more, the wide maps of the first stages leave its caches (measured on an Intel
-# Xeon: 28.7 ms a picture in fours, 30.1 in eights; with ReLU6 joined to the convolutions 17.6 and 21.4).
+# Pictures at a time on a processor: of more, the wide maps of the first stages leave its caches; of fewer, the small
+# ones do not fill it (measured on an Intel Xeon, ms a picture: 15.4 alone, 11.9 in fours, 13.3 in eights).
 _CPU_PICTURES = 4
-# Whether oneDNN's convolution that applies ReLU6 as it writes can be had: what torch.compile makes of the two on a
-# processor, without the compiler that it needs. A third of the time of the network.
+# Whether oneDNN's convolution can be had that applies ReLU6, or adds the shortcut, as it writes: what torch.compile
+# makes of them on a processor, without the compiler that it needs.
 _JOINED = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
     torch.ops.mkldnn, "_convolution_pointwise"
 )
@@ -81,7 +82,7 @@ class EfficientNetLite2(nn.Module):
 
 
 class _Conv(nn.Module):
-    """Convolution with a bias, "same" padding, and ReLU6 unless `linear`."""
+    """Convolution with a bias, "same" padding, and ReLU6 unless `linear`. Where its stride is 2, sides are even."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
@@ -89,25 +90,57 @@ class _Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups)
         self.linear = linear
+        self._packed: tuple[Tensor, int, Tensor] | None = None  # of which weights, in which version
 
-    def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        # What the outputs need beyond the input; of an odd number the larger half lies right and below.
-        missing = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)
-        if missing % 2:
-            x = F.pad(x, (missing // 2, missing - missing // 2) * 2)
-            missing = 0
-        padding, groups = missing // 2, self.conv.groups
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """plus: what is added to the result."""
         weight, bias = self.conv.weight, self.conv.bias
         learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
         if _JOINED and x.device.type == "cpu" and x.dtype == torch.float32 and not learns:
+            return self._joined(x, plus)
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        padding = (kernel - stride) // 2
+        if stride == 2:
+            x, padding = F.pad(x, (padding, padding + 1) * 2), 0
+        x = F.conv2d(x, weight, bias, stride, padding, 1, self.conv.groups)
+        x = x if self.linear else F.relu6(x)
+        return x if plus is None else x + plus
+
+    def _joined(self, x: Tensor, plus: Tensor | None) -> Tensor:
+        """The same in one pass over the maps."""
+        conv, padding = self.conv, self.conv.kernel_size[0] // 2
+        shape = ([padding] * 2, list(conv.stride), [1, 1], conv.groups)
+        weight = self._packed_weight(shape, x)
+        joined: Tensor
+        if plus is None:
             after = ("none", []) if self.linear else ("hardtanh", [0.0, 6.0])
-            joined: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, weight, bias, [padding] * 2, [stride] * 2, [1, 1], groups, *after, ""
-            )
-            return joined
-        x = F.conv2d(x, weight, bias, stride, padding, 1, groups)
-        return x if self.linear else F.relu6(x)
+            joined = torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *shape, *after, "")
+        else:
+            add = torch.ops.mkldnn._convolution_pointwise.binary
+            joined = add(x, plus, weight, conv.bias, *shape, "add", 1.0, None, [], None)
+        return joined
+
+    def _packed_weight(self, shape: tuple[Any, ...], x: Tensor) -> Tensor:
+        """The weights in the order that oneDNN's kernels read, which it would else bring them to at every call.
+
+        Where the padding is lopsided, with a row and a column of zeros in its place: to pad the maps is to copy them.
+        """
+        weight = self.conv.weight
+        state = weight, 0 if weight.is_inference() else weight._version
+        packed = self._packed
+        if packed is None or packed[0] is not state[0] or packed[1] != state[1]:
+            whole = F.pad(weight.detach(), (1, 0, 1, 0)) if self.conv.stride[0] == 2 else weight.detach()
+            result = torch.ops.mkldnn._reorder_convolution_weight(whole, *shape, list(x.shape))
+            self._packed = packed = (*state, result)
+        return packed[2]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> _Conv:
+        self._packed = None  # the weights move, or change their type
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # which can be neither copied nor pickled
 
 
 class _Bottleneck(nn.Module):
@@ -122,8 +155,8 @@ class _Bottleneck(nn.Module):
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.narrow(self.depthwise(self.widen(x)))
-        return x + y if self.shortcut else y
+        out: Tensor = self.narrow(self.depthwise(self.widen(x)), x if self.shortcut else None)
+        return out
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steersearch.core import efficientnet_lite
-from steersearch.core.efficientnet_lite import COARSE, DEEP, FINE, EfficientNetLite2, read_published
+from steersearch.core.efficientnet_lite import COARSE, DEEP, FINE, EfficientNetLite2, Maps, read_published
 
 PICTURES = 5  # more than go through at once
 
@@ -87,16 +89,63 @@ def test_maps_and_classes_equal_timms(timms: Any, side: int) -> None:
     assert network.deep(maps).shape[1] == DEEP
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Callable[[EfficientNetLite2, Tensor], Maps]:
+    """A network's maps by plain convolutions."""
+
+    def maps(network: EfficientNetLite2, pixels: Tensor) -> Maps:
+        assert efficientnet_lite._JOINED, "this PyTorch has no joined convolutions: nothing is compared"
+        with monkeypatch.context() as without, torch.no_grad():
+            without.setattr(efficientnet_lite, "_JOINED", False)
+            return network(pixels)
+
+    return maps
+
+
+@pytest.mark.parametrize("side", [32, 96])
 def test_joined_convolutions_equal_the_plain_ones(
-    network: EfficientNetLite2, monkeypatch: pytest.MonkeyPatch
+    side: int, network: EfficientNetLite2, plain: Callable[[EfficientNetLite2, Tensor], Maps]
 ) -> None:
-    assert efficientnet_lite._JOINED, "this PyTorch has no joined convolutions: nothing is compared"
+    pixels = noise(side)
     with torch.no_grad():
-        joined = network(noise(32))
-        monkeypatch.setattr(efficientnet_lite, "_JOINED", False)
-        plain = network(noise(32))
-    assert_equal(joined.fine, plain.fine, 1e-5)
-    assert_equal(joined.coarse, plain.coarse, 1e-5)
+        joined = network(pixels)
+    expected = plain(network, pixels)
+    assert_equal(joined.fine, expected.fine, 1e-5)
+    assert_equal(joined.coarse, expected.coarse, 1e-5)
+
+
+def learn(network: EfficientNetLite2) -> EfficientNetLite2:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.1)
+    return network
+
+
+def load(network: EfficientNetLite2) -> EfficientNetLite2:
+    network.load_state_dict({name: 1.1 * value for name, value in network.state_dict().items()}, assign=True)
+    return network
+
+
+CHANGES: dict[str, Callable[[EfficientNetLite2], EfficientNetLite2]] = {
+    "learnt": learn,
+    "loaded": load,
+    "rounded": lambda network: network.bfloat16().float(),
+    "copied": lambda network: learn(deepcopy(network)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_network_used_before_its_weights_change_uses_the_new_ones(
+    change: str, timms: Any, plain: Callable[[EfficientNetLite2, Tensor], Maps]
+) -> None:
+    network = read_published(as_published(timms))[0]
+    pixels = noise(32)
+    with torch.inference_mode():
+        before = network(pixels)
+        network = CHANGES[change](network)
+        after = network(pixels)
+    assert not torch.allclose(after.coarse, before.coarse, rtol=1e-3)
+    assert_equal(after.coarse, plain(network, pixels).coarse, 1e-5)
 
 
 def test_weights_rounded_to_half_precision_give_nearly_the_same_maps(timms: Any) -> None:
