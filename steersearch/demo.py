@@ -17,8 +17,8 @@ from steersearch import settings
 from steersearch.api import Hits, Library
 from steersearch.core.errors import FolderError
 from steersearch.core.preprocess import open_image
-from steersearch.training.demo_photos import demo_photos, with_remote
-from steersearch.training.world import Spot
+from steersearch.training.world.composition import Spot
+from steersearch.training.world.demo_photos import demo_photos, with_remote
 from steersearch.views import page, terminal
 from steersearch.views.output import write_output
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from steersearch.core.checkpoints import write_safetensors
-from steersearch.training.corpus import CorpusConfig
 from steersearch.training.recipe import (
     DataSettings,
     ModelSettings,
@@ -15,6 +14,7 @@ from steersearch.training.recipe import (
     RunSettings,
 )
 from steersearch.training.settings import apply_settings, to_json
+from steersearch.training.world.corpus import CorpusConfig
 from tests.small_models import TINY, small_model
 
 RECIPE = Recipe(

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersearch.core.vit import ViT, ViTConfig
-from steersearch.training.corpus import Corpus
 from steersearch.training.pictures import Pictures
 from steersearch.training.stage import Stage, StageConfig
+from steersearch.training.world.corpus import Corpus
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 TRUNK = ViTConfig(image_size=32, patch_size=8, stem_channels=(8, 8), dim=32, depth=2, num_heads=2)

@@ -22,8 +22,8 @@ from steersearch.benchmarks.ours.photographs import PhotographData
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.predictor import Predictor
 from steersearch.training.photographs.listed import Listed, is_test_only, listed
-from steersearch.training.recolour import COLOURS
-from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
+from steersearch.training.world.recolour import COLOURS
+from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
 from tests.small_rcc import small_rcc
 
 HUES = {"fish": (200, 30, 30), "windmill": (30, 200, 30), "kiosk": (30, 30, 200), "obelisk": (200, 200, 30)}

@@ -90,7 +90,7 @@ def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from steersearch.benchmarks.ours import words
     from steersearch.benchmarks.paper import genecis_world, probes, refcocog_world
-    from steersearch.training.things import KINDS
+    from steersearch.training.world.things import KINDS
 
     monkeypatch.setitem(probes.LOOKS_PER_KIND, "test", 1)
     small = replace(refcocog_world.CONFIG, drawn_per_kind=1, plates=1)

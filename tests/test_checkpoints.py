@@ -47,10 +47,10 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, PackageFile
 from steersearch.core.steervit import SteerViT
 from steersearch.core.trunk import timm_preprocess
-from steersearch.training.drawing import Look
-from steersearch.training.scenes import draw_scene
-from steersearch.training.things import draw_thing
-from steersearch.training.world import Spot, compose
+from steersearch.training.world.composition import Spot, compose
+from steersearch.training.world.painting import Look
+from steersearch.training.world.scenes import draw_scene
+from steersearch.training.world.things import draw_thing
 from tests.hub_server import hub_files
 from tests.small_models import TEXT_DIM, pixels_for, prompts_of, small_model, small_trunk
 

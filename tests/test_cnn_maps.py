@@ -17,7 +17,7 @@ from steersearch.training import cnn_maps
 from steersearch.training.cnn_maps import cnn_pixels, kept_maps, kept_things_alone, things_alone
 from steersearch.training.npy_file import write_rows
 from steersearch.training.photographs.published_cnn import load_network
-from steersearch.training.things import Thing, draw_stock
+from steersearch.training.world.things import Thing, draw_stock
 
 Pictures = npt.NDArray[np.uint8]
 

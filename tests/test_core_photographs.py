@@ -15,8 +15,8 @@ from steersearch.benchmarks.paper.core_photographs import is_photographic, photo
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 from steersearch.training.photographs.listed import is_test_only
-from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
-from steersearch.training.things import Thing
+from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
+from steersearch.training.world.things import Thing
 from tests.small_rcc import small_rcc
 
 pytestmark = pytest.mark.skipif(not STAMPS_FOLDER.is_dir(), reason="the stamps' package is not installed")

@@ -16,8 +16,8 @@ from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
-from steersearch.training.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
-from steersearch.training.things import KINDS
+from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
+from steersearch.training.world.things import KINDS
 from tests.test_training import SMALL
 
 needs_stamps = pytest.mark.skipif(not STAMPS_FOLDER.is_dir(), reason="the stamps' package is not installed")
@@ -267,19 +267,19 @@ def test_look_alikes_are_trained() -> None:
 
 
 def test_a_base_that_finds_no_room_at_first_is_tried_again_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, tried = core_world.world.place_things, list[int]()
+    place, tried = core_world.composition.place_things, list[int]()
 
     def crowded(*given: object, **named: object) -> object:
         tried.append(1)
         return [] if len(tried) <= 60 else place(*given, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(core_world.world, "place_things", crowded)
+    monkeypatch.setattr(core_world.composition, "place_things", crowded)
     assert len(list(islice(core_world._pictures("drawn", 1, (80, 60), (0.2, 0.3)), 5))) == 5
     assert len(tried) > 60
 
 
 def test_objects_that_fit_nowhere_are_told_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_world.world, "place_things", lambda *given, **named: [])
+    monkeypatch.setattr(core_world.composition, "place_things", lambda *given, **named: [])
     monkeypatch.setattr(core_world, "PLATES", 3)
     with pytest.raises(BenchmarkError, match=r"kitchen have no room for objects of 0\.2 to 0\.3 .* smaller"):
         next(core_world._pictures("drawn", 1, (80, 60), (0.2, 0.3)))

@@ -76,6 +76,7 @@ SUBPACKAGES = (
     "benchmarks/paper",
     "benchmarks/ours",
     "benchmarks/engineering",
+    "training/world",
     "benchmarks/baselines",
     "training/data",
     "training/data/importers",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steersearch.training.drawing import PALETTE, Kind, Look, shade
-from steersearch.training.objects_home import KINDS
+from steersearch.training.world.objects_home import KINDS
+from steersearch.training.world.painting import PALETTE, Kind, Look, shade
 
 LOOKS = [
     (kind, Look(kind=kind.name, colour=kind.colours[0], pattern=pattern, shape=shape))

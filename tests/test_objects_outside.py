@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steersearch.training.drawing import PALETTE, Canvas, Kind, Look
-from steersearch.training.objects_outside import KINDS
+from steersearch.training.world.objects_outside import KINDS
+from steersearch.training.world.painting import PALETTE, Canvas, Kind, Look
 
 SIZE = 64
 VARIANTS = [(kind, shape) for kind in KINDS for shape in kind.shapes]

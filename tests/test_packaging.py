@@ -22,6 +22,7 @@ SUBPACKAGES = (
     "benchmarks/paper",
     "benchmarks/ours",
     "benchmarks/engineering",
+    "training/world",
     "benchmarks/baselines",
 )
 

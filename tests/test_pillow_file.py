@@ -14,8 +14,8 @@ from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.images.limits import Limits
 from steersearch.core.images.pillow import FORMATS, opened
 from steersearch.core.images.reader import read_picture
-from steersearch.training.backgrounds import _is_opaque
 from steersearch.training.data.orientation import read_header
+from steersearch.training.world.backgrounds import _is_opaque
 from tests.test_imports import ROOT, sources
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\n"

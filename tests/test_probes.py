@@ -14,8 +14,8 @@ from steersearch.benchmarks.paper import probes
 from steersearch.benchmarks.paper.probes import Embedded, fit_probe
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT
-from steersearch.training import scenes, world
-from steersearch.training.things import KINDS, draw_stock
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, draw_stock
 from tests.conftest import WordEncoder
 from tests.small_models import TINY, small_config, small_model
 
@@ -114,9 +114,9 @@ def test_a_photo_shows_one_large_thing_of_its_kind() -> None:
     names = list(KINDS)[:5]
     stock = draw_stock(np.random.default_rng(0), 1, 64, names)
     composed = []
-    compose = world.compose
+    compose = composition.compose
     patch = pytest.MonkeyPatch()
-    patch.setattr(world, "compose", lambda *a: composed.append(compose(*a)) or composed[-1])
+    patch.setattr(composition, "compose", lambda *a: composed.append(compose(*a)) or composed[-1])
     for number, kind in enumerate((0, 2, 4)):
         plate = scenes.draw_scene(scenes.FAMILIES[number], np.random.default_rng(number), (96, 72))
         image = probes._photo(plate, kind, stock, np.random.default_rng(number))

@@ -11,7 +11,7 @@ from PIL import Image
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View, open_image
 from steersearch.indexer.store import Store
-from steersearch.training.scenes import draw_scene
+from steersearch.training.world.scenes import draw_scene
 from tests.toy_library import Library
 
 PROMPT = "the remote control"

@@ -113,10 +113,10 @@ def check_trunk(model: Predictor, trunk: Path, images: list[Image.Image]) -> Non
 
 def pictures() -> list[Image.Image]:
     """Two generated photos with several things each."""
-    from steersearch.training.drawing import Look
-    from steersearch.training.scenes import draw_scene
-    from steersearch.training.things import draw_thing
-    from steersearch.training.world import Spot, compose
+    from steersearch.training.world.composition import Spot, compose
+    from steersearch.training.world.painting import Look
+    from steersearch.training.world.scenes import draw_scene
+    from steersearch.training.world.things import draw_thing
 
     rng = np.random.default_rng(5)
     shelf, duck, mug = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steersearch.training.scenes import FAMILIES, Scene, draw_scene, draw_texture
+from steersearch.training.world.scenes import FAMILIES, Scene, draw_scene, draw_texture
 
 SIZES = ((128, 128), (160, 120), (120, 160), (256, 144), (101, 77))
 

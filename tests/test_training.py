@@ -19,9 +19,9 @@ from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT
 from steersearch.training import run_state
 from steersearch.training.alone import kept_thing_keys, thing_keys
-from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.prompts import Vocabulary
 from steersearch.training.stage import StageConfig
+from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
 from tests.small_stage import MEAN, NAME, STD, TRUNK, train_trunk
 
 PLAIN = Preprocess(size=32, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from steersearch.core.errors import SteerSearchError
-from steersearch.training import scenes, stamps, world
-from steersearch.training.demo_photos import FOCUSES, demo_photos
-from steersearch.training.drawing import Look
-from steersearch.training.things import (
+from steersearch.training.world import composition, scenes, stamps
+from steersearch.training.world.demo_photos import FOCUSES, demo_photos
+from steersearch.training.world.painting import Look
+from steersearch.training.world.things import (
     HELD_OUT_TEMPLATES,
     KINDS,
     TEMPLATES,
@@ -36,8 +36,11 @@ def plain_scene(size: tuple[int, int] = (200, 100)) -> scenes.Scene:
 
 def test_masks_are_exactly_where_the_thing_is_and_the_nearer_one_hides_the_other() -> None:
     red, blue = block((255, 0, 0), "red block"), block((0, 0, 255), "blue block")
-    back, front = world.Spot(0.5, 0.6, 0.4), world.Spot(0.55, 0.8, 0.4)  # both 40 px; front is 10 px right
-    photo = world.compose(plain_scene(), [(blue, front), (red, back)])
+    back, front = (
+        composition.Spot(0.5, 0.6, 0.4),
+        composition.Spot(0.55, 0.8, 0.4),
+    )  # both 40 px; front is 10 px right
+    photo = composition.compose(plain_scene(), [(blue, front), (red, back)])
     pixels = np.asarray(photo.image).astype(int)
     is_red = (pixels[..., 0] > 200) & (pixels[..., 2] < 60)
     is_blue = (pixels[..., 2] > 200) & (pixels[..., 0] < 60)
@@ -52,7 +55,9 @@ def test_masks_are_exactly_where_the_thing_is_and_the_nearer_one_hides_the_other
 
 
 def test_a_thing_partly_outside_has_the_mask_of_its_visible_part() -> None:
-    photo = world.compose(plain_scene(), [(block((255, 0, 0), "red block"), world.Spot(0.0, 0.5, 0.4))])
+    photo = composition.compose(
+        plain_scene(), [(block((255, 0, 0), "red block"), composition.Spot(0.0, 0.5, 0.4))]
+    )
     mask = photo.mask("red block")
     assert mask[:, :20].sum() == 20 * 40
     assert not mask[:, 20:].any()
@@ -63,7 +68,7 @@ def test_placed_things_stay_visible(family: str) -> None:
     rng = np.random.default_rng(5)
     plate = scenes.draw_scene(family, rng, (160, 120))
     things = [block((250, 20, 20), f"block {i}") for i in range(5)]
-    photo = world.compose(plate, world.place_things(plate, things, rng, (0.2, 0.35)))
+    photo = composition.compose(plate, composition.place_things(plate, things, rng, (0.2, 0.35)))
     assert len(photo.placed) >= 3
     for placed in photo.placed:
         area = (placed.box[2] - placed.box[0]) * (placed.box[3] - placed.box[1])
@@ -75,7 +80,7 @@ def test_same_seed_same_photo() -> None:
         rng = np.random.default_rng(seed)
         plate = scenes.draw_scene("garden", rng, (96, 72))
         things = [draw_thing(KINDS[k].sample_look(rng), rng, 64) for k in ("ball", "mushroom")]
-        return world.compose(plate, world.place_things(plate, things, rng)).image.tobytes()
+        return composition.compose(plate, composition.place_things(plate, things, rng)).image.tobytes()
 
     assert photo(3) == photo(3)
     assert photo(3) != photo(4)

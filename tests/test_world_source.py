@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ConfigError, DataError
-from steersearch.training import corpus, emoji, materials, stamps, world, world_source
-from steersearch.training.backgrounds import Backgrounds
-from steersearch.training.corpus import CorpusConfig, make_corpus, plan_photo
 from steersearch.training.data.check import check_source
 from steersearch.training.data.samples import Joined, Sample
 from steersearch.training.data.sources import open_source
-from steersearch.training.things import HELD_OUT_TEMPLATES, KINDS, TEMPLATES
-from steersearch.training.world_source import World, WorldConfig, make_materials, open_world
+from steersearch.training.world import composition, corpus, emoji, materials, stamps, world
+from steersearch.training.world.backgrounds import Backgrounds
+from steersearch.training.world.corpus import CorpusConfig, make_corpus, plan_photo
+from steersearch.training.world.things import HELD_OUT_TEMPLATES, KINDS, TEMPLATES
+from steersearch.training.world.world import World, WorldConfig, make_materials, open_world
 from tests.conftest import Run
 
 SMALL = CorpusConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
@@ -64,8 +64,8 @@ def test_masks_without_painting_are_those_of_the_painted_photo() -> None:
     made = make_materials(WORLD)
     for number in range(12):
         plan = plan_photo(made, number)
-        painted = world.compose(plan.plate, plan.spots)
-        seen = world.visible_masks(plan.plate.image.size, plan.spots)
+        painted = composition.compose(plan.plate, plan.spots)
+        seen = composition.visible_masks(plan.plate.image.size, plan.spots)
         assert [thing for thing, _ in seen] == [placed.thing for placed in painted.placed]
         for (_, mask), placed in zip(seen, painted.placed, strict=True):
             assert (mask == placed.mask).all()
@@ -176,13 +176,13 @@ def test_held_out_templates_are_said_of_the_photos_of_val() -> None:
 @needs_packages
 def test_held_out_objects_alone_are_meant() -> None:
     source = World(replace(WORLD, stamps=True, emoji=True, held_out="objects", split="", photos=10))
-    made = world_source._materials(source.config)
+    made = world._materials(source.config)
     assert made.featured >= 30
     sources = {thing.source for thing in made.stock[-made.featured :]}
     assert sources == {"stamp", "emoji"}
     for photo in range(10):
         plan = plan_photo(made, photo)
-        seen = world.visible_masks(plan.plate.image.size, plan.spots)
+        seen = composition.visible_masks(plan.plate.image.size, plan.spots)
         others = [mask for thing, mask in seen if thing.noun not in stamps.HELD_OUT_NOUNS]
         for index in range(4 * photo, 4 * photo + 4):
             mask = source[index].mask
@@ -307,7 +307,7 @@ def test_it_takes_no_folders_and_one_split() -> None:
 
 
 def test_missing_packages_say_how_to_do_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(world_source, "_made", {})
+    monkeypatch.setattr(world, "_made", {})
     monkeypatch.setattr(stamps.load_stamps, "__defaults__", (tmp_path / "none", None))
     with pytest.raises(stamps.StampsMissingError, match="stamps=false"):
         World(replace(WORLD, stamps=True))

@@ -22,12 +22,12 @@ from steersearch.training.alignment import (
     content_scores,
     steered_blocks,
 )
-from steersearch.training.corpus import Corpus
 from steersearch.training.distillation import draw_patches, on_things
 from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.stage import Stage, StageConfig
 from steersearch.training.text_store import TextStore
 from steersearch.training.word_bank import Drawn, WordBank
+from steersearch.training.world.corpus import Corpus
 
 Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C), probabilities at each patch
 WEIGHTS = {"where": 0.5, "which": 1.0, "whether": 0.5}

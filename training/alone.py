@@ -23,7 +23,7 @@ from steersearch.core.steervit import SteerViT
 from steersearch.training.frozen_tokens import trunk_digest
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels
-from steersearch.training.things import Thing
+from steersearch.training.world.things import Thing
 
 GREYS = (110, 128, 150)  # of the pictures that show nothing
 

@@ -38,7 +38,7 @@ from steersearch.core.side_by_side import side_by_side
 from steersearch.training.alone import thing_alone
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photographs.packages import Say
-from steersearch.training.things import Thing
+from steersearch.training.world.things import Thing
 
 FORMAT = 1  # of the kept maps; those of another are made anew
 CHUNK = 256  # pictures after which progress is kept

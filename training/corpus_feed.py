@@ -28,13 +28,13 @@ from steersearch.core.preprocess import Preprocess
 from steersearch.core.regular_file import require_regular
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
-from steersearch.training.corpus import Corpus
 from steersearch.training.frozen_tokens import FrozenTokens
-from steersearch.training.phrases import Standing, describe
 from steersearch.training.pictures import Pictures
 from steersearch.training.prompts import Vocabulary
 from steersearch.training.text_store import TextStore
-from steersearch.training.things import TEMPLATES
+from steersearch.training.world.corpus import Corpus
+from steersearch.training.world.phrases import Standing, describe
+from steersearch.training.world.things import TEMPLATES
 
 EACH = 4  # expressions drawn for each picture
 RELATIONS = 0.2  # of which so many say where a thing is

@@ -15,7 +15,6 @@ from torch import Tensor
 from steersearch.core.efficientnet_lite import Classifier, EfficientNetLite2, Maps
 from steersearch.core.vit import HybridEmbed, ViT, ViTConfig
 from steersearch.training.cnn_maps import Alone, CnnMaps, cnn_pixels
-from steersearch.training.corpus import Corpus
 from steersearch.training.distillation import (
     COMPONENTS,
     Components,
@@ -29,6 +28,7 @@ from steersearch.training.distillation import (
 from steersearch.training.photographs.wordnet import ClassWords
 from steersearch.training.stage import Stage
 from steersearch.training.text_store import TextStore
+from steersearch.training.world.corpus import Corpus
 
 HYBRID_TRUNK = ViTConfig(
     image_size=224, patch_size=16, cnn="efficientnet-lite2", dim=192, depth=4, num_heads=6

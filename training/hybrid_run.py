@@ -14,7 +14,6 @@ from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
 from steersearch.training.aligner import Aligner, align
 from steersearch.training.cnn_maps import kept_maps, kept_things_alone
-from steersearch.training.corpus import Corpus
 from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.hybrid import HYBRID_TRUNK, Seen, class_vectors, pretrain_hybrid
 from steersearch.training.photographs.folder import FETCHED, folder_wordnet
@@ -24,6 +23,7 @@ from steersearch.training.prompts import Vocabulary
 from steersearch.training.recipe import Recipe
 from steersearch.training.text_store import TextStore
 from steersearch.training.word_bank import WordBank
+from steersearch.training.world.corpus import Corpus
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # of what, how much is done, of how much

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from steersearch.training.things import Thing
+from steersearch.training.world.things import Thing
 
 
 class Vocabulary:

@@ -11,10 +11,10 @@ from typing import Literal
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Fusion
 from steersearch.training.aligner import AlignmentConfig
-from steersearch.training.corpus import CorpusConfig
 from steersearch.training.data.orientation import Frame
 from steersearch.training.distillation import DistillationConfig
 from steersearch.training.text_store import TokenType
+from steersearch.training.world.corpus import CorpusConfig
 
 HYBRID = "hybrid"  # the trunk that a run trains before anything else
 

@@ -35,11 +35,9 @@ from steersearch.training import run_state
 from steersearch.training.aligner import Aligner
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
-from steersearch.training.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
 from steersearch.training.data.samples import Reading, Skip, Source
 from steersearch.training.data.sources import open_source
-from steersearch.training.emoji import EMOJI_FONT
 from steersearch.training.failures import told_plainly
 from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
 from steersearch.training.hybrid_run import HybridRun
@@ -51,10 +49,12 @@ from steersearch.training.photographs.needs import Missing, require
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
-from steersearch.training.stamps import STAMPS_FOLDER
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Steered, Trainer
-from steersearch.training.world_source import World, WorldConfig
+from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
+from steersearch.training.world.emoji import EMOJI_FONT
+from steersearch.training.world.stamps import STAMPS_FOLDER
+from steersearch.training.world.world import World, WorldConfig
 
 HELD_SEED = 50_000  # added to the world's seed for validation: other plates, drawings and placements
 EXAMPLES = 12

@@ -15,7 +15,7 @@ from steersearch.core.json_file import parse_json
 from steersearch.core.regular_file import read_regular
 from steersearch.training.data.sources import FORMATS
 from steersearch.training.recipe import HYBRID, Recipe
-from steersearch.training.world_source import is_world
+from steersearch.training.world.world import is_world
 
 # What the values of each key may be: int, float, bool, str, a Literal, or a tuple of one of these.
 SECTIONS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from steersearch.indexer.region_snapshot import RegionArrays, open_region_snapsh
 from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
 from steersearch.indexer.shortlist import Shortlist
 from steersearch.indexer.store import FrozenVector, Store
-from steersearch.training.things import KINDS
+from steersearch.training.world.things import KINDS
 
 FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
 GALLERY, QUERIES, QUERIES_PER_FOCUS = 10_000, 600, 12

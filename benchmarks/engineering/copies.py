@@ -28,7 +28,7 @@ from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings
 from steersearch.core.images.pillow import opened_content
 from steersearch.indexer.copies import Comparison
 from steersearch.indexer.loader import PhotoReader
-from steersearch.training import scenes, world
+from steersearch.training.world import composition, scenes
 
 _WORDS = (
     "invoice receipt total milk bread train ticket name address doctor exam result poem river night hotel booking "
@@ -200,13 +200,13 @@ def _scene(
     rng = np.random.default_rng([5, number])
     plate = scenes.draw_scene(scenes.FAMILIES[number % len(scenes.FAMILIES)], rng, size)
     things = [_drawings().any_of(KIND_NAMES[kind], rng) for kind in rng.permutation(len(KIND_NAMES))[:4]]
-    standing = world.place_things(plate, things, rng, (0.25, 0.4))
+    standing = composition.place_things(plate, things, rng, (0.25, 0.4))
     if instead is not None:
         own = np.random.default_rng([9, instead])
         standing[0] = (_drawings().any_of(KIND_NAMES[own.integers(len(KIND_NAMES))], own), standing[0][1])
     if moved is not None:
         standing = [(thing, replace(spot, x=spot.x + moved.uniform(-0.02, 0.02))) for thing, spot in standing]
-    return world.compose(plate, standing).image
+    return composition.compose(plate, standing).image
 
 
 def _grained(image: Image.Image, rng: np.random.Generator, grain: float) -> Image.Image:

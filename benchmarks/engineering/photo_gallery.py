@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.training import scenes, world
-from steersearch.training.things import KINDS, Thing, draw_thing
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, Thing, draw_thing
 
 VERSION = 1
 SEED = 92_000  # training uses small seeds, other benchmarks 90,000 and 91,000
@@ -92,6 +92,6 @@ def _stock(seed: Sequence[int]) -> list[Thing]:
     return stock
 
 
-def _photo(plate: scenes.Scene, stock: Sequence[Thing], rng: np.random.Generator) -> world.Photo:
+def _photo(plate: scenes.Scene, stock: Sequence[Thing], rng: np.random.Generator) -> composition.Photo:
     things = [stock[int(i)] for i in rng.choice(len(stock), THINGS, replace=False)]
-    return world.compose(plate, world.place_things(plate, things, rng, THING_SIZE))
+    return composition.compose(plate, composition.place_things(plate, things, rng, THING_SIZE))

@@ -32,7 +32,7 @@ from steersearch.core.preprocess import least_side
 from steersearch.core.reading import EncodedPrompt
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import PhotoReader
-from steersearch.training.scenes import FAMILIES, draw_scene
+from steersearch.training.world.scenes import FAMILIES, draw_scene
 
 MODELS = ("mini", "dinov2-small", "dinov2-base")  # but for the mini, random weights in that shape
 PROMPT = "the red mug"

@@ -37,14 +37,14 @@ from steersearch.core.images.pillow import opened
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures, TextEncoder
 from steersearch.core.trunk import Trunk
-from steersearch.training import scenes, world
 from steersearch.training.augment import augment, patch_cover, to_pixels
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.losses import patch_target, segmentation_loss
 from steersearch.training.optimiser import build_optimisers
 from steersearch.training.recipe import RELEASE
-from steersearch.training.things import KINDS, TEMPLATES, draw_stock
 from steersearch.training.trainer import Steered
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, TEMPLATES, draw_stock
 
 VERSION = 1
 SEED = 92_000
@@ -76,7 +76,7 @@ def draw_samples(count: int, size: tuple[int, int] = PHOTO) -> list[Sample]:
     while len(samples) < count:
         plate = scenes.draw_scene(scenes.FAMILIES[len(samples) % len(scenes.FAMILIES)], rng, size)
         things = [stock[int(i)] for i in rng.choice(len(stock), 4, replace=False)]
-        photo = world.compose(plate, world.place_things(plate, things, rng))
+        photo = composition.compose(plate, composition.place_things(plate, things, rng))
         mask = photo.mask(things[0].phrase)
         if mask.any():
             file = io.BytesIO()

@@ -17,8 +17,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 from steersearch.benchmarks.harness.record import Record, add_save
-from steersearch.training import emoji, stamps
-from steersearch.training.world_source import World, WorldConfig
+from steersearch.training.world import emoji, stamps
+from steersearch.training.world.world import World, WorldConfig
 
 MODEL = "world"
 STEP_RATE = 1000  # pictures a second of the GPU step for which cores are counted

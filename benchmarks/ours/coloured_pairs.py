@@ -10,13 +10,13 @@ from PIL import Image
 
 from steersearch.benchmarks.paper.core_photographs import is_photographic, part_of
 from steersearch.benchmarks.paper.core_world import stamp_stock
-from steersearch.training import world
 from steersearch.training.data.mask_codec import Mask
-from steersearch.training.photo_stock import ALIVE
-from steersearch.training.recolour import has_one_colour, recolour
-from steersearch.training.scenes import Scene
-from steersearch.training.stamps import HELD_OUT_NOUNS
-from steersearch.training.things import Thing
+from steersearch.training.world import composition
+from steersearch.training.world.photo_stock import ALIVE
+from steersearch.training.world.recolour import has_one_colour, recolour
+from steersearch.training.world.scenes import Scene
+from steersearch.training.world.stamps import HELD_OUT_NOUNS
+from steersearch.training.world.things import Thing
 
 # Those of `recolour.COLOURS` that nobody takes for one another.
 APART = ("red", "yellow", "green", "blue", "white", "black", "orange", "purple", "pink")
@@ -53,7 +53,7 @@ def _pair(thing: Thing, grounds: Sequence[Image.Image], rng: np.random.Generator
     first, second = map(str, rng.choice(APART, 2, replace=False))
     a, b = (replace(thing, picture=recolour(thing.picture, colour, rng)) for colour in (first, second))
     plate = Scene("", part_of(grounds[int(rng.integers(len(grounds)))], rng), ())
-    photo = world.compose(plate, world.place_things(plate, [a, b], rng, SIZE, loose=1.0))
+    photo = composition.compose(plate, composition.place_things(plate, [a, b], rng, SIZE, loose=1.0))
     masks = {id(placed.thing): placed.mask for placed in photo.placed}
     if id(a) not in masks or id(b) not in masks:
         return None

@@ -30,8 +30,8 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.presence import presence
 from steersearch.core.steervit import Features
 from steersearch.indexer.find import find_scores
-from steersearch.training import scenes, stamps, world
-from steersearch.training.things import KINDS, Thing, draw_thing
+from steersearch.training.world import composition, scenes, stamps
+from steersearch.training.world.things import KINDS, Thing, draw_thing
 
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -99,7 +99,7 @@ def _photo(noun: str, wanted: Targets, others: Sequence[Thing], rng: np.random.G
         asked = [noun, nouns[int(rng.integers(len(nouns)))]][: int(rng.integers(1, 3))]
         things = [wanted[name][int(rng.integers(len(wanted[name])))] for name in asked]
         things += [others[int(rng.integers(len(others)))] for _ in range(THINGS - len(things))]
-        photo = world.compose(plate, world.place_things(plate, things, rng, THING_SIZE))
+        photo = composition.compose(plate, composition.place_things(plate, things, rng, THING_SIZE))
         if photo.mask(noun).mean() > LEAST_SHARE:
             names = frozenset(name for placed in photo.placed for name in placed.thing.names)
             shown = frozenset(name for name in names if photo.mask(name).mean() > LEAST_SHARE)

@@ -28,9 +28,9 @@ from steersearch.benchmarks.paper.core_world import Source
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.heatmaps import outlined
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.training import scenes, world
 from steersearch.training.data.mask_codec import Mask
-from steersearch.training.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
 
 PHOTOS_EACH = 8
 
@@ -172,7 +172,7 @@ def _photo_with(
         plate = scenes.draw_scene(family, rng, (320, 240))
         thing = meant[int(rng.integers(len(meant)))]
         crowd = [others[int(i)] for i in rng.choice(len(others), 3, replace=False)]
-        photo = world.compose(plate, world.place_things(plate, [thing, *crowd], rng, (0.25, 0.4)))
+        photo = composition.compose(plate, composition.place_things(plate, [thing, *crowd], rng, (0.25, 0.4)))
         mask = photo.mask(noun)
         if mask.mean() > 0.008:
             return photo.image, mask

@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from steersearch.benchmarks.harness.viewing import digest, kept
 from steersearch.benchmarks.paper.anomaly_data import Item, Items
-from steersearch.training import scenes, world
 from steersearch.training.data.mask_codec import Mask
-from steersearch.training.things import KINDS, draw_thing
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, draw_thing
 
 VERSION = 2
 SEED = 94_000
@@ -82,7 +82,7 @@ def _surfaces(rng: np.random.Generator) -> Bases:
     def piece(rng: np.random.Generator) -> Base:
         left, top = (int(corner) for corner in rng.integers(0, 2 * SIDE, 2))
         cut = texture.crop((left, top, left + SIDE, top + SIDE))
-        return world.relight(cut, rng, 0.04), np.ones((SIDE, SIDE), np.bool_)
+        return composition.relight(cut, rng, 0.04), np.ones((SIDE, SIDE), np.bool_)
 
     return piece
 
@@ -99,7 +99,7 @@ def _things(name: str, rng: np.random.Generator) -> Bases:
         image.paste(cutout, (corner[0], corner[1]), cutout)
         cover = Image.new("L", (SIDE, SIDE))
         cover.paste(cutout.getchannel("A"), (corner[0], corner[1]))
-        return world.relight(image, rng, 0.04), np.asarray(cover) > 200
+        return composition.relight(image, rng, 0.04), np.asarray(cover) > 200
 
     return standing
 

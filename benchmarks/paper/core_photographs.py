@@ -30,12 +30,12 @@ from steersearch.benchmarks.paper.core_world import (
 )
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
-from steersearch.training import stamps, world
 from steersearch.training.photographs.listed import PACKAGES, is_test_only
 from steersearch.training.photographs.packages import fetch
 from steersearch.training.photographs.qt_resources import read_resources
-from steersearch.training.scenes import Scene
-from steersearch.training.things import Thing
+from steersearch.training.world import composition, stamps
+from steersearch.training.world.scenes import Scene
+from steersearch.training.world.things import Thing
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def dataset(
     unpacked = package or fetch(PACKAGE, cache_folder() / "packages", logger.warning)
     code = [
         file_sha256(Path(str(part)))
-        for part in (__file__, core_world.__file__, world.__file__, stamps.__file__)
+        for part in (__file__, core_world.__file__, composition.__file__, stamps.__file__)
     ]
     key = {"bases": bases, "object_size": sizes, "code": [*code, PIL.__version__, np.__version__]}
     return kept_pictures(
@@ -145,14 +145,14 @@ def _variants(
     for _ in range(PLATES):
         plate = Scene("", part_of(grounds[int(rng.integers(len(grounds)))], rng), ())
         others = [salient[int(i)] for i in rng.choice(len(salient), 2, replace=False)]
-        standing = world.place_things(plate, others, rng, SALIENT_SIZE, loose=1.0)
+        standing = composition.place_things(plate, others, rng, SALIENT_SIZE, loose=1.0)
         if len(standing) < len(others):
             continue
         made = []
         for noun, cutouts in targets.items():
             thing = cutouts[int(rng.integers(len(cutouts)))]
-            photo = world.compose(
-                plate, world.place_things(plate, [thing], rng, object_size, standing, loose=1.0)
+            photo = composition.compose(
+                plate, composition.place_things(plate, [thing], rng, object_size, standing, loose=1.0)
             )
             mask = next((placed.mask for placed in photo.placed if placed.thing is thing), None)
             if mask is None or mask.mean() < least_area:

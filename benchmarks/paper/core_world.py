@@ -33,9 +33,9 @@ from steersearch.benchmarks.harness.embeddings import Gallery
 from steersearch.benchmarks.paper.core_data import CoreData, Row, Scene, check_rows
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import ArgumentError, BenchmarkError
-from steersearch.training import materials, scenes, stamps, world
-from steersearch.training.drawing import Look
-from steersearch.training.things import KINDS, Thing, draw_thing
+from steersearch.training.world import composition, materials, scenes, stamps
+from steersearch.training.world.painting import Look
+from steersearch.training.world.things import KINDS, Thing, draw_thing
 
 Source = Literal["drawn", "stamps", "held-out-objects", "held-out-pictures"]
 Targets = Mapping[str, Sequence[Thing]]  # what a prompt calls an object -> the pictures of it
@@ -196,7 +196,7 @@ def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:
 
 def _code() -> list[str]:
     """What must be the same for the same pictures to be drawn."""
-    own = [file_sha256(Path(str(part))) for part in (__file__, world.__file__, stamps.__file__)]
+    own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, stamps.__file__)]
     return [materials.drawing_code(), *own, PIL.__version__, np.__version__]
 
 
@@ -307,14 +307,14 @@ def _variants(
     for _ in range(PLATES):
         plate = scenes.draw_scene(family, rng, size)
         salient = [distractors[int(i)] for i in rng.choice(len(distractors), 3, replace=False)]
-        standing = world.place_things(plate, salient, rng, (0.28, 0.45))
+        standing = composition.place_things(plate, salient, rng, (0.28, 0.45))
         if len(standing) < 3:
             continue
         made = []
         for name, redrawings in targets.items():
             thing = redrawings[int(rng.integers(len(redrawings)))]
-            spots = world.place_things(plate, [thing], rng, object_size, standing)
-            photo = world.compose(plate, spots)
+            spots = composition.place_things(plate, [thing], rng, object_size, standing)
+            photo = composition.compose(plate, spots)
             mask = next((p.mask for p in photo.placed if p.thing is thing), None)
             if mask is None or mask.mean() < least_area:
                 break

@@ -12,7 +12,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.viewing import digest, kept
 from steersearch.benchmarks.paper.embedding_map_data import Photos
 from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings, photo_of
-from steersearch.training import scenes
+from steersearch.training.world import scenes
 
 VERSION = 1
 SEED = 98_000

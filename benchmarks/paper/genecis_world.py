@@ -26,9 +26,9 @@ from steersearch.benchmarks.paper.genecis_data import cut_out, read_split, to_sq
 from steersearch.benchmarks.paper.genecis_questions import GenecisData
 from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
-from steersearch.training import materials, scenes, world
-from steersearch.training.drawing import Look
-from steersearch.training.things import KINDS, draw_thing
+from steersearch.training.world import composition, materials, scenes
+from steersearch.training.world.painting import Look
+from steersearch.training.world.things import KINDS, draw_thing
 
 VERSION = 1
 SEED = 93_000  # training uses small seeds, other stand-ins 90,000 to 92,000
@@ -255,5 +255,5 @@ def _pick(entries: Sequence[Entry], count: int, rng: Rng) -> list[Entry]:
 
 def _code() -> list[str]:
     """What must be the same for the same photos to be drawn."""
-    own = [file_sha256(Path(str(part))) for part in (__file__, world.__file__, world_photos.__file__)]
+    own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, world_photos.__file__)]
     return [materials.drawing_code(), *own, PIL.__version__, np.__version__]

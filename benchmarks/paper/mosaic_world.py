@@ -16,7 +16,7 @@ from steersearch.benchmarks.harness.viewing import digest, kept
 from steersearch.benchmarks.paper.mosaic_data import Mosaics, Tile, compose
 from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings, photo_of
 from steersearch.core.heatmaps import outlined
-from steersearch.training import scenes, world
+from steersearch.training.world import composition, scenes
 
 VERSION = 1
 SEED = 93_000  # training uses small seeds, core-world 90,000, the probes 91,000
@@ -63,7 +63,7 @@ def _tile(place: int, stock: Drawings) -> Tile:
     return Tile(kept(photo.image), partial(_labels, photo))
 
 
-def _labels(photo: world.Photo) -> Labels:
+def _labels(photo: composition.Photo) -> Labels:
     labels = np.zeros((photo.image.height, photo.image.width), np.uint8)
     for placed in photo.placed:
         labels[placed.mask] = KIND_NAMES.index(placed.thing.noun) + 1

@@ -26,8 +26,8 @@ from steersearch.benchmarks.harness.record import Record, add_save
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import NO_STEERING
-from steersearch.training import scenes, world
-from steersearch.training.things import KINDS, Thing, draw_stock
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, Thing, draw_stock
 
 VERSION = 1
 SEED = 91_000  # training uses small seeds, core-world 90,000
@@ -81,8 +81,8 @@ def _photo(plate: scenes.Scene, kind: int, stock: Sequence[Thing], rng: np.rando
     for _ in range(100):
         large = meant[int(rng.integers(len(meant)))]
         small = [others[int(i)] for i in rng.choice(len(others), 3, replace=False)]
-        standing = world.place_things(plate, [large], rng, (0.4, 0.6))
-        photo = world.compose(plate, world.place_things(plate, small, rng, (0.1, 0.2), standing))
+        standing = composition.place_things(plate, [large], rng, (0.4, 0.6))
+        photo = composition.compose(plate, composition.place_things(plate, small, rng, (0.1, 0.2), standing))
         shares = {id(placed.thing): float(placed.mask.mean()) for placed in photo.placed}
         share = shares.pop(id(large), 0.0)
         if share > 0.02 and share >= 2 * max(shares.values(), default=0.0):

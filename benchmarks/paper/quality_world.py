@@ -24,8 +24,8 @@ from steersearch.benchmarks.paper.quality_data import (
 )
 from steersearch.benchmarks.paper.world_photos import Drawings, photo_of
 from steersearch.core.heatmaps import outlined
-from steersearch.training import scenes, world
-from steersearch.training.things import KINDS
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS
 
 VERSION = 1
 SEED = 97_200
@@ -104,7 +104,7 @@ def _photo(seed: Sequence[int], stock: Drawings) -> Segmented:
     return Segmented(kept(photo.image), lambda: labels, present)
 
 
-def _labels(photo: world.Photo) -> Labels:
+def _labels(photo: composition.Photo) -> Labels:
     labels = np.zeros((photo.image.height, photo.image.width), np.uint8)
     for placed in photo.placed:
         labels[placed.mask] = CLASSES.index(placed.thing.noun) + 1

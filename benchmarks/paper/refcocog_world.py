@@ -11,7 +11,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.viewing import digest
 from steersearch.benchmarks.paper.refcocog_data import Expressions, chosen
 from steersearch.core.heatmaps import outlined
-from steersearch.training.world_source import World, WorldConfig
+from steersearch.training.world.world import World, WorldConfig
 
 VERSION = 1
 TUNING, MEASURED = 40, 120  # photos

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steersearch.training import scenes, world
-from steersearch.training.things import KINDS, Thing, draw_thing
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, Thing, draw_thing
 
 KIND_NAMES = tuple(KINDS)
 
@@ -34,7 +34,7 @@ def photo_of(
     rng: np.random.Generator,
     size: tuple[int, int],
     least_area: float = 0.002,
-) -> world.Photo:
+) -> composition.Photo:
     """A photo with all these things in it, each seen on `least_area` of the picture at least.
 
     groups: things and the least and greatest longer side of each, as part of the picture's height, largest first.
@@ -43,12 +43,12 @@ def photo_of(
     wanted = [thing for things, _ in groups for thing in things]
     for _ in range(50):
         plate = scenes.draw_scene(family, rng, size)
-        standing: list[tuple[Thing, world.Spot]] = []
+        standing: list[tuple[Thing, composition.Spot]] = []
         for things, sizes in groups:
-            standing = world.place_things(plate, things, rng, sizes, standing)
+            standing = composition.place_things(plate, things, rng, sizes, standing)
         if len(standing) < len(wanted):
             continue
-        photo = world.compose(plate, standing)
+        photo = composition.compose(plate, standing)
         if all(placed.mask.mean() >= least_area for placed in photo.placed):
             return photo
     raise RuntimeError(f"no room for {', '.join(thing.noun for thing in wanted)} in a {family}")

@@ -16,7 +16,7 @@ from steersearch.training.data.importers.refcoco import RefCoco, refs_file
 from steersearch.training.data.importers.steervit import HubMasks, parquet_files
 from steersearch.training.data.importers.visual_genome import VisualGenome, mdetr_file
 from steersearch.training.data.samples import Joined, Reading, Source, is_split
-from steersearch.training.world_source import is_world, open_world
+from steersearch.training.world.world import is_world, open_world
 
 Format = Literal["auto", "folder", "refcoco", "lvis", "visual-genome", "mapillary", "hub"]
 EXPECTED = (

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from steersearch.training.drawing import Array, Colour, Point, mix, shade
+from steersearch.training.world.painting import Array, Colour, Point, mix, shade
 
 OVERSAMPLE = 2
 SHADOW = (34, 26, 52)  # shadows lean towards violet, as in watercolour

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from steersearch.training import world
-from steersearch.training.instances import Photograph
-from steersearch.training.photo_stock import PhotoStock
-from steersearch.training.scenes import Scene
+from steersearch.training.world import composition
+from steersearch.training.world.instances import Photograph
+from steersearch.training.world.photo_stock import PhotoStock
+from steersearch.training.world.scenes import Scene
 
 Mask = npt.NDArray[np.bool_]
 Mode = Literal["world", "composite", "photograph", "mosaic"]
@@ -100,7 +100,7 @@ class Composer:
             if any(0.05 < share < LEAST_SHOWN for share in shares):
                 return None  # is it still to be seen? nobody could say
             under = [one for one, share in zip(left, shares, strict=True) if share >= LEAST_SHOWN]
-        return Composite(world.relight(image, rng, 0.15), under + placed, plate.family, mode)
+        return Composite(composition.relight(image, rng, 0.15), under + placed, plate.family, mode)
 
     def _place(
         self, rng: np.random.Generator, plate: Scene, mode: Mode
@@ -127,7 +127,7 @@ class Composer:
     ) -> tuple[Image.Image, list[tuple[int, Mask]]]:
         numbers = {id(self._stock.things[number]): number for number in picked}
         things = [self._stock.things[number] for number in numbers.values()]
-        photo = world.compose(plate, world.place_things(plate, things, rng, size, loose=loose))
+        photo = composition.compose(plate, composition.place_things(plate, things, rng, size, loose=loose))
         return photo.image, [(numbers[id(placed.thing)], placed.mask) for placed in photo.placed]
 
     def _mosaic(self, rng: np.random.Generator) -> Composite:
@@ -140,7 +140,7 @@ class Composer:
                 left, right = column * self._size // columns, (column + 1) * self._size // columns
                 top, bottom = row * self._size // rows, (row + 1) * self._size // rows
                 tile = self._tile(rng, (right - left, bottom - top))
-                image.paste(world.relight(tile.image, rng, 0.12), (left, top))
+                image.paste(composition.relight(tile.image, rng, 0.12), (left, top))
                 for number, mask in tile.shown:
                     whole = np.zeros((self._size, self._size), np.bool_)
                     whole[top:bottom, left:right] = mask

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.training import objects_home, objects_outside
-from steersearch.training.drawing import Kind, Look
+from steersearch.training.world import objects_home, objects_outside
+from steersearch.training.world.painting import Kind, Look
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*objects_home.KINDS, *objects_outside.KINDS)}
 

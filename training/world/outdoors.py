@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from steersearch.training.drawing import Colour, Point, mix, shade, vary
-from steersearch.training.fixtures import draw_bricks, draw_door, draw_rug, draw_table, draw_window
-from steersearch.training.plate import Plate, box
-from steersearch.training.scenery import (
+from steersearch.training.world.fixtures import draw_bricks, draw_door, draw_rug, draw_table, draw_window
+from steersearch.training.world.painting import Colour, Point, mix, shade, vary
+from steersearch.training.world.places import (
     BLOSSOMS,
     FRONTS,
     LEAVES,
@@ -20,6 +19,7 @@ from steersearch.training.scenery import (
     pick,
     points,
 )
+from steersearch.training.world.plate import Plate, box
 
 
 def _sky(p: Plate, mood: Mood, rng: np.random.Generator, bottom: float) -> None:

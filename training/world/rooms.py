@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steersearch.training.drawing import Colour, mix, shade, vary
-from steersearch.training.fixtures import (
+from steersearch.training.world.fixtures import (
     draw_bricks,
     draw_cupboards,
     draw_door,
@@ -14,8 +13,19 @@ from steersearch.training.fixtures import (
     draw_table,
     draw_window,
 )
-from steersearch.training.plate import Plate, box
-from steersearch.training.scenery import FRONTS, PAINTS, WALLS, WOODS, Mood, Place, along, on_ground, pick
+from steersearch.training.world.painting import Colour, mix, shade, vary
+from steersearch.training.world.places import (
+    FRONTS,
+    PAINTS,
+    WALLS,
+    WOODS,
+    Mood,
+    Place,
+    along,
+    on_ground,
+    pick,
+)
+from steersearch.training.world.plate import Plate, box
 
 
 def _papered_wall(p: Plate, rng: np.random.Generator, bottom: float) -> Colour:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from steersearch.training.drawing import (
+from steersearch.training.world.painting import (
     PALETTE,
     Canvas,
     Colour,

@@ -21,37 +21,13 @@ import PIL
 from PIL import Image
 
 from steersearch.core.local_path import cache_folder
-from steersearch.training import (
-    corpus,
-    drawing,
-    objects_home,
-    objects_outside,
-    outdoors,
-    plate,
-    rooms,
-    scenery,
-    scenes,
-)
-from steersearch.training import things as things_module
-from steersearch.training.corpus import CorpusConfig
-from steersearch.training.picture_file import load_pictures, save_pictures
-from steersearch.training.scenes import Place, Scene
-from steersearch.training.things import Thing, about_thing, thing_of
+from steersearch.training.world import corpus
+from steersearch.training.world.corpus import CorpusConfig
+from steersearch.training.world.picture_file import load_pictures, save_pictures
+from steersearch.training.world.scenes import Place, Scene
+from steersearch.training.world.things import Thing, about_thing, thing_of
 
 T = TypeVar("T")
-
-_CODE = (
-    corpus,
-    drawing,
-    objects_home,
-    objects_outside,
-    outdoors,
-    plate,
-    rooms,
-    scenery,
-    scenes,
-    things_module,
-)
 
 
 def kept_things(config: CorpusConfig) -> list[Thing]:
@@ -89,8 +65,9 @@ def _file(what: str, *settings: int) -> Path:
 
 @cache
 def drawing_code() -> str:
-    """Hash of the sources of all that draws: what was drawn under another one is not ours."""
-    return hashlib.sha256(b"".join(Path(str(part.__file__)).read_bytes() for part in _CODE)).hexdigest()
+    """Hash of this package's sources: pictures kept under another one are drawn again."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def _save(file: Path, pictures: Sequence[Image.Image], about: Sequence[Mapping[str, object]]) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from steersearch.training.drawing import Colour, mix, shade, vary
-from steersearch.training.plate import Outline, Plate, box
-from steersearch.training.scenery import FRONTS, LEAVES, PAINTS, WALLS, WOODS, Mood, Place, pick
+from steersearch.training.world.painting import Colour, mix, shade, vary
+from steersearch.training.world.places import FRONTS, LEAVES, PAINTS, WALLS, WOODS, Mood, Place, pick
+from steersearch.training.world.plate import Outline, Plate, box
 
 
 def draw_view(

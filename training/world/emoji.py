@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from steersearch.core.errors import SteerSearchError
-from steersearch.training.things import Thing
+from steersearch.training.world.things import Thing
 
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 PIXELS = 109  # the only size in which the font has its pictures

@@ -9,11 +9,11 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from steersearch.training import emoji, stamps
-from steersearch.training.instances import Photograph, cutout
 from steersearch.training.photographs.wordnet import PHYSICAL
-from steersearch.training.recolour import COLOURS, has_one_colour, recolour
-from steersearch.training.things import Thing
+from steersearch.training.world import emoji, stamps
+from steersearch.training.world.instances import Photograph, cutout
+from steersearch.training.world.recolour import COLOURS, has_one_colour, recolour
+from steersearch.training.world.things import Thing
 
 Names = Callable[[str, frozenset[str]], frozenset[str]]  # of a noun, among these wider words
 

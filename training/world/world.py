@@ -21,8 +21,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ConfigError
-from steersearch.training import emoji, stamps, world
-from steersearch.training.corpus import (
+from steersearch.training.data.mask_codec import Mask
+from steersearch.training.data.samples import Row, Sample, Skip, Source
+from steersearch.training.world import composition, emoji, stamps
+from steersearch.training.world.corpus import (
     CorpusConfig,
     Materials,
     Plan,
@@ -31,11 +33,9 @@ from steersearch.training.corpus import (
     squared,
     with_packages,
 )
-from steersearch.training.data.mask_codec import Mask
-from steersearch.training.data.samples import Row, Sample, Skip, Source
-from steersearch.training.materials import kept_plates, kept_things
-from steersearch.training.phrases import Phrase, Standing, describe
-from steersearch.training.things import HELD_OUT_TEMPLATES, TEMPLATES, Thing
+from steersearch.training.world.materials import kept_plates, kept_things
+from steersearch.training.world.phrases import Phrase, Standing, describe
+from steersearch.training.world.things import HELD_OUT_TEMPLATES, TEMPLATES, Thing
 
 VALIDATION_SEED = 2**31  # added to the seed of the split val; training seeds are below it
 PHOTOS_KEPT = 32  # the last ones, so that the expressions of a photo share it
@@ -222,7 +222,7 @@ class World(Source):
 
     def _lay_out(self, photo: int) -> Layout:
         materials, plan, size = _materials(self.config), self._plan(photo), self.config.size
-        seen = world.visible_masks(plan.plate.image.size, plan.spots)
+        seen = composition.visible_masks(plan.plate.image.size, plan.spots)
         masks = [(thing, _squared_mask(mask, size)) for thing, mask in seen if mask.any()]
         standing = [_standing(thing, mask) for thing, mask in masks]
         least = len(materials.stock) - materials.featured

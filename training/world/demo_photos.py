@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from steersearch.training import scenes, world
-from steersearch.training.drawing import Look
-from steersearch.training.things import KINDS, Thing, draw_thing
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.painting import Look
+from steersearch.training.world.things import KINDS, Thing, draw_thing
 
 FOCUSES = ("the remote control", "bookshelf")
 SIZE = (640, 480)
@@ -48,16 +48,16 @@ def demo_photos(folder: Path, count: int = 60, seed: int = 7) -> DemoFolder:
     return DemoFolder(tuple(photos), photos[0], FOCUSES)
 
 
-def with_remote(photo: Image.Image, spot: world.Spot) -> Image.Image:
+def with_remote(photo: Image.Image, spot: composition.Spot) -> Image.Image:
     """A copy of the photograph in which a drawn black remote control lies at `spot`, the same one in every picture."""
     remote = draw_thing(OTHER_REMOTES[0], np.random.default_rng(7), 256)
-    lying = world.compose(scenes.Scene("", photo, ()), [(remote, spot)])
+    lying = composition.compose(scenes.Scene("", photo, ()), [(remote, spot)])
     (placed,) = lying.placed
     depth = max(1.0, spot.size * photo.height / 40)
     shadow = Image.fromarray(placed.mask).convert("L").filter(ImageFilter.GaussianBlur(depth))
     ground = photo.copy()
     ground.paste((20, 16, 14), (round(depth / 2), round(depth)), shadow.point(lambda value: value * 3 // 4))
-    return world.compose(scenes.Scene("", ground, ()), [(remote, spot)]).image
+    return composition.compose(scenes.Scene("", ground, ()), [(remote, spot)]).image
 
 
 def _plan(count: int, rng: np.random.Generator) -> list[tuple[str, list[Look]]]:
@@ -81,19 +81,21 @@ def _crowd(rng: np.random.Generator) -> list[Thing]:
     return [draw_thing(KINDS[name].sample_look(rng), rng, 224) for name in names for _ in range(2)]
 
 
-def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Generator) -> world.Photo:
+def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Generator) -> composition.Photo:
     """A photo that shows the wanted looks and three or so of the crowd; drawn again until all of them fit."""
     wanted = [draw_thing(look, rng, 256) for look in looks]
     for _ in range(40):
         plate = scenes.draw_scene(family, rng, SIZE)
-        spots: list[tuple[Thing, world.Spot]] = []
+        spots: list[tuple[Thing, composition.Spot]] = []
         for thing in wanted:
             size = (0.42, 0.55) if thing.noun == SHELF.kind else (0.26, 0.34)
-            spots = world.place_things(plate, [thing], rng, size, spots, loose=0.0)
+            spots = composition.place_things(plate, [thing], rng, size, spots, loose=0.0)
         if len(spots) < len(wanted):
             continue
         others = [crowd[int(i)] for i in rng.choice(len(crowd), 4 - len(wanted) // 2, replace=False)]
-        photo = world.compose(plate, world.place_things(plate, others, rng, (0.22, 0.4), spots, loose=0.0))
+        photo = composition.compose(
+            plate, composition.place_things(plate, others, rng, (0.22, 0.4), spots, loose=0.0)
+        )
         alone = {id(thing): _area(plate, thing, spot) for thing, spot in spots}
         shown = {id(p.thing): p.mask.sum() for p in photo.placed}
         if all(
@@ -104,13 +106,13 @@ def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Ge
     raise RuntimeError(f"no room in 40 plates of a {family} for {[look.phrase for look in looks]}")
 
 
-def _area(plate: scenes.Scene, thing: Thing, spot: world.Spot) -> int:
+def _area(plate: scenes.Scene, thing: Thing, spot: composition.Spot) -> int:
     """How many pixels a thing covers with nothing before it."""
-    ((_, mask),) = world.visible_masks(plate.image.size, [(thing, spot)])
+    ((_, mask),) = composition.visible_masks(plate.image.size, [(thing, spot)])
     return int(mask.sum())
 
 
-def _save(photo: world.Photo, folder: Path, number: int) -> Path:
+def _save(photo: composition.Photo, folder: Path, number: int) -> Path:
     """Write the JPEG; its name tells scene and things, so that a list of hits can be read."""
     things = [placed.thing.phrase.replace(" ", "-") for placed in photo.placed]
     first = sorted(things, key=lambda name: ("remote" not in name, "bookshelf" not in name, name))[:3]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from steersearch.core.errors import SteerSearchError
 from steersearch.core.images.pillow import opened
-from steersearch.training.things import Thing
+from steersearch.training.world.things import Thing
 
 STAMPS_FOLDER = Path("/usr/share/tuxpaint/stamps")
 LEFT_OUT = ("symbols", "people", "naturalforces", "military", "town/flags", "town/roadsigns", "space/planets",

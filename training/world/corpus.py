@@ -23,16 +23,16 @@ from PIL import Image
 from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
 from steersearch.core.json_file import read_json
-from steersearch.training import emoji, photo_stock, scenes, stamps, world
-from steersearch.training.backgrounds import Backgrounds
-from steersearch.training.composites import MODES, Composer, Mode
-from steersearch.training.instances import read_photograph
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photographs.folder import folder_wordnet, read_folder
 from steersearch.training.photographs.listed import is_held_back
 from steersearch.training.photographs.wordnet import PHYSICAL, class_words
-from steersearch.training.picture_file import load_pictures, save_pictures
-from steersearch.training.things import KINDS, Thing, about_thing, draw_stock, thing_of
+from steersearch.training.world import composition, emoji, photo_stock, scenes, stamps
+from steersearch.training.world.backgrounds import Backgrounds
+from steersearch.training.world.composites import MODES, Composer, Mode
+from steersearch.training.world.instances import read_photograph
+from steersearch.training.world.picture_file import load_pictures, save_pictures
+from steersearch.training.world.things import KINDS, Thing, about_thing, draw_stock, thing_of
 
 MAX_THINGS = 6
 MAX_THINGS_ON_PHOTOGRAPHS = 8
@@ -130,7 +130,7 @@ class Plan:
     and the generator that decides the light."""
 
     plate: scenes.Scene
-    spots: list[tuple[Thing, world.Spot]]
+    spots: list[tuple[Thing, composition.Spot]]
     numbers: dict[int, int]
     rng: np.random.Generator
 
@@ -145,10 +145,10 @@ def plan_photo(materials: Materials, number: int) -> Plan:
             return plan
 
 
-def compose_photo(plan: Plan) -> world.Photo:
+def compose_photo(plan: Plan) -> composition.Photo:
     """The photo that was planned, under its light, in the plate's shape."""
-    photo = world.compose(plan.plate, plan.spots)
-    return world.Photo(world.relight(photo.image, plan.rng), photo.family, photo.placed)
+    photo = composition.compose(plan.plate, plan.spots)
+    return composition.Photo(composition.relight(photo.image, plan.rng), photo.family, photo.placed)
 
 
 def squared(image: Image.Image, size: int) -> Image.Image:
@@ -302,7 +302,7 @@ class _Made:
     """A composed picture. shown: stock number and mask (H, W) of each thing.  mode: of composites.MODES, or None"""
 
     image: Image.Image
-    shown: list[tuple[int, world.Mask]]
+    shown: list[tuple[int, composition.Mask]]
     family: str
     mode: Mode | None
 
@@ -393,7 +393,7 @@ def _plan(rng: np.random.Generator, materials: Materials) -> Plan:
         picked[1] = _like(picked[0], rng, materials)
     numbers = {id(stock[i]): i for i in picked}
     size = (0.45, 0.8) if alone else (0.19, 0.48)
-    spots = world.place_things(plate, [stock[i] for i in numbers.values()], rng, size, loose=0.4)
+    spots = composition.place_things(plate, [stock[i] for i in numbers.values()], rng, size, loose=0.4)
     return Plan(plate, spots, numbers, rng)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageOps
 
-from steersearch.training.scenes import Place, Scene
-from steersearch.training.things import Thing
+from steersearch.training.world.scenes import Place, Scene
+from steersearch.training.world.things import Thing
 
 Mask = npt.NDArray[np.bool_]
 

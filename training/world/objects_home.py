@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from steersearch.training.drawing import (
+from steersearch.training.world.painting import (
     PALETTE,
     Array,
     Canvas,

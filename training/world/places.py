@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.training.drawing import Colour, Point
+from steersearch.training.world.painting import Colour, Point
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from steersearch.core.errors import DataError, ImageError
 from steersearch.core.preprocess import open_image
 from steersearch.training.photographs.detection import Detection
 from steersearch.training.photographs.folder import Labelled
-from steersearch.training.things import Thing
+from steersearch.training.world.things import Thing
 
 SIDE = 900  # pixels, the longer side at which photographs are held
 LEAST_SALIENT = 0.01  # part of the picture

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from steersearch.training.drawing import Colour, Pattern, vary
-from steersearch.training.outdoors import paint_beach, paint_garden, paint_street
-from steersearch.training.plate import Plate, box
-from steersearch.training.rooms import paint_bathroom, paint_kitchen, paint_living_room
-from steersearch.training.scenery import FRONTS, LEAVES, MOODS, PAINTS, WALLS, WOODS, Mood, Place, pick
+from steersearch.training.world.outdoors import paint_beach, paint_garden, paint_street
+from steersearch.training.world.painting import Colour, Pattern, vary
+from steersearch.training.world.places import FRONTS, LEAVES, MOODS, PAINTS, WALLS, WOODS, Mood, Place, pick
+from steersearch.training.world.plate import Plate, box
+from steersearch.training.world.rooms import paint_bathroom, paint_kitchen, paint_living_room
 
 __all__ = ["FAMILIES", "Place", "Scene", "draw_scene", "draw_texture"]
 
