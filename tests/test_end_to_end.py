@@ -79,6 +79,8 @@ def test_the_readmes_python_works_when_pasted(
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     photo = next((machine.folder / "steersearch-demo" / "photos").glob("*.jpg"))
     shutil.copy(photo, machine.folder / "img.jpg")
-    done = machine.run("-c", code + "\nprint([hit.rank for hit in hits], *vectors.shape, vectors.norm())")
+    done = machine.run(
+        "-c", code + '\nprint([hit.rank for hit in hits], *vectors.shape, f"{vectors.norm():.4f}")'
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "[1, 2, 3, 4, 5] 1 192 tensor(1.)\n"
+    assert done.stdout == "[1, 2, 3, 4, 5] 1 192 1.0000\n"
