@@ -14,7 +14,8 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import create
 from steersearch.benchmarks.harness.catalogue import card
-from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness.method import Seen
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.ours import labelled_photographs, photographs
 from steersearch.benchmarks.ours.coloured_pairs import coloured_pairs
 from steersearch.benchmarks.ours.labelled_photographs import Label, Photograph, labels, read_photographs

@@ -17,7 +17,8 @@ from huggingface_hub import constants  # here, before a test's folders take the 
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, run
-from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness.method import Seen
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_hub, published
 from steersearch.benchmarks.paper.core import Core
 from steersearch.benchmarks.paper.core_data import Row, check_rows

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness.method import Seen
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core import Core
 from steersearch.benchmarks.paper.core_data import CoreData

@@ -14,7 +14,8 @@ from PIL import Image
 from steersearch.benchmarks.harness import embeddings
 from steersearch.benchmarks.harness.cache import cache_folder
 from steersearch.benchmarks.harness.embeddings import Gallery, gallery_vectors, pair_vectors
-from steersearch.benchmarks.harness.method import Seen, SteerViTMethod
+from steersearch.benchmarks.harness.method import Seen
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 

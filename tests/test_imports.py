@@ -152,6 +152,8 @@ def test_a_heavy_library_has_one_door(library: str) -> None:
 LATE: dict[str, str] = {
     "steersearch/__init__.py": "the package's names are imported at their first use",
     "steersearch/api.py": "torch takes seconds, and a search in an index needs none",
+    "steersearch/cli/bench/options.py": "torch takes seconds, and help needs none",
+    "steersearch/cli/bench/speed.py": "the same",
     "steersearch/cli/models.py": "only `auto` asks torch what the machine has",
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
     "steersearch/explain.py": "torch takes seconds, and help needs none",
@@ -277,6 +279,14 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = modules_after("from steersearch.cli import app; app(['--help'], standalone_mode=False)")
     assert "typer" in loaded
     assert loaded & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("name", ["core", "speed", "all", "build core", "report", "list", "methods"])
+def test_help_of_a_benchmark_loads_no_torch(name: str) -> None:
+    arguments = ["bench", *name.split(), "--help"]
+    loaded = modules_after(f"from steersearch.cli import app; app({arguments}, standalone_mode=False)")
+    assert "steersearch.cli.bench" in loaded
+    assert "torch" not in loaded
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

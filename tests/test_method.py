@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks.harness.method import Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Method
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor

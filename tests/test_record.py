@@ -55,10 +55,6 @@ def test_a_model_file_gives_its_name_without_its_ending(tmp_path: Path) -> None:
     assert made.save(tmp_path).name.startswith("core_v1.5+gate0.6_")
 
 
-def test_records_without_data_print_as_before() -> None:
-    assert not {"data", "rows", "intervals"} & set(Record.make("speed", "mini", {}, {"x": 1}, 1.0).flat())
-
-
 def test_data_that_does_not_say_which_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data without source, n or hash: \['n', 'source'\]"):
         Record.make("trial", "toy", {}, {}, 1.0, data={"source": "drawn", "n": 3})

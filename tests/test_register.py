@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steersearch.benchmarks.harness.benchmark import Benchmark, Outcome
-from steersearch.benchmarks.harness.method import SteerViTMethod
 from steersearch.benchmarks.harness.pixel_metrics import patch_cover
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.harness.viewing import kept
 from steersearch.benchmarks.paper.anomaly import AnomalyBenchmark
 from steersearch.benchmarks.paper.anomaly_data import Item, Items

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks.harness.method import SteerViTMethod
 from steersearch.benchmarks.harness.pointing import patch_cover
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.ours import words
 from steersearch.benchmarks.paper import core_world
 from steersearch.core.errors import BenchmarkError

@@ -12,7 +12,6 @@ own), so nothing is downloaded: speed does not depend on their values. Gates are
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import re
@@ -31,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record
 from steersearch.core.bert import Bert, BertConfig
 from steersearch.core.checkpoints import load_model
 from steersearch.core.errors import ArgumentError, BenchmarkError
@@ -418,28 +417,3 @@ def _enough_memory(settings: Settings) -> Iterator[None]:
                 "give a smaller --batch-size, --resolution or --model"
             ) from error
         raise
-
-
-def main() -> None:
-    """Measure, print the record and, if asked, keep it; the command `steersearch bench speed` does the same."""
-    default = Settings()
-    parser = argparse.ArgumentParser(
-        description="Images per second: trunk alone, steered, steered as released."
-    )
-    parser.add_argument("--model", default=default.model, choices=list(MODELS))
-    parser.add_argument("--batch-size", type=int, default=default.batch_size)
-    parser.add_argument("--dtype", default=default.dtype, choices=["auto", *get_args(Dtype)])
-    parser.add_argument("--device", default=default.device, choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--resolution", type=int, help="side of the input in pixels")
-    parser.add_argument("--prompt", default=default.prompt)
-    parser.add_argument("--repeats", type=int, default=default.repeats)
-    parser.add_argument("--threads", type=int)
-    add_save(parser)
-    arguments = vars(parser.parse_args())
-    save = arguments.pop("save")
-    record = measure(Settings(**arguments))
-    record.report(save=save)
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,8 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Report
 from steersearch.benchmarks.harness.cache import cache_folder, digest_of
-from steersearch.benchmarks.harness.method import Floats, Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Floats, Method
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.predictor import Predictor

@@ -1,29 +1,17 @@
-"""What a benchmark asks of a method, and SteerViT as one: pictures and a prompt in, numbers out.
+"""What a benchmark asks of a method: pictures and a prompt in, numbers out.
 
 Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-
-from steersearch.core.aggregation import Aggregation
-from steersearch.core.attention_maps import attention_maps
-from steersearch.core.errors import ArgumentError, BenchmarkError
-from steersearch.core.predictor import Predictor
-from steersearch.core.preprocess import View
-from steersearch.core.registry import MODELS
-from steersearch.core.steervit import Features
-from steersearch.core.vector_settings import AggregationRecord
 
 Floats = npt.NDArray[np.float32]
 
@@ -85,99 +73,3 @@ class Method(Protocol):
         Raises BenchmarkError ("NAME has no heatmap: reason") for what the method cannot give.
         """
         ...
-
-
-class SteerViTMethod:
-    """SteerViT at one gate_scale, aggregation and view; a prompt of None, or gate_scale 0, is the frozen trunk."""
-
-    gallery_takes_prompt = True
-
-    def __init__(
-        self,
-        model: Predictor,
-        gate_scale: float = 1.0,
-        aggregation: Aggregation | None = None,
-        view: View | None = None,
-    ) -> None:
-        """aggregation, view: None is the model's own. Raises ArgumentError for a gate_scale below 0 or not finite."""
-        if not 0 <= gate_scale < float("inf"):
-            raise ArgumentError("gate_scale", gate_scale, "must be a number from 0 (no steering) up")
-        self.model = model.with_view(view).with_aggregation(aggregation)
-        self.gate_scale, self._view = gate_scale, view
-        self.aggregation = self.model.aggregation
-        self.name = _name(self)
-        self.identity = _digest(self.settings | {"weights": model.weights_hash})
-        card = MODELS.get(model.model_id)
-        self.licence = "that of its file" if card is None else card.licence
-        self.takes_prompt = gate_scale != 0
-        self.batch_size = self.model.batch_size
-
-    def at(self, gate_scale: float) -> SteerViTMethod:
-        """The same model, seen and aggregated alike, at another gate_scale."""
-        return SteerViTMethod(self.model, gate_scale, self.aggregation, self._view)
-
-    @property
-    def part_of_square(self) -> tuple[float, float, float, float]:
-        """See `Preprocess.part_of_square`."""
-        return self.model.preprocess.part_of_square
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What besides the weights decides the output, JSON-able."""
-        return {
-            "gate_scale": self.gate_scale,
-            "aggregation": vars(AggregationRecord.of(self.aggregation)),
-            "preprocess": self.model.preprocess.to_dict(),
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-        }
-
-    @torch.inference_mode()
-    def see(
-        self,
-        pictures: Sequence[Image.Image],
-        prompt: str | None,
-        *,
-        patches: bool = False,
-        maps: bool = False,
-        attention: bool = False,
-    ) -> Seen:
-        """See `Method.see`. maps are the head's logits; at gate_scale 0, those of the frozen patch features."""
-        if maps and prompt is None:
-            raise BenchmarkError(
-                f"{self.name} has no heatmap without a prompt: its head is trained under one"
-            )
-        found = self.model.features(list(pictures), prompt, self.gate_scale, attention=attention)
-        grid = (len(pictures), *found.grid)
-        return Seen(
-            vectors=_floats(found.aggregate(self.aggregation)),
-            patches=_floats(found.patches).reshape(*grid, -1) if patches else None,
-            maps=_floats(found.logits).reshape(grid) if maps else None,
-            attention=_attention(found) if attention else None,
-        )
-
-
-def _attention(found: Features) -> Floats:
-    assert found.attention is not None
-    return _floats(attention_maps(found.attention, found.grid, suppress_sinks=False, normalise=False))
-
-
-def _floats(values: torch.Tensor) -> Floats:
-    array: Floats = values.float().cpu().numpy()
-    return array
-
-
-def _name(method: SteerViTMethod) -> str:
-    """The model, and what is not as it is by default: mini+gate0.6+cls."""
-    own = method.model.model.config
-    said = [method.model.model_id]
-    if method.gate_scale != 1:
-        said.append(f"gate{method.gate_scale:g}")
-    if method.aggregation != own.aggregation:
-        said.append(method.aggregation)
-    if method.model.preprocess.mode != own.preprocess.mode:
-        said.append(method.model.preprocess.mode)
-    return "+".join(said)
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from steersearch.benchmarks.harness.method import SteerViTMethod
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.core.predictor import Predictor
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.mask_file import read_mask_file

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.json_file import read_json
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -97,32 +97,28 @@ class Record:
         """The record as one JSON object, a key a line."""
         return json.dumps(asdict(self), indent=1)
 
-    def flat(self) -> dict[str, Any]:
-        """The record as one dictionary whose metrics stand beside its other fields."""
-        fields = asdict(self)
-        metrics: dict[str, Any] = fields.pop("metrics")
-        unused = [name for name in ("data", "intervals", "rows") if not fields[name]]
-        return {name: value for name, value in fields.items() if name not in unused} | metrics
-
     def report(self, *, save: bool) -> None:
-        """Print the record as JSON, and keep it in benchmarks/results if asked to."""
+        """Print the record as JSON; with `save`, also keep it in benchmarks/results. Raises OutputError."""
         print(self.to_json())
         if save:
             self.save()
 
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write it as <benchmark>_<model>_<hardware>_<yyyymmdd>.json.
+        """Write <benchmark>_<model>_<hardware>_<yyyymmdd>.json. Raises OutputError.
 
-        A run of the same day with the same settings on the same data is replaced; beside any other it gets a number.
+        It replaces a record of the same day, settings and data; beside any other record it gets a number.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
         day = self.date.replace("-", "")
         name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{day}"
         names = (f"{name}-{number}" if number else name for number in itertools.count())
         paths = (folder / f"{each}.json" for each in names)
         path = next(path for path in paths if not path.exists() or self._repeats(path))
-        path.write_text(self.to_json() + "\n", encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.to_json() + "\n", encoding="utf-8")
+        except OSError as error:  # an installed package may not be writable
+            raise OutputError(folder, error.strerror or str(error)) from error
         return path
 
     def _repeats(self, path: Path) -> bool:

@@ -23,8 +23,9 @@ from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.benchmark import Source as DataSource
 from steersearch.benchmarks.harness.cache import cache_folder, digest_of
 from steersearch.benchmarks.harness.catalogue import Value
-from steersearch.benchmarks.harness.method import Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.pointing import patch_cover, points
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.ours.coloured_pairs import Pair, coloured_pairs
 from steersearch.benchmarks.ours.labelled_photographs import LICENCE, Label, Photograph, read_photographs
 from steersearch.core.errors import BenchmarkError

@@ -21,8 +21,9 @@ from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.benchmark import Source as DataSource
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import Value, check_template
-from steersearch.benchmarks.harness.method import Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.pointing import points
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core_world import Source
 from steersearch.core.errors import BenchmarkError

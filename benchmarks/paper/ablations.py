@@ -30,8 +30,8 @@ from typing import Any
 
 import torch
 
-from steersearch.benchmarks.harness.method import SteerViTMethod
 from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core import Core
 from steersearch.benchmarks.paper.core_data import CoreData

@@ -21,9 +21,10 @@ from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value
 from steersearch.benchmarks.harness.embeddings import gallery_vectors, needs_a_prompt, part_of
 from steersearch.benchmarks.harness.intervals import HOW, macro_interval, micro_interval
-from steersearch.benchmarks.harness.method import Floats, Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.metrics import core_precision
 from steersearch.benchmarks.harness.pointing import pointing_of
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_hub, core_photographs, core_world
 from steersearch.benchmarks.paper.core_data import CoreData, Scene
 from steersearch.core.errors import BenchmarkError

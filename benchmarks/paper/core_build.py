@@ -25,7 +25,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
-import torch
 from PIL import Image, ImageFilter
 
 from steersearch.benchmarks.harness.viewing import Progress, Report
@@ -198,6 +197,8 @@ def load_editor(name: str, device: str = "auto", steps: int | None = None) -> Ed
 
     Raises MissingExtraError without diffusers, BenchmarkError for a pipeline that takes no picture.
     """
+    import torch
+
     try:
         import diffusers
     except ImportError as error:
@@ -215,6 +216,8 @@ def load_editor(name: str, device: str = "auto", steps: int | None = None) -> Ed
 
 def editor_of(pipeline: Any, steps: int | None = None) -> Editor:
     """An editor that calls this pipeline. Raises BenchmarkError for one that takes no picture."""
+    import torch
+
     takes = inspect.signature(pipeline.__call__).parameters
     if "image" not in takes:
         raise BenchmarkError(f"{type(pipeline).__name__}: takes no picture to edit")

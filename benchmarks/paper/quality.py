@@ -33,8 +33,9 @@ from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
 from steersearch.benchmarks.harness.intervals import HOW, Doubles, draws, limits, macro_rounds
-from steersearch.benchmarks.harness.method import Floats, Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.pixel_metrics import patch_cover
+from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.harness.viewing import Progress, Report, batches, part_seen, squared
 from steersearch.benchmarks.paper import core, quality_world
 from steersearch.benchmarks.paper.linear_probe import predict

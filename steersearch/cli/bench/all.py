@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from steersearch.api import load_model
 from steersearch.benchmarks import baselines
 from steersearch.benchmarks.harness import benchmark
 from steersearch.benchmarks.harness.benchmark import DataMissingError
 from steersearch.benchmarks.harness.catalogue import CARDS, Card
-from steersearch.benchmarks.harness.method import Method, SteerViTMethod
+from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.paper.claims import claims_table, verdicts
-from steersearch.cli.bench.options import Limit, Model, Save, Where, save_record
+from steersearch.cli.bench.options import Limit, Model, Save, Where, finish, model_method
 from steersearch.core.errors import BenchmarkError
 from steersearch.views import bench_tables, terminal
 
@@ -70,12 +68,11 @@ def command(
         raise typer.BadParameter("--world and --data exclude each other")
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
-    loaded = load_model(model or "auto", device)
-    base = SteerViTMethod(loaded)
+    base = model_method(model, device)
     done: list[Record] = []
     for card in CARDS.values():
         methods: list[Method] = [base]
-        methods += [SteerViTMethod(loaded, scale) for scale in AT_OTHER_SCALES.get(card.name, ())]
+        methods += [base.at(scale) for scale in AT_OTHER_SCALES.get(card.name, ())]
         if late is not None and card.name in WITH_LATE_FUSION:
             methods.append(baselines.load(f"late-fusion={late}", device))
         for method in methods:
@@ -88,7 +85,8 @@ def command(
                 terminal.remark(f"skipped: {error}")
                 continue
             done.append(record)
-            _keep(record, as_json=as_json, save=save)
+            terminal.remark(f"{record.benchmark}, {record.model}: {record.seconds:,.0f} s")
+            finish(record, as_json=as_json, save=save, show=lambda record: None)
     if not done:
         raise BenchmarkError("nothing could be measured; to use the stand-ins: steersearch bench all --world")
     if not as_json:
@@ -106,11 +104,3 @@ def _measured(card: Card, method: Method, *, world: bool, data: Path | None, lim
         return benchmark.run(
             chosen, method, lambda: chosen.world(limit) if world else chosen.load(place, limit), report
         )
-
-
-def _keep(record: Record, *, as_json: bool, save: bool) -> None:
-    terminal.remark(f"{record.benchmark}, {record.model}: {record.seconds:,.0f} s")
-    if save:
-        terminal.remark(f"record: {terminal.readable(save_record(record))}")
-    if as_json:
-        terminal.json_line(asdict(record))

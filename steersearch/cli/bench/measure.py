@@ -7,11 +7,9 @@ from contextlib import contextmanager
 
 import typer
 
-from steersearch.api import load_model
 from steersearch.benchmarks import baselines
 from steersearch.benchmarks.harness import benchmark
 from steersearch.benchmarks.harness.catalogue import CARDS, Card
-from steersearch.benchmarks.harness.method import Method, SteerViTMethod
 from steersearch.cli.bench.options import (
     AsJson,
     Baseline,
@@ -26,8 +24,8 @@ from steersearch.cli.bench.options import (
     Where,
     World,
     finish,
+    model_method,
 )
-from steersearch.cli.options import Device
 from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import ArgumentError
 from steersearch.core.preprocess import View
@@ -81,13 +79,17 @@ def _command(card: Card) -> Callable[..., None]:
     ) -> None:
         if world and data is not None:
             raise typer.BadParameter("--world and --data exclude each other")
-        with _misuse_told():
+        with _as_misuse():
             chosen = benchmark.create(card, card.settings(_pairs(settings or []), world=world))
         _check_method(model, method, gate_scale, aggregation, view)
-        with terminal.progress(card.name) as report, _misuse_told():
+        with terminal.progress(card.name) as report, _as_misuse():
             record = benchmark.measure(
                 chosen,
-                lambda: _method(model, method, gate_scale, aggregation, view, device),
+                lambda: (
+                    model_method(model, device, gate_scale, aggregation, view)
+                    if method is None
+                    else baselines.load(method, device)
+                ),
                 lambda: chosen.world(limit) if world else chosen.load(data, limit),
                 report,
             )
@@ -98,8 +100,8 @@ def _command(card: Card) -> Callable[..., None]:
 
 
 @contextmanager
-def _misuse_told() -> Iterator[None]:
-    """A setting that cannot be meant is misuse, wherever it is noticed."""
+def _as_misuse() -> Iterator[None]:
+    """Report a wrong setting as misuse, wherever it is noticed."""
     try:
         yield
     except ArgumentError as error:
@@ -131,22 +133,3 @@ def _check_method(
         if value is not None:
             raise typer.BadParameter(f"{name} applies to our own models, not to --method {method}")
     baselines.card_of(method.partition("=")[0])
-
-
-def _method(
-    model: str | None,
-    method: str | None,
-    gate_scale: float | None,
-    aggregation: Aggregation | None,
-    view: View | None,
-    device: Device,
-) -> Method:
-    """The model with its settings, or the baseline."""
-    if method is not None:
-        return baselines.load(method, device)
-    return SteerViTMethod(
-        load_model(model or "auto", device),
-        1.0 if gate_scale is None else gate_scale,
-        aggregation,
-        view,
-    )

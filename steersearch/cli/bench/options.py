@@ -1,20 +1,22 @@
-"""Options that several benchmarks share, and what becomes of a record."""
+"""Options that several benchmarks share, the model that they name, and how a record is saved and shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steersearch.benchmarks.harness.record import RESULTS, Record
+from steersearch.benchmarks.harness.record import Record
 from steersearch.cli.options import VIEWS, Device, finite
 from steersearch.core.aggregation import Aggregation
-from steersearch.core.errors import OutputError
 from steersearch.core.preprocess import View
 from steersearch.views import terminal
+
+if TYPE_CHECKING:
+    from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 
 Model = Annotated[
     str | None,
@@ -58,19 +60,26 @@ Save = Annotated[bool, typer.Option("--save", help="Save the record in benchmark
 AsJson = Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")]
 
 
+def model_method(
+    model: str | None,
+    device: Device,
+    gate_scale: float | None = None,
+    aggregation: Aggregation | None = None,
+    view: View | None = None,
+) -> SteerViTMethod:
+    """The model as a method; None is the default of each setting."""
+    from steersearch.api import load_model
+    from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
+
+    scale = 1.0 if gate_scale is None else gate_scale
+    return SteerViTMethod(load_model(model or "auto", device), scale, aggregation, view)
+
+
 def finish(record: Record, *, as_json: bool, save: bool, show: Callable[[Record], None]) -> None:
-    """Keep the record where that is wanted, and print it."""
+    """Save the record if `save`; print it as one JSON object, or `show` it."""
     if save:
-        terminal.remark(f"record: {terminal.readable(save_record(record))}")
+        terminal.remark(f"record: {terminal.readable(record.save())}")
     if as_json:
         terminal.json_line(asdict(record))
     else:
         show(record)
-
-
-def save_record(record: Record) -> Path:
-    """Keep a record in benchmarks/results. Raises OutputError."""
-    try:
-        return record.save()
-    except OSError as error:  # an installed package may be nobody's to write to
-        raise OutputError(RESULTS, error.strerror or str(error)) from error

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from steersearch.benchmarks.engineering.speed import Settings, measure
 from steersearch.benchmarks.harness.record import Record
-from steersearch.cli.bench.options import AsJson, Save, save_record
+from steersearch.cli.bench.options import AsJson, Save, finish
 from steersearch.cli.options import Processor, words
 from steersearch.core.errors import ArgumentError, ConfigError
 from steersearch.views import terminal
@@ -52,6 +51,8 @@ def command(
     Example:
       steersearch bench speed --model dinov2-base --batch-size 8
     """
+    from steersearch.benchmarks.engineering.speed import Settings, measure
+
     try:
         settings = Settings(
             model=model,
@@ -66,12 +67,7 @@ def command(
         record = measure(settings, terminal.remark)
     except (ArgumentError, ConfigError) as error:
         raise typer.BadParameter(str(error)) from error
-    if save:
-        terminal.remark(f"record: {terminal.readable(save_record(record))}")
-    if as_json:
-        terminal.json_line(record.flat())
-    else:
-        _show_speed(record)
+    finish(record, as_json=as_json, save=save, show=_show_speed)
 
 
 _TITLES = {
