@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
-from steersearch.core.ranges import MOST_JSON, check_number, check_whole, read_json
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import read_json
+from steersearch.core.ranges import MOST_JSON, check_number, check_whole
 from steersearch.core.vit import MOST_DEEP, MOST_WIDE
 from steersearch.core.weights_file import weights_file
 
@@ -68,7 +68,7 @@ class BertConfig:
     def read(cls, file: Path) -> BertConfig:
         """From a published config.json. Raises CheckpointError for another architecture, or what is no such file."""
         try:
-            said: dict[str, Any] = read_json(read_regular(file, MOST_JSON))
+            said: dict[str, Any] = read_json(file, MOST_JSON)
             kind, pad_id = said.get("model_type"), said.get("pad_token_id") or 0
             unusual = [
                 f"{name} {said[name]}"

@@ -20,8 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from steersearch.core import hub
-from steersearch.core.atomic import drafted
-from steersearch.core.digests import remembered_sha256
+from steersearch.core.backbone import build_trunk, full_name, timm_preprocess
 from steersearch.core.errors import (
     CheckpointError,
     CheckpointKeysError,
@@ -29,13 +28,12 @@ from steersearch.core.errors import (
     UnknownModelError,
     listed,
 )
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path, drafted, remembered_sha256
 from steersearch.core.preprocess import MOST_SIDE, Preprocess
 from steersearch.core.ranges import check_text, check_whole, read_json, read_list
 from steersearch.core.registry import MODELS, HubFile, ModelCard, PackageFile, trunk_file
 from steersearch.core.released_pickle import PickledZip, StoredTensor, pickled_zip
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
 from steersearch.core.weights_file import weights_file
 
 logger = logging.getLogger(__name__)

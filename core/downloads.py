@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from steersearch.core import hub
 from steersearch.core.errors import CheckpointError, DiskFullError, UnknownModelError
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path
 from steersearch.core.registry import (
     MODELS,
     HubFile,
@@ -144,8 +144,8 @@ def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
             Part(role="text encoder", name=None, note=unknown),
         )
         return ModelParts(name=name, card=None, parts=(weights, *parts))
+    from steersearch.core.backbone import full_name
     from steersearch.core.checkpoints import read_config  # here, because it takes a second to import torch
-    from steersearch.core.trunk import full_name
 
     config, holds_trunk = read_config(path)
     trunk = Part(role="trunk", name=config.trunk, path=path, note="in the same file")

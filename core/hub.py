@@ -27,7 +27,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from steersearch.core import digests, tokenizer
 from steersearch.core.errors import (
     CheckpointError,
     ChecksumError,
@@ -37,7 +36,7 @@ from steersearch.core.errors import (
     HubFileMissingError,
     HubUnreachableError,
 )
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path, remembered_sha256
 from steersearch.core.registry import HubFile, ModelCard, TextEncoderCard, known_text_encoder
 
 logger = logging.getLogger(__name__)
@@ -49,6 +48,8 @@ MOST_BYTES, MOST_DESCRIBING = 20 * 10**9, 2 * 10**8
 SECONDS_BETWEEN_LINES = 15.0  # in the log, during a download
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes there so far, bytes in all if known
+
+TOKENIZERS = ("tokenizer.json", "vocab.json", "merges.txt")  # the first, or the other two
 
 _DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -179,7 +180,7 @@ def _checked(file: HubFile) -> Path | None:
 def _wrong_hash(file: HubFile, path: Path) -> tuple[str, str] | None:
     """The sha256 of a cached file, and the one that it should have; None where they are equal, or nobody knows."""
     expected = file.sha256 or _stored_as(path)
-    if expected is None or (found := digests.remembered_sha256(path)) == expected:
+    if expected is None or (found := remembered_sha256(path)) == expected:
         return None
     return found, expected
 
@@ -376,7 +377,7 @@ def text_encoder_identity(name: str) -> str:
     card = known_text_encoder(name)
     if card is not None and card.weights.sha256 is not None and not os.path.isdir(as_path(name)):
         return card.weights.sha256
-    return digests.remembered_sha256(text_encoder_folder(name) / WEIGHTS)
+    return remembered_sha256(text_encoder_folder(name) / WEIGHTS)
 
 
 def _fetch_known(card: TextEncoderCard, progress: Progress | None) -> Path:
@@ -392,11 +393,11 @@ def _fetch_snapshot(repo: str, progress: Progress | None) -> Path:
     weights = _checked(HubFile(repo=repo, file=WEIGHTS))
     if weights is not None:
         names = {path.name for path in weights.parent.iterdir()}
-        if "config.json" in names and names & set(tokenizer.FILES):
+        if "config.json" in names and names & set(TOKENIZERS):
             return weights.parent
     config = fetch(HubFile(repo=repo, file="config.json"), progress)
     commit = config.parent.name
-    for name in tokenizer.FILES:
+    for name in TOKENIZERS:
         with suppress(HubFileMissingError):
             fetch(HubFile(repo=repo, file=name, revision=commit), progress)
     try:

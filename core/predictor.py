@@ -27,20 +27,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.checkpoints import load_model, write_safetensors
-from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import ConfigError, GpuMemoryError, PromptError
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import TILES, View
-from steersearch.core.presence import presence
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.side_by_side import make_workers, side_by_side
 from steersearch.core.steervit import NO_STEERING, Features, Steering, SteerViT
 from steersearch.core.text import CachedTextEncoder, PromptFeatures
 from steersearch.core.tiles import split_tiles, whole_pictures
-from steersearch.core.vector_settings import VectorSettings
+from steersearch.core.vectors import Aggregation, Embedded, Floats, Unsteered, VectorSettings
 
 logger = logging.getLogger(__name__)
 ImageSource = Image.Image | Path | str
@@ -277,7 +274,7 @@ class Predictor:
         return Embedded(
             embeddings=found.embedding(self.aggregation).cpu().numpy(),
             heatmaps=found.heatmap().cpu().numpy(),
-            presence=presence(found).cpu().numpy(),
+            presence=found.presence().cpu().numpy(),
         )
 
     def _unsteered(self, found: Features) -> Unsteered:

@@ -21,10 +21,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from steersearch.core.atomic import DRAFT, write_atomically
-from steersearch.core.local_path import CACHE_VARIABLE, cache_folder
-from steersearch.core.reading import EncodedPrompt, Reading
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import CACHE_VARIABLE, DRAFT, cache_folder, read_regular, write_atomically
+from steersearch.core.prompts import EncodedPrompt, Reading
 
 logger = logging.getLogger(__name__)
 

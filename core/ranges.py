@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
 from steersearch.core.errors import ConfigError
+from steersearch.core.files import parse_json
 
 MOST_JSON = 2**20  # bytes
 
@@ -57,10 +57,7 @@ def read_json(text: str | bytes) -> Any:
     """A description in JSON. Raises ValueError for what is none, is over a megabyte, or nested without end."""
     if len(text) > MOST_JSON:
         raise ValueError(f"{len(text):,} bytes of JSON, more than {MOST_JSON:,} are not read")
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("JSON that is nested too deep") from error
+    return parse_json(text)
 
 
 def read_list(name: str, value: object, longest: int = 256) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from steersearch.core.errors import CheckpointError
-from steersearch.core.regular_file import open_regular
+from steersearch.core.files import open_regular
 
 _TYPES = ("F64", "F32", "F16", "BF16", "I64")  # the last: how many batches a batch norm has seen
 _MOST_HOLES = 8  # times the bytes that a file takes on the disk; float weights cannot be packed so far

@@ -16,11 +16,11 @@ from time import monotonic
 
 import numpy as np
 
-from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
 from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import least_side
-from steersearch.core.reading import EncodedPrompt, Reading
+from steersearch.core.prompts import EncodedPrompt, Reading
+from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.build import COMMIT_SECONDS
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
 from steersearch.indexer.features import features_of

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import least_side
-from steersearch.core.reading import EncodedPrompt, Reading
+from steersearch.core.prompts import EncodedPrompt, Reading
+from steersearch.core.vectors import Embedded, Floats, Unsteered
 from steersearch.indexer.dating import ask_dates
 from steersearch.indexer.embedder import Embedder, known_identity
 from steersearch.indexer.features import read_features, read_reading, write_encoded_prompt

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from steersearch.core.regular_file import open_regular
+from steersearch.core.files import open_regular
 from steersearch.indexer.place import write_inside
 
 _BLOCK = 2**20  # bytes

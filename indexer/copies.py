@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from steersearch.core.embedded import Floats
 from steersearch.core.errors import ImageError
 from steersearch.core.images.pillow import opened_content
 from steersearch.core.preprocess import open_image
+from steersearch.core.vectors import Floats
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.loader import THUMBNAIL_SIDE
 from steersearch.indexer.same_picture import Shown, are_alike, is_same

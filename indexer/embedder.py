@@ -11,10 +11,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 from PIL import Image
 
-from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import ModelMismatchError
 from steersearch.core.images.picture import Picture
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
+from steersearch.core.vectors import Embedded, Floats, Unsteered
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from steersearch.core.errors import (
     LibraryUnreadableError,
     SteerSearchError,
 )
-from steersearch.core.reading import EncodedPrompt, Reading
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import read_regular
+from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.indexer.checked_file import DamagedFileError, read_array, write_array
 from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.manifest import PROMPTS, ROWS_CHECKED_SINCE, PromptIndex, features_file, read_library

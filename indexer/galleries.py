@@ -12,7 +12,7 @@ from PIL import Image
 from steersearch.core.errors import ImageError, LibraryDamagedError, LibraryUnreadableError
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading
 from steersearch.indexer.features import read_reading
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.provider import Views

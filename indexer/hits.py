@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from steersearch.core.embedded import Floats
 from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
+from steersearch.core.vectors import Floats
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus

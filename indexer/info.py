@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading
 from steersearch.indexer.care.optimize import bytes_below
 from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.galleries import Galleries

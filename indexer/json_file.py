@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from steersearch.core import json_file
+from steersearch.core import files
 from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
 from steersearch.indexer.place import write_inside
 
@@ -29,7 +29,7 @@ def read_json(path: Path) -> Any:
     read and is no JSON.
     """
     try:
-        return json_file.read_json(path, _MOST)
+        return files.read_json(path, _MOST)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

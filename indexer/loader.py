@@ -21,10 +21,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.core.errors import ImageError, ImageRefusedError
+from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture, refuse_large_file, require_decoder
-from steersearch.core.regular_file import open_regular
 from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.scan import changed_at
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from steersearch.core.errors import FolderError, LibraryPlaceError
-from steersearch.core.local_path import user_folder, why_not_local
+from steersearch.core.files import user_folder, why_not_local
 from steersearch.indexer.manifest import LIBRARY_FILE, read_library
 
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import read_regular
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.preprocess import View, view_of
-from steersearch.core.vector_settings import as_hashed, with_versions
+from steersearch.core.vectors import as_hashed, with_versions
 from steersearch.indexer.json_file import checked, read_json, write_json
 from steersearch.indexer.place import delete_inside, write_inside
 

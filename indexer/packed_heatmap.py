@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steersearch.core.embedded import Floats
+from steersearch.core.vectors import Floats
 
 
 def pack_heatmap(heatmap: Floats) -> bytes:

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from steersearch.core.atomic import DRAFT, write_atomically
 from steersearch.core.errors import LibraryPlaceError
+from steersearch.core.files import DRAFT, write_atomically
 from steersearch.indexer.store_errors import writing_to
 
 ASIDE = "set-aside"  # folder of what was damaged

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.embedded import Floats
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import least_side
+from steersearch.core.vectors import Floats
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, query_features
 from steersearch.indexer.features import features_of
 from steersearch.indexer.galleries import Galleries

@@ -10,8 +10,7 @@ from typing import TypeAlias
 
 from steersearch.core.digits import in_digits
 from steersearch.core.errors import ArgumentError
-from steersearch.core.prompts import checked_prompt
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading, checked_prompt
 from steersearch.indexer.manifest import PromptIndex
 
 _WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.embedded import Floats
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
+from steersearch.core.vectors import Floats
 from steersearch.indexer.checked_file import (
     DamagedFileError,
     read_array,

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.embedded import Floats
-from steersearch.core.vector_settings import as_hashed
+from steersearch.core.vectors import Floats, as_hashed
 from steersearch.indexer.manifest import PromptIndex
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches

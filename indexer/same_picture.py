@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.embedded import Floats
+from steersearch.core.vectors import Floats
 
 Offsets = npt.NDArray[np.float64]  # (4,): stretch and shift along x, the same along y, as parts of the side
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
-from steersearch.core.regular_file import open_regular
+from steersearch.core.files import open_regular
 from steersearch.indexer.json_file import checked, read_json, write_json
 
 _SEALS = "checksums.json"  # in the table's folder

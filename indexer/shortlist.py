@@ -20,7 +20,7 @@ from os import cpu_count
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.embedded import Floats
+from steersearch.core.vectors import Floats
 from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.region_snapshot import RegionArrays
 

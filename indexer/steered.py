@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from steersearch.core.images.dates import CaptureDate
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading
 from steersearch.indexer.store import Vector
 
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from steersearch.core.errors import ArgumentError
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path
 from steersearch.core.preprocess import View
 from steersearch.identity import BUNDLED, identity_of, weights_now
 from steersearch.indexer import library as indexed

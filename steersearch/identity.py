@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steersearch.core.preprocess import Preprocess, View
 from steersearch.core.registry import MODELS
-from steersearch.core.vector_settings import VectorSettings
+from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.embedder import Identity
 
 BUNDLED = "mini"

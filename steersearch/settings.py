@@ -12,7 +12,7 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from steersearch.core.errors import NoLibraryError, OutputError, SeveralLibrariesError, SteerSearchError
-from steersearch.core.local_path import user_folder
+from steersearch.core.files import user_folder
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import read_library
 from steersearch.views.output import write_output

@@ -133,7 +133,7 @@ class WordEncoder:
     def encode(self, prompts: Sequence[str]) -> object:
         from dataclasses import replace
 
-        from steersearch.core.reading import Reading
+        from steersearch.core.prompts import Reading
         from steersearch.core.text import PromptFeatures
 
         found = PromptFeatures.from_numpy([np.stack([_word(w) for w in p.split()]) for p in prompts])

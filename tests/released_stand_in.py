@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from steersearch.core import registry
+from steersearch.core.backbone import TimmTrunk, timm_preprocess
 from steersearch.core.checkpoints import write_released_pth
 from steersearch.core.registry import MODELS, HubFile, ModelCard, TrunkCard
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.trunk import TimmTrunk, timm_preprocess
 from tests.hub_server import COMMIT, HubServer
 from tests.small_models import randomise
 from tests.test_text import write_tiny_roberta

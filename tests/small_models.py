@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steersearch.core.backbone import TimmTrunk
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.trunk import TimmTrunk
 from steersearch.core.vit import ViT, ViTConfig
 
 TEXT_DIM = 20

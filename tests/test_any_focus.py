@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import ArgumentError, LibraryPlaceError, PromptError
+from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.embedder import LazyEmbedder, QueryFeatures
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.library import Focus, Hits, ProgressEvent

@@ -17,7 +17,7 @@ from steersearch.core.errors import (
     UnknownModelError,
     WeightsChangedError,
 )
-from steersearch.core.vector_settings import VectorSettings
+from steersearch.core.vectors import VectorSettings
 from steersearch.identity import identity_of
 from tests.conftest import draw_picture, write_tiny_model
 

@@ -9,7 +9,7 @@ from typing import IO
 
 import pytest
 
-from steersearch.core.atomic import drafted, write_atomically
+from steersearch.core.files import drafted, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole_or_stays_as_it_was(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ import torch
 from steersearch.benchmarks import baselines
 from steersearch.benchmarks.baselines.late_fusion import LateFusion
 from steersearch.benchmarks.baselines.trunks import PlainTrunk
+from steersearch.core.backbone import Trunk
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.trunk import Trunk
 from tests.small_baselines import assert_batching_changes_nothing, pictures
 from tests.small_models import TIMM_KINDS, small_model, small_trunk
 

@@ -18,8 +18,7 @@ from steersearch.core import hub
 from steersearch.core.bert import Bert, BertConfig, load_bert
 from steersearch.core.errors import CheckpointError
 from steersearch.core.registry import MINILM
-from steersearch.core.text import load_text_encoder
-from steersearch.core.tokenizer import Tokenizer
+from steersearch.core.text import Tokenizer, load_text_encoder
 from tests.test_text import write_tiny_roberta
 
 SENTENCES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

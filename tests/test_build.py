@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import (
     EmbeddingError,
     FolderError,
@@ -26,6 +25,7 @@ from steersearch.core.errors import (
     PromptError,
 )
 from steersearch.core.images.limits import Limits
+from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer import build, loader
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.library import Counts, ProgressEvent

@@ -25,6 +25,7 @@ from safetensors.torch import load_file as tensors_of
 from torch import Tensor
 
 from steersearch.core import checkpoints, hub
+from steersearch.core.backbone import timm_preprocess
 from steersearch.core.checkpoints import (
     choose_dtype,
     from_released_state,
@@ -35,7 +36,6 @@ from steersearch.core.checkpoints import (
     write_released_pth,
     write_safetensors,
 )
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import (
     CheckpointError,
     CheckpointKeysError,
@@ -43,10 +43,10 @@ from steersearch.core.errors import (
     UnknownModelError,
     UnsafePickleError,
 )
+from steersearch.core.files import file_sha256
 from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, PackageFile
 from steersearch.core.steervit import SteerViT
-from steersearch.core.trunk import timm_preprocess
 from steersearch.training.world.composition import Spot, compose
 from steersearch.training.world.painting import Look
 from steersearch.training.world.scenes import draw_scene

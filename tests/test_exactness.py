@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from steersearch.core import text
-from steersearch.core.aggregation import Aggregation
+from steersearch.core.backbone import TimmTrunk
 from steersearch.core.checkpoints import load_model
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures, load_text_encoder
-from steersearch.core.trunk import TimmTrunk
+from steersearch.core.vectors import Aggregation
 from tests import reference
 from tests.reference import Case, Outputs
 from tests.test_text import write_tiny_roberta

@@ -17,7 +17,7 @@ from steersearch.core.errors import ArgumentError, ConfigError, EmbeddingError, 
 from steersearch.core.heatmaps import overlay, strengths
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading
 from steersearch.explain import MOST_MAPS, Explanation, explain, photo_maps
 from tests.conftest import Run, draw_picture
 from tests.small_models import prompts_of, small_model

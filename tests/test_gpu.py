@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import cosine_similarity
 
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.predictor import Predictor
+from steersearch.core.vectors import Aggregation
 from steersearch.training.journal import read_journal
 from steersearch.training.pictures import Pictures
 from steersearch.training.recipe import Recipe

@@ -23,7 +23,7 @@ import pytest
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
-from steersearch.core import digests, hub, registry
+from steersearch.core import files, hub, registry
 from steersearch.core.errors import (
     CheckpointError,
     ChecksumError,
@@ -139,10 +139,10 @@ def test_a_small_file_comes_from_the_hub_itself(server: HubServer) -> None:
 def test_a_file_is_hashed_once_and_not_at_every_start(
     server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "WORTH_REMEMBERING", 0)
+    monkeypatch.setattr(files, "WORTH_REMEMBERING", 0)
     hashed: list[Path] = []
-    really = digests.file_sha256
-    monkeypatch.setattr(digests, "file_sha256", lambda path: hashed.append(path) or really(path))
+    really = files.file_sha256
+    monkeypatch.setattr(files, "file_sha256", lambda path: hashed.append(path) or really(path))
     path = hub.fetch(file)
     hub.fetch(file)
     assert len(hashed) == 1

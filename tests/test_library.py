@@ -29,7 +29,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.preprocess import View
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.library import Coverage, Focus, default_place

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from steersearch.benchmarks.engineering import memory
-from steersearch.core import digests, hub
+from steersearch.core import files, hub
 from steersearch.core.registry import MODELS, HubFile
 
 
@@ -20,7 +20,7 @@ def test_a_placed_file_counts_as_fetched_and_checked(
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(digests, "WORTH_REMEMBERING", 0)  # so that a small file stands for a large one
+    monkeypatch.setattr(files, "WORTH_REMEMBERING", 0)  # so that a small file stands for a large one
     published = MODELS["dinov2-base"].weights
     assert isinstance(published, HubFile)
     file = replace(published, revision=revision)

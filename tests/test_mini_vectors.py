@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.predictor import Predictor
+from steersearch.core.vectors import Aggregation
 
 STORED = np.load(Path(__file__).parent / "data" / "mini_vectors.npz")
 PROMPTS = {"remote": "the remote control", "shelf": "bookshelf", "none": None}

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from steersearch.core import hub, local_path
-from steersearch.core.errors import CheckpointError
-from steersearch.core.refusals import in_words
+from steersearch.core import files, hub
+from steersearch.core.errors import CheckpointError, in_words
 from tests.conftest import Run
 
 
@@ -52,9 +51,9 @@ def test_without_a_place_what_is_missing_is_said(
 
 
 def test_a_cache_is_kept_for_as_long_as_the_process_lives() -> None:
-    folder = local_path.cache_folder()
+    folder = files.cache_folder()
     assert folder.is_dir()
-    assert folder == local_path.cache_folder()
+    assert folder == files.cache_folder()
 
 
 def test_downloads_have_nowhere_to_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from torch import nn
 
 from steersearch.api import load_embedder
 from steersearch.core.attention_maps import attention_maps
-from steersearch.core.embedded import Floats
+from steersearch.core.backbone import timm_preprocess
 from steersearch.core.errors import ConfigError, GpuMemoryError, ImageError, PromptError
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.trunk import timm_preprocess
+from steersearch.core.vectors import Floats
 from steersearch.identity import identity_of
 from tests.small_models import TEXT_DIM, largest_difference, small_model
 

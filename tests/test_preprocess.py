@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from steersearch.core.backbone import timm_preprocess
 from steersearch.core.errors import ConfigError, ImageError
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import Preprocess, View, open_image, view_of
-from steersearch.core.trunk import timm_preprocess
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -185,7 +185,7 @@ def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
 
 def test_settings_of_older_prompt_indexes_keep_their_keys() -> None:
     """As recorded before there were views: a key that changed would make an index that is never found again."""
-    from steersearch.core.vector_settings import VectorSettings
+    from steersearch.core.vectors import VectorSettings
     from steersearch.indexer.manifest import new_prompt_index
 
     for mode, key in (("crop", "the-red-mug-a06413b92b48"), ("squash", "the-red-mug-cf7704494955")):

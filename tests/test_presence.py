@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from steersearch.core.presence import presence
 from steersearch.core.steervit import Features
 
 
@@ -16,14 +15,13 @@ def features(logits: list[list[float]], dtype: torch.dtype = torch.float32) -> F
 
 
 def test_presence_of_small_maps() -> None:
-    found = presence(
-        features([[0, 0, 0, 0], [6, 6, 6, 6], [math.log(5), 0, 0, 0], [6 + math.log(5), 6, 6, 6]])
-    )
+    rows = [[0, 0, 0, 0], [6, 6, 6, 6], [math.log(5), 0, 0, 0], [6 + math.log(5), 6, 6, 6]]
+    found = features(rows).presence()
     one_stands_out = math.log((5 + 1 + 1 + 1) / 4) - math.log(5) / 4 / 2
     assert found.tolist() == pytest.approx([0, 3, one_stands_out, 3 + one_stands_out], abs=1e-6)
 
 
 def test_presence_is_float32_whatever_the_model_computes_in() -> None:
-    found = presence(features([[1, 2, 4]], torch.bfloat16))
+    found = features([[1, 2, 4]], torch.bfloat16).presence()
     assert found.dtype == torch.float32
-    assert found.tolist() == presence(features([[1, 2, 4]])).tolist()
+    assert found.tolist() == features([[1, 2, 4]]).presence().tolist()

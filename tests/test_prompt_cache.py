@@ -15,7 +15,7 @@ import pytest
 
 from steersearch.core import prompt_cache
 from steersearch.core.prompt_cache import PromptCache, default_folder
-from steersearch.core.reading import EncodedPrompt, Reading
+from steersearch.core.prompts import EncodedPrompt, Reading
 
 ENCODER, OTHER_ENCODER = "5" * 64, "6" * 64
 
@@ -203,7 +203,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from steersearch.core.prompt_cache import PromptCache
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
 kept = PromptCache(Path(sys.argv[1]), max_bytes=4000)
 for i in range(40):
     prompt = f"prompt {i % 12}"

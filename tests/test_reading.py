@@ -11,10 +11,9 @@ import pytest
 from steersearch import Library, SteerViT
 from steersearch.core.errors import PromptError
 from steersearch.core.hub import text_encoder_in_package
-from steersearch.core.reading import Reading
+from steersearch.core.prompts import Reading
 from steersearch.core.registry import MINILM
-from steersearch.core.text import MAX_TOKENS, CachedTextEncoder
-from steersearch.core.tokenizer import Tokenizer
+from steersearch.core.text import MAX_TOKENS, CachedTextEncoder, Tokenizer
 from steersearch.indexer.query_terms import Focus
 from tests import toy_library as indexed
 from tests.conftest import Run

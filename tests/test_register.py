@@ -24,11 +24,11 @@ from steersearch.benchmarks.paper.quality import QualityBenchmark
 from steersearch.benchmarks.paper.quality_data import QualityData, Segmented, SegmentedSet
 from steersearch.benchmarks.paper.refcocog import RefcocogBenchmark
 from steersearch.benchmarks.paper.refcocog_data import Expression, Expressions
+from steersearch.core.backbone import timm_preprocess
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import Preprocess, View
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.trunk import timm_preprocess
 from tests.conftest import WordEncoder
 
 RESOLUTION, PATCH = 112, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steersearch.core.regular_file import open_regular, read_regular
+from steersearch.core.files import open_regular, read_regular
 
 
 def test_a_regular_file_and_a_link_to_one_are_read(tmp_path: Path) -> None:

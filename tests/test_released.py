@@ -18,9 +18,9 @@ from PIL import Image
 
 from steersearch.core import hub
 from steersearch.core.checkpoints import read_released_pth
-from steersearch.core.digests import file_sha256
 from steersearch.core.downloads import fetch_model, parts_of
 from steersearch.core.errors import UnsafePickleError
+from steersearch.core.files import file_sha256
 from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, HubFile, ModelCard
 from tests import released_stand_in

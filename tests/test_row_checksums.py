@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from steersearch.core.embedded import Embedded, Floats
 from steersearch.core.errors import EmbeddingError, ModelMismatchError
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
+from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.library import Focus
 from steersearch.indexer.regions import FrozenIndex
 from steersearch.indexer.row_checksums import CHECKSUM, checksums_of

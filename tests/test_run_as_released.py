@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from steersearch.core.backbone import timm_preprocess
 from steersearch.core.checkpoints import load_file, write_released_pth
 from steersearch.core.errors import ConfigError, DataError
-from steersearch.core.trunk import timm_preprocess
 from steersearch.training import run
 from steersearch.training.journal import read_journal
 from steersearch.training.recipe import PAPER, RELEASE, Recipe

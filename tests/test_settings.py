@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import (
     ArgumentError,
     ConfigError,
@@ -19,6 +18,7 @@ from steersearch.core.errors import (
     SteerSearchError,
     UnknownSettingError,
 )
+from steersearch.core.vectors import Aggregation
 from steersearch.training.recipe import MINI, PAPER, PRESETS, RELEASE, Recipe
 from steersearch.training.settings import (
     KEYS,

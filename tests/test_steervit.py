@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from steersearch.core.backbone import build_trunk
 from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.trunk import build_trunk
 from steersearch.core.vit import ViTConfig
 from tests.small_models import (
     KINDS,

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
-from steersearch.core.trunk import (
+from steersearch.core.backbone import (
     KNOWN_TRUNKS,
     TimmTrunk,
     _preprocess_by_timm,
@@ -21,6 +20,7 @@ from steersearch.core.trunk import (
     full_name,
     timm_preprocess,
 )
+from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
 from steersearch.core.vit import ViT, ViTConfig
 from tests.small_models import TIMM_KINDS, TINY, randomise, timm_vit
 
@@ -148,7 +148,7 @@ def test_released_trunks_are_built_without_timm(tmp_path: Path) -> None:
     """Neither timm nor what is slow to import in its wake: half a gigabyte and four seconds."""
     program = """
 import sys, torch
-from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
+from steersearch.core.backbone import build_trunk, full_name, timm_preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 name = full_name("vit_small_patch14_dinov2.lvd142m")
 with torch.device("meta"):

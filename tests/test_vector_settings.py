@@ -7,7 +7,7 @@ import json
 import pytest
 
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.vector_settings import (
+from steersearch.core.vectors import (
     AggregationRecord,
     VectorSettings,
     as_hashed,

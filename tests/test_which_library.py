@@ -15,7 +15,7 @@ from steersearch.core.errors import (
     NoLibraryError,
     SeveralLibrariesError,
 )
-from steersearch.core.local_path import cache_folder
+from steersearch.core.files import cache_folder
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import LibraryManifest, write_library
 from steersearch.settings import find_library, remember_library

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.images.picture import Picture, image_of
-from steersearch.core.reading import EncodedPrompt, Reading
+from steersearch.core.prompts import EncodedPrompt, Reading
+from steersearch.core.vectors import Embedded, Floats, Unsteered
 
 COLOURS = ("red", "green", "blue")
 SIZE = 4  # pixels, side of the preprocessed picture

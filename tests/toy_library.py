@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 
-from steersearch.core.embedded import Floats
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
+from steersearch.core.vectors import Floats
 from steersearch.indexer import library
 from steersearch.indexer.build import Counts
 from steersearch.indexer.care.export import table_of

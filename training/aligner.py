@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from steersearch.core.backbone import Trunk
 from steersearch.core.steervit import SteerViT
-from steersearch.core.trunk import Trunk
 from steersearch.training.alignment import (
     Truth,
     Words,

@@ -15,11 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steersearch.core.aggregation import Aggregation
-from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import drafted, require_regular
 from steersearch.core.steervit import SteerViT
+from steersearch.core.vectors import Aggregation
 from steersearch.training.frozen_tokens import trunk_digest
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels

@@ -22,7 +22,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.efficientnet_lite import (
     COARSE,
     FINE,
@@ -32,8 +31,7 @@ from steersearch.core.efficientnet_lite import (
     Maps,
 )
 from steersearch.core.errors import DataError
-from steersearch.core.json_file import read_json
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import drafted, read_json, require_regular, write_atomically
 from steersearch.core.side_by_side import side_by_side
 from steersearch.training.alone import thing_alone
 from steersearch.training.npy_file import begin_array, map_rows, write_rows

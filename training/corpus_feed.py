@@ -21,11 +21,9 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import drafted, read_json, require_regular, write_atomically
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.regular_file import require_regular
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.frozen_tokens import FrozenTokens

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from steersearch.core import errors, refusals
+from steersearch.core import errors
 from steersearch.core.errors import SteerSearchError, TrainingStoppedError
 from steersearch.training import run_state
 
@@ -42,8 +42,8 @@ def told_plainly(folder: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str | None:
     """What the machine refused, in plain words; None for a fault of ours."""
     said = str(error).strip() or type(error).__name__
-    refused = refusals.refusal(error)
-    if refused in refusals.SCARCE:
+    refused = errors.refusal(error)
+    if refused in errors.SCARCE:
         return f"{refused}; {_LESS}"
     if refused is not None:
         return refused

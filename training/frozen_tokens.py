@@ -17,9 +17,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import drafted, require_regular
 from steersearch.core.steervit import SteerViT
 from steersearch.training.pictures import Pictures
 

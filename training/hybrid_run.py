@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
 from steersearch.training.aligner import Aligner, align

@@ -13,10 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol, Self
 
-from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import JournalError, MissingExtraError
-from steersearch.core.json_file import parse_json
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import parse_json, read_regular, write_atomically
 
 logger = logging.getLogger(__name__)
 

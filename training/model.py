@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from steersearch.core import hub
+from steersearch.core.backbone import build_trunk, full_name, timm_preprocess
 from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import CheckpointError, ConfigError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import read_json
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import MINILM, trunk_file
 from steersearch.core.steervit import SteerViT, SteerViTConfig
-from steersearch.core.trunk import build_trunk, full_name, timm_preprocess
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training import hybrid
 from steersearch.training.recipe import HYBRID, ModelSettings

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import require_regular
 
 
 def begin_array(file: Path, dtype: npt.DTypeLike, shape: Sequence[int]) -> None:

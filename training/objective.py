@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Features, SteerViT
+from steersearch.core.vectors import Aggregation
 from steersearch.training.aligner import Aligner, total
 from steersearch.training.batch import Alone, Batch, Keyed
 from steersearch.training.losses import (

@@ -26,7 +26,7 @@ from filelock import FileLock
 from PIL import Image
 
 from steersearch.core.errors import DataError, ImageError, SampleError
-from steersearch.core.regular_file import never_a_link, require_regular
+from steersearch.core.files import never_a_link, require_regular
 from steersearch.training.data.samples import Source
 
 CHUNK = 64  # pictures in one task of a worker

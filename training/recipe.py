@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.steervit import Fusion
+from steersearch.core.vectors import Aggregation
 from steersearch.training.aligner import AlignmentConfig
 from steersearch.training.data.orientation import Frame
 from steersearch.training.distillation import DistillationConfig

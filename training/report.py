@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from steersearch.core.atomic import write_output
+from steersearch.core.files import write_output
 from steersearch.core.heatmaps import outlined, overlay, strengths, times_even
 from steersearch.training import curves, sheet
 from steersearch.training.curves import Curve, Plot, plot

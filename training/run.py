@@ -28,7 +28,7 @@ from steersearch.core.errors import (
     SampleError,
     SplitMissingError,
 )
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT
 from steersearch.training import run_state

@@ -30,7 +30,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
 
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import (
     CheckpointError,
     CheckpointNotSavedError,
@@ -38,7 +37,7 @@ from steersearch.core.errors import (
     RecipeDiffersError,
     RunStateError,
 )
-from steersearch.core.json_file import read_json
+from steersearch.core.files import file_sha256, read_json
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
-from steersearch.core.json_file import parse_json
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import parse_json, read_regular
 from steersearch.training.data.sources import FORMATS
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.world.world import is_world

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from steersearch.core.errors import NotFiniteError, RecipeDiffersError, RunStateError
-from steersearch.core.regular_file import never_a_link
+from steersearch.core.files import never_a_link
 from steersearch.training import run_state
 from steersearch.training.interruption import Interruption
 from steersearch.training.muon import Muon

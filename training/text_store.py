@@ -29,10 +29,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from steersearch.core import hub
-from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import TextStoreError
-from steersearch.core.json_file import read_json
-from steersearch.core.regular_file import never_a_link, require_regular
+from steersearch.core.files import never_a_link, read_json, require_regular, write_atomically
 from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check_prompts, load_text_encoder
 
 TEXTS_AT_ONCE = 2048  # looked up together, and sorted by length for encoding

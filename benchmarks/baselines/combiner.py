@@ -27,8 +27,8 @@ from steersearch.benchmarks.baselines.open_clip_models import (
     read_weights,
     tokenize,
 )
-from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import Preprocess
 
 BACKBONE, HEAD = "vitb16_backbone.pt", "vitb16_combiner_head.pt"

@@ -34,7 +34,7 @@ from steersearch.benchmarks.baselines.open_clip_models import (
     tokenize,
 )
 from steersearch.core import hub
-from steersearch.core.digests import remembered_sha256
+from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import HubFile
 

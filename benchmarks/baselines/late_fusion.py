@@ -11,7 +11,7 @@ from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
-from steersearch.core.vector_settings import AggregationRecord
+from steersearch.core.vectors import AggregationRecord
 
 
 def load(card: Card, weights: Path | None, device: str) -> LateFusion:

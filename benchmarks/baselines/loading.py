@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from steersearch.benchmarks.baselines.cards import card_of
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path
 
 if TYPE_CHECKING:
     from steersearch.benchmarks.baselines.base import Baseline

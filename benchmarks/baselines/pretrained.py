@@ -20,9 +20,8 @@ from torch import Tensor
 from steersearch.benchmarks.baselines.base import choose_dtype, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
-from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError, CheckpointError, HubUnreachableError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import read_json, remembered_sha256
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 

@@ -20,10 +20,10 @@ from steersearch.benchmarks.baselines.base import (
 )
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
-from steersearch.core.digests import remembered_sha256
+from steersearch.core.backbone import Trunk, build_trunk, timm_preprocess
+from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import trunk_file
-from steersearch.core.trunk import Trunk, build_trunk, timm_preprocess
 
 RESOLUTION = 336  # the paper's, for all methods that take it
 

@@ -28,11 +28,11 @@ from PIL import Image
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.harness.record import Record, add_save
-from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.images import decoder_process
 from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.preprocess import least_side
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
+from steersearch.core.vectors import Embedded, Floats, Unsteered
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import Photo, PhotoReader
 

@@ -35,10 +35,10 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.harness.record import Record, add_save
-from steersearch.core.embedded import Embedded, Floats, Unsteered
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.images.picture import Picture, image_of
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
+from steersearch.core.vectors import Embedded, Floats, Unsteered
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import PROMPTS
 from steersearch.indexer.store import Store, num_versions, table_names

@@ -59,13 +59,13 @@ def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
     import numpy as np
     from safetensors.torch import save_file
 
+    from steersearch.core.backbone import build_trunk, timm_preprocess
     from steersearch.core.checkpoints import write_released_pth
     from steersearch.core.hub import text_encoder_identity
     from steersearch.core.prompt_cache import PromptCache
-    from steersearch.core.reading import EncodedPrompt
+    from steersearch.core.prompts import EncodedPrompt
     from steersearch.core.registry import MODELS, HubFile
     from steersearch.core.steervit import SteerViT, SteerViTConfig
-    from steersearch.core.trunk import build_trunk, timm_preprocess
 
     card = MODELS[model]
     assert card.trunk is not None
@@ -90,7 +90,7 @@ def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
 
 def _place(file: HubFile, write: Callable[[Path], None]) -> None:
     """Write `file` to where the hub's client keeps it, and note its published hash as checked."""
-    from steersearch.core import digests, hub
+    from steersearch.core import files, hub
 
     repository = hub.cache_folder() / f"models--{file.repo.replace('/', '--')}"
     commit = file.revision
@@ -102,7 +102,7 @@ def _place(file: HubFile, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True)
     write(path)
     assert file.sha256 is not None
-    digests.remember(path, file.sha256)
+    files.remember(path, file.sha256)
 
 
 def _draw(path: Path, width: int, rng: np.random.Generator) -> str:

@@ -25,11 +25,11 @@ from PIL import Image
 
 from steersearch.benchmarks.engineering.speed import Settings, blank_prompt, named_model
 from steersearch.benchmarks.harness.record import Record, add_save
-from steersearch.core.embedded import Floats
 from steersearch.core.images.pillow import opened
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import least_side
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
+from steersearch.core.vectors import Floats
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training.world.scenes import FAMILIES, draw_scene

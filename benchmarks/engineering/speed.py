@@ -31,6 +31,7 @@ from torch import Tensor
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.harness.record import Record
+from steersearch.core.backbone import Trunk, timm_preprocess, timm_trunk
 from steersearch.core.bert import Bert, BertConfig
 from steersearch.core.checkpoints import load_model
 from steersearch.core.errors import ArgumentError, BenchmarkError
@@ -38,7 +39,6 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
-from steersearch.core.trunk import Trunk, timm_preprocess, timm_trunk
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["plain", "folded", "unfolded", "unfolded_same_dtype"]

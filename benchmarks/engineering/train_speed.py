@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from steersearch.benchmarks.engineering import speed
 from steersearch.benchmarks.engineering.speed import Report, Workbench
 from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.core.backbone import Trunk
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.images.pillow import opened
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures, TextEncoder
-from steersearch.core.trunk import Trunk
 from steersearch.training.augment import augment, patch_cover, to_pixels
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.losses import patch_target, segmentation_loss

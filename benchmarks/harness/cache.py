@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from steersearch.core import local_path
+from steersearch.core import files
 from steersearch.core.errors import OutputError
 
 _DESCRIPTION = "dataset.json"
@@ -21,7 +21,7 @@ _ABANDONED_S = 24 * 3600  # a folder of that age that is still being made belong
 
 def cache_folder() -> Path:
     """STEERSEARCH_CACHE/benchmarks, or the same below the user's cache folder. All in it may be deleted."""
-    return local_path.cache_folder() / "benchmarks"
+    return files.cache_folder() / "benchmarks"
 
 
 def digest_of(*parts: object) -> str:

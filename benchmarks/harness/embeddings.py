@@ -27,11 +27,11 @@ from steersearch.benchmarks.harness.benchmark import Report
 from steersearch.benchmarks.harness.cache import cache_folder, digest_of
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
-from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import BenchmarkError, OutputError
+from steersearch.core.files import write_atomically
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
-from steersearch.core.reading import EncodedPrompt
+from steersearch.core.prompts import EncodedPrompt
 from steersearch.indexer.embedder import known_identity
 from steersearch.indexer.library import Library, PromptIndex
 from steersearch.indexer.loader import read_ahead

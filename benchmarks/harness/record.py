@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from steersearch.core.errors import BenchmarkError, OutputError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import read_json
 
 RESULTS = Path(__file__).parents[1] / "results"
 _NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # other records may be new without harm

@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 
 from steersearch.benchmarks.harness.method import Floats, Seen
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.registry import MODELS
 from steersearch.core.steervit import Features
-from steersearch.core.vector_settings import AggregationRecord
+from steersearch.core.vectors import Aggregation, AggregationRecord
 
 
 class SteerViTMethod:

@@ -27,7 +27,6 @@ from steersearch.benchmarks.harness.record import Record, add_save
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core_world import OBJECTS, Source, Targets
 from steersearch.core.predictor import Predictor
-from steersearch.core.presence import presence
 from steersearch.core.steervit import Features
 from steersearch.indexer.find import find_scores
 from steersearch.training.world import composition, scenes, stamps
@@ -134,7 +133,7 @@ def look(model: Predictor, pictures: Sequence[Image.Image], prompts: Sequence[st
         Seen(
             features.logits.double().cpu().numpy(),
             features.embedding("focus").float().cpu().numpy(),
-            presence(features).float().cpu().numpy(),
+            features.presence().cpu().numpy(),
         )
         for features in together
     ]

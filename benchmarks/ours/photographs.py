@@ -29,7 +29,6 @@ from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.ours.coloured_pairs import Pair, coloured_pairs
 from steersearch.benchmarks.ours.labelled_photographs import LICENCE, Label, Photograph, read_photographs
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.presence import presence
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.photographs.listed import listed
@@ -183,7 +182,7 @@ def neighbours(method: SteerViTMethod, photographs: Sequence[Photograph]) -> dic
 def found_first(method: SteerViTMethod, photographs: Sequence[Photograph], word: str, told: Told) -> float:
     """Share of right ones among the first by presence: the first ten, or as many as there are if those are fewer."""
     pictures = [photo.picture for photo in photographs]
-    sure = presence(method.model.features(pictures, TEMPLATE.format(word), method.gate_scale)).cpu()
+    sure = method.model.features(pictures, TEMPLATE.format(word), method.gate_scale).presence().cpu()
     true = np.array([word in photo.words for photo in photographs])
     first = torch.argsort(sure, descending=True)[: min(FIRST, int(true.sum()))].numpy()
     told(1)

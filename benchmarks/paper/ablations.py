@@ -35,11 +35,11 @@ from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core import Core
 from steersearch.benchmarks.paper.core_data import CoreData
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import BenchmarkError, SteerSearchError
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT
+from steersearch.core.vectors import Aggregation
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
 from steersearch.training.settings import apply_settings

@@ -28,10 +28,9 @@ import pyarrow.parquet as parquet
 from PIL import Image, ImageFilter
 
 from steersearch.benchmarks.harness.viewing import Progress, Report
-from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
+from steersearch.core.files import drafted, read_json, write_atomically
 from steersearch.core.images.pillow import opened
-from steersearch.core.json_file import read_json
 from steersearch.core.preprocess import open_image
 
 # A picture, what to put into it, where (white) in an L picture of the same size, a seed -> the edited picture.

@@ -18,8 +18,8 @@ from steersearch.benchmarks.harness.cache import digest_of, kept_dataset
 from steersearch.benchmarks.harness.catalogue import card
 from steersearch.benchmarks.harness.embeddings import Gallery
 from steersearch.benchmarks.paper.core_data import CoreData, Row, Scene, check_rows
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.files import file_sha256
 from steersearch.core.hub import why_unreachable
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image

@@ -28,8 +28,8 @@ from steersearch.benchmarks.paper.core_world import (
     kept_pictures,
     others_than,
 )
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.files import file_sha256
 from steersearch.training.photographs.listed import PACKAGES, is_test_only
 from steersearch.training.photographs.packages import fetch
 from steersearch.training.photographs.qt_resources import read_resources

@@ -31,8 +31,8 @@ from steersearch.benchmarks.harness.cache import digest_of, kept_dataset
 from steersearch.benchmarks.harness.catalogue import check_template
 from steersearch.benchmarks.harness.embeddings import Gallery
 from steersearch.benchmarks.paper.core_data import CoreData, Row, Scene, check_rows
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.core.files import file_sha256
 from steersearch.training.world import composition, materials, scenes, stamps
 from steersearch.training.world.painting import Look
 from steersearch.training.world.things import KINDS, Thing, draw_thing

@@ -18,9 +18,8 @@ from steersearch.benchmarks.harness.benchmark import DataMissingError
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import card
 from steersearch.benchmarks.paper.genecis_questions import GenecisData, Question, Shown, Split
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import file_sha256, read_json
 from steersearch.core.preprocess import open_image
 
 DILATION = 0.7  # of a box's width and height

@@ -24,8 +24,8 @@ from steersearch.benchmarks.harness.cache import kept_dataset
 from steersearch.benchmarks.paper import world_photos
 from steersearch.benchmarks.paper.genecis_data import cut_out, read_split, to_square
 from steersearch.benchmarks.paper.genecis_questions import GenecisData
-from steersearch.core.digests import file_sha256
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.files import file_sha256
 from steersearch.training.world import composition, materials, scenes
 from steersearch.training.world.painting import Look
 from steersearch.training.world.things import KINDS, draw_thing

@@ -14,9 +14,8 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import Source
 from steersearch.benchmarks.harness.label_file import VOID, Labels, read_labels, voc_colours
 from steersearch.benchmarks.harness.viewing import Opener, Progress, Report, digest
-from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import BenchmarkError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import read_json, write_atomically
 from steersearch.core.preprocess import open_image
 
 TILE = 336  # pixels of a side

@@ -15,9 +15,9 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import Source
 from steersearch.benchmarks.harness.viewing import Opener, digest
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.files import parse_json, read_json
 from steersearch.core.images.colour import to_rgb
 from steersearch.core.images.pillow import opened
-from steersearch.core.json_file import parse_json, read_json
 
 LICENCE = "MIT"
 

@@ -23,9 +23,9 @@ from PIL import Image
 from torch import Tensor
 
 from steersearch.benchmarks.harness.record import Record, add_save
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import NO_STEERING
+from steersearch.core.vectors import Aggregation
 from steersearch.training.world import composition, scenes
 from steersearch.training.world.things import KINDS, Thing, draw_stock
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source as Origin
 from steersearch.benchmarks.harness.viewing import digest, squared
-from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.files import remembered_sha256
 from steersearch.training.data.importers.refcoco import RefCoco, refs_file
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.samples import Sample, Source

@@ -18,8 +18,8 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from steersearch.core.errors import ImageError, ImageRefusedError, SteerSearchError
+from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits, in_units
-from steersearch.core.regular_file import open_regular
 
 # Limits of our own replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -12,9 +12,9 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet
 
-from steersearch.core.atomic import write_output
 from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
-from steersearch.core.reading import Reading
+from steersearch.core.files import write_output
+from steersearch.core.prompts import Reading
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.features import read_reading
 from steersearch.indexer.manifest import PromptIndex

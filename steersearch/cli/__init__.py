@@ -14,8 +14,7 @@ import typer
 
 import steersearch
 from steersearch.cli.lazy import PLAIN, LazyGroup, Table
-from steersearch.core.errors import FolderError, PromptError
-from steersearch.core.refusals import in_words
+from steersearch.core.errors import FolderError, PromptError, in_words
 from steersearch.views import terminal
 from steersearch.views.streams import safe_streams
 

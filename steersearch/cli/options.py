@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from steersearch.core.errors import ArgumentError, PromptError
+from steersearch.core.files import why_not_local
 from steersearch.core.images.limits import Limits, parse_limits
-from steersearch.core.local_path import why_not_local
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.filters import parse_date

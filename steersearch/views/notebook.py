@@ -9,7 +9,7 @@ import io
 from PIL import Image
 
 from steersearch.core.heatmaps import overlay, shared_vmax, strengths
-from steersearch.core.vector_settings import VectorSettings
+from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.views.lettering import printable
 

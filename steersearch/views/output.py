@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steersearch.core import atomic
+from steersearch.core import files
 from steersearch.core.errors import OutputError
 
 
@@ -19,4 +19,4 @@ def refuse_impossible(path: Path) -> None:
 def write_output(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whose folder must exist. Raises OutputError with the reason."""
     refuse_impossible(path)
-    atomic.write_output(path, lambda file: file.write(content))
+    files.write_output(path, lambda file: file.write(content))

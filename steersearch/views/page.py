@@ -17,7 +17,7 @@ from PIL import Image
 
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
-from steersearch.core.vector_settings import VectorSettings
+from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hits
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.query_terms import Focus

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.heatmaps import times_even
-from steersearch.core.reading import READ_WHOLE, Reading
+from steersearch.core.prompts import READ_WHOLE, Reading
 from steersearch.views.lettering import printable
 
 MapKind = Literal["heatmap", "attention"]

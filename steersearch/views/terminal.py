@@ -22,7 +22,7 @@ from steersearch.views.streams import drawn_on_stderr, escaped, on_one_line
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-    from steersearch.core.reading import Reading
+    from steersearch.core.prompts import Reading
     from steersearch.indexer.hits import Searched
     from steersearch.indexer.library import (
         Counts,

@@ -30,10 +30,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from steersearch.core.atomic import drafted
 from steersearch.core.errors import DataError
-from steersearch.core.json_file import parse_json, read_json
-from steersearch.core.regular_file import open_regular
+from steersearch.core.files import drafted, open_regular, parse_json, read_json
 from steersearch.training.data.importers.json_stream import read_element
 from steersearch.training.data.mask_codec import Mask, MaskError, decode_rle, decode_segmentation, encode_rle
 from steersearch.training.data.mask_file import read_mask_file

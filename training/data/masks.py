@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.core.atomic import write_atomically
 from steersearch.core.errors import DataError, ImageError, OutputError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import read_json, write_atomically
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.loader import read_ahead
 from steersearch.training.data.folder import SETTINGS, FolderWriter

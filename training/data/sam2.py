@@ -19,10 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from steersearch.core import hub
-from steersearch.core.digests import remembered_sha256
 from steersearch.core.errors import ArgumentError, CheckpointError, HubUnreachableError
-from steersearch.core.json_file import read_json
-from steersearch.core.local_path import as_path
+from steersearch.core.files import as_path, read_json, remembered_sha256
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 

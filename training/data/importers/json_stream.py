@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from steersearch.core.errors import DataError
-from steersearch.core.json_file import parse_json
-from steersearch.core.regular_file import open_regular
+from steersearch.core.files import open_regular, parse_json
 
 _WINDOW = 4 * 2**20  # bytes that are read at a time
 _LARGEST = 256 * 2**20  # bytes that one element may have; a file with a mistake is not read further than that

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from steersearch.core.errors import DataError, UnsafeDataError
-from steersearch.core.regular_file import read_regular
+from steersearch.core.files import read_regular
 
 MOST_BYTES = 2**30
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersearch.core.errors import DataError
-from steersearch.core.regular_file import require_regular
+from steersearch.core.files import require_regular
 from steersearch.training.data.importers.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
 from steersearch.training.data.mask_codec import Mask, MaskError
 from steersearch.training.data.mask_file import read_mask_file

@@ -1,13 +1,18 @@
-"""What besides the weights decides a vector, as a versioned record: vectors of equal records can be compared."""
+"""What comes out of a model for a batch of photos, and the settings under which two vectors can be compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from steersearch.core.aggregation import Aggregation
+import numpy as np
+import numpy.typing as npt
+
 from steersearch.core.preprocess import Preprocess
+
+Aggregation = Literal["cls", "mean", "focus"]  # what they compute: `steervit.Features.aggregate`
+
 
 # Raised when the vectors change and the settings do not.
 PREPROCESS_VERSION = 1
@@ -85,3 +90,36 @@ def as_hashed(settings: Mapping[str, Any]) -> dict[str, Any]:
     named = kind if version == 1 else _SENTENCES.get((kind, version), f"{kind}, version {version}")
     hashed = {**settings, "aggregation": named}
     return hashed if hashed.pop("version") == 1 else {**hashed, "version": settings["version"]}
+
+
+# --------------------------------------------------------------------------- results as arrays, readable without torch
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One batch under one prompt.
+
+    embeddings: (B, dim) float32, unit length.
+    heatmaps:   (B, Hp, Wp) float32 on the patch grid, each sums to 1.
+    presence:   (B,) float32, higher where the prompt's object is more surely in the photo; any range, comparable
+                between photos under one prompt.
+    """
+
+    embeddings: Floats
+    heatmaps: Floats
+    presence: Floats
+
+
+@dataclass(frozen=True)
+class Unsteered:
+    """The backbone's features of one batch, which no prompt steers.
+
+    embeddings: (B, dim) float32, unit length: the whole photo, as CLS sees it, or the mean patch of a trunk without
+        CLS. Never `focus`: without a prompt the heatmap that would weigh the patches means nothing.
+    patches:    (B, Hp, Wp, dim) float32, the patch tokens.
+    """
+
+    embeddings: Floats
+    patches: Floats
