@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 Point: TypeAlias = tuple[float, float]
 Colour: TypeAlias = tuple[float, float, float]  # RGB in 0..1
 Array: TypeAlias = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 PALETTE: dict[str, Colour] = {
     "red": (0.85, 0.18, 0.16),
@@ -48,6 +49,16 @@ def mix(first: Colour, second: Colour, amount: float) -> Colour:
     """Linear blend, `amount` 0 is `first` and 1 is `second`."""
     blended = [a + (b - a) * amount for a, b in zip(first, second, strict=True)]
     return (blended[0], blended[1], blended[2])
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of the options, all equally likely."""
+    return options[int(rng.integers(len(options)))]
+
+
+def trapezoid(x: float, top: float, foot: float, upper: float, lower: float) -> list[Point]:
+    """The corners of one that is symmetrical about `x`; `upper`, `lower`: half its width there."""
+    return [(x - upper, top), (x + upper, top), (x + lower, foot), (x - lower, foot)]
 
 
 def vary(colour: Colour, rng: np.random.Generator, amount: float = 0.06) -> Colour:

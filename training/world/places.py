@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from steersearch.training.world.painting import Colour, Point
-
-T = TypeVar("T")
+from steersearch.training.world.painting import Colour
 
 WALLS: tuple[Colour, ...] = (
     (0.96, 0.90, 0.76), (0.78, 0.87, 0.84), (0.93, 0.80, 0.74), (0.80, 0.84, 0.92), (0.90, 0.87, 0.82),
@@ -69,36 +63,3 @@ MOODS = (
     Mood((0.84, 0.85, 0.98), (0.22, 0.27, 0.48), (0.62, 0.55, 0.66), evening=True),
     Mood((1.02, 0.97, 0.96), (0.50, 0.74, 0.84), (0.98, 0.86, 0.84)),
 )
-
-
-def pick(rng: np.random.Generator, options: tuple[T, ...]) -> T:
-    """One of the options, all equally likely."""
-    return options[int(rng.integers(len(options)))]
-
-
-def points(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> list[Point]:
-    return list(zip(x.tolist(), y.tolist(), strict=True))
-
-
-def on_ground(rng: np.random.Generator, horizon: float, first: float, count: int = 10) -> list[Place]:
-    """Spots on a floor that recedes to `horizon`: rows from height `first` down, in shuffled columns."""
-    columns = (rng.permutation(count) + rng.uniform(0.2, 0.8, count)) / count
-    rows = first + (0.98 - first) * (np.arange(count) + rng.uniform(0.1, 0.9, count)) / count
-    return [
-        Place(float(x), float(y), float(0.14 + 0.26 * (y - horizon) / (1 - horizon)), "floor")
-        for x, y in zip(columns, rows, strict=True)
-    ]
-
-
-def along(
-    rng: np.random.Generator, left: float, right: float, y: float, size: float, kind: str, count: int
-) -> list[Place]:
-    """`count` spots in a row from `left` to `right` at height `y`."""
-    xs = left + (right - left) * (np.arange(count) + rng.uniform(0.3, 0.7, count)) / count
-    return [Place(float(x), y, size, kind) for x in xs]
-
-
-def in_air(rng: np.random.Generator, lowest: float, count: int) -> list[Place]:
-    """Spots in the sky, one in each of `count` columns, not below height `lowest`."""
-    columns = (np.arange(count) + rng.uniform(0.2, 0.8, count)) / count
-    return [Place(float(x), float(rng.uniform(0.1, lowest)), 0.18, "air") for x in columns]

@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from steersearch.training.world.painting import Array, Colour, Point, mix, shade
+from steersearch.training.world.painting import Array, Colour, Point, mix, pick, shade, vary
+from steersearch.training.world.places import Mood, Place
+
+T = TypeVar("T")
 
 OVERSAMPLE = 2
 SHADOW = (34, 26, 52)  # shadows lean towards violet, as in watercolour
@@ -59,15 +63,57 @@ def _byte(colour: Colour) -> tuple[int, int, int]:
 
 
 class Plate:
-    """A sheet of `size` (width, height) pixels; `finish` gives the picture."""
+    """A sheet of `size` (width, height) pixels at one hour of the day; `finish` gives the picture.
 
-    def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
-        self.size = size
-        self.rng = rng
+    rng: decides all that varies.  places: where objects can stand, in the order in which they were painted
+    """
+
+    def __init__(self, size: tuple[int, int], rng: np.random.Generator, mood: Mood) -> None:
+        self.size, self.rng, self.mood = size, rng, mood
+        self.places: list[Place] = []
         self.aspect = size[0] / size[1]
         self.wide, self.high = size[0] * OVERSAMPLE, size[1] * OVERSAMPLE
         self.image = Image.new("RGB", (self.wide, self.high), (255, 255, 255))
         self.pen = ImageDraw.Draw(self.image)
+
+    # ---- chance ------------------------------------------------------------------------------------
+    def uniform(self, low: float, high: float) -> float:
+        return self.rng.uniform(low, high)
+
+    def integer(self, low: int, high: int | None = None) -> int:
+        """From `low` to `high` - 1, or from 0 to `low` - 1."""
+        return int(self.rng.integers(low, high))
+
+    def chance(self, odds: float) -> bool:
+        return self.rng.random() < odds
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, all equally likely."""
+        return pick(self.rng, options)
+
+    def tone(self, paints: Sequence[Colour], amount: float = 0.06) -> Colour:
+        """One of the paints, as another pot of it would give it."""
+        return vary(self.pick(paints), self.rng, amount)
+
+    # ---- places ------------------------------------------------------------------------------------
+    def on_ground(self, horizon: float, first: float, count: int = 10) -> None:
+        """Places on a floor that recedes to `horizon`: rows from height `first` down, in shuffled columns."""
+        columns = (self.rng.permutation(count) + self.rng.uniform(0.2, 0.8, count)) / count
+        rows = first + (0.98 - first) * (np.arange(count) + self.rng.uniform(0.1, 0.9, count)) / count
+        self.places += [
+            Place(float(x), float(y), float(0.14 + 0.26 * (y - horizon) / (1 - horizon)), "floor")
+            for x, y in zip(columns, rows, strict=True)
+        ]
+
+    def along(self, left: float, right: float, y: float, size: float, kind: str, count: int) -> None:
+        """`count` places in a row from `left` to `right` at height `y`."""
+        xs = left + (right - left) * (np.arange(count) + self.rng.uniform(0.3, 0.7, count)) / count
+        self.places += [Place(float(x), y, size, kind) for x in xs]
+
+    def in_air(self, lowest: float, count: int) -> None:
+        """Places in the sky, one in each of `count` columns, not below height `lowest`."""
+        columns = (np.arange(count) + self.rng.uniform(0.2, 0.8, count)) / count
+        self.places += [Place(float(x), self.uniform(0.1, lowest), 0.18, "air") for x in columns]
 
     # ---- outlines ----------------------------------------------------------------------------------
     def oval(self, x: float, y: float, rx: float, ry: float | None = None, steps: int = 40) -> Outline:
@@ -115,6 +161,10 @@ class Plate:
             closed = np.concatenate([dots, dots[:1]]).ravel().tolist()
             width = max(1, round(0.0045 * self.high))
             self.pen.line(closed, fill=_byte(shade(middle, 1 - rim)), width=width, joint="curve")
+
+    def shaded(self, outline: Outline, colour: Colour, top: float, bottom: float, rim: float = 0.0) -> None:
+        """Fill with a gradient of one colour, from its shade `top` down to its shade `bottom`."""
+        self.fill(outline, shade(colour, top), shade(colour, bottom), rim=rim)
 
     def block(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
         """Fill an upright rectangle flatly: the quickest way to lay tiles, stones and bars."""

@@ -13,15 +13,14 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from steersearch.training.world.outdoors import paint_beach, paint_garden, paint_street
-from steersearch.training.world.painting import Colour, Pattern, vary
-from steersearch.training.world.places import FRONTS, LEAVES, MOODS, PAINTS, WALLS, WOODS, Mood, Place, pick
+from steersearch.training.world.painting import Colour, Pattern, pick, vary
+from steersearch.training.world.places import FRONTS, LEAVES, MOODS, PAINTS, WALLS, WOODS, Place
 from steersearch.training.world.plate import Plate, box
 from steersearch.training.world.rooms import paint_bathroom, paint_kitchen, paint_living_room
 
 __all__ = ["FAMILIES", "Place", "Scene", "draw_scene", "draw_texture"]
 
-FAMILIES = ("kitchen", "living room", "bathroom", "street", "garden", "beach")
-_PAINTERS: dict[str, Callable[[Plate, Mood, np.random.Generator], list[Place]]] = {
+_PAINTERS: dict[str, Callable[[Plate], None]] = {
     "kitchen": paint_kitchen,
     "living room": paint_living_room,
     "bathroom": paint_bathroom,
@@ -29,6 +28,7 @@ _PAINTERS: dict[str, Callable[[Plate, Mood, np.random.Generator], list[Place]]] 
     "garden": paint_garden,
     "beach": paint_beach,
 }
+FAMILIES = tuple(_PAINTERS)
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,11 @@ def draw_scene(family: str, rng: np.random.Generator, size: tuple[int, int]) -> 
 
     size: (width, height) in pixels, aspect between 3:4 and 16:9. Raises KeyError for an unknown family.
     """
-    painter = _PAINTERS[family]
-    plate = Plate(size, rng)
-    mood = pick(rng, MOODS)
-    places = painter(plate, mood, rng)
-    image = plate.finish(mood.tint, side_light=float(rng.uniform(-0.28, 0.28)))
-    if rng.random() < 0.5:
+    paint = _PAINTERS[family]
+    plate = Plate(size, rng, pick(rng, MOODS))
+    paint(plate)
+    image, places = plate.finish(plate.mood.tint, side_light=plate.uniform(-0.28, 0.28)), plate.places
+    if plate.chance(0.5):
         image = ImageOps.mirror(image)
         places = [replace(place, x=1 - place.x) for place in places]
     return Scene(family, image, tuple(_fit(place, plate.aspect) for place in places))
@@ -96,10 +95,10 @@ def draw_texture(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image
 
 def _blots(rng: np.random.Generator, size: tuple[int, int], palette: tuple[Colour, ...]) -> Image.Image:
     """Colour blots, blurred into one another."""
-    plate = Plate(size, rng)
-    plate.fill(box(0, 0, 1, 1), pick(rng, palette))
+    plate = Plate(size, rng, MOODS[0])
+    plate.fill(box(0, 0, 1, 1), plate.pick(palette))
     for _ in range(14):
-        x, y, r = float(rng.random()), float(rng.random()), float(rng.uniform(0.08, 0.35))
-        plate.fill(plate.blob(x, y, r, wobble=0.25), vary(pick(rng, palette), rng, 0.1))
+        blot = plate.blob(rng.random(), rng.random(), rng.uniform(0.08, 0.35), wobble=0.25)
+        plate.fill(blot, plate.tone(palette, 0.1))
     soft = plate.finish((1.0, 1.0, 1.0), 0.1)
     return soft.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.0, 0.05)) * size[1]))
