@@ -159,7 +159,7 @@ def test_a_sweep_has_a_record_of_its_own(folder: Path) -> None:
 def test_a_sweep_measures_each_gate_scale_and_core_beside_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, word_encoder: None
 ) -> None:
-    from steersearch.benchmarks.harness.method import SteerViTMethod
+    from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
     from steersearch.benchmarks.paper import quality
     from steersearch.core.predictor import Predictor
 

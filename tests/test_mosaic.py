@@ -86,7 +86,7 @@ def test_figures_by_hand(voc: Path) -> None:
     assert outcome.metrics["pairs"] == outcome.metrics["pairs_any_cover"] == 3
     # of 64 patches: 8 + 8 of the cars, 8 of the cat, 16 of the bus
     assert outcome.metrics["chance"] == pytest.approx(100 * (16 + 8 + 16) / 64 / 3)
-    assert outcome.intervals["ap"] == (100, 100)
+    assert outcome.intervals["ap"] == pytest.approx((100 * 3 / (3 + 1.96**2), 100), abs=0.01)  # Wilson
     assert [row["class"] for row in outcome.rows] == ["bus", "car", "cat"]
     # under "the cat", cars score lowest of all but the white tile
     assert outcome.metrics["ap_wrong_prompt"] < 40

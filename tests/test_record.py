@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from steersearch.benchmarks.harness.benchmark import Outcome
 from steersearch.benchmarks.harness.record import Record
 from steersearch.core.errors import BenchmarkError
 
@@ -75,3 +76,17 @@ def test_a_command_is_told_without_the_folders_of_the_machine(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["bench", given])
     assert Record.make("core", "mini", {}, {}, 1.0).command.endswith(f" {told}")
+
+
+def test_answers_take_one_line_and_come_back(tmp_path: Path) -> None:
+    answers = {"macro": {"kitchen": [100, 0, 33.3333]}, "ap": [1, 2]}
+    made = Record.make("core", "mini", {}, {"macro": 44.4}, 1.0, answers=answers)
+    path = made.save(tmp_path)
+    assert '\n "answers": {"macro":{"kitchen":[100,0,33.3333]},"ap":[1,2]}\n}' in path.read_text()
+    assert Record.read(path).answers == answers
+
+
+def test_answers_are_those_that_the_figure_is_the_mean_of() -> None:
+    Outcome(metrics={"macro": 50.0}, answers={"macro": {"a": [100, 0], "b": [50]}})
+    with pytest.raises(ValueError, match=r"macro is 50\.0, and its answers are 25\.0"):
+        Outcome(metrics={"macro": 50.0}, answers={"macro": {"a": [100, 0], "b": [0]}})

@@ -9,6 +9,8 @@ from PIL import Image
 
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
+from steersearch.benchmarks.harness.steervit_method import paper_aggregation
+from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.vectors import AggregationRecord
@@ -39,6 +41,30 @@ class LateFusion(Baseline):
         model, source = predictor.model, predictor.weights_hash
         config = model.config.to_dict() | {"aggregation": vars(AggregationRecord.of(predictor.aggregation))}
         super().__init__(card, model, source, predictor.device, predictor.batch_size, config=config)
+
+    def pooled(self, aggregation: Aggregation) -> LateFusion:
+        """The same model under another aggregation."""
+        return LateFusion(self.card, self.predictor.with_aggregation(aggregation))
+
+    @property
+    def name(self) -> str:
+        own = self.predictor.model.config.aggregation
+        return self.card.name if self.aggregation == own else f"{self.card.name}+{self.aggregation}"
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """How tokens become one vector."""
+        return self.predictor.aggregation
+
+    @property
+    def paper_aggregation(self) -> Aggregation:
+        """See `SteerViTMethod.paper_aggregation`."""
+        return paper_aggregation(self.predictor)
+
+    @property
+    def weights_hash(self) -> str:
+        """sha256 of the model's weights."""
+        return self.predictor.weights_hash
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         if wanted.maps and prompt is None:

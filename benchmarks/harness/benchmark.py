@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 from steersearch.benchmarks.harness.catalogue import Card, Value
+from steersearch.benchmarks.harness.intervals import Answers, mean_of
 from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.record import Record
 from steersearch.core.errors import BenchmarkError
@@ -18,6 +19,7 @@ from steersearch.indexer.progress import ProgressEvent
 Source = Literal["real", "generated stand-in"]
 Report = Callable[[ProgressEvent], None]
 D = TypeVar("D", bound="Dataset")
+_OF_MODELS = ("aggregation", "paper_aggregation", "gates", "weights_hash")  # what some methods say of theirs
 
 
 class Dataset(Protocol):
@@ -45,13 +47,20 @@ class Outcome:
 
     metrics: the figures; shares are in percent.  intervals: of some of them, the 95 % interval (low, high).
     rows: the parts, one dictionary per scene, class or split: names first, then figures under the names of the
-    metrics.  settings: what was chosen, JSON-able.
+    metrics.  answers: what some metrics are the mean of, in their unit, query by query or class by class in the order
+    of the data.  settings: what was chosen, JSON-able.
     """
 
     metrics: dict[str, Any]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    answers: dict[str, Answers] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, answers in self.answers.items():
+            if not abs(self.metrics[name] - mean_of(answers)) < 0.01:  # metrics may be rounded to that
+                raise ValueError(f"{name} is {self.metrics[name]}, and its answers are {mean_of(answers)}")
 
 
 class Benchmark(Protocol[D]):
@@ -125,6 +134,9 @@ def measure(
         "method": getattr(method, "settings", {}),
         "identity": method.identity,
         "licence": method.licence,
+        "model": {
+            name: getattr(method, name) for name in _OF_MODELS if getattr(method, name, None) is not None
+        },
     }
     data = {
         "source": dataset.source,
@@ -143,4 +155,12 @@ def measure(
         data=data,
         intervals={name: list(pair) for name, pair in outcome.intervals.items()},
         rows=outcome.rows,
+        answers={name: _rounded(answers) for name, answers in outcome.answers.items()},
     )
+
+
+def _rounded(answers: Answers) -> Any:
+    """To four digits behind the point; whole numbers without one, since most answers are right or wrong."""
+    if isinstance(answers, Mapping):
+        return {name: _rounded(part) for name, part in answers.items()}
+    return [int(value) if value == int(value) else round(value, 4) for value in map(float, answers)]

@@ -30,8 +30,9 @@ class Record:
 
     benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
     data: of the data set that was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of
-    some metrics;  rows: figures of the parts, such as scenes. All three are empty where a benchmark reads no data
-    set; one that draws its own files says so in `settings`.
+    some metrics;  rows: figures of the parts, such as scenes;  answers: what each query or class reached, from which
+    two records are compared (`intervals.Answers`). All four are empty where a benchmark reads no data set; one that
+    draws its own files says so in `settings`.
     The rest says where and with what: filled in by `make`.
     """
 
@@ -49,6 +50,7 @@ class Record:
     data: dict[str, Any] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    answers: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.data and not self.data.keys() >= {"source", "n", "hash"}:
@@ -66,6 +68,7 @@ class Record:
         data: dict[str, Any] | None = None,
         intervals: dict[str, list[float]] | None = None,
         rows: list[dict[str, Any]] | None = None,
+        answers: dict[str, Any] | None = None,
     ) -> Record:
         """A record of a run in this process."""
         return cls(
@@ -83,6 +86,7 @@ class Record:
             data=data or {},
             intervals=intervals or {},
             rows=rows or [],
+            answers=answers or {},
         )
 
     @classmethod
@@ -94,8 +98,10 @@ class Record:
             raise BenchmarkError(f"{path}: not a record of a benchmark ({error})") from error
 
     def to_json(self) -> str:
-        """The record as one JSON object, a key a line."""
-        return json.dumps(asdict(self), indent=1)
+        """The record as one JSON object, a key a line; its many answers share one."""
+        plain = asdict(self)
+        answers = json.dumps(plain.pop("answers"), separators=(",", ":"))
+        return json.dumps(plain, indent=1).removesuffix("\n}") + f',\n "answers": {answers}\n}}'
 
     def report(self, *, save: bool) -> None:
         """Print the record as JSON; with `save`, also keep it in benchmarks/results. Raises OutputError."""
@@ -103,15 +109,19 @@ class Record:
         if save:
             self.save()
 
+    @property
+    def name(self) -> str:
+        """<benchmark>_<model>_<hardware>_<yyyymmdd>, the file's name without ".json"."""
+        model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
+        benchmark, day = self.benchmark.replace("/", "-"), self.date.replace("-", "")
+        return f"{benchmark}_{model}_{self.machine['name']}_{day}"
+
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write <benchmark>_<model>_<hardware>_<yyyymmdd>.json. Raises OutputError.
+        """Write it as its `name`. Raises OutputError.
 
         It replaces a record of the same day, settings and data; beside any other record it gets a number.
         """
-        model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
-        day = self.date.replace("-", "")
-        name = f"{self.benchmark.replace('/', '-')}_{model}_{self.machine['name']}_{day}"
-        names = (f"{name}-{number}" if number else name for number in itertools.count())
+        names = (f"{self.name}-{number}" if number else self.name for number in itertools.count())
         paths = (folder / f"{each}.json" for each in names)
         path = next(path for path in paths if not path.exists() or self._repeats(path))
         try:

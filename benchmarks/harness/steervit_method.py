@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.method import Floats, Seen
 from steersearch.core.attention_maps import attention_maps
+from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
@@ -48,6 +50,28 @@ class SteerViTMethod:
     def at(self, gate_scale: float) -> SteerViTMethod:
         """The same model, seen and aggregated alike, at another gate_scale."""
         return SteerViTMethod(self.model, gate_scale, self.aggregation, self._view)
+
+    def pooled(self, aggregation: Aggregation) -> SteerViTMethod:
+        """The same model, seen and steered alike, under another aggregation."""
+        return SteerViTMethod(self.model, self.gate_scale, aggregation, self._view)
+
+    @property
+    def paper_aggregation(self) -> Aggregation:
+        """As in the paper: what the checkpoint says; where that is `focus`, CLS, or the mean of a trunk without one."""
+        return paper_aggregation(self.model)
+
+    @property
+    def weights_hash(self) -> str:
+        """sha256 of the model's weights."""
+        return self.model.weights_hash
+
+    @property
+    def gates(self) -> list[float] | None:
+        """How far each cross-attention is open at this gate_scale, 0 to 1; None for a model without gates."""
+        layers = self.model.model.cross_attention.values()
+        gates = [layer.attn_gate for layer in layers if isinstance(layer, GatedCrossAttention)]
+        opened = [abs(math.tanh(gate.item() * self.gate_scale)) for gate in gates if gate is not None]
+        return [round(each, 4) for each in opened] or None
 
     @property
     def part_of_square(self) -> tuple[float, float, float, float]:
@@ -87,6 +111,14 @@ class SteerViTMethod:
             maps=_floats(found.logits).reshape(grid) if maps else None,
             attention=_attention(found) if attention else None,
         )
+
+
+def paper_aggregation(model: Predictor) -> Aggregation:
+    """See `SteerViTMethod.paper_aggregation`."""
+    own = model.model.config.aggregation
+    if own != "focus":
+        return own
+    return "cls" if model.model.num_prefix_tokens else "mean"
 
 
 def _attention(found: Features) -> Floats:

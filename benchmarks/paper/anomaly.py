@@ -96,6 +96,7 @@ class AnomalyBenchmark:
             metrics={name: float(np.mean([row[name] for row in rows])) for name in names},
             intervals=intervals,
             rows=rows,
+            answers={name: [row[name] for row in rows] for name in METRICS},
             settings={"prompts": list(prompts), "side": dataset.side, "interval": HOW},
         )
 

@@ -96,6 +96,13 @@ class Core:
             rows=[
                 self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes if scene.name in at_k
             ],
+            answers={
+                f"macro{NAMES[case]}": {
+                    scene: [100 * value for value in values] for scene, values in by_scene.items()
+                }
+                for case, by_scene in scores.items()
+                if by_scene and case != "wrong_all"
+            },
             settings=settings,
         )
 

@@ -30,7 +30,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
-from steersearch.benchmarks.harness.intervals import HOW, micro_interval
+from steersearch.benchmarks.harness.intervals import HOW, Answers, limits, macro_rounds
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.rankings import Doubles, cosine_distances, silhouettes
 from steersearch.benchmarks.harness.viewing import Report
@@ -66,6 +66,7 @@ class EmbeddingMap:
             name: {"class": name, "photos": int((labels == name).sum())}
             for name in np.unique(labels).tolist()
         }
+        answers: dict[str, Answers] = {}
         points: dict[str, list[list[float]]] = {}
         for prompt in prompts:
             said = prompt or "none"
@@ -73,7 +74,8 @@ class EmbeddingMap:
             figures = _figures(vectors, labels, dataset)
             for name, each in figures.items():
                 metrics[f"{name}_{said}"] = float(each.mean())
-                intervals[f"{name}_{said}"] = micro_interval({"photos": each.tolist()})
+                intervals[f"{name}_{said}"] = limits(macro_rounds(each.tolist()))
+                answers[f"{name}_{said}"] = each.tolist()
             for name, row in rows.items():
                 row[f"silhouette_{said}"] = float(figures["silhouette"][labels == name].mean())
             drawn = _umap(vectors)
@@ -83,6 +85,7 @@ class EmbeddingMap:
             metrics=metrics,
             intervals=intervals,
             rows=list(rows.values()),
+            answers=answers,
             settings={
                 "prompts": [prompt or "none" for prompt in prompts],
                 "group": sorted(dataset.group),

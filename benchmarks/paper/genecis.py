@@ -25,7 +25,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, check_template
 from steersearch.benchmarks.harness.embeddings import PairVectors, needs_a_prompt, pair_vectors, part_of
-from steersearch.benchmarks.harness.intervals import HOW, macro_interval
+from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interval, mean_of
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.metrics import unit_rows
 from steersearch.benchmarks.paper import genecis_data, genecis_world
@@ -86,7 +86,13 @@ class Genecis:
         settings = {"templates": list(self.templates), "intervals": HOW, **dataset.remarks}
         if reason is not None:
             settings["no_prompt"] = reason
-        return Outcome(metrics=_metrics(hits), intervals=_intervals(hits), rows=rows, settings=settings)
+        answers: dict[str, Answers] = {
+            figure: {split: [100 * hit for hit in each] for split, each in parts.items()}
+            for figure, parts in _figures(hits).items()
+        }
+        return Outcome(
+            metrics=_metrics(hits), intervals=_intervals(hits), rows=rows, answers=answers, settings=settings
+        )
 
     def _vectors(self, method: Method, split: Split, report: Report | None) -> tuple[PairVectors, str | None]:
         """Vectors under each prompt of the pictures that are seen under it; and why there are none without."""
@@ -142,26 +148,25 @@ def _row(split: Split, template: str, values: Mapping[str, Sequence[float]]) -> 
     }
 
 
-def _metrics(hits: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    means = {
-        name: _percent(np.mean([np.mean(v) for v in by_split.values()])) for name, by_split in hits.items()
-    }
-    own = {
-        f"{split}_{name}": _percent(np.mean(values))
+_Hits = Mapping[str, Mapping[str, Sequence[float]]]  # figure -> split -> a value for each of its rows
+
+
+def _figures(hits: _Hits) -> _Hits:
+    """The figures over all splits, as in `hits`, and those of each split."""
+    return {**hits} | {
+        f"{split}_{name}": {split: values}
         for name, by_split in hits.items()
         for split, values in by_split.items()
     }
-    return means | own
 
 
-def _intervals(hits: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
-    found = {}
-    for name, by_split in hits.items():
-        parts = {name: by_split} | {f"{split}_{name}": {split: v} for split, v in by_split.items()}
-        for figure, values in parts.items():
-            low, high = macro_interval(values)
-            found[figure] = _percent(low), _percent(high)
-    return found
+def _metrics(hits: _Hits) -> dict[str, Any]:
+    return {name: _percent(mean_of(by_split)) for name, by_split in _figures(hits).items()}
+
+
+def _intervals(hits: _Hits) -> dict[str, tuple[float, float]]:
+    found = {name: macro_interval(by_split) for name, by_split in _figures(hits).items()}
+    return {name: (_percent(low), _percent(high)) for name, (low, high) in found.items()}
 
 
 def _percent(share: Any) -> float:

@@ -92,6 +92,9 @@ class MosaicBenchmark:
             metrics=metrics,
             intervals={"ap": (100 * low, 100 * high)},
             rows=_rows(dataset, pairs, values),
+            answers={
+                name: [100 * value for value in found.values()] for name, found in values.items() if found
+            },
             settings={
                 "template": self.template,
                 "tile": TILE,

@@ -29,7 +29,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
-from steersearch.benchmarks.harness.intervals import HOW, macro_interval
+from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interval, mean_of
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.rankings import average_precision, ndcg
 from steersearch.benchmarks.harness.viewing import Progress, Report
@@ -74,14 +74,18 @@ class PodsBenchmark:
         counted = Progress(_passes(dataset, variants), progress)
         metrics: dict[str, Any] = {}
         intervals: dict[str, tuple[float, float]] = {}
+        answers: dict[str, Answers] = {}
         rows: dict[str, dict[str, Any]] = {label: {"object": label} for label in dataset.prompts}
         for variant in variants:
             everyone = _reached(method, dataset, variant, frozenset(dataset.prompts), counted)
-            figures, limits = _figures(everyone, variant)
-            metrics, intervals = metrics | figures, intervals | limits
+            answers |= (found := _answers(everyone, variant))
+            metrics |= {name: mean_of(each) for name, each in found.items()}
+            intervals |= {name: macro_interval(each, 100) for name, each in found.items()}
             if dataset.test_split:
-                found = _reached(method, dataset, variant, dataset.test_split, counted)
-                metrics |= _figures(found, f"{variant}_test")[0]
+                of_test = _reached(method, dataset, variant, dataset.test_split, counted)
+                metrics |= {
+                    name: mean_of(each) for name, each in _answers(of_test, f"{variant}_test").items()
+                }
             for label, one in everyone.items():
                 rows[label][f"pr_auc_{variant}"] = 100 * one.pr_auc
                 rows[label][f"ndcg_{variant}"] = 100 * float(np.mean(one.ndcgs))
@@ -89,6 +93,7 @@ class PodsBenchmark:
             metrics=metrics,
             intervals=intervals,
             rows=list(rows.values()),
+            answers=answers,
             settings={
                 "prompts": {label: dict(said) for label, said in dataset.prompts.items()},
                 "objects": len(dataset.prompts),
@@ -106,18 +111,11 @@ def _passes(data: Objects, variants: Sequence[str]) -> int:
     return passes
 
 
-def _figures(
-    found: Mapping[str, _Reached], name: str
-) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    areas = [100 * one.pr_auc for one in found.values()]
-    gains = {label: [100 * value for value in one.ndcgs] for label, one in found.items()}
-    metrics = {
-        f"pr_auc_{name}": float(np.mean(areas)),
-        f"ndcg_{name}": float(np.mean([np.mean(values) for values in gains.values()])),
-    }
-    return metrics, {
-        f"pr_auc_{name}": macro_interval({"objects": areas}),
-        f"ndcg_{name}": macro_interval(gains),
+def _answers(found: Mapping[str, _Reached], name: str) -> dict[str, Answers]:
+    """Of PR-AUC one for each object, of NDCG one for each of its test photos."""
+    return {
+        f"pr_auc_{name}": [100 * one.pr_auc for one in found.values()],
+        f"ndcg_{name}": {label: [100 * value for value in one.ndcgs] for label, one in found.items()},
     }
 
 

@@ -32,7 +32,15 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
-from steersearch.benchmarks.harness.intervals import HOW, Doubles, draws, limits, macro_rounds
+from steersearch.benchmarks.harness.intervals import (
+    HOW,
+    Answers,
+    Doubles,
+    draws,
+    limits,
+    macro_interval,
+    macro_rounds,
+)
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.pixel_metrics import patch_cover
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
@@ -92,14 +100,12 @@ class QualityBenchmark:
             "interval": f"{HOW}; of the segmentation, the test pictures are, the same for all classes",
         }
         if not self.gate_scales:
-            metrics, intervals, rows = self._one(method, dataset, counted)
-            return Outcome(metrics=metrics, intervals=intervals, rows=rows, settings=settings)
+            return replace(self._one(method, dataset, counted), settings=settings)
         steers, note = _core(dataset)
         settings["core"] = note
         sweep = []
         for scale, one in methods.items():
-            metrics, _, _ = self._one(one, dataset, counted)
-            sweep.append({"gate_scale": scale} | metrics | steers(one))
+            sweep.append({"gate_scale": scale} | self._one(one, dataset, counted).metrics | steers(one))
         best = max(sweep, key=lambda row: row.get("quality", 0.0))
         metrics = {
             f"{name}_gate{row['gate_scale']:g}": row[name]
@@ -126,13 +132,12 @@ class QualityBenchmark:
             passes += each * len(_measured_classes(segmented))
         return passes
 
-    def _one(
-        self, method: Method, data: QualityData, progress: Progress
-    ) -> tuple[dict[str, Any], dict[str, tuple[float, float]], list[dict[str, Any]]]:
-        """Metrics, intervals and rows of one method."""
+    def _one(self, method: Method, data: QualityData, progress: Progress) -> Outcome:
+        """What one method reached, without settings."""
         metrics: dict[str, Any] = {}
         intervals: dict[str, tuple[float, float]] = {}
         rows: list[dict[str, Any]] = []
+        answers: dict[str, Answers] = {}
         rounds: list[Doubles] = []  # fg_cls and ade20k, as they are in each round of the intervals
         hits = {one.name: _probe(method, one, progress) for one in data.labelled}
         for one in data.labelled:
@@ -145,20 +150,23 @@ class QualityBenchmark:
                 metrics[f"{one.name}_worst_group"] = 100 * worst
         if data.labelled and (data.source != "real" or set(hits) == set(PROBES)):
             metrics["fg_cls"] = float(np.mean([metrics[name] for name in hits]))
-            rounds.append(macro_rounds({name: (100 * right).tolist() for name, right in hits.items()}))
-            intervals["fg_cls"] = limits(rounds[-1])
+            answers["fg_cls"] = {name: (100 * right).tolist() for name, right in hits.items()}
+            rounds.append(macro_rounds(answers["fg_cls"]))
+            intervals["fg_cls"] = macro_interval(answers["fg_cls"], 100)
         counts = {} if data.segmented is None else self._segment(method, data.segmented, progress)
         if counts:
             found = [_segmented_row(name, each) for name, each in counts.items()]
             metrics["ade20k"] = float(np.mean([row["iou"] for row in found]))
             metrics["ade20k_foreground"] = float(np.mean([row["iou_foreground"] for row in found]))
+            answers["ade20k"] = [row["iou"] for row in found]
             rounds.append(_segmented_rounds(np.stack(list(counts.values()))))
             intervals["ade20k"] = limits(rounds[-1])
             rows += found
         if "fg_cls" in metrics and "ade20k" in metrics:
             metrics["quality"] = (metrics["fg_cls"] + metrics["ade20k"]) / 2
             intervals["quality"] = limits((rounds[0] + rounds[1]) / 2)
-        return metrics, intervals, rows
+            answers["quality"] = dict(answers)
+        return Outcome(metrics=metrics, intervals=intervals, rows=rows, answers=answers)
 
     def _segment(self, method: Method, data: SegmentedSet, progress: Progress) -> dict[str, Counts]:
         """Pixels by (truth, guess) of each test picture (n, 2, 2), class by class."""

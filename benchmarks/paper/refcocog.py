@@ -99,6 +99,7 @@ class RefcocogBenchmark:
             },
             intervals={"mean_iou": micro_interval({"expressions": each.tolist()})},
             rows=_by_length(measured, each, pointing),
+            answers={"mean_iou": each.tolist()},
             settings={
                 "split": self.split if dataset.source == "real" else "generated",
                 "margin": margin,
