@@ -1,4 +1,4 @@
-"""The library as users have it: with models by name, which are loaded when they are needed."""
+"""`Library` with models by name, loaded when they are needed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The demo: a folder of photographs and drawn photos, indexed, searched with one of each kind under two focuses, and
-the page of what was found.
+"""The demo: indexes a folder of photographs and drawings, searches it with one of each under two focuses, and writes
+the hits to a page.
 
-A demo folder holds `photos`, the `library` made of them, `results.html`, `CREDITS.md`, which names the photographers,
-and `demo.json`, the list of what was made.
+A demo folder holds `photos`, their `library`, `results.html`, `CREDITS.md`, which names the photographers, and
+`demo.json`, the list of files.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run_demo(folder: Path) -> Path:
         terminal.line(f'\nfocus "{hits.searched.prompt}", query photo {name}')
         terminal.hits(hits, terminal.Form.table)
     page.write_page(folder / _PAGE, [hits for _, hits in results])
-    terminal.remark(f"photographs: in the public domain, by those whom {folder / _CREDITS} names")
+    terminal.remark(f"photographs: public domain; credits in {folder / _CREDITS}")
     terminal.line(f"\npage: {folder / _PAGE}")
     return folder / _PAGE
 

@@ -1,4 +1,4 @@
-"""Maps of one photo: where the model sees a focus, and what it attends to, for focuses and gate_scales."""
+"""Heatmaps and attention maps of one photo, for several focuses and gate_scales."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def explain(
 
     output: a .png, .jpg or .webp, not the photo itself.  gate_scale: 0 no steering, 1 as trained.
     maps: "heatmap" of the segmentation head, "attention" of the last block's CLS token (mean over heads).
-    suppress_sinks: take lone strong patches out of attention maps, see `core.attention_maps.without_sinks`.
-        On a coarse grid that also takes small objects.
+    suppress_sinks: remove lone strong patches from attention maps, see `core.attention_maps.without_sinks`.
+        On a coarse grid that also removes small objects.
     view: "crop", "squash" or "tile", see `Preprocess`; None is the model's own.
-    limits: a photo that takes more to read is refused.
+    limits: a photo that exceeds them is refused.
     Raises ImageError, OutputError, ArgumentError, PromptError, UnknownModelError, CheckpointError, and
     ConfigError for the attention of a trunk without CLS token.
     """
@@ -105,7 +105,7 @@ def photo_maps(
     kinds: Sequence[MapKind],
     suppress_sinks: bool = True,
 ) -> Iterator[PhotoMap]:
-    """The maps of one photo, by focus, gate_scale and kind; what no prompt changes is computed once."""
+    """The maps of one photo, by focus, gate_scale and kind; the part that no prompt changes is computed once."""
     import torch
 
     with torch.inference_mode():
@@ -130,7 +130,7 @@ def photo_maps(
 def _values(
     found: Features, kind: MapKind, suppress_sinks: bool
 ) -> tuple[npt.NDArray[np.float32], int | None]:
-    """A map of one photo (Hp, Wp), and of how many sinks it was freed."""
+    """A map of one photo (Hp, Wp), and how many sinks were removed from it."""
     from steersearch.core.attention_maps import attention_maps, without_sinks
 
     if kind == "heatmap":
@@ -143,7 +143,7 @@ def _values(
     return clean.numpy(), int((clean != whole).sum())
 
 
-# ------------------------------------------------------------------------------------- what was asked for
+# --------------------------------------------------------------------------------------------- arguments
 
 
 def _distinct(given: Sequence[T], name: str) -> list[T]:
@@ -154,7 +154,7 @@ def _distinct(given: Sequence[T], name: str) -> list[T]:
 
 
 def _file_type(output: Path) -> str:
-    """The name that Pillow has for the kind of file; refuses what could not be written."""
+    """Pillow's name for the file type; refuses what cannot be written."""
     file_type = Image.registered_extensions().get(output.suffix.lower())
     if file_type not in ("PNG", "JPEG", "WEBP"):
         raise OutputError(output, "the name must end in .png, .jpg or .webp")

@@ -1,4 +1,4 @@
-"""Who a model is, read from its file without torch: a run that has nothing to compute loads nothing."""
+"""A model's identity, read from its file without torch, so that a run with nothing to compute loads nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BUNDLED = "mini"
 
 
 def identity_of(model: str, view: View | None = None) -> Identity:
-    """What the indexer needs to know of the model; None in its fields where only loading it can tell.
+    """A model's identity; fields are None if only loading the model can tell.
 
-    view: how it is to see pictures; None: its own way.
+    view: None is the model's own.
     """
     if model == BUNDLED:
         with as_file(files("steersearch.core.mini") / f"{BUNDLED}.safetensors") as file:
@@ -27,7 +27,7 @@ def identity_of(model: str, view: View | None = None) -> Identity:
 
 
 def weights_now(model: str) -> str | None:
-    """The sha256 of a model's weights; None where only loading it can tell."""
+    """The sha256 of a model's weights; None if only loading the model can tell."""
     if model == BUNDLED:
         return MODELS[BUNDLED].weights.sha256
     return identity_of(model).weights_hash

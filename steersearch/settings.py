@@ -1,4 +1,4 @@
-"""Which library a command is about: the option, the environment, where the photo lies, the current folder."""
+"""Which library a command works on: the option, the environment, the photo's folder, the current folder."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class FoundLibrary:
 
 
 def place_given(option: str | None) -> str | None:
-    """The place that the option or else the environment names; None where neither does."""
+    """The place that the option or else the environment names, if any."""
     return option if option is not None else os.environ.get(LIBRARY_VARIABLE) or None
 
 
 def find_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> FoundLibrary:
-    """The library that a command is about: the first of these that there is.
+    """The library that a command works on: the first of these that exists.
 
     The one that the option or STEERSEARCH_LIBRARY names; the innermost one whose photo folder holds `photo`, or else
-    the current folder; the only one whose photo folder lies below the current folder; the one used last.
+    the current folder; the only one whose photo folder lies below the current folder; the most recently used.
 
-    for_changes: for a command that deletes or repairs: the one used last is not taken, and no choice is made between
-        two libraries of one folder.
+    for_changes: for a command that deletes or repairs: it never takes the most recently used, nor chooses between two
+        libraries of one folder.
     Raises NoLibraryError, SeveralLibrariesError.
     """
     given = place_given(option)
@@ -62,7 +62,7 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     last = next((entry for entry in known if entry.place in used), None)
     if last is None or for_changes:
         raise NoLibraryError(here, None if last is None else last.place)
-    return FoundLibrary(place=last.place, reason=f"the one used last, of {last.folder}")
+    return FoundLibrary(place=last.place, reason=f"the most recently used, of {last.folder}")
 
 
 def library_of(photo: Path) -> FoundLibrary | None:
@@ -91,7 +91,7 @@ def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> Fou
     if len(entries) > 1:
         if for_changes:
             raise SeveralLibrariesError(f"are of {entries[0].folder}", _described(entries))
-        reason += f"; of {len(entries)} libraries of that folder the one used last"
+        reason += f"; the most recently used of the {len(entries)} libraries of that folder"
     return FoundLibrary(place=entries[0].place, reason=reason)
 
 
@@ -100,7 +100,7 @@ def _described(entries: Sequence[_Known]) -> list[str]:
 
 
 def remember_library(place: Path) -> None:
-    """Note that `place` was used now. A state folder that cannot be written is no reason to fail."""
+    """Record that `place` was used now. An unwritable state folder does not fail."""
     place = place.resolve()
     places = [place, *(other for other in remembered_places() if other != place)]
     file = _state_file()
@@ -112,7 +112,7 @@ def remember_library(place: Path) -> None:
 
 
 def remembered_places() -> list[Path]:
-    """Places of libraries used before, the last one first; none if the state file is missing or damaged."""
+    """Places of libraries, most recently used first; none if the state file is missing or damaged."""
     file = _state_file()
     if file is None:
         return []
@@ -130,7 +130,7 @@ class _Known:
 
 
 def _known_libraries() -> list[_Known]:
-    """Libraries that exist: those used before, the last one first, then others in the default place."""
+    """Existing libraries: most recently used first, then others in the default place."""
     places = remembered_places()
     default = default_place(Path.cwd())
     if default is not None and default.parent.is_dir():
@@ -141,7 +141,7 @@ def _known_libraries() -> list[_Known]:
 def _read(place: Path) -> _Known | None:
     try:
         return _Known(place=place, folder=Path(read_library(place).folder))
-    except (OSError, SteerSearchError):  # gone or damaged: not a candidate, but no reason to fail
+    except (OSError, SteerSearchError):  # gone or damaged
         return None
 
 

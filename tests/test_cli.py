@@ -205,7 +205,7 @@ def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
     assert 'exact, by 2 × "the red mug" (model ' in done.err
     assert '; -0.5 × "bookshelf" (model ' in done.err
     page = Path("page.html").read_text("utf-8")
-    assert "Photos alike in “the red mug”, unlike in “bookshelf”" in page
+    assert "Photos similar in “the red mug”, different in “bookshelf”" in page
     assert page.count('alt="Heatmap of bookshelf on it"') == 2
     first = json.loads(run(*query, "--json").out.splitlines()[0])
     parts = first["focuses"]
@@ -443,7 +443,7 @@ def test_the_library_used_last(
     monkeypatch.chdir(aside)
     done = run("find", PROMPT, "--paths")
     assert done.code == 0
-    assert done.err.splitlines()[0].endswith(f"(the one used last, of {indexed})")
+    assert done.err.splitlines()[0].endswith(f"(the most recently used, of {indexed})")
 
 
 def test_a_state_folder_that_cannot_be_written_is_no_failure(
@@ -515,7 +515,7 @@ def test_a_budget_of_no_time_compares_one_and_says_of_how_many(run: Run, indexed
     (row,) = map(json.loads, done.out.splitlines())
     assert (row["exact"], row["compared"], row["of"]) == (False, 1, 66)
     assert "approximate: the likeliest 1 of 66 photos compared under this focus" in done.err
-    (command,) = re.findall(r"--exact compares all, as does: (.*)", done.err)
+    (command,) = re.findall(r"to compare all, add --exact or run: (.*)", done.err)
     assert run(*shlex.split(command)[1:]).code == 0
     assert "exact, by " in run("query", indexed / "red.jpg", "--focus", "teapot").err
 
@@ -538,7 +538,7 @@ def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
         assert f"(also {also})</div>" in Path("page.html").read_text()
         paths = run(*command, "--collapse", "--paths")
         assert paths.out.splitlines() == [hit["path"] for hit in hits]
-        assert "2 copies of these folded: --json names them" in paths.err
+        assert "2 copies folded into these; --json lists them" in paths.err
         assert '"copies"' not in run(*command, "--json").out
 
 

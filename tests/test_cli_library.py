@@ -30,7 +30,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
 def test_info(library: Library, run: Run) -> None:
     ran = run("info")
     header, *rows = ran.out.splitlines()[4:]
-    assert (ran.code, header.split()) == (0, "prompt photos gate scale view model made (UTC)".split())
+    assert (ran.code, header.split()) == (0, "prompt photos gate scale view model created (UTC)".split())
     assert [row.split()[:5] for row in rows] == [
         ['"red"', "4", "of", "4", "1"],
         ['"blue"', "4", "of", "4", "1"],
@@ -166,7 +166,7 @@ def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
     ran = run("export", "-o", "few.arrow", "--focus", "red", "--gate-scale", "0.25")
     assert (ran.code, ran.out) == (0, "few.arrow\n")
     assert '1 of 4 photos, by "red" (model toy, gate_scale 0.25)\n' in ran.err
-    assert "3 photos have no vector yet and are missing from it; to add them: steersearch index " in ran.err
+    assert "3 photos have no vector yet and are missing from the file; to add them: steersearch index " in ran.err
     assert "has 3 indexes" not in ran.err
 
 

@@ -120,7 +120,7 @@ def test_the_demo_ranks_photographs_and_drawings(run: Run, small_demo: None, tmp
     assert "Two photos, four searches" in page
     assert page.count(f"The query photo: {Path(QUERY).name}") == page.count("The query photo: red.jpg") == 2
     assert f'<div class="name">{QUERY}</div>' in page
-    assert "in the public domain, by those whom shown/CREDITS.md names" in done.err
+    assert "photographs: public domain; credits in shown/CREDITS.md" in done.err
     assert (tmp_path / "shown" / "CREDITS.md").read_bytes() == (SHIPPED / "CREDITS.md").read_bytes()
 
 

@@ -428,7 +428,7 @@ def test_too_few_photos_are_no_result_and_it_says_so(run: Run, photos: Path, tin
     said = r'not enough yet for an order: \d+ of 66 photos compared under this focus, by "bookshelf" \(model '
     assert re.search(said, done.err)
     assert "the same command continues from here; a larger --budget gives it more time\n" in done.err
-    assert re.search(r"\d+ photos have no vector yet; --exact compares all", done.err)
+    assert re.search(r"\d+ photos have no vector yet; to compare all, add --exact or run: ", done.err)
     assert run(*command, "--paths").out == ""
     (row,) = map(json.loads, run(*command, "--json", "--html", "page.html").out.splitlines())
     assert (row["enough"], row["exact"], row["of"], row["prompt"]) == (False, False, 66, "bookshelf")

@@ -181,9 +181,9 @@ def test_a_flat_map_in_words() -> None:
     flat = photo_map(kind="attention", sinks=1)
     assert (flat.patches_of_half, flat.is_flat) == (15, True)
     assert str(flat) == (
-        "attention of “cat”, gate scale 1: flat, no patch has 2 times an even spread; 1 sink taken out"
+        "attention of “cat”, gate scale 1: flat, no patch reaches 2 times an even spread; 1 sink removed"
     )
-    assert flat.in_short == "flat: peak 1.0 (1 sink taken out)"
+    assert flat.in_short == "flat: peak 1.0 (1 sink removed)"
     assert photo_map(kind="attention", sinks=0).in_short == "flat: peak 1.0"
 
 

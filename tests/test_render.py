@@ -108,7 +108,7 @@ def test_a_search_for_several_focuses_shows_each_with_its_weight_and_score() -> 
     query = [shot("query.jpg", 0.5)] * 3
     found = Images(render_page([ShownSearch(focuses=focuses, note="model mini", query=query, hits=[hit])]))
     text = " ".join(found.text.split())
-    assert "Photos alike in “sofa” and “cushion”, unlike in “cat”" in text
+    assert "Photos similar in “sofa” and “cushion”, different in “cat”" in text
     assert "sofa + 0.5 × cushion − cat model mini" in text
     assert "0.345 sofa0.987 + 0.5 × cushion0.654 − cat0.321 a.jpg" in text
     layers = [image["alt"] for image in found.images if (image["alt"] or "").startswith("Heatmap of")]

@@ -87,7 +87,7 @@ def test_the_one_used_last_is_for_reading_and_is_named(here: Path, tmp_path: Pat
     made(tmp_path / "first")
     last = made(tmp_path / "last")
     found = find_library(None)
-    assert (found.place, found.reason) == (last, f"the one used last, of {tmp_path / 'last'}")
+    assert (found.place, found.reason) == (last, f"the most recently used, of {tmp_path / 'last'}")
     with pytest.raises(NoLibraryError, match=f"--library {last}$") as refused:
         find_library(None, for_changes=True)
     assert refused.value.last == last
@@ -100,7 +100,7 @@ def test_of_two_libraries_of_a_folder_reading_takes_the_one_used_last_and_says_s
     second = made(here, tmp_path / "second")
     found = find_library(None)
     assert found.place == second
-    assert found.reason.endswith("; of 2 libraries of that folder the one used last")
+    assert found.reason.endswith("; the most recently used of the 2 libraries of that folder")
     with pytest.raises(SeveralLibrariesError, match=f"2 libraries are of {here}: "):
         find_library(None, for_changes=True)
 

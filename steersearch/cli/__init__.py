@@ -1,7 +1,7 @@
-"""The command line: each command parses, calls the Python interface and renders, in a module of its own.
+"""The command line: each command parses, calls the Python interface and prints, in a module of its own.
 
-Exit codes: 0 done; 1 failed: the message on stderr names the file or value and the way out, and a photo or
-folder that does not exist is among these; 2 misuse: flags and values that contradict; 130 interrupted.
+Exit codes: 0 done; 1 failed, also if a photo or folder does not exist: the message on stderr names the file or value
+and the way out; 2 misuse, such as options that contradict each other; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ KEEP_WHAT_THEY_COMPUTED = ("index", "query", "find", "demo")  # when interrupted
 
 
 class Commands(LazyGroup):
-    """Turns what a command raises into a line on stderr and an exit code, in one place for all of them."""
+    """Translates what any command raises into a line on stderr and an exit code."""
 
     table: ClassVar[Table] = {
         "index": ("steersearch.cli.index", "Index a folder of photos under one or more prompts."),
         "query": ("steersearch.cli.query", "Search a library with a photo and a focus."),
-        "find": ("steersearch.cli.find", "Find the photos that show what a text names."),
+        "find": ("steersearch.cli.find", "Find photos by text alone."),
         "explain": ("steersearch.cli.explain", "Draw where in a photo the model sees a focus."),
         "info": ("steersearch.cli.info", "Show what a library holds and which prompts it has."),
-        "verify": ("steersearch.cli.verify", "Check everything that a library keeps."),
-        "optimize": ("steersearch.cli.optimize", "Compact a library."),
+        "verify": ("steersearch.cli.verify", "Check a library for damage, and repair it."),
+        "optimize": ("steersearch.cli.optimize", "Make a library small and quick to open."),
         "remove": ("steersearch.cli.remove", "Remove a prompt, or delete a whole library."),
-        "export": ("steersearch.cli.export", "Write a prompt's vectors to a file for other programs."),
-        "demo": ("steersearch.cli.demo", "Try everything on a few photographs and drawings."),
+        "export": ("steersearch.cli.export", "Export a prompt's vectors to Parquet, Arrow or FAISS."),
+        "demo": ("steersearch.cli.demo", "Try it on a few photographs and drawings."),
         "models": ("steersearch.cli.models", "List, show and fetch models."),
-        "bench": ("steersearch.cli.bench", "Measure quality and speed on this machine."),
+        "bench": ("steersearch.cli.bench", "Run benchmarks of quality and speed."),
         "train": ("steersearch.cli.train", "Train a model; check and prepare training data."),
     }
 
@@ -76,7 +76,7 @@ def _refuse_a_deleted_folder() -> None:
 
 app = typer.Typer(
     cls=Commands,
-    help="Search photos with a photo and a focus: what in it to look at.",
+    help="Search photos with a photo and a focus: words that say what in it to look at.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     **PLAIN | {"add_completion": True},

@@ -19,7 +19,7 @@ def command(
         ),
     ] = Path("steersearch-demo"),
 ) -> None:
-    """Make a small folder of photographs and drawings, index it, query it and write a page.
+    """Make a small photo folder, index it, query it, and write the results to a page.
 
     \b
     Example:

@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="MODEL",
             help="A name of `models list`, a file or a hub id; auto: that of the photo's library, else the best "
-            "here.",
+            "available.",
         ),
     ] = "auto",
     view: SeenAs = None,
@@ -92,7 +92,7 @@ def command(
 
 
 def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:
-    """Model and view (unless one is given) that the library of the photo has used last; without one, auto."""
+    """Model and view last used in the photo's library, if there is one; a given view takes precedence."""
     found = settings.library_of(image)
     if found is None:
         return AUTO, view
@@ -101,13 +101,15 @@ def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:
 
 
 def _remarks(done: Explanation) -> list[str]:
-    """What the maps show, in words, and what of the focuses and the photo they leave out."""
+    """The maps in words, and which parts of the focuses and the photo they leave out."""
     remarks = [f"model: {done.model}", *(str(found) for found in done.maps)]
     for title, reading in {found.title: found.reading for found in done.maps}.items():
         remarks += [f"{title}: {said}" for said in reading.remarks()]
     if any(found.sinks for found in done.maps):
-        said = "sinks are lone patches that draw attention, left out here; on a coarse grid one may be a small object"
-        remarks.append(f"{said}: suppress_sinks=False shows them in Python")
+        said = (
+            "sinks, lone patches that draw attention, are removed; on a coarse grid one may be a small object"
+        )
+        remarks.append(f"{said} (in Python, suppress_sinks=False keeps them)")
     if done.seen < SEEN_WHOLE:
         remarks.append(f"the model sees {done.seen:.0%} of this photo, its middle; the rest is shown pale")
     return remarks

@@ -1,4 +1,4 @@
-"""`steersearch export`: write a prompt's vectors for other programs."""
+"""`steersearch export`: export a prompt's vectors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def command(
     model: OneModel = None,
     view: OneView = None,
 ) -> None:
-    """Write a prompt's vectors to a file for other programs, and print the paths written.
+    """Export a prompt's vectors to Parquet, Arrow or FAISS, and print the paths written.
 
     \b
     Example:

@@ -45,7 +45,7 @@ def command(
     where: Where = None,
     collapse: Collapse = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare every photo, however long it takes.")
+        bool, typer.Option("--exact", help="Compare all photos, however long it takes.")
     ] = False,
     budget: Budget = None,
     library: Place = None,
@@ -59,7 +59,7 @@ def command(
 ) -> None:
     """Find the photos that show what TEXT names, the most certain first.
 
-    There is always a first hit: its score says how far it stands above the others, not whether it shows the thing.
+    There is always a first hit: its score says how far it exceeds the others, not whether it shows the thing.
 
     \b
     Example:

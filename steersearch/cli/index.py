@@ -44,7 +44,7 @@ def command(
         str,
         typer.Option(
             metavar="MODEL",
-            help="A name of `models list`, a file or a hub id; auto: the library's own, else the best here.",
+            help="A name of `models list`, a file or a hub id; auto: the library's own, else the best available.",
         ),
     ] = "auto",
     gate_scale: GateScale = None,
@@ -68,8 +68,8 @@ def command(
         bool,
         typer.Option(
             "--regions/--no-regions",
-            help="Also store region vectors of each photo, so that any focus can be answered at once; the first "
-            "time, this costs about as much as one prompt.",
+            help="Also store region vectors, so that any focus can be answered at once; costs about as much as one "
+            "more prompt, the first time.",
         ),
     ] = True,
     exclude: Annotated[
@@ -77,7 +77,7 @@ def command(
         typer.Option(
             metavar="PATTERN",
             help='Leave out what this .gitignore pattern matches, such as "*.png" or "drafts/"; repeatable, and a '
-            'later "!keep.png" re-includes. The library remembers the patterns; "" drops them.',
+            'later "!keep.png" re-includes. The library keeps the patterns until "" clears them.',
         ),
     ] = None,
     limit: PhotoLimits = None,

@@ -16,7 +16,7 @@ def command(
     skipped: Annotated[bool, typer.Option("--skipped", help="List the skipped files and why.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a library holds: its photos, and the prompts that it is indexed under.
+    """Show what a library holds: its photos and its prompts.
 
     \b
     Example:

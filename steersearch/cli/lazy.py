@@ -32,7 +32,7 @@ class LazyGroup(TyperGroup):
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command, a function or a group, until that is called."""
+    """Stands for a command or a group until it is called."""
 
     def __init__(self, name: str, place: str, summary: str) -> None:
         super().__init__(name, help=summary)
@@ -108,4 +108,4 @@ def common_options(
         ),
     ] = False,
 ) -> None:
-    """What every command takes besides its own options."""
+    """The options that every command has."""

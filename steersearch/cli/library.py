@@ -1,4 +1,4 @@
-"""Opens the library that a command is about."""
+"""Opens the library that a command works on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steersearch.views import terminal
 
 
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
-    """The library that is meant, see `settings.find_library`; says on stderr which it is and why."""
+    """The library found by `settings.find_library`; says on stderr which it is and why."""
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
     library = Library.open(found.place)
     settings.remember_library(library.place)

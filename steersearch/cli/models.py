@@ -1,4 +1,4 @@
-"""`steersearch models`: which models have a name, what they are, and fetching them beforehand."""
+"""`steersearch models`: list, show and fetch models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ command = group(
 
 
 def list_models(as_json: Json = False) -> None:
-    """List the named models: download sizes, and which of them this machine has.
+    """List the named models with their download sizes, and which of them are here.
 
     \b
     Example:
@@ -74,12 +74,12 @@ def fetch(
             model_tables.fetched(model)
     except KeyboardInterrupt:
         terminal.remark()
-        terminal.remark("stopped; complete files are kept, the same command fetches the others")
+        terminal.remark("stopped; complete files are kept, the same command fetches the rest")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def _meant(name: str) -> str:
-    """`name`, or the model that auto takes on this machine if it can be had."""
+    """`name`, or the model that auto prefers on this machine."""
     if name != "auto":
         return name
     from steersearch.core.checkpoints import wanted_by_auto  # loads torch, which knows of GPUs

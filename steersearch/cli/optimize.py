@@ -1,4 +1,4 @@
-"""`steersearch optimize`: compact a library."""
+"""`steersearch optimize`: make a library small and quick to open."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compact a library that was written in many steps, so that it is small and opens fast.
+    """Compact a library's tables, so that it is small and quick to open.
 
-    Searches may run meanwhile. `index` does this itself when a run leaves many versions.
+    Searches may run meanwhile. `index` does this itself when it pays.
 
     \b
     Example:

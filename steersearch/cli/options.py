@@ -1,4 +1,4 @@
-"""Options that several commands share, with their checks: parsed the same and explained the same everywhere."""
+"""Options that several commands share, with their checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Processor = Literal["auto", "cpu", "cuda"]
 
 VIEWS = (
-    "How the model sees a photo. crop: its central square; squash: all of it; tile: all of it, in four tiles, "
+    "How the model sees a photo. crop: its central square; squash: all of it; tile: all of it, as four tiles, "
     "which finds smaller things and takes four times as long."
 )
 
@@ -36,7 +36,7 @@ def local_folder(given: str | Path) -> Path:
 
 
 def words(text: str) -> str:
-    """A text that can be a prompt, in the form in which prompts are kept."""
+    """A valid prompt, in the form in which prompts are kept."""
     try:
         return checked_prompt(text)
     except PromptError as error:
@@ -44,7 +44,7 @@ def words(text: str) -> str:
 
 
 def all_words(texts: list[str]) -> list[str]:
-    """Texts that can be prompts."""
+    """Valid prompts."""
     return [words(text) for text in texts]
 
 
@@ -64,7 +64,7 @@ def focuses(texts: list[str]) -> list[Any]:
 
 
 def exact_or_budget(exact: bool, budget: float | None) -> None:
-    """Refuse both at once: to compare all takes as long as it takes."""
+    """Refuse both at once."""
     if exact and budget is not None:
         raise typer.BadParameter("exclude each other", param_hint="--exact / --budget")
 
@@ -84,14 +84,14 @@ def is_date(name: str) -> Callable[[str | None], str | None]:
 
 
 def finite(number: float | None) -> float | None:
-    """A number from 0 up, or none at all."""
+    """A finite number, at least 0, or None."""
     if number is not None and not 0 <= number < float("inf"):
         raise typer.BadParameter(f"{number} must be at least 0 (no steering); 1 is as trained")
     return number
 
 
 def limits_of(texts: list[str] | None) -> Limits:
-    """What reading a photo may take, by each NAME=VALUE."""
+    """Limits on reading a photo, from each NAME=VALUE."""
     try:
         return parse_limits(texts or ())
     except ArgumentError as error:
@@ -107,9 +107,7 @@ def seconds(text: str) -> float:
     return value
 
 
-Focus = Annotated[
-    str, typer.Option(metavar="TEXT", callback=words, help="What to look at: a prompt that is indexed.")
-]
+Focus = Annotated[str, typer.Option(metavar="TEXT", callback=words, help="The indexed prompt.")]
 GateScale = Annotated[
     float | None,
     typer.Option(
@@ -124,7 +122,7 @@ SeenAs = Annotated[
 ]
 Place = Annotated[
     str | None,
-    typer.Option(metavar="PLACE", help="The folder where the library lives (also: STEERSEARCH_LIBRARY)."),
+    typer.Option(metavar="PLACE", help="The library directory (also: STEERSEARCH_LIBRARY)."),
 ]
 PhotoLimits = Annotated[
     list[str] | None,
@@ -132,7 +130,7 @@ PhotoLimits = Annotated[
         "--limit",
         metavar="NAME=VALUE",
         callback=lambda texts: texts if limits_of(texts) else None,
-        help="Most that one photo may take to read; repeatable.  [default: file=2GB, memory=1GB, seconds=20]",
+        help="Limit on reading one photo; repeatable.  [default: file=2GB, memory=1GB, seconds=20]",
         show_default=False,
     ),
 ]
@@ -141,16 +139,14 @@ Budget = Annotated[
     typer.Option(
         metavar="TIME",
         parser=seconds,
-        help="Time to steer photos under a focus that is not indexed, the likeliest first: 500ms, 5s, 2m. "
-        "Results are kept.  [default: 5s]",
+        help="Time to spend on a focus that is not indexed, likeliest photos first: 500ms, 5s, 2m. "
+        "The vectors are kept.  [default: 5s]",
         show_default=False,
     ),
 ]
 Collapse = Annotated[
     bool,
-    typer.Option(
-        "--collapse", help="Show a photo once, with its copies (the same picture, saved again) below it."
-    ),
+    typer.Option("--collapse", help="Fold copies of a photo (the same picture, saved again) into one hit."),
 ]
 InFolder = Annotated[
     str | None,
@@ -158,7 +154,7 @@ InFolder = Annotated[
         "--folder",
         "--in",
         metavar="FOLDER",
-        help="Only photos in this subfolder of the library, and below it.",
+        help="Only photos in or below this folder.",
     ),
 ]
 After = Annotated[
@@ -167,7 +163,7 @@ After = Annotated[
         metavar="DATE",
         callback=is_date("after"),
         help="Only photos taken on this date or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
-        "A photo without a date of its own counts by its file's time.",
+        "A photo that has no date counts by its file time.",
     ),
 ]
 Before = Annotated[
@@ -186,21 +182,21 @@ Where = Annotated[
 OneScale = Annotated[
     float | None,
     typer.Option(
-        "--gate-scale", metavar="NUMBER", callback=finite, help="Which index, if a prompt has several."
+        "--gate-scale", metavar="NUMBER", callback=finite, help="Use the index with this gate scale."
     ),
 ]
 OneModel = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Which index, if a prompt has several.")
+    str | None, typer.Option("--model", metavar="MODEL", help="Use the index made by this model.")
 ]
-OneView = Annotated[View | None, typer.Option("--view", help="Which index, if a prompt has several.")]
+OneView = Annotated[View | None, typer.Option("--view", help="Use the index made in this view.")]
 Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")]
 Print0 = Annotated[
-    bool, typer.Option("--print0", help="Print paths, each terminated by a null byte, for `xargs -0`.")
+    bool, typer.Option("--print0", help="Print paths, each ended by a null byte, for `xargs -0`.")
 ]
 Page = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--html", metavar="FILE", help="Also write an HTML page of the hits and their heatmaps."
+        "-o", "--html", metavar="FILE", help="Also write the hits with their heatmaps to an HTML page."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]

@@ -40,7 +40,7 @@ def command(
             metavar="TEXT:WEIGHT",
             callback=focuses,
             help="What to look at: any words; indexed prompts are answered exactly. Repeatable, with weights; a "
-            "negative weight leads away. A text that itself ends in a colon and a number needs a weight.",
+            "negative weight leads away. A text that ends in a colon and a number needs a weight.",
         ),
     ],
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
@@ -51,7 +51,7 @@ def command(
     collapse: Collapse = False,
     exact: Annotated[
         bool,
-        typer.Option("--exact", help="Compare every photo, however long it takes."),
+        typer.Option("--exact", help="Compare all photos, however long it takes."),
     ] = False,
     budget: Budget = None,
     library: Place = None,
@@ -64,7 +64,7 @@ def command(
     html: Page = None,
     limit: PhotoLimits = None,
 ) -> None:
-    """Search a library with a photo and a focus: what in the photo to look at.
+    """Search a library with a photo and a focus: words that say what in it to look at.
 
     \b
     Example:

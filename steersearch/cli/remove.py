@@ -38,7 +38,7 @@ def command(
       steersearch remove --all --library ./old-library
     """
     if (prompt is None) != everything:
-        raise typer.BadParameter("give either a prompt or --all, for the whole library", param_hint="PROMPT")
+        raise typer.BadParameter("give either a prompt, or --all for the whole library", param_hint="PROMPT")
     selectors = {"--gate-scale": gate_scale, "--model": model, "--view": view}
     if everything:
         _refuse(selectors, "chooses among the indexes of a prompt; --all deletes the whole library")
@@ -58,7 +58,7 @@ def command(
         photos.remove(prompt)
         terminal.remark(f"removed the {'unfinished ' if prompt in unfinished else ''}{prompt}")
         return
-    for index in _meant(photos, prompt, gate_scale, model, view):
+    for index in _selected(photos, prompt, gate_scale, model, view):
         photos.remove(index)
         terminal.remark(f"removed {index}")
 
@@ -71,7 +71,7 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
 
 
 def _confirm(photos: Library, yes: bool) -> None:
-    """Go on only with the user's word that the library is to be deleted."""
+    """Ask the user to confirm the deletion of the library."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -83,10 +83,10 @@ def _confirm(photos: Library, yes: bool) -> None:
     typer.confirm(escaped(question), abort=True, err=True)
 
 
-def _meant(
+def _selected(
     photos: Library, prompt: str, gate_scale: float | None, model: str | None, view: View | None
 ) -> list[PromptIndex]:
-    """The prompt index that is meant, with those that the same model made of it with other weights.
+    """The selected prompt index, and those that the same model made of it with other weights.
 
     Raises PromptIndexMissing, AmbiguousPromptError.
     """

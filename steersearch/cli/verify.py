@@ -1,4 +1,4 @@
-"""`steersearch verify`: check everything that a library keeps."""
+"""`steersearch verify`: check a library for damage, and repair it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from steersearch.views import library_tables
 
 def command(
     library: Place = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Also read all photos again and compare their hashes.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also hash all photos again.")] = False,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Set aside what is proven damaged; the next `index` makes it again. Photos are not touched.",
+            help="Set damaged data aside; the next `index` rebuilds it. Photos are never touched.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check everything that a library keeps: a line for each finding, exit code 1 if a problem remains.
+    """Check a library for damage: a line for each finding, exit code 1 if a problem remains.
 
     \b
     Example:

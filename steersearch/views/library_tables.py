@@ -1,4 +1,4 @@
-"""What the commands that look after a library print."""
+"""What the maintenance commands print."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def exported_remark(done: Exported, update: str) -> None:
     focus_remarks(done.focus)
     if done.rows < done.of:
         remark(
-            f"{done.of - done.rows:,} photos have no vector yet and are missing from it; to add them: {update}"
+            f"{done.of - done.rows:,} photos have no vector yet and are missing from the file; to add them: {update}"
         )
 
 

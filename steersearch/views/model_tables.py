@@ -1,4 +1,4 @@
-"""What the commands on models write: what they are, what this machine has of them, and how a download goes."""
+"""What the `models` commands print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from steersearch.core.registry import HubFile
 
 CONFIG_SHOWN = ("trunk", "resolution", "aggregation", "cross_attn_layers", "fusion", "text_encoder")
-WORTH_A_LINE = 5_000_000  # bytes; smaller downloads are over before they are read about
+WORTH_A_LINE = 5_000_000  # bytes; smaller downloads get no line
 
 
 def size_in_words(count: int) -> str:
@@ -60,7 +60,7 @@ def _state(model: ModelParts) -> dict[str, Any]:
 
 
 def model(shown: ModelParts, *, as_json: bool) -> None:
-    """All that is known of one model, file by file."""
+    """One model, file by file."""
     if as_json:
         json_line(_as_json(shown))
         return
@@ -162,7 +162,7 @@ def _as_json(shown: ModelParts) -> dict[str, Any]:
 
 
 def before_fetch(model: ModelParts, free: int, folder: object) -> None:
-    """What is about to be downloaded, on what terms, and whether there is room for it."""
+    """What will be downloaded, under which licence, and the free space."""
     card = model.card
     if model.missing == 0 and model.here in ("yes", "bundled"):
         remark(f"{model.name}: complete")
@@ -190,7 +190,7 @@ def fetched(model: ModelParts) -> None:
 
 @contextmanager
 def download(missing: int) -> Iterator[FileProgress]:
-    """A bar on stderr over all of `missing` bytes; where that is not a terminal, a line now and then."""
+    """A bar on stderr over all of `missing` bytes; if that is not a terminal, a line now and then."""
     if not sys.stderr.isatty():
         yield _lines()
         return

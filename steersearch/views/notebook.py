@@ -1,4 +1,4 @@
-"""Hits as a notebook shows them: photo with heatmap, rank, score and path, as HTML that needs no other file."""
+"""Hits in a notebook: photo with heatmap, rank, score and path, as self-contained HTML."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hit_html(hit: Hit, vmax: float | None = None) -> str:
 
 
 def hits_html(hits: Hits) -> str:
-    """Hits side by side, all their colours in one range, and below them what they were found among."""
+    """Hits side by side on one colour scale, and below them how they were found."""
     shown = hits[:SHOWN]
     vmax = shared_vmax(hit.heatmap for hit in shown)
     notes = [

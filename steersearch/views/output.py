@@ -1,4 +1,4 @@
-"""Files that the user asked for: written whole or not at all."""
+"""Output files, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from steersearch.core.errors import OutputError
 
 
 def refuse_impossible(path: Path) -> None:
-    """Raise OutputError if nothing can be written to `path`: to be known before the work is done."""
+    """Raise OutputError if nothing can be written to `path`; call this before the work."""
     if not path.parent.is_dir():
         raise OutputError(path, f"there is no folder {path.parent}")
     if path.is_dir():

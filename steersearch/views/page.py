@@ -55,7 +55,7 @@ class ShownHit:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSearch:
-    """The hits for one or several focuses, and the query photo under each of these; none where only a text was asked.
+    """The hits for one or several focuses, and the query photo under each of these, unless the search was by text.
 
     note: how they were found.  full: the score whose bar is full.
     """
@@ -108,34 +108,33 @@ def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
             return (
                 f"{_in_words(photos).capitalize()} photos, {count} searches",
                 "Each query photo, searched once for each focus. The prompt steers the image encoder itself, "
-                "so each ranking follows what was asked for.",
+                "so each ranking follows its focus.",
             )
         return (
             f"One photo, {count} focuses",
             "The same query photo, searched once for each focus. The prompt steers the image encoder itself, "
-            "so each ranking follows what was asked for.",
+            "so each ranking follows its focus.",
         )
     focuses = searches[0].focuses
     if not searches[0].query:
         return (
             f"Photos that show “{focuses[0].text}”",
-            "The surest first: photos in which the prompt, which steers the image encoder itself, finds what it "
-            "names, and photos that are like these in it.",
+            "The most certain first: photos in which the steered image encoder finds what the prompt names, and "
+            "photos that resemble them.",
         )
     if len(focuses) > 1:
         wanted = [f"“{focus.text}”" for focus in focuses if focus.weight > 0]
         unwanted = [f"“{focus.text}”" for focus in focuses if focus.weight < 0]
-        like = [f"alike in {_listed(wanted)}"] if wanted else []
-        unlike = [f"unlike in {_listed(unwanted)}"] if unwanted else []
+        like = [f"similar in {_listed(wanted)}"] if wanted else []
+        unlike = [f"different in {_listed(unwanted)}"] if unwanted else []
         return (
             f"Photos {', '.join(like + unlike)}",
-            "Ranked by all focuses at once: each steers the image encoder for itself, and the score is the "
-            "weighted mean of what it finds.",
+            "Ranked by all focuses at once: each steers the image encoder separately, and the score is the "
+            "weighted mean.",
         )
     return (
-        f"Photos alike in “{focuses[0].text}”",
-        "Ranked by how alike the photos are in what was asked for, not as a whole: "
-        "the prompt steers the image encoder itself.",
+        f"Photos similar in “{focuses[0].text}”",
+        "Ranked by similarity in the focus, not overall: the prompt steers the image encoder itself.",
     )
 
 

@@ -1,4 +1,4 @@
-"""One map of a photo under a focus and a gate_scale, and what can be said about it in words."""
+"""One map of a photo under a focus and a gate_scale, and its description in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steersearch.core.prompts import READ_WHOLE, Reading
 from steersearch.views.lettering import printable
 
 MapKind = Literal["heatmap", "attention"]
-FLAT_BELOW = 2.0  # times an even spread: a map that nowhere reaches twice of it singles out no place
+FLAT_BELOW = 2.0  # times an even spread: a map that nowhere reaches this singles out no place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class PhotoMap:
     """kind: "heatmap" of the segmentation head, or "attention" of the last block's CLS token.
 
     values: (Hp, Wp) float32, each patch's share of 1. A heatmap sums to 1, attention to less: the rest lies
-    on tokens that are no patches.  sinks: how many patches were taken out of an attention map as sinks; None if
+    on tokens that are no patches.  sinks: how many patches were removed from an attention map as sinks; None if
     none were looked for.  reading: how the model reads the focus.
     """
 
@@ -56,17 +56,17 @@ class PhotoMap:
     @property
     def in_short(self) -> str:
         """A few words for a caption."""
-        sinks = f" ({self._sinks} taken out)" if self.sinks else ""
+        sinks = f" ({self._sinks} removed)" if self.sinks else ""
         return f"{'flat: ' if self.is_flat else ''}peak {self.peak:.1f}{sinks}"
 
     def __str__(self) -> str:
         found = (
-            f"flat, no patch has {FLAT_BELOW:g} times an even spread"
+            f"flat, no patch reaches {FLAT_BELOW:g} times an even spread"
             if self.is_flat
             else f"peak {self.peak:.1f} times an even spread, "
             f"half of it in {self.patches_of_half} of {self.values.size} patches"
         )
-        sinks = f"; {self._sinks} taken out" if self.sinks else ""
+        sinks = f"; {self._sinks} removed" if self.sinks else ""
         return f"{self.kind} of {self.title}, gate scale {self.gate_scale:g}: {found}{sinks}"
 
     @property

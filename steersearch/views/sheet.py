@@ -38,8 +38,8 @@ _TITLES: dict[MapKind, str] = {
 }
 _UNIT = "times an even spread over the photo; up to 1 there is no colour"
 _SUMS_TO_ONE = "A heatmap sums to 1 in every photo: it says where, not whether."
-_NO_SINKS = "Mean over heads; lone strong patches (sinks) are taken out."
-_WITH_SINKS = "Mean over heads; lone strong patches (sinks) are left in."
+_NO_SINKS = "Mean over heads; lone strong patches (sinks) are removed."
+_WITH_SINKS = "Mean over heads; lone strong patches (sinks) are kept."
 _UNSTEERED = "Gate scale 0: no steering, so each focus gives the same map."
 _UNSEEN = "Pale: the model did not see this part of the photo."
 

@@ -1,4 +1,4 @@
-"""All that the command line writes: results to stdout, and only results; progress and remarks to stderr."""
+"""What the command line prints: results on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Loudness:
 
 
 def remark(text: str = "") -> None:
-    """One plain line on stderr, unless it is to be quiet."""
+    """One line on stderr, unless quiet."""
     if _Loudness.remarks:
         _print_error(text)
 
@@ -81,7 +81,7 @@ def verbose() -> None:
 
 
 def show_traceback() -> None:
-    """That of the exception that is handled now, where it is wanted."""
+    """Print the traceback of the current exception, if verbose."""
     if _Loudness.tracebacks:
         _print_error(traceback.format_exc())
 
@@ -113,7 +113,7 @@ Report: TypeAlias = Callable[["ProgressEvent"], None]
 
 @contextmanager
 def progress(what: str) -> Iterator[Report]:
-    """A bar with speed and time left on stderr; where that is not a terminal, a line now and then."""
+    """A progress bar on stderr; if that is not a terminal, a line now and then."""
     if not (_Loudness.remarks and sys.stderr.isatty()):
         yield _progress_lines(what)
         return
@@ -133,7 +133,7 @@ def progress(what: str) -> Iterator[Report]:
 
 @contextmanager
 def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
-    """A bar on the terminal behind stderr, after what it is about and before `columns`; remarks appear above it."""
+    """A bar on stderr's terminal, between its description and `columns`; remarks appear above it."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -193,7 +193,7 @@ def json_line(data: Mapping[str, Any]) -> None:
 
 
 def path_line(path: Path, end: str = "\n") -> None:
-    """A path as the bytes that the file system has, which a pipe can hand on whatever they are."""
+    """A path as the bytes that the file system has, for pipes."""
     if sys.stdout.isatty():
         print(escaped(str(path)), end=end)
         return
@@ -274,7 +274,7 @@ def _find_fields(hit: Hit) -> dict[str, Any]:
 
 
 def _searched_fields(searched: Searched) -> dict[str, Any]:
-    """What each row of a result says of the search; of several focuses each names its index beside its score."""
+    """The fields about the search in each row; of several focuses, each names its index beside its score."""
     fields = {
         "exact": searched.is_exact,
         "compared": searched.compared,
@@ -286,7 +286,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
 
 
 def _index_fields(focus: Focus) -> dict[str, Any]:
-    """Which prompt index was asked, which others could have been, and what the model cannot read of the prompt."""
+    """The prompt index used, the alternatives, and what the model cannot read of the prompt."""
     others = {"other_indexes": [_settings(other) for other in focus.others]} if focus.others else {}
     return {**_settings(focus.index), **others, **reading_fields(focus.reading)}
 
@@ -317,10 +317,10 @@ def _hits_table(found: Sequence[Hit]) -> None:
 
 
 def dates_remark(found: Sequence[Hit]) -> None:
-    """Which of the photos that passed a filter of dates say nothing of their own date."""
+    """Count the hits that passed a date filter without a capture date."""
     if silent := sum(hit.date is not None and hit.date.is_change for hit in found):
         said = f"{silent:,} of these {len(found):,} photos have no capture date"
-        remark(f"{said}: the date of their last change counts (taken_at_source of --json)")
+        remark(f"{said}; the date of their last change was used (taken_at_source in --json)")
 
 
 def _found_table(found: Sequence[Hit]) -> None:
@@ -330,7 +330,7 @@ def _found_table(found: Sequence[Hit]) -> None:
 
 
 def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[tuple[str, ...]]:
-    """Rows with the paths of their hits; copies that were folded into one stand below it."""
+    """Rows with the paths of their hits, and below each the copies folded into it."""
     whole = []
     for row, hit in zip(rows, found, strict=True):
         whole.append((*row, readable(hit.path) + (" (gone)" if hit.is_gone else "")))
@@ -339,7 +339,7 @@ def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[t
 
 
 def _also(hit: Hit) -> dict[str, Any]:
-    """When it was taken and what says so, and what JSON says of a hit only where it is so."""
+    """The date and its source; copies and `gone` only for hits that have them."""
     date = {"taken_at": hit.date and hit.date.iso, "taken_at_source": hit.taken_at_source}
     copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
     return {**date, **copies, **({"gone": True} if hit.is_gone else {})}
@@ -349,7 +349,7 @@ def _paths_remark(found: Sequence[Hit], form: Form) -> None:
     if gone := sum(hit.is_gone for hit in found):
         remark(f"{gone:,} of these {len(found):,} photos no longer exist")
     if form in (Form.paths, Form.print0) and (folded := sum(len(hit.copies) for hit in found)):
-        remark(f"{folded:,} {'copy' if folded == 1 else 'copies'} of these folded: --json names them")
+        remark(f"{folded:,} {'copy' if folded == 1 else 'copies'} folded into these; --json lists them")
     if form is Form.paths and any("\n" in os.fspath(hit.path) for hit in found):
         remark("a file name contains a line break: use --print0")
 
@@ -359,14 +359,14 @@ def _short(text: str) -> str:
 
 
 def hits_remark(found: Hits, k: int, update: str) -> None:
-    """How the hits were found, and why there may be fewer or others than expected.
+    """How the hits were found, and why there may be fewer than expected.
 
     update: the command that brings the prompt index up to date
     """
     searched = found.searched
     _searched_remark(searched)
     if searched.is_guess:
-        remark("no photo could be read; is a disk not mounted? This order is a guess")
+        remark("no photo could be read (is a disk not mounted?); this order is a guess")
     elif searched.missing:
         _missing_remark(searched, searched.missing, update)
     _gallery_remark(searched, k)
@@ -392,7 +392,7 @@ def found_remark(hits: Hits, k: int, update: str, *, without_presence: int = 0) 
 
 
 def _searched_remark(searched: Searched) -> None:
-    """What was compared in which prompt indexes, and which others there are."""
+    """What was compared, in which prompt indexes, and the alternatives."""
     by = "; ".join(
         f"{'' if focus.weight == 1 else f'{focus.weight:g} × '}{focus.index}" for focus in searched.focuses
     )
@@ -417,10 +417,8 @@ def _missing_remark(searched: Searched, missing: int, update: str) -> None:
     if searched.is_too_little:
         remark("the same command continues from here; a larger --budget gives it more time")
     elif not searched.by_regions:
-        remark(
-            "these photos were sampled from all folders: the likeliest are known after a few dozen, or from regions"
-        )
-    remark(f"{missing:,} photos have no vector yet; --exact compares all, as does: {update}")
+        remark("photos were sampled from all folders; after a few dozen, the likeliest come first")
+    remark(f"{missing:,} photos have no vector yet; to compare all, add --exact or run: {update}")
 
 
 def _gallery_remark(searched: Searched, k: int) -> None:
@@ -431,7 +429,7 @@ def _gallery_remark(searched: Searched, k: int) -> None:
 
 
 def counts(done: Counts) -> None:
-    """What an `index` run did; the numbers of the first part add up to the files."""
+    """What an `index` run did; added, reused, moved and skipped add up to the files."""
     parts = (f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved", "skipped"))
     line(f"{done.files:,} files: {', '.join(parts)}; {done.removed:,} removed")
     if done.forward_passes == 0:
@@ -439,7 +437,7 @@ def counts(done: Counts) -> None:
     else:
         line(
             f"{done.forward_passes:,} forward passes; read {done.read_seconds:.1f} s, "
-            f"embed {done.embed_seconds:.1f} s, write {done.write_seconds:.1f} s, in all {done.seconds:.1f} s"
+            f"embed {done.embed_seconds:.1f} s, write {done.write_seconds:.1f} s, total {done.seconds:.1f} s"
         )
     for prompt, reading in done.readings.items():
         for said in [] if reading is None else reading.remarks():
@@ -451,7 +449,7 @@ def counts(done: Counts) -> None:
 
 
 def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
-    """What a library holds; what a model cannot read of a prompt, and the keys of unfinished ones, as remarks."""
+    """What a library holds. Remarks: what the model cannot read of a prompt, and unfinished indexes."""
     if as_json:
         place, folder = os.fspath(library.place), os.fspath(library.folder)
         numbers = {name: getattr(library, name) for name in ("photos", "skipped", "bytes_on_disk")}
@@ -476,7 +474,7 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
             )
             for coverage in library.prompts
         ]
-        header = ("prompt", "photos", "gate scale", "view", "model", "made (UTC)")
+        header = ("prompt", "photos", "gate scale", "view", "model", "created (UTC)")
         table(header, rows, right=("photos", "gate scale"))
     for coverage in library.prompts:
         for said in [] if coverage.reading is None else coverage.reading.remarks():
