@@ -10,6 +10,7 @@ import reprlib
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
+from decimal import Decimal
 from pathlib import Path
 
 
@@ -583,3 +584,8 @@ def in_words(error: BaseException) -> str | None:
         reason += f"; {_LESS}"
     file = getattr(error, "filename", None)
     return reason if file is None else f"{os.fsdecode(file) if isinstance(file, bytes) else file}: {reason}"
+
+
+def in_digits(number: float) -> str:
+    """A number in digits, without an exponent, as short as it can be without loss."""
+    return format(Decimal(repr(number)).normalize(), "f")

@@ -1,14 +1,11 @@
-"""A focus that was not indexed for all photos: steer them now, the likeliest first, while the budget lasts.
-
-What is computed is kept: the vectors go into the prompt index of the focus, which is there from then on, so the next
-query under it goes on where this one stopped. The search itself is the ordinary one, over what has a vector.
-"""
+"""What was steered for a search, before it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from itertools import chain
 from os import cpu_count
 from pathlib import Path
@@ -17,13 +14,13 @@ from time import monotonic
 import numpy as np
 
 from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
+from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.build import COMMIT_SECONDS
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
-from steersearch.indexer.features import features_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
@@ -31,16 +28,71 @@ from steersearch.indexer.manifest import (
     mark_begun_by_query,
     write_prompt_index,
 )
-from steersearch.indexer.packed_heatmap import unpack_heatmap, unpacks
 from steersearch.indexer.progress import Progress, ProgressEvent
+from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
-from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.regions import FrozenIndex, RegionSnapshot, open_region_snapshot
+from steersearch.indexer.schema import is_heatmap, unpack_heatmap
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
-from steersearch.indexer.steered import Guess, Steered, Unkept
 from steersearch.indexer.store import Store, Vector, date_at
 from steersearch.indexer.writers import writing
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A photo by its regions alone. path: relative to the library's folder; score: its match with the query; date: see
+    `store.date_at`."""
+
+    path: str
+    image_id: str
+    score: float
+    date: CaptureDate | None
+
+
+@dataclass(frozen=True)
+class Unkept:
+    """What was computed for a prompt index and could not be written.
+
+    reading: how the text encoder read the prompt; None where it was read before.
+    """
+
+    vectors: Sequence[Vector]
+    reading: Reading | None
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What was done before a search.
+
+    photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
+    unreadable: of those missing, the contents that were tried in vain.
+    by_regions: whether the likeliest came first, by the regions of most of these contents. Without a query photo that
+        is only known once some were steered.
+    guesses: the best photos by regions alone, where no photo could be read and none was steered before.
+    unkept: what was computed for each prompt index, by its key, and may not have been written.
+    """
+
+    photos: int = 0
+    missing: int = 0
+    unreadable: int = 0
+    by_regions: bool = False
+    guesses: tuple[Guess, ...] = ()
+    unkept: Mapping[str, Unkept] = field(default_factory=dict)
+
+    @classmethod
+    def together(cls, several: Sequence[Steered]) -> Steered:
+        """What was done for all focuses of a search, without guesses."""
+        return cls(
+            photos=sum(one.photos for one in several),
+            missing=max((one.missing for one in several), default=0),
+            unreadable=max((one.unreadable for one in several), default=0),
+            by_regions=bool(several) and all(one.by_regions for one in several if one.missing),
+        )
+
+
+NOTHING = Steered()
+
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +237,7 @@ class LikeliestFirst:
         heatmaps = gallery.photos.column("heatmap")
         numbers = [number_of[image_id] for image_id in row_of]
         packed = [heatmaps[number].as_py() for number in numbers]
-        if not all(unpacks(one) and unpack_heatmap(one).shape == self._grid for one in packed):
+        if not all(is_heatmap(one) and unpack_heatmap(one).shape == self._grid for one in packed):
             return None
         return Known(
             np.array(list(row_of.values()), dtype=np.int64),

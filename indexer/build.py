@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -14,24 +15,24 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.errors import EmbeddingError, FolderError, ModelMismatchError
+from steersearch.core.errors import EmbeddingError, FolderError, ImageError, ModelMismatchError
+from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
+from steersearch.core.images.reader import read_date
 from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Embedded, Floats, Unsteered
-from steersearch.indexer.dating import ask_dates
 from steersearch.indexer.embedder import Embedder, known_identity
-from steersearch.indexer.features import read_features, read_reading, write_encoded_prompt
-from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, write_prompt_index
+from steersearch.indexer.place import writing_to
 from steersearch.indexer.progress import Progress, ProgressEvent
-from steersearch.indexer.region_snapshot import refresh_region_snapshot
-from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
+from steersearch.indexer.prompt_features import read_features, read_reading, write_encoded_prompt
+from steersearch.indexer.regions import FrozenIndex, pack_regions, refresh_region_snapshot, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
+from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import refresh_snapshot
-from steersearch.indexer.store import FrozenVector, Store, Vector
-from steersearch.indexer.store_errors import writing_to
+from steersearch.indexer.store import FrozenVector, Store, Vector, chunks
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
@@ -469,3 +470,27 @@ class Build:
 def _is_unchanged(file: FoundFile, known: FileRecord) -> bool:
     """Same size and time, and it could be read; a file that could not (image_id "") is tried again."""
     return bool(known.image_id) and (file.size, file.mtime_ns) == (known.size, known.mtime_ns)
+
+
+logger = logging.getLogger(__name__)
+_COMMIT = 1024  # photos
+
+
+def ask_dates(root: Path, store: Store, paths: Sequence[str]) -> None:
+    """Set the dates of the photos at these relative paths; one that cannot be read now is left for the next run."""
+    if not paths:
+        return
+    logger.info(
+        "reading the dates of %s photos: this version knows more forms and sources of them", f"{len(paths):,}"
+    )
+
+    def ask(path: str) -> tuple[str, CaptureDate | None] | None:
+        try:
+            return path, read_date(root / path)
+        except ImageError:
+            return None
+
+    threads = max(2, min(8, cpu_count() or 2))
+    with closing(read_ahead(paths, ask, threads=threads, look_ahead=8 * threads)) as asked:
+        for some in chunks(asked, _COMMIT):
+            store.write_dates(dict(one for one in some if one is not None))

@@ -13,14 +13,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
+from steersearch.indexer.checksums import check_structure, is_sealed, seal
 from steersearch.indexer.locks import LOCKS, Lock
-from steersearch.indexer.place import make_folder, refuse_links
-from steersearch.indexer.seals import check_structure, is_sealed, seal
-from steersearch.indexer.store_errors import reading, writing_to
+from steersearch.indexer.place import make_folder, reading, refuse_links, writing_to
 
 T = TypeVar("T")
 
+_ROW = "row number"
 FOLDER = "lance"  # of the tables, within a library
 _READS = 5  # of a table whose files vanish meanwhile
 
@@ -106,6 +110,21 @@ class Database:
         import lancedb
 
         return lancedb.connect(str(self._place / FOLDER))
+
+
+def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
+    """The rows of a pyarrow.Table for which an SQL condition on its columns holds; LanceDB reads the SQL.
+
+    Raises nearly anything for a condition that cannot be evaluated.
+    """
+    import lancedb
+
+    numbered = table.append_column(_ROW, pa.array(np.arange(len(table))))
+    in_memory = lancedb.connect("memory://").create_table("rows", numbered)
+    whole = f"({condition})"  # without parentheses only the first of "a = 1 b = 2" would be read
+    query = in_memory.search().where(whole).select([_ROW]).limit(max(len(table), 1))
+    rows: npt.NDArray[np.int64] = query.to_arrow().column(_ROW).to_numpy()
+    return rows
 
 
 def seal_tables(place: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the indexer asks of a model, so that it needs neither torch nor the model's code."""
+"""What the indexer needs of models, so that it imports neither torch nor a model's code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 from PIL import Image
 
-from steersearch.core.errors import ModelMismatchError
+from steersearch.core.errors import ArgumentError, ModelMismatchError
 from steersearch.core.images.picture import Picture
+from steersearch.core.preprocess import View
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats, Unsteered
 
@@ -209,3 +210,67 @@ def known_identity(embedder: Embedder) -> Identity:
     if isinstance(embedder, LazyEmbedder) and not embedder.is_loaded:
         return embedder.known
     return Identity(embedder.model_id, embedder.weights_hash, embedder.preprocessing)
+
+
+# ------------------------------------------------------------------------------------------- models by name, and views
+
+
+class Views(Protocol):
+    """Hits as a notebook shows them; `hit` is an `indexer.hits.Hit`, `hits` are `Hits`."""
+
+    def hit_picture(self, hit: Any) -> Image.Image:
+        """The photo in grey with the heatmap in colour over it, RGB."""
+
+    def hit_html(self, hit: Any) -> str: ...
+
+    def hits_html(self, hits: Any) -> str: ...
+
+
+class Provider(Protocol):
+    """Models by their names, and views."""
+
+    @property
+    def views(self) -> Views | None: ...
+
+    def full_name(self, model: str) -> str:
+        """The name under which a prompt index remembers this model."""
+
+    def embedder(self, model: str, view: View | None) -> Embedder:
+        """The model of this name, seeing photos in this way (None: its own); it is loaded when it is needed.
+
+        Raises UnknownModelError.
+        """
+
+    def weights_hash(self, model: str) -> str | None:
+        """Of the weights that the name stands for now; None where only loading the model can tell."""
+
+    def earlier_weights(self, model: str) -> str:
+        """How people call the file of the weights that the name stood for before."""
+
+
+class OneModel:
+    """The one embedder that was given, whatever the name; None: there is none."""
+
+    views = None
+
+    def __init__(self, embedder: Embedder | None = None) -> None:
+        self._embedder = embedder
+
+    @property
+    def model_id(self) -> str | None:
+        """The name of the model, if it is known without loading it."""
+        return None if self._embedder is None else known_identity(self._embedder).model_id
+
+    def full_name(self, model: str) -> str:
+        return model
+
+    def embedder(self, model: str, view: View | None) -> Embedder:
+        if self._embedder is None:
+            raise ArgumentError("model", model, "is a name; give an Embedder, or use steersearch.Library")
+        return self._embedder
+
+    def weights_hash(self, model: str) -> str | None:
+        return None
+
+    def earlier_weights(self, model: str) -> str:
+        return "a copy of the earlier file"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.core.errors import FaissConflictError
-from steersearch.indexer.checked_file import CheckedArray
+from steersearch.indexer.checksums import CheckedArray
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

@@ -14,9 +14,9 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
-from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.snapshot import Galleries
 
 # Photos that have to be compared before their order means something, where it is not known which are the likeliest:
 ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # so many, or this part of a small gallery
@@ -142,7 +142,7 @@ class Hit:
     z: how many standard deviations the score lies above the mean of the gallery's scores.
     parts: the photo under each focus.
     searched: what the hit was found among.
-    copies: photos that show the same and were folded into this hit, see `copies.folded`.
+    copies: photos that show the same and were folded into this hit, see `dedup.folded`.
     date: when the photo was taken and what says so, see `core.images.dates`; None: nothing plausible does.
     galleries: of the library.
     """

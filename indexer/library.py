@@ -31,16 +31,19 @@ from steersearch.indexer.care.export import Exported, export_table, format_of, t
 from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_worth_it
 from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.care.verify import Finding, Verification
-from steersearch.indexer.changed_weights import ChangedWeights
-from steersearch.indexer.embedder import Embedder
-from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
-from steersearch.indexer.features import is_encoded
+from steersearch.indexer.embedder import Embedder, OneModel, Provider
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.hits import Hit, Hits
-from steersearch.indexer.info import Coverage, LibraryInfo, info_of, skipped_files
-from steersearch.indexer.locations import (
+from steersearch.indexer.manifest import (
+    LibraryManifest,
+    PromptIndex,
     check_place,
+    read_library,
+    unmark_begun_by_query,
+    write_library,
+)
+from steersearch.indexer.place import (
+    LIBRARY_FILE,
     default_place,
     if_moved,
     local_place,
@@ -48,23 +51,32 @@ from steersearch.indexer.locations import (
     place_of,
     place_or_folder,
 )
-from steersearch.indexer.manifest import (
-    LIBRARY_FILE,
-    LibraryManifest,
-    PromptIndex,
-    read_library,
-    unmark_begun_by_query,
-    write_library,
-)
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.indexer.prompt_indexes import PromptIndexes
-from steersearch.indexer.provider import OneModel, Provider
+from steersearch.indexer.prompt_features import is_encoded
+from steersearch.indexer.prompt_indexes import (
+    ChangedWeights,
+    Coverage,
+    LibraryInfo,
+    PromptIndexes,
+    info_of,
+    skipped_files,
+    targets,
+)
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.scan import Scan, Skip, holds_an_image, root_id, scan_folder
+from steersearch.indexer.scan import (
+    Scan,
+    Skip,
+    excluder,
+    holds_an_image,
+    read_patterns,
+    root_id,
+    scan_folder,
+    write_patterns,
+)
 from steersearch.indexer.search import Search
-from steersearch.indexer.targets import targets
+from steersearch.indexer.snapshot import Galleries
 from steersearch.indexer.writers import alone, writing
 
 AUTO = "auto"

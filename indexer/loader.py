@@ -25,8 +25,8 @@ from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture, refuse_large_file, require_decoder
-from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.scan import changed_at
+from steersearch.indexer.schema import FileRecord, date_columns
 
 THUMBNAIL_SIDE = 256  # pixels, longer side
 RACY_NS = 3 * 10**9  # file systems note times in steps of up to two seconds

@@ -15,22 +15,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from steersearch.core.digits import in_digits
 from steersearch.core.errors import (
     LibraryDamagedError,
+    LibraryPlaceError,
     SchemaVersionError,
     SteerSearchError,
+    in_digits,
 )
 from steersearch.core.preprocess import View, view_of
 from steersearch.core.vectors import as_hashed, with_versions
-from steersearch.indexer.json_file import checked, read_json, write_json
-from steersearch.indexer.place import delete_inside, write_inside
+from steersearch.indexer.place import (
+    LIBRARY_FILE,
+    checked,
+    delete_inside,
+    if_moved,
+    read_json,
+    write_inside,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 5  # what changed, and how older libraries are brought forward: see `care.migrate`
 CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
-LIBRARY_FILE = "library.json"
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")
 
@@ -110,6 +117,30 @@ def read_library(place: Path) -> LibraryManifest:
 
 def write_library(place: Path, manifest: LibraryManifest) -> None:
     write_json(place, place / LIBRARY_FILE, asdict(manifest))
+
+
+def check_place(folder: Path, place: Path) -> None:
+    """Raise LibraryPlaceError unless the library of `folder` is at `place`, or could be put there."""
+    if (place / LIBRARY_FILE).exists():
+        other = read_library(place).folder
+        if other != os.fspath(folder):
+            reason = f"holds the library of another folder, {other}"
+            if not Path(other).is_dir():
+                reason += f", which is gone; {if_moved(place)}"
+            raise LibraryPlaceError(place, reason)
+        return
+    try:
+        if any(not path.name.startswith(".writing-") for path in place.iterdir()):
+            raise LibraryPlaceError(place, "is a folder with other things in it")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise LibraryPlaceError(place, f"cannot be used ({error.strerror})") from error
+    ancestor = next(path for path in (place, *place.parents) if path.exists())
+    if not ancestor.is_dir():
+        raise LibraryPlaceError(place, f"cannot be created: {ancestor} is a file")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise LibraryPlaceError(place, f"cannot be written: no permission in {ancestor}")
 
 
 def is_key(name: str) -> bool:

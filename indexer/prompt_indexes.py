@@ -5,20 +5,33 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from steersearch.core.digits import in_digits
-from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError, PromptIndexMissing
-from steersearch.core.preprocess import View
-from steersearch.core.prompts import as_prompt, checked_prompt
-from steersearch.indexer.embedder import Embedder
-from steersearch.indexer.galleries import Galleries
-from steersearch.indexer.locations import default_place
+from steersearch.core.errors import (
+    LibraryDamagedError,
+    LibraryUnreadableError,
+    PromptError,
+    PromptIndexMissing,
+    WeightsChangedError,
+    in_digits,
+)
+from steersearch.core.preprocess import View, view_of
+from steersearch.core.prompts import Reading, as_prompt, checked_prompt
+from steersearch.indexer.embedder import Embedder, Identity, Provider, known_identity
 from steersearch.indexer.manifest import (
     PromptIndex,
     is_begun_by_query,
     new_prompt_index,
     read_prompt_indexes,
+    replace_prompt_index,
 )
+from steersearch.indexer.place import LIBRARY_FILE, bytes_below, default_place
+from steersearch.indexer.scan import Skip
+from steersearch.indexer.schema import FileRecord
+from steersearch.indexer.snapshot import Galleries
+from steersearch.indexer.store import Store
+from steersearch.indexer.writers import writing
 
 
 class PromptIndexes:
@@ -120,3 +133,170 @@ class PromptIndexes:
     def update_command(self, index: PromptIndex) -> str:
         """The command line that brings a prompt index up to date."""
         return self.command(index.prompt, index.model_id, index.gate_scale, index.view)
+
+
+# ------------------------------------------------------------------------------------------ which of them a run builds
+
+
+def targets(
+    place: Path, indexes: PromptIndexes, embedder: Embedder, prompts: Sequence[str], gate_scale: float
+) -> list[PromptIndex]:
+    """Those of `prompts` at `gate_scale`; without prompts all that this embedder made, at their own gate_scales, but
+    for those that were never named and only begun by a query. The embedder is loaded only where nothing else can tell.
+
+    Raises PromptError where there are none.
+    """
+    identity = known_identity(embedder)
+    existing = [i for i in indexes.all() if identity.fits(i.weights_hash, i.preprocessing)]
+    if not prompts:
+        return _to_update(place, indexes, embedder, existing)
+    found = []
+    for prompt in prompts:
+        same = [i for i in existing if (as_prompt(i.prompt), i.gate_scale) == (prompt, gate_scale)]
+        if identity.weights_hash is not None and len(same) == 1:  # known without loading the model
+            found.append(same[0])
+        else:
+            found.append(indexes.of(embedder, prompt, gate_scale))
+    return found
+
+
+def _to_update(
+    place: Path, indexes: PromptIndexes, embedder: Embedder, existing: list[PromptIndex]
+) -> list[PromptIndex]:
+    identity = known_identity(embedder)
+    existing = [index for index in existing if not is_begun_by_query(place, index)]
+    if len({(i.weights_hash, repr(i.preprocessing)) for i in existing}) > 1:
+        _ = embedder.dim  # loads it: only the model itself can tell which are its own
+        identity = known_identity(embedder)
+        existing = [i for i in existing if identity.fits(i.weights_hash, i.preprocessing)]
+    if not existing:
+        raise PromptError(_no_prompt(indexes, identity))
+    return existing
+
+
+def _no_prompt(indexes: PromptIndexes, identity: Identity) -> str:
+    have = indexes.all()
+    if not have:
+        return f"no prompt given and none known; name one: {indexes.command('TEXT')}"
+    names = ", ".join(map(str, have))
+    view = view_of(identity.preprocessing or {})
+    own = f"the model {identity.model_id}" + ("" if view is None else f" and the view {view}")
+    return f"no prompt given, and none known for {own}; the library has: {names}"
+
+
+# ---------------------------------------------------------------------------------------- models whose weights changed
+
+
+class ChangedWeights:
+    """Of a library's prompt indexes those whose model has changed."""
+
+    def __init__(self, place: Path, indexes: PromptIndexes, provider: Provider) -> None:
+        self._place, self._indexes, self._provider = place, indexes, provider
+
+    def of(self, model: str) -> list[PromptIndex]:
+        """The prompt indexes that `model` made with other weights than it has now, but for prompts indexed since.
+
+        None where only loading the model can tell.
+        """
+        now = self._provider.weights_hash(model)
+        made = [index for index in self._indexes.named() if index.model_id == model]
+        since = {index.prompt for index in made if index.weights_hash == now}
+        return [i for i in made if now not in (None, i.weights_hash) and i.prompt not in since]
+
+    def chosen(self, indexes: Sequence[PromptIndex]) -> list[PromptIndex]:
+        """Of indexes that differ in weights alone the one whose weights the model has now, else the first; in order."""
+        kept: dict[tuple[str, float, View | None], PromptIndex] = {}
+        for index in indexes:
+            settings = index.model_id, index.gate_scale, index.view
+            if settings not in kept or index.weights_hash == self._provider.weights_hash(index.model_id):
+                kept[settings] = index
+        return [index for index in indexes if index in kept.values()]
+
+    def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
+        """What `of` means, and what to do."""
+        prompts = list(dict.fromkeys(index.prompt for index in changed))
+        names, model = ", ".join(f'"{prompt}"' for prompt in prompts), changed[0].model_id
+        return (
+            f"the model {model} has other weights now than those that indexed {names}, and their vectors cannot be "
+            f"compared; index again: {self._indexes.command(prompts, model)}; or {self._way_back(model)}"
+        )
+
+    def error(self, index: PromptIndex, embedder: Embedder) -> WeightsChangedError:
+        """Says that this embedder, under the name of the one that made the index, is another."""
+        return WeightsChangedError(
+            index.model_id,
+            index.prompt,
+            index.weights_hash,
+            embedder.weights_hash,
+            command=self._indexes.update_command(index),
+            way_back=self._way_back(index.model_id),
+        )
+
+    def take_over(self, model: str) -> None:
+        """Name `model` as the model of prompt indexes that its weights made, if their own has others by now."""
+        others = [index for index in self._indexes.all() if index.model_id != model]
+        weights = self._provider.weights_hash(model) if others else None
+        made = [index for index in others if index.weights_hash == weights]
+        made = [i for i in made if self._provider.weights_hash(i.model_id) not in (None, weights)]
+        if made:
+            self.rename(made, model)
+
+    def rename(self, indexes: Sequence[PromptIndex], model: str) -> None:
+        """Record that the weights which made these indexes go by the name `model` now."""
+        with writing(self._place):
+            for index in indexes:
+                replace_prompt_index(self._place, replace(index, model_id=model))
+
+    def _way_back(self, model: str) -> str:
+        command, where = self._indexes.command((), "FILE"), self._provider.earlier_weights(model)
+        return f"go on with the earlier weights: {command}, where FILE is {where}"
+
+
+# ------------------------------------------------------------------------------------------------ what a library holds
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """photos of the library have a vector under this prompt; missing have none yet. reading: see `Focus`."""
+
+    index: PromptIndex
+    photos: int
+    missing: int
+    reading: Reading | None = None
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What a library holds. photos: the usable ones; skipped: the others; bytes_on_disk: of the library."""
+
+    place: Path
+    folder: Path
+    photos: int
+    skipped: int
+    prompts: tuple[Coverage, ...]
+    bytes_on_disk: int
+
+
+def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
+    """What the library that has these galleries and indexes holds, and how large it is."""
+    place = galleries.place
+    known = _known_files(place)
+    contents = [file.image_id for file in known if file.reason is None]
+    coverage = []
+    for index in indexes.all():
+        embedded = Store(place).embedded_ids(index.key)
+        photos = sum(image_id in embedded for image_id in contents)
+        coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index)))
+    skipped = len(known) - len(contents)
+    return LibraryInfo(place, galleries.root, len(contents), skipped, tuple(coverage), bytes_below(place))
+
+
+def skipped_files(place: Path) -> list[Skip]:
+    """The files that the last run could not use, sorted by path, each with its reason."""
+    known = _known_files(place)
+    skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
+    return sorted(skips, key=lambda skip: skip.path)
+
+
+def _known_files(place: Path) -> list[FileRecord]:
+    return Store(place).known_files() if (place / LIBRARY_FILE).exists() else []

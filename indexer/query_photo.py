@@ -16,13 +16,12 @@ from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, query_features
-from steersearch.indexer.features import features_of
-from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.scan import changed_at
-from steersearch.indexer.snapshot import Snapshot
+from steersearch.indexer.snapshot import Galleries, Snapshot
 
 
 class QueryPhoto:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from steersearch.core.digits import in_digits
-from steersearch.core.errors import ArgumentError
+from steersearch.core.errors import ArgumentError, in_digits
 from steersearch.core.prompts import Reading, checked_prompt
 from steersearch.indexer.manifest import PromptIndex
 

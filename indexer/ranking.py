@@ -1,4 +1,4 @@
-"""Ranking: the photos of one or several prompt indexes by their scores under a query."""
+"""Ranking: the photos of one or several prompt indexes by their scores under a query, or by presence without one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.hits import Method
-from steersearch.indexer.score_statistics import ScoreStatistics
 from steersearch.indexer.snapshot import Snapshot
 
 _RESCORED = 4  # candidates per hit, of a search in cells, that are scored exactly
@@ -139,3 +139,90 @@ def shared_rows(galleries: Sequence[Snapshot]) -> list[Rows]:
     ]
     in_all = np.all([rows >= 0 for rows in found], axis=0)
     return [rows[in_all] for rows in found]
+
+
+# ---------------------------------------------------------------------------------------------------- score statistics
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ScoreStatistics:
+    """Mean and standard deviation of the scores of a whole gallery under one query.
+
+    No hit is called relevant by them: no cut-off that sees the scores alone is reliable, see benchmarks/LOG.md.
+    """
+
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, scores: Scores) -> ScoreStatistics:
+        """scores: (n,), of all photos or of a random sample of them; n may be 0."""
+        if len(scores) == 0:
+            return cls(0.0, 0.0)
+        return cls(float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64)))
+
+    def z(self, score: float) -> float:
+        """How many standard deviations a score lies above the mean; 0 where all scores are equal."""
+        return (score - self.mean) / self.sd if self.sd > 0 else 0.0
+
+
+# --------------------------------------------------------------------------------- find: ranking without a query photo
+
+_SUREST = 10  # photos that say what the object looks like; in a gallery of less than a hundred, every tenth
+_PRESENCE = 0.5  # weight of presence, where that of likeness to the surest photos is 1
+_DIGITS = (
+    6  # of a score that count: equal photos are to have equal ones, however a product of matrices was cut up
+)
+
+
+def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> Ranking:
+    """The k best photos, equal ones by path; all, if there are fewer. `cosines` of the ranking are presences.
+
+    passing: which rows are ranked; None: all. A photo whose presence is not known is not, and plays no part.
+    """
+    known = np.flatnonzero(~np.isnan(gallery.presence))
+    presence = gallery.presence[known]
+    vectors = gallery.flat.all
+    embeddings = vectors if len(known) == len(vectors) else vectors[known]
+    scores = find_scores(presence, embeddings, gallery.table.column("image_id").take(known).to_pylist())
+    ranked = np.arange(len(known)) if passing is None else np.flatnonzero(passing[known])
+    best = ranked[np.argsort(-scores[ranked], kind="stable")[:k]]
+    statistics = ScoreStatistics.of(scores.astype(np.float32))
+    parts = presence[best].astype(np.float64)[:, None]
+    return Ranking(known[best], scores[best], parts, statistics, len(ranked))
+
+
+def find_scores(presence: Floats, embeddings: Floats, image_ids: list[str]) -> Doubles:
+    """How surely each of n photos shows the object, (n,): the weighed mean of its likeness to the surest photos and of
+    its presence, each in standard deviations above its mean over the photos.
+
+    presence (n,); embeddings (n, dim), unit length; image_ids (n,): copies of one content count once among the surest.
+    """
+    if len(presence) == 0:
+        return np.empty(0)
+    surest = _surest(presence, image_ids)
+    weights = np.exp(presence[surest].astype(np.float64) - presence.max())
+    together = weights @ embeddings[surest].astype(np.float64)
+    together /= max(float(np.linalg.norm(together)), 1e-12)
+    likeness = embeddings @ together.astype(np.float32)
+    scores: Doubles = (_standardised(likeness) + _PRESENCE * _standardised(presence)) / (1 + _PRESENCE)
+    return scores.round(_DIGITS)
+
+
+def _surest(presence: Floats, image_ids: list[str]) -> Rows:
+    """Rows of the highest presence, at most one of each content."""
+    wanted = min(_SUREST, -(-len(presence) // 10))
+    rows: dict[str, int] = {}
+    for row in np.argsort(-presence, kind="stable").tolist():
+        rows.setdefault(image_ids[row], row)
+        if len(rows) == wanted:
+            break
+    return np.array(list(rows.values()), dtype=np.int64)
+
+
+def _standardised(values: Floats) -> Doubles:
+    wide = values.astype(np.float64)
+    spread = float(wide.std())
+    return (wide - wide.mean()) / spread if spread > 1e-9 else np.zeros_like(wide)

@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.core.vectors import Floats, as_hashed
+from steersearch.indexer.checksums import (
+    DamagedFileError,
+    read_array,
+    read_table,
+    write_array,
+    write_table,
+)
+from steersearch.indexer.database import FOLDER
 from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.schema import are_outside, frozen_gallery_schema, frozen_table, paths_in
+from steersearch.indexer.snapshot import SNAPSHOTS, sweep_snapshots
+from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; later ones move almost nothing
@@ -83,7 +97,7 @@ def unpack_regions(packed: bytes) -> Regions:
     return Regions(values * scales[:, None], patches)
 
 
-def unpacks(packed: bytes) -> bool:
+def are_regions(packed: bytes) -> bool:
     """Whether these bytes are the regions of a photo."""
     try:
         regions = unpack_regions(packed)
@@ -95,3 +109,207 @@ def unpacks(packed: bytes) -> bool:
         and patches.size > 0
         and int(patches.max()) < len(regions.vectors)
     )
+
+
+# ------------------------------------------------------------------------------------------------- the region snapshot
+
+logger = logging.getLogger(__name__)
+_FORMAT = "with checksums, dates with sources"  # part of their names: another form is made anew
+
+
+@dataclass(frozen=True)
+class RegionArrays:
+    """n contents in regions, R each. A region's vector is its centred one at unit length: vectors / 127 · scale.
+
+    vectors: (n, R, dim) int8; photos with fewer regions repeat one.  scale: (1,) float32
+    patches: (n, Hp, Wp) uint8, the region of each patch.  mean: (dim,) float32, the mean patch token, subtracted
+    embeddings: (n, dim) float16, unit length, of the whole photo
+    """
+
+    vectors: npt.NDArray[np.int8]
+    scale: Floats
+    patches: npt.NDArray[np.uint8]
+    mean: Floats
+    embeddings: npt.NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def unit_vectors(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """(len(rows), R, dim) float32: the regions of these contents, centred, at unit length."""
+        vectors: Floats = self.vectors[rows].astype(np.float32)
+        vectors *= self.scale / 127
+        return vectors
+
+    def centred(self, tokens: Floats) -> Floats:
+        """Patch tokens (..., dim) of any photo as the vectors are: centred, at unit length."""
+        return _unit(tokens - self.mean)
+
+
+@dataclass(frozen=True)
+class RegionSnapshot:
+    """What the frozen trunk says of the usable photos at one moment. name: of its files.
+
+    photos: as in `FrozenGallery`.  arrays: what the table's rows mean; None where nothing is known of any photo.
+    """
+
+    name: str
+    photos: Any
+    arrays: RegionArrays | None
+
+    @property
+    def paths(self) -> list[str]:
+        """As Python gives file names, relative to the photo folder."""
+        return paths_in(self.photos.column("path"))
+
+    @property
+    def image_ids(self) -> list[str]:
+        values: list[str] = self.photos.column("image_id").to_pylist()
+        return values
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(photos,): the row of each photo's content in `arrays`, -1 where nothing is known of it yet."""
+        rows: npt.NDArray[np.int64] = self.photos.column("row").to_numpy()
+        return rows
+
+
+def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
+    """The current region snapshot of a model; made from the tables where it is missing, out of date or damaged.
+
+    Raises LibraryDamagedError, LibraryUnreadableError.
+    """
+    name = _name(place, key)
+    try:
+        return _read(place, key, name)
+    except DamagedFileError as error:
+        logger.warning("the region snapshot was damaged, it is made again from the tables: %s", error)
+    except OSError:  # not there, swept away just now, or not to be read
+        pass
+    return _make(place, key, name)
+
+
+def refresh_region_snapshot(place: Path, key: str) -> None:
+    """Leave a current snapshot on disk, so that the next query need not make it."""
+    name = _name(place, key)
+    if not _table_file(place, key, name).exists():
+        _make(place, key, name)
+
+
+def region_snapshot_is_true(place: Path, key: str) -> bool:
+    """As `search.snapshot_is_true`, of what the frozen trunk says."""
+    name = _name(place, key)
+    if not _table_file(place, key, name).exists():
+        return True
+    try:
+        kept = _read(place, key, name)
+    except (FileNotFoundError, DamagedFileError):
+        return False
+    made = _snapshot(place, key, name)
+    if not kept.photos.equals(made.photos) or (kept.arrays is None) != (made.arrays is None):
+        return False
+    return all(
+        np.array_equal(getattr(kept.arrays, field.name), getattr(made.arrays, field.name))
+        for field in (fields(RegionArrays) if made.arrays is not None else ())
+    )
+
+
+def _make(place: Path, key: str, name: str) -> RegionSnapshot:
+    snapshot = _snapshot(place, key, name)
+    if _name(place, key) == name:  # else another process is writing, and what was read has no name
+        try:
+            _write(place, key, snapshot)
+            sweep_snapshots(place, _folder(place, key), name)
+        except LibraryPlaceError as error:  # a library that may only be read can still be searched
+            logger.warning("%s: the region snapshot could not be kept: it %s", place, error.reason)
+    return snapshot
+
+
+def _snapshot(place: Path, key: str, name: str) -> RegionSnapshot:
+    gallery = Store(place).frozen_gallery(key)
+    try:
+        arrays = _arrays(gallery) if gallery.regions else None
+    except ValueError as error:  # no regions, or of several kinds: written so, for the checksums fit
+        raise LibraryDamagedError(
+            place / FOLDER / f"{frozen_table(key)}.lance", f"no regions ({error})"
+        ) from error
+    return RegionSnapshot(name, gallery.photos, arrays)
+
+
+def _arrays(gallery: FrozenGallery) -> RegionArrays:
+    regions = [unpack_regions(packed) for packed in gallery.regions]
+    weights = [np.bincount(r.patches.ravel(), minlength=len(r.vectors)) for r in regions]
+    total = np.sum([w @ r.vectors for w, r in zip(weights, regions, strict=True)], axis=0)
+    mean: Floats = (total / sum(int(w.sum()) for w in weights)).astype(np.float32)
+    count = max(len(r.vectors) for r in regions)
+    unit = np.empty((len(regions), count, len(mean)), dtype=np.float16)
+    for row, found in enumerate(regions):
+        unit[row, : len(found.vectors)] = _unit(found.vectors - mean)
+        unit[row, len(found.vectors) :] = unit[row, 0]
+    scale = np.array([max(float(np.abs(unit).max()), 1e-6)], dtype=np.float32)
+    vectors = np.empty(unit.shape, dtype=np.int8)
+    for row, values in enumerate(unit):  # photo by photo: the whole in float32 would not fit for many photos
+        vectors[row] = np.rint(values * (127 / scale))
+    return RegionArrays(vectors, scale, np.stack([r.patches for r in regions]), mean, gallery.embeddings)
+
+
+def _unit(vectors: Floats) -> Floats:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: Floats = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return unit
+
+
+# --------------------------------------------------------------------------------------------------- files
+
+
+def _folder(place: Path, key: str) -> Path:
+    return place / SNAPSHOTS / f"frozen_{key}"
+
+
+def _name(place: Path, key: str) -> str:
+    return hashlib.sha256("\n".join((_FORMAT, *frozen_stamp(place, key))).encode()).hexdigest()[:24]
+
+
+def _table_file(place: Path, key: str, name: str) -> Path:
+    """The last file to be written: its presence means that the arrays are there."""
+    return _folder(place, key) / f"{name}.arrow"
+
+
+def _array_files(place: Path, key: str, name: str) -> dict[str, Path]:
+    return {f.name: _folder(place, key) / f"{name}.{f.name}.npy" for f in fields(RegionArrays)}
+
+
+def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
+    if snapshot.arrays is not None:
+        for field, path in _array_files(place, key, snapshot.name).items():
+            write_array(place, path, getattr(snapshot.arrays, field))
+    write_table(place, _table_file(place, key, snapshot.name), snapshot.photos)
+
+
+def _read(place: Path, key: str, name: str) -> RegionSnapshot:
+    path = _table_file(place, key, name)
+    table = read_table(path, frozen_gallery_schema())
+    if are_outside(table.column("path")).any():
+        raise DamagedFileError(path, "it names files outside of the photo folder")
+    rows = table.column("row").to_numpy()
+    if rows.max(initial=-1) < 0:
+        return RegionSnapshot(name, table, None)
+    files = _array_files(place, key, name)
+    arrays = RegionArrays(**{field: read_array(file) for field, file in files.items()})
+    count, regions, dim = arrays.vectors.shape if arrays.vectors.ndim == 3 else (0, 0, 0)
+    expected: dict[str, tuple[type, tuple[int, ...]]] = {
+        "vectors": (np.int8, (count, regions, dim)),
+        "scale": (np.float32, (1,)),
+        "patches": (np.uint8, (count, *arrays.patches.shape[1:3])),
+        "mean": (np.float32, (dim,)),
+        "embeddings": (np.float16, (count, arrays.embeddings.shape[-1])),
+    }
+    for name_, (kind, shape) in expected.items():
+        found = getattr(arrays, name_)
+        if found.dtype != kind or found.shape != shape:
+            raise DamagedFileError(
+                files[name_], f"holds {found.shape} of {found.dtype}, not {shape} of {kind}"
+            )
+    if rows.max() >= count or rows.min() < -1 or arrays.patches.max(initial=0) >= regions:
+        raise DamagedFileError(path, "names rows or regions that there are not")
+    return RegionSnapshot(name, table, arrays)

@@ -10,22 +10,18 @@ from typing import Any
 import numpy as np
 
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.anytime import BUDGET_S, LikeliestFirst
-from steersearch.indexer.copies import folded
+from steersearch.indexer.anytime import BUDGET_S, NOTHING, LikeliestFirst, Steered
+from steersearch.indexer.dedup import folded
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.filters import Filters, Mask, is_in
-from steersearch.indexer.find import rank_by_presence
-from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
 from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.ranking import Ranking, rank
-from steersearch.indexer.region_snapshot import open_region_snapshot
-from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.snapshot import Snapshot
-from steersearch.indexer.steered import NOTHING, Steered
+from steersearch.indexer.ranking import Ranking, rank, rank_by_presence
+from steersearch.indexer.regions import FrozenIndex, open_region_snapshot
+from steersearch.indexer.snapshot import Galleries, Snapshot
 from steersearch.indexer.store import Store, date_at
 
 
@@ -63,7 +59,7 @@ class Search:
         process alone knows it. Where no photo can be read and none has a vector under a focus, the photos' regions
         alone give the order.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
-        collapse: fold copies of a photo into the best of them, see `copies.folded`; k are left if there are that many.
+        collapse: fold copies of a photo into the best of them, see `dedup.folded`; k are left if there are that many.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError, EmbeddingError.
         """
         _check_number(k)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from steersearch.core.vectors import Floats
 from steersearch.indexer.embedder import QueryFeatures
-from steersearch.indexer.region_snapshot import RegionArrays
+from steersearch.indexer.regions import RegionArrays
 
 Rows = npt.NDArray[np.int64]
 

@@ -12,6 +12,7 @@ Snapshots can be deleted at any time: they are made again.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import re
 from bisect import bisect_left
@@ -23,9 +24,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 
-from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
-from steersearch.indexer.checked_file import (
+from steersearch.core.errors import ImageError, LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
+from steersearch.core.images.pillow import opened
+from steersearch.core.preprocess import open_image
+from steersearch.core.prompts import Reading
+from steersearch.indexer.checksums import (
     CheckedArray,
     CheckedFile,
     DamagedFileError,
@@ -36,12 +41,21 @@ from steersearch.indexer.checked_file import (
     write_table,
 )
 from steersearch.indexer.database import FOLDER
+from steersearch.indexer.embedder import Views
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
-from steersearch.indexer.packed_heatmap import unpack_heatmap, unpacks
+from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
-from steersearch.indexer.schemas import gallery_schema, prompt_table
+from steersearch.indexer.prompt_features import read_reading
+from steersearch.indexer.schema import (
+    from_stored,
+    gallery_schema,
+    is_heatmap,
+    is_outside,
+    prompt_table,
+    to_stored,
+    unpack_heatmap,
+)
 from steersearch.indexer.store import Gallery, Store, Vector, stamp
-from steersearch.indexer.stored_path import from_stored, is_outside, to_stored
 
 Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
@@ -119,7 +133,7 @@ class Snapshot:
     def heatmap_at(self, row: int) -> Floats:
         """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found. Raises LibraryDamagedError."""
         packed = self.value("heatmap", row)
-        if not unpacks(packed):
+        if not is_heatmap(packed):
             raise self._damaged(f"the heatmap of {self.value('path', row)} is none")
         return unpack_heatmap(packed)
 
@@ -286,3 +300,62 @@ def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
         return Snapshot(name, FlatIndex(vectors.values), photos, None, None)
     CheckedFile(faiss).check()
     return Snapshot(name, FlatIndex(vectors), photos, CellIndex.read(faiss), read_array(sample))
+
+
+# ----------------------------------------------------------------------------------------------------------- galleries
+
+logger = logging.getLogger(__name__)
+
+
+class Galleries:
+    """The galleries of the library at `place`.
+
+    root: the photo folder.  views: draw the hits that are found here; None: nothing does.
+    """
+
+    def __init__(self, root: Path, place: Path, views: Views | None = None) -> None:
+        self.root, self.place, self.views = root, place, views
+        self._snapshots: dict[str, Snapshot] = {}
+        self._readings: dict[str, Reading] = {}  # of prompts that could not be written
+
+    def of(self, index: PromptIndex) -> Snapshot:
+        """The gallery of this prompt index as it is now; kept in memory until it changes."""
+        kept = self._snapshots.get(index.key)
+        if kept is None or kept.name != snapshot_name(self.place, index.key):
+            kept = self._snapshots[index.key] = open_snapshot(self.place, index.key, index.dim)
+        return kept
+
+    def holds(self, index: PromptIndex) -> bool:
+        """Whether this process has the gallery in memory."""
+        return index.key in self._snapshots
+
+    def reading(self, index: PromptIndex) -> Reading | None:
+        """How the model that made this index reads its prompt; None: not known."""
+        try:
+            kept = read_reading(self.place, index.key)
+            return self._readings.get(index.key) if kept is None else kept
+        except (LibraryDamagedError, LibraryUnreadableError) as error:
+            logger.warning("%s", error)
+            return None
+
+    def hold(self, index: PromptIndex, vectors: Sequence[Vector], reading: Reading | None) -> None:
+        """Add to a gallery what was computed and could not be written, for this search and those to come."""
+        if reading is not None:
+            self._readings[index.key] = reading
+        if vectors:
+            self._snapshots[index.key] = snapshot_with(self.place, index.key, index.dim, vectors)
+
+    def photo(self, path: Path) -> Image.Image:
+        """The photo at `path`, upright, RGB; one that is gone or cannot be read any more as its thumbnail."""
+        try:
+            return open_image(path)
+        except ImageError:
+            return self.thumbnail(path)
+
+    def thumbnail(self, path: Path) -> Image.Image:
+        """The small picture of a photo that the library keeps. Raises ImageError where there is none."""
+        kept = Store(self.place).thumbnail(path.relative_to(self.root).as_posix())
+        if kept is None:
+            raise ImageError(path, "neither the photo nor its thumbnail can be read")
+        with opened(io.BytesIO(kept), ["JPEG"]) as image:
+            return image.convert("RGB")

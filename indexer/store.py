@@ -19,41 +19,41 @@ import numpy.typing as npt
 import pyarrow
 import pyarrow as pa
 
-from steersearch.core.errors import FilterError, SteerSearchError
+from steersearch.core.errors import SteerSearchError
 from steersearch.core.images.dates import CaptureDate, file_date
-from steersearch.indexer.conditions import explained
 from steersearch.indexer.database import FOLDER, Database, versions
-from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
-from steersearch.indexer.packed_heatmap import pack_heatmap, unpacks
-from steersearch.indexer.row_checksums import (
+from steersearch.indexer.schema import (
     CHECKSUM,
     CHECKSUMS,
     DATE_CHECKSUM,
-    THUMBNAIL_CHECKSUM,
-    is_sound,
-    with_checksums,
-)
-from steersearch.indexer.schemas import (
     DATE_COLUMNS,
     IMAGES,
     PHOTO_COLUMNS,
     PRESENCE,
+    THUMBNAIL_CHECKSUM,
+    FileRecord,
     added_columns,
+    are_outside,
+    date_columns,
     frozen_gallery_schema,
     frozen_schema,
     frozen_table,
     gallery_schema,
     images_schema,
+    is_heatmap,
+    is_sound,
+    pack_heatmap,
+    paths_in,
     prompt_schema,
     prompt_table,
+    to_stored,
+    with_checksums,
 )
-from steersearch.indexer.stored_path import are_outside, comparable_paths, normal_form, paths_in, to_stored
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-_ROW = "row number"
 FILTER_LENGTH = 500  # keys per SQL filter
 _UNIT = 1e-2  # how far a length of float16 may be from 1
 
@@ -390,31 +390,8 @@ def can_be_right(rows: Any) -> npt.NDArray[np.bool_]:
         lengths = np.linalg.norm(matrix_of(rows.column("embedding")).astype(np.float64), axis=1)
         found &= np.abs(lengths - 1) < _UNIT  # never where one is not finite
     if "heatmap" in rows.column_names:
-        found &= [unpacks(packed) for packed in rows.column("heatmap").to_pylist()]
+        found &= [is_heatmap(packed) for packed in rows.column("heatmap").to_pylist()]
     return found
-
-
-def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
-    """The rows of a table of photos (with at least PHOTO_COLUMNS) for which an SQL condition on these columns holds.
-
-    LanceDB reads the SQL. Letters count as equal in composed and decomposed form. Raises FilterError, with the columns
-    that there are.
-    """
-    import lancedb
-
-    columns = photos.select(PHOTO_COLUMNS).replace_schema_metadata(None)
-    columns = columns.set_column(0, "path", comparable_paths(photos.column("path")))
-    numbered = columns.append_column(_ROW, pa.array(np.arange(len(photos))))
-    try:
-        table = lancedb.connect("memory://").create_table("photos", numbered)
-        whole = (
-            f"({normal_form(condition)})"  # without parentheses only the first of "a = 1 b = 2" would be read
-        )
-        query = table.search().where(whole).select([_ROW]).limit(max(len(photos), 1))
-        rows: npt.NDArray[np.int64] = query.to_arrow().column(_ROW).to_numpy()
-    except Exception as error:  # LanceDB raises nearly anything
-        raise FilterError(condition, explained(str(error)), PHOTO_COLUMNS) from error
-    return rows
 
 
 def stamp(place: Path, key: str) -> tuple[str, ...]:

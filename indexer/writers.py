@@ -17,9 +17,7 @@ from steersearch.core.errors import LibraryBusyError, LibraryMissingError, Libra
 from steersearch.indexer.care.migrate import bring_forward
 from steersearch.indexer.database import seal_tables
 from steersearch.indexer.locks import LOCKS, Lock
-from steersearch.indexer.manifest import LIBRARY_FILE
-from steersearch.indexer.place import make_folder
-from steersearch.indexer.store_errors import writing_to
+from steersearch.indexer.place import LIBRARY_FILE, make_folder, writing_to
 
 _GATE, _WRITER = "gate.lock", "writer-"
 

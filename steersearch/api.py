@@ -11,10 +11,9 @@ from steersearch.core.files import as_path
 from steersearch.core.preprocess import View
 from steersearch.identity import BUNDLED, identity_of, weights_now
 from steersearch.indexer import library as indexed
-from steersearch.indexer.embedder import LazyEmbedder
+from steersearch.indexer.embedder import LazyEmbedder, Provider
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.library import AUTO
-from steersearch.indexer.provider import Provider
 from steersearch.views import notebook
 
 if TYPE_CHECKING:

@@ -340,7 +340,7 @@ def test_values_that_cannot_be_meant(ask: Ask, k: int, seconds: float) -> None:
 
 def test_what_was_steered_teaches_the_order_of_the_rest() -> None:
     """The query matches the wrong regions best; steered photos say so, and the right ones come next."""
-    from steersearch.indexer.region_snapshot import RegionArrays
+    from steersearch.indexer.regions import RegionArrays
     from steersearch.indexer.shortlist import FIRST_LESSON, Shortlist
 
     rng = np.random.default_rng(0)

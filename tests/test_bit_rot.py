@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, SteerSearchError
-from steersearch.indexer.checked_file import write_array
+from steersearch.indexer.checksums import write_array
 from steersearch.indexer.library import Finding, Focus
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos

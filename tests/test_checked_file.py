@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.indexer import checked_file
-from steersearch.indexer.checked_file import (
+from steersearch.indexer import checksums
+from steersearch.indexer.checksums import (
     CheckedArray,
     CheckedFile,
     DamagedFileError,
@@ -28,7 +28,7 @@ from steersearch.indexer.checked_file import (
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checked_file, "_BLOCK", 256)
+    monkeypatch.setattr(checksums, "_BLOCK", 256)
 
 
 @given(st.lists(st.binary(max_size=700), max_size=6))

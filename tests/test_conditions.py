@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import FilterError
-from steersearch.indexer.conditions import FUNCTIONS, MOST_NESTED, MOST_OPERATORS
-from steersearch.indexer.filters import Filters
-from steersearch.indexer.schemas import PHOTO_COLUMNS
-from steersearch.indexer.store import rows_where
+from steersearch.indexer.filters import FUNCTIONS, MOST_NESTED, MOST_OPERATORS, Filters, rows_where
+from steersearch.indexer.schema import PHOTO_COLUMNS
 from tests.conftest import Run
 
 PHOTOS = pa.table(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from steersearch.benchmarks.engineering import copies as drawn
-from steersearch.indexer.copies import Comparison, folded
+from steersearch.indexer.dedup import Comparison, folded
 from steersearch.indexer.hits import Method, Searched
 from steersearch.indexer.library import Focus, Hit, Hits
 from tests.toy_embedder import ToyEmbedder, save_photo

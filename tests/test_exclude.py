@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
-from steersearch.indexer.exclude import excluder, read_patterns, write_patterns
-from steersearch.indexer.scan import scan_folder
+from steersearch.indexer.scan import excluder, read_patterns, scan_folder, write_patterns
 
 TREE = (
     "a.png",

@@ -18,10 +18,10 @@ from PIL import Image
 
 from steersearch import Library
 from steersearch.core.errors import ArgumentError
-from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.find import find_scores
 from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.ranking import find_scores
+from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.store import Store, Vector
 from steersearch.views import notebook
 from tests import toy_library as indexed
@@ -366,7 +366,7 @@ def test_filters_say_which_are_steered(reds: indexed.Library) -> None:
 
 def test_what_was_steered_teaches_what_is_likely() -> None:
     """Presence follows one direction of the regions: most of the best are among the first steered."""
-    from steersearch.indexer.region_snapshot import RegionArrays
+    from steersearch.indexer.regions import RegionArrays
     from steersearch.indexer.shortlist import FIRST_LESSON, Known, Shortlist
 
     rng = np.random.default_rng(0)

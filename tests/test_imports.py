@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.preprocess",
         "steersearch.core.prompts",
         "steersearch.core.vectors",
-        "steersearch.core.digits",
+        "steersearch.indexer.manifest",
     ),
     "training": ("steersearch.training", "steersearch.core", "steersearch.indexer"),
     "benchmarks": (
@@ -40,7 +40,6 @@ ONLY_IN: dict[str, set[str]] = {
         "benchmarks/engineering/peers.py",
         "benchmarks/engineering/search_scale.py",
         "indexer/database.py",
-        "indexer/store.py",
     },
     "lance": set(),
     "faiss": {

@@ -21,8 +21,8 @@ from steersearch.core.errors import ImageError, ModelMismatchError
 from steersearch.core.images.limits import Limits
 from steersearch.core.images.reader import Picture, read_picture
 from steersearch.indexer import loader
-from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
+from steersearch.indexer.schema import FileRecord
 from tests.conftest import wait_until
 from tests.toy_embedder import ToyEmbedder, save_photo
 from tests.toy_library import Library

@@ -16,10 +16,10 @@ from PIL import Image
 
 from steersearch.core.errors import ModelMismatchError, SchemaVersionError
 from steersearch.indexer.care import migrate
-from steersearch.indexer.json_file import write_json
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.manifest import SCHEMA_VERSION
+from steersearch.indexer.place import write_json
 from steersearch.indexer.store import Store
-from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library

@@ -14,11 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from steersearch.indexer.checked_file import read_table, write_table
+from steersearch.indexer.care.tables import Tables
+from steersearch.indexer.checksums import read_table, write_table
 from steersearch.indexer.database import Database
-from steersearch.indexer.row_checksums import with_checksums
-from steersearch.indexer.schemas import IMAGES, frozen_gallery_schema, gallery_schema
-from steersearch.indexer.tables import Tables
+from steersearch.indexer.schema import IMAGES, frozen_gallery_schema, gallery_schema, with_checksums
 from tests.conftest import Run
 
 Oddity = tuple[str, Callable[[Path], object]]  # what is odd, and how to make a library so

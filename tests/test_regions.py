@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.indexer.region_snapshot import RegionSnapshot, open_region_snapshot
-from steersearch.indexer.regions import FrozenIndex, Regions, pack_regions, regions_of, unpack_regions
+from steersearch.indexer.regions import (
+    FrozenIndex,
+    Regions,
+    RegionSnapshot,
+    open_region_snapshot,
+    pack_regions,
+    regions_of,
+    unpack_regions,
+)
 from steersearch.indexer.store import Store
 from tests.toy_embedder import CONSTANT, ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from steersearch.core.errors import SteerSearchError
-from steersearch.indexer.tables import Tables
+from steersearch.indexer.care.tables import Tables
 from tests.toy_embedder import ToyEmbedder, save_photos
 from tests.toy_library import Library
 
@@ -27,7 +27,8 @@ import json, os, resource, sys
 import decimal, lancedb, lancedb.query, platformdirs, pyarrow.compute, pyarrow.dataset, pyarrow.ipc
 from steersearch.indexer.library import Library
 from tests.toy_embedder import ToyEmbedder
-from steersearch.indexer import library, tables
+from steersearch.indexer import library
+from steersearch.indexer.care import tables
 from steersearch.indexer.care import verify
 from steersearch.core.errors import SteerSearchError
 

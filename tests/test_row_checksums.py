@@ -17,7 +17,7 @@ from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.library import Focus
 from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.row_checksums import CHECKSUM, checksums_of
+from steersearch.indexer.schema import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library

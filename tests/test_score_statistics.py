@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steersearch.indexer.score_statistics import ScoreStatistics
+from steersearch.indexer.ranking import ScoreStatistics
 
 
 def test_mean_deviation_and_z_by_hand() -> None:

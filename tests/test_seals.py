@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
-from steersearch.indexer.seals import check_structure, damaged_files
+from steersearch.indexer.checksums import check_structure, damaged_files
 from steersearch.indexer.store import Store
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.core.errors import FaissConflictError, LibraryPlaceError
-from steersearch.indexer import checked_file, faiss_index
+from steersearch.indexer import checksums, faiss_index
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import (
     CellIndex,
@@ -21,8 +21,8 @@ from steersearch.indexer.faiss_index import (
     products,
     scores_of,
 )
-from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.ranking import rank
+from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import Snapshot, open_snapshot, refresh_snapshot
 from steersearch.indexer.store import Store, Vector
 
@@ -261,7 +261,7 @@ def test_a_library_that_may_not_be_written_can_be_searched(
     def refuse(place: Path, path: Path, write: object) -> None:
         raise LibraryPlaceError(place, "cannot be written (Permission denied)")
 
-    monkeypatch.setattr(checked_file, "write_inside", refuse)
+    monkeypatch.setattr(checksums, "write_inside", refuse)
     assert paths(open_snapshot(tmp_path, KEY)) == ["b.jpg", "c.jpg", "a.jpg"]
     assert "could not be kept" in caplog.text
 

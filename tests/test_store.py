@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.indexer.file_record import FileRecord
-from steersearch.indexer.packed_heatmap import pack_heatmap, unpack_heatmap
+from steersearch.indexer.schema import FileRecord, pack_heatmap, unpack_heatmap
 from steersearch.indexer.store import Store, Vector, stamp
 
 KEY = "mug-0123456789ab"

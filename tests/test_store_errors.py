@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
-from steersearch.indexer.store_errors import reading
+from steersearch.indexer.place import reading
 
 
 @pytest.mark.parametrize(

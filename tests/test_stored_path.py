@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.indexer.stored_path import from_stored, to_stored
+from steersearch.indexer.schema import from_stored, to_stored
 
 names = st.binary(max_size=40).filter(lambda name: b"\0" not in name)
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from steersearch.core.errors import LibraryBusyError
-from steersearch.indexer.features import write_features
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.library import Finding, Focus
 from steersearch.indexer.manifest import features_file
+from steersearch.indexer.prompt_features import write_features
 from steersearch.indexer.store import Store
-from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library

@@ -13,13 +13,12 @@ from steersearch.core.vectors import Floats
 from steersearch.indexer import library
 from steersearch.indexer.build import Counts
 from steersearch.indexer.care.export import table_of
-from steersearch.indexer.embedder import Embedder, LazyEmbedder, known_identity
-from steersearch.indexer.features import features_of
+from steersearch.indexer.embedder import Embedder, LazyEmbedder, OneModel, known_identity
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import FocusScore, Hit, Hits
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.indexer.provider import OneModel
+from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
 from steersearch.indexer.search import Search

@@ -26,10 +26,15 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.anytime import LESSON
 from steersearch.indexer.embedder import QueryFeatures
-from steersearch.indexer.file_record import FileRecord
 from steersearch.indexer.library import Library
-from steersearch.indexer.region_snapshot import RegionArrays, open_region_snapshot
-from steersearch.indexer.regions import FrozenIndex, pack_regions, regions_of
+from steersearch.indexer.regions import (
+    FrozenIndex,
+    RegionArrays,
+    open_region_snapshot,
+    pack_regions,
+    regions_of,
+)
+from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shortlist import Shortlist
 from steersearch.indexer.store import FrozenVector, Store
 from steersearch.training.world.things import KINDS

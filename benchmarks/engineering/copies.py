@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 from steersearch.benchmarks.harness.record import Record, add_save
 from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings
 from steersearch.core.images.pillow import opened_content
-from steersearch.indexer.copies import Comparison
+from steersearch.indexer.dedup import Comparison
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training.world import composition, scenes
 

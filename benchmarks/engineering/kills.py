@@ -39,10 +39,10 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats, Unsteered
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import PROMPTS
 from steersearch.indexer.store import Store, num_versions, table_names
-from steersearch.indexer.tables import Tables
 
 SIDE, DIM = 8, 16  # pixels, numbers
 PROMPTS_OF_KILLS = ("red", "green", "blue")

@@ -20,8 +20,6 @@ import numpy as np
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.harness.record import Record, add_save
 from steersearch.indexer.embedder import LazyEmbedder
-from steersearch.indexer.features import write_features
-from steersearch.indexer.file_record import FileRecord, date_columns
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import (
     LibraryManifest,
@@ -29,6 +27,8 @@ from steersearch.indexer.manifest import (
     write_library,
     write_prompt_index,
 )
+from steersearch.indexer.prompt_features import write_features
+from steersearch.indexer.schema import FileRecord, date_columns
 from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import Store, Vector
 

@@ -28,7 +28,7 @@ from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core_world import OBJECTS, Source, Targets
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import Features
-from steersearch.indexer.find import find_scores
+from steersearch.indexer.ranking import find_scores
 from steersearch.training.world import composition, scenes, stamps
 from steersearch.training.world.things import KINDS, Thing, draw_thing
 

@@ -16,10 +16,10 @@ from steersearch.core.errors import ArgumentError, OutputError, OutputExistsErro
 from steersearch.core.files import write_output
 from steersearch.core.prompts import Reading
 from steersearch.indexer.faiss_index import flat_file
-from steersearch.indexer.features import read_reading
 from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.prompt_features import read_reading
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.schemas import DATE_COLUMNS
+from steersearch.indexer.schema import DATE_COLUMNS
 from steersearch.indexer.store import Floats, Store
 
 Format = Literal["parquet", "arrow", "faiss"]

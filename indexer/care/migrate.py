@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from steersearch.indexer.features import keep_checked
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.manifest import (
     SCHEMA_VERSION,
     prompt_keys,
@@ -21,9 +21,8 @@ from steersearch.indexer.manifest import (
     replace_prompt_index,
     write_library,
 )
-from steersearch.indexer.row_checksums import summed_columns
-from steersearch.indexer.schemas import DATE_COLUMNS, IMAGES, PRESENCE
-from steersearch.indexer.tables import Tables
+from steersearch.indexer.prompt_features import keep_checked
+from steersearch.indexer.schema import DATE_COLUMNS, IMAGES, PRESENCE, summed_columns
 
 
 def bring_forward(place: Path) -> None:

@@ -14,15 +14,13 @@ from steersearch.core.errors import (
     LibraryUnreadableError,
 )
 from steersearch.indexer.care.remove import forget_removed
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, read_prompt_indexes
-from steersearch.indexer.place import sweep
-from steersearch.indexer.region_snapshot import refresh_region_snapshot
-from steersearch.indexer.regions import FrozenIndex
-from steersearch.indexer.schemas import frozen_table
+from steersearch.indexer.place import bytes_below, sweep, writing_to
+from steersearch.indexer.regions import FrozenIndex, refresh_region_snapshot
+from steersearch.indexer.schema import frozen_table
 from steersearch.indexer.snapshot import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import num_versions
-from steersearch.indexer.store_errors import writing_to
-from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import alone
 
 logger = logging.getLogger(__name__)
@@ -88,14 +86,3 @@ def orphaned_snapshots(place: Path, indexes: Sequence[PromptIndex], tables: Sequ
     known = {*manifest_keys(place)} | {name.partition("_")[2] for name in tables} | {*tables}
     known |= {frozen_table(FrozenIndex.beside(index).key) for index in indexes}
     return [key for key in snapshot_keys(place) if key not in known]
-
-
-def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder, also while others come and go."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # another process swept it away
-            continue
-    return total

@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryPlaceError
+from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.database import FOLDER
-from steersearch.indexer.exclude import PATTERNS_FILE
 from steersearch.indexer.locks import LOCKS
-from steersearch.indexer.manifest import (
-    LIBRARY_FILE,
-    PROMPTS,
-    is_key,
-    manifest_keys,
-    remove_manifest,
-)
-from steersearch.indexer.place import ASIDE, delete_inside, sweep
-from steersearch.indexer.schemas import IMAGES, prompt_table
+from steersearch.indexer.manifest import PROMPTS, is_key, manifest_keys, remove_manifest
+from steersearch.indexer.place import ASIDE, LIBRARY_FILE, delete_inside, sweep
+from steersearch.indexer.scan import PATTERNS_FILE
+from steersearch.indexer.schema import IMAGES, prompt_table
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
-from steersearch.indexer.tables import Tables
 from steersearch.indexer.writers import alone
 
 

@@ -23,9 +23,7 @@ from steersearch.core.errors import (
     SchemaVersionError,
 )
 from steersearch.indexer.care.optimize import orphaned_snapshots
-from steersearch.indexer.exclude import PATTERNS_FILE, read_patterns
-from steersearch.indexer.features import read_features, read_reading
-from steersearch.indexer.file_record import FileRecord
+from steersearch.indexer.care.tables import Rows, Tables, check_images, check_vectors
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     ROWS_CHECKED_SINCE,
@@ -37,12 +35,19 @@ from steersearch.indexer.manifest import (
     read_library,
     read_prompt_index,
 )
-from steersearch.indexer.place import set_aside
-from steersearch.indexer.region_snapshot import refresh_region_snapshot, region_snapshot_is_true
-from steersearch.indexer.row_checksums import CHECKSUMS, summed_columns
-from steersearch.indexer.row_faults import Rows, check_images, check_vectors
-from steersearch.indexer.scan import changed_at
-from steersearch.indexer.schemas import IMAGES, prompt_table
+from steersearch.indexer.place import is_panic, set_aside
+from steersearch.indexer.prompt_features import read_features, read_reading
+from steersearch.indexer.regions import refresh_region_snapshot, region_snapshot_is_true
+from steersearch.indexer.scan import PATTERNS_FILE, changed_at, read_patterns
+from steersearch.indexer.schema import (
+    CHECKSUMS,
+    IMAGES,
+    FileRecord,
+    from_stored,
+    prompt_table,
+    summed_columns,
+    to_stored,
+)
 from steersearch.indexer.snapshot import (
     kept_vectors,
     refresh_snapshot,
@@ -52,9 +57,6 @@ from steersearch.indexer.snapshot import (
     snapshot_keys,
 )
 from steersearch.indexer.store import Store
-from steersearch.indexer.store_errors import is_panic
-from steersearch.indexer.stored_path import from_stored, to_stored
-from steersearch.indexer.tables import Tables
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from steersearch.core.digits import in_digits
+from steersearch.core.errors import in_digits
 from steersearch.views.streams import drawn_on_stderr, escaped, on_one_line
 
 if TYPE_CHECKING:

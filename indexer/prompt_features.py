@@ -19,9 +19,9 @@ from steersearch.core.errors import (
 )
 from steersearch.core.files import read_regular
 from steersearch.core.prompts import EncodedPrompt, Reading
-from steersearch.indexer.checked_file import DamagedFileError, read_array, write_array
-from steersearch.indexer.json_file import checked, read_json, write_json
+from steersearch.indexer.checksums import DamagedFileError, read_array, write_array
 from steersearch.indexer.manifest import PROMPTS, ROWS_CHECKED_SINCE, PromptIndex, features_file, read_library
+from steersearch.indexer.place import checked, read_json, write_json
 
 logger = logging.getLogger(__name__)
 Features = npt.NDArray[np.float32]

@@ -1,0 +1,310 @@
+"""The tables of a library: names, columns and schemas, and how file names, heatmaps and checksums stand in a row."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from steersearch.core.images.dates import CaptureDate
+from steersearch.core.vectors import Floats
+
+PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
+IMAGES = "images"
+_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
+PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DATE_COLUMNS)
+
+
+def prompt_table(key: str) -> str:
+    return f"prompt_{key}"
+
+
+def frozen_table(key: str) -> str:
+    return f"frozen_{key}"
+
+
+def photos_schema() -> Any:
+    """Of a table of photos, with PHOTO_COLUMNS."""
+    return pa.schema([images_schema().field(name).remove_metadata() for name in PHOTO_COLUMNS])
+
+
+def gallery_schema() -> Any:
+    """Of `Gallery.photos`, but for its metadata."""
+    return photos_schema().append(pa.field("heatmap", pa.binary())).append(pa.field(PRESENCE, pa.float32()))
+
+
+def frozen_gallery_schema() -> Any:
+    """Of `FrozenGallery.photos`."""
+    return photos_schema().append(pa.field("row", pa.int64()))
+
+
+def added_columns() -> dict[str, Any]:
+    """The fields that tables of older schemas lack, by name."""
+    names = {PRESENCE: pa.float32(), "taken_at_precision": pa.string(), "taken_at_source": pa.string()}
+    names |= dict.fromkeys(CHECKSUMS, pa.int64())
+    return {name: pa.field(name, kind) for name, kind in names.items()}
+
+
+def images_schema() -> Any:
+    added = added_columns()
+    return pa.schema(
+        [
+            pa.field("path", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("image_id", pa.string(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("mtime_ns", pa.int64(), nullable=False),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("taken_at", pa.timestamp("s")),
+            added["taken_at_precision"],
+            added["taken_at_source"],
+            pa.field("thumbnail", pa.binary()),
+            pa.field("status", pa.string(), nullable=False),  # ok, skipped
+            pa.field("reason", pa.string()),  # of a skipped file
+            *(added[name] for name in CHECKSUMS),
+        ]
+    )
+
+
+def prompt_schema(dim: int) -> Any:
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("heatmap", pa.binary(), nullable=False),
+            added_columns()[PRESENCE],  # null: made before there was one
+            added_columns()[CHECKSUM],
+        ]
+    )
+
+
+def frozen_schema(dim: int) -> Any:
+    return pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("embedding", pa.list_(pa.float16(), dim), nullable=False),
+            pa.field("regions", pa.binary(), nullable=False),
+            added_columns()[CHECKSUM],
+        ]
+    )
+
+
+def table_schema(name: str, dim: int) -> Any:
+    """Of the table of this name, whose vectors are `dim` long."""
+    kind = name.partition("_")[0]
+    return images_schema() if kind == IMAGES else (prompt_schema if kind == "prompt" else frozen_schema)(dim)
+
+
+# ----------------------------------------------------------------------------------------------------- a row of images
+
+NO_DATE = "none"  # the source of a photo that says nothing of its date; null: it was not asked yet
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as it was read, and what came of it. Two are equal that say the same of the file and its content.
+
+    path: relative to the photo folder, "/" between its parts.
+    image_id: hash of its content; "" where it has to be tried again, whether or not it changes: it could not be read,
+        or not under the settings of then.
+    mtime_ns: when it was last changed, or a nanosecond before that where it may change once more without a trace:
+        it was written so shortly before it was read that a further write could bear the same time. The next run
+        then sees a changed file and hashes it.
+    reason: why it is skipped; None for a usable photo. A skipped file has nothing of what follows.
+    width, height: in pixels, as a viewer shows it.  thumbnail: JPEG, longer side at most 256 pixels.
+    taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`, see `date_columns`; the source is null where
+        the photo was not asked for its date, as versions before schema 3 left it.
+    """
+
+    path: str
+    image_id: str
+    size: int
+    mtime_ns: int
+    width: int | None = field(default=None, compare=False)
+    height: int | None = field(default=None, compare=False)
+    taken_at: datetime | None = field(default=None, compare=False)
+    taken_at_precision: str | None = field(default=None, compare=False)
+    taken_at_source: str | None = field(default=None, compare=False)
+    thumbnail: bytes | None = field(default=None, compare=False)
+    reason: str | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Its fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def date_columns(date: CaptureDate | None) -> Mapping[str, Any]:
+    """What the columns of dates hold of a photo that was asked for its date."""
+    moment, precision, source = (
+        (None, None, NO_DATE) if date is None else (date.moment, date.precision, date.source)
+    )
+    return {"taken_at": moment, "taken_at_precision": precision, "taken_at_source": source}
+
+
+# ---------------------------------------------------------------------------------------------------------- file names
+
+_ESCAPE = re.compile("\0([0-9a-f]{2})")
+_OUTSIDE = r"(?s)^/|(^|/)\.\.(/|$)|^$|\x00([^0-9a-f]|$|[0-9a-f]([^0-9a-f]|$))"
+_SURROGATE = re.compile("[\udc80-\udcff]")
+
+
+def to_stored(path: str) -> str:
+    """A path as `os.fsdecode` gives it -> text that is valid UTF-8."""
+    return path if path.isascii() else _SURROGATE.sub(lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
+
+
+def paths_in(column: Any) -> list[str]:
+    """The paths of a table's Arrow column as Python gives file names: whoever reads a table reads them by this."""
+    return list(map(from_stored, column.to_pylist()))
+
+
+def is_outside(stored: str) -> bool:
+    """Whether a stored path is no file name below a folder: no index has written it."""
+    return re.search(_OUTSIDE, stored) is not None
+
+
+def are_outside(column: Any) -> npt.NDArray[np.bool_]:
+    """(n,) As `is_outside`, for each path of an Arrow column."""
+    import pyarrow.compute as compute
+
+    found: npt.NDArray[np.bool_] = compute.match_substring_regex(column, _OUTSIDE).to_numpy(
+        zero_copy_only=False
+    )
+    return found
+
+
+def normal_form(text: str) -> str:
+    """A text in which letters that look alike are alike, however a system or a keyboard composes them (NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def comparable_paths(column: Any) -> Any:
+    """An Arrow column of stored paths in normal form, to compare them with what people write."""
+    import pyarrow.compute as compute
+
+    is_plain = compute.all(compute.string_is_ascii(column)).as_py()
+    return column if is_plain else compute.utf8_normalize(column, form="NFC")
+
+
+def from_stored(stored: str) -> str:
+    """Inverse of `to_stored`."""
+    return _ESCAPE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), stored) if "\0" in stored else stored
+
+
+# ------------------------------------------------------------------------------------------------------------ heatmaps
+
+
+def pack_heatmap(heatmap: Floats) -> bytes:
+    """(Hp, Wp) float32, not negative -> Hp and Wp as uint16, then a byte per value.
+
+    The bytes are 255·√(value / largest): on a linear scale the many faint values of a peaked heatmap would
+    all be rounded to 0, and with them half of the mass.
+    """
+    largest = float(heatmap.max())
+    shares = heatmap / largest if largest > 0 else np.zeros_like(heatmap)
+    values = np.rint(255 * np.sqrt(shares)).astype(np.uint8)
+    return bytes(np.array(heatmap.shape, dtype="<u2").tobytes() + values.tobytes())
+
+
+def unpack_heatmap(packed: bytes) -> Floats:
+    """Inverse of `pack_heatmap` but for rounding: (Hp, Wp) float32 that sums to 1 (or is 0 everywhere)."""
+    shape = np.frombuffer(packed, dtype="<u2", count=2)
+    values = np.frombuffer(packed, dtype=np.uint8, offset=4).reshape(shape).astype(np.float32) ** 2
+    return values / np.float32(max(values.sum(), 1))
+
+
+def is_heatmap(packed: bytes) -> bool:
+    """Whether these bytes are a heatmap."""
+    try:
+        return unpack_heatmap(packed).size > 0
+    except ValueError:
+        return False
+
+
+# --------------------------------------------------------------------------------------------------- checksums of rows
+
+CHECKSUM, DATE_CHECKSUM, THUMBNAIL_CHECKSUM = CHECKSUMS = ("checksum", "date_checksum", "thumbnail_checksum")
+
+_IMAGES = {
+    CHECKSUM: ("path", "image_id", "size", "mtime_ns", "width", "height", "status", "reason"),
+    DATE_CHECKSUM: ("path", "taken_at", "taken_at_precision", "taken_at_source"),
+    THUMBNAIL_CHECKSUM: ("path", "thumbnail"),
+}
+_PROMPT = {CHECKSUM: ("image_id", "embedding", "heatmap", "presence")}
+_FROZEN = {CHECKSUM: ("image_id", "embedding", "regions")}
+_SUMMED: dict[str, Mapping[str, Sequence[str]]] = {"images": _IMAGES, "prompt": _PROMPT, "frozen": _FROZEN}
+
+
+def summed_columns(name: str) -> Mapping[str, Sequence[str]]:
+    """For each column of checksums of the table of this name, the columns that it is of."""
+    return _SUMMED[name.partition("_")[0]]
+
+
+def with_checksums(name: str, rows: Any) -> Any:
+    """Rows (a pyarrow.Table) of the table of this name, with those checksums for which it has all columns."""
+    rows = rows.drop_columns([column for column in CHECKSUMS if column in rows.column_names])
+    for checksum, columns in summed_columns(name).items():
+        if set(columns) <= set(rows.column_names):
+            field = pa.field(checksum, pa.int64())
+            rows = rows.append_column(field, pa.array(checksums_of(rows, columns)))
+    return rows
+
+
+def is_sound(name: str, rows: Any, checksum: str) -> npt.NDArray[np.bool_]:
+    """(n,) Whether each row says what its checksum was made of; one that has none does not."""
+    computed = checksums_of(rows, summed_columns(name)[checksum])
+    sound: npt.NDArray[np.bool_] = rows.column(checksum).fill_null(-1).to_numpy() == computed
+    return sound
+
+
+def checksums_of(rows: Any, columns: Sequence[str]) -> npt.NDArray[np.int64]:
+    """(n,) The CRC-32 of these columns of each row."""
+    kinds = {column: rows.schema.field(column).type for column in columns}
+    arrays = {column: rows.column(column).combine_chunks() for column in sorted(columns)}
+    parts = [_texts({c: a for c, a in arrays.items() if not _is_bytes(kinds[c])}, len(rows))]
+    parts += [_bytes(array, pa) for column, array in arrays.items() if _is_bytes(kinds[column])]
+    return np.fromiter((_crc(values) for values in zip(*parts, strict=True)), np.int64, len(rows))
+
+
+def _crc(values: Sequence[bytes]) -> int:
+    found = 0
+    for value in values:
+        found = crc32(value, found)
+    return found
+
+
+def _is_bytes(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _bytes(array: Any, pa: Any) -> list[bytes]:
+    """Each value of a column of bytes or of vectors; null: none."""
+    if pa.types.is_binary(array.type):
+        return [b"" if value is None else value for value in array.to_pylist()]
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    matrix = np.ascontiguousarray(values).reshape(len(array), array.type.list_size)
+    return [row.tobytes() for row in matrix]
+
+
+def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
+    """The values of all other columns of each row, as one text: name=value of those that are not null."""
+    import pyarrow.compute as compute
+
+    named = []
+    for name, array in arrays.items():
+        if pa.types.is_floating(array.type):
+            array = array.view(pa.int32())  # its bits: no number of digits says them all
+        elif pa.types.is_timestamp(array.type):
+            array = array.cast(pa.int64())
+        named.append(compute.binary_join_element_wise(pa.scalar(name), array.cast(pa.string()), "="))
+    joined = compute.binary_join_element_wise(*named, "\0", null_handling="skip")
+    return [text.encode() for text in joined.to_pylist()] if named else [b""] * count
