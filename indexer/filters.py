@@ -67,7 +67,7 @@ class Filters:
     def passing(self, photos: Any, root: Path) -> Mask | None:
         """Which of `photos` pass, (n,) bool; None: all, since nothing is asked.
 
-        photos: table with the columns `store.PHOTO_COLUMNS`.  root: the library's folder. Raises ArgumentError for a
+        photos: table with the columns `schema.PHOTO_COLUMNS`.  root: the library's folder. Raises ArgumentError for a
         folder in which no photo lies, FilterError.
         """
         if not self:

@@ -365,7 +365,7 @@ class Library:
         """The k photos that most surely show what `text` names, best first; all if there are less.
 
         The score of a hit is no cosine: it says how far the photo stands above the others, see
-        `indexer.find.find_scores`; `hit.parts[0].score` is its presence, see `Features.presence`.
+        `ranking.find_scores`; `hit.parts[0].score` is its presence, see `Features.presence`.
         text: any; under one that was not indexed, or not for all photos, photos are steered now, for `budget_s`
             seconds (None: 5), with `exact` all: first some from all folders, then the likeliest; what is computed is
             kept. There are no hits before so many were compared that an order means something, see `Hits.searched`.

@@ -197,7 +197,7 @@ def refresh_region_snapshot(place: Path, key: str) -> None:
 
 
 def region_snapshot_is_true(place: Path, key: str) -> bool:
-    """As `search.snapshot_is_true`, of what the frozen trunk says."""
+    """As `snapshot.snapshot_is_true`, of what the frozen trunk says."""
     name = _name(place, key)
     if not _table_file(place, key, name).exists():
         return True

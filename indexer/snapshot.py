@@ -5,7 +5,7 @@ table is noticed by listing two folders. Row i of all of them is one photo, sort
   <name>.npy     the embeddings, (n, dim) float32
   <name>.faiss   the same in cells, for galleries of APPROXIMATE_FROM photos and more
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
-  <name>.arrow   what `store.PHOTO_COLUMNS` are, heatmap, presence
+  <name>.arrow   what `schema.PHOTO_COLUMNS` are, heatmap, presence
 Snapshots can be deleted at any time: they are made again.
 """
 

@@ -31,7 +31,7 @@ class Library(indexed.Library):
 
 
 class Models:
-    """Models by name on one device, as `indexer.provider.Provider` wants them.
+    """Models by name on one device, as `indexer.embedder.Provider` wants them.
 
     A model's weights are in memory once, whatever the number of its views.
     """

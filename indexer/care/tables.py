@@ -64,7 +64,7 @@ class Tables:
         return self._database.has(name)
 
     def add_columns(self, name: str, columns: Iterable[str]) -> None:
-        """Give a table of an older schema those of these `store.added_columns` that it lacks, without values."""
+        """Give a table of an older schema those of these `schema.added_columns` that it lacks, without values."""
 
         def add(table: Any) -> None:
             missing = [added_columns()[column] for column in columns if column not in table.schema.names]
@@ -166,7 +166,7 @@ class Tables:
     def compact(self, name: str) -> None:
         """Put the rows of a table into few files, drop all older versions and what killed writers left.
 
-        Readers that had the table open have to open it again, as `store.read_latest` does. LanceDB warns of
+        Readers that had the table open have to open it again, which `Database.read` does. LanceDB warns of
         that, in vain: nobody else writes, and we do read so. Raises LibraryDamagedError for a table that is damaged.
         """
         damaged, _ = self.damaged_files(name)
