@@ -19,18 +19,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from steersearch.core.errors import DataError, SteerSearchError, TextStoreError, TrainingStoppedError
-from steersearch.training import run_state, settings, text_store
+from steersearch.training import checkpoint, settings, text_store
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.corpus_feed import draw_expressions
 from steersearch.training.failures import told_plainly
 from steersearch.training.journal import Journal, read_journal
-from steersearch.training.recipe import MINI
-from steersearch.training.stage import StageConfig
+from steersearch.training.recipe import MINI, StageSettings
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import make_corpus
 from tests.conftest import WordEncoder
 from tests.small_recipe import small_recipe_file
-from tests.small_stage import NAME, train_trunk
+from tests.small_stage import train_trunk
 from tests.test_training import SMALL, WORLD, small_model
 
 SEED = 0
@@ -83,7 +82,7 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
 
 
 def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> None:
-    (tmp_path / run_state.FOLDER).mkdir()
+    (tmp_path / checkpoint.FOLDER).mkdir()
     with pytest.raises(TrainingStoppedError) as caught, told_plainly(tmp_path):
         list(DataLoader(Wild(TextStoreError("texts", '"a mug" is not there')), num_workers=1))
     kept = "what was saved is kept, --resume goes on from there"
@@ -132,14 +131,14 @@ def open_all(folder: Path) -> None:
     store.require_width(384)
     store.add([*said.texts, *SAID])
     store.features(said.texts[:4])
-    trunk = train_trunk(corpus, StageConfig(steps=1, batch=4), folder / "trunk", resume=True)
+    trunk = train_trunk(corpus, StageSettings(steps=1, batch=4), folder / "trunk", resume=True)
     model = small_model(trunk)
     kept_thing_keys(model, corpus.stock, ["cls"], 1, 0, folder / "data", lambda line: None)
-    found = run_state.latest(folder)
+    found = checkpoint.latest(folder)
     if found is None:
-        run_state.save(folder, 1, {"a": torch.ones(3)}, {"recipe": {}})
+        checkpoint.save(folder, 1, {"a": torch.ones(3)}, {"recipe": {}})
     else:
-        run_state.load(found)
+        checkpoint.load(found)
     step = 0 if found is None else 1
     with Journal(folder, step=step) as journal:
         journal.log(1, "train", {"loss": 1.0})
@@ -250,7 +249,7 @@ def test_what_was_drawn_for_another_corpus_is_refused(whole: Path, tmp_path: Pat
             draw_expressions(corpus, 0, 0.1, tmp_path / "run/data")
 
 
-@pytest.mark.parametrize("name", [f"trunk/{NAME}.jsonl", "data/text/{store}/0/tokens.f16"])
+@pytest.mark.parametrize("name", ["data/text/{store}/0/tokens.f16"])
 def test_nothing_is_written_through_a_link(
     whole: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

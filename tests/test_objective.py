@@ -193,7 +193,7 @@ def test_each_parameter_is_in_one_group_and_only_matrices_are_decayed() -> None:
     named = dict(model.trainable_parameters())
     settings = OptimiserSettings(gate_lr=5.0, decay_connector=0.01, decay_rest=0.1)
     for vectors in (False, True):
-        (optimiser,) = build_optimisers(named.items(), replace(settings, decay_vectors=vectors))
+        (optimiser,) = build_optimisers(named, replace(settings, decay_vectors=vectors))
         of = {id(p): g for g in optimiser.param_groups for p in g["params"]}
         assert sum(len(g["params"]) for g in optimiser.param_groups) == len(named) == len(of)
         for name, p in named.items():
@@ -206,7 +206,7 @@ def test_each_parameter_is_in_one_group_and_only_matrices_are_decayed() -> None:
 
 def test_muon_takes_matrices_and_leaves_gates_biases_and_the_head() -> None:
     named = dict(small_model("tiny").trainable_parameters())
-    adamw, muon = build_optimisers(named.items(), OptimiserSettings(matrix_lr=0.02, lr=1e-3))
+    adamw, muon = build_optimisers(named, OptimiserSettings(matrix_lr=0.02, lr=1e-3))
     taken = {id(p) for g in muon.param_groups for p in g["params"]}
     rest = {id(p) for g in adamw.param_groups for p in g["params"]}
     assert {name for name, p in named.items() if id(p) in rest} == {

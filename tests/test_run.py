@@ -117,7 +117,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, _ = train(recipe, tmp_path / "whole")
     train(small_recipe(tmp_path, *own, "optimiser.steps=2"), tmp_path / "cut")
     resumed, said = train(recipe, tmp_path / "cut", resume=True)
-    assert "resumed at step 2" in said
+    assert "steering: resumed at step 2" in said
     a, b = load_file(whole), load_file(resumed)
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name

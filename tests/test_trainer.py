@@ -16,12 +16,13 @@ import torch
 from steersearch.core.errors import NotFiniteError, RecipeDiffersError
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures
-from steersearch.training import run_state
 from steersearch.training.batch import Alone, Batch
 from steersearch.training.journal import read_journal
 from steersearch.training.objective import Objective
 from steersearch.training.recipe import Recipe
 from steersearch.training.settings import apply_settings
+from steersearch.training.stage import Terms
+from steersearch.training.steering import Steering
 from steersearch.training.trainer import Trainer
 from tests.small_models import TEXT_DIM, small_model
 
@@ -86,7 +87,13 @@ def trainer(folder: Path, feed: Squares, *settings: str, say: Any = lambda line:
     accelerator = Accelerator(cpu=True)
     feed = replace(feed, rank=accelerator.process_index, ranks=accelerator.num_processes)
     objective = Objective(recipe.objective, model, gather=accelerator.gather, rank=accelerator.process_index)
-    return Trainer(recipe, model, feed, objective, folder, accelerator, say)
+    stage = Steering(recipe, model, feed, objective, accelerator)
+    return Trainer(stage, folder, recipe.run, say, accelerator)
+
+
+def steering(run: Trainer) -> Steering:
+    assert isinstance(run.stage, Steering)
+    return run.stage
 
 
 def fresh_model() -> SteerViT:
@@ -101,26 +108,26 @@ def test_training_lowers_the_loss_and_leaves_the_trunk_alone(tmp_path: Path) -> 
     run = trainer(
         tmp_path, Squares(batch=16), "optimiser.steps=60", "optimiser.decay_steps=60", "optimiser.batch=16"
     )
-    before = {name: value.clone() for name, value in run.model.trunk.state_dict().items()}
-    first = run.validate()
-    assert run.train()
-    last = run.validate()
+    before = {name: value.clone() for name, value in steering(run).model.trunk.state_dict().items()}
+    first = run.stage.validate()
+    run.train(resume=False)
+    last = run.stage.validate()
     assert last["loss"] < first["loss"] - 0.3
     assert last["pmass"] > first["pmass"]
-    after = run.model.trunk.state_dict()
+    after = steering(run).model.trunk.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert not run.model.trunk.training
-    assert all(p.grad is None for p in run.model.trunk.parameters())
+    assert not steering(run).model.trunk.training
+    assert all(p.grad is None for p in steering(run).model.trunk.parameters())
 
 
 def test_the_metrics_of_each_source_are_those_of_its_own_rows(tmp_path: Path) -> None:
     run = trainer(tmp_path, Squares())
-    found = run.validate()
+    found = run.stage.validate()
     assert found["rows"] == 7
     assert found["pmass"] == pytest.approx((4 * found["pmass/even"] + 3 * found["pmass/odd"]) / 7, rel=1e-9)
     with torch.no_grad():
         batch = Squares()._read(list(range(7)))
-        p = run.model(batch.pixels, batch.prompts).logits.double().softmax(1)
+        p = steering(run).model(batch.pixels, batch.prompts).logits.double().softmax(1)
     expected = (p * (batch.cover > 0)).sum(1)
     assert found["pmass"] == pytest.approx(expected.mean().item(), rel=1e-5)
     assert found["pmass/odd"] == pytest.approx(expected[1::2].mean().item(), rel=1e-5)
@@ -131,79 +138,80 @@ def test_a_run_that_is_asked_to_stop_and_resumed_is_the_same_run(tmp_path: Path,
     settings = ("objective.alone_cls=1", "objective.queue=6", "optimiser.matrix_lr=0.01") if alone else ()
     feed = Squares(alone=alone)
     whole = trainer(tmp_path / "whole", feed, *settings)
-    assert whole.train()
+    whole.train(resume=False)
 
     cut = trainer(tmp_path / "cut", feed, *settings)
     step = cut._step
 
-    def stop_at_the_fifth(batch: Batch, asked: bool) -> bool:
+    def stop_at_the_fifth(terms: Terms, stop: bool) -> bool:
         if cut.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(batch, asked or cut.step == 4)
+        return step(terms, stop or cut.step == 4)
 
     cut._step = stop_at_the_fifth  # type: ignore[method-assign]
-    assert not cut.train()
+    with pytest.raises(KeyboardInterrupt):
+        cut.train(resume=False)
     assert cut.step == 5
     resumed = trainer(tmp_path / "cut", feed, *settings)
-    assert resumed.train(run_state.latest(tmp_path / "cut"))
+    resumed.train(resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")  # bit for bit
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for name, value in steering(whole).model.state_dict().items():
+        assert torch.equal(value, steering(resumed).model.state_dict()[name]), name
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     whole = trainer(tmp_path / "whole", Squares())
-    whole.train()
+    whole.train(resume=False)
     cut = trainer(tmp_path / "cut", Squares())
     step = cut._step
 
-    def killed(batch: Batch, asked: bool) -> bool:
+    def killed(terms: Terms, stop: bool) -> bool:
         if cut.step == 5:
             raise MemoryError  # as good as a kill: nothing is saved on the way out
-        return step(batch, asked)
+        return step(terms, stop)
 
     cut._step = killed  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
-        cut.train()
+        cut.train(resume=False)
     resumed = trainer(tmp_path / "cut", Squares())
-    assert resumed.train(run_state.latest(tmp_path / "cut"))
+    resumed.train(resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_a_run_goes_on_only_with_its_own_recipe(tmp_path: Path) -> None:
-    trainer(tmp_path, Squares()).train()
+    trainer(tmp_path, Squares()).train(resume=False)
     other = trainer(tmp_path, Squares(), "optimiser.lr=2e-2", "run.log_every=2")
     with pytest.raises(RecipeDiffersError, match=r"optimiser\.lr") as raised:
-        other.train(run_state.latest(tmp_path))
+        other.train(resume=True)
     assert "log_every" not in str(raised.value)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:
     run = trainer(tmp_path, Squares())
     with torch.no_grad():
-        run.model.head.bias.fill_(math.nan)
-    before = {name: p.clone() for name, p in run.model.trainable_parameters()}
+        steering(run).model.head.bias.fill_(math.nan)
+    before = {name: p.clone() for name, p in steering(run).model.trainable_parameters()}
     with pytest.raises(NotFiniteError, match="step 0"):
-        run.train()
-    for name, p in run.model.trainable_parameters():
+        run.train(resume=False)
+    for name, p in steering(run).model.trainable_parameters():
         assert torch.equal(p, before[name]) or name == "head.bias"
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None:
     run = trainer(tmp_path, Squares())
-    gate = next(p for name, p in run.model.trainable_parameters() if name.endswith("gate"))
+    gate = next(p for name, p in steering(run).model.trainable_parameters() if name.endswith("gate"))
     gate.register_hook(lambda gradient: gradient * math.inf)
-    before = {name: p.detach().clone() for name, p in run.model.trainable_parameters()}
+    before = {name: p.detach().clone() for name, p in steering(run).model.trainable_parameters()}
     with pytest.raises(NotFiniteError, match="gradient"):
-        run.train()
-    assert all(torch.equal(p, before[name]) for name, p in run.model.trainable_parameters())
+        run.train(resume=False)
+    assert all(torch.equal(p, before[name]) for name, p in steering(run).model.trainable_parameters())
 
 
 @pytest.mark.slow
 def test_two_processes_are_as_one(tmp_path: Path) -> None:
     """Same effective batch, gloo on processors: the same metrics to 1e-5, although 7 rows cannot be halved."""
     one = trainer(tmp_path / "one", Squares(alone=True), "objective.alone_cls=1", "objective.queue=6")
-    assert one.train()
+    one.train(resume=False)
     command = [
         sys.executable,
         "-m",
@@ -227,4 +235,4 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
 
 if __name__ == "__main__":  # one of the two processes
     started = trainer(Path(sys.argv[1]), Squares(alone=True), "objective.alone_cls=1", "objective.queue=6")
-    started.train()
+    started.train(resume=False)

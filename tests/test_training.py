@@ -17,12 +17,12 @@ from steersearch.core.errors import DataError, NotFiniteError, RecipeDiffersErro
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT
-from steersearch.training import run_state
+from steersearch.training import checkpoint
 from steersearch.training.alone import kept_thing_keys, thing_keys
 from steersearch.training.prompts import Vocabulary
-from steersearch.training.stage import StageConfig
+from steersearch.training.recipe import StageSettings
 from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
-from tests.small_stage import MEAN, NAME, STD, TRUNK, train_trunk
+from tests.small_stage import MEAN, STD, TRUNK, Patches, train_trunk
 
 PLAIN = Preprocess(size=32, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
 SMALL = SteerViTConfig(
@@ -44,7 +44,7 @@ def corpus(folder: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def trunk(corpus: Corpus, folder: Path) -> ViT:
-    config = StageConfig(steps=30, batch=16, warmup=5, save_every=100)
+    config = StageSettings(steps=30, batch=16, warmup=5, save_every=100)
     return train_trunk(corpus, config, folder / "trunk")
 
 
@@ -124,7 +124,7 @@ def test_each_thing_bears_its_own_names_and_nothing_bears_none(corpus: Corpus) -
 
 
 def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
-    config = StageConfig(steps=8, batch=8, warmup=2, save_every=3)
+    config = StageSettings(steps=8, batch=8, warmup=2, save_every=3)
     whole = train_trunk(corpus, config, tmp_path / "whole")
 
     def ask(line: str) -> None:
@@ -140,9 +140,9 @@ def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_pa
 
 def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, tmp_path: Path) -> None:
     """The next run in its folder begins anew under its own settings, and the error names the setting to lower."""
-    good = StageConfig(steps=4, batch=8, warmup=1, save_every=1)
+    good = StageSettings(steps=4, batch=8, warmup=1, save_every=1)
     wild = replace(good, lr=1e30, warmup=0)
-    with pytest.raises(NotFiniteError, match=rf"{NAME}\.lr") as caught:
+    with pytest.raises(NotFiniteError, match=rf"{Patches.name}\.lr") as caught:
         train_trunk(corpus, wild, tmp_path / "run")
     assert "optimiser.lr" not in str(caught.value)
     said: list[str] = []
@@ -150,15 +150,15 @@ def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, t
     fresh = train_trunk(corpus, good, tmp_path / "fresh")
     for name, value in fresh.state_dict().items():
         assert torch.equal(value, found.state_dict()[name]), name
-    assert f"{NAME}.lr was 1e+30, is now 0.0012" in said[0]
+    assert f"{Patches.name}.lr was 1e+30, is now 0.0012" in said[0]
 
 
 def test_a_resumed_trunk_is_that_of_its_own_settings_and_world(corpus: Corpus, tmp_path: Path) -> None:
-    config = StageConfig(steps=2, batch=8, warmup=1)
+    config = StageSettings(steps=2, batch=8, warmup=1)
     train_trunk(corpus, config, tmp_path)
     other = replace(corpus, config=replace(corpus.config, seed=1))
     for changed, data, name in (
-        (replace(config, steps=3), corpus, f"{NAME}.steps"), (config, other, "world.seed")
+        (replace(config, steps=3), corpus, f"{Patches.name}.steps"), (config, other, "world.seed")
     ):  # fmt: skip
         with pytest.raises(RecipeDiffersError, match=name):
             train_trunk(data, changed, tmp_path, resume=True)
@@ -176,10 +176,10 @@ def test_a_gradient_that_is_no_number_is_not_stepped_on(
         return torch.tensor(float("inf"))
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", steep)
-    config = StageConfig(steps=2, batch=8, save_every=1)
+    config = StageSettings(steps=2, batch=8, save_every=1)
     with pytest.raises(NotFiniteError, match="the gradient is inf at step 0"):
         train_trunk(corpus, config, tmp_path)
-    assert run_state.latest(tmp_path) is None
+    assert checkpoint.latest(tmp_path) is None
 
 
 def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: ViT) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import numpy as np
@@ -24,7 +22,8 @@ from steersearch.training.alignment import (
 )
 from steersearch.training.distillation import draw_patches, on_things
 from steersearch.training.frozen_tokens import FrozenTokens
-from steersearch.training.stage import Stage, StageConfig
+from steersearch.training.recipe import AlignmentSettings
+from steersearch.training.stage import Stage, Terms, weighted
 from steersearch.training.text_store import TextStore
 from steersearch.training.word_bank import Drawn, WordBank
 from steersearch.training.world.corpus import Corpus
@@ -32,24 +31,6 @@ from steersearch.training.world.corpus import Corpus
 Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C), probabilities at each patch
 WEIGHTS = {"where": 0.5, "which": 1.0, "whether": 0.5}
 FIRST_WORDS = 1500  # that the values' beginning is fitted to
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignmentConfig(StageConfig):
-    """patches: of each picture.  classes, wide, names: words of each sort in a step, at most, see `WordBank.draw`.
-
-    strength, head: how the values begin afterwards, see `begin_values`
-    """
-
-    steps: int = 800
-    lr: float = 2e-3
-    warmup: int = 50
-    patches: int = 20
-    classes: int = 160
-    wide: int = 80
-    names: int = 100
-    strength: float = 0.35
-    head: float = 0.6
 
 
 class Aligner:
@@ -68,7 +49,7 @@ class Aligner:
         alone: Tensor,
         bank: WordBank,
         store: TextStore,
-        config: AlignmentConfig,
+        config: AlignmentSettings,
     ) -> None:
         self.model, self.config = model, config
         self._corpus, self._tokens, self._classes = corpus, tokens, classes
@@ -149,28 +130,19 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
 
 
-def align(
-    aligner: Aligner,
-    folder: Path,
-    settings: Mapping[str, object],
-    *,
-    resume: bool,
-    say: Callable[[str], None],
-) -> None:
-    """Train the queries and keys of the model, and its connector; then let its values begin.
+class Alignment(Stage):
+    """Trains the queries and keys of the aligner's model, and its connector. made_of: what else decides the result"""
 
-    settings: what else decides what is learnt.  Raises as `Stage.train`.
-    """
-    model, config = aligner.model, aligner.config
-    trained = {"connector": model.connector, "cross_attention": model.cross_attention}
-    stage = Stage("alignment", config, folder, trained, lambda name: True, settings)
+    name = "alignment"
+    rates = "alignment.lr and alignment.matrix_lr"
 
-    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        found = aligner(config.seed, step, config.batch)
-        return total(found), found
+    def __init__(self, aligner: Aligner, made_of: Mapping[str, object]) -> None:
+        model, self._aligner = aligner.model, aligner
+        self.optimiser = aligner.config.optimiser
+        self.modules = {"connector": model.connector, "cross_attention": model.cross_attention}
+        self.settings = {self.name: aligner.config.learnt(), **made_of}
 
-    def summary(found: Mapping[str, Tensor]) -> str:
-        return ", ".join(f"{name} {value.item():.2f}" for name, value in found.items())
-
-    stage.train(losses, resume=resume, say=say, summary=summary)
-    aligner.begin()
+    def losses(self, start: int, stop: int) -> Iterator[Terms]:
+        config = self._aligner.config
+        for step in range(start, stop):
+            yield weighted(self._aligner(config.seed, step, config.batch), WEIGHTS)

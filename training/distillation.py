@@ -11,14 +11,11 @@ Letters: B pictures, N patches, K things of the stock, C classes of the network 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from steersearch.training.stage import StageConfig
 
 LEAST_COVER = 0.35  # of a patch that a thing covers to be what the patch shows; less than EDGE is none of it
 EDGE = 0.12
@@ -26,20 +23,7 @@ TEMPERATURE = 0.07
 ALIKE = 0.05  # temperature at which things' own likeness spreads the targets over others
 COMPONENTS = {"deep": 256, "fine": 64}  # principal ones that keys are made of
 SHARPEST = 100.0  # of the cosines with the classes' words
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillationConfig(StageConfig):
-    """Recipe of the trunk. patches: of a picture, drawn for the classes each step; the weights are of the losses."""
-
-    steps: int = 2000
-    weight_decay: float = 0.02
-    patches: int = 40
-    words_weight: float = 1.0
-    things_weight: float = 1.0
-    picture_weight: float = 1.0
-    salient_weight: float = 0.5
-    likeness_weight: float = 1.0
+LOSSES = ("words", "things", "picture", "salient", "likeness")
 
 
 @dataclass(frozen=True)
@@ -179,9 +163,3 @@ def _likeness_loss(vectors: Tensor, picture: Tensor) -> Tensor:
     unit = F.normalize(vectors, dim=-1)
     apart = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     return 10 * ((unit @ unit.T - picture @ picture.T)[apart] ** 2).mean()
-
-
-def weighted(losses: Mapping[str, Tensor], config: DistillationConfig) -> Tensor:
-    """() the loss of a step."""
-    weights = {name: getattr(config, f"{name}_weight") for name in losses}
-    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

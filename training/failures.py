@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from steersearch.core import errors
 from steersearch.core.errors import SteerSearchError, TrainingStoppedError
-from steersearch.training import run_state
+from steersearch.training import checkpoint
 
 _DISK = re.compile(r"PytorchStreamWriter|No space left|unexpected pos", re.IGNORECASE)
 _LOCKS = re.compile(r"not appear to support flock")  # how filelock says that a file system has none
@@ -34,7 +34,7 @@ def told_plainly(folder: Path) -> Iterator[None]:
         reason = _reason(error)
         if reason is None:
             raise
-        kept = (folder / run_state.FOLDER).is_dir()
+        kept = (folder / checkpoint.FOLDER).is_dir()
         way_out = "; what was saved is kept, --resume goes on from there" if kept else ""
         raise TrainingStoppedError(place, f"{reason}{way_out}") from error
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +16,16 @@ from steersearch.core.vit import HybridEmbed, ViT, ViTConfig
 from steersearch.training.cnn_maps import Alone, CnnMaps, cnn_pixels
 from steersearch.training.distillation import (
     COMPONENTS,
+    LOSSES,
     Components,
-    DistillationConfig,
     DistillationHeads,
     Shown,
     distillation_losses,
     thing_keys,
-    weighted,
 )
 from steersearch.training.photographs.wordnet import ClassWords
-from steersearch.training.stage import Stage
+from steersearch.training.recipe import DistillationSettings
+from steersearch.training.stage import Stage, Terms, weighted
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import Corpus
 
@@ -80,62 +79,72 @@ def class_vectors(words: ClassWords, store: TextStore) -> Tensor:
     return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
 
 
-def pretrain_hybrid(
-    seen: Seen,
-    class_words: Tensor,
-    config: DistillationConfig,
-    folder: Path,
-    *,
-    shape: ViTConfig,
-    settings: Mapping[str, object],
-    say: Callable[[str], None],
-    device: torch.device | None = None,
-    resume: bool = False,
-) -> ViT:
-    """Train the blocks above the network, which stays as it is; checkpoints and readings go to `folder`.
+class Distillation(Stage):
+    """Trains the blocks of `trunk` above the network, which stays as it is.
 
-    class_words (C, Dt): `class_vectors`.  settings: what the corpus was made of.  Raises as `Stage.train`. The trunk
-    returned is on the processor.
+    class_words (C, Dt): `class_vectors`.  corpus: what the corpus was made of
     """
-    torch.manual_seed(config.seed)
-    device = device or torch.device("cpu")
-    trunk = ViT(shape)
-    embed = trunk.patch_embed
-    assert isinstance(embed, HybridEmbed)
-    embed.cnn.load_state_dict(seen.network.state_dict())
-    picture = _measure(seen, embed, config.seed)
-    _begin(embed, seen.classifier, class_words)
-    keys = thing_keys(seen.alone.deep, seen.alone.fine, seen.alone.colour)
-    heads = DistillationHeads(shape.dim, class_words.shape[1], keys.shape[1], picture.axes.shape[1])
-    trunk, heads = trunk.to(device), heads.to(device)
-    keys, alone_classes, class_words = (part.to(device) for part in (keys, seen.alone.classes, class_words))
-    told = {"world": dict(settings), "trunk": shape.to_dict()}
-    stage = Stage(
-        "distillation", config, folder, {"trunk": trunk, "heads": heads}, lambda name: "blocks." in name, told
-    )
 
-    def losses(step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        rng = np.random.default_rng([config.seed, step])
-        rows = np.sort(rng.choice(len(seen.maps.fine), config.batch, replace=False))
-        torch.manual_seed(int(rng.integers(2**31)))  # of the patches that are drawn
+    name = "distillation"
+    rates = "distillation.lr and distillation.matrix_lr"
+
+    def __init__(
+        self,
+        seen: Seen,
+        class_words: Tensor,
+        config: DistillationSettings,
+        shape: ViTConfig,
+        corpus: Mapping[str, object],
+        device: torch.device,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.trunk = ViT(shape)
+        embed = self.trunk.patch_embed
+        assert isinstance(embed, HybridEmbed)
+        embed.cnn.load_state_dict(seen.network.state_dict())
+        self._picture = _measure(seen, embed, config.seed)
+        _begin(embed, seen.classifier, class_words)
+        keys = thing_keys(seen.alone.deep, seen.alone.fine, seen.alone.colour)
+        heads = DistillationHeads(shape.dim, class_words.shape[1], keys.shape[1], self._picture.axes.shape[1])
+        self.trunk.to(device)
+        self._seen, self._config, self._embed, self._heads = seen, config, embed, heads.to(device)
+        self._keys, self._alone_classes = keys.to(device), seen.alone.classes.to(device)
+        self._class_words, self._device = class_words.to(device), device
+        self.optimiser = config.optimiser
+        self.modules = {"trunk": self.trunk, "heads": self._heads}
+        self.settings = {self.name: config.learnt(), "world": dict(corpus), "trunk": shape.to_dict()}
+
+    def is_matrix(self, name: str) -> bool:
+        return "blocks." in name
+
+    def losses(self, start: int, stop: int) -> Iterator[Terms]:
+        config = self._config
+        weights = {name: getattr(config, f"{name}_weight") for name in LOSSES}
+        self.trunk.train()
+        self._embed.cnn.eval()
+        for step in range(start, stop):
+            rng = np.random.default_rng([config.seed, step])
+            rows = np.sort(rng.choice(len(self._seen.maps.fine), config.batch, replace=False))
+            torch.manual_seed(int(rng.integers(2**31)))  # of the patches that are drawn
+            yield weighted(self._losses(rows), weights)
+
+    def _losses(self, rows: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        device, seen = self._device, self._seen
         maps = seen.maps(rows)
-        shown = _shown(seen, picture, rows, maps)
+        shown = _shown(seen, self._picture, rows, maps)
         pixels = cnn_pixels(torch.from_numpy(seen.corpus.images[rows])).to(device)
-        patches = embed.project(Maps(maps.fine.to(device), maps.coarse.to(device)), pixels)
-        tokens = trunk.norm(trunk.blocks(trunk.with_positions(patches)))
-        shown = Shown(
-            *(part.to(device) for part in (shown.cover, shown.things, shown.classes, shown.picture))
+        patches = self._embed.project(Maps(maps.fine.to(device), maps.coarse.to(device)), pixels)
+        tokens = self.trunk.norm(self.trunk.blocks(self.trunk.with_positions(patches)))
+        shown = Shown(*(part.to(device) for part in vars(shown).values()))
+        return distillation_losses(
+            tokens,
+            shown,
+            self._heads,
+            self._keys,
+            self._alone_classes,
+            self._class_words,
+            self._config.patches,
         )
-        found = distillation_losses(tokens, shown, heads, keys, alone_classes, class_words, config.patches)
-        return weighted(found, config), found
-
-    def summary(found: Mapping[str, Tensor]) -> str:
-        return ", ".join(f"{name} {value.item():.2f}" for name, value in found.items())
-
-    trunk.train()
-    embed.cnn.eval()
-    stage.train(losses, resume=resume, say=say, summary=summary)
-    return trunk.cpu().eval()
 
 
 def _measure(seen: Seen, embed: HybridEmbed, seed: int) -> Components:

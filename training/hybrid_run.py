@@ -12,22 +12,25 @@ import torch
 from steersearch.core.files import as_path
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
-from steersearch.training.aligner import Aligner, align
+from steersearch.training.aligner import Aligner, Alignment
 from steersearch.training.cnn_maps import kept_maps, kept_things_alone
 from steersearch.training.frozen_tokens import FrozenTokens
-from steersearch.training.hybrid import HYBRID_TRUNK, Seen, class_vectors, pretrain_hybrid
+from steersearch.training.hybrid import HYBRID_TRUNK, Distillation, Seen, class_vectors
 from steersearch.training.photographs.folder import FETCHED, folder_wordnet
 from steersearch.training.photographs.published_cnn import load_network
 from steersearch.training.photographs.wordnet import ClassWords, class_words
 from steersearch.training.prompts import Vocabulary
-from steersearch.training.recipe import Recipe
+from steersearch.training.recipe import Recipe, StageSettings
+from steersearch.training.stage import Stage
 from steersearch.training.text_store import TextStore
+from steersearch.training.trainer import Trainer
 from steersearch.training.word_bank import WordBank
 from steersearch.training.world.corpus import Corpus
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # of what, how much is done, of how much
 CLASSES = 1000
+TRUNK, WORDS = "trunk", "words"  # folders of the stages, in the run's
 
 
 class HybridRun:
@@ -65,19 +68,18 @@ class HybridRun:
         return Seen(corpus, maps, alone, network, classifier)
 
     def trunk(self, resume: bool, device: torch.device) -> ViT:
-        """The blocks above the network, trained before anything else."""
+        """The blocks above the network, trained before anything else; on the CPU."""
         self._say("trunk: training the blocks above EfficientNet-Lite2")
-        return pretrain_hybrid(
+        stage = Distillation(
             self.seen,
             class_vectors(self.words, self._store),
             self._recipe.distillation,
-            self._folder / "trunk",
-            shape=replace(HYBRID_TRUNK, image_size=self._recipe.world.size),
-            settings=self._settings,
-            say=self._say,
-            device=device,
-            resume=resume,
+            replace(HYBRID_TRUNK, image_size=self._recipe.world.size),
+            self._settings,
+            device,
         )
+        self._train(stage, TRUNK, self._recipe.distillation, resume)
+        return stage.trunk.cpu().eval()
 
     def aligned(self, model: SteerViT, tokens: FrozenTokens, resume: bool) -> Aligner:
         """The aligner, after it has trained the model's queries and keys."""
@@ -94,6 +96,12 @@ class HybridRun:
             self._store,
             self._recipe.alignment,
         )
-        settings = {"world": self._settings, "distillation": asdict(self._recipe.distillation)}
-        align(aligner, self._folder / "words", settings, resume=resume, say=self._say)
+        made_of = {"world": self._settings, "distillation": asdict(self._recipe.distillation)}
+        self._train(Alignment(aligner, made_of), WORDS, self._recipe.alignment, resume)
+        aligner.begin()
         return aligner
+
+    def _train(self, stage: Stage, folder: str, settings: StageSettings, resume: bool) -> None:
+        """With a journal and checkpoints of its own, in `folder` of the run's."""
+        run = replace(self._recipe.run, save_every=settings.save_every, wandb="")
+        Trainer(stage, self._folder / folder, run, self._say).train(resume=resume)

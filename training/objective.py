@@ -8,7 +8,6 @@ The masks are there, so it needs no new labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +27,9 @@ from steersearch.training.losses import (
     soft_cross_entropy,
 )
 from steersearch.training.recipe import ObjectiveSettings
+from steersearch.training.stage import Term
 
 Gather = Callable[[Tensor], Tensor]  # what all processes have, one after the other along the first axis
-
-
-@dataclass(frozen=True)
-class Term:
-    """Part of a loss. total: () sum over `count` () samples of this process;  weight: of their mean in the loss."""
-
-    total: Tensor
-    count: Tensor
-    weight: float
 
 
 def aggregations(settings: ObjectiveSettings) -> dict[Aggregation, float]:

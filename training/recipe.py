@@ -5,14 +5,12 @@ A run has exactly one `Recipe`. `settings.py` changes it by "section.key=value" 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from steersearch.core.steervit import Fusion
 from steersearch.core.vectors import Aggregation
-from steersearch.training.aligner import AlignmentConfig
 from steersearch.training.data.orientation import Frame
-from steersearch.training.distillation import DistillationConfig
 from steersearch.training.text_store import TokenType
 from steersearch.training.world.corpus import CorpusConfig
 
@@ -139,6 +137,76 @@ class OptimiserSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """What the stages before the steering share.
+
+    batch: pictures in a step.  lr: of AdamW.  matrix_lr: of Muon, which then takes the matrices; 0: AdamW takes all
+    warmup: steps up to the full rates, which then fall along a cosine to 1 %.  weight_decay: of matrices, not vectors
+    """
+
+    steps: int
+    batch: int = 32
+    lr: float = 1.2e-3
+    matrix_lr: float = 0.02
+    warmup: int = 100
+    weight_decay: float = 0.05
+    seed: int = 0
+    save_every: int = 250
+
+    @property
+    def optimiser(self) -> OptimiserSettings:
+        """The same in full."""
+        return OptimiserSettings(
+            steps=self.steps,
+            batch=self.batch,
+            lr=self.lr,
+            final_lr=0.01 * self.lr,
+            warmup=self.warmup,
+            decay_steps=self.steps,
+            matrix_lr=self.matrix_lr,
+            decay_connector=self.weight_decay,
+            decay_rest=self.weight_decay,
+        )
+
+    def learnt(self) -> dict[str, Any]:
+        """The settings that decide the result."""
+        return {name: value for name, value in asdict(self).items() if name != "save_every"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationSettings(StageSettings):
+    """Pretraining of a hybrid backbone. patches: drawn from each picture in a step;  the weights are of the losses."""
+
+    steps: int = 2000
+    weight_decay: float = 0.02
+    patches: int = 40
+    words_weight: float = 1.0
+    things_weight: float = 1.0
+    picture_weight: float = 1.0
+    salient_weight: float = 0.5
+    likeness_weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentSettings(StageSettings):
+    """Alignment of words and patches. patches: drawn from each picture in a step
+
+    classes, wide, names: how many words of each kind a step has at most, see `WordBank.draw`
+    strength, head: how values and head are initialised afterwards, see `begin_values`
+    """
+
+    steps: int = 800
+    lr: float = 2e-3
+    warmup: int = 50
+    patches: int = 20
+    classes: int = 160
+    wide: int = 80
+    names: int = 100
+    strength: float = 0.35
+    head: float = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """How the run goes.
 
@@ -163,8 +231,8 @@ class Recipe:
 
     data: DataSettings = field(default_factory=DataSettings)
     world: CorpusConfig = field(default_factory=CorpusConfig)
-    distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)

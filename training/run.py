@@ -31,7 +31,7 @@ from steersearch.core.errors import (
 from steersearch.core.files import as_path
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT
-from steersearch.training import run_state
+from steersearch.training import checkpoint
 from steersearch.training.aligner import Aligner
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
@@ -49,8 +49,9 @@ from steersearch.training.photographs.needs import Missing, require
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
+from steersearch.training.steering import Steered, Steering
 from steersearch.training.text_store import TextStore
-from steersearch.training.trainer import Say, Steered, Trainer
+from steersearch.training.trainer import Say, Trainer
 from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
 from steersearch.training.world.emoji import EMOJI_FONT
 from steersearch.training.world.stamps import STAMPS_FOLDER
@@ -73,14 +74,11 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     told: Say = say if accelerator.is_main_process else lambda line: None
     with told_plainly(folder), _denormals_flushed():
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = run_state.latest(folder)
-        if checkpoint is not None and not resume:
+        if checkpoint.latest(folder) is not None and not resume:
             raise RunExistsError(folder)
         feed, model, objective = _prepared(recipe, folder, accelerator, told, resume)
-        trainer = Trainer(recipe, model, feed, objective, folder, accelerator, told)
-        if not trainer.train(checkpoint):
-            told(f"stopped at step {trainer.step:,}, which is saved; --resume goes on from there")
-            raise KeyboardInterrupt
+        stage = Steering(recipe, model, feed, objective, accelerator)
+        Trainer(stage, folder, recipe.run, told, accelerator).train(resume=resume)
         final = folder / "model.safetensors"
         if accelerator.is_main_process:
             write_safetensors(model, final)

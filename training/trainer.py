@@ -1,157 +1,123 @@
-"""The training loop: what steers is trained, the trunk stays frozen (arXiv 2604.02327, section 4.7).
+"""The training loop, the same for every stage: steps, validation, journal, checkpoints, resuming.
 
-One process or several (Hugging Face Accelerate: gloo on processors, NCCL on GPUs) see the same batches in the same
-order, so a run that is stopped and resumed, or spread over processes, tells the same story as one that is not.
+One process or several (Hugging Face Accelerate: gloo on CPUs, NCCL on GPUs) see the same batches in the same order.
+So a run that is interrupted and resumed, or spread over processes, ends like one that is not.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steersearch.core.checkpoints import write_safetensors
 from steersearch.core.errors import (
     ConfigError,
     DataError,
     NotFiniteError,
+    RecipeDiffersError,
     RunStateError,
     UnknownSettingError,
 )
-from steersearch.core.steervit import Features, SteerViT
-from steersearch.core.text import PromptFeatures
-from steersearch.training import run_state
-from steersearch.training.batch import Batch, Feed
+from steersearch.training import checkpoint
 from steersearch.training.interruption import Interruption
 from steersearch.training.journal import Journal
-from steersearch.training.objective import Objective, Term, measure
 from steersearch.training.optimiser import build_optimisers, learning_rate, set_learning_rate
-from steersearch.training.recipe import Recipe
-from steersearch.training.settings import flat, from_json, may_change
+from steersearch.training.recipe import RunSettings
+from steersearch.training.stage import Stage, Terms
 
 Say = Callable[[str], None]
 
 
-class Steered(nn.Module):
-    """The model as it is trained: what no expression changes runs without graph, the rest with it."""
-
-    def __init__(self, model: SteerViT) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor, prompts: PromptFeatures) -> Features:
-        """(B, 3, S, S) pixels and B prompts -> features with gradients for the trained parts.
-
-        In place of pixels what the first steered block gets, (B, T, D), where that was computed beforehand.
-        """
-        with torch.no_grad():
-            tokens = pixels if pixels.ndim == 3 else self.model.before_steering(pixels)
-        return self.model.steer(tokens, self.model.steering(prompts))
-
-
 class Trainer:
-    """Trains `model` on `feed` as `recipe` says, and keeps everything in `folder`.
+    """Trains `stage`; journal and checkpoints go to `folder`.
 
-    accelerator: of Hugging Face Accelerate; says which process this is, and where it computes.
+    accelerator: of Hugging Face Accelerate, for a stage that several processes share; None for this process alone
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        model: SteerViT,
-        feed: Feed,
-        objective: Objective,
-        folder: Path,
-        accelerator: Any,
-        say: Say,
+        self, stage: Stage, folder: Path, run: RunSettings, say: Say, accelerator: Any = None
     ) -> None:
-        self.recipe, self.model, self.feed, self.objective = recipe, model, feed, objective
-        self.folder, self.say = folder, say
+        self.stage, self.folder, self.run, self.say = stage, folder, run, say
         self._accelerator = accelerator
-        self._trained = dict(model.trainable_parameters())
-        self._names = {parameter: name for name, parameter in self._trained.items()}
-        self._optimisers = build_optimisers(self._trained.items(), recipe.optimiser)
-        steered: nn.Module = Steered(model)
-        self._steered = steered
-        if recipe.run.compile:
-            steered = torch.compile(steered)  # type: ignore[assignment]
-        self._forward = accelerator.prepare_model(steered)
+        self._names = {parameter: name for name, parameter in stage.trained.items()}
+        self._optimisers = build_optimisers(stage.trained, stage.optimiser, stage.is_matrix)
         self.step = 0
         self.best = -math.inf
         self._window = Window()
+        self._latest: dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------------ the loop
 
-    def train(self, resume: Path | None = None) -> bool:
-        """Go through all steps. Returns False if it was asked to stop; what it had is then saved.
+    def train(self, *, resume: bool) -> None:
+        """Run all steps, from the latest checkpoint if there is one.
 
-        resume: a checkpoint of `run_state`. Raises NotFiniteError before a step that would spoil the weights.
+        resume: refuse a checkpoint made with other settings; else start over.
+        Raises KeyboardInterrupt if asked to stop, after saving; NotFiniteError before a step that would spoil the
+        weights; RecipeDiffersError, RunStateError, OptimiserStateError for a checkpoint that does not fit.
         """
-        if resume is not None:
-            self._restore(resume)
-        steps, run = self.recipe.optimiser.steps, self.recipe.run
+        self._restore(resume)
+        steps, run = self.stage.optimiser.steps, self.run
+        if self.step >= steps:
+            return
         with ExitStack() as stack:
             interruption = stack.enter_context(Interruption(self.say))
             journal = stack.enter_context(self._journal()) if self._is_main else None
             if self.step == 0:
                 self._validate(journal)
-            self.model.train()
             began, first = time.monotonic(), self.step
-            for batch in self.feed.training(self.step, steps):
-                asked = self._step(batch.to(self.model.device), interruption.asked)
+            for terms in self.stage.losses(self.step, steps):
+                stop = self._step(terms, interruption.asked)
                 self.step += 1
-                if self.step % run.log_every == 0 or self.step == steps:
+                last = self.step == steps
+                if self.step % run.log_every == 0 or last:
                     self._log(journal, (self.step - first) / (time.monotonic() - began))
-                if self.step % run.validate_every == 0 or self.step == steps:
+                if self.step % run.validate_every == 0 or last:
                     self._validate(journal)
-                if self.step % run.save_every == 0 or self.step == steps or asked:
+                if self.step % run.save_every == 0 or last or stop:
                     self._save()
-                if asked:
-                    return self.step == steps
-        return True
+                if stop and not last:
+                    self.say(f"stopped at step {self.step:,}, which is saved; --resume continues from there")
+                    raise KeyboardInterrupt
 
-    def _step(self, batch: Batch, asked: bool) -> bool:
-        """One step of the optimiser. Returns whether any process was asked to stop."""
-        set_learning_rate(self._optimisers, learning_rate(self.step, self.recipe.optimiser))
-        with self._accelerator.autocast():
-            found = self._forward(batch.pixels, batch.prompts)
-        terms = self.objective(found, batch) | self.objective.beside(self.step)
-        loss, means, asked = self._over_all(terms, asked)
-        if not math.isfinite(means["loss"]):
-            raise NotFiniteError(means["loss"], self.step, self.folder)
+    def _step(self, terms: Terms, stop: bool) -> bool:
+        """One step of the optimisers. Returns whether any process was asked to stop."""
+        settings = self.stage.optimiser
+        set_learning_rate(self._optimisers, learning_rate(self.step, settings))
+        loss, means, stop = self._over_all(terms, stop)
+        self._require_finite(means["loss"], "loss")
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
-        self._accelerator.backward(loss)
-        if self.recipe.optimiser.clip:
-            norm = nn.utils.clip_grad_norm_(self._trained.values(), self.recipe.optimiser.clip)
+        torch.autograd.backward(loss)
+        if settings.clip:
+            norm = nn.utils.clip_grad_norm_(self.stage.trained.values(), settings.clip)
             means["gradient"] = norm.item()
-            if not math.isfinite(means["gradient"]):
-                raise NotFiniteError(means["gradient"], self.step, self.folder, "gradient")
+            self._require_finite(means["gradient"], "gradient")
         for optimiser in self._optimisers:
             optimiser.step()
         self._window.add(means)
-        return asked
+        self._latest = {name: means[name] for name in terms}
+        return stop
 
-    def _over_all(self, terms: Mapping[str, Term], asked: bool) -> tuple[Tensor, dict[str, float], bool]:
+    def _over_all(self, terms: Terms, stop: bool) -> tuple[Tensor, dict[str, float], bool]:
         """The loss to differentiate here, the terms' means over all processes, and whether any was asked to stop.
 
         Each term's mean is over the samples of all processes. Gradients are averaged over R processes, so each
         process takes R times its own part.
         """
-        told = torch.stack([*(t.total.detach().double() for t in terms.values()),
-                            *(t.count.double() for t in terms.values()),
-                            torch.tensor(float(asked), dtype=torch.float64, device=self.model.device)])  # fmt: skip
+        sums = torch.stack([
+            *(term.total.detach().double() for term in terms.values()),
+            *(term.count.double() for term in terms.values()),
+        ])  # fmt: skip
+        sums = torch.cat([sums, sums.new_tensor([float(stop)])])
         if self._ranks > 1:
-            told = self._accelerator.reduce(told, "sum")
-        values = told.tolist()
+            sums = self._accelerator.reduce(sums, "sum")
+        values = sums.tolist()
         totals, counts = values[: len(terms)], [max(1.0, n) for n in values[len(terms) : -1]]
         means = {name: total / n for name, total, n in zip(terms, totals, counts, strict=True)}
         parts = [
@@ -160,107 +126,105 @@ class Trainer:
         means["loss"] = sum(term.weight * means[name] for name, term in terms.items())
         return torch.stack(parts).sum(), means, values[-1] > 0
 
-    # ---------------------------------------------------------------------------------------------- validation
+    def _require_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise NotFiniteError(value, self.step, self.folder, what, setting=self.stage.rates)
 
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """loss, pmass and pointing over all validation rows, and of each source: "pmass/refcoco".
+    # ----------------------------------------------------------------------------------------- what a run leaves
 
-        Each row counts once, in whichever process it was: sums are reduced, nothing is padded.
-        """
-        self.model.eval()
-        kinds = ("loss", "pmass", "pointing")
-        sums = torch.zeros(
-            2, len(kinds), len(self.feed.sources), dtype=torch.float64, device=self.model.device
-        )  # of the values, and how many they are
-        for batch in self.feed.validation():
-            batch = batch.to(self.model.device)
-            with self._accelerator.autocast():
-                found = self._steered(batch.pixels, batch.prompts)
-            measured = measure(found, batch, self.recipe.objective)
-            for number, kind in enumerate(kinds):
-                values, rows = measured[kind]
-                for part, column in enumerate(
-                    (values.double(), torch.ones_like(values, dtype=torch.float64))
-                ):
-                    sums[part, number].index_add_(0, batch.source[rows], column)
-        self.model.train()
-        if self._ranks > 1:
-            sums = self._accelerator.reduce(sums, "sum")
-        return _means(sums.cpu(), kinds, self.feed.sources)
+    def _journal(self) -> Journal:
+        run = self.run
+        return Journal(
+            self.folder,
+            tensorboard=run.tensorboard,
+            wandb=run.wandb,
+            step=self.step,
+            recipe=self.stage.settings,
+        )
 
     def _validate(self, journal: Journal | None) -> None:
-        found = self.validate()
+        found = self.stage.validate()
+        if not found:
+            return
         if journal is not None:
             journal.log(self.step, "validation", found)
-        pmass = found.get("pmass", math.nan)
-        self.say(
-            f"step {self.step:,}: validation pmass {pmass:.3f}, pointing {found.get('pointing', math.nan):.3f}"
-        )
+        pmass, pointing = found.get("pmass", math.nan), found.get("pointing", math.nan)
+        self.say(f"step {self.step:,}: validation pmass {pmass:.3f}, pointing {pointing:.3f}")
         if pmass > self.best:
             self.best = pmass
             if self._is_main and self.step:
-                write_safetensors(self.model, self.folder / "best.safetensors")
-
-    # ------------------------------------------------------------------------------------- what a run leaves
-
-    def _journal(self) -> Journal:
-        run = self.recipe.run
-        recipe = asdict(self.recipe)
-        return Journal(
-            self.folder, tensorboard=run.tensorboard, wandb=run.wandb, step=self.step, recipe=recipe
-        )
+                self.stage.keep_best(self.folder)
 
     def _log(self, journal: Journal | None, steps_per_second: float) -> None:
         means = self._window.means()
         self._window = Window()
         if journal is None:
             return
-        means["learning_rate"] = learning_rate(self.step - 1, self.recipe.optimiser)
-        means["pictures_per_second"] = steps_per_second * self.recipe.optimiser.batch
-        for name, parameter in self._trained.items():
-            if name.endswith("gate"):
-                means[f"gate/{name.split('.')[1]}.{name.rsplit('.', 1)[1]}"] = math.tanh(parameter.item())
-        journal.log(self.step, "train", means)
+        means["learning_rate"] = learning_rate(self.step - 1, self.stage.optimiser)
+        means["pictures_per_second"] = steps_per_second * self.stage.optimiser.batch
+        journal.log(self.step, "train", means | self.stage.readings())
 
     def _save(self) -> None:
         if not self._is_main:
             return
-        tensors = {f"model.{name}": parameter.detach() for name, parameter in self._trained.items()}
+        tensors = {name: value.detach() for name, value in self._values().items()}
         for optimiser in self._optimisers:
-            tensors |= run_state.optimiser_tensors(optimiser, self._names)
-        tensors |= self.objective.tensors()
-        state = {"best": self.best if math.isfinite(self.best) else None, "window": vars(self._window),
-                 "recipe": asdict(self.recipe)}  # fmt: skip
-        run_state.save(self.folder, self.step, tensors, state)
+            tensors |= checkpoint.optimiser_tensors(optimiser, self._names)
+        tensors |= self.stage.tensors()
+        state = {
+            "best": self.best if math.isfinite(self.best) else None,
+            "window": vars(self._window),
+            "settings": self.stage.settings,
+        }
+        checkpoint.save(self.folder, self.step, tensors, state)
+        losses = "".join(f", {name} {value:.2f}" for name, value in self._latest.items())
+        self.say(f"{self.stage.name}: step {self.step:,} of {self.stage.optimiser.steps:,}{losses}")
 
-    def _restore(self, checkpoint: Path) -> None:
-        self.step, tensors, state = run_state.load(checkpoint, "cpu")
-        free = [key for key in flat(self.recipe) if may_change(key)]
+    def _restore(self, resume: bool) -> None:
+        """Continue from the latest checkpoint, if there is one with these settings."""
+        found = checkpoint.latest(self.folder)
+        if found is None:
+            return
+        step, tensors, state = checkpoint.load(found)
         try:
-            saved = from_json(
-                json.dumps(state["recipe"])
-            )  # a key that it lacks is newer, and has its default
-            run_state.refuse_other_recipe(checkpoint, asdict(saved), asdict(self.recipe), free)
-            with torch.no_grad():
-                for name, parameter in self._trained.items():
-                    parameter.copy_(tensors[f"model.{name}"])
-            for optimiser in self._optimisers:
-                run_state.restore_optimiser(optimiser, self._names, tensors)
-            self.objective.restore(tensors)
-            self.best = -math.inf if state["best"] is None else state["best"]
-            self._window = Window(**state["window"])
+            saved = self.stage.completed(state["settings"])
+            other = checkpoint.differences(saved, self.stage.settings, self.stage.free)
+            if not other:
+                self._take(tensors, state)
         except (KeyError, TypeError, RuntimeError, ConfigError, DataError, UnknownSettingError) as error:
-            raise RunStateError(checkpoint, f"it does not hold what this run needs ({error})") from error
-        self.say(f"resumed at step {self.step:,}")
+            raise RunStateError(found, f"it does not fit this run ({error})") from error
+        if other and resume:
+            raise RecipeDiffersError(found, other)
+        if other:
+            name, was, now = other[0]
+            self.say(
+                f"{self.stage.name}: {found} is of another run ({name} was {was}, is now {now}): starting over"
+            )
+            return
+        self.step = step
+        self.say(f"{self.stage.name}: resumed at step {step:,}")
+
+    def _take(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for name, value in self._values().items():
+                value.copy_(tensors[name])
+        for optimiser in self._optimisers:
+            checkpoint.restore_optimiser(optimiser, self._names, tensors)
+        self.stage.restore(tensors)
+        self.best = -math.inf if state["best"] is None else state["best"]
+        self._window = Window(**state["window"])
+
+    def _values(self) -> dict[str, Tensor]:
+        """What training changes in the stage's modules."""
+        return {**self.stage.trained, **self.stage.buffers}
 
     @property
     def _is_main(self) -> bool:
-        return bool(self._accelerator.is_main_process)
+        return self._accelerator is None or bool(self._accelerator.is_main_process)
 
     @property
     def _ranks(self) -> int:
-        return int(self._accelerator.num_processes)
+        return 1 if self._accelerator is None else int(self._accelerator.num_processes)
 
 
 class Window:
@@ -276,17 +240,3 @@ class Window:
 
     def means(self) -> dict[str, float]:
         return {name: total / self.steps for name, total in self.sums.items()}
-
-
-def _means(sums: Tensor, kinds: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, float]:
-    """(2, kinds, S) sums and counts -> means over everything, and of each source if there are several."""
-    found: dict[str, float] = {}
-    parts = [("", sums.sum(dim=2))]
-    if len(sources) > 1:
-        parts += [(f"/{name}", sums[:, :, number]) for number, name in enumerate(sources)]
-    for name, (totals, counts) in parts:
-        for kind, total, count in zip(kinds, totals.tolist(), counts.tolist(), strict=True):
-            if count:
-                found[f"{kind}{name}"] = total / count
-    found["rows"] = sums[1, 0].sum().item()
-    return found

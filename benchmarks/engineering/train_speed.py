@@ -42,7 +42,7 @@ from steersearch.training.data.mask_codec import Mask
 from steersearch.training.losses import patch_target, segmentation_loss
 from steersearch.training.optimiser import build_optimisers
 from steersearch.training.recipe import RELEASE
-from steersearch.training.trainer import Steered
+from steersearch.training.steering import Steered
 from steersearch.training.world import composition, scenes
 from steersearch.training.world.things import KINDS, TEMPLATES, draw_stock
 
@@ -167,7 +167,7 @@ class Bench:
         self.texts = [sample.expression for sample in samples]
         self.prompts = encoder.encode(self.texts).to(model.device)
         self.trained = dict(model.trainable_parameters())
-        self.optimisers = build_optimisers(self.trained.items(), RELEASE.optimiser)
+        self.optimisers = build_optimisers(self.trained, RELEASE.optimiser)
         prepare: Callable[[nn.Module], Any] = torch.compile if compiled else lambda module: module
         self._ours, self._released = prepare(Steered(model)), prepare(Released(model))
 

@@ -23,7 +23,7 @@ from steersearch.core.errors import (
     RunMissingError,
     UnknownSettingError,
 )
-from steersearch.training import run_state
+from steersearch.training import checkpoint
 from steersearch.training.photographs.folder import is_whole
 from steersearch.training.processes import is_launched, launch, rank_and_size
 from steersearch.training.recipe import PRESETS, Recipe
@@ -108,7 +108,7 @@ def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if is_new and not (folder / run_state.FOLDER).exists():
+        if is_new and not (folder / checkpoint.FOLDER).exists():
             file.unlink(missing_ok=True)
             with suppress(OSError):  # something else is in it
                 folder.rmdir()

@@ -25,18 +25,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steersearch.core.errors import (
-    CheckpointError,
     CheckpointNotSavedError,
     OptimiserStateError,
-    RecipeDiffersError,
     RunStateError,
 )
-from steersearch.training import run_state
+from steersearch.training import checkpoint
 from steersearch.training.muon import Muon
 
 
 def saved(folder: Path, step: int, **how: Any) -> Path:
-    return run_state.save(folder, step, {"weight": torch.full((100,), float(step))}, {"step": step}, **how)
+    return checkpoint.save(folder, step, {"weight": torch.full((100,), float(step))}, {"step": step}, **how)
 
 
 def names(folder: Path) -> list[str]:
@@ -45,9 +43,9 @@ def names(folder: Path) -> list[str]:
 
 def is_whole(folder: Path) -> int:
     """The step of the latest checkpoint, once its content is known to be that step's."""
-    path = run_state.latest(folder)
+    path = checkpoint.latest(folder)
     assert path is not None
-    step, tensors, state = run_state.load(path)
+    step, tensors, state = checkpoint.load(path)
     assert torch.equal(tensors["weight"], torch.full((100,), float(step)))
     assert state == {"step": step}
     return step
@@ -79,8 +77,8 @@ def test_everything_comes_back_bit_for_bit(
         (value > 127)[..., 0] if dtype == torch.bool else value.view(dtype)[..., 0]
     )  # nan and -0.0 among them
     with tempfile.TemporaryDirectory() as folder:
-        path = run_state.save(Path(folder), 7, {"täglich/x": value}, {"number": number, text: [text, None]})
-        step, tensors, state = run_state.load(path)
+        path = checkpoint.save(Path(folder), 7, {"täglich/x": value}, {"number": number, text: [text, None]})
+        step, tensors, state = checkpoint.load(path)
     assert step == 7
     back = tensors["täglich/x"]
     assert (back.dtype, back.shape) == (dtype, value.shape)
@@ -92,7 +90,7 @@ def test_everything_comes_back_bit_for_bit(
 def test_tensors_that_share_memory_or_are_views_are_stored_as_they_look(tmp_path: Path) -> None:
     whole = torch.arange(12.0).view(3, 4)
     given_ = {"whole": whole, "again": whole, "turned": whole.T, "part": whole[1:, ::2], "one": whole[0, 3]}
-    _, tensors, _ = run_state.load(run_state.save(tmp_path, 0, given_, {}))
+    _, tensors, _ = checkpoint.load(checkpoint.save(tmp_path, 0, given_, {}))
     assert tensors.keys() == given_.keys()
     assert all(torch.equal(tensors[name], value) for name, value in given_.items())
 
@@ -101,17 +99,17 @@ def test_tensors_that_share_memory_or_are_views_are_stored_as_they_look(tmp_path
 
 
 def test_the_last_two_and_the_best_stay(tmp_path: Path) -> None:
-    assert run_state.latest(tmp_path) is None
-    assert run_state.best(tmp_path) is None
+    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint.best(tmp_path) is None
     for step in (100, 200, 300, 400):
         assert saved(tmp_path, step, best=step == 100).name == f"step-{step:06}"
     assert names(tmp_path) == ["best", "step-000300", "step-000400"]
-    best = run_state.best(tmp_path)
+    best = checkpoint.best(tmp_path)
     assert best is not None
-    assert run_state.load(best)[0] == 100
+    assert checkpoint.load(best)[0] == 100
     saved(tmp_path, 500, best=True, keep=1)
     assert names(tmp_path) == ["best", "step-000500"]
-    assert run_state.load(best)[0] == 500
+    assert checkpoint.load(best)[0] == 500
     assert is_whole(tmp_path) == 500
 
 
@@ -130,8 +128,8 @@ def test_a_run_that_went_back_leaves_the_course_it_left(tmp_path: Path) -> None:
 
 def test_a_step_can_be_saved_again(tmp_path: Path) -> None:
     saved(tmp_path, 5, keep=1)
-    run_state.save(tmp_path, 5, {}, {"again": True}, keep=1)
-    assert run_state.load(tmp_path / "checkpoints" / "step-000005") == (5, {}, {"again": True})
+    checkpoint.save(tmp_path, 5, {}, {"again": True}, keep=1)
+    assert checkpoint.load(tmp_path / "checkpoints" / "step-000005") == (5, {}, {"again": True})
     assert names(tmp_path) == ["step-000005"]
 
 
@@ -184,8 +182,8 @@ def test_a_kill_at_any_moment_leaves_the_last_checkpoint(tmp_path: Path) -> None
         told_of = struct.unpack("q", rest[-8:])[0] if rest else last + 1
         last = is_whole(tmp_path)
         assert last in (told_of, told_of + 1)  # it may have been killed before it could tell
-        best = run_state.best(tmp_path)
-        assert best is None or run_state.load(best)[0] % 3 == 0
+        best = checkpoint.best(tmp_path)
+        assert best is None or checkpoint.load(best)[0] % 3 == 0
     saved(tmp_path, last + 1)
     assert [name for name in names(tmp_path) if name.startswith(".")] == []
 
@@ -226,9 +224,9 @@ def test_a_kill_before_any_operation_on_the_disk_leaves_a_whole_one(
         following = step if again else step + 1
         exitcode = ended(forked(partial(save_until, tmp_path, following, at)))
         assert is_whole(tmp_path) in (step, following)
-        best = run_state.best(tmp_path)
+        best = checkpoint.best(tmp_path)
         assert best is not None
-        assert run_state.load(best)[0] in (step, following)
+        assert checkpoint.load(best)[0] in (step, following)
         if exitcode == 0:
             break
         assert exitcode == 9
@@ -268,7 +266,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     path = saved(tmp_path, 20)
     damage(path)
     with pytest.raises(RunStateError, match=reason) as found:
-        run_state.load(path)
+        checkpoint.load(path)
     assert found.value.path == path
     with caplog.at_level(logging.WARNING):
         assert is_whole(tmp_path) == 10
@@ -276,7 +274,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert "going on from step-000010" in caplog.text
     damage(tmp_path / "checkpoints" / "step-000010")
     with pytest.raises(RunStateError, match=r"no checkpoint is whole .*step-000020: .*step-000010: "):
-        run_state.latest(tmp_path)
+        checkpoint.latest(tmp_path)
 
 
 def flip(path: Path, position: int) -> None:
@@ -285,14 +283,30 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(content)
 
 
+def test_checkpoints_of_format_1_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "FILE_FORMAT", 1)
+    weight = torch.ones(2)
+    steering = checkpoint.save(
+        tmp_path / "run", 5, {"model.a": weight}, {"recipe": {"x": 1}, "best": 0.5, "window": {"steps": 2}}
+    )
+    trunk = checkpoint.save(tmp_path / "trunk", 5, {"trunk.a": weight}, {"settings": {"x": 1}})
+    monkeypatch.undo()
+    _, tensors, state = checkpoint.load(steering)
+    assert list(tensors) == ["a"]
+    assert (state["settings"], state["best"], state["window"]) == ({"x": 1}, 0.5, {"steps": 2})
+    _, tensors, state = checkpoint.load(trunk)
+    assert list(tensors) == ["trunk.a"]
+    assert state == {"settings": {"x": 1}, "best": None, "window": {}}
+
+
 def test_other_versions_and_other_folders_are_told_apart(tmp_path: Path) -> None:
     path = saved(tmp_path, 1)
     content = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps(content | {"format": 2}))
-    with pytest.raises(RunStateError, match=r"newer version .format 2."):
-        run_state.load(path)
+    (path / "state.json").write_text(json.dumps(content | {"format": 3}))
+    with pytest.raises(RunStateError, match=r"newer version .format 3."):
+        checkpoint.load(path)
     with pytest.raises(RunStateError, match="no such folder"):
-        run_state.load(tmp_path / "elsewhere")
+        checkpoint.load(tmp_path / "elsewhere")
 
 
 @pytest.fixture
@@ -314,7 +328,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(small_disk: Path) -> None:
     with pytest.raises(
         CheckpointNotSavedError, match=r"No space left on device.*step-000010 is still there"
     ) as full:
-        run_state.save(small_disk, 20, {"weight": torch.zeros(10**6)}, {})
+        checkpoint.save(small_disk, 20, {"weight": torch.zeros(10**6)}, {})
     assert full.value.last == before
     assert names(small_disk) == ["step-000010"]
     assert is_whole(small_disk) == 10
@@ -346,14 +360,11 @@ def test_settings_that_differ_are_listed_and_some_may() -> None:
     now = {"optimiser": {"lr": 1e-3, "steps": 20}, "model": {"layers": [1, 3], "new": None}, "world": {}}
     found = [("optimiser.lr", 3e-4, 1e-3), ("optimiser.steps", 10, 20), ("model.old", 1, None)]
     found.append(("model.new", None, None))
-    path = Path("run/checkpoints/step-000010")
-    with pytest.raises(
-        RecipeDiffersError, match=r"optimiser.lr was 0.0003, is now 0.001; model.old"
-    ) as refused:
-        run_state.refuse_other_recipe(path, before, now, may_differ=["optimiser.steps", "model.new", "mod"])
-    assert refused.value.differences == (found[0], found[2])
-    run_state.refuse_other_recipe(path, before, now, may_differ=["optimiser", "model"])
-    run_state.refuse_other_recipe(path, before, before)
+    assert checkpoint.differences(before, now) == found
+    free = ["optimiser.steps", "model.new", "mod"]
+    assert checkpoint.differences(before, now, free) == [found[0], found[2]]
+    assert checkpoint.differences(before, now, ["optimiser", "model"]) == []
+    assert checkpoint.differences(before, before) == []
 
 
 # --------------------------------------------------------------------------------- optimisers, randomness
@@ -391,16 +402,16 @@ def test_a_restored_optimiser_goes_on_to_the_bit(
     optimiser = make(undisturbed)
     train(undisturbed, optimiser, range(5))
     called = {parameter: name for name, parameter in undisturbed.named_parameters()}
-    stored = run_state.optimiser_tensors(optimiser, called)
+    stored = checkpoint.optimiser_tensors(optimiser, called)
     stored |= {f"model.{name}": value for name, value in undisturbed.state_dict().items()}
-    path = run_state.save(tmp_path, 5, stored, {})
+    path = checkpoint.save(tmp_path, 5, stored, {})
     train(undisturbed, optimiser, range(5, 10))
 
     resumed = small_model(dtype)
     optimiser = make(resumed)
-    _, tensors, _ = run_state.load(path)
+    _, tensors, _ = checkpoint.load(path)
     resumed.load_state_dict({name: tensors[f"model.{name}"] for name in resumed.state_dict()})
-    run_state.restore_optimiser(optimiser, {p: name for name, p in resumed.named_parameters()}, tensors)
+    checkpoint.restore_optimiser(optimiser, {p: name for name, p in resumed.named_parameters()}, tensors)
     train(resumed, optimiser, range(5, 10))
     for name, value in resumed.state_dict().items():
         assert as_bytes(value) == as_bytes(undisturbed.state_dict()[name]), name
@@ -411,7 +422,7 @@ def test_adamw_is_restored_as_torch_itself_restores_it() -> None:
     first, ours, torchs = (make_adamw(model) for _ in range(3))
     train(model, first, range(3))
     called = {parameter: name for name, parameter in model.named_parameters()}
-    run_state.restore_optimiser(ours, called, run_state.optimiser_tensors(first, called))
+    checkpoint.restore_optimiser(ours, called, checkpoint.optimiser_tensors(first, called))
     torchs.load_state_dict(first.state_dict())
     for parameter in called:
         assert (
@@ -430,10 +441,10 @@ def test_a_parameter_without_gradients_yet_stays_so() -> None:
     called = {parameter: name for name, parameter in model.named_parameters()}
     optimiser, other = make_adamw(model), make_adamw(model)
     train(model, optimiser, range(1))
-    tensors = run_state.optimiser_tensors(optimiser, called)
+    tensors = checkpoint.optimiser_tensors(optimiser, called)
     assert "adamw/2.weight/unused" in tensors
     train(model, other, range(1))
-    run_state.restore_optimiser(other, called, tensors)
+    checkpoint.restore_optimiser(other, called, tensors)
     assert not other.state[model[2].weight]  # type: ignore[index, union-attr]
     assert other.state[model[0].weight]["step"] == 1  # type: ignore[index, union-attr]
 
@@ -445,10 +456,10 @@ def test_accelerates_wrapper_is_seen_through() -> None:
     plain = make_adamw(model)
     train(model, plain, range(2))
     wrapped = accelerate.Accelerator(cpu=True).prepare_optimizer(make_adamw(model))
-    run_state.restore_optimiser(wrapped, called, run_state.optimiser_tensors(plain, called))
-    again = run_state.optimiser_tensors(wrapped, called)
+    checkpoint.restore_optimiser(wrapped, called, checkpoint.optimiser_tensors(plain, called))
+    again = checkpoint.optimiser_tensors(wrapped, called)
     assert all(
-        torch.equal(again[name], value) for name, value in run_state.optimiser_tensors(plain, called).items()
+        torch.equal(again[name], value) for name, value in checkpoint.optimiser_tensors(plain, called).items()
     )
 
 
@@ -457,38 +468,21 @@ def test_what_does_not_fit_is_named_and_changes_nothing() -> None:
     called = {parameter: name for name, parameter in model.named_parameters()}
     optimiser = make_adamw(model)
     train(model, optimiser, range(1))
-    tensors = run_state.optimiser_tensors(optimiser, called)
+    tensors = checkpoint.optimiser_tensors(optimiser, called)
     wrong = {name.replace("2.bias", "2.offset"): value for name, value in tensors.items()}
     wrong["adamw/0.weight/exp_avg"] = torch.zeros(5, 4)
     with pytest.raises(OptimiserStateError) as found:
-        run_state.restore_optimiser(optimiser, called, wrong)
+        checkpoint.restore_optimiser(optimiser, called, wrong)
     assert found.value.missing == ("2.bias",)
     assert found.value.unexpected == ("2.offset",)
     assert found.value.misshapen == ("0.weight/exp_avg",)
     assert torch.equal(optimiser.state[model[0].weight]["exp_avg"], tensors["adamw/0.weight/exp_avg"])  # type: ignore[index, union-attr]
     with pytest.raises(OptimiserStateError, match=r"muon does not fit.*missing: 0.weight, 2.weight"):
-        run_state.restore_optimiser(make_muon(model), called, tensors)
+        checkpoint.restore_optimiser(make_muon(model), called, tensors)
     with pytest.raises(OptimiserStateError, match=r"the name of a parameter of shape \(4, 5\)"):
-        run_state.optimiser_tensors(optimiser, {})
+        checkpoint.optimiser_tensors(optimiser, {})
 
 
 def draw() -> list[float]:
     from_torch = [torch.rand(()).item(), torch.randn(()).item()]
     return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.normal(), *from_torch]
-
-
-def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
-    kept = run_state.rng_tensors()
-    try:
-        draw()  # leaves half a pair of normal numbers behind, in Python's and NumPy's generators
-        path = run_state.save(tmp_path, 1, run_state.rng_tensors(), {})
-        following = [draw() for _ in range(3)]
-        random.seed(5), np.random.seed(5), torch.manual_seed(5)
-        run_state.restore_rng(run_state.load(path)[1])
-        assert [draw() for _ in range(3)] == following
-    finally:
-        run_state.restore_rng(kept)
-    with pytest.raises(CheckpointError, match=r"lacks .*random/numpy"):
-        run_state.restore_rng({name: value for name, value in kept.items() if name != "random/numpy"})
-    with pytest.raises(CheckpointError, match="makes no sense"):
-        run_state.restore_rng(kept | {"random/torch": torch.zeros(3, dtype=torch.uint8)})

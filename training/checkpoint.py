@@ -1,11 +1,11 @@
-"""The state of a training run: all that it needs to go on, in checkpoints that are whole or not there.
+"""Checkpoints of a training run: all it needs to resume, each either complete or absent.
 
     RUN/checkpoints/step-000500/state.safetensors   all tensors
                                 state.json          everything else, and the sha256 of both
-    RUN/checkpoints/best/                           the same files, of the step that was saved as the best
+    RUN/checkpoints/best/                           the same files, of the best step
 
-A checkpoint is written beside its place, brought to the disk and renamed. A process that is killed leaves at most
-a folder whose name begins with a dot; the next `save` clears it away.
+A checkpoint is written to a draft folder, flushed to disk and renamed. A killed process leaves at most a folder whose
+name begins with a dot; the next `save` removes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import os
-import random
 import re
 import secrets
 import shutil
@@ -23,7 +22,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -31,10 +29,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from steersearch.core.errors import (
-    CheckpointError,
     CheckpointNotSavedError,
     OptimiserStateError,
-    RecipeDiffersError,
     RunStateError,
 )
 from steersearch.core.files import file_sha256, read_json
@@ -43,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER, BEST = "checkpoints", "best"
 TENSORS, STATE = "state.safetensors", "state.json"
-FILE_FORMAT = 1  # of both files; a higher one is refused
+FILE_FORMAT = 2  # of both files; a higher one is refused
 _WRITING, _REPLACED = ".writing-", ".replaced-"
 _STEP = re.compile(r"(\.replaced-)?step-(\d{6,})")
 
@@ -58,14 +54,13 @@ def save(
     keep: int = 2,
     best: bool = False,
 ) -> Path:
-    """Write the checkpoint of a run after `step` steps (0 or more); returns its folder. One process may write.
+    """Write the checkpoint of a run after `step` steps (0 or more); returns its folder. Only one process may write.
 
-    tensors: of any dtype, shape and device; they come back bit for bit, on the device asked for.
-    state: plain data. It goes through JSON: tuples come back as lists, keys as text; floats are exact, nan and
-        infinities allowed.
-    keep: so many of the last checkpoints stay, at least 1.  best: it also becomes `best`, which is not counted.
-    Checkpoints of later steps are of a course that was left by resuming before them: they are removed.
-    Raises CheckpointNotSavedError if the disk is full or refuses; what was there before is still there.
+    tensors: of any dtype, shape and device; `load` returns them bit for bit.
+    state: plain data, kept as JSON: tuples return as lists, keys as text; floats are exact, nan and infinities allowed.
+    keep: how many of the latest checkpoints stay, at least 1.  best: also keep this one as `best`, beyond `keep`.
+    Removes checkpoints of later steps: the run was resumed before them.
+    Raises CheckpointNotSavedError if the disk is full or refuses; earlier checkpoints remain.
     """
     if step < 0 or keep < 1:
         raise ValueError(f"step = {step}, keep = {keep}: the first must be 0 or more, the second 1 or more")
@@ -86,7 +81,7 @@ def save(
 
 
 def _write(draft: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """The two files of a checkpoint, on the disk."""
+    """Write both files of a checkpoint and flush them to disk."""
     file = draft / TENSORS
     try:
         save_file(_for_disk(tensors), file)
@@ -107,7 +102,7 @@ def _write(draft: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping
 
 
 def _for_disk(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, contiguous, and no two in the same memory, which safetensors refuses."""
+    """On the CPU, contiguous, and without shared memory, which safetensors refuses."""
     ready: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in tensors.items():
@@ -121,16 +116,16 @@ def _for_disk(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """sha256 of plain data, the same before it is written as JSON and after it is read."""
+    """sha256 of plain data, unchanged by a trip through JSON."""
     read_back = json.loads(json.dumps(content))
     return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
 def _draft(final: Path) -> Iterator[Path]:
-    """A new folder that becomes `final` when the block ends, or vanishes if it fails.
+    """A new folder that is renamed to `final` when the block ends, or removed if it fails.
 
-    A folder that is there already is moved aside first; `_candidates` knows it by its name until it is removed.
+    An existing folder is moved aside first, under a name that `_candidates` recognises until it is removed.
     """
     draft = final.with_name(_WRITING + secrets.token_hex(8))
     try:
@@ -149,7 +144,7 @@ def _draft(final: Path) -> Iterator[Path]:
 
 
 def _link(checkpoint: Path, draft: Path) -> None:
-    """The files of `checkpoint` in `draft` as well, without taking space again where the disk can do that."""
+    """Add the files of `checkpoint` to `draft`: as hard links, or as copies where the disk has none."""
     for name in (TENSORS, STATE):
         try:
             os.link(checkpoint / name, draft / name)
@@ -159,7 +154,7 @@ def _link(checkpoint: Path, draft: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until the file, or the names in a folder, would survive a power cut."""
+    """Flush a file, or a folder's entries, to disk."""
     if path.is_dir() and os.name == "nt":  # Windows opens no folders
         return
     opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -170,7 +165,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _clear(place: Path) -> None:
-    """Remove what a killed process left behind, and finish what it had begun."""
+    """Remove what a killed process left behind, or finish the replacement it had begun."""
     for left in place.glob(f"{_WRITING}*"):
         shutil.rmtree(left, ignore_errors=True)
     for aside in place.glob(f"{_REPLACED}*"):
@@ -182,7 +177,7 @@ def _clear(place: Path) -> None:
 
 
 def _prune(place: Path, step: int, keep: int) -> None:
-    """Leave the last `keep` checkpoints up to `step`."""
+    """Remove all but the last `keep` checkpoints up to `step`."""
     found = _candidates(place)
     stay = [path for number, path in found if number <= step][:keep]
     for _, path in found:
@@ -194,10 +189,10 @@ def _prune(place: Path, step: int, keep: int) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """The last whole checkpoint of the run in `folder`, None if it has none at all.
+    """The latest undamaged checkpoint of the run in `folder`, None if it has no checkpoints.
 
-    Reads the files through, and says in the log which damaged ones it passed over.
-    Raises RunStateError if there are checkpoints, but all are damaged.
+    Verifies the files, and logs which damaged ones it passed over.
+    Raises RunStateError if every checkpoint is damaged.
     """
     damage = []
     for _, path in _candidates(folder / FOLDER):
@@ -219,7 +214,7 @@ def latest(folder: Path) -> Path | None:
 
 
 def best(folder: Path) -> Path | None:
-    """The checkpoint that was saved as the best of the run in `folder`, if one was."""
+    """The best checkpoint of the run in `folder`, if one was saved as such."""
     place = folder / FOLDER
     found = (path for path in (place / BEST, place / (_REPLACED + BEST)) if path.is_dir())
     return next(found, None)
@@ -228,18 +223,29 @@ def best(folder: Path) -> Path | None:
 def load(path: Path, device: torch.device | str = "cpu") -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     """Steps done, tensors on `device` and plain data of the checkpoint folder `path`.
 
-    Raises RunStateError if a file is missing, cut or damaged, or was written by a newer version.
+    Raises RunStateError if a file is missing, truncated, damaged, or written by a newer version.
     """
     content = _read_state(path)
     try:
         tensors = load_file(path / TENSORS, device=str(device))
     except (SafetensorError, OSError) as error:
         raise RunStateError(path, f"{TENSORS} cannot be read ({error})") from error
+    if content["format"] == 1:
+        tensors, content["state"] = _from_format_1(tensors, content["state"])
     return content["step"], tensors, content["state"]
 
 
+def _from_format_1(
+    tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Steering called its settings "recipe" and its parameters "model.…"; other stages kept neither window nor best."""
+    settings = state.get("settings", state.get("recipe"))
+    renamed = {name.removeprefix("model."): value for name, value in tensors.items()}
+    return renamed, {"best": None, "window": {}, **state, "settings": settings}
+
+
 def _read_state(path: Path) -> dict[str, Any]:
-    """What `state.json` of a checkpoint holds, once both files are known to be as they were written."""
+    """The content of a checkpoint's `state.json`, after both files are verified."""
     if not path.is_dir():
         raise RunStateError(path, "no such folder")
     try:
@@ -267,7 +273,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _candidates(place: Path) -> list[tuple[int, Path]]:
-    """Step and folder of all checkpoints, whole or not, last first; one that was replaced after its successor."""
+    """Step and folder of all checkpoints, damaged or not, latest first; a replaced one follows its successor."""
     found = []
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in place.iterdir():
@@ -283,34 +289,22 @@ def _last(place: Path) -> Path | None:
 # --------------------------------------------------------------------------------------------- another recipe
 
 
-def differences(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Settings that differ, each as ("optimiser.lr", saved value, given value); None stands for one that is not there.
+def differences(
+    saved: Mapping[str, Any], given: Mapping[str, Any], free: Collection[str] = ()
+) -> list[tuple[str, Any, Any]]:
+    """Settings that differ, as ("optimiser.lr", saved value, given value); None stands for a missing one.
 
-    Both as nested plain data; a tuple and a list are the same.
+    saved, given: nested plain data; a tuple equals a list.
+    free: names to ignore, such as "optimiser.steps", or "run" for a whole section
     """
     before, now = (dict(_flat(json.loads(json.dumps(recipe)))) for recipe in (saved, given))
     names = [*before, *(name for name in now if name not in before)]
     return [
         (name, before.get(name), now.get(name))
         for name in names
-        if name not in before or name not in now or before[name] != now[name]
+        if (name not in before or name not in now or before[name] != now[name])
+        and not any(name == ignored or name.startswith(f"{ignored}.") for ignored in free)
     ]
-
-
-def refuse_other_recipe(
-    path: Path, saved: Mapping[str, Any], given: Mapping[str, Any], may_differ: Collection[str] = ()
-) -> None:
-    """Raise RecipeDiffersError if the checkpoint `path` was made with other settings.
-
-    may_differ: names that may, such as "optimiser.steps", or "run" for a whole section.
-    """
-    found = [
-        difference
-        for difference in differences(saved, given)
-        if not any(difference[0] == name or difference[0].startswith(f"{name}.") for name in may_differ)
-    ]
-    if found:
-        raise RecipeDiffersError(path, found)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -323,17 +317,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 # ------------------------------------------------------------------------------------------------- optimisers
 
-_UNUSED = "unused"  # stands, empty, for a parameter that never had a gradient
+_UNUSED = "unused"  # an empty tensor in place of the state of a parameter that never had a gradient
 
 
 def optimiser_tensors(
     optimizer: torch.optim.Optimizer, names: Mapping[Parameter, str], label: str | None = None
 ) -> dict[str, Tensor]:
-    """The state of `optimizer` as {"adamw/connector.mlp.0.weight/exp_avg": tensor, ...}; the tensors are its own.
+    """The state of `optimizer` as {"adamw/connector.mlp.0.weight/exp_avg": tensor, ...}, not copied.
 
-    Learning rates, weight decay and the like are not in it: they follow from the recipe and the step.
-    names: of all its parameters.  label: first part of the names, by default the optimiser's class in lower case;
-    two of one class need two labels.
+    It leaves out learning rates, weight decay and the like, which follow from the recipe and the step.
+    names: of all its parameters.  label: first part of the keys, by default the optimiser's class in lower case;
+    two optimisers of one class need two labels.
     Raises OptimiserStateError for a parameter without a name, or a state that is no tensor.
     """
     label = label or _label(optimizer)
@@ -353,10 +347,10 @@ def restore_optimiser(
     tensors: Mapping[str, Tensor],
     label: str | None = None,
 ) -> None:
-    """Make the state of `optimizer` what `optimiser_tensors` gave; exactly, each tensor on its parameter's device.
+    """Restore the state that `optimiser_tensors` returned, each tensor to its parameter's device.
 
-    tensors: may hold others too; those of the label must be of these very parameters and of their shapes.
-    Raises OptimiserStateError with the names that are missing, unexpected or of another shape; nothing is changed.
+    tensors: may hold others too; those of the label must match these parameters and their shapes.
+    Raises OptimiserStateError with the names that are missing, unexpected or of another shape, and changes nothing.
     """
     label = label or _label(optimizer)
     parameters = {name: parameter for parameter, name in _named(optimizer, names, label)}
@@ -392,7 +386,7 @@ def _copy(value: Tensor, device: torch.device | str) -> Tensor:
 
 
 def _label(optimizer: torch.optim.Optimizer) -> str:
-    """Accelerate wraps an optimiser: the class that counts is that of the one inside."""
+    """The optimiser's class; Accelerate wraps it in one of its own."""
     inner = getattr(optimizer, "optimizer", optimizer)
     return type(inner).__name__.lower()
 
@@ -408,56 +402,3 @@ def _named(
                     label, missing=[f"the name of a parameter of shape {tuple(parameter.shape)}"]
                 )
             yield parameter, names[parameter]
-
-
-# --------------------------------------------------------------------------------------------- random numbers
-
-_PYTHON, _NUMPY, _TORCH, _CUDA = "random/python", "random/numpy", "random/torch", "random/cuda:"
-
-
-def rng_tensors() -> dict[str, Tensor]:
-    """The states of Python's, NumPy's and torch's global generators, on GPUs in use too; uint8, on the CPU."""
-    numpy_state = np.random.get_state(legacy=False)
-    tensors = {
-        _PYTHON: _packed(random.getstate()),
-        _NUMPY: _packed(numpy_state),
-        _TORCH: torch.get_rng_state(),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states = torch.cuda.get_rng_state_all()
-        tensors |= {f"{_CUDA}{number}": state for number, state in enumerate(states)}
-    return tensors
-
-
-def restore_rng(tensors: Mapping[str, Tensor]) -> None:
-    """Set the generators to what `rng_tensors` gave; `tensors` may hold others too, on any device.
-
-    GPUs that the checkpoint has no state of, or that are not here, are left alone: a run may move between machines.
-    Raises CheckpointError if a state is missing or makes no sense.
-    """
-    try:
-        version, words, gauss = _unpacked(tensors[_PYTHON])
-        numpy_state = _unpacked(tensors[_NUMPY])
-        numpy_state["state"]["key"] = np.array(numpy_state["state"]["key"], np.uint32)
-        random.setstate((version, tuple(words), gauss))
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(tensors[_TORCH].cpu())
-        for number in range(torch.cuda.device_count()):
-            if (state := tensors.get(f"{_CUDA}{number}")) is not None:
-                torch.cuda.set_rng_state(state.cpu(), number)
-    except KeyError as error:
-        raise CheckpointError(
-            f"the checkpoint lacks the state of a random number generator: {error}"
-        ) from error
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"the state of a random number generator makes no sense ({error})") from error
-
-
-def _packed(state: object) -> Tensor:
-    """Plain data as JSON in a uint8 tensor."""
-    text = json.dumps(state, default=lambda array: array.tolist())
-    return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
-
-
-def _unpacked(packed: Tensor) -> Any:
-    return json.loads(packed.cpu().numpy().tobytes())
