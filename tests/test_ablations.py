@@ -89,7 +89,7 @@ def test_a_difference_is_claimed_where_its_interval_leaves_zero_out() -> None:
 
 def test_runs_of_a_record_are_not_repeated(tmp_path: Path) -> None:
     row = {"variant": "late fusion", "seed": 2, "trunk": "mini", "steps": 500, "seconds": 200, "figures": {}}
-    record = Record.make("ablations", "mini", {}, {}, 1.0, rows=[row])
+    record = Record.make("ablations", "mini", {}, {}, 1.0, weights_hash=None, rows=[row])
     recall(record, tmp_path, "mini", 500)
     noted = run_folder(tmp_path, "late fusion", 2) / "figures.json"
     assert json.loads(noted.read_text()) == row

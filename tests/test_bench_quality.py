@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,19 @@ from steersearch.benchmarks.harness.intervals import limits
 from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.viewing import kept
 from steersearch.benchmarks.paper import quality_world
-from steersearch.benchmarks.paper.linear_probe import predict
-from steersearch.benchmarks.paper.nearest_patches import labels_of_nearest
 from steersearch.benchmarks.paper.quality import (
     QualityBenchmark,
     _ious,
     _remembered,
     _segmented_rounds,
     create,
+    labels_of_nearest,
+    predict,
 )
 from steersearch.benchmarks.paper.quality_data import QualityData, Segmented, SegmentedSet, read_quality
 from steersearch.core.errors import ArgumentError, BenchmarkError
+from steersearch.training.world import composition, scenes
+from steersearch.training.world.things import KINDS, draw_stock
 from tests.painted_method import COLOURS, PaintedMethod
 
 
@@ -273,3 +276,37 @@ def test_the_stand_in() -> None:
         ("things", 2, 2),
     ]
     assert data.data_hash == quality_world.build(2).data_hash
+
+
+# ------------------------------------------------------------------------------------- photos of the stand-in's probes
+
+
+def test_labels_of_the_probes_are_balanced_and_independent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(quality_world.PROBE_LOOKS, "test", 1)
+    monkeypatch.setattr(quality_world, "SIDE", 32)
+    some = list(quality_world.probe_photos("test", 36, size=(64, 48)))
+    assert {p.kind for p in some} == set(range(len(KINDS)))
+    assert [sum(p.family == f for p in some) for f in range(6)] == [6] * 6
+    assert all(p.image.size == (64, 48) and p.image.mode == "RGB" for p in some)
+    assert len({p.image.tobytes() for p in some}) == 36
+
+
+def test_a_probe_photo_shows_one_large_thing_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(KINDS)[:5]
+    stock = draw_stock(np.random.default_rng(0), 1, 64, names)
+    composed: list[composition.Photo] = []
+    compose = composition.compose
+
+    def noted(*given: Any) -> composition.Photo:
+        composed.append(compose(*given))
+        return composed[-1]
+
+    monkeypatch.setattr(composition, "compose", noted)
+    for number, kind in enumerate((0, 2, 4)):
+        plate = scenes.draw_scene(scenes.FAMILIES[number], np.random.default_rng(number), (96, 72))
+        image = quality_world._with_a_large_thing(plate, kind, stock, np.random.default_rng(number))
+        shares = {p.thing.noun: p.mask.mean() for p in composed[-1].placed}
+        assert image is composed[-1].image
+        large = shares.pop(names[kind])
+        assert large > 0.02
+        assert large >= 2 * max(shares.values(), default=0)

@@ -31,6 +31,7 @@ def record(model: str, macro: float, source: str = "generated stand-in", **chang
         {"method": {"gate_scale": gate}},
         {"macro": macro, "macro_wrong_prompt": 37.0, "macro_no_prompt": 41.0, "chance": 20.0},
         61.0,
+        weights_hash=None,
         data={"source": source, "hash": "ab" * 32, "n": 600, "licence": "none"},
         intervals={"macro": [macro - 3, macro + 3], "macro_no_prompt": [39.0, 44.0]},
         rows=[{"scene": "Kitchen & <bath>", "accuracy": macro}],
@@ -49,7 +50,7 @@ def kept(tmp_path: Path) -> Path:
             record("mini+gate0", 41.5),
             record("mini+gate0.6", 80.75),
             record("dinov2-base-research", 95.5, "real"),
-            Record.make("speed", "mini", {}, {"images_per_s": 77.77}, 1.0),
+            Record.make("speed", "mini", {}, {"images_per_s": 77.77}, 1.0, weights_hash=None),
         )
     ):
         (folder / f"{number}.json").write_text(each.to_json())
@@ -89,10 +90,10 @@ def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     from steersearch.benchmarks.ours import words
-    from steersearch.benchmarks.paper import genecis_world, probes, refcocog_world
+    from steersearch.benchmarks.paper import genecis_world, quality_world, refcocog_world
     from steersearch.training.world.things import KINDS
 
-    monkeypatch.setitem(probes.LOOKS_PER_KIND, "test", 1)
+    monkeypatch.setitem(quality_world.PROBE_LOOKS, "test", 1)
     small = replace(refcocog_world.CONFIG, drawn_per_kind=1, plates=1)
     monkeypatch.setattr(refcocog_world, "CONFIG", small)
     monkeypatch.setattr(genecis_world, "KINDS", dict(islice(KINDS.items(), 8)))

@@ -11,7 +11,7 @@ from steersearch.cli.bench.all import AT_OTHER_SCALES, WITH_LATE_FUSION
 
 
 def record(benchmark: str, model: str, metrics: dict[str, Any], **intervals: list[float]) -> Record:
-    return Record.make(benchmark, model, {}, metrics, 1.0, intervals=intervals)
+    return Record.make(benchmark, model, {}, metrics, 1.0, weights_hash=None, intervals=intervals)
 
 
 def answers(*records: Record) -> dict[str, str]:
@@ -89,7 +89,15 @@ def test_a_map_is_judged_by_the_prompts_of_its_data() -> None:
         "class_striped": 0.9,
     }
     intervals = {"group_none": [0.14, 0.16], "group_vehicle": [0.2, 0.22]}
-    made = Record.make("embedding-map-world", "mini", {"prompts": prompts}, metrics, 1.0, intervals=intervals)
+    made = Record.make(
+        "embedding-map-world",
+        "mini",
+        {"prompts": prompts},
+        metrics,
+        1.0,
+        weights_hash=None,
+        intervals=intervals,
+    )
     assert answers(made)["the prompt of a group parts it from the rest"] == "holds"
     assert answers(made)["the prompt of a class draws it together"] == "does not hold"
     rows = claims_table(verdicts([made], "mini")).rows

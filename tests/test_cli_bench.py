@@ -68,7 +68,7 @@ def test_the_mini_is_measured_saved_and_printed(
     assert metrics["max_difference_folded_unfolded"] < 1e-4
     assert metrics["peak_memory_bytes"] == metrics["folded_peak_memory_bytes"] > 50e6
     assert metrics["unfolded_peak_memory_bytes"] > metrics["folded_peak_memory_bytes"] + 50e6  # MiniLM
-    (saved,) = tmp_path.glob("speed-cpu-float32-224px-b1_mini_*.json")
+    (saved,) = tmp_path.glob("speed-cpu-float32-224px-b1__mini-*.json")
     assert json.loads(saved.read_text())["metrics"] == metrics
     assert str(saved.name) in done.err
 
@@ -83,7 +83,7 @@ def test_the_table_names_the_variants_and_their_ratios(capsys: pytest.CaptureFix
     metrics |= {f"{variant}_peak_memory_bytes": 1_500_000_000 for variant in seconds}
     metrics |= {"load_average": [0.5, 0.6], "max_difference_folded_unfolded": 2.1e-6}
     settings = {"resolution": 336, "batch_size": 8, "dtype": "float32", "device": "cpu", "repeats": 1}
-    _show_speed(Record.make("speed", "dinov2-base", settings, metrics, 1.0))
+    _show_speed(Record.make("speed", "dinov2-base", settings, metrics, 1.0, weights_hash=None))
     shown = capsys.readouterr()
     title, header, *rows = shown.out.splitlines()
     assert title.startswith("dinov2-base, 336 px, batch 8, float32, ")
@@ -145,7 +145,7 @@ def test_core_prints_tables_for_people_and_keeps_the_record(
     assert lines[1].split() == ["figure", "value", "95", "%", "interval"]
     assert lines[2].split()[0] == "macro"
     assert any(line.startswith("Park ") for line in lines)
-    (kept,) = (tmp_path / "kept").glob("core_tiny+gate0_*.json")
+    (kept,) = (tmp_path / "kept").glob("core__tiny+gate0-*.json")
     assert Record.read(kept).settings["method"]["gate_scale"] == 0.0
     assert "9 pictures, real" in done.err
 

@@ -166,7 +166,10 @@ def test_export_takes_the_complete_index_and_says_how_many_rows_of_how_many(
     ran = run("export", "-o", "few.arrow", "--focus", "red", "--gate-scale", "0.25")
     assert (ran.code, ran.out) == (0, "few.arrow\n")
     assert '1 of 4 photos, by "red" (model toy, gate_scale 0.25)\n' in ran.err
-    assert "3 photos have no vector yet and are missing from the file; to add them: steersearch index " in ran.err
+    assert (
+        "3 photos have no vector yet and are missing from the file; to add them: steersearch index "
+        in ran.err
+    )
     assert "has 3 indexes" not in ran.err
 
 

@@ -110,6 +110,7 @@ PICTURES = {
 class Directions:
     """A method that looks up each picture's direction by the number that its first pixel shows."""
 
+    weights_hash = None
     name, identity, licence = "directions", "directions-1", "none"
     takes_prompt, gallery_takes_prompt, batch_size = True, True, 2
 

@@ -155,6 +155,7 @@ def test_every_view_is_measured(small_data: CoreData, view: View) -> None:
 class Oracle:
     """Embeds a picture by its object under any prompt, and by its base under none."""
 
+    weights_hash = None
     name, identity, licence = "oracle", "oracle", "none"
     takes_prompt, gallery_takes_prompt, batch_size = True, True, 7
 

@@ -38,6 +38,7 @@ class Numbers:
 class Lengths:
     """Vector (number, length of the prompt); fails when `left` pictures have been seen."""
 
+    weights_hash = None
     name, identity, licence = "lengths", "lengths", "none"
     takes_prompt, gallery_takes_prompt, batch_size = True, True, 3
 

@@ -83,6 +83,7 @@ DEGREES: dict[str | None, dict[int, float]] = {
 class Directions:
     """Looks up each picture's direction by the number that its middle pixel shows."""
 
+    weights_hash = None
     name, identity, licence = "directions", "directions-2", "none"
     takes_prompt, gallery_takes_prompt, batch_size = True, True, 3
 

@@ -2,19 +2,23 @@
 
 import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from steersearch.core.digests import file_sha256
 
 from steersearch.benchmarks.harness.benchmark import Outcome
-from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.harness.record import RESULTS, Record
 from steersearch.core.errors import BenchmarkError
 
 
 def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
-    record = Record.make("core-world/drawn", "runs/my model.safetensors", {"k": 1}, {"macro": 0.5}, 1.26)
+    record = Record.make(
+        "core-world/drawn", "runs/my model.safetensors", {"k": 1}, {"macro": 0.5}, 1.26, weights_hash=None
+    )
     path = record.save(tmp_path)
-    assert path.name.startswith("core-world-drawn_my model_")
+    assert path.name.startswith("core-world-drawn__my model__")
     kept = json.loads(path.read_text())
     assert kept["metrics"] == {"macro": 0.5}
     assert kept["seconds"] == 1.3
@@ -26,7 +30,9 @@ def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
 def test_a_run_of_the_same_day_is_replaced_only_if_it_asked_the_same(tmp_path: Path) -> None:
     def saved(size: tuple[float, float], macro: float, digest: str = "a") -> str:
         data = {"source": "generated", "n": 1, "hash": digest}
-        made = Record.make("core", "mini", {"size": size}, {"macro": macro}, 1.0, data=data)
+        made = Record.make(
+            "core", "mini", {"size": size}, {"macro": macro}, 1.0, weights_hash=None, data=data
+        )
         return replace(made, date="2026-01-02").save(tmp_path).name  # it may be midnight now
 
     first = saved((0.2, 0.3), 85.0)
@@ -42,23 +48,54 @@ def test_a_run_of_the_same_day_is_replaced_only_if_it_asked_the_same(tmp_path: P
 
 def test_a_saved_record_is_read_again(tmp_path: Path) -> None:
     data = {"source": "real", "hash": "ab" * 32, "n": 3}
-    made = Record.make("core", "mini+gate0.6", {}, {"macro": 50.0}, 1.0, data=data, rows=[{"scene": "a"}])
+    made = Record.make(
+        "core", "mini+gate0.6", {}, {"macro": 50.0}, 1.0, weights_hash=None, data=data, rows=[{"scene": "a"}]
+    )
     path = made.save(tmp_path)
-    assert "_mini+gate0.6_" in path.name
+    assert "__mini+gate0.6__" in path.name
     assert Record.read(path) == made
     (tmp_path / "other.json").write_text('{"benchmark": "core"}')
     with pytest.raises(BenchmarkError, match=r"other\.json: not a record of a benchmark"):
         Record.read(tmp_path / "other.json")
 
 
+# Records of the mini before: what has not been measured again on the weights that are shipped.
+BEFORE = {
+    "any-focus",
+    "core-world/drawn",  # in four tiles
+    "core-world/held-out-objects",
+    "core-world/held-out-pictures",
+    "core-world/stamps",
+    "find-world/drawn",
+    "find-world/held-out-objects",
+    "find-world/held-out-pictures",
+    "find-world/stamps",
+    "peers-0.2MP",
+    "startup",
+    "train-speed/cpu-float32-128px-b12",
+    "train-speed/cuda-bfloat16-128px-b12",
+}
+
+
+def test_every_record_here_is_named_after_itself_and_of_known_weights() -> None:
+    shipped = file_sha256(Path(str(files("steersearch.core.mini") / "mini.safetensors")))
+    old = set()
+    for path in RESULTS.glob("*.json"):
+        record = Record.read(path)
+        assert path.stem == record.name
+        if record.model.split("+")[0] == "mini" and record.weights_hash not in (None, shipped):
+            old.add(record.benchmark)
+    assert old == BEFORE
+
+
 def test_a_model_file_gives_its_name_without_its_ending(tmp_path: Path) -> None:
-    made = Record.make("core", "runs/v1.5.safetensors+gate0.6", {}, {}, 1.0)
-    assert made.save(tmp_path).name.startswith("core_v1.5+gate0.6_")
+    made = Record.make("core", "runs/v1.5.safetensors+gate0.6", {}, {}, 1.0, weights_hash="ab" * 32)
+    assert made.save(tmp_path).name.startswith("core__v1.5+gate0.6-abababab__")
 
 
 def test_data_that_does_not_say_which_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data without source, n or hash: \['n', 'source'\]"):
-        Record.make("trial", "toy", {}, {}, 1.0, data={"source": "drawn", "n": 3})
+        Record.make("trial", "toy", {}, {}, 1.0, weights_hash=None, data={"source": "drawn", "n": 3})
 
 
 @pytest.mark.parametrize(
@@ -75,12 +112,12 @@ def test_a_command_is_told_without_the_folders_of_the_machine(
     given: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["bench", given])
-    assert Record.make("core", "mini", {}, {}, 1.0).command.endswith(f" {told}")
+    assert Record.make("core", "mini", {}, {}, 1.0, weights_hash=None).command.endswith(f" {told}")
 
 
 def test_answers_take_one_line_and_come_back(tmp_path: Path) -> None:
     answers = {"macro": {"kitchen": [100, 0, 33.3333]}, "ap": [1, 2]}
-    made = Record.make("core", "mini", {}, {"macro": 44.4}, 1.0, answers=answers)
+    made = Record.make("core", "mini", {}, {"macro": 44.4}, 1.0, weights_hash=None, answers=answers)
     path = made.save(tmp_path)
     assert '\n "answers": {"macro":{"kitchen":[100,0,33.3333]},"ap":[1,2]}\n}' in path.read_text()
     assert Record.read(path).answers == answers

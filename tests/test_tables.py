@@ -22,6 +22,7 @@ def record(model: str = "mini", source: str = "generated stand-in", **more: Any)
         {},
         metrics,
         61.6,
+        weights_hash=None,
         data={"source": source, "hash": "ab" * 32, "n": 9},
         intervals={"macro": [81.0, 87.25]},
         rows=rows,

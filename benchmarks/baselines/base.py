@@ -75,6 +75,7 @@ class Baseline(ABC):
         self.batch_size = batch_size
         self.dtype = next(model.parameters()).dtype
         dtype = str(self.dtype).removeprefix("torch.")
+        self.weights_hash = source
         self.settings: dict[str, Any] = {"weights": source, "dtype": dtype, **settings}
         self._identity = identity_of(card.name, self.settings)
 

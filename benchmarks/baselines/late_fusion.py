@@ -10,10 +10,9 @@ from PIL import Image
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.harness.steervit_method import paper_aggregation
-from steersearch.core.aggregation import Aggregation
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
-from steersearch.core.vectors import AggregationRecord
+from steersearch.core.vectors import Aggregation, AggregationRecord
 
 
 def load(card: Card, weights: Path | None, device: str) -> LateFusion:
@@ -60,11 +59,6 @@ class LateFusion(Baseline):
     def paper_aggregation(self) -> Aggregation:
         """See `SteerViTMethod.paper_aggregation`."""
         return paper_aggregation(self.predictor)
-
-    @property
-    def weights_hash(self) -> str:
-        """sha256 of the model's weights."""
-        return self.predictor.weights_hash
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         if wanted.maps and prompt is None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from steersearch.benchmarks.engineering import startup
 from steersearch.benchmarks.engineering.photo_gallery import VERSION, LabelledPhoto, photo_gallery
 from steersearch.benchmarks.harness.cache import digest_of
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.anytime import LESSON
@@ -255,12 +255,15 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=int, default=GALLERY, help="size of the gallery; default: %(default)s"
     )
-    add_save(parser)
-    arguments = parser.parse_args()
+    run_script(parser, measure)
+
+
+def measure(model: str, folder: Path, photos: int) -> Record:
+    """The record of one model; the photos are kept in `folder`."""
     began = time.monotonic()
-    embedder = Predictor.from_pretrained(arguments.model)
-    gallery = steer_all(arguments.folder, embedder, "gallery", arguments.photos)
-    queries = steer_all(arguments.folder, embedder, "query", QUERIES)
+    embedder = Predictor.from_pretrained(model)
+    gallery = steer_all(folder, embedder, "gallery", photos)
+    queries = steer_all(folder, embedder, "query", QUERIES)
     index = FrozenIndex(
         key="measured",
         weights_hash=embedder.weights_hash,
@@ -283,20 +286,17 @@ def main() -> None:
             f"{len(arrays):,}": seconds_of_shortlist(arrays, queries) for arrays in (snapshot.arrays, large)
         }
         query = queries.photos[0].path
-        metrics["query_seconds_by_budget"] = first_answers(
-            arguments.folder, Path(place) / "own", embedder, query
-        )
+        metrics["query_seconds_by_budget"] = first_answers(folder, Path(place) / "own", embedder, query)
     settings = {
-        "photos": arguments.photos,
+        "photos": photos,
         "photos_version": VERSION,
         "focuses": FOCUSES,
         "queries_per_focus": QUERIES_PER_FOCUS,
         "regions": snapshot.arrays.vectors.shape[1],
-        "weights": embedder.weights_hash,
         "preprocess": embedder.preprocessing,
     }
-    record = Record.make("any-focus", arguments.model, settings, metrics, time.monotonic() - began)
-    record.report(save=arguments.save)
+    seconds = time.monotonic() - began
+    return Record.make("any-focus", model, settings, metrics, seconds, weights_hash=embedder.weights_hash)
 
 
 if __name__ == "__main__":

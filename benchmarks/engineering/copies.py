@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings
 from steersearch.core.images.pillow import opened_content
 from steersearch.indexer.dedup import Comparison
@@ -360,16 +360,20 @@ def _methods() -> dict[str, Callable[[File, File], bool]]:
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="What --collapse folds.")
     parser.add_argument("--number", type=int, default=12, help="pictures of each family")
-    add_save(parser)
-    arguments = parser.parse_args()
+    run_script(parser, record_of)
+
+
+def record_of(number: int) -> Record:
+    """The record of `number` pictures of each family."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        metrics = measure(arguments.number, Path(folder))
-    record = Record.make("copies", "none", {"number": arguments.number}, metrics, time.monotonic() - began)
-    record.report(save=arguments.save)
+        metrics = measure(number, Path(folder))
+    return Record.make(
+        "copies", "none", {"number": number}, metrics, time.monotonic() - began, weights_hash=None
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.images import decoder_process
 from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.preprocess import least_side
@@ -266,8 +266,13 @@ def processor_seconds() -> float:
     return time.thread_time() + ended.ru_utime + ended.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def measure(number: int, seed: int, work: Path) -> Record:
-    """The record of `number` files with a fault. Raises BenchmarkError after a crash or a count that is wrong."""
+def measure(files: int, seed: int) -> Record:
+    """The record of `files` files with a fault. Raises BenchmarkError after a crash or a wrong count."""
+    with tempfile.TemporaryDirectory() as work:
+        return _measure(files, seed, Path(work))
+
+
+def _measure(number: int, seed: int, work: Path) -> Record:
     began, folder = time.monotonic(), work / "photos"
     folder.mkdir()
     faults = write_files(folder, number, seed)
@@ -291,7 +296,9 @@ def measure(number: int, seed: int, work: Path) -> Record:
         for fault in FAULTS
     ]
     settings = {"files": number, "seed": seed, "good": GOOD, "sha256": digest}
-    return Record.make("damaged", MODEL, settings, metrics, time.monotonic() - began, rows=rows)
+    return Record.make(
+        "damaged", MODEL, settings, metrics, time.monotonic() - began, weights_hash=None, rows=rows
+    )
 
 
 def main() -> None:
@@ -299,11 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What becomes of damaged and hostile files.")
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    add_save(parser)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        record = measure(arguments.files, arguments.seed, Path(work))
-    record.report(save=arguments.save)
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

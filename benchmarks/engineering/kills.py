@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.images.picture import Picture, image_of
 from steersearch.core.prompts import EncodedPrompt
@@ -331,7 +331,9 @@ def measure(kills: int = 100, photos: int = 1000, seed: int = 0, workers: int = 
         "four_at_once": four,
     }
     settings = {"photos": photos, "prompts": len(PROMPTS_OF_KILLS), "seed": seed, "workers": workers}
-    return Record.make("kills", ColourEmbedder.model_id, settings, metrics, time.monotonic() - began)
+    return Record.make(
+        "kills", ColourEmbedder.model_id, settings, metrics, time.monotonic() - began, weights_hash=None
+    )
 
 
 def main() -> None:
@@ -343,11 +345,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    add_save(parser)
-    arguments = vars(parser.parse_args())
-    save = arguments.pop("save")
-    record = measure(**arguments)
-    record.report(save=save)
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

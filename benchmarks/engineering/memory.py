@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def measure(model: str = "dinov2-base", batch_size: int = 8, photos: int = 16, w
         "device": "cpu",
     }
     name = f"memory/cpu-{width}px-b{batch_size}"
-    return Record.make(name, model, settings, metrics, time.monotonic() - began)
+    return Record.make(name, model, settings, metrics, time.monotonic() - began, weights_hash=None)
 
 
 def main() -> None:
@@ -150,11 +150,7 @@ def main() -> None:
     parser.add_argument(
         "--width", type=int, default=4000, help="of a photo in pixels; 4000 makes 12 megapixels"
     )
-    add_save(parser)
-    arguments = vars(parser.parse_args())
-    save = arguments.pop("save")
-    record = measure(**arguments)
-    record.report(save=save)
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ import numpy as np
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh
 from steersearch.benchmarks.engineering.pipeline import SIZES, encoded_scenes, write_photos
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.engineering.speed import bundled_hash
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.errors import BenchmarkError
 
 PROMPT = "the remote control"
@@ -216,27 +217,28 @@ def _ratio(values: Sequence[float], ours: Sequence[float]) -> float:
     return round(float(np.median(np.array(values) / np.array(ours))), 3)
 
 
+def record_of(photos: int, size: str, rounds: int, rclip: Path | None) -> Record:
+    """The record of every peer that can run here."""
+    names = [name for name in DOES if name != "rclip" or rclip]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        gallery, query = Path(folder, "photos"), Path(folder, "query.jpg")
+        write_photos(gallery, encoded_scenes(SIZES[size]), photos, "peers")
+        shutil.copy(next(iter(sorted(gallery.rglob("*.jpg")))), query)
+        metrics = measure(names, gallery, query, Path(folder, "homes"), rclip, rounds)
+    settings = {"photos": photos, "size": size, "rounds": rounds}
+    name, seconds = f"peers-{size.replace(' ', '')}", time.monotonic() - began
+    return Record.make(name, "mini", settings, metrics, seconds, weights_hash=bundled_hash("mini"))
+
+
 def main() -> None:
-    """Measure every peer that can run here, and print the record."""
+    """Measure every peer that can run here, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Index and search the same photos with others.")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--size", choices=list(SIZES), default="0.2 MP")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rclip", type=Path, help="rclip's program; without it rclip is left out")
-    add_save(parser)
-    arguments = parser.parse_args()
-    names = [name for name in DOES if name != "rclip" or arguments.rclip]
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        photos, query = Path(folder, "photos"), Path(folder, "query.jpg")
-        write_photos(photos, encoded_scenes(SIZES[arguments.size]), arguments.photos, "peers")
-        shutil.copy(next(iter(sorted(photos.rglob("*.jpg")))), query)
-        homes = Path(folder, "homes")
-        metrics = measure(names, photos, query, homes, arguments.rclip, arguments.rounds)
-    settings = {"photos": arguments.photos, "size": arguments.size, "rounds": arguments.rounds}
-    name = f"peers-{arguments.size.replace(' ', '')}"
-    record = Record.make(name, "mini", settings, metrics, time.monotonic() - began)
-    record.report(save=arguments.save)
+    run_script(parser, record_of)
 
 
 if __name__ == "__main__":

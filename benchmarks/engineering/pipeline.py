@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.engineering.speed import Settings, blank_prompt, named_model
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.engineering.speed import Settings, blank_prompt, bundled_hash, named_model
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.images.pillow import opened
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import least_side
@@ -144,15 +144,15 @@ class ShapedEmbedder(Predictor):
         return EncodedPrompt(blank_prompt(5, self.model).numpy()[0])
 
 
-def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Record:
-    """The record of `photos` JPEGs of each size, in so many turns."""
+def measure(model: str, photos: int, rounds: int, size: str | None = None) -> Record:
+    """The record of `photos` JPEGs of each size, or of one `size`, in `rounds` turns."""
     began, before = time.monotonic(), os.getloadavg()[0]
     kind = Predictor if model == "mini" else ShapedEmbedder
     embedder = kind(named_model(Settings(model=model)))
     metrics: dict[str, Any] = {"load_before": round(before, 2)}
     rows = []
     each = max(1, photos // rounds)
-    for name in [only] if only else SIZES:
+    for name in [size] if size else SIZES:
         contents = encoded_scenes(SIZES[name])
         images = [_decoded(content) for content in contents]
         pictures = np.stack([embedder.preprocess(image) for image in images])
@@ -175,7 +175,15 @@ def measure(model: str, photos: int, rounds: int, only: str | None = None) -> Re
         "pictures": f"{_SCENES} drawn scenes with grain, JPEG quality 90",
         "sizes": SIZES,
     }
-    return Record.make("pipeline", model, settings, metrics, time.monotonic() - began, rows=rows)
+    return Record.make(
+        "pipeline",
+        model,
+        settings,
+        metrics,
+        time.monotonic() - began,
+        weights_hash=bundled_hash(model),
+        rows=rows,
+    )
 
 
 def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float) -> dict[str, Any]:
@@ -212,10 +220,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000, help="of each size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=sorted(SIZES), help="one size only")
-    add_save(parser)
-    arguments = parser.parse_args()
-    record = measure(arguments.model, arguments.photos, arguments.rounds, arguments.size)
-    record.report(save=arguments.save)
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

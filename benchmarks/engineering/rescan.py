@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import (
@@ -104,8 +104,13 @@ def rescan(folder: str, place: str) -> dict[str, Any]:
     }
 
 
-def measure(number: int, repeats: int, work: Path) -> Record:
-    """Median and range of `repeats` rescans of `number` files."""
+def measure(files: int, repeats: int) -> Record:
+    """Median and range of `repeats` rescans of `files` files."""
+    with tempfile.TemporaryDirectory() as work:
+        return _measure(files, repeats, Path(work))
+
+
+def _measure(number: int, repeats: int, work: Path) -> Record:
     began, before = time.monotonic(), os.getloadavg()[0]
     folder, place = work / "photos", work / "library"
     write_photos(folder, number)
@@ -120,7 +125,7 @@ def measure(number: int, repeats: int, work: Path) -> Record:
         metrics[f"{name}_range"] = [round(values[0], 2), round(values[-1], 2)]
     metrics["load_before"] = round(before, 2)
     settings = {"files": number, "repeats": repeats, "dim": DIM, "thumbnail_bytes": len(_THUMBNAIL)}
-    return Record.make("rescan", MODEL, settings, metrics, time.monotonic() - began)
+    return Record.make("rescan", MODEL, settings, metrics, time.monotonic() - began, weights_hash=None)
 
 
 def main() -> None:
@@ -128,11 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds and memory of a rescan of unchanged files.")
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
-    add_save(parser)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        record = measure(arguments.files, arguments.repeats, Path(work))
-    record.report(save=arguments.save)
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

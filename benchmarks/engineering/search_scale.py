@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
 from steersearch.indexer.hits import Method
@@ -294,23 +294,32 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="vectors; default: %(default)s")
     parser.add_argument("--dim", type=int, default=384, help="default: %(default)s")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
-    add_save(parser)
-    arguments = parser.parse_args()
+    run_script(parser, measure)
+
+
+def measure(count: int, dim: int, methods: Sequence[str]) -> Record:
+    """The record of these methods on `count` vectors of `dim` numbers."""
     began = time.monotonic()
     metrics: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         metrics["generate_seconds"] = _seconds(
-            lambda: call_fresh(generate_in, folder=folder, count=arguments.count, dim=arguments.dim)
+            lambda: call_fresh(generate_in, folder=folder, count=count, dim=dim)
         )
-        metrics["bytes_of_vectors"] = 4 * arguments.count * arguments.dim
-        for name in arguments.methods:
+        metrics["bytes_of_vectors"] = 4 * count * dim
+        for name in methods:
             metrics[name] = call_fresh(METHODS[name], folder=folder)
-    settings = {key: value for key, value in vars(arguments).items() if key != "save"}
-    settings |= {"k": K, "clusters": _CLUSTERS, "directions": _DIRECTIONS, "seed": _SEED}
-    some = [] if arguments.methods == list(METHODS) else arguments.methods
-    name = "/".join(["search-scale", f"{arguments.count}x{arguments.dim}", *some])
-    record = Record.make(name, "generated", settings, metrics, time.monotonic() - began)
-    record.report(save=arguments.save)
+    settings = {
+        "count": count,
+        "dim": dim,
+        "methods": list(methods),
+        "k": K,
+        "clusters": _CLUSTERS,
+        "directions": _DIRECTIONS,
+        "seed": _SEED,
+    }
+    some = [] if methods == list(METHODS) else methods
+    name = "/".join(["search-scale", f"{count}x{dim}", *some])
+    return Record.make(name, "generated", settings, metrics, time.monotonic() - began, weights_hash=None)
 
 
 def generate_in(folder: str, count: int, dim: int) -> None:

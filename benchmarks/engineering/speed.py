@@ -213,6 +213,11 @@ def named_model(settings: Settings) -> SteerViT:
     return model
 
 
+def bundled_hash(model: str) -> str | None:
+    """sha256 of the mini's weights; None for the other models, whose weights are random here."""
+    return load_model("mini", device="cpu").file_hash if model == "mini" else None
+
+
 def blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
     """A prompt of so many tokens without meaning."""
     return PromptFeatures.from_numpy([np.ones((tokens, model.config.text_dim), np.float32)])
@@ -273,7 +278,14 @@ def measure(settings: Settings, report: Report = lambda line: None) -> Record:
     chosen["float32_matmul_precision"] = torch.get_float32_matmul_precision()
     chosen["peak_memory"] = "resident set" if settings.device == "cpu" else "torch.cuda.max_memory_allocated"
     name = f"speed/{settings.device}-{settings.dtype}-{settings.side}px-b{settings.batch_size}"
-    return Record.make(name, settings.model, chosen, metrics, time.monotonic() - began)
+    return Record.make(
+        name,
+        settings.model,
+        chosen,
+        metrics,
+        time.monotonic() - began,
+        weights_hash=bundled_hash(settings.model),
+    )
 
 
 def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], int]:

@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from steersearch.benchmarks.harness.record import Record
+from steersearch.benchmarks.engineering.speed import bundled_hash
+from steersearch.benchmarks.harness.record import Record, run_script
 
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
@@ -31,7 +32,18 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(folder: Path, repeats: int) -> dict[str, float]:
+def measure(repeats: int) -> Record:
+    """The record of all three."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = timings(Path(folder), repeats)
+    seconds = time.monotonic() - began
+    return Record.make(
+        "startup", "mini", {"repeats": repeats}, metrics, seconds, weights_hash=bundled_hash("mini")
+    )
+
+
+def timings(folder: Path, repeats: int) -> dict[str, float]:
     """Median seconds of `--help` and of a cold query on the demo's library; seconds and MiB of the demo."""
     demo_wall, demo_processor = run(["demo"], folder)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -47,16 +59,10 @@ def measure(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print the record and keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Seconds of --help, a cold query and the demo.")
     parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        metrics = measure(Path(folder), arguments.repeats)
-    record = Record.make("startup", "mini", vars(arguments), metrics, time.monotonic() - began)
-    print(record.to_json())
-    record.save()
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from steersearch.benchmarks.engineering import speed
 from steersearch.benchmarks.engineering.speed import Report, Workbench
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.backbone import Trunk
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.images.pillow import opened
@@ -271,7 +271,14 @@ def measure(settings: speed.Settings, compiled: bool = False, report: Report = l
     }
     name = f"train-speed/{settings.device}-{settings.dtype}-{settings.side}px-b{settings.batch_size}"
     name += "/compiled" if compiled else ""
-    return Record.make(name, settings.model, chosen, metrics, time.monotonic() - began)
+    return Record.make(
+        name,
+        settings.model,
+        chosen,
+        metrics,
+        time.monotonic() - began,
+        weights_hash=speed.bundled_hash(settings.model),
+    )
 
 
 def _time(bench: Bench, settings: speed.Settings, report: Report) -> tuple[Seconds, Seconds]:
@@ -334,11 +341,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="rounds; default: %(default)s")
     parser.add_argument("--threads", type=int, help="of the processor; default: one per core")
     parser.add_argument("--compile", action="store_true", help="torch.compile both")
-    add_save(parser)
-    arguments = vars(parser.parse_args())
-    save, compiled = arguments.pop("save"), arguments.pop("compile")
-    record = measure(speed.Settings(**arguments), compiled)
-    record.report(save=save)
+    run_script(parser, lambda compile, **settings: measure(speed.Settings(**settings), compile))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.training.world import emoji, stamps
 from steersearch.training.world.world import World, WorldConfig
 
@@ -79,25 +79,17 @@ def measure(size: int = 128, photos: int = 600, drawn_per_kind: int = 6, plates:
     }
     used = ("size", "expressions", "drawn_per_kind", "plates", "stamps", "emoji")
     settings = {"photos": photos} | {name: getattr(config, name) for name in used}
-    return Record.make(f"world-rate/{size}px", MODEL, settings, metrics, time.monotonic() - began)
+    return Record.make(
+        f"world-rate/{size}px", MODEL, settings, metrics, time.monotonic() - began, weights_hash=None
+    )
 
 
 def main() -> None:
-    """Measure, print the record, say what it means and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Photos of the generated world composed per second.")
     parser.add_argument("--size", type=int, default=128, help="side of the photos in pixels")
     parser.add_argument("--photos", type=int, default=600)
-    add_save(parser)
-    arguments = parser.parse_args()
-    record = measure(arguments.size, arguments.photos)
-    print(record.to_json())
-    print(
-        f"a GPU step of {STEP_RATE} pictures/s at {arguments.size} px needs "
-        f"{record.metrics['cores_for_1000_pictures_per_second']} cores like these"
-        + (f" (the machine was busy: load {record.metrics['load_before']})" if record.metrics["busy"] else "")
-    )
-    if arguments.save:
-        record.save()
+    run_script(parser, measure)
 
 
 if __name__ == "__main__":

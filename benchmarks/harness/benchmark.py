@@ -19,7 +19,7 @@ from steersearch.indexer.progress import ProgressEvent
 Source = Literal["real", "generated stand-in"]
 Report = Callable[[ProgressEvent], None]
 D = TypeVar("D", bound="Dataset")
-_OF_MODELS = ("aggregation", "paper_aggregation", "gates", "weights_hash")  # what some methods say of theirs
+_OF_MODELS = ("aggregation", "paper_aggregation", "gates")  # what some methods say of theirs
 
 
 class Dataset(Protocol):
@@ -152,6 +152,7 @@ def measure(
         settings,
         outcome.metrics,
         seconds,
+        weights_hash=method.weights_hash,
         data=data,
         intervals={name: list(pair) for name, pair in outcome.intervals.items()},
         rows=outcome.rows,

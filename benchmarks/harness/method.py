@@ -38,6 +38,7 @@ class Method(Protocol):
     """A way to embed pictures; `SteerViTMethod` and the baselines are some.
 
     name: as typed on the command line and as records say it.
+    weights_hash: sha256 of the weights' file, or their pinned commit; None for a method without weights.
     identity: a hash, or pinned revisions, of all weights and settings that decide the output; part of cache keys.
     licence: of the weights.  takes_prompt: False where the prompt changes nothing.
     gallery_takes_prompt: False where the prompt belongs to the query alone, and the gallery is seen under None (a
@@ -48,6 +49,8 @@ class Method(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def weights_hash(self) -> str | None: ...
     @property
     def identity(self) -> str: ...
     @property

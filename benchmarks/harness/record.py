@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -28,16 +29,19 @@ _PACKAGES = ("torch", "timm", "transformers", "lancedb", "faiss-cpu", "numpy", "
 class Record:
     """One result.
 
-    benchmark, model: names;  settings: what was chosen;  metrics: the figures;  seconds: the whole run
-    data: of the data set that was measured on: source, licence, n, hash;  intervals: 95 % intervals [low, high] of
-    some metrics;  rows: figures of the parts, such as scenes;  answers: what each query or class reached, from which
-    two records are compared (`intervals.Answers`). All four are empty where a benchmark reads no data set; one that
-    draws its own files says so in `settings`.
-    The rest says where and with what: filled in by `make`.
+    benchmark, model: names
+    weights_hash: sha256 of the weights' file, or their pinned commit; None for random weights, or no model at all
+    settings: what was chosen;  metrics: the figures;  seconds: the whole run
+    data: of the data set: source, licence, n, hash;  intervals: 95 % intervals [low, high] of some metrics
+    rows: figures of the parts, such as scenes
+    answers: what each query or class reached, so that two records can be compared in pairs (`intervals.Answers`)
+    data, intervals, rows and answers are empty where a benchmark reads no data set; `settings` then says what it drew.
+    `make` fills in the rest: where and with what it was measured.
     """
 
     benchmark: str
     model: str
+    weights_hash: str | None
     settings: dict[str, Any]
     metrics: dict[str, Any]
     seconds: float
@@ -65,6 +69,7 @@ class Record:
         metrics: dict[str, Any],
         seconds: float,
         *,
+        weights_hash: str | None,
         data: dict[str, Any] | None = None,
         intervals: dict[str, list[float]] | None = None,
         rows: list[dict[str, Any]] | None = None,
@@ -74,6 +79,7 @@ class Record:
         return cls(
             benchmark=benchmark,
             model=model,
+            weights_hash=weights_hash,
             settings=settings,
             metrics=metrics,
             seconds=round(seconds, 1),
@@ -103,21 +109,16 @@ class Record:
         answers = json.dumps(plain.pop("answers"), separators=(",", ":"))
         return json.dumps(plain, indent=1).removesuffix("\n}") + f',\n "answers": {answers}\n}}'
 
-    def report(self, *, save: bool) -> None:
-        """Print the record as JSON; with `save`, also keep it in benchmarks/results. Raises OutputError."""
-        print(self.to_json())
-        if save:
-            self.save()
-
     @property
     def name(self) -> str:
-        """<benchmark>_<model>_<hardware>_<yyyymmdd>, the file's name without ".json"."""
+        """<benchmark>__<model>-<first 8 digits of weights_hash>__<machine>__<yyyymmdd>."""
         model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)
-        benchmark, day = self.benchmark.replace("/", "-"), self.date.replace("-", "")
-        return f"{benchmark}_{model}_{self.machine['name']}_{day}"
+        weights = "" if self.weights_hash is None else f"-{self.weights_hash[:8]}"
+        benchmark, date = self.benchmark.replace("/", "-"), self.date.replace("-", "")
+        return f"{benchmark}__{model}{weights}__{self.machine['name']}__{date}"
 
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write it as its `name`. Raises OutputError.
+        """Write it under its `name`. Raises OutputError.
 
         It replaces a record of the same day, settings and data; beside any other record it gets a number.
         """
@@ -196,6 +197,12 @@ def _version(package: str) -> str:
         return ""
 
 
-def add_save(parser: ArgumentParser) -> None:
-    """The option --save, for `Record.report`."""
+def run_script(parser: ArgumentParser, measure: Callable[..., Record]) -> None:
+    """Call `measure` with the options of `parser`, print its record as JSON and, with --save, keep it."""
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    arguments = vars(parser.parse_args())
+    save = arguments.pop("save")
+    record = measure(**arguments)
+    print(record.to_json())
+    if save:
+        record.save()

@@ -41,7 +41,8 @@ class SteerViTMethod:
         self.gate_scale, self._view = gate_scale, view
         self.aggregation = self.model.aggregation
         self.name = _name(self)
-        self.identity = _digest(self.settings | {"weights": model.weights_hash})
+        self.weights_hash = model.weights_hash
+        self.identity = _digest(self.settings | {"weights": self.weights_hash})
         card = MODELS.get(model.model_id)
         self.licence = "that of its file" if card is None else card.licence
         self.takes_prompt = gate_scale != 0
@@ -59,11 +60,6 @@ class SteerViTMethod:
     def paper_aggregation(self) -> Aggregation:
         """As in the paper: what the checkpoint says; where that is `focus`, CLS, or the mean of a trunk without one."""
         return paper_aggregation(self.model)
-
-    @property
-    def weights_hash(self) -> str:
-        """sha256 of the model's weights."""
-        return self.model.weights_hash
 
     @property
     def gates(self) -> list[float] | None:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.intervals import micro_interval
 from steersearch.benchmarks.harness.rankings import average_precision
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core_world import OBJECTS, Source, Targets
 from steersearch.core.predictor import Predictor
@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument(
         "--each", type=int, default=EACH, help="photos made for each noun; default: %(default)s"
     )
-    add_save(parser)
+    parser.add_argument("--save", action="store_true", help="keep the records in benchmarks/results")
     arguments = parser.parse_args()
     if arguments.each < RARE:
         parser.error(f"--each {arguments.each}: at least {RARE}")
@@ -221,13 +221,20 @@ def main() -> None:
             "template": TEMPLATE,
             "rare": RARE,
             "preprocess": model.preprocess.to_dict(),
-            "weights": model.weights_hash,
         }
         seconds = time.monotonic() - began
         record = Record.make(
-            f"find-world/{source}", arguments.model, settings, metrics, seconds, intervals=intervals
+            f"find-world/{source}",
+            arguments.model,
+            settings,
+            metrics,
+            seconds,
+            weights_hash=model.weights_hash,
+            intervals=intervals,
         )
-        record.report(save=arguments.save)
+        print(record.to_json())
+        if arguments.save:
+            record.save()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from steersearch.benchmarks.harness.record import Record, add_save
+from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_world
 from steersearch.benchmarks.paper.core import Core
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once; default: %(default)s")
     parser.add_argument("--go-on", type=Path, metavar="RECORD", help="a record whose runs are not repeated")
     parser.add_argument("--table", action="store_true", help="only make the table of what is there")
-    add_save(parser)
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
     chosen = [name for name in arguments.only.split(";") if name] or list(VARIANTS)
     unknown = set(chosen) - set(VARIANTS)
@@ -296,7 +296,7 @@ def main() -> None:
             "pictures": 30 * arguments.bases,
         }
         seconds = sum(each["seconds"] for each in noted)
-        Record.make("ablations", "mini", settings, found, seconds, rows=noted).save()
+        Record.make("ablations", "mini", settings, found, seconds, weights_hash=None, rows=noted).save()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """quality-world: the protocol of `quality` on generated photos. A stand-in: no figure of it is the paper's.
 
-Probes: the photos of probes.py, scene (6) under "the place" and kind of the large thing (34) under "the thing".
+Probes: photos of one of six families of scenes with one large drawn thing of 34 kinds and three small ones of other
+kinds; the scene is learned under "the place", the kind of the large thing under "the thing". Training and test photos
+share neither plates nor drawings.
 Segmentation: photos with two or three of six kinds of things, whose nouns are the classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -14,7 +18,6 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.label_file import Labels
 from steersearch.benchmarks.harness.viewing import digest, kept
-from steersearch.benchmarks.paper import probes
 from steersearch.benchmarks.paper.quality_data import (
     Labelled,
     LabelledSet,
@@ -25,20 +28,24 @@ from steersearch.benchmarks.paper.quality_data import (
 from steersearch.benchmarks.paper.world_photos import Drawings, photo_of
 from steersearch.core.heatmaps import outlined
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS
+from steersearch.training.world.things import KINDS, Thing, draw_stock
 
 VERSION = 1
 SEED = 97_200
 TRAIN, TEST = 340, 170  # photos of the probes
 MEMORY, SEGMENTED = 48, 30  # photos of the segmentation
 SIDE = 160
+PROBE_VERSION, PROBE_SEED = 1, 91_000
+PROBE_SIZE = (320, 240)
+PROBE_LOOKS = {"train": 8, "test": 4}  # drawings of each kind that the photos are made of
+PHOTOS_PER_PLATE = 3
 CLASSES = ("mug", "book", "potted plant", "suitcase", "guitar", "bird")
 
 
 def build(limit: int | None = None) -> QualityData:
     """The stand-in, always the same; `limit`: at most so many photos of each part."""
     train, test = (
-        list(probes.photos(part, _most(n, limit))) for part, n in (("train", TRAIN), ("test", TEST))
+        list(probe_photos(part, _most(n, limit))) for part, n in (("train", TRAIN), ("test", TEST))
     )
     scene = [[Labelled(kept(photo.image), photo.family) for photo in part] for part in (train, test)]
     thing = [[Labelled(kept(photo.image), photo.kind) for photo in part] for part in (train, test)]
@@ -57,7 +64,7 @@ def build(limit: int | None = None) -> QualityData:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """A test photo of each probe with its label, and one of the segmentation with two classes of it."""
-    first, second = islice(probes.photos("test", TEST), 2)
+    first, second = islice(probe_photos("test", TEST), 2)
     scene, thing = scenes.FAMILIES[first.family], list(KINDS)[second.kind]
     segmented = _photo([SEED, VERSION, 1, 1, 0], Drawings([SEED, VERSION, 1], each=4))
     photo, labels = segmented.picture().resize((320, 320)), segmented.labels()
@@ -66,6 +73,51 @@ def examples() -> list[tuple[str, Image.Image]]:
         (f'"the thing": {thing}', second.image),
         *((f'"the {CLASSES[n - 1]}"', outlined(photo, labels == n)) for n in sorted(segmented.present)[:2]),
     ]
+
+
+@dataclass(frozen=True)
+class ProbePhoto:
+    """A photo (RGB), the number of its scene in scenes.FAMILIES, and that of its large thing's kind in KINDS."""
+
+    image: Image.Image
+    family: int
+    kind: int
+
+
+def probe_photos(part: str, count: int, size: tuple[int, int] = PROBE_SIZE) -> Iterator[ProbePhoto]:
+    """`count` photos of "train" or "test", always the same; both labels balanced and independent of each other.
+
+    size: (width, height) in pixels.
+    """
+    seed = [PROBE_SEED, PROBE_VERSION, 0 if part == "train" else 1]
+    rng = np.random.default_rng(seed)
+    stock = draw_stock(rng, PROBE_LOOKS[part], SIDE)
+    plates = [i % len(scenes.FAMILIES) for i in range(math.ceil(count / PHOTOS_PER_PLATE))]
+    kinds = rng.permutation(np.arange(count) % len(KINDS))
+    for number, kind in enumerate(kinds):
+        if number % PHOTOS_PER_PLATE == 0:
+            family = plates[number // PHOTOS_PER_PLATE]
+            plate = scenes.draw_scene(scenes.FAMILIES[family], np.random.default_rng([*seed, number]), size)
+        yield ProbePhoto(_with_a_large_thing(plate, int(kind), stock, rng), family, int(kind))
+
+
+def _with_a_large_thing(
+    plate: scenes.Scene, kind: int, stock: Sequence[Thing], rng: np.random.Generator
+) -> Image.Image:
+    """A large thing of this kind, which covers at least twice as much as any of three others."""
+    name = list(KINDS)[kind]
+    meant = [thing for thing in stock if thing.noun == name]
+    others = [thing for thing in stock if thing.noun != name]
+    for _ in range(100):
+        large = meant[int(rng.integers(len(meant)))]
+        small = [others[int(i)] for i in rng.choice(len(others), 3, replace=False)]
+        standing = composition.place_things(plate, [large], rng, (0.4, 0.6))
+        photo = composition.compose(plate, composition.place_things(plate, small, rng, (0.1, 0.2), standing))
+        shares = {id(placed.thing): float(placed.mask.mean()) for placed in photo.placed}
+        share = shares.pop(id(large), 0.0)
+        if share > 0.02 and share >= 2 * max(shares.values(), default=0.0):
+            return photo.image
+    raise RuntimeError(f"no room for a large {name} in a {plate.family}")
 
 
 def _most(number: int, limit: int | None) -> int:
