@@ -6,11 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from steersearch.core.digests import file_sha256
 
 from steersearch.benchmarks.harness.benchmark import Outcome
 from steersearch.benchmarks.harness.record import RESULTS, Record
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.files import file_sha256
 
 
 def test_a_record_is_saved_under_its_own_name(tmp_path: Path) -> None:
