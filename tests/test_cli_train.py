@@ -1,21 +1,18 @@
-"""`steersearch train` as a user types it, and several processes that it starts."""
+"""`steersearch train` as a user types it, and under torchrun."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
+import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from steersearch.core.errors import ArgumentError
-from steersearch.training import processes
 from steersearch.training import run as training_run
+from steersearch.training.journal import read_journal
 from steersearch.training.photographs.folder import ALL_PACKAGES
 from steersearch.training.photographs.needs import missing_for_photographs
 from steersearch.training.photographs.packages import unpacked
@@ -23,6 +20,7 @@ from steersearch.training.recipe import MINI, PAPER
 from steersearch.training.settings import differences, from_json, to_json
 from tests.conftest import Run, wait_until
 from tests.photograph_folder import make_photograph_folder
+from tests.small_recipe import small_recipe_file
 
 # ---------------------------------------------------------------------------------- what would be trained, and how
 
@@ -33,12 +31,12 @@ def test_a_dry_run_prints_every_setting_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     schedule = {"lr": 1e-3, "final_lr": 1e-5, "warmup": 9, "decay_steps": 6000, "steps": 700, "batch": 32}
     settings = [part for name, value in schedule.items() for part in ("--set", f"optimiser.{name}={value}")]
-    done = run("train", "--preset", "mini", "--set", "fusion=late", *settings, "--processes", 2, "--dry-run")
+    done = run("train", "--preset", "mini", "--set", "fusion=late", *settings, "--dry-run")
     assert done.code == 0, done.err
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "model.fusion = late (preset: early)" in lines
     assert "model.trunk = hybrid" in lines
-    assert "effective batch: 32 (2 processes with 16 each); 700 steps" in lines
+    assert "effective batch: 32; 700 steps" in lines
     assert "learning rate: 0.001, up to it in 9 steps, down to 1e-05 by step 6,000" in lines
     assert list(tmp_path.iterdir()) == []
 
@@ -105,11 +103,6 @@ def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
         (["--preset", "mini", "--set", "fusion=latte"], "early, late"),
         (["--preset", "mini", "--set", "steps"], "section.key=value"),
         (["--preset", "mini", "--data", "a", "--set", "train=b"], "give one of them"),
-        (["--preset", "mini", "--processes", "0"], "--processes"),
-        (
-            ["--preset", "mini", "--processes", "3", "--set", "optimiser.batch=8"],
-            "a multiple of the 3 processes",
-        ),
         (["--preset", "mini", "--device", "tpu"], "--device"),
         (["--preset", "mini", "rain"], "rain"),
     ],
@@ -271,143 +264,41 @@ def test_a_run_cannot_live_in_a_file(run: Run, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- several processes
 
 
-def _together(script: str, number: int, said: list[str] | None = None) -> int:
-    command = [sys.executable, "-S", "-c", "import os, signal, sys, time\n" + script]
-    return processes.run_together(command, number, said.append if said is not None else lambda _: None)
-
-
-def test_each_process_is_told_its_rank_and_one_place_to_meet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = "import json; json.dump(dict(os.environ), open(os.environ['PLACE'] + os.environ['RANK'], 'w'))"
-    monkeypatch.setenv("PLACE", f"{tmp_path}/")
-    assert _together(script, 3) == 0
-    told = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
-    assert [(t["RANK"], t["LOCAL_RANK"], t["WORLD_SIZE"], t["LOCAL_WORLD_SIZE"]) for t in told] == [
-        (str(rank), str(rank), "3", "3") for rank in range(3)
-    ]
-    assert len({(t["MASTER_ADDR"], t["MASTER_PORT"]) for t in told}) == 1
-
-
-def test_only_the_first_process_is_heard(capfd: pytest.CaptureFixture[str]) -> None:
-    script = "r = os.environ['RANK']; print('out', r); print('err', r, file=sys.stderr)"
-    assert _together(script, 3) == 0
-    assert capfd.readouterr() == ("out 0\n", "err 0\n")
-
-
-@pytest.mark.parametrize(
-    ("end", "code", "words"),
-    [
-        ("sys.exit(3)", 3, "ended with exit code 3"),
-        ("raise ValueError('no such thing')", 1, "ValueError: no such thing"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "was killed by SIGKILL"),
-    ],
-)
-def test_one_that_dies_ends_the_others(
-    end: str, code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PLACE", f"{tmp_path}/")
-    said: list[str] = []
-    waits = "time.sleep(600); open(os.environ['PLACE'] + 'outlived', 'w')"
-    assert _together(f"if os.environ['RANK'] == '1': {end}\n{waits}", 3, said) == code
-    assert list(tmp_path.iterdir()) == []
-    assert said[0].startswith("process 1 of 3")
-    assert words in "\n".join(said)
-
-
-SAVES = """
-def stop(number, frame):
-    time.sleep(0.2)
-    print('saved', flush=True)
-    sys.exit(130)
-signal.signal(signal.SIGINT, stop)
-signal.signal(signal.SIGTERM, stop)
-open(os.environ['READY'] + '-0-' + os.environ['RANK'], 'w')
-time.sleep(600)
-"""
-GOES_ON = """
-heard = []
-def note(number, frame):
-    heard.append(number)
-    open(os.environ['READY'] + f'-{len(heard)}-' + os.environ['RANK'], 'w')
-signal.signal(signal.SIGINT, note)
-open(os.environ['READY'] + '-0-' + os.environ['RANK'], 'w')
-time.sleep(600)
-"""
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Puts back what handles the signals that end a run."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_lets_every_process_save(
-    handlers: None,
-    number: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("READY", str(tmp_path / "ready"))
-    # A shell has SIGINT ignored in what it runs in the background; nohup, under which the tests may run, SIGHUP.
-    signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-    before = signal.getsignal(number)
-    _when_both_have_heard(tmp_path, [0], lambda: os.kill(os.getpid(), number))
-    assert _together(SAVES, 2) == 130
-    assert capfd.readouterr().out == "saved\n"
-    assert signal.getsignal(number) == before
-
-
-def test_the_third_signal_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("READY", str(tmp_path / "ready"))
-    _when_both_have_heard(tmp_path, [0, 1, 2], lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert _together(GOES_ON, 2) == 137
-
-
-def _when_both_have_heard(folder: Path, numbers: Iterable[int], act: Callable[[], None]) -> None:
-    """`act` from another thread, each time that both processes have said that they heard so many signals."""
-
-    def wait() -> None:
-        for number in numbers:
-            wait_until(lambda number=number: len(list(folder.glob(f"ready-{number}-*"))) == 2)
-            act()
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def test_it_is_known_whether_somebody_else_launched_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RANK", raising=False)
-    assert not processes.is_launched()
-    assert processes.rank_and_size() == (0, 1)
-    monkeypatch.setenv("RANK", "2")
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert processes.rank_and_size() == (2, 4)
-    monkeypatch.setenv("WORLD_SIZE", "four")
-    with pytest.raises(ArgumentError, match="must be numbers"):
-        processes.rank_and_size()
-
-
-def test_under_torchrun_its_number_of_processes_counts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_says_how_many_processes_there_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "4")
     done = run("train", "--preset", "mini", "--set", "optimiser.batch=12", "--dry-run")
     assert "effective batch: 12 (4 processes with 3 each)" in done.out
-    done = run("train", "--preset", "mini", "--processes", 2, "--dry-run")
+    done = run("train", "--preset", "mini", "--set", "optimiser.batch=6", "--dry-run")
     assert done.code == 2
-    assert "4 are already launched" in done.err
+    assert "a multiple of the 4 processes" in done.err
     monkeypatch.setenv("RANK", "1")
     assert run("train", "--preset", "mini", "--dry-run").out == ""
+    monkeypatch.setenv("WORLD_SIZE", "four")
+    assert "must be numbers" in run("train", "--preset", "mini", "--dry-run").err
 
 
-def test_what_is_launched_is_this_very_command(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "steersearch.py").write_text("raise SystemExit(77)")  # no module of ours
-    assert processes.launch(1, ["--presett", "mini"], lambda _: None) == 2
-    assert "Usage: steersearch train" in capfd.readouterr().err
+def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`steersearch train` in two processes, on gloo."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "steersearch", "train", "-o", str(folder / "run"), "--device", "cpu", *arguments]
+    return subprocess.Popen([*command, *train], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_save_on_ctrl_c_and_resume(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    recipe = small_recipe_file(tmp_path, "optimiser.steps=4000", "run.validate_every=4000")
+    stopped = torchrun(tmp_path, "--preset", str(recipe))
+    wait_until(lambda: list(tmp_path.glob("run/checkpoints/step-*")))
+    stopped.send_signal(signal.SIGINT)
+    said = stopped.communicate(timeout=240)[1]
+    assert "which is saved" in said
+    assert "continue with: torchrun --nproc-per-node 2 --no-python steersearch train --resume" in said
+    done = len(read_journal(tmp_path / "run")) - 1  # but for the first validation
+    resumed = torchrun(tmp_path, "--resume", "--set", f"optimiser.steps={done + 2}")
+    said = resumed.communicate(timeout=240)[1]
+    assert resumed.returncode == 0, said
+    assert f"steering: resumed at step {done}" in said
+    steps = [line["step"] for line in read_journal(tmp_path / "run") if line["kind"] == "train"]
+    assert steps == list(range(1, done + 3))

@@ -68,9 +68,6 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in RUN, with its settings.")
     ] = False,
-    processes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Processes on this machine; on GPUs, one for each.")
-    ] = 1,
     device: Annotated[Processor, typer.Option(help="Where to train.")] = "auto",
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first unusable row of the data.")
@@ -90,8 +87,8 @@ def run(
     \b
     Examples:
       steersearch train --preset mini -o run
-      steersearch train --preset paper --data ./refcoco --set data.images=./coco --set optimiser.lr=1e-4 \\
-        --processes 4 -o run
+      steersearch train --preset paper --data ./refcoco --set data.images=./coco -o run
+      torchrun --nproc-per-node 4 --no-python steersearch train --preset paper --data ./refcoco -o run
     """
     request = Request(
         preset=preset,
@@ -99,7 +96,6 @@ def run(
         settings=tuple(settings or ()),
         output=output,
         resume=resume,
-        processes=processes,
         device=device,
         strict=strict,
         dry_run=dry_run,

@@ -1,4 +1,4 @@
-"""What `steersearch train` was asked for."""
+"""The options of `steersearch train`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked for, as it was typed."""
+    """The options as typed."""
 
     preset: str | None = None
     data: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
     output: Path | None = None
     resume: bool = False
-    processes: int = 1
     device: str = "auto"
     strict: bool = False
     dry_run: bool = False
@@ -23,17 +22,7 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Where the run lives."""
+        """The folder of the run."""
         if self.output is not None:
             return self.output
         return Path(f"run-{Path(self.preset).stem}" if self.preset else "run")
-
-    def arguments(self) -> list[str]:
-        """The command line of one of several processes."""
-        told = ["-o", str(self.folder), "--device", self.device]
-        if self.preset is not None:
-            told += ["--preset", self.preset]
-        told += [f"--data={place}" for place in self.data]
-        told += [f"--set={setting}" for setting in self.settings]
-        told += ["--strict"] if self.strict else []
-        return [*told, "--resume"] if self.resume else told

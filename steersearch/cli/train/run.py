@@ -1,9 +1,10 @@
-"""`steersearch train` without a further command: settle what the run is, then train, here or in several processes."""
+"""`steersearch train` without a subcommand: settle the recipe, then train, alone or as one process of torchrun's."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,6 @@ from steersearch.core.errors import (
 )
 from steersearch.training import checkpoint
 from steersearch.training.photographs.folder import is_whole
-from steersearch.training.processes import is_launched, launch, rank_and_size
 from steersearch.training.recipe import PRESETS, Recipe
 from steersearch.training.run import missing_for_run, photographs_to_make, train_recipe
 from steersearch.training.settings import (
@@ -57,19 +57,16 @@ def run(request: Request) -> None:
     try:
         rank, size = rank_and_size()
         settled = settle(request)
-        _check_machine(request, settled.recipe, size if is_launched() else request.processes)
+        check_processes(settled.recipe, size)
+        _check_gpus(request, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     except (ArgumentError, ConfigError, UnknownSettingError) as error:
         raise typer.BadParameter(str(error)) from error
     if request.dry_run:
-        _print(settled, request, as_json=request.as_json)
+        if rank == 0:
+            _print(settled, request, size)
         return
     if rank == 0 and not request.resume and (request.folder / RECIPE).exists():
         raise RunExistsError(request.folder)
-    if request.processes > 1 and not is_launched():
-        code = launch(request.processes, request.arguments(), terminal.remark)
-        if code:
-            raise typer.Exit(code)
-        return
     _train(settled, request, rank, size)
 
 
@@ -172,17 +169,21 @@ def _refuse_contradictions(request: Request) -> None:
         raise typer.BadParameter("--data and --set data.train both name the training data; give one of them")
 
 
-def _check_machine(request: Request, recipe: Recipe, size: int) -> None:
-    """Raises ConfigError or ArgumentError if the batch, the GPUs or who launched us do not fit `size` processes."""
-    check_processes(recipe, size)
-    if is_launched() and request.processes not in (1, size):
-        raise ArgumentError("--processes", request.processes, f"{size} are already launched; leave it out")
-    if request.processes > 1 and request.device != "cpu" and torch.cuda.is_available():
-        gpus = torch.cuda.device_count()
-        if gpus < request.processes:
-            raise ArgumentError(
-                "--processes", request.processes, f"this machine has {gpus} GPUs; or train with --device cpu"
-            )
+def rank_and_size() -> tuple[int, int]:
+    """Number of this process and of all, as torchrun or accelerate launch says; else (0, 1). Raises ArgumentError."""
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    try:
+        return int(rank), int(size)
+    except ValueError:
+        reason = "these variables must be numbers; unset them"
+        raise ArgumentError("RANK / WORLD_SIZE", f"{rank} / {size}", reason) from None
+
+
+def _check_gpus(request: Request, processes: int) -> None:
+    """Raises ArgumentError if this machine has fewer GPUs than processes."""
+    if processes > 1 and request.device != "cpu" and 0 < torch.cuda.device_count() < processes:
+        reason = f"this machine has {torch.cuda.device_count()} GPUs; or train with --device cpu"
+        raise ArgumentError("--nproc-per-node", processes, reason)
 
 
 # ---------------------------------------------------------------------------------------------- what is told
@@ -200,15 +201,12 @@ def _lines(settled: Settled, size: int) -> list[str]:
     ]
 
 
-def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
+def _print(settled: Settled, request: Request, size: int) -> None:
     """On stdout, for --dry-run."""
-    rank, size = rank_and_size()
-    if rank:
-        return
-    if as_json:
+    if request.as_json:
         terminal.json_line(json.loads(to_json(settled.recipe)))
         return
-    for line in _lines(settled, size if is_launched() else request.processes):
+    for line in _lines(settled, size):
         terminal.line(line)
     made = photographs_to_make(settled.recipe, request.folder)
     if made is not None:
@@ -220,12 +218,11 @@ def _print(settled: Settled, request: Request, *, as_json: bool) -> None:
 
 
 def _command_to_resume(request: Request, size: int) -> str:
-    told = ["steersearch", "train", "--resume", "-o", str(request.folder)]
-    if size > 1 and is_launched():
-        told += ["--processes", str(size)]
+    launcher = ["torchrun", "--nproc-per-node", str(size), "--no-python"] if size > 1 else []
+    command = [*launcher, "steersearch", "train", "--resume", "-o", str(request.folder)]
     if request.device != "auto":
-        told += ["--device", request.device]
-    return shlex.join(told)
+        command += ["--device", request.device]
+    return shlex.join(command)
 
 
 def _silent(line: str) -> None:
