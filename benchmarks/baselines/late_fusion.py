@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from steersearch.core.aggregation import Aggregation
 
 from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
