@@ -32,7 +32,7 @@ from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.regions import FrozenIndex, RegionSnapshot, open_region_snapshot
+from steersearch.indexer.regions import RegionSnapshot, UnsteeredIndex, open_region_snapshot
 from steersearch.indexer.schema import is_heatmap, unpack_heatmap
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at
@@ -151,7 +151,7 @@ class LikeliestFirst:
                 self._may_write, self._refused = False, error
             self._features = [self._encoded(index) for index in self._indexes]
             self._commit()
-            snapshot = open_region_snapshot(self._place, FrozenIndex.beside(self._indexes[0]).key)
+            snapshot = open_region_snapshot(self._place, UnsteeredIndex.beside(self._indexes[0]).key)
             path_of = self._missing(snapshot)
             if not path_of:
                 return Steered(unkept=self._unkept())

@@ -28,16 +28,16 @@ from steersearch.indexer.manifest import PromptIndex, write_prompt_index
 from steersearch.indexer.place import writing_to
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import read_features, read_reading, write_encoded_prompt
-from steersearch.indexer.regions import FrozenIndex, pack_regions, refresh_region_snapshot, regions_of
+from steersearch.indexer.regions import UnsteeredIndex, pack_regions, refresh_region_snapshot, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import refresh_snapshot
-from steersearch.indexer.store import FrozenVector, Store, Vector, chunks
+from steersearch.indexer.store import Store, UnsteeredVector, Vector, chunks
 
 COMMIT_SECONDS = 20.0  # what a killed run loses at most
 _COMMIT_IMAGES = 1024
 
-Target = PromptIndex | FrozenIndex
+Target = PromptIndex | UnsteeredIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Build:
     """Brings the prompt indexes `targets` of the library at `place` up to date with what `scan` found.
 
     encoded: the prompts of those targets that have no features yet, by their keys.
-    frozen: where to keep what no prompt changes, for queries of a focus that is not indexed; None: not at all.
+    unsteered: where to keep unsteered features, for queries under a focus that is not indexed; None: nowhere.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class Build:
         embedder: Embedder,
         encoded: Mapping[str, EncodedPrompt],
         *,
-        frozen: FrozenIndex | None = None,
+        unsteered: UnsteeredIndex | None = None,
         batch_size: int | None = None,
         commit_seconds: float = COMMIT_SECONDS,
         limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> None:
         self._root, self._place, self._scan = root, place, scan
-        self._targets, self._encoded, self._frozen = tuple(targets), encoded, frozen
+        self._targets, self._encoded, self._unsteered = tuple(targets), encoded, unsteered
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
         self._batch_size = batch_size
@@ -109,7 +109,7 @@ class Build:
 
         self._waiting: dict[tuple[Target, ...], list[Photo]] = {}  # for a full batch
         self._vectors: dict[str, list[Vector]] = {target.key: [] for target in self._targets}
-        self._frozen_vectors: list[FrozenVector] = []
+        self._unsteered_vectors: list[UnsteeredVector] = []
         self._records: list[FileRecord] = []
         self._copies: list[FileRecord] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
@@ -131,20 +131,20 @@ class Build:
             for target in self._targets:
                 write_prompt_index(self._place, target)
                 refresh_snapshot(self._place, target.key)
-            if self._frozen is not None:
-                refresh_region_snapshot(self._place, self._frozen.key)
+            if self._unsteered is not None:
+                refresh_region_snapshot(self._place, self._unsteered.key)
         return self._counts(time.monotonic() - started)
 
     # before reading
 
     @property
     def _all_targets(self) -> tuple[Target, ...]:
-        return self._targets if self._frozen is None else (*self._targets, self._frozen)
+        return self._targets if self._unsteered is None else (*self._targets, self._unsteered)
 
     def _prepare_targets(self) -> None:
-        if self._frozen is not None:
+        if self._unsteered is not None:
             with self._writing():
-                self._store.ensure_frozen_table(self._frozen.key, self._frozen.dim)
+                self._store.ensure_unsteered_table(self._unsteered.key, self._unsteered.dim)
         with self._writing():
             for target in self._targets:
                 if target.key in self._encoded:
@@ -158,8 +158,8 @@ class Build:
         self._usable = {file.image_id for file in known if file.reason is None}
         self._bad = {f.image_id: f.reason for f in known if f.reason is not None and f.image_id}
         self._embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
-        if self._frozen is not None:
-            self._embedded[self._frozen.key] = self._store.frozen_ids(self._frozen.key)
+        if self._unsteered is not None:
+            self._embedded[self._unsteered.key] = self._store.unsteered_ids(self._unsteered.key)
         self._claimed: set[tuple[str, str]] = set()  # (key, image_id) waiting in a batch
 
     def _ask_dates(self) -> None:
@@ -289,11 +289,11 @@ class Build:
         assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
         steered = [target for target in missing if isinstance(target, PromptIndex)]
         with self._timed("embed"):
-            wants_frozen = len(steered) < len(missing)
+            wants_unsteered = len(steered) < len(missing)
             for gate_scale in sorted({target.gate_scale for target in steered}) or [0.0]:
                 targets = [target for target in steered if target.gate_scale == gate_scale]
-                self._embed_at(gate_scale, targets, photos, pixels, wants_frozen)
-                wants_frozen = False  # once, with the first of them
+                self._embed_at(gate_scale, targets, photos, pixels, wants_unsteered)
+                wants_unsteered = False  # once, with the first of them
         for photo in photos:
             self._record(photo.file)
             self._usable.add(photo.file.image_id)
@@ -306,12 +306,12 @@ class Build:
         targets: list[PromptIndex],
         photos: list[Photo],
         pixels: Floats,
-        wants_frozen: bool,
+        wants_unsteered: bool,
     ) -> None:
         features = [self._prompt_features(target) for target in targets]
-        if wants_frozen:
-            frozen, results = self._embedder().embed_with_unsteered(pixels, features, gate_scale)
-            self._keep_frozen(frozen, photos)
+        if wants_unsteered:
+            unsteered, results = self._embedder().embed_with_unsteered(pixels, features, gate_scale)
+            self._keep_unsteered(unsteered, photos)
         else:
             results = self._embedder().embed_pixels(pixels, features, gate_scale)
         for target, result in zip(targets, results, strict=True):
@@ -329,12 +329,12 @@ class Build:
             self._vectors[target.key].append(vector)
         self._embedded[target.key].update(photo.file.image_id for photo in photos)
 
-    def _keep_frozen(self, frozen: Unsteered, photos: list[Photo]) -> None:
-        assert self._frozen is not None
-        for photo, embedding, patches in zip(photos, frozen.embeddings, frozen.patches, strict=True):
+    def _keep_unsteered(self, unsteered: Unsteered, photos: list[Photo]) -> None:
+        assert self._unsteered is not None
+        for photo, embedding, patches in zip(photos, unsteered.embeddings, unsteered.patches, strict=True):
             regions = pack_regions(regions_of(patches))
-            self._frozen_vectors.append(FrozenVector(photo.file.image_id, embedding, regions))
-        self._embedded[self._frozen.key].update(photo.file.image_id for photo in photos)
+            self._unsteered_vectors.append(UnsteeredVector(photo.file.image_id, embedding, regions))
+        self._embedded[self._unsteered.key].update(photo.file.image_id for photo in photos)
 
     def _prompt_features(self, target: PromptIndex) -> Floats:
         if target.key not in self._features:
@@ -374,7 +374,7 @@ class Build:
 
     def _pending(self) -> int:
         files = len(self._records) + len(self._copies)
-        return max(files, len(self._frozen_vectors), *map(len, self._vectors.values()))
+        return max(files, len(self._unsteered_vectors), *map(len, self._vectors.values()))
 
     def _commit(self) -> None:
         """Hand over all that is computed to be written, while reading and embedding go on.
@@ -383,10 +383,10 @@ class Build:
         """
         self._wait_for_write()
         vectors, self._vectors = self._vectors, {key: [] for key in self._vectors}
-        frozen, self._frozen_vectors = self._frozen_vectors, []
+        unsteered, self._unsteered_vectors = self._unsteered_vectors, []
         records, self._records = self._records, []
         copies, self._copies = self._copies, []
-        self._written = self._writer.submit(self._write, vectors, frozen, records, copies)
+        self._written = self._writer.submit(self._write, vectors, unsteered, records, copies)
         self._committed_at = time.monotonic()
 
     def _wait_for_write(self) -> None:
@@ -396,7 +396,7 @@ class Build:
     def _write(
         self,
         vectors: dict[str, list[Vector]],
-        frozen: list[FrozenVector],
+        unsteered: list[UnsteeredVector],
         records: list[FileRecord],
         copies: list[FileRecord],
     ) -> None:
@@ -404,8 +404,8 @@ class Build:
         with self._writing():
             for key, new in vectors.items():
                 self._store.write_vectors(key, new)
-            if self._frozen is not None:
-                self._store.write_frozen(self._frozen.key, frozen)
+            if self._unsteered is not None:
+                self._store.write_unsteered(self._unsteered.key, unsteered)
             self._store.write_images(records)
             self._store.write_images(self._rows_for_copies(copies))
 

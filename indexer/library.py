@@ -64,7 +64,7 @@ from steersearch.indexer.prompt_indexes import (
 )
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
-from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.regions import UnsteeredIndex
 from steersearch.indexer.scan import (
     Scan,
     Skip,
@@ -245,7 +245,7 @@ class Library:
                 to_build,
                 embedder,
                 encoded,
-                frozen=FrozenIndex.beside(to_build[0]) if regions else None,
+                unsteered=UnsteeredIndex.beside(to_build[0]) if regions else None,
                 batch_size=batch_size,
                 commit_seconds=commit_seconds,
                 limits=limits,

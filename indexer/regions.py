@@ -1,4 +1,4 @@
-"""What the frozen trunk says of a photo, made small enough to keep for every photo: a vector per region.
+"""Unsteered features of a photo, compressed enough to keep for every photo: a vector per region.
 
 No prompt changes it, so a focus that nobody has indexed can be looked for in it. The patch tokens of a photo are
 grouped into a few regions of patches that look alike; a region's vector is the mean of its patches, in 8 bits.
@@ -27,9 +27,9 @@ from steersearch.indexer.checksums import (
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.manifest import PromptIndex
-from steersearch.indexer.schema import are_outside, frozen_gallery_schema, frozen_table, paths_in
+from steersearch.indexer.schema import are_outside, paths_in, unsteered_gallery_schema, unsteered_table
 from steersearch.indexer.snapshot import SNAPSHOTS, sweep_snapshots
-from steersearch.indexer.store import FrozenGallery, Store, frozen_stamp
+from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; later ones move almost nothing
@@ -37,8 +37,8 @@ _ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS leaves 
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenIndex:
-    """Library × model: what the frozen trunk says of each photo, whatever the prompts. Fields as in PromptIndex."""
+class UnsteeredIndex:
+    """Library × model: the unsteered features of each photo, which no prompt changes. Fields as in PromptIndex."""
 
     key: str
     weights_hash: str
@@ -46,7 +46,7 @@ class FrozenIndex:
     dim: int
 
     @classmethod
-    def beside(cls, index: PromptIndex) -> FrozenIndex:
+    def beside(cls, index: PromptIndex) -> UnsteeredIndex:
         """The one that belongs to the model and the preprocessing of a prompt index."""
         identity = json.dumps([index.weights_hash, as_hashed(index.preprocessing)], sort_keys=True)
         key = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -156,9 +156,9 @@ class RegionArrays:
 
 @dataclass(frozen=True)
 class RegionSnapshot:
-    """What the frozen trunk says of the usable photos at one moment. name: of its files.
+    """The unsteered features of the usable photos at one moment. name: of its files.
 
-    photos: as in `FrozenGallery`.  arrays: what the table's rows mean; None where nothing is known of any photo.
+    photos: as in `UnsteeredGallery`.  arrays: what the table's rows mean; None where nothing is known of any photo.
     """
 
     name: str
@@ -205,7 +205,7 @@ def refresh_region_snapshot(place: Path, key: str) -> None:
 
 
 def region_snapshot_is_true(place: Path, key: str) -> bool:
-    """As `snapshot.snapshot_is_true`, of what the frozen trunk says."""
+    """As `snapshot.snapshot_is_true`, for a region snapshot."""
     name = _name(place, key)
     if not _table_file(place, key, name).exists():
         return True
@@ -234,17 +234,17 @@ def _make(place: Path, key: str, name: str) -> RegionSnapshot:
 
 
 def _snapshot(place: Path, key: str, name: str) -> RegionSnapshot:
-    gallery = Store(place).frozen_gallery(key)
+    gallery = Store(place).unsteered_gallery(key)
     try:
         arrays = _arrays(gallery) if gallery.regions else None
     except ValueError as error:  # no regions, or of several kinds: written so, for the checksums fit
         raise LibraryDamagedError(
-            place / FOLDER / f"{frozen_table(key)}.lance", f"no regions ({error})"
+            place / FOLDER / f"{unsteered_table(key)}.lance", f"no regions ({error})"
         ) from error
     return RegionSnapshot(name, gallery.photos, arrays)
 
 
-def _arrays(gallery: FrozenGallery) -> RegionArrays:
+def _arrays(gallery: UnsteeredGallery) -> RegionArrays:
     regions = [unpack_regions(packed) for packed in gallery.regions]
     weights = [np.bincount(r.patches.ravel(), minlength=len(r.vectors)) for r in regions]
     total = np.sum([w @ r.vectors for w, r in zip(weights, regions, strict=True)], axis=0)
@@ -271,11 +271,11 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def _folder(place: Path, key: str) -> Path:
-    return place / SNAPSHOTS / f"frozen_{key}"
+    return place / SNAPSHOTS / unsteered_table(key)
 
 
 def _name(place: Path, key: str) -> str:
-    return hashlib.sha256("\n".join((_FORMAT, *frozen_stamp(place, key))).encode()).hexdigest()[:24]
+    return hashlib.sha256("\n".join((_FORMAT, *unsteered_stamp(place, key))).encode()).hexdigest()[:24]
 
 
 def _table_file(place: Path, key: str, name: str) -> Path:
@@ -296,7 +296,7 @@ def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
 
 def _read(place: Path, key: str, name: str) -> RegionSnapshot:
     path = _table_file(place, key, name)
-    table = read_table(path, frozen_gallery_schema())
+    table = read_table(path, unsteered_gallery_schema())
     if are_outside(table.column("path")).any():
         raise DamagedFileError(path, "it names files outside of the photo folder")
     rows = table.column("row").to_numpy()

@@ -18,18 +18,19 @@ from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
 
 PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
-IMAGES = "images"
+IMAGES, PROMPT = "images", "prompt"  # the first, and how the names of the others begin
+UNSTEERED = "frozen"  # likewise; libraries on disk have this name for unsteered features
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
 PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DATE_COLUMNS)
 
 
 def prompt_table(key: str) -> str:
-    return f"prompt_{key}"
+    return f"{PROMPT}_{key}"
 
 
-def frozen_table(key: str) -> str:
-    return f"frozen_{key}"
+def unsteered_table(key: str) -> str:
+    return f"{UNSTEERED}_{key}"
 
 
 def photos_schema() -> Any:
@@ -42,8 +43,8 @@ def gallery_schema() -> Any:
     return photos_schema().append(pa.field("heatmap", pa.binary())).append(pa.field(PRESENCE, pa.float32()))
 
 
-def frozen_gallery_schema() -> Any:
-    """Of `FrozenGallery.photos`."""
+def unsteered_gallery_schema() -> Any:
+    """Of `UnsteeredGallery.photos`."""
     return photos_schema().append(pa.field("row", pa.int64()))
 
 
@@ -87,7 +88,7 @@ def prompt_schema(dim: int) -> Any:
     )
 
 
-def frozen_schema(dim: int) -> Any:
+def unsteered_schema(dim: int) -> Any:
     return pa.schema(
         [
             pa.field("image_id", pa.string(), nullable=False, metadata=_KEY),
@@ -101,7 +102,7 @@ def frozen_schema(dim: int) -> Any:
 def table_schema(name: str, dim: int) -> Any:
     """Of the table of this name, whose vectors are `dim` long."""
     kind = name.partition("_")[0]
-    return images_schema() if kind == IMAGES else (prompt_schema if kind == "prompt" else frozen_schema)(dim)
+    return images_schema() if kind == IMAGES else (prompt_schema if kind == PROMPT else unsteered_schema)(dim)
 
 
 # ----------------------------------------------------------------------------------------------------- a row of images
@@ -240,8 +241,8 @@ _IMAGES = {
     THUMBNAIL_CHECKSUM: ("path", "thumbnail"),
 }
 _PROMPT = {CHECKSUM: ("image_id", "embedding", "heatmap", "presence")}
-_FROZEN = {CHECKSUM: ("image_id", "embedding", "regions")}
-_SUMMED: dict[str, Mapping[str, Sequence[str]]] = {"images": _IMAGES, "prompt": _PROMPT, "frozen": _FROZEN}
+_UNSTEERED = {CHECKSUM: ("image_id", "embedding", "regions")}
+_SUMMED: dict[str, Mapping[str, Sequence[str]]] = {IMAGES: _IMAGES, PROMPT: _PROMPT, UNSTEERED: _UNSTEERED}
 
 
 def summed_columns(name: str) -> Mapping[str, Sequence[str]]:

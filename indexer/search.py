@@ -20,7 +20,7 @@ from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import Ranking, rank, rank_by_presence
-from steersearch.indexer.regions import FrozenIndex, open_region_snapshot
+from steersearch.indexer.regions import UnsteeredIndex, open_region_snapshot
 from steersearch.indexer.snapshot import Galleries, Snapshot
 from steersearch.indexer.store import Store, date_at
 
@@ -158,7 +158,7 @@ class Search:
             passing = self._passing(gallery.table)
             assert passing is not None
             return passing, int(passing.sum()), self._filters.num_undated(gallery.table)
-        key = FrozenIndex.beside(self._focuses[0].index).key
+        key = UnsteeredIndex.beside(self._focuses[0].index).key
         photos = open_region_snapshot(self._galleries.place, key).photos
         paths = photos.column("path").filter(self._passing(photos))
         return is_in(gallery.table.column("path"), paths), len(paths), self._filters.num_undated(photos)

@@ -1,7 +1,7 @@
 """In which order photos are steered under a focus that nobody has indexed: the likeliest first.
 
 At first by late interaction: the patches of the query photo in which the focus was found are compared with the
-regions of every photo (the best match of each, as in ColBERT), all of them of the frozen trunk. What steering then
+regions of every photo (the best match of each, as in ColBERT), all of them unsteered features. What steering then
 says of the first photos teaches the rest: a linear guess of where in a photo the focus is, and one of the score that
 steering would give it. Steering goes from photo to photo anyway, so each may profit from those before it.
 Without a query photo there is nothing to compare at first: until the first lesson photos are taken evenly from all

@@ -1,6 +1,6 @@
 """The tables of a library, in LanceDB: the source of truth. Imports lancedb lazily.
 
-`images` has a row per path; a table per prompt index, and one per model for what no prompt changes (`frozen_…`),
+`images` has a row per path; a table per prompt index, and one per model for unsteered features,
 have a row per content (image_id). The keys are declared as unenforced primary keys: without that, two writers that
 insert the same new key leave it twice.
 """
@@ -36,9 +36,6 @@ from steersearch.indexer.schema import (
     added_columns,
     are_outside,
     date_columns,
-    frozen_gallery_schema,
-    frozen_schema,
-    frozen_table,
     gallery_schema,
     images_schema,
     is_heatmap,
@@ -48,6 +45,9 @@ from steersearch.indexer.schema import (
     prompt_schema,
     prompt_table,
     to_stored,
+    unsteered_gallery_schema,
+    unsteered_schema,
+    unsteered_table,
     with_checksums,
 )
 
@@ -70,8 +70,8 @@ class Vector:
 
 
 @dataclass(frozen=True)
-class FrozenVector:
-    """A row of a frozen table. embedding: (dim,) float32, unit length; regions: see `regions.pack_regions`."""
+class UnsteeredVector:
+    """A row of unsteered features. embedding: (dim,) float32, unit length; regions: see `regions.pack_regions`."""
 
     image_id: str
     embedding: Floats
@@ -79,8 +79,8 @@ class FrozenVector:
 
 
 @dataclass(frozen=True)
-class FrozenGallery:
-    """What the frozen trunk says of the usable photos; row i of `embeddings` and `regions` belongs together.
+class UnsteeredGallery:
+    """The unsteered features of the usable photos; row i of `embeddings` and `regions` belongs together.
 
     photos: pyarrow table of PHOTO_COLUMNS and row (int64), sorted by path.
         row: of the photo's content in the other two, -1 where nothing is known of it yet.
@@ -145,8 +145,8 @@ class Store:
     def ensure_prompt_table(self, key: str, dim: int) -> None:
         self._database.create(prompt_table(key), prompt_schema(dim))
 
-    def ensure_frozen_table(self, key: str, dim: int) -> None:
-        self._database.create(frozen_table(key), frozen_schema(dim))
+    def ensure_unsteered_table(self, key: str, dim: int) -> None:
+        self._database.create(unsteered_table(key), unsteered_schema(dim))
 
     def known_files(self) -> list[FileRecord]:
         """Every file that the library knows of, without what its content gives; none where a run was killed before it
@@ -223,39 +223,39 @@ class Store:
         schema = prompt_schema(len(vectors[0].embedding))
         self._merge(prompt_table(key), "image_id", _vector_rows(vectors), schema, replace=False)
 
-    def frozen_ids(self, key: str) -> set[str]:
-        """The contents of which it is known what the frozen trunk says."""
-        (column,) = self._read(frozen_table(key), ["image_id"])
+    def unsteered_ids(self, key: str) -> set[str]:
+        """The contents that have unsteered features."""
+        (column,) = self._read(unsteered_table(key), ["image_id"])
         return set(column.to_pylist())
 
-    def write_frozen(self, key: str, vectors: Sequence[FrozenVector]) -> None:
-        """Insert what the frozen trunk says; a content that is there stays as it is."""
+    def write_unsteered(self, key: str, vectors: Sequence[UnsteeredVector]) -> None:
+        """Insert unsteered features; a content that has some keeps them."""
         if not vectors:
             return
         by_content = {vector.image_id: vector for vector in vectors}
         rows = [{**vars(v), "embedding": v.embedding.astype(np.float16)} for v in by_content.values()]
-        schema = frozen_schema(len(vectors[0].embedding))
-        self._merge(frozen_table(key), "image_id", rows, schema, replace=False)
+        schema = unsteered_schema(len(vectors[0].embedding))
+        self._merge(unsteered_table(key), "image_id", rows, schema, replace=False)
 
-    def frozen_gallery(self, key: str) -> FrozenGallery:
-        """What the frozen trunk says of every usable photo, as far as it is known."""
+    def unsteered_gallery(self, key: str) -> UnsteeredGallery:
+        """The unsteered features of every usable photo that has some."""
         import pyarrow.compute as compute
 
         photos = self._photos()[0].sort_by("path")
-        if not self._database.has(frozen_table(key)):
+        if not self._database.has(unsteered_table(key)):
             row = pa.array(np.full(photos.num_rows, -1))
-            photos = photos.append_column("row", row).cast(frozen_gallery_schema())
-            return FrozenGallery(photos, np.empty((0, 0), np.float16), [])
-        frozen = self._sound(frozen_table(key), ["image_id", "embedding", "regions"], [CHECKSUM])
-        matrix = matrix_of(frozen.column("embedding"))
-        frozen = frozen.filter(pa.array(is_finite := np.isfinite(matrix).all(axis=1)))
+            photos = photos.append_column("row", row).cast(unsteered_gallery_schema())
+            return UnsteeredGallery(photos, np.empty((0, 0), np.float16), [])
+        unsteered = self._sound(unsteered_table(key), ["image_id", "embedding", "regions"], [CHECKSUM])
+        matrix = matrix_of(unsteered.column("embedding"))
+        unsteered = unsteered.filter(pa.array(is_finite := np.isfinite(matrix).all(axis=1)))
         matrix = matrix[is_finite]
-        ids = frozen.column("image_id")
+        ids = unsteered.column("image_id")
         found = compute.fill_null(compute.index_in(photos.column("image_id"), value_set=ids), -1)
         rows = found.to_numpy().astype(np.int64)
         used, rows[rows >= 0] = np.unique(rows[rows >= 0], return_inverse=True)
-        photos = photos.append_column("row", pa.array(rows)).cast(frozen_gallery_schema())
-        return FrozenGallery(photos, matrix[used], frozen.column("regions").take(used).to_pylist())
+        photos = photos.append_column("row", pa.array(rows)).cast(unsteered_gallery_schema())
+        return UnsteeredGallery(photos, matrix[used], unsteered.column("regions").take(used).to_pylist())
 
     def gallery(self, key: str, unkept: Sequence[Vector] = ()) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths.
@@ -402,9 +402,9 @@ def stamp(place: Path, key: str) -> tuple[str, ...]:
     return _stamp(place, prompt_table(key))
 
 
-def frozen_stamp(place: Path, key: str) -> tuple[str, ...]:
-    """As `stamp`, of what the frozen trunk says; only that of `images` where nothing is known yet."""
-    return _stamp(place, frozen_table(key))
+def unsteered_stamp(place: Path, key: str) -> tuple[str, ...]:
+    """As `stamp`, for unsteered features; that of `images` alone where there are none."""
+    return _stamp(place, unsteered_table(key))
 
 
 def _stamp(place: Path, table: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import pytest
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.checksums import read_table, write_table
 from steersearch.indexer.database import Database
-from steersearch.indexer.schema import IMAGES, frozen_gallery_schema, gallery_schema, with_checksums
+from steersearch.indexer.schema import IMAGES, gallery_schema, unsteered_gallery_schema, with_checksums
 from tests.conftest import Run
 
 Oddity = tuple[str, Callable[[Path], object]]  # what is odd, and how to make a library so
@@ -51,7 +51,7 @@ VECTOR_VALUES: dict[str, tuple[object, ...]] = {
 }
 
 
-FROZEN_VALUES: dict[str, tuple[object, ...]] = {
+UNSTEERED_VALUES: dict[str, tuple[object, ...]] = {
     "regions": (b"", b"odd", b"\xff" * 100, bytes(100)),
     "embedding": ([0.0] * 32, [6e4] * 32),
 }
@@ -166,11 +166,11 @@ def odd_rows(library: Path) -> Iterator[Oddity]:
     """Rows whose checksums are right and whose values are not, as somebody may have written them."""
     (key,) = (path.name for path in library.glob("prompts/*"))
     (frozen,) = (path.stem for path in library.glob("lance/frozen_*"))
-    for table, values in ((IMAGES, ROW_VALUES), (f"prompt_{key}", VECTOR_VALUES), (frozen, FROZEN_VALUES)):
+    for table, values in ((IMAGES, ROW_VALUES), (f"prompt_{key}", VECTOR_VALUES), (frozen, UNSTEERED_VALUES)):
         for column, odd in values.items():
             for value in odd:
                 yield f"{table}: {column} = {str(value)[:20]!r}", partial(put_row, table, column, value)
-    for kind, schema in (("mug-", gallery_schema()), ("frozen_", frozen_gallery_schema())):
+    for kind, schema in (("mug-", gallery_schema()), ("frozen_", unsteered_gallery_schema())):
         for path in ROW_VALUES["path"]:
             yield f"snapshot of {kind}: {path!r}", partial(put_in_snapshot, kind, schema, str(path))
 

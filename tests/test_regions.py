@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersearch.indexer.regions import (
-    FrozenIndex,
     Regions,
     RegionSnapshot,
+    UnsteeredIndex,
     open_region_snapshot,
     pack_regions,
     regions_of,
@@ -25,12 +25,12 @@ from tests.toy_library import Library
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 
-def frozen_key(library: Library) -> str:
-    return FrozenIndex.beside(library.prompts()[0]).key
+def unsteered_key(library: Library) -> str:
+    return UnsteeredIndex.beside(library.prompts()[0]).key
 
 
 def snapshot_of(library: Library) -> RegionSnapshot:
-    return open_region_snapshot(library.place, frozen_key(library))
+    return open_region_snapshot(library.place, unsteered_key(library))
 
 
 def test_patches_that_are_alike_make_a_region() -> None:
@@ -87,7 +87,7 @@ def test_every_photo_gets_its_regions_in_the_same_pass(tmp_path: Path) -> None:
     library, embedder = Library.create(tmp_path / "photos", tmp_path / "library"), ToyEmbedder()
     library.index(embedder, ["red", "green"])
     assert embedder.batches == [(2, 2)]
-    found = Store(library.place).frozen_gallery(frozen_key(library))
+    found = Store(library.place).unsteered_gallery(unsteered_key(library))
     rows = dict(zip(*(found.photos.column(c).to_pylist() for c in ("path", "row")), strict=True))
     assert list(rows) == ["blue.png", "copy.png", "red.png"]
     of = {path: unpack_regions(found.regions[row]) for path, row in rows.items()}
@@ -100,10 +100,10 @@ def test_a_library_from_before_gets_its_regions_with_its_next_index(tmp_path: Pa
     photos, embedder = save_photos(tmp_path / "photos", 5), ToyEmbedder()
     library = Library.create(photos, tmp_path / "library")
     library.index(embedder, ["red"], regions=False)
-    assert Store(library.place).frozen_ids(frozen_key(library)) == set()
+    assert Store(library.place).unsteered_ids(unsteered_key(library)) == set()
     counts = library.index(embedder, ["red"])
     assert (counts.added, counts.forward_passes) == (5, 0)
-    assert len(Store(library.place).frozen_ids(frozen_key(library))) == 5
+    assert len(Store(library.place).unsteered_ids(unsteered_key(library))) == 5
     assert library.index(embedder, ["red"]).reused == 5
 
 
@@ -111,8 +111,8 @@ def test_a_second_model_gets_regions_of_its_own(tmp_path: Path) -> None:
     library = Library.create(save_photos(tmp_path / "photos", 3), tmp_path / "library")
     library.index(ToyEmbedder(), ["red"])
     library.index(ToyEmbedder("other"), ["red"])
-    keys = [FrozenIndex.beside(index).key for index in library.prompts()]
-    assert [len(Store(library.place).frozen_ids(key)) for key in keys] == [3, 3]
+    keys = [UnsteeredIndex.beside(index).key for index in library.prompts()]
+    assert [len(Store(library.place).unsteered_ids(key)) for key in keys] == [3, 3]
     assert len(set(keys)) == 2
 
 

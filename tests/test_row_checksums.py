@@ -16,7 +16,7 @@ from steersearch.core.errors import EmbeddingError, ModelMismatchError
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.library import Focus
-from steersearch.indexer.regions import FrozenIndex
+from steersearch.indexer.regions import UnsteeredIndex
 from steersearch.indexer.schema import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
@@ -45,7 +45,7 @@ def rot(library: Library, table: str, row: int, **values: Any) -> None:
 def names(library: Library) -> tuple[str, str]:
     """Of the table of "red", and of the frozen one."""
     (index,) = library.prompts()
-    return f"prompt_{index.key}", f"frozen_{FrozenIndex.beside(index).key}"
+    return f"prompt_{index.key}", f"frozen_{UnsteeredIndex.beside(index).key}"
 
 
 def found(library: Library) -> list[str]:
@@ -96,7 +96,7 @@ def test_a_vector_that_is_another_is_left_out_and_said(
 
 def test_what_the_frozen_trunk_said_counts_as_unknown_where_it_is_another(library: Library) -> None:
     rot(library, names(library)[1], 1, embedding=[1, 0, 0, 0])
-    gallery = Store(library.place).frozen_gallery(names(library)[1].removeprefix("frozen_"))
+    gallery = Store(library.place).unsteered_gallery(names(library)[1].removeprefix("frozen_"))
     assert sorted(gallery.photos.column("row").to_pylist()) == [-1, 0, 1, 2, 3]
 
 

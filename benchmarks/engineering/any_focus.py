@@ -28,15 +28,15 @@ from steersearch.indexer.anytime import LESSON
 from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.library import Library
 from steersearch.indexer.regions import (
-    FrozenIndex,
     RegionArrays,
+    UnsteeredIndex,
     open_region_snapshot,
     pack_regions,
     regions_of,
 )
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shortlist import Shortlist
-from steersearch.indexer.store import FrozenVector, Store
+from steersearch.indexer.store import Store, UnsteeredVector
 from steersearch.training.world.things import KINDS
 
 FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
@@ -52,7 +52,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Part:
-    """n photos. patches: (n, Hp, Wp, D) float16 and whole: (n, D), of the frozen trunk; per focus f:
+    """n photos. patches: (n, Hp, Wp, D) float16 and whole: (n, D), of unsteered features; per focus f:
 
     embeddings: (F, n, D) float32, unit length; heatmaps: (F, n, Hp, Wp) float32.
     """
@@ -96,18 +96,18 @@ def steer_all(folder: Path, embedder: Predictor, part: str, count: int) -> Part:
         return Part(photos, **arrays)
 
 
-def write_library(place: Path, gallery: Part, index: FrozenIndex) -> None:
-    """The tables `images` and `frozen_…` as an `index` run of the gallery leaves them, without steering it again."""
+def write_library(place: Path, gallery: Part, index: UnsteeredIndex) -> None:
+    """The tables that an `index` run of the gallery leaves, without steering it again."""
     store = Store(place)
     store.ensure_images()
-    store.ensure_frozen_table(index.key, index.dim)
+    store.ensure_unsteered_table(index.key, index.dim)
     names = [photo.path.as_posix() for photo in gallery.photos]
     store.write_images([FileRecord(name, name, 1, 1) for name in names])
     vectors = [
-        FrozenVector(name, whole, pack_regions(regions_of(patches.astype(np.float32))))
+        UnsteeredVector(name, whole, pack_regions(regions_of(patches.astype(np.float32))))
         for name, whole, patches in zip(names, gallery.whole, gallery.patches, strict=True)
     ]
-    store.write_frozen(index.key, vectors)
+    store.write_unsteered(index.key, vectors)
 
 
 # ------------------------------------------------------------------------------------------------ one query
@@ -264,7 +264,7 @@ def measure(model: str, folder: Path, photos: int) -> Record:
     embedder = Predictor.from_pretrained(model)
     gallery = steer_all(folder, embedder, "gallery", photos)
     queries = steer_all(folder, embedder, "query", QUERIES)
-    index = FrozenIndex(
+    index = UnsteeredIndex(
         key="measured",
         weights_hash=embedder.weights_hash,
         preprocessing=embedder.preprocessing,

@@ -17,8 +17,8 @@ from steersearch.indexer.care.remove import forget_removed
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, read_prompt_indexes
 from steersearch.indexer.place import bytes_below, sweep, writing_to
-from steersearch.indexer.regions import FrozenIndex, refresh_region_snapshot
-from steersearch.indexer.schema import frozen_table
+from steersearch.indexer.regions import UnsteeredIndex, refresh_region_snapshot
+from steersearch.indexer.schema import unsteered_table
 from steersearch.indexer.snapshot import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import num_versions
 from steersearch.indexer.writers import alone
@@ -61,8 +61,8 @@ def optimize(place: Path, *, forget: bool = False) -> Optimized:
             sweep(place, folder)
         for index in indexes:
             refresh_snapshot(place, index.key)
-        for name in {*snapshot_keys(place)} & {*tables.names("frozen_")}:
-            refresh_region_snapshot(place, name.removeprefix("frozen_"))
+        for name in {*snapshot_keys(place)} & {*tables.names(unsteered_table(""))}:
+            refresh_region_snapshot(place, name.removeprefix(unsteered_table("")))
     return Optimized(size, bytes_below(place), versions, num_versions(place), forgotten)
 
 
@@ -84,5 +84,5 @@ def orphaned_snapshots(place: Path, indexes: Sequence[PromptIndex], tables: Sequ
     A query also makes the region snapshot of a library that keeps no regions: it says which photos there are.
     """
     known = {*manifest_keys(place)} | {name.partition("_")[2] for name in tables} | {*tables}
-    known |= {frozen_table(FrozenIndex.beside(index).key) for index in indexes}
+    known |= {unsteered_table(UnsteeredIndex.beside(index).key) for index in indexes}
     return [key for key in snapshot_keys(place) if key not in known]

@@ -17,7 +17,7 @@ from steersearch.indexer.locks import LOCKS
 from steersearch.indexer.manifest import PROMPTS, is_key, manifest_keys, remove_manifest
 from steersearch.indexer.place import ASIDE, LIBRARY_FILE, delete_inside, sweep
 from steersearch.indexer.scan import PATTERNS_FILE
-from steersearch.indexer.schema import IMAGES, prompt_table
+from steersearch.indexer.schema import IMAGES, prompt_table, unsteered_table
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
 from steersearch.indexer.writers import alone
 
@@ -70,7 +70,7 @@ def forget_removed(place: Path) -> int:
         return 0
     present = tables.inspect(IMAGES, ["image_id"], _contents)
     forgotten = 0
-    for name in tables.names(prompt_table("")) + tables.names("frozen_"):
+    for name in tables.names(prompt_table("")) + tables.names(unsteered_table("")):
         gone = tables.inspect(name, ["image_id"], _contents) - present
         tables.drop_rows(name, "image_id", gone)
         forgotten += len(gone)

@@ -246,7 +246,7 @@ def check_images(batches: Iterable[Any], has_checksums: bool) -> tuple[Rows, set
 
 
 def check_vectors(name: str, batches: Iterable[Any], has_checksums: bool) -> Rows:
-    """The rows of a prompt table or a frozen one."""
+    """The rows of a prompt table or one of unsteered features."""
     rows = Rows()
     for part in _parts(batches):
         rows.add(_objects(part, "image_id"), _vector_faults(name, part, has_checksums))

@@ -42,11 +42,14 @@ from steersearch.indexer.scan import PATTERNS_FILE, changed_at, read_patterns
 from steersearch.indexer.schema import (
     CHECKSUMS,
     IMAGES,
+    PROMPT,
+    UNSTEERED,
     FileRecord,
     from_stored,
     prompt_table,
     summed_columns,
     to_stored,
+    unsteered_table,
 )
 from steersearch.indexer.snapshot import (
     kept_vectors,
@@ -119,8 +122,8 @@ class Verification:
                 f'prompt "{index.prompt}"', "search", index.key, prompt_table(index.key),
                 partial(snapshot_is_true, self._place, index.key), partial(refresh_snapshot, self._place, index.key),
             )  # fmt: skip
-        for name in self._tables.names("frozen_"):
-            key = name.removeprefix("frozen_")
+        for name in self._tables.names(unsteered_table("")):
+            key = name.removeprefix(unsteered_table(""))
             self._check_snapshot(
                 f"table {name}", "region", name, name,
                 partial(region_snapshot_is_true, self._place, key), partial(refresh_region_snapshot, self._place, key),
@@ -281,19 +284,19 @@ class Verification:
             self._found("note", subject, what, advice)
 
     def _check_other_tables(self, indexes: list[PromptIndex]) -> None:
-        """Tables of unfinished prompt indexes, and what the frozen trunk says of the photos."""
+        """Tables of unfinished prompt indexes, and those of unsteered features."""
         known = {IMAGES, *(prompt_table(index.key) for index in indexes)}
         for name in self._tables.names():
             kind, _, key = name.partition("_")
-            if name in known or kind not in ("prompt", "frozen"):
+            if name in known or kind not in (PROMPT, UNSTEERED):
                 continue
-            subject = f"unfinished prompt index {key}" if kind == "prompt" else f"table {name}"
-            again, snapshots = "made again by the next index", [key if kind == "prompt" else name]
+            subject = f"unfinished prompt index {key}" if kind == PROMPT else f"table {name}"
+            again, snapshots = "made again by the next index", [key if kind == PROMPT else name]
             rows = self._look_at_vectors(subject, name, snapshots, again)
             if rows is None:
                 continue
             self._report_rows(subject, name, rows, "error", again, snapshots)
-            if kind == "prompt":
+            if kind == PROMPT:
                 what = f"has {len(rows.keys):,} vectors and no manifest: it was not built to the end"
                 self._found("note", subject, what, f"index its prompt to go on, or: steersearch remove {key}")
             else:
@@ -373,7 +376,7 @@ class Verification:
         kind, _, key = name.partition("_")
         for snapshot in snapshots:
             set_snapshot_aside(self._place, snapshot)
-        kept = list(kept_vectors(self._place, key)) if kind == "prompt" else []
+        kept = list(kept_vectors(self._place, key)) if kind == PROMPT else []
         self._tables.rebuild(name, dim, kept, keep_rows=keep_rows)
 
     # prompt features
