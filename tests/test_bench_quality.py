@@ -27,7 +27,8 @@ from steersearch.benchmarks.paper.quality import (
 from steersearch.benchmarks.paper.quality_data import QualityData, Segmented, SegmentedSet, read_quality
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, draw_stock
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import draw_stock
 from tests.painted_method import COLOURS, PaintedMethod
 
 

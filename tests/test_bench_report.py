@@ -91,7 +91,7 @@ def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from steersearch.benchmarks.ours import words
     from steersearch.benchmarks.paper import genecis_world, quality_world, refcocog_world
-    from steersearch.training.world.things import KINDS
+    from steersearch.training.world.kinds import KINDS
 
     monkeypatch.setitem(quality_world.PROBE_LOOKS, "test", 1)
     small = replace(refcocog_world.CONFIG, drawn_per_kind=1, plates=1)

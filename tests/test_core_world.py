@@ -17,8 +17,8 @@ from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
-from steersearch.training.world.things import KINDS
 from tests.test_training import SMALL
 
 needs_stamps = pytest.mark.skipif(not STAMPS_FOLDER.is_dir(), reason="the stamps' package is not installed")

@@ -22,7 +22,7 @@ from steersearch.benchmarks.paper import genecis_data, genecis_world
 from steersearch.benchmarks.paper.genecis import Genecis, create, recall
 from steersearch.benchmarks.paper.genecis_data import cut_out, load, opened, to_square
 from steersearch.core.errors import ArgumentError, BenchmarkError
-from steersearch.training.world.things import KINDS
+from steersearch.training.world.kinds import KINDS
 
 # ----------------------------------------------------------------------------------------------------- recall
 

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import PALETTE, Look
 from steersearch.training.world.phrases import Phrase, Standing, describe, fits
-from steersearch.training.world.things import KINDS, Thing, look_names
+from steersearch.training.world.things import Thing, look_names
 
 NOTHING = Image.new("RGBA", (1, 1))
 PATTERNS = ("striped", "dotted", "checked", "zigzag")

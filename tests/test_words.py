@@ -16,8 +16,8 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.stamps import STAMPS_FOLDER
-from steersearch.training.world.things import KINDS
 from tests.test_core import Directions
 from tests.test_training import SMALL
 

@@ -9,10 +9,10 @@ from PIL import Image
 from steersearch.core.errors import SteerSearchError
 from steersearch.training.world import composition, scenes, stamps
 from steersearch.training.world.demo_photos import FOCUSES, demo_photos
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
 from steersearch.training.world.things import (
     HELD_OUT_TEMPLATES,
-    KINDS,
     TEMPLATES,
     UNSEEN_STAMP_WORDS,
     UNSEEN_WORDS,

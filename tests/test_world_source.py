@@ -18,7 +18,8 @@ from steersearch.training.data.sources import open_source
 from steersearch.training.world import composition, corpus, emoji, materials, stamps, world
 from steersearch.training.world.backgrounds import Backgrounds
 from steersearch.training.world.corpus import CorpusConfig, make_corpus, plan_photo
-from steersearch.training.world.things import HELD_OUT_TEMPLATES, KINDS, TEMPLATES
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import HELD_OUT_TEMPLATES, TEMPLATES
 from steersearch.training.world.world import World, WorldConfig, make_materials, open_world
 from tests.conftest import Run
 

@@ -37,7 +37,7 @@ from steersearch.indexer.regions import (
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shortlist import Shortlist
 from steersearch.indexer.store import Store, UnsteeredVector
-from steersearch.training.world.things import KINDS
+from steersearch.training.world.kinds import KINDS
 
 FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
 GALLERY, QUERIES, QUERIES_PER_FOCUS = 10_000, 600, 12

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, Thing, draw_thing
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import Thing, draw_thing
 
 VERSION = 1
 SEED = 92_000  # training uses small seeds, other benchmarks 90,000 and 91,000

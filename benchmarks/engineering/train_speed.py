@@ -44,7 +44,8 @@ from steersearch.training.optimiser import build_optimisers
 from steersearch.training.recipe import RELEASE
 from steersearch.training.steering import Steered
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, TEMPLATES, draw_stock
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import TEMPLATES, draw_stock
 
 VERSION = 1
 SEED = 92_000

@@ -30,7 +30,8 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import Features
 from steersearch.indexer.ranking import find_scores
 from steersearch.training.world import composition, scenes, stamps
-from steersearch.training.world.things import KINDS, Thing, draw_thing
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import Thing, draw_thing
 
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -31,7 +31,8 @@ from steersearch.core.heatmaps import outlined
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import UNSEEN_STAMP_WORDS, UNSEEN_WORDS, Thing, draw_thing
 
 PHOTOS_EACH = 8
 

@@ -16,7 +16,8 @@ from steersearch.benchmarks.harness.viewing import digest, kept
 from steersearch.benchmarks.paper.anomaly_data import Item, Items
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, draw_thing
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import draw_thing
 
 VERSION = 2
 SEED = 94_000

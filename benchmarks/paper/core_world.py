@@ -34,8 +34,9 @@ from steersearch.benchmarks.paper.core_data import CoreData, Row, Scene, check_r
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.files import file_sha256
 from steersearch.training.world import composition, materials, scenes, stamps
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
-from steersearch.training.world.things import KINDS, Thing, draw_thing
+from steersearch.training.world.things import Thing, draw_thing
 
 Source = Literal["drawn", "stamps", "held-out-objects", "held-out-pictures"]
 Targets = Mapping[str, Sequence[Thing]]  # what a prompt calls an object -> the pictures of it

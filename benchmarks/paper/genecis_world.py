@@ -27,8 +27,9 @@ from steersearch.benchmarks.paper.genecis_questions import GenecisData
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import file_sha256
 from steersearch.training.world import composition, materials, scenes
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
-from steersearch.training.world.things import KINDS, draw_thing
+from steersearch.training.world.things import draw_thing
 
 VERSION = 1
 SEED = 93_000  # training uses small seeds, other stand-ins 90,000 to 92,000

@@ -17,8 +17,9 @@ from steersearch.benchmarks.harness.viewing import digest, kept
 from steersearch.benchmarks.paper.pods_data import Objects, Shot
 from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings, photo_of
 from steersearch.training.world import scenes
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import PALETTE, Look
-from steersearch.training.world.things import KINDS, Thing, draw_thing
+from steersearch.training.world.things import Thing, draw_thing
 
 VERSION = 1
 SEED = 95_000

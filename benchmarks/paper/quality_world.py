@@ -28,7 +28,8 @@ from steersearch.benchmarks.paper.quality_data import (
 from steersearch.benchmarks.paper.world_photos import Drawings, photo_of
 from steersearch.core.heatmaps import outlined
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, Thing, draw_stock
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import Thing, draw_stock
 
 VERSION = 1
 SEED = 97_200

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from steersearch.training.world import composition, scenes
-from steersearch.training.world.things import KINDS, Thing, draw_thing
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.things import Thing, draw_thing
 
 KIND_NAMES = tuple(KINDS)
 

@@ -30,8 +30,9 @@ from steersearch.training.world import composition, emoji, photo_stock, scenes, 
 from steersearch.training.world.backgrounds import Backgrounds
 from steersearch.training.world.composites import MODES, Composer, Mode
 from steersearch.training.world.instances import read_photograph
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.picture_file import load_pictures, save_pictures
-from steersearch.training.world.things import KINDS, Thing, about_thing, draw_stock, thing_of
+from steersearch.training.world.things import Thing, about_thing, draw_stock, thing_of
 
 MAX_THINGS = 6
 MAX_THINGS_ON_PHOTOGRAPHS = 8

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from steersearch.training.world import composition, scenes
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
-from steersearch.training.world.things import KINDS, Thing, draw_thing
+from steersearch.training.world.things import Thing, draw_thing
 
 FOCUSES = ("the remote control", "bookshelf")
 SIZE = (640, 480)

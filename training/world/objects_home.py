@@ -7,143 +7,62 @@ Every painter fills most of the unit square with one connected object whose main
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from steersearch.training.world.painting import (
+    BRASS,
+    CREAM,
+    INK,
+    LEAF,
     PALETTE,
-    Array,
+    STEEL,
+    WOOD,
     Canvas,
     Colour,
-    Kind,
     Look,
     Pattern,
     Point,
+    Tilted,
     accent,
+    chance,
+    distance,
+    is_dark,
     mix,
+    near,
+    path,
+    pick,
+    polar,
     shade,
+    trapezoid,
 )
-
-INK: Colour = (0.14, 0.12, 0.13)
-CREAM: Colour = (0.98, 0.95, 0.86)
-BRASS: Colour = (0.83, 0.65, 0.28)
-WOOD: Colour = (0.55, 0.36, 0.20)
-LEAF: Colour = (0.24, 0.56, 0.25)
-STEEL: Colour = (0.72, 0.74, 0.77)
-ALL_PATTERNS = ("plain", "striped", "dotted", "checked", "zigzag")
-
-
-class Trim(Pattern):
-    """A pattern whose second colour stays the smaller part, so that the first one still names the object."""
-
-    def weight(self, x: Array, y: Array) -> Array:
-        if self.name == "dotted":
-            return super().weight(x, y)
-        c, s = math.cos(self.angle), math.sin(self.angle)
-        u, v = (x * c + y * s) / self.scale, (y * c - x * s) / self.scale
-        if self.name == "striped":
-            wave = np.cos(2 * np.pi * v) - 0.35
-        elif self.name == "checked":
-            wave = np.sin(np.pi * u) * np.sin(np.pi * v) * 1.5 - 0.22
-        elif self.name == "zigzag":
-            wave = np.cos(2 * np.pi * (v + np.abs(2 * (u - np.floor(u)) - 1) * 0.5)) - 0.35
-        else:
-            return np.zeros_like(x)
-        return np.clip(0.5 + wave * 3.5, 0, 1).astype(np.float32)
-
-
-class Tilted:
-    """Shapes of a canvas turned by `angle` radians about its middle, and mirrored left to right if asked."""
-
-    def __init__(self, canvas: Canvas, angle: float = 0.0, mirror: bool = False) -> None:
-        self.canvas = canvas
-        self.cos, self.sin = math.cos(angle), math.sin(angle)
-        self.sign = -1.0 if mirror else 1.0
-
-    def at(self, points: Sequence[Point]) -> list[Point]:
-        moved = [(self.sign * (x - 0.5), y - 0.5) for x, y in points]
-        return [(0.5 + x * self.cos - y * self.sin, 0.5 + x * self.sin + y * self.cos) for x, y in moved]
-
-    def polygon(self, points: Sequence[Point]) -> Image.Image:
-        return self.canvas.polygon(self.at(points))
-
-    def blob(self, points: Sequence[Point]) -> Image.Image:
-        return self.canvas.blob(self.at(points), steps=8)
-
-    def line(self, points: Sequence[Point], width: float, smoothly: bool = False) -> Image.Image:
-        return self.canvas.line(self.at(points), width, smoothly)
-
-    def ellipse(self, cx: float, cy: float, rx: float, ry: float | None = None) -> Image.Image:
-        ry = rx if ry is None else ry
-        turn = [2 * math.pi * i / 40 for i in range(40)]
-        return self.polygon([(cx + rx * math.cos(t), cy + ry * math.sin(t)) for t in turn])
-
-    def box(self, left: float, top: float, right: float, bottom: float, radius: float = 0.0) -> Image.Image:
-        corners = [
-            (right - radius, top + radius, -90),
-            (right - radius, bottom - radius, 0),
-            (left + radius, bottom - radius, 90),
-            (left + radius, top + radius, 180),
-        ]
-        rim = [
-            (
-                x + radius * math.cos(math.radians(start + 15 * i)),
-                y + radius * math.sin(math.radians(start + 15 * i)),
-            )
-            for x, y, start in corners
-            for i in range(7)
-        ]
-        return self.polygon(rim)
-
-
-def _near(rng: np.random.Generator, value: float, spread: float = 0.08) -> float:
-    return value * (1 + float(rng.uniform(-spread, spread)))
-
-
-def _flip(rng: np.random.Generator) -> bool:
-    return bool(rng.random() < 0.5)
-
-
-def _any(rng: np.random.Generator, names: Sequence[str]) -> Colour:
-    return PALETTE[names[int(rng.integers(len(names)))]]
 
 
 def _contrast(colour: Colour, rng: np.random.Generator) -> Colour:
     """A second colour that is clearly another one than `colour`."""
     second = accent(colour, rng)
-    if sum(abs(a - b) for a, b in zip(second, colour, strict=True)) > 0.75:
-        return second
-    return PALETTE["white" if _is_dark(colour) else "black"]
+    return second if distance(second, colour) > 0.75 else PALETTE["white" if is_dark(colour) else "black"]
 
 
 def _trim(
     look: Look, colour: Colour, rng: np.random.Generator, scale: float = 0.13, angle: float = 0.0
-) -> Trim:
-    return Trim(look.pattern, _contrast(colour, rng), _near(rng, scale, 0.15), angle)
-
-
-def _is_dark(colour: Colour) -> bool:
-    return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] < 0.5
+) -> Pattern:
+    return Pattern(look.pattern, _contrast(colour, rng), near(rng, scale, 0.15), angle, sparse=True)
 
 
 # ---- kitchenware -------------------------------------------------------------------------------------
 
 
 def paint_mug(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, mirror=_flip(rng))
-    half = {"tall": 0.20, "round": 0.30}.get(look.shape, 0.26) * _near(rng, 1, 0.06)
+    t = Tilted(c, mirror=chance(rng))
+    half = {"tall": 0.20, "round": 0.30}.get(look.shape, 0.26) * near(rng, 1, 0.06)
     top, foot, x = {"tall": 0.1, "round": 0.24}.get(look.shape, 0.2), 0.9, 0.42
     middle = (top + foot) / 2
-    reach = _near(rng, 0.17)
+    reach = near(rng, 0.17)
     side = x + half + (0.03 if look.shape == "round" else -0.02)
     handle = [(side - 0.04, middle - 0.19), (side + reach, middle - 0.17), (side + reach, middle + 0.09)]
-    c.paint(
-        t.line([*handle, (side - 0.05, middle + 0.18)], 0.065, smoothly=True),
-        shade(colour, 0.93),
-        volume=0.02,
-    )
+    handle += [(side - 0.05, middle + 0.18)]
+    c.paint(t.line(handle, 0.065, smoothly=True), shade(colour, 0.93), volume=0.02)
     if look.shape == "round":
         belly = [(x - half * 0.8, top), (x - half * 1.08, middle), (x - half * 0.85, foot - 0.12)]
         belly += [(x - half * 0.62, foot - 0.01), (x - half * 0.3, foot)]
@@ -154,100 +73,57 @@ def paint_mug(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -
         body, mouth = t.box(x - half, top, x + half, foot, 0.07), half
     c.paint(body, colour, volume=0.11, relief=0.8, pattern=_trim(look, colour, rng), shine=0.5)
     c.paint(t.ellipse(x, top + 0.01, mouth, 0.06), shade(colour, 1.28), volume=0.01)
-    drink = [(0.33, 0.20, 0.11), (0.62, 0.33, 0.12), (0.50, 0.33, 0.21)][int(rng.integers(3))]
+    drink = pick(rng, ((0.33, 0.20, 0.11), (0.62, 0.33, 0.12), (0.50, 0.33, 0.21)))
     c.paint(t.ellipse(x, top + 0.02, mouth - 0.035, 0.04), drink, volume=0, outline=0.5)
 
 
 def paint_teapot(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, mirror=_flip(rng))
+    t = Tilted(c, mirror=chance(rng))
     tall = look.shape == "tall"
-    rx, ry = (0.22, 0.33) if tall else (_near(rng, 0.28, 0.06), _near(rng, 0.26, 0.06))
+    rx, ry = (0.22, 0.33) if tall else (near(rng, 0.28, 0.06), near(rng, 0.26, 0.06))
     cy = 0.93 - ry
     knob = accent(colour, rng) if look.pattern != "plain" else shade(colour, 0.8)
-    c.paint(
-        t.line(
-            [
-                (0.5 + rx * 0.8, cy - ry * 0.55),
-                (0.9, cy - ry * 0.6),
-                (0.93, cy + 0.02),
-                (0.5 + rx * 0.9, cy + ry * 0.5),
-            ],
-            0.055,
-            True,
-        ),
-        shade(colour, 0.92),
-        volume=0.02,
-    )
+    upper, lower = (0.5 + rx * 0.8, cy - ry * 0.55), (0.5 + rx * 0.9, cy + ry * 0.5)
+    handle = t.line([upper, (0.9, cy - ry * 0.6), (0.93, cy + 0.02), lower], 0.055, smoothly=True)
+    c.paint(handle, shade(colour, 0.92), volume=0.02)
     lip = cy - ry * 0.85
-    spout = [
-        (0.5 - rx * 0.7, cy + ry * 0.55),
-        (0.5 - rx - 0.06, cy + ry * 0.1),
-        (0.09, lip + 0.01),
-        (0.05, lip - 0.03),
-        (0.14, lip - 0.05),
-        (0.17, lip - 0.01),
-        (0.5 - rx - 0.02, cy - ry * 0.35),
-        (0.5 - rx * 0.6, cy - ry * 0.5),
-    ]
+    spout = [(0.5 - rx * 0.7, cy + ry * 0.55), (0.5 - rx - 0.06, cy + ry * 0.1), (0.09, lip + 0.01)]
+    spout += [(0.05, lip - 0.03), (0.14, lip - 0.05), (0.17, lip - 0.01)]
+    spout += [(0.5 - rx - 0.02, cy - ry * 0.35), (0.5 - rx * 0.6, cy - ry * 0.5)]
     c.paint(t.polygon(spout), shade(colour, 0.97), volume=0.03)
     c.paint(t.box(0.5 - rx * 0.55, 0.88, 0.5 + rx * 0.55, 0.955, 0.02), shade(colour, 0.75), volume=0.02)
     c.paint(t.ellipse(0.5, cy, rx, ry), colour, volume=0.13, pattern=_trim(look, colour, rng), shine=0.55)
     lid = cy - ry * 0.84
-    dome = [
-        (0.5 - rx * 0.62, lid),
-        (0.5 - rx * 0.4, lid - 0.075),
-        (0.5, lid - 0.11),
-        (0.5 + rx * 0.4, lid - 0.075),
-    ]
-    c.paint(
-        t.blob([*dome, (0.5 + rx * 0.62, lid), (0.5, lid + 0.035)]),
-        shade(colour, 1.1),
-        volume=0.04,
-        shine=0.3,
-    )
+    rise = ((-0.62, 0.0), (-0.4, -0.075), (0.0, -0.11), (0.4, -0.075), (0.62, 0.0), (0.0, 0.035))
+    dome = t.blob([(0.5 + rx * u, lid + dy) for u, dy in rise])
+    c.paint(dome, shade(colour, 1.1), volume=0.04, shine=0.3)
     c.paint(t.ellipse(0.5, lid - 0.135, 0.04), knob, volume=0.03, shine=0.4)
 
 
 def paint_bottle(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    half = {"round": 0.29, "tall": 0.13}.get(look.shape, 0.19) * _near(rng, 1, 0.07)
-    neck, shoulder = half * 0.36 if look.shape != "tall" else half * 0.42, _near(rng, 0.42, 0.06)
+    half = {"round": 0.29, "tall": 0.13}.get(look.shape, 0.19) * near(rng, 1, 0.07)
+    neck, shoulder = half * 0.36 if look.shape != "tall" else half * 0.42, near(rng, 0.42, 0.06)
     if look.shape == "round":
         neck, cy = 0.075, 0.95 - half
-        body = c.union(
-            c.ellipse(0.5, cy, half),
-            c.box(0.5 - neck, 0.15, 0.5 + neck, cy),
-            c.box(0.35, 0.88, 0.65, 0.955, 0.02),
-        )
+        foot = c.box(0.35, 0.88, 0.65, 0.955, 0.02)
+        body = c.union(c.ellipse(0.5, cy, half), c.box(0.5 - neck, 0.15, 0.5 + neck, cy), foot)
         label = c.ellipse(0.5, cy + 0.02, half * 0.55, half * 0.42)
     else:
-        side = [
-            (neck, 0.15),
-            (neck, shoulder - 0.14),
-            (neck * 1.25, shoulder - 0.08),
-            (half * 0.8, shoulder - 0.02),
-        ]
-        side += [(half, shoulder + 0.06), (half, 0.92), (half * 0.9, 0.955)]
+        side = [(neck, 0.15), (neck, shoulder - 0.14), (neck * 1.25, shoulder - 0.08)]
+        side += [(half * 0.8, shoulder - 0.02), (half, shoulder + 0.06), (half, 0.92), (half * 0.9, 0.955)]
         body = c.polygon([(0.5 + x, y) for x, y in side] + [(0.5 - x, y) for x, y in reversed(side)])
         label = c.box(0.5 - half, 0.56, 0.5 + half, 0.76)
     c.paint(body, colour, volume=0.09, shine=0.3, pattern=_trim(look, colour, rng, 0.11))
     if look.pattern == "plain":
         c.paint(label, mix(CREAM, colour, 0.12), volume=0.01, outline=0.2)
-        c.paint(
-            c.ellipse(0.5, 0.66 if look.shape != "round" else 0.97 - half, 0.045),
-            accent(CREAM, rng),
-            volume=0.02,
-        )
+        y = 0.66 if look.shape != "round" else 0.97 - half
+        c.paint(c.ellipse(0.5, y, 0.045), accent(CREAM, rng), volume=0.02)
     gleam = 0.5 - half * 0.62
     if look.shape != "round":
-        c.paint(
-            c.line([(gleam, shoulder + 0.1), (gleam, 0.86)], 0.022),
-            (1, 1, 1),
-            volume=0,
-            outline=0,
-            opacity=0.55,
-        )
+        streak = c.line([(gleam, shoulder + 0.1), (gleam, 0.86)], 0.022)
+        c.paint(streak, (1, 1, 1), volume=0, outline=0, opacity=0.55)
     c.paint(c.box(0.5 - neck * 1.25, 0.135, 0.5 + neck * 1.25, 0.175, 0.01), shade(colour, 0.8), volume=0.01)
-    stopper = (0.76, 0.57, 0.36) if _flip(rng) else shade(colour, 0.55)
+    stopper = (0.76, 0.57, 0.36) if chance(rng) else shade(colour, 0.55)
     c.paint(c.box(0.5 - neck * 0.95, 0.05, 0.5 + neck * 0.95, 0.14, 0.015), stopper, volume=0.025)
 
 
@@ -256,49 +132,35 @@ def paint_bottle(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator
 
 def _fruit(c: Canvas, x: float, y: float, radius: float, colour: Colour) -> None:
     c.paint(c.ellipse(x, y, radius, radius * 0.95), colour, volume=0.07, shine=0.5, outline=0.4)
-    c.paint(
-        c.line([(x, y - radius * 0.75), (x + 0.015, y - radius * 1.25)], 0.018), (0.36, 0.24, 0.13), volume=0
-    )
+    stalk = c.line([(x, y - radius * 0.75), (x + 0.015, y - radius * 1.25)], 0.018)
+    c.paint(stalk, (0.36, 0.24, 0.13), volume=0)
 
 
 def paint_fruit_bowl(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     half = {"tall": 0.36}.get(look.shape, 0.46)
-    rim = _near(rng, 0.42, 0.04)
+    rim = near(rng, 0.42, 0.04)
     foot = 0.93 if look.shape == "tall" else 0.86
-    banana = [
-        (0.2, rim - 0.2),
-        (0.36, rim - 0.25),
-        (0.55, rim - 0.2),
-        (0.68, rim - 0.02),
-        (0.6, rim),
-        (0.42, rim - 0.11),
-    ]
+    banana = [(0.2, rim - 0.2), (0.36, rim - 0.25), (0.55, rim - 0.2), (0.68, rim - 0.02)]
+    banana += [(0.6, rim), (0.42, rim - 0.11)]
     apple_red, apple_green = (0.80, 0.14, 0.15), (0.52, 0.72, 0.22)
-    _fruit(c, 0.5 + half * 0.08, rim - 0.19, _near(rng, 0.105), (0.95, 0.55, 0.13))
-    _fruit(c, 0.5 + half * 0.48, rim - 0.10, _near(rng, 0.12), apple_red if _flip(rng) else apple_green)
+    _fruit(c, 0.5 + half * 0.08, rim - 0.19, near(rng, 0.105), (0.95, 0.55, 0.13))
+    _fruit(c, 0.5 + half * 0.48, rim - 0.10, near(rng, 0.12), apple_red if chance(rng) else apple_green)
     c.paint(c.blob(banana), (0.97, 0.82, 0.25), volume=0.03)
-    _fruit(c, 0.5 - half * 0.58, rim - 0.07, _near(rng, 0.11), apple_green if _flip(rng) else apple_red)
+    _fruit(c, 0.5 - half * 0.58, rim - 0.07, near(rng, 0.11), apple_green if chance(rng) else apple_red)
     for i in range(5):
         spot = (0.5 + (i - 1.5) * 0.055 - half * 0.06, rim - 0.035 - 0.04 * (i % 2))
         c.paint(c.ellipse(spot[0], spot[1], 0.042), (0.42, 0.20, 0.47), volume=0.03, shine=0.4)
     base = c.box(0.5 - half * 0.45, foot - 0.06, 0.5 + half * 0.45, foot, 0.02)
     if look.shape == "tall":
-        base = c.union(
-            base,
-            c.polygon(
-                [(0.45, 0.7), (0.55, 0.7), (0.5 + half * 0.4, foot - 0.04), (0.5 - half * 0.4, foot - 0.04)]
-            ),
-        )
+        stem = [(0.45, 0.7), (0.55, 0.7), (0.5 + half * 0.4, foot - 0.04), (0.5 - half * 0.4, foot - 0.04)]
+        base = c.union(base, c.polygon(stem))
     c.paint(base, shade(colour, 0.8), volume=0.03)
     depth = foot - 0.03 - rim - (0.12 if look.shape == "tall" else 0.0)
     arc = [(math.pi * i / 30, 0.0) for i in range(31)]
     body = c.polygon([(0.5 + half * math.cos(a), rim + depth * math.sin(a) ** 0.8) for a, _ in arc])
     c.paint(body, colour, volume=0.1, pattern=_trim(look, colour, rng), shine=0.4)
-    c.paint(
-        c.box(0.5 - half - 0.02, rim - 0.02, 0.5 + half + 0.02, rim + 0.035, 0.025),
-        shade(colour, 1.15),
-        volume=0.015,
-    )
+    lip = c.box(0.5 - half - 0.02, rim - 0.02, 0.5 + half + 0.02, rim + 0.035, 0.025)
+    c.paint(lip, shade(colour, 1.15), volume=0.015)
 
 
 def _tier(
@@ -314,22 +176,18 @@ def _tier(
     c.paint(body, colour, volume=0.09, relief=0.8, pattern=trim)
     drips = [c.ellipse(0.5, top + 0.02, half, 0.05)]
     count = max(4, round(half / 0.06))
-    for i in range(count):
-        x = 0.5 - half + (i + 0.5) * 2 * half / count
-        drips.append(c.line([(x, top + 0.03), (x, top + 0.06 + float(rng.uniform(0, 0.055)))], 0.05))
+    across = [0.5 - half + (i + 0.5) * 2 * half / count for i in range(count)]
+    for x in across:
+        drips.append(c.line([(x, top + 0.03), (x, top + 0.06 + rng.uniform(0, 0.055))], 0.05))
     c.paint(c.union(*drips), cream, volume=0.02, outline=0.25)
-    pearls = [
-        c.ellipse(0.5 - half + (i + 0.5) * 2 * half / count, foot - 0.01, 0.032, 0.026) for i in range(count)
-    ]
+    pearls = [c.ellipse(x, foot - 0.01, 0.032, 0.026) for x in across]
     c.paint(c.union(*pearls), shade(cream, 0.97), volume=0.02)
 
 
 def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    cream = (
-        shade(colour, 1.55) if max(colour) - min(colour) > 0.15 or _is_dark(colour) else (0.97, 0.90, 0.80)
-    )
+    cream = shade(colour, 1.55) if max(colour) - min(colour) > 0.15 or is_dark(colour) else (0.97, 0.90, 0.80)
     c.paint(c.ellipse(0.5, 0.9, 0.47, 0.055), (0.86, 0.87, 0.9), volume=0.02)
-    tiers = [(_near(rng, 0.39, 0.05), 0.43, 0.9)]
+    tiers = [(near(rng, 0.39, 0.05), 0.43, 0.9)]
     if look.shape == "tall":
         tiers = [(0.37, 0.62, 0.9), (0.26, 0.38, 0.65)]
     trim = _trim(look, colour, rng, 0.11)
@@ -337,21 +195,13 @@ def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
         _tier(c, colour, cream, trim, tier, rng)
     half, top = tiers[-1][:2]
     flame = (0.99, 0.80, 0.25)
-    if _flip(rng) or look.shape == "tall":
+    if chance(rng) or look.shape == "tall":
         for place in (-0.55, 0.0, 0.55):
             x = 0.5 + place * half
-            c.paint(
-                c.box(x - 0.016, top - 0.17, x + 0.016, top + 0.02),
-                _any(rng, ["red", "blue", "pink", "yellow"]),
-                volume=0.01,
-            )
-            c.paint(
-                c.blob(
-                    [(x, top - 0.26), (x + 0.025, top - 0.195), (x, top - 0.165), (x - 0.025, top - 0.195)]
-                ),
-                flame,
-                volume=0.01,
-            )
+            wax = PALETTE[pick(rng, ("red", "blue", "pink", "yellow"))]
+            c.paint(c.box(x - 0.016, top - 0.17, x + 0.016, top + 0.02), wax, volume=0.01)
+            tip = ((0.0, 0.26), (0.025, 0.195), (0.0, 0.165), (-0.025, 0.195))
+            c.paint(c.blob([(x + dx, top - rise) for dx, rise in tip]), flame, volume=0.01)
     else:
         for place in (-0.7, -0.23, 0.23, 0.7):
             x = 0.5 + place * half
@@ -364,19 +214,13 @@ def paint_cake(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
 
 
 def paint_book(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, float(rng.uniform(-0.12, 0.12)))
-    thick = {"thick": 0.13}.get(look.shape, 0.07) * _near(rng, 1)
-    half, tall = (0.33, 0.31) if look.shape == "square" else (_near(rng, 0.28, 0.05), 0.38)
+    t = Tilted(c, rng.uniform(-0.12, 0.12))
+    thick = {"thick": 0.13}.get(look.shape, 0.07) * near(rng, 1)
+    half, tall = (0.33, 0.31) if look.shape == "square" else (near(rng, 0.28, 0.05), 0.38)
     left, right, top, foot = 0.5 - half, 0.5 + half, 0.5 - tall - thick / 3, 0.5 + tall - thick / 3
     skew = thick * 0.75
-    back = [
-        (left, top),
-        (right, top),
-        (right + skew, top + thick),
-        (right + skew, foot + thick),
-        (left + skew, foot + thick),
-        (left, foot),
-    ]
+    far = [(right + skew, top + thick), (right + skew, foot + thick), (left + skew, foot + thick)]
+    back = [(left, top), (right, top), *far, (left, foot)]
     c.paint(t.polygon(back), shade(colour, 0.72), volume=0)
     edge, gap = 0.018, 0.02
     pages = [
@@ -389,85 +233,65 @@ def paint_book(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
     c.paint(t.polygon(pages), CREAM, volume=0, outline=0.5)
     for part in (0.3, 0.6):
         dx, dy = skew * part, thick * part
-        c.paint(
-            t.line([(left + dx, foot + dy), (right + dx, foot + dy), (right + dx, top + dy)], 0.006),
-            (0.75, 0.70, 0.6),
-            volume=0,
-            outline=0,
-        )
+        edges = t.line([(left + dx, foot + dy), (right + dx, foot + dy), (right + dx, top + dy)], 0.006)
+        c.paint(edges, (0.75, 0.70, 0.6), volume=0, outline=0)
     c.paint(t.box(left, top, right, foot, 0.02), colour, volume=0.02, pattern=_trim(look, colour, rng, 0.12))
     c.paint(t.box(left, top, left + 0.075, foot, 0.02), shade(colour, 0.8), volume=0.03)
     ink = accent(colour, rng)
     middle = (left + right + 0.07) / 2
     if look.pattern == "plain":
         c.paint(t.ellipse(middle, 0.56, 0.085), ink, volume=0.02)
-    label = CREAM if _is_dark(colour) else ink
+    label = CREAM if is_dark(colour) else ink
     label = label if look.pattern == "plain" else shade(colour, 1.25)
     plate = t.box(middle - 0.17, top + 0.10, middle + 0.17, top + 0.24, 0.015)
     c.paint(plate, label, volume=0.008, outline=0.3)
     for y, reach in ((top + 0.145, 0.12), (top + 0.195, 0.08)):
-        c.paint(
-            t.line([(middle - reach, y), (middle + reach, y)], 0.018), INK, volume=0, outline=0, opacity=0.8
-        )
+        words = t.line([(middle - reach, y), (middle + reach, y)], 0.018)
+        c.paint(words, INK, volume=0, outline=0, opacity=0.8)
 
 
 def paint_remote_control(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, float(rng.uniform(-0.35, 0.35)))
-    half = _near(rng, 0.155, 0.07)
+    t = Tilted(c, rng.uniform(-0.35, 0.35))
+    half = near(rng, 0.155, 0.07)
     round_ends = half * 0.95 if look.shape == "round" else 0.05
-    dark = _is_dark(colour)
+    dark = is_dark(colour)
     c.paint(t.box(0.5 - half, 0.05, 0.5 + half, 0.95, round_ends), colour, volume=0.05, shine=0.25)
     key = (0.90, 0.90, 0.88) if dark else INK
-    c.paint(
-        t.ellipse(0.5 - half * 0.5, 0.15, 0.03),
-        (0.9, 0.15, 0.13) if colour[0] < 0.7 or colour[1] > 0.4 else (0.98, 0.95, 0.9),
-        volume=0.015,
-    )
+    power = (0.9, 0.15, 0.13) if colour[0] < 0.7 or colour[1] > 0.4 else (0.98, 0.95, 0.9)
+    c.paint(t.ellipse(0.5 - half * 0.5, 0.15, 0.03), power, volume=0.015)
     c.paint(t.line([(0.5 + half * 0.1, 0.15), (0.5 + half * 0.55, 0.15)], 0.022), key, volume=0.01)
     c.paint(t.ellipse(0.5, 0.315, half * 0.68), shade(colour, 1.35 if dark else 0.72), volume=0.02)
     c.paint(t.ellipse(0.5, 0.315, half * 0.3), key, volume=0.02)
     rows = [0.49, 0.57, 0.65, 0.73]
     dots = [t.ellipse(0.5 + column * half * 0.52, y, 0.026, 0.022) for y in rows for column in (-1, 0, 1)]
     c.paint(c.union(*dots), key, volume=0.01)
-    bar = ["red", "green", "yellow", "blue"]
-    for i, name in enumerate(bar):
+    for i, name in enumerate(("red", "green", "yellow", "blue")):
         x = 0.5 + (i - 1.5) * half * 0.4
         c.paint(t.ellipse(x, 0.83, 0.021), PALETTE[name], volume=0.01)
 
 
 def paint_telephone(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, mirror=_flip(rng))
-    wide, top = _near(rng, 0.40, 0.05), 0.36
+    t = Tilted(c, mirror=chance(rng))
+    wide, top = near(rng, 0.40, 0.05), 0.36
     wave = [(0.5 + wide * 0.75 + 0.035 * (i % 2) + 0.018 * i, 0.78 + 0.018 * i) for i in range(6)]
     c.paint(t.line([(0.5 + wide * 0.6, 0.75), *wave], 0.03, smoothly=True), shade(colour, 0.7), volume=0.01)
-    c.paint(
-        c.union(t.box(0.34, 0.24, 0.41, 0.42), t.box(0.59, 0.24, 0.66, 0.42)), shade(colour, 0.7), volume=0.02
-    )
-    body = [
-        (0.5 - wide * 0.55, top),
-        (0.5 + wide * 0.55, top),
-        (0.5 + wide * 0.75, 0.55),
-        (0.5 + wide, 0.84),
-        (0.5 + wide * 0.97, 0.9),
-        (0.5 - wide * 0.97, 0.9),
-        (0.5 - wide, 0.84),
-        (0.5 - wide * 0.75, 0.55),
-    ]
+    prongs = c.union(t.box(0.34, 0.24, 0.41, 0.42), t.box(0.59, 0.24, 0.66, 0.42))
+    c.paint(prongs, shade(colour, 0.7), volume=0.02)
+    side = ((0.55, top), (0.75, 0.55), (1.0, 0.84), (0.97, 0.9))
+    body = [(0.5 - wide * side[0][0], top)] + [(0.5 + wide * u, y) for u, y in side]
+    body += [(0.5 - wide * u, y) for u, y in side[:0:-1]]
     c.paint(t.polygon(body), colour, volume=0.07, shine=0.25)
     c.paint(t.box(0.5 - wide, 0.87, 0.5 + wide, 0.92, 0.02), shade(colour, 0.7), volume=0.01)
-    cy, radius = 0.63, _near(rng, 0.185, 0.05)
+    cy, radius = 0.63, near(rng, 0.185, 0.05)
     plate = mix(CREAM, colour, 0.1) if min(colour) < 0.7 else STEEL
     c.paint(t.ellipse(0.5, cy, radius), plate, volume=0.02)
     turn = [math.radians(-210 + 27 * i) for i in range(10)]
-    holes = [
-        t.ellipse(0.5 + radius * 0.75 * math.cos(a), cy + radius * 0.75 * math.sin(a), 0.025) for a in turn
-    ]
+    holes = [t.ellipse(*polar(0.5, cy, radius * 0.75, angle), 0.025) for angle in turn]
     c.paint(c.union(*holes), shade(INK, 1.1), volume=0)
     c.paint(t.ellipse(0.5, cy, radius * 0.42), shade(colour, 1.05), volume=0.02)
-    rise = _near(rng, 0.17, 0.05)
-    grip = t.line(
-        [(0.1, 0.24), (0.22, rise), (0.5, rise - 0.03), (0.78, rise), (0.9, 0.24)], 0.1, smoothly=True
-    )
+    rise = near(rng, 0.17, 0.05)
+    bow = [(0.1, 0.24), (0.22, rise), (0.5, rise - 0.03), (0.78, rise), (0.9, 0.24)]
+    grip = t.line(bow, 0.1, smoothly=True)
     ends = [t.box(x - 0.095, 0.2, x + 0.095, 0.355, 0.05) for x in (0.125, 0.875)]
     c.paint(c.union(grip, *ends), shade(colour, 1.06), volume=0.04, shine=0.35)
 
@@ -477,33 +301,25 @@ def paint_telephone(c: Canvas, look: Look, colour: Colour, rng: np.random.Genera
 
 def paint_lamp(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     tall = look.shape == "tall"
-    narrow, wide = _near(rng, 0.17, 0.08), _near(rng, 0.32, 0.05)
+    narrow, wide = near(rng, 0.17, 0.08), near(rng, 0.32, 0.05)
     low = 0.42 if tall else 0.55
-    metal = BRASS if _flip(rng) else STEEL
+    metal = BRASS if chance(rng) else STEEL
     c.paint(c.box(0.482, low - 0.05, 0.518, 0.9), metal, volume=0.015)
     if tall:
-        c.paint(
-            c.blob([(0.3, 0.955), (0.34, 0.905), (0.5, 0.87), (0.66, 0.905), (0.7, 0.955)]),
-            shade(colour, 0.85),
-            volume=0.03,
-        )
+        c.paint(c.blob(path("30,95.5 34,90.5 50,87 66,90.5 70,95.5")), shade(colour, 0.85), volume=0.03)
         narrow, wide = narrow * 0.9, 0.25
     else:
-        c.paint(c.ellipse(0.5, 0.78, _near(rng, 0.13), 0.14), shade(colour, 0.93), volume=0.08, shine=0.5)
+        c.paint(c.ellipse(0.5, 0.78, near(rng, 0.13), 0.14), shade(colour, 0.93), volume=0.08, shine=0.5)
         c.paint(c.box(0.35, 0.9, 0.65, 0.955, 0.025), shade(colour, 0.75), volume=0.02)
-    c.paint(
-        c.line([(0.5 + wide * 0.6, low - 0.02), (0.5 + wide * 0.6, low + 0.1)], 0.012),
-        metal,
-        volume=0,
-        outline=0.1,
-    )
-    c.paint(c.ellipse(0.5 + wide * 0.6, low + 0.11, 0.02), metal, volume=0.01)
+    x = 0.5 + wide * 0.6
+    c.paint(c.line([(x, low - 0.02), (x, low + 0.1)], 0.012), metal, volume=0, outline=0.1)
+    c.paint(c.ellipse(x, low + 0.11, 0.02), metal, volume=0.01)
     c.paint(c.ellipse(0.5, low, wide * 0.95, 0.03), (1.0, 0.95, 0.72), volume=0)
     if look.shape == "round":
         arc = [math.pi * i / 24 for i in range(25)]
         top = c.polygon([(0.5 + wide * math.cos(a), low - 0.46 * math.sin(a)) for a in arc])
     else:
-        top = c.polygon([(0.5 - narrow, 0.06), (0.5 + narrow, 0.06), (0.5 + wide, low), (0.5 - wide, low)])
+        top = c.polygon(trapezoid(0.5, 0.06, low, narrow, wide))
     c.paint(top, colour, volume=0.06, pattern=_trim(look, colour, rng, 0.12), fade=-0.15)
     rim = c.within(top, c.box(0, low - 0.035, 1, low))
     c.paint(rim, shade(colour, 0.75), volume=0.01)
@@ -512,64 +328,51 @@ def paint_lamp(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) 
 def paint_clock(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     cy, half = 0.5, 0.44
     if look.shape == "square":
-        case = c.box(0.06, 0.06, 0.94, 0.94, _near(rng, 0.08, 0.3))
+        case = c.box(0.06, 0.06, 0.94, 0.94, near(rng, 0.08, 0.3))
     elif look.shape == "tall":
         cy, half = 0.30, 0.24
-        case = c.union(
-            c.box(0.26, 0.12, 0.74, 0.95, 0.03),
-            c.polygon([(0.22, 0.14), (0.5, 0.02), (0.78, 0.14)]),
-            c.box(0.22, 0.89, 0.78, 0.96, 0.01),
-        )
+        gable, foot = c.polygon(path("22,14 50,2 78,14")), c.box(0.22, 0.89, 0.78, 0.96, 0.01)
+        case = c.union(c.box(0.26, 0.12, 0.74, 0.95, 0.03), gable, foot)
     else:
         case = c.ellipse(0.5, 0.5, half)
     c.paint(case, colour, volume=0.06, pattern=_trim(look, colour, rng, 0.11), shine=0.25)
     face = mix(CREAM, colour, 0.22) if max(colour) - min(colour) > 0.15 else CREAM
-    dial = half * _near(rng, 0.6 if look.pattern == "plain" else 0.54, 0.04)
+    dial = half * near(rng, 0.6 if look.pattern == "plain" else 0.54, 0.04)
     if look.shape == "tall":
         dial = 0.185
         c.paint(c.box(0.36, 0.56, 0.64, 0.85, 0.02), shade(colour, 0.6), volume=0.01)
-        swing = float(rng.uniform(-0.06, 0.06))
+        swing = rng.uniform(-0.06, 0.06)
         c.paint(c.line([(0.5, 0.57), (0.5 + swing, 0.76)], 0.018), BRASS, volume=0)
         c.paint(c.ellipse(0.5 + swing, 0.77, 0.055), BRASS, volume=0.03, shine=0.5)
     if look.pattern != "plain" and look.shape != "tall":
         c.paint(c.ellipse(0.5, cy, dial + 0.075), shade(colour, 1.05), volume=0)
     c.paint(c.ellipse(0.5, cy, dial + 0.022), shade(colour, 0.65), volume=0)
     c.paint(c.ellipse(0.5, cy, dial), face, volume=0, outline=0.3)
+
+    def at(angle: float, reach: float) -> Point:
+        """On the dial, clockwise from the top."""
+        return 0.5 + dial * reach * math.sin(angle), cy - dial * reach * math.cos(angle)
+
     ticks = [
-        c.line(
-            [
-                (0.5 + dial * 0.8 * math.sin(a), cy - dial * 0.8 * math.cos(a)),
-                (0.5 + dial * 0.9 * math.sin(a), cy - dial * 0.9 * math.cos(a)),
-            ],
-            0.024 if i % 3 == 0 else 0.012,
-        )
-        for i, a in enumerate(math.pi * k / 6 for k in range(12))
+        c.line([at(math.pi * k / 6, 0.8), at(math.pi * k / 6, 0.9)], 0.012 if k % 3 else 0.024)
+        for k in range(12)
     ]
-    hour, minute = float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0, 2 * math.pi))
-    hands = [
-        c.line([(0.5, cy), (0.5 + dial * reach * math.sin(a), cy - dial * reach * math.cos(a))], width)
-        for a, reach, width in ((hour, 0.5, 0.034), (minute, 0.74, 0.024))
-    ]
+    hour, minute = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
+    hands = [c.line([(0.5, cy), at(hour, 0.5)], 0.034), c.line([(0.5, cy), at(minute, 0.74)], 0.024)]
     c.paint(c.union(*ticks, *hands), INK, volume=0, outline=0)
     c.paint(c.ellipse(0.5, cy, 0.03), (0.8, 0.2, 0.15), volume=0.01)
 
 
 def paint_armchair(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    back_top = 0.05 if look.shape == "tall" else _near(rng, 0.17, 0.1)
+    back_top = 0.05 if look.shape == "tall" else near(rng, 0.17, 0.1)
     trim = _trim(look, colour, rng, 0.12)
-    legs = [
-        c.polygon([(x - 0.035, 0.86), (x + 0.035, 0.86), (x + 0.02, 0.97), (x - 0.02, 0.97)])
-        for x in (0.2, 0.8)
-    ]
+    legs = [c.polygon(trapezoid(x, 0.86, 0.97, 0.035, 0.02)) for x in (0.2, 0.8)]
     c.paint(c.union(*legs), WOOD, volume=0.02)
     if look.shape == "round":
         back = c.union(c.ellipse(0.5, 0.43, 0.37, 0.34), c.box(0.15, 0.45, 0.85, 0.75))
     elif look.shape == "tall":
-        back = c.union(
-            c.box(0.2, back_top, 0.8, 0.75, 0.1),
-            c.ellipse(0.22, 0.28, 0.07, 0.16),
-            c.ellipse(0.78, 0.28, 0.07, 0.16),
-        )
+        wings = [c.ellipse(x, 0.28, 0.07, 0.16) for x in (0.22, 0.78)]
+        back = c.union(c.box(0.2, back_top, 0.8, 0.75, 0.1), *wings)
     else:
         back = c.box(0.17, back_top, 0.83, 0.75, 0.12)
     c.paint(back, colour, volume=0.08, pattern=trim)
@@ -578,12 +381,15 @@ def paint_armchair(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
         c.paint(c.union(*buttons), shade(colour, 0.5), volume=0)
     c.paint(c.box(0.15, 0.66, 0.85, 0.88, 0.04), shade(colour, 0.82), volume=0.03)
     c.paint(c.box(0.2, 0.54, 0.8, 0.71, 0.06), shade(colour, 1.1), volume=0.05, pattern=trim, outline=0.5)
-    arm = _near(rng, 0.5 if look.shape == "tall" else 0.44, 0.05)
+    arm = near(rng, 0.5 if look.shape == "tall" else 0.44, 0.05)
     for x in (0.15, 0.85):
-        side = c.union(
-            c.box(x - 0.085, arm + 0.08, x + 0.085, 0.89, 0.03), c.ellipse(x, arm + 0.09, 0.105, 0.095)
+        front = c.box(x - 0.085, arm + 0.08, x + 0.085, 0.89, 0.03)
+        c.paint(
+            c.union(front, c.ellipse(x, arm + 0.09, 0.105, 0.095)),
+            shade(colour, 1.03),
+            volume=0.06,
+            outline=0.5,
         )
-        c.paint(side, shade(colour, 1.03), volume=0.06, outline=0.5)
         c.paint(c.ellipse(x, arm + 0.09, 0.045), shade(colour, 0.8), volume=0.02, relief=0.6)
 
 
@@ -594,65 +400,45 @@ def paint_bookshelf(c: Canvas, look: Look, colour: Colour, rng: np.random.Genera
     left, right = 0.5 - half, 0.5 + half
     board = 0.045
     c.paint(c.box(left, top, right, foot, 0.012), colour, volume=0.02)
-    c.paint(
-        c.box(left + board, top + board, right - board, foot - board - 0.03),
-        shade(colour, 0.88 if min(colour) > 0.7 else 0.72),
-        volume=0,
-    )
-    names = [
-        name for name in PALETTE if sum(abs(a - b) for a, b in zip(PALETTE[name], colour, strict=True)) > 0.3
-    ]
+    inside = c.box(left + board, top + board, right - board, foot - board - 0.03)
+    c.paint(inside, shade(colour, 0.88 if min(colour) > 0.7 else 0.72), volume=0)
+    spines = [tone for tone in PALETTE.values() if distance(tone, colour) > 0.3]
     tall = (foot - top - 0.03) / rows
     for row in range(rows):
         floor = top + (row + 1) * tall - board / 2 + (0.0 if row < rows - 1 else 0.005)
         x, end = left + board + 0.01, right - board - 0.02
         while x < end - 0.03:
-            width = float(rng.uniform(0.032, 0.058))
+            width = rng.uniform(0.032, 0.058)
             if rng.random() < 0.22:
                 x += width * 1.3
                 continue
-            high = tall * float(rng.uniform(0.42, 0.66))
-            hue = _any(rng, names)
+            high = tall * rng.uniform(0.42, 0.66)
+            hue = pick(rng, spines)
             c.paint(c.box(x, floor - high, min(x + width, end), floor), hue, volume=0.01, outline=0.5)
             if width > 0.042:
-                c.paint(
-                    c.box(x, floor - high * 0.75, min(x + width, end), floor - high * 0.6),
-                    shade(hue, 1.5),
-                    volume=0,
-                    outline=0,
-                )
+                label = c.box(x, floor - high * 0.75, min(x + width, end), floor - high * 0.6)
+                c.paint(label, shade(hue, 1.5), volume=0, outline=0)
             x += width
         c.paint(c.box(left + 0.01, floor, right - 0.01, floor + board), shade(colour, 1.06), volume=0.012)
-    c.paint(
-        c.box(left - 0.02, top - 0.015, right + 0.02, top + board, 0.01), shade(colour, 1.1), volume=0.015
-    )
+    lid = c.box(left - 0.02, top - 0.015, right + 0.02, top + board, 0.01)
+    c.paint(lid, shade(colour, 1.1), volume=0.015)
 
 
 def paint_cushion(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, float(rng.uniform(-0.15, 0.15)))
+    t = Tilted(c, rng.uniform(-0.15, 0.15))
     second = shade(colour, 0.72)
-    trim = _trim(look, colour, rng, 0.14, angle=float(rng.uniform(-0.15, 0.15)))
+    trim = _trim(look, colour, rng, 0.14, angle=rng.uniform(-0.15, 0.15))
     if look.shape == "round":
         turn = [2 * math.pi * i / 16 for i in range(16)]
         radius = 0.43
         outer = t.ellipse(0.5, 0.5, radius)
-        frill = c.union(
-            *[t.ellipse(0.5 + radius * math.cos(a), 0.5 + radius * math.sin(a), 0.05) for a in turn]
-        )
+        frill = c.union(*[t.ellipse(*polar(0.5, 0.5, radius, angle), 0.05) for angle in turn])
         c.paint(c.union(frill, outer), second, volume=0.02)
         c.paint(outer, colour, volume=0.14, pattern=trim)
-        folds = [
-            t.line(
-                [
-                    (0.5 + 0.05 * math.cos(a), 0.5 + 0.05 * math.sin(a)),
-                    (0.5 + 0.16 * math.cos(a), 0.5 + 0.16 * math.sin(a)),
-                ],
-                0.012,
-            )
-            for a in turn[::2]
-        ]
+        rays = [[polar(0.5, 0.5, reach, angle) for reach in (0.05, 0.16)] for angle in turn[::2]]
+        folds = [t.line(ray, 0.012) for ray in rays]
     else:
-        wide, tall = (0.40, 0.40) if look.shape == "square" else (0.44, _near(rng, 0.29, 0.06))
+        wide, tall = (0.40, 0.40) if look.shape == "square" else (0.44, near(rng, 0.29, 0.06))
         dip = 0.03
         quarter = [(-wide, -tall), (-wide * 0.5, -tall + dip), (wide * 0.5, -tall + dip)]
         quarter += [(wide, -tall), (wide - dip, -tall * 0.5), (wide - dip, tall * 0.5)]
@@ -676,60 +462,38 @@ def paint_cushion(c: Canvas, look: Look, colour: Colour, rng: np.random.Generato
 
 
 def paint_key(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, float(rng.uniform(-0.7, 0.7)) + (math.pi / 2 if _flip(rng) else 0.0), mirror=_flip(rng))
-    big = _near(rng, 0.165, 0.06)
+    t = Tilted(c, rng.uniform(-0.7, 0.7) + (math.pi / 2 if chance(rng) else 0.0), mirror=chance(rng))
+    big = near(rng, 0.165, 0.06)
     cy = 0.05 + big
     if look.shape == "square":
-        bow = c.cut(
-            t.box(0.5 - big, 0.05, 0.5 + big, 0.05 + 2 * big, 0.04),
-            t.box(0.5 - big * 0.5, 0.05 + big * 0.5, 0.5 + big * 0.5, 0.05 + big * 1.5, 0.02),
-        )
+        hole = t.box(0.5 - big * 0.5, 0.05 + big * 0.5, 0.5 + big * 0.5, 0.05 + big * 1.5, 0.02)
+        bow = c.cut(t.box(0.5 - big, 0.05, 0.5 + big, 0.05 + 2 * big, 0.04), hole)
     elif look.shape == "round":
         bow = c.cut(t.ellipse(0.5, cy, big), t.ellipse(0.5, cy, big * 0.52))
     else:
         leaves = [(0.5, cy - 0.03), (0.5 - big * 0.75, cy + 0.09), (0.5 + big * 0.75, cy + 0.09)]
-        bow = c.cut(
-            c.union(*[t.ellipse(x, y, 0.115) for x, y in leaves]), *[t.ellipse(x, y, 0.05) for x, y in leaves]
-        )
+        rings = c.union(*[t.ellipse(x, y, 0.115) for x, y in leaves])
+        bow = c.cut(rings, *[t.ellipse(x, y, 0.05) for x, y in leaves])
     stem = t.box(0.455, 0.05 + 2 * big - 0.03, 0.545, 0.95, 0.03)
     collar = [t.box(0.42, y, 0.58, y + 0.035, 0.012) for y in (0.42, 0.48)]
-    reach = _near(rng, 0.20, 0.1)
-    teeth = [
-        t.box(0.53, 0.72, 0.53 + reach, 0.785, 0.008),
-        t.box(0.53, 0.81, 0.53 + reach * 0.7, 0.85, 0.008),
-        t.box(0.53, 0.875, 0.53 + reach, 0.935, 0.008),
-    ]
+    reach = near(rng, 0.20, 0.1)
+    rows = ((0.72, 0.785, 1.0), (0.81, 0.85, 0.7), (0.875, 0.935, 1.0))
+    teeth = [t.box(0.53, y, 0.53 + reach * part, end, 0.008) for y, end, part in rows]
     c.paint(c.union(bow, stem, *collar, *teeth), colour, volume=0.022, shine=0.3, relief=1.2)
 
 
 def paint_guitar(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    t = Tilted(c, float(rng.uniform(0.1, 0.55)), mirror=_flip(rng))
+    t = Tilted(c, rng.uniform(0.1, 0.55), mirror=chance(rng))
     electric = look.shape == "electric"
-    low = _near(rng, 0.25, 0.05)
+    low = near(rng, 0.25, 0.05)
     c.paint(t.box(0.465, 0.1, 0.535, 0.62), (0.36, 0.23, 0.14), volume=0.012)
-    head = [(0.455, 0.14), (0.44, 0.02), (0.56, 0.02), (0.545, 0.14)]
+    head = path("45.5,14 44,2 56,2 54.5,14")
     pegs = [t.ellipse(0.5 + side * 0.075, y, 0.02, 0.013) for side in (-1, 1) for y in (0.04, 0.075, 0.11)]
     c.paint(c.union(*pegs), CREAM, volume=0.01)
     c.paint(t.polygon(head), shade(colour, 0.75), volume=0.012)
     if electric:
-        rim = [
-            (0.44, 0.52),
-            (0.33, 0.42),
-            (0.29, 0.52),
-            (0.33, 0.65),
-            (0.28, 0.8),
-            (0.36, 0.95),
-            (0.5, 0.965),
-        ]
-        rim += [
-            (0.66, 0.95),
-            (0.73, 0.8),
-            (0.66, 0.66),
-            (0.69, 0.55),
-            (0.66, 0.45),
-            (0.56, 0.53),
-            (0.5, 0.56),
-        ]
+        rim = path("44,52 33,42 29,52 33,65 28,80 36,95 50,96.5")
+        rim += path("66,95 73,80 66,66 69,55 66,45 56,53 50,56")
     else:
         side = [(0.09, 0.45), (0.185, 0.50), (0.165, 0.61), (low, 0.73), (low * 0.98, 0.88), (0.11, 0.96)]
         rim = [(0.5 + x, y) for x, y in side] + [(0.5 - x, y) for x, y in reversed(side)]
@@ -740,15 +504,11 @@ def paint_guitar(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator
     frets = [t.line([(0.47, y), (0.53, y)], 0.006) for y in (0.19, 0.24, 0.29, 0.34, 0.39, 0.44)]
     c.paint(c.union(*frets), STEEL, volume=0, outline=0)
     if electric:
-        c.paint(
-            t.blob([(0.43, 0.62), (0.57, 0.6), (0.62, 0.72), (0.57, 0.88), (0.48, 0.86)]),
-            CREAM if _is_dark(colour) else INK,
-            volume=0.01,
-        )
+        c.paint(t.blob(path("43,62 57,60 62,72 57,88 48,86")), CREAM if is_dark(colour) else INK, volume=0.01)
         c.paint(c.union(t.box(0.44, 0.68, 0.56, 0.71), t.box(0.44, 0.76, 0.56, 0.79)), STEEL, volume=0.01)
         bridge = 0.84
     else:
-        c.paint(t.ellipse(0.5, 0.6, 0.092), CREAM if _is_dark(colour) else (0.45, 0.27, 0.14), volume=0)
+        c.paint(t.ellipse(0.5, 0.6, 0.092), CREAM if is_dark(colour) else (0.45, 0.27, 0.14), volume=0)
         c.paint(t.ellipse(0.5, 0.6, 0.075), (0.12, 0.08, 0.06), volume=0)
         bridge = 0.81
     c.paint(t.box(0.4, bridge, 0.6, bridge + 0.035, 0.01), (0.2, 0.12, 0.08), volume=0.01)
@@ -760,32 +520,26 @@ def paint_guitar(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator
 
 
 def paint_teddy_bear(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
-    pale = shade(colour, 1.45) if _is_dark(colour) or max(colour) - min(colour) > 0.2 else shade(colour, 0.86)
-    belly = _near(rng, 0.225, 0.05)
+    pale = shade(colour, 1.45) if is_dark(colour) or max(colour) - min(colour) > 0.2 else shade(colour, 0.86)
+    belly = near(rng, 0.225, 0.05)
     for x in (0.27, 0.73):
         c.paint(c.ellipse(x, 0.12, 0.095), colour, volume=0.05)
         c.paint(c.ellipse(x, 0.125, 0.052), pale, volume=0.02)
-    lift = float(rng.uniform(-0.05, 0.09))
-    c.paint(
-        c.union(
-            c.line([(0.35, 0.54), (0.14, 0.66 - lift)], 0.15),
-            c.line([(0.65, 0.54), (0.86, 0.66 + lift)], 0.15),
-        ),
-        shade(colour, 0.95),
-        volume=0.05,
-    )
+    lift = rng.uniform(-0.05, 0.09)
+    left, right = [(0.35, 0.54), (0.14, 0.66 - lift)], [(0.65, 0.54), (0.86, 0.66 + lift)]
+    c.paint(c.union(c.line(left, 0.15), c.line(right, 0.15)), shade(colour, 0.95), volume=0.05)
     c.paint(c.ellipse(0.5, 0.68, belly, 0.24), colour, volume=0.1)
     c.paint(c.ellipse(0.5, 0.70, belly * 0.6, 0.15), pale, volume=0.04, outline=0.1)
     for x in (0.25, 0.75):
         c.paint(c.ellipse(x, 0.86, 0.125, 0.105), shade(colour, 1.04), volume=0.06, outline=0.45)
         c.paint(c.ellipse(x, 0.875, 0.062, 0.055), pale, volume=0.02)
-    c.paint(c.ellipse(0.5, 0.29, _near(rng, 0.265, 0.04), 0.225), colour, volume=0.11, outline=0.45)
+    c.paint(c.ellipse(0.5, 0.29, near(rng, 0.265, 0.04), 0.225), colour, volume=0.11, outline=0.45)
     c.paint(c.ellipse(0.5, 0.36, 0.115, 0.085), pale, volume=0.04, outline=0.15)
     bow = accent(colour, rng)
-    bows = [[(0.5, 0.525), (0.37, 0.465), (0.37, 0.59)], [(0.5, 0.525), (0.63, 0.465), (0.63, 0.59)]]
+    bows = [path("50,52.5 37,46.5 37,59"), path("50,52.5 63,46.5 63,59")]
     c.paint(c.union(*[c.polygon(part) for part in bows], c.ellipse(0.5, 0.527, 0.032)), bow, volume=0.02)
     features = [c.ellipse(0.4, 0.25, 0.027), c.ellipse(0.6, 0.25, 0.027), c.ellipse(0.5, 0.325, 0.042, 0.03)]
-    smile = c.line([(0.445, 0.385), (0.5, 0.41), (0.555, 0.385)], 0.012, smoothly=True)
+    smile = c.line(path("44.5,38.5 50,41 55.5,38.5"), 0.012, smoothly=True)
     ink = INK if max(colour) > 0.3 else (0.95, 0.85, 0.6)
     c.paint(c.union(*features, smile), ink, volume=0.01, shine=0.5, outline=0)
 
@@ -795,195 +549,32 @@ def _leaves(c: Canvas, look: Look, rim: float, rng: np.random.Generator) -> None
     count, spread, wide = (9, 1.15, 0.026) if spiky else (7, 1.05, 0.055)
     order = [i for k in range(count // 2 + 1) for i in ({k, count - 1 - k})]
     for i in order:
-        angle = -spread + 2 * spread * i / (count - 1) + float(rng.uniform(-0.08, 0.08))
-        reach = (rim - 0.04) * (1 - 0.22 * abs(angle)) * float(rng.uniform(0.88, 1.0))
+        angle = -spread + 2 * spread * i / (count - 1) + rng.uniform(-0.08, 0.08)
+        reach = (rim - 0.04) * (1 - 0.22 * abs(angle)) * rng.uniform(0.88, 1.0)
         dx, dy = math.sin(angle), -math.cos(angle)
         x, y = 0.5 + dx * 0.05, rim
         tip = (x + dx * reach, y + dy * reach)
         mid = (x + dx * reach * 0.55, y + dy * reach * 0.55)
-        blade = [
-            (x, y),
-            (mid[0] - dy * wide, mid[1] + dx * wide),
-            tip,
-            (mid[0] + dy * wide, mid[1] - dx * wide),
-        ]
-        tone = shade(LEAF, float(rng.uniform(0.8, 1.12)))
+        sides = (mid[0] - dy * wide, mid[1] + dx * wide), (mid[0] + dy * wide, mid[1] - dx * wide)
+        blade = [(x, y), sides[0], tip, sides[1]]
+        tone = shade(LEAF, rng.uniform(0.8, 1.12))
         c.paint(c.blob(blade) if not spiky else c.polygon(blade), tone, volume=0.02)
 
 
 def paint_potted_plant(c: Canvas, look: Look, colour: Colour, rng: np.random.Generator) -> None:
     rim = 0.46
-    top, low = _near(rng, 0.34, 0.04), _near(rng, 0.24, 0.06)
+    top, low = near(rng, 0.34, 0.04), near(rng, 0.24, 0.06)
     if look.shape == "flowering":
         c.paint(c.ellipse(0.5, rim - 0.12, 0.33, 0.2), shade(LEAF, 0.85), volume=0.08)
     else:
         _leaves(c, look, rim, rng)
-    body = c.polygon([(0.5 - top, rim + 0.08), (0.5 + top, rim + 0.08), (0.5 + low, 0.95), (0.5 - low, 0.95)])
+    body = c.polygon(trapezoid(0.5, rim + 0.08, 0.95, top, low))
     c.paint(body, colour, volume=0.08, relief=0.8, pattern=_trim(look, colour, rng, 0.12))
     c.paint(c.box(0.5 - top - 0.04, rim, 0.5 + top + 0.04, rim + 0.12, 0.02), shade(colour, 1.1), volume=0.03)
     if look.shape == "flowering":
         for x, y in ((0.28, 0.33), (0.72, 0.32), (0.5, 0.36), (0.38, 0.17), (0.62, 0.16)):
-            x, y = x + float(rng.uniform(-0.02, 0.02)), y + float(rng.uniform(-0.02, 0.02))
-            petals = [
-                c.ellipse(x + 0.055 * math.cos(a), y + 0.055 * math.sin(a), 0.045)
-                for a in (0.3, 1.56, 2.8, 4.07, 5.33)
-            ]
+            x, y = x + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02)
+            petals = [c.ellipse(*polar(x, y, 0.055, a), 0.045) for a in (0.3, 1.56, 2.8, 4.07, 5.33)]
             c.paint(c.union(*petals), shade(colour, 1.08), volume=0.02)
-            c.paint(
-                c.ellipse(x, y, 0.032),
-                (0.98, 0.80, 0.2) if colour[2] > 0.3 or colour[1] < 0.4 else (0.5, 0.3, 0.15),
-                volume=0.01,
-            )
-
-
-KINDS: tuple[Kind, ...] = (
-    Kind(
-        name="mug",
-        category="kitchenware",
-        paint=paint_mug,
-        colours=("red", "blue", "yellow", "white", "green", "black", "orange", "pink", "turquoise"),
-        patterns=ALL_PATTERNS,
-        shapes=("", "round", "tall"),
-        scale=0.5,
-    ),
-    Kind(
-        name="teapot",
-        category="kitchenware",
-        paint=paint_teapot,
-        colours=("red", "blue", "white", "green", "yellow", "purple", "turquoise", "brown"),
-        patterns=("plain", "striped", "dotted"),
-        shapes=("", "tall"),
-        scale=0.8,
-    ),
-    Kind(
-        name="bottle",
-        category="kitchenware",
-        paint=paint_bottle,
-        colours=("green", "blue", "brown", "red", "turquoise", "purple", "white"),
-        patterns=("plain", "striped", "zigzag"),
-        shapes=("", "tall", "round"),
-        scale=0.8,
-    ),
-    Kind(
-        name="fruit bowl",
-        category="food",
-        paint=paint_fruit_bowl,
-        colours=("blue", "white", "green", "turquoise", "red", "brown", "black"),
-        patterns=("plain", "striped", "dotted", "zigzag"),
-        shapes=("", "tall"),
-        scale=0.9,
-    ),
-    Kind(
-        name="cake",
-        category="food",
-        paint=paint_cake,
-        colours=("pink", "white", "brown", "yellow", "turquoise", "purple", "orange"),
-        patterns=("plain", "dotted", "striped"),
-        shapes=("", "tall"),
-        scale=0.8,
-    ),
-    Kind(
-        name="book",
-        category="stationery",
-        paint=paint_book,
-        colours=("red", "blue", "green", "yellow", "brown", "purple", "black", "orange"),
-        patterns=("plain", "striped", "dotted", "checked"),
-        shapes=("", "thick", "square"),
-        scale=0.6,
-    ),
-    Kind(
-        name="lamp",
-        category="furniture",
-        paint=paint_lamp,
-        colours=("yellow", "red", "blue", "green", "white", "pink", "orange", "purple"),
-        patterns=("plain", "striped", "dotted", "zigzag"),
-        shapes=("", "tall", "round"),
-        scale=1.1,
-    ),
-    Kind(
-        name="clock",
-        category="furniture",
-        paint=paint_clock,
-        colours=("red", "blue", "green", "yellow", "black", "brown", "turquoise", "orange"),
-        patterns=("plain", "striped", "checked"),
-        shapes=("round", "square", "tall"),
-        scale=0.8,
-        stands="wall",
-    ),
-    Kind(
-        name="armchair",
-        category="furniture",
-        paint=paint_armchair,
-        colours=("red", "blue", "green", "yellow", "brown", "purple", "pink", "gray", "turquoise"),
-        patterns=("plain", "striped", "dotted", "checked"),
-        shapes=("", "round", "tall"),
-        scale=2.2,
-        stands="floor",
-    ),
-    Kind(
-        name="bookshelf",
-        category="furniture",
-        paint=paint_bookshelf,
-        colours=("brown", "white", "black", "blue", "green", "red", "gray"),
-        shapes=("", "tall", "wide"),
-        scale=2.5,
-        stands="floor",
-    ),
-    Kind(
-        name="cushion",
-        category="furniture",
-        paint=paint_cushion,
-        colours=("red", "blue", "green", "yellow", "purple", "pink", "orange", "turquoise", "gray", "white"),
-        patterns=ALL_PATTERNS,
-        shapes=("", "round", "square"),
-        scale=0.9,
-    ),
-    Kind(
-        name="remote control",
-        category="gadget",
-        paint=paint_remote_control,
-        colours=("black", "gray", "white", "blue", "red", "yellow"),
-        shapes=("", "round"),
-        scale=0.5,
-    ),
-    Kind(
-        name="telephone",
-        category="gadget",
-        paint=paint_telephone,
-        colours=("red", "black", "green", "turquoise", "yellow", "pink", "blue", "white"),
-        scale=0.7,
-    ),
-    Kind(
-        name="key",
-        category="tool",
-        paint=paint_key,
-        colours=("yellow", "gray", "red", "blue", "green", "brown", "black"),
-        shapes=("", "round", "square"),
-        scale=0.4,
-    ),
-    Kind(
-        name="guitar",
-        category="musical instrument",
-        paint=paint_guitar,
-        colours=("orange", "brown", "red", "blue", "yellow", "black", "white", "green"),
-        shapes=("", "electric"),
-        scale=1.6,
-        stands="floor",
-    ),
-    Kind(
-        name="teddy bear",
-        category="toy",
-        paint=paint_teddy_bear,
-        colours=("brown", "yellow", "white", "gray", "pink", "blue", "purple"),
-        scale=0.9,
-    ),
-    Kind(
-        name="potted plant",
-        category="plant",
-        paint=paint_potted_plant,
-        colours=("orange", "red", "blue", "yellow", "white", "purple", "pink", "turquoise", "brown"),
-        patterns=("plain", "striped", "zigzag", "dotted"),
-        shapes=("", "spiky", "flowering"),
-        scale=1.0,
-    ),
-)
+            eye = (0.98, 0.80, 0.2) if colour[2] > 0.3 or colour[1] < 0.4 else (0.5, 0.3, 0.15)
+            c.paint(c.ellipse(x, y, 0.032), eye, volume=0.01)

@@ -8,7 +8,7 @@ body lit from the upper left.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -35,6 +35,21 @@ PALETTE: dict[str, Colour] = {
     "gray": (0.56, 0.58, 0.60),
     "black": (0.16, 0.16, 0.19),
 }
+# Of what has a colour of its own, whichever the look names.
+INK: Colour = (0.14, 0.12, 0.13)
+JET: Colour = (0.13, 0.12, 0.14)
+TYRE: Colour = (0.20, 0.20, 0.22)
+STEEL: Colour = (0.72, 0.74, 0.77)
+IRON: Colour = (0.70, 0.72, 0.75)
+BRASS: Colour = (0.83, 0.65, 0.28)
+WOOD: Colour = (0.55, 0.36, 0.20)
+PINE: Colour = (0.66, 0.46, 0.28)
+LEAF: Colour = (0.24, 0.56, 0.25)
+CREAM: Colour = (0.98, 0.95, 0.86)
+WHITE: Colour = (0.97, 0.97, 0.95)
+GLASS: Colour = (0.72, 0.86, 0.92)
+BEAK: Colour = (0.96, 0.56, 0.14)
+
 LIGHT = (-0.55, -0.83)  # direction towards the light, in the picture plane
 
 
@@ -68,44 +83,67 @@ def vary(colour: Colour, rng: np.random.Generator, amount: float = 0.06) -> Colo
     return (r, g, b)
 
 
+def near(rng: np.random.Generator, value: float, spread: float = 0.08) -> float:
+    """`value` give or take the share `spread`."""
+    return value * (1 + rng.uniform(-spread, spread))
+
+
+def chance(rng: np.random.Generator, odds: float = 0.5) -> bool:
+    return rng.random() < odds
+
+
+def luminance(colour: Colour) -> float:
+    return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
+
+
+def is_dark(colour: Colour) -> bool:
+    return luminance(colour) < 0.5
+
+
+def distance(first: Colour, second: Colour) -> float:
+    """Sum of the differences of the three channels, 0..3."""
+    return sum(abs(a - b) for a, b in zip(first, second, strict=True))
+
+
 def accent(colour: Colour, rng: np.random.Generator) -> Colour:
     """A second colour for patterns that stands out against `colour`."""
-    luminance = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
-    choices = (
-        ["white", "yellow", "pink", "turquoise"] if luminance < 0.55 else ["red", "blue", "black", "green"]
-    )
-    candidate = PALETTE[choices[int(rng.integers(len(choices)))]]
-    far = sum(abs(a - b) for a, b in zip(candidate, colour, strict=True)) > 0.45
-    return candidate if far else PALETTE["white" if luminance < 0.55 else "black"]
+    dark = luminance(colour) < 0.55
+    choices = ("white", "yellow", "pink", "turquoise") if dark else ("red", "blue", "black", "green")
+    candidate = PALETTE[pick(rng, choices)]
+    return candidate if distance(candidate, colour) > 0.45 else PALETTE["white" if dark else "black"]
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A repeated ornament. `name`: plain, striped, dotted, checked, zigzag; `scale` is its period on the canvas."""
+    """A repeated ornament. `name`: plain, striped, dotted, checked, zigzag; `scale` is its period on the canvas.
+
+    sparse: its colour stays the smaller part, so that the colour below still names the object
+    """
 
     name: str
     colour: Colour
     scale: float = 0.13
     angle: float = 0.0
+    sparse: bool = False
 
     def weight(self, x: Array, y: Array) -> Array:
         """How much of the pattern's colour shows at (x, y) in unit coordinates, 0..1."""
         c, s = math.cos(self.angle), math.sin(self.angle)
         u, v = (x * c + y * s) / self.scale, (y * c - x * s) / self.scale
-        soft = 14.0  # edge sharpness
         if self.name == "striped":
-            wave = np.cos(2 * np.pi * v)
+            wave, less = np.cos(2 * np.pi * v), 0.35
         elif self.name == "dotted":
             row = np.floor(v)
             du, dv = u + 0.5 * (row % 2) - np.floor(u + 0.5 * (row % 2)) - 0.5, v - row - 0.5
-            wave = (0.30 - np.hypot(du, dv)) * 3
+            wave, less = (0.30 - np.hypot(du, dv)) * 3, 0.0
         elif self.name == "checked":
-            wave = np.sin(np.pi * u) * np.sin(np.pi * v) * 1.5
+            wave, less = np.sin(np.pi * u) * np.sin(np.pi * v) * 1.5, 0.22
         elif self.name == "zigzag":
-            wave = np.cos(2 * np.pi * (v + np.abs(2 * (u - np.floor(u)) - 1) * 0.5))
+            wave, less = np.cos(2 * np.pi * (v + np.abs(2 * (u - np.floor(u)) - 1) * 0.5)), 0.35
         else:
             return np.zeros_like(x)
-        return np.clip(0.5 + wave * soft / 4, 0, 1).astype(np.float32)
+        sharpness = 3.5
+        return np.clip(0.5 + (wave - less * self.sparse) * sharpness, 0, 1).astype(np.float32)
 
 
 class Canvas:
@@ -258,6 +296,66 @@ class Canvas:
         return picture.crop(visible) if visible else picture
 
 
+class Tilted:
+    """Shapes of a canvas turned by `angle` radians about its middle, and mirrored left to right if asked."""
+
+    def __init__(self, canvas: Canvas, angle: float = 0.0, mirror: bool = False) -> None:
+        self.canvas = canvas
+        self.cos, self.sin = math.cos(angle), math.sin(angle)
+        self.sign = -1.0 if mirror else 1.0
+
+    def at(self, points: Sequence[Point]) -> list[Point]:
+        moved = [(self.sign * (x - 0.5), y - 0.5) for x, y in points]
+        return [(0.5 + x * self.cos - y * self.sin, 0.5 + x * self.sin + y * self.cos) for x, y in moved]
+
+    def polygon(self, points: Sequence[Point]) -> Image.Image:
+        return self.canvas.polygon(self.at(points))
+
+    def blob(self, points: Sequence[Point]) -> Image.Image:
+        return self.canvas.blob(self.at(points), steps=8)
+
+    def line(self, points: Sequence[Point], width: float, smoothly: bool = False) -> Image.Image:
+        return self.canvas.line(self.at(points), width, smoothly)
+
+    def ellipse(self, cx: float, cy: float, rx: float, ry: float | None = None) -> Image.Image:
+        ry = rx if ry is None else ry
+        turn = [2 * math.pi * i / 40 for i in range(40)]
+        return self.polygon([(cx + rx * math.cos(t), cy + ry * math.sin(t)) for t in turn])
+
+    def box(self, left: float, top: float, right: float, bottom: float, radius: float = 0.0) -> Image.Image:
+        corners = [
+            (right - radius, top + radius, -90),
+            (right - radius, bottom - radius, 0),
+            (left + radius, bottom - radius, 90),
+            (left + radius, top + radius, 180),
+        ]
+        return self.polygon(
+            [dot for x, y, start in corners for dot in arc(x, y, radius, radius, start, start + 90, 6)]
+        )
+
+
+def path(text: str) -> list[Point]:
+    """Points as SVG writes them, in hundredths of the canvas: "50,2 84,30" is [(0.5, 0.02), (0.84, 0.3)]."""
+    pairs = (pair.split(",") for pair in text.split())
+    return [(float(x) / 100, float(y) / 100) for x, y in pairs]
+
+
+def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, steps: int = 24) -> list[Point]:
+    """Points on an ellipse from angle `start` to `end`, in degrees clockwise from the right."""
+    turns = [math.radians(start + (end - start) * i / steps) for i in range(steps + 1)]
+    return [(cx + rx * math.cos(t), cy + ry * math.sin(t)) for t in turns]
+
+
+def polar(x: float, y: float, radius: float, angle: float) -> Point:
+    """The point at `radius` from (x, y), `angle` in radians clockwise from the right."""
+    return x + radius * math.cos(angle), y + radius * math.sin(angle)
+
+
+def mirrored(half: Sequence[Point]) -> list[Point]:
+    """The outline whose right `half` runs from top to bottom; points on the middle line are not doubled."""
+    return [*half, *((1 - x, y) for x, y in reversed(half) if x != 0.5)]
+
+
 def smooth(points: Sequence[Point], closed: bool, steps: int = 12) -> list[Point]:
     """A Catmull-Rom curve through `points`."""
     count = len(points)
@@ -333,39 +431,3 @@ class Look:
         """The noun phrase, such as "round striped red cushion"."""
         words = [self.shape, "" if self.pattern == "plain" else self.pattern, self.colour, self.kind]
         return " ".join(word for word in words if word)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of drawn object.
-
-    name:     the noun, such as "remote control"
-    category: a wider word, such as "toy" (used in the prompts)
-    paint:    draws it on a Canvas: paint(canvas, look, main colour, rng)
-    colours:  names in PALETTE that it comes in; the main colour of the whole object
-    patterns: ornaments it comes in, see Pattern
-    shapes:   adjectives for its variants of form ("" is the plain one)
-    scale:    usual size beside other objects (1 is average); stands: "floor", "table", "wall" or "air"
-    """
-
-    name: str
-    category: str
-    paint: Callable[[Canvas, Look, Colour, np.random.Generator], None]
-    colours: tuple[str, ...]
-    patterns: tuple[str, ...] = ("plain",)
-    shapes: tuple[str, ...] = ("",)
-    scale: float = 1.0
-    stands: str = "table"
-
-    def sample_look(self, rng: np.random.Generator) -> Look:
-        """A random variant."""
-        pick = [
-            options[int(rng.integers(len(options)))] for options in (self.colours, self.patterns, self.shapes)
-        ]
-        return Look(kind=self.name, colour=pick[0], pattern=pick[1], shape=pick[2])
-
-    def draw(self, look: Look, rng: np.random.Generator, size: int = 256) -> Image.Image:
-        """One object as an RGBA cutout whose longer side is at most `size`; `rng` sets tone, wear and small detail."""
-        canvas = Canvas(size)
-        self.paint(canvas, look, vary(PALETTE[look.colour], rng), rng)
-        return canvas.finish()

@@ -13,9 +13,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import PALETTE
 from steersearch.training.world.recolour import COLOURS
-from steersearch.training.world.things import KINDS, Thing
+from steersearch.training.world.things import Thing
 
 # How far apart two centres must be for one to be beside or above the other, and how much nearer at most before it
 # is certain that it is not; in widths or heights of the picture.

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch.training.world import objects_home, objects_outside
-from steersearch.training.world.painting import Kind, Look
-
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (*objects_home.KINDS, *objects_outside.KINDS)}
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.painting import Look
 
 TEMPLATES: tuple[str, ...] = (
     "{}",
