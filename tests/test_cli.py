@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steersearch.cli import options
+from steersearch.cli import search_options
 from tests.conftest import Run, draw_picture, write_tiny_model
 
 PROMPT = "the red mug"
@@ -598,7 +598,7 @@ def test_paths_with_line_breaks_are_kept_apart(run: Run, indexed: Path) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("5s", 5), ("2m", 120), ("1.5", 1.5)])
 def test_budgets(text: str, seconds: float) -> None:
-    assert options.seconds(text) == seconds
+    assert search_options.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "5 minutes", "nan"])

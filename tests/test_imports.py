@@ -282,6 +282,14 @@ def test_help_of_a_benchmark_loads_no_torch(name: str) -> None:
     assert "torch" not in loaded
 
 
+@pytest.mark.parametrize("command", ["models list", "models show", "train", "bench list", "bench methods"])
+def test_help_of_a_command_without_photos_loads_no_numpy(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    loaded = modules_after(f"from steersearch.cli import app; app({arguments}, standalone_mode=False)")
+    assert "steersearch.cli.options" in loaded
+    assert loaded & {"numpy", "PIL", *HEAVY} == set()
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = modules_after("import steersearch")
     assert "steersearch" in loaded

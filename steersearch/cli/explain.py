@@ -9,7 +9,8 @@ import typer
 
 from steersearch import settings
 from steersearch.api import AUTO, Library
-from steersearch.cli.options import Device, PhotoLimits, SeenAs, all_words, finite, limits_of
+from steersearch.cli.options import Device
+from steersearch.cli.search_options import PhotoLimits, SeenAs, all_words, finite, limits_of
 from steersearch.core.preprocess import View
 from steersearch.explain import Explanation, explain
 from steersearch.views import terminal

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from steersearch.cli.library import open_library
-from steersearch.cli.options import Focus, OneModel, OneScale, OneView, Place
+from steersearch.cli.options import Place
+from steersearch.cli.search_options import Focus, OneModel, OneScale, OneView
 from steersearch.indexer.care.export import Format
 from steersearch.views import library_tables, terminal
 

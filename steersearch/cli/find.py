@@ -7,19 +7,18 @@ from typing import Annotated
 import typer
 
 from steersearch.cli.library import open_library
-from steersearch.cli.options import (
+from steersearch.cli.options import Json, Place
+from steersearch.cli.search_options import (
     After,
     Before,
     Budget,
     Collapse,
     InFolder,
-    Json,
     OneModel,
     OneScale,
     OneView,
     Page,
     Paths,
-    Place,
     Print0,
     Where,
     exact_or_budget,

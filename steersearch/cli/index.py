@@ -10,16 +10,8 @@ import typer
 from steersearch import settings
 from steersearch.api import Library
 from steersearch.cli.library import weights_remark
-from steersearch.cli.options import (
-    VIEWS,
-    Device,
-    GateScale,
-    PhotoLimits,
-    Place,
-    all_words,
-    limits_of,
-    local_folder,
-)
+from steersearch.cli.options import Device, Place, local_folder
+from steersearch.cli.search_options import VIEWS, GateScale, PhotoLimits, all_words, limits_of
 from steersearch.core.preprocess import View
 from steersearch.views import terminal
 

@@ -1,30 +1,21 @@
-"""Options that several commands share, with their checks."""
+"""Options that most commands share. Imports little, so that light commands start fast: see `search_options`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.files import why_not_local
-from steersearch.core.images.limits import Limits, parse_limits
-from steersearch.core.preprocess import View
-from steersearch.core.prompts import checked_prompt
-from steersearch.indexer.filters import parse_date
-from steersearch.indexer.query_terms import as_focuses, parse_focus
-from steersearch.views.terminal import Form
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Processor = Literal["auto", "cpu", "cuda"]
-
-VIEWS = (
-    "How the model sees a photo. crop: its central square; squash: all of it; tile: all of it, as four tiles, "
-    "which finds smaller things and takes four times as long."
-)
+Place = Annotated[
+    str | None,
+    typer.Option(metavar="PLACE", help="The library directory (also: STEERSEARCH_LIBRARY)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 def local_folder(given: str | Path) -> Path:
@@ -33,170 +24,3 @@ def local_folder(given: str | Path) -> Path:
     if reason is not None:
         raise typer.BadParameter(f'"{given}" {reason}')
     return Path(given)
-
-
-def words(text: str) -> str:
-    """A valid prompt, in the form in which prompts are kept."""
-    try:
-        return checked_prompt(text)
-    except PromptError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def all_words(texts: list[str]) -> list[str]:
-    """Valid prompts."""
-    return [words(text) for text in texts]
-
-
-def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> Form:
-    """How hits are printed."""
-    if as_json + paths + print0 > 1:
-        raise typer.BadParameter("exclude each other", param_hint="--json / --paths / --print0")
-    return Form.json if as_json else Form.paths if paths else Form.print0 if print0 else Form.table
-
-
-def focuses(texts: list[str]) -> list[Any]:
-    """Each TEXT[:WEIGHT] as an `indexer.focus.Focus`; one text, one weight."""
-    try:
-        return as_focuses([parse_focus(words(text)) for text in texts])
-    except ArgumentError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def exact_or_budget(exact: bool, budget: float | None) -> None:
-    """Refuse both at once."""
-    if exact and budget is not None:
-        raise typer.BadParameter("exclude each other", param_hint="--exact / --budget")
-
-
-def is_date(name: str) -> Callable[[str | None], str | None]:
-    """A check that a value is a date, for the option of this name."""
-
-    def checked(text: str | None) -> str | None:
-        if text is not None:
-            try:
-                parse_date(name, text)
-            except ArgumentError as error:
-                raise typer.BadParameter(str(error)) from error
-        return text
-
-    return checked
-
-
-def finite(number: float | None) -> float | None:
-    """A finite number, at least 0, or None."""
-    if number is not None and not 0 <= number < float("inf"):
-        raise typer.BadParameter(f"{number} must be at least 0 (no steering); 1 is as trained")
-    return number
-
-
-def limits_of(texts: list[str] | None) -> Limits:
-    """Limits on reading a photo, from each NAME=VALUE."""
-    try:
-        return parse_limits(texts or ())
-    except ArgumentError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def seconds(text: str) -> float:
-    """A duration such as "500ms", "5s" or "2m"; a number alone is seconds."""
-    found = re.fullmatch(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>ms|s|m|)", text.strip())
-    value = float(found["number"]) * {"ms": 1e-3, "m": 60}.get(found["unit"], 1) if found else 0
-    if not value > 0:
-        raise typer.BadParameter(f'{text} is not a duration above 0, such as "500ms", "5s" or "2m"')
-    return value
-
-
-Focus = Annotated[str, typer.Option(metavar="TEXT", callback=words, help="The indexed prompt.")]
-GateScale = Annotated[
-    float | None,
-    typer.Option(
-        metavar="NUMBER",
-        callback=finite,
-        help="Steering strength of the prompts given: 0 none, 1 as trained.  [default: 1]",
-        show_default=False,
-    ),
-]
-SeenAs = Annotated[
-    View | None, typer.Option("--view", help=f"{VIEWS}  [default: the model's own]", show_default=False)
-]
-Place = Annotated[
-    str | None,
-    typer.Option(metavar="PLACE", help="The library directory (also: STEERSEARCH_LIBRARY)."),
-]
-PhotoLimits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--limit",
-        metavar="NAME=VALUE",
-        callback=lambda texts: texts if limits_of(texts) else None,
-        help="Limit on reading one photo; repeatable.  [default: file=2GB, memory=1GB, seconds=20]",
-        show_default=False,
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        metavar="TIME",
-        parser=seconds,
-        help="Time to spend on a focus that is not indexed, likeliest photos first: 500ms, 5s, 2m. "
-        "The vectors are kept.  [default: 5s]",
-        show_default=False,
-    ),
-]
-Collapse = Annotated[
-    bool,
-    typer.Option("--collapse", help="Fold copies of a photo (the same picture, saved again) into one hit."),
-]
-InFolder = Annotated[
-    str | None,
-    typer.Option(
-        "--folder",
-        "--in",
-        metavar="FOLDER",
-        help="Only photos in or below this folder.",
-    ),
-]
-After = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DATE",
-        callback=is_date("after"),
-        help="Only photos taken on this date or later: 2024, 2024-05, 2024-05-17, 2024-05-17T18:30. "
-        "A photo that has no date counts by its file time.",
-    ),
-]
-Before = Annotated[
-    str | None,
-    typer.Option(metavar="DATE", callback=is_date("before"), help="Only photos taken before this date."),
-]
-Where = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SQL",
-        help='Only photos that meet this condition, such as "width > height AND path LIKE \'trip/%\'" or "taken_at >= '
-        "date '2024-05-17'\"; columns: "
-        "path, size, mtime_ns, width, height, taken_at, taken_at_precision, taken_at_source, image_id.",
-    ),
-]
-OneScale = Annotated[
-    float | None,
-    typer.Option(
-        "--gate-scale", metavar="NUMBER", callback=finite, help="Use the index with this gate scale."
-    ),
-]
-OneModel = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Use the index made by this model.")
-]
-OneView = Annotated[View | None, typer.Option("--view", help="Use the index made in this view.")]
-Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")]
-Print0 = Annotated[
-    bool, typer.Option("--print0", help="Print paths, each ended by a null byte, for `xargs -0`.")
-]
-Page = Annotated[
-    Path | None,
-    typer.Option(
-        "-o", "--html", metavar="FILE", help="Also write the hits with their heatmaps to an HTML page."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]

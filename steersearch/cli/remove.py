@@ -10,7 +10,8 @@ import typer
 
 from steersearch.api import Library
 from steersearch.cli.library import open_library
-from steersearch.cli.options import OneModel, OneScale, OneView, Place
+from steersearch.cli.options import Place
+from steersearch.cli.search_options import OneModel, OneScale, OneView
 from steersearch.core.errors import AmbiguousPromptError, listed
 from steersearch.core.preprocess import View
 from steersearch.indexer.library import PromptIndex

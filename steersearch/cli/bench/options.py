@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from steersearch.benchmarks.harness.record import Record
-from steersearch.cli.options import VIEWS, Device, finite
+from steersearch.cli.options import Device
+from steersearch.cli.search_options import VIEWS, finite
 from steersearch.core.preprocess import View
 from steersearch.core.vectors import Aggregation
 from steersearch.views import terminal

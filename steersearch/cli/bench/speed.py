@@ -8,7 +8,8 @@ import typer
 
 from steersearch.benchmarks.harness.record import Record
 from steersearch.cli.bench.options import AsJson, Save, finish
-from steersearch.cli.options import Processor, words
+from steersearch.cli.options import Processor
+from steersearch.cli.search_options import words
 from steersearch.core.errors import ArgumentError, ConfigError
 from steersearch.views import terminal
 
