@@ -291,5 +291,5 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "notes.json", tmp_path / "notes.txt"):
         with pytest.raises(DataError, match="not a data set of a known format"):
             open_source(path)
-    with pytest.raises(ArgumentError, match="must be auto or one of folder, refcoco, lvis"):
+    with pytest.raises(ArgumentError, match="must be auto or one of folder, refcoco, hub"):
         open_source(tmp_path, "coco")

@@ -32,6 +32,7 @@ import numpy as np
 
 from steersearch.core.errors import DataError
 from steersearch.core.files import drafted, open_regular, parse_json, read_json
+from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.importers.json_stream import read_element
 from steersearch.training.data.mask_codec import Mask, MaskError, decode_rle, decode_segmentation, encode_rle
 from steersearch.training.data.mask_file import read_mask_file
@@ -246,3 +247,14 @@ def _boxes(found: object) -> BoxArray:
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise MaskError("its box is not [left, top, width, height]")
     return boxes
+
+
+def _open(path: Path, images: Path | None, split: str | None) -> Folder:
+    return Folder(path.parent if path.is_file() else path, images, split)
+
+
+IMPORTER = Importer(
+    expects="a folder with expressions.jsonl",
+    open=_open,
+    holds=lambda path: path.name == "expressions.jsonl" or expression_files(path),
+)

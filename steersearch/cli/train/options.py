@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from steersearch.training.data.samples import Skip
-from steersearch.training.data.sources import Format as DataFormat
+from steersearch.training.data.sources import FORMATS
 from steersearch.views import terminal
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -23,7 +23,18 @@ Data = Annotated[
         help='A folder or file in a known format, or a generated world, such as "world:seed=3,photos=1000".',
     ),
 ]
-Format = Annotated[DataFormat, typer.Option("--format", help="auto: recognise it.")]
+
+
+def _format(name: str) -> str:
+    if name not in ("auto", *FORMATS):
+        raise typer.BadParameter(f"must be auto or one of {', '.join(FORMATS)}")
+    return name
+
+
+Format = Annotated[
+    str,
+    typer.Option("--format", metavar="NAME", parser=_format, help=f"auto, or one of {', '.join(FORMATS)}."),
+]
 Images = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="The folder of the pictures, if not the usual one."),

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +128,6 @@ class CocoJson:
         reason = f"{element.section}: no object with {' and '.join(names)}"
         self.skips.append(Skip(self.path, f"byte {element.offset:,}", reason))
         return False
-
-
-def first_elements(path: Path, most: int = 100) -> Iterator[tuple[str, Any]]:
-    """Section and value of the first elements of a file, to see what it is."""
-    yield from ((element.section, element.value) for element in islice(elements(path), most))
 
 
 def _numbers(ids: Numbers, order: npt.NDArray[np.integer[Any]], wanted: Numbers) -> Numbers:

@@ -18,15 +18,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from steersearch.core.errors import DataError
 from steersearch.training.data.importers.coco_json import UNKNOWN, CocoJson
 from steersearch.training.data.importers.image_files import COCO_FOLDERS, listed
+from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.samples import (
+    Joined,
     Row,
     Skip,
     Source,
     Texts,
     checked_expression,
+    is_split,
     require_split,
     single_spaced,
 )
@@ -150,3 +154,22 @@ def _expressions(category: dict[str, object], synonyms: bool) -> list[str]:
         except ValueError:
             continue
     return list(dict.fromkeys(found))
+
+
+def _open(path: Path, images: Path | None, split: str | None) -> Source:
+    """One file, or all in a folder; a split that only one of them has picks that one."""
+    files = lvis_files(path)
+    if not files:
+        raise DataError(path, "no lvis_v1_train.json or lvis_v1_val.json in it")
+    wanted = [file for file in files if is_split(lvis_split(file), split)] or files
+    if len(wanted) == 1:
+        return Lvis(wanted[0], images, split)
+    return Joined("lvis", [Lvis(file, images, split) for file in wanted])
+
+
+IMPORTER = Importer(
+    expects="lvis_v1_train.json",
+    open=_open,
+    holds=lambda path: path.is_dir() and lvis_files(path),
+    shows=lambda section, value: section in ("annotations", "images", "categories"),
+)

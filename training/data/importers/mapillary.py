@@ -13,6 +13,7 @@ from pathlib import Path
 
 from steersearch.core.errors import DataError
 from steersearch.training.data.importers.image_files import COCO_FOLDERS, MAPILLARY_FOLDERS, listed
+from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.importers.json_stream import Element, elements, read_element
 from steersearch.training.data.mask_codec import Mask, MaskError, decode_rle
 from steersearch.training.data.samples import Row, Skip, Source, Texts, checked_expression, require_split
@@ -95,3 +96,11 @@ def _checked(element: Element) -> tuple[str, str]:
 def _place(section: str, region: object) -> str:
     number = region.get("ann_id") if isinstance(region, dict) else None
     return f"image {section}, region {number}"
+
+
+IMPORTER = Importer(
+    expects="Describe Anything's folder Mapillary",
+    open=Mapillary,
+    holds=lambda path: (path / ANNOTATIONS).is_file(),
+    shows=lambda section, value: "mask_rle" in value,
+)

@@ -17,6 +17,7 @@ import numpy as np
 from steersearch.core.errors import DataError
 from steersearch.training.data.importers.coco_json import AMBIGUOUS, CocoJson
 from steersearch.training.data.importers.image_files import COCO_FOLDERS, listed
+from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.importers.plain_pickle import read_plain_pickle
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.samples import (
@@ -159,3 +160,6 @@ def _shown(value: object) -> str:
 
 def _id(value: object) -> int:
     return value if type(value) is int and abs(value) < 2**63 else -1
+
+
+IMPORTER = Importer(expects="a folder with refs(unc).p and instances.json", open=RefCoco, holds=refs_file)

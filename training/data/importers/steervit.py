@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from steersearch.core.errors import DataError
 from steersearch.core.files import require_regular
 from steersearch.training.data.importers.image_files import COCO_FOLDERS, VISUAL_GENOME_FOLDERS, ImageFiles
+from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.mask_codec import Mask, MaskError
 from steersearch.training.data.mask_file import read_mask_file
 from steersearch.training.data.samples import (
@@ -224,3 +225,6 @@ def _masks_of_group(file: Path, changed: int, group: int) -> tuple[list[bytes | 
     except (OSError, ValueError) as error:
         raise MaskError(f"its row group cannot be read ({error})") from error
     return [mask.get("bytes") if isinstance(mask, dict) else mask for mask in column], firsts[group]
+
+
+IMPORTER = Importer(expects="a folder with .parquet files", open=HubMasks, holds=parquet_files)

@@ -20,7 +20,7 @@ import re
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import numpy.typing as npt
 from steersearch.core.errors import DataError
 from steersearch.training.data.folder import Folder
 from steersearch.training.data.importers.image_files import VISUAL_GENOME_FOLDERS, listed
+from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.importers.json_stream import elements
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.orientation import Frame
@@ -144,9 +145,7 @@ class VisualGenome(Source):
 
 
 def mdetr_file(path: Path) -> Path | None:
-    """The annotations that `path`, the file or a folder with it, stands for; None if there are none."""
-    if path.is_file():
-        return path
+    """The annotations in a folder; None if there are none."""
     names = ("final_mixed_train.json", "final_mixed_train_no_coco.json", "final_vg_train.json")
     return next((path / name for name in names if (path / name).is_file()), None)
 
@@ -244,3 +243,16 @@ class _Captions:
     def by_caption(self) -> Any:
         """Numbers of the annotations, those of a caption together, in the order of the file."""
         return np.argsort(np.array(self.columns["caption"], np.int64), kind="stable")
+
+
+def _open(path: Path, images: Path | None, split: str | None, masks: Path | None = None) -> VisualGenome:
+    return VisualGenome(mdetr_file(path) or path, images, split, masks=masks)
+
+
+def _shows(section: str, value: Mapping[str, Any]) -> bool:
+    return "tokens_positive" in value or (section == "images" and "caption" in value)
+
+
+IMPORTER = Importer(
+    expects="MDETR's final_mixed_train.json", open=_open, holds=mdetr_file, shows=_shows, takes_masks=True
+)
