@@ -215,7 +215,7 @@ def test_a_key_that_several_sections_have_wants_its_section() -> None:
         ("data.train=a,,b", "data.train", "empty"),
         ('data.train=["a", 1]', "data.train", "a list"),
         ('data.train=["a"', "data.train", "a list"),
-        ("data.format=lviss", "data.format", "lvis,"),
+        ("data.format=lviss", "data.format", "mapillary,"),
         ("data.images=photos", "data.images", "data.train"),
         ("model.cross_attn_layers=", "model.cross_attn_layers", "one block"),
         ("model.cross_attn_layers=3,1", "model.cross_attn_layers", "the lowest first"),
