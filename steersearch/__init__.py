@@ -1,4 +1,4 @@
-"""steersearch: photo search that looks where you tell it.
+"""steersearch: search photos with a photo and words that say what in it to look at.
 
     from steersearch import Library, SteerViT
 

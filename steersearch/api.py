@@ -73,7 +73,7 @@ class Models:
 
 
 def load_embedder(model: str, device: str, view: View | None = None) -> Predictor:
-    """The model of this name on this device, with its own view of pictures (None) or another.
+    """The model of this name on this device; view None is the model's own.
 
     Raises ArgumentError for a device that is not there, and a view that is none.
     """

@@ -132,7 +132,7 @@ def _with_remote_name(name: str) -> str:
 
 
 def _read_record(folder: Path) -> Demo | None:
-    """What an earlier run made; without searches if that was an earlier release, whose photos are made anew."""
+    """What an earlier run made; without searches if an earlier release made it, whose photos are then made again."""
     try:
         kept = json.loads((folder / _RECORD).read_bytes())
         searches = tuple((str(photo), str(focus)) for photo, focus in kept.get("searches", ()))

@@ -71,7 +71,7 @@ def library_of(photo: Path) -> FoundLibrary | None:
 
 
 def _places_of(photo: Path) -> list[Path]:
-    """Where a photo lies, and where it leads to if it is a link."""
+    """Where a photo lies, and where its link leads."""
     return [photo.parent.resolve() / photo.name, photo.resolve()]
 
 

@@ -1,4 +1,4 @@
-"""`steersearch demo`: a folder of photographs and drawings to try everything on."""
+"""`steersearch demo`: try it on a few photographs and drawings."""
 
 from __future__ import annotations
 

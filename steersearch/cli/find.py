@@ -1,4 +1,4 @@
-"""`steersearch find`: photos that show what a text names."""
+"""`steersearch find`: find photos by text alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`steersearch index`: make a folder searchable under prompts, or bring it up to date."""
+"""`steersearch index`: index a folder of photos, or update its index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`steersearch query`: search with a photo, looking at a focus."""
+"""`steersearch query`: search with a photo and a focus."""
 
 from __future__ import annotations
 

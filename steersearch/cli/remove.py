@@ -1,4 +1,4 @@
-"""`steersearch remove`: delete what was computed under a prompt, or a whole library."""
+"""`steersearch remove`: remove a prompt, or delete a whole library."""
 
 from __future__ import annotations
 

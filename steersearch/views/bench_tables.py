@@ -16,7 +16,7 @@ def table(shown: Table) -> None:
 
 
 def record(measured: Record) -> None:
-    """A record's figures, then those of its parts; what it was measured on is a remark."""
+    """A record's figures, then those of its parts; the data set is a remark."""
     data = measured.data
     terminal.line(f"{measured.benchmark}, {measured.model}")
     table(metrics_table(measured))
@@ -40,7 +40,7 @@ def comparisons(records: Sequence[Record]) -> None:
 
 
 def cards(known: Iterable[Card]) -> None:
-    """The benchmarks there are."""
+    """The benchmarks."""
     for card in known:
         terminal.line(card.name)
         terminal.line(f"  {card.asks}")
@@ -74,7 +74,7 @@ def methods(known: Iterable[BaselineCard]) -> None:
 
 
 def method(card: BaselineCard) -> None:
-    """All about one of them."""
+    """One method in full."""
     said = {
         "method": card.name,
         "in the paper": card.row,

@@ -1,4 +1,4 @@
-"""Text on pictures: a font that has the letters, and lines that fit. Pillow only.
+"""Text on pictures: choosing a font that has the letters, and breaking lines. Pillow only.
 
 Pillow carries a font with little more than ASCII; most machines have a better one, under a few names.
 """
@@ -22,14 +22,14 @@ _NO_LETTER = "\U0010ffff"  # no font has it: drawn as the sign for a missing let
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without what cannot be drawn: control characters, marks of direction, halves."""
+    """`text` on one line, without control characters, directional marks and surrogates."""
     kept = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
     return kept[: _LONGEST - 1] + "…" if len(kept) > _LONGEST else kept
 
 
 @lru_cache(maxsize=256)
 def font_for(text: str, size: int) -> FreeTypeFont:
-    """Of the fonts that this machine has, the one that lacks the fewest letters of `text`; size in pixels."""
+    """The installed font that lacks the fewest letters of `text`; size in pixels."""
     fewest, best = len(text) + 1, None
     for name in (*_PLAIN, "", *_WIDE):
         font = _font(name, size)
@@ -56,7 +56,7 @@ def lines_of(text: str, font: FreeTypeFont, width: int, most: int) -> list[str]:
 
 
 def shortened(text: str, font: FreeTypeFont, width: int) -> str:
-    """`text` if it is at most `width` pixels wide, else as much of it as fits, and "…"."""
+    """`text` shortened with "…" to `width` pixels."""
     if font.getlength(text) <= width:
         return text
     kept = _fitting(text, font, width - font.getlength("…"))
@@ -64,7 +64,7 @@ def shortened(text: str, font: FreeTypeFont, width: int) -> str:
 
 
 def _beginning(text: str, font: FreeTypeFont, width: int) -> str:
-    """As much as fits on a line, up to a space, a hyphen or such; if need be, cut within a word."""
+    """As much as fits on a line, up to a space or hyphen; if need be, cut within a word."""
     if font.getlength(text) <= width:
         return text
     fits = max(1, _fitting(text, font, width))

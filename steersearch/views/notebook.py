@@ -21,7 +21,7 @@ _SMALL = "color:#888;overflow-wrap:anywhere"
 
 
 def hit_html(hit: Hit, vmax: float | None = None) -> str:
-    """One hit. vmax: range of its colours, see `heatmaps.shared_vmax`; None: of its own heatmap."""
+    """One hit. vmax: end of the colour scale, see `heatmaps.shared_vmax`; None: that of its own heatmap."""
     picture = hit_picture(hit, vmax)
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=85)

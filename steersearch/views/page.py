@@ -173,7 +173,7 @@ def _shown_hits(hits: Hits) -> list[ShownHit]:
 
 
 def _note(hits: Hits) -> str:
-    """What was compared, in which prompt indexes, and how many others there are."""
+    """What was compared, in which prompt indexes, and the alternatives."""
     indexes = [focus.index for focus in hits.searched.focuses]
     notes = [str(hits.searched), *map(_described, indexes)]
     for focus in hits.searched.focuses:
@@ -199,7 +199,7 @@ def _region(index: PromptIndex, image: Image.Image) -> Region:
 
 
 def _fields(search: ShownSearch) -> dict[str, Any]:
-    """What the template reads; under each focus one range of colours for the query photo and all hits."""
+    """The template's variables; under each focus the query photo and all hits share one colour scale."""
     several = len(search.focuses) > 1
     shown = [*([search.query] if search.query else []), *(hit.shots for hit in search.hits)]
     ranges = [shared_vmax([shots[i].heatmap for shots in shown]) for i in range(len(search.focuses))]
@@ -252,7 +252,7 @@ def _photo_uri(image: Image.Image, side: int) -> str:
 
 
 def _heat_uri(shot: Shot, vmax: float) -> str:
-    """What the page lays over the photo in grey, in the photo's shape."""
+    """The heatmap layer that the page lays over the grey photo, in the photo's shape."""
     scale = HEAT_SIDE / max(shot.image.size)
     width, height = (max(1, round(scale * side)) for side in shot.image.size)
     left, top, right, bottom = shot.region
@@ -261,7 +261,7 @@ def _heat_uri(shot: Shot, vmax: float) -> str:
 
 
 def _legend_uri() -> str:
-    """The colours from nothing to the strongest, as they look over a mid grey photo."""
+    """The colour scale, over mid grey."""
     ramp = np.linspace(0, 1, 128, dtype=np.float32)[None]
     return _data_uri(overlay(Image.new("RGB", (128, 4), (150, 150, 150)), ramp), "png")
 

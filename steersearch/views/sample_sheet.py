@@ -25,7 +25,7 @@ COLUMNS = 6
 
 
 def draw_samples(samples: Sequence[Sample | Boxed], pictures: Iterable[Image.Image]) -> Image.Image:
-    """The sheet, RGB, left to right and top to bottom. pictures: of each sample, asked for one after the other."""
+    """The sheet, RGB, left to right and top to bottom. pictures: of each sample, requested one at a time."""
     photos = iter(pictures)
     columns = min(COLUMNS, max(1, len(samples)))
     lines = [samples[start : start + columns] for start in range(0, len(samples), columns)]

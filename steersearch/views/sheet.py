@@ -1,4 +1,4 @@
-"""A sheet of maps of one photo, side by side: one range of colours for each kind of map, and a legend.
+"""A sheet of maps of one photo: one colour scale for each kind of map, and a legend.
 
 The photo and the legend stand at the top, the maps below, each over the photo with its caption. Parts are
 pictures on paper, put together by `_beside` and `_below`; all measures are pixels.
@@ -46,7 +46,7 @@ _UNSEEN = "Pale: the model did not see this part of the photo."
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """What is to be drawn. name: of the photo; note: a line below it; region: what the model saw, in pixels."""
+    """name: of the photo; note: a line below it; region: what the model saw, in pixels."""
 
     name: str
     note: str
@@ -66,9 +66,9 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
 
 
 def in_lines(maps: Sequence[PhotoMap]) -> list[list[PhotoMap]]:
-    """Which maps stand side by side: those of one focus, heatmaps first, by gate_scale.
+    """Rows of maps: a row per focus, heatmaps first, by gate_scale.
 
-    One focus alone has a line for each kind; what would be a single column is broken into lines instead.
+    A single focus has a row per kind; a single column is broken into rows instead.
     """
     focuses = list(dict.fromkeys(m.focus for m in maps))
     kinds = _kinds(maps)
@@ -91,7 +91,7 @@ def _kinds(maps: Sequence[PhotoMap]) -> list[MapKind]:
 
 
 def _header(sheet: Sheet, vmax: dict[MapKind, float], width: int) -> Image.Image:
-    """The photo, and to its right what it is and what the colours mean; `width`: of the maps below."""
+    """The photo with its title and legends to the right; `width`: of the maps below."""
     about = [_text(sheet.name, TITLE, INK, LEGEND_WIDTH, 2), _text(sheet.note, NOTE, SOFT, LEGEND_WIDTH, 2)]
     if any(m.gate_scale == 0 for m in sheet.maps):
         about.append(_text(_UNSTEERED, NOTE, SOFT, LEGEND_WIDTH, 1))
@@ -167,7 +167,7 @@ def _is_cropped(region: Region, size: tuple[int, int]) -> bool:
 
 
 def _cell_size(photo: tuple[int, int], lines: Sequence[Sequence[PhotoMap]]) -> tuple[int, int]:
-    """The largest of CELL_SIDES with which the sheet is not too large; the photo's shape, whatever its size."""
+    """The largest of CELL_SIDES for which the sheet fits LARGEST_SHEET, in the photo's shape."""
     columns = max(len(line) for line in lines)
     for side in CELL_SIDES:
         scale = min(

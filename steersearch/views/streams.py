@@ -1,4 +1,4 @@
-"""The standard streams, whatever they are: closed, full, without a reader, or a terminal that obeys what it is sent."""
+"""Safe standard streams: closed, full, without a reader, or a terminal that obeys escape sequences."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """A text without characters that a terminal obeys or that reorder what is seen, except for those in `keep`.
+    """Escape characters that control a terminal or reorder text, except for those in `keep`.
 
-    Such characters, and bytes of a file name that are not UTF-8, appear as their numbers: \\x1b, \\u202e, \\udcff.
+    These, and bytes of a file name that are not UTF-8, become \\x1b, \\u202e, \\udcff.
     """
     if text.isprintable():
         return text
@@ -27,7 +27,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def on_one_line(text: str) -> str:
-    """A text whose line breaks are escaped, and nothing else."""
+    """Escape line breaks, and nothing else."""
     return "".join(_number(c) if c in _LINE_BREAKS else c for c in text)
 
 
@@ -40,9 +40,9 @@ def _number(character: str) -> str:
 
 
 class _File(io.FileIO):
-    """A standard stream that never fails: what it does not take is dropped, and `loss` says why.
+    """A standard stream that never fails: what cannot be written is dropped, and `loss` says why.
 
-    A reader that has seen enough, such as `head`, is no loss.
+    A reader that stops early, such as `head`, is no loss.
     """
 
     loss: str | None = None
@@ -66,7 +66,7 @@ class _File(io.FileIO):
 
 
 class _TerminalText(io.TextIOWrapper):
-    """Text that does nothing on a terminal but show itself. `terminal` escapes line breaks as well, where it must."""
+    """Text for a terminal, with control characters escaped."""
 
     def write(self, text: str) -> int:
         return super().write(escaped(text, keep="\n\t"))
@@ -90,8 +90,8 @@ def safe_streams() -> Iterator[_File]:
 
 
 def _open_closed_ones() -> None:
-    """Give closed streams a file that refuses to be written (standard output) or takes all: else the next file that is
-    opened gets their number, and what a library prints ends up in it."""
+    """Open closed streams on os.devnull, standard output read-only so that writing fails: else the next file opened
+    gets their number, and what a library prints ends up in it."""
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)

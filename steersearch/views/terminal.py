@@ -67,12 +67,12 @@ def _print_error(text: str) -> None:
 
 
 def quiet() -> None:
-    """Print no remarks and no progress from now on."""
+    """Print neither remarks nor progress."""
     _Loudness.remarks = False
 
 
 def verbose() -> None:
-    """From now on let other packages' log lines and warnings appear too, and tracebacks."""
+    """Show other packages' log lines and warnings too, and tracebacks."""
     _Loudness.tracebacks = True
     root = logging.getLogger()
     root.handlers = [_PlainLine()]
@@ -97,7 +97,7 @@ class _PlainLine(logging.Handler):
 
 
 def show_remarks() -> None:
-    """Let our own log lines and warnings appear as plain lines on stderr; other packages' stay out."""
+    """Show our own log lines and warnings as plain lines on stderr, and hide other packages'."""
     _Loudness.remarks, _Loudness.tracebacks = True, False
     logger = logging.getLogger("steersearch")
     logger.handlers = [_PlainLine()]
@@ -228,12 +228,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
 
 
 def hits(found: Hits, form: Form) -> None:
-    """Hits, best first; on stderr whether their paths lead anywhere."""
+    """Hits, best first; missing files are reported on stderr."""
     _print_hits(found, form, _hits_table, _query_fields)
 
 
 def found(hits: Hits, form: Form) -> None:
-    """As `hits`, of a find."""
+    """The hits of a find."""
     _print_hits(hits, form, _found_table, _find_fields)
 
 
@@ -300,7 +300,7 @@ def _settings(index: PromptIndex) -> dict[str, Any]:
 
 
 def _hits_table(found: Sequence[Hit]) -> None:
-    """Of several focuses each has a column with its own score, headed by its text."""
+    """A table of hits; several focuses have a column each, with their scores."""
     several = found[0].parts if found and len(found[0].parts) > 1 else ()
     texts = [_short(part.prompt) for part in several]
     header = ("rank", "score", "z", *texts, "photo")
