@@ -165,7 +165,7 @@ def test_core_on_the_stand_in(run: Run, tiny_model: Path, monkeypatch: pytest.Mo
 
 
 def test_core_without_data_says_what_there_is_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from steersearch.benchmarks.paper import core_hub
+    from steersearch.benchmarks.paper import core_data
 
     def absent() -> Path:
         from steersearch.benchmarks.harness.benchmark import DataMissingError
@@ -173,7 +173,7 @@ def test_core_without_data_says_what_there_is_to_do(run: Run, monkeypatch: pytes
 
         raise DataMissingError(card("core"), "not downloaded yet, and the model hub does not answer")
 
-    monkeypatch.setattr(core_hub, "fetch_core", absent)
+    monkeypatch.setattr(core_data, "fetch_core", absent)
     done = run("bench", "core", "--model", "no-such-model")  # which is not looked for before there is data
     assert (done.code, done.out) == (1, "")
     for words in ("the real data is not here", "size:", "licence:", "steersearch bench core --world"):
@@ -264,9 +264,9 @@ def test_all_measures_the_other_gate_scales_and_judges_the_findings(run: Run, ti
 def test_all_without_real_data_names_the_stand_ins(
     run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steersearch.benchmarks.paper import core_hub
+    from steersearch.benchmarks.paper import core_data
 
-    monkeypatch.setattr(core_hub, "why_unreachable", lambda: "the model hub does not answer")
+    monkeypatch.setattr(core_data, "why_unreachable", lambda: "the model hub does not answer")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tiny_model.parent / "empty"))
     done = run("bench", "all", "--model", tiny_model)
     assert (done.code, done.out) == (1, "")

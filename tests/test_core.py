@@ -19,7 +19,7 @@ from PIL import Image
 from steersearch.benchmarks.harness.benchmark import DataMissingError, run
 from steersearch.benchmarks.harness.method import Seen
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
-from steersearch.benchmarks.paper import core_hub, published
+from steersearch.benchmarks.paper import core_data, published
 from steersearch.benchmarks.paper.core import Core
 from steersearch.benchmarks.paper.core_data import Row, check_rows
 from steersearch.core import hub
@@ -29,7 +29,7 @@ from tests.hub_server import hub_stand_in
 
 SCENES = {"Kitchen": ("olive oil", "fruit bowl", "towel"), "Living room": ("zebra", "flag", "puddle")}
 SOURCES = {"Kitchen": 4, "Living room": 2}  # as in CORE, scenes need not be equally large
-FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in core_hub.COLUMNS}
+FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in core_data.COLUMNS}
 Content = list[dict[str, object]]
 
 
@@ -67,7 +67,7 @@ def write_shards(folder: Path, content: Content, split: str = "test") -> None:
     """Parquet as the library `datasets` writes and publishes it, in two files."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     described = {"info": {"features": {"image": {"_type": "Image"}, **FEATURES}}}
-    schema = pa.schema([("image", image), *((name, pa.string()) for name in core_hub.COLUMNS)])
+    schema = pa.schema([("image", image), *((name, pa.string()) for name in core_data.COLUMNS)])
     schema = schema.with_metadata({"huggingface": json.dumps(described)})
     (folder / "data").mkdir(parents=True)
     half = len(content) // 2 + 1  # the second scene begins in the first file
@@ -195,7 +195,7 @@ def test_figures_worked_out_by_hand(by_hand: Path) -> None:
 
 def test_a_query_that_no_other_source_can_answer_is_left_out(by_hand: Path) -> None:
     """Without the jug 4 no source but k1 has one: 1, 3 and 5 remain, and all find a mug. The park is as before."""
-    files = core_hub.parquet_files(by_hand)
+    files = core_data.parquet_files(by_hand)
     for path in files:
         table = parquet.read_table(path)
         kept = [row for row in table.to_pylist() if (row["object"], row["image_id"]) != ("jug", "k2")]
@@ -259,12 +259,12 @@ def test_a_limit_takes_the_first_sources_of_each_scene(by_hand: Path) -> None:
 
 
 def test_rows_and_pictures_are_read_in_order(published_data: Path) -> None:
-    files = core_hub.parquet_files(published_data)
+    files = core_data.parquet_files(published_data)
     assert [path.name for path in files] == ["test-00000-of-00002.parquet", "test-00001-of-00002.parquet"]
-    data = core_hub.load(published_data, None)
+    data = core_data.load(published_data, None)
     read = [(row, scene.gallery.read(i)) for scene in data.scenes for i, row in enumerate(scene.rows)]
     assert [tuple(vars(row).values()) for row, _ in read] == [
-        tuple(row[name] for name in core_hub.COLUMNS) for row in rows()
+        tuple(row[name] for name in core_data.COLUMNS) for row in rows()
     ]
     for row, image in read:
         base = int(row.image_id.rpartition("_")[2])
@@ -277,7 +277,7 @@ def test_pictures_of_other_kinds_are_kept_as_they_look(tmp_path: Path) -> None:
     for row, kind in zip(content, ("JPEG", "WEBP", "BMP", "GIF", "TIFF", "PNG"), strict=True):
         row["image"] = encoded(Image.new("RGB", (9, 5), "teal"), kind)
     write_shards(tmp_path / "kinds", content)
-    (scene,) = core_hub.load(tmp_path / "kinds", None).scenes
+    (scene,) = core_data.load(tmp_path / "kinds", None).scenes
     suffixes = [Path(file).suffix for file in scene.gallery.files]
     assert suffixes == [".jpg", ".webp", ".png", ".png", ".png", ".png"]
     teal = np.array([0, 128, 128])
@@ -289,9 +289,9 @@ def test_the_figures_are_those_of_the_protocol(
     published_data: Path, tiny_model: Path, word_encoder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SteerViT, through the indexer, against the protocol written out query by query, a picture at a time."""
-    monkeypatch.setattr(core_hub, "ROWS_AT_ONCE", 5)  # batches that end within scenes and files
+    monkeypatch.setattr(core_data, "ROWS_AT_ONCE", 5)  # batches that end within scenes and files
     model = Predictor.from_pretrained(tiny_model, device="cpu")
-    found = run(Core(), SteerViTMethod(model), lambda: core_hub.load(published_data, None))
+    found = run(Core(), SteerViTMethod(model), lambda: core_data.load(published_data, None))
     accuracy: dict[tuple[str, str], list[float]] = {}
     for scene, objects in SCENES.items():
         gallery = [
@@ -324,15 +324,15 @@ def test_the_figures_are_those_of_the_protocol(
 
 def test_other_data_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match='holds no parquet file of the split "test"; it has 0 others'):
-        core_hub.parquet_files(tmp_path)
+        core_data.parquet_files(tmp_path)
     write_shards(tmp_path / "latest", rows(), split="train")
     with pytest.raises(BenchmarkError, match="it has 2 others"):
-        core_hub.parquet_files(tmp_path)
+        core_data.parquet_files(tmp_path)
     parquet.write_table(pa.table({"image": ["a"], "label": [1]}), tmp_path / "test.parquet")
     with pytest.raises(
         BenchmarkError, match=r"test\.parquet: lacks the columns scene, .*; it has image, label"
     ):
-        core_hub.read_rows([tmp_path / "test.parquet"])
+        core_data.read_rows([tmp_path / "test.parquet"])
     twice = [Row("Street", "flag", "1", "the flag."), Row("Street", "flag", "2", "a flag.")]
     with pytest.raises(BenchmarkError, match=r'Street, flag: two prompts, "the flag\." and "a flag\."'):
         check_rows(twice)
@@ -348,30 +348,30 @@ def test_the_data_set_is_fetched_from_the_hub(
 ) -> None:
     with hub_stand_in(monkeypatch, tmp_path / "cache") as server:
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        server.add_folder(f"datasets/{core_hub.REPO}", published_data)
-        server.add_folder(f"datasets/{core_hub.REPO}", published_data / "data", below="data/")
-        folder = core_hub.fetch_core()
+        server.add_folder(f"datasets/{core_data.REPO}", published_data)
+        server.add_folder(f"datasets/{core_data.REPO}", published_data / "data", below="data/")
+        folder = core_data.fetch_core()
         server.requests.clear()
-        assert core_hub.fetch_core() == folder
+        assert core_data.fetch_core() == folder
         assert server.requests == []  # it is there
-    assert [path.name for path in core_hub.parquet_files(folder)] == sorted(
+    assert [path.name for path in core_data.parquet_files(folder)] == sorted(
         os.listdir(published_data / "data")
     )
-    assert len(core_hub.read_rows(core_hub.parquet_files(folder))) == 18
+    assert len(core_data.read_rows(core_data.parquet_files(folder))) == 18
     assert not (folder / "README.md").exists()
 
 
 def test_without_hub_and_data_it_says_how_to_get_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_hub, "why_unreachable", lambda: "the model hub does not answer")
+    monkeypatch.setattr(core_data, "why_unreachable", lambda: "the model hub does not answer")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(DataMissingError, match="the model hub does not answer") as missing:
-        core_hub.load(None, None)
+        core_data.load(None, None)
     for words in ("JonaRuthardt/CORE", "licence:", "--data FOLDER", "steersearch bench core --world"):
         assert words in str(missing.value)
     with pytest.raises(DataMissingError, match=r"nowhere is no folder"):
-        core_hub.load(tmp_path / "nowhere", None)
+        core_data.load(tmp_path / "nowhere", None)
 
 
 def test_the_papers_numbers_stand_beside_real_data_only(by_hand: Path) -> None:
@@ -403,6 +403,6 @@ def test_core_of_the_papers_model_is_within_a_point_of_the_paper() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU: 14,000 forward passes of the base model")
     model = Predictor.from_pretrained("dinov2-base-research")
-    found = run(Core(), SteerViTMethod(model), lambda: core_hub.load(None, None))
+    found = run(Core(), SteerViTMethod(model), lambda: core_data.load(None, None))
     assert len(found.rows) == 6
     assert found.metrics["macro"] == pytest.approx(published.CORE["SteerViT"][0], abs=1.0)

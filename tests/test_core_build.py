@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from steersearch.benchmarks.paper import core_build, core_hub
+from steersearch.benchmarks.paper import core_build, core_data
 from steersearch.benchmarks.paper.core_build import (
     OBJECTS,
     box_mask,
@@ -58,7 +58,7 @@ def test_a_build_is_what_bench_core_reads(scenes: Path, tmp_path: Path) -> None:
     table = parquet.read_table(made)
     assert table.column_names == ["image", "scene", "object", "image_id", "prompt"]
     assert table.num_rows == 8
-    data = core_hub.load(tmp_path / "core", None)
+    data = core_data.load(tmp_path / "core", None)
     assert (data.source, data.n) == ("real", 8)
     review = (tmp_path / "core/review.html").read_text()
     assert review.count("<figure>") == 8

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
@@ -37,7 +36,6 @@ from steersearch.benchmarks.harness.rankings import auroc, best_f1, pro
 from steersearch.benchmarks.harness.viewing import Progress, Report, part_seen, see_all, squared
 from steersearch.benchmarks.paper import anomaly_world
 from steersearch.benchmarks.paper.anomaly_data import Item, Items, kind_of
-from steersearch.benchmarks.paper.anomaly_world import build
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.heatmaps import upsample
 
@@ -70,7 +68,7 @@ class AnomalyBenchmark:
         return read(place, limit)
 
     def world(self, limit: int | None) -> Items:
-        return build(limit)
+        return anomaly_world.build(limit)
 
     def evaluate(self, method: Method, dataset: Items, progress: Report | None = None) -> Outcome:
         prompts = _prompts(method)
@@ -145,6 +143,4 @@ def create(options: Mapping[str, Value]) -> AnomalyBenchmark:
     return AnomalyBenchmark()
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """Of a thing and a surface of the stand-in a whole picture, a damaged one, and where it is damaged."""
-    return anomaly_world.examples()
+examples = anomaly_world.examples

@@ -3,7 +3,7 @@
 In each scene the photos have five (or so) variants, each with one object added. All photos of the scene are embedded
 under the prompt of one object; the queries are the photos with that object, and a query's nearest neighbour, its own
 source photo with all variants left out, should have the object too. A query that no other source photo can answer is
-left out, as in the authors' script. `core_hub` reads the published data, `core_world` and `core_photographs` make
+left out, as in the authors' script. `core_data` reads the published data, `core_world` and `core_photographs` make
 stand-ins; the protocol is the same.
 """
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value
@@ -25,7 +24,7 @@ from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.metrics import core_precision
 from steersearch.benchmarks.harness.pointing import pointing_of
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
-from steersearch.benchmarks.paper import core_hub, core_photographs, core_world
+from steersearch.benchmarks.paper import core_data, core_photographs, core_world
 from steersearch.benchmarks.paper.core_data import CoreData, Scene
 from steersearch.core.errors import BenchmarkError
 
@@ -50,7 +49,7 @@ class Core:
 
     def load(self, place: Path | None, limit: int | None) -> CoreData:
         """The published data, at `place` or else from the model hub."""
-        return core_hub.load(place, limit)
+        return core_data.load(place, limit)
 
     def world(self, limit: int | None) -> CoreData:
         """The stand-in."""
@@ -172,9 +171,7 @@ def create(options: Mapping[str, Value]) -> Core:
     )
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """The variants of one photo of the stand-in, with their prompts."""
-    return core_world.examples()
+examples = core_world.examples
 
 
 def _embed(method: Method, scene: Scene, without: bool, report: Report | None) -> dict[str | None, Floats]:

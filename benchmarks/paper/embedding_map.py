@@ -36,7 +36,6 @@ from steersearch.benchmarks.harness.rankings import Doubles, cosine_distances, s
 from steersearch.benchmarks.harness.viewing import Report
 from steersearch.benchmarks.paper import embedding_map_world
 from steersearch.benchmarks.paper.embedding_map_data import Photos, read_voc, voc_root
-from steersearch.benchmarks.paper.embedding_map_world import build
 from steersearch.core.errors import BenchmarkError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class EmbeddingMap:
         return read_voc(place, limit)
 
     def world(self, limit: int | None) -> Photos:
-        return build(limit)
+        return embedding_map_world.build(limit)
 
     def evaluate(self, method: Method, dataset: Photos, progress: Report | None = None) -> Outcome:
         labels = np.array(dataset.labels)
@@ -138,6 +137,4 @@ def create(options: Mapping[str, Value]) -> EmbeddingMap:
     return EmbeddingMap()
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """Photos of six classes of the stand-in."""
-    return embedding_map_world.examples()
+examples = embedding_map_world.examples

@@ -14,17 +14,9 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 
 LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
-
-
 CLASSES = ("bird", "bus", "car", "cat", "dog", "horse", "person", "train")
-
-
 ANIMALS = frozenset({"bird", "cat", "dog", "horse"})
-
-
 PROMPTS = ("animal", "bird", "eye")
-
-
 PHOTOS = 500
 
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, check_template
@@ -29,7 +28,7 @@ from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interva
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.metrics import unit_rows
 from steersearch.benchmarks.paper import genecis_data, genecis_world
-from steersearch.benchmarks.paper.genecis_questions import GenecisData, Question, Split
+from steersearch.benchmarks.paper.genecis_data import GenecisData, Question, Split
 
 SPLITS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
 TEMPLATES = ("the {}", "{}")
@@ -115,9 +114,7 @@ def create(options: Mapping[str, Value]) -> Genecis:
     return Genecis(str(options["split"]), template if template == "both" else check_template(template))
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """A row of each "focus" split of the stand-in: the reference, the right picture, a wrong one."""
-    return genecis_world.examples()
+examples = genecis_world.examples
 
 
 def _scores(

@@ -1,23 +1,24 @@
-"""GeneCIS as it is published: four JSON files of rows, COCO's val2017 for the object splits, Visual Genome 1.2 for the
-attribute splits, whose pictures are boxes cut out with their surroundings.
+"""GeneCIS's data: questions (a reference, a condition and a gallery), and the reader of the published set.
+
+That has four JSON files of rows, COCO's val2017 for the object splits, and Visual Genome 1.2 for the attribute splits,
+whose pictures are boxes cut out with their surroundings.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Source
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import card
-from steersearch.benchmarks.paper.genecis_questions import GenecisData, Question, Shown, Split
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import file_sha256, read_json
 from steersearch.core.preprocess import open_image
@@ -28,6 +29,61 @@ VISUAL_GENOME = ("VG_100K", "VG_100K_2", "visual_genome/VG_100K", "visual_genome
 ROWS = ("", "genecis")  # where the JSON files are
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row: numbers of pictures, the target first in the gallery."""
+
+    reference: int
+    gallery: tuple[int, ...]
+    condition: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of a split, opened when it is asked for. told: what it is, for the data's hash."""
+
+    open: Callable[[], Image.Image]
+    told: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """All rows of one split; it is the `embeddings.Pictures` of its pictures."""
+
+    name: str
+    questions: tuple[Question, ...]
+    pictures: tuple[Shown, ...]
+
+    @property
+    def digest(self) -> str:
+        return digest_of([picture.told for picture in self.pictures])
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def read(self, number: int) -> Image.Image:
+        return self.pictures[number].open()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenecisData:
+    """remarks: JSON-able, for the record: what was left out, how it was made."""
+
+    name: str
+    source: Source
+    licence: str
+    splits: tuple[Split, ...]
+    remarks: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return sum(len(split) for split in self.splits)
+
+    @property
+    def data_hash(self) -> str:
+        return digest_of([[s.name, s.digest, [vars(q) for q in s.questions]] for s in self.splits])
 
 
 def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> GenecisData:

@@ -22,8 +22,7 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.cache import kept_dataset
 from steersearch.benchmarks.paper import world_photos
-from steersearch.benchmarks.paper.genecis_data import cut_out, read_split, to_square
-from steersearch.benchmarks.paper.genecis_questions import GenecisData
+from steersearch.benchmarks.paper.genecis_data import GenecisData, cut_out, read_split, to_square
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import file_sha256
 from steersearch.training.world import composition, materials, scenes

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
@@ -38,7 +37,6 @@ from steersearch.benchmarks.harness.rankings import average_precision
 from steersearch.benchmarks.harness.viewing import Progress, Report, part_seen, see_all
 from steersearch.benchmarks.paper import mosaic_world
 from steersearch.benchmarks.paper.mosaic_data import TILE, Mosaics, read_mosaics, read_voc, voc_root
-from steersearch.benchmarks.paper.mosaic_world import build
 from steersearch.core.attention_maps import without_sinks
 from steersearch.core.errors import BenchmarkError
 
@@ -70,7 +68,7 @@ class MosaicBenchmark:
         return read_voc(place, limit)
 
     def world(self, limit: int | None) -> Mosaics:
-        return build(limit)
+        return mosaic_world.build(limit)
 
     def evaluate(self, method: Method, dataset: Mosaics, progress: Report | None = None) -> Outcome:
         given = _what_it_gives(method, dataset)
@@ -203,6 +201,4 @@ def create(options: Mapping[str, Value]) -> MosaicBenchmark:
     return MosaicBenchmark(str(options["template"]))
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """A composite of the stand-in, and what its first prompts name in it."""
-    return mosaic_world.examples()
+examples = mosaic_world.examples

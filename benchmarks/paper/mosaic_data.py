@@ -19,11 +19,7 @@ from steersearch.core.files import read_json, write_atomically
 from steersearch.core.preprocess import open_image
 
 TILE = 336  # pixels of a side
-
-
 LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
-
-
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
     "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",

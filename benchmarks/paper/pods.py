@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
@@ -35,7 +34,6 @@ from steersearch.benchmarks.harness.rankings import average_precision, ndcg
 from steersearch.benchmarks.harness.viewing import Progress, Report
 from steersearch.benchmarks.paper import pods_world
 from steersearch.benchmarks.paper.pods_data import Objects, has_pods, read_pods
-from steersearch.benchmarks.paper.pods_world import build
 from steersearch.core.errors import BenchmarkError
 
 VARIANTS = ("none", "supercategory", "name", "description")
@@ -64,7 +62,7 @@ class PodsBenchmark:
         return read_pods(place, limit)
 
     def world(self, limit: int | None) -> Objects:
-        return build(limit)
+        return pods_world.build(limit)
 
     def evaluate(self, method: Method, dataset: Objects, progress: Report | None = None) -> Outcome:
         offered = next(iter(dataset.prompts.values()))
@@ -162,6 +160,4 @@ def create(options: Mapping[str, Value]) -> PodsBenchmark:
     return PodsBenchmark(VARIANTS if options["prompts"] == "all" else (str(options["prompts"]),))
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """An object of the stand-in alone and in two photos, and one that looks like it."""
-    return pods_world.examples()
+examples = pods_world.examples

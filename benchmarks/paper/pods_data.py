@@ -20,8 +20,6 @@ from steersearch.core.images.colour import to_rgb
 from steersearch.core.images.pillow import opened
 
 LICENCE = "MIT"
-
-
 KINDS = {
     "bottles": "bottle",
     "mugs": "mug",

@@ -31,7 +31,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
@@ -57,7 +56,6 @@ from steersearch.benchmarks.paper.quality_data import (
     SegmentedSet,
     read_quality,
 )
-from steersearch.benchmarks.paper.quality_world import build
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.heatmaps import upsample
 
@@ -90,7 +88,7 @@ class QualityBenchmark:
         return self._named(found)
 
     def world(self, limit: int | None) -> QualityData:
-        return self._named(build(limit))
+        return self._named(quality_world.build(limit))
 
     def _named(self, data: QualityData) -> QualityData:
         """A sweep has a record of its own beside that of a single gate_scale."""
@@ -329,6 +327,4 @@ def create(options: Mapping[str, Value]) -> QualityBenchmark:
     return QualityBenchmark(scales, memory)
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """A picture of each task of the stand-in, with what is to be said of it."""
-    return quality_world.examples()
+examples = quality_world.examples

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
 from steersearch.benchmarks.harness.catalogue import Value, card
@@ -41,7 +40,6 @@ from steersearch.benchmarks.harness.pixel_metrics import (
 from steersearch.benchmarks.harness.viewing import Progress, Report, part_seen, see_all
 from steersearch.benchmarks.paper import refcocog_world
 from steersearch.benchmarks.paper.refcocog_data import Expression, Expressions, read_refcocog
-from steersearch.benchmarks.paper.refcocog_world import build
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.heatmaps import upsample
 from steersearch.training.data.importers.refcoco import refs_file
@@ -68,7 +66,7 @@ class RefcocogBenchmark:
             raise BenchmarkError(str(error)) from error
 
     def world(self, limit: int | None) -> Expressions:
-        return build(limit)
+        return refcocog_world.build(limit)
 
     def evaluate(self, method: Method, dataset: Expressions, progress: Report | None = None) -> Outcome:
         part = part_seen(method)
@@ -173,6 +171,4 @@ def create(options: Mapping[str, Value]) -> RefcocogBenchmark:
     return RefcocogBenchmark(str(options["split"]))
 
 
-def examples() -> list[tuple[str, Image.Image]]:
-    """Expressions of the stand-in, each outlined in its photo."""
-    return refcocog_world.examples()
+examples = refcocog_world.examples

@@ -18,8 +18,6 @@ from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.samples import Sample, Source
 
 LICENCE = "RefCOCOg: Apache-2.0; its pictures COCO's, from Flickr under their own terms"
-
-
 TUNING = 1000  # expressions of the split train that the margin is chosen on
 
 
