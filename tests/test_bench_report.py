@@ -8,7 +8,7 @@ import io
 import re
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -19,6 +19,7 @@ from steersearch.benchmarks.harness.plots import Bar, bars
 from steersearch.benchmarks.harness.record import RESULTS, Record
 from steersearch.benchmarks.harness.report import build_page, read_records
 from steersearch.core.errors import BenchmarkError
+from steersearch.core.registry import MODELS, PackageFile
 from steersearch.training.curves import Curve, plot
 from tests.conftest import Run
 
@@ -28,13 +29,14 @@ def record(model: str, macro: float, source: str = "generated stand-in", **chang
     made = Record.make(
         "core" if source == "real" else "core-world/drawn",
         model,
-        {"method": {"gate_scale": gate}},
+        {"method": {"gate_scale": gate}, "model": {"aggregation": "cls", "paper_aggregation": "cls"}},
         {"macro": macro, "macro_wrong_prompt": 37.0, "macro_no_prompt": 41.0, "chance": 20.0},
         61.0,
-        weights_hash=None,
+        weights_hash=cast(PackageFile, MODELS["mini"].weights).sha256,
         data={"source": source, "hash": "ab" * 32, "n": 600, "licence": "none"},
         intervals={"macro": [macro - 3, macro + 3], "macro_no_prompt": [39.0, 44.0]},
         rows=[{"scene": "Kitchen & <bath>", "accuracy": macro}],
+        answers={"macro": [macro], "macro_no_prompt": [41.0]},
     )
     return Record(**{**vars(made), **changed})
 
@@ -64,7 +66,7 @@ def test_the_page_holds_the_records_and_refers_to_nothing_outside(kept: Path) ->
     assert "11.11" not in page  # an older record of the same
     assert "77.77" not in page  # says not on what it was measured
     assert "Kitchen &amp; &lt;bath&gt;" in page
-    assert "84.2 against 41.0" in page
+    assert "84.2 against 41.0" in page  # of a claim
     assert page.count('role="img"') == 3  # bars of both benchmarks, and a curve over three gate scales
     assert not re.search(r'(src|href)="(?!data:)', page)
     real, generated = page.index("<h2>core</h2>"), page.index("<h2>core-world/drawn</h2>")

@@ -245,18 +245,27 @@ def only_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("only_core")
-def test_all_measures_the_other_gate_scales_and_judges_the_findings(run: Run, tiny_model: Path) -> None:
-    done = run("bench", "all", "--world", "--model", tiny_model, "--limit", 2)
+def test_all_measures_every_version_that_a_claim_compares(
+    run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steersearch.cli.bench import all as bench_all
+
+    monkeypatch.setattr(bench_all, "SOURCES", ("drawn",))
+    done = run("bench", "all", "--world", "--model", tiny_model, "--limit", 2, "--paper", tiny_model)
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "core-world/drawn"
-    assert [line.split()[0].rpartition("tiny.safetensors")[2] for line in lines[2:5]] == [
-        "",
-        "+gate0",
-        "+gate0.6",
+    names = [Path(line.split()[0]).name for line in lines[2:8]]
+    assert names == [
+        "tiny.safetensors", "tiny.safetensors+cls", "tiny-paper+cls",
+        "tiny.safetensors+gate0.6+cls", "tiny-paper+gate0.6+cls", "tiny-paper",
+    ]  # fmt: skip
+    steering = [
+        line for line in lines if line.startswith("CORE: steering finds what the unsteered backbone does not")
     ]
-    assert any(line.startswith("CORE: steering finds what the frozen trunk does not") for line in lines)
-    assert any("not measured: needs a model trained with late fusion" in line for line in lines)
+    assert len(steering) == 2  # with the paper's objective, and as it is
+    assert any("awaits a model trained with late fusion" in line for line in lines)
+    assert any(line.startswith("CORE: `focus` finds more than the paper's pooling") for line in lines)
     assert "core-world/drawn, " in done.err
 
 

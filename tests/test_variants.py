@@ -81,6 +81,22 @@ def test_late_fusion_leaves_the_trunk_alone_and_has_as_many_parameters() -> None
     assert torch.equal(seen[0], seen[1])
 
 
+def test_nothing_of_the_patches_reaches_cls_after_late_fusion() -> None:
+    """What a prompt does to CLS depends on CLS alone, and the segmentation loss does not train it."""
+    model = small_model(fusion="late")
+    before = model.before_steering(pixels_for(model, 2)).requires_grad_()
+    steering = model.steering(prompts_of(4, 3))
+    tokens = before.detach().clone()
+    tokens[:, 1:] += 1
+    late = [steering(model.trunk.depth, each) for each in (before, tokens)]
+    assert torch.equal(late[0][:, 0], late[1][:, 0])
+    assert not torch.equal(late[0][:, 1:], late[1][:, 1:])
+    F.log_softmax(model.head(model.trunk.norm(late[0]))[:, 1:, 0], dim=1)[:, 0].sum().backward()
+    assert before.grad is not None
+    assert before.grad[:, 0].abs().max() == 0
+    assert before.grad[:, 1:].abs().max() > 0
+
+
 def test_a_linear_connector_is_one_product() -> None:
     connector = small_model(connector_hidden=None).connector
     (linear,) = connector.mlp

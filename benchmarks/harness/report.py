@@ -12,12 +12,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from steersearch.benchmarks.baselines.cards import CARDS as BASELINES
 from steersearch.benchmarks.harness.catalogue import CARDS
 from steersearch.benchmarks.harness.plots import bars_of
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.harness.tables import Table, comparison_table, rows_table
 from steersearch.benchmarks.paper import published
-from steersearch.benchmarks.paper.claims import FROZEN, claims_table, verdicts
+from steersearch.benchmarks.paper.claims import TWIN, claims_tables
 from steersearch.core.errors import BenchmarkError, MissingExtraError
 from steersearch.training import sheet
 from steersearch.training.curves import Curve, Plot, plot
@@ -70,8 +71,7 @@ def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
     return sheet.render(
         "steersearch.benchmarks.harness",
         parts=[_part(name, group, name in illustrated) for name, group in groups.items()],
-        claims=[claims_table(verdicts(records, model)) for model in _models(records)],
-        models=_models(records),
+        claims=[(model, claims_tables(records, model)) for model in _models(records)],
         paper=published.PAPER,
         count=len(records),
     )
@@ -97,14 +97,9 @@ def _card_name(record: Record) -> str:
 
 
 def _models(records: Sequence[Record]) -> list[str]:
-    """Models with a record of themselves and one of another version or of several benchmarks: findings need both."""
-    plain = dict.fromkeys(record.model for record in records if "+" not in record.model)
-    return [
-        model
-        for model in plain
-        if any(r.model == f"{model}{FROZEN}" for r in records)
-        or any("macro_no_prompt" in r.metrics for r in records if r.model == model)
-    ]
+    """Models of which something was measured that a claim may be about: not baselines, nor twins of models."""
+    plain = dict.fromkeys(record.model.split("+")[0] for record in records)
+    return [name for name in plain if name not in BASELINES and not name.endswith(TWIN)]
 
 
 def _illustrated(groups: Mapping[str, Sequence[Record]]) -> set[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,20 +14,17 @@ from steersearch.benchmarks.harness.benchmark import DataMissingError
 from steersearch.benchmarks.harness.catalogue import CARDS, Card
 from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.record import Record
-from steersearch.benchmarks.paper.claims import claims_table, verdicts
+from steersearch.benchmarks.paper.claims import LATE, claims_tables, twin_of
+from steersearch.benchmarks.paper.versions import versions
 from steersearch.cli.bench.options import Limit, Model, Save, Where, finish, model_method
-from steersearch.core.errors import BenchmarkError
+from steersearch.core.errors import BenchmarkError, DataError
+from steersearch.training.world.stamps import StampsMissingError
 from steersearch.views import bench_tables, terminal
 
-OTHER_SCALES = (0.0, 0.6)  # the frozen trunk, and the paper's best trade-off
-AT_OTHER_SCALES = {
-    "core": OTHER_SCALES,
-    "mosaic": (0.0,),
-    "anomaly": (0.0,),
-    "refcocog": (0.0,),
-    "quality": OTHER_SCALES,
-}
-WITH_LATE_FUSION = ("core", "pods")
+if TYPE_CHECKING:
+    from steersearch.benchmarks.baselines.late_fusion import LateFusion
+
+SOURCES = ("drawn", "stamps", "held-out-pictures", "held-out-objects", "photographs")
 
 
 def command(
@@ -45,7 +43,17 @@ def command(
     late: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A model trained with late fusion, to compare with.", show_default=False
+            metavar="FILE",
+            help="A model trained with late fusion and else like the one of --paper, to compare with.",
+            show_default=False,
+        ),
+    ] = None,
+    paper: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The same model trained with the paper's objective alone, to test the paper's claims on.",
+            show_default=False,
         ),
     ] = None,
     limit: Limit = None,
@@ -55,10 +63,11 @@ def command(
     ] = False,
     save: Save = False,
 ) -> None:
-    """Measure a model on every benchmark, and tell which of the paper's findings hold.
+    """Measure a model on every benchmark, and test what the paper claims and what we add to it.
 
-    Where a finding is about it, the frozen trunk and gate_scale 0.6 are measured too. What cannot be measured is
-    named and passed over; exit code 1 if nothing could be. --limit is handed on to each benchmark.
+    Where a claim is about it, the paper's pooling, the frozen trunk and gate_scale 0.6 are measured too; CORE's
+    stand-in with every source of objects, seen in training or not. What cannot be measured is named and passed over;
+    exit code 1 if nothing could be. --limit is handed on to each benchmark.
 
     \b
     Example:
@@ -69,16 +78,14 @@ def command(
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
     base = model_method(model, device)
+    twin = None if paper is None else model_method(str(paper), device, name=twin_of(base.name))
+    fused = None if late is None else cast("LateFusion", baselines.load(f"{LATE}={late}", device))
     done: list[Record] = []
-    for card in CARDS.values():
-        methods: list[Method] = [base]
-        methods += [base.at(scale) for scale in AT_OTHER_SCALES.get(card.name, ())]
-        if late is not None and card.name in WITH_LATE_FUSION:
-            methods.append(baselines.load(f"late-fusion={late}", device))
-        for method in methods:
+    for card, chosen in _runs(world):
+        for method in versions(card.name, base, twin, fused):
             try:
-                record = _measured(card, method, world=world, data=data, limit=limit)
-            except DataMissingError as error:
+                record = _measured(card, chosen, method, world=world, data=data, limit=limit)
+            except (DataMissingError, DataError, StampsMissingError) as error:
                 terminal.remark(f"skipped: {error}")
                 break
             except BenchmarkError as error:
@@ -92,13 +99,34 @@ def command(
     if not as_json:
         bench_tables.comparisons(done)
         terminal.line()
-        bench_tables.table(claims_table(verdicts(done, base.name)))
+        for table in claims_tables(done, base.name):
+            terminal.line(table.title)
+            bench_tables.table(table)
 
 
-def _measured(card: Card, method: Method, *, world: bool, data: Path | None, limit: int | None) -> Record:
+def _runs(world: bool) -> list[tuple[Card, Mapping[str, str]]]:
+    """The benchmarks, each with settings; of CORE's stand-in one for each source of objects."""
+    return [
+        (card, settings)
+        for card in CARDS.values()
+        for settings in (
+            [{"source": source} for source in SOURCES] if world and card.name == "core" else [{}]
+        )
+    ]
+
+
+def _measured(
+    card: Card,
+    settings: Mapping[str, str],
+    method: Method,
+    *,
+    world: bool,
+    data: Path | None,
+    limit: int | None,
+) -> Record:
     if world and card.stand_in is None:
         raise BenchmarkError(f"{card.name} has no stand-in")
-    chosen = benchmark.create(card, card.settings())
+    chosen = benchmark.create(card, card.settings(settings))
     place = None if data is None or not (data / card.name).is_dir() else data / card.name
     with terminal.progress(f"{card.name}, {method.name}") as report:
         return benchmark.run(

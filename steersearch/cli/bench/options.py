@@ -67,13 +67,16 @@ def model_method(
     gate_scale: float | None = None,
     aggregation: Aggregation | None = None,
     view: View | None = None,
+    name: str | None = None,
 ) -> SteerViTMethod:
-    """The model as a method; None is the default of each setting."""
+    """The model as a method; None is the default of each setting. name: what records call it."""
     from steersearch.api import load_model
     from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 
     scale = 1.0 if gate_scale is None else gate_scale
-    return SteerViTMethod(load_model(model or "auto", device), scale, aggregation, view)
+    predictor = load_model(model or "auto", device)
+    predictor.model.model_id = name or predictor.model_id
+    return SteerViTMethod(predictor, scale, aggregation, view)
 
 
 def finish(record: Record, *, as_json: bool, save: bool, show: Callable[[Record], None]) -> None:
