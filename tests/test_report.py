@@ -92,6 +92,13 @@ def page(folder: Path, **given_: Any) -> Page:
     return Page(path.read_text("utf-8"))
 
 
+def test_the_curves_of_earlier_stages_are_shown_too(tmp_path: Path) -> None:
+    words = [{"step": n, "kind": "train", "seconds": 1.0, "values": {"which": 6.0 - n}} for n in (1, 2)]
+    plain, staged = page(tmp_path), page(tmp_path, stages={"Words": words})
+    assert "Words: which" not in plain.text
+    assert "Words: which" in staged.text
+
+
 def pictures(shown: Page) -> list[Image.Image]:
     kind = "data:image/png;base64,"
     sources = shown.all("src")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: end after the step that is under way, so that it can be saved."""
+"""Ctrl-C and SIGTERM while training: finish the current step and save it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,29 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """While this context is entered, the first SIGINT or SIGTERM is only noted; the next raises KeyboardInterrupt.
+    """A context in which the first SIGINT or SIGTERM only sets `asked`; the next raises KeyboardInterrupt.
 
-    The loop asks `asked` in each step.
-    say: is told what will be done, once, in the words for a user.
-    Only the main thread can catch signals: in another one nothing is changed, and `asked` is always False.
-    Processes forked meanwhile, such as workers that load data, end on SIGTERM as ever and leave SIGINT, which a
-    terminal sends to all, to this process.
+    The loop reads `asked` in each step.  say: called once, with a line for the user
+    Only the main thread can catch signals: in another one nothing changes, and `asked` stays False.
+    Forked processes, such as data workers, still end on SIGTERM. They ignore SIGINT, which a terminal sends to all.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None) -> None:
         self._say = say
         self._noted: str | None = None
-        self._told = False
+        self._announced = False
         self._process = 0
         self._before: dict[int, Any] = {}
 
     @property
     def asked(self) -> bool:
-        """Whether the run is to stop."""
-        if self._noted is not None and not self._told:
-            self._tell()
+        """Whether the run should stop."""
+        if self._noted is not None and not self._announced:
+            self._announce()
         return self._noted is not None
 
     def __enter__(self) -> Self:
-        self._noted, self._told, self._process = None, False, os.getpid()
+        self._noted, self._announced, self._process = None, False, os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._receive)
@@ -47,7 +45,7 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            # None stands for a handler that was not set from Python, which cannot be set from here either
+            # None: a handler not set from Python, which cannot be restored from here
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
 
@@ -59,18 +57,16 @@ class Interruption:
         else:
             self._noted = signal.Signals(number).name
             try:
-                self._tell()
-            except (
-                RuntimeError
-            ):  # it came in the midst of a write to the same stream: said when `asked` is read
-                self._told = False
+                self._announce()
+            except RuntimeError:  # amid a write to the same stream; `asked` says it later
+                self._announced = False
 
     def _receive_in_child(self, number: int) -> None:
         if number == signal.SIGTERM:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def _tell(self) -> None:
-        self._told = True
+    def _announce(self) -> None:
+        self._announced = True
         if self._say is not None:
-            self._say(f"{self._noted}: stopping after this step, and saving; once more to stop at once")
+            self._say(f"{self._noted}: stopping after this step and saving; repeat to stop at once")

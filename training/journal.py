@@ -1,4 +1,4 @@
-"""What a training run measures, as it goes: JSON lines always, TensorBoard and Weights & Biases if asked for."""
+"""The metrics of a training run: always as JSON lines, optionally for TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Kind = Literal["train", "validation"]
 FILE = "metrics.jsonl"
 MOST_BYTES = 2**31
 TENSORBOARD = "tensorboard"  # folder of its event files
-WANDB_ID = "wandb-id.txt"  # under which a resumed run is found again
+WANDB_ID = "wandb-id.txt"  # keeps the id for a resumed run
 
 
 class Recorder(Protocol):
-    """Somewhere else that measurements go to."""
+    """A further destination of metrics."""
 
     def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None: ...
 
@@ -35,18 +35,17 @@ class Recorder(Protocol):
 
 
 class Journal:
-    """The measurements of one run, in `folder`/metrics.jsonl; one process writes them.
+    """The metrics of one run, in `folder`/metrics.jsonl; only one process may write them.
 
-    A line is {"step": 500, "kind": "train", "seconds": 81.2, "values": {"loss": 3.1}}. Steps count those done, so the
-    first is 1 and 0 is before any. Seconds of training, those before resuming included. A value that is not finite
-    is null. Lines are written when they are logged: a run that is killed loses none, and at most its last is cut.
+    A line is {"step": 500, "kind": "train", "seconds": 81.2, "values": {"loss": 3.1}}. step: how many are done, 0
+    before the first.  seconds: of training, including those before a resume.  A value that is not finite is null.
+    Each line is flushed: a killed run loses none, and truncates at most its last.
 
-    step: steps done when the run goes on from a checkpoint; later lines are cut off, they will come again. With 0 the
-        run is new: lines that are there belong to another one and are set aside as metrics.jsonl.old.
+    step: where a resumed run continues; later lines are dropped, since they will be logged again. 0 for a new run,
+        which renames an existing journal to metrics.jsonl.old.
     tensorboard: also write event files to `folder`/tensorboard.  wandb: project at Weights & Biases, "" for none
     recipe: plain data, shown there.
-    Raises JournalError where nothing can be written and where W&B refuses, MissingExtraError if TensorBoard or W&B is
-    asked for and not installed.
+    Raises JournalError if it cannot write or W&B refuses, MissingExtraError if TensorBoard or W&B is missing.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Journal:
         self._began = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
-        """Note `values` after `step` steps. "pmass/refcoco" is pmass of the source refcoco. Raises JournalError."""
+        """Write `values` after `step` steps. "pmass/refcoco" is pmass of the source refcoco. Raises JournalError."""
         line = {
             "step": step,
             "kind": kind,
@@ -91,7 +90,7 @@ class Journal:
             recorder.log(step, kind, values)
 
     def close(self) -> None:
-        """Write what is left, and close all files."""
+        """Flush and close all files."""
         with ExitStack() as closing:
             closing.callback(self._file.close)
             for recorder in self._recorders:
@@ -109,8 +108,8 @@ class Journal:
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of the run in `folder` as {"step", "kind", "seconds", "values"}, in order; null values as nan.
 
-    Lines that cannot be read are left out and named in the log: the last one, if the run was killed, is no loss.
-    Raises JournalError if the file is missing or cannot be read.
+    Skips lines that are not metrics, such as the truncated last one of a killed run, and logs them.
+    Raises JournalError if the file is missing or unreadable.
     """
     lines = _read(folder / FILE)
     for line in lines:
@@ -128,12 +127,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(_checked(parse_json(text)))
         except (ValueError, KeyError, TypeError):
-            logger.warning("%s, line %d: not a measurement, left out", path, number)
+            logger.warning("%s, line %d: no metrics, skipped", path, number)
     return lines
 
 
 def _checked(line: Any) -> dict[str, Any]:
-    """`line`, if it is one of ours; else KeyError, TypeError or ValueError."""
+    """`line`, validated. Raises KeyError, TypeError or ValueError."""
     values = {str(name): None if value is None else float(value) for name, value in line["values"].items()}
     return {
         "step": int(line["step"]),
@@ -144,7 +143,7 @@ def _checked(line: Any) -> dict[str, Any]:
 
 
 def _kept_lines(path: Path, step: int) -> list[dict[str, Any]]:
-    """The lines up to `step` of the run that goes on; none for a new one, which sets aside what is there."""
+    """The lines up to `step` of a resumed run; none for a new one, which renames an existing journal."""
     if not path.exists():
         return []
     if step > 0:
@@ -156,7 +155,7 @@ def _kept_lines(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def _begin(path: Path, kept: Iterable[Mapping[str, Any]]) -> IO[str]:
-    """`path` with the lines `kept`, open for more; a process that is killed here leaves the old file."""
+    """Rewrite `path` with the lines `kept` and open it for more; a process killed here leaves the old file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.writelines(_as_line(line).encode() for line in kept))
@@ -170,7 +169,7 @@ def _as_line(line: Mapping[str, Any]) -> str:
 
 
 class _TensorBoard:
-    """Event files. What an earlier part of the run had written of later steps is not shown; nor is an earlier run."""
+    """Event files. Hides steps that the run will repeat after a resume, and an earlier run."""
 
     def __init__(self, folder: Path, step: int) -> None:
         try:
@@ -193,8 +192,7 @@ class _TensorBoard:
 class _WeightsAndBiases:
     """A run at Weights & Biases, or with WANDB_MODE=offline below `folder`.
 
-    A resumed run goes on under the same id. Steps that W&B has seen before are not taken a second time; they hold
-    the same values.
+    A resumed run keeps its id. W&B ignores steps that it has seen before; their values are the same.
     """
 
     def __init__(self, folder: Path, project: str, step: int, recipe: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The report of a training run: one page with its figures, curves, examples and settings, without other files."""
+"""The report of a training run: one self-contained page with figures, curves, examples and settings."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,30 +28,30 @@ from steersearch.training.curves import Curve, Plot, plot
 FILE = "report.html"
 SIDE = 288  # pixels, longer side of an example
 
-# What is known of the usual measurements: title, explanation, and values that the axis reaches to.
+# Title, explanation and axis range of the usual metrics.
 _CHARTS: dict[str, tuple[str, str, float | None, float | None]] = {
     "loss": (
         "Loss",
-        "what is minimised; of training, its moving mean, and as it was pale behind",
+        "what is minimised; for training its moving mean, with the raw curve pale behind it",
         None,
         None,
     ),
     "pmass": ("pmass", "share of the heatmap on patches that the mask touches, 0 to 1", 0, None),
-    "pointing": ("Pointing", "how often the strongest patch is on what is meant, 0 to 1", 0, None),
-    "gate": ("Gates", "tanh of each cross-attention's gate; 0 is closed, as all begin", 0, None),
+    "pointing": ("Pointing", "how often the strongest patch lies on the object, 0 to 1", 0, None),
+    "gate": ("Gates", "tanh of each cross-attention's gate; 0 is closed, the initial value", 0, None),
     "learning_rate": ("Learning rate", "of the first group of parameters", 0, None),
     "gradient": ("Gradient", "its norm before clipping", 0, None),
-    "pictures_per_second": ("Speed", "pictures trained on in a second, all processes together", 0, None),
+    "pictures_per_second": ("Speed", "pictures per second, over all processes", 0, None),
 }
-_FIRST = ("loss", "pmass", "pointing", "gate")  # then others, as they were measured
-_COUNTS = ("rows",)  # measurements that say nothing as a curve
+_FIRST = ("loss", "pmass", "pointing", "gate")  # then others, in the order of the journal
+_COUNTS = ("rows",)  # pointless as a curve
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the validation, what was asked for, where that is and where the model found it.
+    """A validation picture, an expression, the mask and the model's heatmap.
 
-    mask: (H, W) bool, in the picture's shape though maybe not its size; all False where nothing is meant
+    mask: (H, W) bool, of the picture's shape if not its size; all False if the expression fits nothing
     heatmap: (Hp, Wp) float on the patch grid, summing to 1
     """
 
@@ -63,52 +64,45 @@ class Example:
 def write_report(
     folder: Path,
     recipe: Mapping[str, Any],
-    lines: Iterable[Mapping[str, Any]],
-    examples: Sequence[Example],
-    summary: Mapping[str, Any],
-) -> Path:
-    """Write `folder`/report.html and return its path; it is whole, or the one before it is still there.
-
-    recipe: all settings, nested.  lines: of `journal.read_journal`.
-    summary: final figures by name, "pmass/lvis" for those of a source; a mapping becomes a table of its own.
-    Raises OutputError if the file cannot be written.
-    """
-    path = folder / FILE
-    page = render_report(folder.resolve().name, recipe, list(lines), examples, summary)
-    write_output(path, lambda file: file.write(page.encode()))
-    return path
-
-
-def render_report(
-    name: str,
-    recipe: Mapping[str, Any],
     lines: Sequence[Mapping[str, Any]],
     examples: Sequence[Example],
     summary: Mapping[str, Any],
-) -> str:
-    """The page as HTML; all text that comes from outside is escaped."""
-    return sheet.render(
+    stages: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+) -> Path:
+    """Write `folder`/report.html, whole or not at all; returns its path.
+
+    recipe: all settings, nested.  lines: of `journal.read_journal`.  stages: the same of the stages before, by name
+    summary: final figures by name, "pmass/lvis" for those of a source; a mapping becomes a table.
+    Text from outside is escaped. Raises OutputError if the file cannot be written.
+    """
+    charts = _charts(lines)
+    for name, of_stage in stages.items():
+        charts += [(f"{name}: {title}", note, plot) for title, note, plot in _charts(of_stage)]
+    page = sheet.render(
         "steersearch.training",
-        name=name,
+        name=folder.resolve().name,
         lead=_lead(lines),
         tables=[*_tables("Result", _by_source(summary)), ("Machine", _machine())],
-        charts=_charts(lines),
+        charts=charts,
         examples=[_shown(example) for example in examples],
         recipe=_tables("Recipe", recipe),
     )
+    path = folder / FILE
+    write_output(path, lambda file: file.write(page.encode()))
+    return path
 
 
 # ------------------------------------------------------------------------------------------ figures in words
 
 
 def _lead(lines: Sequence[Mapping[str, Any]]) -> str:
-    """How long it ran and what came out, in a sentence or two."""
+    """Duration and result, in a sentence or two."""
     if not lines:
         return "Nothing was measured."
     minutes, seconds = divmod(round(lines[-1]["seconds"]), 60)
     hours, minutes = divmod(minutes, 60)
     took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-    told = f"{lines[-1]['step']:,} steps in {took}."
+    lead = f"{lines[-1]['step']:,} steps in {took}."
     known = [
         (line["values"]["pmass"], line)
         for line in lines
@@ -116,25 +110,25 @@ def _lead(lines: Sequence[Mapping[str, Any]]) -> str:
     ]
     if known:
         last, best = known[-1], max(known, key=lambda pair: pair[0])
-        told += f" Validation pmass {last[0]:.3f}"
+        lead += f" Validation pmass {last[0]:.3f}"
         if math.isfinite(pointing := last[1]["values"].get("pointing", math.nan)):
-            told += f", pointing {pointing:.3f}"
-        told += "." if best is last else f"; pmass was best, {best[0]:.3f}, at step {best[1]['step']:,}."
-    return told
+            lead += f", pointing {pointing:.3f}"
+        lead += "." if best is last else f"; pmass was best, {best[0]:.3f}, at step {best[1]['step']:,}."
+    return lead
 
 
 def _machine() -> dict[str, str]:
-    told = {
+    machine = {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}",
     }
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        told["GPU"] = ", ".join(names)
+        machine["GPU"] = ", ".join(names)
     with suppress(PackageNotFoundError):
-        told["steersearch"] = version("steersearch")
-    return told
+        machine["steersearch"] = version("steersearch")
+    return machine
 
 
 def _processor() -> str:
@@ -145,8 +139,8 @@ def _processor() -> str:
 
 
 def _tables(title: str, values: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    """`values` as a table, and each mapping in it as one more, named after it."""
-    plain = {name: _told(value) for name, value in values.items() if not isinstance(value, Mapping)}
+    """`values` as a table, and each mapping in it as a further table."""
+    plain = {name: _text(value) for name, value in values.items() if not isinstance(value, Mapping)}
     tables = [(title, plain)] if plain else []
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -166,7 +160,7 @@ def _by_source(figures: Mapping[str, Any]) -> dict[str, Any]:
     return grouped
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -174,7 +168,7 @@ def _told(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_told, value)) or "none"
+        return ", ".join(map(_text, value)) or "none"
     return "none" if value is None or value == "" else str(value)
 
 
@@ -182,7 +176,7 @@ def _told(value: Any) -> str:
 
 
 def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
-    """Title, explanation and curves of each measurement: "loss", and beside it "loss/refcoco" of one source."""
+    """Title, explanation and curves of each metric: "loss", and beside it "loss/refcoco" of one source."""
     found: dict[str, dict[tuple[str, str], list[curves.Point]]] = {}
     for line in lines:
         for name, value in line["values"].items():
@@ -191,7 +185,7 @@ def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
                 of_it = found.setdefault(measured, {})
                 of_it.setdefault((line["kind"], part), []).append((line["step"], value))
     order = sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    colours: dict[str, int] = {"training": 0, "validation": 1}  # the same in all charts, but for the gates
+    colours: dict[str, int] = {"training": 0, "validation": 1}  # the same in all charts but that of the gates
     charts = []
     for name in order:
         title, note, lowest, highest = _CHARTS.get(name, (name.replace("_", " "), "", None, None))
@@ -207,13 +201,13 @@ def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
 
 
 def _label(kind: str, part: str, lonely: bool) -> str:
-    """A curve's name: of a part alone where all are of one kind."""
+    """The label of a curve: that of its part alone where all curves are of one kind."""
     whole = "training" if kind == "train" else kind
     return part if part and (lonely or kind == "validation") else f"{whole}, {part}" if part else whole
 
 
 def _by_number(key: tuple[str, str]) -> tuple[str, list[tuple[int, str]]]:
-    """Order in which "9" comes before "11"."""
+    """A sort key by which "9" comes before "11"."""
     return key[0], [(int(word), "") if word.isdigit() else (-1, word) for word in key[1].split(".")]
 
 
@@ -221,7 +215,7 @@ def _by_number(key: tuple[str, str]) -> tuple[str, list[tuple[int, str]]]:
 
 
 def _shown(example: Example) -> dict[str, Any]:
-    """What the template shows of an example."""
+    """The template's values for an example."""
     picture = example.picture.convert("RGB")
     scale = SIDE / max(picture.size)
     size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))

@@ -40,7 +40,8 @@ from steersearch.training.data.samples import Reading, Skip, Source
 from steersearch.training.data.sources import open_source
 from steersearch.training.failures import told_plainly
 from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
-from steersearch.training.hybrid_run import HybridRun
+from steersearch.training.hybrid_run import TRUNK, WORDS, HybridRun
+from steersearch.training.journal import FILE as METRICS
 from steersearch.training.journal import read_journal
 from steersearch.training.model import build_model, text_width
 from steersearch.training.objective import Objective, aggregations
@@ -410,7 +411,12 @@ def _report(recipe: Recipe, folder: Path, model: SteerViT, feed: Feed, say: Say)
         examples.append(Example(picture, batch.texts[i], mask, heatmaps[i].numpy()))
     lines = read_journal(folder)
     summary = next(line["values"] for line in reversed(lines) if line["kind"] == "validation")
-    path = write_report(folder, asdict(recipe), lines, examples, summary)
+    stages = {
+        name: read_journal(folder / place)
+        for name, place in (("Trunk", TRUNK), ("Words", WORDS))
+        if (folder / place / METRICS).is_file()
+    }
+    path = write_report(folder, asdict(recipe), lines, examples, summary, stages)
     say(f"report: {path}")
 
 
