@@ -14,14 +14,12 @@ from steersearch.training.recipe import (
     RunSettings,
 )
 from steersearch.training.settings import apply_settings, to_json
-from steersearch.training.world.corpus import CorpusConfig
+from steersearch.training.world.world import WorldConfig
 from tests.small_models import TINY, small_model
 
 RECIPE = Recipe(
     data=DataSettings(augment="light", cache_pictures=True, validation=("world",), validation_rows=12),
-    world=CorpusConfig(
-        photos=40, size=TINY.image_size, drawn_per_kind=1, plates=1, stamps=False, emoji=False
-    ),
+    world=WorldConfig(photos=40, size=TINY.image_size, drawn_per_kind=1, plates=1, stamps=False, emoji=False),
     model=ModelSettings(
         trunk="trunk.safetensors",
         resolution=TINY.image_size,

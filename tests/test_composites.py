@@ -13,16 +13,17 @@ from steersearch.core.errors import DataError
 from steersearch.training.photographs.folder import read_folder
 from steersearch.training.photographs.wordnet import WORDNET_FOLDER
 from steersearch.training.world.composites import MODES, Composer
-from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
+from steersearch.training.world.corpus import Corpus, make_corpus
 from steersearch.training.world.instances import cutout, read_photograph
 from steersearch.training.world.photo_stock import PhotoStock, make_stock
 from steersearch.training.world.recolour import COLOURS, has_one_colour, recolour
 from steersearch.training.world.scenes import Scene
 from steersearch.training.world.stamps import STAMPS_FOLDER
 from steersearch.training.world.things import draw_stock
+from steersearch.training.world.world import WorldConfig
 from tests.photograph_folder import DISC, make_photograph_folder
 
-SMALL = CorpusConfig(photos=40, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
+SMALL = WorldConfig(photos=40, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
 
 
 def plainly(noun: str) -> frozenset[str]:

@@ -21,7 +21,8 @@ from steersearch.training import checkpoint
 from steersearch.training.alone import kept_thing_keys, thing_keys
 from steersearch.training.prompts import Vocabulary
 from steersearch.training.recipe import StageSettings
-from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
+from steersearch.training.world.corpus import Corpus, make_corpus
+from steersearch.training.world.world import WorldConfig
 from tests.small_stage import MEAN, STD, TRUNK, Patches, train_trunk
 
 PLAIN = Preprocess(size=32, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
@@ -29,7 +30,7 @@ SMALL = SteerViTConfig(
     trunk="tiny", tiny=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
     text_encoder="minilm", text_dim=384, connector_hidden=32, preprocess=PLAIN,
 )  # fmt: skip
-WORLD = CorpusConfig(photos=48, size=32, patch=8, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
+WORLD = WorldConfig(photos=48, size=32, patch=8, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
 
 
 @pytest.fixture(scope="module")

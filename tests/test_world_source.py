@@ -15,16 +15,18 @@ from steersearch.core.errors import ArgumentError, ConfigError, DataError
 from steersearch.training.data.check import check_source
 from steersearch.training.data.samples import Joined, Sample
 from steersearch.training.data.sources import open_source
-from steersearch.training.world import composition, corpus, emoji, materials, stamps, world
+from steersearch.training.world import composition, corpus, drawings, emoji, stamps
+from steersearch.training.world import source as world_source
 from steersearch.training.world.backgrounds import Backgrounds
-from steersearch.training.world.corpus import CorpusConfig, make_corpus, plan_photo
+from steersearch.training.world.corpus import make_corpus
 from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.source import SourceConfig, WorldSource, make_world, open_world
 from steersearch.training.world.things import HELD_OUT_TEMPLATES, TEMPLATES
-from steersearch.training.world.world import World, WorldConfig, make_materials, open_world
+from steersearch.training.world.world import WorldConfig, with_packages
 from tests.conftest import Run
 
-SMALL = CorpusConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
-WORLD = WorldConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
+SMALL = WorldConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
+WORLD = SourceConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
 NAME = "world:photos=12,size=64,drawn_per_kind=1,plates=1,stamps=false,emoji=false"
 # Of the arrays of SMALL, and with both packages, as commit c585d4f made them: trunks were trained on such pictures.
 MADE_BEFORE = {
@@ -55,16 +57,16 @@ def test_a_corpus_is_bit_for_bit_what_it_was(packages: bool, tmp_path: Path) -> 
 
 
 def test_photos_are_the_ones_of_the_corpus(small: corpus.Corpus) -> None:
-    source = World(WORLD)
+    source = WorldSource(WORLD)
     assert len(source) == 48
     for index in range(0, 48, 3):
         assert (np.asarray(source.picture(index)) == small.images[index // 4]).all()
 
 
 def test_masks_without_painting_are_those_of_the_painted_photo() -> None:
-    made = make_materials(WORLD)
+    made = make_world(WORLD)
     for number in range(12):
-        plan = plan_photo(made, number)
+        plan = made.plan(number)
         painted = composition.compose(plan.plate, plan.spots)
         seen = composition.visible_masks(plan.plate.image.size, plan.spots)
         assert [thing for thing, _ in seen] == [placed.thing for placed in painted.placed]
@@ -78,9 +80,9 @@ def same(one: Sample, other: Sample) -> bool:
 
 def test_a_row_depends_on_its_number_alone() -> None:
     config = replace(WORLD, absent=0.3, relations=0.5)
-    forwards, backwards = World(config), World(config)
+    forwards, backwards = WorldSource(config), WorldSource(config)
     copied = pickle.loads(pickle.dumps(forwards))
-    longer = World(replace(config, photos=500))
+    longer = WorldSource(replace(config, photos=500))
     for index in reversed(range(48)):
         backwards.read(index)
     for index in range(48):
@@ -91,12 +93,12 @@ def test_a_row_depends_on_its_number_alone() -> None:
         row = forwards.row(index)
         assert (row.image, row.expression, row.split) == (sample.image, sample.expression, sample.split)
         assert (np.asarray(copied.picture(index)) == np.asarray(forwards.picture(index))).all()
-    other = World(replace(config, seed=1))
+    other = WorldSource(replace(config, seed=1))
     assert [other.row(i).expression for i in range(8)] != [forwards.row(i).expression for i in range(8)]
 
 
 def test_pictures_are_the_callers_own() -> None:
-    source = World(WORLD)
+    source = WorldSource(WORLD)
     before = np.asarray(source.picture(0)).copy()
     source.picture(0).paste((0, 0, 0), (0, 0, 64, 64))
     assert (np.asarray(source.picture(1)) == before).all()
@@ -104,7 +106,7 @@ def test_pictures_are_the_callers_own() -> None:
 
 def test_the_mask_is_the_union_of_what_bears_the_name(small: corpus.Corpus) -> None:
     """By the corpus' own record of what lies where, on its patch grid."""
-    source = World(replace(WORLD, relations=0.0, expressions=8))
+    source = WorldSource(replace(WORLD, relations=0.0, expressions=8))
     prefixes = [template.split("{}") for template in TEMPLATES]
     several = 0
     for index in range(len(source)):
@@ -126,13 +128,13 @@ def test_the_mask_is_the_union_of_what_bears_the_name(small: corpus.Corpus) -> N
 
 
 def test_several_expressions_of_a_photo_differ() -> None:
-    source = World(replace(WORLD, photos=40))
+    source = WorldSource(replace(WORLD, photos=40))
     texts = [{source.row(4 * photo + k).expression for k in range(4)} for photo in range(40)]
     assert np.mean([len(said) for said in texts]) > 3.9
 
 
 def test_what_is_absent_has_an_empty_mask_and_is_counted() -> None:
-    source = World(replace(WORLD, photos=100, absent=0.25))
+    source = WorldSource(replace(WORLD, photos=100, absent=0.25))
     samples = [source[index] for index in range(len(source))]
     absent = sum(sample.absent for sample in samples)
     assert 60 < absent < 140  # 100 ± 4.6 standard deviations
@@ -142,23 +144,23 @@ def test_what_is_absent_has_an_empty_mask_and_is_counted() -> None:
     assert (report.samples, report.images, report.skipped) == (200, 100, 0)
     assert report.areas is not None
     assert report.areas.least > 0
-    assert not any(World(WORLD)[index].absent for index in range(48))
+    assert not any(WorldSource(WORLD)[index].absent for index in range(48))
 
 
 def test_validation_shares_neither_drawings_nor_backgrounds_nor_placements() -> None:
-    train, val = make_materials(WORLD), make_materials(replace(WORLD, split="val"))
+    train, val = make_world(WORLD), make_world(replace(WORLD, split="val"))
     assert len(train.stock) == len(val.stock) == len(KINDS)
     drawn = {thing.picture.tobytes() for thing in train.stock}
     assert not [thing.noun for thing in val.stock if thing.picture.tobytes() in drawn]
     painted = {plate.image.tobytes() for plate in train.plates}
     assert not [plate.family for plate in val.plates if plate.image.tobytes() in painted]
-    spots = {spot for number in range(12) for _, spot in plan_photo(train, number).spots}
-    assert not spots & {spot for number in range(12) for _, spot in plan_photo(val, number).spots}
-    assert World(replace(WORLD, split="val"))[0].split == "val"
+    spots = {spot for number in range(12) for _, spot in train.plan(number).spots}
+    assert not spots & {spot for number in range(12) for _, spot in val.plan(number).spots}
+    assert WorldSource(replace(WORLD, split="val"))[0].split == "val"
 
 
 def test_held_out_scenes_show_the_things_of_training() -> None:
-    train, held = make_materials(WORLD), make_materials(replace(WORLD, held_out="scenes", split=""))
+    train, held = make_world(WORLD), make_world(replace(WORLD, held_out="scenes", split=""))
     assert [thing.picture.tobytes() for thing in held.stock] == [
         thing.picture.tobytes() for thing in train.stock
     ]
@@ -166,7 +168,10 @@ def test_held_out_scenes_show_the_things_of_training() -> None:
 
 
 def test_held_out_templates_are_said_of_the_photos_of_val() -> None:
-    held, val = World(replace(WORLD, held_out="templates", split="")), World(replace(WORLD, split="val"))
+    held, val = (
+        WorldSource(replace(WORLD, held_out="templates", split="")),
+        WorldSource(replace(WORLD, split="val")),
+    )
     starts = tuple(template.partition("{}")[0] for template in HELD_OUT_TEMPLATES)
     for index in range(48):
         assert held[index].expression.startswith(starts)
@@ -176,13 +181,13 @@ def test_held_out_templates_are_said_of_the_photos_of_val() -> None:
 
 @needs_packages
 def test_held_out_objects_alone_are_meant() -> None:
-    source = World(replace(WORLD, stamps=True, emoji=True, held_out="objects", split="", photos=10))
-    made = world._materials(source.config)
-    assert made.featured >= 30
-    sources = {thing.source for thing in made.stock[-made.featured :]}
+    source = WorldSource(replace(WORLD, stamps=True, emoji=True, held_out="objects", split="", photos=10))
+    made = source.world
+    assert len(made.featured) >= 30
+    sources = {made.stock[number].source for number in made.featured}
     assert sources == {"stamp", "emoji"}
     for photo in range(10):
-        plan = plan_photo(made, photo)
+        plan = made.plan(photo)
         seen = composition.visible_masks(plan.plate.image.size, plan.spots)
         others = [mask for thing, mask in seen if thing.noun not in stamps.HELD_OUT_NOUNS]
         for index in range(4 * photo, 4 * photo + 4):
@@ -191,7 +196,7 @@ def test_held_out_objects_alone_are_meant() -> None:
             assert mask.any()
             for other in others:  # but for the pixels along a common edge
                 assert (full & other).sum() < 0.3 * other.sum() + 20
-    trained = corpus.with_packages([], WorldConfig(size=32).corpus)
+    trained = with_packages([], WorldConfig(size=32))
     assert len(trained) > 300
     assert not {thing.noun for thing in trained} & stamps.HELD_OUT_NOUNS
 
@@ -201,10 +206,10 @@ def test_held_out_objects_alone_are_meant() -> None:
 
 def test_what_was_drawn_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path))
-    first = make_materials(WORLD)
-    for name in ("draw_kinds", "draw_plates"):
-        monkeypatch.setattr(corpus, name, lambda config: pytest.fail("drawn again"))
-    again = make_materials(WORLD)
+    first = make_world(WORLD)
+    for name in ("draw_things", "draw_plates"):
+        monkeypatch.setattr(drawings, name, lambda *settings: pytest.fail("drawn again"))
+    again = make_world(WORLD)
     for one, other in zip(first.stock, again.stock, strict=True):
         assert replace(one, picture=other.picture) == other
         assert (np.asarray(one.picture) == np.asarray(other.picture)).all()
@@ -212,9 +217,9 @@ def test_what_was_drawn_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert (a.family, a.places, a.image.tobytes()) == (b.family, b.places, b.image.tobytes())
     monkeypatch.undo()
     monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path))
-    for file in tmp_path.rglob("*.npz"):
+    for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:1000])  # damaged: drawn again
-    assert [thing.names for thing in materials.kept_things(SMALL)] == [thing.names for thing in first.stock]
+    assert [thing.names for thing in drawings.kept_things(0, 64, 1)] == [thing.names for thing in first.stock]
 
 
 def put(path: Path, pixels: np.ndarray) -> None:
@@ -245,20 +250,20 @@ def test_backgrounds_are_crops_of_the_opaque_photographs(tmp_path: Path) -> None
 
 def test_backgrounds_that_cannot_be_had(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        World(replace(WORLD, backgrounds=str(tmp_path / "gone")))
+        WorldSource(replace(WORLD, backgrounds=str(tmp_path / "gone")))
     with pytest.raises(DataError, match="holds no background"):
         Backgrounds(tmp_path)
     good = tmp_path / "good.png"
     put(good, np.random.default_rng(0).integers(0, 256, (99, 99, 3)))
     good.write_bytes(good.read_bytes()[:9000])
     with pytest.raises(DataError, match=r"good\.png: truncated"):
-        World(replace(WORLD, backgrounds=str(tmp_path)))
+        WorldSource(replace(WORLD, backgrounds=str(tmp_path)))
 
 
 def test_photographs_are_some_of_the_backgrounds(tmp_path: Path) -> None:
     put(tmp_path / "green.png", np.full((100, 100, 3), (10, 250, 20)))
-    plates = make_materials(replace(WORLD, backgrounds=str(tmp_path))).plates
-    assert len(plates) == len(make_materials(WORLD).plates) + 1
+    plates = make_world(replace(WORLD, backgrounds=str(tmp_path))).plates
+    assert len(plates) == len(make_world(WORLD).plates) + 1
     assert plates[-1].image.getpixel((9, 9)) == (10, 250, 20)
 
 
@@ -267,13 +272,13 @@ def test_photographs_are_some_of_the_backgrounds(tmp_path: Path) -> None:
 
 def test_a_world_is_opened_by_its_name() -> None:
     source = open_source(Path(NAME + ",seed=3,absent=0.5"), split="val")
-    assert isinstance(source, World)
+    assert isinstance(source, WorldSource)
     assert source.config == replace(WORLD, seed=3, absent=0.5, split="val")
     assert (
         open_world("world:stamps=false,emoji=false,size=64,drawn_per_kind=1,plates=1").config.photos == 40_000
     )
-    joined = Joined("both", [source, World(WORLD)])
-    assert (np.asarray(joined.picture(50)) == np.asarray(World(WORLD).picture(2))).all()
+    joined = Joined("both", [source, WorldSource(WORLD)])
+    assert (np.asarray(joined.picture(50)) == np.asarray(WorldSource(WORLD).picture(2))).all()
     assert isinstance(joined.read(50), Sample)
 
 
@@ -308,10 +313,10 @@ def test_it_takes_no_folders_and_one_split() -> None:
 
 
 def test_missing_packages_say_how_to_do_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(world, "_made", {})
+    monkeypatch.setattr(world_source, "_made", {})
     monkeypatch.setattr(stamps.load_stamps, "__defaults__", (tmp_path / "none", None))
     with pytest.raises(stamps.StampsMissingError, match="stamps=false"):
-        World(replace(WORLD, stamps=True))
+        WorldSource(replace(WORLD, stamps=True))
 
 
 def test_train_check_reads_and_draws_it(run: Run, tmp_path: Path) -> None:
@@ -331,13 +336,13 @@ def test_train_check_reads_and_draws_it(run: Run, tmp_path: Path) -> None:
 def test_forked_workers_give_the_same_rows() -> None:
     from torch.utils.data import DataLoader
 
-    source = World(WORLD)
+    source = WorldSource(WORLD)
     texts = list(itertools.chain.from_iterable(DataLoader(_Texts(source), batch_size=8, num_workers=2)))
     assert texts == [source.row(index).expression for index in range(48)]
 
 
 class _Texts:
-    def __init__(self, source: World) -> None:
+    def __init__(self, source: WorldSource) -> None:
         self.source = source
 
     def __len__(self) -> int:

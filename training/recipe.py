@@ -12,7 +12,7 @@ from steersearch.core.steervit import Fusion
 from steersearch.core.vectors import Aggregation
 from steersearch.training.data.orientation import Frame
 from steersearch.training.text_store import TokenType
-from steersearch.training.world.corpus import CorpusConfig
+from steersearch.training.world.world import WorldConfig
 
 HYBRID = "hybrid"  # the trunk that a run trains before anything else
 
@@ -230,7 +230,7 @@ class Recipe:
     a hybrid trunk is."""
 
     data: DataSettings = field(default_factory=DataSettings)
-    world: CorpusConfig = field(default_factory=CorpusConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -258,7 +258,7 @@ RELEASE = replace(
 # makes the folder of photographs unless world.photographs names one.
 MINI = Recipe(
     data=DataSettings(cache_pictures=True, validation=("world",), validation_rows=1000),
-    world=CorpusConfig(photos=24_000, size=224, drawn_per_kind=40, plates=60, wordnet=True),
+    world=WorldConfig(photos=24_000, size=224, drawn_per_kind=40, plates=60, wordnet=True),
     model=ModelSettings(
         trunk="hybrid",
         resolution=224,

@@ -53,10 +53,11 @@ from steersearch.training.source_feed import SourceFeed, held_back
 from steersearch.training.steering import Steered, Steering
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Trainer
-from steersearch.training.world.corpus import Corpus, CorpusConfig, make_corpus
+from steersearch.training.world.corpus import Corpus, make_corpus
 from steersearch.training.world.emoji import EMOJI_FONT
+from steersearch.training.world.source import SourceConfig, WorldSource
 from steersearch.training.world.stamps import STAMPS_FOLDER
-from steersearch.training.world.world import World, WorldConfig
+from steersearch.training.world.world import WorldConfig
 
 HELD_SEED = 50_000  # added to the world's seed for validation: other plates, drawings and placements
 EXAMPLES = 12
@@ -233,7 +234,7 @@ def _corpora(recipe: Recipe, folder: Path, say: Say) -> tuple[Corpus, Corpus]:
     return _corpus(recipe.world, folder), _corpus(held, folder)
 
 
-def _corpus(config: CorpusConfig, folder: Path) -> Corpus:
+def _corpus(config: WorldConfig, folder: Path) -> Corpus:
     name = hashlib.sha256(json.dumps(vars(config), sort_keys=True).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"world-{name}.lock"):  # several runs may share the folder
@@ -360,8 +361,8 @@ def _open(path: str, recipe: Recipe, split: str) -> Source:
     data, world = recipe.data, recipe.world
     if path == "world":
         part: Literal["train", "val"] = "val" if split == data.validation_split else "train"
-        return World(
-            WorldConfig(
+        return WorldSource(
+            SourceConfig(
                 photos=world.photos,
                 size=recipe.model.resolution,
                 seed=world.seed,

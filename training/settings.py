@@ -14,7 +14,7 @@ from steersearch.core.errors import ArgumentError, ConfigError, DataError, Unkno
 from steersearch.core.files import parse_json, read_regular
 from steersearch.training.data.sources import FORMATS
 from steersearch.training.recipe import HYBRID, Recipe
-from steersearch.training.world.world import is_world
+from steersearch.training.world.source import is_world
 
 # What the values of each key may be: int, float, bool, str, a Literal, or a tuple of one of these.
 SECTIONS: dict[str, dict[str, Any]] = {

@@ -18,13 +18,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.training.world import emoji, stamps
-from steersearch.training.world.world import World, WorldConfig
+from steersearch.training.world.source import SourceConfig, WorldSource
 
 MODEL = "world"
 STEP_RATE = 1000  # pictures a second of the GPU step for which cores are counted
 
 
-def compose(source: World, start: int, stop: int) -> tuple[int, float]:
+def compose(source: WorldSource, start: int, stop: int) -> tuple[int, float]:
     """Photos start..stop-1 with all their rows: how many, and the CPU seconds they took."""
     began = time.process_time()
     each = source.config.expressions
@@ -35,14 +35,14 @@ def compose(source: World, start: int, stop: int) -> tuple[int, float]:
     return stop - start, time.process_time() - began
 
 
-_shared: list[World] = []
+_shared: list[WorldSource] = []
 
 
 def _part(bounds: tuple[int, int]) -> tuple[int, float]:
     return compose(_shared[0], *bounds)
 
 
-def rates(source: World, processes: int, photos: int, chunk: int = 20) -> dict[str, float]:
+def rates(source: WorldSource, processes: int, photos: int, chunk: int = 20) -> dict[str, float]:
     """Photos per second on the clock and per CPU second, `photos` in all, with so many processes."""
     _shared[:] = [source]
     starts = range(0, photos, chunk)
@@ -59,14 +59,14 @@ def rates(source: World, processes: int, photos: int, chunk: int = 20) -> dict[s
 def measure(size: int = 128, photos: int = 600, drawn_per_kind: int = 6, plates: int = 10) -> Record:
     """The record of one size of photos, with all that is installed."""
     began = time.monotonic()
-    config = WorldConfig(
+    config = SourceConfig(
         size=size,
         drawn_per_kind=drawn_per_kind,
         plates=plates,
         stamps=stamps.STAMPS_FOLDER.is_dir(),
         emoji=emoji.EMOJI_FONT.is_file(),
     )
-    source = World(config)
+    source = WorldSource(config)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     before = os.getloadavg()[0]
     one, several = rates(source, 1, photos), rates(source, cores, photos)

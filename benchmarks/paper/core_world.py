@@ -33,7 +33,7 @@ from steersearch.benchmarks.harness.embeddings import Gallery
 from steersearch.benchmarks.paper.core_data import CoreData, Row, Scene, check_rows
 from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.files import file_sha256
-from steersearch.training.world import composition, materials, scenes, stamps
+from steersearch.training.world import composition, drawings, scenes, stamps
 from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
 from steersearch.training.world.things import Thing, draw_thing
@@ -198,7 +198,7 @@ def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:
 def _code() -> list[str]:
     """What must be the same for the same pictures to be drawn."""
     own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, stamps.__file__)]
-    return [materials.drawing_code(), *own, PIL.__version__, np.__version__]
+    return [drawings.drawing_code(), *own, PIL.__version__, np.__version__]
 
 
 def _things(

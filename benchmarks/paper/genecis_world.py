@@ -25,7 +25,7 @@ from steersearch.benchmarks.paper import world_photos
 from steersearch.benchmarks.paper.genecis_data import GenecisData, cut_out, read_split, to_square
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import file_sha256
-from steersearch.training.world import composition, materials, scenes
+from steersearch.training.world import composition, drawings, scenes
 from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
 from steersearch.training.world.things import draw_thing
@@ -256,4 +256,4 @@ def _pick(entries: Sequence[Entry], count: int, rng: Rng) -> list[Entry]:
 def _code() -> list[str]:
     """What must be the same for the same photos to be drawn."""
     own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, world_photos.__file__)]
-    return [materials.drawing_code(), *own, PIL.__version__, np.__version__]
+    return [drawings.drawing_code(), *own, PIL.__version__, np.__version__]

@@ -11,11 +11,11 @@ from PIL import Image
 from steersearch.benchmarks.harness.viewing import digest
 from steersearch.benchmarks.paper.refcocog_data import Expressions, chosen
 from steersearch.core.heatmaps import outlined
-from steersearch.training.world.world import World, WorldConfig
+from steersearch.training.world.source import SourceConfig, WorldSource
 
 VERSION = 1
 TUNING, MEASURED = 40, 120  # photos
-CONFIG = WorldConfig(
+CONFIG = SourceConfig(
     photos=TUNING + MEASURED,
     size=160,
     seed=96_000,
@@ -30,7 +30,7 @@ CONFIG = WorldConfig(
 
 def build(limit: int | None = None) -> Expressions:
     """The stand-in, always the same; `limit`: only so many of its 480 expressions."""
-    world = World(CONFIG)
+    world = WorldSource(CONFIG)
     first = TUNING * CONFIG.expressions
     tuning, _ = chosen(world, range(first))
     measured, _ = chosen(world, range(first, len(world))[:limit])
@@ -50,5 +50,5 @@ def build(limit: int | None = None) -> Expressions:
 def examples() -> list[tuple[str, Image.Image]]:
     """An expression about each of the first four photos that are measured, what it means outlined."""
     first = TUNING * CONFIG.expressions
-    found, _ = chosen(World(CONFIG), range(first, first + 16, 5))
+    found, _ = chosen(WorldSource(CONFIG), range(first, first + 16, 5))
     return [(f'"{one.text}"', outlined(one.picture().resize((320, 320)), one.mask)) for one in found]

@@ -12,7 +12,7 @@ from steersearch.training.data.importers import lvis, mapillary, refcoco, steerv
 from steersearch.training.data.importers.importer import Importer
 from steersearch.training.data.importers.json_stream import elements
 from steersearch.training.data.samples import Reading, Source
-from steersearch.training.world.world import is_world, open_world
+from steersearch.training.world.source import is_world, open_world
 
 # The first that recognises a data set counts. LVIS is last: it takes any file in COCO's layout.
 FORMATS: dict[str, Importer] = {

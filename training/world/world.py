@@ -1,360 +1,173 @@
-"""The generated world as a source: photos composed when they are asked for, each with several expressions.
-
-Nothing is read from a disk but what the photos are composed of, and no two photos are the same. Row i is a function
-of the configuration and i alone, in whatever order and process it is asked for.
-"""
+"""The generated world: the things and backgrounds of a configuration, and photo 0, 1, ... composed of them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ArgumentError, ConfigError
-from steersearch.training.data.mask_codec import Mask
-from steersearch.training.data.samples import Row, Sample, Skip, Source
-from steersearch.training.world import composition, emoji, stamps
-from steersearch.training.world.corpus import (
-    CorpusConfig,
-    Materials,
-    Plan,
-    compose_photo,
-    plan_photo,
-    squared,
-    with_packages,
-)
-from steersearch.training.world.materials import kept_plates, kept_things
-from steersearch.training.world.phrases import Phrase, Standing, describe
-from steersearch.training.world.things import HELD_OUT_TEMPLATES, TEMPLATES, Thing
+from steersearch.training.world import composition, drawings, emoji, stamps
+from steersearch.training.world.composition import Photo, Spot
+from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.scenes import Scene
+from steersearch.training.world.things import Thing
 
-VALIDATION_SEED = 2**31  # added to the seed of the split val; training seeds are below it
-PHOTOS_KEPT = 32  # the last ones, so that the expressions of a photo share it
-TRIES = 12  # at a phrase that its photo has not got yet, and that is about what it should be about
-
-T = TypeVar("T")
+MAX_THINGS = 6
+MAX_THINGS_ON_PHOTOGRAPHS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """What a generated world holds.
+    """What a world's photos are composed of.
 
-    photos: how many; expressions: of each; size: side of the square photos in pixels
-    relations, absent: shares of expressions with a relation, and of those that fit nothing in the photo
-    drawn_per_kind, plates, stamps, emoji, backgrounds: as of `CorpusConfig`
-    split: train, or val, which has drawings, backgrounds and placements that no training seed gives. Stamps and
-        emoji are the installed ones in both.
-    held_out: nothing, or what training never sees. It needs the split val, which it sets.
-        objects: expressions are about stamps and emoji of `stamps.HELD_OUT_NOUNS`, among other things
-        scenes: the drawn things are those of training; backgrounds and placements are not. Of scenes there are six
-            families, all of them trained on, so these are new pictures of known sorts of places
-        templates: expressions in `things.HELD_OUT_TEMPLATES`, for the rest as val
-    Raises ConfigError for what cannot be.
+    photos: how many; size: side of the square photos in pixels; patch: side of a patch of the mask grid in pixels
+    drawn_per_kind: drawn things of each kind; plates: backgrounds of each family of scenes
+    stamps, emoji: whether the things of these packages, which must be installed then, are used as well
+    backgrounds: a folder of photographs of textures, crops of which are backgrounds too; "" for none
+    photographs: a folder that `steersearch train photographs` made, to compose pictures of (`composites`); "" for none,
+        or in a run with a hybrid trunk for the one that it makes
+    wordnet: whether the things' names are widened by WordNet's, which must be there then
+    held_back: whether the photographs that choices are made on (`listed.is_held_back`) stay out
     """
 
     photos: int = 40_000
     size: int = 128
-    seed: int = 0
-    expressions: int = 4
-    relations: float = 0.2
-    absent: float = 0.0
-    drawn_per_kind: int = 24
-    plates: int = 40
+    patch: int = 16
+    drawn_per_kind: int = 72
+    plates: int = 160
     stamps: bool = True
     emoji: bool = True
+    seed: int = 0
     backgrounds: str = ""
-    held_out: Literal["", "objects", "scenes", "templates"] = ""
-    split: Literal["", "train", "val"] = ""
-
-    def __post_init__(self) -> None:
-        if not self.split:
-            object.__setattr__(self, "split", "val" if self.held_out else "train")
-        for name, least in (
-            ("photos", 1),
-            ("size", 16),
-            ("expressions", 1),
-            ("drawn_per_kind", 1),
-            ("plates", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ConfigError(name, getattr(self, name), f"must be at least {least}")
-        for name in ("relations", "absent"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(name, getattr(self, name), "is a share, from 0 to 1")
-        if not 0 <= self.seed < VALIDATION_SEED:
-            raise ConfigError("seed", self.seed, f"must be from 0 to {VALIDATION_SEED - 1}")
-        for name, known in (
-            ("held_out", ("", "objects", "scenes", "templates")),
-            ("split", ("train", "val")),
-        ):
-            if getattr(self, name) not in known:
-                wanted = ", ".join(word for word in known if word)
-                raise ConfigError(name, getattr(self, name), f"must be one of: {wanted}")
-        if self.held_out and self.split == "train":
-            raise ConfigError("held_out", self.held_out, "is for evaluation; leave split=train away")
-        if self.held_out == "objects" and not self.stamps:
-            raise ConfigError("held_out", self.held_out, "these are stamps; leave stamps=false away")
+    photographs: str = ""
+    wordnet: bool = False
+    held_back: bool = False
 
     @property
-    def name(self) -> str:
-        """world, or world-objects, world-scenes, world-templates for what is held out."""
-        return f"world-{self.held_out}" if self.held_out else "world"
-
-    @property
-    def corpus(self) -> CorpusConfig:
-        """The corpus that has the same photos under the same numbers, unless objects or scenes are held out."""
-        return CorpusConfig(
-            photos=self.photos,
-            size=self.size,
-            drawn_per_kind=self.drawn_per_kind,
-            plates=self.plates,
-            stamps=self.stamps,
-            emoji=self.emoji,
-            seed=self.seed + (VALIDATION_SEED if self.split == "val" else 0),
-            backgrounds=self.backgrounds,
-        )
-
-
-def make_materials(config: WorldConfig) -> Materials:
-    """What the world's photos are composed of. Raises StampsMissingError, EmojiMissingError, DataError."""
-    photos = config.corpus
-    things = CorpusConfig(**asdict(photos) | {"seed": config.seed}) if config.held_out == "scenes" else photos
-    stock = with_packages(kept_things(things), photos)
-    featured = _held_out_things(config) if config.held_out == "objects" else []
-    return Materials(photos, [*stock, *featured], kept_plates(photos), len(featured))
-
-
-def _held_out_things(config: WorldConfig) -> list[Thing]:
-    found = stamps.load_stamps(config.size)
-    found = [thing for thing in found if thing.noun in stamps.HELD_OUT_NOUNS]
-    return found + (emoji.load_emoji(config.size, found) if config.emoji else [])
+    def most_things(self) -> int:
+        """How many things a picture may show."""
+        return MAX_THINGS_ON_PHOTOGRAPHS if self.photographs else MAX_THINGS
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A photo but for its pixels.
+class Plan:
+    """A photo before it is composed: its background, what stands where, the stock numbers of the things by identity,
+    and the generator that decides the light."""
 
-    masks: (K, S, S) bool, what is visible of each thing in it;  said: its phrases;  expressions: these in templates
-    """
+    plate: Scene
+    spots: list[tuple[Thing, Spot]]
+    numbers: dict[int, int]
+    rng: np.random.Generator
 
-    masks: npt.NDArray[np.bool_]
-    said: list[Phrase]
-    expressions: list[str]
+    def compose(self) -> Photo:
+        """The photo under its light, in the plate's shape."""
+        photo = composition.compose(self.plate, self.spots)
+        return Photo(composition.relight(photo.image, self.rng), photo.family, photo.placed)
 
 
-class World(Source):
-    """Rows are the expressions of photo 0, 1, ...; those of one photo follow each other.
+class World:
+    """stock: all things, the drawn ones first.  plates: all backgrounds."""
 
-    Pictures are S × S, the same as the corpus of `config.corpus` has under the same number. Its things are drawn when
-    it is made, or found in the cache folder; forked workers share them, others make them once each.
-    """
+    def __init__(
+        self,
+        config: WorldConfig,
+        *,
+        keep: bool = False,
+        drawn_seed: int | None = None,
+        featured: Sequence[Thing] = (),
+    ) -> None:
+        """Draw things and plates.
 
-    def __init__(self, config: WorldConfig) -> None:
-        self.config, self.name, self.skips = config, config.name, []
-        self._rows = config.photos * config.expressions
-        digest = hashlib.sha256(json.dumps(asdict(config)).encode()).hexdigest()[:12]
-        self._place = Path(f"{self.name}-{config.split}-{digest}")  # no such file: a name for the pictures
-        self._forget()
-        _materials(config)
+        keep:       whether they come from the cache folder, if they are there, and are kept in it
+        drawn_seed: of the things; None for the configuration's own
+        featured:   further things, of which every photo shows at least one
+        Raises StampsMissingError, EmojiMissingError, DataError for backgrounds that cannot be used.
+        """
+        draw_things = drawings.kept_things if keep else drawings.draw_things
+        draw_plates = drawings.kept_plates if keep else drawings.draw_plates
+        seed = config.seed if drawn_seed is None else drawn_seed
+        drawn = draw_things(seed, config.size, config.drawn_per_kind)
+        self.config = config
+        self.stock = [*with_packages(drawn, config), *featured]
+        self.plates = draw_plates(config.seed, config.size, config.plates, config.backgrounds)
+        self._drawn = len(KINDS) * config.drawn_per_kind
+        self._featured = len(featured)
 
-    def _forget(self) -> None:
-        self._layouts: _Last[Layout] = _Last(PHOTOS_KEPT, self._lay_out)
-        self._pictures: _Last[Image.Image] = _Last(PHOTOS_KEPT, self._paint)
+    @property
+    def featured(self) -> range:
+        """Stock numbers of what every photo shows one of; all where nothing is featured."""
+        return range(len(self.stock) - self._featured if self._featured else 0, len(self.stock))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_layouts", "_pictures")}
+    def plan(self, number: int) -> Plan:
+        """What is where in photo `number`; the same for the same configuration."""
+        rng = np.random.default_rng([self.config.seed, 3, number])
+        while True:
+            plan = self._plan(rng)
+            if any(plan.numbers[id(thing)] in self.featured for thing, _ in plan.spots):
+                return plan
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget()
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def row(self, index: int) -> Row:
-        """Row `index`. Where things are is worked out for it, the photo is not painted."""
-        photo, which = divmod(index, self.config.expressions)
-        expression = self._layouts[photo].expressions[which]
-        name = f"{photo:07}"
-        return Row(
-            self._place / name,
-            expression,
-            name,
-            self.config.split,
-            self.name,
-            self._place,
-            f"expression {which}",
+    def _plan(self, rng: np.random.Generator) -> Plan:
+        """Perhaps without any thing, if none found room."""
+        plate = self.plates[int(rng.integers(len(self.plates)))]
+        alone = rng.random() < 0.12
+        count = 1 if alone else int(rng.integers(2, MAX_THINGS + 1))
+        picked = [self._pick(rng) for _ in range(count)]
+        if self._featured:
+            picked[0] = len(self.stock) - 1 - int(rng.integers(self._featured))
+        if not alone and rng.random() < 0.4:
+            picked[1] = self._like(picked[0], rng)
+        numbers = {id(self.stock[i]): i for i in picked}
+        things = [self.stock[i] for i in numbers.values()]
+        spots = composition.place_things(
+            plate, things, rng, (0.45, 0.8) if alone else (0.19, 0.48), loose=0.4
         )
+        return Plan(plate, spots, numbers, rng)
 
-    def annotation(self, index: int) -> Mask:
-        """(S, S) bool; all False where the expression fits nothing in the photo."""
-        photo, which = divmod(index, self.config.expressions)
-        layout = self._layouts[photo]
-        meant: Mask = np.any(layout.masks[sorted(layout.said[which].meant)], axis=0)
-        return meant
+    def _pick(self, rng: np.random.Generator) -> int:
+        """A drawn thing or one of the packages with even odds."""
+        if self._drawn == len(self.stock) or rng.random() < 0.5:
+            return int(rng.integers(self._drawn))
+        return int(rng.integers(self._drawn, len(self.stock)))
 
-    def read(self, index: int) -> Sample | Skip:
-        """Row `index` with its mask; never a Skip. The photo itself is `picture(index)`."""
-        row, mask = self.row(index), self.annotation(index)
-        photo, which = divmod(index, self.config.expressions)
-        absent = not self._layouts[photo].said[which].meant
-        return Sample(row.image, row.expression, mask, row.source, row.image_id, row.split, absent)
+    def _like(self, number: int, rng: np.random.Generator) -> int:
+        """A hard negative: another thing of the same kind, which attributes must tell apart, or of the same colour."""
+        thing = self.stock[number]
+        if thing.colour != "" and rng.random() < 0.4:
+            alike = [i for i in self._by_colour[thing.colour] if self.stock[i].noun != thing.noun]
+        else:
+            alike = self._by_noun[thing.noun]
+        return alike[int(rng.integers(len(alike)))] if alike else number
 
-    def picture(self, index: int) -> Image.Image:
-        """The photo of row `index`, RGB, S × S."""
-        photo = index // self.config.expressions
-        return self._pictures[photo].copy()
+    @cached_property
+    def _by_noun(self) -> dict[str, list[int]]:
+        return _grouped([thing.noun for thing in self.stock])
 
-    def _paint(self, photo: int) -> Image.Image:
-        return squared(compose_photo(self._plan(photo)).image, self.config.size)
-
-    def _plan(self, photo: int) -> Plan:
-        return plan_photo(_materials(self.config), photo)
-
-    def _lay_out(self, photo: int) -> Layout:
-        materials, plan, size = _materials(self.config), self._plan(photo), self.config.size
-        seen = composition.visible_masks(plan.plate.image.size, plan.spots)
-        masks = [(thing, _squared_mask(mask, size)) for thing, mask in seen if mask.any()]
-        standing = [_standing(thing, mask) for thing, mask in masks]
-        least = len(materials.stock) - materials.featured
-        about = [k for k, one in enumerate(standing) if plan.numbers[id(one.thing)] >= least]
-        rng = np.random.default_rng([materials.config.seed, 5, photo])
-        said = self._talk(standing, about, rng, materials)
-        templates = HELD_OUT_TEMPLATES if self.config.held_out == "templates" else TEMPLATES
-        chosen = rng.integers(len(templates), size=len(said))
-        expressions = [templates[k].format(phrase.text) for k, phrase in zip(chosen, said, strict=True)]
-        return Layout(np.stack([mask for _, mask in masks]), said, expressions)
-
-    def _talk(
-        self, standing: list[Standing], about: Sequence[int], rng: np.random.Generator, materials: Materials
-    ) -> list[Phrase]:
-        """The photo's expressions, different ones if it has so many to offer."""
-        stock = materials.stock[-materials.featured :]  # all, where nothing is featured
-        said: list[Phrase] = []
-        for _ in range(self.config.expressions):
-            absent = float(self.config.absent > 0 and rng.random() < self.config.absent)
-            relations = float(self.config.relations > 0 and rng.random() < self.config.relations)
-            for _ in range(TRIES):
-                phrase = describe(standing, rng, stock, relations=relations, absent=absent, about=about)
-                if phrase not in said:
-                    break
-            said.append(phrase)
-        return said
+    @cached_property
+    def _by_colour(self) -> dict[str, list[int]]:
+        return _grouped([thing.colour for thing in self.stock])
 
 
-_made: dict[WorldConfig, Materials] = {}
-_making = threading.Lock()
+def with_packages(drawn: Sequence[Thing], config: WorldConfig) -> list[Thing]:
+    """Drawn things, and after them those of the packages that the configuration asks for but those held out."""
+    things = list(drawn)
+    if config.stamps:
+        things += stamps.load_stamps(config.size, held_out=False)
+    if config.emoji:
+        things += emoji.load_emoji(config.size, things)
+    return [thing for thing in things if thing.source == "drawn" or thing.noun not in stamps.HELD_OUT_NOUNS]
 
 
-def _materials(config: WorldConfig) -> Materials:
-    """Made once in a process, for all worlds that differ only in what is asked about their photos."""
-    plain = WorldConfig(photos=1, **{name: getattr(config, name) for name in _MATERIAL})
-    with _making:
-        if plain not in _made:
-            _made[plain] = make_materials(plain)
-        return _made[plain]
+def squared(image: Image.Image, size: int) -> Image.Image:
+    """The photo as it is kept: squashed to size × size."""
+    return image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-_MATERIAL = (
-    "size",
-    "seed",
-    "drawn_per_kind",
-    "plates",
-    "stamps",
-    "emoji",
-    "backgrounds",
-    "held_out",
-    "split",
-)
-
-
-class _Last(Generic[T]):
-    """The values that were asked for last, by number. Threads may ask at once; two may then make the same one."""
-
-    def __init__(self, most: int, make: Callable[[int], T]) -> None:
-        self._most, self._make = most, make
-        self._values: OrderedDict[int, T] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __getitem__(self, number: int) -> T:
-        with self._lock:
-            if number in self._values:
-                self._values.move_to_end(number)
-                return self._values[number]
-        value = self._make(number)
-        with self._lock:
-            self._values[number] = value
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
-        return value
-
-
-def _squared_mask(mask: Mask, size: int) -> Mask:
-    """The mask squashed to size × size; what is thinner than half a pixel keeps its densest ones."""
-    cover = np.asarray(
-        Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX)
-    )
-    return cover >= max(1, min(128, int(cover.max())))
-
-
-def _standing(thing: Thing, mask: Mask) -> Standing:
-    """Where it is: the centre of what is visible of it."""
-    rows, columns = mask.sum(axis=1), mask.sum(axis=0)
-    area, (height, width) = int(rows.sum()), mask.shape
-    x = float((columns * (np.arange(width) + 0.5)).sum() / area / width)
-    y = float((rows * (np.arange(height) + 0.5)).sum() / area / height)
-    return Standing(thing, x, y, area / (height * width))
-
-
-# ------------------------------------------------------------------------------------------------- by its name
-
-
-def is_world(path: Path) -> bool:
-    """Whether `path` says "world" or "world:...". A folder of that name is opened by a path with a folder before it."""
-    return str(path) == "world" or str(path).startswith("world:")
-
-
-def open_world(name: str, split: str | None = None) -> World:
-    """The world that `name` describes: "world", or such as "world:seed=3,photos=1000,emoji=false".
-
-    split: as of `WorldConfig`, unless the name says it.  Raises ArgumentError for a setting that there is not, or
-    a value that is none; ConfigError for one that cannot be
-    """
-    settings: dict[str, Any] = {}
-    for setting in filter(None, name.partition(":")[2].split(",")):
-        key, equals, value = setting.partition("=")
-        settings[key] = _value(key, value, bool(equals))
-    if split is not None and settings.setdefault("split", split) != split:
-        raise ArgumentError("split", split, f"{name} is of the split {settings['split']}")
-    return World(WorldConfig(**settings))
-
-
-def _value(key: str, value: str, given: bool) -> object:
-    defaults = {field.name: field.default for field in fields(WorldConfig)}
-    if key not in defaults:
-        nearest = get_close_matches(key, defaults, 1, 0.4)
-        meant = f'did you mean "{nearest[0]}"? ' if nearest else ""
-        raise ArgumentError("world", key, f"no such setting; {meant}known: {', '.join(defaults)}")
-    if not given:
-        raise ArgumentError("world", key, f"give it a value: {key}=...")
-    default = defaults[key]
-    if isinstance(default, str):
-        return value
-    if isinstance(default, bool):
-        if value not in ("true", "false"):
-            raise ArgumentError(f"world: {key}", value, "must be true or false")
-        return value == "true"
-    whole = isinstance(default, int)
-    try:
-        return int(value) if whole else float(value)
-    except ValueError:
-        raise ArgumentError(f"world: {key}", value, f"must be a{' whole' if whole else ''} number") from None
+def _grouped(words: list[str]) -> dict[str, list[int]]:
+    """The places of each word in the list."""
+    groups: dict[str, list[int]] = {}
+    for i, word in enumerate(words):
+        groups.setdefault(word, []).append(i)
+    return groups
