@@ -87,8 +87,8 @@ def test_the_table_names_the_variants_and_their_ratios(capsys: pytest.CaptureFix
     shown = capsys.readouterr()
     title, header, *rows = shown.out.splitlines()
     assert title.startswith("dinov2-base, 336 px, batch 8, float32, ")
-    assert header.split() == "images/s time / trunk alone time / steered peak memory".split()
-    assert [row.split("  ")[0] for row in rows] == ["trunk alone", "steered", "the released way, float32"]
+    assert header.split() == "images/s time / backbone alone time / steered peak memory".split()
+    assert [row.split("  ")[0] for row in rows] == ["backbone alone", "steered", "as released, float32"]
     assert "8.00 (8.00–8.00)" in rows[0]
     assert "1.020 (1.020–1.020)" in rows[1]
     assert "2.000 (2.000–2.000)" in rows[2]

@@ -99,7 +99,7 @@ def test_check_prints_counts_and_what_is_broken(run: Run, folder: Path) -> None:
     assert done.code == 0
     assert done.out.splitlines() == [
         "data: 5 samples of 3 pictures",
-        "1 rows have boxes and no mask",
+        "1 rows have boxes but no mask",
         "split    train 5, val 1",
         "words    1 to 4, median 2, 90 % within 1 to 3.75",
         "mask     1.00% to 100.00%, median 20.00%, 90 % within 1.00% to 90.00% of the picture",
@@ -146,7 +146,7 @@ def test_check_fails_if_nothing_can_be_used(run: Run, tmp_path: Path) -> None:
     done = run("train", "check", tmp_path, "-o", tmp_path / "samples.png")
     assert done.code == 1
     assert "error: no row can be used" in done.err
-    assert "is not drawn: there is nothing to show" in done.err
+    assert "was not drawn: no usable row" in done.err
     assert not (tmp_path / "samples.png").exists()
 
 

@@ -113,16 +113,16 @@ _CORE = Card(
     name="core",
     module="paper.core",
     summary="Find the photos with the same small object.",
-    asks="Finds a photo the other photos with the same small object, among photos that otherwise look alike?",
+    asks="Does a photo find the others with the same small object, among photos that otherwise look alike?",
     data=PublishedData(
         what="CORE, JonaRuthardt/CORE on the Hugging Face hub: some 2,800 edited photos of six scenes (SUN397)",
         size="some gigabytes",
         licence="not stated where we could read it; the photos below the edits are SUN397's, for research",
-        how="by itself from the hub, or --data FOLDER for a copy of it (parquet files of the split test)",
+        how="fetched from the hub, or --data FOLDER for a copy (parquet files of the split test)",
         on_hub=True,
     ),
     stand_in="600 generated photos of six scenes, five objects in each",
-    cost="some 16,700 forward passes (2,780 photos under five prompts and none). Reckoned from the measured 2.93 and "
+    cost="some 16,700 forward passes (2,780 photos under five prompts and none). Estimated from 2.93 and "
     "0.98 images/s on two CPU cores: dinov2-small 1.6 hours, dinov2-base 4.7; on an A100, by the paper's 9.5 ms, "
     "three minutes and the decoding. Memory, measured on photos of 1024 pixels: 1.4 GB at most with dinov2-small; it "
     "does not grow with the photos (mini: 1.1 GB on 30, 0.9 on 240). Disk: the photos once more, and under 0.1 GB of "
@@ -168,7 +168,7 @@ _MOSAIC = Card(
 _GENECIS = Card(
     name="genecis",
     module="paper.genecis",
-    summary="Find the picture that is alike under a condition.",
+    summary="Find the picture that is similar under a condition.",
     asks="Which picture is like the reference in what the condition names: an object, an attribute, a change?",
     data=PublishedData(
         what="GeneCIS: 2,000, 2,112, 1,960 and 1,960 rows on COCO val2017 and Visual Genome 1.2",
@@ -201,7 +201,7 @@ _WORDS = Card(
     name="words",
     module="ours.words",
     summary="Heatmaps of words that no training prompt used.",
-    asks="Does the heatmap find a thing that is named by a word which no training prompt used?",
+    asks="Does the heatmap find a thing named by a word that no training prompt used?",
     stand_in="some 140 generated photos; this benchmark is our own and has no other data",
     limit="photos of each word",
     options=(
@@ -216,12 +216,12 @@ _PHOTOGRAPHS = Card(
     name="photographs",
     module="ours.photographs",
     summary="What the model knows of real photographs.",
-    asks="Does the model know what real photographs show? Mosaics, cluttered ones, nearest ones, `find`, colours.",
+    asks="What does the model know of real photographs? Mosaics, clutter, nearest photographs, `find`, colours.",
     data=PublishedData(
         what="some 140 photographs that nothing is trained on, labelled here; cutouts for the colours",
         size="300 MB of packages",
         licence="each photograph its own; see its package",
-        how="by itself with apt-get from Debian's gcompris-qt-data and darknet, or --data FOLDER that holds both, "
+        how="fetched with apt-get from Debian's gcompris-qt-data and darknet, or --data FOLDER that holds both, "
         "unpacked; apt-get install tuxpaint-stamps-default for the cutouts",
     ),
     cost="some 3,500 forward passes",
@@ -232,7 +232,7 @@ _ANOMALY = Card(
     name="anomaly",
     module="paper.anomaly",
     summary="Find where an object is damaged.",
-    asks="Where is an object damaged, found by ten phrases for damage and nothing else?",
+    asks="Where is an object damaged, by ten phrases for damage and nothing else?",
     data=PublishedData(
         what="MVTec AD (1,725 test pictures of 15 objects) or VisA (2,162 of 12)",
         size="5 GB, or 2 GB",
@@ -241,7 +241,7 @@ _ANOMALY = Card(
         "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com with the folder split_csv of "
         "https://github.com/amazon-science/spot-diff in it; unpacked, --data its folder",
     ),
-    stand_in="144 drawn pictures of eight sorts of objects, two thirds of them damaged",
+    stand_in="144 drawn pictures of eight kinds of objects, two thirds of them damaged",
     cost="ten forward passes for each test picture; 3 GB of memory for the maps of a class at 448 pixels",
     limit="test pictures of each object",
 )
@@ -250,7 +250,7 @@ _PODS = Card(
     name="pods",
     module="paper.pods",
     summary="Tell one mug from other mugs: personal objects.",
-    asks="Is a photo one of this very mug, among other mugs? Personal objects, three references each.",
+    asks="Does a photo show this very mug, among other mugs? Personal objects, three references each.",
     data=PublishedData(
         what="PODS, chaenayo/PODS on the Hugging Face hub: 100 objects, 300 references and 10,888 test photos",
         size="1.2 GB",
@@ -294,11 +294,11 @@ _REFCOCOG = Card(
 _QUALITY = Card(
     name="quality",
     module="paper.quality",
-    summary="What steering costs the features as features.",
-    asks="What does steering cost the features as features? Linear probes and labels of nearest patches.",
+    summary="What steering costs the features of a whole picture.",
+    asks="What does steering cost the features of the whole picture? Linear probes and labels of nearest patches.",
     data=PublishedData(
         what="ImageWoof (12,954 photos), Waterbirds (11,788) and Stanford Cars (16,185) for probes, ADE20k (22,210) "
-        "for nearest patches; what is there of them is measured",
+        "for nearest patches; those present are measured",
         size="1.3, 0.5, 2 and 0.9 GB",
         licence="ImageWoof Apache-2.0, ADE20k BSD-3; the photos of all four for research",
         how="imagewoof2.tgz from https://github.com/fastai/imagenette, waterbird_complete95_forest2water2 from "

@@ -53,11 +53,11 @@ def cards(known: Iterable[Card]) -> None:
     terminal.line(
         "  What does steering cost in images/s and memory? Random weights, no data: steersearch bench speed"
     )
-    terminal.remark("`steersearch bench methods` lists the methods that can take a model's place")
+    terminal.remark("`steersearch bench methods` lists the baselines for --method")
 
 
 def methods(known: Iterable[BaselineCard]) -> None:
-    """The methods that can be measured in a model's place, one a line."""
+    """The baselines, one a line."""
     header = ("method", "in the paper", "gives", "licence", "weights")
     rows = [
         (
@@ -80,7 +80,7 @@ def method(card: BaselineCard) -> None:
         "in the paper": card.row,
         "computes": card.computes,
         "aggregation": card.aggregation,
-        "prompt": "changes what it sees" if card.takes_prompt else "changes nothing",
+        "prompt": "used" if card.takes_prompt else "ignored",
         "gives": ", ".join(card.gives),
         **{f"no {part}": reason for part, reason in card.lacks.items()},
         "weights": card.weights,

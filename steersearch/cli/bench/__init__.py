@@ -1,4 +1,4 @@
-"""`steersearch bench`: measure on this machine what the documentation claims."""
+"""`steersearch bench`: benchmarks of quality and speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ command = group(
         "list": ("steersearch.cli.bench.list", "List the benchmarks with their data."),
         "methods": ("steersearch.cli.bench.methods", "List the methods that SteerViT is compared with."),
         "build": ("steersearch.cli.bench.build", "Make a benchmark's data from published data."),
-        "report": ("steersearch.cli.bench.report", "Put saved records into one page or table."),
+        "report": ("steersearch.cli.bench.report", "Write saved records to a page or table."),
     },
-    help="Measure quality and speed on this machine; records can be saved and compared.",
+    help="Run benchmarks of quality and speed; records can be saved and compared.",
 )

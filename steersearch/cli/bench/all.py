@@ -36,7 +36,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Real data: a folder with a subfolder for each benchmark, of its name.",
+            help="Real data: a folder with a subfolder named after each benchmark.",
             show_default=False,
         ),
     ] = None,
@@ -65,9 +65,9 @@ def command(
 ) -> None:
     """Measure a model on every benchmark, and test what the paper claims and what we add to it.
 
-    Where a claim is about it, the paper's pooling, the frozen trunk and gate_scale 0.6 are measured too; CORE's
-    stand-in with every source of objects, seen in training or not. What cannot be measured is named and passed over;
-    exit code 1 if nothing could be. --limit is handed on to each benchmark.
+    Where a claim needs it, the paper's pooling, the unsteered backbone and gate_scale 0.6 are measured too, and
+    CORE's stand-in with every source of objects, seen in training or not. Benchmarks that cannot be measured are
+    skipped with a message; exit code 1 if all are. --limit applies to each benchmark.
 
     \b
     Example:
@@ -76,7 +76,7 @@ def command(
     if world and data is not None:
         raise typer.BadParameter("--world and --data exclude each other")
     if data is not None and not data.is_dir():
-        raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
+        raise typer.BadParameter(f"{data} is not a folder", param_hint="--data")
     base = model_method(model, device)
     twin = None if paper is None else model_method(str(paper), device, name=twin_of(base.name))
     fused = None if late is None else cast("LateFusion", baselines.load(f"{LATE}={late}", device))

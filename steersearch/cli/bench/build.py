@@ -1,4 +1,4 @@
-"""`steersearch bench build`: data sets of benchmarks from the published ones that they are made of."""
+"""`steersearch bench build`: make the data of a benchmark from published data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ command = group(
         ),
         "core": ("steersearch.cli.bench.build:core", "Edit photos of scenes, one object at a time."),
     },
-    help="Make a benchmark's data from the published data that it consists of.",
+    help="Make a benchmark's data from published data.",
 )
 
 
@@ -36,7 +36,7 @@ def mosaic(
     ],
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N.")] = None,
 ) -> None:
-    """Stitch the photos of VOC2012's segmentation val by fours: 363 composites with the class of each pixel.
+    """Stitch VOC2012's photos (segmentation val) by fours: 363 composites with the class of each pixel.
 
     FOLDER gets NNN.png, NNN-labels.png (0 background, classes from 1, 255 void) and mosaic.json, written last;
     a build that was stopped continues. `bench mosaic --data FOLDER` measures on it.
@@ -88,9 +88,9 @@ def core(
     """Edit photos of scenes, one object at a time, into a data set that `bench core --data FOLDER` reads.
 
     As CORE was made: five edits of each photo, with FLUX.2 [dev] by default (its licence forbids commercial use).
-    A pipeline with a mask repaints a box, one without is told to add the object. FOLDER gets a picture for each
-    edit, review.html, and data/test-00000-of-00001.parquet. A build that was stopped continues; what
-    FOLDER/rejected.txt names, a line each, is left out when you run the command again. Needs the extra build.
+    Inpainting pipelines repaint a box, others get the object as an instruction. FOLDER gets a picture for each
+    edit, review.html, and data/test-00000-of-00001.parquet. A stopped build continues; pictures listed in
+    FOLDER/rejected.txt are left out when you run the command again. Needs the extra build.
 
     \b
     Example:

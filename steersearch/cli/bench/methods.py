@@ -1,4 +1,4 @@
-"""`steersearch bench methods`: the methods that can be measured in a model's place."""
+"""`steersearch bench methods`: the baselines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def command(
 ) -> None:
     """List the methods that SteerViT is compared with, for --method NAME, or show one of them.
 
-    A method that cannot be run says why. docs/baselines.md says what had to be chosen where the paper is silent.
+    For methods that cannot be run it says why. docs/baselines.md explains our choices where the paper is silent.
 
     \b
     Example:

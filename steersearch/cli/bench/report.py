@@ -26,7 +26,7 @@ def command(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Also read the records in this folder; repeatable. Those of benchmarks/results always count.",
+            help="Also read the records in this folder, besides benchmarks/results; repeatable.",
         ),
     ] = None,
     pictures: Annotated[
@@ -38,9 +38,9 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Put saved records into one file, with the paper's numbers in columns of their own.
+    """Write saved records to a page or table, beside the paper's numbers.
 
-    The page is self-contained: tables, plots and pictures are in it.
+    The page is self-contained, with tables, plots and pictures.
 
     \b
     Example:

@@ -44,9 +44,8 @@ def command(
 ) -> None:
     """Measure what steering costs in images/s and memory.
 
-    Compares the trunk alone, the trunk steered, and the trunk steered the way the released code does it: in
-    float32, with the text encoder in every batch. Weights are random, so nothing is downloaded: speed does not
-    depend on their values.
+    Compares the backbone alone, steered, and steered as in the released code: in float32, with the text encoder
+    in every batch. Weights are random, so nothing is downloaded; speed does not depend on their values.
 
     \b
     Example:
@@ -72,10 +71,10 @@ def command(
 
 
 _TITLES = {
-    "plain": "trunk alone",
+    "plain": "backbone alone",
     "folded": "steered",
-    "unfolded": "the released way, float32",
-    "unfolded_same_dtype": "the released way, {dtype}",
+    "unfolded": "as released, float32",
+    "unfolded_same_dtype": "as released, {dtype}",
 }
 
 
@@ -92,7 +91,7 @@ def _show_speed(record: Record) -> None:
             memory = f"{metrics[f'{variant}_peak_memory_bytes'] / 1e6:,.0f} MB"
             ratios = (_spread(metrics, f"{variant}_over_{other}", 3) for other in ("plain", "folded"))
             rows.append((title.format(**settings), _spread(metrics, name, 2), *ratios, memory))
-    header = ("", "images/s", "time / trunk alone", "time / steered", "peak memory")
+    header = ("", "images/s", "time / backbone alone", "time / steered", "peak memory")
     terminal.table(header, rows, right=header[1:])
     terminal.remark(
         f"medians of {settings['repeats']} rounds, with quartiles; load average "

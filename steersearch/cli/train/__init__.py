@@ -1,4 +1,4 @@
-"""`steersearch train`: train, look at training data, and make masks from boxes."""
+"""`steersearch train`: train a model; check and prepare training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steersearch.cli.train.request import Request
 
 class Commands(LazyGroup):
     table: ClassVar[Table] = {
-        "check": ("steersearch.cli.train.check", "Read a data set whole; count, and list what is broken."),
+        "check": ("steersearch.cli.train.check", "Read a whole data set, and list what is broken."),
         "masks": ("steersearch.cli.train.masks", "Make masks from boxes with SAM 2."),
         "photographs": (
             "steersearch.cli.train.photographs",
@@ -73,7 +73,7 @@ def run(
         bool, typer.Option("--strict", help="Stop at the first unusable row of the data.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the settings that the run would have, and do nothing.")
+        bool, typer.Option("--dry-run", help="Print the settings of the run, and do not train.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --dry-run: print them as one JSON object.")

@@ -1,4 +1,4 @@
-"""`steersearch train check`: read a data set whole, and say what is in it."""
+"""`steersearch train check`: read a whole data set, and list what is broken."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def command(
 ) -> None:
     """Read a whole data set, count what is in it and list what is broken.
 
-    With --json, the first line is the report; each further line is an unusable row, with the reason, or one whose
-    mask covers nearly all of its picture, with the share.
+    With --json, the first line is the report; the others are unusable rows with the reason, and rows whose mask
+    covers nearly all of its picture.
 
     \b
     Example:
@@ -74,7 +74,7 @@ def command(
 def _table(report: Report) -> None:
     terminal.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
     if report.boxes:
-        terminal.line(f"{report.boxes:,} rows have boxes and no mask")
+        terminal.line(f"{report.boxes:,} rows have boxes but no mask")
     if report.absent:
         terminal.line(f"{report.absent:,} expressions fit nothing in their picture")
     if report.read < report.rows:
@@ -117,7 +117,7 @@ def _draw(source: Source, picture: Path, large: Sequence[int]) -> None:
     """Samples drawn at random, the same each time, after some of the rows `large`; written as a PNG."""
     chosen = _random_samples(source, large[:LARGE_SHOWN])
     if not chosen:
-        terminal.remark(f"{terminal.readable(picture)} is not drawn: there is nothing to show")
+        terminal.remark(f"{terminal.readable(picture)} was not drawn: no usable row")
         return
     png = io.BytesIO()
     pictures = (source.picture(index) for index in chosen)

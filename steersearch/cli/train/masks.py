@@ -35,9 +35,9 @@ def command(
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
 ) -> None:
-    """Make masks from boxes with SAM 2, as a folder that can be trained on.
+    """Make masks from boxes with SAM 2, as a data set for training.
 
-    To continue a run that was stopped, give the same command again.
+    A stopped run continues with the same command.
 
     \b
     Example:

@@ -37,7 +37,7 @@ Format = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="The folder of the pictures, if not the usual one."),
+    typer.Option(metavar="FOLDER", help="The folder of the pictures, if not the format's own."),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split, such as train or val.")]
 

