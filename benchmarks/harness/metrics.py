@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,3 +51,8 @@ def unit_rows(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
     )
     return rows
+
+
+def percent(shares: Any) -> float:
+    """The mean of shares, or one share, in percent, to two digits."""
+    return round(100 * float(np.mean(shares)), 2)

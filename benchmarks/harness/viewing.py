@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from steersearch.benchmarks.harness.benchmark import Report
 from steersearch.benchmarks.harness.method import Method, Seen
 from steersearch.benchmarks.harness.pixel_metrics import WHOLE, Part
 from steersearch.indexer.progress import ProgressEvent
 
 Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
-Report: TypeAlias = Callable[[ProgressEvent], None]
 
 
 @dataclass

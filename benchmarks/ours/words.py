@@ -22,6 +22,7 @@ from steersearch.benchmarks.harness.benchmark import Source as DataSource
 from steersearch.benchmarks.harness.cache import digest_of
 from steersearch.benchmarks.harness.catalogue import Value, check_template
 from steersearch.benchmarks.harness.method import Method
+from steersearch.benchmarks.harness.metrics import percent
 from steersearch.benchmarks.harness.pointing import points
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_world
@@ -113,7 +114,7 @@ class Words:
             row: dict[str, Any] = {"word": each.word, "noun": each.noun, "photos": len(each.photos)}
             for case, said in ((known, each.noun), ("unseen", each.word)):
                 hits, mass = points(method, each.photos, self.template.format(said), each.masks)
-                row[case], row[f"{case}_pmass"] = _percent(hits), _percent(mass)
+                row[case], row[f"{case}_pmass"] = percent(hits), percent(mass)
             rows.append(row)
             if progress is not None:
                 progress(ProgressEvent(done, len(dataset.asked), 0.0))
@@ -179,7 +180,3 @@ def _photo_with(
         if mask.mean() > 0.008:
             return photo.image, mask
     raise RuntimeError(f"no room for a {noun} in 50 plates of a {family}")
-
-
-def _percent(shares: Sequence[float]) -> float:
-    return round(100 * float(np.mean(shares)), 2)

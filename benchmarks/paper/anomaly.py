@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.intervals import micro_interval
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.pixel_metrics import Part, patch_cover
 from steersearch.benchmarks.harness.rankings import auroc, best_f1, pro
-from steersearch.benchmarks.harness.viewing import Progress, Report, part_seen, see_all, squared
+from steersearch.benchmarks.harness.viewing import Progress, part_seen, see_all, squared
 from steersearch.benchmarks.paper import anomaly_world
 from steersearch.benchmarks.paper.anomaly_data import Item, Items, kind_of
 from steersearch.core.errors import BenchmarkError

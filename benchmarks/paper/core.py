@@ -21,7 +21,7 @@ from steersearch.benchmarks.harness.catalogue import Value
 from steersearch.benchmarks.harness.embeddings import gallery_vectors, needs_a_prompt, part_of
 from steersearch.benchmarks.harness.intervals import HOW, macro_interval, micro_interval
 from steersearch.benchmarks.harness.method import Floats, Method
-from steersearch.benchmarks.harness.metrics import core_precision
+from steersearch.benchmarks.harness.metrics import core_precision, percent
 from steersearch.benchmarks.harness.pointing import pointing_of
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_data, core_photographs, core_world
@@ -78,10 +78,10 @@ class Core:
         if not at_k:
             raise BenchmarkError(f"{dataset.name}: no object was added to two source photos of a scene")
         metrics, intervals = _figures(scores)
-        metrics[f"macro_precision_at_{self.k}"] = _percent(np.mean([np.mean(v) for v in at_k.values()]))
-        metrics[f"micro_precision_at_{self.k}"] = _percent(np.mean([one for v in at_k.values() for one in v]))
+        metrics[f"macro_precision_at_{self.k}"] = percent(np.mean([np.mean(v) for v in at_k.values()]))
+        metrics[f"micro_precision_at_{self.k}"] = percent(np.mean([one for v in at_k.values() for one in v]))
         chances = [_chance(scene) for scene in dataset.scenes if scene.name in at_k]
-        metrics["chance"] = _percent(np.mean(chances))
+        metrics["chance"] = percent(np.mean(chances))
         if metrics["macro_wrong_prompt"] is not None:
             metrics["drop"] = round(metrics["macro"] - metrics["macro_wrong_prompt"], 2)
         pointing = _pointing(method, dataset)
@@ -151,14 +151,14 @@ class Core:
         }
         for case in CASES:
             values = scores[case].get(scene.name)
-            row[f"accuracy{NAMES[case]}"] = None if values is None else _percent(np.mean(values))
+            row[f"accuracy{NAMES[case]}"] = None if values is None else percent(np.mean(values))
         right = {scene.name: scores["right"][scene.name]}
         low, high = macro_interval(right)
         return row | {
-            "low": _percent(low),
-            "high": _percent(high),
-            f"precision_at_{self.k}": _percent(np.mean(at_k)),
-            "chance": _percent(_chance(scene)),
+            "low": percent(low),
+            "high": percent(high),
+            f"precision_at_{self.k}": percent(np.mean(at_k)),
+            "chance": percent(_chance(scene)),
         }
 
 
@@ -189,11 +189,11 @@ def _figures(
         if not by_scene:
             metrics[macro] = metrics[micro] = None
             continue
-        metrics[macro] = _percent(np.mean([np.mean(values) for values in by_scene.values()]))
-        metrics[micro] = _percent(np.mean([value for values in by_scene.values() for value in values]))
+        metrics[macro] = percent(np.mean([np.mean(values) for values in by_scene.values()]))
+        metrics[micro] = percent(np.mean([value for values in by_scene.values() for value in values]))
         if case != "wrong_all":  # where a query counts several times
             for name, interval in ((macro, macro_interval(by_scene)), (micro, micro_interval(by_scene))):
-                intervals[name] = _percent(interval[0]), _percent(interval[1])
+                intervals[name] = percent(interval[0]), percent(interval[1])
     return metrics, intervals
 
 
@@ -211,7 +211,3 @@ def _pointing(method: Method, dataset: CoreData) -> dict[str, float]:
     if not isinstance(method, SteerViTMethod) or not all(scene.masks for scene in dataset.scenes):
         return {}
     return pointing_of(method, dataset.scenes)
-
-
-def _percent(share: Any) -> float:
-    return round(100 * float(share), 2)

@@ -27,7 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from PIL import Image, ImageFilter
 
-from steersearch.benchmarks.harness.viewing import Progress, Report
+from steersearch.benchmarks.harness.benchmark import Report
+from steersearch.benchmarks.harness.viewing import Progress
 from steersearch.core.errors import BenchmarkError, ImageError, MissingExtraError
 from steersearch.core.files import drafted, read_json, write_atomically
 from steersearch.core.images.pillow import opened

@@ -27,13 +27,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
 from steersearch.benchmarks.harness.intervals import HOW, Answers, limits, macro_rounds
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.rankings import Doubles, cosine_distances, silhouettes
-from steersearch.benchmarks.harness.viewing import Report
 from steersearch.benchmarks.paper import embedding_map_world
 from steersearch.benchmarks.paper.embedding_map_data import Photos, read_voc, voc_root
 from steersearch.core.errors import BenchmarkError, MissingExtraError

@@ -26,7 +26,7 @@ from steersearch.benchmarks.harness.catalogue import Value, check_template
 from steersearch.benchmarks.harness.embeddings import PairVectors, needs_a_prompt, pair_vectors, part_of
 from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interval, mean_of
 from steersearch.benchmarks.harness.method import Floats, Method
-from steersearch.benchmarks.harness.metrics import unit_rows
+from steersearch.benchmarks.harness.metrics import percent, unit_rows
 from steersearch.benchmarks.paper import genecis_data, genecis_world
 from steersearch.benchmarks.paper.genecis_data import GenecisData, Question, Split
 
@@ -138,10 +138,10 @@ def _row(split: Split, template: str, values: Mapping[str, Sequence[float]]) -> 
         "prompt": template,
         "rows": len(split.questions),
         "gallery": round(float(np.mean(sizes)), 2),
-        **{name: _percent(np.mean(each)) for name, each in values.items()},
-        "low": _percent(low),
-        "high": _percent(high),
-        "chance": _percent(np.mean([1 / size for size in sizes])),
+        **{name: percent(each) for name, each in values.items()},
+        "low": percent(low),
+        "high": percent(high),
+        "chance": percent(np.mean([1 / size for size in sizes])),
     }
 
 
@@ -158,13 +158,9 @@ def _figures(hits: _Hits) -> _Hits:
 
 
 def _metrics(hits: _Hits) -> dict[str, Any]:
-    return {name: _percent(mean_of(by_split)) for name, by_split in _figures(hits).items()}
+    return {name: percent(mean_of(by_split)) for name, by_split in _figures(hits).items()}
 
 
 def _intervals(hits: _Hits) -> dict[str, tuple[float, float]]:
     found = {name: macro_interval(by_split) for name, by_split in _figures(hits).items()}
-    return {name: (_percent(low), _percent(high)) for name, (low, high) in found.items()}
-
-
-def _percent(share: Any) -> float:
-    return round(100 * float(share), 2)
+    return {name: (percent(low), percent(high)) for name, (low, high) in found.items()}

@@ -28,13 +28,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.intervals import HOW, micro_interval
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.pixel_metrics import patch_cover
 from steersearch.benchmarks.harness.rankings import average_precision
-from steersearch.benchmarks.harness.viewing import Progress, Report, part_seen, see_all
+from steersearch.benchmarks.harness.viewing import Progress, part_seen, see_all
 from steersearch.benchmarks.paper import mosaic_world
 from steersearch.benchmarks.paper.mosaic_data import TILE, Mosaics, read_mosaics, read_voc, voc_root
 from steersearch.core.attention_maps import without_sinks

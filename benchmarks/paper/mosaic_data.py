@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steersearch.benchmarks.harness.benchmark import Source
+from steersearch.benchmarks.harness.benchmark import Report, Source
 from steersearch.benchmarks.harness.label_file import VOID, Labels, read_labels, voc_colours
-from steersearch.benchmarks.harness.viewing import Opener, Progress, Report, digest
+from steersearch.benchmarks.harness.viewing import Opener, Progress, digest
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import read_json, write_atomically
 from steersearch.core.preprocess import open_image

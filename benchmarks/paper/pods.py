@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
 from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interval, mean_of
 from steersearch.benchmarks.harness.method import Floats, Method
+from steersearch.benchmarks.harness.metrics import unit_rows
 from steersearch.benchmarks.harness.rankings import average_precision, ndcg
-from steersearch.benchmarks.harness.viewing import Progress, Report
+from steersearch.benchmarks.harness.viewing import Progress
 from steersearch.benchmarks.paper import pods_world
 from steersearch.benchmarks.paper.pods_data import Objects, has_pods, read_pods
 from steersearch.core.errors import BenchmarkError
@@ -136,7 +137,7 @@ def _reached(
         vectors = pair_vectors(method, data, dict.fromkeys(part, chosen))
         progress.add(len(part) * len(chosen))
         for prompt in part:
-            unit = _unit(np.stack([vectors[prompt][number] for number in chosen]))
+            unit = unit_rows(np.stack([vectors[prompt][number] for number in chosen]))
             scores = unit[~is_reference] @ unit[is_reference].T  # (tests, references)
             for label in by_prompt[prompt]:
                 found[label] = _score(scores, names[~is_reference] == label, names[is_reference] == label)
@@ -147,12 +148,6 @@ def _score(scores: Floats, mine: npt.NDArray[np.bool_], own: npt.NDArray[np.bool
     """scores: (T, R) of test photos with references;  mine (T,), own (R,): those of the object."""
     area = average_precision(scores[:, own].max(axis=1), mine)
     return _Reached(area, [ndcg(row, own) for row in scores[mine]])
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(length, np.float32(1e-12))
-    return unit
 
 
 def create(options: Mapping[str, Value]) -> PodsBenchmark:

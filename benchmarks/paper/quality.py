@@ -32,7 +32,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
 from steersearch.benchmarks.harness.intervals import (
@@ -47,7 +47,7 @@ from steersearch.benchmarks.harness.intervals import (
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.pixel_metrics import patch_cover
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
-from steersearch.benchmarks.harness.viewing import Progress, Report, batches, part_seen, squared
+from steersearch.benchmarks.harness.viewing import Progress, batches, part_seen, squared
 from steersearch.benchmarks.paper import core, quality_world
 from steersearch.benchmarks.paper.quality_data import (
     LabelledSet,

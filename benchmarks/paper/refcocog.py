@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.intervals import HOW, micro_interval
 from steersearch.benchmarks.harness.method import Floats, Method
@@ -37,7 +37,7 @@ from steersearch.benchmarks.harness.pixel_metrics import (
     near_best,
     patch_cover,
 )
-from steersearch.benchmarks.harness.viewing import Progress, Report, part_seen, see_all
+from steersearch.benchmarks.harness.viewing import Progress, part_seen, see_all
 from steersearch.benchmarks.paper import refcocog_world
 from steersearch.benchmarks.paper.refcocog_data import Expression, Expressions, read_refcocog
 from steersearch.core.errors import BenchmarkError, DataError
