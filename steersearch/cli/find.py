@@ -63,7 +63,7 @@ def command(
     \b
     Example:
       steersearch find "the remote control"
-      steersearch find bicycle -k 50 --folder holidays --paths
+      steersearch find bicycle -k 50 --in holidays --paths
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)

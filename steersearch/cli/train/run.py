@@ -44,7 +44,7 @@ RECIPE = "recipe.json"  # in the run's folder
 
 @dataclass(frozen=True)
 class Settled:
-    """The one recipe that counts. base, base_name: what it was changed from, and what to call that."""
+    """The recipe of the run. base, base_name: the recipe before its changes, and its name in messages."""
 
     recipe: Recipe
     base: Recipe
@@ -52,7 +52,7 @@ class Settled:
 
 
 def run(request: Request) -> None:
-    """Do what was asked for. Raises typer.BadParameter for misuse, typer.Exit, errors of training."""
+    """Train, or print the settings. Raises typer.BadParameter for misuse, errors of training."""
     _refuse_contradictions(request)
     try:
         rank, size = rank_and_size()
@@ -95,7 +95,7 @@ def _trained(settled: Settled, request: Request, say: Callable[[str], None]) -> 
 
 @contextmanager
 def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
-    """The recipe, saved with the run; a new run that fails before its first checkpoint is none, and leaves none."""
+    """Save the recipe with the run; a new run that fails before its first checkpoint leaves none."""
     file, is_new = folder / RECIPE, not (folder / RECIPE).exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,14 +112,14 @@ def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
         raise
 
 
-# ------------------------------------------------------------------------------------------ what is to be done
+# ------------------------------------------------------------------------------------------------- the recipe
 
 
 def settle(request: Request) -> Settled:
-    """The recipe that was asked for; to resume a run, its own, with those changes that it allows.
+    """The requested recipe; to resume a run, its own with the changes that it allows.
 
     Raises ArgumentError for a preset, what `settings.apply_settings` raises, RunMissingError, RecipeDiffersError,
-    DataError for a file that is no recipe.
+    DataError for a file that is not a recipe.
     """
     changes = _changes(request)
     if not request.resume:
@@ -129,7 +129,7 @@ def settle(request: Request) -> Settled:
     if not file.is_file():
         raise RunMissingError(request.folder)
     saved = from_json(file)
-    # The same command with --resume is compared whole; a preset alone only says which folder is meant.
+    # The same command with --resume is compared in full; a preset alone only names the folder.
     is_whole = request.preset is not None and (changes or request.output is not None)
     recipe = apply_settings(_preset(request.preset or "") if is_whole else saved, changes)
     before, now = flat(saved), flat(recipe)
@@ -149,7 +149,7 @@ def _preset(name: str) -> Recipe:
 
 
 def _changes(request: Request) -> list[str]:
-    """--data, --set and --strict as settings; data of one's own are not validated on the preset's."""
+    """--data, --set and --strict as settings; --data drops the preset's validation data."""
     settings = [*request.settings, *(["data.strict=true"] if request.strict else [])]
     if not request.data:
         return settings
@@ -186,11 +186,11 @@ def _check_gpus(request: Request, processes: int) -> None:
         raise ArgumentError("--nproc-per-node", processes, reason)
 
 
-# ---------------------------------------------------------------------------------------------- what is told
+# -------------------------------------------------------------------------------------------------- output
 
 
 def _lines(settled: Settled, size: int) -> list[str]:
-    """The configuration, then what a step is and how the learning rate goes."""
+    """The configuration, the batch and the schedule of the learning rate."""
     optimiser = settled.recipe.optimiser
     shares = f" ({size} processes with {optimiser.batch // size} each)" if size > 1 else ""
     warmup = f"up to it in {optimiser.warmup:,} steps, " if optimiser.warmup else ""
@@ -226,4 +226,4 @@ def _command_to_resume(request: Request, size: int) -> str:
 
 
 def _silent(line: str) -> None:
-    """What processes other than the first have to say."""
+    """For the lines of processes other than the first."""
