@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from steersearch.core.errors import ArgumentError
 from steersearch.core.files import as_path
@@ -80,8 +80,11 @@ def load_embedder(model: str, device: str, view: View | None = None) -> Predicto
     return load_model(model, device).with_view(indexed.checked_view(view))
 
 
-def load_model(model: str, device: str) -> Predictor:
-    """The model of this name on this device. Raises ArgumentError for a device that is not there."""
+def load_model(model: str, device: str, dtype: Literal["auto", "float32"] = "auto") -> Predictor:
+    """The model of this name on this device; dtype as of `Predictor.from_pretrained`.
+
+    Raises ArgumentError for a device that is not there.
+    """
     import torch
 
     from steersearch.core.predictor import Predictor
@@ -91,7 +94,7 @@ def load_model(model: str, device: str) -> Predictor:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:  # torch raises either, or a kind of it
             raise ArgumentError("device", device, 'cannot be used on this machine; try "auto"') from error
-    return Predictor.from_pretrained(model, device)
+    return Predictor.from_pretrained(model, device, torch.float32 if dtype == "float32" else "auto")
 
 
 def full_name(model: str) -> str:

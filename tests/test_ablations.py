@@ -10,6 +10,8 @@ from steersearch.benchmarks.harness.cache import cache_folder
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.paper.ablations import (
     BASE,
+    PUBLISHED,
+    VARIANTS,
     _own_cache,
     _run_apart,
     as_text,
@@ -20,6 +22,7 @@ from steersearch.benchmarks.paper.ablations import (
     table,
     verdict,
 )
+from steersearch.benchmarks.paper.published import CORE, CORE_BACKBONES
 from steersearch.core.errors import BenchmarkError
 from steersearch.training.settings import differences
 
@@ -84,7 +87,7 @@ def test_a_difference_is_claimed_where_its_interval_leaves_zero_out() -> None:
     better, unclear = {"mean": 2.0, "low": 0.5, "high": 3.5}, {"mean": 2.0, "low": -0.5, "high": 4.5}
     assert verdict(better, None) == "better"
     assert verdict(better, 93.3) == "better, not as in the paper"
-    assert verdict(unclear, 93.3) == "not clear"
+    assert verdict(unclear, 93.3) == "not decided"
 
 
 def test_runs_of_a_record_are_not_repeated(tmp_path: Path) -> None:
@@ -118,3 +121,13 @@ def test_what_a_run_keeps_while_it_is_evaluated_is_its_own(
         own.mkdir(parents=True)
     assert not own.exists()
     assert cache_folder().parent == tmp_path
+
+
+def test_the_paper_is_quoted_for_what_it_did_alone() -> None:
+    """It shortened no text encoder, and distilled nothing."""
+    assert PUBLISHED.keys() <= VARIANTS.keys()
+    assert not [name for name in PUBLISHED if "text layers" in name or "alone" in name]
+    assert {PUBLISHED[name] for name in ("paper", "late fusion")} == {
+        CORE["SteerViT"][0],
+        CORE_BACKBONES["DINOv2"][1],
+    }

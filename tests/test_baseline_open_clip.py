@@ -218,8 +218,8 @@ def test_winclips_ensembles_are_those_of_its_paper() -> None:
         sentence.format(state.format("nut")) for sentence in winclip.SENTENCES for state in winclip.DAMAGED
     ]
     assert (len(normal), len(damaged)) == (154, 88)
-    assert "a photo of the large nut without defect" in normal
-    assert "a jpeg corrupted photo of a damaged nut" in damaged
+    assert "a photo of the large nut without defect." in normal
+    assert "a jpeg corrupted photo of a damaged nut." in damaged
 
 
 def test_windows_and_harmonic_means_by_hand() -> None:

@@ -211,6 +211,17 @@ def test_a_query_that_no_other_source_can_answer_is_left_out(by_hand: Path) -> N
     assert record.metrics["chance"] == pytest.approx(100 * ((1 + 2 / 3 + 2 / 3) / 3 + 1 / 2) / 2, abs=0.01)
 
 
+def test_precision_at_k_keeps_its_k(by_hand: Path) -> None:
+    """A query of the park has two others to find, so at 3 the park has no precision; no scene has one at 5."""
+    record = run(Core(k=3), Directions(), lambda: Core().load(by_hand, None))
+    kitchen, park = record.rows
+    assert park["precision_at_3"] is None
+    assert kitchen["precision_at_3"] is not None or "macro_precision_at_3" not in record.metrics
+    none = run(Core(k=5), Directions(), lambda: Core().load(by_hand, None))
+    assert not [name for name in none.metrics if "precision" in name]
+    assert none.metrics["macro"] == record.metrics["macro"]
+
+
 def test_data_in_which_nothing_can_be_found_is_refused(tmp_path: Path) -> None:
     content = [numbered(number) for number in (1, 4, 6, 9)]  # each object once
     write_shards(tmp_path / "none", content)

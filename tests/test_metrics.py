@@ -42,10 +42,15 @@ def test_queries_without_a_right_picture_are_left_out() -> None:
     assert len(core_precision(vectors, objects, ["a", "a", "b", "b"], "key")) == 2
 
 
-def test_ties_go_to_the_lower_row() -> None:
+def test_ties_are_broken_by_chance_whatever_the_order() -> None:
     vectors = np.ones((4, 3), np.float32)
-    assert core_precision(vectors, ["a", "b", "a", "b"], ["x", "x", "y", "y"], "a").tolist() == [1.0, 1.0]
-    assert core_precision(vectors, ["b", "a", "b", "a"], ["x", "x", "y", "y"], "a").tolist() == [0.0, 0.0]
+    for objects in (["a", "b", "a", "b"], ["b", "a", "b", "a"]):
+        assert core_precision(vectors, objects, ["x", "x", "y", "y"], "a").tolist() == [0.5, 0.5]
+    # behind one key that is nearest, a mug and two keys score alike for the second and third place
+    close = np.array([[1, 0], [0.9, 0.1], [0, 1], [0, 1], [0, 1]], np.float32)
+    objects, bases = ["mug", "key", "mug", "key", "key"], list("abcde")
+    found = core_precision(close, objects, bases, "mug", k=3)
+    assert found[0] == pytest.approx((2 / 3) / 3)
 
 
 @given(seed=st.integers(0, 10_000), bases=st.integers(2, 6), k=st.integers(1, 3))

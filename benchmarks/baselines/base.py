@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.harness.method import Floats, Seen
-from steersearch.core.checkpoints import choose_dtype
 from steersearch.core.errors import BenchmarkError
 
+DTYPE = torch.float32  # on a GPU too: half precision changes which of two pictures is nearer
 Part = Literal["vectors", "patches", "maps", "attention"]
 WORDS: dict[Part, str] = {
     "vectors": "global feature",
@@ -177,4 +177,4 @@ def chosen_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-__all__ = ["Baseline", "Outputs", "Wanted", "choose_dtype", "chosen_device", "on_grid"]
+__all__ = ["DTYPE", "Baseline", "Outputs", "Wanted", "chosen_device", "on_grid"]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, choose_dtype, chosen_device
+from steersearch.benchmarks.baselines.base import DTYPE, Baseline, Outputs, Wanted, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.open_clip_models import (
     MEAN,
@@ -48,9 +48,8 @@ def load(card: Card, weights: Path | None, device: str) -> Combiner:
     head = CombinerHead(VIT_B_16["embed_dim"], PROJECTED, HIDDEN)
     fill(head, read_weights(files[1]), files[1])
     place = chosen_device(device)
-    dtype = choose_dtype(place)
     source = "+".join(remembered_sha256(file) for file in files)
-    return Combiner(card, clip.to(place, dtype), head.to(place, dtype), source, place)
+    return Combiner(card, clip.to(place, DTYPE), head.to(place, DTYPE), source, place)
 
 
 class CombinerHead(nn.Module):

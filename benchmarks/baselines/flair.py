@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from steersearch.benchmarks.baselines.base import (
+    DTYPE,
     Baseline,
     Outputs,
     Wanted,
-    choose_dtype,
     chosen_device,
     on_grid,
 )
@@ -49,7 +49,7 @@ def load(card: Card, weights: Path | None, device: str) -> Flair:
     path = weights or hub.fetch(HubFile(repo=card.repo, file=card.file, revision=card.revision))
     fill(model, read_weights(path), path)
     place = chosen_device(device)
-    return Flair(card, model.to(place, choose_dtype(place)), remembered_sha256(path), place)
+    return Flair(card, model.to(place, DTYPE), remembered_sha256(path), place)
 
 
 class FlairModel(nn.Module):

@@ -23,9 +23,7 @@ GRID = (24, 24)  # as many patches as DINOv2 has at 336 px; the paper does not s
 
 
 def load(card: Card, weights: Path | None, device: str) -> GroundingDino:
-    # transformers below 5.17 has its positions in float32, and fails with weights in half precision
-    loaded = pretrained(card, weights, device, "GroundingDinoForObjectDetection", torch.float32)
-    return GroundingDino(card, loaded)
+    return GroundingDino(card, pretrained(card, weights, device, "GroundingDinoForObjectDetection"))
 
 
 class GroundingDino(Baseline):

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import choose_dtype, chosen_device
+from steersearch.benchmarks.baselines.base import DTYPE, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError, CheckpointError, HubUnreachableError
@@ -40,12 +40,10 @@ class Pretrained:
     device: torch.device
 
 
-def pretrained(
-    card: Card, weights: Path | None, device: str, model_kind: str, dtype: torch.dtype | None = None
-) -> Pretrained:
+def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -> Pretrained:
     """transformers' class `model_kind` and the processor, as they were published.
 
-    weights: a folder that holds both, instead of the hub.  dtype None: as `choose_dtype`.  Raises CheckpointError.
+    weights: a folder that holds both, instead of the hub.  Raises CheckpointError.
     """
     folder, source = (weights, _hash_of(weights)) if weights is not None else _from_hub(card)
     place = chosen_device(device)
@@ -53,7 +51,7 @@ def pretrained(
 
     with _as_our_error(card, folder), quiet_transformers():
         model, report = getattr(transformers, model_kind).from_pretrained(
-            folder, dtype=dtype or choose_dtype(place), output_loading_info=True
+            folder, dtype=DTYPE, output_loading_info=True
         )
         processor = transformers.AutoProcessor.from_pretrained(folder)
     if missing := sorted(report["missing_keys"]):  # they were made up at random

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import nn
 
 from steersearch.benchmarks.baselines.base import (
+    DTYPE,
     Baseline,
     Outputs,
     Wanted,
-    choose_dtype,
     chosen_device,
     on_grid,
 )
@@ -36,7 +36,7 @@ def load(card: Card, weights: Path | None, device: str) -> PlainTrunk:
     place = chosen_device(device)
     return PlainTrunk(
         card,
-        trunk.to(place, choose_dtype(place)),
+        trunk.to(place, DTYPE),
         timm_preprocess(name, RESOLUTION),
         remembered_sha256(path),
         place,

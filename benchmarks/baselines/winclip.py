@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, choose_dtype, chosen_device
+from steersearch.benchmarks.baselines.base import DTYPE, Baseline, Outputs, Wanted, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.open_clip_models import (
     MEAN,
@@ -44,7 +44,7 @@ NORMAL = (
 )  # fmt: skip
 DAMAGED = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
 SENTENCES = tuple(
-    sentence.replace("THE", article)
+    sentence.replace("THE", article) + "."
     for sentence in (
         "a cropped photo of THE {}", "a close-up photo of THE {}", "a bright photo of THE {}", "a dark photo of THE {}",
         "a jpeg corrupted photo of THE {}", "a blurry photo of THE {}", "a photo of THE {}", "a photo of THE small {}",
@@ -62,7 +62,7 @@ def load(card: Card, weights: Path | None, device: str) -> WinClip:
     path = weights or hub.fetch(HubFile(repo=card.repo, file=card.file, revision=card.revision))
     fill(clip, read_weights(path), path)
     place = chosen_device(device)
-    return WinClip(card, clip.to(place, choose_dtype(place)), remembered_sha256(path), place)
+    return WinClip(card, clip.to(place, DTYPE), remembered_sha256(path), place)
 
 
 class WinClip(Baseline):

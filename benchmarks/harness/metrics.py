@@ -24,7 +24,8 @@ def core_precision(
     objects:    (G,) the object that was added to each picture;  image_ids: (G,) the base picture it was added to
     target:     queries are the pictures with this object; a hit is another picture with it
     gallery:    (G, D) of the same pictures where they are seen otherwise than as queries
-    The query itself and all variants of its base picture are left out of its gallery. Ties go to the lower row.
+    The query itself and all variants of its base picture are left out of its gallery. Of pictures that score alike
+    each is as likely to come first, so the order of the rows decides nothing.
     Queries that nothing can answer, since all pictures with the object have one base, are left out too, as in the
     authors' script. Raises ValueError if fewer than k pictures are left to find, or no picture has the object.
     """
@@ -40,8 +41,12 @@ def core_precision(
     scores[bases[queries][:, None] == bases[None, :]] = -np.inf
     if k > int(np.isfinite(scores).sum(axis=1).min()):
         raise ValueError(f"k is {k}, but a query has fewer pictures of other scenes to find")
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    precision: npt.NDArray[np.float64] = (names[top] == target).mean(axis=1)
+    last = -np.sort(-scores, axis=1)[:, k - 1 : k]  # the k-th greatest score of each query
+    above, level = scores > last, scores == last
+    right = names == target
+    places = k - above.sum(axis=1)  # that are left for those who score alike
+    by_chance = places * (level & right).sum(axis=1) / level.sum(axis=1)
+    precision: npt.NDArray[np.float64] = ((above & right).sum(axis=1) + by_chance) / k
     return precision
 
 

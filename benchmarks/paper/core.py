@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from steersearch.benchmarks.harness.benchmark import Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value
 from steersearch.benchmarks.harness.embeddings import gallery_vectors, needs_a_prompt, part_of
-from steersearch.benchmarks.harness.intervals import HOW, macro_interval, micro_interval
+from steersearch.benchmarks.harness.intervals import HOW, macro_interval, mean_of, micro_interval
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.metrics import core_precision, percent
 from steersearch.benchmarks.harness.pointing import pointing_of
@@ -61,6 +62,7 @@ class Core:
         """Accuracy (precision at 1), and precision at k, whose metrics bear the k in their names, in percent.
 
         macro: mean over scenes, as in the paper's tables; micro: over queries, as in the authors' script.
+        Precision at k is that of the scenes in which every query has k others to find; where none is, there is none.
         _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
         the target unchanged; _wrong_prompt_mean_of_all: each other object in turn; _no_prompt: without text.
         """
@@ -75,12 +77,14 @@ class Core:
             for name, values in self._scores(scene, vectors, method, rng).items():
                 if values:
                     (at_k if name == "at_k" else scores[name])[scene.name] = values
-        if not at_k:
+        if not scores["right"]:
             raise BenchmarkError(f"{dataset.name}: no object was added to two source photos of a scene")
         metrics, intervals = _figures(scores)
-        metrics[f"macro_precision_at_{self.k}"] = percent(np.mean([np.mean(v) for v in at_k.values()]))
-        metrics[f"micro_precision_at_{self.k}"] = percent(np.mean([one for v in at_k.values() for one in v]))
-        chances = [_chance(scene) for scene in dataset.scenes if scene.name in at_k]
+        if at_k:
+            metrics[f"macro_precision_at_{self.k}"] = percent(mean_of(at_k))
+            metrics[f"micro_precision_at_{self.k}"] = percent(np.mean(list(chain(*at_k.values()))))
+        answered = [scene for scene in dataset.scenes if scene.name in scores["right"]]
+        chances = [_chance(scene) for scene in answered]
         metrics["chance"] = percent(np.mean(chances))
         if metrics["macro_wrong_prompt"] is not None:
             metrics["drop"] = round(metrics["macro"] - metrics["macro_wrong_prompt"], 2)
@@ -92,9 +96,7 @@ class Core:
         return Outcome(
             metrics=metrics | pointing,
             intervals=intervals,
-            rows=[
-                self._row(scene, scores, at_k[scene.name]) for scene in dataset.scenes if scene.name in at_k
-            ],
+            rows=[self._row(scene, scores, at_k.get(scene.name)) for scene in answered],
             answers={
                 f"macro{NAMES[case]}": {
                     scene: [100 * value for value in values] for scene, values in by_scene.items()
@@ -125,10 +127,10 @@ class Core:
             return list(core_precision(vectors[prompt], names, ids, target, k, gallery=gallery))
 
         values: dict[str, list[float]] = {"at_k": []}
-        k = min(self.k, min(sum(other != own for other in ids) for own in set(ids)))
+        has_k = self.k <= min(sum(other != own for other in ids) for own in set(ids))
         for i, target in enumerate(objects):
             values.setdefault("right", []).extend(found(prompts[target], target))
-            values["at_k"] += found(prompts[target], target, k)
+            values["at_k"] += found(prompts[target], target, self.k) if has_k else []
             if None in vectors:
                 values.setdefault("none", []).extend(found(None, target))
             if len(objects) > 1:
@@ -140,7 +142,7 @@ class Core:
         return values
 
     def _row(
-        self, scene: Scene, scores: Mapping[str, Mapping[str, list[float]]], at_k: list[float]
+        self, scene: Scene, scores: Mapping[str, Mapping[str, list[float]]], at_k: list[float] | None
     ) -> dict[str, Any]:
         row: dict[str, Any] = {
             "scene": scene.name,
@@ -157,7 +159,7 @@ class Core:
         return row | {
             "low": percent(low),
             "high": percent(high),
-            f"precision_at_{self.k}": percent(np.mean(at_k)),
+            f"precision_at_{self.k}": None if at_k is None else percent(np.mean(at_k)),
             "chance": percent(_chance(scene)),
         }
 

@@ -69,12 +69,15 @@ def model_method(
     view: View | None = None,
     name: str | None = None,
 ) -> SteerViTMethod:
-    """The model as a method; None is the default of each setting. name: what records call it."""
+    """The model as a method; None is the default of each setting. name: what records call it.
+
+    In float32 on a GPU too: what is ranked by cosine changes its order in half precision.
+    """
     from steersearch.api import load_model
     from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 
     scale = 1.0 if gate_scale is None else gate_scale
-    predictor = load_model(model or "auto", device)
+    predictor = load_model(model or "auto", device, "float32")
     predictor.model.model_id = name or predictor.model_id
     return SteerViTMethod(predictor, scale, aggregation, view)
 
