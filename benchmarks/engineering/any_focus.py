@@ -1,8 +1,8 @@
-"""A focus that nobody indexed: how soon the likeliest photos are steered, and how good the answers are meanwhile.
+"""Anytime search under a focus that is not indexed: how soon it finds the exact top ten, and how good it is until then.
 
-Photos of `photo_gallery`, so it is known what each shows. Every gallery photo is steered under every focus, which gives
-the exact answer; then the order of `indexer.shortlist` is replayed on what was steered, and it is counted how much of
-the exact top ten has been found when so much of the gallery is steered. Queries are other photos that show the focus.
+Steers every photo of a labelled gallery (`photo_gallery`) under every focus, which gives the exact answer. Then replays
+the order of `indexer.shortlist` and counts how much of the exact top ten is found once a given share of the gallery is
+steered. Queries are other photos that show the focus.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)
 TOP = 10
 BATCH = LESSON  # photos steered at a time
 SYNTHETIC = 100_000
-BUDGETS, RUNS = ("1ms", "1s", "5s"), 3  # in the first, as many photos are steered as hits are asked for
+BUDGETS, RUNS = ("1ms", "1s", "5s"), 3  # the first steers only as many photos as there are hits
 
 Floats = npt.NDArray[np.float32]
 
@@ -65,7 +65,7 @@ class Part:
 
 
 def steer_all(folder: Path, embedder: Predictor, part: str, count: int) -> Part:
-    """The first `count` photos of "gallery" or "query" below `folder` under every focus; kept there for next time."""
+    """The first `count` photos of "gallery" or "query" below `folder` under every focus; kept for the next run."""
     photos = photo_gallery(folder, part, count)
     computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*FOCUSES])
     kept = folder / f"steered-{part}-{count}-v{VERSION}-{computed[:12]}.npz"
@@ -97,7 +97,7 @@ def steer_all(folder: Path, embedder: Predictor, part: str, count: int) -> Part:
 
 
 def write_library(place: Path, gallery: Part, index: UnsteeredIndex) -> None:
-    """The tables that an `index` run of the gallery leaves, without steering it again."""
+    """Write the tables that an `index` run of the gallery would leave, without steering it again."""
     store = Store(place)
     store.ensure_images()
     store.ensure_unsteered_table(index.key, index.dim)
@@ -117,7 +117,7 @@ def write_library(place: Path, gallery: Part, index: UnsteeredIndex) -> None:
 class Answer:
     """One query under one focus. found: share of the exact top ten in each of SHARES, in the learned order;
     unlearned: in the order of late interaction alone. first: the first hit, as a row of the gallery, of "exact",
-    "regions" (the order alone) and of what is steered at each of SHARES."""
+    "regions" (the order alone) and of the photos steered at each of SHARES."""
 
     found: list[float]
     unlearned: list[float]
@@ -127,7 +127,7 @@ class Answer:
 def answer(
     arrays: RegionArrays, rows: npt.NDArray[np.int64], gallery: Part, queries: Part, f: int, q: int
 ) -> Answer:
-    """Steer the gallery in the order of the shortlist; photo i of the gallery is row rows[i] of the arrays."""
+    """Replay the shortlist's order; photo i of the gallery is row rows[i] of the arrays."""
     scores = gallery.embeddings[f] @ queries.embeddings[f, q]
     top = np.argsort(-scores, kind="stable")[:TOP]
     query = QueryFeatures(
@@ -198,9 +198,9 @@ def evaluate(
 
 
 def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float]:
-    """Medians of five: until the first photo to steer is known, and of a new order after a lesson.
+    """Medians of five: until the first candidate is known, and of a refit.
 
-    "cpu": of this process, summed over its threads, which other work on the machine disturbs less.
+    "cpu": processor time of this process, which other work on the machine disturbs less.
     """
     clocks = {"": time.monotonic, "_cpu": time.process_time}
     spent: dict[str, list[float]] = {f"{what}{clock}": [] for what in ("first", "again") for clock in clocks}
@@ -224,8 +224,8 @@ def seconds_of_shortlist(arrays: RegionArrays, queries: Part) -> dict[str, float
 def first_answers(folder: Path, place: Path, embedder: Predictor, query: Path) -> dict[str, list[float]]:
     """[wall, processor] seconds, medians, of `steersearch query` with each of BUDGETS, as a process of its own.
 
-    The gallery below `folder` is indexed at `place` under a prompt that nobody asks for again; what is asked for is
-    new each time, to the text encoder too.
+    The gallery below `folder` is indexed at `place` under a prompt that no query uses; every focus is new, to the text
+    encoder too.
     """
     Library.create(folder / "gallery", embedder, place).index(["the picture"])
     kinds = iter(KINDS)

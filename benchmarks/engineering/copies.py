@@ -1,4 +1,4 @@
-"""What `--collapse` folds: copies of pictures, which it should, and pictures that only look alike, which it must not.
+"""What `--collapse` folds: it should fold copies, and must not fold pictures that only look alike.
 
 python -m steersearch.benchmarks.engineering.copies --save
 
@@ -98,7 +98,7 @@ def receipt(number: int) -> Image.Image:
 
 
 def chat(number: int) -> Image.Image:
-    """The screen of a telephone: of nine messages only the last is another."""
+    """The screen of a telephone: of nine messages only the last differs."""
     rng, own = np.random.default_rng(1), np.random.default_rng(number)
     image, draw = _sheet((540, 1170), (236, 229, 221))
     draw.rectangle((0, 0, 540, 90), fill=(7, 94, 84))
@@ -152,7 +152,7 @@ def night(number: int) -> Image.Image:
 
 
 def sky(number: int) -> Image.Image:
-    """A blue from one shade to another."""
+    """A blue gradient."""
     rng = np.random.default_rng(number)
     top, bottom = (
         rng.integers((100, 150, 210), (140, 190, 250)),
@@ -176,12 +176,12 @@ def photo(number: int) -> Image.Image:
 
 
 def edit(number: int) -> Image.Image:
-    """Of one scene in fours, with another thing in the place of one."""
+    """Four edits of one scene, in each of which one thing is replaced."""
     return _scene(1000 + number // 4, (640, 480), instead=number)
 
 
 def series(number: int) -> Image.Image:
-    """Of one scene in fours, a moment later: things have moved a little, the camera and the light too."""
+    """Four shots of one scene, moments apart: things, camera and light have moved a little."""
     rng = np.random.default_rng([3, number])
     image = _scene(2000 + number // 4, (704, 528), moved=rng)
     left, top = (int(value) for value in rng.integers(0, 20, 2))
@@ -251,7 +251,7 @@ COPIES: dict[str, tuple[Callable[[Image.Image], Image.Image], int]] = {
     "cut, 5 % each side": (_cut(0.05, 0.05), 85),
     "cut, 5 % of one side": (_cut(0.05, 0), 85),
 }
-# Not the same pixels any more: versions, which are left standing.
+# Versions, whose pixels differ: they must not be folded.
 VERSIONS: dict[str, tuple[Callable[[Image.Image], Image.Image], int]] = {
     "mirrored": (ImageOps.mirror, 85),
     "grey": (lambda image: image.convert("L"), 85),
@@ -293,7 +293,7 @@ class Folder:
 
 
 def measure(number: int, folder: Path) -> dict[str, Any]:
-    """Shares of pairs that are folded: of different pictures of each family, of copies and of versions of each kind."""
+    """Shares of pairs that are folded, per family of different pictures and per kind of copy and of version."""
     files = Folder(folder)
     drawn = {draw: [draw(i) for i in range(number)] for draw in FAMILIES}
     saved = {draw: [files.save(image, 92) for image in images] for draw, images in drawn.items()}
@@ -332,7 +332,7 @@ def _by_pixels(one: File, two: File) -> bool:
 
 @dataclass(frozen=True)
 class PerceptualHash:
-    """Two thumbnails are taken for one picture where no more than `limit` bits of their hashes differ."""
+    """Two thumbnails count as one picture if at most `limit` bits of their hashes differ."""
 
     kind: str
     side: int

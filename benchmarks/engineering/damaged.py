@@ -1,9 +1,9 @@
-"""Files that are damaged, mislabelled or made to hurt: what becomes of each, and how long the longest takes.
+"""Files that are damaged, mislabelled or hostile: the outcome of each, and the longest time that one takes.
 
 python -m steersearch.benchmarks.engineering.damaged --save
 
-Every file is read alone and timed, then all are indexed as one folder among a few good photos. A crash ends the
-process of its own that does this, and is seen; a file that is in no count, or in two, is an error.
+Every file is read alone and timed; then all are indexed in one folder among a few good photos. That happens in a
+separate process, so that a crash is noticed. A file that ends in no count, or in two, is an error.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 
 class MeanColour:
-    """An embedder without a model: this is about files."""
+    """An embedder without a model: the files are what is tested."""
 
     model_id, weights_hash, dim, batch_size = MODEL, "0" * 64, 4, 32
     preprocessing: dict[str, Any] = {"size": _SIDE}  # noqa: RUF012, as the protocol has it
@@ -116,7 +116,7 @@ def truncated(rng: Rng) -> tuple[str, bytes]:
 
 
 def mislabelled(rng: Rng) -> tuple[str, bytes]:
-    """Another kind of picture, a text, noise or a RAW photo that is none."""
+    """Another image format, a text, noise or a fake RAW photo."""
     suffix = str(rng.choice([*_FORMATS, ".heic", ".nef", ".dng"]))
     contents = [
         whole(str(rng.choice(list(_FORMATS)))),
@@ -162,7 +162,7 @@ def _tiff_of_size(content: bytearray, width: int, height: int) -> bytes:
 
 
 def bomb(rng: Rng) -> tuple[str, bytes]:
-    """A PNG just below the limit that is all one colour: 150 megapixels in some 150 kB."""
+    """A PNG of one colour just below the limit: 150 megapixels in some 150 kB."""
     side = int(rng.choice([12_000, 12_247]))
     packer, rows = zlib.compressobj(9), b"\0" + bytes(3 * side)
     data = b"".join(packer.compress(rows) for _ in range(side)) + packer.flush()
@@ -178,14 +178,14 @@ def _png(width: int, height: int, data: bytes) -> bytes:
 
 
 def many_scans(rng: Rng) -> tuple[str, bytes]:
-    """A progressive JPEG whose last scan comes again and again."""
+    """A progressive JPEG that repeats its last scan."""
     content = whole(".jpeg")
     last = content.rindex(b"\xff\xda")
     return ".jpg", content[:last] + content[last:-2] * int(rng.integers(20, 3000)) + content[-2:]
 
 
 def deep_exif(rng: Rng) -> tuple[str, bytes]:
-    """Directories that point at themselves, at each other or at nothing, and values said to be huge."""
+    """Directories that point at themselves, at each other or at nothing, and values that claim to be huge."""
     entries = []
     for tag in rng.choice([0x8769, 0x8825, 0xA005, 0x014A, 0x9003, 0x0112, 0x927C], int(rng.integers(1, 40))):
         kind, count = int(rng.integers(1, 13)), int(rng.choice([1, 2, 20, 2**31]))
@@ -209,7 +209,7 @@ FAULTS: dict[str, tuple[Callable[[Rng], tuple[str, bytes]], float]] = {  # each 
 
 
 def write_files(folder: Path, number: int, seed: int) -> dict[str, str]:
-    """`number` files with a fault, at least one of each, and GOOD ones without; the fault of each name."""
+    """Write `number` files with a fault, at least one of each, and GOOD sound ones; name -> fault."""
     rng = np.random.default_rng(seed)
     shares = np.array([share for _, share in FAULTS.values()])
     drawn = rng.choice(len(FAULTS), number - len(FAULTS), p=shares / shares.sum()).tolist()
@@ -257,7 +257,7 @@ def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
 
 
 def processor_seconds() -> float:
-    """Of this thread and of the processes that decode for it, those that have ended among them."""
+    """Of this thread and its decoder processes, including those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = (
         Path(f"/proc/{process.pid}/stat").read_text().split()[13:15] for process in decoder_process.idle()
@@ -302,7 +302,7 @@ def _measure(number: int, seed: int, work: Path) -> Record:
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="What becomes of damaged and hostile files.")
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Measure in a process of its own: the peak memory of one that did other things before says nothing."""
+"""Measure in a fresh process: peak memory says nothing about a process that did other work before."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from steersearch.core.errors import BenchmarkError
 def call_fresh(
     function: Callable[..., Any], environment: Mapping[str, str] | None = None, /, **arguments: Any
 ) -> Any:
-    """`function(**arguments)`, a module's own, run by a fresh Python; arguments and answer go through JSON.
+    """Run `function(**arguments)`, a function of a module, in a fresh Python; arguments and answer go through JSON.
 
-    environment: the new process's; None: as here. Raises BenchmarkError with its last line if it fails.
+    environment: of the new process; None: as here. Raises BenchmarkError with its last line if it fails.
     """
     home = sys.modules[function.__module__].__spec__  # knows a module's name even where it runs as __main__
     assert home is not None
@@ -29,18 +29,18 @@ def call_fresh(
         input=json.dumps(call), env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode < 0:
-        reason = f"was stopped by signal {-done.returncode}, most likely for want of memory"
-        raise BenchmarkError(f"{function.__name__} in a process of its own {reason}")
+        reason = f"was stopped by signal {-done.returncode}, most likely out of memory"
+        raise BenchmarkError(f"{function.__name__} in a fresh process {reason}")
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it says nothing"]
-        raise BenchmarkError(f"{function.__name__} in a process of its own failed: {lines[-1]}")
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise BenchmarkError(f"{function.__name__} in a fresh process failed: {lines[-1]}")
     return json.loads(done.stdout)
 
 
 def peak_memory() -> int:
-    """The most bytes of memory (resident set) that this process has had.
+    """Peak resident memory of this process in bytes.
 
-    From /proc where there is one: there, getrusage's figure starts at that of the process which started this one.
+    From /proc if there is one: on Linux, getrusage's figure starts at that of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():

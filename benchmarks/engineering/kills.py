@@ -1,11 +1,11 @@
-"""Runs of `index` that are killed (SIGKILL) at random moments, each resumed; and four runs at once on one library.
+"""`index` runs killed (SIGKILL) at random moments and resumed; and four concurrent runs on one library.
 
 python -m steersearch.benchmarks.engineering.kills
 
-Each run is a process of its own that calls `Library.index`, the very code behind the command, on small generated
-photos with an embedder of a few lines: what is tested is the storage. The moments are drawn from a seeded generator,
-uniform over the time that an undisturbed run takes; where exactly in a run they fall is up to the machine, and the
-record says it. After the resume every row of every table is compared with the undisturbed run's.
+Each run is a process that calls `Library.index` on small generated photos with a minimal embedder: the storage is what
+is tested. The moments come from a seeded generator, uniform over the duration of an undisturbed run; which stage they
+hit depends on the machine, and the record says so. After the resume, every row of every table is compared with the
+undisturbed run's.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ from steersearch.indexer.store import Store, num_versions, table_names
 SIDE, DIM = 8, 16  # pixels, numbers
 PROMPTS_OF_KILLS = ("red", "green", "blue")
 PROMPTS_OF_FOUR = (("red", "green"), ("green", "blue"), ("blue", "white"), ("white", "red"))
-COMMIT_SECONDS = 0.15  # a run over 1,000 photos commits ten times or more
-_LATE = 1.05  # moments are drawn from so much of the time of an undisturbed run
+COMMIT_SECONDS = 0.15  # so that a run over 1,000 photos commits ten times or more
+_LATE = 1.05  # share of an undisturbed run's duration that moments are drawn from
 
 
 class ColourEmbedder:
-    """Vectors from a picture's pixels and a prompt's letters: quick, and the same bits in whatever batch.
+    """Vectors from a picture's pixels and a prompt's letters: fast, and bit-identical in any batch.
 
-    A run that was killed goes on with batches of other photos. A BLAS product rounds differently for another number
-    of rows, on some processors: hence plain sums.
+    A resumed run forms other batches. On some processors a BLAS product rounds differently for another number of rows:
+    hence plain sums.
     """
 
     model_id, dim, batch_size = "colours", DIM, 16
@@ -95,8 +95,8 @@ class ColourEmbedder:
 def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:
     """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos.
 
-    They seem to be an hour old: of a file that is only just written an index notes the time otherwise (see
-    `FileRecord`), so that runs at different moments would not agree.
+    Their mtime is an hour ago: an index notes the time of a file that was just written otherwise (see `FileRecord`), so
+    runs at different moments would not agree.
     """
     rng, an_hour_ago = np.random.default_rng(seed), time.time() - 3600
     for i in range(number):
@@ -111,7 +111,7 @@ def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Pat
 
 
 class Run:
-    """`Library.index` in a process of its own."""
+    """`Library.index` in another process."""
 
     def __init__(
         self, folder: Path, place: Path, prompts: Sequence[str], commit_seconds: float = COMMIT_SECONDS
@@ -122,12 +122,12 @@ class Run:
         begun.close()
 
     def wait_until_begun(self) -> None:
-        """Until all is imported and the run begins to index."""
+        """Wait until imports are done and the run begins to index."""
         with suppress(EOFError):  # it has failed, which `finish` says
             self._begun.recv()
 
     def kill(self, moment: float) -> bool:
-        """Send SIGKILL so many seconds after it began; whether it still ran. Raises BenchmarkError if it had failed."""
+        """Send SIGKILL `moment` seconds after it began; whether it still ran. Raises BenchmarkError if it failed."""
         self.wait_until_begun()
         self._process.join(moment)
         self._process.kill()
@@ -137,7 +137,7 @@ class Run:
         return self._process.exitcode != 0
 
     def finish(self) -> None:
-        """Wait for it to end well. Raises BenchmarkError if it does not."""
+        """Wait for it to succeed. Raises BenchmarkError if it fails."""
         self._process.join(600)
         if self._process.exitcode != 0:
             raise BenchmarkError(f"a run of index failed, exit code {self._process.exitcode}")
@@ -152,9 +152,9 @@ def _index(
 
 
 def _server() -> ForkServerContext:
-    """Starts processes from one that has imported everything and done nothing, in milliseconds instead of seconds.
+    """Forks processes from one that has only done the imports: milliseconds instead of seconds.
 
-    LanceDB begins anew in each of them; it warns that a fork in the middle of something of its own may hang.
+    LanceDB starts afresh in each; it warns that a fork amid its own work may hang.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["lancedb", "pyarrow.ipc", "steersearch.indexer.library"])
@@ -166,7 +166,7 @@ _SERVER = _server()
 
 
 def all_rows(place: Path) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table, sorted by its key, and what the manifests say but for their date."""
+    """Every row of every table, sorted by its key, and the manifests without their dates."""
     tables = {}
     for name in table_names(place):
         rows = Tables(place).inspect(
@@ -192,7 +192,7 @@ def searchable(place: Path) -> dict[str, list[tuple[str, str, bytes, bytes, floa
 
 @dataclass(frozen=True)
 class Death:
-    """How far a killed run had come. stage: what there was of the library; images: rows that it had written."""
+    """How far a killed run got. stage: what existed of the library; images: rows written."""
 
     stage: str
     images: int
@@ -203,7 +203,7 @@ def killed_and_resumed(
 ) -> Death | None:
     """Kill a run `moment` seconds after it began, look at the library, resume; None if the run was faster.
 
-    Raises BenchmarkError if the library that is left cannot be read or not be resumed.
+    Raises BenchmarkError if the library that is left cannot be read or resumed.
     """
     if not Run(folder, place, PROMPTS_OF_KILLS, commit_seconds).kill(moment):
         return None
@@ -213,7 +213,7 @@ def killed_and_resumed(
 
 
 def _look(place: Path) -> Death:
-    """Read all that a killed run left, as a user would who does not know."""
+    """Read all that a killed run left, as an unsuspecting user would."""
     if not (place / "library.json").exists():
         return Death("no library", 0)
     library = Library.open(place)
@@ -252,17 +252,16 @@ def kill_many(
     deaths: list[Death] = []
     with ThreadPoolExecutor(workers) as pool:
         number = 0
-        while len(deaths) < kills:  # a run that was faster than its killer counts for nothing
+        while len(deaths) < kills:  # a run that ended before the kill does not count
             numbers = range(number, number := number + kills - len(deaths))
             deaths += [death for death in pool.map(attempt, numbers) if death is not None]
     return deaths
 
 
 def four_at_once(photos: Path, scratch: Path) -> dict[str, int]:
-    """Four runs with overlapping prompts on one library, while photos come, move and go; then one to settle it.
+    """Four concurrent runs with overlapping prompts on one library while photos come, move and go; then a final one.
 
-    A library belongs to one folder, so what overlaps is what each of the four has to do in it. Compared with an
-    undisturbed run over the folder as it is in the end. Raises BenchmarkError at a difference, or a row too many.
+    The result is compared with an undisturbed run over the final folder. Raises BenchmarkError at a difference.
     """
     place = scratch / "four"
     runs = [Run(photos, place, prompts) for prompts in PROMPTS_OF_FOUR]
@@ -319,7 +318,7 @@ def measure(kills: int = 100, photos: int = 1000, seed: int = 0, workers: int = 
     written = sorted(death.images for death in deaths)
     metrics = {
         "kills": len(deaths),
-        "differences": 0,  # else an error was raised
+        "differences": 0,  # a difference raises
         "rows_compared_per_kill": sum(rows.values()),
         "stages_at_death": dict(sorted(Counter(death.stage for death in deaths).items())),
         "rows_of_images_at_death": {
@@ -337,7 +336,7 @@ def measure(kills: int = 100, photos: int = 1000, seed: int = 0, workers: int = 
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(
         description="Killed and concurrent runs of index against undisturbed ones."
     )

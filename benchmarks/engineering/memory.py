@@ -1,9 +1,9 @@
-"""Peak memory of a run that embeds photos under a prompt seen before, stage by stage, in a process of its own.
+"""Peak memory of embedding photos under a cached prompt, stage by stage, in a fresh process.
 
 python -m steersearch.benchmarks.engineering.memory
 
-Loads a released model as a user does who has fetched it, from files of random weights in exactly the released
-layout: the authors' .pth and timm's .safetensors in a cache of the model hub, the prompt in the prompt cache.
+Loads a model from random weights in the released layout, as after a download: the authors' .pth and timm's
+.safetensors in a cache of the model hub, the prompt in the prompt cache.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from steersearch.core.registry import HubFile
 
 PROMPT, PROMPT_TOKENS = "the remote control", 5
-TRUNK_RESOLUTION = 518  # that the position embeddings in DINOv2's files are for
+TRUNK_RESOLUTION = 518  # of the position embeddings in DINOv2's files
 
 
 def embed_in_stages(model: str, photos: list[str], batch_size: int) -> dict[str, int]:
-    """Bytes of memory at the peak so far, after each stage of embedding `photos`. Imports are among the stages."""
+    """Peak memory so far in bytes after each stage of embedding `photos`, imports included."""
     peaks = {"python": peak_memory()}
     import torch  # noqa: F401
 
@@ -52,9 +52,9 @@ def embed_in_stages(model: str, photos: list[str], batch_size: int) -> dict[str,
 
 
 def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
-    """Write what `model` needs into the caches that the environment names, and photos 4 : 3; returns their paths.
+    """Fill the caches that the environment names with what `model` needs, and draw photos; returns their paths.
 
-    Each file is noted as one whose sha256 has been checked, which the released one's is at its first use.
+    The sha256 of each file is marked as checked, as that of a released file is after its first use.
     """
     import numpy as np
     from safetensors.torch import save_file
@@ -89,7 +89,7 @@ def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
 
 
 def _place(file: HubFile, write: Callable[[Path], None]) -> None:
-    """Write `file` to where the hub's client keeps it, and note its published hash as checked."""
+    """Write `file` where the hub's client keeps it, and mark its published hash as checked."""
     from steersearch.core import files, hub
 
     repository = hub.cache_folder() / f"models--{file.repo.replace('/', '--')}"
@@ -114,10 +114,10 @@ def _draw(path: Path, width: int, rng: np.random.Generator) -> str:
 
 
 def measure(model: str = "dinov2-base", batch_size: int = 8, photos: int = 16, width: int = 4000) -> Record:
-    """The record of one run: bytes at the peak up to each stage, and in all.
+    """The record of one run: peak memory in bytes up to each stage, and in all.
 
-    batch_size: photos handed to one call of `embed`, which sizes its forward passes itself.  width: of a photo in
-    pixels; 4000 makes 12 megapixels, as telephones take them.
+    batch_size: photos in one call of `embed`, which sizes its forward passes itself.  width: of a photo in pixels;
+    4000 makes 12 megapixels, as phones take them.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -138,7 +138,7 @@ def measure(model: str = "dinov2-base", batch_size: int = 8, photos: int = 16, w
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(
         description="Peak memory of embedding photos under a prompt seen before."
     )

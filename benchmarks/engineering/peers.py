@@ -2,11 +2,10 @@
 
     python -m steersearch.benchmarks.engineering.peers --rclip .venv-rclip/bin/rclip --photos 2000 --save
 
-All run the same trunk, the mini's, with the weights that come with it, at 128 pixels; rclip gets it as the ONNX file
-that it would download, halving the 256 pixels that it hands over, and a random projection to its 512 numbers. So the
-trunk costs all of them alike but for the runtime (ONNX Runtime there, PyTorch here), and hits cannot be compared.
-What each does beside it differs and is said in `DOES`. rclip lives in an environment of its own (its Pillow and NumPy
-are not ours): pip install rclip. Writing the ONNX file takes the packages onnx and onnxscript.
+All run the mini's trunk. rclip gets it as the ONNX file that it would otherwise download, with a resize from the 256
+pixels that it passes and a random projection to its 512 numbers. So the trunk costs the same everywhere but for the
+runtime (ONNX Runtime in rclip, PyTorch here), and hits cannot be compared. `DOES` says what else each does. rclip needs
+an environment of its own, since its Pillow and NumPy differ: pip install rclip. Exporting needs onnx and onnxscript.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ DOES = {
 
 
 def write_rclip_model(folder: str) -> None:
-    """The mini's trunk where rclip looks for its weights below `folder`; searching with photos needs no more."""
+    """Write the mini's trunk where rclip looks for its weights below `folder`; a search by photo needs no more."""
     import torch
 
     from steersearch.core.checkpoints import load_model
@@ -66,7 +65,7 @@ def write_rclip_model(folder: str) -> None:
         input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip
-    (place / "textual.onnx").touch()  # it asks whether they exist; they are read for queries in words
+    (place / "textual.onnx").touch()  # must exist; only queries in words read them
     Path(folder, "tokenizer").mkdir()
     Path(folder, "tokenizer", "bpe_simple_vocab_16e6.txt.gz").touch()
 
@@ -119,7 +118,7 @@ def _query(photo: str) -> Any:
 
 
 class Peer:
-    """One way of indexing `photos` and searching them, each step a process of its own in `home`."""
+    """One way to index `photos` and search them, each step a process with its data in `home`."""
 
     def __init__(self, name: str, photos: Path, home: Path, rclip: Path | None) -> None:
         self.name, self._photos, self._home, self._rclip = name, photos, home, rclip
@@ -187,7 +186,7 @@ def _seconds(action: Callable[[], None]) -> float:
 def measure(
     names: Sequence[str], photos: Path, query: Path, home: Path, rclip: Path | None, rounds: int
 ) -> dict[str, Any]:
-    """Medians over `rounds`, in each of which every peer has its turn from nothing; ratios are to steersearch's."""
+    """Medians over `rounds`, in each of which every peer starts from nothing; ratios are to steersearch."""
     indexing: dict[str, list[float]] = {name: [] for name in names}
     searching: dict[str, list[float]] = {name: [] for name in names}
     kept = {}

@@ -1,8 +1,8 @@
-"""A folder of generated photos in which it is known what each shows: a gallery, and photos to query it with.
+"""Generated photos with known contents: a gallery, and photos to query it with.
 
-A photo shows one of six families of scenes and four drawn things. The things come in some four hundred looks (34
-kinds, such as "mug", in up to twelve looks each, such as "striped red mug"), each redrawn several times, so a look
-stands in about one gallery photo of a hundred. Gallery and queries share looks, never drawings, plates or spots.
+A photo shows one of six families of scenes and four drawn things. There are some four hundred looks, up to twelve of
+each of 34 kinds (kind "mug", look "striped red mug"), each drawn several times; about one gallery photo in a hundred
+shows a given look. Gallery and queries share looks, but no drawings, plates or positions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ VERSION = 1
 SEED = 92_000  # training uses small seeds, other benchmarks 90,000 and 91,000
 SIZE = (224, 168)
 LOOKS_PER_KIND, DRAWINGS = 12, 3
-THINGS = 4  # asked for; where one finds no room there are fewer
+THINGS = 4  # or fewer, if there is no room
 THING_SIZE = (0.22, 0.42)  # longer side as part of the picture's height
 PHOTOS_PER_PLATE = 4
-LEAST_SHARE = 0.006  # of the picture that a thing must cover to count as shown
+LEAST_SHARE = 0.006  # share of the picture that a thing must cover to count as shown
 _LABELS = "labels.json"
 
 
@@ -84,7 +84,7 @@ def _draw(folder: Path, part: str, count: int, labels: Path) -> None:
 
 
 def _stock(seed: Sequence[int]) -> list[Thing]:
-    """Every look drawn several times. Both parts take the looks from one generator, the drawings from their own."""
+    """Every look drawn several times; both parts share the generator of the looks, not that of the drawings."""
     looks_rng, rng = np.random.default_rng([SEED, VERSION]), np.random.default_rng(seed)
     stock = []
     for kind in KINDS.values():

@@ -1,12 +1,11 @@
-"""Photos indexed per second against what the model alone makes of decoded ones, for large and for small JPEGs.
+"""Throughput of `index` against that of the model alone on decoded photos, for large and small JPEGs.
 
 python -m steersearch.benchmarks.engineering.pipeline --save
 
-Both run in this process, in turns: a folder of new photos is indexed under one prompt into a new library, then the
-model gets as many pictures that are decoded and preprocessed already, in batches of the same size. The photos are a
-few drawn scenes with grain; what makes each file another content is a comment in it, so the same few are decoded again
-and again. Besides seconds on the clock, processor seconds are compared. Where the model has no device of its own, it
-shares the cores with the threads that read: `ratio_bound` says what that leaves.
+Both take turns in this process: a folder of new photos is indexed under one prompt into a new library, then the model
+gets as many pictures that are decoded and preprocessed, in batches of the same size. The photos are a few drawn scenes
+with grain; a comment makes each file's content unique. Wall and processor time are compared. On a CPU the model shares
+the cores with the threads that read: `ratio_bound` says what that leaves.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from steersearch.indexer.library import Library
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training.world.scenes import FAMILIES, draw_scene
 
-MODELS = ("mini", "dinov2-small", "dinov2-base")  # but for the mini, random weights in that shape
+MODELS = ("mini", "dinov2-small", "dinov2-base")  # all but the mini with random weights
 PROMPT = "the red mug"
 SIZES = {"12 MP": (4000, 3000), "0.2 MP": (512, 384)}
 _SCENES = 6
@@ -42,7 +41,7 @@ _SCENES = 6
 
 @dataclass(frozen=True)
 class Round:
-    """Of one turn: seconds on the clock and of the processor, and the stages of `index` (see `Counts`)."""
+    """One turn: wall and processor seconds, and the stages of `index` (see `Counts`)."""
 
     index_seconds: float
     model_seconds: float
@@ -54,7 +53,7 @@ class Round:
 
 
 def encoded_scenes(size: tuple[int, int]) -> list[bytes]:
-    """JPEGs of drawn scenes with a camera's grain, (width, height) in pixels."""
+    """JPEGs of drawn scenes with grain as of a camera; size: (width, height) in pixels."""
     rng = np.random.default_rng(0)
     grain = rng.normal(0, 4, (size[1], size[0], 1)).astype(np.float32)
     contents = []
@@ -68,7 +67,7 @@ def encoded_scenes(size: tuple[int, int]) -> list[bytes]:
 
 
 def write_photos(folder: Path, contents: list[bytes], number: int, salt: str) -> None:
-    """`number` files, each another content."""
+    """Write `number` files of different content."""
     folder.mkdir()
     for i in range(number):
         content, comment = contents[i % len(contents)], f"{salt} {i}".encode()
@@ -82,7 +81,7 @@ def _decoded(content: bytes) -> Image.Image:
 
 
 def run_model(embedder: Predictor, pictures: Floats, number: int, features: Floats, frozen: bool) -> None:
-    """`number` pictures through the model, in its own batches."""
+    """Run `number` pictures through the model, in its own batches."""
     for start in range(0, number, embedder.batch_size):
         chosen = np.arange(start, min(start + embedder.batch_size, number)) % len(pictures)
         if frozen:
@@ -189,8 +188,8 @@ def measure(model: str, photos: int, rounds: int, size: str | None = None) -> Re
 def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float) -> dict[str, Any]:
     """Throughput of index over that of the model, its range over the turns, and the stages in ms per photo.
 
-    reading: processor milliseconds a photo, where nothing else runs.  ratio_bound: what the ratio would be on a
-    processor whose cores are all busy, if only model and reading took any time.  busy: how busy its cores were.
+    reading: processor milliseconds a photo on an idle machine.  ratio_bound: the ratio with all cores busy, if only the
+    model and reading took any time.  busy: how busy the cores were.
     """
     clock = sorted(turn.model_seconds / turn.index_seconds for turn in turns)
     processor = sorted(turn.model_processor / turn.index_processor for turn in turns)
@@ -214,7 +213,7 @@ def _row(name: str, regions: bool, each: int, turns: list[Round], reading: float
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Throughput of index against that of the model alone.")
     parser.add_argument("--model", choices=MODELS, default="mini", help="default: %(default)s")
     parser.add_argument("--photos", type=int, default=2000, help="of each size")

@@ -1,9 +1,9 @@
-"""A second `index` of a folder in which nothing changed: seconds and memory, in a process of its own.
+"""A second `index` of an unchanged folder: seconds and memory, in a fresh process.
 
 python -m steersearch.benchmarks.engineering.rescan --save
 
-The files are tiny, since an unchanged file is not opened. The library is not computed: its rows, with the vectors of
-one prompt, are written straight into the tables, thumbnails of a usual size included.
+The files are tiny, since an unchanged file is not opened. The library's rows, with the vectors of one prompt and
+thumbnails of the usual size, are written straight into the tables.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _THUMBNAIL = bytes(8_000)
 
 
 def write_photos(folder: Path, number: int) -> None:
-    """`number` files with an image's suffix, 500 to a folder, last changed long ago."""
+    """Write `number` files with an image's suffix, 500 to a folder, with an old mtime."""
     long_ago = (time.time_ns() - 10**15,) * 2
     for i in range(number):
         path = folder / f"{i // _PER_FOLDER:04}" / f"IMG_{i:06}.jpg"
@@ -51,7 +51,7 @@ def write_photos(folder: Path, number: int) -> None:
 
 
 def write_rows(folder: Path, place: Path) -> None:
-    """The library that an `index` of these files would have left, were they photos."""
+    """Write the library that an `index` run would have left, were these files photos."""
     write_library(place, LibraryManifest(folder=os.path.realpath(folder)))
     index = new_prompt_index(
         PROMPT, 1.0, model_id=MODEL, weights_hash=WEIGHTS, preprocessing=_PREPROCESSING, dim=DIM
@@ -129,7 +129,7 @@ def _measure(number: int, repeats: int, work: Path) -> Record:
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Seconds and memory of a rescan of unchanged files.")
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)

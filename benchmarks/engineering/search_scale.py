@@ -1,16 +1,15 @@
-"""Search in large galleries: latency and recall of ours, of FAISS and of LanceDB, on clustered vectors.
+"""Search in large galleries: latency and recall of our indexes, FAISS and LanceDB on clustered vectors.
 
 python -m steersearch.benchmarks.engineering.search_scale --count 1000000 --dim 768 --save
 
-The vectors are generated: clusters whose sizes have a heavy tail, around centres in all directions, with a spread of
-few directions of falling strength and a little noise in all, as embeddings of photos have it; white noise would make
-every index look bad and says nothing. For the same reason even the smallest cluster has more than ten members. Queries
-are further draws of the same clusters. Each method runs in a process of
-its own, which maps the vectors from a file; its figures are
+The vectors are generated: clusters of heavy-tailed sizes, whose spread lies in a few directions of falling strength
+with a little noise in all, as in embeddings of photos. White noise would make every index look bad, and so would
+clusters of fewer than ten members. Queries are further draws of the same clusters. Each method runs in a fresh process,
+which maps the vectors from a file; its figures are
   build_seconds, bytes (of its files beside the vectors), peak_mib (of its process)
-  p50_ms, p99_ms, recall (share of the true ten nearest), queries (fewer for slow methods: QUERY_SECONDS are enough)
-  p50_processor_ms (of all threads: what other work on the machine changes least)
-  by_probes: of ours, how these change with the number of cells that are looked into
+  p50_ms, p99_ms, recall (share of the true ten nearest), queries (fewer for slow methods, see QUERY_SECONDS)
+  p50_processor_ms (all threads; other work on the machine changes it least)
+  by_probes (ours): the same for several nprobe
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ Floats = npt.NDArray[np.float32]
 
 K = 10
 QUERIES = 200
-QUERY_SECONDS = 40.0  # for one method, at most, but LEAST_QUERIES in any case
+QUERY_SECONDS = 40.0  # per method at most, but at least LEAST_QUERIES queries
 LEAST_QUERIES = 20
-HNSW_SECONDS = 600.0  # a build that would take longer is not done
+HNSW_SECONDS = 600.0  # longer builds are skipped
 PROBES_TRIED = (8, 16, 18, 20, 24, 32, 36, 64)
 _CLUSTERS, _DIRECTIONS = 2000, 64
 _SEED = 20261125
@@ -110,13 +109,13 @@ class _Clusters:
 
 
 def ours_exact(folder: str) -> dict[str, Any]:
-    """All compared, with the gallery's mean and spread of scores, as `query --exact` does it."""
+    """Exact search with the mean and spread of all scores, as `query --exact` does it."""
     gallery = _gallery(Path(folder), None)
     return _measured(Path(folder), lambda query: rank([gallery], [query], [1.0], K, exact=True).rows)
 
 
 def ours_cells(folder: str) -> dict[str, Any]:
-    """FAISS cells, candidates scored exactly, the gallery's mean and spread from a sample; whatever the size."""
+    """Our IVF index at any size: candidates scored exactly, mean and spread of scores from a sample."""
     snapshots.APPROXIMATE_FROM = 1
     vectors = _vectors(Path(folder))
     file = Path(folder) / "cells.faiss"
@@ -152,14 +151,14 @@ def faiss_flat(folder: str) -> dict[str, Any]:
 
 
 def faiss_hnsw(folder: str) -> dict[str, Any]:
-    """FAISS's HNSW, 32 links, in memory; efSearch 128. Only its rate where the build would take too long."""
+    """FAISS's HNSW, 32 links, in memory; efSearch 128. Only the build rate, if a build would take too long."""
     import faiss
 
     vectors = _vectors(Path(folder))
     index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     first = min(len(vectors), 20_000)
     tried = _seconds(lambda: index.add(vectors[:first]))
-    # each further vector costs a little more than the one before: this is the least that the rest can take
+    # a lower bound: each further vector costs a little more than the one before
     expected = tried * len(vectors) / first
     if expected > HNSW_SECONDS:
         return {"built_per_second": round(first / tried, 1), "expected_build_seconds": round(expected)}
@@ -173,7 +172,7 @@ def faiss_hnsw(folder: str) -> dict[str, Any]:
 
 
 def lancedb_flat(folder: str) -> dict[str, Any]:
-    """LanceDB without an index; builds the table that `lancedb_cells` uses."""
+    """LanceDB without an index; writes the table that `lancedb_cells` uses."""
     import lancedb
 
     vectors = _vectors(Path(folder))
@@ -203,7 +202,7 @@ def lancedb_flat(folder: str) -> dict[str, Any]:
 
 
 def lancedb_cells(folder: str) -> dict[str, Any]:
-    """LanceDB's IVF_SQ, 20 probes, refined 10 times; needs the table of `lancedb_flat`."""
+    """LanceDB's IVF_SQ, nprobes 20, refine factor 10; needs the table of `lancedb_flat`."""
     import lancedb
     from lancedb.index import IvfSq
 
@@ -234,7 +233,7 @@ METHODS: dict[str, Callable[[str], dict[str, Any]]] = {
 def _measured(folder: Path, search: Callable[[Floats], npt.NDArray[np.int64]]) -> dict[str, Any]:
     """Latency, one query at a time, and recall of a search that gives the rows of K neighbours."""
     queries, truth = np.load(folder / _ASKED), np.load(folder / _TRUTH)
-    search(queries[0])  # whatever is read or compiled at first
+    search(queries[0])  # warm up
     seconds: list[float] = []
     processor: list[float] = []
     found = []
@@ -265,7 +264,7 @@ def _vectors(folder: Path) -> Floats:
 
 
 def _gallery(folder: Path, cells: CellIndex | None) -> Snapshot:
-    """The vectors as the snapshot of a prompt index whose photos are called by their rows."""
+    """The vectors as the snapshot of a prompt index whose paths are row numbers."""
     vectors = _vectors(folder)
     schema = pa.schema([("path", pa.string())], metadata={"steersearch:missing": "0"})
     table = pa.table([[f"{row:08}" for row in range(len(vectors))]], schema=schema)
@@ -289,7 +288,7 @@ def _bytes_below(folder: Path) -> int:
 
 
 def main() -> None:
-    """Measure the methods on one size, print the record and keep it if asked to."""
+    """Measure the methods at one size, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Latency and recall of search in large galleries.")
     parser.add_argument("--count", type=int, default=100_000, help="vectors; default: %(default)s")
     parser.add_argument("--dim", type=int, default=384, help="default: %(default)s")
@@ -323,7 +322,7 @@ def measure(count: int, dim: int, methods: Sequence[str]) -> Record:
 
 
 def generate_in(folder: str, count: int, dim: int) -> None:
-    """`generate`, for a process of its own."""
+    """`generate`, for a fresh process."""
     generate(Path(folder), count, dim)
 
 

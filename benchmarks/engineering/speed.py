@@ -1,13 +1,13 @@
-"""What steering costs: images per second of the trunk alone, steered, and steered the released way.
+"""What steering costs: images per second of the trunk alone, steered, and steered as the released code does it.
 
-plain     timm's own `forward_features` of the trunk (for the mini, whose trunk timm does not have, our own)
-folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a processor a batch goes
-          through in parts (`Predictor.encode`), which is itself faster than one pass
-unfolded  the released formulation (facts A2, A3): float32, and with every batch the text encoder reads the prompt
-          once per image, and every layer projects queries, keys and values
+plain     timm's `forward_features` of the trunk (ours for the mini, whose trunk timm does not have)
+folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a CPU a batch is split into
+          parts (`Predictor.encode`), which is itself faster than one pass
+unfolded  the released formulation (facts A2, A3) in float32: for every batch the text encoder reads the prompt once per
+          image, and every layer projects queries, keys and values
 
-With another dtype than float32 there is a fourth, unfolded_same_dtype. Weights are random (only the mini has its
-own), so nothing is downloaded: speed does not depend on their values. Gates are open, so nothing is skipped.
+Under another dtype than float32 there is a fourth, unfolded_same_dtype. All weights but the mini's are random: speed
+does not depend on them, and nothing is downloaded. Gates are open, so nothing is skipped.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ Variant = Literal["plain", "folded", "unfolded", "unfolded_same_dtype"]
 Batch = Callable[
     [], Tensor | Features
 ]  # one forward of one batch -> final-normed tokens (B, T, D), or features
-Report = Callable[[str], None]  # takes a line on how far the measurement is
+Report = Callable[[str], None]  # takes a line of progress
 Seconds = dict[Variant, list[float]]  # per batch, one value for each round
 
-SECONDS_PER_TURN = 0.2  # in its turn a variant repeats its batch until the fastest would have run this long
-LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}  # of a folded and an unfolded token
+SECONDS_PER_TURN = 0.2  # a turn repeats the batch until the fastest variant would have run this long
+LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}  # between folded and unfolded tokens
 RATIOS: tuple[tuple[Variant, Variant], ...] = (
     ("folded", "plain"),
     ("unfolded", "plain"),
@@ -57,7 +57,7 @@ RATIOS: tuple[tuple[Variant, Variant], ...] = (
     ("unfolded", "folded"),
     ("unfolded_same_dtype", "folded"),
 )
-_SIGLIP = {  # the released files name their trunks; these have their shape
+_SIGLIP = {  # trunks of the shape that the released files name
     "siglip-base-research": "vit_base_patch16_siglip_224.webli",
     "siglip2-base-research": "vit_base_patch16_siglip_224.v2_webli",
 }
@@ -65,10 +65,10 @@ _SIGLIP = {  # the released files name their trunks; these have their shape
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured. Raises ArgumentError for what cannot be.
+    """What is measured. Raises ArgumentError for invalid settings.
 
-    dtype "auto": bfloat16 on a GPU that has it, else float32.  resolution: in pixels, None: 336, the mini's own.
-    repeats: rounds, in each of which every variant has a turn.  threads: None: as torch chooses.
+    dtype "auto": bfloat16 on a GPU that supports it, else float32.  resolution: in pixels; None: 336, or the mini's.
+    repeats: rounds, in each of which every variant has a turn.  threads: None: torch's default.
     """
 
     model: str = "dinov2-small"
@@ -125,7 +125,7 @@ class Settings:
 
 
 class Workbench:
-    """The models, inputs and variants of resolved settings; each is built when it is first asked for, and kept."""
+    """The models, inputs and variants of resolved settings; each is built on first use and kept."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -133,9 +133,9 @@ class Workbench:
         self._text_encoders: dict[str, TextEncoder] = {}
 
     def batch(self, variant: Variant, prompt_tokens: int | None = None) -> Batch:
-        """One forward of `variant`. What an index run does once happens here, not in the forward.
+        """A function for one forward of `variant`; what an index run does once happens here.
 
-        prompt_tokens: for `folded`, take a prompt of so many tokens without meaning; None: encode the real one.
+        prompt_tokens: for `folded`, the length of a placeholder prompt; None: encode the real prompt.
         """
         dtype = "float32" if variant == "unfolded" else self.settings.dtype
         pixels = self.pixels.to(getattr(torch, dtype))
@@ -160,7 +160,7 @@ class Workbench:
         return self._models[dtype]
 
     def _plain_trunk(self) -> Callable[[Tensor], Tensor]:
-        """Pixels to final-normed tokens without any code of ours, but for the mini."""
+        """Pixels to final-normed tokens by timm alone; for the mini, by our trunk."""
         if self.settings.model == "mini":
             return cast(Callable[[Tensor], Tensor], self.model(self.settings.dtype).trunk)
         vit: Any = timm_trunk(_trunk_name(self.settings), self.settings.side).vit
@@ -219,7 +219,7 @@ def bundled_hash(model: str) -> str | None:
 
 
 def blank_prompt(tokens: int, model: SteerViT) -> PromptFeatures:
-    """A prompt of so many tokens without meaning."""
+    """A placeholder prompt of `tokens` tokens."""
     return PromptFeatures.from_numpy([np.ones((tokens, model.config.text_dim), np.float32)])
 
 
@@ -235,7 +235,7 @@ def _random_roberta_large(device: str) -> TextEncoder:
 
 
 def _words_and_marks(prompts: Sequence[str]) -> list[list[int]]:
-    """In place of RoBERTa's tokenizer, whose files are on the hub: a token a word or mark, and one at each end."""
+    """Stands in for RoBERTa's tokenizer, whose files are on the hub: a token per word or mark, and one at each end."""
     return [[0, *map(len, re.findall(r"\w+|[^\w\s]", prompt)), 2] for prompt in prompts]
 
 
@@ -258,16 +258,16 @@ def _unfolded(model: SteerViT, pixels: Tensor, prompts: PromptFeatures) -> Tenso
 
 @torch.inference_mode()
 def measure(settings: Settings, report: Report = lambda line: None) -> Record:
-    """Time the variants against each other, and take the peak memory of each in a process of its own.
+    """Time the variants against each other, and measure the peak memory of each in a fresh process.
 
-    Raises ArgumentError or ConfigError for settings that cannot be measured, BenchmarkError where memory does not
-    suffice, and where folded and unfolded do not give the same tokens: their speeds would mean nothing.
+    Raises ArgumentError or ConfigError for invalid settings, BenchmarkError if memory runs out, or if folded and
+    unfolded tokens differ, since their speeds could not be compared.
     """
     began, load = time.monotonic(), os.getloadavg()[0]
     settings = settings.resolved()
     with _threads(settings), _enough_memory(settings):
         metrics, prompt_tokens = _time(settings, report)
-    report("peak memory, each in a process of its own")
+    report("peak memory, each in a fresh process")
     for variant in settings.variants:
         metrics[f"{variant}_peak_memory_bytes"] = call_fresh(
             peak_of_variant, settings=asdict(settings), variant=variant, prompt_tokens=prompt_tokens
@@ -289,7 +289,7 @@ def measure(settings: Settings, report: Report = lambda line: None) -> Record:
 
 
 def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], int]:
-    """The figures of speed and agreement, and the prompt's tokens. What was built is freed at the end."""
+    """Figures of speed and agreement, and the number of prompt tokens. The models are freed at the end."""
     bench = Workbench(settings)
     batches: dict[Variant, Batch] = {}
     for variant in settings.variants:
@@ -300,7 +300,7 @@ def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], int]:
     metrics |= throughput(clock, settings.batch_size) | ratios(clock)
     if (
         settings.device == "cpu"
-    ):  # where the machine is busy, two threads that wait for each other tell little
+    ):  # on a busy machine, wall time of two threads that wait for each other says little
         metrics |= ratios(processor, "_processor")
     metrics["seconds_per_batch"] = {
         variant: np.round(values, 6).tolist() for variant, values in clock.items()
@@ -311,9 +311,9 @@ def _time(settings: Settings, report: Report) -> tuple[dict[str, Any], int]:
 def time_rounds(
     batches: Mapping[Variant, Batch], settings: Settings, report: Report
 ) -> tuple[Seconds, Seconds]:
-    """Seconds by the clock, and of the process's threads on processors. Rounds take turns in who goes first.
+    """Wall and processor seconds. The variant that goes first changes from round to round.
 
-    Variants that run within the same seconds meet the same neighbours on the machine; see `ratios`.
+    Variants that run within the same seconds share the machine with the same other work; see `ratios`.
     """
 
     def wait() -> None:
@@ -353,9 +353,9 @@ def throughput(seconds: Seconds, batch_size: int) -> dict[str, Any]:
 
 
 def ratios(seconds: Seconds, suffix: str = "") -> dict[str, Any]:
-    """How many times as long one variant takes as another: median and quartiles, under <over>_over_<under><suffix>.
+    """Ratios of times, median and quartiles, under <over>_over_<under><suffix>.
 
-    Each ratio is taken within a round, so what slows the machine down for seconds cancels.
+    Each ratio is taken within a round, so a slow spell of the machine cancels.
     """
     metrics: dict[str, Any] = {}
     for over, under in RATIOS:
@@ -370,7 +370,7 @@ def _put(metrics: dict[str, Any], name: str, values: npt.NDArray[np.float64]) ->
 
 
 def _differences(bench: Workbench, batches: Mapping[Variant, Batch]) -> dict[str, float]:
-    """How far what is timed agrees on the same pictures: folded with unfolded, and not with the unsteered trunk."""
+    """On the same pictures: how far folded and unfolded tokens agree, and how far steered and unsteered ones differ."""
     folded, unfolded = _tokens(batches["folded"]()), _tokens(batches["unfolded"]())
     dtype = bench.settings.dtype
     plain = _tokens(bench.model(dtype)(bench.pixels.to(getattr(torch, dtype))))
@@ -395,9 +395,9 @@ def _tokens(found: Tensor | Features) -> Tensor:
 
 @torch.inference_mode()
 def peak_of_variant(settings: dict[str, Any], variant: Variant, prompt_tokens: int) -> int:
-    """Bytes at the peak of this process after two batches of one variant; on a GPU, of what torch allocated there.
+    """Peak memory in bytes after two batches of one variant, of this process or of torch on a GPU.
 
-    `folded` gets a prompt of `prompt_tokens` tokens as from the prompt cache: no text encoder is loaded.
+    `folded` gets a placeholder of `prompt_tokens` tokens, as from the prompt cache: no text encoder is loaded.
     """
     chosen = Settings(**settings)
     with _threads(chosen):

@@ -1,4 +1,4 @@
-"""How long a user waits for the program: `--help`, a cold query and the whole demo, each as a process of its own.
+"""Start-up time: `--help`, a cold query and the whole demo, each in a fresh process.
 
 python -m steersearch.benchmarks.engineering.startup
 """
@@ -19,10 +19,10 @@ from steersearch.benchmarks.harness.record import Record, run_script
 
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Wall and processor seconds of one process that runs steersearch in `folder`. Raises if it fails."""
+    """Wall and processor seconds of a steersearch process in `folder`. Raises CalledProcessError if it fails."""
     own_folders = dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder))
     environment = {**os.environ, **own_folders}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python keeps compiled modules
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as for a user, whose Python keeps compiled modules
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "steersearch", *command],
@@ -51,7 +51,7 @@ def timings(folder: Path, repeats: int) -> dict[str, float]:
     query = ["query", photo, "--focus", "bookshelf", "--paths"]
     results = {"demo_seconds": demo_wall, "demo_processor_seconds": demo_processor, "demo_peak_mib": peak}
     for name, command in (("help", ["--help"]), ("query", query)):
-        run(command, folder)  # the first run may still compile modules
+        run(command, folder)  # the first run may compile modules
         walls, processor = zip(*(run(command, folder) for _ in range(repeats)), strict=True)
         results[f"{name}_seconds"] = sorted(walls)[repeats // 2]
         results[f"{name}_processor_seconds"] = sorted(processor)[repeats // 2]

@@ -1,16 +1,15 @@
-"""What a training step costs: steps per second, ours beside the released formulation, on the same batch.
+"""Training steps per second, ours against the released formulation on the same batch.
 
-ours      text tokens encoded beforehand; blocks that no expression changes without graph; short expressions joined
-          with the weights before they meet the tokens; bfloat16 on GPUs that compute with it
-released  facts B3 and B4: in every step the frozen text encoder reads the batch's expressions, padded to the longest,
-          in float32, and the whole model runs from the pixels on. Its frozen parameters need no gradients there
-          either, so torch itself keeps no graph before the first gate, and none of weights it does not train
+ours      text tokens encoded beforehand; no graph for blocks that no expression changes; short expressions joined with
+          the weights before they meet the tokens; bfloat16 on GPUs that support it
+released  facts B3 and B4: every step runs the frozen text encoder on the batch's expressions, padded to the longest,
+          and the whole model from the pixels on, in float32. Frozen parameters need no gradients here either, so
+          torch keeps no graph before the first gate, and none of the weights that are not trained
 
-Both end in the same soft cross-entropy, clipped gradients and AdamW on the same parameters; that loss and gradients
-agree is checked before anything is timed. Timed as well: `text`, the text encoder's part, `data`, decoding and
-augmenting the batch in one thread, which is the same on both sides, and `kept`, the same from pictures that are decoded
-and squashed already (`data.cache_pictures=true`). Weights are random (only the mini has its own), so nothing is
-downloaded: speed does not depend on their values.
+Both end in the same soft cross-entropy, clipped gradients and AdamW on the same parameters; before anything is timed,
+loss and gradients are checked to agree. Also timed: `text`, the text encoder; `data`, decoding and augmenting the
+batch in one thread, the same for both; and `kept`, the same from cached pictures (`data.cache_pictures=true`). All
+weights but the mini's are random: speed does not depend on them, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ MODELS = ("mini", "dinov2-small", "dinov2-base")
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.9, "float16": 0.9}  # of ours to the released gradient
 
 Formulation = Literal["ours", "released"]
-Seconds = Mapping[str, Sequence[float]]  # by what was timed, one value for each round
+Seconds = Mapping[str, Sequence[float]]  # name -> one value per round
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -92,7 +91,7 @@ def load_batch(
 ) -> tuple[Tensor, Tensor]:
     """Decoded and augmented as released: pixels (B, 3, S, S), and covered share of each patch (B, N).
 
-    kept: the pictures as `PictureCache` keeps them, which are not decoded then
+    kept: the pictures as `PictureCache` keeps them, which need no decoding
     """
     rng = np.random.default_rng([SEED, 2, 0])
     side, pixels, covers = model.config.resolution, [], []
@@ -113,7 +112,7 @@ def _decoded(sample: Sample) -> Image.Image:
 
 
 class Released(nn.Module):
-    """The released forward: in each steered block all four projections, for as many expressions as pictures."""
+    """The released forward: all four projections in each steered block, one expression per picture."""
 
     def __init__(self, model: SteerViT) -> None:
         super().__init__()
@@ -134,7 +133,7 @@ class Released(nn.Module):
 
 
 def encode_padded(encoder: TextEncoder, texts: Sequence[str]) -> PromptFeatures:
-    """The released way to read a batch of texts: one forward, all padded to the longest; as `TextEncoder.encode`."""
+    """Encode a batch of texts as the released code does: one forward, all padded to the longest."""
     language, rows = encoder.model, encoder.tokenize(texts)
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), language.config.pad_id)
@@ -146,7 +145,7 @@ def encode_padded(encoder: TextEncoder, texts: Sequence[str]) -> PromptFeatures:
 
 
 class Bench:
-    """One model and batch, and a training step of each formulation on them; both train the same parameters.
+    """A model, a batch, and a training step of each formulation; both train the same parameters.
 
     dtype: of ours under autocast; the released formulation, and all weights, are float32.
     """
@@ -201,7 +200,7 @@ class Bench:
         return loss.detach()
 
     def parts(self) -> dict[str, Callable[[], Any]]:
-        """All that is timed, by name."""
+        """What is timed, by name."""
         return {
             "ours": lambda: self.step("ours"),
             "released": lambda: self.step("released"),
@@ -212,7 +211,7 @@ class Bench:
 
 
 def differences(bench: Bench, dtype: str = "float32") -> dict[str, float]:
-    """How far the two formulations agree. Raises BenchmarkError where their speeds could not be compared."""
+    """How far the two formulations agree. Raises BenchmarkError if they do not: speeds could not be compared."""
     (our_loss, ours), (released_loss, released) = bench.gradients("ours"), bench.gradients("released")
     joined = [torch.cat([g.flatten().double() for g in found.values()]) for found in (ours, released)]
     cosine = float(F.cosine_similarity(joined[0], joined[1], dim=0))
@@ -234,12 +233,12 @@ def differences(bench: Bench, dtype: str = "float32") -> dict[str, float]:
 def measure(settings: speed.Settings, compiled: bool = False, report: Report = lambda line: None) -> Record:
     """Time a step of each formulation, in rounds in which both have a turn.
 
-    Raises ArgumentError or ConfigError for settings that cannot be measured, BenchmarkError where memory does not
-    suffice or the formulations do not agree.
+    Raises ArgumentError or ConfigError for invalid settings, BenchmarkError if memory runs out or the formulations
+    disagree.
     """
     began, load = time.monotonic(), os.getloadavg()[0]
     settings = settings.resolved()
-    # the weights are in float32 in any case; of a bfloat16 step only the products are not
+    # weights stay in float32; only the products of a bfloat16 step do not
     workbench = Workbench(replace(settings, dtype="float32"))
     with speed._threads(settings), speed._enough_memory(settings):
         report("building model and text encoder")
@@ -249,7 +248,7 @@ def measure(settings: speed.Settings, compiled: bool = False, report: Report = l
         metrics: dict[str, Any] = dict(differences(bench, settings.dtype))
         clock, processor = _time(bench, settings, report)
     metrics |= figures(clock)
-    if settings.device == "cpu":  # where the machine is busy, time on processors tells more than the clock
+    if settings.device == "cpu":  # on a busy machine, processor time says more than wall time
         metrics |= ratios(processor, "_processor")
     metrics["load_average"] = [round(load, 2), round(os.getloadavg()[0], 2)]
     metrics["seconds"] = {name: np.round(values, 5).tolist() for name, values in clock.items()}
@@ -283,7 +282,7 @@ def measure(settings: speed.Settings, compiled: bool = False, report: Report = l
 
 
 def _time(bench: Bench, settings: speed.Settings, report: Report) -> tuple[Seconds, Seconds]:
-    """Seconds by the clock and on processors. The steps have rounds of their own: their parts may be far faster."""
+    """Wall and processor seconds. Steps and their parts, which may be far faster, have separate rounds."""
     parts = bench.parts()
     clock: dict[str, Sequence[float]] = {}
     processor: dict[str, Sequence[float]] = {}
@@ -306,10 +305,9 @@ def figures(seconds: Seconds) -> dict[str, Any]:
 
 
 def ratios(seconds: Seconds, suffix: str = "") -> dict[str, Any]:
-    """How many times as long the released step takes as ours: alone, each with the same data before it, and with
-    pictures decoded by the released step and kept decoded by ours.
+    """Time of the released step over ours: alone, with the same data loading, and with cached pictures in ours only.
 
-    The steps' ratio is taken within a round, so what slows the machine down for seconds cancels.
+    The ratio is taken within a round, so a slow spell of the machine cancels.
     """
     ours, released, data, kept = (np.array(seconds[name]) for name in ("ours", "released", "data", "kept"))
     found: dict[str, Any] = {}
@@ -320,7 +318,7 @@ def ratios(seconds: Seconds, suffix: str = "") -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print the record and, if asked, keep it."""
+    """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(
         description="Training steps per second, ours beside the released formulation. On two cores the mini takes "
         "half a minute, dinov2-small with its 12 pictures of 336 pixels eight minutes (with --repeats 3 four)."

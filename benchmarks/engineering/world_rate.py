@@ -1,10 +1,9 @@
-"""Photos of the generated world composed per second, by one process and by all cores.
+"""Photos of the generated world composed per second, by one process and on all cores.
 
 python -m steersearch.benchmarks.engineering.world_rate
 
-A photo is composed, squashed to its size, and masked for four expressions: all that a feed asks a row for. What it is
-composed of is drawn beforehand and not counted. CPU seconds per photo are measured beside the clock's: on a machine
-that computes something else at the same time they say what an idle one would do.
+A photo is composed, squashed to its size and masked for four expressions, as a training feed needs it. Its parts are
+drawn beforehand and not counted. CPU seconds per photo say what an idle machine would do.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from steersearch.training.world import emoji, stamps
 from steersearch.training.world.source import SourceConfig, WorldSource
 
 MODEL = "world"
-STEP_RATE = 1000  # pictures a second of the GPU step for which cores are counted
+STEP_RATE = 1000  # pictures per second of a GPU step to be fed
 
 
 def compose(source: WorldSource, start: int, stop: int) -> tuple[int, float]:
@@ -43,7 +42,7 @@ def _part(bounds: tuple[int, int]) -> tuple[int, float]:
 
 
 def rates(source: WorldSource, processes: int, photos: int, chunk: int = 20) -> dict[str, float]:
-    """Photos per second on the clock and per CPU second, `photos` in all, with so many processes."""
+    """Photos per wall second and per CPU second, `photos` in all, with this many processes."""
     _shared[:] = [source]
     starts = range(0, photos, chunk)
     tasks = [(start, min(start + chunk, photos)) for start in starts]
@@ -57,7 +56,7 @@ def rates(source: WorldSource, processes: int, photos: int, chunk: int = 20) -> 
 
 
 def measure(size: int = 128, photos: int = 600, drawn_per_kind: int = 6, plates: int = 10) -> Record:
-    """The record of one size of photos, with all that is installed."""
+    """The record of one size of photos, with stamps and emoji if they are installed."""
     began = time.monotonic()
     config = SourceConfig(
         size=size,
