@@ -14,7 +14,7 @@ from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
 from steersearch.core.vit import ViT, ViTConfig
-from steersearch.training.alignment import Truth, Words, alignment_losses, begin_values, content_scores
+from steersearch.training.hybrid.alignment import Truth, Words, alignment_losses, begin_values, content_scores
 
 
 def some_words(count: int, length: int, dim: int) -> Words:

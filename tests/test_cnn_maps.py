@@ -13,8 +13,8 @@ from PIL import Image
 
 from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLite2
 from steersearch.core.errors import DataError
-from steersearch.training import cnn_maps
-from steersearch.training.cnn_maps import cnn_pixels, kept_maps, kept_things_alone, things_alone
+from steersearch.training.hybrid import cnn_maps
+from steersearch.training.hybrid.cnn_maps import cnn_pixels, kept_maps, kept_things_alone, things_alone
 from steersearch.training.npy_file import write_rows
 from steersearch.training.photographs.published_cnn import load_network
 from steersearch.training.world.things import Thing, draw_stock

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steersearch.training.distillation import (
+from steersearch.training.hybrid.distillation import (
     LOSSES,
     TEMPERATURE,
     Components,

@@ -17,7 +17,8 @@ from steersearch.core.checkpoints import load_file
 from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLite2
 from steersearch.core.errors import ConfigError
 from steersearch.core.predictor import Predictor
-from steersearch.training import hybrid_run, run
+from steersearch.training import run
+from steersearch.training.hybrid import preparation
 from steersearch.training.journal import read_journal
 from steersearch.training.photographs.folder import FETCHED, MANIFEST
 from steersearch.training.photographs.wordnet import _REFILED
@@ -67,7 +68,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
         EfficientNetLite2().eval().requires_grad_(False),
         Classifier(torch.randn(1000, DEEP) * 0.1, torch.zeros(1000)),
     )
-    monkeypatch.setattr(hybrid_run, "load_network", lambda packages, say: found)
+    monkeypatch.setattr(preparation, "load_network", lambda packages, say: found)
 
 
 def recipe(photographs: Path, *settings: str) -> Recipe:

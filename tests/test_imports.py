@@ -73,6 +73,7 @@ SUBPACKAGES = (
     "benchmarks/baselines",
     "training/data",
     "training/data/importers",
+    "training/hybrid",
     "training/photographs",
 )  # of ours, with sources
 HEAVY = (

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from steersearch.training.hybrid.word_bank import WordBank
 from steersearch.training.prompts import Vocabulary
-from steersearch.training.word_bank import WordBank
 from steersearch.training.world.things import Thing
 
 WORDS = [

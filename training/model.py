@@ -16,7 +16,7 @@ from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import MINILM, trunk_file
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT, ViTConfig
-from steersearch.training import hybrid
+from steersearch.training.hybrid import pretraining
 from steersearch.training.recipe import HYBRID, ModelSettings
 
 
@@ -59,7 +59,7 @@ def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, 
     if name == HYBRID:
         assert trunk is not None
         size = trunk.config.image_size
-        plain = Preprocess(size=size, mean=hybrid.MEAN, std=hybrid.STD, crop_pct=1.0, mode="squash")
+        plain = Preprocess(size=size, mean=pretraining.MEAN, std=pretraining.STD, crop_pct=1.0, mode="squash")
         return _described("tiny", trunk.config, plain), trunk
     if name == "mini" or Path(name).suffix == ".safetensors":
         whole = load_model(name, device="cpu") if name == "mini" else load_file(Path(name), device="cpu")

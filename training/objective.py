@@ -15,8 +15,8 @@ from torch import Tensor
 
 from steersearch.core.steervit import Features, SteerViT
 from steersearch.core.vectors import Aggregation
-from steersearch.training.aligner import Aligner, total
 from steersearch.training.batch import Alone, Batch, Keyed
+from steersearch.training.hybrid.aligner import Aligner, total
 from steersearch.training.losses import (
     alone_contrastive_losses,
     alone_cosine_losses,

@@ -32,7 +32,6 @@ from steersearch.core.files import as_path
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT
 from steersearch.training import checkpoint
-from steersearch.training.aligner import Aligner
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
 from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
@@ -40,7 +39,8 @@ from steersearch.training.data.samples import Reading, Skip, Source
 from steersearch.training.data.sources import open_source
 from steersearch.training.failures import told_plainly
 from steersearch.training.frozen_tokens import FrozenTokens, kept_tokens
-from steersearch.training.hybrid_run import TRUNK, WORDS, HybridRun
+from steersearch.training.hybrid.aligner import Aligner
+from steersearch.training.hybrid.preparation import TRUNK, WORDS, HybridRun
 from steersearch.training.journal import FILE as METRICS
 from steersearch.training.journal import read_journal
 from steersearch.training.model import build_model, text_width

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from steersearch.core.efficientnet_lite import Classifier, EfficientNetLite2, Maps
 from steersearch.core.vit import HybridEmbed, ViT, ViTConfig
-from steersearch.training.cnn_maps import Alone, CnnMaps, cnn_pixels
-from steersearch.training.distillation import (
+from steersearch.training.hybrid.cnn_maps import Alone, CnnMaps, cnn_pixels
+from steersearch.training.hybrid.distillation import (
     COMPONENTS,
     LOSSES,
     Components,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from steersearch.core.backbone import Trunk
 from steersearch.core.steervit import SteerViT
-from steersearch.training.alignment import (
+from steersearch.training.frozen_tokens import FrozenTokens
+from steersearch.training.hybrid.alignment import (
     Truth,
     Words,
     alignment_losses,
@@ -20,12 +21,11 @@ from steersearch.training.alignment import (
     content_scores,
     steered_blocks,
 )
-from steersearch.training.distillation import draw_patches, on_things
-from steersearch.training.frozen_tokens import FrozenTokens
+from steersearch.training.hybrid.distillation import draw_patches, on_things
+from steersearch.training.hybrid.word_bank import Drawn, WordBank
 from steersearch.training.recipe import AlignmentSettings
 from steersearch.training.stage import Stage, Terms, weighted
 from steersearch.training.text_store import TextStore
-from steersearch.training.word_bank import Drawn, WordBank
 from steersearch.training.world.corpus import Corpus
 
 Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C), probabilities at each patch

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steersearch.training.alignment import Truth
+from steersearch.training.hybrid.alignment import Truth
 from steersearch.training.prompts import Vocabulary
 
 ARTICLE = "the "

@@ -12,10 +12,11 @@ import torch
 from steersearch.core.files import as_path
 from steersearch.core.steervit import SteerViT
 from steersearch.core.vit import ViT
-from steersearch.training.aligner import Aligner, Alignment
-from steersearch.training.cnn_maps import kept_maps, kept_things_alone
 from steersearch.training.frozen_tokens import FrozenTokens
-from steersearch.training.hybrid import HYBRID_TRUNK, Distillation, Seen, class_vectors
+from steersearch.training.hybrid.aligner import Aligner, Alignment
+from steersearch.training.hybrid.cnn_maps import kept_maps, kept_things_alone
+from steersearch.training.hybrid.pretraining import HYBRID_TRUNK, Distillation, Seen, class_vectors
+from steersearch.training.hybrid.word_bank import WordBank
 from steersearch.training.photographs.folder import FETCHED, folder_wordnet
 from steersearch.training.photographs.published_cnn import load_network
 from steersearch.training.photographs.wordnet import ClassWords, class_words
@@ -24,7 +25,6 @@ from steersearch.training.recipe import Recipe, StageSettings
 from steersearch.training.stage import Stage
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Trainer
-from steersearch.training.word_bank import WordBank
 from steersearch.training.world.corpus import Corpus
 
 Say = Callable[[str], None]
