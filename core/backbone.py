@@ -6,7 +6,6 @@ left to timm. This is the only file that imports it, and only inside functions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from steersearch.core.errors import CheckpointError, CheckpointKeysError, ConfigError
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.vit import ViT, ViTConfig
+from steersearch.core.vit import ViT, ViTConfig, resampled
 from steersearch.core.weights_file import weights_file
 
 
@@ -165,24 +163,11 @@ def _read_weights(trunk: ViT, name: str, path: Path) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: no weights for {name} ({error})") from error
     if state["pos_embed"].ndim == 3:
-        state["pos_embed"] = _resampled(state["pos_embed"], trunk)
+        state["pos_embed"] = resampled(state["pos_embed"], trunk)
     if state["pos_embed"].shape != wanted["pos_embed"]:
         raise CheckpointKeysError(path, misshapen=["pos_embed"])
     trunk.load_state_dict(state, assign=True)
     trunk.requires_grad_(False)
-
-
-def _resampled(positions: Tensor, trunk: ViT) -> Tensor:
-    """Position embeddings (1, P + n², D) for the patch grid of `trunk`: bicubic and antialiased, as timm has it."""
-    first = trunk.num_prefix_tokens
-    prefix, patches = positions[:, :first], positions[:, first:]
-    side = math.isqrt(patches.shape[1])
-    if side == 0 or side**2 != patches.shape[1] or (side, side) == trunk.grid:
-        return positions
-    maps = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    maps = F.interpolate(maps, size=trunk.grid, mode="bicubic", antialias=True)
-    resampled = maps.permute(0, 2, 3, 1).reshape(1, -1, positions.shape[-1])
-    return torch.cat([prefix, resampled.to(positions.dtype)], dim=1)
 
 
 # ------------------------------------------------------------------------------------------ left to timm

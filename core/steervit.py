@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
@@ -25,7 +25,7 @@ from steersearch.core.preprocess import MOST_SIDE, Preprocess
 from steersearch.core.ranges import check_flag, check_number, check_text, check_whole, read_fields, read_list
 from steersearch.core.text import PromptFeatures
 from steersearch.core.vectors import Aggregation
-from steersearch.core.vit import MOST_DEEP, MOST_WIDE, ViT, ViTConfig
+from steersearch.core.vit import MOST_DEEP, MOST_WIDE, ViT, ViTConfig, resampled
 
 Fusion = Literal["early", "late"]
 _SUBTRACTED_LEVEL = 0.5  # share of the mean logit
@@ -290,6 +290,29 @@ class SteerViT(nn.Module):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and parameter of everything that training changes; the trunk is not among them."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+    def at_resolution(self, side: int) -> SteerViT:
+        """This model for pictures of `side` pixels: the same weights, with the trunk's positions resampled.
+
+        A model tested at a higher resolution than it was trained at finds smaller things (FixRes, arXiv 1906.06423).
+        Raises ConfigError for a side that the trunk cannot take, and for a trunk that timm builds.
+        """
+        if not isinstance(self.trunk, ViT):
+            raise ConfigError("resolution", side, f"{self.config.trunk} stays at {self.config.resolution}")
+        shape = replace(self.trunk.config, image_size=side)
+        config = replace(
+            self.config,
+            resolution=side,
+            tiny=shape if self.config.tiny else None,
+            preprocess=replace(self.config.preprocess, size=side),
+        )
+        with torch.device("meta"):
+            trunk = ViT(shape)
+            model = SteerViT(config, trunk)
+        state = self.state_dict()
+        state["trunk.pos_embed"] = resampled(state["trunk.pos_embed"], trunk)
+        model.load_state_dict(state, assign=True)
+        return model.eval()
 
     # ------------------------------------------------------------------------------------------ forward pass
 

@@ -9,6 +9,7 @@ Letters: B images, H W pixels, T = P + N tokens, P = 1 (CLS) or 0 prefix tokens,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
@@ -145,6 +146,19 @@ class ViT(nn.Module):
         """(B, 3, H, W) pixels -> (B, T, D) final-normed tokens, CLS first."""
         tokens: Tensor = self.norm(self.blocks(self.tokens(pixels)))
         return tokens
+
+
+def resampled(positions: Tensor, vit: ViT) -> Tensor:
+    """Position embeddings (1, P + n², D) for the patch grid of `vit`: bicubic and antialiased, as timm has it."""
+    first = vit.num_prefix_tokens
+    prefix, patches = positions[:, :first], positions[:, first:]
+    side = math.isqrt(patches.shape[1])
+    if side == 0 or side**2 != patches.shape[1] or (side, side) == vit.grid:
+        return positions
+    maps = patches.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    maps = F.interpolate(maps, size=vit.grid, mode="bicubic", antialias=True)
+    stretched = maps.permute(0, 2, 3, 1).reshape(1, -1, positions.shape[-1])
+    return torch.cat([prefix, stretched.to(positions.dtype)], dim=1)
 
 
 def _patch_embed(config: ViTConfig) -> nn.Module:

@@ -100,9 +100,27 @@ def test_a_folder_of_ones_own(tmp_path: Path, alone: bool) -> None:
     trained, mini = load_file(file), load_model("mini")
     for name, value in mini.trunk.state_dict().items():  # frozen, whatever was trained on top of it
         assert torch.equal(value, trained.trunk.state_dict()[name]), name
+    assert trained.config.resolution == mini.config.resolution
     assert any("gone.png" in line and "skipped" in line for line in said)
     losses = [e["values"] for e in read_journal(tmp_path / "run") if e["kind"] == "train"]
     assert ("alone_cls" in losses[0]) == alone
+
+
+def test_the_finished_model_takes_pictures_at_the_test_resolution(tmp_path: Path) -> None:
+    plain = small_recipe(
+        tmp_path, *OWN, f"data.train={own_data(tmp_path / 'data')}", "model.test_resolution=0"
+    )
+    trained, larger = (
+        load_file(train(recipe, tmp_path / name)[0])
+        for name, recipe in (
+            ("plain", plain),
+            ("larger", apply_settings(plain, ["model.test_resolution=64"])),
+        )
+    )
+    assert (larger.config.resolution, larger.grid) == (64, (4, 4))
+    expected = trained.at_resolution(64).state_dict()
+    for name, value in larger.state_dict().items():
+        assert torch.equal(value, expected[name]), name
 
 
 def test_strict_stops_at_the_first_row_that_cannot_be_used(tmp_path: Path) -> None:

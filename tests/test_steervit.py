@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from steersearch.core.backbone import build_trunk
@@ -16,7 +17,7 @@ from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
-from steersearch.core.vit import ViTConfig
+from steersearch.core.vit import ViT, ViTConfig
 from tests.small_models import (
     KINDS,
     TEXT_DIM,
@@ -271,3 +272,31 @@ def test_tiny_configs_are_checked() -> None:
         with pytest.raises(ConfigError) as caught:
             ViTConfig(**changes)  # type: ignore[arg-type]
         assert caught.value.field == field
+
+
+# ------------------------------------------------------------------------------------- another resolution
+
+
+def test_at_another_resolution_only_the_positions_change_and_as_timm_resamples_them() -> None:
+    model = small_model("tiny")
+    larger = model.at_resolution(96)
+    assert (larger.config.resolution, larger.config.preprocess.size, larger.grid) == (96, 96, (6, 6))
+    given, now = model.state_dict(), larger.state_dict()
+    assert [name for name in given if not torch.equal(given[name], now[name])] == ["trunk.pos_embed"]
+    expected = resample_abs_pos_embed(given["trunk.pos_embed"], [6, 6], num_prefix_tokens=1)
+    torch.testing.assert_close(now["trunk.pos_embed"], expected)
+    assert larger(torch.zeros(1, 3, 96, 96), prompts_of(5)).patches.shape == (1, 36, larger.dim)
+
+
+def test_at_its_own_resolution_a_model_stays_as_it_is() -> None:
+    model = small_model("tiny")
+    pixels, prompts = pixels_for(model), prompts_of(5)
+    assert torch.equal(model.at_resolution(64)(pixels, prompts).patches, model(pixels, prompts).patches)
+
+
+def test_a_resolution_that_the_trunk_cannot_take_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of the patch size"):
+        small_model("tiny").at_resolution(90)
+    built_by_timm = next(model for kind in KINDS if not isinstance((model := small_model(kind)).trunk, ViT))
+    with pytest.raises(ConfigError, match="stays at"):
+        built_by_timm.at_resolution(96)

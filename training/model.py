@@ -50,7 +50,14 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
                 parameter.fill_(settings.gate)
     if settings.start:
         _begin_with(model, settings.start)
+    finished(model, settings)  # which may not be possible: before any training
     return model
+
+
+def finished(model: SteerViT, settings: ModelSettings) -> SteerViT:
+    """The trained `model` as it is kept: at `test_resolution`. Raises ConfigError where the trunk cannot take that."""
+    side = settings.test_resolution
+    return model.at_resolution(side) if side else model
 
 
 def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, torch.nn.Module]:

@@ -60,12 +60,14 @@ class ModelSettings:
     trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "hybrid": blocks above
         EfficientNet-Lite2, trained first, by the sections `distillation` and, for the words, `alignment`
     start: a model whose trained parts are begun with, "" for new ones.  gate: what new gates begin as, before the tanh
+    resolution: side of the pictures in training.  test_resolution: of those that the finished model takes, 0: the same
     text_layers: how many of the text encoder's layers are used, 0 is its word embeddings alone, -1 all
     """
 
     trunk: str = "vit_base_patch14_dinov2.lvd142m"
     start: str = ""
     resolution: int = 336
+    test_resolution: int = 0
     aggregation: Aggregation = "cls"
     cross_attn_layers: tuple[int, ...] = tuple(range(1, 26, 2))
     fusion: Fusion = "early"
@@ -262,6 +264,7 @@ MINI = Recipe(
     model=ModelSettings(
         trunk="hybrid",
         resolution=224,
+        test_resolution=288,
         aggregation="focus",
         cross_attn_layers=(1, 2, 3),
         num_heads=4,

@@ -43,7 +43,7 @@ from steersearch.training.hybrid.aligner import Aligner
 from steersearch.training.hybrid.preparation import TRUNK, WORDS, HybridRun
 from steersearch.training.journal import FILE as METRICS
 from steersearch.training.journal import read_journal
-from steersearch.training.model import build_model, text_width
+from steersearch.training.model import build_model, finished, text_width
 from steersearch.training.objective import Objective, aggregations
 from steersearch.training.photographs.folder import is_whole, make_folder, missing_for_folder
 from steersearch.training.photographs.needs import Missing, require
@@ -83,7 +83,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
         Trainer(stage, folder, recipe.run, told, accelerator).train(resume=resume)
         final = folder / "model.safetensors"
         if accelerator.is_main_process:
-            write_safetensors(model, final)
+            write_safetensors(finished(model, recipe.model), final)
             _report(recipe, folder, model, feed, told)
     accelerator.wait_for_everyone()
     return final

@@ -10,6 +10,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from steersearch.core.efficientnet_lite import STRIDE
 from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
 from steersearch.core.files import parse_json, read_regular
 from steersearch.training.data.sources import FORMATS
@@ -241,6 +242,12 @@ def _check_model(recipe: Recipe) -> None:
             "objective.alignment",
             recipe.objective.alignment,
             f"goes on with what was learnt for model.trunk={HYBRID}; set it to 0 for other trunks",
+        )
+    if model.trunk == HYBRID and model.test_resolution % (2 * STRIDE):
+        raise ConfigError(
+            "model.test_resolution",
+            model.test_resolution,
+            f"must be a multiple of {2 * STRIDE} for a hybrid trunk",
         )
     if world.size % world.patch:
         raise ConfigError(

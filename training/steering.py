@@ -16,6 +16,7 @@ from steersearch.core.checkpoints import write_safetensors
 from steersearch.core.steervit import Features, SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.training.batch import Feed
+from steersearch.training.model import finished
 from steersearch.training.objective import Objective, measure
 from steersearch.training.recipe import Recipe
 from steersearch.training.settings import flat, from_json, may_change
@@ -52,7 +53,7 @@ class Steering(Stage):
         self, recipe: Recipe, model: SteerViT, feed: Feed, objective: Objective, accelerator: Any
     ) -> None:
         self.model, self.feed = model, feed
-        self.optimiser = recipe.optimiser
+        self._recipe, self.optimiser = recipe, recipe.optimiser
         self.modules = {
             "connector": model.connector, "cross_attention": model.cross_attention, "head": model.head
         }  # fmt: skip
@@ -96,7 +97,7 @@ class Steering(Stage):
         return _means(sums.cpu(), sources)
 
     def keep_best(self, folder: Path) -> None:
-        write_safetensors(self.model, folder / BEST)
+        write_safetensors(finished(self.model, self._recipe.model), folder / BEST)
 
     def readings(self) -> dict[str, float]:
         """The gates, after the tanh."""
