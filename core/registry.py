@@ -232,15 +232,15 @@ MODELS: dict[str, ModelCard] = {
             name="mini",
             weights=PackageFile(
                 file="mini.safetensors",
-                size=15_462_168,
-                sha256="699a69172108b37d80365622270a53fd1bcd093e7a3c980a5bfba09895d5eb4c",
+                size=15_491_352,
+                sha256="9c74479a5c8d75caccc828ccc2c3ced8c2de4dc966445aa72aa48bc9635dcc5a",
             ),
             trunk=None,
             trunk_note="EfficientNet-Lite2 and four blocks of a ViT, 6.9 million parameters, in the same file",
             text_encoder=MINILM,
             licence="Apache-2.0; see its model card for the data",
             parameters=812_932,
-            resolution=288,
+            resolution=320,
             note="bundled; our own small model of everyday things",
             purpose="Photo search without a download: it knows everyday things in photographs and in drawings, and "
             "runs anywhere. The authors' models know far more: `steersearch models fetch dinov2-small`.",

@@ -127,7 +127,7 @@ def test_the_stand_in_for_the_tokenizer_counts_words_marks_and_two_ends() -> Non
         ({"repeats": 0}, "at least 1"),
         ({"threads": 0}, "at least 1"),
         ({"resolution": 0}, "at least 1"),
-        ({"model": "mini", "resolution": 336}, "takes 288 pixels"),
+        ({"model": "mini", "resolution": 336}, "takes 320 pixels"),
         ({"prompt": " "}, "no word"),
     ],
 )
