@@ -22,7 +22,7 @@ from tests.test_core import write_by_hand
         (["--device", "tpu"], "--device"),
         (["--repeats", "0"], "--repeats"),
         (["--resolution", "0"], "--resolution"),
-        (["--model", "mini", "--resolution", "336"], "the mini takes 224 pixels"),
+        (["--model", "mini", "--resolution", "336"], "the mini takes 320 pixels"),
     ],
 )
 def test_misuse_is_told_apart_from_failure(run: Run, arguments: list[str], words: str) -> None:
@@ -68,7 +68,7 @@ def test_the_mini_is_measured_saved_and_printed(
     assert metrics["max_difference_folded_unfolded"] < 1e-4
     assert metrics["peak_memory_bytes"] == metrics["folded_peak_memory_bytes"] > 50e6
     assert metrics["unfolded_peak_memory_bytes"] > metrics["folded_peak_memory_bytes"] + 50e6  # MiniLM
-    (saved,) = tmp_path.glob("speed-cpu-float32-224px-b1__mini-*.json")
+    (saved,) = tmp_path.glob("speed-cpu-float32-320px-b1__mini-*.json")
     assert json.loads(saved.read_text())["metrics"] == metrics
     assert str(saved.name) in done.err
 

@@ -45,7 +45,7 @@ def test_embeddings_and_heatmaps_agree_with_those_of_the_whole_photo(
     whole = [open_image(path) for path in photos]
     for prompt in (PROMPT, None):
         cosines = (model.embed(whole, prompt) * model.embed(photos, prompt)).sum(dim=1)
-        assert cosines.min() > 1 - 3e-3, prompt
+        assert cosines.min() > 1 - 4e-3, prompt
     moved = (model.heatmaps(whole, PROMPT) - model.heatmaps(photos, PROMPT)).abs().flatten(1).sum(dim=1)
     assert moved.max() < 0.1  # of a mass of 1
 
