@@ -29,7 +29,7 @@ class PaintedMethod:
     asked: the prompts so far.
     """
 
-    weights_hash = None
+    weights_hash, gallery_takes_prompt = None, True
     name, identity, licence, takes_prompt, batch_size = "painted", "painted-1", "none", True, 3
 
     def __init__(self, grid: int = 8, words: dict[str, str] | None = None, lacks: Sequence[str] = ()) -> None:

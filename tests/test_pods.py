@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,57 @@ def test_figures_by_hand() -> None:
     assert metrics["ndcg_none"] == pytest.approx(100 * (1 + (1 + last) / 2) / 2)
 
 
+class Named(PaintedMethod):
+    """Says the colour of a picture without a prompt, and under one the colour that the prompt names."""
+
+    gallery_takes_prompt = False
+
+    def see(self, pictures: Any, prompt: str | None, **wanted: bool) -> Any:
+        if prompt is not None:
+            pictures = [Image.new("RGB", (4, 4), COLOURS[prompt])] * len(pictures)
+        return super().see(pictures, None, **wanted)
+
+
+def test_only_the_query_is_seen_under_a_prompt_that_belongs_to_it() -> None:
+    """Were the gallery seen under it too, all of it would look alike."""
+    shots = [
+        Shot(f"mugs_{colour}", kept(Image.new("RGB", (4, 4), COLOURS[colour]))) for colour in ("red", "blue")
+    ]
+    data = Objects(
+        name="t",
+        source="real",
+        licence="",
+        data_hash="named",
+        references=tuple(shots),
+        tests=tuple(shots),
+        prompts={shot.label: {"name": shot.label.removeprefix("mugs_")} for shot in shots},
+    )
+    metrics = create({"prompts": "name"}).evaluate(Named(2), data).metrics
+    assert metrics == {"pr_auc_name": 100, "ndcg_name": pytest.approx(100)}
+
+
+def test_photos_are_read_when_their_turn_comes(tmp_path: Path) -> None:
+    """Of 24 photos in groups of three at most two groups are in memory."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 200, 200, 3), np.uint8)
+    rows = []
+    for pixels in noise:
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        rows.append({"label": "mugs_a", "image": {"bytes": data.getvalue(), "path": None}})
+    for name in ("train-0.parquet", "test-0.parquet"):
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name, row_group_size=3)
+    size = len(rows[0]["image"]["bytes"])
+    tracemalloc.start()
+    try:
+        data = read_pods(tmp_path)
+        assert all((np.asarray(data.read(i)) == noise[i % 24]).all() for i in range(data.n))
+        assert (
+            tracemalloc.get_traced_memory()[1] < 14 * size
+        )  # two groups of three, and what one takes to be read
+    finally:
+        tracemalloc.stop()
+
+
 def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
     benchmark = create({"prompts": "all"})
     for place in (None, tmp_path / "none"):
@@ -133,7 +185,6 @@ def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
     for row, reason in (
         ({"label": "spoons_a", "image": picture((1, 1, 1))}, "row 0: label 'spoons_a', of none of bottles"),
         ({"label": 7, "image": picture((1, 1, 1))}, "row 0: label 7"),
-        ({"label": "mugs_a", "image": {"bytes": b"", "path": "a"}}, "row 0: no picture"),
         (
             {"label": "mugs_a", "image": picture((1, 1, 1))},
             "mugs_cornell_dots has test photos and no reference",
@@ -142,6 +193,13 @@ def test_what_is_wrong_is_named(folder: Path, tmp_path: Path) -> None:
         write(train, [row])
         with pytest.raises(BenchmarkError, match=reason):
             read_pods(folder)
+    empty = {"bytes": b"", "path": "a"}
+    write(
+        train,
+        [{"label": label, "image": picture((1, 1, 1)) if label != LABELS[1] else empty} for label in LABELS],
+    )
+    with pytest.raises(BenchmarkError, match="row 1: no picture"):
+        read_pods(folder)
     parquet.write_table(pa.table({"picture": [1], "label": ["mugs_a"]}), train)
     with pytest.raises(BenchmarkError, match="lacks the columns image; it has picture, label"):
         read_pods(folder)

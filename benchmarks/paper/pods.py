@@ -13,6 +13,8 @@ What the paper leaves open, and what is done here (facts C5):
 - objects: the mean over all ("pr_auc_name"), and where pods_info.json lies beside the data over the 70 of its split
   test among themselves ("pr_auc_name_test"), as PODS' own paper has it.
 - the test photos are those of the split test; test_dense, which is for masks, is not read.
+- a method whose prompt belongs to the query alone sees the references under it for PR-AUC and the test photos for NDCG,
+  and the others without a prompt.
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError, Outcome, Report
 from steersearch.benchmarks.harness.catalogue import Value, card
 from steersearch.benchmarks.harness.embeddings import pair_vectors
 from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interval, mean_of
-from steersearch.benchmarks.harness.method import Floats, Method
+from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.metrics import unit_rows
 from steersearch.benchmarks.harness.rankings import average_precision, ndcg
 from steersearch.benchmarks.harness.viewing import Progress
@@ -134,20 +135,21 @@ def _reached(
     prompts = list(by_prompt)
     for start in range(0, len(prompts), _AT_ONCE):
         part = prompts[start : start + _AT_ONCE]
-        vectors = pair_vectors(method, data, dict.fromkeys(part, chosen))
+        gallery = [] if method.gallery_takes_prompt else [None]
+        vectors = pair_vectors(method, data, dict.fromkeys([*part, *gallery], chosen))
         progress.add(len(part) * len(chosen))
         for prompt in part:
-            unit = unit_rows(np.stack([vectors[prompt][number] for number in chosen]))
-            scores = unit[~is_reference] @ unit[is_reference].T  # (tests, references)
+            asking, shown = (
+                unit_rows(np.stack([vectors[under][number] for number in chosen]))
+                for under in (prompt, prompt if method.gallery_takes_prompt else None)
+            )
+            of_references = shown[~is_reference] @ asking[is_reference].T  # (T, R): these ask for test photos
+            of_tests = asking[~is_reference] @ shown[is_reference].T  # (T, R): these ask for references
             for label in by_prompt[prompt]:
-                found[label] = _score(scores, names[~is_reference] == label, names[is_reference] == label)
+                mine, own = names[~is_reference] == label, names[is_reference] == label
+                area = average_precision(of_references[:, own].max(axis=1), mine)
+                found[label] = _Reached(area, [ndcg(row, own) for row in of_tests[mine]])
     return {label: found[label] for label in data.prompts if label in labels}
-
-
-def _score(scores: Floats, mine: npt.NDArray[np.bool_], own: npt.NDArray[np.bool_]) -> _Reached:
-    """scores: (T, R) of test photos with references;  mine (T,), own (R,): those of the object."""
-    area = average_precision(scores[:, own].max(axis=1), mine)
-    return _Reached(area, [ndcg(row, own) for row in scores[mine]])
 
 
 def create(options: Mapping[str, Value]) -> PodsBenchmark:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -79,25 +81,23 @@ def read_pods(folder: Path, limit: int | None = None) -> Objects:
     limit: only the first objects of each kind.  Raises BenchmarkError for other columns, labels of no known kind,
     an object without references or without test photos, and rows without a picture.
     """
-    references, tests = (_read_split(folder, split) for split in ("train", "test"))
-    labels = sorted({label for label, _ in references})
-    strange = sorted({label for label, _ in tests} - set(labels))
+    references, tests = (list(_rows(folder, split)) for split in ("train", "test"))
+    labels = sorted({row.label for row in references})
+    strange = sorted({row.label for row in tests} - set(labels))
     if strange:
         raise BenchmarkError(f"{folder}: {strange[0]} has test photos and no reference")
     kept = _first_of_each_kind(labels, limit)
-    without = sorted(set(kept) - {label for label, _ in tests})
+    without = sorted(set(kept) - {row.label for row in tests})
     if without:
         raise BenchmarkError(f"{folder}: {without[0]} has references and no test photo")
-    chosen = [[(label, data) for label, data in shots if label in kept] for shots in (references, tests)]
+    chosen = [[row for row in rows if row.label in kept] for rows in (references, tests)]
     return Objects(
         name="pods",
         source="real",
         licence=LICENCE,
-        data_hash=digest(
-            part for shots in chosen for label, data in shots for part in (label.encode(), data)
-        ),
-        references=tuple(Shot(label, _opener(data)) for label, data in chosen[0]),
-        tests=tuple(Shot(label, _opener(data)) for label, data in chosen[1]),
+        data_hash=digest(part for row in chain(*chosen) for part in (row.label.encode(), row.content)),
+        references=tuple(Shot(row.label, row.open) for row in chosen[0]),
+        tests=tuple(Shot(row.label, row.open) for row in chosen[1]),
         prompts=_prompts(folder, kept),
         test_split=_test_split(folder, kept),
     )
@@ -112,29 +112,60 @@ def _files(folder: Path, split: str) -> list[Path]:
     return [path for path in sorted(folder.rglob("*.parquet")) if re.match(rf"{split}[-.]", path.name)]
 
 
-def _read_split(folder: Path, split: str) -> list[tuple[str, bytes]]:
-    """(label, picture as a file) of each row."""
-    rows: list[tuple[str, bytes]] = []
+@dataclass(frozen=True)
+class _Row:
+    """A photo in a parquet file, which is read when its turn comes. group, place: where it is; number: in the file."""
+
+    label: str
+    path: Path
+    group: int
+    place: int
+    number: int
+
+    @property
+    def content(self) -> bytes:
+        """The picture as a file. Raises BenchmarkError if there is none."""
+        data = _contents(self.path, self.path.stat().st_mtime_ns, self.group)[self.place]
+        if not data:
+            raise BenchmarkError(f"{self.path}, row {self.number}: no picture")
+        return data
+
+    def open(self) -> Image.Image:
+        with opened(io.BytesIO(self.content)) as image:
+            image.load()
+            return to_rgb(image)
+
+
+@lru_cache(maxsize=2)  # the group that is read, and the one before it, which other threads may still read
+def _contents(path: Path, _mtime: int, group: int) -> list[bytes | None]:
+    """The pictures of a row group, as files."""
+    with parquet.ParquetFile(path) as found:
+        images = found.read_row_group(group, columns=["image"]).column("image").to_pylist()
+    return [None if image is None else image["bytes"] for image in images]
+
+
+def _rows(folder: Path, split: str) -> Iterator[_Row]:
+    """All rows, in order. Raises BenchmarkError for other columns and labels of no known kind."""
     for path in _files(folder, split):
-        schema = parquet.read_schema(path)
-        lacking = [name for name in _COLUMNS if name not in schema.names]
-        if lacking:
-            raise BenchmarkError(
-                f"{path}: lacks the columns {', '.join(lacking)}; it has {', '.join(schema.names)}"
-            )
-        names = _class_names(schema.metadata)
-        table = parquet.read_table(path, columns=list(_COLUMNS)).to_pylist()
-        for number, row in enumerate(table):
-            label = row["label"]
-            if isinstance(label, int) and 0 <= label < len(names):
-                label = names[label]
-            data = (row["image"] or {}).get("bytes")
-            if not isinstance(label, str) or label.partition("_")[0] not in KINDS:
-                raise BenchmarkError(f"{path}, row {number}: label {label!r}, of none of {', '.join(KINDS)}")
-            if not data:
-                raise BenchmarkError(f"{path}, row {number}: no picture")
-            rows.append((label, data))
-    return rows
+        with parquet.ParquetFile(path) as found:
+            schema = found.schema_arrow
+            lacking = [name for name in _COLUMNS if name not in schema.names]
+            if lacking:
+                raise BenchmarkError(
+                    f"{path}: lacks the columns {', '.join(lacking)}; it has {', '.join(schema.names)}"
+                )
+            names, number = _class_names(schema.metadata), 0
+            for group in range(found.num_row_groups):
+                labels = found.read_row_group(group, columns=["label"]).column("label").to_pylist()
+                for place, label in enumerate(labels):
+                    if isinstance(label, int) and 0 <= label < len(names):
+                        label = names[label]
+                    if not isinstance(label, str) or label.partition("_")[0] not in KINDS:
+                        raise BenchmarkError(
+                            f"{path}, row {number}: label {label!r}, of none of {', '.join(KINDS)}"
+                        )
+                    yield _Row(label, path, group, place, number)
+                    number += 1
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str]:
@@ -144,15 +175,6 @@ def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str]:
         return [str(name) for name in said["info"]["features"]["label"]["names"]]
     except (KeyError, TypeError, ValueError):
         return []
-
-
-def _opener(data: bytes) -> Opener:
-    def read() -> Image.Image:
-        with opened(io.BytesIO(data)) as image:
-            image.load()
-            return to_rgb(image)
-
-    return read
 
 
 def _first_of_each_kind(labels: Sequence[str], limit: int | None) -> list[str]:
