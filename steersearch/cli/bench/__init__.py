@@ -10,8 +10,8 @@ command = group(
         **{
             card.name: (f"steersearch.cli.bench.measure:{card.name}", card.summary) for card in CARDS.values()
         },
-        "speed": ("steersearch.cli.bench.speed", "Steering's cost in images/s and memory."),
-        "all": ("steersearch.cli.bench.all", "Every benchmark, and which of the paper's findings hold."),
+        "speed": ("steersearch.cli.bench.speed", "What steering costs in time and memory."),
+        "all": ("steersearch.cli.bench.all", "Run every benchmark, and test the paper's claims."),
         "list": ("steersearch.cli.bench.list", "List the benchmarks with their data."),
         "methods": ("steersearch.cli.bench.methods", "List the methods that SteerViT is compared with."),
         "build": ("steersearch.cli.bench.build", "Make a benchmark's data from published data."),
