@@ -237,8 +237,8 @@ def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_released_pth(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights (authors' names) and config (plain data) of a released .pth, without running anything in it.
 
-    Raises UnsafePickleError if its pickle names anything but tensors, plain data and OmegaConf's config
-    classes, CheckpointError if it is damaged or has no "state_dict" or no "config".
+    Raises CheckpointError if its pickle names anything but tensors, plain data and OmegaConf's config
+    classes, if it is damaged or has no "state_dict" or no "config".
     """
     with pickled_zip(Path(path)) as archive:
         tensors, config = _released_parts(archive)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from steersearch.core import hub
-from steersearch.core.errors import CheckpointError, DiskFullError, UnknownModelError
+from steersearch.core.errors import CheckpointError, UnknownModelError
 from steersearch.core.files import as_path
 from steersearch.core.registry import (
     MODELS,
@@ -186,12 +186,12 @@ def _from_hub(role: Role, name: str, licence: str | None, files: Sequence[HubFil
 def fetch_model(name: str, progress: FileProgress | None = None) -> ModelParts:
     """Fetch what the model `name` lacks, and check the hashes of what it has; returns its parts, all here.
 
-    Raises as `parts_of` and `hub.fetch`; DiskFullError before anything is fetched if it will not all fit.
+    Raises as `parts_of` and `hub.fetch`; HubError before anything is fetched if it will not all fit.
     """
     needed = parts_of(name)
     folder = hub.cache_folder()
     if needed.missing > (free := hub.free_space(folder)):
-        raise DiskFullError("model", name, folder, needed=needed.missing, free=free)
+        raise hub.disk_full("model", name, needed=needed.missing, free=free)
     for _ in range(3):  # the weights first: they may be what says which other parts there are
         for part in needed.parts:
             _fetch_part(part, progress)

@@ -73,17 +73,6 @@ class FolderError(SteerSearchError):
         super().__init__(f"{folder}: {reason}")
 
 
-class NoImagesError(FolderError):
-    """A photo folder without one image in it. Field: `suffixes`, those that count as images."""
-
-    def __init__(self, folder: Path | str, suffixes: Sequence[str], remark: str = "") -> None:
-        self.suffixes = tuple(suffixes)
-        super().__init__(
-            folder,
-            f"holds no image (looked for {' '.join(suffixes)}; hidden and system folders left out){remark}",
-        )
-
-
 class LibraryPlaceError(SteerSearchError):
     """A place where a library cannot live. Fields: `place`, `reason`."""
 
@@ -149,23 +138,13 @@ class PromptIndexMissing(SteerSearchError):
         super().__init__(f'no index of {folder} for "{focus}"; have: {have}; build it: {command}')
 
 
-class AmbiguousPromptError(SteerSearchError):
-    """A prompt that has several indexes where one is needed. Fields: `prompt`, `fitting` (described)."""
-
-    def __init__(self, prompt: str, fitting: Sequence[str]) -> None:
-        self.prompt, self.fitting = prompt, tuple(fitting)
-        super().__init__(
-            f'"{prompt}" has {len(fitting)} indexes: {", ".join(fitting)}; '
-            "say which with --gate-scale, --model or --view"
-        )
-
-
 class ModelMismatchError(SteerSearchError):
-    """A model that did not make the vectors it is to be compared with. Fields: `prompt`, `expected`, `given`."""
+    """A model that did not make the vectors it is to be compared with, or has other weights by now."""
 
-    def __init__(self, prompt: str, expected: str, given: str) -> None:
-        self.prompt, self.expected, self.given = prompt, expected, given
-        super().__init__(
+    @classmethod
+    def of(cls, prompt: str, expected: str, given: str) -> ModelMismatchError:
+        """expected, given: names of models."""
+        return cls(
             f'the index for "{prompt}" was made by the model {expected}, not by {given}; '
             f"use --model {expected}, or index the folder with the other model too"
         )
@@ -187,17 +166,6 @@ class FilterError(SteerSearchError):
         super().__init__(f"{condition}: {reason}; columns: {', '.join(columns)}")
 
 
-class UnsafePickleError(CheckpointError):
-    """A checkpoint whose pickle calls for code; nothing was run. Fields: `path`, `wanted` (module.name)."""
-
-    def __init__(self, path: Path | str, wanted: str) -> None:
-        self.path, self.wanted = Path(path), wanted
-        super().__init__(
-            f'{path}: refused, its pickle calls for "{wanted}", which weights do not need; nothing was run. '
-            "If you trust its maker, ask for a .safetensors file"
-        )
-
-
 class CheckpointKeysError(CheckpointError):
     """Weights that do not fit the model. Fields: `path`, `missing`, `unexpected`, `misshapen` (names)."""
 
@@ -216,54 +184,10 @@ class CheckpointKeysError(CheckpointError):
         super().__init__(f"{path}: its weights do not fit the model that it describes; {found}")
 
 
-class NoLibraryError(SteerSearchError):
-    """No library was named, and none is found. Fields: `folder`, the current one; `last`, the library used last, which
-    is not taken for a command that changes one."""
-
-    def __init__(self, folder: Path | str, last: Path | None = None) -> None:
-        self.folder, self.last = Path(folder), last
-        if last is None:
-            used = "none was used before"
-            way_out = 'make one: steersearch index FOLDER --prompt "TEXT", or name one: --library PLACE'
-        else:
-            used = f"this command changes a library, so the one used last, {last}, is not taken"
-            way_out = f"name the one that is meant: --library {shlex.quote(str(last))}"
-        super().__init__(f"no library holds {folder} or lies below it, and {used}; {way_out}")
-
-
-class SeveralLibrariesError(SteerSearchError):
-    """Several libraries where one is needed. Fields: `where` (they are), `libraries` (described)."""
-
-    def __init__(self, where: str, libraries: Sequence[str]) -> None:
-        self.where, self.libraries = where, tuple(libraries)
-        super().__init__(
-            f"{len(libraries)} libraries {where}: {listed(libraries)}; name one with --library PLACE, or change into "
-            "its photo folder"
-        )
-
-
 def listed(names: Sequence[str], most: int = 8) -> str:
     """Names for a message, however many and long they are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(name if len(name) < 200 else f"{name[:200]}…" for name in names[:most]) + more
-
-
-class WeightsChangedError(SteerSearchError):
-    """A model whose weights are not those that made a prompt index. Fields: `model`, `expected`, `found`, `command`.
-
-    command: indexes the folder again.  way_back: how to go on with the weights of then.
-    """
-
-    def __init__(
-        self, model: str, prompt: str, expected: str, found: str, *, command: str, way_back: str
-    ) -> None:
-        self.model, self.prompt = model, prompt
-        self.expected, self.found, self.command = expected, found, command
-        super().__init__(
-            f'the index for "{prompt}" was made with other weights of {model} (sha256 {expected[:12]}…, '
-            f"here is {found[:12]}…), so its vectors cannot be compared; {way_back}, "
-            f"or index the folder again: {command}"
-        )
 
 
 class OutputError(SteerSearchError):
@@ -272,46 +196,6 @@ class OutputError(SteerSearchError):
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
         super().__init__(f"{path}: cannot be written ({reason})")
-
-
-class OutputExistsError(OutputError):
-    """A file that is there already and was not to be replaced. Field: `path`."""
-
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(path, "it exists; replace it with --force")
-
-
-class EmbeddingError(SteerSearchError):
-    """A model that gave no usable embedding. Fields: `path`, `prompt`, `model`."""
-
-    def __init__(self, path: Path | str, prompt: str, model: str) -> None:
-        self.path, self.prompt, self.model = Path(path), prompt, model
-        super().__init__(
-            f'{path}: the model {model} gave an embedding that is not finite for "{prompt}"; '
-            "try --device cpu, and report it if that fails too"
-        )
-
-
-class GpuMemoryError(SteerSearchError):
-    """A GPU whose memory does not suffice for a single photo. Field: `model`."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        super().__init__(
-            f"the GPU has too little free memory for one photo in the model {model}; end what else uses it, or try "
-            "--device cpu or a smaller --model"
-        )
-
-
-class FaissConflictError(SteerSearchError):
-    """Both FAISS packages are installed; they own the same files and neither works. Field: `packages`."""
-
-    def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = tuple(packages)
-        super().__init__(
-            f"{' and '.join(packages)} are both installed and share their files; for the GPU: pip uninstall -y "
-            f"{' '.join(packages)} && pip install faiss-gpu-cu12; without: the same with faiss-cpu"
-        )
 
 
 class BenchmarkError(SteerSearchError):
@@ -326,46 +210,8 @@ class HubError(CheckpointError):
         super().__init__(f"{repo}/{file}: {reason}")
 
 
-class HubUnreachableError(HubError):
-    """A file that is not downloaded yet, and a model hub that does not answer."""
-
-
 class HubFileMissingError(HubError):
     """No such repository, revision or file on the model hub, or none that may be seen."""
-
-
-class GatedModelError(HubError):
-    """A repository whose files its owners hand out on conditions. Field: `page`, where these are accepted."""
-
-    def __init__(self, repo: str, file: str, page: str) -> None:
-        self.page = page
-        super().__init__(
-            repo,
-            file,
-            f"its owners want their conditions accepted first: log in and accept them on {page}, then make "
-            "yourself known here with `hf auth login` or the variable HF_TOKEN",
-        )
-
-
-class ChecksumError(HubError):
-    """A file that is not the one that was published. Fields: `found`, `expected` (sha256)."""
-
-    def __init__(self, repo: str, file: str, found: str, expected: str, way_out: str) -> None:
-        self.found, self.expected = found, expected
-        super().__init__(repo, file, f"sha256 is {found}, expected {expected}; {way_out}")
-
-
-class DiskFullError(HubError):
-    """Too little disk space for a download. Fields: `folder`, `needed`, `free` (bytes)."""
-
-    def __init__(self, repo: str, file: str, folder: Path | str, *, needed: int, free: int) -> None:
-        self.folder, self.needed, self.free = Path(folder), needed, free
-        super().__init__(
-            repo,
-            file,
-            f"needs {needed / 1e6:,.1f} MB more in {folder}, where {free / 1e6:,.1f} MB are free; "
-            "make room, or set HF_HOME to a folder on another disk",
-        )
 
 
 class DataError(SteerSearchError):
@@ -384,30 +230,12 @@ class SplitMissingError(DataError):
         super().__init__(path, f'it has no split "{split}"; it has: {", ".join(splits) or "none"}')
 
 
-class UnsafeDataError(DataError):
-    """A pickle of annotations that calls for code; nothing was run. Field: `wanted` (module.name)."""
-
-    def __init__(self, path: Path | str, wanted: str) -> None:
-        self.wanted = wanted
-        super().__init__(
-            path, f'refused, its pickle calls for "{wanted}", which annotations do not need; nothing was run'
-        )
-
-
 class SampleError(SteerSearchError):
     """One row of training data that cannot be used. Fields: `path`, `row` (where in it), `reason`."""
 
     def __init__(self, path: Path | str, row: str, reason: str) -> None:
         self.path, self.row, self.reason = Path(path), row, reason
         super().__init__(f"{path}, {row}: {reason}")
-
-
-class TextStoreError(SteerSearchError):
-    """Kept text tokens that are damaged or are not there. Fields: `folder`, `reason`."""
-
-    def __init__(self, folder: Path | str, reason: str) -> None:
-        self.folder, self.reason = Path(folder), reason
-        super().__init__(f"{folder}: {reason}")
 
 
 class UnknownSettingError(SteerSearchError):
@@ -419,75 +247,18 @@ class UnknownSettingError(SteerSearchError):
         super().__init__(f'there is no setting "{key}".{meant} There are: {", ".join(known)}')
 
 
-class RunStateError(CheckpointError):
-    """A checkpoint of a training run that cannot be used. Fields: `path` (its folder), `reason`."""
+class RunError(SteerSearchError):
+    """A training run that cannot be used or go on: its folder, a checkpoint, its journal. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
         super().__init__(f"{path}: {reason}")
 
-
-class RecipeDiffersError(RunStateError):
-    """A checkpoint that was made with other settings. Field: `differences` (setting, saved value, given value)."""
-
-    def __init__(self, path: Path | str, differences: Sequence[tuple[str, object, object]]) -> None:
-        self.differences = tuple(differences)
-        listed = "; ".join(f"{name} was {was!r}, is now {now!r}" for name, was, now in differences)
-        super().__init__(
-            path,
-            f"made with other settings: {listed}; resume it with its own, or begin anew in another folder",
-        )
-
-
-class OptimiserStateError(CheckpointError):
-    """A saved optimiser that does not fit the parameters. Fields: `label`, `missing`, `unexpected`, `misshapen`."""
-
-    def __init__(
-        self,
-        label: str,
-        *,
-        missing: Sequence[str] = (),
-        unexpected: Sequence[str] = (),
-        misshapen: Sequence[str] = (),
-    ) -> None:
-        self.label = label
-        self.missing, self.unexpected, self.misshapen = tuple(missing), tuple(unexpected), tuple(misshapen)
-        named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
-        super().__init__(f"the saved state of {label} does not fit what is trained; {found}")
-
-
-class CheckpointNotSavedError(OutputError):
-    """A checkpoint of a run that could not be written. Fields: `path`, `reason`, `last` (the one before, or None)."""
-
-    def __init__(self, path: Path | str, reason: str, last: Path | None) -> None:
-        self.last = last
-        kept = "" if last is None else f"; {last.name} is still there: make room and resume the run"
-        super().__init__(path, f"{reason}{kept}")
-
-
-class NotFiniteError(SteerSearchError):
-    """A loss or gradient that is no number; the weights are as before the step. Fields: `value`, `step`, `folder`.
-
-    setting: what to lower
-    """
-
-    def __init__(
-        self, value: float, step: int, folder: Path | str, what: str = "loss", setting: str = "optimiser.lr"
-    ) -> None:
-        self.value, self.step, self.folder = value, step, Path(folder)
-        super().__init__(
-            f"{folder}: the {what} is {value} at step {step}, stopped before it spoils the weights; look at the data "
-            f"of this step, or begin anew in another folder with a lower {setting}"
-        )
-
-
-class TrainingStoppedError(SteerSearchError):
-    """Training that the machine did not let go on: a full disk, too little memory. Fields: `place`, `reason`."""
-
-    def __init__(self, place: Path | str, reason: str) -> None:
-        self.place, self.reason = Path(place), reason
-        super().__init__(f"{place}: {reason}")
+    @classmethod
+    def exists(cls, folder: Path) -> RunError:
+        """A folder in which there is a run already."""
+        way_out = f"go on with it: steersearch train --resume -o {shlex.quote(str(folder))}"
+        return cls(folder, f"it holds a run; {way_out}, or name another folder with -o")
 
 
 class MissingExtraError(SteerSearchError):
@@ -496,36 +267,6 @@ class MissingExtraError(SteerSearchError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package, self.extra, self.purpose = package, extra, purpose
         super().__init__(f'{purpose} needs {package}; install it with: pip install "steersearch[{extra}]"')
-
-
-class JournalError(SteerSearchError):
-    """Measurements of a training run that cannot be written or read. Fields: `path`, `reason`."""
-
-    def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
-        super().__init__(f"{path}: {reason}")
-
-
-class RunExistsError(SteerSearchError):
-    """A folder in which a training run is already. Field: `folder`."""
-
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        super().__init__(
-            f"{folder}: it holds a run; go on with it: steersearch train --resume -o {shlex.quote(str(folder))}, "
-            "or name another folder with -o"
-        )
-
-
-class RunMissingError(SteerSearchError):
-    """A folder in which no training run is that could be resumed. Field: `folder`."""
-
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        super().__init__(
-            f"{folder}: no run here that could be resumed (there is no recipe.json); name its folder with -o, or "
-            "begin one by leaving out --resume"
-        )
 
 
 # --------------------------------------------------------------------- what the machine refuses, in words for the user

@@ -27,15 +27,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from steersearch.core.errors import (
-    CheckpointError,
-    ChecksumError,
-    DiskFullError,
-    GatedModelError,
-    HubError,
-    HubFileMissingError,
-    HubUnreachableError,
-)
+from steersearch.core.errors import CheckpointError, HubError, HubFileMissingError
 from steersearch.core.files import as_path, remembered_sha256
 from steersearch.core.registry import HubFile, ModelCard, TextEncoderCard, known_text_encoder
 
@@ -80,15 +72,15 @@ def has_model(card: ModelCard) -> bool:
 def fetch(file: HubFile, progress: Progress | None = None) -> Path:
     """Where `file` lies, checked; downloaded if it is not in the cache. Two processes may ask for the same file.
 
-    `progress` is called as bytes arrive; without it, the log tells of large downloads. Raises HubUnreachableError
-    within seconds, HubFileMissingError, GatedModelError, ChecksumError, DiskFullError, and HubError for all else.
+    `progress` is called as bytes arrive; without it, the log tells of large downloads. Raises HubError, within
+    seconds if the hub cannot be reached, and HubFileMissingError, one of these.
     """
     path = _checked(file)
     if path is not None:
         return path
     reason = why_unreachable()
     if reason is not None:
-        raise HubUnreachableError(file.repo, file.file, f"not downloaded yet and {reason}; {_WAY_OUT}")
+        raise HubError(file.repo, file.file, f"not downloaded yet and {reason}; {_WAY_OUT}")
     with _in_plain_words(file):
         return _download(file, progress or _told_in_log(file))
 
@@ -144,6 +136,16 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
+def disk_full(repo: str, file: str, *, needed: int, free: int) -> HubError:
+    """Says that the cache has too little disk space for a download. needed, free: bytes."""
+    return HubError(
+        repo,
+        file,
+        f"needs {needed / 1e6:,.1f} MB more in {cache_folder()}, where {free / 1e6:,.1f} MB are free; "
+        "make room, or set HF_HOME to a folder on another disk",
+    )
+
+
 def list_files(repo: str, revision: str) -> list[str]:
     """The names of the files of a repository on the hub. Raises as `fetch`."""
     from huggingface_hub import HfApi, constants
@@ -191,13 +193,17 @@ def _stored_as(path: Path) -> str | None:
     return name if _SHA256.fullmatch(name) else None
 
 
+def _wrong_checksum(file: HubFile, found: str, expected: str, way_out: str) -> HubError:
+    return HubError(file.repo, file.file, f"sha256 is {found}, expected {expected}; {way_out}")
+
+
 def _delete(file: HubFile, path: Path, found: str, expected: str) -> None:
     try:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
     except OSError as error:
         way_out = f"delete {path} ({error.strerror})"
-        raise ChecksumError(file.repo, file.file, found, expected, way_out) from error
+        raise _wrong_checksum(file, found, expected, way_out) from error
 
 
 # -------------------------------------------------------------------------------------------- the download
@@ -211,15 +217,15 @@ def _download(file: HubFile, progress: Progress) -> Path:
     if (wrong := _wrong_hash(file, path)) is not None:
         _delete(file, path, *wrong)
         way_out = "the download was deleted; try again, and if that ends the same do not trust the source"
-        raise ChecksumError(file.repo, file.file, *wrong, way_out)
+        raise _wrong_checksum(file, *wrong, way_out)
     return path
 
 
 def _announced_size(file: HubFile) -> int:
     """The bytes that the hub says it will send, or else the most that are taken.
 
-    Raises HubError for a name that would lead out of the cache or a size that cannot be, ChecksumError and
-    DiskFullError, each before anything is fetched.
+    Raises HubError for a name that would lead out of the cache or a size that cannot be, for another sha256
+    and for want of disk space, each before anything is fetched.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -230,7 +236,7 @@ def _announced_size(file: HubFile) -> int:
             raise HubError(file.repo, file.file, reason)
     if file.sha256 and said.etag and _SHA256.fullmatch(said.etag) and said.etag != file.sha256:
         way_out = "its publisher has replaced it, nothing was downloaded; look for a newer steersearch"
-        raise ChecksumError(file.repo, file.file, said.etag, file.sha256, way_out)
+        raise _wrong_checksum(file, said.etag, file.sha256, way_out)
     usual = MOST_DESCRIBING if Path(file.file).suffix in _DESCRIBING else MOST_BYTES
     most = usual if file.size is None else file.size
     if said.size is None:
@@ -239,7 +245,7 @@ def _announced_size(file: HubFile) -> int:
         reason = f"the hub announces {said.size:,} bytes, at most {most:,} are fetched"
         raise HubError(file.repo, file.file, reason)
     if (free := free_space(cache_folder())) < said.size:
-        raise DiskFullError(file.repo, file.file, cache_folder(), needed=said.size, free=free)
+        raise disk_full(file.repo, file.file, needed=said.size, free=free)
     return said.size
 
 
@@ -300,7 +306,11 @@ def _in_plain_words(file: HubFile) -> Iterator[None]:
     except HubError:
         raise
     except errors.GatedRepoError as error:
-        raise GatedModelError(file.repo, file.file, page) from error
+        reason = (
+            f"its owners want their conditions accepted first: log in and accept them on {page}, then make "
+            "yourself known here with `hf auth login` or the variable HF_TOKEN"
+        )
+        raise HubError(file.repo, file.file, reason) from error
     except errors.RepositoryNotFoundError as error:
         reason = (
             f"no such repository, or you may not read it: see {page}; if it is private, run `hf auth login`"
@@ -313,9 +323,7 @@ def _in_plain_words(file: HubFile) -> Iterator[None]:
         raise HubFileMissingError(file.repo, file.file, reason) from error
     except Exception as error:  # of the operating system, or of whatever HTTP library is beneath
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            raise DiskFullError(
-                file.repo, file.file, cache_folder(), needed=file.likely_size or 0, free=0
-            ) from error
+            raise disk_full(file.repo, file.file, needed=file.likely_size or 0, free=0) from error
         raise HubError(file.repo, file.file, _trouble(error, page)) from error
 
 

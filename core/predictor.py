@@ -29,7 +29,7 @@ from torch import Tensor
 
 from steersearch.core.attention_maps import HeadPooling, attention_maps
 from steersearch.core.checkpoints import load_model, write_safetensors
-from steersearch.core.errors import ConfigError, GpuMemoryError, PromptError
+from steersearch.core.errors import ConfigError, PromptError, SteerSearchError
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import TILES, View
 from steersearch.core.prompts import EncodedPrompt
@@ -341,7 +341,7 @@ class Predictor:
         """`encode` part by part: all at once unless a GPU's memory is too small.
 
         Where it is, the part is halved and tried again, and later batches come in parts of the size that worked.
-        Raises GpuMemoryError if one photo is too much.
+        Raises SteerSearchError if one photo is too much.
         """
         start = 0
         while start < len(pixels):
@@ -350,7 +350,10 @@ class Predictor:
                 found = self.encode(self.to_device(part), steerings, attention=attention)
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
-                    raise GpuMemoryError(self.model_id) from error
+                    raise SteerSearchError(
+                        f"the GPU has too little free memory for one photo in the model {self.model_id}; end what "
+                        "else uses it, or try --device cpu or a smaller --model"
+                    ) from error
                 self._most = len(part) // 2
                 torch.cuda.empty_cache()
                 logger.warning("the GPU's memory is full: going on with %d photos at a time", self._most)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersearch.core.errors import CheckpointError, UnsafePickleError
+from steersearch.core.errors import CheckpointError
 from steersearch.core.weights_file import opened_whole
 
 MOST_PICKLED = 2 * 2**20  # bytes; of a released file it takes 40,000
@@ -158,8 +158,8 @@ class PickledZip:
 def pickled_zip(path: Path) -> Iterator[PickledZip]:
     """What `torch.save` wrote to `path`.
 
-    Raises UnsafePickleError for a pickle that names anything which weights do not need, CheckpointError for a file
-    that is no such zip, or is damaged.
+    Raises CheckpointError for a pickle that names anything which weights do not need, and for a file that is
+    no such zip, or is damaged.
     """
     with opened_whole(path) as file:
         try:
@@ -172,6 +172,13 @@ def pickled_zip(path: Path) -> Iterator[PickledZip]:
 
 
 # ---------------------------------------------------------------------------------------------- the pickle
+
+
+def _unsafe(path: Path, wanted: str) -> CheckpointError:
+    return CheckpointError(
+        f'{path}: refused, its pickle calls for "{wanted}", which weights do not need; nothing was run. '
+        "If you trust its maker, ask for a .safetensors file"
+    )
 
 
 class _Node:
@@ -264,13 +271,13 @@ class _Program:
             case _ if instruction in _NUMBERS_AND_TEXTS:
                 stack.append(argument)
             case _:
-                raise UnsafePickleError(self._path, f"the instruction {instruction}")
+                raise _unsafe(self._path, f"the instruction {instruction}")
 
     def _named(self, module: str, name: str) -> _Name:
         try:
             return _Name(_MEANINGS[module, name])
         except KeyError:
-            raise UnsafePickleError(self._path, f"{module}.{name}") from None
+            raise _unsafe(self._path, f"{module}.{name}") from None
 
     def _last(self, number: int) -> list[Any]:
         taken = self._stack[-number:]

@@ -13,14 +13,14 @@ from time import monotonic
 
 import numpy as np
 
-from steersearch.core.errors import EmbeddingError, LibraryPlaceError, ModelMismatchError
+from steersearch.core.errors import LibraryPlaceError, ModelMismatchError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.build import COMMIT_SECONDS
-from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity
+from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite
 from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
@@ -141,7 +141,7 @@ class LikeliestFirst:
         k: how many guesses are wanted where no photo can be read.
         budget_s: seconds from when model, prompts and query photo are ready; None: all photos, however long it takes.
         What cannot be written is logged, and counts for this answer.
-        Raises ModelMismatchError, EmbeddingError; what was computed before is kept.
+        Raises ModelMismatchError, SteerSearchError (an embedding is not finite); what was computed before is kept.
         """
         self._check_embedder()
         with ExitStack() as stack:
@@ -187,7 +187,7 @@ class LikeliestFirst:
         _ = self._embedder.dim  # loads it
         for index in self._indexes:
             if not known_identity(self._embedder).fits(index.weights_hash, index.preprocessing):
-                raise ModelMismatchError(index.prompt, index.model_id, self._embedder.model_id)
+                raise ModelMismatchError.of(index.prompt, index.model_id, self._embedder.model_id)
 
     def _encoded(self, index: PromptIndex) -> Floats:
         """The prompt's features, made where they are not there yet."""
@@ -326,7 +326,7 @@ class LikeliestFirst:
         each = zip(photos, found.embeddings, found.heatmaps, found.presence, strict=True)
         for photo, embedding, heatmap, presence in each:
             if not np.isfinite(embedding).all():
-                raise EmbeddingError(self._root / photo.file.path, index.prompt, index.model_id)
+                raise not_finite(self._root / photo.file.path, index.prompt, index.model_id)
             yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
 
     def _commit(self) -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.errors import EmbeddingError, FolderError, ImageError, ModelMismatchError
+from steersearch.core.errors import FolderError, ImageError, ModelMismatchError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.reader import read_date
 from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Embedded, Floats, Unsteered
-from steersearch.indexer.embedder import Embedder, known_identity
+from steersearch.indexer.embedder import Embedder, known_identity, not_finite
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import PromptIndex, write_prompt_index
 from steersearch.indexer.place import writing_to
@@ -324,7 +324,7 @@ class Build:
         each = zip(photos, embeddings, result.heatmaps, result.presence, strict=True)
         for photo, embedding, heatmap, presence in each:
             if not np.isfinite(embedding).all():
-                raise EmbeddingError(self._root / photo.file.path, target.prompt, target.model_id)
+                raise not_finite(self._root / photo.file.path, target.prompt, target.model_id)
             vector = Vector(photo.file.image_id, embedding, heatmap, float(presence))
             self._vectors[target.key].append(vector)
         self._embedded[target.key].update(photo.file.image_id for photo in photos)
@@ -354,7 +354,7 @@ class Build:
                 identity = known_identity(embedder)
                 for target in self._targets:
                     if not identity.fits(target.weights_hash, target.preprocessing):
-                        raise ModelMismatchError(target.prompt, target.model_id, embedder.model_id)
+                        raise ModelMismatchError.of(target.prompt, target.model_id, embedder.model_id)
                 self._is_checked = True
             return self._embedder_unchecked
 

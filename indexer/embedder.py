@@ -6,12 +6,13 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 from PIL import Image
 
-from steersearch.core.errors import ArgumentError, ModelMismatchError
+from steersearch.core.errors import ArgumentError, ModelMismatchError, SteerSearchError
 from steersearch.core.images.picture import Picture
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import EncodedPrompt
@@ -119,6 +120,14 @@ class Identity:
         return self.preprocessing is None or _as_read(self.preprocessing) == _as_read(preprocessing)
 
 
+def not_finite(path: Path, prompt: str, model: str) -> SteerSearchError:
+    """Says that a model gave no usable embedding for this photo."""
+    return SteerSearchError(
+        f'{path}: the model {model} gave an embedding that is not finite for "{prompt}"; '
+        "try --device cpu, and report it if that fails too"
+    )
+
+
 class LazyEmbedder:
     """An `Embedder` that is loaded when it is first needed, so that a run with nothing to do loads nothing.
 
@@ -152,7 +161,7 @@ class LazyEmbedder:
                 embedder = self._load()
                 if not self.known.fits(embedder.weights_hash, embedder.preprocessing):
                     expected = self.known.model_id or "announced"
-                    raise ModelMismatchError("any prompt", expected, embedder.model_id)
+                    raise ModelMismatchError.of("any prompt", expected, embedder.model_id)
                 self._embedder = embedder
             return self._embedder
 

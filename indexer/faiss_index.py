@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.errors import FaissConflictError
+from steersearch.core.errors import SteerSearchError
 from steersearch.indexer.checksums import CheckedArray
 
 Floats = npt.NDArray[np.float32]
@@ -250,10 +250,14 @@ def flat_file(vectors: Floats) -> bytes:
 
 @cache
 def _faiss() -> Any:
-    """The faiss module. Raises FaissConflictError where two packages have overwritten each other's files."""
+    """The faiss module. Raises SteerSearchError where two packages have overwritten each other's files."""
     installed = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if _is_installed(name)]
     if len(installed) > 1:
-        raise FaissConflictError(installed)
+        both = " ".join(installed)
+        raise SteerSearchError(
+            f"{' and '.join(installed)} are both installed and share their files; for the GPU: pip uninstall -y "
+            f"{both} && pip install faiss-gpu-cu12; without: the same with faiss-cpu"
+        )
     import faiss
 
     return faiss

@@ -18,7 +18,6 @@ from steersearch.core.errors import (
     FolderError,
     LibraryMissingError,
     ModelMismatchError,
-    NoImagesError,
     PromptError,
     PromptIndexMissing,
 )
@@ -135,13 +134,13 @@ class Library:
             that the library has used last, and for a new one the best that can be had on this machine.
         place: where the library lives; None is a folder of its own in the user's data directory.
         device: "auto" (the GPU if there is one), "cpu", "cuda".
-        Raises FolderError, NoImagesError, LibraryPlaceError, SchemaVersionError.
+        Raises FolderError, LibraryPlaceError, SchemaVersionError.
         """
         root = photo_folder(folder)
         library = cls(root, place_of(root) if place is None else local_place(place), model, device)
         check_place(root, library.place)
         if not library.exists and not holds_an_image(root):
-            raise NoImagesError(root, SUFFIXES)
+            raise _no_image(root)
         return library
 
     @classmethod
@@ -220,7 +219,7 @@ class Library:
             one more pass of the model per photo that lacks them.
         commit_seconds: what a run that is killed loses at most.
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError (the folder has vanished:
-        nothing is marked as removed), NoImagesError, LibraryPlaceError, ModelMismatchError, EmbeddingError; single
+        nothing is marked as removed), LibraryPlaceError, ModelMismatchError, SteerSearchError; single
         unusable files raise nothing, see `Counts.skips`.
         """
         named = list(dict.fromkeys(map(checked_prompt, prompts or ())))
@@ -298,7 +297,7 @@ class Library:
             )
             raise FolderError(self.folder, reason)
         question = f"; is a disk not mounted? If the photos are gone for good, delete {self.place}"
-        raise NoImagesError(self.folder, SUFFIXES, question if self.exists else "")
+        raise _no_image(self.folder, question if self.exists else "")
 
     # searching
 
@@ -337,7 +336,7 @@ class Library:
             them, see `Hit.copies`; photos that only look alike are left.
         progress: called while photos are steered.
         limits: a query photo that takes more to read is refused.
-        Raises ArgumentError, PromptError, FilterError, ImageError, WeightsChangedError, UnknownModelError.
+        Raises ArgumentError, PromptError, FilterError, ImageError, ModelMismatchError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
@@ -428,12 +427,12 @@ class Library:
         return self._choices(focus, model, gate_scale, view)[0]
 
     def _embedder_of(self, index: PromptIndex) -> Embedder:
-        """The model that made `index`. Raises WeightsChangedError if it has other weights by now."""
+        """The model that made `index`. Raises ModelMismatchError if it has other weights by now."""
         embedder = self._provider.embedder(index.model_id, index.view)
         if embedder.weights_hash == index.weights_hash:
             return embedder
         if embedder.model_id != index.model_id:
-            raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+            raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
         raise self._changed.error(index, embedder)
 
     # care
@@ -548,6 +547,11 @@ class Library:
     def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
         """What `with_other_weights` means, and what to do, in plain words."""
         return self._changed.how_to_go_on(changed)
+
+
+def _no_image(folder: Path, remark: str = "") -> FolderError:
+    looked_for = f"looked for {' '.join(SUFFIXES)}; hidden and system folders left out"
+    return FolderError(folder, f"holds no image ({looked_for}){remark}")
 
 
 def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:

@@ -11,9 +11,9 @@ from pathlib import Path
 from steersearch.core.errors import (
     LibraryDamagedError,
     LibraryUnreadableError,
+    ModelMismatchError,
     PromptError,
     PromptIndexMissing,
-    WeightsChangedError,
     in_digits,
 )
 from steersearch.core.preprocess import View, view_of
@@ -221,15 +221,13 @@ class ChangedWeights:
             f"compared; index again: {self._indexes.command(prompts, model)}; or {self._way_back(model)}"
         )
 
-    def error(self, index: PromptIndex, embedder: Embedder) -> WeightsChangedError:
+    def error(self, index: PromptIndex, embedder: Embedder) -> ModelMismatchError:
         """Says that this embedder, under the name of the one that made the index, is another."""
-        return WeightsChangedError(
-            index.model_id,
-            index.prompt,
-            index.weights_hash,
-            embedder.weights_hash,
-            command=self._indexes.update_command(index),
-            way_back=self._way_back(index.model_id),
+        expected, found = index.weights_hash[:12], embedder.weights_hash[:12]
+        return ModelMismatchError(
+            f'the index for "{index.prompt}" was made with other weights of {index.model_id} (sha256 {expected}…, '
+            f"here is {found}…), so its vectors cannot be compared; {self._way_back(index.model_id)}, "
+            f"or index the folder again: {self._indexes.update_command(index)}"
         )
 
     def take_over(self, model: str) -> None:

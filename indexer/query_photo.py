@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.errors import ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats
-from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, query_features
+from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite, query_features
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import features_of
@@ -55,7 +55,7 @@ class QueryPhoto:
     def embedding(self, index: PromptIndex) -> Floats:
         """(dim,) float32, unit length: the stored vector, else the model's.
 
-        Raises ImageError, ModelMismatchError, EmbeddingError.
+        Raises ImageError, ModelMismatchError, SteerSearchError.
         """
         gallery = self._galleries.of(index)
         row = self.row_in(gallery)
@@ -76,21 +76,21 @@ class QueryPhoto:
         """The photo under prompt indexes of one model and one gate_scale, from one call of the model.
 
         prompt_features: of each, (L, Dt) float32.  patches: also the unsteered patch tokens.
-        Raises ImageError, ModelMismatchError, EmbeddingError.
+        Raises ImageError, ModelMismatchError, SteerSearchError.
         """
         embedder = self._embedder_of(indexes[0])
         _ = embedder.dim  # loads it: now it is known which model it is
         for index in indexes:
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
-                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+                raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
         found = query_features(
             embedder, self.picture, prompt_features, indexes[0].gate_scale, patches=patches
         )
         for index, one in zip(indexes, found, strict=True):
             if one.embedding.shape != (index.dim,):
-                raise ModelMismatchError(index.prompt, index.model_id, embedder.model_id)
+                raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
             if not np.isfinite(one.embedding).all():
-                raise EmbeddingError(self.path, index.prompt, index.model_id)
+                raise not_finite(self.path, index.prompt, index.model_id)
             self._computed[index.key] = one
         return found
 

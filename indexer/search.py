@@ -60,7 +60,7 @@ class Search:
         alone give the order.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
         collapse: fold copies of a photo into the best of them, see `dedup.folded`; k are left if there are that many.
-        Raises ArgumentError, FilterError, ImageError, ModelMismatchError, EmbeddingError.
+        Raises ArgumentError, FilterError, ImageError, ModelMismatchError, SteerSearchError.
         """
         _check_number(k)
         done = self._steer(k, _seconds(exact, budget_s), progress)

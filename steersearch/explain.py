@@ -14,10 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from steersearch.api import AUTO, full_name, load_embedder
-from steersearch.core.errors import ArgumentError, EmbeddingError, OutputError
+from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.core.heatmaps import overlay, strengths
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View, open_image
+from steersearch.indexer.embedder import not_finite
 from steersearch.views.output import refuse_impossible, write_output
 from steersearch.views.photo_map import MapKind, PhotoMap
 from steersearch.views.sheet import Sheet, draw_sheet
@@ -179,7 +180,7 @@ def _refuse_many(number: int) -> None:
 def _refuse_broken(image: Path, maps: Sequence[PhotoMap], model: str) -> None:
     for shown in maps:
         if not np.isfinite(shown.values).all():
-            raise EmbeddingError(image, shown.focus, model)
+            raise not_finite(image, shown.focus, model)
 
 
 def _encoded(picture: Image.Image, file_type: str, output: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from steersearch.core.errors import NoLibraryError, OutputError, SeveralLibrariesError, SteerSearchError
+from steersearch.core.errors import OutputError, SteerSearchError, listed
 from steersearch.core.files import user_folder
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import read_library
@@ -42,7 +43,7 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
 
     for_changes: for a command that deletes or repairs: it never takes the most recently used, nor chooses between two
         libraries of one folder.
-    Raises NoLibraryError, SeveralLibrariesError.
+    Raises SteerSearchError if there is none, or one of several would have to be taken.
     """
     given = place_given(option)
     if given is not None:
@@ -55,13 +56,13 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     below = [entry for entry in known if entry.folder.is_relative_to(here)]
     below = [entry for entry in below if entry.folder.is_dir()] or below
     if len(below) > 1:
-        raise SeveralLibrariesError(f"lie below {here}", _described(below))
+        raise _several(f"lie below {here}", below)
     if below:
         return FoundLibrary(place=below[0].place, reason=f"its photos, {below[0].folder}, lie below {here}")
     used = set(remembered_places())
     last = next((entry for entry in known if entry.place in used), None)
     if last is None or for_changes:
-        raise NoLibraryError(here, None if last is None else last.place)
+        raise _none_found(here, None if last is None else last.place)
     return FoundLibrary(place=last.place, reason=f"the most recently used, of {last.folder}")
 
 
@@ -86,11 +87,29 @@ def _around(places: Sequence[Path], known: Sequence[_Known], for_changes: bool) 
     return None
 
 
+def _several(where: str, libraries: Sequence[_Known]) -> SteerSearchError:
+    return SteerSearchError(
+        f"{len(libraries)} libraries {where}: {listed(_described(libraries))}; name one with --library PLACE, or "
+        "change into its photo folder"
+    )
+
+
+def _none_found(folder: Path, last: Path | None) -> SteerSearchError:
+    """last: the library used last, which is not taken for a command that changes one."""
+    if last is None:
+        used = "none was used before"
+        way_out = 'make one: steersearch index FOLDER --prompt "TEXT", or name one: --library PLACE'
+    else:
+        used = f"this command changes a library, so the one used last, {last}, is not taken"
+        way_out = f"name the one that is meant: --library {shlex.quote(str(last))}"
+    return SteerSearchError(f"no library holds {folder} or lies below it, and {used}; {way_out}")
+
+
 def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> FoundLibrary:
     """The first of several libraries of one folder."""
     if len(entries) > 1:
         if for_changes:
-            raise SeveralLibrariesError(f"are of {entries[0].folder}", _described(entries))
+            raise _several(f"are of {entries[0].folder}", entries)
         reason += f"; the most recently used of the {len(entries)} libraries of that folder"
     return FoundLibrary(place=entries[0].place, reason=reason)
 

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 
 from steersearch.core.errors import (
-    EmbeddingError,
     FolderError,
     LibraryPlaceError,
     ModelMismatchError,
-    NoImagesError,
     PromptError,
+    SteerSearchError,
 )
 from steersearch.core.images.limits import Limits
 from steersearch.core.vectors import Embedded, Floats
@@ -383,7 +382,7 @@ def test_a_folder_that_vanished_is_refused_and_nothing_removed(library: Library,
         library.index(never)
     assert gone.value.folder == photos
     photos.mkdir()  # as an unmounted disk leaves it
-    with pytest.raises(NoImagesError, match="is a disk not mounted"):
+    with pytest.raises(FolderError, match="is a disk not mounted"):
         library.index(never)
     assert len(gallery(library, "red")) == 3
 
@@ -431,7 +430,7 @@ def test_a_lazy_embedder_that_is_another_model_is_refused(library: Library, phot
         library.index(LazyEmbedder(lambda: ToyEmbedder("two"), model_id="one", weights_hash=announced))
     with pytest.raises(ModelMismatchError) as mismatch:
         library.index(lambda: ToyEmbedder("two"))
-    assert (mismatch.value.prompt, mismatch.value.expected, mismatch.value.given) == ("red", "one", "two")
+    assert str(mismatch.value).startswith('the index for "red" was made by the model one, not by two;')
     assert len(gallery(library, "red")) == 3
 
 
@@ -465,9 +464,9 @@ class NotFinite(ToyEmbedder):
 
 
 def test_an_embedding_that_is_not_finite_names_the_photo(library: Library, photos: Path) -> None:
-    with pytest.raises(EmbeddingError, match="not finite") as error:
+    with pytest.raises(SteerSearchError, match="not finite") as error:
         library.index(NotFinite(), ["red"])
-    assert error.value.path == photos / "red.png"
+    assert str(error.value).startswith(f"{photos / 'red.png'}: ")
 
 
 SLOW_RUN = """

@@ -13,7 +13,7 @@ from PIL import Image
 
 from steersearch import SteerViT
 from steersearch.core.attention_maps import to_unit_range
-from steersearch.core.errors import ArgumentError, ConfigError, EmbeddingError, ImageError, OutputError
+from steersearch.core.errors import ArgumentError, ConfigError, ImageError, OutputError, SteerSearchError
 from steersearch.core.heatmaps import overlay, strengths
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
@@ -180,7 +180,7 @@ def test_maps_that_are_no_numbers_are_not_drawn(
     model = SteerViT.from_pretrained(tiny_model)
     torch.nn.init.constant_(model.model.head.weight, float("nan"))
     monkeypatch.setattr("steersearch.explain.load_embedder", lambda *_: model)
-    with pytest.raises(EmbeddingError, match="not finite"):
+    with pytest.raises(SteerSearchError, match="not finite"):
         explain(photo, "cat", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
+from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.indexer.care import export
 from steersearch.indexer.care.export import export_table, table_of
 from tests.toy_embedder import ToyEmbedder, save_photo, vector_of
@@ -105,7 +105,7 @@ def test_a_name_that_is_no_utf_8_leads_to_its_file_in_every_format(tmp_path: Pat
 def test_nothing_is_replaced_unasked(table: Any, tmp_path: Path) -> None:
     for blocked in (tmp_path / "x.faiss", tmp_path / "x.rows.jsonl"):
         blocked.write_text("precious")
-        with pytest.raises(OutputExistsError, match="--force") as error:
+        with pytest.raises(OutputError, match="--force") as error:
             export_table(table, tmp_path / "x.faiss")
         assert error.value.path == blocked
         assert blocked.read_text() == "precious"

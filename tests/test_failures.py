@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from steersearch.core.errors import DataError, SteerSearchError, TextStoreError, TrainingStoppedError
+from steersearch.core.errors import DataError, RunError, SteerSearchError
 from steersearch.training import checkpoint, settings, text_store
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.corpus_feed import draw_expressions
@@ -69,7 +69,7 @@ class Wild(torch.utils.data.Dataset[int]):
     ],
 )
 def test_what_the_machine_refuses_is_told(error: Exception, words: str) -> None:
-    with pytest.raises(TrainingStoppedError, match=words), told_plainly(Path("run")):
+    with pytest.raises(RunError, match=words), told_plainly(Path("run")):
         raise error
 
 
@@ -83,8 +83,8 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
 
 def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> None:
     (tmp_path / checkpoint.FOLDER).mkdir()
-    with pytest.raises(TrainingStoppedError) as caught, told_plainly(tmp_path):
-        list(DataLoader(Wild(TextStoreError("texts", '"a mug" is not there')), num_workers=1))
+    with pytest.raises(RunError) as caught, told_plainly(tmp_path):
+        list(DataLoader(Wild(DataError("texts", '"a mug" is not there')), num_workers=1))
     kept = "what was saved is kept, --resume goes on from there"
     assert str(caught.value) == f'{tmp_path}: texts: "a mug" is not there; {kept}'
 
@@ -232,7 +232,7 @@ def test_tokens_of_another_width_are_refused(whole: Path, tmp_path: Path) -> Non
     (noted,) = (tmp_path / "run/data/text").glob("*/store.json")
     noted.write_text(json.dumps(json.loads(noted.read_text()) | {"dim": 96}))
     store = TextStore.open(tmp_path / "run/data/text", "minilm")
-    with pytest.raises(TextStoreError, match="its tokens are 96 wide, the encoder's 384"):
+    with pytest.raises(DataError, match="its tokens are 96 wide, the encoder's 384"):
         store.require_width(384)
 
 
@@ -264,7 +264,7 @@ def test_nothing_is_written_through_a_link(
     link.symlink_to(precious)
     monkeypatch.setattr(sys.modules[__name__], "SAID", ["an expression that is not encoded yet"])
     error = outcome(tmp_path / "run")
-    assert isinstance(error, TrainingStoppedError)
+    assert isinstance(error, RunError)
     assert "a link, to which nothing is written" in str(error)
     assert precious.read_bytes() == before
 

@@ -24,15 +24,7 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
 from steersearch.core import files, hub, registry
-from steersearch.core.errors import (
-    CheckpointError,
-    ChecksumError,
-    DiskFullError,
-    GatedModelError,
-    HubError,
-    HubFileMissingError,
-    HubUnreachableError,
-)
+from steersearch.core.errors import CheckpointError, HubError, HubFileMissingError
 from steersearch.core.registry import HubFile, TextEncoderCard
 from tests.conftest import wait_until
 from tests.hub_server import COMMIT, HubServer, environment, hub_stand_in
@@ -258,10 +250,10 @@ def test_two_processes_that_want_the_same_file_fetch_it_once(
 def test_a_download_with_the_wrong_bytes_is_deleted(server: HubServer, cache: Path, pinned: bool) -> None:
     file = server.add(REPO, "model.safetensors", DATA, pinned=pinned)
     server.faults.wrong_bytes = True
-    with pytest.raises(ChecksumError, match="the download was deleted; try again") as caught:
+    with pytest.raises(HubError, match="the download was deleted; try again") as caught:
         hub.fetch(file)
-    assert caught.value.expected == hashlib.sha256(DATA).hexdigest()
-    assert caught.value.found == hashlib.sha256(DATA[:-1] + bytes([DATA[-1] ^ 1])).hexdigest()
+    found, expected = (hashlib.sha256(data).hexdigest() for data in (DATA[:-1] + bytes([DATA[-1] ^ 1]), DATA))
+    assert f"sha256 is {found}, expected {expected}" in str(caught.value)
     assert f"{REPO}/model.safetensors" in str(caught.value)
     assert in_blobs(cache) == []
     server.faults.wrong_bytes = False
@@ -273,7 +265,7 @@ def test_another_file_under_the_pinned_name_is_refused_before_it_is_fetched(
     server: HubServer, file: HubFile
 ) -> None:
     server.faults.other_file = True
-    with pytest.raises(ChecksumError, match="its publisher has replaced it, nothing was downloaded"):
+    with pytest.raises(HubError, match="its publisher has replaced it, nothing was downloaded"):
         hub.fetch(file)
     assert server.asked("store", "GET") == []
 
@@ -298,11 +290,9 @@ def test_a_gated_repository_says_where_to_accept_and_how_to_log_in(
     if token is not None:
         monkeypatch.setenv("HF_TOKEN", token)
     server.faults.gated = {REPO}
-    with pytest.raises(
-        GatedModelError, match=r"accept them on .*`hf auth login` or the variable HF_TOKEN"
-    ) as e:
+    with pytest.raises(HubError, match=r"accept them on .*`hf auth login` or the variable HF_TOKEN") as e:
         hub.fetch(file)
-    assert e.value.page == f"{server.endpoint}/{REPO}"
+    assert f"accept them on {server.endpoint}/{REPO}," in str(e.value)
 
 
 def test_what_is_not_on_the_hub_is_named(server: HubServer, file: HubFile) -> None:
@@ -427,12 +417,8 @@ def test_too_little_space_is_told_before_the_download(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk / "hub"))
     file = server.add(REPO, "model.safetensors", DATA * 2)
-    with pytest.raises(
-        DiskFullError, match=r"needs 0\.6 MB more in .*, where 0\.4 MB are free.*HF_HOME"
-    ) as caught:
+    with pytest.raises(HubError, match=r"needs 0\.6 MB more in .*, where 0\.4 MB are free.*HF_HOME"):
         hub.fetch(file)
-    assert caught.value.needed == 2 * len(DATA)
-    assert 0 < caught.value.free <= 400 * 1024
     assert server.asked("store", "GET") == []
 
 
@@ -445,9 +431,9 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_is_left_on_it(
         with contextlib.suppress(OSError), (small_disk / "other").open("wb") as other:
             other.write(bytes(350_000))
 
-    with pytest.raises(DiskFullError, match="make room") as caught:
+    with pytest.raises(HubError, match="make room") as caught:
         hub.fetch(file, somebody_else_writes)
-    assert caught.value.folder.is_relative_to(small_disk)
+    assert f"more in {small_disk}" in str(caught.value)
     assert in_blobs(small_disk / "hub") == []
     (small_disk / "other").unlink()
     assert hub.fetch(file).read_bytes() == DATA
@@ -462,9 +448,7 @@ def test_a_hub_that_is_not_there_is_told(
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-    with pytest.raises(
-        HubUnreachableError, match=r"not downloaded yet and .* does not answer .*refused.*--model mini"
-    ):
+    with pytest.raises(HubError, match=r"not downloaded yet and .* does not answer .*refused.*--model mini"):
         hub.fetch(file)
 
 
@@ -482,7 +466,7 @@ def test_the_hub_is_not_asked_when_told_to_stay_offline(
     server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(HubUnreachableError, match="HF_HUB_OFFLINE is set"):
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
         hub.fetch(file)
     assert server.requests == []
     monkeypatch.delenv("HF_HUB_OFFLINE")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.core.errors import JournalError, MissingExtraError
+from steersearch.core.errors import MissingExtraError, RunError
 from steersearch.training.journal import FILE, Journal, read_journal
 
 
@@ -84,11 +84,11 @@ def test_damage_within_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_a_journal_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=FILE) as missing:
+    with pytest.raises(RunError, match=FILE) as missing:
         read_journal(tmp_path)
     assert missing.value.path == tmp_path / FILE
     (tmp_path / "file").touch()
-    with pytest.raises(JournalError, match="cannot be written"):
+    with pytest.raises(RunError, match="cannot be written"):
         Journal(tmp_path / "file")
 
 
@@ -150,5 +150,5 @@ def test_a_refusal_of_weights_and_biases_names_the_ways_out(
         raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    with pytest.raises(JournalError, match="WANDB_MODE=offline"):
+    with pytest.raises(RunError, match="WANDB_MODE=offline"):
         Journal(tmp_path, wandb="steering")

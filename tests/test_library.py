@@ -22,7 +22,6 @@ from steersearch.core.errors import (
     LibraryPlaceError,
     LibraryUnreadableError,
     ModelMismatchError,
-    NoImagesError,
     PromptError,
     PromptIndexMissing,
     SchemaVersionError,
@@ -249,7 +248,7 @@ def test_only_the_model_that_made_an_index_can_search_it(library: Library, tmp_p
     stranger = save_photo(tmp_path / "stranger.png", (150, 0, 0))
     with pytest.raises(ModelMismatchError) as error:
         library.query(ToyEmbedder("other"), stranger, "red")
-    assert (error.value.expected, error.value.given) == ("toy", "other")
+    assert "was made by the model toy, not by other;" in str(error.value)
     library.index(ToyEmbedder("other"), ["red"])
     for name in ("toy", "other"):
         hits = library.query(LazyEmbedder(partial(ToyEmbedder, name)), stranger, "red", model=name)
@@ -328,9 +327,9 @@ def test_folders_that_cannot_be_indexed_create_nothing(photos: Path, tmp_path: P
     assert missing.value.folder == tmp_path / "gone"
     with pytest.raises(FolderError, match="is a file, not a folder; did you mean"):
         Library.create(photos / "red.png")
-    with pytest.raises(NoImagesError, match=r"holds no image \(looked for \.jpg") as bare:
+    with pytest.raises(FolderError, match=r"holds no image \(looked for \.jpg") as bare:
         Library.create(tmp_path / "bare")
-    assert bare.value.suffixes == SUFFIXES
+    assert " ".join(SUFFIXES) in str(bare.value)
     assert everything_below(tmp_path) == before
 
 

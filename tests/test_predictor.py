@@ -16,7 +16,7 @@ from torch import nn
 from steersearch.api import load_embedder
 from steersearch.core.attention_maps import attention_maps
 from steersearch.core.backbone import timm_preprocess
-from steersearch.core.errors import ConfigError, GpuMemoryError, ImageError, PromptError
+from steersearch.core.errors import ConfigError, ImageError, PromptError, SteerSearchError
 from steersearch.core.predictor import Predictor
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
@@ -209,6 +209,6 @@ def test_a_batch_is_halved_until_it_fits_and_later_ones_begin_there(
 
 def test_memory_too_small_for_one_photo_is_said(embedder: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedder, "encode", small_memory(0, [], embedder.encode))
-    with pytest.raises(GpuMemoryError, match="too little free memory for one photo") as error:
+    with pytest.raises(SteerSearchError, match="too little free memory for one photo") as error:
         embedder.embed_pixels(noise(embedder, 4), [None], 1.0)
-    assert error.value.model == embedder.model_id
+    assert f"in the model {embedder.model_id};" in str(error.value)

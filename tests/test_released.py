@@ -19,7 +19,7 @@ from PIL import Image
 from steersearch.core import hub
 from steersearch.core.checkpoints import read_released_pth
 from steersearch.core.downloads import fetch_model, parts_of
-from steersearch.core.errors import UnsafePickleError
+from steersearch.core.errors import CheckpointError
 from steersearch.core.files import file_sha256
 from steersearch.core.predictor import Predictor
 from steersearch.core.registry import MODELS, HubFile, ModelCard
@@ -277,6 +277,6 @@ def test_hostile_weights_from_the_hub_run_nothing(
     assert isinstance(published.weights, HubFile)
     file = server.add(published.weights.repo, published.weights.file, (tmp_path / "x.pth").read_bytes())
     monkeypatch.setitem(MODELS, published.name, replace(published, weights=file))
-    with pytest.raises(UnsafePickleError):
+    with pytest.raises(CheckpointError, match="refused, its pickle calls for"):
         Predictor.from_pretrained(published.name)
     assert not (tmp_path / "witness").exists()

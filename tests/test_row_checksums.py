@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from steersearch.core.errors import EmbeddingError, ModelMismatchError
+from steersearch.core.errors import ModelMismatchError, SteerSearchError
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.library import Focus
@@ -168,7 +168,7 @@ class Odd(ToyEmbedder):
 
 
 @pytest.mark.parametrize(
-    ("vector", "error"), [([1, 0, 0, float("nan")], EmbeddingError), ([1.0, 0.0], ModelMismatchError)]
+    ("vector", "error"), [([1, 0, 0, float("nan")], SteerSearchError), ([1.0, 0.0], ModelMismatchError)]
 )
 def test_a_query_is_finite_and_as_wide_as_the_gallery(
     library: Library, tmp_path: Path, vector: list[float], error: type[Exception]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersearch.core.errors import FaissConflictError, LibraryPlaceError
+from steersearch.core.errors import LibraryPlaceError, SteerSearchError
 from steersearch.indexer import checksums, faiss_index
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import (
@@ -281,7 +281,7 @@ def test_half_written_files_of_killed_processes_are_swept_away_once_old(store: S
 def test_two_faiss_packages_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_index, "_is_installed", lambda name: True)
     monkeypatch.setattr(faiss_index, "_faiss", faiss_index._faiss.__wrapped__)
-    with pytest.raises(FaissConflictError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12"):
+    with pytest.raises(SteerSearchError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12"):
         CellIndex.of(np.eye(3, dtype=np.float32))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from steersearch.core.errors import ConfigError, PromptError, TextStoreError
+from steersearch.core.errors import ConfigError, DataError, PromptError
 from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
 from steersearch.training import text_store
 from steersearch.training.text_store import TextStore
@@ -95,13 +95,13 @@ def test_padding_to_a_given_length(store: TextStore) -> None:
     assert found.tokens.shape == (2, 40, 32)
     assert found.mask.sum(dim=1).tolist() == [3, 5]
     assert not found.tokens[0, 3:].any()
-    with pytest.raises(TextStoreError, match="more than the 4 asked for"):
+    with pytest.raises(DataError, match="more than the 4 asked for"):
         store.features(["ab c"], length=4)
 
 
 def test_a_text_that_was_not_added_is_named(store: TextStore) -> None:
     for _ in range(2):
-        with pytest.raises(TextStoreError, match='"a cup" was not encoded yet'):
+        with pytest.raises(DataError, match='"a cup" was not encoded yet'):
             store.features(["a mug", "a cup"] if len(store) else ["a cup"])
         store.add(["a mug"])
     with pytest.raises(PromptError):
@@ -161,7 +161,7 @@ def test_texts_whose_hashes_agree_in_64_bits_are_told_apart(
     store.add(["a", "b"])
     store.add(["z", "c", "a"])
     assert_same(store, ["c", "z", "a", "b"], load_text_encoder(roberta))
-    with pytest.raises(TextStoreError, match='"d"'):
+    with pytest.raises(DataError, match='"d"'):
         store.features(["a", "d"])
 
 
@@ -169,7 +169,7 @@ def test_damaged_files_are_named(store: TextStore, roberta: str) -> None:
     store.add(TEXTS)
     with (store.folder / "0" / "tokens.f16").open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(TextStoreError, match=r"0: damaged .* delete it"):
+    with pytest.raises(DataError, match=r"0: damaged .* delete it"):
         TextStore.open(store.folder.parent, roberta)
 
 
@@ -178,7 +178,7 @@ def test_tokens_that_are_no_numbers_are_refused(store: TextStore, monkeypatch: p
         return PromptFeatures(torch.full((len(prompts), 3, 32), 1e6), torch.ones(len(prompts), 3).bool())
 
     monkeypatch.setattr(TextEncoder, "encode", huge)
-    with pytest.raises(TextStoreError, match='"a" are not finite'):
+    with pytest.raises(DataError, match='"a" are not finite'):
         store.add(["a"])
     assert not store.folder.exists()
 

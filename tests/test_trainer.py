@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from steersearch.core.errors import NotFiniteError, RecipeDiffersError
+from steersearch.core.errors import RunError, SteerSearchError
 from steersearch.core.steervit import SteerViT
 from steersearch.core.text import PromptFeatures
 from steersearch.training.batch import Alone, Batch
@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
 def test_a_run_goes_on_only_with_its_own_recipe(tmp_path: Path) -> None:
     trainer(tmp_path, Squares()).train(resume=False)
     other = trainer(tmp_path, Squares(), "optimiser.lr=2e-2", "run.log_every=2")
-    with pytest.raises(RecipeDiffersError, match=r"optimiser\.lr") as raised:
+    with pytest.raises(RunError, match=r"optimiser\.lr") as raised:
         other.train(resume=True)
     assert "log_every" not in str(raised.value)
 
@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> None
     with torch.no_grad():
         steering(run).model.head.bias.fill_(math.nan)
     before = {name: p.clone() for name, p in steering(run).model.trainable_parameters()}
-    with pytest.raises(NotFiniteError, match="step 0"):
+    with pytest.raises(SteerSearchError, match="step 0"):
         run.train(resume=False)
     for name, p in steering(run).model.trainable_parameters():
         assert torch.equal(p, before[name]) or name == "head.bias"
@@ -202,7 +202,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> 
     gate = next(p for name, p in steering(run).model.trainable_parameters() if name.endswith("gate"))
     gate.register_hook(lambda gradient: gradient * math.inf)
     before = {name: p.detach().clone() for name, p in steering(run).model.trainable_parameters()}
-    with pytest.raises(NotFiniteError, match="gradient"):
+    with pytest.raises(SteerSearchError, match="gradient"):
         run.train(resume=False)
     assert all(torch.equal(p, before[name]) for name, p in steering(run).model.trainable_parameters())
 

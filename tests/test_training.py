@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from steersearch.core.errors import DataError, NotFiniteError, RecipeDiffersError
+from steersearch.core.errors import DataError, RunError, SteerSearchError
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT
@@ -143,7 +143,7 @@ def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, t
     """The next run in its folder begins anew under its own settings, and the error names the setting to lower."""
     good = StageSettings(steps=4, batch=8, warmup=1, save_every=1)
     wild = replace(good, lr=1e30, warmup=0)
-    with pytest.raises(NotFiniteError, match=rf"{Patches.name}\.lr") as caught:
+    with pytest.raises(SteerSearchError, match=rf"{Patches.name}\.lr") as caught:
         train_trunk(corpus, wild, tmp_path / "run")
     assert "optimiser.lr" not in str(caught.value)
     said: list[str] = []
@@ -161,7 +161,7 @@ def test_a_resumed_trunk_is_that_of_its_own_settings_and_world(corpus: Corpus, t
     for changed, data, name in (
         (replace(config, steps=3), corpus, f"{Patches.name}.steps"), (config, other, "world.seed")
     ):  # fmt: skip
-        with pytest.raises(RecipeDiffersError, match=name):
+        with pytest.raises(RunError, match=name):
             train_trunk(data, changed, tmp_path, resume=True)
     train_trunk(
         corpus, replace(config, save_every=1), tmp_path, resume=True
@@ -178,7 +178,7 @@ def test_a_gradient_that_is_no_number_is_not_stepped_on(
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", steep)
     config = StageSettings(steps=2, batch=8, save_every=1)
-    with pytest.raises(NotFiniteError, match="the gradient is inf at step 0"):
+    with pytest.raises(SteerSearchError, match="the gradient is inf at step 0"):
         train_trunk(corpus, config, tmp_path)
     assert checkpoint.latest(tmp_path) is None
 

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from steersearch.core.errors import (
-    CheckpointNotSavedError,
-    OptimiserStateError,
-    RunStateError,
+    CheckpointError,
+    OutputError,
+    RunError,
 )
 from steersearch.training import checkpoint
 from steersearch.training.muon import Muon
@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     saved(tmp_path, 10)
     path = saved(tmp_path, 20)
     damage(path)
-    with pytest.raises(RunStateError, match=reason) as found:
+    with pytest.raises(RunError, match=reason) as found:
         checkpoint.load(path)
     assert found.value.path == path
     with caplog.at_level(logging.WARNING):
@@ -273,7 +273,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert "step-000020" in caplog.text
     assert "going on from step-000010" in caplog.text
     damage(tmp_path / "checkpoints" / "step-000010")
-    with pytest.raises(RunStateError, match=r"no checkpoint is whole .*step-000020: .*step-000010: "):
+    with pytest.raises(RunError, match=r"no checkpoint is whole .*step-000020: .*step-000010: "):
         checkpoint.latest(tmp_path)
 
 
@@ -303,9 +303,9 @@ def test_other_versions_and_other_folders_are_told_apart(tmp_path: Path) -> None
     path = saved(tmp_path, 1)
     content = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(content | {"format": 3}))
-    with pytest.raises(RunStateError, match=r"newer version .format 3."):
+    with pytest.raises(RunError, match=r"newer version .format 3."):
         checkpoint.load(path)
-    with pytest.raises(RunStateError, match="no such folder"):
+    with pytest.raises(RunError, match="no such folder"):
         checkpoint.load(tmp_path / "elsewhere")
 
 
@@ -324,12 +324,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_costs_nothing_that_was_saved(small_disk: Path) -> None:
-    before = saved(small_disk, 10)
-    with pytest.raises(
-        CheckpointNotSavedError, match=r"No space left on device.*step-000010 is still there"
-    ) as full:
+    saved(small_disk, 10)
+    with pytest.raises(OutputError, match=r"No space left on device.*step-000010 is still there"):
         checkpoint.save(small_disk, 20, {"weight": torch.zeros(10**6)}, {})
-    assert full.value.last == before
     assert names(small_disk) == ["step-000010"]
     assert is_whole(small_disk) == 10
     saved(small_disk, 20)
@@ -343,12 +340,11 @@ def test_a_disk_that_refuses_costs_nothing_that_was_saved(
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    before = saved(tmp_path, 10)
+    saved(tmp_path, 10)
     with monkeypatch.context() as patch:
         patch.setattr(os, operation, refuse)
-        with pytest.raises(CheckpointNotSavedError, match="No space left") as full:
+        with pytest.raises(OutputError, match=r"No space left.*step-000010 is still there"):
             saved(tmp_path, 20)
-    assert full.value.last == before
     assert names(tmp_path) == ["step-000010"]
 
 
@@ -471,15 +467,13 @@ def test_what_does_not_fit_is_named_and_changes_nothing() -> None:
     tensors = checkpoint.optimiser_tensors(optimiser, called)
     wrong = {name.replace("2.bias", "2.offset"): value for name, value in tensors.items()}
     wrong["adamw/0.weight/exp_avg"] = torch.zeros(5, 4)
-    with pytest.raises(OptimiserStateError) as found:
+    misfit = "missing: 2.bias; unexpected: 2.offset; of another shape: 0.weight/exp_avg$"
+    with pytest.raises(CheckpointError, match=misfit):
         checkpoint.restore_optimiser(optimiser, called, wrong)
-    assert found.value.missing == ("2.bias",)
-    assert found.value.unexpected == ("2.offset",)
-    assert found.value.misshapen == ("0.weight/exp_avg",)
     assert torch.equal(optimiser.state[model[0].weight]["exp_avg"], tensors["adamw/0.weight/exp_avg"])  # type: ignore[index, union-attr]
-    with pytest.raises(OptimiserStateError, match=r"muon does not fit.*missing: 0.weight, 2.weight"):
+    with pytest.raises(CheckpointError, match=r"muon does not fit.*missing: 0.weight, 2.weight"):
         checkpoint.restore_optimiser(make_muon(model), called, tensors)
-    with pytest.raises(OptimiserStateError, match=r"the name of a parameter of shape \(4, 5\)"):
+    with pytest.raises(CheckpointError, match=r"the name of a parameter of shape \(4, 5\)"):
         checkpoint.optimiser_tensors(optimiser, {})
 
 

@@ -8,13 +8,7 @@ from pathlib import Path
 import pytest
 
 from steersearch import api
-from steersearch.core.errors import (
-    ArgumentError,
-    FolderError,
-    LibraryPlaceError,
-    NoLibraryError,
-    SeveralLibrariesError,
-)
+from steersearch.core.errors import ArgumentError, FolderError, LibraryPlaceError, SteerSearchError
 from steersearch.core.files import cache_folder
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import LibraryManifest, write_library
@@ -74,23 +68,22 @@ def test_several_below_the_current_folder_are_named(here: Path) -> None:
     one = made(here / "a")
     assert find_library(None).place == one
     other = made(here / "b/c")
-    with pytest.raises(SeveralLibrariesError) as several:
+    with pytest.raises(SteerSearchError) as several:
         find_library(None)
-    assert several.value.libraries == (f"{other} (of {here / 'b/c'})", f"{one} (of {here / 'a'})")
+    assert f"{other} (of {here / 'b/c'}), {one} (of {here / 'a'}); name one" in str(several.value)
     (here / "a").rmdir()
     assert find_library(None).place == other
 
 
 def test_the_one_used_last_is_for_reading_and_is_named(here: Path, tmp_path: Path) -> None:
-    with pytest.raises(NoLibraryError, match="none was used before"):
+    with pytest.raises(SteerSearchError, match="none was used before"):
         find_library(None)
     made(tmp_path / "first")
     last = made(tmp_path / "last")
     found = find_library(None)
     assert (found.place, found.reason) == (last, f"the most recently used, of {tmp_path / 'last'}")
-    with pytest.raises(NoLibraryError, match=f"--library {last}$") as refused:
+    with pytest.raises(SteerSearchError, match=f"--library {last}$"):
         find_library(None, for_changes=True)
-    assert refused.value.last == last
 
 
 def test_of_two_libraries_of_a_folder_reading_takes_the_one_used_last_and_says_so(
@@ -101,7 +94,7 @@ def test_of_two_libraries_of_a_folder_reading_takes_the_one_used_last_and_says_s
     found = find_library(None)
     assert found.place == second
     assert found.reason.endswith("; the most recently used of the 2 libraries of that folder")
-    with pytest.raises(SeveralLibrariesError, match=f"2 libraries are of {here}: "):
+    with pytest.raises(SteerSearchError, match=f"2 libraries are of {here}: "):
         find_library(None, for_changes=True)
 
 

@@ -17,7 +17,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from steersearch.core.errors import (
-    CheckpointNotSavedError,
-    OptimiserStateError,
-    RunStateError,
+    CheckpointError,
+    OutputError,
+    RunError,
 )
 from steersearch.core.files import file_sha256, read_json
 
@@ -60,7 +60,7 @@ def save(
     state: plain data, kept as JSON: tuples return as lists, keys as text; floats are exact, nan and infinities allowed.
     keep: how many of the latest checkpoints stay, at least 1.  best: also keep this one as `best`, beyond `keep`.
     Removes checkpoints of later steps: the run was resumed before them.
-    Raises CheckpointNotSavedError if the disk is full or refuses; earlier checkpoints remain.
+    Raises OutputError if the disk is full or refuses; earlier checkpoints remain.
     """
     if step < 0 or keep < 1:
         raise ValueError(f"step = {step}, keep = {keep}: the first must be 0 or more, the second 1 or more")
@@ -76,7 +76,9 @@ def save(
                 _link(final, draft)
         _prune(place, step, keep)
     except OSError as error:
-        raise CheckpointNotSavedError(final, error.strerror or str(error), _last(place)) from error
+        last = _last(place)
+        kept = "" if last is None else f"; {last.name} is still there: make room and resume the run"
+        raise OutputError(final, f"{error.strerror or error}{kept}") from error
     return final
 
 
@@ -192,20 +194,20 @@ def latest(folder: Path) -> Path | None:
     """The latest undamaged checkpoint of the run in `folder`, None if it has no checkpoints.
 
     Verifies the files, and logs which damaged ones it passed over.
-    Raises RunStateError if every checkpoint is damaged.
+    Raises RunError if every checkpoint is damaged.
     """
     damage = []
     for _, path in _candidates(folder / FOLDER):
         try:
             _read_state(path)
-        except RunStateError as error:
+        except RunError as error:
             damage.append(error)
             continue
         for passed_over in damage:
             logger.warning("%s; going on from %s instead", passed_over, path.name)
         return path
     if damage:
-        raise RunStateError(
+        raise RunError(
             folder / FOLDER,
             f"no checkpoint is whole ({'; '.join(f'{e.path.name}: {e.reason}' for e in damage)}); "
             "delete them to begin anew",
@@ -223,13 +225,13 @@ def best(folder: Path) -> Path | None:
 def load(path: Path, device: torch.device | str = "cpu") -> tuple[int, dict[str, Tensor], dict[str, Any]]:
     """Steps done, tensors on `device` and plain data of the checkpoint folder `path`.
 
-    Raises RunStateError if a file is missing, truncated, damaged, or written by a newer version.
+    Raises RunError if a file is missing, truncated, damaged, or written by a newer version.
     """
     content = _read_state(path)
     try:
         tensors = load_file(path / TENSORS, device=str(device))
     except (SafetensorError, OSError) as error:
-        raise RunStateError(path, f"{TENSORS} cannot be read ({error})") from error
+        raise RunError(path, f"{TENSORS} cannot be read ({error})") from error
     if content["format"] == 1:
         tensors, content["state"] = _from_format_1(tensors, content["state"])
     return content["step"], tensors, content["state"]
@@ -247,28 +249,28 @@ def _from_format_1(
 def _read_state(path: Path) -> dict[str, Any]:
     """The content of a checkpoint's `state.json`, after both files are verified."""
     if not path.is_dir():
-        raise RunStateError(path, "no such folder")
+        raise RunError(path, "no such folder")
     try:
         content = read_json(path / STATE)
         if content["format"] > FILE_FORMAT:
-            raise RunStateError(
+            raise RunError(
                 path, f"written by a newer version (format {content['format']}); update steersearch"
             )
         expected = content.pop("sha256_of_this")
         if _digest(content) != expected:
-            raise RunStateError(path, f"{STATE} is damaged (it was changed after it was written)")
+            raise RunError(path, f"{STATE} is damaged (it was changed after it was written)")
         file = path / TENSORS
         size = file.stat().st_size
         if size != content["bytes"]:
-            raise RunStateError(path, f"{TENSORS} is damaged ({size} bytes, written were {content['bytes']})")
+            raise RunError(path, f"{TENSORS} is damaged ({size} bytes, written were {content['bytes']})")
         if file_sha256(file) != content["sha256"]:
-            raise RunStateError(path, f"{TENSORS} is damaged (it was changed after it was written)")
+            raise RunError(path, f"{TENSORS} is damaged (it was changed after it was written)")
     except FileNotFoundError as error:
-        raise RunStateError(path, f"{Path(error.filename).name} is missing") from error
+        raise RunError(path, f"{Path(error.filename).name} is missing") from error
     except OSError as error:
-        raise RunStateError(path, f"cannot be read ({error.strerror or error})") from error
+        raise RunError(path, f"cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunStateError(path, f"{STATE} is damaged ({error!r})") from error
+        raise RunError(path, f"{STATE} is damaged ({error!r})") from error
     return dict(content)
 
 
@@ -328,7 +330,7 @@ def optimiser_tensors(
     It leaves out learning rates, weight decay and the like, which follow from the recipe and the step.
     names: of all its parameters.  label: first part of the keys, by default the optimiser's class in lower case;
     two optimisers of one class need two labels.
-    Raises OptimiserStateError for a parameter without a name, or a state that is no tensor.
+    Raises CheckpointError for a parameter without a name, or a state that is no tensor.
     """
     label = label or _label(optimizer)
     tensors: dict[str, Tensor] = {}
@@ -336,7 +338,7 @@ def optimiser_tensors(
         state = optimizer.state.get(parameter) or {_UNUSED: torch.empty(0)}
         for key, value in state.items():
             if not isinstance(value, Tensor):
-                raise OptimiserStateError(label, unexpected=[f"{name}/{key} ({type(value).__name__})"])
+                raise _misfit(label, unexpected=[f"{name}/{key} ({type(value).__name__})"])
             tensors[f"{label}/{name}/{key}"] = value
     return tensors
 
@@ -350,7 +352,7 @@ def restore_optimiser(
     """Restore the state that `optimiser_tensors` returned, each tensor to its parameter's device.
 
     tensors: may hold others too; those of the label must match these parameters and their shapes.
-    Raises OptimiserStateError with the names that are missing, unexpected or of another shape, and changes nothing.
+    Raises CheckpointError with the names that are missing, unexpected or of another shape, and changes nothing.
     """
     label = label or _label(optimizer)
     parameters = {name: parameter for parameter, name in _named(optimizer, names, label)}
@@ -367,7 +369,7 @@ def restore_optimiser(
     ]
     missing, unexpected = parameters.keys() - found.keys(), found.keys() - parameters.keys()
     if missing or unexpected or misshapen:
-        raise OptimiserStateError(
+        raise _misfit(
             label, missing=sorted(missing), unexpected=sorted(unexpected), misshapen=sorted(misshapen)
         )
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
@@ -379,6 +381,14 @@ def restore_optimiser(
             what: _copy(value, "cpu" if what == "step" and not counts_here else parameter.device)
             for what, value in kept.items()
         }
+
+
+def _misfit(
+    label: str, missing: Sequence[str] = (), unexpected: Sequence[str] = (), misshapen: Sequence[str] = ()
+) -> CheckpointError:
+    named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+    return CheckpointError(f"the saved state of {label} does not fit what is trained; {found}")
 
 
 def _copy(value: Tensor, device: torch.device | str) -> Tensor:
@@ -398,7 +408,5 @@ def _named(
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter not in names:
-                raise OptimiserStateError(
-                    label, missing=[f"the name of a parameter of shape {tuple(parameter.shape)}"]
-                )
+                raise _misfit(label, missing=[f"the name of a parameter of shape {tuple(parameter.shape)}"])
             yield parameter, names[parameter]

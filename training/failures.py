@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from steersearch.core import errors
-from steersearch.core.errors import SteerSearchError, TrainingStoppedError
+from steersearch.core.errors import RunError, SteerSearchError
 from steersearch.training import checkpoint
 
 _DISK = re.compile(r"PytorchStreamWriter|No space left|unexpected pos", re.IGNORECASE)
@@ -24,7 +24,7 @@ _LESS = "set a smaller optimiser.batch, fewer data.workers, or end what else use
 
 @contextmanager
 def told_plainly(folder: Path) -> Iterator[None]:
-    """Around a run in `folder`: errors of the disk, of memory and of worker processes become TrainingStoppedError."""
+    """Around a run in `folder`: errors of the disk, of memory and of worker processes become RunError."""
     try:
         yield
     except SteerSearchError:
@@ -36,7 +36,7 @@ def told_plainly(folder: Path) -> Iterator[None]:
             raise
         kept = (folder / checkpoint.FOLDER).is_dir()
         way_out = "; what was saved is kept, --resume goes on from there" if kept else ""
-        raise TrainingStoppedError(place, f"{reason}{way_out}") from error
+        raise RunError(place, f"{reason}{way_out}") from error
 
 
 def _reason(error: Exception) -> str | None:

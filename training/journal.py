@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol, Self
 
-from steersearch.core.errors import JournalError, MissingExtraError
+from steersearch.core.errors import MissingExtraError, RunError
 from steersearch.core.files import parse_json, read_regular, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Journal:
         which renames an existing journal to metrics.jsonl.old.
     tensorboard: also write event files to `folder`/tensorboard.  wandb: project at Weights & Biases, "" for none
     recipe: plain data, shown there.
-    Raises JournalError if it cannot write or W&B refuses, MissingExtraError if TensorBoard or W&B is missing.
+    Raises RunError if it cannot write or W&B refuses, MissingExtraError if TensorBoard or W&B is missing.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Journal:
         self._began = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
-        """Write `values` after `step` steps. "pmass/refcoco" is pmass of the source refcoco. Raises JournalError."""
+        """Write `values` after `step` steps. "pmass/refcoco" is pmass of the source refcoco. Raises RunError."""
         line = {
             "step": step,
             "kind": kind,
@@ -85,7 +85,7 @@ class Journal:
             self._file.write(_as_line(line))
             self._file.flush()
         except OSError as error:
-            raise JournalError(self.path, f"cannot be written ({error.strerror or error})") from error
+            raise RunError(self.path, f"cannot be written ({error.strerror or error})") from error
         for recorder in self._recorders:
             recorder.log(step, kind, values)
 
@@ -109,7 +109,7 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The lines of the run in `folder` as {"step", "kind", "seconds", "values"}, in order; null values as nan.
 
     Skips lines that are not metrics, such as the truncated last one of a killed run, and logs them.
-    Raises JournalError if the file is missing or unreadable.
+    Raises RunError if the file is missing or unreadable.
     """
     lines = _read(folder / FILE)
     for line in lines:
@@ -121,7 +121,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         content = read_regular(path, MOST_BYTES)
     except OSError as error:
-        raise JournalError(path, f"cannot be read ({error.strerror or error})") from error
+        raise RunError(path, f"cannot be read ({error.strerror or error})") from error
     lines = []
     for number, text in enumerate(content.splitlines(), start=1):
         try:
@@ -161,7 +161,7 @@ def _begin(path: Path, kept: Iterable[Mapping[str, Any]]) -> IO[str]:
         write_atomically(path, lambda file: file.writelines(_as_line(line).encode() for line in kept))
         return path.open("a", encoding="utf-8", newline="\n")
     except OSError as error:
-        raise JournalError(path, f"cannot be written ({error.strerror or error})") from error
+        raise RunError(path, f"cannot be written ({error.strerror or error})") from error
 
 
 def _as_line(line: Mapping[str, Any]) -> str:
@@ -179,7 +179,7 @@ class _TensorBoard:
         try:
             self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0, flush_secs=10)
         except OSError as error:
-            raise JournalError(folder, f"cannot be written ({error.strerror or error})") from error
+            raise RunError(folder, f"cannot be written ({error.strerror or error})") from error
 
     def log(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -214,9 +214,9 @@ class _WeightsAndBiases:
                 settings=wandb.Settings(console="off"),
             )
         except OSError as error:
-            raise JournalError(file, f"cannot be written ({error.strerror or error})") from error
+            raise RunError(file, f"cannot be written ({error.strerror or error})") from error
         except wandb.Error as error:
-            raise JournalError(
+            raise RunError(
                 folder,
                 f"Weights & Biases refuses ({error}); log in with `wandb login`, keep it on this disk with "
                 'WANDB_MODE=offline, or set run.wandb to ""',

@@ -24,7 +24,7 @@ from steersearch.core.checkpoints import write_safetensors
 from steersearch.core.errors import (
     ConfigError,
     MissingExtraError,
-    RunExistsError,
+    RunError,
     SampleError,
     SplitMissingError,
 )
@@ -69,7 +69,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
 
     resume: go on from the last checkpoint.  device: auto, cpu or cuda.  say: told what happens, a line at a time
     Raises NeedsMissingError before anything begins; KeyboardInterrupt after a stop that was asked for, when everything
-    is saved; TrainingStoppedError where the machine does not let it go on; errors of its parts.
+    is saved; RunError where the machine does not let it go on; errors of its parts.
     """
     require("this run", missing_for_run(recipe, folder))
     accelerator = _accelerator(recipe, device)
@@ -77,7 +77,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     with told_plainly(folder), _denormals_flushed():
         folder.mkdir(parents=True, exist_ok=True)
         if checkpoint.latest(folder) is not None and not resume:
-            raise RunExistsError(folder)
+            raise RunError.exists(folder)
         feed, model, objective = _prepared(recipe, folder, accelerator, told, resume)
         stage = Steering(recipe, model, feed, objective, accelerator)
         Trainer(stage, folder, recipe.run, told, accelerator).train(resume=resume)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from steersearch.core.efficientnet_lite import STRIDE
-from steersearch.core.errors import ArgumentError, ConfigError, DataError, UnknownSettingError
+from steersearch.core.errors import ArgumentError, ConfigError, DataError, RunError, UnknownSettingError
 from steersearch.core.files import parse_json, read_regular
 from steersearch.training.data.sources import FORMATS
 from steersearch.training.recipe import HYBRID, Recipe
@@ -384,3 +384,11 @@ def _read(path: Path) -> str:
         raise DataError(path, error.strerror or str(error)) from None
     except UnicodeDecodeError:
         raise DataError(path, "it is not a text in UTF-8") from None
+
+
+def other_settings(path: Path, differences: Sequence[tuple[str, object, object]]) -> RunError:
+    """Says that a run was made with other settings. differences: setting, saved value, given value."""
+    said = "; ".join(f"{name} was {was!r}, is now {now!r}" for name, was, now in differences)
+    return RunError(
+        path, f"made with other settings: {said}; resume it with its own, or begin anew in another folder"
+    )

@@ -29,7 +29,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from steersearch.core import hub
-from steersearch.core.errors import TextStoreError
+from steersearch.core.errors import DataError
 from steersearch.core.files import never_a_link, read_json, require_regular, write_atomically
 from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check_prompts, load_text_encoder
 
@@ -69,7 +69,7 @@ class TextStore:
 
         layers: only the first so many of its transformer layers are used, 0 for word embeddings alone, -1 for all
         tokens: as what they are kept; float16 takes half the room, and changes gradients by some 5e-4 of their size
-        Raises TextStoreError for damaged files, and as `hub.text_encoder_identity`.
+        Raises DataError for damaged files, and as `hub.text_encoder_identity`.
         """
         identity = hub.text_encoder_identity(text_encoder)
         used = "all" if layers < 0 else str(layers)
@@ -89,16 +89,16 @@ class TextStore:
         return max((part.longest for part in self._parts), default=0)
 
     def require_width(self, dim: int) -> None:
-        """Raise TextStoreError if tokens are there that are not `dim` wide, as those of this text encoder are."""
+        """Raise DataError if tokens are there that are not `dim` wide, as those of this text encoder are."""
         if self._dim not in (None, dim):
             reason = f"damaged (its tokens are {self._dim} wide, the encoder's {dim}); delete it, it will be made anew"
-            raise TextStoreError(self.folder, reason)
+            raise DataError(self.folder, reason)
 
     def add(self, texts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> None:
         """Encode those that are not there yet, on a GPU if there is one, and keep them.
 
         progress: called with texts looked at and in all, 0 where `texts` does not know its length
-        Raises PromptError for an empty text, TextStoreError, OSError where nothing can be written.
+        Raises PromptError for an empty text, DataError, OSError where nothing can be written.
         """
         self._look()
         total, done = len(texts) if isinstance(texts, Sized) else 0, 0
@@ -123,7 +123,7 @@ class TextStore:
     def features(self, texts: Sequence[str], length: int | None = None) -> PromptFeatures:
         """Tokens of the texts, (B, L, Dt) float32, padded with zeros to `length` or else to the longest of them.
 
-        Raises TextStoreError for a text that was not added, or one longer than `length`.
+        Raises DataError for a text that was not added, or one longer than `length`.
         """
         check_prompts(texts)
         rows: list[Tokens | None] = [None] * len(texts)
@@ -137,12 +137,10 @@ class TextStore:
         found = [row for row in rows if row is not None]
         if len(found) < len(rows):
             missing = texts[[row is None for row in rows].index(True)]
-            raise TextStoreError(self.folder, f'"{missing}" was not encoded yet; add it first')
+            raise DataError(self.folder, f'"{missing}" was not encoded yet; add it first')
         longest = max(map(len, found))
         if length is not None and longest > length:
-            raise TextStoreError(
-                self.folder, f"a text has {longest} tokens, more than the {length} asked for"
-            )
+            raise DataError(self.folder, f"a text has {longest} tokens, more than the {length} asked for")
         tokens = torch.zeros(len(found), length or longest, found[0].shape[1])
         mask = torch.zeros(tokens.shape[:2], dtype=torch.bool)
         for i, row in enumerate(found):
@@ -160,9 +158,7 @@ class TextStore:
             self._dim, self._parts = None, []
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TextStoreError(
-                self.folder, f"damaged ({error}); delete it, it will be made anew"
-            ) from error
+            raise DataError(self.folder, f"damaged ({error}); delete it, it will be made anew") from error
         self._dim = dim
         folders = (path.parent for path in sorted(self.folder.glob("*/index.npy")))
         self._parts = [_Part(folder, dim, self._tokens) for folder in folders]
@@ -200,7 +196,7 @@ class TextStore:
             rows: list[Tokens] = [row.astype(self._tokens) for row in self._encoder.encode(texts).numpy()]
         for text, row in zip(texts, rows, strict=True):
             if not np.isfinite(row).all():
-                raise TextStoreError(self.folder, f'the tokens of "{text}" are not finite in {self._tokens}')
+                raise DataError(self.folder, f'the tokens of "{text}" are not finite in {self._tokens}')
         return rows
 
 
@@ -223,7 +219,7 @@ class _Part:
                 file = require_regular(folder / _FILES[tokens])
                 self.tokens = np.memmap(file, tokens, "r", shape=(rows, dim))
         except (OSError, ValueError, OverflowError, EOFError) as error:
-            raise TextStoreError(folder, f"damaged ({error}); delete it, it will be made anew") from error
+            raise DataError(folder, f"damaged ({error}); delete it, it will be made anew") from error
 
 
 class _Writer:

@@ -16,19 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steersearch.core.errors import (
-    ConfigError,
-    DataError,
-    NotFiniteError,
-    RecipeDiffersError,
-    RunStateError,
-    UnknownSettingError,
-)
+from steersearch.core.errors import ConfigError, DataError, RunError, SteerSearchError, UnknownSettingError
 from steersearch.training import checkpoint
 from steersearch.training.interruption import Interruption
 from steersearch.training.journal import Journal
 from steersearch.training.optimiser import build_optimisers, learning_rate, set_learning_rate
 from steersearch.training.recipe import RunSettings
+from steersearch.training.settings import other_settings
 from steersearch.training.stage import Stage, Terms
 
 Say = Callable[[str], None]
@@ -58,8 +52,8 @@ class Trainer:
         """Run all steps, from the latest checkpoint if there is one.
 
         resume: refuse a checkpoint made with other settings; else start over.
-        Raises KeyboardInterrupt if asked to stop, after saving; NotFiniteError before a step that would spoil the
-        weights; RecipeDiffersError, RunStateError, OptimiserStateError for a checkpoint that does not fit.
+        Raises KeyboardInterrupt if asked to stop, after saving; SteerSearchError before a step that would spoil the
+        weights; RunError, CheckpointError for a checkpoint that does not fit.
         """
         self._restore(resume)
         steps, run = self.stage.optimiser.steps, self.run
@@ -128,7 +122,10 @@ class Trainer:
 
     def _require_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
-            raise NotFiniteError(value, self.step, self.folder, what, setting=self.stage.rates)
+            raise SteerSearchError(
+                f"{self.folder}: the {what} is {value} at step {self.step}, stopped before it spoils the weights; look "
+                f"at the data of this step, or begin anew in another folder with a lower {self.stage.rates}"
+            )
 
     # ----------------------------------------------------------------------------------------- what a run leaves
 
@@ -192,9 +189,9 @@ class Trainer:
             if not other:
                 self._take(tensors, state)
         except (KeyError, TypeError, RuntimeError, ConfigError, DataError, UnknownSettingError) as error:
-            raise RunStateError(found, f"it does not fit this run ({error})") from error
+            raise RunError(found, f"it does not fit this run ({error})") from error
         if other and resume:
-            raise RecipeDiffersError(found, other)
+            raise other_settings(found, other)
         if other:
             name, was, now = other[0]
             self.say(

@@ -20,7 +20,7 @@ from torch import Tensor
 from steersearch.benchmarks.baselines.base import DTYPE, chosen_device
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
-from steersearch.core.errors import BenchmarkError, CheckpointError, HubUnreachableError
+from steersearch.core.errors import BenchmarkError, CheckpointError, HubError
 from steersearch.core.files import read_json, remembered_sha256
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
@@ -95,7 +95,7 @@ def _from_hub(card: Card) -> tuple[Path, str]:
     if folder is None:
         if (reason := hub.why_unreachable()) is not None:
             way_out = f"go online once, or give a folder that holds it: {card.name}=FOLDER"
-            raise HubUnreachableError(card.repo, "config.json", f"not downloaded yet and {reason}; {way_out}")
+            raise HubError(card.repo, "config.json", f"not downloaded yet and {reason}; {way_out}")
         folder = hub.fetch(HubFile(repo=card.repo, file="config.json", revision=card.revision)).parent
         for name in _wanted(card, commit := folder.name):
             hub.fetch(HubFile(repo=card.repo, file=name, revision=commit))

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet
 
-from steersearch.core.errors import ArgumentError, OutputError, OutputExistsError
+from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.core.files import write_output
 from steersearch.core.prompts import Reading
 from steersearch.indexer.faiss_index import flat_file
@@ -91,7 +91,7 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
 
     named: one of FORMATS; None: by the suffix.  force: replace what is there.
     A format that holds nothing but vectors gets a second file, <stem>.rows.jsonl, line i for vector i, without the
-    vector. Raises ArgumentError, OutputError, OutputExistsError.
+    vector. Raises ArgumentError, OutputError.
     """
     form = format_of(path, named)
     if not path.name:
@@ -104,7 +104,7 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
         if file.is_dir():
             raise OutputError(file, "it is a folder")
         if file.exists() and not force:
-            raise OutputExistsError(file)
+            raise OutputError(file, "it exists; replace it with --force")
     if form in _BESIDE:
         write_output(rows, lambda file: _write_rows(table, file))
     write_output(path, lambda file: _WRITERS[form](table, file))

@@ -12,7 +12,7 @@ from steersearch.api import Library
 from steersearch.cli.library import open_library
 from steersearch.cli.options import Place
 from steersearch.cli.search_options import OneModel, OneScale, OneView
-from steersearch.core.errors import AmbiguousPromptError, listed
+from steersearch.core.errors import SteerSearchError, listed
 from steersearch.core.preprocess import View
 from steersearch.indexer.library import PromptIndex
 from steersearch.views import terminal
@@ -89,7 +89,7 @@ def _selected(
 ) -> list[PromptIndex]:
     """The selected prompt index, and those that the same model made of it with other weights.
 
-    Raises PromptIndexMissing, AmbiguousPromptError.
+    Raises PromptIndexMissing, SteerSearchError.
     """
     found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view)
     fitting = [
@@ -101,5 +101,8 @@ def _selected(
         and view in (None, index.view)
     ]
     if len({str(index) for index in fitting}) > 1:
-        raise AmbiguousPromptError(prompt, [str(index) for index in fitting])
+        raise SteerSearchError(
+            f'"{prompt}" has {len(fitting)} indexes: {", ".join(map(str, fitting))}; '
+            "say which with --gate-scale, --model or --view"
+        )
     return fitting

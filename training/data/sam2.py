@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from steersearch.core import hub
-from steersearch.core.errors import ArgumentError, CheckpointError, HubUnreachableError
+from steersearch.core.errors import ArgumentError, CheckpointError, HubError
 from steersearch.core.files import as_path, read_json, remembered_sha256
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
@@ -140,7 +140,7 @@ def _model_folder(name: str) -> Path:
     files = [HubFile(repo=name, file=file) for file in _FILES]
     if not all(hub.find(file) for file in files) and (reason := hub.why_unreachable()):
         way_out = "go online once to fetch it, or give a folder that holds it: --model FOLDER"
-        raise HubUnreachableError(name, _FILES[1], f"not downloaded yet and {reason}; {way_out}")
+        raise HubError(name, _FILES[1], f"not downloaded yet and {reason}; {way_out}")
     return [hub.fetch(file) for file in files][-1].parent
 
 

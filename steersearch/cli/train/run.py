@@ -15,15 +15,7 @@ import torch
 import typer
 
 from steersearch.cli.train.request import Request
-from steersearch.core.errors import (
-    ArgumentError,
-    ConfigError,
-    OutputError,
-    RecipeDiffersError,
-    RunExistsError,
-    RunMissingError,
-    UnknownSettingError,
-)
+from steersearch.core.errors import ArgumentError, ConfigError, OutputError, RunError, UnknownSettingError
 from steersearch.training import checkpoint
 from steersearch.training.photographs.folder import is_whole
 from steersearch.training.recipe import PRESETS, Recipe
@@ -35,6 +27,7 @@ from steersearch.training.settings import (
     flat,
     from_json,
     may_change,
+    other_settings,
     to_json,
 )
 from steersearch.views import output, terminal
@@ -66,7 +59,7 @@ def run(request: Request) -> None:
             _print(settled, request, size)
         return
     if rank == 0 and not request.resume and (request.folder / RECIPE).exists():
-        raise RunExistsError(request.folder)
+        raise RunError.exists(request.folder)
     _train(settled, request, rank, size)
 
 
@@ -118,8 +111,8 @@ def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
 def settle(request: Request) -> Settled:
     """The requested recipe; to resume a run, its own with the changes that it allows.
 
-    Raises ArgumentError for a preset, what `settings.apply_settings` raises, RunMissingError, RecipeDiffersError,
-    DataError for a file that is not a recipe.
+    Raises ArgumentError for a preset, what `settings.apply_settings` raises, RunError, DataError for a file that is
+    not a recipe.
     """
     changes = _changes(request)
     if not request.resume:
@@ -127,7 +120,8 @@ def settle(request: Request) -> Settled:
         return Settled(apply_settings(preset, changes), preset, "preset")
     file = request.folder / RECIPE
     if not file.is_file():
-        raise RunMissingError(request.folder)
+        reason = "no run here that could be resumed (there is no recipe.json); name its folder with -o, or begin one"
+        raise RunError(request.folder, f"{reason} by leaving out --resume")
     saved = from_json(file)
     # The same command with --resume is compared in full; a preset alone only names the folder.
     is_whole = request.preset is not None and (changes or request.output is not None)
@@ -135,7 +129,7 @@ def settle(request: Request) -> Settled:
     before, now = flat(saved), flat(recipe)
     other = [(key, before[key], now[key]) for key in now if now[key] != before[key] and not may_change(key)]
     if other:
-        raise RecipeDiffersError(file, other)
+        raise other_settings(file, other)
     return Settled(recipe, saved, "before")
 
 

@@ -15,7 +15,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from steersearch.core.errors import DataError, UnsafeDataError
+from steersearch.core.errors import DataError
 from steersearch.core.files import read_regular
 
 MOST_BYTES = 2**30
@@ -25,7 +25,7 @@ def read_plain_pickle(path: Path) -> Any:
     """What was pickled to `path`: lists, dictionaries, texts and numbers, nested.
 
     Texts that Python 2 wrote are bytes; they are taken for UTF-8, with lone surrogates for what is not. Raises
-    UnsafeDataError for a pickle that names anything at all, DataError for a file that is missing or damaged.
+    DataError for a pickle that names anything at all, DataError for a file that is missing or damaged.
     """
     try:
         return _Unpickler(path, read_regular(path, MOST_BYTES)).load()
@@ -43,10 +43,14 @@ class _Unpickler(pickle._Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        raise UnsafeDataError(self._path, f"{module}.{name}")
+        raise self._refusal(f"{module}.{name}")
 
     def get_extension(self, code: int) -> Any:
-        raise UnsafeDataError(self._path, f"extension {code}")
+        raise self._refusal(f"extension {code}")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise UnsafeDataError(self._path, "an object outside of the file")
+        raise self._refusal("an object outside of the file")
+
+    def _refusal(self, wanted: str) -> DataError:
+        reason = f'refused, its pickle calls for "{wanted}", which annotations do not need; nothing was run'
+        return DataError(self._path, reason)
