@@ -1,9 +1,9 @@
-"""The methods that SteerViT is compared with, one small file per family; `NAMES` says which and from where.
+"""The methods that SteerViT is compared with, a file per family; `cards` has a row for each.
 
     from steersearch.benchmarks import baselines
-    method = baselines.load("clip")          # a `benchmarks.method.Method`
+    method = baselines.load("clip")          # a `harness.method.Method`
 
-Importing this package loads no model library: that happens in `load`.
+Only `load` imports model libraries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all baselines share: they refuse what they cannot give, and take any number of pictures.
+"""What all baselines share: batching, and errors for outputs that they do not have.
 
 Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
 """
@@ -21,7 +21,7 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.harness.method import Floats, Seen
 from steersearch.core.errors import BenchmarkError
 
-DTYPE = torch.float32  # on a GPU too: half precision changes which of two pictures is nearer
+DTYPE = torch.float32  # on a GPU too: half precision changes rankings
 Part = Literal["vectors", "patches", "maps", "attention"]
 WORDS: dict[Part, str] = {
     "vectors": "global feature",
@@ -44,7 +44,7 @@ class Wanted:
 class Outputs:
     """One batch, as tensors on any device and in any dtype; shapes as in `Seen`.
 
-    vectors None: the method has no global feature, and it was asked for something else.
+    vectors None: the method has no global feature, and another output was requested.
     """
 
     vectors: Tensor | None = None
@@ -54,7 +54,7 @@ class Outputs:
 
 
 class Baseline(ABC):
-    """A `Method` by its card. Subclasses say in `_see` what they make of one batch of pictures."""
+    """A `Method` by its card. Subclasses compute one batch in `_see`."""
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ class Baseline(ABC):
         batch_size: int = 8,
         **settings: Any,
     ) -> None:
-        """model: on `device`, frozen and in evaluation mode from now on.  source: hash or commit of its weights.
+        """model: on `device`; it gets frozen and set to evaluation mode.  source: hash or commit of its weights.
 
-        settings: all else that decides the output, JSON-able; the weights' type is among it without saying.
+        settings: all else that determines the output, JSON-able; the weights' dtype is added.
         """
         self.card = card
-        self.model: Any = model.eval().requires_grad_(False)  # each family knows its own attributes
+        self.model: Any = model.eval().requires_grad_(False)  # each family knows its attributes
         self.device = device
         self.batch_size = batch_size
         self.dtype = next(model.parameters()).dtype
@@ -102,7 +102,7 @@ class Baseline(ABC):
 
     @property
     def prompt_is_object(self) -> bool:
-        """True: the prompt is the bare name of an object, of which the method makes sentences of its own."""
+        """True: the prompt is the bare name of an object, from which the method builds its own sentences."""
         return self.card.prompt_is_object
 
     @torch.inference_mode()
@@ -117,8 +117,8 @@ class Baseline(ABC):
     ) -> Seen:
         """As `Method.see`; pictures go through the model `batch_size` at a time.
 
-        A method without a global feature gives vectors of length 0 beside what it was asked for.
-        Raises BenchmarkError for what the card says is lacking, and for a missing prompt where one is needed.
+        A method without a global feature gives vectors of length 0.
+        Raises BenchmarkError for an output that the method lacks, and for a missing prompt if it needs one.
         """
         wanted = Wanted(patches=patches, maps=maps, attention=attention)
         self._refuse(wanted, prompt)
@@ -134,7 +134,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        """One batch; only what the card does not lack is asked for."""
+        """One batch; outputs that the card lacks are never requested."""
 
     def _batches(self, pictures: Sequence[Image.Image]) -> Iterator[Sequence[Image.Image]]:
         return (
@@ -153,7 +153,7 @@ class Baseline(ABC):
 
 
 def identity_of(name: str, settings: Mapping[str, Any]) -> str:
-    """The name, and 16 digits of a hash of the name and all that decides the output."""
+    """The name, and 16 digits of a hash of it and all that determines the output."""
     told = json.dumps([name, settings], sort_keys=True)
     return f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 

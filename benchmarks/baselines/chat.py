@@ -1,7 +1,7 @@
-"""Models that chat about pictures (InternVL3, Qwen3-VL, LFM2.5-VL), asked to put one into a word, under a prompt.
+"""Vision-language chat models (InternVL3, Qwen3-VL, LFM2.5-VL), told to describe a picture in one word under a prompt.
 
-As E5-V does it (arXiv 2407.12580): the state from which the answer's first word would be chosen stands for the
-picture. The paper gives the order, prompt, picture, instruction, but not its words; those below are ours.
+As in E5-V (arXiv 2407.12580), the state from which the first word of the answer would be predicted represents the
+picture. The paper gives the order (prompt, picture, instruction), not the words; those below are ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
 
 INSTRUCTION = "Summarise the above image in one word:"
 
-# One picture is one square of tokens: no second, finer view of its parts.
+# One view per picture: no tiles at a finer scale.
 _IMAGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "internvl": {"crop_to_patches": False},
     "qwen3_vl": {},
@@ -35,7 +35,7 @@ class Chat(Baseline):
     """Last hidden state of the last token; patches are the last hidden states at the picture's tokens.
 
     Both are taken after the language model's final norm. Pictures are squashed to `settings["side"]` pixels, so that
-    all have as many tokens and none of a batch is padded.
+    all have the same number of tokens and no batch is padded.
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
@@ -64,7 +64,7 @@ class Chat(Baseline):
         return Outputs(vectors=states[:, -1], patches=patches)
 
     def _text(self, prompt: str | None) -> str:
-        """The conversation as the model's own template writes it, up to where the answer begins."""
+        """The conversation in the model's template, up to where the answer begins."""
         said = [] if prompt is None else [{"type": "text", "text": prompt}]
         content = [*said, {"type": "image"}, {"type": "text", "text": INSTRUCTION}]
         text: str = self.processor.apply_chat_template(

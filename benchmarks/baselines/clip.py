@@ -1,7 +1,7 @@
-"""CLIP, SigLIP and SigLIP 2: the picture's embedding, plain or with the prompt's added to it.
+"""CLIP, SigLIP and SigLIP 2: the picture's embedding, alone or with the prompt's added.
 
-The paper adds them element by element and does not say whether they have unit length then. Here they have: both count
-alike, whatever length a model gives its embeddings. Pictures and texts go through the model's own processor.
+The paper adds them elementwise and does not say whether they are normalised. Here they are, so that both count alike.
+Pictures and texts go through the model's own processor.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def load(card: Card, weights: Path | None, device: str) -> Clip:
 class Clip(Baseline):
     """`settings["add_text"]`: add the prompt's embedding, and to patches too. A prompt of None adds nothing.
 
-    Patches are the last layer's after the final norm. With text they must be as wide as its embedding: CLIP's go
-    through its projection for that; SigLIP, which has none, is as wide.
+    Patches are the last layer's after the final norm. To have the width of a text embedding, CLIP's go through its
+    projection; SigLIP has none and the same width.
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
@@ -59,7 +59,7 @@ class Clip(Baseline):
 
 
 def text_embedding(method: Any, prompt: str) -> Tensor:
-    """(1, D) float32, as the model compares it with pictures. SigLIP reads its texts padded, as it was trained."""
+    """(1, D) float32, as the model compares it with pictures. SigLIP reads padded texts, as in training."""
     tokenizer, longest = method.processor.tokenizer, method.model.config.text_config.max_position_embeddings
     padding = "longest" if hasattr(method.model, "visual_projection") else "max_length"
     told = tokenizer([prompt], padding=padding, truncation=True, max_length=longest, return_tensors="pt")

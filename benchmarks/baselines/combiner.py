@@ -1,7 +1,7 @@
-"""GeneCIS's specialised model (arXiv 2306.07969): a fine-tuned CLIP, and a small network that joins picture and text.
+"""GeneCIS's specialised model (arXiv 2306.07969): a fine-tuned CLIP and a small network that combines picture and text.
 
-Only the query is joined with the text; the gallery is seen without a prompt, as the picture's embedding. Our own code
-for the published weights, whose names it takes over.
+Only the query is combined with the text; the gallery is embedded without a prompt. Our own code for the published
+weights, whose names it keeps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PROJECTED, HIDDEN = 2560, 5120  # widths inside the published head
 
 
 def load(card: Card, weights: Path | None, device: str) -> Combiner:
-    """weights: the folder with both files. Raises BenchmarkError without it: they are on no hub that pins them."""
+    """weights: the folder with both files. Raises BenchmarkError without it: no hub has them at a pinned revision."""
     files = [] if weights is None else [weights / BACKBONE, weights / HEAD]
     if not files or not all(file.is_file() for file in files):
         raise BenchmarkError(
@@ -55,8 +55,8 @@ def load(card: Card, weights: Path | None, device: str) -> Combiner:
 class CombinerHead(nn.Module):
     """(B, D) embeddings of pictures and of texts -> (B, D) of unit length.
 
-    A learned correction plus a mixture of both, whose share is learned too. Dropout, which plays a part in training
-    only, is left out; it leaves its mark on the weights' names.
+    A learned correction plus a mixture of both with a learned share. Without dropout, which matters in training only
+    but shows in the weights' names.
     """
 
     def __init__(self, dim: int, projected: int, hidden: int) -> None:
@@ -79,7 +79,7 @@ class CombinerHead(nn.Module):
 
 
 class Combiner(Baseline):
-    """With a prompt the combined embedding, for queries; without one the picture's own, for the gallery."""
+    """With a prompt the combined embedding, for queries; without one the picture's, for the gallery."""
 
     def __init__(self, card: Card, clip: Any, head: CombinerHead, source: str, device: torch.device) -> None:
         self.head = head.eval().requires_grad_(False)

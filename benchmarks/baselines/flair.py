@@ -1,7 +1,7 @@
-"""FLAIR (arXiv 2412.03561): the text's embedding asks the local image tokens, by one attention layer.
+"""FLAIR (arXiv 2412.03561): the text embedding attends to the local image tokens in one layer.
 
-Our own code for the published weights, whose names it takes over: a CLIP in OpenCLIP's layout without its two
-projections, which follow as `image_post` and `text_post`, and the pooling layer `visual_proj`.
+Our own code for the published weights, whose names it keeps: a CLIP in OpenCLIP's layout with its two projections moved
+to `image_post` and `text_post`, and the pooling layer `visual_proj`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ POOLING_HEADS = 8
 
 def load(card: Card, weights: Path | None, device: str) -> Flair:
     """weights: a .pt file as published, instead of the hub's."""
-    model = FlairModel(card, VIT_B_16)  # before anything is fetched: open_clip may be missing
+    model = FlairModel(card, VIT_B_16)  # before any download: open_clip may be missing
     assert card.repo is not None
     assert card.file is not None
     path = weights or hub.fetch(HubFile(repo=card.repo, file=card.file, revision=card.revision))
@@ -61,7 +61,7 @@ class FlairModel(nn.Module):
         clip = clip_model(card, {**shape, "vision_cfg": vision}, init_logit_bias=-10.0)
         dim = int(shape["embed_dim"])
         self.visual = clip.visual
-        self.visual.proj = None  # `image_post` comes instead, after the final norm
+        self.visual.proj = None  # replaced by `image_post`, after the final norm
         self.token_embedding, self.transformer = clip.token_embedding, clip.transformer
         self.positional_embedding, self.ln_final = clip.positional_embedding, clip.ln_final
         self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
@@ -94,7 +94,7 @@ class _Projection(nn.Module):
 
 
 class _AttentionPooling(nn.Module):
-    """What a query (B, D) finds among tokens (B, N, D): (B, D). A token of zeros lets it find nothing."""
+    """A query (B, D) attends to tokens (B, N, D): (B, D). A token of zeros lets it attend to nothing."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()

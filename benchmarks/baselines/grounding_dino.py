@@ -1,6 +1,6 @@
-"""GroundingDINO: what its feature enhancer makes of a picture under a prompt, before any box is looked for.
+"""GroundingDINO: the output of its feature enhancer for a picture under a prompt, before any box is predicted.
 
-Its scales lie one after another in one sequence; each is resampled to one grid, and their mean is the dense feature.
+Its scales follow one another in one sequence; each is resampled to one grid, and their mean is the dense feature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.hooks import heard
 from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
 
-GRID = (24, 24)  # as many patches as DINOv2 has at 336 px; the paper does not state its own
+GRID = (24, 24)  # as many patches as DINOv2 at 336 px; the paper does not state it
 
 
 def load(card: Card, weights: Path | None, device: str) -> GroundingDino:
@@ -29,8 +29,8 @@ def load(card: Card, weights: Path | None, device: str) -> GroundingDino:
 class GroundingDino(Baseline):
     """Dense features on `GRID`, and their mean.
 
-    Only pictures of one size go through the model together: beside a larger one a picture would be padded, and its
-    features would depend on its neighbour.
+    Only pictures of one size form a batch: beside a larger one a picture would be padded, and its features would depend
+    on the other.
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
@@ -78,7 +78,7 @@ def mean_of_scales(tokens: Tensor, shapes: Sequence[tuple[int, int]], grid: tupl
 
 
 def sentence(prompt: str) -> str:
-    """As the model was trained to read: lower case, with a full stop."""
+    """As in the model's training: lower case, with a full stop."""
     return f"{prompt.strip().lower().rstrip('.')}."
 
 

@@ -1,4 +1,4 @@
-"""Looking at what a module inside a model says, where the model itself does not hand it on."""
+"""Capture the output of a module inside a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a baseline's name to the method, its weights fetched if need be."""
+"""Load a baseline by its name; download its weights if necessary."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def load(name: str, device: str = "auto") -> Baseline:
-    """The baseline `name`, or "name=PATH" for one whose weights lie in a folder or file of the user's.
+    """The baseline `name`, or "name=PATH" with weights from a local folder or file.
 
-    device "auto": the GPU if there is one; weights are in bfloat16 on a GPU that computes with it, else float32.
+    device "auto": the GPU if there is one; weights are in bfloat16 on a GPU that supports it, else float32.
     Raises BenchmarkError (unknown name, one that cannot be run, an extra that is not installed) and
     CheckpointError (weights that are missing, damaged or cannot be fetched).
     """

@@ -1,7 +1,7 @@
-"""MaskCLIP: CLIP's patches made comparable with texts, without training.
+"""MaskCLIP: CLIP's patches in the space of its texts, without training.
 
-In the last layer attention is left out: a patch becomes its own value, through the output projection, the final norm
-and CLIP's projection. Our own few lines, after the paper's description (arXiv 2112.01071), without its refinements.
+The last layer skips attention: a patch becomes its own value, through the output projection, the final norm and CLIP's
+projection. Our own code after the paper (arXiv 2112.01071), without its refinements.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MaskClip(Baseline):
         vision, last = self.model.vision_model, self.model.vision_model.encoder.layers[-1]
         before = vision(pixel_values=pixels, output_hidden_states=True).hidden_states[
             -2
-        ]  # what the last layer gets
+        ]  # input of the last layer
         values = last.self_attn.out_proj(last.self_attn.v_proj(last.layer_norm1(before[:, 1:])))
         patches: Tensor = self.model.visual_projection(vision.post_layernorm(values))
         return patches

@@ -1,6 +1,6 @@
-"""CLIP in OpenCLIP's layout: built by its shape, filled from a file, with its tokenizer.
+"""CLIP in OpenCLIP's layout: build it, load its weights, tokenize.
 
-The only file here that imports open_clip, which the extra "baselines" brings.
+The only file that imports open_clip, of the extra "baselines".
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def clip_model(card: Card, shape: Mapping[str, Any], *, quick_gelu: bool = False
 
 
 def tokenize(card: Card, texts: Sequence[str], length: int) -> Tensor:
-    """(P, length) token ids, cut where they do not fit; the vocabulary comes with the package."""
+    """(P, length) token ids, truncated if too long; the vocabulary comes with the package."""
     tokens: Tensor = _open_clip(card).SimpleTokenizer(context_length=length)(list(texts))
     return tokens
 
@@ -58,13 +58,13 @@ def _open_clip(card: Card) -> Any:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pt file, without what training wraps around them. Runs no code of the file."""
+    """The tensors of a .safetensors or .pt file, without wrappers of training. Runs no code from the file."""
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise whatever a damaged file leads them to
+    except Exception as error:  # torch and safetensors raise anything for a damaged file
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     found = {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
@@ -74,7 +74,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """The weights into `module`, all of them. Weights that it has no place for are logged and left out.
+    """Load all weights into `module`. Weights that it has no place for are logged and skipped.
 
     Raises CheckpointKeysError for missing and misshapen ones.
     """

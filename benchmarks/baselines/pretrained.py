@@ -1,6 +1,6 @@
 """Models and processors of transformers, from the hub at a card's revision or from a folder.
 
-The only file here that imports transformers.
+The only file of the baselines that imports transformers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from steersearch.core.files import read_json, remembered_sha256
 from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 
-# Weights in the safe format if a repository has them; torch reads the other one without running code from it.
+# Safetensors if a repository has them; torch loads the others without running code from them.
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 
@@ -41,7 +41,7 @@ class Pretrained:
 
 
 def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -> Pretrained:
-    """transformers' class `model_kind` and the processor, as they were published.
+    """transformers' class `model_kind` and the processor, as published.
 
     weights: a folder that holds both, instead of the hub.  Raises CheckpointError.
     """
@@ -54,13 +54,13 @@ def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -
             folder, dtype=DTYPE, output_loading_info=True
         )
         processor = transformers.AutoProcessor.from_pretrained(folder)
-    if missing := sorted(report["missing_keys"]):  # they were made up at random
+    if missing := sorted(report["missing_keys"]):  # they were initialised at random
         raise CheckpointError(f"{folder}: its weights lack {', '.join(missing[:5])}; download it again")
     return Pretrained(model.to(place), processor, source, place)
 
 
 def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
-    """What the processor of `method` makes of the pictures: (B, 3, H, W) in the model's dtype, on its device."""
+    """The pictures after the processor of `method`: (B, 3, H, W) in the model's dtype, on its device."""
     pixels: Tensor = method.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
     return pixels.to(method.device, method.dtype)
 
@@ -69,14 +69,14 @@ def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
 def _as_our_error(card: Card, folder: Path) -> Iterator[None]:
     try:
         yield
-    except ImportError as error:  # a tokenizer of a kind that needs another package
+    except ImportError as error:  # a tokenizer that needs another package
         raise BenchmarkError(f"{card.name}: {error}; try pip install 'steersearch[baselines]'") from error
-    except Exception as error:  # transformers raises whatever a damaged file leads it to
+    except Exception as error:  # transformers raises anything for a damaged file
         raise CheckpointError(f"{folder}: cannot be loaded ({error})") from error
 
 
 def _hash_of(folder: Path) -> str:
-    """sha256 over the hashes of all weights in a folder of the user's."""
+    """sha256 over the hashes of all weights in a local folder."""
     files = _weights_in(folder)
     if not (folder / "config.json").is_file() or not files:
         raise CheckpointError(f"{folder}: no model, it holds no config.json with weights beside it")
@@ -103,7 +103,7 @@ def _from_hub(card: Card) -> tuple[Path, str]:
 
 
 def _wanted(card: Card, commit: str) -> list[str]:
-    """The files of a repository that transformers reads, weights last: where they are, all others are too."""
+    """The files of a repository that transformers reads, weights last: if they are there, so are the others."""
     assert card.repo is not None
     top = [name for name in hub.list_files(card.repo, commit) if "/" not in name]
     described = [name for name in top if any(fnmatch(name, pattern) for pattern in _DESCRIPTIONS)]

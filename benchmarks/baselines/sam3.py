@@ -1,6 +1,6 @@
-"""SAM3: what its fusion encoder makes of a picture's patches under a prompt.
+"""SAM3: the patches of a picture after its fusion encoder, under a prompt.
 
-The encoder's output is not among the model's; it is heard where it leaves the encoder.
+A hook captures the encoder's output, which the model does not return.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def load(card: Card, weights: Path | None, device: str) -> Sam3:
 
 
 class Sam3(Baseline):
-    """Mean of the patch outputs, the patch outputs, and as heatmap the semantic segmentation logits."""
+    """Mean patch output, patch outputs, and the semantic segmentation logits as heatmap."""
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
         super().__init__(card, loaded.model, loaded.source, loaded.device, 4)
@@ -30,7 +30,7 @@ class Sam3(Baseline):
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         longest = (
             self.model.config.text_config.max_position_embeddings
-        )  # its processor pads to it, but cuts nothing
+        )  # its processor pads to it, but does not truncate
         text = self.processor.tokenizer(
             [prompt] * len(pictures),
             padding="max_length",

@@ -1,4 +1,4 @@
-"""DINOv2 and MAE: the frozen trunks alone, as timm evaluates them, at 336 px. Text plays no part."""
+"""DINOv2 and MAE: the frozen trunks alone, preprocessed as timm evaluates them, at 336 px. They take no text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import trunk_file
 
-RESOLUTION = 336  # the paper's, for all methods that take it
+RESOLUTION = 336  # as in the paper, for all methods that can take it
 
 
 def load(card: Card, weights: Path | None, device: str) -> PlainTrunk:

@@ -1,9 +1,9 @@
-"""WinCLIP without reference pictures (arXiv 2303.14814): windows of patches, each against normal and damaged.
+"""WinCLIP without reference pictures (arXiv 2303.14814): windows of patches, each compared with "normal" and "damaged".
 
-Our own code, after the paper. A window goes through CLIP as if it were all of the picture: CLS and its patches, which
-keep their positions. It scores the share of "damaged" in a softmax over two texts; each is the mean of a whole
-ensemble of sentences. A patch gets the harmonic mean over the windows that hold it, and the map is the harmonic mean
-of both window sizes and the whole picture.
+Our own code after the paper. A window goes through CLIP as if it were the whole picture: CLS and its patches, with
+their positions. Its score is the share of "damaged" in a softmax over two texts, each the mean of an ensemble of
+sentences. A patch gets the harmonic mean over the windows that contain it; the map is the harmonic mean of both window sizes and the
+whole picture.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class WinClip(Baseline):
         return Outputs(maps=harmonic_mean(torch.stack(maps), dim=0))
 
     def _tokens(self, pixels: Tensor) -> Tensor:
-        """CLS and patches with their positions, as CLIP's first layer gets them."""
+        """CLS and patches with their positions: the input of CLIP's first layer."""
         visual = self.model.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
@@ -125,13 +125,13 @@ def damage(embeddings: Tensor, texts: Tensor) -> Tensor:
 
 
 def windows_of(grid: tuple[int, int], side: int) -> Tensor:
-    """(M, side²) numbers of the patches of each window of `side` × `side`, at every place of the grid."""
+    """(M, side²): indices of the patches of each `side` × `side` window, at every position of the grid."""
     numbers = torch.arange(grid[0] * grid[1]).reshape(grid)
     return numbers.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
 
 
 def patch_scores(scores: Tensor, windows: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, M) scores of windows -> (B, *grid): for each patch the harmonic mean over the windows that hold it."""
+    """(B, M) scores of windows -> (B, *grid): for each patch the harmonic mean over the windows that contain it."""
     members = windows.flatten()
     inverse = scores.reciprocal().repeat_interleave(windows.shape[1], dim=1)  # (B, M·side²)
     total = scores.new_zeros(len(scores), grid[0] * grid[1]).index_add_(1, members, inverse)

@@ -1,4 +1,4 @@
-"""Where benchmarks keep what they need again: data sets as folders of pictures, libraries, features."""
+"""The cache of the benchmarks: data sets as folders of pictures, libraries, features."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from steersearch.core.errors import OutputError
 
 _DESCRIPTION = "dataset.json"
 _MAKING = ".making-"
-_ABANDONED_S = 24 * 3600  # a folder of that age that is still being made belongs to a run that was killed
+_ABANDONED_S = 24 * 3600  # an unfinished folder of this age belongs to a killed run
 
 
 def cache_folder() -> Path:
-    """STEERSEARCH_CACHE/benchmarks, or the same below the user's cache folder. All in it may be deleted."""
+    """STEERSEARCH_CACHE/benchmarks, or the same below the user's cache folder. It may be deleted at any time."""
     return files.cache_folder() / "benchmarks"
 
 
@@ -32,10 +32,10 @@ def digest_of(*parts: object) -> str:
 def kept_dataset(
     name: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
 ) -> tuple[Path, dict[str, Any]]:
-    """A folder that `make` fills, and the description that it returns; made once for each `key`.
+    """A folder filled by `make`, and the description that it returned; made once for each `key`.
 
-    The folder gets its name when it is complete, so a run that is killed leaves none, and of two runs at once the
-    second takes what the first made. Raises OutputError where nothing can be written.
+    The folder gets its name when it is complete: a killed run leaves none, and of two concurrent runs the second takes
+    the result of the first. Raises OutputError if it cannot be written.
     """
     folder = cache_folder() / "data" / f"{name.replace('/', '-')}-{digest_of(key)[:16]}"
     try:
@@ -58,7 +58,7 @@ def _take_place(made: Path, folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError:
-        if not (folder / _DESCRIPTION).exists():  # else another run was faster
+        if not (folder / _DESCRIPTION).exists():  # or else another run was faster
             raise
 
 

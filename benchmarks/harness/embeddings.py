@@ -1,11 +1,11 @@
 """Vectors of a data set's pictures under prompts, each computed once and kept in the cache folder.
 
-SteerViT embeds a gallery by the code that indexes a user's photos: the pictures are a photo folder, the prompts its
-prompt indexes (indexer/library.py), and what a killed run had is there for the next one. The other methods are no
-`Embedder` of the indexer: they see pictures at sizes of their own. Theirs, and whatever is asked for single pairs of
-picture and prompt, is kept as arrays, a file for every 32 pictures, written as soon as it is complete.
+SteerViT embeds a gallery through the code that indexes a user's photos: the pictures are a photo folder, the prompts
+its prompt indexes (indexer/library.py), and a killed run resumes. Other methods are no `Embedder` of the indexer, since
+they take pictures at other sizes. Their vectors, and those of single pairs of picture and prompt, are kept as arrays, a
+file for every 32 pictures, written as soon as it is complete.
 
-Either way a picture is decoded once for all prompts, and memory does not grow with the data set, but for the vectors.
+Either way a picture is decoded once for all prompts, and only the vectors grow with the data set.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.store import Store
 
 CHUNK = 32  # pictures
-_FROZEN = "no prompt"  # what the indexer calls the prompt at gate_scale 0, where it changes nothing
+_FROZEN = "no prompt"  # the prompt of the indexer at gate_scale 0, where it has no effect
 
 Prompt = str | None
 PairVectors = dict[Prompt, dict[int, Floats]]
@@ -72,14 +72,14 @@ class Gallery:
 
 
 def part_of(report: Report | None, done: int, total: int) -> Report | None:
-    """`report` for a step that begins when `done` of `total` pictures are finished."""
+    """`report` for a step that begins after `done` of `total` pictures."""
     if report is None:
         return None
     return lambda event: report(ProgressEvent(done + event.done, total, event.images_per_s))
 
 
 def needs_a_prompt(method: Method) -> str | None:
-    """Why the method cannot be asked without a prompt; None if it can."""
+    """Why the method cannot do without a prompt; None if it can."""
     try:
         method.see([Image.new("RGB", (64, 64), "grey")], None)
     except BenchmarkError as error:
@@ -105,7 +105,7 @@ def gallery_vectors(
 
 
 class _Embedder(Predictor):
-    """Loads no text encoder for the frozen trunk, which takes no text."""
+    """Loads no text encoder for unsteered vectors."""
 
     def __init__(self, predictor: Predictor) -> None:
         vars(self).update(vars(predictor))
@@ -138,14 +138,14 @@ def _indexed(
 
 
 def _as_indexed(method: SteerViTMethod, prompt: Prompt) -> tuple[str, float]:
-    """The prompt and gate_scale under which the indexer knows what `method` sees under `prompt`."""
+    """The prompt and gate_scale of the indexer for what `method` sees under `prompt`."""
     if prompt is None or not method.takes_prompt:
         return _FROZEN, 0.0
     return prompt.strip(), method.gate_scale
 
 
 def _place(method: SteerViTMethod, gallery: Gallery) -> Path:
-    """Vectors in half precision are others, and the indexer does not tell them apart."""
+    """By dtype too: vectors in half precision differ, and the indexer does not distinguish them."""
     key = digest_of(gallery.digest, os.path.realpath(gallery.folder), method.settings["dtype"])
     return cache_folder() / "libraries" / key[:20]
 
@@ -167,7 +167,7 @@ def pair_vectors(
 ) -> PairVectors:
     """prompt -> number of a picture -> (D,) float32, for the pictures that are `wanted` under each prompt.
 
-    What was computed before for the same method and pictures is read, whatever it was wanted for.
+    Vectors computed before for the same method and pictures are read from the cache.
     Raises BenchmarkError, ImageError.
     """
     numbers: dict[int, list[Prompt]] = {}
@@ -194,7 +194,7 @@ _Kept = dict[tuple[Prompt, int], Floats]
 
 
 def _complete(method: Method, pictures: Pictures, asked: Mapping[int, Sequence[Prompt]], file: Path) -> _Kept:
-    """What `file` keeps, with all that is asked; computed where it lacks, and kept."""
+    """The vectors in `file`, completed by those of `asked` that are missing."""
     kept = _read_kept(file) if asked else {}
     missing: dict[Prompt, list[int]] = {}
     for number, prompts in asked.items():
@@ -226,7 +226,7 @@ def _seen(
 
 
 def _read_kept(file: Path) -> _Kept:
-    """Empty where the file is not there or damaged: then it is computed again."""
+    """Empty if the file is missing or damaged: then its vectors are computed again."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             prompts = json.loads(arrays["prompts"].tobytes())
@@ -239,7 +239,7 @@ def _read_kept(file: Path) -> _Kept:
 
 
 def _keep(file: Path, kept: _Kept) -> None:
-    """Written beside, then renamed: whoever reads it finds it whole."""
+    """Write atomically: a reader finds a whole file."""
     prompts = list(dict.fromkeys(prompt for prompt, _ in kept))
 
     def write(part: IO[bytes]) -> None:

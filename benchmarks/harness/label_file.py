@@ -1,4 +1,4 @@
-"""PNGs that say which pixels are what: masks, and maps whose pixels are numbers of classes."""
+"""Segmentation PNGs: masks, and label maps whose pixels are class numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from steersearch.training.data.mask_codec import Mask, MaskError
 from steersearch.training.data.mask_file import read_mask_file
 from steersearch.training.data.orientation import fit, read_header, turn
 
-Labels = npt.NDArray[np.uint8]  # (H, W): 0 is no class, then the number of a class in its list, from 1
+Labels = npt.NDArray[np.uint8]  # (H, W): 0 no class, else the number of a class in its list, from 1
 Colour = tuple[int, int, int]
 
 VOID = 255
 
 
 def read_mask(path: Path, picture: Path) -> Mask:
-    """What a PNG marks of its picture as a viewer shows it, (H, W) bool, perhaps at another scale.
+    """The mask in a PNG, in the orientation in which a viewer shows its picture, (H, W) bool, perhaps at another scale.
 
     Raises BenchmarkError.
     """
@@ -45,11 +45,11 @@ def read_labels(
     *,
     void: bool = False,
 ) -> Labels:
-    """The numbers of classes in a PNG: 0 to `classes`, and VOID if there can be `void`.
+    """The class numbers in a PNG: 0 to `classes`, and VOID if `void`.
 
-    picture: what they are drawn on; it gives them its size, as a viewer shows it
-    colours: of each number, if the data set has such; they count where a palette was put in another order
-    Raises BenchmarkError for what cannot be read, or holds other numbers.
+    picture: the labelled picture; labels get its size and orientation, as a viewer shows it
+    colours: of each number, if the data set defines them; they count if the palette is in another order
+    Raises BenchmarkError for a file that cannot be read or has other numbers.
     """
     try:
         with opened(path, ["PNG"]) as image:
@@ -71,7 +71,7 @@ def read_labels(
 
 
 def voc_colours() -> list[Colour]:
-    """VOC's palette: the bits of a number, dealt out to red, green and blue, each channel filled from its highest."""
+    """VOC's palette: the bits of a number go to red, green and blue in turn, each filled from its highest bit."""
     bits = [[(n >> (3 * i + c) & 1) << (7 - i) for i in range(3)] for n in range(256) for c in range(3)]
     channels = [sum(part) for part in bits]
     return [(channels[3 * n], channels[3 * n + 1], channels[3 * n + 2]) for n in range(VOID)] + [
@@ -80,7 +80,7 @@ def voc_colours() -> list[Colour]:
 
 
 def _numbers(image: Image.Image, classes: int, colours: Sequence[Colour]) -> npt.NDArray[np.integer] | None:
-    """The numbers that an image's pixels stand for; None for colours that stand for none."""
+    """The class numbers of an image's pixels; None for unknown colours."""
     if image.mode == "RGB" and colours:
         return _by_colour(image, colours)
     if image.mode in ("1", "L", "I;16", "I"):
@@ -104,7 +104,7 @@ def _numbers(image: Image.Image, classes: int, colours: Sequence[Colour]) -> npt
 
 
 def _by_colour(image: Image.Image, colours: Sequence[Colour]) -> npt.NDArray[np.integer] | None:
-    """None if there are other colours, or nothing but what is black in any palette."""
+    """None if there are other colours, or only black, which every palette has."""
     pixels = np.asarray(image).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     keys = np.array(colours) @ (1 << 16, 1 << 8, 1)
     order = np.argsort(keys, kind="stable")

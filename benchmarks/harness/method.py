@@ -18,14 +18,14 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a method says of B pictures under one prompt.
+    """The output of a method for B pictures under one prompt.
 
     vectors (B, D) float32: global features of any length, compared by cosine.
-    patches (B, Hp, Wp, D') float32, where the method has them and they were asked for.
-    maps (B, Hp, Wp) float32, where asked for: raw score map of the prompt (logits where there are any), higher
-        where a patch is more the prompt's.
-    attention (B, Hp, Wp) float32, where asked for: what CLS attends to in the last block, mean over heads, no
-        sinks suppressed, not normalised.
+    patches (B, Hp, Wp, D') float32, if requested.
+    maps (B, Hp, Wp) float32, if requested: raw score map of the prompt (logits if there are any), higher where a
+        patch matches the prompt better.
+    attention (B, Hp, Wp) float32, if requested: the attention of CLS in the last block, mean over heads, with sinks,
+        not normalised.
     """
 
     vectors: Floats
@@ -37,14 +37,14 @@ class Seen:
 class Method(Protocol):
     """A way to embed pictures; `SteerViTMethod` and the baselines are some.
 
-    name: as typed on the command line and as records say it.
+    name: as on the command line and in records.
     weights_hash: sha256 of the weights' file, or their pinned commit; None for a method without weights.
-    identity: a hash, or pinned revisions, of all weights and settings that decide the output; part of cache keys.
-    licence: of the weights.  takes_prompt: False where the prompt changes nothing.
-    gallery_takes_prompt: False where the prompt belongs to the query alone, and the gallery is seen under None (a
+    identity: a hash, or pinned revisions, of all weights and settings that determine the output; part of cache keys.
+    licence: of the weights.  takes_prompt: False if the prompt has no effect.
+    gallery_takes_prompt: False if the prompt is for the query alone, and the gallery is seen under None (a
         combiner of CLIP's two vectors).
-    batch_size: how many pictures suit one call of `see`.
-    A method whose grid does not lie over all of a square picture has `part_of_square`, see `viewing.part_seen`.
+    batch_size: a good number of pictures for one call of `see`.
+    A method whose grid covers only part of a square picture has `part_of_square`, see `viewing.part_seen`.
     """
 
     @property
@@ -71,8 +71,8 @@ class Method(Protocol):
         maps: bool = False,
         attention: bool = False,
     ) -> Seen:
-        """`pictures` (PIL, RGB, of any sizes) under one prompt; None: without text, where the method can do without.
+        """`pictures` (PIL, RGB, of any sizes) under one prompt; None: without text, if the method can do without.
 
-        Raises BenchmarkError ("NAME has no heatmap: reason") for what the method cannot give.
+        Raises BenchmarkError ("NAME has no heatmap: reason") for an output that the method lacks.
         """
         ...

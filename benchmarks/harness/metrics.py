@@ -23,7 +23,7 @@ def core_precision(
     embeddings: (G, D) of all pictures of the scene, any length; compared by cosine
     objects:    (G,) the object that was added to each picture;  image_ids: (G,) the base picture it was added to
     target:     queries are the pictures with this object; a hit is another picture with it
-    gallery:    (G, D) of the same pictures where they are seen otherwise than as queries
+    gallery:    (G, D) of the same pictures, if they are embedded differently as gallery
     The query itself and all variants of its base picture are left out of its gallery. Of pictures that score alike
     each is as likely to come first, so the order of the rows decides nothing.
     Queries that nothing can answer, since all pictures with the object have one base, are left out too, as in the
@@ -51,7 +51,7 @@ def core_precision(
 
 
 def unit_rows(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rows at unit length; a row of zeros stays."""
+    """Rows at unit length; a row of zeros stays zero."""
     rows: npt.NDArray[np.float32] = vectors / np.maximum(
         np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12
     )

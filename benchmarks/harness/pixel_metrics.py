@@ -1,4 +1,4 @@
-"""How maps cover masks, as pure functions of arrays."""
+"""Metrics of maps against masks, as pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHOLE: Part = (0.0, 0.0, 1.0, 1.0)
 def patch_cover(mask: npt.ArrayLike, grid: tuple[int, int], part: Part = WHOLE) -> npt.NDArray[np.float64]:
     """(H, W) mask -> (Hp, Wp): the share of each cell of the grid that it covers, exact for any sizes.
 
-    part: that of the picture over which the grid lies, see `viewing.part_seen`.
+    part: the part of the picture that the grid covers, see `viewing.part_seen`.
     """
     inside = np.asarray(mask, np.float64)
     left, top, right, bottom = part
@@ -32,7 +32,7 @@ def iou(predicted: npt.ArrayLike, meant: npt.ArrayLike) -> npt.NDArray[np.float6
 def intersections_and_unions(
     predicted: npt.ArrayLike, meant: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Numbers of cells that both masks of a pair have, and that at least one has: (n, ...) twice -> (n,) twice."""
+    """Cells in both masks of each pair, and in at least one: two (n, ...) -> two (n,)."""
     ours, theirs = np.asarray(predicted, np.bool_), np.asarray(meant, np.bool_)
     if ours.shape != theirs.shape:
         raise ValueError(f"masks of shape {ours.shape} against masks of shape {theirs.shape}")
@@ -41,7 +41,7 @@ def intersections_and_unions(
 
 
 def near_best(maps: npt.ArrayLike, margin: float) -> Masks:
-    """The threshold rule for maps without a scale of their own: what is at most `margin` below the map's best.
+    """Threshold for maps without an absolute scale: cells at most `margin` below the map's maximum.
 
     maps: (n, Hp, Wp). For logits of a softmax over patches this is p >= exp(-margin) x max p.
     """
@@ -53,7 +53,7 @@ def near_best(maps: npt.ArrayLike, margin: float) -> Masks:
 def choose_margin(maps: npt.ArrayLike, meant: npt.ArrayLike, steps: int = 100) -> float:
     """The margin of `near_best` with the greatest mean IoU on these maps (n, Hp, Wp) and masks (n, Hp, Wp).
 
-    Tried are `steps` quantiles of all distances to a map's best; of equally good ones the smallest is taken.
+    Tries `steps` quantiles of all distances to a map's maximum; of equally good ones the smallest wins.
     """
     values = np.asarray(maps)
     below = values.max(axis=(1, 2), keepdims=True) - values
@@ -63,7 +63,7 @@ def choose_margin(maps: npt.ArrayLike, meant: npt.ArrayLike, steps: int = 100) -
 
 
 def _overlaps(size: int, cells: int, start: float, end: float) -> npt.NDArray[np.float64]:
-    """(cells, size): which part of each cell each pixel of a side takes up; rows sum to 1.
+    """(cells, size): the share of each cell that each pixel of a side takes up; rows sum to 1.
 
     The cells lie between `start` and `end`, shares of the side.
     """

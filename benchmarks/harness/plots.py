@@ -1,4 +1,4 @@
-"""Figures of records as bars, in SVG; the page that shows them has the colours. Curves are drawn by training/curves."""
+"""Figures of records as bars in SVG; the page sets the colours. training/curves draws curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 from steersearch.benchmarks.harness.record import Record
 
 LABEL, WIDTH, ROW = 210, 640, 30  # of names, of the whole, height of a bar's row, in pixels
-PLOT = WIDTH - LABEL - 60  # leaves room for the value at the bar's end
+PLOT = WIDTH - LABEL - 60  # room for the value at the bar's end
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Bar:
 
 
 def bars(figures: Sequence[Bar], chance: float | None = None) -> str:
-    """Horizontal bars on one scale from 0, with intervals as whiskers and a dashed line at what guessing gives."""
+    """Horizontal bars on one scale from 0, with intervals as whiskers and a dashed line at chance."""
     ends = [bar.interval[1] if bar.interval else bar.value for bar in figures]
     top = max([*ends, chance or 0.0, 1e-9])
     height = ROW * len(figures) + 22

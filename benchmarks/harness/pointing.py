@@ -24,7 +24,7 @@ Found = tuple[list[float], list[float]]
 def points(
     method: SteerViTMethod, pictures: Sequence[Image.Image], prompt: str, masks: Sequence[Mask]
 ) -> Found:
-    """For each picture whether its strongest patch lies on the mask (H, W), and the heatmap's share there.
+    """For each picture whether its strongest patch lies on the mask (H, W), and the share of the heatmap there.
 
     See `training.losses` for both, `pointing` and `pmass`.
     """

@@ -1,9 +1,9 @@
 """Metrics of ranked lists, of labelled embeddings, and of maps of scores against masks (as of anomaly segmentation,
 facts C6). They are scikit-learn's and SciPy's, which the extra `bench` brings.
 
-None depends on the order in which rows are given: tied scores count as in all their orders on average, or together.
-Every distinct score is a threshold, none is sampled. ValueError for what has no answer, such as a list in which nothing
-is relevant, and for scores that are not finite.
+None depends on the order of rows: tied scores count as the mean over their orders, or together. Every distinct score is
+a threshold. ValueError if a metric is undefined, such as for a list in which nothing is relevant, and for scores that
+are not finite.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from steersearch.core.errors import MissingExtraError
 try:
     from scipy import ndimage
     from sklearn import metrics
-except ImportError as error:  # now, and not after hours of measuring
+except ImportError as error:  # now, not after hours of measuring
     raise MissingExtraError("scikit-learn", "bench", "this benchmark") from error
 
 Doubles = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.bool_]
-PRO_LIMIT = 0.3  # of the false positive rate, up to which the overlap with regions counts
+PRO_LIMIT = 0.3  # false positive rate up to which per-region overlap counts
 
 
 def average_precision(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> float:
-    """Area under the precision-recall curve in steps; tied scores come at once. Equal, any shapes."""
+    """Area under the stepwise precision-recall curve; tied scores enter together. Equal shapes, any."""
     values, wanted = _labelled(scores, relevant)
     _refuse_none(wanted)
     return float(metrics.average_precision_score(wanted, values))
@@ -62,24 +62,24 @@ def cosine_distances(vectors: npt.ArrayLike) -> Doubles:
 
 
 def auroc(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """The chance that a marked pixel scores higher than one that is not; ties are half. Equal, any shapes."""
+    """The probability that a marked pixel scores higher than an unmarked one; ties count half. Equal shapes, any."""
     values, marked = _both(scores, masks)
     return float(metrics.roc_auc_score(marked, values))
 
 
 def best_f1(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """F1max: the greatest F1 that a single threshold reaches over all pixels. Equal, any shapes."""
+    """F1max: the greatest F1 of any single threshold over all pixels. Equal shapes, any."""
     values, marked = _both(scores, masks)
     precision, recall, _ = metrics.precision_recall_curve(marked, values)
     return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
 
 
 def pro(scores: npt.ArrayLike, masks: npt.ArrayLike, limit: float = PRO_LIMIT) -> float:
-    """Per-region overlap: the area under mean overlap with regions against false positive rate, up to `limit`.
+    """Per-region overlap: area under mean overlap with regions against false positive rate, up to `limit`.
 
-    scores, masks: (n, H, W). A region is an 8-connected component of a mask, and each counts alike however large;
-    the rate is that of all pixels that are not marked. Straight lines join the points of the curve, so it is cut
-    exactly at `limit`, and divided by it: 1 is best.
+    scores, masks: (n, H, W). A region is an 8-connected component of a mask; all count alike, whatever their
+    size. The rate is over all unmarked pixels. The curve is linear between its points, cut exactly at `limit`, and the
+    area divided by it: 1 is best.
     """
     values, marked = _both(scores, masks)
     weights = np.where(marked, region_weights(np.asarray(masks, np.bool_)).ravel(), 1.0)
@@ -92,7 +92,7 @@ def pro(scores: npt.ArrayLike, masks: npt.ArrayLike, limit: float = PRO_LIMIT) -
 
 def region_weights(masks: Masks) -> npt.NDArray[np.float64]:
     """(n, H, W): 1 / (pixels of its region x regions of all masks) for each marked pixel, else 0; sums to 1."""
-    corners_touch = np.zeros((3, 3, 3))  # within a mask, and masks not with one another
+    corners_touch = np.zeros((3, 3, 3))  # within a mask, not between masks
     corners_touch[1] = 1
     regions, count = ndimage.label(masks, corners_touch)
     sizes = np.bincount(regions.ravel())

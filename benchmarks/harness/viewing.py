@@ -1,4 +1,4 @@
-"""Many pictures before a method, a batch at a time; pictures are opened when their turn comes."""
+"""Run a method over many pictures, a batch at a time; pictures are opened when needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
 
 @dataclass
 class Progress:
-    """Counts pictures seen, over all prompts, and reports each batch. total: how many there will be."""
+    """Counts pictures over all prompts and reports each batch. total: how many there will be."""
 
     total: int
     report: Report | None = None
@@ -45,7 +45,7 @@ def batches(
     maps: bool = False,
     attention: bool = False,
 ) -> Iterator[tuple[slice, Seen]]:
-    """What `method` says of `pictures` under one prompt, a batch at a time: which of them, and what."""
+    """The output of `method` for `pictures` under one prompt, a batch at a time, with its slice."""
     for start in range(0, len(pictures), method.batch_size):
         part = slice(start, min(start + method.batch_size, len(pictures)))
         opened = [open_picture() for open_picture in pictures[part]]
@@ -64,7 +64,7 @@ def see_all(
     maps: bool = False,
     attention: bool = False,
 ) -> Seen:
-    """The same as one `Seen` of all pictures, of which there must be one at least."""
+    """The same as one `Seen` of all pictures; there must be at least one."""
     wanted = batches(method, pictures, prompt, progress, patches=patches, maps=maps, attention=attention)
     found = [seen for _, seen in wanted]
     joined: dict[str, Any] = {}
@@ -75,12 +75,12 @@ def see_all(
 
 
 def kept(image: Image.Image) -> Opener:
-    """A picture that is in memory already."""
+    """An opener of a picture in memory."""
     return lambda: image
 
 
 def squared(picture: Opener) -> Opener:
-    """The picture squashed to a square as wide as its longer side, so that no method's central crop cuts it."""
+    """The picture squashed to a square of its longer side, so that no central crop cuts it."""
 
     def opened() -> Image.Image:
         image = picture()
@@ -91,7 +91,7 @@ def squared(picture: Opener) -> Opener:
 
 
 def part_seen(method: Method) -> Part:
-    """The part of a square picture over which the method's grid lies: masks are cut to it.
+    """The part of a square picture that the method's grid covers: masks are cut to it.
 
     The evaluation transform of some trunks (MAE, SigLIP) sees 90 % of the side.
     """
@@ -100,7 +100,7 @@ def part_seen(method: Method) -> Part:
 
 
 def digest(parts: Iterable[bytes]) -> str:
-    """sha256 of `parts`, each with its length, so that none can run into the next."""
+    """sha256 of `parts`, each prefixed by its length."""
     found = hashlib.sha256()
     for part in parts:
         found.update(len(part).to_bytes(8, "little") + part)

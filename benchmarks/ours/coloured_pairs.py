@@ -18,14 +18,14 @@ from steersearch.training.world.scenes import Scene
 from steersearch.training.world.stamps import HELD_OUT_NOUNS
 from steersearch.training.world.things import Thing
 
-# Those of `recolour.COLOURS` that nobody takes for one another.
+# Those of `recolour.COLOURS` that cannot be confused.
 APART = ("red", "yellow", "green", "blue", "white", "black", "orange", "purple", "pink")
-SIZE = (0.25, 0.4)  # of a cutout, by the picture's height
+SIZE = (0.25, 0.4)  # of a cutout, as part of the picture's height
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A photograph with two cutouts on it. said: "red mug", "blue mug".  masks (H, W): where each can be seen."""
+    """A photograph with two cutouts. said: "red mug", "blue mug".  masks (H, W): the visible part of each."""
 
     picture: Image.Image
     said: tuple[str, str]
@@ -33,7 +33,7 @@ class Pair:
 
 
 def coloured_pairs(grounds: Sequence[Image.Image], count: int, rng: np.random.Generator) -> Iterator[Pair]:
-    """Every other one of a noun that training neither shows nor says. Raises StampsMissingError."""
+    """Pairs of cutouts; every second one is of a noun held out from training. Raises StampsMissingError."""
     stock = [thing for thing in (*stamp_stock(repeated=False), *stamp_stock(repeated=True)) if _fits(thing)]
     held_out = [thing for thing in stock if thing.noun in HELD_OUT_NOUNS]
     for number in range(count):
@@ -49,7 +49,7 @@ def _fits(thing: Thing) -> bool:
 
 
 def _pair(thing: Thing, grounds: Sequence[Image.Image], rng: np.random.Generator) -> Pair | None:
-    """None where there was no room for both."""
+    """None if there is no room for both."""
     first, second = map(str, rng.choice(APART, 2, replace=False))
     a, b = (replace(thing, picture=recolour(thing.picture, colour, rng)) for colour in (first, second))
     plate = Scene("", part_of(grounds[int(rng.integers(len(grounds)))], rng), ())

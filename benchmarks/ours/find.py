@@ -1,10 +1,9 @@
-"""How well `find` orders photos by whether they show what a prompt names, beside presence and the heatmap alone.
+"""How well `find` ranks photos by whether they show what a prompt names, against presence and the heatmap alone.
 
-Generated photos whose things are known. Each prompt names a noun, and photos with a thing that bears it should come
-before all others; the figure is mean average precision over the prompts. (The 23 scores that presence and `find` were
-chosen from are in LOG.md.) A photo shows up to four things: one or two of
-the nouns asked for, the rest things that no prompt means. The things are those of core_world, plates and places are
-this benchmark's own. `rare` leaves only three photos in the gallery that show what is asked for, drawn four times.
+Generated photos with known contents. Each prompt names a noun, and photos that show it should come first; the figure is
+mean average precision over the prompts. (LOG.md has the 23 scores from which presence and `find` were chosen.) A photo
+shows up to four things: one or two of the prompted nouns, the rest of no prompt. The things are core_world's; plates
+and positions are this benchmark's own. `rare` keeps only three matching photos in the gallery, drawn four times.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ VERSION = 1
 SEED = 93_000  # training uses small seeds, other benchmarks 90,000 to 92,000
 SIZE = (320, 240)
 THINGS, THING_SIZE = 4, (0.2, 0.42)  # at most; longer side as part of the picture's height
-LEAST_SHARE = 0.008  # of the picture; a photo that shows less than this of a thing counts neither way
+LEAST_SHARE = 0.008  # share of the picture; a photo that shows less of a thing counts neither way
 NOUNS = 30  # of stamps
 LOOKS = 6  # of each drawn noun
 EACH = 16  # photos made for each noun; others may show it too
@@ -52,7 +51,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo, the names of things that it shows well, and of those of which it shows too little to count."""
+    """A photo, the names of the things that it shows, and of those too hidden to count."""
 
     image: Image.Image
     shown: frozenset[str]
@@ -60,14 +59,14 @@ class Photo:
 
 
 def photos(source: Source, each: int = EACH) -> tuple[list[str], list[Photo]]:
-    """The nouns to ask for, and `each` photos made for every noun."""
+    """The prompted nouns, and `each` photos made for every noun."""
     rng = np.random.default_rng([SEED, VERSION, zlib.crc32(source.encode())])
     wanted, others = _stock(source, rng)
     return list(wanted), [_photo(noun, wanted, others, rng) for noun in wanted for _ in range(each)]
 
 
 def _stock(source: Source, rng: np.random.Generator) -> tuple[Targets, Sequence[Thing]]:
-    """The things to ask for, each under its noun or phrase, and others that none of these words could mean."""
+    """The things to prompt for, by noun or phrase, and others that none of these words could mean."""
     if source == "drawn":
         things = {
             name: [draw_thing(kind.sample_look(rng), rng, 192) for _ in range(LOOKS)]
@@ -88,7 +87,7 @@ def _stock(source: Source, rng: np.random.Generator) -> tuple[Targets, Sequence[
 
 
 def _own_names(thing: Thing) -> frozenset[str]:
-    """All but the wider word that it shares with others of its sort."""
+    """All names but its category, which other things share."""
     return thing.names - {thing.category}
 
 
@@ -141,7 +140,7 @@ def look(model: Predictor, pictures: Sequence[Image.Image], prompts: Sequence[st
 
 
 def concentration(seen: Seen) -> Doubles:
-    """log N less the entropy of each heatmap, (G,)."""
+    """log N minus the entropy of each heatmap, (G,)."""
     logits = seen.logits - seen.logits.max(axis=1, keepdims=True)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     found: Doubles = np.log(shares.shape[1]) + (shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1)
@@ -151,7 +150,7 @@ def concentration(seen: Seen) -> Doubles:
 def evaluate(
     model: Predictor, nouns: Sequence[str], gallery: Sequence[Photo]
 ) -> dict[str, dict[str, list[float]]]:
-    """Average precision of each score, a value per noun: under "all", and under "rare" the mean of its draws."""
+    """Average precision of each score, a value per noun: "all", and "rare", the mean over its draws."""
     rng = np.random.default_rng([SEED, 1])
     found: dict[str, dict[str, list[float]]] = {"all": {}, "rare": {}}
     under = look(model, [photo.image for photo in gallery], [TEMPLATE.format(noun) for noun in nouns])
@@ -183,7 +182,7 @@ def _measure(seen: Seen, shows: Mask, rows: npt.NDArray[np.int64], found: dict[s
 def report(
     found: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Mean average precision in % under "<case>/<score>", and 95 % intervals over the choice of the nouns."""
+    """Mean average precision in % under "<case>/<score>", and 95 % intervals over the nouns."""
     metrics, intervals = {}, {}
     for case, scores in found.items():
         for name, values in scores.items():
@@ -194,7 +193,7 @@ def report(
 
 
 def main() -> None:
-    """Measure one model on one source or all, and print a record for each as a JSON object."""
+    """Measure a model on one source or all; print a record for each and, with --save, keep it."""
     parser = argparse.ArgumentParser(
         description="How well find orders photos. About a minute a source with the mini."
     )

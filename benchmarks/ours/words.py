@@ -1,7 +1,7 @@
-"""words: does the heatmap find a thing that the prompt names by a word which no training prompt used?
+"""words: does the heatmap find a thing that the prompt names by a word never seen in training?
 
-Photos of the generated world, each of one thing among three others. The thing is asked for by its noun, and again by
-another word for it ("couch" for an armchair). Nothing like it is published, so there is no real data.
+Photos of the generated world show a thing among three others. Prompts name it by its noun, then by a synonym ("couch"
+for an armchair). No such data is published.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def create(options: Mapping[str, Value]) -> Words:
 
 
 def examples() -> list[tuple[str, Image.Image]]:
-    """A photo of each of the first four words of the stand-in, what it means outlined."""
+    """A photo for each of the first four words of the stand-in, with the thing outlined."""
     return [
         (f'"the {each.word}", trained as {each.noun}', outlined(each.photos[0], each.masks[0]))
         for each in islice(_photos("drawn", 1), 4)
@@ -161,7 +161,7 @@ def _stock(source: Source, rng: np.random.Generator) -> Sequence[Thing]:
 
 
 def _things(source: Source, noun: str, stock: Sequence[Thing]) -> tuple[Sequence[Thing], Sequence[Thing]]:
-    """The things that a noun means, and those that may stand beside them."""
+    """The things of this noun, and those that may stand beside them."""
     if source in UNSEEN_HELD_OUT_WORDS:
         return core_world.held_out_pictures(source)[noun], core_world.others_than([noun])
     return [t for t in stock if noun in t.names], [t for t in stock if noun not in t.names]
@@ -170,7 +170,7 @@ def _things(source: Source, noun: str, stock: Sequence[Thing]) -> tuple[Sequence
 def _photo_with(
     noun: str, meant: Sequence[Thing], others: Sequence[Thing], family: str, rng: np.random.Generator
 ) -> tuple[Image.Image, Mask]:
-    """A photo of one of the things meant among three others, and its mask."""
+    """A photo of one of `meant` among three others, and its mask."""
     for _ in range(50):
         plate = scenes.draw_scene(family, rng, (320, 240))
         thing = meant[int(rng.integers(len(meant)))]
