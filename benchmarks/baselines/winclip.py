@@ -1,4 +1,4 @@
-"""WinCLIP without reference pictures (arXiv 2303.14814): windows of patches, each compared with "normal" and "damaged".
+"""WinCLIP without reference pictures (arXiv 2303.14814): windows of patches, each scored "normal" or "damaged".
 
 Our own code after the paper. A window goes through CLIP as if it were the whole picture: CLS and its patches, with
 their positions. Its score is the share of "damaged" in a softmax over two texts, each the mean of an ensemble of
