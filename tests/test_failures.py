@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader
 from steersearch.core.errors import DataError, RunError, SteerSearchError
 from steersearch.training import checkpoint, settings, text_store
 from steersearch.training.alone import kept_thing_keys
-from steersearch.training.corpus_feed import draw_expressions
 from steersearch.training.failures import told_plainly
 from steersearch.training.journal import Journal, read_journal
 from steersearch.training.recipe import MINI, StageSettings
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import make_corpus
+from steersearch.training.world.expressions import draw_expressions
 from tests.conftest import WordEncoder
 from tests.small_recipe import small_recipe_file
 from tests.small_stage import train_trunk

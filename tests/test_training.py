@@ -19,9 +19,9 @@ from steersearch.core.steervit import SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT
 from steersearch.training import checkpoint
 from steersearch.training.alone import kept_thing_keys, thing_keys
-from steersearch.training.prompts import Vocabulary
 from steersearch.training.recipe import StageSettings
 from steersearch.training.world.corpus import Corpus, make_corpus
+from steersearch.training.world.vocabulary import Vocabulary
 from steersearch.training.world.world import WorldConfig
 from tests.small_stage import MEAN, STD, TRUNK, Patches, train_trunk
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from steersearch.training.hybrid.word_bank import WordBank
-from steersearch.training.prompts import Vocabulary
 from steersearch.training.world.things import Thing
+from steersearch.training.world.vocabulary import Vocabulary
 
 WORDS = [
     ("pug", frozenset({0})), ("beagle", frozenset({1})), ("dog", frozenset({0, 1})), ("cup", frozenset({2})),

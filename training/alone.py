@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,7 +22,7 @@ from steersearch.core.vectors import Aggregation
 from steersearch.training.frozen_tokens import trunk_digest
 from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels
-from steersearch.training.world.things import Thing
+from steersearch.training.world.things import Thing, thing_alone
 
 GREYS = (110, 128, 150)  # of the pictures that show nothing
 
@@ -88,19 +88,3 @@ def _mean_of_views(unit: Tensor, things: int, views: int) -> Tensor:
     keys = unit[: things * views].view(things, views, -1).mean(dim=1)
     nothing = unit[things * views :].mean(dim=0, keepdim=True)
     return F.normalize(torch.cat([keys, nothing]), dim=-1)
-
-
-def thing_alone(thing: Thing, size: int, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """The thing large on plain grey (RGB, size × size), and its mask (L)."""
-    side = rng.uniform(0.5, 0.75) * size
-    scale = side / max(thing.picture.size)
-    shape = (max(2, round(thing.picture.width * scale)), max(2, round(thing.picture.height * scale)))
-    cutout = thing.picture.resize(shape, Image.Resampling.BICUBIC)
-    if rng.random() < 0.5:
-        cutout = ImageOps.mirror(cutout)
-    grey = int(rng.integers(100, 160))
-    image, mask = Image.new("RGB", (size, size), (grey, grey, grey)), Image.new("L", (size, size))
-    left, top = (int((size - s) / 2 + rng.uniform(-0.08, 0.08) * size) for s in shape)
-    image.paste(cutout, (left, top), cutout)
-    mask.paste(255, (left, top), cutout)
-    return image, mask

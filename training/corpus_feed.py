@@ -5,136 +5,25 @@ On two processor cores this is what keeps a training from waiting: a batch of 32
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-from steersearch.core.errors import DataError
-from steersearch.core.files import drafted, read_json, require_regular, write_atomically
 from steersearch.core.preprocess import Preprocess
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.frozen_tokens import FrozenTokens
 from steersearch.training.pictures import Pictures
-from steersearch.training.prompts import Vocabulary
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import Corpus
-from steersearch.training.world.phrases import Standing, describe
+from steersearch.training.world.expressions import EACH, Expressions
 from steersearch.training.world.things import TEMPLATES
-
-EACH = 4  # expressions drawn for each picture
-RELATIONS = 0.2  # of which so many say where a thing is
-CHUNK = 1000
-
-
-@dataclass(frozen=True)
-class Expressions:
-    """What is said of a corpus' pictures: expression e of picture p is texts[number[p, e]].
-
-    meant (P, E, M) bool: which of the picture's things it is true of
-    """
-
-    texts: list[str]
-    number: npt.NDArray[np.int32]
-    meant: npt.NDArray[np.bool_]
-
-
-def draw_expressions(corpus: Corpus, seed: int, absent: float, folder: Path) -> Expressions:
-    """EACH expressions for every picture, a function of (corpus, seed, absent); kept in `folder`."""
-    told = json.dumps([len(corpus.images), len(corpus.stock), seed, absent, EACH, RELATIONS, TEMPLATES])
-    name = hashlib.sha256(told.encode() + corpus.things.tobytes()).hexdigest()[:16]
-    texts_file, arrays = folder / f"expressions-{name}.json", folder / f"expressions-{name}.npz"
-    with FileLock(folder / f"expressions-{name}.lock"):  # several runs may share the folder
-        if not texts_file.is_file():
-            texts, number, meant = _draw_all(corpus, seed, absent)
-            with drafted(arrays) as draft, draft.open("wb") as file:
-                np.savez(file, number=number, meant=meant)
-            # last: its presence means that both are whole
-            write_atomically(texts_file, lambda file: file.write(json.dumps(texts).encode()))
-    try:
-        with np.load(require_regular(arrays)) as kept:
-            return _checked(Expressions(read_json(texts_file), kept["number"], kept["meant"]), corpus)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        way_out = f"delete {texts_file.name} and {arrays.name}, they will be drawn anew"
-        raise DataError(folder, f"damaged expressions ({reason}); {way_out}") from error
-
-
-def _checked(said: Expressions, corpus: Corpus) -> Expressions:
-    """`said`, if it is of this corpus. Raises ValueError."""
-    pictures, things = corpus.things.shape
-    if said.number.shape != (pictures, EACH) or said.meant.shape != (pictures, EACH, things):
-        raise ValueError("they are not of this many pictures")
-    if said.number.dtype != np.int32 or said.meant.dtype != np.bool_:
-        raise ValueError("their arrays are of other types")
-    if not isinstance(said.texts, list) or not all(isinstance(text, str) for text in said.texts):
-        raise ValueError("their texts are none")
-    if said.number.min(initial=0) < 0 or said.number.max(initial=0) >= len(said.texts):
-        raise ValueError("texts are missing")
-    return said
-
-
-_drawing: list[tuple[Corpus, int, float]] = []  # what forked workers find
-
-
-def _draw_all(
-    corpus: Corpus, seed: int, absent: float
-) -> tuple[list[str], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-    _drawing[:] = [(corpus, seed, absent)]
-    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
-        parts = list(pool.map(_draw_chunk, range(0, len(corpus.images), CHUNK)))
-    _drawing.clear()
-    said = [text for part, _ in parts for text in part]
-    texts = sorted(set(said))
-    numbers = {text: i for i, text in enumerate(texts)}
-    number = np.array([numbers[text] for text in said], np.int32).reshape(-1, EACH)
-    return texts, number, np.concatenate([meant for _, meant in parts])
-
-
-def _draw_chunk(start: int) -> tuple[list[str], npt.NDArray[np.bool_]]:
-    corpus, seed, absent = _drawing[0]
-    stop = min(start + CHUNK, len(corpus.images))
-    said, meant = [], np.zeros((stop - start, EACH, corpus.things.shape[1]), np.bool_)
-    for picture in range(start, stop):
-        rng = np.random.default_rng([seed, 6, picture])
-        standing = _standing(corpus, picture)
-        for e in range(EACH):
-            phrase = describe(standing, rng, corpus.stock, relations=RELATIONS, absent=absent)
-            said.append(TEMPLATES[int(rng.integers(len(TEMPLATES)))].format(phrase.text))
-            meant[picture - start, e, list(phrase.meant)] = True
-    return said, meant
-
-
-def _standing(corpus: Corpus, picture: int) -> list[Standing]:
-    """The picture's things, each where its cover has its centre; in the corpus' order."""
-    found = []
-    for thing, cover in zip(corpus.things[picture], corpus.cover[picture], strict=True):
-        if thing < 0:
-            break
-        weights = cover.astype(np.float64) + 1e-9
-        y, x = (np.arange(side) + 0.5 for side in cover.shape)
-        total = weights.sum()
-        found.append(
-            Standing(
-                corpus.stock[thing],
-                float((weights.sum(0) * x).sum() / total / cover.shape[1]),
-                float((weights.sum(1) * y).sum() / total / cover.shape[0]),
-                float(total / 255 / cover.size),
-            )
-        )
-    return found
+from steersearch.training.world.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from steersearch.core.steervit import SteerViT
 from steersearch.training import checkpoint
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
-from steersearch.training.corpus_feed import CorpusFeed, draw_expressions
+from steersearch.training.corpus_feed import CorpusFeed
 from steersearch.training.data.samples import Reading, Skip, Source
 from steersearch.training.data.sources import open_source
 from steersearch.training.failures import told_plainly
@@ -55,6 +55,7 @@ from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say, Trainer
 from steersearch.training.world.corpus import Corpus, make_corpus
 from steersearch.training.world.emoji import EMOJI_FONT
+from steersearch.training.world.expressions import draw_expressions
 from steersearch.training.world.source import SourceConfig, WorldSource
 from steersearch.training.world.stamps import STAMPS_FOLDER
 from steersearch.training.world.world import WorldConfig

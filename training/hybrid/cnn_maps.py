@@ -33,10 +33,9 @@ from steersearch.core.efficientnet_lite import (
 from steersearch.core.errors import DataError
 from steersearch.core.files import drafted, read_json, require_regular, write_atomically
 from steersearch.core.side_by_side import side_by_side
-from steersearch.training.alone import thing_alone
 from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photographs.packages import Say
-from steersearch.training.world.things import Thing
+from steersearch.training.world.things import Thing, thing_alone
 
 FORMAT = 1  # of the kept maps; those of another are made anew
 CHUNK = 256  # pictures after which progress is kept

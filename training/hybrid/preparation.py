@@ -20,12 +20,12 @@ from steersearch.training.hybrid.word_bank import WordBank
 from steersearch.training.photographs.folder import FETCHED, folder_wordnet
 from steersearch.training.photographs.published_cnn import load_network
 from steersearch.training.photographs.wordnet import ClassWords, class_words
-from steersearch.training.prompts import Vocabulary
 from steersearch.training.recipe import Recipe, StageSettings
 from steersearch.training.stage import Stage
 from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Trainer
 from steersearch.training.world.corpus import Corpus
+from steersearch.training.world.vocabulary import Vocabulary
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]  # of what, how much is done, of how much

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steersearch.training.hybrid.alignment import Truth
-from steersearch.training.prompts import Vocabulary
+from steersearch.training.world.vocabulary import Vocabulary
 
 ARTICLE = "the "
 LEAST_SHOWN = 0.1  # by the patch that shows most of a word, for the word to be asked for

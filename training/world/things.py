@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.painting import Look
@@ -110,3 +110,19 @@ def draw_stock(
     """`per_kind` things of each kind, with looks drawn at random."""
     chosen = [KINDS[name] for name in (kinds if kinds is not None else KINDS)]
     return [draw_thing(kind.sample_look(rng), rng, size) for kind in chosen for _ in range(per_kind)]
+
+
+def thing_alone(thing: Thing, size: int, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+    """The thing large on plain grey (RGB, size × size), and its mask (L)."""
+    side = rng.uniform(0.5, 0.75) * size
+    scale = side / max(thing.picture.size)
+    shape = (max(2, round(thing.picture.width * scale)), max(2, round(thing.picture.height * scale)))
+    cutout = thing.picture.resize(shape, Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        cutout = ImageOps.mirror(cutout)
+    grey = int(rng.integers(100, 160))
+    image, mask = Image.new("RGB", (size, size), (grey, grey, grey)), Image.new("L", (size, size))
+    left, top = (int((size - s) / 2 + rng.uniform(-0.08, 0.08) * size) for s in shape)
+    image.paste(cutout, (left, top), cutout)
+    mask.paste(255, (left, top), cutout)
+    return image, mask
