@@ -1,12 +1,13 @@
-"""Batches from a corpus of the generated world: pictures that were composed beforehand, expressions that were encoded.
+"""Batches from a corpus of the generated world: pictures composed and expressions encoded beforehand.
 
-On two processor cores this is what keeps a training from waiting: a batch of 32 takes some milliseconds.
+A batch of 32 takes some milliseconds of one core, where `source_feed` decodes and augments pictures for a second: on
+two cores training would wait for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from steersearch.core.preprocess import Preprocess
 from steersearch.training.augment import has_direction
 from steersearch.training.batch import Batch, Keyed
 from steersearch.training.frozen_tokens import FrozenTokens
@@ -27,8 +27,8 @@ from steersearch.training.world.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class _Told:
-    """A corpus, its pictures where they are needed, and what is said of them."""
+class Described:
+    """A corpus, its pictures where training computes, and what is said of them."""
 
     corpus: Corpus
     pictures: Pictures | FrozenTokens
@@ -36,44 +36,32 @@ class _Told:
 
 
 class CorpusFeed:
-    """A `Feed`. Step k of seed s is a function of (corpus, s, k); half of the pictures are mirrored, tones vary.
+    """A `Feed`. Step k of seed s is a function of (corpus, s, k).
 
-    preprocess: of the model, whose pixels are made as its trunk expects them.
-    An expression with a direction in it is never mirrored. keyed: whether batches have `Keyed` for distillation.
-    device: where the batches' pixels are made; the rest of a batch is on the CPU.
-    tokens: of both corpora, in place of pixels; they stay as they are.
+    Half of the pictures are mirrored, but never under an expression with a direction, and their tones vary; frozen
+    tokens stay as they are. held: to validate on.  keyed: whether batches have `Keyed` for distillation
+    Pixels are on the device of the pictures, the rest of a batch is on the CPU.
     """
 
     sources = ("world",)
 
     def __init__(
         self,
-        corpus: Corpus,
-        expressions: Expressions,
-        held: Corpus,
-        held_expressions: Expressions,
+        train: Described,
+        held: Described,
         store: TextStore,
-        preprocess: Preprocess,
         *,
         batch: int,
         seed: int,
         keyed: bool,
         rank: int = 0,
         ranks: int = 1,
-        device: torch.device,
-        tokens: tuple[FrozenTokens, FrozenTokens] | None = None,
     ) -> None:
-        mean, std = preprocess.mean, preprocess.std
-        seen = tokens or (
-            Pictures(corpus.images, device, mean, std),
-            Pictures(held.images, device, mean, std),
-        )
-        self._train = _Told(corpus, seen[0], expressions)
-        self._held = _Told(held, seen[1], held_expressions)
+        self._train, self._held = train, held
         self._store, self._batch, self._seed = store, batch, seed
         self._rank, self._ranks = rank, ranks
         self._length = store.longest
-        self._fits = _Fits(corpus, expressions) if keyed else None
+        self._fits = _Fits(train.corpus, train.expressions) if keyed else None
 
     @property
     def held_pictures(self) -> Sequence[Image.Image]:
@@ -96,28 +84,25 @@ class CorpusFeed:
             batch = self._read(self._train, rows[mine], each[mine], mirrored[mine])
             varied = batch.pixels * torch.from_numpy(gain[mine]).float().to(batch.pixels.device)
             varied += torch.from_numpy(shift[mine]).float().to(batch.pixels.device)
-            yield Batch(
-                varied, batch.prompts, batch.cover, batch.centre, batch.source, batch.alone, batch.texts
-            )
+            yield replace(batch, pixels=varied)
 
     def validation(self) -> Iterator[Batch]:
         """The first expression of every held picture, as it is."""
         rows = np.arange(self._rank, len(self._held.pictures), self._ranks)
-        plain = np.zeros(1, np.int64)
         for start in range(0, len(rows), 64):
             part = rows[start : start + 64]
-            first = np.repeat(plain, len(part))
+            first = np.zeros(len(part), np.int64)
             yield self._read(self._held, part, first, first.astype(bool), keyed=False)
 
     def _read(
         self,
-        told: _Told,
+        described: Described,
         rows: npt.NDArray[np.int64],
         each: npt.NDArray[np.int64],
         mirrored: npt.NDArray[np.bool_],
         keyed: bool = True,
     ) -> Batch:
-        corpus, expressions = told.corpus, told.expressions
+        corpus, expressions = described.corpus, described.expressions
         numbers = expressions.number[rows, each]
         texts = [expressions.texts[n] for n in numbers]
         meant = expressions.meant[rows, each]  # (B, M)
@@ -125,7 +110,7 @@ class CorpusFeed:
         flip = mirrored & ~np.array([has_direction(text) for text in texts])
         cover[flip] = cover[flip, :, ::-1]
         return Batch(
-            told.pictures(rows, flip),
+            described.pictures(rows, flip),
             self._store.features(texts, self._length),
             torch.from_numpy(cover).flatten(1),
             torch.from_numpy(_centres(cover)),
@@ -136,7 +121,7 @@ class CorpusFeed:
 
 
 class _Fits:
-    """Which things of the stock an expression fits besides the one meant: they are no negatives."""
+    """Which things of the stock an expression fits besides the target: they are no negatives."""
 
     def __init__(self, corpus: Corpus, expressions: Expressions) -> None:
         vocabulary = Vocabulary(corpus.stock)

@@ -34,7 +34,7 @@ from steersearch.core.steervit import SteerViT
 from steersearch.training import checkpoint
 from steersearch.training.alone import kept_thing_keys
 from steersearch.training.batch import Feed
-from steersearch.training.corpus_feed import CorpusFeed
+from steersearch.training.corpus_feed import CorpusFeed, Described
 from steersearch.training.data.samples import Reading, Skip, Source
 from steersearch.training.data.sources import open_source
 from steersearch.training.failures import told_plainly
@@ -47,6 +47,7 @@ from steersearch.training.model import build_model, finished, text_width
 from steersearch.training.objective import Objective, aggregations
 from steersearch.training.photographs.folder import is_whole, make_folder, missing_for_folder
 from steersearch.training.photographs.needs import Missing, require
+from steersearch.training.pictures import Pictures
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.report import Example, write_report
 from steersearch.training.source_feed import SourceFeed, held_back
@@ -265,27 +266,27 @@ def _world_feed(
     say: Say,
     tokens: tuple[FrozenTokens, FrozenTokens] | None,
 ) -> CorpusFeed:
-    corpus, held = corpora
-    said = draw_expressions(corpus, recipe.world.seed, recipe.objective.absent, cache)
-    held_said = draw_expressions(held, recipe.world.seed, 0.0, cache)
-    say(
-        f"expressions: {len(said.texts) + len(held_said.texts):,} different ones to encode with {store.text_encoder}"
+    mean, std = model.config.preprocess.mean, model.config.preprocess.std
+    pictures: Sequence[Pictures | FrozenTokens] = tokens or [
+        Pictures(part.images, accelerator.device, mean, std) for part in corpora
+    ]
+    absent = (recipe.objective.absent, 0.0)
+    train, held = (
+        Described(part, seen, draw_expressions(part, recipe.world.seed, share, cache))
+        for part, seen, share in zip(corpora, pictures, absent, strict=True)
     )
-    store.add([*said.texts, *held_said.texts])
+    texts = [*train.expressions.texts, *held.expressions.texts]
+    say(f"expressions: {len(texts):,} different ones to encode with {store.text_encoder}")
+    store.add(texts)
     return CorpusFeed(
-        corpus,
-        said,
+        train,
         held,
-        held_said,
         store,
-        model.config.preprocess,
         batch=recipe.optimiser.batch,
         seed=recipe.run.seed,
         keyed=bool(aggregations(recipe.objective)),
         rank=accelerator.process_index,
         ranks=accelerator.num_processes,
-        device=accelerator.device,
-        tokens=tokens,
     )
 
 
