@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from steersearch.core import efficientnet_lite
 from steersearch.core.efficientnet_lite import COARSE, DEEP, FINE, EfficientNetLite2, Maps, read_published
 
-PICTURES = 5  # more than go through at once
+PICTURES = 5
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,17 @@ def test_joined_convolutions_equal_the_plain_ones(
     expected = plain(network, pixels)
     assert_equal(joined.fine, expected.fine, 1e-5)
     assert_equal(joined.coarse, expected.coarse, 1e-5)
+
+
+def test_pictures_in_parts_have_the_maps_that_they_have_together(
+    network: EfficientNetLite2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        together = network(noise(32))
+        monkeypatch.setattr(efficientnet_lite, "_CPU_PIXELS", 2 * 32**2)
+        in_parts = network(noise(32))
+    assert_equal(in_parts.fine, together.fine, 1e-5)
+    assert_equal(in_parts.coarse, together.coarse, 1e-5)
 
 
 def learn(network: EfficientNetLite2) -> EfficientNetLite2:
