@@ -2,8 +2,8 @@
 
 Our own code after the paper. A window goes through CLIP as if it were the whole picture: CLS and its patches, with
 their positions. Its score is the share of "damaged" in a softmax over two texts, each the mean of an ensemble of
-sentences. A patch gets the harmonic mean over the windows that contain it; the map is the harmonic mean of both window sizes and the
-whole picture.
+sentences. A patch gets the harmonic mean over the windows that contain it; the map is the harmonic mean of both window
+sizes and the whole picture.
 """
 
 from __future__ import annotations

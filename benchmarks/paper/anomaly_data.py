@@ -23,9 +23,9 @@ _VISA_LIST = "split_csv/1cls.csv"
 
 @dataclass(frozen=True)
 class Item:
-    """A test picture of a class of objects. defect: what is wrong with it, "" for nothing.
+    """A test picture of a class of objects. defect: its kind, "" for a sound one.
 
-    mask: (H, W), True where it is wrong, of the picture's size or another of the same shape; None where nothing is.
+    mask: (H, W), True where it is damaged, of the picture's size or a scaled one; None for a sound one.
     """
 
     object: str
@@ -61,7 +61,7 @@ class Items:
 def read_mvtec(root: Path, limit: int | None = None) -> Items:
     """MVTec AD: CLASS/test/good, CLASS/test/DEFECT, and CLASS/ground_truth/DEFECT/NAME_mask.png.
 
-    limit: so many pictures of each class, half of them damaged.  Raises BenchmarkError for a mask that is missing.
+    limit: pictures of each class, half of them damaged.  Raises BenchmarkError for a mask that is missing.
     """
     items: list[tuple[Item, list[Path]]] = []
     for folder in sorted(path for path in root.iterdir() if (path / "test").is_dir()):
@@ -82,7 +82,7 @@ def read_mvtec(root: Path, limit: int | None = None) -> Items:
 def read_visa(root: Path, limit: int | None = None) -> Items:
     """VisA: the rows of split_csv/1cls.csv with the split test; columns object, split, label, image, mask.
 
-    limit: so many pictures of each class, half of them damaged.  Raises BenchmarkError for another table, or a file
+    limit: pictures of each class, half of them damaged.  Raises BenchmarkError for another table, or a file
     that is missing.
     """
     listed = root / _VISA_LIST
@@ -134,7 +134,7 @@ def _item(name: str, defect: str, picture: Path, mask: Path | None) -> tuple[Ite
 
 
 def _some(found: Sequence[tuple[Item, list[Path]]], limit: int | None) -> list[tuple[Item, list[Path]]]:
-    """At most `limit` of a class, evenly over those that are whole and those that are damaged."""
+    """At most `limit` of a class, half of them damaged, evenly spread."""
     if limit is None or limit >= len(found):
         return list(found)
     whole = [pair for pair in found if pair[0].mask is None]

@@ -1,7 +1,7 @@
 """anomaly-world: the protocol of `anomaly` on drawn surfaces and things. A stand-in: no figure of it is the paper's.
 
 Four surfaces that fill the picture, and four things that stand in its middle, each class with its own look; damaged
-ones have a scratch, a crack, a stain or a hole, with its exact mask. Training has never seen damage of any sort.
+ones have a scratch, a crack, a stain or a hole, with its exact mask. Training has never seen damage.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SEED = 94_000
 SIDE = 160  # pixels
 SURFACES = ("tile", "fabric", "carpet", "wallpaper")
 THINGS = ("mug", "book", "cushion", "suitcase")
-PICTURES = 18  # of each class; a third is whole
+PICTURES = 18  # of each class; a third is sound
 DEFECTS = ("scratch", "crack", "stain", "hole")
-_FINE = 4  # defects are drawn so many times finer
+_FINE = 4  # supersampling of drawn defects
 _LEAST = 24  # pixels of a defect
 
 Base = tuple[Image.Image, Mask]  # a picture without damage, and where it can be damaged
@@ -51,7 +51,7 @@ def build(limit: int | None = None) -> Items:
 
 
 def examples() -> list[tuple[str, Image.Image]]:
-    """Of a thing and of a surface a whole picture, a damaged one, and where that is damaged."""
+    """A sound and a damaged picture of a thing and of a surface, and the damage outlined."""
     shown = []
     for name, number in (("suitcase", 0), ("tile", 2)):
         items = _of_class(name, 3)
@@ -66,7 +66,7 @@ def examples() -> list[tuple[str, Image.Image]]:
 
 
 def _of_class(name: str, limit: int | None) -> list[Item]:
-    """The first pictures of a class; the second of each three is whole."""
+    """The first pictures of a class; the second of every three is sound."""
     rng = np.random.default_rng([SEED, VERSION, (*SURFACES, *THINGS).index(name)])
     bases = _surfaces(rng) if name in SURFACES else _things(name, rng)
     defects = [
@@ -89,7 +89,7 @@ def _surfaces(rng: np.random.Generator) -> Bases:
 
 
 def _things(name: str, rng: np.random.Generator) -> Bases:
-    """One look of a kind in the middle of a plain background, a little moved and turned."""
+    """One look of a kind in the middle of a plain background, slightly shifted and rotated."""
     look = KINDS[name].sample_look(rng)
     shade = tuple(int(value) for value in rng.integers(120, 220, 3))
 
@@ -134,7 +134,7 @@ def damage(
 
 
 def _colour(defect: str, under: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """What the defect is painted in: a scratch stands out, cracks and holes are dark, a stain is a spilled drink."""
+    """The paint of a defect: scratches stand out, cracks and holes are dark, stains look like a spilled drink."""
     if defect == "scratch":
         return np.full(3, 245 if under.mean() < 140 else 40, np.float32)
     if defect == "stain":

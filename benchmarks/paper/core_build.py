@@ -1,11 +1,11 @@
-"""CORE, made anew: photos of scenes, each edited once for each object, in the layout that `bench core` reads.
+"""Rebuild CORE: photos of scenes, edited once per object, in the layout that `bench core` reads.
 
 The authors edited SUN397 photos of six scenes with FLUX.2, one object per edit. Any pipeline of diffusers that takes a
-picture and a text will do. One that takes a mask as well repaints a box, chosen from the seed, and everything outside
-of it is kept as it was; one without a mask is told to add the object and leave the rest.
+picture and a text will do. One that also takes a mask repaints a box, chosen from the seed, and keeps everything else;
+one without a mask is prompted to add the object and change nothing else.
 
-Every edit is a file of its own, so a build that was stopped goes on. review.html shows them all; what is named in
-rejected.txt, a line each, is left out of the data set when the build is run again.
+Every edit is a file, so a stopped build resumes. review.html shows them all; the next run leaves out the files listed
+in rejected.txt, one per line.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from steersearch.core.files import drafted, read_json, write_atomically
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
 
-# A picture, what to put into it, where (white) in an L picture of the same size, a seed -> the edited picture.
+# picture, prompt, L mask of the same size (white: where), seed -> edited picture
 Editor: TypeAlias = Callable[[Image.Image, str, Image.Image, int], Image.Image]
 Objects: TypeAlias = Mapping[str, Mapping[str, str]]  # scene -> object -> prompt
 
 SIDE = 512  # pixels of the longer side, a multiple of 16
-BOX = (0.22, 0.36)  # least and greatest side of what is repainted, as part of the shorter side of the photo
+BOX = (0.22, 0.36)  # least and greatest side of the repainted box, as part of the photo's shorter side
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 # The objects of the paper's Table 5, by scene.
@@ -100,7 +100,7 @@ def read_objects(path: Path) -> Objects:
 def plan(scenes: Path, objects: Objects, limit: int | None = None) -> list[Edit]:
     """All edits, scene by scene. scenes: a folder with one of each scene's name in it or below, as SUN397 has them.
 
-    limit: photos per scene.  Raises BenchmarkError for a scene that has no folder, or no photo in it.
+    limit: photos per scene.  Raises BenchmarkError for a scene without a folder or photos.
     """
     edits = []
     for scene, prompts in objects.items():
@@ -124,10 +124,10 @@ def build(
     seed: int = 0,
     report: Report | None = None,
 ) -> Path:
-    """Make what is missing, then the review page and the data set. Returns its parquet file.
+    """Make the missing edits, the review page and the data set. Returns its parquet file.
 
-    Raises BenchmarkError for a folder that holds a build with other prompts, photos, side or seed, ImageError for a
-    photo that cannot be read.
+    Raises BenchmarkError for a folder with a build of other prompts, photos, side or seed, ImageError for an
+    unreadable photo.
     """
     _same_as_before(edits, folder, side, seed)
     progress = Progress(len(edits), report)
@@ -182,7 +182,7 @@ def scaled(photo: Image.Image, side: int) -> Image.Image:
 
 
 def box_mask(size: tuple[int, int], seed: int) -> Image.Image:
-    """White where the object goes: a box in the lower two thirds, where things stand; L, of `size`."""
+    """An L mask of `size`, white where the object goes: a box in the lower two thirds, where things stand."""
     rng = np.random.default_rng(seed)
     width, height = (round(float(rng.uniform(*BOX)) * min(size)) for _ in range(2))
     left = int(rng.integers(0, size[0] - width + 1))
@@ -193,7 +193,7 @@ def box_mask(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def load_editor(name: str, device: str = "auto", steps: int | None = None) -> Editor:
-    """A pipeline of diffusers by its hub id or folder. steps: of denoising; None: the pipeline's own number.
+    """A pipeline of diffusers by its hub id or folder. steps: of denoising; None: the pipeline's default.
 
     Raises MissingExtraError without diffusers, BenchmarkError for a pipeline that takes no picture.
     """

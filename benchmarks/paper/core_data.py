@@ -28,8 +28,8 @@ from steersearch.core.preprocess import open_image
 
 REPO = "JonaRuthardt/CORE"
 COLUMNS = ("scene", "object", "image_id", "prompt")
-VERSION = 1  # of what is made of the files
-ROWS_AT_ONCE = 64  # pictures in memory at a time, as files
+VERSION = 1  # of the unpacked layout
+ROWS_AT_ONCE = 64  # encoded pictures in memory at a time
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Scene:
-    """One gallery; its pictures in the order of `rows`. masks: files that show each picture's object, or none."""
+    """One gallery; its pictures in the order of `rows`. masks: a file per picture with its object's mask, or none."""
 
     name: str
     rows: tuple[Row, ...]
@@ -89,7 +89,7 @@ class CoreData:
 
 
 def check_rows(rows: Sequence[Row]) -> None:
-    """Raise BenchmarkError for rows that make no galleries: see the messages."""
+    """Raise BenchmarkError for rows that make no gallery."""
     prompts: dict[tuple[str, str], str] = {}
     sources: dict[str, set[str]] = {}
     for row in rows:
@@ -109,8 +109,8 @@ def check_rows(rows: Sequence[Row]) -> None:
 def load(place: Path | None, limit: int | None) -> CoreData:
     """The data set at `place`, or from the hub.
 
-    limit: only the first so many source photos of each scene. Rows that cannot be used (a field is empty, the
-    picture damaged, the same row again) are left out, told in the log and noted in the record.
+    limit: source photos of each scene. Unusable rows (an empty field, a damaged picture, a duplicate) are skipped,
+    logged and counted in the record.
     Raises DataMissingError, BenchmarkError.
     """
     files = parquet_files(fetch_core() if place is None else _existing(place))
@@ -124,7 +124,7 @@ def load(place: Path | None, limit: int | None) -> CoreData:
 
 
 def fetch_core() -> Path:
-    """The folder of the published data set, downloaded from the model hub if need be (some gigabytes)."""
+    """The folder of the published data set, downloaded from the model hub if necessary (some gigabytes)."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -150,7 +150,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def read_rows(files: list[Path]) -> list[Row | str]:
-    """All pictures but their pixels; where a row cannot be used, why. Raises BenchmarkError for other columns."""
+    """All rows without their pictures; for an unusable one the reason. Raises BenchmarkError for other columns."""
     rows: list[Row | str] = []
     for path in files:
         names = parquet.read_schema(path).names
@@ -175,7 +175,7 @@ def read_images(files: list[Path]) -> Iterator[bytes | None]:
 
 
 def _unpack(files: list[Path], limit: int | None, folder: Path) -> dict[str, Any]:
-    """Write the pictures of the rows that count; say which these are, and which were left out."""
+    """Write the pictures of the usable rows; returns these rows and the reasons for the others."""
     rows = read_rows(files)
     chosen = _first_sources([row for row in rows if isinstance(row, Row)], limit)
     kept: list[dict[str, str]] = []
@@ -206,7 +206,7 @@ def _first_sources(rows: list[Row], limit: int | None) -> set[tuple[str, str]]:
 
 
 def _write(folder: Path, scene: str, number: int, image: bytes | None) -> Path | None:
-    """The picture as a file, bytes as they were published; None if it cannot be read."""
+    """Write the picture with its published bytes; None if it cannot be read."""
     try:
         with opened(io.BytesIO(image or b"")) as found:
             kind = found.format or ""
@@ -226,7 +226,7 @@ def _write(folder: Path, scene: str, number: int, image: bytes | None) -> Path |
 
 
 def slug(name: str) -> str:
-    """A name as a folder's; different names stay different."""
+    """A folder's name for `name`; different names stay different."""
     words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return f"{words or 'scene'}-{digest_of(name)[:6]}"
 

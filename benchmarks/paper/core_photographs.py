@@ -1,4 +1,4 @@
-"""core-photographs: CORE's protocol on photographs that are kept for tests, with cutouts of nouns that are held out.
+"""core-photographs: CORE's protocol on photographs kept for tests, with cutouts of held-out nouns.
 
 A stand-in, not CORE. A base is a part of one of GCompris' photographs (`photographs.is_test_only`) with two salient
 photographic cutouts on it; its five variants differ in one smaller cutout only, of a noun that training neither shows
@@ -48,12 +48,12 @@ OBJECTS = 5  # in each scene
 SIZE = (320, 240)
 SALIENT_SIZE = (0.28, 0.42)  # longer side as part of the picture's height
 LEAST_PART = 0.6  # of a photograph, by its side
-# Parts of archives whose photographs show a place, or a thing in its surroundings.
+# Archive folders whose photographs show a place, or a thing in its surroundings.
 PLACES = (
     "categorization/images/monuments", "categorization/images/renewable", "erase", "explore_farm_animals",
     "explore_monuments", "explore_world_animals", "explore_world_music",
 )  # fmt: skip
-MOST_FLAT = 0.2  # of a cutout's neighbouring pixels that are the same: drawings have more
+MOST_FLAT = 0.2  # share of a cutout's neighbouring pixels that are equal: drawings have more
 
 
 def dataset(
@@ -99,7 +99,7 @@ def photographs(package: Path) -> dict[str, Image.Image]:
 
 
 def is_photographic(thing: Thing) -> bool:
-    """Whether a cutout is a photograph: few neighbouring pixels are quite the same."""
+    """Whether a cutout is a photograph: few neighbouring pixels are equal."""
     pixels = np.asarray(thing.picture, np.int16)
     opaque = pixels[..., 3] > 200
     both = opaque[:, 1:] & opaque[:, :-1]
@@ -108,7 +108,7 @@ def is_photographic(thing: Thing) -> bool:
 
 
 def _targets() -> list[Targets]:
-    """The photographic cutouts of the held-out nouns, `OBJECTS` nouns to a scene; what is left over is left out."""
+    """The photographic cutouts of the held-out nouns, `OBJECTS` nouns per scene; the remainder is unused."""
     held_out = core_world.held_out_pictures("held-out-objects")
     photographic = {
         noun: [thing for thing in things if is_photographic(thing)] for noun, things in held_out.items()
@@ -140,7 +140,7 @@ def _variants(
     rng: np.random.Generator,
     object_size: tuple[float, float],
 ) -> list[Picture]:
-    """The variants of one base. Raises BenchmarkError where there is no room for objects of that size."""
+    """The variants of one base. Raises BenchmarkError if there is no room for objects of that size."""
     least_area = 0.004 * (object_size[0] / core_world.OBJECT_SIZE[0]) ** 2
     for _ in range(PLATES):
         plate = Scene("", part_of(grounds[int(rng.integers(len(grounds)))], rng), ())

@@ -8,8 +8,7 @@ Four sources of objects, harder from one to the next:
 drawn              new drawings of the kinds that training draws
 stamps             cutouts, most of which training pastes too
 held-out-pictures  second cutouts of nouns that training knows by another one (24 nouns, so four objects a scene)
-held-out-objects   cutouts of nouns that training neither shows nor says (`stamps.HELD_OUT_NOUNS`); a model trained
-                   before these were set apart has met them
+held-out-objects   cutouts of nouns that training neither shows nor says (`stamps.HELD_OUT_NOUNS`)
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from steersearch.training.world.painting import Look
 from steersearch.training.world.things import Thing, draw_thing
 
 Source = Literal["drawn", "stamps", "held-out-objects", "held-out-pictures"]
-Targets = Mapping[str, Sequence[Thing]]  # what a prompt calls an object -> the pictures of it
+Targets = Mapping[str, Sequence[Thing]]  # an object's name in prompts -> its pictures
 VERSION = 1
 SEED = 90_000  # training uses small seeds
 BASES = 20  # source photos of each scene
-PLATES = 1000  # tried for one base; most bases need one, some more than fifty
+PLATES = 1000  # attempts per base; most need one, some over fifty
 OBJECT_SIZE = (0.2, 0.3)  # least and greatest longer side, as part of the picture's height
 LICENCES: dict[Source, str] = dict.fromkeys(get_args(Source), "GPL-2 (the stamps of tuxpaint)") | {
     "drawn": "Apache-2.0, as this program"
@@ -58,7 +57,7 @@ OBJECTS: dict[str, tuple[str, ...]] = {
     "beach": ("sailboat", "kite", "lamp", "teddy bear", "car"),
 }
 
-# Trained stamps that a held-out noun could mean although the words differ: they do not stand beside it.
+# Trained stamps that a held-out noun could mean although the words differ: never placed beside it.
 LOOK_ALIKES: dict[str, tuple[str, ...]] = {
     "caribou": ("deer", "doe", "wapiti"),
     "fortress": ("fairytale castle", "medieval city", "round tower", "square tower", "watch tower"),
@@ -87,8 +86,8 @@ def build(
 ) -> list[Picture]:
     """The whole stand-in: 6 scenes x `bases` x 5 pictures of `size` (width, height) pixels; held-out-pictures: x 4.
 
-    object_size: smaller ones than the default make the task harder, and the other things stay as large.
-    Raises StampsMissingError for every source but "drawn" where their package is not installed.
+    object_size: smaller than the default is harder; the other things keep their size.
+    Raises StampsMissingError for every source but "drawn" if the package of stamps is not installed.
     """
     return list(_pictures(source, bases, size, object_size))
 
@@ -111,7 +110,7 @@ def dataset(
     template: str = "the {}",
     size: tuple[int, int] = (320, 240),
 ) -> CoreData:
-    """The stand-in as a data set in the cache folder: drawn once, for this version of what draws it.
+    """The stand-in as a data set in the cache folder, drawn once per version of the drawing code.
 
     object_size: least longer side of the objects as part of the picture's height; the greatest is 1.5 times that.
     template: the prompt, with {} for the object. Raises ArgumentError, StampsMissingError.
@@ -151,7 +150,7 @@ def kept_pictures(
     licence: str,
     remarks: Mapping[str, Any],
 ) -> CoreData:
-    """The data set `name` in the cache folder, of `pictures` that are made once for each `key`."""
+    """The data set `name` in the cache folder; `pictures` are made once for each `key`."""
     folder, said = kept_dataset(name, key, lambda empty: _draw(pictures(), empty))
     found = []
     for scene, family in enumerate(dict.fromkeys(each["scene"] for each in said["pictures"])):
@@ -180,7 +179,7 @@ def examples() -> list[tuple[str, Image.Image]]:
 
 
 def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:
-    """Pictures and masks as PNG files, a folder for each scene; who they are."""
+    """Write pictures and masks as PNG files, a folder per scene; returns their description."""
     said: list[dict[str, str]] = []
     scene_numbers: dict[str, int] = {}
     for picture in pictures:
@@ -196,7 +195,7 @@ def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:
 
 
 def _code() -> list[str]:
-    """What must be the same for the same pictures to be drawn."""
+    """What determines the drawn pictures."""
     own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, stamps.__file__)]
     return [drawings.drawing_code(), *own, PIL.__version__, np.__version__]
 
@@ -211,7 +210,7 @@ def _things(
 
 
 class _Drawings(Sequence[Thing]):
-    """Things of given looks, each drawn when it is first asked for: most of a large stock is never used."""
+    """Things of given looks, each drawn on first use: most of a large stock is never used."""
 
     def __init__(self, looks: Sequence[Look], seed: Sequence[int]) -> None:
         self._looks, self._seed = looks, seed
@@ -236,16 +235,16 @@ def _drawn(nouns: Sequence[str], number: int, rng: np.random.Generator) -> tuple
 
 @cache
 def stamp_stock(repeated: bool) -> tuple[Thing, ...]:
-    """The stamps that are a noun's second picture or a later one, or the others."""
+    """The stamps that are not the first picture of their noun, or those that are."""
     return tuple(stamps.load_stamps(192, held_out=repeated))
 
 
 def _stamped(number: int) -> tuple[Targets, Sequence[Thing]]:
-    """Five stamps for a scene, none of them in two scenes."""
+    """Five stamps for a scene; scenes share none."""
     stock = stamp_stock(repeated=False)
     order = np.random.default_rng([SEED, VERSION]).permutation(len(stock))
     chosen: list[Thing] = []
-    for i in order:  # different nouns, and the same shuffle for every scene so that scenes share none
+    for i in order:  # different nouns, in one shuffle for all scenes so that they share none
         if all(not stock[i].names & other.names - {stock[i].category} for other in chosen):
             chosen.append(stock[i])
     mine = chosen[number * 5 : number * 5 + 5]
@@ -255,7 +254,7 @@ def _stamped(number: int) -> tuple[Targets, Sequence[Thing]]:
 
 
 def _held_out(source: Source, number: int) -> tuple[Targets, Sequence[Thing]]:
-    """Every sixth held-out noun, among trained stamps that no prompt of the scene could mean."""
+    """Every sixth held-out noun, and trained stamps that no prompt of the scene could mean."""
     pictures = held_out_pictures(source)
     nouns = sorted(pictures)[number :: len(scenes.FAMILIES)]
     return {noun: pictures[noun] for noun in nouns}, others_than(nouns)
@@ -302,7 +301,7 @@ def _variants(
 ) -> list[Picture]:
     """The variants of one base: the same plate and distractors, one small object each.
 
-    Raises BenchmarkError where there is no room for objects of that size.
+    Raises BenchmarkError if there is no room for objects of that size.
     """
     least_area = 0.004 * (object_size[0] / OBJECT_SIZE[0]) ** 2
     for _ in range(PLATES):

@@ -22,7 +22,7 @@ PHOTOS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Photos:
-    """Photos of one class each. group: the classes that belong together; one: the class that is looked at alone."""
+    """Photos of one class each. group: the classes of the group prompt; one: the class of the class prompt."""
 
     name: str
     source: Source
@@ -51,7 +51,7 @@ class Photos:
 
 
 def read_voc(folder: Path, limit: int | None = None) -> Photos:
-    """VOC2012; see the module. Raises BenchmarkError for lists or pictures that are missing or damaged."""
+    """VOC2012, see embedding_map. Raises BenchmarkError for missing or damaged lists and pictures."""
     root = voc_root(folder)
     if root is None:
         raise BenchmarkError(

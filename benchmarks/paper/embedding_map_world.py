@@ -56,7 +56,7 @@ def _kind(place: int) -> str:
 
 
 def _photo(place: int, stock: Drawings) -> Image.Image:
-    """A large thing of the kind whose turn it is, and two small things of others."""
+    """A large thing of the next kind in turn, and two small things of others."""
     rng = np.random.default_rng([SEED, VERSION, 1, place])
     others = [kind for kind in KIND_NAMES if kind not in CLASSES]
     beside = [stock.any_of(others[int(i)], rng) for i in rng.choice(len(others), 2, replace=False)]

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Question:
-    """One row: numbers of pictures, the target first in the gallery."""
+    """One row: indices of pictures, the target first in the gallery."""
 
     reference: int
     gallery: tuple[int, ...]
@@ -42,7 +42,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of a split, opened when it is asked for. told: what it is, for the data's hash."""
+    """A picture of a split, opened on demand. told: its identity, for the data's hash."""
 
     open: Callable[[], Image.Image]
     told: str
@@ -50,7 +50,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Split:
-    """All rows of one split; it is the `embeddings.Pictures` of its pictures."""
+    """All rows of one split; implements `embeddings.Pictures`."""
 
     name: str
     questions: tuple[Question, ...]
@@ -69,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class GenecisData:
-    """remarks: JSON-able, for the record: what was left out, how it was made."""
+    """All splits. remarks: JSON-able, for the record: what was left out, how it was made."""
 
     name: str
     source: Source
@@ -87,11 +87,11 @@ class GenecisData:
 
 
 def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> GenecisData:
-    """Those of `splits` whose JSON file lies in `place`; see the card for the layout.
+    """Those of `splits` whose JSON file is in `place`; see the card for the layout.
 
-    limit: only the first so many rows of each split. Rows that cannot be used (fields that lack, pictures that are not
-    there, a gallery that is not as long as the split's most common one, which the published code leaves out too) are
-    left out, told in the log and noted in the record. Raises DataMissingError, BenchmarkError.
+    limit: rows of each split. Unusable rows are skipped, logged and counted in the record: missing fields or pictures,
+    or a gallery not as long as the split's most common one, which the published code skips too.
+    Raises DataMissingError, BenchmarkError.
     """
     if place is None:
         raise DataMissingError(card("genecis"), "name its folder with --data")
@@ -119,14 +119,14 @@ def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> Geneci
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture as a row names it: a file, and the box (x, y, width, height) that is cut out of it, if any."""
+    """A picture of a row: a file, and the box (x, y, width, height) to cut out, if any."""
 
     file: Path
     box: tuple[float, float, float, float] | None
 
 
 def read_split(name: str, file: Path, place: Path, limit: int | None = None) -> tuple[Split, int]:
-    """One split, and how many of its rows were left out. Raises BenchmarkError for a file that has none to use."""
+    """One split, and the number of skipped rows. Raises BenchmarkError for a file without usable rows."""
     try:
         rows = read_json(file)
     except (OSError, ValueError) as error:
@@ -158,7 +158,7 @@ def read_split(name: str, file: Path, place: Path, limit: int | None = None) -> 
 
 
 def opened(file: Path, box: tuple[float, float, float, float] | None) -> Image.Image:
-    """The picture, RGB; with a box what it shows, with its surroundings, on a black square."""
+    """The picture, RGB; with a box, its content with surroundings on a black square."""
     picture = open_image(file)
     return picture if box is None else to_square(cut_out(picture, box))
 
@@ -185,7 +185,7 @@ def to_square(picture: Image.Image) -> Image.Image:
 
 
 def _usual_gallery(rows: Sequence[Any]) -> int:
-    """The most common number of pictures beside the target; of several the smallest."""
+    """The most common gallery length without the target; of several the smallest."""
     lengths = Counter(
         len(row["gallery"]) for row in rows if isinstance(row, dict) and isinstance(row.get("gallery"), list)
     )

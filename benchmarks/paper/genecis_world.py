@@ -58,7 +58,7 @@ class Seen:
 
 
 def dataset(rows: int, splits: Sequence[str], photos: int = PHOTOS) -> GenecisData:
-    """The stand-in as a data set in the cache folder, drawn once for this version of what draws it.
+    """The stand-in as a data set in the cache folder, drawn once per version of the drawing code.
 
     rows: of each split.
     """
@@ -85,7 +85,7 @@ def _write(folder: Path, rows: int, photos: int) -> dict[str, Any]:
 
 
 def _draw(folder: Path, photos: int) -> Iterator[Seen]:
-    """Draw the pool into both folders of pictures; what is in it."""
+    """Draw the pool into both folders of pictures; returns its contents."""
     for sub in ("val2017", "VG_100K"):
         (folder / sub).mkdir(parents=True)
     for number, (photo, seen) in enumerate(_pool(photos), 1):
@@ -95,7 +95,7 @@ def _draw(folder: Path, photos: int) -> Iterator[Seen]:
 
 
 def _pool(photos: int) -> Iterator[tuple[Image.Image, list[Seen]]]:
-    """The photos of the pool and what is in each; the first are the same however many there are."""
+    """The photos of the pool and their contents; the first are the same for any number."""
     rng = np.random.default_rng([SEED, VERSION, 0])
     looks = {name: [kind.sample_look(rng) for _ in range(LOOKS)] for name, kind in KINDS.items()}
     for number in range(photos):
@@ -129,7 +129,7 @@ def examples(photos: int = 24) -> list[tuple[str, Image.Image]]:
 
 
 def _shown(entry: dict[str, Any], images: Sequence[Image.Image]) -> Image.Image:
-    """What an entry of a row shows: a photo, or what is in a box of it."""
+    """The picture of an entry of a row: a photo, or a box of it."""
     if "instance_bbox" in entry:
         return to_square(cut_out(images[int(entry["image_id"]) - 1], entry["instance_bbox"]))
     return images[int(entry["val_image_id"]) - 1]
@@ -254,6 +254,6 @@ def _pick(entries: Sequence[Entry], count: int, rng: Rng) -> list[Entry]:
 
 
 def _code() -> list[str]:
-    """What must be the same for the same photos to be drawn."""
+    """What determines the drawn photos."""
     own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, world_photos.__file__)]
     return [drawings.drawing_code(), *own, PIL.__version__, np.__version__]

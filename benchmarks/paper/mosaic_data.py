@@ -28,7 +28,7 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture and the labels of its pixels, both opened when they are asked for."""
+    """A picture and the labels of its pixels, both opened on demand."""
 
     picture: Opener
     labels: Callable[[], Labels]
@@ -36,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A composite. labels: of its pixels, as large as the picture; classes: the numbers that occur in them."""
+    """A composite. labels: of its pixels, of the picture's size; classes: the numbers in them."""
 
     name: str
     picture: Opener
@@ -70,7 +70,7 @@ def stitch(pictures: Sequence[Image.Image], tile: int = TILE) -> Image.Image:
 
 
 def stitch_labels(labels: Sequence[Labels], tile: int = TILE) -> Labels:
-    """The labels of `stitch`, in the same places; 0 where there is no picture."""
+    """The labels of `stitch` in the same places; 0 where there is no picture."""
     sheet = np.zeros((2 * tile, 2 * tile), np.uint8)
     for number, values in enumerate(labels):
         left, top, right, bottom = _place(number, (values.shape[1], values.shape[0]), tile)
@@ -90,7 +90,7 @@ def _place(number: int, size: tuple[int, int], tile: int) -> tuple[int, int, int
 def compose(
     tiles: Sequence[tuple[str, Tile]], most: int | None = None, tile: int = TILE
 ) -> tuple[Mosaic, ...]:
-    """Named tiles by fours, in their order; the last composite may have fewer. most: only so many composites."""
+    """Named tiles by fours, in order; the last composite may have fewer. most: number of composites."""
     groups = [tiles[start : start + 4] for start in range(0, len(tiles), 4)][:most]
     return tuple(_composed(f"{number:03d}", group, tile) for number, group in enumerate(groups))
 
@@ -108,8 +108,8 @@ def _composed(name: str, group: Sequence[tuple[str, Tile]], tile: int) -> Mosaic
 def read_voc(folder: Path, limit: int | None = None) -> Mosaics:
     """Composites of VOC2012 as it is published: JPEGImages, SegmentationClass and ImageSets/Segmentation/val.txt.
 
-    folder: VOC2012, VOCdevkit above it, or what that lies in.  limit: only so many composites.
-    Raises BenchmarkError for what is missing or damaged: a picture left out would move all that follow.
+    folder: VOC2012, VOCdevkit above it, or the folder of that.  limit: number of composites.
+    Raises BenchmarkError for missing or damaged files: skipping a picture would shift all that follow.
     """
     root = voc_root(folder)
     if root is None:
@@ -147,10 +147,9 @@ def _voc_tile(picture: Path, labels: Path) -> Tile:
 
 
 def write_mosaics(data: Mosaics, folder: Path, report: Report | None = None) -> Path:
-    """Composites as PNG with their labels beside them, and the list mosaic.json, written last. Returns the list.
+    """Write composites as PNG with their labels, and the list mosaic.json last. Returns the list's path.
 
-    Composites that are there already are left as they are: a build that was stopped goes on. Raises BenchmarkError
-    if it was of other data.
+    Existing composites are kept, so a stopped build resumes. Raises BenchmarkError for a folder of other data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     noted = folder / "build.json"
@@ -176,7 +175,7 @@ def write_mosaics(data: Mosaics, folder: Path, report: Report | None = None) -> 
 
 
 def read_mosaics(folder: Path, limit: int | None = None) -> Mosaics:
-    """What `write_mosaics` wrote. Raises BenchmarkError for files that it did not."""
+    """Read what `write_mosaics` wrote. Raises BenchmarkError for other files."""
     listed = folder / "mosaic.json"
     try:
         said = read_json(listed)

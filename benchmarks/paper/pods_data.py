@@ -44,10 +44,10 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class Objects:
-    """References and test photos of all objects, and what each is called under a variant of the prompts.
+    """References and test photos of all objects, and their prompts under each variant.
 
     prompts: label -> variant -> prompt; every label has the same variants.  test_split: the labels that count for
-    "_test", empty where that is not known.
+    "_test", empty if unknown.
     """
 
     name: str
@@ -169,7 +169,7 @@ def _rows(folder: Path, split: str) -> Iterator[_Row]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> list[str]:
-    """The names of a column of numbers, from what `datasets` writes into the schema; [] if it says nothing."""
+    """The class names of a numeric column, from the schema metadata of `datasets`; [] if there are none."""
     try:
         said = parse_json((metadata or {})[b"huggingface"])
         return [str(name) for name in said["info"]["features"]["label"]["names"]]
@@ -208,7 +208,7 @@ def _test_split(folder: Path, labels: Sequence[str]) -> frozenset[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """{} where there is no such file. Raises BenchmarkError for one that is not a JSON object."""
+    """{} for a missing file. Raises BenchmarkError for one that is not a JSON object."""
     if not path.is_file():
         return {}
     try:

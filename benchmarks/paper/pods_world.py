@@ -78,7 +78,7 @@ def examples() -> list[tuple[str, Image.Image]]:
 
 
 def _photos(number: int, which: int, stock: Drawings) -> Iterator[Image.Image]:
-    """The references of an object, of kind `number` and with mark `which`, then its test photos."""
+    """The references of the object of kind `number` with mark `which`, then its test photos."""
     (kind, colour), (paint, shape) = list(OWNED.items())[number], MARKS[which]
     rng = np.random.default_rng([SEED, VERSION, number, which])
     look = Look(kind=kind, colour=colour)
@@ -100,7 +100,7 @@ def marked(look: Look, paint: str, shape: str, rng: np.random.Generator) -> Thin
     _draw_mark(ImageDraw.Draw(mark), shape, float(x), float(y), radius, (*colour[:3], 255))
     body = picture.getchannel("A")
     picture.alpha_composite(mark)
-    picture.putalpha(body)  # a mark does not reach over the edge
+    picture.putalpha(body)  # the mark ends at the edge
     return replace(thing, picture=picture)
 
 

@@ -28,7 +28,7 @@ _WATERBIRDS_SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture and the number of its class; group: of those whose accuracies are compared, -1 where there are none."""
+    """A picture and its class number; group: for the accuracy per group, -1 if the data has none."""
 
     picture: Opener
     label: int
@@ -50,13 +50,13 @@ class LabelledSet:
         return len(self.train) + len(self.test)
 
     def read(self, number: int) -> Image.Image:
-        """The training pictures first, then those of the test."""
+        """The training pictures first, then the test pictures."""
         return (*self.train, *self.test)[number].picture()
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """A picture and the class of each of its pixels, (H, W), of its shape; both opened when asked for.
+    """A picture and the class of each pixel, (H, W), both opened on demand.
 
     present: the classes that occur in it.
     """
@@ -68,7 +68,7 @@ class Segmented:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentedSet:
-    """Pictures whose patches are remembered, and others that are labelled by them. classes: number -> name."""
+    """Pictures for the memory of patches, and test pictures to label with it. classes: number -> name."""
 
     classes: dict[int, str]
     memory: tuple[Segmented, ...]
@@ -78,7 +78,7 @@ class SegmentedSet:
 
 @dataclass(frozen=True, kw_only=True)
 class QualityData:
-    """What is there of the data sets."""
+    """The data sets that were found."""
 
     name: str
     source: Source
@@ -99,9 +99,9 @@ class QualityData:
 
 
 def read_quality(folder: Path, limit: int | None = None) -> QualityData | None:
-    """All data sets that lie in `folder`, under whatever name; None if there is none.
+    """All data sets in `folder`, under any name; None if there is none.
 
-    limit: so many pictures of each split.  Raises BenchmarkError for one that is damaged.
+    limit: pictures of each split.  Raises BenchmarkError for one that is damaged.
     """
     labelled = [read(folder, limit) for read in (read_imagewoof, read_waterbirds, read_cars)]
     found = tuple(one for one in labelled if one is not None)
@@ -207,7 +207,7 @@ def _labelled(
 
 
 def _spread(rows: Sequence[T], limit: int | None) -> list[T]:
-    """At most `limit` of them, at equal distances, so that all classes have their part."""
+    """At most `limit` of them, evenly spread, so that all classes are covered."""
     kept = len(rows) if limit is None else min(limit, len(rows))
     return [rows[place * len(rows) // kept] for place in range(kept)]
 
@@ -218,7 +218,7 @@ def _spread(rows: Sequence[T], limit: int | None) -> list[T]:
 def read_ade20k(folder: Path, limit: int | None = None) -> SegmentedSet | None:
     """ADEChallengeData2016: images and annotations of training and validation, objectInfo150.txt; 0 is no class.
 
-    limit: so many pictures of each split.
+    limit: pictures of each split.
     """
     root = next((path for path in _below(folder) if (path / "objectInfo150.txt").is_file()), None)
     if root is None:

@@ -44,7 +44,7 @@ CLASSES = ("mug", "book", "potted plant", "suitcase", "guitar", "bird")
 
 
 def build(limit: int | None = None) -> QualityData:
-    """The stand-in, always the same; `limit`: at most so many photos of each part."""
+    """The stand-in, always the same; `limit`: photos of each part at most."""
     train, test = (
         list(probe_photos(part, _most(n, limit))) for part, n in (("train", TRAIN), ("test", TEST))
     )

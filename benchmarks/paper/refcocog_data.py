@@ -18,12 +18,12 @@ from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.samples import Sample, Source
 
 LICENCE = "RefCOCOg: Apache-2.0; its pictures COCO's, from Flickr under their own terms"
-TUNING = 1000  # expressions of the split train that the margin is chosen on
+TUNING = 1000  # expressions of the split train that the margin is tuned on
 
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression about row `index` of a source, and the mask of what it means, of the picture's size."""
+    """An expression about row `index` of a source, and the mask of its referent, of the picture's size."""
 
     source: Source
     index: int
@@ -37,7 +37,7 @@ class Expression:
 
 @dataclass(frozen=True, kw_only=True)
 class Expressions:
-    """What is measured, and what the margin is chosen on. left_out: rows that cannot be used, and why."""
+    """The measured expressions, and those that the margin is tuned on. left_out: unusable rows with reasons."""
 
     name: str
     source: Origin
@@ -53,7 +53,7 @@ class Expressions:
 
 
 def chosen(source: Source, rows: Sequence[int]) -> tuple[list[Expression], list[str]]:
-    """The expressions of `rows`, and why some of them cannot be used."""
+    """The expressions of `rows`, and the reasons for unusable ones."""
     found: list[Expression] = []
     left_out: list[str] = []
     for index in rows:
@@ -72,9 +72,9 @@ def evenly(number: int, limit: int | None) -> list[int]:
 
 
 def read_refcocog(folder: Path, split: str, limit: int | None) -> Expressions:
-    """RefCOCOg as published (see training/data/importers/refcoco.py). limit: how many expressions, evenly spread.
+    """RefCOCOg as published (see training/data/importers/refcoco.py). limit: number of expressions, evenly spread.
 
-    Raises DataError for a folder that is damaged, BenchmarkError where nothing can be used.
+    Raises DataError for a damaged folder, BenchmarkError if nothing is usable.
     """
     measured, tuned = (RefCoco(folder, split=name) for name in (split, "train"))
     found, left_out = chosen(measured, evenly(len(measured), limit))

@@ -1,7 +1,7 @@
 """refcocog-world: the protocol of `refcocog` on generated photos. A stand-in: no figure of it is the paper's.
 
 Photos of drawn things, four expressions about each, two in five with a relation or a superlative, from the split of
-the generated world that no training seed gives. The margin is chosen on other photos than those that are measured.
+the generated world that no training seed gives. The margin is tuned on other photos than those measured.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIG = SourceConfig(
 
 
 def build(limit: int | None = None) -> Expressions:
-    """The stand-in, always the same; `limit`: only so many of its 480 expressions."""
+    """The stand-in, always the same; `limit`: of its 480 expressions."""
     world = WorldSource(CONFIG)
     first = TUNING * CONFIG.expressions
     tuning, _ = chosen(world, range(first))
@@ -48,7 +48,7 @@ def build(limit: int | None = None) -> Expressions:
 
 
 def examples() -> list[tuple[str, Image.Image]]:
-    """An expression about each of the first four photos that are measured, what it means outlined."""
+    """An expression about each of the first four measured photos, with its referent outlined."""
     first = TUNING * CONFIG.expressions
     found, _ = chosen(WorldSource(CONFIG), range(first, first + 16, 5))
     return [(f'"{one.text}"', outlined(one.picture().resize((320, 320)), one.mask)) for one in found]

@@ -1,4 +1,4 @@
-"""Photos of the generated world for the stand-ins: drawn things on drawn plates, from seeds of their own."""
+"""Photos of the generated world for the stand-ins: drawn things on drawn plates, from their own seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KIND_NAMES = tuple(KINDS)
 
 
 class Drawings:
-    """`each` drawings of every kind of thing; one is drawn when it is first asked for, and always the same."""
+    """`each` drawings of every kind of thing, made on first use and always the same."""
 
     def __init__(self, seed: Sequence[int], each: int, size: int = 160) -> None:
         self._seed, self._each, self._size = tuple(seed), each, size
@@ -36,10 +36,10 @@ def photo_of(
     size: tuple[int, int],
     least_area: float = 0.002,
 ) -> composition.Photo:
-    """A photo with all these things in it, each seen on `least_area` of the picture at least.
+    """A photo of all these things, each visible on at least `least_area` of the picture.
 
     groups: things and the least and greatest longer side of each, as part of the picture's height, largest first.
-    size: (width, height) in pixels.  Raises RuntimeError where there is no room for them in fifty scenes.
+    size: (width, height) in pixels.  Raises RuntimeError if fifty scenes have no room for them.
     """
     wanted = [thing for things, _ in groups for thing in things]
     for _ in range(50):
