@@ -69,8 +69,8 @@ def siglip() -> Pretrained:
     return Pretrained(model, processor, "siglip-source", CPU)
 
 
-def _method(loaded: Pretrained, name: str) -> Clip:
-    return Clip(baselines.CARDS[name], loaded)
+def _method(loaded: Pretrained, name: str, side: int | None = None) -> Clip:
+    return Clip(baselines.CARDS[name], loaded, side)
 
 
 def test_clip_alone_is_the_models_image_embedding(clip: Pretrained) -> None:
@@ -88,6 +88,16 @@ def test_clip_alone_is_the_models_image_embedding(clip: Pretrained) -> None:
     assert seen.patches.shape == (3, 4, 4, 24)
     np.testing.assert_allclose(seen.patches.reshape(3, 16, 24), normed, atol=1e-5)
     assert seen.maps is None
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_at_the_papers_size_positions_are_interpolated(family: str, request: pytest.FixtureRequest) -> None:
+    loaded = request.getfixturevalue(family)
+    seen = assert_batching_changes_nothing(_method(loaded, family, 48), pictures(), None, patches=True)
+    assert seen.patches is not None
+    assert seen.patches.shape == (3, 6, 6, 24)  # trained on 4 x 4
+    own, same = (_method(loaded, family, side).see(pictures(), None).vectors for side in (None, 32))
+    np.testing.assert_allclose(own, same, atol=1e-6)
 
 
 def test_without_text_no_prompt_changes_anything(clip: Pretrained) -> None:
@@ -221,7 +231,7 @@ def test_loading_from_a_folder_as_from_the_hub(clip: Pretrained, tmp_path: Path)
     clip.model.save_pretrained(tmp_path)
     clip.processor.save_pretrained(tmp_path)
     loaded = baselines.load(f"clip-text={tmp_path}", device="cpu")
-    kept = _method(clip, "clip-text")
+    kept = _method(clip, "clip-text", 336)
     np.testing.assert_allclose(
         loaded.see(pictures(), "the cat").vectors, kept.see(pictures(), "the cat").vectors, atol=1e-6
     )
@@ -260,7 +270,7 @@ def test_loading_from_the_hub_once(clip: Pretrained, tmp_path: Path, monkeypatch
         _lose(shard)
         with pytest.raises(HubError, match=card.repo):
             baselines.load("clip-text", device="cpu")
-    wanted = _method(clip, "clip-text").see(pictures(), "the cat").vectors
+    wanted = _method(clip, "clip-text", 336).see(pictures(), "the cat").vectors
     np.testing.assert_allclose(loaded.see(pictures(), "the cat").vectors, wanted, atol=1e-6)
 
 

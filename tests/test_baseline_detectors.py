@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,8 @@ def test_weights_in_bfloat16(sam3: Pretrained) -> None:
 
 
 def test_both_load_from_a_folder(sam3: Pretrained, grounding_dino: Pretrained, tmp_path: Path) -> None:
-    for name, made, kind in (("sam3", sam3, Sam3), ("grounding-dino", grounding_dino, GroundingDino)):
+    at_336 = partial(GroundingDino, side=336)
+    for name, made, kind in (("sam3", sam3, Sam3), ("grounding-dino", grounding_dino, at_336)):
         folder: Any = tmp_path / name
         made.model.save_pretrained(folder)
         made.processor.save_pretrained(folder)

@@ -21,6 +21,7 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.harness.method import Floats, Seen
 from steersearch.core.errors import BenchmarkError
 
+RESOLUTION = 336  # pixels, the paper's for all methods that take it
 DTYPE = torch.float32  # on a GPU too: half precision changes rankings
 Part = Literal["vectors", "patches", "maps", "attention"]
 WORDS: dict[Part, str] = {
@@ -177,4 +178,4 @@ def chosen_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-__all__ = ["DTYPE", "Baseline", "Outputs", "Wanted", "chosen_device", "on_grid"]
+__all__ = ["DTYPE", "RESOLUTION", "Baseline", "Outputs", "Wanted", "chosen_device", "on_grid"]

@@ -125,10 +125,10 @@ def _trunks() -> list[Card]:
 def _clips() -> list[Card]:
     cards = []
     for name, row, repo, licence, size in (
-        ("clip", "CLIP", "openai/clip-vit-base-patch16", "MIT", "ViT-B/16 at 224 px"),
-        ("clip-large", "CLIP", "openai/clip-vit-large-patch14-336", "MIT", "ViT-L/14 at 336 px"),
-        ("siglip", "SigLIP", "google/siglip-base-patch16-384", "Apache-2.0", "ViT-B/16 at 384 px"),
-        ("siglip2", "SigLIP 2", "google/siglip2-base-patch16-384", "Apache-2.0", "ViT-B/16 at 384 px"),
+        ("clip", "CLIP", "openai/clip-vit-base-patch16", "MIT", "ViT-B/16"),
+        ("clip-large", "CLIP", "openai/clip-vit-large-patch14-336", "MIT", "ViT-L/14"),
+        ("siglip", "SigLIP", "google/siglip-base-patch16-384", "Apache-2.0", "ViT-B/16"),
+        ("siglip2", "SigLIP 2", "google/siglip2-base-patch16-384", "Apache-2.0", "ViT-B/16"),
     ):
         for add_text in (False, True):
             cards.append(
@@ -138,7 +138,7 @@ def _clips() -> list[Card]:
                     family="clip",
                     repo=repo,
                     licence=licence,
-                    computes=f"{size} (which size the paper took is not stated)"
+                    computes=f"{size} at 336 px (which size the paper took is not stated)"
                     + ("; embeddings of picture and prompt added, each of unit length" if add_text else ""),
                     aggregation="the model's own image embedding"
                     + (" + its text embedding" if add_text else ""),
@@ -202,8 +202,8 @@ def _segmenters() -> list[Card]:
             family="grounding_dino",
             repo="IDEA-Research/grounding-dino-tiny",
             licence="Apache-2.0",
-            computes="vision outputs of the feature enhancer, every scale resampled to 24 × 24 and averaged (the paper "
-            "does not state its resolution); pictures as its processor makes them, shorter side 800 px",
+            computes="vision outputs of the feature enhancer, every scale resampled to 24 × 24 and averaged; "
+            "pictures squashed to 336 px, the paper's size for what takes it",
             aggregation="mean of the dense features",
             needs_prompt="it finds what a text names",
             lacks={"maps": "it scores boxes, not patches", "attention": _NO_ATTENTION},

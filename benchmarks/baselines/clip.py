@@ -1,11 +1,13 @@
 """CLIP, SigLIP and SigLIP 2: the picture's embedding, alone or with the prompt's added.
 
 The paper adds them elementwise and does not say whether they are normalised. Here they are, so that both count alike.
-Pictures and texts go through the model's own processor.
+Pictures and texts go through the model's own processor, at the paper's 336 pixels: where a model was trained at another
+size, its positions are interpolated.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted, on_grid
+from steersearch.benchmarks.baselines.base import RESOLUTION, Baseline, Outputs, Wanted, on_grid
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
 
 
 def load(card: Card, weights: Path | None, device: str) -> Clip:
-    return Clip(card, pretrained(card, weights, device, "AutoModel"))
+    return Clip(card, pretrained(card, weights, device, "AutoModel"), RESOLUTION)
 
 
 class Clip(Baseline):
@@ -30,13 +32,15 @@ class Clip(Baseline):
     projection; SigLIP has none and the same width.
     """
 
-    def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 16, **card.settings)
-        self.processor = loaded.processor
+    def __init__(self, card: Card, loaded: Pretrained, side: int | None = None) -> None:
+        """side: of the pictures in pixels; None: as the processor makes them."""
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 16, side=side, **card.settings)
+        self.processor, self.side = loaded.processor, side
         self.adds_text = bool(card.settings["add_text"])
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        seen = self.model.get_image_features(pixels_of(self, pictures))  # pooler_output: projected, (B, D)
+        pixels = pixels_of(self, pictures, self.side)
+        seen = self.model.get_image_features(pixels, interpolate_pos_encoding=True)  # pooler_output: (B, D)
         vectors, patches = seen.pooler_output.float(), None
         if wanted.patches:
             patches = self._patches(seen.last_hidden_state).float()
@@ -49,12 +53,11 @@ class Clip(Baseline):
     def _patches(self, tokens: Tensor) -> Tensor:
         """(B, T, D') tokens of the last layer -> (B, Hp, Wp, D')."""
         vision = self.model.vision_model
-        config = self.model.config.vision_config
         if hasattr(self.model, "visual_projection"):  # CLIP: CLS first, and only CLS has been normed
             tokens = vision.post_layernorm(tokens[:, 1:])
             if self.adds_text:
                 tokens = self.model.visual_projection(tokens)
-        side = config.image_size // config.patch_size
+        side = math.isqrt(tokens.shape[1])
         return on_grid(tokens, (side, side))
 
 

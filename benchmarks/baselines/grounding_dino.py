@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from steersearch.benchmarks.baselines.base import Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.base import RESOLUTION, Baseline, Outputs, Wanted
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.hooks import heard
 from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
@@ -23,7 +23,8 @@ GRID = (24, 24)  # as many patches as DINOv2 at 336 px; the paper does not state
 
 
 def load(card: Card, weights: Path | None, device: str) -> GroundingDino:
-    return GroundingDino(card, pretrained(card, weights, device, "GroundingDinoForObjectDetection"))
+    loaded = pretrained(card, weights, device, "GroundingDinoForObjectDetection")
+    return GroundingDino(card, loaded, RESOLUTION)
 
 
 class GroundingDino(Baseline):
@@ -33,9 +34,11 @@ class GroundingDino(Baseline):
     on the other.
     """
 
-    def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(card, loaded.model, loaded.source, loaded.device, 4, grid=GRID)
+    def __init__(self, card: Card, loaded: Pretrained, side: int | None = None) -> None:
+        """side: in pixels, of squares to which pictures are squashed; None: as the processor makes them."""
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 4, grid=GRID, side=side)
         self.processor = loaded.processor
+        self._size = {} if side is None else {"size": {"height": side, "width": side}}
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         assert prompt is not None
@@ -54,6 +57,7 @@ class GroundingDino(Baseline):
             truncation=True,
             max_length=self.model.config.max_text_len,
             return_tensors="pt",
+            **self._size,
         ).to(self.device)
         given["pixel_values"] = given["pixel_values"].to(self.dtype)
         with heard(self.model.model.encoder) as calls:

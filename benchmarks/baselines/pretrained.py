@@ -59,9 +59,16 @@ def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -
     return Pretrained(model.to(place), processor, source, place)
 
 
-def pixels_of(method: Any, pictures: Sequence[Image.Image]) -> Tensor:
-    """The pictures after the processor of `method`: (B, 3, H, W) in the model's dtype, on its device."""
-    pixels: Tensor = method.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+def pixels_of(method: Any, pictures: Sequence[Image.Image], side: int | None = None) -> Tensor:
+    """The pictures after the processor of `method`: (B, 3, H, W) in the model's dtype, on its device.
+
+    side: squares of so many pixels instead of the processor's own, cropped or squashed as it does.
+    """
+    processor = method.processor.image_processor
+    square = {"height": side, "width": side}
+    crops = "shortest_edge" in processor.size
+    sizes = {"size": {"shortest_edge": side}, "crop_size": square} if crops else {"size": square}
+    pixels: Tensor = processor(list(pictures), return_tensors="pt", **(sizes if side else {}))["pixel_values"]
     return pixels.to(method.device, method.dtype)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from steersearch.benchmarks.baselines.base import (
     DTYPE,
+    RESOLUTION,
     Baseline,
     Outputs,
     Wanted,
@@ -24,8 +25,6 @@ from steersearch.core.backbone import Trunk, build_trunk, timm_preprocess
 from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import trunk_file
-
-RESOLUTION = 336  # as in the paper, for all methods that can take it
 
 
 def load(card: Card, weights: Path | None, device: str) -> PlainTrunk:
