@@ -1,6 +1,6 @@
 """The frozen vision transformer under SteerViT, by its name in timm.
 
-The trunks that were released are built here from a table, as `ViT`s that equal timm's; any other name of timm's is
+The backbones that were released are built here from a table, as `ViT`s that equal timm's; any other name of timm's is
 left to timm. This is the only file that imports it, and only inside functions.
 """
 
@@ -24,7 +24,7 @@ from steersearch.core.weights_file import weights_file
 
 
 class Trunk(Protocol):
-    """What SteerViT needs of a trunk. T = num_prefix_tokens + Hp·Wp tokens, prefix (CLS, registers) first."""
+    """What SteerViT needs of a backbone. T = num_prefix_tokens + Hp·Wp tokens, prefix (CLS, registers) first."""
 
     num_prefix_tokens: int
     grid: tuple[int, int]
@@ -147,7 +147,7 @@ def build_trunk(name: str, resolution: int, pretrained: bool, weights: Path | No
 def _read_weights(trunk: ViT, name: str, path: Path) -> None:
     """The weights in a file of timm's into `trunk`, which is on the meta device: its parameters become the file's.
 
-    What needs no resampling is mapped, not copied: a base trunk takes 350 MB once, and not before it runs.
+    What needs no resampling is mapped, not copied: a base backbone takes 350 MB once, and not before it runs.
     """
     wanted = {key: tuple(value.shape) for key, value in trunk.state_dict().items()}
     try:
@@ -196,7 +196,7 @@ def timm_trunk(
 def _read_by_timm(vit: Any, source: Path | str) -> None:
     """timm's own reading of a file into `vit`, which is on the meta device: its parameters become the file's tensors.
 
-    No random weights are made first, and what needs no resampling is mapped, not copied: a base trunk takes 350 MB
+    No random weights are made first, and what needs no resampling is mapped, not copied: a base backbone takes 350 MB
     once, and not before it runs.
     """
     from timm.models import load_pretrained

@@ -1,7 +1,7 @@
 """Weights on disk: our .safetensors files and the authors' .pth files, and how a model's name becomes a file.
 
 Both kinds of file hold the trained parts under the authors' names (`to_released_state`). Ours adds the config
-as JSON metadata under "steersearch", and for a trunk of our own its weights, under "trunk.".
+as JSON metadata under "steersearch", and for a backbone of our own its weights, under "trunk.".
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _pretrained_trunk(config: SteerViTConfig) -> nn.Module:
 
 
 def read_config(path: Path) -> tuple[SteerViTConfig, bool]:
-    """The config of a .safetensors or .pth file, and whether it holds its trunk. Raises CheckpointError."""
+    """The config of a .safetensors or .pth file, and whether it holds its backbone. Raises CheckpointError."""
     with _opened(path) as file:
         return file.config, file.holds_trunk
 
@@ -154,9 +154,9 @@ def _opened(path: Path) -> Iterator[_ModelFile]:
         raise CheckpointError(f"{path}: no such file")
     try:
         with _opened_released(path) if _is_released(path) else _opened_safetensors(path) as file:
-            if file.config.tiny is not None and not file.holds_trunk:
+            if file.config.vit is not None and not file.holds_trunk:
                 raise CheckpointError(
-                    f"{path}: it describes a trunk of our own, and does not hold its weights"
+                    f"{path}: it describes a backbone of our own, and does not hold its weights"
                 )
             yield file
     except ConfigError as error:
@@ -337,7 +337,7 @@ def write_released_pth(model: SteerViT, path: Path | str) -> None:
     own = timm_preprocess(config.trunk, config.resolution)
     if config.preprocess != own:
         logger.warning(
-            "%s: the authors' code prepares pictures as the trunk's own transform does (%s), not as this model (%s)",
+            "%s: the authors' code prepares pictures as the backbone's own transform does (%s), not as this model (%s)",
             path,
             _in_words(own),
             _in_words(config.preprocess),
@@ -359,8 +359,8 @@ def write_released_pth(model: SteerViT, path: Path | str) -> None:
 def _unknown_to_released(model: SteerViT) -> Iterator[str]:
     """What the authors' code does not have, or a file for it does not say."""
     config = model.config
-    if config.tiny is not None:
-        yield "trunk but timm's (their files hold none)"
+    if config.vit is not None:
+        yield "backbone but timm's (their files hold none)"
     if config.fusion != "early":
         yield "late fusion"
     if not config.tanh_gate:
@@ -374,7 +374,7 @@ def _unknown_to_released(model: SteerViT) -> Iterator[str]:
     if config.aggregation == "focus":
         yield 'aggregation "focus", only cls and mean'
     elif config.aggregation == "cls" and not model.trunk.num_prefix_tokens:
-        yield "aggregation cls of a trunk without a CLS token"
+        yield "aggregation cls of a backbone without a CLS token"
     if "roberta" not in config.text_encoder.lower():
         yield f"text encoder {config.text_encoder}, only RoBERTa"
     if config.text_layers >= 0:
@@ -389,7 +389,7 @@ def _in_words(preprocess: Preprocess) -> str:
 
 
 def write_safetensors(model: SteerViT, path: Path, config: SteerViTConfig | None = None) -> None:
-    """Write `model` to `path`; a trunk of our own goes with it, in float16 throughout, else float32.
+    """Write `model` to `path`; a backbone of our own goes with it, in float16 throughout, else float32.
 
     config: what the file says of it; None: the model's own.
 
@@ -397,7 +397,7 @@ def write_safetensors(model: SteerViT, path: Path, config: SteerViTConfig | None
     """
     state = to_released_state(model)
     dtype = torch.float32
-    if model.config.tiny is not None:
+    if model.config.vit is not None:
         state |= _trunk_state(model)
         dtype = torch.float16
     stored = {name: _for_disk(name, value, dtype, path) for name, value in state.items()}

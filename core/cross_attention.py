@@ -1,9 +1,9 @@
-"""Gated cross-attention: how a prompt steers the tokens of the trunk (arXiv 2604.02327, Eq. 2).
+"""Gated cross-attention: how a prompt steers the tokens of the backbone (arXiv 2604.02327, Eq. 2).
 
     x <- x + tanh(alpha · gate_scale) · CA(LayerNorm(x), text)
 
-Sits before every second block. All trunk tokens are queries, prefix tokens included.
-Letters: B images, T trunk tokens, D trunk width, L text tokens, h heads, d head width (16 × 72 as released).
+Sits before every second block. All backbone tokens are queries, prefix tokens included.
+Letters: B images, T backbone tokens, D backbone width, L text tokens, h heads, d head width (16 × 72 as released).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class FoldedCrossAttention:
 
 
 class _CrossAttention(nn.Module):
-    """Queries from the trunk (LayerNorm, then a product), keys and values from the text; no biases."""
+    """Queries from the backbone (LayerNorm, then a product), keys and values from the text; no biases."""
 
     def __init__(self, dim: int, num_heads: int, head_dim: int) -> None:
         super().__init__()

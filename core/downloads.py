@@ -39,7 +39,7 @@ class Place:
 class Part:
     """One of the three parts of a model.
 
-    name: of the trunk or text encoder, or the weights' file; None where only the weights say which it is.
+    name: of the backbone or text encoder, or the weights' file; None where only the weights say which it is.
     path: where it lies if it needs no hub: a file or folder of the user's, of this package or of another one.
     files: those of the hub, if it comes from there.  about: bytes that may have to be fetched, where no file is known.
     """
@@ -127,7 +127,7 @@ def _parts_of_card(card: ModelCard) -> ModelParts:
         trunk = _from_hub("trunk", card.trunk.name, card.trunk.licence, (card.trunk.weights,))
     elif isinstance(card.weights, PackageFile):
         trunk = replace(trunk, path=weights.path, licence=card.licence)
-    elif weights.complete:  # a trunk that only the file names
+    elif weights.complete:  # a backbone that only the file names
         read = _parts_of_file(card.name, weights, weights.files[0].path)
         return replace(read, card=card)
     return ModelParts(

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 ImageSource = Image.Image | Path | str
 R = TypeVar("R", Embedded, Unsteered)
 
-# Trunk inputs in one forward pass. A processor is fastest while the widest activation, the hidden layer of the MLPs,
+# Backbone inputs in one forward pass. A processor is fastest while the widest activation, the hidden layer of the MLPs,
 # stays small: beyond 32 MB each buffer is mapped and zeroed anew in every block (measured: benchmarks/LOG.md).
 _CPU_HIDDEN_BYTES, _CPU_BATCH = 16 * 2**20, 32
 _CORES = 8  # parts at a time, so that their buffers stay few
@@ -104,12 +104,12 @@ class Predictor:
     def with_aggregation(self, kind: Aggregation | None) -> Predictor:
         """This model with another aggregation by default; the weights are shared. None: as it is.
 
-        Raises ConfigError for one that does not exist, or for `cls` with a trunk that has no such token.
+        Raises ConfigError for one that does not exist, or for `cls` with a backbone that has no such token.
         """
         if kind is not None and kind not in get_args(Aggregation):
             raise ConfigError("aggregation", kind, f"must be one of {get_args(Aggregation)}")
         if kind == "cls" and self.model.num_prefix_tokens == 0:
-            raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
+            raise ConfigError("aggregation", kind, 'this backbone has no CLS token; use "mean" or "focus"')
         other = copy.copy(self)
         other.aggregation = kind or self.aggregation
         return other
@@ -147,7 +147,7 @@ class Predictor:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(Hp, Wp), the patch grid of features and heatmaps: the trunk's, or that of 2 × 2 tiles."""
+        """(Hp, Wp), the patch grid of features and heatmaps: the backbone's, or that of 2 × 2 tiles."""
         height, width = self.model.grid
         return (height * TILES, width * TILES) if self._is_tiled else (height, width)
 
@@ -185,7 +185,7 @@ class Predictor:
     ) -> Tensor:
         """Prompt-conditioned embeddings of pictures or paths: (B, D) float32 of unit length, on the CPU.
 
-        `prompt`: one for all, one per picture, or None for the plain trunk. `aggregation` None: the default.
+        `prompt`: one for all, one per picture, or None for the plain backbone. `aggregation` None: the default.
         """
         kind = aggregation or self.aggregation
         batches = self._in_batches(images, prompt, gate_scale)
@@ -210,7 +210,7 @@ class Predictor:
         """What CLS looks at in the last block, as released: (B, Hp, Wp) float32 in [0, 1) on the CPU.
 
         heads "none" gives (B, heads, Hp, Wp); see `attention_maps.attention_maps` for both options.
-        Raises ConfigError for a trunk without CLS token (SigLIP).
+        Raises ConfigError for a backbone without CLS token (SigLIP).
         """
 
         def maps(found: Features) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a file to the numbers a trunk takes: Pillow and NumPy only, so that readers never import torch."""
+"""From a file to the numbers a backbone takes: Pillow and NumPy only, so that readers never import torch."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-MOST_SIDE = 4096  # pixels of a trunk's input
-_LEAST_CROP = 0.5  # of a side; timm's trunks keep .75 and more, and a picture is resized to the inverse
+MOST_SIDE = 4096  # pixels of a backbone's input
+_LEAST_CROP = 0.5  # of a side; timm's backbones keep .75 and more, and a picture is resized to the inverse
 _LONGEST_STRIP = 8  # a longer strip (width : height) is cut before it is resized, or 1 × 60000 fills memory
 
 _KEPT = 2  # a picture decoded at a reduced scale keeps this many times the pixels per side that are needed
@@ -60,13 +60,13 @@ def least_side(preprocessing: Mapping[str, Any]) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """What is done to a picture before the trunk sees it; a trunk's own equals timm's evaluation transform.
+    """What is done to a picture before the backbone sees it; a backbone's own equals timm's evaluation transform.
 
-    size: side in pixels of the square that the trunk takes.  mean, std: per channel, of values in [0, 1].
+    size: side in pixels of the square that the backbone takes.  mean, std: per channel, of values in [0, 1].
     crop_pct: share of the resized picture that the central crop keeps, per side.
     mode: "crop" scales the shorter side and cuts the central square.
-        "squash" scales both sides; with crop_pct 1 nothing is lost, and timm has trunks with less.
-        "tile" squashes to twice `size`, for the trunk to see as 2 × 2 tiles: at twice the resolution, with
+        "squash" scales both sides; with crop_pct 1 nothing is lost, and timm has backbones with less.
+        "tile" squashes to twice `size`, for the backbone to see as 2 × 2 tiles: at twice the resolution, with
         four forward passes. Nothing is lost here either, and crop_pct is 1.
     """
 
@@ -100,7 +100,7 @@ class Preprocess:
     def with_view(self, view: View) -> Preprocess:
         """These settings with pictures seen in another way.
 
-        "crop" keeps crop_pct, so that a trunk whose own mode it is gets timm's evaluation transform. "squash"
+        "crop" keeps crop_pct, so that a backbone whose own mode it is gets timm's evaluation transform. "squash"
         and "tile" keep the whole picture: crop_pct becomes 1, or MAE's and SigLIP's 0.9 would cut the borders.
         """
         return replace(self, mode=view, crop_pct=self.crop_pct if view == "crop" else 1.0)
@@ -143,7 +143,7 @@ class Preprocess:
         return pixels
 
     def region(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """What the trunk sees of a picture of `size` (width, height): left, top, right, bottom in pixels."""
+        """What the backbone sees of a picture of `size` (width, height): left, top, right, bottom in pixels."""
         (width, height), (left, top, right, bottom) = self._resize_and_crop(size)
         x, y = size[0] / width, size[1] / height
         return left * x, top * y, right * x, bottom * y
@@ -180,7 +180,7 @@ def view_of(preprocessing: Mapping[str, Any]) -> View | None:
     """The view under which settings were made, from their dictionary form, as a prompt index records it.
 
     None: one that `Preprocess.with_view` does not make, such as timm's squash with a central crop of 0.95,
-    which only a trunk's own settings have.
+    which only a backbone's own settings have.
     """
     view: View | None = preprocessing.get("mode")
     return None if view == "squash" and preprocessing.get("crop_pct") != 1 else view

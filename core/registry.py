@@ -85,7 +85,7 @@ class TrunkCard:
 class ModelCard:
     """A model that can be asked for by name.
 
-    weights: the trained parts, and for the bundled model its trunk as well.
+    weights: the trained parts, and for the bundled model its backbone as well.
     trunk: None where the weights hold it, or where only the file says which it is (`trunk_note`).
     parameters: trained ones, of connector, cross-attention and head.  resolution: side of the input in pixels.
     """
@@ -94,7 +94,7 @@ class ModelCard:
     weights: HubFile | PackageFile
     trunk: TrunkCard | None
     trunk_note: str = ""
-    trunk_about: int | None = None  # bytes of a trunk whose name only the file tells
+    trunk_about: int | None = None  # bytes of a backbone whose name only the file tells
     text_encoder: TextEncoderCard
     licence: str
     parameters: int
@@ -201,12 +201,12 @@ _TRUNKS = {trunk.name: trunk for trunk in (*_DINOV2.values(), _MAE)}
 
 
 def known_trunk(name: str) -> TrunkCard | None:
-    """The trunk `name` (timm's, with its tag) if it is described here."""
+    """The backbone `name` (timm's, with its tag) if it is described here."""
     return _TRUNKS.get(name)
 
 
 def trunk_file(name: str) -> HubFile:
-    """timm's weights of the trunk `name` ("vit_base_patch14_dinov2.lvd142m"): pinned where they are known."""
+    """timm's weights of the backbone `name` ("vit_base_patch14_dinov2.lvd142m"): pinned where they are known."""
     known = known_trunk(name)
     if known is not None:
         return known.weights
@@ -218,7 +218,7 @@ _COMMERCIAL = (
     "cubert-gmbh/steervit-commercial"  # the authors' commercial files, mirrored with their permission
 )
 _RESEARCH = "research only, non-commercial"
-_BASE_BYTES = 92_321_820  # of the trained weights over any trunk that is 768 wide and 12 deep
+_BASE_BYTES = 92_321_820  # of the trained weights over any backbone that is 768 wide and 12 deep
 
 
 def _released(name: str, size: int, sha256: str) -> HubFile:
@@ -314,7 +314,7 @@ MODELS: dict[str, ModelCard] = {
                 parameters=23_080_455,
                 resolution=336,
                 note=f"the paper's {label} variant; its sha256 is not published, so it cannot be checked",
-                purpose=f"Comparing with the paper's figures with {label} as its trunk; not for commercial use.",
+                purpose=f"Comparing with the paper's figures with {label} as its backbone; not for commercial use.",
             )
             for family, label, trunk, trunk_note, trunk_about in (
                 ("mae", "MAE", _MAE, "", None),

@@ -2,7 +2,7 @@
 
 What it takes to use one on photos and prompts is in `predictor`.
 
-Letters: B images, H W pixels, T = P + N trunk tokens (P prefix tokens, N = Hp·Wp patches), D trunk width,
+Letters: B images, H W pixels, T = P + N backbone tokens (P prefix tokens, N = Hp·Wp patches), D backbone width,
 L text tokens, Dt text width.
 """
 
@@ -28,6 +28,9 @@ from steersearch.core.vectors import Aggregation
 from steersearch.core.vit import MOST_DEEP, MOST_WIDE, ViT, ViTConfig, resampled
 
 Fusion = Literal["early", "late"]
+OWN_BACKBONE = (
+    "vit"  # what `SteerViTConfig.trunk` says of a `ViT` of our own; files and recipes have that key
+)
 _SUBTRACTED_LEVEL = 0.5  # share of the mean logit
 
 
@@ -35,7 +38,8 @@ _SUBTRACTED_LEVEL = 0.5  # share of the mean logit
 class SteerViTConfig:
     """All that determines a model except its weights.
 
-    trunk: "tiny" (then `tiny` gives its shape) or a timm name.  resolution: side of the input in pixels.
+    trunk: the backbone, "vit" for our own (then `vit` is its shape) or a timm name.
+    resolution: side of the input in pixels.
     aggregation: how tokens become one embedding, see `Features.aggregate`.
     cross_attn_layers: blocks with a cross-attention before them; indices beyond the depth are ignored.
     text_encoder, text_dim: see `text.load_text_encoder`; text_layers: only so many of its layers, -1 for all.
@@ -43,11 +47,11 @@ class SteerViTConfig:
 
     The paper's ablations (Tables 3 and 12): fusion "late" puts those cross-attentions, as many, after the last
     block; connector_hidden None is a connector of one linear layer; tanh_gate False leaves out the gates;
-    use_ffn follows each cross-attention by a gated network, cross_attn_ffn_mult times as wide as the trunk.
+    use_ffn follows each cross-attention by a gated network, cross_attn_ffn_mult times as wide as the backbone.
     """
 
     trunk: str
-    tiny: ViTConfig | None = None
+    vit: ViTConfig | None = None
     resolution: int
     aggregation: Aggregation = "cls"
     cross_attn_layers: tuple[int, ...] = tuple(range(1, 26, 2))
@@ -81,12 +85,16 @@ class SteerViTConfig:
             raise ConfigError("aggregation", self.aggregation, f"must be one of {get_args(Aggregation)}")
         if self.fusion not in get_args(Fusion):
             raise ConfigError("fusion", self.fusion, f"must be one of {get_args(Fusion)}")
-        if (self.trunk == "tiny") != (self.tiny is not None):
+        if (self.trunk == OWN_BACKBONE) != (self.vit is not None):
             raise ConfigError(
-                "tiny", self.tiny, f'must be given for the trunk "tiny" only, this is "{self.trunk}"'
+                "vit",
+                self.vit,
+                f'must be given for the backbone "{OWN_BACKBONE}" only, this is "{self.trunk}"',
             )
-        if self.tiny is not None and self.tiny.image_size != self.resolution:
-            raise ConfigError("resolution", self.resolution, f"the trunk takes {self.tiny.image_size} pixels")
+        if self.vit is not None and self.vit.image_size != self.resolution:
+            raise ConfigError(
+                "resolution", self.resolution, f"the backbone takes {self.vit.image_size} pixels"
+            )
         if self.preprocess.size != self.resolution:
             raise ConfigError(
                 "resolution", self.resolution, f"preprocessing makes {self.preprocess.size} pixels"
@@ -95,7 +103,7 @@ class SteerViTConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` reads it back."""
         return asdict(self) | {
-            "tiny": None if self.tiny is None else self.tiny.to_dict(),
+            "vit": None if self.vit is None else self.vit.to_dict(),
             "cross_attn_layers": list(self.cross_attn_layers),
             "preprocess": self.preprocess.to_dict(),
         }
@@ -103,17 +111,26 @@ class SteerViTConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SteerViTConfig:
         """Inverse of `to_dict`. Raises ConfigError for a field that is unknown, missing, or out of its range."""
-        read = read_fields(cls, data, "the config")
-        if read.get("tiny") is not None:
-            read["tiny"] = ViTConfig.from_dict(read["tiny"])
+        read = read_fields(cls, _renamed(data), "the config")
+        if read.get("vit") is not None:
+            read["vit"] = ViTConfig.from_dict(read["vit"])
         if "cross_attn_layers" in read:
             read["cross_attn_layers"] = read_list("cross_attn_layers", read["cross_attn_layers"])
         return cls(**{**read, "preprocess": Preprocess.from_dict(read["preprocess"])})
 
 
+def _renamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config as it is written now; earlier files call a backbone of our own "tiny", whatever its size."""
+    if not isinstance(data, Mapping) or "tiny" not in data or "vit" in data:
+        return data
+    rest = {name: value for name, value in data.items() if name != "tiny"}
+    trunk = OWN_BACKBONE if data.get("trunk") == "tiny" else data.get("trunk")
+    return {**rest, "trunk": trunk, "vit": data["tiny"]}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What one forward pass says about B images. All final-normed by the trunk, none of unit length.
+    """What one forward pass says about B images. All final-normed by the backbone, none of unit length.
 
     prefix (B, P, D), patches (B, N, D), logits (B, N) of the segmentation head, grid (Hp, Wp) with N = Hp·Wp.
     attention (B, heads, N), where it was asked for: what CLS attends to in the last block; the rest of its
@@ -138,7 +155,9 @@ class Features:
         """
         if kind == "cls":
             if self.prefix.shape[1] == 0:
-                raise ConfigError("aggregation", kind, 'this trunk has no CLS token; use "mean" or "focus"')
+                raise ConfigError(
+                    "aggregation", kind, 'this backbone has no CLS token; use "mean" or "focus"'
+                )
             return widened(self.prefix[:, 0])
         if kind == "mean" or (kind == "focus" and not self.is_steered):
             if self.parts is None:
@@ -192,7 +211,7 @@ class Steering:
     """What prompts do to the tokens, made by `SteerViT.steering` for any number of batches; immutable.
 
     num_prompts: 1 (for every image of a batch), or one per image.  layers: for each depth, what happens to the
-    tokens (B, T, D) before the block of that index; the trunk's depth is after its last block.
+    tokens (B, T, D) before the block of that index; the backbone's depth is after its last block.
     """
 
     num_prompts: int
@@ -208,10 +227,10 @@ NO_STEERING = Steering(1, {})
 
 
 class SteerViT(nn.Module):
-    """A frozen trunk and the trained parts that steer it: connector, gated cross-attention, head.
+    """A frozen backbone and the trained parts that steer it: connector, gated cross-attention, head.
 
     `gate_scale`, wherever it is an argument, multiplies every learned gate before its tanh: 0 is the frozen
-    trunk bit for bit, 1 is as trained. It is never state: threads may share a model.
+    backbone bit for bit, 1 is as trained. It is never state: threads may share a model.
     """
 
     def __init__(self, config: SteerViTConfig, trunk: ViT | nn.Module | None = None) -> None:
@@ -274,7 +293,7 @@ class SteerViT(nn.Module):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """P: the CLS token, if the trunk has one, and its registers."""
+        """P: the CLS token, if the backbone has one, and its registers."""
         return self._trunk.num_prefix_tokens
 
     @property
@@ -282,20 +301,20 @@ class SteerViT(nn.Module):
         return self.head.weight.device
 
     def train(self, mode: bool = True) -> SteerViT:
-        """As nn.Module, but the trunk stays in evaluation mode: its batch norm statistics are frozen too."""
+        """As nn.Module, but the backbone stays in evaluation mode: its batch norm statistics are frozen too."""
         super().train(mode)
         self.trunk.eval()
         return self
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Name and parameter of everything that training changes; the trunk is not among them."""
+        """Name and parameter of everything that training changes; the backbone is not among them."""
         return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
     def at_resolution(self, side: int) -> SteerViT:
-        """This model for pictures of `side` pixels: the same weights, with the trunk's positions resampled.
+        """This model for pictures of `side` pixels: the same weights, with the backbone's positions resampled.
 
         A model tested at a higher resolution than it was trained at finds smaller things (FixRes, arXiv 1906.06423).
-        Raises ConfigError for a side that the trunk cannot take, and for a trunk that timm builds.
+        Raises ConfigError for a side that the backbone cannot take, and for a backbone that timm builds.
         """
         if not isinstance(self.trunk, ViT):
             raise ConfigError("resolution", side, f"{self.config.trunk} stays at {self.config.resolution}")
@@ -303,7 +322,7 @@ class SteerViT(nn.Module):
         config = replace(
             self.config,
             resolution=side,
-            tiny=shape if self.config.tiny else None,
+            vit=shape if self.config.vit else None,
             preprocess=replace(self.config.preprocess, size=side),
         )
         with torch.device("meta"):
@@ -326,7 +345,7 @@ class SteerViT(nn.Module):
     ) -> Features:
         """Steered features of `pixels` (B, 3, H, W), as `config.preprocess` makes them.
 
-        prompts: of one prompt for all images, or of B, one each; None or gate_scale 0: the plain trunk.
+        prompts: of one prompt for all images, or of B, one each; None or gate_scale 0: the plain backbone.
         attention: also keep what CLS attends to in the last block. For many prompts or many batches use the
         two halves, `before_steering` and `steer`, so that nothing is computed twice.
         """
@@ -402,12 +421,14 @@ class SteerViT(nn.Module):
 
     def _attention(self, x: Tensor) -> Tensor:
         if self._trunk.num_prefix_tokens == 0:
-            raise ConfigError("attention", True, "this trunk has no CLS token whose attention could be shown")
+            raise ConfigError(
+                "attention", True, "this backbone has no CLS token whose attention could be shown"
+            )
         return self._trunk.cls_attention(x)[:, :, self._trunk.num_prefix_tokens :]
 
 
 class Connector(nn.Module):
-    """Text tokens to the trunk's width: unit length, then a two-layer MLP. (..., L, Dt) -> (..., L, D).
+    """Text tokens to the backbone's width: unit length, then a two-layer MLP. (..., L, Dt) -> (..., L, D).
 
     hidden None: one linear layer instead, the paper's ablation (Table 3).
     """
@@ -430,6 +451,6 @@ def widened(values: Tensor) -> Tensor:
 
 
 def _random_trunk(config: SteerViTConfig) -> nn.Module:
-    if config.tiny is not None:
-        return ViT(config.tiny)
+    if config.vit is not None:
+        return ViT(config.vit)
     return build_trunk(config.trunk, config.resolution, pretrained=False)

@@ -116,7 +116,7 @@ class Embedded:
 class Unsteered:
     """The backbone's features of one batch, which no prompt steers.
 
-    embeddings: (B, dim) float32, unit length: the whole photo, as CLS sees it, or the mean patch of a trunk without
+    embeddings: (B, dim) float32, unit length: the whole photo, as CLS sees it, or the mean patch of a backbone without
         CLS. Never `focus`: without a prompt the heatmap that would weigh the patches means nothing.
     patches:    (B, Hp, Wp, dim) float32, the patch tokens.
     """

@@ -1,4 +1,4 @@
-"""The vision transformer under SteerViT, in plain torch: of the mini model and of the trunks that were released.
+"""The vision transformer under SteerViT, in plain torch: of the mini model and of the backbones that were released.
 
 State dict and output equal timm's, bit for bit: those of `VisionTransformer` as DINOv2, MAE and SigLIP have it, and
 with a stem those of one behind timm's `HybridEmbed(ConvStem(...), proj=False)`. It is written without timm because
@@ -32,7 +32,7 @@ Cnn = Literal["", "efficientnet-lite2"]
 class ViTConfig:
     """Shape of a `ViT`. `image_size` and `patch_size` in pixels.
 
-    stem_channels: none for one linear projection of each patch, as released trunks have it. Else one 3×3
+    stem_channels: none for one linear projection of each patch, as released backbones have it. Else one 3×3
         convolution of stride 2 per entry, each with batch norm and ReLU, and a last one (with bias, no norm)
         to `dim`; `patch_size` must then be 2 ** (len(stem_channels) + 1).
     cnn: "efficientnet-lite2" makes the patches from that network's feature maps, see `HybridEmbed`; "" for none.
@@ -88,7 +88,7 @@ class ViTConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ViTConfig:
         """Inverse of `to_dict`. Raises ConfigError."""
-        read = read_fields(cls, data, "tiny")
+        read = read_fields(cls, data, "vit")
         return cls(**{**read, "stem_channels": read_list("stem_channels", read.get("stem_channels", ()), 8)})
 
 
@@ -125,7 +125,7 @@ class ViT(nn.Module):
         """(B, 3, H, W) pixels -> (B, T, D) tokens with positions, CLS first, as block 0 gets them."""
         size = self.config.image_size
         if tuple(pixels.shape[1:]) != (3, size, size):
-            raise ConfigError("pixels", tuple(pixels.shape), f"this trunk takes (B, 3, {size}, {size})")
+            raise ConfigError("pixels", tuple(pixels.shape), f"this backbone takes (B, 3, {size}, {size})")
         return self.with_positions(self.patch_embed(pixels))
 
     def with_positions(self, x: Tensor) -> Tensor:

@@ -170,8 +170,8 @@ def write_tiny_model(path: Path, seed: int) -> Path:
         trunk = ViTConfig(image_size=64, stem_channels=(8, 16, 24), dim=32, depth=3, num_heads=1)
         model = SteerViT(
             SteerViTConfig(
-                trunk="tiny",
-                tiny=trunk,
+                trunk="vit",
+                vit=trunk,
                 resolution=64,
                 aggregation="focus",
                 text_encoder="minilm",

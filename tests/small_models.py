@@ -58,10 +58,10 @@ def small_trunk(kind: str) -> nn.Module:
 
 
 def small_config(kind: str = "tiny", **changes: Any) -> SteerViTConfig:
-    name, side = TIMM_KINDS.get(kind, ("tiny", TINY.image_size))
+    name, side = TIMM_KINDS.get(kind, ("vit", TINY.image_size))
     settings: dict[str, Any] = {
         "trunk": name,
-        "tiny": TINY if kind == "tiny" else None,
+        "vit": TINY if kind == "tiny" else None,
         "resolution": side,
         "aggregation": "mean",
         "text_encoder": "minilm",

@@ -98,7 +98,7 @@ def test_a_word_that_nothing_answers_to_is_looked_for_nowhere() -> None:
 PLAIN = Preprocess(size=32, mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0, mode="squash")
 SHAPE = ViTConfig(image_size=32, patch_size=8, dim=32, depth=3, num_heads=2)
 SMALL = SteerViTConfig(
-    trunk="tiny", tiny=SHAPE, resolution=32, aggregation="focus", cross_attn_layers=(2,), num_heads=2, head_dim=16,
+    trunk="vit", vit=SHAPE, resolution=32, aggregation="focus", cross_attn_layers=(2,), num_heads=2, head_dim=16,
     text_encoder="minilm", text_dim=12, connector_hidden=48, preprocess=PLAIN,
 )  # fmt: skip
 

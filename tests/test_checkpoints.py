@@ -240,7 +240,7 @@ def test_what_the_authors_code_would_refuse_or_lose_goes_to_safetensors_only(
 
 def test_a_trunk_without_a_cls_token_has_no_cls_in_the_authors_code(tmp_path: Path) -> None:
     settings = {"text_encoder": "roberta-large", "connector_hidden": TEXT_DIM}
-    with pytest.raises(CheckpointError, match="no aggregation cls of a trunk without a CLS token"):
+    with pytest.raises(CheckpointError, match="no aggregation cls of a backbone without a CLS token"):
         write_released_pth(small_model("siglip", aggregation="cls", **settings), tmp_path / "siglip.pth")
     write_released_pth(small_model("siglip", aggregation="mean", **settings), tmp_path / "siglip.pth")
 
@@ -252,7 +252,7 @@ def test_a_view_that_the_file_cannot_say_is_told(tmp_path: Path, caplog: pytest.
         assert caplog.text == ""
         write_released_pth(small_released(preprocess=own.with_view("squash")), tmp_path / "other.pth")
     assert (
-        "other.pth: the authors' code prepares pictures as the trunk's own transform does (crop"
+        "other.pth: the authors' code prepares pictures as the backbone's own transform does (crop"
         in caplog.text
     )
     assert "not as this model (squash" in caplog.text
@@ -599,7 +599,7 @@ def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path: Path)
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be written"):
         write_safetensors(small_model(), tmp_path / "gone" / "model.safetensors")
-    with pytest.raises(CheckpointError, match="no trunk but timm's"):
+    with pytest.raises(CheckpointError, match="no backbone but timm's"):
         write_released_pth(small_model(), tmp_path / "model.pth")
 
 

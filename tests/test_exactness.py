@@ -244,9 +244,9 @@ def test_variants(changes: dict[str, Any]) -> None:
 
 def test_the_bundled_model_with_its_trained_weights() -> None:
     model = load_model("mini", device="cpu")
-    assert model.config.tiny is not None
+    assert model.config.vit is not None
     # Its gates are wide open: 0.6 is as 1. Below its blocks are 47 convolutions, each of which rounds.
-    check_model(model, model.config.tiny.num_heads, gate_scales=(0.2,), tolerance=3e-5)
+    check_model(model, model.config.vit.num_heads, gate_scales=(0.2,), tolerance=3e-5)
 
 
 # -------------------------------------------------------------------------------------------- text encoders

@@ -235,10 +235,10 @@ def with_description(model: Path, target: Path, said: str) -> Path:
 
 
 HOSTILE_SETTINGS: list[tuple[str, Any]] = [
-    ("tiny.depth", 10**6), ("tiny.depth", 0), ("tiny.depth", 8.5), ("tiny.depth", "8"), ("tiny.depth", True),
-    ("tiny.dim", 10**9), ("tiny.dim", -1), ("tiny.num_heads", 0), ("tiny.mlp_ratio", 1e9), ("tiny.mlp_ratio", 0),
-    ("tiny.image_size", 2**40), ("tiny.patch_size", 0), ("tiny.stem_channels", [10**9]), ("tiny.stem_channels", 3),
-    ("tiny.stem_channels", [1] * 100), ("tiny.class_token", "yes"), ("tiny.layer_scale", None), ("tiny.extra", 1),
+    ("vit.depth", 10**6), ("vit.depth", 0), ("vit.depth", 8.5), ("vit.depth", "8"), ("vit.depth", True),
+    ("vit.dim", 10**9), ("vit.dim", -1), ("vit.num_heads", 0), ("vit.mlp_ratio", 1e9), ("vit.mlp_ratio", 0),
+    ("vit.image_size", 2**40), ("vit.patch_size", 0), ("vit.stem_channels", [10**9]), ("vit.stem_channels", 3),
+    ("vit.stem_channels", [1] * 100), ("vit.class_token", "yes"), ("vit.layer_scale", None), ("vit.extra", 1),
     ("preprocess.crop_pct", 1e-3), ("preprocess.crop_pct", float("nan")), ("preprocess.crop_pct", 1.01),
     ("preprocess.size", 10**6), ("preprocess.mean", [0, 0]), ("preprocess.mean", ["a", "b", "c"]),
     ("preprocess.std", [0, 1, 1]), ("preprocess.std", [1e-30, 1, 1]), ("preprocess.interpolation", ["bicubic"]),

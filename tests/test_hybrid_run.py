@@ -87,8 +87,8 @@ def test_a_model_on_photographs_from_nothing(photographs: Path, tmp_path: Path) 
     said: list[str] = []
     file = train_recipe(recipe(photographs), tmp_path / "run", resume=False, device="cpu", say=said.append)
     model = Predictor.from_pretrained(file)
-    assert model.model.config.tiny is not None
-    assert model.model.config.tiny.cnn == "efficientnet-lite2"
+    assert model.model.config.vit is not None
+    assert model.model.config.vit.cnn == "efficientnet-lite2"
     assert model.grid == (4, 4)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8))
     assert not np.allclose(model.embed([photo], "the mug"), model.embed([photo], None), atol=1e-3)

@@ -70,10 +70,10 @@ def test_settings_that_feature_maps_do_not_fit_are_refused(changes: dict[str, An
 def test_a_hybrid_model_goes_through_a_file_in_half_precision(tmp_path: Path) -> None:
     trunk = ViT(HYBRID).eval()
     randomise(trunk, std=0.05)
-    model = SteerViT(small_config(tiny=HYBRID, cross_attn_layers=(1,)), trunk=trunk)
+    model = SteerViT(small_config(vit=HYBRID, cross_attn_layers=(1,)), trunk=trunk)
     write_safetensors(model, tmp_path / "model.safetensors")
     stored = load_file(tmp_path / "model.safetensors")
-    assert read_config(tmp_path / "model.safetensors")[0].tiny == HYBRID
+    assert read_config(tmp_path / "model.safetensors")[0].vit == HYBRID
     network = {name: value for name, value in stored.items() if name.startswith("trunk.patch_embed.cnn.")}
     assert sum(value.numel() for value in network.values()) > 4_500_000
     assert {value.dtype for value in network.values()} == {torch.float16}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from steersearch.core.backbone import build_trunk
+from steersearch.core.checkpoints import read_config
 from steersearch.core.errors import ConfigError, PromptError
 from steersearch.core.preprocess import Preprocess
+from steersearch.core.registry import MODELS, PackageFile
 from steersearch.core.steervit import Features, SteerViT, SteerViTConfig
 from steersearch.core.text import PromptFeatures
 from steersearch.core.vit import ViT, ViTConfig
@@ -246,7 +249,7 @@ def test_a_config_survives_json() -> None:
     ("changes", "field"),
     [
         ({"aggregation": "max"}, "aggregation"),
-        ({"tiny": None}, "tiny"),
+        ({"vit": None}, "vit"),
         ({"resolution": 128}, "resolution"),
         ({"preprocess": Preprocess(size=32, mean=(0, 0, 0), std=(1, 1, 1))}, "resolution"),
     ],
@@ -263,7 +266,7 @@ def test_a_config_of_a_newer_version_names_what_it_does_not_know() -> None:
         SteerViTConfig.from_dict(data)
 
 
-def test_tiny_configs_are_checked() -> None:
+def test_shapes_are_checked() -> None:
     for changes, field in (
         ({"patch_size": 8, "stem_channels": (32, 64, 128)}, "patch_size"),
         ({"image_size": 100}, "image_size"),
@@ -300,3 +303,13 @@ def test_a_resolution_that_the_trunk_cannot_take_is_refused() -> None:
     built_by_timm = next(model for kind in KINDS if not isinstance((model := small_model(kind)).trunk, ViT))
     with pytest.raises(ConfigError, match="stays at"):
         built_by_timm.at_resolution(96)
+
+
+def test_a_config_of_earlier_files_is_read() -> None:
+    config = small_config("tiny").to_dict()
+    earlier = {name: value for name, value in config.items() if name != "vit"}
+    assert SteerViTConfig.from_dict({**earlier, "trunk": "tiny", "tiny": config["vit"]}) == small_config(
+        "tiny"
+    )
+    model, holds_backbone = read_config(cast(PackageFile, MODELS["mini"].weights).path)
+    assert (model.trunk, model.vit is not None, holds_backbone) == ("vit", True, True)

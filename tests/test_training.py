@@ -27,7 +27,7 @@ from tests.small_stage import MEAN, STD, TRUNK, Patches, train_trunk
 
 PLAIN = Preprocess(size=32, mean=MEAN, std=STD, crop_pct=1.0, mode="squash")
 SMALL = SteerViTConfig(
-    trunk="tiny", tiny=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
+    trunk="vit", vit=TRUNK, resolution=32, aggregation="focus", cross_attn_layers=(1,), num_heads=2, head_dim=8,
     text_encoder="minilm", text_dim=384, connector_hidden=32, preprocess=PLAIN,
 )  # fmt: skip
 WORLD = WorldConfig(photos=48, size=32, patch=8, drawn_per_kind=1, plates=1, stamps=False, emoji=False)

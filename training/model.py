@@ -14,7 +14,7 @@ from steersearch.core.errors import CheckpointError, ConfigError
 from steersearch.core.files import read_json
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import MINILM, trunk_file
-from steersearch.core.steervit import SteerViT, SteerViTConfig
+from steersearch.core.steervit import OWN_BACKBONE, SteerViT, SteerViTConfig
 from steersearch.core.vit import ViT, ViTConfig
 from steersearch.training.hybrid import pretraining
 from steersearch.training.recipe import HYBRID, ModelSettings
@@ -67,11 +67,11 @@ def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, 
         assert trunk is not None
         size = trunk.config.image_size
         plain = Preprocess(size=size, mean=pretraining.MEAN, std=pretraining.STD, crop_pct=1.0, mode="squash")
-        return _described("tiny", trunk.config, plain), trunk
+        return _described(OWN_BACKBONE, trunk.config, plain), trunk
     if name == "mini" or Path(name).suffix == ".safetensors":
         whole = load_model(name, device="cpu") if name == "mini" else load_file(Path(name), device="cpu")
         config = whole.config
-        own = config.preprocess if config.tiny else timm_preprocess(config.trunk, config.resolution)
+        own = config.preprocess if config.vit else timm_preprocess(config.trunk, config.resolution)
         return replace(config, preprocess=own), whole.trunk
     known = full_name(name)
     preprocess = timm_preprocess(known, settings.resolution)
@@ -80,8 +80,8 @@ def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, 
     return _described(known, None, preprocess), module
 
 
-def _described(trunk: str, tiny: ViTConfig | None, preprocess: Preprocess) -> SteerViTConfig:
-    return SteerViTConfig(trunk=trunk, tiny=tiny, resolution=preprocess.size, preprocess=preprocess)
+def _described(trunk: str, vit: ViTConfig | None, preprocess: Preprocess) -> SteerViTConfig:
+    return SteerViTConfig(trunk=trunk, vit=vit, resolution=preprocess.size, preprocess=preprocess)
 
 
 def _begin_with(model: SteerViT, start: str) -> None:

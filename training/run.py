@@ -247,7 +247,7 @@ def _kept_tokens(
     model: SteerViT, corpora: tuple[Corpus, Corpus], cache: Path, say: Say
 ) -> tuple[FrozenTokens, FrozenTokens] | None:
     """Both corpora as the first steered block gets them, for a trunk whose network takes most of a step's time."""
-    if not (model.config.tiny and model.config.tiny.cnn):
+    if not (model.config.vit and model.config.vit.cnn):
         return None
     train, held = (
         FrozenTokens(kept_tokens(model, part.images, repr(asdict(part.config)), cache, say), model.device)
