@@ -64,6 +64,14 @@ def is_module(name: str) -> bool:
     return path.is_dir() or any(path.with_suffix(".py").is_file() for path in (path, path.parent))
 
 
+def test_the_map_of_contributing_names_every_room() -> None:
+    text = (DOCS / "contributing.md").read_text("utf-8")
+    rooms = {path.parent.relative_to(ROOT) for path in ROOT.glob("*/*/__init__.py")}
+    names = {room.as_posix() for room in rooms if not (ROOT / room).is_symlink() and room.parts[0] != "build"}
+    assert {"indexer/care", "training/world", "steersearch/cli"} <= names
+    assert [name for name in sorted(names) if f"`{name}/`" not in text] == []
+
+
 def test_the_readme_is_short_and_shows_a_picture_first() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert len(text.split()) < 900
