@@ -1,4 +1,4 @@
-"""One run over the folder: scan, read, embed, write in steps that a later run can continue."""
+"""One run over the folder: read, embed and write, in commits from which a later run continues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import Store, UnsteeredVector, Vector, chunks
 
-COMMIT_SECONDS = 20.0  # what a killed run loses at most
+COMMIT_SECONDS = 20.0  # the most that a killed run loses
 _COMMIT_IMAGES = 1024
 
 Target = PromptIndex | UnsteeredIndex
@@ -42,17 +42,17 @@ Target = PromptIndex | UnsteeredIndex
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a run did. files = added + reused + moved + skipped; each file is in exactly one of them.
+    """What a run did. files = added + reused + moved + skipped; each file counts once.
 
-    added:   something was computed: a new file, a changed one, or what it lacked under a prompt or of its regions
+    added:   something was computed: a new or changed file, or one without a vector or regions
     reused:  nothing was computed
-    moved:   known content at a new path, nothing was computed (renamed, copied)
-    removed: no longer in the folder, and its content has not turned up elsewhere in it
+    moved:   known content at a new path (renamed, copied), nothing was computed
+    removed: no longer in the folder, and its content is nowhere else in it
     skipped: cannot be used; `skips` says why
-    readings: how the model reads each of the prompts, by prompt; None: not known
+    readings: how the model reads each prompt, by prompt; None: not known
     forward_passes: photos × prompts that went through the model
-    seconds: the whole run; of these read_seconds waiting for photos and embed_seconds in the model. write_seconds
-        are those of a thread that works beside the two
+    seconds: of the whole run, of which read_seconds waiting for photos and embed_seconds in the model; write_seconds
+        are those of a thread beside them
     """
 
     files: int
@@ -71,9 +71,9 @@ class Counts:
 
 
 class Build:
-    """Brings the prompt indexes `targets` of the library at `place` up to date with what `scan` found.
+    """Updates the prompt indexes `targets` of the library at `place` from what `scan` found.
 
-    encoded: the prompts of those targets that have no features yet, by their keys.
+    encoded: the encoded prompts of targets that have no prompt features yet, by key.
     unsteered: where to keep unsteered features, for queries under a focus that is not indexed; None: nowhere.
     """
 
@@ -152,7 +152,7 @@ class Build:
                 self._store.ensure_prompt_table(target.key, target.dim)
 
     def _recall(self) -> None:
-        """What the library knows: files by path, contents that decode or do not, vectors by prompt index."""
+        """What the library holds: files by path, contents that decode or do not, vectors by prompt index."""
         self._known = {file.path: file for file in self._store.known_files()}
         known = self._known.values()
         self._usable = {file.image_id for file in known if file.reason is None}
@@ -169,7 +169,7 @@ class Build:
             ask_dates(self._root, self._store, [path for path in undated if path in present])
 
     def _settle_unchanged(self) -> list[str]:
-        """Count the files about which nothing has to be done; return the paths of the others."""
+        """Count the files with nothing to do; return the paths of the others."""
         found = {file.path for file in self._scan.files}
         for skip in self._scan.skips:
             self._skip(skip.path, skip.reason)
@@ -209,7 +209,7 @@ class Build:
         )
         threads = max(2, min(8, cpu_count() or 2))
 
-        def look_ahead() -> int:  # a batch more than is in the model, or nobody reads while it works
+        def look_ahead() -> int:  # one batch beyond the one in the model, or reading pauses while it works
             return 4 * threads + (self._batch() if self._is_checked else 0)
 
         self._progress.start(len(paths))
@@ -251,7 +251,7 @@ class Build:
             self._record(replace(file, reason=bad.reason))
 
     def _refuse_another_root(self) -> None:
-        """Raise FolderError if the photo folder is not the one that was scanned: what it lacks is not removed."""
+        """Raise FolderError if the photo folder is not the one that was scanned: its photos are not removed."""
         if root_id(self._root) != self._scan.root_id:
             reason = (
                 "the photo folder vanished or was replaced while it was indexed; is its disk still there? "
@@ -346,7 +346,7 @@ class Build:
         return self._batch_size or self._embedder().batch_size
 
     def _embedder(self) -> Embedder:
-        """The embedder, loaded, after a look whether it is the one that made the targets."""
+        """The embedder, loaded, once it is checked to be the one that made the targets."""
         with self._check:
             if not self._is_checked:
                 embedder = self._embedder_unchecked
@@ -377,9 +377,9 @@ class Build:
         return max(files, len(self._unsteered_vectors), *map(len, self._vectors.values()))
 
     def _commit(self) -> None:
-        """Hand over all that is computed to be written, while reading and embedding go on.
+        """Hand what is computed to the writing thread; reading and embedding go on.
 
-        Waits for the commit before, so that what is not written yet stays bounded; what that one raised is raised here.
+        Waits for the previous commit, so that memory stays bounded, and raises what that one raised.
         """
         self._wait_for_write()
         vectors, self._vectors = self._vectors, {key: [] for key in self._vectors}
@@ -400,7 +400,7 @@ class Build:
         records: list[FileRecord],
         copies: list[FileRecord],
     ) -> None:
-        """Vectors first: a row in `images` whose content has none would be embedded again, never lost."""
+        """Vectors first: after a kill in between, the photo is embedded again, never lost."""
         with self._writing():
             for key, new in vectors.items():
                 self._store.write_vectors(key, new)
@@ -419,7 +419,7 @@ class Build:
         ]
 
     def _remove_vanished(self) -> None:
-        """Forget paths that are gone. Their vectors stay: a photo that comes back costs no forward pass."""
+        """Delete the rows of removed files. Their vectors stay: a photo that returns costs no forward pass."""
         self._refuse_another_root()
         present = {file.path for file in self._scan.files} | {skip.path for skip in self._scan.skips}
         unlisted = tuple(f"{folder}/" for folder in self._scan.unlisted)
@@ -477,7 +477,7 @@ _COMMIT = 1024  # photos
 
 
 def ask_dates(root: Path, store: Store, paths: Sequence[str]) -> None:
-    """Set the dates of the photos at these relative paths; one that cannot be read now is left for the next run."""
+    """Set the dates of the photos at these relative paths; the next run tries those that cannot be read now."""
     if not paths:
         return
     logger.info(

@@ -1,4 +1,4 @@
-"""Folding copies: hits that show the same photo again stand behind the best of them."""
+"""Deduplication of hits: those that show the same photo are folded into the best of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search gives: hits, best first, and what they were found among."""
+"""The results of a search: hits, best first, and what was searched."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.snapshot import Galleries
 
-# Photos that have to be compared before their order means something, where it is not known which are the likeliest:
-ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # so many, or this part of a small gallery
+# How many randomly chosen photos have to be compared before they can be ranked:
+ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # this number, or this share of a small gallery
 
 
 class Method(Enum):
     """How hits are found.
 
-    exact: every photo that has a vector is compared.  cells: those in the nearest cells of an IVF index.
-    regions: none has a vector, and the regions alone give the order.
+    exact: every photo with a vector is compared.  cells: those in the nearest cells of an IVF index.
+    regions: no photo has a vector; the regions alone give the order.
     """
 
     exact = "exact"
@@ -52,13 +52,13 @@ class FocusScore:
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search looked at.
+    """What a search compared.
 
     focuses: each with the prompt index that answered.
     compared: photos that pass the filters and have a vector under each focus.  of: photos that pass the filters.
     method: see `Method`.  probed: of a search in cells, how many of how many cells were searched.
     is_filtered: whether there were filters.
-    by_regions: whether the photos that have a vector are the likeliest, see `Library.search_any`.
+    by_regions: whether the photos with a vector are the likeliest candidates, see `anytime`.
     unreadable: of those not compared, photos that could not be read.
     undated: photos that a filter of dates left out for want of a plausible date.
     """
@@ -82,7 +82,7 @@ class Searched:
 
     @property
     def missing(self) -> int:
-        """Photos that pass the filters and were not compared, since they have no vector yet."""
+        """Photos that pass the filters but have no vector yet, and so were not compared."""
         return self.of - self.compared
 
     @property
@@ -92,12 +92,12 @@ class Searched:
 
     @property
     def is_guess(self) -> bool:
-        """Whether no photo was compared under the focus: the order is that of their regions, see `search_any`."""
+        """Whether no photo was compared under the focus: the order is that of their regions."""
         return self.method is Method.regions
 
     @property
     def is_too_little(self) -> bool:
-        """Whether so few were compared, chosen blindly, that their order would be noise: there are no hits."""
+        """Whether too few photos, chosen at random, were compared to rank them: there are no hits."""
         enough = is_enough(self.compared, self.of - self.unreadable)
         return not (self.is_guess or self.by_regions or enough)
 
@@ -128,7 +128,7 @@ class Searched:
 
 
 def is_enough(compared: int, of: int) -> bool:
-    """Whether so many photos, chosen blindly from `of`, can be put in order."""
+    """Whether this many photos, chosen at random from `of`, can be ranked."""
     return compared >= min(ENOUGH, ENOUGH_OF_FEW * of)
 
 
@@ -142,7 +142,7 @@ class Hit:
     z: how many standard deviations the score lies above the mean of the gallery's scores.
     parts: the photo under each focus.
     searched: what the hit was found among.
-    copies: photos that show the same and were folded into this hit, see `dedup.folded`.
+    copies: duplicates that were folded into this hit, see `dedup.folded`.
     date: when the photo was taken and what says so, see `core.images.dates`; None: nothing plausible does.
     galleries: of the library.
     """

@@ -1,4 +1,4 @@
-"""A library: one photo folder and all that is known about it."""
+"""A library: one photo folder and everything computed from it."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class Library:
     """A photo folder with its prompt indexes, and the models that made them. Make one with `create` or `open`.
 
     folder: absolute real path of the photos, which are only read.  place: where the library keeps its own files.
-    A model is loaded when it is needed: an `index` with nothing to compute and `prompts` load none. Here a model is
-    an `Embedder`; `steersearch.Library` has models by name as well.
+    A model is loaded only when needed: `prompts`, and an `index` with nothing to compute, load none. Here a model is an
+    `Embedder`; `steersearch.Library` also takes models by name.
     """
 
     def __init__(self, folder: Path, place: Path, model: str | Embedder = AUTO, device: str = AUTO) -> None:
@@ -128,7 +128,7 @@ class Library:
         place: str | Path | None = None,
         device: str = AUTO,
     ) -> Self:
-        """The library of `folder`, new or as it is. Nothing is written before `index` has something to write.
+        """The library of `folder`, which need not exist. Nothing is written before `index` has something to write.
 
         model: what `index` uses: a name, a .safetensors or .pth file, a hub id, or an `Embedder`; "auto" is the model
             that the library has used last, and for a new one the best that can be had on this machine.
@@ -158,12 +158,12 @@ class Library:
 
     @classmethod
     def _models(cls, device: str) -> Provider:
-        """Where models come from that are named."""
+        """The source of models by name."""
         return OneModel()
 
     @property
     def exists(self) -> bool:
-        """Whether it was written: False until the first `index`."""
+        """Whether it is on disk: False until the first `index`."""
         return (self.place / LIBRARY_FILE).exists()
 
     @property
@@ -181,12 +181,12 @@ class Library:
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """The patterns of what `index` leaves out, as the last run was given them."""
+        """The patterns of what `index` leaves out, from the last run."""
         return read_patterns(self.place)
 
     @property
     def if_moved(self) -> str:
-        """What to do where the photo folder is gone, in plain words."""
+        """What to do if the photo folder is gone."""
         return if_moved(self.place)
 
     # building
@@ -204,22 +204,22 @@ class Library:
         regions: bool = True,
         commit_seconds: float = COMMIT_SECONDS,
     ) -> Counts:
-        """Bring the library up to date with its folder under each of `prompts`; nothing is computed twice.
+        """Update the library from its folder, under each of `prompts`; nothing is computed twice.
 
-        prompts: None is all that the library has for this model and view, but for those that were only begun by a
-            query.  gate_scale: of the prompts named: 0 no steering, 1 (None) as trained.
+        prompts: None updates all prompt indexes of this model and view, except those that only a query began.
+        gate_scale: of the prompts named: 0 no steering, 1 (None) as trained.
         view: how photos are seen: "crop" (the central square), "squash" (all of it) or "tile" (all of it, as
             2 × 2 tiles: small things show better, for four times the work); None is the property `view`.
         batch_size: photos per forward pass; None: as many as suit the model and its device.
-        progress: called after each step over the photos that have to be read.
-        exclude: patterns as in a .gitignore, such as "*.png" or "drafts/"; what they name is left out, and counts
-            as removed if it was indexed. The library remembers them: None is those that it has, () drops them.
-        limits: photos that take more to read are skipped; the next run tries them again.
-        regions: also keep region vectors of each photo, by which a focus that is not indexed is answered at once;
-            one more pass of the model per photo that lacks them.
-        commit_seconds: what a run that is killed loses at most.
+        progress: called as photos are finished.
+        exclude: patterns as in a .gitignore, such as "*.png" or "drafts/"; matching photos are left out, and count
+            as removed if they were indexed. The library stores them: None uses the stored ones, () drops them.
+        limits: photos whose reading takes more are skipped; the next run tries them again.
+        regions: also keep region vectors of each photo, which answer a focus that is not indexed at once; they take
+            one more forward pass per photo.
+        commit_seconds: the most that a killed run loses.
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError (the folder has vanished:
-        nothing is marked as removed), LibraryPlaceError, ModelMismatchError, SteerSearchError; single
+        nothing counts as removed), LibraryPlaceError, ModelMismatchError, SteerSearchError; single
         unusable files raise nothing, see `Counts.skips`.
         """
         named = list(dict.fromkeys(map(checked_prompt, prompts or ())))
@@ -320,22 +320,22 @@ class Library:
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
-        """The k photos most like the one at `image` in what `focus` names, best first; all if there are less.
+        """The k photos most like the one at `image` in what `focus` names, best first; all if there are fewer.
 
         focus: any text, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
-            see `Focus`. Under one that was not indexed, or not for all photos, the likeliest photos are steered now,
-            for `budget_s` seconds (None: 5); what is computed is kept. `Hits.searched` says how many were compared, of
-            how many; where that is too little for an order there are no hits.
-        gate_scale, model, view: which index of a prompt, if there are several, see `resolve`; the photo is seen and
-            embedded as that index was made. If the library knows the photo, its stored embedding is the query and no
-            model is loaded. A query photo that lies in the folder is itself a hit.
+            see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
+            seconds (None: 5), and their vectors are kept. `Hits.searched` says how many of how many photos were compared; if
+            these are too few to rank, there are no hits.
+        gate_scale, model, view: select among several indexes of a prompt, see `resolve`; the photo is embedded under
+            the settings of that index. If the library has the photo, its stored embedding is the query and no model is
+            loaded. A query photo that lies in the folder is itself a hit.
         folder, after, before, where: only these photos are compared, see `Filters.of`.
-        exact: compare every photo, however many there are and however many have to be steered for it; otherwise
-            large galleries are searched in cells, and `Hits.searched` says so.
-        collapse: fold copies of a photo (the same pixels saved anew, resized, turned, a little cut) into the best of
-            them, see `Hit.copies`; photos that only look alike are left.
+        exact: compare every photo, and steer those that have no vector, however long it takes; otherwise large
+            galleries are searched through an IVF index, and `Hits.searched` says so.
+        collapse: deduplicate: fold copies of a photo (re-encoded, resized, rotated, slightly cropped) into the best of
+            them, see `Hit.copies`; photos that only look alike stay.
         progress: called while photos are steered.
-        limits: a query photo that takes more to read is refused.
+        limits: a query photo whose reading takes more is refused.
         Raises ArgumentError, PromptError, FilterError, ImageError, ModelMismatchError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
@@ -361,13 +361,13 @@ class Library:
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
-        """The k photos that most surely show what `text` names, best first; all if there are less.
+        """The k photos that most surely show what `text` names, best first; all if there are fewer.
 
-        The score of a hit is no cosine: it says how far the photo stands above the others, see
+        The score of a hit is not a cosine but how far the photo stands above the others, see
         `ranking.find_scores`; `hit.parts[0].score` is its presence, see `Features.presence`.
-        text: any; under one that was not indexed, or not for all photos, photos are steered now, for `budget_s`
-            seconds (None: 5), with `exact` all: first some from all folders, then the likeliest; what is computed is
-            kept. There are no hits before so many were compared that an order means something, see `Hits.searched`.
+        text: any. Photos without a vector under it are steered now, for `budget_s` seconds (None: 5), with `exact` all:
+            first some from every folder, then the likeliest; their vectors are kept. There are no hits until enough
+            photos were compared to rank them, see `Hits.searched`.
         The other arguments, and what is raised: see `query`.
         """
         filters = Filters.of(folder, after, before, where)
@@ -383,12 +383,11 @@ class Library:
         model: str | None = None,
         view: View | None = None,
     ) -> list[Focus]:
-        """The focuses with the prompt indexes that answer them; one that has such already stays as it is.
+        """The focuses with the prompt indexes that answer them; a focus that has some already stays as it is.
 
-        gate_scale, model, view: of the index; None: any, of several the one to be preferred, see
-            `PromptIndexes.choices`. A focus without a fitting index gets the one that a query will begin: of the model
-            and the view that the library has used last, at gate_scale 1, as trained, or the last one where the library
-            has no index at 1.
+        gate_scale, model, view: of the index; None: any, the preferred one first, see `PromptIndexes.choices`. A focus
+            without a matching index gets the one that a query will begin: under the model and view that the library
+            used last, at gate_scale 1, or at the last one if the library has none at 1.
         Raises ArgumentError, PromptError, UnknownModelError.
         """
         return [self._resolved(one, model, gate_scale, view) for one in as_focuses(focus)]
@@ -422,8 +421,7 @@ class Library:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> PromptIndex:
-        """The index of this prompt; of several the one of all photos, at gate_scale 1, in the view that `index` used
-        last, made last: the first of these that decides. Raises PromptIndexMissing."""
+        """The preferred index of this prompt, see `PromptIndexes.choices`. Raises PromptIndexMissing."""
         return self._choices(focus, model, gate_scale, view)[0]
 
     def _embedder_of(self, index: PromptIndex) -> Embedder:
@@ -438,12 +436,12 @@ class Library:
     # care
 
     def verify(self, *, deep: bool = False, repair: bool = False) -> list[Finding]:
-        """Check all that the library keeps: manifests, rows, vectors, thumbnails, prompt features, snapshots.
+        """Check everything in the library: manifests, rows, vectors, thumbnails, prompt features, snapshots.
 
-        Returns [] if all is well.
+        Returns [] if nothing is wrong.
         deep: also read the photos again and compare their hashes.
-        repair: set aside what is proved bad, so that it is made again (by the next `index`, or at once where no
-            model is needed); what cannot be read now is left as it is, and photos are never touched.
+        repair: set aside what is proved damaged; it is recomputed by the next `index`, or at once if that takes no
+            model. What cannot be read now is left alone, and photos are never touched.
         Raises LibraryBusyError if repair is wanted while another process is writing.
         """
         with alone(self.place) if repair else nullcontext():
@@ -452,9 +450,9 @@ class Library:
             return findings + (verification.run_deep(self.folder) if deep else [])
 
     def optimize(self, *, forget_removed: bool = False) -> Optimized:
-        """Make the library small and quick to open again; searches meanwhile are not disturbed.
+        """Compact the library, so that it is small and opens quickly; concurrent searches are not disturbed.
 
-        forget_removed: also drop the vectors of photos that are gone; one that comes back is embedded anew.
+        forget_removed: also drop the vectors of removed photos; one that returns is embedded again.
         Raises LibraryBusyError where another process is writing, LibraryPlaceError.
         """
         return optimize(self.place, forget=forget_removed)
@@ -497,7 +495,7 @@ class Library:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> Exported:
-        """Write `table(focus)` to a file for other programs; each file that is written is whole or not there.
+        """Write `table(focus)` to a file for other programs, atomically.
 
         format: see `export.FORMATS`; None: by the suffix.  force: replace what is there.
         Raises PromptIndexMissing, ArgumentError, OutputError.
@@ -518,7 +516,7 @@ class Library:
         return self._indexes.all()
 
     def unfinished(self) -> list[str]:
-        """The keys of prompt indexes whose run ended early: they cannot be searched, `index` goes on with them."""
+        """The keys of prompt indexes whose run ended early: they cannot be searched, `index` completes them."""
         return unfinished_keys(self.place)
 
     def skipped(self) -> list[Skip]:
@@ -538,14 +536,14 @@ class Library:
         return self._indexes.update_command(index)
 
     def with_other_weights(self, model: str) -> list[PromptIndex]:
-        """The prompt indexes that `model` made with other weights than it has now, but for prompts indexed since.
+        """The prompt indexes that `model` made with other weights than it has now, except prompts indexed since.
 
-        None where only loading the model can tell.
+        Empty where only loading the model would show.
         """
         return self._changed.of(model)
 
     def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
-        """What `with_other_weights` means, and what to do, in plain words."""
+        """Explains what `with_other_weights` found, and what to do."""
         return self._changed.how_to_go_on(changed)
 
 

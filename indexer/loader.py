@@ -1,4 +1,4 @@
-"""From a file name to a photo in memory, on threads that read a bounded way ahead and deliver in order."""
+"""Photos from their files, read ahead on threads within a bound and delivered in order."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def read_ahead(
 ) -> Generator[R, None, None]:
     """read(item) for each item, in order, on `threads` threads.
 
-    At most `look_ahead` results are being read or wait for the caller, so memory stays bounded however slow
-    the caller is; a function is asked before each result, so that the bound can follow what becomes known. An
-    exception of `read` is raised at its item's turn; then, as when the caller stops early, nothing further is read.
+    At most `look_ahead` results are in progress or wait for the caller, which bounds memory; a function is called
+    before each result, so the bound may change. An exception of `read` is raised at its item's turn; then, and when the caller
+    stops early, nothing more is read.
     """
     remaining = iter(items)
     ahead: deque[Future[R]] = deque()
@@ -67,7 +67,7 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photo. pixels: (3, H, W) float32, or None where no prompt needs them."""
+    """A decoded photo. pixels: (3, H, W) float32; None where no prompt needs them."""
 
     file: FileRecord
     pixels: npt.NDArray[np.float32] | None
@@ -75,14 +75,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class KnownPhoto:
-    """A photo whose content the library knows, vectors included: it was hashed, not decoded."""
+    """A photo whose content the library has with all vectors: hashed, not decoded."""
 
     file: FileRecord
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that cannot be used as a photo, and why. is_gone: it could not be found any more."""
+    """A file that cannot be used as a photo, and why. is_gone: it no longer exists."""
 
     file: FileRecord
     reason: str
@@ -92,13 +92,13 @@ class BadFile:
 class PhotoReader:
     """Reads one photo. Called from several threads at once.
 
-    is_known:   image_id -> nothing about this content is left to compute
-    bad_reason: image_id -> why this content cannot be decoded, if that was tried before
-    needs_pixels: image_id -> some prompt has no vector for this content
-    preprocess: picture -> (3, H, W) float32; what it raises is a fault of the photo
-    prepare: called before `preprocess`; what it raises is not
+    is_known:   image_id -> whether everything is computed for this content
+    bad_reason: image_id -> why this content cannot be decoded, if that is known
+    needs_pixels: image_id -> whether some prompt has no vector for this content
+    preprocess: picture -> (3, H, W) float32; its exceptions are faults of the photo
+    prepare: called before `preprocess`; its exceptions are not
     at_least: the shorter side in pixels that `preprocess` wants of a photo, see `read_picture`; None: all of it
-    limits: photos that take more to read are not decoded
+    limits: photos whose reading takes more are not decoded
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class PhotoReader:
         self._limits = limits
 
     def __call__(self, path: str) -> Photo | KnownPhoto | BadFile:
-        """Hash the file at the relative `path` and, where that leaves something to compute, decode it.
+        """Hash the file at this relative path and, if anything is left to compute, decode it.
 
-        What is hashed and what is decoded are the same bytes, read once.
+        The bytes are read once: what is decoded is what was hashed.
         """
         full = self._root / path
         unread = FileRecord(path, "", 0, 0)

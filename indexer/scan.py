@@ -1,4 +1,4 @@
-"""Which files under a folder are photos: names, sizes and times only, no file is opened."""
+"""The photos below a folder, by name, size and time; no file is opened. And which of them a library leaves out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYSTEM_FOLDERS = frozenset(
     "$recycle.bin|recycler|system volume information|lost+found|__macosx"
     "|@eadir|#recycle|#snapshot|@recycle|@recently-snapshot".split("|")
 )
-# A photo library of macOS is a folder: the photos as they were taken in lie in these below it, all else is copies.
+# A photo library of macOS is a folder: the imported photos lie in these below it, everything else is a copy.
 _PHOTO_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
 _ORIGINALS = ("originals", "masters")
 
@@ -42,7 +42,7 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Skip:
-    """A file (or a folder that cannot be listed) that is left out, and why. path: relative to the folder."""
+    """A file, or a folder that cannot be listed, that is skipped, and why. path: relative to the folder."""
 
     path: str
     reason: str
@@ -52,7 +52,7 @@ class Skip:
 class Scan:
     """files and skips are sorted by path; unlisted: relative paths of folders that could not be listed.
 
-    root_id: tells the folder itself from one that takes its place, such as the empty one below an unmounted disk.
+    root_id: distinguishes the folder from one in its place, such as the empty mount point of an unmounted disk.
     """
 
     root_id: tuple[int, int]
@@ -64,11 +64,10 @@ class Scan:
 def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) -> Scan:
     """All photos under `root`, at any depth.
 
-    Left out without a word: names that begin with a dot (hidden, AppleDouble), SYSTEM_FOLDERS, what a photo library
-    of macOS holds beside the original photos, files of other kinds, and what `excludes` says of a relative path.
-    Links to folders are followed, but no folder is visited twice, so a loop of links ends and a photo that
-    can be reached in two ways is found once, by its path without links if it has one. Never raises for what
-    lies below `root`: what cannot be used is in `skips`.
+    Ignored: names that begin with a dot (hidden, AppleDouble), SYSTEM_FOLDERS, what a photo library of macOS holds
+    beside the originals, files of other kinds, and the relative paths that `excludes` matches. Links to folders are
+    followed, but no folder is visited twice: loops end, and a photo that is reached in two ways is found once, by its
+    path without links if it has one. Never raises for what lies below `root`; what cannot be used is in `skips`.
     """
     identity = root_id(root)
     files, skips, unlisted = [], [], []
@@ -156,8 +155,8 @@ def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
 
 
 def changed_at(status: os.stat_result) -> int:
-    """When a file was last changed, in ns since 1970. File systems hold times that 64 bits do not (years before 1678
-    and after 2262, of a broken clock): the nearest one that they do."""
+    """When a file was last changed, in ns since 1970, limited to 64 bits: file systems can hold years before 1678 and
+    after 2262."""
     return max(-_LATEST, min(status.st_mtime_ns, _LATEST))
 
 
@@ -173,7 +172,7 @@ Excludes = Callable[
 
 
 def excluder(patterns: Sequence[str]) -> Excludes:
-    """What these patterns leave out by the rules of a .gitignore; nothing below a folder that is left out is asked.
+    """What these patterns leave out by the rules of a .gitignore; nothing below an excluded folder is tested.
 
     `*` and `?` stand for any letters but "/", `[...]` for one of some letters, `**` for any number of folders. A
     pattern without "/" is a name at any depth, one with "/" begins at the photo folder, and with a "/" at its end it

@@ -1,4 +1,4 @@
-"""One search in a library: what is steered for it, what may be found, and the hits."""
+"""One search in a library: photos steered for it, filters, ranking, hits."""
 
 from __future__ import annotations
 
@@ -53,13 +53,12 @@ class Search:
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
-        """`ranked`, after photos that lack a vector under a focus were given one: the likeliest first.
+        """`ranked`, after photos without a vector under a focus were steered, the likeliest first.
 
-        What is computed is kept, also when this is interrupted; where it cannot be written, that is logged, and this
-        process alone knows it. Where no photo can be read and none has a vector under a focus, the photos' regions
-        alone give the order.
+        Their vectors are kept, also when this is interrupted; if they cannot be written, that is logged, and only this
+        process has them. If no photo can be read and none has a vector under a focus, the regions alone give the order.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
-        collapse: fold copies of a photo into the best of them, see `dedup.folded`; k are left if there are that many.
+        collapse: deduplicate, see `dedup.folded`; k hits are left if there are that many.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError, SteerSearchError.
         """
         _check_number(k)
