@@ -11,9 +11,10 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError
 from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.viewing import evenly
 from steersearch.benchmarks.paper import refcocog_world
 from steersearch.benchmarks.paper.refcocog import create
-from steersearch.benchmarks.paper.refcocog_data import evenly, read_refcocog
+from steersearch.benchmarks.paper.refcocog_data import read_refcocog
 from steersearch.core.errors import BenchmarkError
 from tests.painted_method import COLOURS, PaintedMethod
 from tests.published import coco_annotation, coco_image, outline, put_refcoco, ref
@@ -90,8 +91,8 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_rows_at_equal_distances() -> None:
-    assert evenly(10, 4) == [0, 2, 5, 7]
-    assert evenly(3, 9) == evenly(3, None) == [0, 1, 2]
+    assert evenly(range(10), 4) == [0, 2, 5, 7]
+    assert evenly(range(3), 9) == evenly(range(3), None) == [0, 1, 2]
 
 
 def test_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from steersearch.benchmarks.harness.method import Method, Seen
 from steersearch.benchmarks.harness.pixel_metrics import WHOLE, Part
 from steersearch.indexer.progress import ProgressEvent
 
+T = TypeVar("T")
 Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
 
 
@@ -97,6 +98,12 @@ def part_seen(method: Method) -> Part:
     """
     part: Part = getattr(method, "part_of_square", WHOLE)
     return part
+
+
+def evenly(rows: Sequence[T], limit: int | None) -> list[T]:
+    """At most `limit` of the rows, at equal distances."""
+    kept = len(rows) if limit is None else min(limit, len(rows))
+    return [rows[place * len(rows) // kept] for place in range(kept)]
 
 
 def digest(parts: Iterable[bytes]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steersearch.benchmarks.harness.benchmark import Source
 from steersearch.benchmarks.harness.label_file import read_mask
-from steersearch.benchmarks.harness.viewing import Opener, digest
+from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 from steersearch.training.data.mask_codec import Mask
@@ -140,11 +140,7 @@ def _some(found: Sequence[tuple[Item, list[Path]]], limit: int | None) -> list[t
     whole = [pair for pair in found if pair[0].mask is None]
     damaged = [pair for pair in found if pair[0].mask is not None]
     least = max(1, min(len(damaged), limit - min(len(whole), limit // 2)))
-    return [*_spread(whole, limit - least), *_spread(damaged, least)]
-
-
-def _spread(found: Sequence[tuple[Item, list[Path]]], number: int) -> list[tuple[Item, list[Path]]]:
-    return [found[place * len(found) // number] for place in range(number)] if found else []
+    return [*evenly(whole, limit - least), *evenly(damaged, least)]
 
 
 def _items(name: str, licence: str, root: Path, found: Iterable[tuple[Item, list[Path]]]) -> Items:

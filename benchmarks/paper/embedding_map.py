@@ -34,7 +34,7 @@ from steersearch.benchmarks.harness.intervals import HOW, Answers, limits, macro
 from steersearch.benchmarks.harness.method import Floats, Method
 from steersearch.benchmarks.harness.rankings import Doubles, cosine_distances, silhouettes
 from steersearch.benchmarks.paper import embedding_map_world
-from steersearch.benchmarks.paper.embedding_map_data import Photos, read_voc, voc_root
+from steersearch.benchmarks.paper.embedding_map_data import Photos, read_voc
 from steersearch.core.errors import BenchmarkError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -46,9 +46,10 @@ class EmbeddingMap:
     def load(self, place: Path | None, limit: int | None) -> Photos:
         if place is None:
             raise DataMissingError(card("embedding-map"), "name its folder with --data")
-        if voc_root(place) is None:
+        found = read_voc(place, limit)
+        if found is None:
             raise DataMissingError(card("embedding-map"), f"no VOC2012 in {place}")
-        return read_voc(place, limit)
+        return found
 
     def world(self, limit: int | None) -> Photos:
         return embedding_map_world.build(limit)

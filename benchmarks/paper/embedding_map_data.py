@@ -9,11 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source
-from steersearch.benchmarks.harness.viewing import Opener, digest
+from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
+from steersearch.benchmarks.paper.mosaic_data import VOC_LICENCE, voc_root
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
 
-LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
 CLASSES = ("bird", "bus", "car", "cat", "dog", "horse", "person", "train")
 ANIMALS = frozenset({"bird", "cat", "dog", "horse"})
 PROMPTS = ("animal", "bird", "eye")
@@ -50,13 +50,14 @@ class Photos:
         return self.pictures[number]()
 
 
-def read_voc(folder: Path, limit: int | None = None) -> Photos:
-    """VOC2012, see embedding_map. Raises BenchmarkError for missing or damaged lists and pictures."""
-    root = voc_root(folder)
+def read_voc(folder: Path, limit: int | None = None) -> Photos | None:
+    """VOC2012 in `folder` or below, see embedding_map; None if it is not there.
+
+    Raises BenchmarkError for missing or damaged lists and pictures.
+    """
+    root = voc_root(folder, "ImageSets/Main/bird_val.txt")
     if root is None:
-        raise BenchmarkError(
-            f"{folder}: no ImageSets/Main/bird_val.txt in it, nor in VOCdevkit/VOC2012 below"
-        )
+        return None
     marks: dict[str, dict[str, str]] = {}  # picture -> class -> 1, 0 or -1
     for name in CLASSES:
         listed = root / f"ImageSets/Main/{name}_val.txt"
@@ -72,8 +73,7 @@ def read_voc(folder: Path, limit: int | None = None) -> Photos:
     alone = [(p, c[0]) for p, c in sorted(shown.items()) if len(c) == 1 and marks[p][c[0]] == "1"]
     if not alone:
         raise BenchmarkError(f"{root}: no picture shows exactly one of the classes")
-    kept = min(PHOTOS if limit is None else limit, len(alone))
-    chosen = [alone[place * len(alone) // kept] for place in range(kept)]
+    chosen = evenly(alone, PHOTOS if limit is None else limit)
     files = [root / f"JPEGImages/{picture}.jpg" for picture, _ in chosen]
     for path in files:
         if not path.is_file():
@@ -81,7 +81,7 @@ def read_voc(folder: Path, limit: int | None = None) -> Photos:
     return Photos(
         name="embedding-map",
         source="real",
-        licence=LICENCE,
+        licence=VOC_LICENCE,
         data_hash=digest(path.read_bytes() for path in files),
         pictures=tuple(partial(open_image, path) for path in files),
         labels=tuple(label for _, label in chosen),
@@ -89,9 +89,3 @@ def read_voc(folder: Path, limit: int | None = None) -> Photos:
         group=ANIMALS,
         one="bird",
     )
-
-
-def voc_root(folder: Path) -> Path | None:
-    """The folder VOC2012 itself, in `folder` or below; None if it is not there."""
-    places = (folder, folder / "VOC2012", folder / "VOCdevkit/VOC2012")
-    return next((place for place in places if (place / "ImageSets/Main/bird_val.txt").is_file()), None)

@@ -19,7 +19,8 @@ from steersearch.core.files import read_json, write_atomically
 from steersearch.core.preprocess import open_image
 
 TILE = 336  # pixels of a side
-LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
+LISTED = "ImageSets/Segmentation/val.txt"  # of VOC2012
+VOC_LICENCE = "PASCAL VOC: photos from Flickr under their own terms, for research"
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
     "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
@@ -113,12 +114,10 @@ def read_voc(folder: Path, limit: int | None = None) -> Mosaics:
     """
     root = voc_root(folder)
     if root is None:
-        raise BenchmarkError(
-            f"{folder}: no ImageSets/Segmentation/val.txt in it, nor in VOCdevkit/VOC2012 below"
-        )
-    names = (root / "ImageSets/Segmentation/val.txt").read_text("utf-8").split()
+        raise BenchmarkError(f"{folder}: no {LISTED} in it, nor in VOCdevkit/VOC2012 below")
+    names = (root / LISTED).read_text("utf-8").split()
     if not names:
-        raise BenchmarkError(f"{root}/ImageSets/Segmentation/val.txt: it names no picture")
+        raise BenchmarkError(f"{root / LISTED}: it names no picture")
     names = names[: None if limit is None else 4 * limit]
     files = [(root / f"JPEGImages/{name}.jpg", root / f"SegmentationClass/{name}.png") for name in names]
     for path in (path for pair in files for path in pair):
@@ -128,17 +127,17 @@ def read_voc(folder: Path, limit: int | None = None) -> Mosaics:
     return Mosaics(
         name="mosaic",
         source="real",
-        licence=LICENCE,
+        licence=VOC_LICENCE,
         data_hash=digest(path.read_bytes() for pair in files for path in pair),
         classes=CLASSES,
         mosaics=compose(tiles),
     )
 
 
-def voc_root(folder: Path) -> Path | None:
-    """The folder VOC2012 itself, in `folder` or below; None if it is not there."""
+def voc_root(folder: Path, listed: str = LISTED) -> Path | None:
+    """The folder VOC2012 itself, in `folder` or below: where the file `listed` is; None if there is none."""
     places = (folder, folder / "VOC2012", folder / "VOCdevkit/VOC2012")
-    return next((place for place in places if (place / "ImageSets/Segmentation/val.txt").is_file()), None)
+    return next((place for place in places if (place / listed).is_file()), None)
 
 
 def _voc_tile(picture: Path, labels: Path) -> Tile:

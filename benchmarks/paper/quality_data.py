@@ -7,18 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source
 from steersearch.benchmarks.harness.label_file import Labels, read_labels
-from steersearch.benchmarks.harness.viewing import Opener, digest
+from steersearch.benchmarks.harness.viewing import Opener, digest, evenly
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.preprocess import open_image
-
-T = TypeVar("T")
 
 ADE_CLASSES = 150
 
@@ -193,7 +190,7 @@ def _labelled(
     test: Sequence[tuple[Path, int, int]],
     limit: int | None,
 ) -> LabelledSet:
-    kept = [_spread(rows, limit) for rows in (train, test)]
+    kept = [evenly(rows, limit) for rows in (train, test)]
     if not all(kept):
         raise BenchmarkError(f"{name}: a split without pictures")
     made = [
@@ -204,12 +201,6 @@ def _labelled(
     return LabelledSet(
         name=name, prompt=prompt, classes=classes, train=made[0], test=made[1], digest=digest(files)
     )
-
-
-def _spread(rows: Sequence[T], limit: int | None) -> list[T]:
-    """At most `limit` of them, evenly spread, so that all classes are covered."""
-    kept = len(rows) if limit is None else min(limit, len(rows))
-    return [rows[place * len(rows) // kept] for place in range(kept)]
 
 
 # ------------------------------------------------------------------------------------------------- segmentation
@@ -223,7 +214,7 @@ def read_ade20k(folder: Path, limit: int | None = None) -> SegmentedSet | None:
     root = next((path for path in _below(folder) if (path / "objectInfo150.txt").is_file()), None)
     if root is None:
         return None
-    parts = [_spread(_pairs(root, split), limit) for split in ("training", "validation")]
+    parts = [evenly(_pairs(root, split), limit) for split in ("training", "validation")]
     made = [tuple(_segmented(*pair) for pair in pairs) for pairs in parts]
     files = (path.read_bytes() for pairs in parts for pair in pairs for path in pair)
     return SegmentedSet(

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Source as Origin
-from steersearch.benchmarks.harness.viewing import digest, squared
+from steersearch.benchmarks.harness.viewing import digest, evenly, squared
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.files import remembered_sha256
 from steersearch.training.data.importers.refcoco import RefCoco, refs_file
@@ -65,20 +65,14 @@ def chosen(source: Source, rows: Sequence[int]) -> tuple[list[Expression], list[
     return found, left_out
 
 
-def evenly(number: int, limit: int | None) -> list[int]:
-    """At most `limit` of the rows 0 to number - 1, at equal distances."""
-    kept = number if limit is None else min(limit, number)
-    return [place * number // kept for place in range(kept)]
-
-
 def read_refcocog(folder: Path, split: str, limit: int | None) -> Expressions:
     """RefCOCOg as published (see training/data/importers/refcoco.py). limit: number of expressions, evenly spread.
 
     Raises DataError for a damaged folder, BenchmarkError if nothing is usable.
     """
     measured, tuned = (RefCoco(folder, split=name) for name in (split, "train"))
-    found, left_out = chosen(measured, evenly(len(measured), limit))
-    tuning, _ = chosen(tuned, evenly(len(tuned), TUNING if limit is None else min(TUNING, limit)))
+    found, left_out = chosen(measured, evenly(range(len(measured)), limit))
+    tuning, _ = chosen(tuned, evenly(range(len(tuned)), TUNING if limit is None else min(TUNING, limit)))
     if not found or not tuning:
         raise BenchmarkError(
             f"{folder}: no expression of the split {split if not found else 'train'} can be used"
