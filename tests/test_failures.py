@@ -245,7 +245,7 @@ def test_what_was_drawn_for_another_corpus_is_refused(whole: Path, tmp_path: Pat
         (np.zeros((47, 4), np.int32), np.zeros((47, 4, 6), np.bool_)),
     ):
         np.savez(arrays, number=number, meant=meant)
-        with pytest.raises(DataError, match=r"damaged expressions .*they will be drawn anew"):
+        with pytest.raises(DataError, match=r"damaged expressions .*they will be drawn again"):
             draw_expressions(corpus, 0, 0.1, tmp_path / "run/data")
 
 

@@ -135,10 +135,10 @@ def test_a_phrase_is_true_of_what_it_means_and_of_nothing_else(
     rng = np.random.default_rng(seed)
     for _ in range(4):
         phrase = describe(standing, rng, STOCK, relations=relations, absent=absent)
-        assert read_again(phrase.text, standing) == phrase.meant
-        assert read_again(phrase.text, shaken(standing, seed)) == phrase.meant
+        assert read_again(phrase.text, standing) == phrase.targets
+        assert read_again(phrase.text, shaken(standing, seed)) == phrase.targets
         if not absent:
-            assert phrase.meant
+            assert phrase.targets
 
 
 @given(standings, st.integers(0, 2**32))
@@ -151,7 +151,7 @@ def test_what_is_not_known_of_a_stamp_is_not_said(standing: list[Standing], seed
         "mug" in nouns and words[-1] == "mug" and " the " not in phrase.text
     ):  # "one below the mug" may be said
         assert phrase.text == "mug"
-    if not phrase.meant and " the " not in phrase.text and {"bear", "polar bear"} & nouns.keys():
+    if not phrase.targets and " the " not in phrase.text and {"bear", "polar bear"} & nouns.keys():
         assert "bear" not in words
     if nouns:
         assert words[-1] != "thing"
@@ -185,7 +185,7 @@ def test_truth_worked_out_by_hand() -> None:
 def test_of_several_the_outermost_and_the_largest_are_told_apart_by_clear_margins() -> None:
     balls = [Standing(BALL, 0.2, 0.5, 0.05), Standing(BALL, 0.5, 0.5, 0.1), Standing(BALL, 0.53, 0.5, 0.11)]
     found = {
-        (p.text, p.meant)
+        (p.text, p.targets)
         for seed in range(400)
         if (p := describe(balls, np.random.default_rng(seed), STOCK, relations=1)).text.endswith("est ball")
         or "most" in p.text
@@ -216,13 +216,13 @@ def test_half_of_what_is_absent_is_nearly_there() -> None:
     stock = [*STOCK, drawn("kite", "green"), drawn("boot", "brown"), drawn("hat", "purple")]
     rng = np.random.default_rng(0)
     phrases = [describe(standing, rng, stock, absent=1.0) for _ in range(600)]
-    assert not [p for p in phrases if p.meant]
+    assert not [p for p in phrases if p.targets]
     texts = {p.text for p in phrases}
     assert {"dotted mug", "red ball", "mug right of the ball", "purple hat", "boot"} <= texts
     assert not {"white mug", "umbrella left of the mug"} & texts  # a striped mug has a second colour, unnamed
     sides = sum(" of the " in p.text for p in phrases) / len(phrases)
     assert 0.1 < sides < 0.35
-    share = sum(bool(describe(standing, rng, stock, absent=0.3).meant) for _ in range(2000)) / 2000
+    share = sum(bool(describe(standing, rng, stock, absent=0.3).targets) for _ in range(2000)) / 2000
     assert abs(share - 0.7) < 0.05  # 5 standard deviations
 
 
@@ -259,13 +259,13 @@ def test_nothing_else_than_what_it_is_about_is_meant(
     if not about:
         return
     phrase = describe(standing, rng, STOCK, relations=relations, about=about)
-    assert phrase.meant
-    assert phrase.meant <= set(about)
-    assert read_again(phrase.text, standing) == phrase.meant
+    assert phrase.targets
+    assert phrase.targets <= set(about)
+    assert read_again(phrase.text, standing) == phrase.targets
 
 
 def test_nothing_standing_is_described_by_what_is_absent() -> None:
-    assert describe([], np.random.default_rng(0), STOCK).meant == frozenset()
+    assert describe([], np.random.default_rng(0), STOCK).targets == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_recoloured_stamps_are_told_apart_by_their_colours() -> None:
     standing = [Standing(red, 0.2, 0.5, 0.1), Standing(blue, 0.8, 0.5, 0.1), Standing(ball, 0.5, 0.9, 0.05)]
     rng = np.random.default_rng(0)
     phrases = [describe(standing, rng, [red, blue, ball], relations=0.3, absent=0.3) for _ in range(600)]
-    meant = {phrase.text: phrase.meant for phrase in phrases}
+    meant = {phrase.text: phrase.targets for phrase in phrases}
     assert meant["red kettle"] == {0}
     assert meant["blue kettle"] == {1}
     assert any(text.startswith("red one ") and which == {0} for text, which in meant.items())

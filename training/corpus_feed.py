@@ -105,8 +105,9 @@ class CorpusFeed:
         corpus, expressions = described.corpus, described.expressions
         numbers = expressions.number[rows, each]
         texts = [expressions.texts[n] for n in numbers]
-        meant = expressions.meant[rows, each]  # (B, M)
-        cover = (corpus.cover[rows].astype(np.float32) / 255 * meant[..., None, None]).sum(axis=1).clip(0, 1)
+        targets = expressions.targets[rows, each]  # (B, M)
+        shares = corpus.cover[rows].astype(np.float32) / 255 * targets[..., None, None]
+        cover = shares.sum(axis=1).clip(0, 1)
         flip = mirrored & ~np.array([has_direction(text) for text in texts])
         cover[flip] = cover[flip, :, ::-1]
         return Batch(
@@ -115,7 +116,7 @@ class CorpusFeed:
             torch.from_numpy(cover).flatten(1),
             torch.from_numpy(_centres(cover)),
             torch.zeros(len(rows), dtype=torch.int64),
-            self._fits(corpus.things[rows], meant, numbers) if keyed and self._fits else None,
+            self._fits(corpus.things[rows], targets, numbers) if keyed and self._fits else None,
             tuple(texts),
         )
 
@@ -133,11 +134,11 @@ class _Fits:
         self._noun = torch.tensor([*(nouns.index(thing.noun) for thing in corpus.stock), -1])
 
     def __call__(
-        self, things: npt.NDArray[np.int16], meant: npt.NDArray[np.bool_], numbers: npt.NDArray[np.int32]
+        self, things: npt.NDArray[np.int16], targets: npt.NDArray[np.bool_], numbers: npt.NDArray[np.int32]
     ) -> Keyed:
         nothing = len(self._noun) - 1
-        count = meant.sum(axis=1)
-        first = things[np.arange(len(things)), meant.argmax(axis=1)].astype(np.int64)
+        count = targets.sum(axis=1)
+        first = things[np.arange(len(things)), targets.argmax(axis=1)].astype(np.int64)
         one = torch.from_numpy(np.where(count == 1, first, np.where(count == 0, nothing, -1)))
         names = self._name[torch.from_numpy(numbers.astype(np.int64))]
         borne: Tensor = self._bears[:, names.clamp_min(0)].T  # (B, K + 1)

@@ -1,7 +1,7 @@
 """Photographs of textures as backgrounds: random crops of the pictures in a folder.
 
-Debian's package mate-backgrounds has some under /usr/share/backgrounds/mate. They are read where they lie and never
-copied into this repository.
+Debian's package mate-backgrounds has some under /usr/share/backgrounds/mate. They are read in place and never copied
+into this repository.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from PIL import Image
 from steersearch.core.errors import DataError, ImageError
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
+from steersearch.training.world.painting import pick
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 LARGEST = 1600  # longer side at which pictures are held while crops are cut
@@ -26,10 +27,10 @@ LEFT_OUT = frozenset({
 
 
 class Backgrounds:
-    """The pictures of a folder and the folders below it, but those that are partly transparent.
+    """The opaque pictures in a folder and the folders below it.
 
-    What they show is never asked for, so they had better show nothing that has a name in the world. Raises DataError
-    if there is no such folder or no picture in it.
+    No expression is about what they show, so they should show nothing that has a name in the world. Raises DataError
+    for a folder that is missing or has no such picture.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,12 +47,12 @@ class Backgrounds:
         return len(self._files)
 
     def crop(self, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-        """A part of one of them as (width, height), RGB: between three tenths of it and as much as fits."""
-        photo = _photo(self._files[int(rng.integers(len(self._files)))])
-        scale = float(rng.uniform(0.3, 1)) * min(photo.width / size[0], photo.height / size[1])
+        """A part of one of them, RGB, of `size` (width, height): three tenths of what fits at least."""
+        photo = _photo(pick(rng, self._files))
+        scale = rng.uniform(0.3, 1) * min(photo.width / size[0], photo.height / size[1])
         width, height = size[0] * scale, size[1] * scale
-        left = float(rng.uniform(0, photo.width - width))
-        top = float(rng.uniform(0, photo.height - height))
+        left = rng.uniform(0, photo.width - width)
+        top = rng.uniform(0, photo.height - height)
         box = (left, top, min(photo.width, left + width), min(photo.height, top + height))
         return photo.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=3.0)
 

@@ -1,7 +1,7 @@
-"""Pictures made of photographs: things put into them, photographs as they are, mosaics of them; and the drawn world.
+"""Pictures made of photographs: with things put in, unchanged, or as a mosaic; and of drawn scenes.
 
-Each picture is a function of the stock, the seed and its number. What a photograph itself shows is known as far as it
-has instances, so an expression about a thing may also mean one that was there before.
+Each picture is a function of the stock, the seed and its number. The instances of a photograph are known, so an
+expression about a thing can be true of one that the photograph itself shows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from steersearch.training.world import composition
+from steersearch.training.world.drawings import SHAPES
 from steersearch.training.world.instances import Photograph
+from steersearch.training.world.painting import pick
 from steersearch.training.world.photo_stock import PhotoStock
 from steersearch.training.world.scenes import Scene
 
@@ -25,13 +27,12 @@ Mode = Literal["world", "composite", "photograph", "mosaic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 MODE_SHARES = (0.3, 0.42, 0.08, 0.2)
 MOST_PLACED = 5
-SHAPES = ((4, 3), (1, 1), (3, 4), (3, 2))
 LAYOUTS = ((2, 2), (2, 2), (2, 2), (1, 2), (2, 1), (3, 3))  # rows and columns of a mosaic
 # What is placed where: shares of the groups of the stock.
 ON_PLATES = {"drawn": 0.5, "stamp": 0.3, "emoji": 0.08, "recoloured": 0.12}
 ON_PHOTOGRAPHS = {"drawn": 0.15, "stamp": 0.4, "emoji": 0.03, "recoloured": 0.25, "cutout": 0.17}
 IN_MOSAICS = {"stamp": 0.5, "recoloured": 0.2, "cutout": 0.15, "drawn": 0.15}
-LEAST_SHOWN = 0.45  # of an instance that must be left, by the crop and by what stands before it
+LEAST_SHOWN = 0.45  # share of an instance that crop and things before it must leave
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Composite:
 
 @dataclass(frozen=True)
 class _Crop:
-    """A part of a photograph. shown: stock number and mask of each instance of which enough is in it."""
+    """A part of a photograph. shown: stock number and mask of each instance that enough of is inside."""
 
     image: Image.Image
     shown: list[tuple[int, Mask]]
@@ -82,9 +83,9 @@ class Composer:
 
     def _scene(self, rng: np.random.Generator, mode: Mode) -> Composite | None:
         if mode == "world":
-            plate, under = self._plates[int(rng.integers(len(self._plates)))], []
+            plate, under = pick(rng, self._plates), []
         else:
-            width, height = SHAPES[int(rng.integers(len(SHAPES)))]
+            width, height = pick(rng, SHAPES)
             unit = self._size * 1.15 / ((width + height) / 2)
             size = round(width * unit), round(height * unit)
             crop = self._crop(rng, self._all, size, least=0.35, least_area=0.004)
@@ -98,7 +99,7 @@ class Composer:
             left = [(number, mask & ~hidden) for number, mask in under]
             shares = [rest.sum() / mask.sum() for (_, rest), (_, mask) in zip(left, under, strict=True)]
             if any(0.05 < share < LEAST_SHOWN for share in shares):
-                return None  # is it still to be seen? nobody could say
+                return None  # too little of an instance to call it visible, too much to call it hidden
             under = [one for one, share in zip(left, shares, strict=True) if share >= LEAST_SHOWN]
         return Composite(composition.relight(image, rng, 0.15), under + placed, plate.family, mode)
 
@@ -113,7 +114,7 @@ class Composer:
         ]
         if not alone and rng.random() < 0.4:  # a hard negative
             alike = self._stock.by_noun[self._stock.things[picked[0]].noun]
-            picked[1] = alike[int(rng.integers(len(alike)))]
+            picked[1] = pick(rng, alike)
         size = (0.4, 0.8) if alone else (0.19, 0.48) if mode == "world" else (0.12, 0.45)
         return self._composed(rng, plate, picked, size, loose=0.4)
 
@@ -132,7 +133,7 @@ class Composer:
 
     def _mosaic(self, rng: np.random.Generator) -> Composite:
         """Photographs side by side, and here and there a cutout on a plain ground."""
-        rows, columns = LAYOUTS[int(rng.integers(len(LAYOUTS)))]
+        rows, columns = pick(rng, LAYOUTS)
         image = Image.new("RGB", (self._size, self._size))
         shown = []
         for row in range(rows):
@@ -157,7 +158,7 @@ class Composer:
         return _Crop(*self._composed(rng, Scene("", ground, ()), picked, (0.45, 0.85), loose=1.0))
 
     def _pick(self, rng: np.random.Generator, shares: Mapping[str, float]) -> int:
-        """A thing of one of the groups, by their shares; of what is not installed there is none."""
+        """A thing of one of the groups that are not empty, by their shares."""
         groups = {name: share for name, share in shares.items() if self._stock.groups[name]}
         total = sum(groups.values())
         chosen = str(rng.choice(list(groups), p=[share / total for share in groups.values()]))
@@ -175,10 +176,10 @@ class Composer:
     ) -> _Crop:
         """A part of one of the photographs `among` as (width, height), half of them mirrored.
 
-        least: of what fits, by its side.  least_area: of the picture, that an instance takes to be one.
-        Parts that cut an instance in two are avoided.
+        least: side of the part, as a share of the largest that fits.  least_area: share of the picture that an
+        instance must cover to count. Parts that cut an instance in two are avoided.
         """
-        which = among[int(rng.integers(len(among)))]
+        which = pick(rng, among)
         photograph, numbers = self._photographs[which], self._stock.instances[which]
         for _ in range(6):
             box = _part(photograph.image.size, size, rng, least)
@@ -206,9 +207,9 @@ _Box = tuple[float, float, float, float]
 def _part(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, least: float) -> _Box:
     """A box (left, top, right, bottom) in a picture of `whole` pixels, of the shape of `size`."""
     aspect = size[0] / size[1]
-    height = min(whole[1], whole[0] / aspect) * float(rng.uniform(least, 1))
+    height = min(whole[1], whole[0] / aspect) * rng.uniform(least, 1)
     width = height * aspect
-    left, top = float(rng.uniform(0, whole[0] - width)), float(rng.uniform(0, whole[1] - height))
+    left, top = rng.uniform(0, whole[0] - width), rng.uniform(0, whole[1] - height)
     return left, top, min(whole[0], left + width), min(whole[1], top + height)
 
 

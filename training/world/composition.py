@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageOps
 
-from steersearch.training.world.scenes import Place, Scene
+from steersearch.training.world.painting import pick
+from steersearch.training.world.places import Place
+from steersearch.training.world.scenes import Scene
 from steersearch.training.world.things import Thing
 
 Mask = npt.NDArray[np.bool_]
@@ -69,15 +71,15 @@ def choose_spot(
 
     size: least and greatest longer side, as part of the picture's height
     """
-    side = float(rng.uniform(*size)) * float(np.clip(thing.scale, 0.8, 1.25))
+    side = rng.uniform(*size) * float(np.clip(thing.scale, 0.8, 1.25))
     hanging = thing.stands in ("wall", "air")
     suited = [p for p in places if (p.kind in ("wall", "air")) == hanging]
-    flip, anywhere = bool(rng.random() < 0.5), not suited or rng.random() < loose
+    flip, anywhere = rng.random() < 0.5, not suited or rng.random() < loose
     angle = float(rng.normal(0, 5 if anywhere else 1.5))  # what stands stands nearly upright
     if anywhere:
-        x, y = float(rng.uniform(0.1, 0.9)), float(rng.uniform(min(0.98, side + 0.02), 0.98))
+        x, y = rng.uniform(0.1, 0.9), float(rng.uniform(min(0.98, side + 0.02), 0.98))
         return Spot(x, y, side, flip, angle, hangs=False)
-    place = suited[int(rng.integers(len(suited)))]
+    place = pick(rng, suited)
     x = float(np.clip(place.x + rng.normal(0, 0.03), 0.06, 0.94))
     y = float(np.clip(place.y + rng.normal(0, 0.015), 0.1, 0.99))
     return Spot(x, y, side, flip, angle, hangs=hanging)

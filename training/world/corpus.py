@@ -1,7 +1,7 @@
-"""A corpus: many photos of the generated world, made beforehand and kept as arrays for training.
+"""A corpus: photos of the generated world, composed beforehand and kept as arrays for training.
 
-Composing takes a few milliseconds a photo, which is as long as a training step of the mini on a CPU core; made once,
-the photos serve every epoch of both training stages.
+Composing a photo takes a few milliseconds, as long as mini's training step takes for it on a CPU core; composed once,
+the photos serve every epoch of all stages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHUNK = 250  # photos per task of a worker
 class Corpus:
     """Photos as arrays.
 
-    config:   what they were composed by
+    config:   of the world that they are of
     images:   (P, S, S, 3) uint8
     cover:    (P, M, Hp, Wp) uint8, visible part of each patch that thing m covers, 255 = all
     things:   (P, M) int16, index into `stock`, -1 where there is none
@@ -57,21 +57,21 @@ class Corpus:
 
 ARRAYS = ("images", "cover", "things", "families", "modes")
 STOCK, SETTINGS = "stock.safetensors", "corpus.json"
-FORMAT = 3  # of the files in a corpus' folder; one of another format is composed anew
+FORMAT = 3  # of the files in a corpus' folder; a corpus of another format is composed again
 
 
 def make_corpus(config: WorldConfig, folder: Path) -> Corpus:
-    """Compose the corpus with all cores and keep it in `folder`; one that is there already is mapped into memory.
+    """The corpus of `config` in `folder`, mapped into memory; composed with all cores where it is not there yet.
 
-    Raises DataError for one that is damaged, OSError where nothing can be written.
+    Raises DataError if it is damaged, OSError where nothing can be written.
     """
     settings = folder / SETTINGS
     if _kept(settings) != {"format": FORMAT, **vars(config)}:
         folder.mkdir(parents=True, exist_ok=True)
         settings.unlink(missing_ok=True)
         _compose(config, folder)
-        told = json.dumps({"format": FORMAT, **vars(config)})
-        write_atomically(settings, lambda file: file.write(told.encode()))  # last: now the files are whole
+        content = json.dumps({"format": FORMAT, **vars(config)}).encode()
+        write_atomically(settings, lambda file: file.write(content))  # last: the other files are whole
     try:
         stock = [
             thing_of(picture, about) for picture, about in zip(*load_pictures(folder / STOCK), strict=True)
@@ -84,7 +84,7 @@ def make_corpus(config: WorldConfig, folder: Path) -> Corpus:
 
 
 def _kept(settings: Path) -> object:
-    """What the folder says that it holds; None if it says nothing that can be read."""
+    """The content of `settings`; None if the file is missing or unreadable."""
     try:
         return read_json(settings)
     except (FileNotFoundError, ValueError):
@@ -117,7 +117,7 @@ def _shapes(config: WorldConfig) -> dict[str, tuple[type[np.generic], tuple[int,
 
 
 def _checked(corpus: Corpus) -> Corpus:
-    """`corpus`, if its arrays are what its configuration says. Raises ValueError."""
+    """`corpus`, if its arrays fit its configuration. Raises ValueError."""
     for name, (dtype, shape) in _shapes(corpus.config).items():
         array = getattr(corpus, name)
         if array.dtype != dtype or array.shape != shape:
@@ -126,7 +126,7 @@ def _checked(corpus: Corpus) -> Corpus:
     for name, most in counts.items():
         array = getattr(corpus, name)
         if array.min(initial=-1) < -1 or array.max(initial=-1) >= most:
-            raise ValueError(f"{name}.npy names what there is not")
+            raise ValueError(f"{name}.npy has numbers out of range")
     return corpus
 
 

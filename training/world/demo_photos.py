@@ -1,5 +1,5 @@
-"""The demo's drawn photos, about sixty, some of which share one thing with the query photo; and a drawn remote control
-that is laid into photographs."""
+"""The demo's drawn photos, about sixty, some of which share a thing with the query photo; and a drawn remote control to
+put into photographs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DemoFolder:
 
 
 def demo_photos(folder: Path, count: int = 60, seed: int = 7) -> DemoFolder:
-    """Draw `count` JPEGs into `folder`, named for what they show; the same seed draws the same photos.
+    """Draw `count` JPEGs into `folder`, named after what they show; the same seed draws the same photos.
 
     A fifth of them shows the query's red remote control, another its green bookshelf, a few the same in other
     colours, and the rest neither.

@@ -25,8 +25,10 @@ from steersearch.core.files import cache_folder
 from steersearch.training.world import scenes
 from steersearch.training.world.backgrounds import Backgrounds
 from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.painting import pick
 from steersearch.training.world.picture_file import load_pictures, save_pictures
-from steersearch.training.world.scenes import Place, Scene
+from steersearch.training.world.places import Place
+from steersearch.training.world.scenes import Scene
 from steersearch.training.world.things import Thing, about_thing, draw_stock, thing_of
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ def kept_things(seed: int, size: int, each: int) -> list[Thing]:
 
 
 def kept_plates(seed: int, size: int, each: int, photographs: str = "") -> list[Scene]:
-    """`draw_plates`, likewise; with photographs they are drawn anew."""
+    """`draw_plates`, from the cache folder where they are there; with photographs they are always drawn."""
     if photographs:
         return draw_plates(seed, size, each, photographs)
     return _kept("plates", (seed, size, each), draw_plates, _of_scene, _scene)
@@ -101,7 +103,7 @@ def _plates(
     rng = np.random.default_rng([seed, 2, group])
     plates = []
     for _ in range(each):
-        width, height = SHAPES[int(rng.integers(len(SHAPES)))]
+        width, height = pick(rng, SHAPES)
         unit = size * 1.25 / max(1.0, (width + height) / 2)
         shape = (round(width * unit), round(height * unit))
         plates.append(scenes.draw_scene(family, rng, shape) if family else Scene("", draw(rng, shape), ()))

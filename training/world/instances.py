@@ -1,7 +1,7 @@
-"""Instances in photographs: what each shows and where, out of its noun, its salient mask and its boxes.
+"""Instances in photographs: what they are and where, from a photograph's noun, salient mask and boxes.
 
-A photograph with a noun shows one thing, which is what stands out. In one with boxes the thing is what stands out
-inside its box; where little does, an ellipse in the box stands for it.
+The instance of a noun is all that is salient. That of a box is what is salient inside the box, or an ellipse where
+that is little.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from steersearch.training.world.things import Thing
 SIDE = 900  # pixels, the longer side at which photographs are held
 LEAST_SALIENT = 0.01  # part of the picture
 LEAST_BOXED = 0.002
-LEAST_INSIDE = 0.25  # of a box that stands out, for that to be the thing
-# What the detector finds in these photographs where it is not, by looking at all of them.
+LEAST_INSIDE = 0.25  # share of a box that must be salient
+# Classes of which the detector has false alarms in these photographs; all were looked at.
 UNRELIABLE = frozenset(
     "airplane|apple|banana|baseball bat|bear|bed|bowl|cake|cell phone|clock|frisbee|kite|knife|mouse|pizza|scissors|"
     "skis|sports ball|teddy bear|toothbrush|vase".split("|")
@@ -94,7 +94,7 @@ def cutout(photograph: Photograph, instance: Instance, size: int) -> Thing:
 
 
 def _inside(boxes: Sequence[Detection], salient: Image.Image) -> Image.Image:
-    """What stands out inside the boxes, which are of one name."""
+    """The salient pixels inside the boxes, which are of one class."""
     sure = np.asarray(salient)
     height, width = sure.shape
     alpha = np.zeros((height, width), np.uint8)

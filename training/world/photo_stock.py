@@ -1,4 +1,4 @@
-"""The things of a corpus on photographs: drawn ones, stamps, emoji, recoloured stamps, cutouts and instances."""
+"""The stock of a corpus on photographs: drawn things, stamps, emoji, recoloured stamps, cutouts and instances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Names = Callable[[str, frozenset[str]], frozenset[str]]  # of a noun, among thes
 
 COLOURS_EACH = 4  # of a stamp that is recoloured
 ALIVE = frozenset({"animal", "bird", "fish", "insect"})  # has its own colours
-# By where the stamps' package files a thing: what it must be a kind of.
+# By the folder of a stamp in its package: what the thing must be a kind of.
 ANCHORS: dict[str, frozenset[str]] = {
     place: frozenset(words.split("|"))
     for place, words in {
@@ -39,7 +39,7 @@ ANCHORS: dict[str, frozenset[str]] = {
         "vehicles": "vehicle|machine|craft",
     }.items()
 }
-# Nouns of photographs in which what stands out is the thing and nothing else, by looking at all masks.
+# Nouns of photographs whose salient mask covers the thing and nothing else; all masks were looked at.
 CLEAN = frozenset(
     "baseball|bee|bucket|butterfly|cup|dog|drum|duck|eraser|fish|fork|hammer|horse|kitten|lute|measuring tape|moose|"
     "multimeter|pencil|penguin|pillow|plate|plier|pliers|red panda|scale|screw driver|sickle|solar panel|spoon|"
@@ -57,7 +57,7 @@ class PhotoStock:
 
     @cached_property
     def by_noun(self) -> dict[str, list[int]]:
-        """Stock numbers of each noun, of what can be placed: all but the photographs' instances."""
+        """Stock numbers of each noun, of all that can be placed: not the photographs' instances."""
         found: dict[str, list[int]] = {}
         for number in range(self.groups["instance"].start):
             found.setdefault(self.things[number].noun, []).append(number)
@@ -74,7 +74,7 @@ def make_stock(
     with_stamps: bool,
     with_emoji: bool,
 ) -> PhotoStock:
-    """Nothing held out is among them. size: of the cutouts in pixels; `with_*`: whether these packages are used.
+    """The stock, without anything held out. size: of the cutouts in pixels; `with_*`: whether these packages are used.
 
     Raises StampsMissingError and EmojiMissingError.
     """
@@ -104,7 +104,7 @@ def make_stock(
 
 
 def _starts(parts: Iterable[Sequence[object]]) -> list[int]:
-    """Where each of the parts begins if they follow one another, and where the last one ends."""
+    """Where each part begins in their concatenation, and where the last one ends."""
     return [0, *accumulate(map(len, parts))]
 
 
@@ -118,7 +118,7 @@ def _stamps(size: int, names: Names) -> list[Thing]:
 
 
 def _anchor(place: str) -> frozenset[str]:
-    """By the longest beginning of `place` that ANCHORS has."""
+    """The entry of ANCHORS for the innermost folder of `place`."""
     known = [beginning for beginning in ANCHORS if place.startswith(f"{beginning}/")]
     return ANCHORS[max(known, key=len)] if known else PHYSICAL
 
@@ -136,7 +136,7 @@ def _named(thing: Thing, names: frozenset[str]) -> Thing:
 
 
 def _recoloured(thing: Thing, rng: np.random.Generator) -> list[Thing]:
-    """The stamp in a few colours, each of which is said of it; its own phrase, which may name another, is not."""
+    """The stamp in a few colours, each in its names; its own phrase, which may name another colour, is not."""
     return [
         replace(
             thing,

@@ -1,7 +1,7 @@
-"""Noun phrases about a composed picture: names, attributes and relations, and what each of them is true of.
+"""Noun phrases about a composed picture: names, attributes and relations, and the things that each is true of.
 
-Truth has three values here: true, false, and borderline. A phrase that is borderline of anything in the picture is
-never chosen, so whoever reads a chosen one with eyes of their own comes to the same things.
+Truth has three values: true, false, and borderline. A phrase that is borderline for anything in the picture is never
+chosen, so a person who reads a chosen phrase points at the same things.
 """
 
 from __future__ import annotations
@@ -14,20 +14,17 @@ from functools import lru_cache
 import numpy as np
 
 from steersearch.training.world.kinds import KINDS
-from steersearch.training.world.painting import PALETTE
+from steersearch.training.world.painting import PALETTE, pick
 from steersearch.training.world.recolour import COLOURS
 from steersearch.training.world.things import Thing
 
-# How far apart two centres must be for one to be beside or above the other, and how much nearer at most before it
-# is certain that it is not; in widths or heights of the picture.
+# Distance of two centres, in widths or heights of the picture: from which on one is surely left of or above the
+# other, and up to which it surely is not.
 APART, NOT_APART = 0.12, -0.05
-STEEP, FAR = (
-    2.5,
-    0.2,
-)  # one that is so many times further up or down than aside, and so far, is surely not "left of"
+STEEP, FAR = 2.5, 0.2  # what is FAR above and STEEP times further above than aside is surely not "left of"
 NEAR, NOT_NEAR = 0.08, 0.22  # gap between two things, each taken as a square of its visible area
-OUTERMOST = 0.06  # by how much the leftmost is further left than the next
-LARGER = 1.4  # by which factor the largest is larger than the next
+OUTERMOST = 0.06  # least distance of the leftmost from the next
+LARGER = 1.4  # least ratio of the largest to the next
 
 PATTERNS = frozenset({"striped", "dotted", "checked", "zigzag"})
 RELATIONS = ("left of", "right of", "above", "below", "next to")
@@ -51,11 +48,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A noun phrase without article or template, and the indices of the standing things that it is true of;
-    none: it fits nothing in the picture."""
+    """A noun phrase without article or template. targets: indices of the standing things that it is true of; empty
+    where it fits nothing in the picture."""
 
     text: str
-    meant: frozenset[int]
+    targets: frozenset[int]
 
 
 def describe(
@@ -72,10 +69,9 @@ def describe(
     relations: share of phrases with a relation or a superlative; fewer where the picture allows none
     absent:    share of phrases that fit nothing in it: half of them near misses, such as the right noun in a wrong
                colour or the mirrored relation, the others names of things in `stock`
-    about:     what is spoken of, indices of `standing`; nothing else is meant, though it may say where from;
-        None is all
-    Without relation, a thing is called by its full phrase (35 %), its noun (35 %), a wider word (10 %) or anything
-    between. Each kind gives way to the plainer one where no phrase of it is certain. Nothing standing: always
+    about:     indices of `standing` that can be targets, though others may be landmarks; None for all
+    Without a relation, a thing is called by its full phrase (35 %), its noun (35 %), a wider word (10 %) or any of its
+    names. Where no phrase of a form is certain, a plainer form is used. With nothing standing the phrase is always
     absent, and `stock` must not be empty.
     """
     if not standing or (absent and rng.random() < absent):
@@ -87,16 +83,16 @@ def describe(
         for _ in range(TRIES):
             form = _superlative if rng.random() < 0.35 else _related
             related = form(standing, rng, about)
-            if related is not None and related.meant.issubset(about):
+            if related is not None and related.targets.issubset(about):
                 return related
     return _named(standing, rng, about)
 
 
 def fits(name: str, thing: Thing) -> bool | None:
-    """Whether `name` is true of the thing; None where that is not known.
+    """Whether `name` is true of the thing; None where that is unknown.
 
-    Of a drawn thing all attributes are known, of a recoloured stamp its colour. Another stamp bears its own adjectives,
-    but may be red, or ripe, without saying so; an emoji says nothing but its noun.
+    All attributes of a drawn thing are known, and the colour of a recoloured stamp. Another stamp has the adjectives
+    of its phrase, but may be red, or ripe, as well; of an emoji only the noun is known.
     """
     if name in thing.names:
         return True
@@ -111,13 +107,13 @@ def fits(name: str, thing: Thing) -> bool | None:
 
 
 def _knows(thing: Thing, attributes: Sequence[str]) -> bool:
-    """Whether it is known of each attribute whether the thing has it."""
+    """Whether it is known, for each attribute, if the thing has it."""
     known = _ATTRIBUTES if thing.source == "drawn" else PALETTE if thing.colour else ()
     return all(word in known for word in attributes)
 
 
 def has(attribute: str, thing: Thing) -> bool | None:
-    """Whether the thing is of this colour or pattern ("plain" is none); None where that is not known."""
+    """Whether the thing has this colour or pattern ("plain": no pattern); None where that is unknown."""
     if thing.source != "drawn":
         return attribute == thing.colour if _knows(thing, [attribute]) else None
     if attribute == "plain":
@@ -126,7 +122,7 @@ def has(attribute: str, thing: Thing) -> bool | None:
 
 
 def is_plain(thing: Thing) -> bool | None:
-    """Whether it has no pattern; None for what does not come in patterns."""
+    """Whether it has no pattern; None for kinds that come in no patterns."""
     kind = KINDS.get(thing.noun)
     if thing.source != "drawn" or kind is None or len(kind.patterns) < 2:
         return None
@@ -138,7 +134,7 @@ def _patterns(thing: Thing) -> list[str]:
 
 
 def relates(relation: str, one: Standing, other: Standing) -> bool | None:
-    """Whether `one` stands in this relation to `other`, by a clear margin; None: neither clearly so nor clearly not."""
+    """Whether `one` stands in this relation to `other`; None where the margin is too small to tell."""
     right, down = one.x - other.x, one.y - other.y
     if relation == "next to":
         gap = math.hypot(right, down) - (math.sqrt(one.size) + math.sqrt(other.size)) / 2
@@ -154,11 +150,11 @@ def relates(relation: str, one: Standing, other: Standing) -> bool | None:
     return False if along <= NOT_APART or steep else None
 
 
-# ----------------------------------------------------------------------------------------------- what is meant
+# ------------------------------------------------------------------------------------------------------ targets
 
 
 def _bearers(standing: Sequence[Standing], name: str) -> frozenset[int] | None:
-    """What bears the name; None if it is borderline of anything."""
+    """The things that bear the name; None if it is borderline for any."""
     truths = [fits(name, one.thing) for one in standing]
     return None if None in truths else frozenset(i for i, truth in enumerate(truths) if truth)
 
@@ -169,7 +165,7 @@ def _read_relation(
     """What "`head` `relation` the landmark" is true of. "red one" is any red thing; where that differs from the red
     things of the landmark's own noun, which "one" may as well stand for, it is borderline."""
     attribute = head.removesuffix(" one")
-    meant = set()
+    targets = set()
     for i, one in enumerate(standing):
         placed = i != landmark and relates(relation, one, standing[landmark])
         described = fits(head, one.thing) if attribute == head else has(attribute, one.thing)
@@ -177,12 +173,12 @@ def _read_relation(
             continue
         if placed is None or described is None:
             return None
-        meant.add(i)
+        targets.add(i)
     if attribute != head:
-        alike = {i for i in meant if standing[landmark].thing.noun in standing[i].thing.names}
-        if alike and alike != meant:
+        alike = {i for i in targets if standing[landmark].thing.noun in standing[i].thing.names}
+        if alike and alike != targets:
             return None
-    return frozenset(meant)
+    return frozenset(targets)
 
 
 # ------------------------------------------------------------------------------------------ phrases that fit
@@ -191,24 +187,22 @@ def _read_relation(
 def _named(standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]) -> Phrase:
     for _ in range(TRIES):
         name = _call(_any(standing, rng, about), rng)
-        meant = _bearers(standing, name)
-        if meant is not None and meant.issubset(about):
-            return Phrase(name, meant)
+        targets = _bearers(standing, name)
+        if targets is not None and targets.issubset(about):
+            return Phrase(name, targets)
     certain = [
-        Phrase(name, meant)
+        Phrase(name, targets)
         for name in sorted({name for k in about for name in standing[k].thing.names})
-        if (meant := _bearers(standing, name)) is not None and meant.issubset(about)
+        if (targets := _bearers(standing, name)) is not None and targets.issubset(about)
     ]
     if certain:
-        return certain[int(rng.integers(len(certain)))]
-    noun = standing[
-        about[0]
-    ].thing.noun  # such as "lion" beside a "sea lion": who bears it has the best claim
+        return pick(rng, certain)
+    noun = standing[about[0]].thing.noun  # "lion" beside a "sea lion": the bearers have the best claim
     return Phrase(noun, frozenset(i for i, one in enumerate(standing) if noun in one.thing.names))
 
 
 def _any(standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]) -> Thing:
-    return standing[about[int(rng.integers(len(about)))]].thing
+    return standing[pick(rng, about)].thing
 
 
 def _call(thing: Thing, rng: np.random.Generator) -> str:
@@ -221,7 +215,7 @@ def _call(thing: Thing, rng: np.random.Generator) -> str:
     if roll < 0.80 and thing.category:
         return thing.category
     between = sorted(thing.names - {thing.category}) or [thing.phrase]
-    return between[int(rng.integers(len(between)))]
+    return pick(rng, between)
 
 
 def _superlative(
@@ -232,7 +226,7 @@ def _superlative(
     bearers = _bearers(standing, name)
     if bearers is None or len(bearers) < 2:
         return None
-    word = SUPERLATIVES[int(rng.integers(len(SUPERLATIVES)))]
+    word = pick(rng, SUPERLATIVES)
     sign = 1 if word in ("rightmost", "largest") else -1
     sideways = word.endswith("most")
     values = {i: sign * (standing[i].x if sideways else math.log(standing[i].size)) for i in bearers}
@@ -245,29 +239,29 @@ def _superlative(
 def _related(
     standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int], mirrored: bool = False
 ) -> Phrase | None:
-    """One thing by where it is from another, which is named so that nothing else can be meant.
+    """A thing by its relation to another one, whose name fits nothing else.
 
-    mirrored: the relation is turned round, so that the phrase fits nothing.
+    mirrored: with the opposite relation, so that the phrase fits nothing
     """
     if len(standing) < 2:
         return None
-    i, j = about[int(rng.integers(len(about)))], int(rng.integers(len(standing) - 1))
+    i, j = pick(rng, about), int(rng.integers(len(standing) - 1))
     j += j >= i
     relations = [
         name for name in (MIRRORED if mirrored else RELATIONS) if relates(name, standing[i], standing[j])
     ]
     if not relations:
         return None
-    relation = relations[int(rng.integers(len(relations)))]
+    relation = pick(rng, relations)
     landmark = _plainly(standing[j].thing, rng) or _call(standing[j].thing, rng)
     if landmark == standing[j].thing.category or _bearers(standing, landmark) != frozenset({j}):
         return None
     head = _one(standing[i].thing, rng) or _plainly(standing[i].thing, rng) or _call(standing[i].thing, rng)
     said = MIRRORED[relation] if mirrored else relation
-    meant = _read_relation(standing, head, said, j)
-    if meant is None or (not meant) != mirrored:
+    targets = _read_relation(standing, head, said, j)
+    if targets is None or (not targets) != mirrored:
         return None
-    return Phrase(f"{head} {said} the {landmark}", meant)
+    return Phrase(f"{head} {said} the {landmark}", targets)
 
 
 def _one(thing: Thing, rng: np.random.Generator) -> str | None:
@@ -279,7 +273,7 @@ def _one(thing: Thing, rng: np.random.Generator) -> str | None:
         *([thing.colour] if thing.colour else []),
         *(patterns or (["plain"] if is_plain(thing) else [])),
     ]
-    return f"{attributes[int(rng.integers(len(attributes)))]} one" if attributes else None
+    return f"{pick(rng, attributes)} one" if attributes else None
 
 
 def _plainly(thing: Thing, rng: np.random.Generator) -> str | None:
@@ -293,7 +287,7 @@ def _plainly(thing: Thing, rng: np.random.Generator) -> str | None:
 def _absent(
     standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
 ) -> Phrase | None:
-    """None where everything that was tried is, or may be, in the picture."""
+    """None where every phrase tried fits, or may fit, something in the picture."""
     if standing and rng.random() < 0.5:
         nearly = (_wrong_attribute, _wrong_noun, _wrong_side)
         first = int(rng.integers(len(nearly)))
@@ -302,7 +296,7 @@ def _absent(
             if missed is not None:
                 return Phrase(missed, frozenset())
     for _ in range(2 * TRIES if stock else 0):
-        thing = stock[int(rng.integers(len(stock)))]
+        thing = pick(rng, stock)
         name = thing.noun if rng.random() < 0.5 else thing.phrase
         if _is_missing(standing, name, thing.noun, thing.names):
             return Phrase(name, frozenset())
@@ -325,7 +319,7 @@ def _wrong_attribute(
         words = list(kind.colours) if kind else []
     if not words:
         return None
-    name = f"{words[int(rng.integers(len(words)))]} {thing.noun}"
+    name = f"{pick(rng, words)} {thing.noun}"
     return name if _bearers(standing, name) == frozenset() else None
 
 
@@ -334,7 +328,7 @@ def _wrong_noun(
 ) -> str | None:
     """The right colour with the noun of something that is not there."""
     colour = _any(standing, rng, about).colour
-    other = stock[int(rng.integers(len(stock)))]
+    other = pick(rng, stock)
     if not colour or other.source != "drawn" or any(one.thing.noun == other.noun for one in standing):
         return None
     name = f"{colour} {other.noun}"
@@ -354,7 +348,7 @@ def _wrong_side(
 def _is_missing(standing: Sequence[Standing], name: str, noun: str, names: frozenset[str]) -> bool:
     """Whether nothing there can be called `name`, a name of a thing with this noun and these names.
 
-    Besides what `fits` knows: a hat may be the fedora that is asked for, and a bear the polar bear.
+    Beyond `fits`: a hat may be the fedora of the phrase, and a bear its polar bear.
     """
     last = noun.split()[-1]
     for one in standing:
@@ -363,9 +357,9 @@ def _is_missing(standing: Sequence[Standing], name: str, noun: str, names: froze
             return False
         if (
             noun == thing.noun and thing.source == "drawn"
-        ):  # another look of the same kind: all of it is known,
+        ):  # another look of the same kind: all of it is known
             if _patterns(thing) and not PATTERNS & set(name.split()):
-                return False  # but for the second colour of what is striped, which might be the one asked for
+                return False  # but for the second colour of a pattern, which may be that of the phrase
             continue
         if noun in thing.names or thing.noun in names or last == thing.noun.split()[-1]:
             return False

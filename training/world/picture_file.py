@@ -1,4 +1,4 @@
-"""Pictures with what is said of each, in one safetensors file: read without running anything that is in it."""
+"""Pictures with a JSON object each, in one safetensors file, which runs nothing when it is read."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def load_pictures(file: Path) -> tuple[list[Image.Image], list[dict[str, Any]]]:
     if shapes.shape[1] != 3 or (shapes < 1).any() or not np.isin(shapes[:, 2], _CHANNELS).all():
         raise ValueError("a picture has an impossible size")
     ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64))
-    told = parse_json(about.tobytes())
-    if not isinstance(told, list) or not all(isinstance(one, dict) for one in told):
-        raise ValueError("what is said of the pictures is damaged")
-    if len(told) != len(shapes) or len(pixels) != (ends[-1] if len(ends) else 0):
+    objects = parse_json(about.tobytes())
+    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
+        raise ValueError("the pictures' descriptions are damaged")
+    if len(objects) != len(shapes) or len(pixels) != (ends[-1] if len(ends) else 0):
         raise ValueError("pictures are missing")
     parts = np.split(pixels, ends[:-1])
-    return [Image.fromarray(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)], told
+    return [Image.fromarray(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)], objects

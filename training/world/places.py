@@ -1,4 +1,4 @@
-"""What all places share: paints, hours of the day, and the spots where objects can stand."""
+"""What all scenes share: paints, hours of the day, and places where objects can stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cutouts in other colours: the same mug red and blue, so that a colour is learnt apart from what has it."""
+"""Cutouts in other colours: the same mug red and blue, so that training tells a colour from the thing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def recolour(cutout: Image.Image, colour: str, rng: np.random.Generator) -> Imag
 
 
 def has_one_colour(cutout: Image.Image) -> bool:
-    """Whether an RGBA cutout is nearly of one hue, or grey: in another colour it is as likely as in its own."""
+    """Whether an RGBA cutout has nearly one hue or none: then another colour is as plausible as its own."""
     opaque = np.asarray(cutout)[..., 3] > 200
     hsv = np.asarray(cutout.convert("RGB").convert("HSV"))[opaque].astype(np.float64) / 255
     if len(hsv) < 50:

@@ -1,4 +1,4 @@
-"""Background plates of the generated world: six sorts of places, each drawn anew from a random generator.
+"""Background plates of the generated world: six families of scenes, every plate drawn from a random generator.
 
 A plate shows only fixtures (counters, windows, fences, hills). Nothing that the world places later as an
 object is ever painted into one, so a prompt about an object is true only where the object was placed.
@@ -17,8 +17,6 @@ from steersearch.training.world.painting import Colour, Pattern, pick, vary
 from steersearch.training.world.places import FRONTS, LEAVES, MOODS, PAINTS, WALLS, WOODS, Place
 from steersearch.training.world.plate import Plate, box
 from steersearch.training.world.rooms import paint_bathroom, paint_kitchen, paint_living_room
-
-__all__ = ["FAMILIES", "Place", "Scene", "draw_scene", "draw_texture"]
 
 _PAINTERS: dict[str, Callable[[Plate], None]] = {
     "kitchen": paint_kitchen,
@@ -56,7 +54,7 @@ def draw_scene(family: str, rng: np.random.Generator, size: tuple[int, int]) -> 
 
 
 def _fit(place: Place, aspect: float) -> Place:
-    """The place moved so that an object about as wide as it is high lies inside the picture."""
+    """The place, moved so that an object as wide as high lies inside the picture."""
     size = float(np.clip(place.size, 0.15, 0.45))
     half = 0.5 * size / aspect
     above, below = (0.5 * size, 0.5 * size) if place.kind in ("wall", "air") else (size, 0.0)
@@ -74,7 +72,7 @@ def draw_texture(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image
     if style == 4:
         return _blots(rng, size, palette)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
-    turn = float(rng.uniform(0, np.pi))
+    turn = rng.uniform(0, np.pi)
     way = x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn))
     if style == 0:
         weight = (way - way.min()) / max(1e-6, float(way.max() - way.min()))
@@ -84,7 +82,7 @@ def draw_texture(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image
         weight = np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC), np.float32)
     elif style == 2:
         name = pick(rng, ("striped", "dotted", "checked", "zigzag"))
-        weight = Pattern(name, second, float(rng.uniform(0.05, 0.25)), turn).weight(x, y)
+        weight = Pattern(name, second, rng.uniform(0.05, 0.25), turn).weight(x, y)
     else:
         step = np.float32(rng.uniform(0.1, 0.3))
         weight = 0.5 * (np.mod(x, step) < 0.4 * step) + 0.5 * (np.mod(y, step) < 0.4 * step)
@@ -101,4 +99,4 @@ def _blots(rng: np.random.Generator, size: tuple[int, int], palette: tuple[Colou
         blot = plate.blob(rng.random(), rng.random(), rng.uniform(0.08, 0.35), wobble=0.25)
         plate.fill(blot, plate.tone(palette, 0.1))
     soft = plate.finish((1.0, 1.0, 1.0), 0.1)
-    return soft.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.0, 0.05)) * size[1]))
+    return soft.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.05) * size[1]))

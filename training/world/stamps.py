@@ -1,7 +1,7 @@
 """Stamps: photographs and cartoons with alpha from Debian's package tuxpaint-stamps-default (GPL-2).
 
-They are read where that package is installed and never copied into this repository. The first line of the `.txt`
-beside each picture describes it.
+They are read from the installed package and never copied into this repository. The first line of the `.txt` beside
+each picture describes it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool | None =
 
 
 def places(folder: Path = STAMPS_FOLDER) -> dict[str, str]:
-    """Where the package files the first stamp of each phrase: "animals/birds/owl.png". Raises StampsMissingError."""
+    """Relative path in the package of the first stamp of each phrase: "animals/birds/owl.png". Raises
+    StampsMissingError."""
     found: dict[str, str] = {}
     for _, relative, phrase in _described(folder):
         found.setdefault(phrase, relative)

@@ -62,13 +62,13 @@ class Thing:
 
 
 def about_thing(thing: Thing) -> dict[str, Any]:
-    """All of a thing but its picture, as JSON-able data; `thing_of` reads it back."""
+    """Everything about a thing but its picture, as JSON data; `thing_of` reads it back."""
     about = {field.name: getattr(thing, field.name) for field in fields(thing) if field.name != "picture"}
     return about | {"names": sorted(thing.names)}
 
 
 def thing_of(picture: Image.Image, about: Mapping[str, Any]) -> Thing:
-    """Inverse of `about_thing`. Raises ValueError for what it did not give."""
+    """Inverse of `about_thing`. Raises ValueError for other data."""
     texts = [value for name, value in about.items() if name not in ("names", "scale")]
     names, scale = about.get("names"), about.get("scale")
     if not isinstance(names, list) or not all(isinstance(text, str) for text in [*names, *texts]):

@@ -1,4 +1,4 @@
-"""The names of the things in stock, and who bears which."""
+"""The names of all things in a stock, and which thing bears which."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from steersearch.training.world.things import Thing
 
 
 class Vocabulary:
-    """Every name in stock, and who bears it.
-
-    names: all names, sorted;  bears: (K + 1, V) bool, thing k bears name v; the last row is nothing, which bears none
-    """
+    """names: all names, sorted.  bears: (K + 1, V) bool, whether thing k bears name v; the last row, of no thing, is
+    all False."""
 
     def __init__(self, stock: Sequence[Thing]) -> None:
         self.names = sorted({name for thing in stock for name in thing.names})

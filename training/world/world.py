@@ -12,6 +12,7 @@ from PIL import Image
 from steersearch.training.world import composition, drawings, emoji, stamps
 from steersearch.training.world.composition import Photo, Spot
 from steersearch.training.world.kinds import KINDS
+from steersearch.training.world.painting import pick
 from steersearch.training.world.scenes import Scene
 from steersearch.training.world.things import Thing
 
@@ -111,7 +112,7 @@ class World:
 
     def _plan(self, rng: np.random.Generator) -> Plan:
         """Perhaps without any thing, if none found room."""
-        plate = self.plates[int(rng.integers(len(self.plates)))]
+        plate = pick(rng, self.plates)
         alone = rng.random() < 0.12
         count = 1 if alone else int(rng.integers(2, MAX_THINGS + 1))
         picked = [self._pick(rng) for _ in range(count)]
@@ -139,7 +140,7 @@ class World:
             alike = [i for i in self._by_colour[thing.colour] if self.stock[i].noun != thing.noun]
         else:
             alike = self._by_noun[thing.noun]
-        return alike[int(rng.integers(len(alike)))] if alike else number
+        return pick(rng, alike) if alike else number
 
     @cached_property
     def _by_noun(self) -> dict[str, list[int]]:
