@@ -17,6 +17,7 @@ from steersearch.core.checkpoints import load_file
 from steersearch.core.efficientnet_lite import DEEP, Classifier, EfficientNetLite2
 from steersearch.core.errors import ConfigError
 from steersearch.core.predictor import Predictor
+from steersearch.training import preparation as training_preparation
 from steersearch.training import run
 from steersearch.training.hybrid import preparation
 from steersearch.training.journal import read_journal
@@ -143,7 +144,7 @@ def test_a_run_makes_the_photographs_itself(
         shutil.copy(photographs / MANIFEST, folder / MANIFEST)
         return 4
 
-    monkeypatch.setattr(run, "make_folder", make_folder)
+    monkeypatch.setattr(training_preparation, "make_folder", make_folder)
     unnamed = recipe(photographs, "world.photographs=", "data.cache=")
     stop = KeyboardInterrupt
     with pytest.raises(stop):

@@ -13,7 +13,7 @@ from PIL import Image
 from steersearch.core.backbone import timm_preprocess
 from steersearch.core.checkpoints import load_file, write_released_pth
 from steersearch.core.errors import ConfigError, DataError
-from steersearch.training import run
+from steersearch.training import preparation
 from steersearch.training.journal import read_journal
 from steersearch.training.recipe import PAPER, RELEASE, Recipe
 from steersearch.training.run import train_recipe
@@ -100,7 +100,9 @@ def test_the_paper_skips_empty_masks_and_reads_what_a_viewer_shows(hub: HubServe
 def test_pictures_are_as_the_preset_says(tmp_path: Path) -> None:
     data = put_hub_set(tmp_path / "set")
     for recipe, stored in ((RELEASE, True), (PAPER, False)):
-        (source,), _ = run._sources(apply_settings(recipe, [f"data.train={data}"]), lambda line: None)
+        (source,), _ = preparation.open_sources(
+            apply_settings(recipe, [f"data.train={data}"]), lambda line: None
+        )
         picture = np.asarray(source.picture(2))
         as_stored = np.asarray(Image.open(source.row(2).image))
         assert np.array_equal(picture, as_stored if stored else np.rot90(as_stored, 2))
@@ -112,7 +114,9 @@ def test_without_a_validation_split_it_is_said_what_is_held_back(tmp_path: Path)
     data = put_hub_set(tmp_path / "set")
     (data / "data/validation-00000-of-00001.parquet").unlink()
     said: list[str] = []
-    (training,), (held,) = run._sources(apply_settings(RELEASE, [f"data.train={data}"]), said.append)
+    (training,), (held,) = preparation.open_sources(
+        apply_settings(RELEASE, [f"data.train={data}"]), said.append
+    )
     assert (len(training), len(held)) == (2, 2)
     assert said == [
         f'{data} has no split "val": 2 of its rows are held back to validate on, and not trained on'
@@ -126,7 +130,7 @@ def test_a_damaged_validation_split_is_no_missing_one(tmp_path: Path) -> None:
 
     pq.write_table(pa.table({"caption": ["x"]}), data / "data/validation-00000-of-00001.parquet")
     with pytest.raises(DataError, match="it has no column image_id"):
-        run._sources(apply_settings(RELEASE, [f"data.train={data}"]), lambda line: None)
+        preparation.open_sources(apply_settings(RELEASE, [f"data.train={data}"]), lambda line: None)
 
 
 def test_a_composed_world_needs_a_number_of_pictures_to_validate_on() -> None:

@@ -18,8 +18,9 @@ from steersearch.cli.train.request import Request
 from steersearch.core.errors import ArgumentError, ConfigError, OutputError, RunError, UnknownSettingError
 from steersearch.training import checkpoint
 from steersearch.training.photographs.folder import is_whole
+from steersearch.training.preparation import photographs_to_make
 from steersearch.training.recipe import PRESETS, Recipe
-from steersearch.training.run import missing_for_run, photographs_to_make, train_recipe
+from steersearch.training.run import missing_for_run, train_recipe
 from steersearch.training.settings import (
     apply_settings,
     check_processes,
