@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from steersearch.benchmarks import baselines
+from steersearch.benchmarks.baselines import cards
 from steersearch.benchmarks.baselines.late_fusion import LateFusion
+from steersearch.benchmarks.baselines.pins import pin, read_pins
 from steersearch.benchmarks.baselines.trunks import PlainTrunk
 from steersearch.core.backbone import Trunk
 from steersearch.core.errors import BenchmarkError
@@ -149,3 +151,22 @@ def test_an_empty_prompt_is_refused() -> None:
     method = LateFusion(baselines.CARDS["late-fusion"], Predictor(small_model("dinov2", fusion="late")))
     with pytest.raises(BenchmarkError, match="the prompt is empty"):
         method.see(pictures(1), "  ")
+
+
+def test_the_first_saved_record_pins_the_commit_of_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pins.json"
+    file.write_text("{}")
+    card = baselines.CARDS["clip-text"]
+    first, later = ("ab" * 20, "cd" * 20)
+    assert pin(card.repo, "ef" * 32, file) is None  # the user's own weights
+    assert pin(card.repo, f"other/model@{first}", file) is None
+    assert pin(None, f"{card.repo}@{first}", file) is None  # of no repository
+    assert pin(card.repo, f"{card.repo}@{first}", file) == first
+    assert pin(card.repo, f"{card.repo}@{later}", file) is None
+    assert read_pins(file) == {card.repo: first}
+    monkeypatch.setattr(cards, "_PINS", read_pins(file))
+    assert cards._pinned(card).weights == f"{card.repo} at abababab"
+    dinov2 = baselines.CARDS["dinov2"]
+    assert cards._pinned(dinov2) == dinov2

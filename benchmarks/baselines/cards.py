@@ -1,18 +1,19 @@
-"""The baselines by name: what each computes, from which weights, under which licence. Plain data, imports nothing.
+"""The baselines by name: what each computes, from which weights, under which licence. Plain data.
 
-`row` is the name in the paper's tables. Where a commit of the hub is not known here the revision is "main" and the
-weights are not pinned: the record then says which commit it was. Licences are those of the weights' publishers as far
-as they were known when this was written; read them there before use.
+`row` is the name in the paper's tables. Where a commit of the hub is not known here the revision is "main", until the
+first record that is saved pins the commit that it was measured at (`pins`). Licences are those of the weights'
+publishers as far as they were known when this was written; read them there before use.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from steersearch.benchmarks.baselines.pins import read_pins
 from steersearch.core.errors import BenchmarkError
 
 _NO_ATTENTION = "only the plain trunks (dinov2, mae) and SteerViT are asked for theirs"
@@ -333,7 +334,14 @@ def _others() -> list[Card]:
 
 
 _FAMILIES = (_trunks, _clips, _others, _chat_models, _segmenters, _anomaly_methods)
-CARDS: dict[str, Card] = {card.name: card for family in _FAMILIES for card in family()}
+_PINS = read_pins()
+
+
+def _pinned(card: Card) -> Card:
+    return card if card.pinned or card.repo not in _PINS else replace(card, revision=_PINS[card.repo])
+
+
+CARDS: dict[str, Card] = {card.name: _pinned(card) for family in _FAMILIES for card in family()}
 NAMES = tuple(CARDS)
 
 

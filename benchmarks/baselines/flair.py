@@ -33,10 +33,8 @@ from steersearch.benchmarks.baselines.open_clip_models import (
     read_weights,
     tokenize,
 )
-from steersearch.core import hub
-from steersearch.core.files import remembered_sha256
+from steersearch.benchmarks.baselines.weights_file import weights_file
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.registry import HubFile
 
 POOLING_HEADS = 8
 
@@ -44,12 +42,10 @@ POOLING_HEADS = 8
 def load(card: Card, weights: Path | None, device: str) -> Flair:
     """weights: a .pt file as published, instead of the hub's."""
     model = FlairModel(card, VIT_B_16)  # before any download: open_clip may be missing
-    assert card.repo is not None
-    assert card.file is not None
-    path = weights or hub.fetch(HubFile(repo=card.repo, file=card.file, revision=card.revision))
+    path, source = weights_file(card, weights)
     fill(model, read_weights(path), path)
     place = chosen_device(device)
-    return Flair(card, model.to(place, DTYPE), remembered_sha256(path), place)
+    return Flair(card, model.to(place, DTYPE), source, place)
 
 
 class FlairModel(nn.Module):

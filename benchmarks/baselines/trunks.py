@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,8 @@ from steersearch.benchmarks.baselines.base import (
     on_grid,
 )
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.core import hub
+from steersearch.benchmarks.baselines.weights_file import weights_file
 from steersearch.core.backbone import Trunk, build_trunk, timm_preprocess
-from steersearch.core.files import remembered_sha256
 from steersearch.core.preprocess import Preprocess
 from steersearch.core.registry import trunk_file
 
@@ -30,14 +30,14 @@ from steersearch.core.registry import trunk_file
 def load(card: Card, weights: Path | None, device: str) -> PlainTrunk:
     """weights: timm's model.safetensors, instead of the hub's."""
     name = card.settings["trunk"]
-    path = weights or hub.fetch(trunk_file(name))
+    path, source = weights_file(card, weights, replace(trunk_file(name), revision=card.revision))
     trunk = build_trunk(name, RESOLUTION, pretrained=True, weights=path)
     place = chosen_device(device)
     return PlainTrunk(
         card,
         trunk.to(place, DTYPE),
         timm_preprocess(name, RESOLUTION),
-        remembered_sha256(path),
+        source,
         place,
     )
 

@@ -29,10 +29,8 @@ from steersearch.benchmarks.baselines.open_clip_models import (
     read_weights,
     tokenize,
 )
-from steersearch.core import hub
-from steersearch.core.files import remembered_sha256
+from steersearch.benchmarks.baselines.weights_file import weights_file
 from steersearch.core.preprocess import Preprocess
-from steersearch.core.registry import HubFile
 
 WINDOWS = (2, 3)  # sides, in patches
 TEMPERATURE = 0.07
@@ -57,12 +55,10 @@ SENTENCES = tuple(
 def load(card: Card, weights: Path | None, device: str) -> WinClip:
     """weights: the file of OpenCLIP's ViT-B-16-plus-240, instead of the hub's."""
     clip = clip_model(card, VIT_B_16_PLUS_240)  # before anything is fetched: open_clip may be missing
-    assert card.repo is not None
-    assert card.file is not None
-    path = weights or hub.fetch(HubFile(repo=card.repo, file=card.file, revision=card.revision))
+    path, source = weights_file(card, weights)
     fill(clip, read_weights(path), path)
     place = chosen_device(device)
-    return WinClip(card, clip.to(place, DTYPE), remembered_sha256(path), place)
+    return WinClip(card, clip.to(place, DTYPE), source, place)
 
 
 class WinClip(Baseline):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steersearch.benchmarks import baselines
+from steersearch.benchmarks.baselines.pins import pin
 from steersearch.benchmarks.harness.record import Record
 from steersearch.cli.options import Device
 from steersearch.cli.search_options import VIEWS, finite
@@ -83,9 +85,12 @@ def model_method(
 
 
 def finish(record: Record, *, as_json: bool, save: bool, show: Callable[[Record], None]) -> None:
-    """Save the record if `save`; print it as one JSON object, or `show` it."""
+    """Save the record if `save`, which pins a baseline's commit; print it as one JSON object, or `show` it."""
     if save:
         terminal.remark(f"record: {terminal.readable(record.save())}")
+        card = baselines.CARDS.get(record.model)
+        if card is not None and not card.pinned and (commit := pin(card.repo, record.weights_hash)):
+            terminal.remark(f"from now on {card.name} is {card.repo} at {commit[:8]}")
     if as_json:
         terminal.json_line(asdict(record))
     else:
