@@ -1,4 +1,8 @@
-"""What was steered for a search, before it."""
+"""Anytime search: under a focus that was not indexed for all photos, steer the likeliest candidates within a budget.
+
+Their vectors are kept in the prompt index of the focus, so the next query under it continues where this one stopped.
+The search itself is the ordinary one, over the photos that have a vector.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Unkept:
-    """What was computed for a prompt index and could not be written.
+    """Vectors that were computed for a prompt index and could not be written.
 
     reading: how the text encoder read the prompt; None where it was read before.
     """
@@ -63,12 +67,12 @@ class Unkept:
 
 @dataclass(frozen=True)
 class Steered:
-    """What was done before a search.
+    """What was steered for a search, before it.
 
     photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
-    unreadable: of those missing, the contents that were tried in vain.
-    by_regions: whether the likeliest came first, by the regions of most of these contents. Without a query photo that
-        is only known once some were steered.
+    unreadable: of those missing, the contents whose photos could not be read.
+    by_regions: whether the likeliest came first, by the regions of most contents. Without a query photo that takes a
+        few steered photos.
     guesses: the best photos by regions alone, where no photo could be read and none was steered before.
     unkept: what was computed for each prompt index, by its key, and may not have been written.
     """
@@ -104,7 +108,7 @@ _ALLOWED = Limits(file=1e15, memory=1e15, seconds=3600)
 
 
 class LikeliestFirst:
-    """Steers photos of the library at `place` under `focuses`, whose indexes have one model and one gate_scale.
+    """Steers photos of the library at `place` under `focuses`, whose indexes share a model and a gate_scale.
 
     root: the photo folder.
     query: the photo which the likeliest photos are like in what the focuses name; None: they are those with the highest

@@ -1,7 +1,7 @@
-"""LanceDB below a library's place: tables are opened, read and changed here, with what can go wrong said in words.
+"""LanceDB below a library's place: the one file that opens, reads and changes its tables, and translates its errors.
 
-Another writer may be at work at any time, so every call opens its table anew, at its latest version. A library may
-come from somebody else: a table is opened only if it consists of regular files, and changed only if no link leads out.
+Other processes may write at any time, so every call opens the latest version of its table. A library may come from
+somebody else: a table is opened only if it consists of regular files, and changed only if no link leads out of it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Database:
         self._checked: set[str] = set()
 
     def has(self, name: str) -> bool:
-        """Whether there is such a table. One that was just begun has no version yet and is none.
+        """Whether this table exists; one without a version, just begun, does not.
 
-        Raises LibraryUnreadableError for one whose versions are away.
+        Raises LibraryUnreadableError for one whose versions are missing.
         """
         if versions(self._place, name):
             return True
@@ -48,10 +48,9 @@ class Database:
         return False
 
     def create(self, name: str, schema: Any) -> None:
-        """Make an empty table, unless there is one.
+        """Create an empty table unless it exists.
 
-        One writer at a time: of two that make a table at once, LanceDB may let the second overwrite the first's, rows
-        and all.
+        Under a lock: of two writers that create a table at once, LanceDB may let the second overwrite the first's rows.
         """
         if self.has(name):
             return
@@ -68,7 +67,7 @@ class Database:
                 lock.release()
 
     def read(self, name: str, read: Callable[[Any], T]) -> T:
-        """What `read` makes of a table; once more, of a newer version, if another process cleans away its files.
+        """The result of `read` on a table; repeated on a newer version if another process deletes its files meanwhile.
 
         Raises LibraryUnreadableError, LibraryDamagedError.
         """
@@ -83,7 +82,7 @@ class Database:
             return read(self._connection.open_table(name))
 
     def change(self, name: str, change: Callable[[Any], T]) -> T:
-        """What `change` makes of a table. Raises LibraryPlaceError, LibraryDamagedError."""
+        """The result of `change` on a table. Raises LibraryPlaceError, LibraryDamagedError."""
         with writing_to(self._place):
             for folder in _folders(self.folder(name)):
                 refuse_links(self._place, folder)
@@ -99,7 +98,7 @@ class Database:
         return self._place / FOLDER / f"{name}.lance"
 
     def _check(self, name: str) -> None:
-        """Look through the files that say which rows there are, before LanceDB trusts them; once."""
+        """Check the files that list a table's rows, once, before LanceDB trusts them."""
         if name not in self._checked:
             _refuse_special_files(self.folder(name))
             check_structure(self.folder(name))
@@ -128,8 +127,8 @@ def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
 
 
 def seal_tables(place: Path) -> None:
-    """Note the checksums of what was written. For those who know that nobody writes."""
-    with suppress(OSError, LibraryPlaceError):  # then whoever ends next does it
+    """Record the checksums of new files. Only for callers that know that no process is writing."""
+    with suppress(OSError, LibraryPlaceError):  # then the next writer that ends does it
         for table in (place / FOLDER).glob("*.lance"):
             refuse_links(place, table)
             seal(place, table)
@@ -152,7 +151,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_special_files(folder: Path) -> None:
-    """LanceDB waits for a pipe for ever, and reads a device without end."""
+    """LanceDB would wait for a pipe for ever, and read a device without end."""
     for part in _folders(folder):
         with os.scandir(part) as entries:
             for entry in entries:

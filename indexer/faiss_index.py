@@ -1,7 +1,7 @@
-"""Which vectors are nearest: by comparing all of them, or those in the nearest cells only.
+"""Nearest vectors, by comparing all of them, or with an IVF index.
 
-Both classes find candidates by float32 inner products; whoever asks scores these again, see `scores_of`. The only
-file that imports faiss, lazily.
+Both classes find candidates by float32 inner products, which the caller rescores, see `scores_of`. The only file that
+imports faiss, lazily.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ _TRAINED_ON = 40  # vectors per cell from which the cells are learned
 _ROUNDS = 6  # of learning
 _COMPONENTS = 14_000  # dimension times cells that a search looks into: the same time for every dimension
 _LEAST_PROBES = 18
-_PROBED_CELLS = 8  # one in so many at most, but for that
-_PROBED_SHARE = 20  # a search through cells asks for at most 1 in so many of the vectors that it looks at
+_PROBED_CELLS = 8  # otherwise at most one cell in 8
+_PROBED_SHARE = 20  # a search returns at most 1 in 20 of the vectors in the cells that it probes
 _SEED = 1234
 
 
 class FlatIndex:
-    """All vectors, compared one by one: no neighbour is missed. vectors: (n, dim) float32, finite, of which single
-    rows are wanted, and may be in a file."""
+    """All vectors are compared: no neighbour is missed. vectors: (n, dim) float32, finite, in memory or in a file."""
 
     def __init__(self, vectors: Floats | CheckedArray) -> None:
         self.vectors = vectors
@@ -87,10 +86,10 @@ class FlatIndex:
 
 
 class CellIndex:
-    """Vectors in 8 bits a component, sorted into cells (FAISS: IVF, SQ8); a search looks into the nearest cells.
+    """An IVF index with 8-bit scalar quantisation (FAISS: IVF, SQ8).
 
-    The scores of 8 bits decide which rows are candidates, and nothing else.
-    probes: how many cells a search looks into.
+    The quantised scores only select candidates.
+    probes: nprobe, the number of cells that a search looks into.  cells: nlist.
     """
 
     def __init__(self, index: Any) -> None:

@@ -324,8 +324,8 @@ class Library:
 
         focus: any text, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
             see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
-            seconds (None: 5), and their vectors are kept. `Hits.searched` says how many of how many photos were compared; if
-            these are too few to rank, there are no hits.
+            seconds (None: 5), and their vectors are kept. `Hits.searched` says how many photos were compared; if they
+            are too few to rank, there are no hits.
         gate_scale, model, view: select among several indexes of a prompt, see `resolve`; the photo is embedded under
             the settings of that index. If the library has the photo, its stored embedding is the query and no model is
             loaded. A query photo that lies in the folder is itself a hit.

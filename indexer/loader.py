@@ -44,8 +44,8 @@ def read_ahead(
     """read(item) for each item, in order, on `threads` threads.
 
     At most `look_ahead` results are in progress or wait for the caller, which bounds memory; a function is called
-    before each result, so the bound may change. An exception of `read` is raised at its item's turn; then, and when the caller
-    stops early, nothing more is read.
+    before each result, so the bound may change. An exception of `read` is raised at its item's turn; then, and when the
+    caller stops early, nothing more is read.
     """
     remaining = iter(items)
     ahead: deque[Future[R]] = deque()

@@ -1,4 +1,4 @@
-"""A lock file: held by one process at a time, which it names, and free again when that ends, however it ends."""
+"""Lock files: each held by one process at a time, which it names, and released however that process ends."""
 
 from __future__ import annotations
 

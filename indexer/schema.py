@@ -112,15 +112,14 @@ NO_DATE = "none"  # the source of a photo that says nothing of its date; null: i
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file as it was read, and what came of it. Two are equal that say the same of the file and its content.
+    """A file as it was read, and what came of it. Equal if they describe the same state of the same file.
 
     path: relative to the photo folder, "/" between its parts.
-    image_id: hash of its content; "" where it has to be tried again, whether or not it changes: it could not be read,
+    image_id: hash of its content; "" if it has to be tried again, whether or not it changes: it could not be read,
         or not under the settings of then.
-    mtime_ns: when it was last changed, or a nanosecond before that where it may change once more without a trace:
-        it was written so shortly before it was read that a further write could bear the same time. The next run
-        then sees a changed file and hashes it.
-    reason: why it is skipped; None for a usable photo. A skipped file has nothing of what follows.
+    mtime_ns: when it was last changed; a nanosecond less if it was written so shortly before it was read that another
+        write could bear the same time. The next run then sees a changed file and hashes it.
+    reason: why it is skipped; None for a usable photo. A skipped file has none of the following.
     width, height: in pixels, as a viewer shows it.  thumbnail: JPEG, longer side at most 256 pixels.
     taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`, see `date_columns`; the source is null where
         the photo was not asked for its date, as versions before schema 3 left it.

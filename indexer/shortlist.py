@@ -1,4 +1,4 @@
-"""In which order photos are steered under a focus that nobody has indexed: the likeliest first.
+"""The order in which photos are steered under a focus that is not indexed: the likeliest candidates first.
 
 At first by late interaction: the patches of the query photo in which the focus was found are compared with the
 regions of every photo (the best match of each, as in ColBERT), all of them unsteered features. What steering then
@@ -29,7 +29,7 @@ Rows = npt.NDArray[np.int64]
 QUERY_PATCHES = 3
 POOL = 4096  # photos whose order is learned; those behind keep the order of late interaction
 FIRST_LESSON = 32  # photos that are steered before it
-GROWTH = 1.6  # as many times as many are before each next one
+GROWTH = 1.6  # factor from one refit to the next
 _CHUNK = 512  # photos of which each thread has the regions in float32 at once
 _THREADS = min(8, cpu_count() or 1)
 _WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
@@ -48,7 +48,7 @@ class Known:
 
 
 class Shortlist:
-    """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by all that is learned until then.
+    """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by the latest refit.
 
     queries: the query photo under each focus, with its patches; None: there is no query photo, and one focus.
     shares: of each focus, weight / Σ |weight|.

@@ -98,8 +98,8 @@ class Gallery:
 
     photos: pyarrow table of PHOTO_COLUMNS, heatmap (see `pack_heatmap`) and presence (null where it is not known).
     embeddings: (n, dim) float32.
-    missing: number of usable photos that are not here, for they have no vector yet or are damaged.
-    damaged: of these, photos whose row or vector is not what was written.
+    missing: number of usable photos that are not included, since they have no vector yet or are damaged.
+    damaged: of these, photos whose row or vector does not match its checksum.
     """
 
     photos: Any
@@ -149,8 +149,7 @@ class Store:
         self._database.create(unsteered_table(key), unsteered_schema(dim))
 
     def known_files(self) -> list[FileRecord]:
-        """Every file that the library knows of, without what its content gives; none where a run was killed before it
-        made the table."""
+        """Every file in the library, without what was computed from it; empty if there is no table yet."""
         columns = ["path", "image_id", "size", "mtime_ns", "reason", "taken_at_source"]
         found = self._rows(IMAGES, columns)
         paths, *others = found.filter(pa.array(~are_outside(found.column("path")))).columns
@@ -178,13 +177,13 @@ class Store:
         return {record.image_id: record.thumbnail for record in found if record.thumbnail is not None}
 
     def thumbnail(self, path: str) -> bytes | None:
-        """The JPEG kept for this path; None if there is none, or none as it was made."""
+        """The stored JPEG of this path; None if there is none, or it is damaged."""
         where = f"path = {quoted(to_stored(path))}"
         rows = self._sound(IMAGES, ["path", "thumbnail"], [THUMBNAIL_CHECKSUM], where)
         return next(iter(rows.column("thumbnail").to_pylist()), None)
 
     def write_images(self, records: Sequence[FileRecord]) -> None:
-        """Insert or replace rows, by path; of several with one path the last counts."""
+        """Insert or replace rows, by path; the last of several with one path counts."""
         if not records:
             return
         by_path = {record.path: record for record in records}
@@ -207,7 +206,7 @@ class Store:
         self._merge(IMAGES, "path", rows, schema, replace=True, insert=False)
 
     def remove_images(self, files: Sequence[FileRecord]) -> None:
-        """Delete these rows, unless another writer has brought them up to date meanwhile."""
+        """Delete these rows, except those that another process has updated meanwhile."""
         for chunk in chunks(files, FILTER_LENGTH):
             self._database.delete(IMAGES, " OR ".join(map(_same_row, chunk)))
 
@@ -260,8 +259,8 @@ class Store:
     def gallery(self, key: str, unkept: Sequence[Vector] = ()) -> Gallery:
         """Every usable photo that has a vector, copies of one content under each of their paths.
 
-        Photos whose row or vector is not what was written are left out, and counted.
-        unkept: vectors that could not be written; they count as if they had been.
+        Photos whose row or vector does not match its checksum are left out, and counted.
+        unkept: vectors that could not be written; they are treated as if they had been.
         """
         import pyarrow.compute as compute
 
@@ -291,7 +290,7 @@ class Store:
         return Gallery(photos.cast(gallery_schema()), embeddings, missing, damaged)
 
     def _photos(self) -> tuple[Any, int]:
-        """The usable photos, a table of PHOTO_COLUMNS, and how many rows are not what was written."""
+        """The usable photos, a table of PHOTO_COLUMNS, and how many rows are damaged."""
         import pyarrow.compute as compute
 
         rows = self._rows(IMAGES, [*PHOTO_COLUMNS, "status", "reason", CHECKSUM, DATE_CHECKSUM])
@@ -304,7 +303,7 @@ class Store:
     def _sound(
         self, name: str, columns: Sequence[str], checksums: Sequence[str], where: str | None = None
     ) -> Any:
-        """The rows that are what was written: a table of these columns."""
+        """The undamaged rows: a table of these columns."""
         rows = self._rows(name, [*columns, *checksums], where)
         return rows.filter(pa.array(self._is_sound(name, rows, checksums))).select(columns)
 
@@ -316,7 +315,7 @@ class Store:
 
     @cached_property
     def _has_checksums(self) -> bool:
-        """Whether rows have checksums, as in every library that was brought forward."""
+        """Whether rows have checksums, as in every migrated library."""
         try:
             return read_library(self._place).schema_version >= ROWS_CHECKED_SINCE
         except (FileNotFoundError, SteerSearchError):
@@ -343,7 +342,7 @@ class Store:
         self._database.change(name, merge)
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
-        """Columns of a table; all null one that a library of an older schema lacks, empty where there is no table."""
+        """Columns of a table; nulls for a column that an older schema lacks, no rows where there is no table."""
 
         def read(table: Any) -> Any:
             there = [column for column in columns if column in table.schema.names]
@@ -384,7 +383,7 @@ def matrix_of(vectors: Any) -> npt.NDArray[Any]:
 
 
 def can_be_right(rows: Any) -> npt.NDArray[np.bool_]:
-    """(n,) For rows of any table without checksums: whether their vectors and heatmaps are such."""
+    """(n,) For rows of a table without checksums: whether their vectors and heatmaps are valid."""
     found = np.ones(len(rows), dtype=bool)
     if "embedding" in rows.column_names:
         lengths = np.linalg.norm(matrix_of(rows.column("embedding")).astype(np.float64), axis=1)
@@ -395,7 +394,7 @@ def can_be_right(rows: Any) -> npt.NDArray[np.bool_]:
 
 
 def stamp(place: Path, key: str) -> tuple[str, ...]:
-    """What changes whenever either table behind a prompt index changes; cheap, without lancedb.
+    """Changes whenever a table behind a prompt index changes; cheap, without lancedb.
 
     The file names in both tables' version folders: LanceDB adds one with each commit.
     """
@@ -421,13 +420,13 @@ def date_at(photos: Any, row: int) -> CaptureDate | None:
 
 
 def table_names(place: Path) -> list[str]:
-    """The tables of a library, sorted; without lancedb. One that was just begun has no version yet and is none."""
+    """The tables of a library, sorted; without lancedb. One without a version, just begun, is not included."""
     folders = sorted((place / FOLDER).glob("*.lance"))
     return [folder.stem for folder in folders if versions(place, folder.stem)]
 
 
 def num_versions(place: Path) -> int:
-    """How many versions the table has that has most of them; cheap, without lancedb."""
+    """The largest number of versions of any table; cheap, without lancedb."""
     return max((len(versions(place, name)) for name in table_names(place)), default=0)
 
 

@@ -1,9 +1,9 @@
-"""Who writes to a library: any number of processes at once, each known to the others by a lock that it holds.
+"""Shared and exclusive access of writers to a library.
 
-Processes that write need no exclusion from each other, LanceDB sees to that. What must not happen beside a
-writer is the deletion of files that it may be about to use. So each writer holds a lock file of its own while
-it works, which ends with the process however that ends, and all pass a gate on their way in. Whoever holds
-the gate and finds no writer's lock held knows that nobody writes, and that nobody begins to.
+Any number of processes may write at once (`writing`, shared): LanceDB reconciles them. What must not happen beside a
+writer is the deletion of files that it may be about to use (`alone`, exclusive). So each writer holds a lock file of
+its own while it works, which the system releases however the process ends, and takes the gate lock to begin. A
+process that holds the gate and finds no writer's lock held knows that no process writes or can begin to.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _GATE, _WRITER = "gate.lock", "writer-"
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Around everything that writes to the tables of the library at `place`, which is of this format in there.
+    """Shared lock around everything that writes to the tables of the library at `place`.
 
-    A library of an older format is brought forward first. Raises LibraryPlaceError where nothing can be
+    A library of an older format is migrated first. Raises LibraryPlaceError where nothing can be
     written, LibraryMissingError, SchemaVersionError.
     """
     own = Lock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
@@ -47,9 +47,9 @@ def writing(place: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """As `writing`, but nobody else writes meanwhile: who wants to begins when this has ended.
+    """Exclusive lock: other writers wait until this has ended.
 
-    Raises LibraryBusyError at once if somebody is writing, and what `writing` raises.
+    Raises LibraryBusyError at once if another process is writing, and what `writing` raises.
     """
     with _gate(place):
         if (writer := _writer(place)) is not None:
@@ -76,7 +76,7 @@ def _gate(place: Path) -> Iterator[None]:
 
 
 def _seal_if_last(place: Path) -> None:
-    """What was written gets its checksums when the last writer has ended; it is not waited for."""
+    """Record the checksums of new files if no writer is left; waits for none."""
     gate = Lock(place / LOCKS / _GATE)
     with suppress(OSError, LibraryPlaceError):
         if gate.take():
@@ -93,7 +93,7 @@ def _refuse_missing(place: Path) -> None:
 
 
 def _writer(place: Path) -> Lock | None:
-    """The lock of a process that writes, None if none does; locks of writers that were killed are swept away."""
+    """The lock of a process that is writing, or None; deletes the locks of killed writers."""
     with writing_to(place):
         for path in (place / LOCKS).glob(f"{_WRITER}*"):
             lock = Lock(path)

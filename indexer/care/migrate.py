@@ -1,9 +1,8 @@
-"""Bringing a library of an older format forward, step by step.
+"""Migration of a library of an older format, one schema version at a time.
 
-Each step leads from one schema version to the next. A step may be interrupted and repeated at any point: it
-looks at what is there, and the version in the library's own file is raised last. What it does to the tables
-can be read by the versions on both sides, so a library can be searched before, between and after. One that
-may only be read stays as it is, and is searched as it is.
+A step may be interrupted and repeated at any point: it changes what is still to be changed, and the version in the
+library's file is raised last. The tables it leaves can be read by the versions on both sides, so a library can be
+searched before, during and after. A read-only library is searched as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from steersearch.indexer.schema import DATE_COLUMNS, IMAGES, PRESENCE, summed_co
 
 
 def bring_forward(place: Path) -> None:
-    """Make the library at `place` one of SCHEMA_VERSION. Others may read it meanwhile, nobody may write to it.
+    """Migrate the library at `place` to SCHEMA_VERSION. Other processes may read it meanwhile, none may write to it.
 
     Raises SchemaVersionError for a newer one, LibraryDamagedError.
     """
@@ -54,7 +53,7 @@ def _from_2(place: Path) -> None:
 
 
 def _from_3(place: Path) -> None:
-    """Rows and encoded prompts get checksums, as they are: from here on they are known to change."""
+    """Rows and encoded prompts get checksums of their present content: from here on damage is detected."""
     tables = Tables(place)
     for name in tables.names():
         tables.add_columns(name, summed_columns(name))
