@@ -1,4 +1,4 @@
-"""What a training step is fed with, whichever source it comes from."""
+"""The batches of a training step, whatever their source."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from steersearch.core.text import PromptFeatures
 
 @dataclass(frozen=True)
 class Alone:
-    """For object-alone distillation from a picture's own pixels: what the prompt means, cut out, large on grey.
+    """For object-alone distillation from a picture's own pixels: the object, cut out and enlarged on grey.
 
     pixels (B, 3, S, S) float32 normalised;  cover (B, N) share of each patch that the cutout covers
-    names (B,) int64: equal numbers are equal expressions, which are no negatives of each other
+    names (B,) int64: equal numbers stand for equal expressions, which are not negatives of each other
     """
 
     pixels: Tensor
@@ -27,10 +27,10 @@ class Alone:
 
 @dataclass(frozen=True)
 class Keyed:
-    """The same from keys that were made beforehand, one for each of K things and last one for nothing.
+    """The same from precomputed keys: one for each of K things, the last for nothing.
 
-    things (B,) int64: the one thing meant, -1 where several are, K where the prompt fits none in the picture
-    excluded (B, K + 1) bool: keys that the prompt fits as well
+    things (B,) int64: the object, -1 if there are several, K if the prompt fits nothing in the picture
+    excluded (B, K + 1) bool: further keys that the prompt fits
     """
 
     things: Tensor
@@ -39,16 +39,16 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures, an expression for each and where that is. On the CPU, the pixels perhaps not; `to` moves it all.
+    """B pictures, an expression for each, and its mask. On the CPU except perhaps the pixels; `to` moves everything.
 
-    pixels:  (B, 3, S, S) float32, normalised as the trunk expects it; or in their place the tokens (B, T, D) that the
-             first steered block gets, where a frozen trunk made them beforehand
+    pixels:  (B, 3, S, S) float32, normalised for the backbone; or the precomputed input (B, T, D) of the first
+             steered block
     prompts: text tokens of the expressions, padded
-    cover:   (B, N) float32 in 0..1, share of each patch that the mask covers; all zero where nothing is meant
+    cover:   (B, N) float32 in 0..1, share of each patch that the mask covers; all zero if the expression fits nothing
     centre:  (B, 2) float32, x and y of the centre of the mask's box in patches (0..Wp, 0..Hp), nan without a mask
     source:  (B,) int64, number of the data set, for metrics of each
-    alone:   for the object-alone distillation, where it was asked for
-    texts:   the expressions themselves, for reports; may be left out
+    alone:   for the object-alone distillation, if the objective has it
+    texts:   the expressions themselves, for reports; optional
     counts_empty: whether rows whose cover is all zero count in means, with a loss of 0, as in the released code
     """
 
@@ -66,16 +66,16 @@ class Batch:
 
     @property
     def shown(self) -> Tensor:
-        """(B,) bool: rows whose picture shows what is meant."""
+        """(B,) bool: rows whose picture shows what the expression names."""
         return self.cover.sum(dim=1) > 0
 
     @property
     def counted(self) -> Tensor:
-        """(B,) bool: rows that the means of loss and metrics are over."""
+        """(B,) bool: rows that count in means of loss and metrics."""
         return torch.ones_like(self.shown) if self.counts_empty else self.shown
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`; from pinned memory a GPU copies while it computes."""
+        """A copy on `device`; from pinned memory, so that a GPU copies while it computes."""
         if device.type == "cpu":
             return self
 
@@ -96,9 +96,9 @@ class Batch:
 
 
 class Feed(Protocol):
-    """Batches by the number of their step, so that any run can begin anywhere and be told exactly the same.
+    """Batches as a function of the step, so that a run can resume anywhere with exactly the same ones.
 
-    Rank r of R gets rows r, r + R, r + 2R, ... of the step's batch: R processes together see what one would see.
+    Rank r of R gets rows r, r + R, r + 2R, ... of the step's batch: R processes together see what one would.
     """
 
     @property

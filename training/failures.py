@@ -1,4 +1,4 @@
-"""What the machine refuses while training: the one place where it becomes an error with words for the user."""
+"""Translates what the machine refuses while training into errors for the user."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def told_plainly(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         kept = (folder / checkpoint.FOLDER).is_dir()
-        way_out = "; what was saved is kept, --resume goes on from there" if kept else ""
+        way_out = "; what was saved is kept; --resume continues from there" if kept else ""
         raise RunError(place, f"{reason}{way_out}") from error
 
 
 def _reason(error: Exception) -> str | None:
-    """What the machine refused, in plain words; None for a fault of ours."""
+    """What the machine refused, in plain words; None for a bug."""
     said = str(error).strip() or type(error).__name__
     refused = errors.refusal(error)
     if refused in errors.SCARCE:

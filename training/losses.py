@@ -1,6 +1,6 @@
-"""Objectives, as pure functions of tensors.
+"""Losses and metrics, as pure functions of tensors.
 
-Letters: B pictures, N patches, D width, K keys (one per thing in stock).
+Letters: B pictures, N patches, D width, K keys (one per thing in the stock).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def patch_target(cover: Tensor) -> Tensor:
 def gaussian_target(centre: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
     """The pointing objective's target: a Gaussian around `centre`, sampled at the patches' middles (Table 9).
 
-    centre: (B, 2) x and y in patches, nan where nothing is meant;  grid: (Hp, Wp);  sigma: in patches
+    centre: (B, 2) x and y in patches, nan if the expression fits nothing;  grid: (Hp, Wp);  sigma: in patches
     Returns (B, N), each row summing to 1, or all zero where `centre` is nan.
     """
     height, width = grid
@@ -53,7 +53,7 @@ def alone_contrastive_losses(
     """Object-alone distillation: the steered embedding is nearest to that of its own object shown alone (InfoNCE).
 
     embedding: (B, D) steered, any length;  keys: (K, D) frozen embeddings of objects alone, unit length
-    positive:  (B,) int64, the key of what is meant;  excluded: (B, K) bool, keys that the expression fits as well
+    positive:  (B,) int64, the key of the object;  excluded: (B, K) bool, further keys that the expression fits
     Returns (B,).
     """
     scores = F.normalize(embedding.float(), dim=-1) @ keys.T / temperature

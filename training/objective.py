@@ -1,8 +1,8 @@
 """What a training step minimises: the paper's objective, and object-alone distillation on top of it.
 
 The paper asks for a heatmap only (arXiv 2604.02327, Eq. 3). Object-alone distillation is ours: the steered embedding
-of (picture, expression) is drawn to what the frozen trunk itself says of that object alone, on a plain background.
-The masks are there, so it needs no new labels.
+of (picture, expression) is drawn to the unsteered embedding of that object alone, on a plain background. The masks are
+there already, so it needs no new labels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Gather = Callable[[Tensor], Tensor]  # what all processes have, one after the ot
 
 
 def aggregations(settings: ObjectiveSettings) -> dict[Aggregation, float]:
-    """The aggregations that are distilled, with their weights; empty for the paper's objective."""
+    """The distilled aggregations with their weights; empty for the paper's objective."""
     weights: dict[Aggregation, float] = {
         "cls": settings.alone_cls, "mean": settings.alone_mean, "focus": settings.alone_focus
     }  # fmt: skip
@@ -43,10 +43,10 @@ def aggregations(settings: ObjectiveSettings) -> dict[Aggregation, float]:
 class Objective:
     """The terms of the loss of a batch.
 
-    keys: for batches of kind `Keyed`, per aggregation what the frozen trunk says of each of K things alone and last
-        of nothing, (K + 1, D) at unit length.  gather: joins tensors over all processes
-    aligner: gives what `beside` adds, so that words stay where the alignment has put them
-    Keys of `Alone` batches are computed here and kept in a queue; `tensors` and `restore` carry it over a stop.
+    keys: for `Keyed` batches, per aggregation the unsteered embedding of each of K things alone, and last of nothing,
+        (K + 1, D) of unit length.  gather: joins tensors over all processes
+    aligner: computes the term of `beside`, which keeps the alignment while the steering trains
+    Keys of `Alone` batches are computed here and queued; `tensors` and `restore` save the queue in checkpoints.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Objective:
         return terms
 
     def beside(self, step: int) -> dict[str, Term]:
-        """The term that is of no batch: the alignment, of half as many pictures as its own steps have."""
+        """The alignment term, which is of no batch; on half as many pictures as a step of its own stage."""
         if self._aligner is None:
             return {}
         config = self._aligner.config
@@ -86,7 +86,7 @@ class Objective:
         return {"alignment": Term(value, torch.ones((), device=value.device), self.settings.alignment)}
 
     def _against_all_things(self, found: Features, alone: Keyed) -> dict[str, Term]:
-        """Only where one thing is meant, or none is there."""
+        """Only for rows with one object, or none."""
         single = alone.things >= 0
         terms = {}
         for kind, weight in self.weights.items():
@@ -96,7 +96,7 @@ class Objective:
         return terms
 
     def _against_queue(self, found: Features, alone: Alone) -> dict[str, Term]:
-        """Against the batch's own keys and earlier ones; the same expression is no negative."""
+        """Against the batch's own keys and earlier ones; the same expression is not a negative."""
         own = self.alone_keys(alone)
         size = len(alone.names)
         everyone = self._joined(alone.names)
@@ -114,7 +114,7 @@ class Objective:
         return terms
 
     def _joined(self, values: Tensor) -> Tensor:
-        """The rows of all processes, which have equally many each, in the order in which one would have them."""
+        """The rows of all processes, equally many each, in the order that a single process would have."""
         gathered = self._gather(values)
         by_process = gathered.reshape(-1, *values.shape)  # (R, B, ...)
         return by_process.transpose(0, 1).reshape(gathered.shape)
@@ -127,16 +127,16 @@ class Objective:
 
     @torch.no_grad()
     def alone_keys(self, alone: Alone) -> dict[Aggregation, Tensor]:
-        """What the frozen trunk says of each object alone: (B, D) at unit length for each distilled aggregation."""
+        """The unsteered embedding of each object alone: (B, D) of unit length for each distilled aggregation."""
         return frozen_keys(self._model, alone.pixels, alone.cover, list(self.weights))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep of it."""
+        """Its state for a checkpoint."""
         queue = {f"queue.{kind}": values for kind, values in self._queue.items()}
         return queue | {"queue.names": self._queued_names}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `tensors` gave. Raises KeyError where it lacks something."""
+        """Restore what `tensors` returned. Raises KeyError if some is missing."""
         self._queue = {kind: tensors[f"queue.{kind}"].to(self._model.device) for kind in self._queue}
         self._queued_names = tensors["queue.names"].to(self._model.device)
 
@@ -145,8 +145,11 @@ class Objective:
 def frozen_keys(
     model: SteerViT, pixels: Tensor, cover: Tensor, kinds: list[Aggregation]
 ) -> dict[Aggregation, Tensor]:
-    """The frozen trunk's embeddings (B, D) of `pixels`, at unit length; "focus" weighs the patches by `cover` (B, N),
-    since without a prompt there is no heatmap, and by all alike where nothing is covered."""
+    """Unsteered embeddings (B, D) of `pixels`, of unit length.
+
+    "focus" weighs the patches by `cover` (B, N), since there is no heatmap without a prompt; an empty cover counts as
+    uniform.
+    """
     seen = model(pixels)
     empty = cover.sum(dim=1, keepdim=True) == 0
     weights = torch.where(empty, torch.ones_like(cover), cover)
@@ -163,8 +166,8 @@ def frozen_keys(
 
 
 def pooled(found: Features, kind: Aggregation) -> Tensor:
-    """(B, D): the aggregation that is distilled; "focus" by the heatmap itself, not its square, so that all patches of
-    the object learn and not its peak alone."""
+    """(B, D): the distilled aggregation. "focus" weighs by the heatmap, not its square, so that all patches of the
+    object learn, not its peak alone."""
     if kind != "focus":
         return found.aggregate(kind)
     heatmap = found.heatmap().flatten(1)
@@ -172,16 +175,16 @@ def pooled(found: Features, kind: Aggregation) -> Tensor:
 
 
 def _target(batch: Batch, grid: tuple[int, int], settings: ObjectiveSettings) -> Tensor:
-    """(B, N): what the softmax over patches should be; all zero where nothing is meant."""
+    """(B, N): the target of the softmax over patches; all zero if the expression fits nothing."""
     if settings.kind == "pointing":
         return gaussian_target(batch.centre, grid, settings.sigma)
     return patch_target(batch.cover)
 
 
 def measure(found: Features, batch: Batch, settings: ObjectiveSettings) -> dict[str, tuple[Tensor, Tensor]]:
-    """Validation metrics: loss, pmass, pointing; of each its values (B',) and the rows (B,) bool that they are of.
+    """Validation metrics loss, pmass and pointing: each with its values (B',) and their rows (B,) bool.
 
-    Pointing is said of pictures that show what is meant, the others of all rows that are counted.
+    Pointing covers pictures that show what the expression names; the others cover all counted rows.
     """
     counted, shown = batch.counted, batch.shown
     logits, target = found.logits.float(), _target(batch, found.grid, settings)

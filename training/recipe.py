@@ -14,7 +14,7 @@ from steersearch.training.data.orientation import Frame
 from steersearch.training.text_store import TokenType
 from steersearch.training.world.world import WorldConfig
 
-HYBRID = "hybrid"  # the trunk that a run trains before anything else
+HYBRID = "hybrid"  # the backbone that a run pretrains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,12 @@ class DataSettings:
         `validation` the split `validation_split` of the training sets is taken, and where there is none, every
         hundredth picture is held back.
     format, images, masks: as for `train check`, for all sets alike.  split: of the training sets, "" is all
-    validation_rows: at most so many of each set, evenly spread; 0 is all
+    validation_rows: at most this many of each set, evenly spread; 0 is all
     frame: pictures and masks as they are shown, turned by EXIF, and expressions with single spaces; or as they are
         stored, pixels and white space alike, which is how the released code reads them
     empty_masks: skip such rows, or keep them: they count with a loss of 0, as in the released code
     text_tokens: as which numbers the frozen text encoder's output is kept
-    cache_pictures: keep pictures decoded, at the training size, on disk; the world is then composed beforehand
+    cache_pictures: keep pictures decoded, at the training size, on disk; the world is then composed before training
     cache: folder of what is prepared once (pictures, text tokens), which runs may share; "" is in the run's own
     workers: processes that read and augment;  strict: stop at the first row that cannot be used
     """
@@ -59,7 +59,7 @@ class ModelSettings:
 
     trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "hybrid": blocks above
         EfficientNet-Lite2, trained first, by the sections `distillation` and, for the words, `alignment`
-    start: a model whose trained parts are begun with, "" for new ones.  gate: what new gates begin as, before the tanh
+    start: a model whose trained parts initialise this one's, "" for random ones.  gate: initial value, before the tanh
     resolution: side of the pictures in training.  test_resolution: of those that the finished model takes, 0: the same
     text_layers: how many of the text encoder's layers are used, 0 is its word embeddings alone, -1 all
     """

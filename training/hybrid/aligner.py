@@ -1,4 +1,4 @@
-"""Words and patches of a corpus, step by step: the stage before the steering, and a term beside it afterwards."""
+"""The alignment of words and patches: a stage before the steering, and afterwards a term of its loss."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from steersearch.training.world.corpus import Corpus
 
 Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C), probabilities at each patch
 WEIGHTS = {"where": 0.5, "which": 1.0, "whether": 0.5}
-FIRST_WORDS = 1500  # that the values' beginning is fitted to
+FIRST_WORDS = 1500  # to fit the initial values to
 
 
 class Aligner:
     """The losses of a step, a function of (corpus, seed, step).
 
-    classes: what the trunk's network sees at each patch.  alone (K, C): what it sees of each thing alone
+    classes: of the backbone's network at each patch.  alone (K, C): the same of each thing alone
     store: holds every text of `bank`
     """
 
@@ -78,7 +78,7 @@ class Aligner:
         return alignment_losses(scores, moved)
 
     def begin(self) -> None:
-        """Let the values begin as what the alignment has found."""
+        """Initialise the values from the alignment."""
         rng = np.random.default_rng([self.config.seed, 12])
         texts = [text for text in self._bank.texts if text.startswith("the ")]
         chosen = [texts[i] for i in sorted(rng.permutation(len(texts))[:FIRST_WORDS])]
@@ -102,8 +102,8 @@ class Aligner:
     def _patches(
         self, rng: np.random.Generator, rows: npt.NDArray[np.int64]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Some patches of each picture, those on things rather than others and none on an edge: their numbers
-        (B, n), what they show (B·n, C), and the things that they lie on (B·n,), -1 for none."""
+        """Patches drawn from each picture, preferably on things and never on an edge: their numbers (B, n), their
+        classes (B·n, C), and the things under them (B·n,), -1 for none."""
         cover = torch.from_numpy(self._corpus.cover[rows]).float().flatten(2) / 255
         things = torch.from_numpy(self._corpus.things[rows].astype(np.int64))
         thing, shows, edge = on_things(cover, things)

@@ -1,10 +1,10 @@
-"""Before the steering is trained: its cross-attentions learn which words a patch answers to.
+"""Alignment: before the steering is trained, its cross-attentions learn which words a patch answers to.
 
-A cross-attention weighs the tokens of the prompt for each patch. Of the weight, a part lies on the tokens that say
-what is meant, the content, and the rest on those that every prompt has: the special ones at both ends and an article.
-The alignment makes the first part say how much the patch shows of what is meant. It is the dense form of the steering:
-each step judges some hundred words against patches of all pictures at once, where a step of the steering has one
-expression for each picture. Ours, not the paper's.
+For each patch, a cross-attention distributes weight over the tokens of the prompt: some on the content, the tokens
+that name something, and the rest on tokens that every prompt has, the special ones at both ends and an article. The
+alignment makes the weight on content say how much the patch shows of it. It is dense supervision: each step compares
+a few hundred words with patches of all pictures, while a step of the steering has one expression for each picture.
+Ours, not the paper's.
 
 Letters: P patches, W words, L text tokens of each, C classes of the trunk's network, K things of the stock.
 """
@@ -22,12 +22,12 @@ from torch import Tensor
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.steervit import SteerViT
 
-LEAST_SEEN = 0.5  # a word is looked for where patches of a batch show at least so much of it in all
-LEAST_SHARE = 0.3  # of the most that any patch shows: what shows less is not to be found
+LEAST_SEEN = 0.5  # of a word, summed over the patches of a batch, for it to count as present
+LEAST_SHARE = 0.3  # of the largest value of any patch; patches with less are not targets
 
 
 def steered_blocks(model: SteerViT) -> dict[int, GatedCrossAttention]:
-    """The cross-attentions by the number of the block that each is before, in that order."""
+    """The cross-attentions by the number of the block after each, in order."""
     layers = {int(name): cast(GatedCrossAttention, layer) for name, layer in model.cross_attention.items()}
     return dict(sorted(layers.items()))
 
@@ -45,7 +45,7 @@ class Words:
 
     @property
     def content(self) -> Tensor:
-        """(W, L) bool: tokens that say what is meant."""
+        """(W, L) bool: the tokens that name something."""
         content = self.mask.clone()
         rows, last = torch.arange(len(content)), self.mask.sum(dim=1) - 1
         content[:, 0] = False
@@ -74,11 +74,10 @@ def content_scores(layer: GatedCrossAttention, patches: Tensor, text: Tensor, wo
 
 @dataclass(frozen=True)
 class Truth:
-    """What the patches of a batch show. Columns: first one word for each of several classes, then words for several
-    classes at once, last names of things.
+    """What the patches of a batch show. Columns: words for one class each, words for several classes, names of things.
 
-    shown (P, W) in 0..1: how much of what the word means.  narrow, names: how many columns the first and the last have
-    on_thing (P,) bool: whether the patch lies on a thing of the stock, so that its name is known
+    shown (P, W) in 0..1: how much of what the word names.  narrow, names: number of columns of the first and last kind
+    on_thing (P,) bool: whether the patch is on a thing of the stock, so that its name is known
     """
 
     shown: Tensor
@@ -102,7 +101,7 @@ def alignment_losses(scores: Tensor, truth: Truth) -> dict[str, Tensor]:
 
 
 def _where(scores: Tensor, shown: Tensor) -> Tensor:
-    """Cross-entropy over the patches, mean over the words that are there."""
+    """Cross-entropy over the patches, mean over the words present."""
     there = shown.sum(dim=0) > LEAST_SEEN
     if not there.any():
         return scores.sum() * 0
@@ -113,7 +112,7 @@ def _where(scores: Tensor, shown: Tensor) -> Tensor:
 
 
 def _which(scores: Tensor, shown: Tensor) -> Tensor:
-    """Cross-entropy over the words, mean over the patches, each as often as it shows any of them."""
+    """Cross-entropy over the words, mean over the patches, weighted by how much of any word each shows."""
     mass = shown.sum(dim=1)
     if not (mass > 0).any():
         return scores.sum() * 0
@@ -125,10 +124,10 @@ def _which(scores: Tensor, shown: Tensor) -> Tensor:
 def begin_values(
     model: SteerViT, words: Words, tokens: Mapping[int, Tensor], strength: float, head: float
 ) -> None:
-    """Let every steered patch say how much of its attention lies on content, and the head read it.
+    """Initialise the values so that every patch says how much of its attention is on content, and the head reads it.
 
-    Each layer's values become a direction common to all, forwards for content and backwards for the rest, which is
-    as good a beginning as the alignment itself: what follows learns from a heatmap that is right for most words.
+    Each layer's values become one common direction, positive for content and negative for the rest. The steering then
+    starts from a heatmap that is right for most words.
     tokens: of each steered block, patches (P, D) as it gets them.  strength: of the step along the direction, in
     typical lengths of a patch.  head: of the head's reading, per unit of a patch of unit variance
     """

@@ -1,9 +1,9 @@
-"""Pretraining of a hybrid trunk, whose patches are feature maps of a published network; afterwards it is frozen.
+"""Losses that pretrain a hybrid backbone, whose patches are feature maps of a published network.
 
-The convolutional network (`core/efficientnet_lite.py`) knows what photographs show, coarsely and without a CLS token.
-The blocks above it learn what a pretrained ViT brings along: patch tokens that say what they lie on, on a finer grid,
-and a CLS token that says what is most salient. They are taught by that network, on pictures and on things alone, so
-that no labels are needed beyond the things' masks.
+The convolutional network (`core/efficientnet_lite.py`) recognises photographs, but coarsely and without a CLS token.
+The blocks above it learn what a pretrained ViT has: patch tokens that say what they show, on a finer grid, and a CLS
+token that says what is most salient. The network itself is their teacher, on pictures and on things alone, so they
+need no labels but the things' masks.
 
 Letters: B pictures, N patches, K things of the stock, C classes of the network (1,000), D the trunk's width.
 """
@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAST_COVER = 0.35  # of a patch that a thing covers to be what the patch shows; less than EDGE is none of it
+LEAST_COVER = 0.35  # of a patch, for a thing to be what it shows; below EDGE it counts as absent
 EDGE = 0.12
 TEMPERATURE = 0.07
-ALIKE = 0.05  # temperature at which things' own likeness spreads the targets over others
-COMPONENTS = {"deep": 256, "fine": 64}  # principal ones that keys are made of
+ALIKE = 0.05  # temperature of the targets, which spread over similar things
+COMPONENTS = {"deep": 256, "fine": 64}  # principal components in the keys
 SHARPEST = 100.0  # of the cosines with the classes' words
 LOSSES = ("words", "things", "picture", "salient", "likeness")
 
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components of some features, half whitened: mean (F,), axes (F, n); typical length 1 after them."""
+    """Principal components of features, half whitened: mean (F,), axes (F, n); projections have typical length 1."""
 
     mean: Tensor
     axes: Tensor
@@ -49,7 +49,7 @@ class Components:
 
 
 def thing_keys(deep: Tensor, fine: Tensor, colour: Tensor) -> Tensor:
-    """(K, n) of unit length: what tells things apart, kind before detail, and their colours; of `cnn_maps.Alone`.
+    """(K, n) of unit length: keys that tell things apart, by kind before detail and colour; from `cnn_maps.Alone`.
 
     deep (K, 1280), fine (K, 120): features of each thing alone;  colour (K, 3): its mean
     """
@@ -64,7 +64,7 @@ def thing_keys(deep: Tensor, fine: Tensor, colour: Tensor) -> Tensor:
 
 
 class DistillationHeads(nn.Module):
-    """Linear read-outs used only while pretraining. text, key, picture: widths of what they are compared with."""
+    """Linear heads for pretraining only. text, key, picture: widths of their targets."""
 
     def __init__(self, dim: int, text: int, key: int, picture: int) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ def _covered(cover: Tensor, things: Tensor) -> Tensor:
 
 
 def on_things(cover: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, N) each: the thing that covers most of the patch, whether it is what the patch shows, whether it is neither
-    shown nor absent. cover (B, M, N), things (B, M): as in `Shown`."""
+    """(B, N) each: the thing that covers most of the patch, whether the patch shows it, and whether the patch is on its
+    edge. cover (B, M, N), things (B, M): as in `Shown`."""
     share, which = _covered(cover, things).max(dim=1)
     thing = things.clamp_min(0).gather(1, which)
     shows = share >= LEAST_COVER
@@ -102,7 +102,7 @@ def on_things(cover: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def draw_patches(shows: Tensor, edge: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """(B, n): at most `count` patches of each picture, those on things rather than others and none on an edge."""
+    """(B, n): at most `count` patches of each picture, preferably on things and never on an edge."""
     weight = torch.where(shows, 1.0, 0.25) * ~edge
     return torch.multinomial(weight + 1e-6, min(count, weight.shape[1]), generator=generator)
 
@@ -150,7 +150,7 @@ def distillation_losses(
 
 
 def _things_loss(patches: Tensor, things: Tensor, heads: DistillationHeads, keys: Tensor) -> Tensor:
-    """Each patch (P, D) on a thing to that thing's key, and to those like it, among all others."""
+    """Contrastive, of each patch (P, D) on a thing: its key, and similar ones, against all others."""
     if not len(patches):
         return patches.sum() * 0
     likeness = (keys[things] @ keys.T / ALIKE).softmax(dim=-1)

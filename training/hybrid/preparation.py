@@ -1,4 +1,4 @@
-"""What a run with a hybrid trunk prepares beside the usual: the network's view of the corpus, the trunk, the words."""
+"""What a run with a hybrid backbone prepares in addition: feature maps, the backbone, the alignment of words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TRUNK, WORDS = "trunk", "words"  # folders of the stages, in the run's
 
 
 class HybridRun:
-    """corpora: to train and to validate on, of photographs.  folder: of the run.  cache: of what runs may share."""
+    """corpora: for training and validation, with photographs.  folder: of the run.  cache: shared by runs"""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class HybridRun:
 
     @cached_property
     def seen(self) -> Seen:
-        """The corpus to train on as the network sees it."""
+        """The network's view of the training corpus."""
         network, classifier = load_network(self._photographs / FETCHED, self._say)
         corpus, folder = self._corpora[0], self._cache / "cnn"
         self._say(f"network: feature maps of {len(corpus.images):,} pictures")

@@ -1,4 +1,4 @@
-"""The hybrid trunk of the bundled model: a published network's feature maps, and blocks that are trained here."""
+"""Pretraining of the bundled model's hybrid backbone: a published network's feature maps, and blocks above them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ HYBRID_TRUNK = ViTConfig(
 )
 # As the network was trained with: cnn_pixels, in the words of `Preprocess`.
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-MEASURED = 1024  # pictures that statistics of features are taken from
-SPARE = 32  # channels of the patches that do not begin as directions of the text
+MEASURED = 1024  # pictures for the statistics of features
+SPARE = 32  # channels of the patches that keep their random initial values
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A corpus as the network sees it: its maps, what it says of each thing alone, and its classes."""
+    """The network's view of a corpus: feature maps, each thing alone, and classes."""
 
     corpus: Corpus
     maps: CnnMaps
@@ -66,7 +66,7 @@ class Seen:
 
 
 def class_vectors(words: ClassWords, store: TextStore) -> Tensor:
-    """(C, Dt) of unit length: what the text encoder makes of the classes' names, mean over at most three of each."""
+    """(C, Dt) of unit length: embeddings of the classes' names, the mean of at most three each."""
     names = [[word.lower() for word in words.wordnet.synsets[offset].words[:3]] for offset in words.offsets]
     flat = [name for each in names for name in each]
     store.add(sorted(set(flat)))
@@ -148,7 +148,7 @@ class Distillation(Stage):
 
 
 def _measure(seen: Seen, embed: HybridEmbed, seed: int) -> Components:
-    """Set the statistics of the features in `embed`; returns the principal components of whole pictures."""
+    """Set the feature statistics in `embed`; returns the principal components of whole pictures."""
     count = len(seen.maps.fine)
     rows = np.sort(np.random.default_rng([seed, 1]).choice(count, min(MEASURED, count), replace=False))
     maps = seen.maps(rows)
@@ -162,7 +162,7 @@ def _measure(seen: Seen, embed: HybridEmbed, seed: int) -> Components:
 
 @torch.no_grad()
 def _begin(embed: HybridEmbed, classifier: Classifier, class_words: Tensor) -> None:
-    """Let patches begin as directions in which the classes' names differ."""
+    """Initialise the patch embedding with directions in which the classes' names differ."""
     wanted = class_words.T @ (classifier.weight - classifier.weight.mean(dim=0))
     _, _, axes = torch.linalg.svd(wanted * embed.deep_std, full_matrices=False)
     first = min(embed.deep.out_features - SPARE, 128, len(axes))

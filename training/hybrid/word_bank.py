@@ -1,6 +1,5 @@
-"""Words for what patches show: for the classes of the trunk's network, one or several at once, and names of things.
+"""Words for what patches show: for one or several classes of the backbone's network, and names of things.
 
-Where the alignment asks which of many words a patch answers to, and the steering where the picture shows one of them.
 Letters: P patches, C classes, W words, K things of the stock.
 """
 
@@ -18,13 +17,13 @@ from steersearch.training.hybrid.alignment import Truth
 from steersearch.training.world.vocabulary import Vocabulary
 
 ARTICLE = "the "
-LEAST_SHOWN = 0.1  # by the patch that shows most of a word, for the word to be asked for
-BROAD = 0.7  # exponent of a class' share in a batch: rare ones are drawn more often than they are there
+LEAST_SHOWN = 0.1  # of a word, by the patch that shows most of it, for the word to be drawn
+BROAD = 0.7  # exponent of a class's share in a batch: rare ones are drawn more often than they occur
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Words for one step of the alignment. has_article (W,) bool: those that begin with one."""
+    """Words for one step of the alignment. has_article (W,) bool: whether each begins with one."""
 
     texts: list[str]
     has_article: Tensor
@@ -32,7 +31,7 @@ class Drawn:
 
 
 class WordBank:
-    """class_words: each word with the numbers of the classes that it is true of.  vocabulary: names of the stock."""
+    """class_words: each word with the numbers of the classes it is true of.  vocabulary: names of the stock."""
 
     def __init__(
         self, class_words: Sequence[tuple[str, frozenset[int]]], vocabulary: Vocabulary, classes: int = 1000
@@ -50,7 +49,7 @@ class WordBank:
 
     @cached_property
     def texts(self) -> list[str]:
-        """Every text that may be drawn, with an article and without one."""
+        """Every text that may be drawn, with and without an article."""
         plain = sorted({*self.words, *self.names})
         return [*plain, *(ARTICLE + text for text in plain)]
 
@@ -64,7 +63,7 @@ class WordBank:
         wide: int = 80,
         names: int = 100,
     ) -> Drawn:
-        """At most so many words of each sort for patches that show classes (P, C) and lie on things (P,), -1 for none.
+        """At most this many words of each kind, for patches that show classes (P, C), on things (P,), -1 for none.
 
         Classes are drawn by how much of them the patches show, and for each one of its words; names are of the things.
         """
