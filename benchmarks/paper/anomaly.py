@@ -1,20 +1,20 @@
 """anomaly (the paper, section 4.5): where is an object damaged, found by words alone on MVTec AD and VisA?
 
-Each test picture is asked for ten phrases for damage; their score maps are averaged, brought to a square and compared
+Each test picture is seen under ten phrases for damage; their score maps are averaged, resized to a square and compared
 with the mask, pixel by pixel: area under the ROC curve, per-region overlap up to a false positive rate of 0.3, and the
-greatest F1, per class of objects, then the mean over classes (as WinCLIP and FADE report them, facts C6).
+greatest F1, per class of objects, then averaged over classes (as in WinCLIP and FADE, facts C6).
 
 What the paper leaves open, and what is done here:
 - prompts: of the paper's ten, one is published ("the anomaly in the <object>"); the nine others of PROMPTS are ours.
   Figures ending in "_single" are those of the published one alone.
 - the map: the paper says the continuous output of the head. "auroc", "pro" and "f1" take it raw, as logits;
   "_sigmoid" averages sigmoids; "_softmax" the heatmap as it is released, whose values sum to 1 over each picture,
-  which takes away what tells a damaged picture from a whole one. The objective never sees the level of the logits.
+  which removes the difference between a damaged and a sound picture. The objective never sees the level of the logits.
 - a picture that is not square is squashed to a square, as wide as its longer side, before a method sees it, so that a
   central crop takes nothing off. Maps are upsampled bilinearly to 448 pixels (as FADE; the stand-in to its pictures'
   size); masks are brought there by the share of each pixel that they cover, of which more than half counts. They are
   cut to what the method's preprocessing keeps of a square (90 % of its side for MAE and SigLIP).
-- a method that makes its own sentences of an object's name (WinCLIP) is given the name instead of the phrases.
+- a method that builds its own sentences from an object's name (WinCLIP) gets the name instead of the phrases.
 - names: those of the data, "_" as a space, without VisA's numbers: "metal nut", "pcb".
 """
 
@@ -102,7 +102,7 @@ class AnomalyBenchmark:
 def _maps(
     method: Method, prompts: Sequence[str], name: str, items: Sequence[Item], progress: Progress
 ) -> dict[str, Floats]:
-    """Score maps (n, Hp, Wp) of a class by variant: means over the prompts of each way to read the logits."""
+    """Score maps (n, Hp, Wp) of a class by variant of reading the logits: means over the prompts."""
     pictures = [squared(item.picture) for item in items]
     sums: dict[str, Floats] = {}
     for prompt in prompts:
@@ -116,7 +116,7 @@ def _maps(
 
 
 def _prompts(method: Method) -> tuple[str, ...]:
-    """PROMPTS, the published one first; for a method that makes its own sentences of an object's name, the name."""
+    """PROMPTS, the published one first; the bare name for a method that builds its own sentences."""
     return ("{}",) if getattr(method, "prompt_is_object", False) else PROMPTS
 
 

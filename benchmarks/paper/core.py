@@ -114,7 +114,7 @@ class Core:
         method: Method,
         rng: np.random.Generator,
     ) -> dict[str, list[float]]:
-        """One value per query of the scene for each of CASES that can be had, and for precision at k ("at_k").
+        """One value per query of the scene for each of CASES that is possible, and for precision at k ("at_k").
 
         For "wrong_all" it is one per query and other object.
         """
@@ -193,14 +193,14 @@ def _figures(
             continue
         metrics[macro] = percent(np.mean([np.mean(values) for values in by_scene.values()]))
         metrics[micro] = percent(np.mean([value for values in by_scene.values() for value in values]))
-        if case != "wrong_all":  # where a query counts several times
+        if case != "wrong_all":  # which counts a query several times
             for name, interval in ((macro, macro_interval(by_scene)), (micro, micro_interval(by_scene))):
                 intervals[name] = percent(interval[0]), percent(interval[1])
     return metrics, intervals
 
 
 def _chance(scene: Scene) -> float:
-    """Accuracy of a guess: mean over queries of the share of right pictures among those that may be found."""
+    """Accuracy by chance: mean over queries of the share of right pictures in the gallery."""
     shares = []
     for query in scene.queries:
         others = [row for row in scene.rows if row.image_id != query.image_id]
@@ -209,7 +209,7 @@ def _chance(scene: Scene) -> float:
 
 
 def _pointing(method: Method, dataset: CoreData) -> dict[str, float]:
-    """Where the heatmap points under the right prompt; nothing without masks, or for others than SteerViT."""
+    """Pointing of the heatmap under the right prompt; empty without masks, or for methods other than SteerViT."""
     if not isinstance(method, SteerViTMethod) or not all(scene.masks for scene in dataset.scenes):
         return {}
     return pointing_of(method, dataset.scenes)

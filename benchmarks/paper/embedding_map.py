@@ -6,8 +6,8 @@ prints no number. Ours, for each prompt, by cosine distance between the embeddin
 - "silhouette_PROMPT": mean silhouette of the eight classes;
 - "group_PROMPT": mean silhouette of the group (the animals) against the rest;
 - "class_PROMPT": mean silhouette of the photos of the one class against all others.
-The two-dimensional map by UMAP (cosine, 15 neighbours, least distance 0.1, seed 0), where umap-learn is installed, is
-in the record's settings as points; its silhouette would be UMAP's as much as the method's, and is not taken.
+If umap-learn is installed, the record's settings hold a two-dimensional map by UMAP (cosine, 15 neighbours, least
+distance 0.1, seed 0) as points; its silhouette would reflect UMAP as much as the method, and is not computed.
 
 What the paper leaves open, and what is done here (facts C9): the photos are VOC2012's val of ImageSets/Main, those
 that one of the eight lists marks 1 and no other marks 1 or 0 (difficult); of these 500 at equal distances. Prompts are
@@ -98,7 +98,7 @@ class EmbeddingMap:
 
 
 def _figures(vectors: Floats, labels: npt.NDArray[np.str_], data: Photos) -> dict[str, Doubles]:
-    """What each figure of one prompt is the mean of: silhouettes of photos, all (n,) or those of the one class."""
+    """The silhouettes that each figure of one prompt averages: of all photos (n,), or those of the one class."""
     away = cosine_distances(vectors)
     in_group, is_one = np.isin(labels, list(data.group)), labels == data.one
     figures = {"silhouette": silhouettes(away, labels)}
@@ -110,7 +110,7 @@ def _figures(vectors: Floats, labels: npt.NDArray[np.str_], data: Photos) -> dic
 
 
 def _askable(method: Method, prompts: Sequence[str]) -> list[str | None]:
-    """No prompt and all of them; without the former, and with a word about it, for a method that needs one."""
+    """None and all prompts; for a method that needs a prompt, without None and with a warning."""
     try:
         method.see([Image.new("RGB", (64, 64), "grey")], None)
     except BenchmarkError as error:
@@ -120,7 +120,7 @@ def _askable(method: Method, prompts: Sequence[str]) -> list[str | None]:
 
 
 def _umap(vectors: Floats) -> npt.NDArray[np.float64] | None:
-    """(n, 2) by UMAP, or None, with a word about it, where umap-learn is not installed."""
+    """(n, 2) by UMAP, or None, with a warning, if umap-learn is not installed."""
     try:
         import umap
     except ImportError:

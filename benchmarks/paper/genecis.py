@@ -2,13 +2,13 @@
 
 Each row has a reference, a condition in words, one target and 9 or 14 other pictures. Reference and gallery are seen
 under the condition as prompt and ranked by cosine; recall at k is the share of rows whose target is among the first k.
-In the two "focus" splits the condition names what is to be the same. In the "change" splits it says what the target
-shows instead, so steering both sides by it is a makeshift there.
+In the two "focus" splits the condition names what stays the same. In the "change" splits it names what the target shows
+instead, so steering both sides by it is a makeshift there.
 
 What is left open, and what is done here:
 - prompt: the paper does not say it. "the {}" is the headline, the bare condition is in the rows beside it.
-- ties: a target that ties with others counts by the chance of being drawn first among them, so an embedding that says
-  nothing scores what guessing does.
+- ties: a target that ties with others counts by its chance to be drawn first, so a constant embedding scores as
+  guessing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KS = (1, 2, 3)
 
 
 def recall(scores: npt.NDArray[np.floating[Any]], k: int) -> float:
-    """Chance that the first of `scores` (G,) is among the k greatest, where equal ones are in random order."""
+    """Probability that the first of `scores` (G,) is among the k greatest, with equal ones in random order."""
     greater = int((scores > scores[0]).sum())
     equal = int((scores == scores[0]).sum())  # itself among them
     return float(np.clip((k - greater) / equal, 0, 1))
@@ -94,7 +94,7 @@ class Genecis:
         )
 
     def _vectors(self, method: Method, split: Split, report: Report | None) -> tuple[PairVectors, str | None]:
-        """Vectors under each prompt of the pictures that are seen under it; and why there are none without."""
+        """Vectors of the pictures under each prompt that needs them; and why there are none without a prompt."""
         wanted: dict[str | None, set[int]] = {}
         for question in split.questions:
             seen = {question.reference, *question.gallery}

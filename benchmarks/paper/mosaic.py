@@ -1,6 +1,6 @@
 """mosaic (the paper, section 4.2): does the attention of CLS go to the prompt's class among four photos stitched 2 x 2?
 
-Each composite is asked for every class in it; the score map is the CLS row of the last block's self-attention, and its
+Each composite is seen under every class in it; the score map is the CLS row of the last block's self-attention, and its
 figure the area under the precision-recall curve (average precision) against the class's mask on the patch grid.
 
 What the paper leaves open, and what is done here (facts C3):
@@ -124,7 +124,7 @@ class MosaicBenchmark:
 
 
 def _what_it_gives(method: Method, data: Mosaics) -> dict[str, bool]:
-    """Of attention and the head's maps those that the method has. Raises BenchmarkError if it has neither."""
+    """Which of attention and the head's maps the method has. Raises BenchmarkError if it has neither."""
     given: dict[str, bool] = {}
     refused = []
     first = [data.mosaics[0].picture()]
@@ -140,7 +140,7 @@ def _what_it_gives(method: Method, data: Mosaics) -> dict[str, bool]:
 
 
 def _precisions(pairs: Sequence[_Pair]) -> dict[str, dict[int, float]]:
-    """Average precision of each way to score, by the number of the pair; of those pairs that it can be said of."""
+    """Average precision of each way to score, by the number of the pair, if it is defined there."""
     found: dict[str, dict[int, float]] = {
         name: {} for name in ("ap", "ap_any_cover", "ap_sinks_suppressed", "ap_wrong_prompt", "ap_head")
     }
@@ -166,7 +166,7 @@ def _precisions(pairs: Sequence[_Pair]) -> dict[str, dict[int, float]]:
 
 
 def _score(pair: _Pair) -> Floats:
-    """The map that is measured: attention, or where a method has none, its head's."""
+    """The measured map: attention, or the head's for a method without."""
     score = pair.head if pair.attention is None else pair.attention
     assert score is not None
     return score

@@ -44,14 +44,14 @@ _AT_ONCE = 8  # prompts whose vectors are in memory together
 
 @dataclass(frozen=True)
 class _Reached:
-    """Of an object under a prompt: its PR-AUC, and the NDCG of each of its test photos."""
+    """The PR-AUC of an object under a prompt, and the NDCG of each of its test photos."""
 
     pr_auc: float
     ndcgs: list[float]
 
 
 class PodsBenchmark:
-    """See the module. variants: of the prompts, those that the data has of them are measured."""
+    """See the module. variants: of the prompts; those that the data has are measured."""
 
     def __init__(self, variants: Sequence[str]) -> None:
         self.variants = tuple(variants)
@@ -103,7 +103,7 @@ class PodsBenchmark:
 
 
 def _passes(data: Objects, variants: Sequence[str]) -> int:
-    """How many pictures are asked for, over all prompts and both sets of objects."""
+    """Number of pictures, over all prompts and both sets of objects."""
     passes = 0
     for labels in filter(None, (frozenset(data.prompts), data.test_split)):
         shots = sum(shot.label in labels for shot in (*data.references, *data.tests))
@@ -122,7 +122,7 @@ def _answers(found: Mapping[str, _Reached], name: str) -> dict[str, Answers]:
 def _reached(
     method: Method, data: Objects, variant: str, labels: frozenset[str], progress: Progress
 ) -> dict[str, _Reached]:
-    """What is reached on the objects `labels` among themselves, under the prompts of `variant`."""
+    """The results for the objects `labels` among themselves, under the prompts of `variant`."""
     everything = (*data.references, *data.tests)
     chosen = [number for number, shot in enumerate(everything) if shot.label in labels]
     by_prompt: dict[str | None, list[str]] = {}

@@ -91,7 +91,7 @@ class QualityBenchmark:
         return self._named(quality_world.build(limit))
 
     def _named(self, data: QualityData) -> QualityData:
-        """A sweep has a record of its own beside that of a single gate_scale."""
+        """A sweep is recorded separately from a single gate_scale."""
         return replace(data, name=f"{data.name}/gates") if self.gate_scales else data
 
     def evaluate(self, method: Method, dataset: QualityData, progress: Report | None = None) -> Outcome:
@@ -193,7 +193,7 @@ class QualityBenchmark:
 
 
 def _probe(method: Method, data: LabelledSet, progress: Progress) -> npt.NDArray[np.bool_]:
-    """Which test pictures a linear probe names rightly (n,)."""
+    """Which test pictures a linear probe classifies correctly (n,)."""
     found = pair_vectors(method, data, {data.prompt: range(len(data))})[data.prompt]
     progress.add(len(data))
     vectors = np.stack([found[number] for number in range(len(data))])
@@ -209,7 +209,7 @@ def predict(
 ) -> npt.NDArray[np.int64]:
     """The class (n,) that a probe trained on `train` (m, D) and its labels (m,) gives each row of `test` (n, D).
 
-    Always the same for the same rows: weights begin at 0, and batches come in the order of a fixed seed.
+    Deterministic: weights start at 0, and a fixed seed orders the batches.
     """
     mean, deviation = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
     inputs, targets = torch.from_numpy((train - mean) / deviation), torch.from_numpy(labels)
@@ -230,13 +230,13 @@ def predict(
 
 
 def _measured_classes(data: SegmentedSet) -> dict[int, str]:
-    """The classes that both a picture of the memory and one of the test show."""
+    """The classes in both the memory and the test pictures."""
     shown = [frozenset().union(*(one.present for one in part)) for part in (data.memory, data.test)]
     return {label: name for label, name in data.classes.items() if label in shown[0] & shown[1]}
 
 
 def _remembered(data: SegmentedSet, label: int, most: int) -> list[Segmented]:
-    """The pictures in the memory of a class: at least half with it, where there are so many."""
+    """The pictures in the memory of a class: at least half of them with it, if there are enough."""
     rng = np.random.default_rng([SEED, label])
     shuffled = [data.memory[int(i)] for i in rng.permutation(len(data.memory))]
     having = [one for one in shuffled if label in one.present]
@@ -297,14 +297,14 @@ def _segmented_rounds(counts: Counts) -> Doubles:
 
 
 def _ious(counts: npt.NDArray[Any]) -> Doubles:
-    """IoU of all else and of the class (..., 2), 1 for what is neither there nor guessed. counts: (..., 2, 2)."""
+    """IoU of non-class and class (..., 2), 1 if neither present nor predicted. counts: (..., 2, 2)."""
     both = np.diagonal(counts, axis1=-2, axis2=-1)
     union = counts.sum(axis=-1) + counts.sum(axis=-2) - both
     return np.where(union > 0, both / np.maximum(union, 1), 1.0)
 
 
 def _core(data: QualityData) -> tuple[Callable[[Method], dict[str, float]], str]:
-    """How well a method steers, by CORE on data of the same origin; and what that was measured on."""
+    """A function for CORE on data of the same origin, and the name of that data."""
     benchmark = core.create(card("core").settings({}))
     try:
         photos = benchmark.world(10) if data.source != "real" else benchmark.load(None, None)

@@ -8,8 +8,8 @@ What the paper leaves open, and what is done here (facts C7):
 - truth: a patch belongs to the object if half of it is covered; of an object that covers half of no patch, the patch
   that it covers most ("small" says how many these are).
 - threshold: a patch is predicted where the score map is at most a margin below its own maximum. For logits of a
-  softmax over patches that is p >= tau · max p with tau = exp(-margin). The margin is chosen once for each method,
-  for the best mean IoU on expressions of the split train; both are in the settings.
+  softmax over patches that is p >= tau · max p with tau = exp(-margin). The margin is tuned once per method, for
+  the best mean IoU on expressions of the split train; both are in the settings.
 - "mean_iou" is the mean over expressions, on the patch grid; "cumulative_iou" all intersections over all unions;
   "over_half" the share of expressions with an IoU above 0.5; "pointing" that of those whose strongest patch is right.
   "mean_iou_pixels" upsamples map and mask to PIXELS first (bilinear, and by cover), with the same margin.
@@ -111,12 +111,12 @@ class RefcocogBenchmark:
 
 
 def _within(part: Part, expressions: Sequence[Expression]) -> list[Expression]:
-    """Those of which something lies within this part of the picture."""
+    """Those with something in this part of the picture."""
     return [one for one in expressions if patch_cover(one.mask, (1, 1), part).any()]
 
 
 def _look(method: Method, expressions: Sequence[Expression], progress: Progress) -> Floats:
-    """The score map of each expression (n, Hp, Wp); those of the same words are seen together."""
+    """The score map of each expression (n, Hp, Wp); expressions of the same words form a batch."""
     by_text: dict[str, list[int]] = {}
     for number, expression in enumerate(expressions):
         by_text.setdefault(expression.text, []).append(number)
@@ -138,7 +138,7 @@ def _in_pixels(score: Floats, mask: Mask, part: Part, margin: float) -> float:
 def _truth(
     expressions: Sequence[Expression], grid: tuple[int, ...], part: Part
 ) -> tuple[npt.NDArray[np.bool_], int]:
-    """The patches of each expression's object (n, Hp, Wp), and how many objects cover half of none."""
+    """The patches of each expression's object (n, Hp, Wp), and the number of objects that cover half of none."""
     covers = [patch_cover(expression.mask, (grid[0], grid[1]), part) for expression in expressions]
     return np.stack([_most_covered(cover) for cover in covers]), sum(
         bool(cover.max() < 0.5) for cover in covers
@@ -146,7 +146,7 @@ def _truth(
 
 
 def _most_covered(cover: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Where at least half is covered, or else where most is."""
+    """Where at least half is covered, or else the most covered."""
     belongs: npt.NDArray[np.bool_] = cover >= min(0.5, float(cover.max()))
     return belongs
 
