@@ -17,11 +17,19 @@ from steersearch.core.errors import ArgumentError, BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import View
 from steersearch.core.steervit import SteerViT
+from steersearch.training.photographs.wordnet import WORDNET_FOLDER, WordNet, class_words
 from steersearch.training.world.kinds import KINDS
 from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
 from tests.test_training import SMALL
 
 needs_stamps = pytest.mark.skipif(not STAMPS_FOLDER.is_dir(), reason="the stamps' package is not installed")
+
+
+@pytest.mark.skipif(not WORDNET_FOLDER.is_dir(), reason="WordNet is not installed")
+def test_how_many_held_out_nouns_the_minis_words_know() -> None:
+    """As docs/benchmarks.md says: held out from the world is not new to a backbone of ImageNet."""
+    known = {word for word, _ in class_words(WordNet(WORDNET_FOLDER)).words}
+    assert (len(HELD_OUT_NOUNS & known), len(HELD_OUT_NOUNS)) == (16, 30)
 
 
 @pytest.fixture(scope="module")

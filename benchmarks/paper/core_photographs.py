@@ -1,8 +1,8 @@
 """core-photographs: CORE's protocol on photographs kept for tests, with cutouts of held-out nouns.
 
 A stand-in, not CORE. A base is a part of one of GCompris' photographs (`photographs.is_test_only`) with two salient
-photographic cutouts on it; its five variants differ in one smaller cutout only, of a noun that training neither shows
-nor says (`stamps.HELD_OUT_NOUNS`). Nothing may be tuned on it.
+photographic cutouts on it; its five variants differ in one smaller cutout only, of a noun held out from the world that
+steering trains on (`stamps.HELD_OUT_NOUNS`; `core_world` says how new they are). Nothing may be tuned on it.
 """
 
 from __future__ import annotations
