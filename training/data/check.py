@@ -1,4 +1,4 @@
-"""What a source holds, and what is broken in it: every row read, every mask and every picture decoded."""
+"""Statistics and faults of a data set, from reading every row and decoding every mask and picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS_AT_ONCE = 64  # of one picture, in one task
 
 @dataclass(frozen=True)
 class Spread:
-    """How numbers are spread: least, 5 %, median, 95 %, greatest, and their mean."""
+    """Minimum, 5 %, median, 95 %, maximum and mean."""
 
     least: float
     low: float
@@ -33,7 +33,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """None if there are no values."""
+        """None without values."""
         if not values:
             return None
         least, low, median, high, greatest = np.quantile(values, [0, 0.05, 0.5, 0.95, 1]).tolist()
@@ -103,7 +103,7 @@ def check_source(
 ) -> Report:
     """Read `source` whole.
 
-    limit: at most so many rows, evenly spread over the source.  progress: called with rows done and in all
+    limit: at most this many rows, evenly spread.  progress: called with rows done and in all
     """
     total = len(source) if limit is None else min(limit, len(source))
     rows = [i * len(source) // total for i in range(total)]
@@ -155,13 +155,13 @@ class _Seen:
 
 
 class _Pictures:
-    """Decodes each picture once and remembers which can be used."""
+    """Decodes each picture once and remembers whether it is usable."""
 
     def __init__(self) -> None:
         self._reasons: dict[Path, str | None] = {}
 
     def wrong(self, source: Source, index: int, path: Path) -> str | None:
-        """Why the picture of row `index`, which is at `path`, cannot be used; None if it can."""
+        """Why the picture of row `index`, at `path`, is unusable; None if it is usable."""
         if path not in self._reasons:
             try:
                 source.picture(index)
@@ -176,7 +176,7 @@ class _Pictures:
 
 
 def _by_picture(source: Source, rows: Sequence[int]) -> Iterator[list[int]]:
-    """Rows in order, those of one picture that follow each other together: it is decoded in one task."""
+    """Rows in order, consecutive ones of one picture together, so that it is decoded in one task."""
     task: list[int] = []
     before: Path | None = None
     for index in rows:

@@ -1,7 +1,7 @@
-"""Boxes become masks: a data set that has boxes alone, such as Visual Genome, is written as a folder with masks.
+"""Makes masks from boxes: writes a data set with boxes only, such as Visual Genome, as a folder with masks.
 
-The folder is our own format, in files of 64 pictures each that appear one by one and whole. A run that is stopped
-at any moment, and started again, goes on with the first file that is missing, and ends with the same folder.
+The folder has our own format, in files of 64 pictures that each appear complete. A run that is interrupted and
+restarted continues with the first missing file, and ends with the same folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ PICTURES_PER_FILE = 64
 
 @dataclass
 class Made:
-    """What a run did. pictures, masks: made by this run; kept: pictures whose file was there already;
-    skips: rows without a mask, and why, of this run."""
+    """The result of a run. pictures, masks: made by this run;  kept: pictures from existing files
+    skips: rows of this run without a mask, with reasons"""
 
     pictures: int = 0
     masks: int = 0
@@ -46,7 +46,7 @@ class Made:
 
 @dataclass(frozen=True)
 class _Job:
-    """A picture and the rows that are about it."""
+    """A picture and its rows."""
 
     image: Path
     rows: tuple[int, ...]
@@ -54,8 +54,8 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A picture in memory, and its rows that have boxes on it. corners: (K, 4) left, top, right, bottom for each
-    row; skips: the other rows."""
+    """A decoded picture and its rows with boxes. corners: (K, 4) left, top, right, bottom for each row
+    skips: the other rows"""
 
     picture: Image.Image | None
     rows: list[int]
@@ -99,7 +99,7 @@ def make_masks(
 
 
 def _jobs(source: Source) -> list[_Job]:
-    """Pictures in the order in which they first come, with their rows."""
+    """Pictures in the order of their first row, with all their rows."""
     rows: dict[Path, list[int]] = {}
     for index in range(len(source)):
         rows.setdefault(source.row(index).image, []).append(index)
@@ -107,7 +107,7 @@ def _jobs(source: Source) -> list[_Job]:
 
 
 def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictures: int) -> None:
-    """Write what the folder is made from, or compare it with what is there."""
+    """Write what the folder is made from, or compare it with an existing folder."""
     made_from = {
         "rows": len(source),
         "pictures": pictures,
@@ -147,7 +147,7 @@ def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictu
 
 
 def _digest(source: Source) -> str:
-    """Of what the rows are and are called."""
+    """Of pictures, expressions and names of all rows."""
     digest = hashlib.sha256()
     for index in range(len(source)):
         row = source.row(index)
@@ -175,7 +175,7 @@ def _write(
     root: Path,
     made: Made,
 ) -> Iterator[int]:
-    """Make one file; yields how many pictures are done since the last time."""
+    """Write one file; yields how many pictures each batch had."""
     opened = read_ahead(
         jobs, lambda job: _open(job, source), threads=min(8, 2 * batch_size), look_ahead=3 * batch_size
     )
@@ -262,7 +262,7 @@ def _codes(parts: Iterator[Tensor], counts: Sequence[int]) -> Iterator[dict[str,
 
 
 def _code(mask: Tensor) -> dict[str, Any] | None:
-    """The code of (H, W) bool; only where it changes leaves the GPU."""
+    """The code of (H, W) bool; only the changes leave the GPU."""
     flat = mask.T.reshape(-1)
     changes = (flat != F.pad(flat[:-1], (1, 0))).nonzero().squeeze(1).cpu().numpy()
     return encode_changes(changes, (mask.shape[0], mask.shape[1])) if len(changes) else None

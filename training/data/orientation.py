@@ -1,7 +1,7 @@
-"""Masks and boxes under EXIF: drawn on a picture as it is stored, or as it is shown, and wanted on either.
+"""Masks and boxes under EXIF orientation: drawn on the picture as stored or as shown, and needed on either.
 
-A camera stores what its sensor saw and notes how to turn it. Viewers do, most programs that make or read data sets do
-not, so both sorts of masks are about. Where the sizes differ they tell which; else the format must say.
+A camera stores what its sensor saw and notes how to turn it. Viewers apply that note, most tools for data sets do not,
+so both kinds of masks exist. Where the two sizes differ, the mask's size tells which; else the format must say.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BACK = {6: 8, 8: 6}  # the others undo themselves
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture's header says. stored: (H, W) in pixels;  orientation: EXIF's, 1 is upright."""
+    """A picture's header. stored: (H, W) in pixels;  orientation: EXIF's, 1 is upright."""
 
     stored: tuple[int, int]
     orientation: int
@@ -64,15 +64,15 @@ def read_header(picture: Path) -> Header:
 
 
 def turn(array: Array, orientation: int, wanted: Frame = "shown") -> Array:
-    """(H, W, …) as it is stored -> as it is shown; or, where "stored" is wanted, back."""
+    """(H, W, …) as stored -> as shown; or back, if "stored" is wanted."""
     number = orientation if wanted == "shown" else _BACK.get(orientation, orientation)
     return np.ascontiguousarray(_TURNS[number](array)) if number in _TURNS else array
 
 
 def fit(mask: Array, header: Header, drawn_on: Frame, wanted: Frame) -> Array:
-    """The mask (H, W) as it lies on the picture that is wanted. Raises MaskError if it is of neither size.
+    """The mask (H, W) in the frame that is wanted. Raises MaskError if it has neither size.
 
-    drawn_on: what it was drawn on, unless its size says otherwise
+    drawn_on: the frame it was drawn in, unless its size says otherwise
     """
     if mask.shape not in (header.stored, header.shown):
         sizes = [f"{size[1]} × {size[0]}" for size in (mask.shape, header.size(wanted))]
@@ -83,7 +83,7 @@ def fit(mask: Array, header: Header, drawn_on: Frame, wanted: Frame) -> Array:
 
 
 def turn_boxes(boxes: BoxArray, header: Header) -> BoxArray:
-    """Boxes on the picture as it is stored -> as it is shown."""
+    """Boxes on the picture as stored -> as shown."""
     height, width = header.stored
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     x, y = corners[:, [0, 2]], corners[:, [1, 3]]

@@ -1,6 +1,6 @@
-"""SAM 2 from transformers: boxes on pictures become masks.
+"""SAM 2 from transformers: makes masks from boxes on pictures.
 
-The picture goes through the image encoder once, whatever the number of its boxes; that is nearly all of the work.
+Each picture passes the image encoder once, whatever the number of its boxes; that is nearly all the work.
 Meta's weights are under the Apache licence 2.0.
 """
 
@@ -33,15 +33,15 @@ _KINDS = ("sam2", "sam2_video")  # published files are of the video model, which
 
 
 class Segmenter:
-    """A SAM 2 model, ready for boxes.
+    """A SAM 2 model.
 
-    name: as it was asked for;  weights: sha256 of its file;  licence: of the weights, None if it is not known here
+    name: the one requested;  weights: sha256 of its file;  licence: of the weights, None if unknown
     """
 
     def __init__(self, name: str = DEFAULT_MODEL, device: str = "auto") -> None:
         """Load `name`, a hub id or a folder with config.json and model.safetensors.
 
-        Raises HubError where it cannot be fetched, CheckpointError for what is no SAM 2 model or damaged.
+        Raises HubError if it cannot be fetched, CheckpointError if it is damaged or not a SAM 2 model.
         """
         self.name = name
         folder = _model_folder(name)
@@ -56,7 +56,7 @@ class Segmenter:
 
     @property
     def default_batch(self) -> int:
-        """How many pictures at a time suit the device."""
+        """A batch size that suits the device."""
         return 8 if self.device.type == "cuda" else 1
 
     @torch.no_grad()
@@ -67,8 +67,8 @@ class Segmenter:
 
         pictures: RGB, of any sizes;  boxes: (K, 4) each, left, top, right, bottom in pixels of the picture, K >= 1
         Returns for each picture its masks in the order of the boxes, as parts (k, H, W) bool on the device, made
-        when they are asked for: a hundred masks of a large picture are a gigabyte.
-        Raises ArgumentError where the GPU's memory does not suffice.
+        lazily: a hundred masks of a large picture take a gigabyte.
+        Raises ArgumentError if the GPU runs out of memory.
         """
         try:
             logits = self._decode(self._encode(pictures), pictures, boxes)
@@ -81,7 +81,7 @@ class Segmenter:
         ]
 
     def _encode(self, pictures: Sequence[Image.Image]) -> list[Tensor]:
-        """What the image encoder says of B pictures: (B, C, h, w) float32 at three sizes."""
+        """Embeddings of B pictures: (B, C, h, w) float32 at three sizes."""
         pixels = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(self.device)
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         # The prompts and the decoder stay in float32: in bfloat16 a corner would be off by some pixels.
@@ -126,7 +126,7 @@ def _at_full_size(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
 
 
 def _model_folder(name: str) -> Path:
-    """Where the files of the model lie, fetched if need be."""
+    """The folder of the model's files, fetched if necessary."""
     folder = as_path(name)
     if os.path.isdir(folder):
         lacking = [file for file in _FILES if not (folder / file).is_file()]
@@ -158,9 +158,9 @@ def _load(folder: Path) -> Any:
             model, report = Sam2Model.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
-    except Exception as error:  # transformers raises whatever a damaged file leads it to
+    except Exception as error:  # transformers raises anything for a damaged file
         raise CheckpointError(f"{folder}: cannot be loaded ({error}); download it again") from error
-    if missing := sorted(report["missing_keys"]):  # they were made up at random
+    if missing := sorted(report["missing_keys"]):  # transformers initialised them at random
         raise CheckpointError(f"{folder}: its weights lack {', '.join(missing[:5])}; download it again")
     return model
 

@@ -1,8 +1,8 @@
-"""What training is fed with: a source of samples, each a picture, an expression and the mask of what it means.
+"""Data sets as training reads them: samples of a picture, an expression and the mask of what it names.
 
-A reader of a published format is a `Source`: a sequence that knows all its rows and keeps little of them in
-memory. Masks are decoded when a row is read. What cannot be used never ends a reading: it is a `Skip`, with the
-file and the row that are at fault, either found while the index was made or in place of the sample.
+An importer of a published format is a `Source`: a sequence that indexes all its rows and keeps little of them in
+memory. It decodes a mask when its row is read. An unusable row never ends the reading: it is a `Skip`, which names
+the file and the row, found during indexing or returned in place of the sample.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _VALIDATION = ("validation", "valid", "val")  # names of one split
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row. mask: (H, W) bool, of the picture's size as `Source.picture` gives it, not all False unless absent;
-    source: name of the data set; image_id, split: as the source has them; absent: the expression fits nothing in the
-    picture."""
+    """One row. mask: (H, W) bool, of the size of `Source.picture`, never all False unless absent
+    source: name of the data set;  image_id, split: the source's own;  absent: the expression fits nothing there
+    """
 
     image: Path
     expression: str
@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Boxed:
-    """A row that has boxes around what the expression means, and no mask yet; see `boxes_to_masks`."""
+    """A row with boxes and no mask yet; see `masks`."""
 
     image: Path
     expression: str
@@ -54,8 +54,8 @@ class Boxed:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """What cannot be used, and why. path: the file at fault; row: where in it, "" for the whole; rows: how many
-    expressions are lost by it."""
+    """Something unusable, and the reason. path: the file;  row: where in it, "" for all of it;  rows: how many
+    expressions are lost."""
 
     path: Path
     row: str
@@ -68,7 +68,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row but for its mask: known from the index alone. path, row: where the row itself is written."""
+    """A row without its mask, from the index alone. path, row: where it is written."""
 
     image: Path
     expression: str
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """What a row has in place of a mask."""
+    """Boxes in place of a mask."""
 
     boxes: BoxArray
 
@@ -90,9 +90,9 @@ class Boxes:
 class Reading:
     """How a source reads its rows.
 
-    frame: pictures as they are "shown", turned by EXIF and in sRGB, with single spaces between the words of an
-        expression; or as they are "stored", pixels and white space alike, which is how the released code reads them
-    keep_empty: a row whose mask is empty is a sample, whose expression fits nothing in the picture; else a Skip
+    frame: "shown": upright by EXIF and in sRGB, expressions with single spaces; or "stored": pixels and white space as
+        in the files, which is how the released code reads them
+    keep_empty: a row with an empty mask is a sample whose expression fits nothing in the picture; else a Skip
     """
 
     frame: Frame = "shown"
@@ -102,12 +102,12 @@ class Reading:
 class Source(ABC):
     """A sequence of samples in a fixed order, the same in every process.
 
-    Rows are numbered from 0 to len - 1. `read` never raises for what a row holds; `source[i]` raises SampleError,
-    and iterating gives the good samples alone. A source holds no open file, so it can be pickled, and read by
+    Rows are numbered from 0 to len - 1. `read` never raises for the content of a row; `source[i]` raises SampleError,
+    and iterating yields the usable samples only. A source holds no open file, so it can be pickled, and read by
     several processes and threads at once.
 
-    name: short name of the data set;  has_boxes: whether there are rows with boxes and no mask
-    skips: what was found to be unusable while the index was made; these rows have no number
+    name: short name of the data set;  has_boxes: whether some rows have boxes and no mask
+    skips: what indexing found unusable; these rows have no number
     reading: how rows are read
     """
 
@@ -118,15 +118,15 @@ class Source(ABC):
 
     @property
     def data_sets(self) -> tuple[str, ...]:
-        """What `Sample.source` can be: several names where it is a mix."""
+        """The possible values of `Sample.source`: several for a mix."""
         return (self.name,)
 
     def read_as(self, reading: Reading) -> None:
-        """From now on rows are read in this way."""
+        """Read rows this way from now on."""
         self.reading = reading
 
     def drawn_on(self, index: int) -> Frame:
-        """What the annotation of row `index` was drawn on, where sizes do not tell. Published ones: "stored"."""
+        """What the annotation of row `index` was drawn on, where sizes are ambiguous. Published ones: "stored"."""
         return "stored"
 
     @abstractmethod
@@ -138,7 +138,7 @@ class Source(ABC):
 
     @abstractmethod
     def annotation(self, index: int) -> Mask | Boxes:
-        """The mask of row `index`, (H, W) bool, not yet compared with the picture; or its boxes, if it has no mask.
+        """The mask of row `index`, (H, W) bool, before comparison with the picture; or its boxes, if it has no mask.
 
         Raises MaskError, or OSError or ValueError if the file cannot be read.
         """
@@ -175,7 +175,7 @@ class Source(ABC):
         return Sample(row.image, row.expression, mask, *names, absent)
 
     def picture(self, index: int) -> Image.Image:
-        """The picture of row `index`, RGB, new for each call. Raises ImageError if it cannot be used."""
+        """The picture of row `index`, RGB, a new one each call. Raises ImageError if it is unusable."""
         path = self.row(index).image
         if self.reading.frame == "shown":
             return open_image(path)
@@ -183,7 +183,7 @@ class Source(ABC):
             return image.convert("RGB")
 
     def _said(self, expression: str) -> str:
-        """An expression as it is read."""
+        """An expression in the frame of the reading."""
         return single_spaced(expression) if self.reading.frame == "shown" else expression
 
     def __getitem__(self, index: int) -> Sample:
@@ -205,7 +205,7 @@ class Source(ABC):
 
 
 class Joined(Source):
-    """Several sources one after the other; each sample has the name of its own."""
+    """Several sources one after another; each sample keeps the name of its own."""
 
     def __init__(self, name: str, sources: Sequence[Source]) -> None:
         self.name, self.sources = name, list(sources)
@@ -250,7 +250,7 @@ class Joined(Source):
 
 
 def checked_expression(text: object) -> str:
-    """`text` itself. Raises ValueError with the reason if it cannot be used."""
+    """`text`, validated. Raises ValueError with the reason if it is unusable."""
     if not isinstance(text, str):
         raise ValueError("its expression is missing" if text is None else "its expression is not a text")
     try:
@@ -263,7 +263,7 @@ def checked_expression(text: object) -> str:
 
 
 def single_spaced(text: str) -> str:
-    """`text` with single spaces, and none at its ends."""
+    """`text` with single spaces, stripped."""
     return " ".join(text.split())
 
 
@@ -278,7 +278,7 @@ def _usable_boxes(boxes: BoxArray) -> BoxArray:
 
 
 class Texts(Sequence[str]):
-    """Many strings as one block of UTF-8, lone surrogates too: their letters and 8 bytes each, a list has 60 more."""
+    """Many strings in one block of UTF-8, lone surrogates included: 8 bytes each beside the letters; a list has 60."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._letters, self._ends = bytearray(), array("q", [0])
@@ -301,7 +301,7 @@ class Texts(Sequence[str]):
 
 
 def is_split(name: str, wanted: str | None) -> bool:
-    """Whether a row of the split `name` is wanted: "val" is "validation" too, None is all."""
+    """Whether split `name` is wanted: "val" also means "validation", None means all."""
     return wanted is None or name == wanted or (name in _VALIDATION and wanted in _VALIDATION)
 
 

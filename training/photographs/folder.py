@@ -56,7 +56,7 @@ class Labelled:
 def make_folder(folder: Path, say: Say, progress: Progress) -> int:
     """Fetch all listed photographs into `folder`, with masks and boxes; returns how many there are.
 
-    What is there already is kept, so a run that was stopped goes on; several at once make it once. Raises
+    Keeps what exists, so an interrupted run continues; several at once make it once. Raises
     NeedsMissingError before anything is fetched, and DataError for what cannot be fetched or has another layout.
     """
     if is_whole(folder):

@@ -1,4 +1,4 @@
-"""What long work needs of the machine, looked for before it begins."""
+"""Checks what long work needs, before it starts."""
 
 from __future__ import annotations
 

