@@ -28,7 +28,7 @@ class ImageError(SteerSearchError):
 
 
 class ImageRefusedError(ImageError):
-    """A file that may well be a picture but is not read as things are: a limit, or a decoder not installed, is why."""
+    """A file that may be a picture but is not read: it exceeds a limit, or its decoder is not installed."""
 
 
 class PromptError(SteerSearchError):
@@ -36,7 +36,7 @@ class PromptError(SteerSearchError):
 
 
 class UnknownModelError(SteerSearchError):
-    """No model, file or hub id of this name. Fields: `name`, `known` (the names that exist), `nearest` or None."""
+    """No model, file or hub id has this name. Fields: `name`, `known` (the names that exist), `nearest` or None."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name, self.known = name, tuple(known)
@@ -90,8 +90,8 @@ class LibraryMissingError(SteerSearchError):
 
 
 class LibraryBusyError(SteerSearchError):
-    """A library that another process writes to, for something that needs it alone. Fields: `place`, `holder` (who it
-    is, "" where that is not known)."""
+    """A library that another process is writing to, where exclusive access is needed. Fields: `place`, `holder` (that
+    process, "" if unknown)."""
 
     def __init__(self, place: Path | str, holder: str = "") -> None:
         self.place, self.holder = Path(place), holder
@@ -100,7 +100,7 @@ class LibraryBusyError(SteerSearchError):
 
 
 class LibraryDamagedError(SteerSearchError):
-    """A file of a library that is not as it was written. Fields: `path`, `reason`, `way_out`."""
+    """A file of a library that does not match what was written. Fields: `path`, `reason`, `way_out`."""
 
     def __init__(
         self, path: Path | str, reason: str, way_out: str = "see what can be saved: steersearch verify"
@@ -110,7 +110,7 @@ class LibraryDamagedError(SteerSearchError):
 
 
 class LibraryUnreadableError(SteerSearchError):
-    """A file of a library that cannot be read now, which says nothing about what is in it. Fields: `path`, `reason`."""
+    """A file of a library that cannot be read now; it may be undamaged. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
@@ -151,7 +151,7 @@ class ModelMismatchError(SteerSearchError):
 
 
 class ArgumentError(SteerSearchError):
-    """A value that makes no sense where it was given. Fields: `name`, `value`, `reason`."""
+    """An argument with an invalid value. Fields: `name`, `value`, `reason`."""
 
     def __init__(self, name: str, value: object, reason: str) -> None:
         self.name, self.value, self.reason = name, value, reason
@@ -203,7 +203,7 @@ class BenchmarkError(SteerSearchError):
 
 
 class HubError(CheckpointError):
-    """A file of the model hub that could not be had. Fields: `repo`, `file`, `reason`."""
+    """A file that could not be fetched from the model hub. Fields: `repo`, `file`, `reason`."""
 
     def __init__(self, repo: str, file: str, reason: str) -> None:
         self.repo, self.file, self.reason = repo, file, reason
@@ -211,11 +211,11 @@ class HubError(CheckpointError):
 
 
 class HubFileMissingError(HubError):
-    """No such repository, revision or file on the model hub, or none that may be seen."""
+    """No such repository, revision or file on the model hub, or no access to it."""
 
 
 class DataError(SteerSearchError):
-    """Training data that cannot be used at all. Fields: `path`, `reason`."""
+    """Data that cannot be used at all. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path, self.reason = Path(path), reason
@@ -262,7 +262,7 @@ class RunError(SteerSearchError):
 
 
 class MissingExtraError(SteerSearchError):
-    """Something optional is asked for and not installed. Fields: `package`, `extra`, `purpose`."""
+    """An optional package that is needed and not installed. Fields: `package`, `extra`, `purpose`."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package, self.extra, self.purpose = package, extra, purpose

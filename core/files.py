@@ -31,8 +31,8 @@ DRAFT = ".writing-"  # how the names of unfinished files begin
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, which then takes the place of `path`.
 
-    Whenever the process is killed, the file at `path` is the old one or the new one, and on the disk.
-    A link at `path` is replaced, not followed. Raises OSError, also for a device or a pipe, and what `write` raises.
+    Whenever the process is killed, `path` is the old file or the new one, flushed to disk. A link there is replaced, not
+    followed. Raises OSError, also for a device or a pipe, and what `write` raises.
     """
     with drafted(path) as draft, draft.open("r+b") as file:
         write(file)
@@ -48,7 +48,7 @@ def write_output(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """As `write_atomically`, for a writer that wants a name: yields that of a new, empty file, which it may replace."""
+    """As `write_atomically`, for writers that need a path: yields that of a new, empty file, which they may replace."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "is no regular file, and nothing else is replaced", str(path))
     if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # /dev/stdout, wherever it leads now
@@ -90,7 +90,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 def open_regular(path: str | Path) -> io.BufferedReader:
     """The regular file `path`, open for reading; a link to one is followed.
 
-    A FIFO is never waited for: the kind of file is checked after opening, so no exchange in between goes unseen.
+    Never waits for a FIFO: the kind of file is checked after opening, so an exchange in between is noticed.
     Raises OSError, whose `strerror` says what is wrong: "a pipe, not a regular file".
     """
     descriptor = os.open(path, _FLAGS)
@@ -108,7 +108,7 @@ def open_regular(path: str | Path) -> io.BufferedReader:
 
 
 def require_regular(path: str | Path) -> Path:
-    """`path` itself, if it is a regular file: for readers that want a name. Raises OSError as `open_regular`."""
+    """`path` itself, if it is a regular file: for readers that need a path. Raises OSError as `open_regular`."""
     open_regular(path).close()
     return Path(path)
 
@@ -128,7 +128,7 @@ def never_a_link(path: str, flags: int) -> int:
 def read_regular(path: str | Path, at_most: int) -> bytes:
     """The content of the regular file `path`, of `at_most` bytes. Raises OSError, also for a larger one.
 
-    The bound holds for what is read, not only for the size that is announced: files in /proc announce none.
+    The limit holds for what is read, not for the announced size: files in /proc announce none.
     """
     with open_regular(path) as file:
         content = file.read(at_most + 1)
@@ -162,7 +162,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` makes one slash of two
 
 
 def why_not_local(given: str | os.PathLike[str]) -> str | None:
-    """Why `given` cannot be a path on this machine; None if it can. A URL would become a folder of that name."""
+    """Why `given` cannot be a local path; None if it can. A URL would become a folder of that name."""
     text = os.fspath(given)
     if _URL.match(text):
         return "is a URL; give the path of a folder on this machine"
@@ -172,7 +172,7 @@ def why_not_local(given: str | os.PathLike[str]) -> str | None:
 
 
 def as_path(name: str | os.PathLike[str]) -> Path:
-    """`name` as a path, with the home folder for "~"; one of nobody's home stays as it is."""
+    """`name` as a path, with "~" expanded where that is possible."""
     return Path(os.path.expanduser(name))
 
 
@@ -188,7 +188,7 @@ def user_folder(kind: Callable[[str], Path]) -> Path | None:
 
 @cache
 def _of_this_process() -> Path:
-    """A new folder of our own, deleted when the process ends."""
+    """A new folder, deleted when the process ends."""
     folder = tempfile.mkdtemp(prefix="steersearch-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -197,8 +197,8 @@ def _of_this_process() -> Path:
 def cache_folder() -> Path:
     """The folder that $STEERSEARCH_CACHE names, or else the user's cache folder for steersearch.
 
-    All in it may be deleted at any time: for a user without a home folder, when this process ends. Raises
-    ArgumentError for a variable that names no folder on this machine.
+    Everything in it may be deleted at any time; for a user without a home folder it is, when this process ends. Raises
+    ArgumentError for a variable that is not a local path.
     """
     given = os.environ.get(CACHE_VARIABLE)
     if not given:
@@ -221,11 +221,10 @@ def file_sha256(path: Path) -> str:
 
 
 def remembered_sha256(path: Path) -> str:
-    """`file_sha256`, from memory if the file is large and the one that was hashed last time.
+    """`file_sha256`, cached for large files until they change.
 
-    The memory is one small file per path in the user's cache folder, with the file's size, inode, and times of
-    last change of content and of status: whoever writes to a file changes these. Where it cannot be kept, the
-    file is hashed each time. Raises OSError if `path` cannot be read.
+    The cache is one small file per path in the user's cache folder, with size, inode, mtime and ctime: any write to
+    the file changes these. If it cannot be kept, the file is hashed each time. Raises OSError if `path` cannot be read.
     """
     state = _state(path)
     if state[0] < WORTH_REMEMBERING:
@@ -235,7 +234,7 @@ def remembered_sha256(path: Path) -> str:
         if noted["state"] == state:
             return str(noted["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # nothing noted yet, or nothing legible
+        pass  # no note yet, or a damaged one
     found = file_sha256(path)
     if _state(path) == state:
         remember(path, found)

@@ -1,4 +1,4 @@
-"""Photos and prompts in; embeddings, heatmaps and presence out: a SteerViT with everything that it takes to use one.
+"""Photos and prompts in; embeddings, heatmaps and presence out: a SteerViT with everything needed to use one.
 
 `from steersearch import SteerViT` gives `Predictor`; the network inside it is `steervit.SteerViT`. To the indexer it is
 an `indexer.embedder.Embedder`.
@@ -153,12 +153,12 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """How many photos suit one call: a part for each core, or what a GPU takes at once."""
+        """Photos per call: a part for each core, or what a GPU takes at once."""
         return self._part * self._cores
 
     @property
     def _part(self) -> int:
-        """How many photos suit one forward pass: as many as make it faster, and no more memory than that."""
+        """Photos per forward pass: as many as still make it faster."""
         inputs = _GPU_BATCH
         if self.device.type == "cpu":
             tokens = self.model.num_prefix_tokens + math.prod(self.model.grid)

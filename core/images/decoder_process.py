@@ -1,8 +1,7 @@
-"""Processes that decode the files which may take long, too much memory, or crash their decoder: each can be ended.
+"""Processes for files whose decoders may take long, use too much memory or crash: each can be killed.
 
-A process is started with the first such file and kept for the next; two threads that read such files at a time use
-two. The system bounds their processor time and memory, which no decoder can ignore. What they answer is JSON and
-pixels: nothing that could run here, should a file take over its decoder.
+A process is started for the first such file and kept for the next; two threads use two. The system limits their
+processor time and memory. They answer in JSON and pixels, nothing that could run here if a file takes over its decoder.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from steersearch.core.images.picture import Picture
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
 _MOST_TEXT = 64 * 2**20  # bytes, unpacked, of a PNG's text or profile: those of printers are large
 _STRIP = 2**24  # bytes of a picture that are sent at a time
-_PATIENCE = 10  # times the seconds that a decoder may take, by the clock: it may wait, but not for ever
+_PATIENCE = 10  # times the seconds that a decoder may take, of wall-clock time
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 _START = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = {path!r}; "
@@ -50,7 +49,7 @@ Answer = tuple[str, Any]
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked of a process. The file's content follows, or, where it is large, the open file."""
+    """A request to a process. The file's content follows, or, if it is large, the open file."""
 
     task: Callable[..., Any]
     path: Path
@@ -74,7 +73,7 @@ def run_apart(
 
 
 class Decoder:
-    """A process that decodes one file at a time. is_in_order: it waits for the next."""
+    """A process that decodes one file at a time. is_in_order: whether it waits for the next."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -159,13 +158,13 @@ _guard = threading.Lock()
 
 
 def idle() -> tuple[Decoder, ...]:
-    """The processes that wait for a file."""
+    """The idle processes."""
     return tuple(_idle)
 
 
 @contextmanager
 def _process(path: Path) -> Iterator[Decoder]:
-    """A process for one file. It is kept for the next if it is in order then."""
+    """A process for one file, kept for the next unless it failed."""
     with _guard:
         process = _idle.pop() if _idle else None
     try:
@@ -271,7 +270,7 @@ def _from_plain(value: dict[str, Any]) -> dict[str, Any] | CaptureDate:
 
 @contextmanager
 def _bounded(limits: Limits) -> Iterator[None]:
-    """The system ends this process after so many seconds of processor time, and gives it no more memory than that."""
+    """The system kills this process beyond these limits of processor time and memory."""
     import resource
 
     status = Path("/proc/self/status")

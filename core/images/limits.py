@@ -16,7 +16,7 @@ _UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "ms": 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What reading one photo may take. A photo that takes more is refused, and tried again under other limits.
+    """What reading one photo may take. A photo beyond these limits is refused; higher limits try it again.
 
     file: bytes of its file.  memory: bytes while it is decoded, those of the decoder among them.
     seconds: of processor time while it is decoded.
@@ -36,14 +36,14 @@ DEFAULT_LIMITS = Limits()
 
 
 class Budget:
-    """Bytes of memory that threads share: who finds too few left waits, and who wants more than all works alone."""
+    """Bytes of memory that threads share: each waits until enough are free, and works alone if it needs more than all."""
 
     def __init__(self, size: float) -> None:
         self._size, self._taken, self._changed = size, 0, threading.Condition()
 
     @contextmanager
     def reserved(self, needed: int) -> Iterator[None]:
-        """Hold so many bytes."""
+        """Hold this many bytes."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self._size)
             self._taken += needed
