@@ -31,8 +31,8 @@ DRAFT = ".writing-"  # how the names of unfinished files begin
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, which then takes the place of `path`.
 
-    Whenever the process is killed, `path` is the old file or the new one, flushed to disk. A link there is replaced, not
-    followed. Raises OSError, also for a device or a pipe, and what `write` raises.
+    Whenever the process is killed, `path` is the old file or the new one, flushed to disk. A link there is replaced,
+    not followed. Raises OSError, also for a device or a pipe, and what `write` raises.
     """
     with drafted(path) as draft, draft.open("r+b") as file:
         write(file)

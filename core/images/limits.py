@@ -36,7 +36,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class Budget:
-    """Bytes of memory that threads share: each waits until enough are free, and works alone if it needs more than all."""
+    """Bytes of memory that threads share: each waits until enough are free, and may take more if alone."""
 
     def __init__(self, size: float) -> None:
         self._size, self._taken, self._changed = size, 0, threading.Condition()
