@@ -219,7 +219,7 @@ def test_an_interrupted_fetch_keeps_the_files_that_are_whole(
     server.faults.half_way = lambda: os.kill(os.getpid(), signal.SIGINT)
     done = run("models", "fetch", published.name)
     assert (done.code, done.out) == (130, "")
-    assert "stopped; complete files are kept, the same command fetches the others" in done.err
+    assert "stopped; complete files are kept, the same command fetches the rest" in done.err
     assert not list(Path(constants.HF_HUB_CACHE).rglob("*.incomplete"))
     server.requests.clear()
     assert run("models", "fetch", published.name).code == 0
