@@ -138,6 +138,11 @@ class PromptIndexMissing(SteerSearchError):
         super().__init__(f'no index of {folder} for "{focus}"; have: {have}; build it: {command}')
 
 
+def index_of(prompt: str) -> str:
+    """What messages call the index of a prompt; "": of none."""
+    return f'the index for "{prompt}"' if prompt else "the index of unsteered vectors"
+
+
 class ModelMismatchError(SteerSearchError):
     """A model that did not make the vectors it is to be compared with, or has other weights by now."""
 
@@ -145,7 +150,7 @@ class ModelMismatchError(SteerSearchError):
     def of(cls, prompt: str, expected: str, given: str) -> ModelMismatchError:
         """expected, given: names of models."""
         return cls(
-            f'the index for "{prompt}" was made by the model {expected}, not by {given}; '
+            f"{index_of(prompt)} was made by the model {expected}, not by {given}; "
             f"use --model {expected}, or index the folder with the other model too"
         )
 

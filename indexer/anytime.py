@@ -29,6 +29,7 @@ from steersearch.indexer.filters import Mask
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
     PromptIndex,
+    UnsteeredIndex,
     mark_begun_by_query,
     write_prompt_index,
 )
@@ -36,7 +37,7 @@ from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.regions import RegionSnapshot, UnsteeredIndex, open_region_snapshot
+from steersearch.indexer.regions import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.schema import is_heatmap, unpack_heatmap
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
 from steersearch.indexer.store import Store, Vector, date_at

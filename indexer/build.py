@@ -24,11 +24,16 @@ from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Embedded, Floats, Unsteered
 from steersearch.indexer.embedder import Embedder, known_identity, not_finite
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
-from steersearch.indexer.manifest import PromptIndex, write_prompt_index
+from steersearch.indexer.manifest import (
+    PromptIndex,
+    UnsteeredIndex,
+    write_prompt_index,
+    write_unsteered_index,
+)
 from steersearch.indexer.place import writing_to
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import read_features, read_reading, write_encoded_prompt
-from steersearch.indexer.regions import UnsteeredIndex, pack_regions, refresh_region_snapshot, regions_of
+from steersearch.indexer.regions import pack_regions, refresh_region_snapshot, regions_of
 from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import refresh_snapshot
@@ -50,7 +55,7 @@ class Counts:
     removed: no longer in the folder, and its content is nowhere else in it
     skipped: cannot be used; `skips` says why
     readings: how the model reads each prompt, by prompt; None: not known
-    forward_passes: photos × prompts that went through the model
+    forward_passes: photos × prompts that went through the model; photos, where only unsteered vectors were computed
     seconds: of the whole run, of which read_seconds waiting for photos and embed_seconds in the model; write_seconds
         are those of a thread beside them
     """
@@ -132,6 +137,7 @@ class Build:
                 write_prompt_index(self._place, target)
                 refresh_snapshot(self._place, target.key)
             if self._unsteered is not None:
+                write_unsteered_index(self._place, self._unsteered)
                 refresh_region_snapshot(self._place, self._unsteered.key)
         return self._counts(time.monotonic() - started)
 
@@ -316,7 +322,7 @@ class Build:
             results = self._embedder().embed_pixels(pixels, features, gate_scale)
         for target, result in zip(targets, results, strict=True):
             self._keep(target, result, photos)
-        self._forward_passes += len(photos) * len(targets)
+        self._forward_passes += len(photos) * max(1, len(targets))
 
     def _keep(self, target: PromptIndex, result: Embedded, photos: list[Photo]) -> None:
         embeddings = np.asarray(result.embeddings, dtype=np.float32)
@@ -352,7 +358,7 @@ class Build:
                 embedder = self._embedder_unchecked
                 _ = embedder.dim  # loads it
                 identity = known_identity(embedder)
-                for target in self._targets:
+                for target in self._all_targets:
                     if not identity.fits(target.weights_hash, target.preprocessing):
                         raise ModelMismatchError.of(target.prompt, target.model_id, embedder.model_id)
                 self._is_checked = True

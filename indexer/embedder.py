@@ -121,9 +121,10 @@ class Identity:
 
 
 def not_finite(path: Path, prompt: str, model: str) -> SteerSearchError:
-    """Says that a model gave no usable embedding for this photo."""
+    """Says that a model gave no usable embedding for this photo, "": without a prompt."""
+    under = f' for "{prompt}"' if prompt else ""
     return SteerSearchError(
-        f'{path}: the model {model} gave an embedding that is not finite for "{prompt}"; '
+        f"{path}: the model {model} gave an embedding that is not finite{under}; "
         "try --device cpu, and report it if that fails too"
     )
 

@@ -14,6 +14,7 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.snapshot import Galleries
@@ -61,6 +62,7 @@ class Searched:
     by_regions: whether the photos with a vector are the likeliest candidates, see `anytime`.
     unreadable: of those not compared, photos that could not be read.
     undated: photos that a filter of dates left out for want of a plausible date.
+    unsteered: whose vectors were compared where there was no focus, else None.
     """
 
     focuses: tuple[Focus, ...]
@@ -72,10 +74,16 @@ class Searched:
     by_regions: bool = False
     unreadable: int = 0
     undated: int = 0
+    unsteered: UnsteeredIndex | None = None
+
+    @property
+    def index(self) -> PromptIndex | UnsteeredIndex:
+        """Whose vectors were compared; of several focuses those of the first."""
+        return self.focuses[0].index if self.unsteered is None else self.unsteered
 
     @property
     def prompt(self) -> str:
-        """The focus; of several, and of one with a weight, as they are written on the command line, joined by ", "."""
+        """The focus, "" without one; several, and one with a weight, as on the command line, joined by ", "."""
         if len(self.focuses) == 1 and self.focuses[0].weight == 1:
             return self.focuses[0].text
         return ", ".join(map(str, self.focuses))
@@ -102,6 +110,11 @@ class Searched:
         return not (self.is_guess or self.by_regions or enough)
 
     def __str__(self) -> str:
+        return self._compared if self.unsteered is None else f"{self._compared}; no focus: plain similarity"
+
+    @property
+    def _compared(self) -> str:
+        under = " under this focus" if self.unsteered is None else ""
         if self.is_guess:
             return f"a guess by regions alone, none of {self.of:,} photos compared under this focus"
         passing = ""
@@ -113,11 +126,11 @@ class Searched:
         if self.unreadable:
             photos += f" ({self.unreadable:,} cannot be read)"
         if self.is_too_little:
-            return f"not enough yet for an order: {self.compared:,} of {photos} compared under this focus"
+            return f"not enough yet for an order: {self.compared:,} of {photos} compared{under}"
         if self.missing:
             how = "" if self.probed is None else f" ({self._ivf})"
             likeliest = "the likeliest " if self.by_regions else ""
-            return f"approximate{how}: {likeliest}{self.compared:,} of {photos} compared under this focus"
+            return f"approximate{how}: {likeliest}{self.compared:,} of {photos} compared{under}"
         said = "exact" if self.probed is None else f"approximate ({self._ivf})"
         return f"{said} over the {photos}" if self.is_filtered else said
 
@@ -137,7 +150,8 @@ class Hit:
     """One result.
 
     path: absolute.  rank: from 1.  image_id: content hash of the photo.
-    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`.
+    score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`;
+        without a focus the cosine of the unsteered vectors.
         Higher is better.
     z: how many standard deviations the score lies above the mean of the gallery's scores.
     parts: the photo under each focus.
@@ -162,8 +176,10 @@ class Hit:
     def heatmap(self) -> Floats:
         """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the (first) focus was found.
 
-        Raises ArgumentError if the photo has left the library since, or was not compared.
+        Raises ArgumentError if the photo has left the library since, or was not compared under a focus.
         """
+        if not self.parts:
+            raise ArgumentError("hit", os.fspath(self.path), "has no heatmap: the search had no focus")
         return self._heatmap_under(self.parts[0].focus)
 
     @property

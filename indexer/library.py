@@ -36,6 +36,7 @@ from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import (
     LibraryManifest,
     PromptIndex,
+    UnsteeredIndex,
     check_place,
     read_library,
     unmark_begun_by_query,
@@ -60,10 +61,10 @@ from steersearch.indexer.prompt_indexes import (
     info_of,
     skipped_files,
     targets,
+    unsteered_target,
 )
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
-from steersearch.indexer.regions import UnsteeredIndex
 from steersearch.indexer.scan import (
     Scan,
     Skip,
@@ -170,8 +171,8 @@ class Library:
     def model(self) -> str:
         """The model that `index` uses; for "auto" the one that the library has used last, if any."""
         if self._model == AUTO and self.exists:
-            named = self._indexes.named()
-            return named[-1].model_id if named else self._model
+            used = self._indexes.used()
+            return used[-1].model_id if used else self._model
         return self._model
 
     @property
@@ -206,7 +207,8 @@ class Library:
     ) -> Counts:
         """Update the library from its folder, under each of `prompts`; nothing is computed twice.
 
-        prompts: None updates all prompt indexes of this model and view, except those that only a query began.
+        prompts: None updates all prompt indexes of this model and view, except those that only a query began; where
+            there are none, it computes only regions and unsteered vectors, by which any focus can be asked afterwards.
         gate_scale: of the prompts named: 0 no steering, 1 (None) as trained.
         view: how photos are seen: "crop" (the central square), "squash" (all of it) or "tile" (all of it, as
             2 × 2 tiles: small things show better, for four times the work); None is the property `view`.
@@ -215,8 +217,8 @@ class Library:
         exclude: patterns as in a .gitignore, such as "*.png" or "drafts/"; matching photos are left out, and count
             as removed if they were indexed. The library stores them: None uses the stored ones, () drops them.
         limits: photos whose reading takes more are skipped; the next run tries them again.
-        regions: also keep region vectors of each photo, which answer a focus that is not indexed at once; they take
-            one more forward pass per photo.
+        regions: also keep regions of each photo, which answer a focus that is not indexed at once, and its unsteered
+            vector; they take one more forward pass per photo.
         commit_seconds: the most that a killed run loses.
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError (the folder has vanished:
         nothing counts as removed), LibraryPlaceError, ModelMismatchError, SteerSearchError; single
@@ -231,6 +233,10 @@ class Library:
         patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
         scan = self._scan(patterns)
         to_build = targets(self.place, self._indexes, embedder, named, scale)
+        if not to_build and not regions:
+            reason = "nothing to index: no prompt is given or known, and regions are left out; name a prompt"
+            raise PromptError(f"{reason}: {self._indexes.command('TEXT')}")
+        unsteered = unsteered_target(self._indexes, embedder, to_build) if regions else None
         new = [target for target in to_build if not is_encoded(self.place, target)]
         encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
         self._write(patterns)
@@ -244,7 +250,7 @@ class Library:
                 to_build,
                 embedder,
                 encoded,
-                unsteered=UnsteeredIndex.beside(to_build[0]) if regions else None,
+                unsteered=unsteered,
                 batch_size=batch_size,
                 commit_seconds=commit_seconds,
                 limits=limits,
@@ -265,7 +271,8 @@ class Library:
         changed = self._changed.of(model)
         if changed and not any(i.weights_hash == self._provider.weights_hash(model) for i in named):
             raise PromptError(f"no prompt given, and {self.how_to_go_on(changed)}")
-        if named and not any(index.model_id == model and view in (None, index.view) for index in named):
+        used = self._indexes.used()
+        if used and not any(index.model_id == model and view in (None, index.view) for index in used):
             _ = embedder.dim  # loads it: only the model itself can tell whether any of them are its own
         return embedder
 
@@ -304,7 +311,7 @@ class Library:
     def query(
         self,
         image: str | Path,
-        focus: AnyFocus,
+        focus: AnyFocus | None = None,
         k: int = 10,
         *,
         gate_scale: float | None = None,
@@ -322,7 +329,8 @@ class Library:
     ) -> Hits:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are fewer.
 
-        focus: any text, or several with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
+        focus: None compares whole photos by their unsteered vectors, and steers nothing. Else any text, or several
+            with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
             see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
             seconds (None: 5), and their vectors are kept. `Hits.searched` says how many photos were compared; if they
             are too few to rank, there are no hits.
@@ -339,6 +347,12 @@ class Library:
         Raises ArgumentError, PromptError, FilterError, ImageError, ModelMismatchError, UnknownModelError.
         """
         filters = Filters.of(folder, after, before, where)
+        if focus is None:
+            _refuse_steering(gate_scale, budget_s)
+            index = self.unsteered_index(model=model, view=view)
+            photo = QueryPhoto(image, (), self._galleries, self._embedder_of, limits, unsteered=index)
+            search = Search(self._galleries, (), photo, self._embedder_of, filters, index)
+            return search.run(k, collapse=collapse)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
         photo = QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits)
         search = Search(self._galleries, focuses, photo, self._embedder_of, filters)
@@ -424,7 +438,23 @@ class Library:
         """The preferred index of this prompt, see `PromptIndexes.choices`. Raises PromptIndexMissing."""
         return self._choices(focus, model, gate_scale, view)[0]
 
-    def _embedder_of(self, index: PromptIndex) -> Embedder:
+    def unsteered_index(self, *, model: str | None = None, view: View | None = None) -> UnsteeredIndex:
+        """The unsteered vectors of this model and view that were made last, by weights that the model has now if there
+        are such. Raises ArgumentError where there are none."""
+        name = None if model is None else self._provider.full_name(model)
+        view = checked_view(view)
+        fitting = [
+            i for i in self._indexes.unsteered() if name in (None, i.model_id) and view in (None, i.view)
+        ]
+        if not fitting:
+            command = self._indexes.command((), name, None, view)
+            raise ArgumentError(
+                "focus", None, f"needs unsteered vectors, of which there are none; run: {command}"
+            )
+        current = [i for i in fitting if i.weights_hash == self._provider.weights_hash(i.model_id)]
+        return (current or fitting)[-1]
+
+    def _embedder_of(self, index: PromptIndex | UnsteeredIndex) -> Embedder:
         """The model that made `index`. Raises ModelMismatchError if it has other weights by now."""
         embedder = self._provider.embedder(index.model_id, index.view)
         if embedder.weights_hash == index.weights_hash:
@@ -531,8 +561,8 @@ class Library:
         """How many photos have a vector of an older version under this prompt, which `find` cannot rank."""
         return int(np.isnan(self._galleries.of(index).presence).sum())
 
-    def command(self, index: PromptIndex) -> str:
-        """The command line that brings a prompt index up to date."""
+    def command(self, index: PromptIndex | UnsteeredIndex) -> str:
+        """The command line that brings an index up to date."""
         return self._indexes.update_command(index)
 
     def with_other_weights(self, model: str) -> list[PromptIndex]:
@@ -561,6 +591,13 @@ def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:
     if not math.isfinite(given):
         raise ArgumentError("gate_scale", given, "must be a finite number, 1.0 is as trained")
     return given
+
+
+def _refuse_steering(gate_scale: float | None, budget_s: float | None) -> None:
+    """Raise ArgumentError for what says how to steer, where there is no focus."""
+    for name, value in (("gate_scale", gate_scale), ("budget_s", budget_s)):
+        if value is not None:
+            raise ArgumentError(name, value, "needs a focus: without one nothing is steered")
 
 
 def checked_view(view: View | None) -> View | None:

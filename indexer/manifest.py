@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 SCHEMA_VERSION = 5  # what changed, and how older libraries are brought forward: see `care.migrate`
 CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
+UNSTEERED_FOLDER = "unsteered"
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")
 
 
@@ -82,6 +83,60 @@ class PromptIndex:
     def __str__(self) -> str:
         view = "" if self.view is None else f", view {self.view}"
         return f'"{self.prompt}" (model {self.model_id}, gate_scale {in_digits(self.gate_scale)}{view})'
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnsteeredIndex:
+    """Library × model: the unsteered features of each photo, which no prompt changes. Fields as in PromptIndex."""
+
+    key: str
+    model_id: str
+    weights_hash: str
+    preprocessing: dict[str, Any] = field(hash=False)
+    dim: int
+    created_at: str
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def beside(cls, index: PromptIndex | UnsteeredIndex) -> UnsteeredIndex:
+        """The one that belongs to the model and the preprocessing of a prompt index."""
+        return new_unsteered_index(
+            model_id=index.model_id,
+            weights_hash=index.weights_hash,
+            preprocessing=index.preprocessing,
+            dim=index.dim,
+            created_at=index.created_at,
+        )
+
+    @property
+    def prompt(self) -> str:
+        """No prompt."""
+        return ""
+
+    @property
+    def view(self) -> View | None:
+        """As `PromptIndex.view`."""
+        return view_of(self.preprocessing)
+
+    def __str__(self) -> str:
+        view = "" if self.view is None else f", view {self.view}"
+        return f"unsteered vectors (model {self.model_id}{view})"
+
+
+def new_unsteered_index(
+    *, model_id: str, weights_hash: str, preprocessing: Mapping[str, Any], dim: int, created_at: str = ""
+) -> UnsteeredIndex:
+    """Unsteered features of now, or of `created_at`; equal settings give an equal key."""
+    settings = json.loads(json.dumps(preprocessing))
+    identity = json.dumps([weights_hash, as_hashed(settings)], sort_keys=True)
+    return UnsteeredIndex(
+        key=hashlib.sha256(identity.encode()).hexdigest()[:12],
+        model_id=model_id,
+        weights_hash=weights_hash,
+        preprocessing=settings,
+        dim=dim,
+        created_at=created_at or datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
 
 
 def new_prompt_index(
@@ -199,6 +254,52 @@ def replace_prompt_index(place: Path, index: PromptIndex) -> None:
     write_json(place, manifest_file(place, index.key), asdict(index))
 
 
+def read_unsteered_indexes(place: Path) -> list[UnsteeredIndex]:
+    """The unsteered features that an `index` run has recorded, oldest first; a damaged record is left out, with a
+    warning. Raises SchemaVersionError."""
+    found = []
+    for key in unsteered_keys(place):
+        try:
+            found.append(read_unsteered_index(place, key))
+        except SchemaVersionError:
+            raise
+        except FileNotFoundError:  # removed just now
+            continue
+        except SteerSearchError as error:
+            _warn_once(f"this record of unsteered vectors is left out: {error}")
+    return sorted(found, key=lambda index: (index.created_at, index.key))
+
+
+def unsteered_keys(place: Path) -> list[str]:
+    """The keys of recorded unsteered features, sorted, whatever is in the records."""
+    return sorted(path.stem for path in (place / UNSTEERED_FOLDER).glob("*.json"))
+
+
+def read_unsteered_index(place: Path, key: str) -> UnsteeredIndex:
+    """Raises FileNotFoundError, SchemaVersionError, LibraryDamagedError, LibraryUnreadableError."""
+    path = unsteered_file(place, key)
+    index = UnsteeredIndex(**_read(path, UnsteeredIndex, _UNSTEERED_INDEX))
+    if index.key != key or UnsteeredIndex.beside(index).key != key:
+        raise LibraryDamagedError(path, "its settings are not those that its name was made from")
+    return index
+
+
+def write_unsteered_index(place: Path, index: UnsteeredIndex) -> None:
+    """Record that these unsteered features are complete. A record that exists stays as it is."""
+    if not unsteered_file(place, index.key).exists():
+        replace_unsteered_index(place, index)
+
+
+def replace_unsteered_index(place: Path, index: UnsteeredIndex) -> None:
+    """Write a record of unsteered features, also over one that exists."""
+    write_json(place, unsteered_file(place, index.key), asdict(index))
+
+
+def unsteered_file(place: Path, key: str) -> Path:
+    """Where it is said what unsteered features are."""
+    return place / UNSTEERED_FOLDER / f"{key}.json"
+
+
 def manifest_file(place: Path, key: str) -> Path:
     """Where it is said what a prompt index is."""
     return place / PROMPTS / key / _MANIFEST
@@ -234,7 +335,9 @@ def features_file(place: Path, key: str) -> Path:
 
 
 def _read(
-    path: Path, kind: type[LibraryManifest] | type[PromptIndex], fits: Mapping[str, Callable[[Any], bool]]
+    path: Path,
+    kind: type[LibraryManifest] | type[PromptIndex] | type[UnsteeredIndex],
+    fits: Mapping[str, Callable[[Any], bool]],
 ) -> dict[str, Any]:
     """The fields of a manifest, each of which fits."""
     content = read_json(path)
@@ -310,6 +413,7 @@ _PROMPT_INDEX: dict[str, Callable[[Any], bool]] = {
     "created_at": _is_time,
     "schema_version": _is_positive,
 }
+_UNSTEERED_INDEX = {name: _PROMPT_INDEX[name] for name in UnsteeredIndex.__dataclass_fields__}
 
 
 @cache

@@ -15,20 +15,26 @@ from steersearch.core.errors import (
     PromptError,
     PromptIndexMissing,
     in_digits,
+    index_of,
 )
-from steersearch.core.preprocess import View, view_of
+from steersearch.core.preprocess import View
 from steersearch.core.prompts import Reading, as_prompt, checked_prompt
-from steersearch.indexer.embedder import Embedder, Identity, Provider, known_identity
+from steersearch.indexer.database import versions
+from steersearch.indexer.embedder import Embedder, Provider, known_identity
 from steersearch.indexer.manifest import (
     PromptIndex,
+    UnsteeredIndex,
     is_begun_by_query,
     new_prompt_index,
+    new_unsteered_index,
     read_prompt_indexes,
+    read_unsteered_indexes,
     replace_prompt_index,
+    replace_unsteered_index,
 )
 from steersearch.indexer.place import LIBRARY_FILE, bytes_below, default_place
 from steersearch.indexer.scan import Skip
-from steersearch.indexer.schema import FileRecord
+from steersearch.indexer.schema import FileRecord, unsteered_table
 from steersearch.indexer.snapshot import Galleries
 from steersearch.indexer.store import Store
 from steersearch.indexer.writers import writing
@@ -48,10 +54,22 @@ class PromptIndexes:
         """Those that an `index` run was asked for; the others were only begun by a query."""
         return [index for index in self.all() if not is_begun_by_query(self._place, index)]
 
+    def unsteered(self) -> list[UnsteeredIndex]:
+        """The unsteered features that can be searched, oldest first; older versions kept no record of them."""
+        found = {index.key: index for index in map(UnsteeredIndex.beside, reversed(self.all()))}
+        found |= {index.key: index for index in read_unsteered_indexes(self._place)}
+        kept = (index for index in found.values() if versions(self._place, unsteered_table(index.key)))
+        return sorted(kept, key=lambda index: (index.created_at, index.key))
+
+    def used(self) -> list[PromptIndex | UnsteeredIndex]:
+        """What `index` runs have made, oldest first."""
+        made: list[PromptIndex | UnsteeredIndex] = [*self.named(), *read_unsteered_indexes(self._place)]
+        return sorted(made, key=lambda index: (index.created_at, index.key))
+
     def view_used(self, model_id: str) -> View | None:
         """The view that `index` used last with this model; None: never, or one of the model's own."""
-        named = (index.view for index in reversed(self.named()) if index.model_id == model_id)
-        return next(named, None)
+        used = (index.view for index in reversed(self.used()) if index.model_id == model_id)
+        return next(used, None)
 
     def scale_used(self, model_id: str) -> float:
         """1 if `index` has used it with this model, or none; else the gate_scale used last."""
@@ -130,8 +148,10 @@ class PromptIndexes:
             command += f" --library {shlex.quote(os.fspath(self._place))}"
         return command
 
-    def update_command(self, index: PromptIndex) -> str:
-        """The command line that brings a prompt index up to date."""
+    def update_command(self, index: PromptIndex | UnsteeredIndex) -> str:
+        """The command line that brings an index up to date."""
+        if isinstance(index, UnsteeredIndex):
+            return self.command((), index.model_id, None, index.view)
         return self.command(index.prompt, index.model_id, index.gate_scale, index.view)
 
 
@@ -143,13 +163,11 @@ def targets(
 ) -> list[PromptIndex]:
     """Those of `prompts` at `gate_scale`; without prompts all that this embedder made, at their own gate_scales, but
     for those that were never named and only begun by a query. The embedder is loaded only where nothing else can tell.
-
-    Raises PromptError where there are none.
     """
     identity = known_identity(embedder)
     existing = [i for i in indexes.all() if identity.fits(i.weights_hash, i.preprocessing)]
     if not prompts:
-        return _to_update(place, indexes, embedder, existing)
+        return _to_update(place, embedder, existing)
     found = []
     for prompt in prompts:
         same = [i for i in existing if (as_prompt(i.prompt), i.gate_scale) == (prompt, gate_scale)]
@@ -160,28 +178,35 @@ def targets(
     return found
 
 
-def _to_update(
-    place: Path, indexes: PromptIndexes, embedder: Embedder, existing: list[PromptIndex]
-) -> list[PromptIndex]:
-    identity = known_identity(embedder)
+def _to_update(place: Path, embedder: Embedder, existing: list[PromptIndex]) -> list[PromptIndex]:
     existing = [index for index in existing if not is_begun_by_query(place, index)]
     if len({(i.weights_hash, repr(i.preprocessing)) for i in existing}) > 1:
         _ = embedder.dim  # loads it: only the model itself can tell which are its own
         identity = known_identity(embedder)
         existing = [i for i in existing if identity.fits(i.weights_hash, i.preprocessing)]
-    if not existing:
-        raise PromptError(_no_prompt(indexes, identity))
     return existing
 
 
-def _no_prompt(indexes: PromptIndexes, identity: Identity) -> str:
-    have = indexes.all()
-    if not have:
-        return f"no prompt given and none known; name one: {indexes.command('TEXT')}"
-    names = ", ".join(map(str, have))
-    view = view_of(identity.preprocessing or {})
-    own = f"the model {identity.model_id}" + ("" if view is None else f" and the view {view}")
-    return f"no prompt given, and none known for {own}; the library has: {names}"
+def unsteered_target(
+    indexes: PromptIndexes, embedder: Embedder, prompt_indexes: Sequence[PromptIndex]
+) -> UnsteeredIndex:
+    """The unsteered features that a run over these prompt indexes, perhaps none, builds; loads the embedder only where
+    nothing else can tell which they are."""
+    existing = indexes.unsteered()
+    if prompt_indexes:
+        made = UnsteeredIndex.beside(prompt_indexes[0])
+    else:
+        identity = known_identity(embedder)
+        fitting = [i for i in existing if identity.fits(i.weights_hash, i.preprocessing)]
+        if identity.weights_hash is not None and len(fitting) == 1:
+            return fitting[0]
+        made = new_unsteered_index(
+            model_id=embedder.model_id,
+            weights_hash=embedder.weights_hash,
+            preprocessing=embedder.preprocessing,
+            dim=embedder.dim,
+        )
+    return next((index for index in existing if index.key == made.key), made)
 
 
 # ---------------------------------------------------------------------------------------- models whose weights changed
@@ -221,29 +246,37 @@ class ChangedWeights:
             f"compared; index again: {self._indexes.command(prompts, model)}; or {self._way_back(model)}"
         )
 
-    def error(self, index: PromptIndex, embedder: Embedder) -> ModelMismatchError:
+    def error(self, index: PromptIndex | UnsteeredIndex, embedder: Embedder) -> ModelMismatchError:
         """Says that this embedder, under the name of the one that made the index, is another."""
         expected, found = index.weights_hash[:12], embedder.weights_hash[:12]
         return ModelMismatchError(
-            f'the index for "{index.prompt}" was made with other weights of {index.model_id} (sha256 {expected}…, '
+            f"{index_of(index.prompt)} was made with other weights of {index.model_id} (sha256 {expected}…, "
             f"here is {found}…), so its vectors cannot be compared; {self._way_back(index.model_id)}, "
             f"or index the folder again: {self._indexes.update_command(index)}"
         )
 
     def take_over(self, model: str) -> None:
         """Name `model` as the model of prompt indexes that its weights made, if their own has others by now."""
-        others = [index for index in self._indexes.all() if index.model_id != model]
+        have: list[PromptIndex | UnsteeredIndex] = [
+            *self._indexes.all(),
+            *read_unsteered_indexes(self._place),
+        ]
+        others = [index for index in have if index.model_id != model]
         weights = self._provider.weights_hash(model) if others else None
         made = [index for index in others if index.weights_hash == weights]
         made = [i for i in made if self._provider.weights_hash(i.model_id) not in (None, weights)]
         if made:
             self.rename(made, model)
 
-    def rename(self, indexes: Sequence[PromptIndex], model: str) -> None:
+    def rename(self, indexes: Sequence[PromptIndex | UnsteeredIndex], model: str) -> None:
         """Record that the weights which made these indexes go by the name `model` now."""
         with writing(self._place):
             for index in indexes:
-                replace_prompt_index(self._place, replace(index, model_id=model))
+                renamed = replace(index, model_id=model)
+                if isinstance(renamed, PromptIndex):
+                    replace_prompt_index(self._place, renamed)
+                else:
+                    replace_unsteered_index(self._place, renamed)
 
     def _way_back(self, model: str) -> str:
         command, where = self._indexes.command((), "FILE"), self._provider.earlier_weights(model)

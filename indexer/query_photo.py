@@ -17,7 +17,7 @@ from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite, query_features
 from steersearch.indexer.loader import content_hash
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.scan import changed_at
@@ -25,11 +25,11 @@ from steersearch.indexer.snapshot import Galleries, Snapshot
 
 
 class QueryPhoto:
-    """The photo at `path` under some focuses, whose prompt indexes need not exist.
+    """The photo at `path` under some focuses, whose prompt indexes need not exist, or `unsteered`.
 
     A photo that the library knows has its stored vectors and heatmaps; any other is decoded and embedded when it is
     first asked for.
-    embedder_of: the model that made a prompt index.
+    embedder_of: the model that made an index.
     limits: a photo that takes more to read is refused, unless its stored vectors are all that is asked for.
     """
 
@@ -38,18 +38,22 @@ class QueryPhoto:
         path: str | Path,
         focuses: Sequence[Focus],
         galleries: Galleries,
-        embedder_of: Callable[[PromptIndex], Embedder],
+        embedder_of: Callable[[PromptIndex | UnsteeredIndex], Embedder],
         limits: Limits = DEFAULT_LIMITS,
+        *,
+        unsteered: UnsteeredIndex | None = None,
     ) -> None:
         self.path = Path(path)
         self._indexes = [focus.index for focus in focuses]
         self._galleries, self._embedder_of, self._limits = galleries, embedder_of, limits
+        self._unsteered = unsteered
         self._computed: dict[str, QueryFeatures] = {}
 
     @cached_property
     def picture(self) -> Picture:
         """The decoded photo, perhaps at a reduced scale. Raises ImageError."""
-        needed = max((least_side(index.preprocessing) or 0) for index in self._indexes) or None
+        shown_to = [*self._indexes, *([] if self._unsteered is None else [self._unsteered])]
+        needed = max((least_side(index.preprocessing) or 0) for index in shown_to) or None
         return read_picture(self.path, at_least=needed, limits=self._limits)
 
     def embedding(self, index: PromptIndex) -> Floats:
@@ -63,6 +67,27 @@ class QueryPhoto:
             return self._features(index).embedding
         stored: Floats = gallery.flat.vectors[np.array([row])][0]
         return stored
+
+    def unsteered_embedding(self, gallery: Snapshot) -> Floats:
+        """(dim,) float32, unit length: the stored vector in the gallery of `unsteered`, else the model's.
+
+        Raises ImageError, ModelMismatchError, SteerSearchError.
+        """
+        row, index = self.row_in(gallery), self._unsteered
+        assert index is not None
+        if row is not None:
+            stored: Floats = gallery.flat.vectors[np.array([row])][0]
+            return stored
+        picture = self.picture  # one that cannot be read is refused before a model is loaded
+        embedder = self._embedder_of(index)
+        if embedder.dim != index.dim or not known_identity(embedder).fits(
+            index.weights_hash, index.preprocessing
+        ):
+            raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
+        found, _ = embedder.embed_with_unsteered(embedder.preprocess(picture)[None], [], 0.0)
+        if not np.isfinite(found.embeddings).all():
+            raise not_finite(self.path, index.prompt, index.model_id)
+        return np.asarray(found.embeddings[0], dtype=np.float32)
 
     def heatmap(self, index: PromptIndex) -> Floats:
         """(Hp, Wp) float32 on the patch grid, sums to 1; raises as `embedding`, and LibraryDamagedError."""

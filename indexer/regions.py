@@ -7,17 +7,17 @@ grouped into a few regions of patches that look alike; a region's vector is the 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
-from steersearch.core.vectors import Floats, as_hashed
+from steersearch.core.vectors import Floats
 from steersearch.indexer.checksums import (
     DamagedFileError,
     read_array,
@@ -26,31 +26,14 @@ from steersearch.indexer.checksums import (
     write_table,
 )
 from steersearch.indexer.database import FOLDER
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.manifest import UnsteeredIndex
 from steersearch.indexer.schema import are_outside, paths_in, unsteered_gallery_schema, unsteered_table
-from steersearch.indexer.snapshot import SNAPSHOTS, sweep_snapshots
+from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, snapshot_of_vectors, sweep_snapshots
 from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; later ones move almost nothing
 _ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS leaves to one thread
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnsteeredIndex:
-    """Library × model: the unsteered features of each photo, which no prompt changes. Fields as in PromptIndex."""
-
-    key: str
-    weights_hash: str
-    preprocessing: dict[str, Any] = field(hash=False)
-    dim: int
-
-    @classmethod
-    def beside(cls, index: PromptIndex) -> UnsteeredIndex:
-        """The one that belongs to the model and the preprocessing of a prompt index."""
-        identity = json.dumps([index.weights_hash, as_hashed(index.preprocessing)], sort_keys=True)
-        key = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        return cls(key=key, weights_hash=index.weights_hash, preprocessing=index.preprocessing, dim=index.dim)
 
 
 @dataclass(frozen=True)
@@ -195,6 +178,23 @@ def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
     except OSError:  # not there, swept away just now, or not to be read
         pass
     return _make(place, key, name)
+
+
+def unsteered_snapshot(place: Path, index: UnsteeredIndex) -> Snapshot:
+    """The unsteered vectors of whole photos as a gallery; photos without one are missing.
+
+    Raises LibraryDamagedError, LibraryUnreadableError.
+    """
+    kept = open_region_snapshot(place, index.key)
+    has = kept.rows >= 0
+    vectors = np.empty((0, index.dim), dtype=np.float32)
+    if kept.arrays is not None:
+        if kept.arrays.embeddings.shape[1] != index.dim:
+            reason = f"holds vectors of length {kept.arrays.embeddings.shape[1]}, its record says {index.dim}"
+            raise LibraryDamagedError(place / FOLDER / f"{unsteered_table(index.key)}.lance", reason)
+        vectors = _unit(kept.arrays.embeddings[kept.rows[has]].astype(np.float32))
+    photos = kept.photos.drop_columns("row").filter(pa.array(has))
+    return snapshot_of_vectors(kept.name, photos, vectors, int((~has).sum()))
 
 
 def refresh_region_snapshot(place: Path, key: str) -> None:

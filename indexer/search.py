@@ -15,12 +15,12 @@ from steersearch.indexer.dedup import folded
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.filters import Filters, Mask, is_in
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
-from steersearch.indexer.manifest import PromptIndex, read_prompt_indexes
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex, read_prompt_indexes
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import Ranking, rank, rank_by_presence
-from steersearch.indexer.regions import UnsteeredIndex, open_region_snapshot
+from steersearch.indexer.regions import open_region_snapshot, unsteered_snapshot
 from steersearch.indexer.snapshot import Galleries, Snapshot
 from steersearch.indexer.store import Store, date_at
 
@@ -29,8 +29,9 @@ class Search:
     """Photos under `focuses`, each resolved to a prompt index that need not exist.
 
     query: the photo that hits are to be like; None: hits are to show what the one focus names.
-    embedder_of: the model that made a prompt index; asked only where something has to be computed.
+    embedder_of: the model that made an index; asked only where something has to be computed.
     filters: only photos that pass are steered, compared and found.
+    unsteered: what the query is compared in where there are no focuses.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Search:
         galleries: Galleries,
         focuses: Sequence[Focus],
         query: QueryPhoto | None,
-        embedder_of: Callable[[PromptIndex], Embedder],
+        embedder_of: Callable[[PromptIndex | UnsteeredIndex], Embedder],
         filters: Filters | None = None,
+        unsteered: UnsteeredIndex | None = None,
     ) -> None:
         self._galleries, self._focuses, self._query = galleries, tuple(focuses), query
-        self._embedder_of, self._filters = embedder_of, filters
+        self._embedder_of, self._filters, self._unsteered = embedder_of, filters, unsteered
 
     def run(
         self,
@@ -62,6 +64,9 @@ class Search:
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError, SteerSearchError.
         """
         _check_number(k)
+        if self._unsteered is not None:
+            similar = partial(self.similar, self._unsteered)
+            return folded(similar, k, Store(self._galleries.place).thumbnails) if collapse else similar(k)
         done = self._steer(k, _seconds(exact, budget_s), progress)
         if guessed := next((steered for steered in done if steered.guesses), None):
             return self._guessed(guessed)
@@ -77,7 +82,8 @@ class Search:
         """
         _check_number(k)
         galleries = [self._galleries.of(focus.index) for focus in self._focuses]
-        passing, of, undated = self._passing_rows(galleries[0])
+        unsteered_key = UnsteeredIndex.beside(self._focuses[0].index).key
+        passing, of, undated = self._passing_rows(galleries[0], unsteered_key)
         if self._query is None:
             ranking = rank_by_presence(galleries[0], k, passing)
             by_regions = after.by_regions and is_enough(
@@ -100,6 +106,27 @@ class Search:
             undated=undated,
         )
         found = () if searched.is_too_little else self._hits(searched, galleries[0], ranking)
+        return Hits(found, searched, self._query)
+
+    def similar(self, index: UnsteeredIndex, k: int) -> Hits:
+        """The k photos whose unsteered vectors are nearest to the query's; all, if fewer.
+
+        What lacks such a vector is not found, see `ranked`; here nothing is computed for it.
+        """
+        assert self._query is not None, "without a focus, a photo is searched with"
+        gallery = unsteered_snapshot(self._galleries.place, index)
+        passing, of, undated = self._passing_rows(gallery, index.key)
+        ranking = rank([gallery], [self._query.unsteered_embedding(gallery)], [1.0], k, passing)
+        searched = Searched(
+            (),
+            ranking.num_photos,
+            max(of, ranking.num_photos),
+            ranking.method,
+            is_filtered=bool(self._filters),
+            undated=undated,
+            unsteered=index,
+        )
+        found = () if searched.is_too_little else self._hits(searched, gallery, ranking)
         return Hits(found, searched, self._query)
 
     # steering
@@ -148,7 +175,7 @@ class Search:
         """Which of `photos`, see `Filters.passing`, pass; None: all."""
         return self._filters.passing(photos, self._galleries.root) if self._filters else None
 
-    def _passing_rows(self, gallery: Snapshot) -> tuple[Mask | None, int, int]:
+    def _passing_rows(self, gallery: Snapshot, unsteered_key: str) -> tuple[Mask | None, int, int]:
         """Which rows of the first gallery pass (None: all), how many photos of the library pass, with a vector or not,
         and how many do not for want of a plausible date."""
         if not self._filters:
@@ -157,8 +184,7 @@ class Search:
             passing = self._passing(gallery.table)
             assert passing is not None
             return passing, int(passing.sum()), self._filters.num_undated(gallery.table)
-        key = UnsteeredIndex.beside(self._focuses[0].index).key
-        photos = open_region_snapshot(self._galleries.place, key).photos
+        photos = open_region_snapshot(self._galleries.place, unsteered_key).photos
         paths = photos.column("path").filter(self._passing(photos))
         return is_in(gallery.table.column("path"), paths), len(paths), self._filters.num_undated(photos)
 
@@ -177,7 +203,7 @@ class Search:
                 rank=number,
                 image_id=gallery.value("image_id", row),
                 z=ranking.statistics.z(score),
-                parts=tuple(FocusScore(*pair) for pair in zip(searched.focuses, cosines, strict=True)),
+                parts=tuple(FocusScore(focus, cosines[i]) for i, focus in enumerate(searched.focuses)),
                 searched=searched,
                 date=date_at(gallery.table, row),
                 galleries=self._galleries,

@@ -175,6 +175,15 @@ def snapshot_with(place: Path, key: str, dim: int, unkept: Sequence[Vector]) -> 
     return _made(place, key, snapshot_name(place, key), dim, unkept)
 
 
+def snapshot_of_vectors(name: str, photos: Any, vectors: Floats, missing: int) -> Snapshot:
+    """A gallery in memory without heatmaps and presence. photos: pyarrow table of PHOTO_COLUMNS, sorted by path."""
+    for column in ("heatmap", "presence"):
+        field = gallery_schema().field(column)
+        photos = photos.append_column(field, pa.nulls(photos.num_rows, field.type))
+    table = photos.replace_schema_metadata({_MISSING: str(missing), _DAMAGED: "0"})
+    return Snapshot(name, FlatIndex(vectors), table, None, None)
+
+
 def refresh_snapshot(place: Path, key: str) -> None:
     """Leave a current snapshot on disk, so that the next query need not make it."""
     name = snapshot_name(place, key)

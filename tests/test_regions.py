@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steersearch.indexer.manifest import UnsteeredIndex
 from steersearch.indexer.regions import (
     Regions,
     RegionSnapshot,
-    UnsteeredIndex,
     open_region_snapshot,
     pack_regions,
     regions_of,

@@ -16,7 +16,7 @@ from steersearch.core.errors import ModelMismatchError, SteerSearchError
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.library import Focus
-from steersearch.indexer.regions import UnsteeredIndex
+from steersearch.indexer.manifest import UnsteeredIndex
 from steersearch.indexer.schema import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos

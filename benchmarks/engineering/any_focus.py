@@ -27,9 +27,9 @@ from steersearch.core.preprocess import open_image
 from steersearch.indexer.anytime import LESSON
 from steersearch.indexer.embedder import QueryFeatures
 from steersearch.indexer.library import Library
+from steersearch.indexer.manifest import UnsteeredIndex, new_unsteered_index
 from steersearch.indexer.regions import (
     RegionArrays,
-    UnsteeredIndex,
     open_region_snapshot,
     pack_regions,
     regions_of,
@@ -264,8 +264,8 @@ def measure(model: str, folder: Path, photos: int) -> Record:
     embedder = Predictor.from_pretrained(model)
     gallery = steer_all(folder, embedder, "gallery", photos)
     queries = steer_all(folder, embedder, "query", QUERIES)
-    index = UnsteeredIndex(
-        key="measured",
+    index = new_unsteered_index(
+        model_id=embedder.model_id,
         weights_hash=embedder.weights_hash,
         preprocessing=embedder.preprocessing,
         dim=embedder.dim,

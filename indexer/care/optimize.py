@@ -15,9 +15,15 @@ from steersearch.core.errors import (
 )
 from steersearch.indexer.care.remove import forget_removed
 from steersearch.indexer.care.tables import Tables
-from steersearch.indexer.manifest import PROMPTS, PromptIndex, manifest_keys, read_prompt_indexes
+from steersearch.indexer.manifest import (
+    PROMPTS,
+    PromptIndex,
+    UnsteeredIndex,
+    manifest_keys,
+    read_prompt_indexes,
+)
 from steersearch.indexer.place import bytes_below, sweep, writing_to
-from steersearch.indexer.regions import UnsteeredIndex, refresh_region_snapshot
+from steersearch.indexer.regions import refresh_region_snapshot
 from steersearch.indexer.schema import unsteered_table
 from steersearch.indexer.snapshot import refresh_snapshot, remove_snapshot, snapshot_keys
 from steersearch.indexer.store import num_versions

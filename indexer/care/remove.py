@@ -14,7 +14,7 @@ from steersearch.core.errors import ArgumentError, LibraryPlaceError
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.locks import LOCKS
-from steersearch.indexer.manifest import PROMPTS, is_key, manifest_keys, remove_manifest
+from steersearch.indexer.manifest import PROMPTS, UNSTEERED_FOLDER, is_key, manifest_keys, remove_manifest
 from steersearch.indexer.place import ASIDE, LIBRARY_FILE, delete_inside, sweep
 from steersearch.indexer.scan import PATTERNS_FILE
 from steersearch.indexer.schema import IMAGES, prompt_table, unsteered_table
@@ -51,7 +51,7 @@ def remove_library(place: Path) -> None:
     with alone(place):
         for key in manifest_keys(place):
             remove_manifest(place, key)
-        for name in (SNAPSHOTS, PROMPTS, FOLDER, PATTERNS_FILE, ASIDE):
+        for name in (SNAPSHOTS, PROMPTS, UNSTEERED_FOLDER, FOLDER, PATTERNS_FILE, ASIDE):
             delete_inside(place, place / name)
         sweep(place, place)
         delete_inside(place, place / LIBRARY_FILE)

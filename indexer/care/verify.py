@@ -34,6 +34,9 @@ from steersearch.indexer.manifest import (
     new_prompt_index,
     read_library,
     read_prompt_index,
+    read_unsteered_index,
+    unsteered_file,
+    unsteered_keys,
 )
 from steersearch.indexer.place import is_panic, set_aside
 from steersearch.indexer.prompt_features import read_features, read_reading
@@ -111,6 +114,7 @@ class Verification:
     def run(self) -> list[Finding]:
         """All findings, in the order in which the library is looked through."""
         indexes = self._check_manifests()
+        self._check_unsteered_records()
         self._check_images(indexes)
         for index in indexes:
             self._check_prompt_table(index)
@@ -215,6 +219,22 @@ class Verification:
                     partial(set_aside, self._place, manifest_file(self._place, key)),
                 )  # fmt: skip
         return sorted(indexes, key=lambda index: (index.created_at, index.key))
+
+    def _check_unsteered_records(self) -> None:
+        for key in unsteered_keys(self._place):
+            subject = f"unsteered vectors {key}"
+            try:
+                read_unsteered_index(self._place, key)
+            except SchemaVersionError as error:
+                self._found("error", subject, f"are of format {error.found}", "update steersearch")
+            except LibraryUnreadableError as error:
+                self._unreadable(subject, "their record", error)
+            except LibraryDamagedError as error:
+                self._found(
+                    "error", subject, f"their record is damaged ({error.reason})", "set it aside",
+                    "record set aside; the next index writes it again, the vectors are kept",
+                    partial(set_aside, self._place, unsteered_file(self._place, key)),
+                )  # fmt: skip
 
     def _check_patterns(self) -> None:
         try:

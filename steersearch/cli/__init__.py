@@ -27,8 +27,8 @@ class Commands(LazyGroup):
     """Translates what any command raises into a line on stderr and an exit code."""
 
     table: ClassVar[Table] = {
-        "index": ("steersearch.cli.index", "Index a folder of photos under one or more prompts."),
-        "query": ("steersearch.cli.query", "Search a library with a photo and a focus."),
+        "index": ("steersearch.cli.index", "Index a folder of photos, or update its index."),
+        "query": ("steersearch.cli.query", "Search with a photo, and a focus in it."),
         "find": ("steersearch.cli.find", "Find photos by text alone."),
         "explain": ("steersearch.cli.explain", "Draw where in a photo the model sees a focus."),
         "info": ("steersearch.cli.info", "Show what a library holds and which prompts it has."),

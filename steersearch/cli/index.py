@@ -29,7 +29,8 @@ def command(
             metavar="TEXT",
             callback=lambda texts: all_words(texts or []),
             help="What to look at; repeatable, and the photos are read once for all prompts. "
-            "Without one, update all prompts that the library has for this model and view.",
+            "Without one, update all prompts that the library has for this model and view, or compute what any focus "
+            "can be asked of afterwards.",
         ),
     ] = None,
     model: Annotated[
@@ -74,12 +75,13 @@ def command(
     ] = None,
     limit: PhotoLimits = None,
 ) -> None:
-    """Index a folder of photos under one or more prompts.
+    """Index a folder of photos, so that any focus can be asked; under prompts, so that these are answered at once.
 
     A second run computes only what is new or has changed.
 
     \b
     Example:
+      steersearch index ./photos
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
     """
     if gate_scale is not None and not prompt:

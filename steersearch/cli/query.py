@@ -27,6 +27,7 @@ from steersearch.cli.search_options import (
     focuses,
     form_of_hits,
     limits_of,
+    without_focus,
 )
 from steersearch.views import page, terminal
 
@@ -34,14 +35,15 @@ from steersearch.views import page, terminal
 def command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to search with.")],
     focus: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="TEXT:WEIGHT",
-            callback=focuses,
-            help="What to look at: any words; indexed prompts are answered exactly. Repeatable, with weights; a "
+            callback=lambda texts: focuses(texts) if texts else None,
+            help="What to look at: any words; indexed prompts are answered exactly. Without one, whole photos are "
+            "compared by their unsteered vectors. Repeatable, with weights; a "
             "negative weight leads away. A text that ends in a colon and a number needs a weight.",
         ),
-    ],
+    ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
     folder: InFolder = None,
     after: After = None,
@@ -65,13 +67,18 @@ def command(
 ) -> None:
     """Search a library with a photo and a focus: words that say what in it to look at.
 
+    Without a focus, whole photos are compared.
+
     \b
     Example:
+      steersearch query img.jpg
       steersearch query img.jpg --focus bookshelf -k 5
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
+    if focus is None:
+        without_focus({"--gate-scale": gate_scale, "--budget": budget})
     photos = open_library(library, photo=image)
     with terminal.progress("steering") as advance:
         hits = photos.query(
@@ -99,4 +106,4 @@ def command(
     terminal.hits(hits, form)
     if after or before:
         terminal.dates_remark(hits)
-    terminal.hits_remark(hits, k, photos.command(hits.searched.focuses[0].index))
+    terminal.hits_remark(hits, k, photos.command(hits.searched.index))

@@ -57,6 +57,13 @@ def exact_or_budget(exact: bool, budget: float | None) -> None:
         raise typer.BadParameter("exclude each other", param_hint="--exact / --budget")
 
 
+def without_focus(options: dict[str, Any]) -> None:
+    """Refuse options that say how to steer, where there is no focus."""
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter("needs --focus: without one nothing is steered", param_hint=name)
+
+
 def is_date(name: str) -> Callable[[str | None], str | None]:
     """A check that a value is a date, for the option of this name."""
 

@@ -39,7 +39,7 @@ def hit_html(hit: Hit, vmax: float | None = None) -> str:
 def hits_html(hits: Hits) -> str:
     """Hits side by side on one colour scale, and below them how they were found."""
     shown = hits[:SHOWN]
-    vmax = shared_vmax(hit.heatmap for hit in shown)
+    vmax = shared_vmax(hit.heatmap for hit in shown if hit.parts) if hits.searched.focuses else None
     notes = [
         str(hits.searched),
         *(printable(said) for focus in hits.searched.focuses for said in focus.remarks),
@@ -51,8 +51,11 @@ def hits_html(hits: Hits) -> str:
 
 
 def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
-    """The photo in grey with the heatmap of its first focus in colour over it; RGB, at most SIDE pixels each way."""
+    """The photo in grey with the heatmap of its first focus in colour over it, without a focus the photo alone; RGB, at
+    most SIDE pixels each way."""
     photo = hit.photo
     photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    if not hit.parts:
+        return photo
     region = VectorSettings.from_dict(hit.parts[0].focus.index.preprocessing).preprocess.region(photo.size)
     return overlay(photo, strengths(hit.heatmap, vmax), region)

@@ -19,7 +19,7 @@ import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
 from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hits
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_terms import Focus
 from steersearch.views.output import write_output
 from steersearch.views.streams import escaped
@@ -35,17 +35,17 @@ HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A photo and its heatmap, (Hp, Wp) on the patch grid; region: the part of the photo that it covers."""
+    """A photo and its heatmap, (Hp, Wp) on the patch grid, or None; region: the part of the photo that it covers."""
 
     name: str
     image: Image.Image
-    heatmap: Heatmap
+    heatmap: Heatmap | None
     region: Region = (0, 0, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownHit:
-    """shots: the photo under each focus of its search; scores: its cosine under each."""
+    """shots: the photo under each focus of its search, without a focus once; scores: its cosine under each."""
 
     rank: int
     score: float
@@ -55,7 +55,7 @@ class ShownHit:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSearch:
-    """The hits for one or several focuses, and the query photo under each of these, unless the search was by text.
+    """The hits for one or several focuses or none, and the query photo under each, unless the search was by text.
 
     note: how they were found.  full: the score whose bar is full.
     """
@@ -116,6 +116,11 @@ def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
             "so each ranking follows its focus.",
         )
     focuses = searches[0].focuses
+    if not focuses:
+        return (
+            "Photos similar as a whole",
+            "Ranked by plain similarity of whole photos, without a focus: the image encoder was not steered.",
+        )
     if not searches[0].query:
         return (
             f"Photos that show “{focuses[0].text}”",
@@ -154,6 +159,7 @@ def _shown(hits: Hits) -> ShownSearch:
     else:
         name, image = escaped(photo.path.name), photo.picture.image
         query = [_shot(name, image, photo.heatmap(focus.index), focus.index) for focus in focuses]
+        query = query or [Shot(name=name, image=image, heatmap=None)]
     return ShownSearch(focuses=focuses, note=_note(hits), query=query, hits=_shown_hits(hits), full=full)
 
 
@@ -167,14 +173,15 @@ def _shown_hits(hits: Hits) -> list[ShownHit]:
             _shot(name, image, heatmap, part.focus.index)
             for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)
         ]
-        scores = [part.score for part in hit.parts]
+        shots = shots or [Shot(name=name, image=image, heatmap=None)]
+        scores = [part.score for part in hit.parts] or [hit.score]
         shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))
     return shown
 
 
 def _note(hits: Hits) -> str:
     """What was compared, in which prompt indexes, and the alternatives."""
-    indexes = [focus.index for focus in hits.searched.focuses]
+    indexes = [focus.index for focus in hits.searched.focuses] or [hits.searched.index]
     notes = [str(hits.searched), *map(_described, indexes)]
     for focus in hits.searched.focuses:
         notes += map(escaped, focus.remarks)
@@ -183,8 +190,10 @@ def _note(hits: Hits) -> str:
     return "; ".join(dict.fromkeys(notes))
 
 
-def _described(index: PromptIndex) -> str:
+def _described(index: PromptIndex | UnsteeredIndex) -> str:
     view = "" if index.view is None else f", view {index.view}"
+    if isinstance(index, UnsteeredIndex):
+        return f"unsteered vectors of model {Path(index.model_id).name}{view}"
     return f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
 
 
@@ -202,8 +211,10 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
     """The template's variables; under each focus the query photo and all hits share one colour scale."""
     several = len(search.focuses) > 1
     shown = [*([search.query] if search.query else []), *(hit.shots for hit in search.hits)]
-    ranges = [shared_vmax([shots[i].heatmap for shots in shown]) for i in range(len(search.focuses))]
+    maps = ([shots[i].heatmap for shots in shown] for i in range(len(search.focuses) or 1))
+    ranges = [shared_vmax([heatmap for heatmap in of_one if heatmap is not None]) for of_one in maps]
     names = [_focus_fields(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
+    names = names or [{"prompt": ""}]
 
     def parts(shots: Sequence[Shot], scores: Sequence[float | None]) -> list[dict[str, Any]]:
         return [
@@ -214,7 +225,7 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
     return {
         "several": several,
         "note": search.note,
-        "focuses": names,
+        "focuses": names if search.focuses else [],
         "photo": _photo_uri(search.query[0].image, PHOTO_SIDE) if search.query else "",
         "photo_name": search.query[0].name if search.query else "",
         "query": parts(search.query, [None] * len(names)) if search.query else [],
@@ -252,7 +263,9 @@ def _photo_uri(image: Image.Image, side: int) -> str:
 
 
 def _heat_uri(shot: Shot, vmax: float) -> str:
-    """The heatmap layer that the page lays over the grey photo, in the photo's shape."""
+    """The heatmap layer that the page lays over the grey photo, in the photo's shape; "" where there is none."""
+    if shot.heatmap is None:
+        return ""
     scale = HEAT_SIDE / max(shot.image.size)
     width, height = (max(1, round(scale * side)) for side in shot.image.size)
     left, top, right, bottom = shot.region

@@ -260,7 +260,7 @@ def _print_hits(
 def _query_fields(hit: Hit) -> dict[str, Any]:
     z = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
     fields = {"score": hit.score, "z": z}
-    if len(hit.parts) == 1:
+    if len(hit.parts) <= 1:
         return fields
     parts = [
         {"prompt": part.prompt, "weight": part.weight, "score": part.score, **_index_fields(part.focus)}
@@ -275,13 +275,15 @@ def _find_fields(hit: Hit) -> dict[str, Any]:
 
 def _searched_fields(searched: Searched) -> dict[str, Any]:
     """The fields about the search in each row; of several focuses, each names its index beside its score."""
-    fields = {
+    fields: dict[str, Any] = {
         "exact": searched.is_exact,
         "compared": searched.compared,
         "of": searched.of,
         **({"undated": searched.undated} if searched.undated else {}),
-        "prompt": searched.prompt,
     }
+    if (index := searched.unsteered) is not None:
+        return fields | {"prompt": None, "unsteered": True, "model": index.model_id, "view": index.view}
+    fields["prompt"] = searched.prompt
     return fields | _index_fields(searched.focuses[0]) if len(searched.focuses) == 1 else fields
 
 
@@ -396,7 +398,7 @@ def _searched_remark(searched: Searched) -> None:
     by = "; ".join(
         f"{'' if focus.weight == 1 else f'{focus.weight:g} × '}{focus.index}" for focus in searched.focuses
     )
-    remark(f"{searched}, by {by}")
+    remark(f"{searched}, by {searched.unsteered or by}")
     for focus in searched.focuses:
         focus_remarks(focus)
 
@@ -414,6 +416,9 @@ def focus_remarks(focus: Focus) -> None:
 
 
 def _missing_remark(searched: Searched, missing: int, update: str) -> None:
+    if searched.unsteered is not None:
+        remark(f"{missing:,} photos have no unsteered vector yet; to compare all, run: {update}")
+        return
     if searched.is_too_little:
         remark("the same command continues from here; a larger --budget gives it more time")
     elif not searched.by_regions:
