@@ -86,7 +86,17 @@ class LibraryMissingError(SteerSearchError):
 
     def __init__(self, place: Path | str) -> None:
         self.place = Path(place)
-        super().__init__(f'{place}: no library here; make one: steersearch index FOLDER --prompt "TEXT"')
+        folder = shlex.quote(str(place)) if self.place.is_dir() else "FOLDER"
+        super().__init__(f"{place}: no library here; make one: steersearch index {folder}")
+
+
+class NotIndexedError(SteerSearchError):
+    """No library was named or found. Field: `folder`, where there are photos to index; None: not known."""
+
+    def __init__(self, reason: str, folder: Path | None) -> None:
+        self.folder = folder
+        command = f"steersearch index {'FOLDER' if folder is None else shlex.quote(str(folder))}"
+        super().__init__(f"{reason}; index your photos: {command}, or name a library: --library PLACE")
 
 
 class LibraryBusyError(SteerSearchError):

@@ -12,7 +12,6 @@ from steersearch.core.errors import (
     LibraryDamagedError,
     LibraryUnreadableError,
     ModelMismatchError,
-    PromptError,
     PromptIndexMissing,
     in_digits,
     index_of,

@@ -52,7 +52,9 @@ class QueryPhoto:
     @cached_property
     def picture(self) -> Picture:
         """The decoded photo, perhaps at a reduced scale. Raises ImageError."""
-        shown_to = [*self._indexes, *([] if self._unsteered is None else [self._unsteered])]
+        shown_to: list[PromptIndex | UnsteeredIndex] = list(self._indexes)
+        if self._unsteered is not None:
+            shown_to.append(self._unsteered)
         needed = max((least_side(index.preprocessing) or 0) for index in shown_to) or None
         return read_picture(self.path, at_least=needed, limits=self._limits)
 

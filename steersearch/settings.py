@@ -12,8 +12,9 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from steersearch.core.errors import OutputError, SteerSearchError, listed
+from steersearch.core.errors import NotIndexedError, OutputError, SteerSearchError, listed
 from steersearch.core.files import user_folder
+from steersearch.core.images.reader import SUFFIXES
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import read_library
 from steersearch.views.output import write_output
@@ -24,10 +25,14 @@ REMEMBERED = 50  # places kept in the state file
 
 @dataclass(frozen=True, kw_only=True)
 class FoundLibrary:
-    """A library's place, as it was given or found, and why it is this one."""
+    """A library's place, as it was given or found, and why it is this one.
+
+    is_fallback: nothing but its last use speaks for it.
+    """
 
     place: str | Path
     reason: str
+    is_fallback: bool = False
 
 
 def place_given(option: str | None) -> str | None:
@@ -43,7 +48,7 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
 
     for_changes: for a command that deletes or repairs: it never takes the most recently used, nor chooses between two
         libraries of one folder.
-    Raises SteerSearchError if there is none, or one of several would have to be taken.
+    Raises NotIndexedError if there is none, SteerSearchError if one of several would have to be taken.
     """
     given = place_given(option)
     if given is not None:
@@ -62,8 +67,9 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     used = set(remembered_places())
     last = next((entry for entry in known if entry.place in used), None)
     if last is None or for_changes:
-        raise _none_found(here, None if last is None else last.place)
-    return FoundLibrary(place=last.place, reason=f"the most recently used, of {last.folder}")
+        raise _none_found(here, photo, None if last is None else last.place)
+    reason = f"the most recently used, of {last.folder}"
+    return FoundLibrary(place=last.place, reason=reason, is_fallback=True)
 
 
 def library_of(photo: Path) -> FoundLibrary | None:
@@ -94,15 +100,24 @@ def _several(where: str, libraries: Sequence[_Known]) -> SteerSearchError:
     )
 
 
-def _none_found(folder: Path, last: Path | None) -> SteerSearchError:
+def _none_found(here: Path, photo: Path | None, last: Path | None) -> SteerSearchError:
     """last: the library used last, which is not taken for a command that changes one."""
+    none = f"no library holds {here} or lies below it, and"
     if last is None:
-        used = "none was used before"
-        way_out = 'make one: steersearch index FOLDER --prompt "TEXT", or name one: --library PLACE'
-    else:
-        used = f"this command changes a library, so the one used last, {last}, is not taken"
-        way_out = f"name the one that is meant: --library {shlex.quote(str(last))}"
-    return SteerSearchError(f"no library holds {folder} or lies below it, and {used}; {way_out}")
+        return NotIndexedError(f"{none} none was used before", folder_to_index(photo))
+    used = f"this command changes a library, so the one used last, {last}, is not taken"
+    return SteerSearchError(f"{none} {used}; name the one that is meant: --library {shlex.quote(str(last))}")
+
+
+def folder_to_index(photo: Path | None) -> Path | None:
+    """The folder whose photos a search is probably about: the query photo's, else the current one if photos lie in
+    it."""
+    if photo is not None and photo.is_file():
+        return photo.resolve().parent
+    with suppress(OSError):
+        if any(name.lower().endswith(SUFFIXES) for name in os.listdir()):
+            return Path.cwd().resolve()
+    return None
 
 
 def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> FoundLibrary:

@@ -20,7 +20,6 @@ from steersearch.core.errors import (
     FolderError,
     LibraryPlaceError,
     ModelMismatchError,
-    PromptError,
     SteerSearchError,
 )
 from steersearch.core.images.limits import Limits
@@ -402,13 +401,11 @@ def test_progress_counts_what_has_to_be_read_up_to_the_end(library: Library, pho
     assert events == []
 
 
-def test_a_rescan_without_any_prompt_of_this_model_says_what_there_is(library: Library) -> None:
-    with pytest.raises(PromptError, match="no prompt given and none known"):
-        library.index(ToyEmbedder())
-    assert not library.exists
+def test_a_rescan_without_any_prompt_of_this_model_computes_its_unsteered_vectors(library: Library) -> None:
     library.index(ToyEmbedder(), ["red"])
-    with pytest.raises(PromptError, match='none known for the model other; the library has: "red"'):
-        library.index(ToyEmbedder("other"))
+    assert tally(library.index(ToyEmbedder("other"))) == {"added": 3, "forward_passes": 3}
+    assert tally(library.index(ToyEmbedder("other"))) == {"reused": 3}
+    assert [(index.prompt, index.model_id) for index in library.prompts()] == [("red", "toy")]
 
 
 def test_models_are_kept_apart(library: Library, photos: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.cli.library import open_library
+from steersearch.cli.library import open_or_index
 from steersearch.cli.options import Json, Place
 from steersearch.cli.search_options import (
     After,
@@ -67,7 +67,7 @@ def command(
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
     exact_or_budget(exact, budget)
-    photos = open_library(library)
+    photos = open_or_index(library)
     with terminal.progress("steering") as advance:
         hits = photos.find(
             text,

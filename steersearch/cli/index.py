@@ -88,7 +88,6 @@ def command(
         reason = "needs --prompt; without one, each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
     photos = Library.create(folder, model=model, place=settings.place_given(library), device=device)
-    terminal.remark(f"library: {terminal.readable(photos.place)}")
     if view is None and photos.view == "tile":
         terminal.remark("view: tile, as in the last run; --view chooses another")
     if not exclude and photos.excluded:

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
+
+import typer
 
 from steersearch import settings
 from steersearch.api import Library
+from steersearch.core.errors import NotIndexedError
 from steersearch.identity import BUNDLED
 from steersearch.views import terminal
+from steersearch.views.streams import escaped
 
 
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
-    """The library found by `settings.find_library`; says on stderr which it is and why."""
+    """The library found by `settings.find_library`; says on stderr which it is where it may not be the one meant."""
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
     library = Library.open(found.place)
     settings.remember_library(library.place)
-    terminal.remark(f"library: {terminal.readable(library.place)} ({found.reason})")
+    if found.is_fallback:
+        remark = f"library: {terminal.readable(library.place)} ({found.reason})"
+        if folder := settings.folder_to_index(photo):
+            remark += f"; to search in {folder}: steersearch index {shlex.quote(str(folder))}"
+        terminal.remark(remark)
     if not library.folder.is_dir():
         gone = f"its photo folder {terminal.readable(library.folder)} is gone; mount its disk, or"
-        terminal.remark(f"{gone}, {library.if_moved}")
+        terminal.remark(f"library {terminal.readable(library.place)}: {gone}, {library.if_moved}")
     weights_remark(library)
     return library
+
+
+def open_or_index(option: str | None, *, photo: Path | None = None) -> Library:
+    """As `open_library`, for a search; where nothing was indexed yet, a terminal offers to index the photos now."""
+    try:
+        return open_library(option, photo=photo)
+    except NotIndexedError as error:
+        if error.folder is None or not _can_ask():
+            raise
+        question = escaped(f"No library holds these photos. Index {error.folder} now?")
+        if not typer.confirm(question, err=True):
+            raise
+        library = Library.create(error.folder)
+        with terminal.progress("indexing") as advance:
+            counts = library.index(progress=advance)
+        settings.remember_library(library.place)
+        terminal.remark(terminal.counts_in_words(counts))
+        return library
+
+
+def _can_ask() -> bool:
+    """Whether somebody sits at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def weights_remark(library: Library) -> None:

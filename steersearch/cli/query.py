@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.cli.library import open_library
+from steersearch.cli.library import open_or_index
 from steersearch.cli.options import Json, Place
 from steersearch.cli.search_options import (
     After,
@@ -79,7 +79,7 @@ def command(
     exact_or_budget(exact, budget)
     if focus is None:
         without_focus({"--gate-scale": gate_scale, "--budget": budget})
-    photos = open_library(library, photo=image)
+    photos = open_or_index(library, photo=image)
     with terminal.progress("steering") as advance:
         hits = photos.query(
             image,

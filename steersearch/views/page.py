@@ -181,7 +181,9 @@ def _shown_hits(hits: Hits) -> list[ShownHit]:
 
 def _note(hits: Hits) -> str:
     """What was compared, in which prompt indexes, and the alternatives."""
-    indexes = [focus.index for focus in hits.searched.focuses] or [hits.searched.index]
+    indexes = (
+        [focus.index for focus in hits.searched.focuses] if hits.searched.focuses else [hits.searched.index]
+    )
     notes = [str(hits.searched), *map(_described, indexes)]
     for focus in hits.searched.focuses:
         notes += map(escaped, focus.remarks)

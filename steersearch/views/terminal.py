@@ -433,10 +433,15 @@ def _gallery_remark(searched: Searched, k: int) -> None:
         remark(f"only {searched.compared:,} photos were compared")
 
 
+def counts_in_words(done: Counts) -> str:
+    """What became of the files."""
+    parts = (f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved", "skipped"))
+    return f"{done.files:,} files: {', '.join(parts)}; {done.removed:,} removed"
+
+
 def counts(done: Counts) -> None:
     """What an `index` run did; added, reused, moved and skipped add up to the files."""
-    parts = (f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved", "skipped"))
-    line(f"{done.files:,} files: {', '.join(parts)}; {done.removed:,} removed")
+    line(counts_in_words(done))
     if done.forward_passes == 0:
         line(f"nothing to compute, no forward pass; {done.seconds:.1f} s")
     else:
