@@ -102,7 +102,7 @@ def test_a_library_from_before_gets_its_regions_with_its_next_index(tmp_path: Pa
     library.index(embedder, ["red"], regions=False)
     assert Store(library.place).unsteered_ids(unsteered_key(library)) == set()
     counts = library.index(embedder, ["red"])
-    assert (counts.added, counts.forward_passes) == (5, 0)
+    assert (counts.added, counts.forward_passes) == (5, 5)
     assert len(Store(library.place).unsteered_ids(unsteered_key(library))) == 5
     assert library.index(embedder, ["red"]).reused == 5
 
