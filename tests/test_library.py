@@ -75,8 +75,8 @@ def test_a_run_without_prompts_asks_a_model_of_unknown_identity_which_are_its_ow
     assert library.index(other).forward_passes == 1
     assert [library.missing(index) for index in library.prompts()] == [1, 1, 0]
     assert str(library.prompts()[2]) == '"red" (model toy, gate_scale 1, view tile)'
-    with pytest.raises(PromptError, match="none known for the model stranger"):
-        library.index(partial(ToyEmbedder, "stranger"))
+    assert library.index(partial(ToyEmbedder, "stranger")).forward_passes == 4  # of its unsteered vectors
+    assert len(library.prompts()) == 3
 
 
 # searching
@@ -377,7 +377,7 @@ def test_a_place_that_holds_the_library_of_another_folder(library: Library, tmp_
 
 def test_opening_what_is_not_there(tmp_path: Path, photos: Path) -> None:
     for place in (tmp_path / "gone", photos / "red.png", photos):
-        with pytest.raises(LibraryMissingError, match="make one: steersearch index FOLDER"):
+        with pytest.raises(LibraryMissingError, match="make one: steersearch index "):
             Library.open(place)
 
 
