@@ -144,8 +144,18 @@ class PromptIndexMissing(SteerSearchError):
     def __init__(self, focus: str, folder: Path | str, existing: Sequence[str], command: str) -> None:
         self.focus, self.folder = focus, Path(folder)
         self.existing, self.command = tuple(existing), command
-        have = ", ".join(existing) if existing else "none yet"
+        have = _nearest(focus, existing) if existing else "none yet"
         super().__init__(f'no index of {folder} for "{focus}"; have: {have}; build it: {command}')
+
+
+_NEAR = 5  # prompts that a message names
+
+
+def _nearest(focus: str, existing: Sequence[str]) -> str:
+    """The descriptions most like `focus`, and how many more there are."""
+    nearest = sorted(existing, key=lambda one: -difflib.SequenceMatcher(None, focus, one).ratio())[:_NEAR]
+    more = len(existing) - len(nearest)
+    return ", ".join(nearest) + (f" and {more:,} more (steersearch info)" if more else "")
 
 
 def index_of(prompt: str) -> str:

@@ -15,10 +15,11 @@ from steersearch.core.images.reader import SUFFIXES
 from steersearch.indexer.place import checked, read_json, write_json
 from steersearch.indexer.schema import normal_form
 
-# Folders of an operating system, a file server or an archiver: copies, thumbnails and what was thrown away.
+# Folders of an operating system, a file server, an archiver or a package manager: no photos of anybody.
 SYSTEM_FOLDERS = frozenset(
     "$recycle.bin|recycler|system volume information|lost+found|__macosx"
-    "|@eadir|#recycle|#snapshot|@recycle|@recently-snapshot".split("|")
+    "|@eadir|#recycle|#snapshot|@recycle|@recently-snapshot"
+    "|node_modules|bower_components|site-packages|__pycache__".split("|")
 )
 # A photo library of macOS is a folder: the imported photos lie in these below it, everything else is a copy.
 _PHOTO_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from steersearch.cli import search_options
+from steersearch.core.errors import PromptIndexMissing
 from tests.conftest import Run, draw_picture, write_tiny_model
 
 PROMPT = "the red mug"
@@ -73,7 +74,7 @@ def test_changes_cost_what_they_must(run: Run, indexed: Path) -> None:
     draw_picture(indexed / "green.jpg", "black", seed=99)
     done = run("index", indexed)
     assert done.out.splitlines()[0] == "5 files: 1 added, 3 reused, 1 moved, 0 skipped; 1 removed"
-    assert done.out.splitlines()[1].startswith("1 forward passes; ")
+    assert done.out.splitlines()[1].startswith("1 forward pass; ")
     paths = run("query", indexed / "white.jpg", "--focus", PROMPT, "--paths").out.split()
     assert {Path(path).name for path in paths} == {
         "crimson.jpg",
@@ -238,7 +239,7 @@ def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
         is_dated = {"--after", "--before"} & set(filters)
         assert ("the filters (not 1 without a plausible date), by " in done.err) == bool(is_dated)
         assert ("1 of these 1 photos have no capture date" in done.err) == bool(is_dated)
-        assert "the gallery has only 1 photos" in done.err
+        assert "the gallery has only 1 photo\n" in done.err
     (hit,) = map(json.loads, run(*query[:-1], "--before", "1999", "--json").out.splitlines())
     assert (hit["taken_at"][:4], hit["taken_at_source"], hit["undated"]) == ("1995", "file time", 1)
     assert "its folders: trip" in failed(run, *query, "--in", "tri")
@@ -642,6 +643,24 @@ def test_no_prompt_the_first_time(run: Run, photos: Path, tiny_model: Path) -> N
     assert run("query", photos / "red.jpg", "--focus", PROMPT, "-k", 2).code == 0
     message = misused(run, "index", photos, "--no-regions", "--model", "mini")
     assert "nothing to index: no prompt is given or known" in message
+
+
+def test_words_without_quotes(run: Run, indexed: Path) -> None:
+    assert 'several words need quotes, as in "red flower"' in misused(run, "find", "red", "flower")
+    message = misused(run, "query", indexed / "red.jpg", "--focus", "red", "flower")
+    assert 'several words need quotes, as in "red flower"' in message
+
+
+def test_a_prompt_that_is_not_there_names_the_five_nearest() -> None:
+    have = [
+        f'"{word}" (model mini)'
+        for word in ("dog", "lamps", "lamp", "a lamp", "the lamp", "lampshade", "sky")
+    ]
+    said = str(PromptIndexMissing("lamp", "photos", have, "steersearch index photos"))
+    assert '"lamp" (model mini)' in said
+    assert "dog" not in said
+    assert "sky" not in said
+    assert "and 2 more (steersearch info)" in said
 
 
 def test_photos_that_nobody_indexed(run: Run, photos: Path, indexed: Path, tmp_path: Path) -> None:

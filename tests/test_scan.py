@@ -110,11 +110,19 @@ def test_a_file_time_fits_64_bits(tmp_path: Path, mtime_ns: int, kept: int) -> N
 
 
 def test_folders_of_the_system_are_left_out(tmp_path: Path) -> None:
-    for name in ("@eaDir", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found", "#recycle"):
+    for name in (
+        "@eaDir",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "__MACOSX",
+        "lost+found",
+        "#recycle",
+        "node_modules",
+    ):
         put(tmp_path, f"{name}/a.jpg", f"sub/{name}/b.jpg", f"{name} of ours/c.jpg")
     put(tmp_path, "recycler.jpg")
     assert all("of ours" in path or path == "recycler.jpg" for path in found(tmp_path))
-    assert len(found(tmp_path)) == 7
+    assert len(found(tmp_path)) == 8
     assert found(tmp_path / "@eaDir") == ["a.jpg"]  # asked for by name
 
 

@@ -59,6 +59,7 @@ def command(
     """Find the photos that show what TEXT names, the most certain first.
 
     There is always a first hit: its score says how far it exceeds the others, not whether it shows the thing.
+    Presence says how surely the model sees TEXT in the photo itself; it compares photos under one TEXT only.
 
     \b
     Example:

@@ -52,7 +52,16 @@ class LazyCommand(TyperCommand):
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help names arguments and choices without brackets."""
+    """A command whose help names arguments and choices without brackets, and that expects words without quotes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # a UsageError, for which Typer has no public name
+            said = getattr(error, "message", "")
+            if "unexpected extra argument" in said:
+                error.message = f'{said}; several words need quotes, as in "red flower"'  # type: ignore[attr-defined]
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]

@@ -211,6 +211,13 @@ def readable(path: Path | str) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 photo", "2,000 photos", "3 forward passes"."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
     """Columns aligned by spaces; those named in `right` hold numbers and are aligned to the right.
 
@@ -416,27 +423,32 @@ def focus_remarks(focus: Focus) -> None:
 
 
 def _missing_remark(searched: Searched, missing: int, update: str) -> None:
+    lacking = f"{counted(missing, 'photo')} {'has' if missing == 1 else 'have'}"
     if searched.unsteered is not None:
-        remark(f"{missing:,} photos have no unsteered vector yet; to compare all, run: {update}")
+        remark(f"{lacking} no unsteered vector yet; to compare all, run: {update}")
         return
     if searched.is_too_little:
         remark("the same command continues from here; a larger --budget gives it more time")
     elif not searched.by_regions:
         remark("photos were sampled from all folders; after a few dozen, the likeliest come first")
-    remark(f"{missing:,} photos have no vector yet; to compare all, add --exact or run: {update}")
+    remark(f"{lacking} no vector yet; to compare all, add --exact or run: {update}")
 
 
 def _gallery_remark(searched: Searched, k: int) -> None:
-    if searched.of < k:
-        remark(f"the gallery has only {searched.of:,} photos")
+    if searched.of == 0:
+        remark("no photo passes the filters" if searched.is_filtered else "the library has no photo")
+    elif searched.of < k:
+        remark(f"the gallery has only {counted(searched.of, 'photo')}")
     elif searched.compared < k and not searched.is_too_little:
-        remark(f"only {searched.compared:,} photos were compared")
+        remark(
+            f"only {counted(searched.compared, 'photo')} {'was' if searched.compared == 1 else 'were'} compared"
+        )
 
 
 def counts_in_words(done: Counts) -> str:
     """What became of the files."""
     parts = (f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved", "skipped"))
-    return f"{done.files:,} files: {', '.join(parts)}; {done.removed:,} removed"
+    return f"{counted(done.files, 'file')}: {', '.join(parts)}; {done.removed:,} removed"
 
 
 def counts(done: Counts) -> None:
@@ -446,7 +458,7 @@ def counts(done: Counts) -> None:
         line(f"nothing to compute, no forward pass; {done.seconds:.1f} s")
     else:
         line(
-            f"{done.forward_passes:,} forward passes; read {done.read_seconds:.1f} s, "
+            f"{counted(done.forward_passes, 'forward pass')}; read {done.read_seconds:.1f} s, "
             f"embed {done.embed_seconds:.1f} s, write {done.write_seconds:.1f} s, total {done.seconds:.1f} s"
         )
     for prompt, reading in done.readings.items():
