@@ -153,9 +153,11 @@ _NEAR = 5  # prompts that a message names
 
 def _nearest(focus: str, existing: Sequence[str]) -> str:
     """The descriptions most like `focus`, and how many more there are."""
+    if len(existing) <= _NEAR:
+        return ", ".join(existing)
     nearest = sorted(existing, key=lambda one: -difflib.SequenceMatcher(None, focus, one).ratio())[:_NEAR]
     more = len(existing) - len(nearest)
-    return ", ".join(nearest) + (f" and {more:,} more (steersearch info)" if more else "")
+    return ", ".join(nearest) + f" and {more:,} more (steersearch info)"
 
 
 def index_of(prompt: str) -> str:
