@@ -65,21 +65,15 @@ BEFORE = {
     "any-focus",
     "core-world/drawn",
     "embedding-map-world",
-    "find-world/drawn",
     "find-world/held-out-objects",
     "find-world/held-out-pictures",
-    "find-world/stamps",
-    "genecis-world",
-    "mosaic-world",
     "peers-0.2MP",
     "pipeline",
-    "pods-world",
     "quality-world",
     "refcocog-world",
     "startup",
     "train-speed/cpu-float32-128px-b12",
     "train-speed/cuda-bfloat16-128px-b12",
-    "words-world/drawn",
 }
 
 
