@@ -154,10 +154,9 @@ class LikeliestFirst:
                 stack.enter_context(writing(self._place))
             except LibraryPlaceError as error:
                 self._may_write, self._refused = False, error
-            self._features = [self._encoded(index) for index in self._indexes]
-            self._commit()
             snapshot = open_region_snapshot(self._place, UnsteeredIndex.beside(self._indexes[0]).key)
-            path_of = self._missing(snapshot)
+            path_of = self._missing(snapshot)  # a wrong filter is refused before anything is kept
+            self._features = [self._encoded(index) for index in self._indexes]
             if not path_of:
                 return Steered(unkept=self._unkept())
             if self._query is not None:
@@ -335,11 +334,16 @@ class LikeliestFirst:
             yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
 
     def _commit(self) -> None:
-        """Write what was computed; what a full disk refuses is tried again the next time."""
+        """Write what was computed; what a full disk refuses is tried again the next time.
+
+        The first vectors begin a prompt index: a search that steers nothing leaves none behind.
+        """
         if not self._may_write:
             return
         for index in self._indexes:
             vectors = self._vectors[index.key]
+            if not vectors:
+                continue
             try:
                 if index.key not in self._begun:
                     self._begin(index)

@@ -6,14 +6,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from steersearch.core.errors import ArgumentError, LibraryPlaceError
+from steersearch.core.errors import ArgumentError, FilterError, LibraryPlaceError
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.embedder import LazyEmbedder, QueryFeatures
 from steersearch.indexer.filters import Filters
@@ -194,6 +194,18 @@ def test_only_photos_that_pass_the_filters_are_steered_and_counted(library: Libr
     hits = ask("red", seconds=2, filters=Filters.of("trip"))
     assert str(hits.searched) == "exact over the 3 photos that pass the filters"
     assert all(hit.exact for hit in hits)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [Filters.of(folder="nowhere"), Filters.of(where="width = 'wide'"), Filters.of(where="width < 0")],
+)
+def test_a_search_that_steers_nothing_begins_no_prompt_index(
+    library: Library, ask: Ask, filters: Filters
+) -> None:
+    with suppress(ArgumentError, FilterError):
+        assert str(ask("red", filters=filters).searched) == "exact over the 0 photos that pass the filters"
+    assert [index.prompt for index in library.prompts()] == ["green"]
 
 
 def test_an_index_run_without_prompts_leaves_what_a_query_began(library: Library, ask: Ask) -> None:
