@@ -22,6 +22,7 @@ from steersearch.benchmarks.ours.labelled_photographs import Label, Photograph, 
 from steersearch.benchmarks.ours.photographs import PhotographData
 from steersearch.core.errors import BenchmarkError, DataError
 from steersearch.core.predictor import Predictor
+from steersearch.core.steervit import Features
 from steersearch.training.photographs.listed import Listed, is_test_only, listed
 from steersearch.training.world.recolour import COLOURS
 from steersearch.training.world.stamps import HELD_OUT_NOUNS, STAMPS_FOLDER
@@ -81,7 +82,9 @@ class Painter(SteerViTMethod):
         return torch.from_numpy(np.asarray(self.model.preprocess(picture)))
 
     def _features(self, pictures, prompt, gate_scale):  # type: ignore[no-untyped-def]
-        return SimpleNamespace(logits=torch.from_numpy(self.see(pictures, prompt, maps=True).maps).flatten(1))
+        logits = torch.from_numpy(self.see(pictures, prompt, maps=True).maps).flatten(1)
+        none = torch.empty(len(logits), 0, 1)
+        return Features(prefix=none, patches=none, logits=logits, grid=self.model.grid)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_without_a_place_what_is_missing_is_said(
     assert done.err == f"error: {photos}: {words}\n"
     done = run("info")
     assert done.code == 1
-    assert "none was used before; make one: " in done.err
+    assert "none was used before; index your photos: steersearch index " in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 

@@ -185,7 +185,7 @@ def test_the_command_measures_and_says_what_on(
     )
     train_speed.main()
     record = json.loads(capsys.readouterr().out)
-    assert record["benchmark"] == "train-speed/cpu-float32-224px-b2"
+    assert record["benchmark"] == "train-speed/cpu-float32-320px-b2"
     assert record["settings"]["compiled"] is False
     assert [len(values) for values in record["metrics"]["seconds"].values()] == [2] * 5
     low, high = record["metrics"]["released_over_ours_quartiles"]
