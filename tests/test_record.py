@@ -61,13 +61,10 @@ def test_a_saved_record_is_read_again(tmp_path: Path) -> None:
 
 # Records of the mini before: what has not been measured again on the weights that are shipped.
 BEFORE = {
-    "anomaly-world",
     "any-focus",
     "core-world/drawn",
     "peers-0.2MP",
     "pipeline",
-    "quality-world",
-    "refcocog-world",
     "startup",
     "train-speed/cpu-float32-128px-b12",
     "train-speed/cuda-bfloat16-128px-b12",
