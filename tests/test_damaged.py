@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from steersearch.benchmarks.engineering.damaged import FAULTS, GOOD, measure
 
 
 @pytest.mark.slow
-def test_sixty_damaged_files_crash_nothing_and_are_each_counted_once(tmp_path: Path) -> None:
-    record = measure(60, 7, tmp_path)
+def test_sixty_damaged_files_crash_nothing_and_are_each_counted_once() -> None:
+    record = measure(60, 7)
     metrics = record.metrics
     assert metrics["files"] == 60 + GOOD
     assert metrics["skipped"] >= 15

@@ -75,7 +75,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 def recipe(photographs: Path, *settings: str) -> Recipe:
     """With what is made once in a cache that the tests share."""
     shared = (f"world.photographs={photographs}", f"data.cache={photographs / 'cache'}")
-    return apply_settings(MINI, [*SHORT, *shared, *settings])
+    return apply_settings(MINI, [*SHORT, "model.test_resolution=96", *shared, *settings])
 
 
 def weights(file: Path) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def test_a_model_on_photographs_from_nothing(photographs: Path, tmp_path: Path) 
     model = Predictor.from_pretrained(file)
     assert model.model.config.vit is not None
     assert model.model.config.vit.cnn == "efficientnet-lite2"
-    assert model.grid == (4, 4)
+    assert model.grid == (6, 6)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8))
     assert not np.allclose(model.embed([photo], "the mug"), model.embed([photo], None), atol=1e-3)
     trained = [line["values"] for line in read_journal(tmp_path / "run") if line["kind"] == "train"]
