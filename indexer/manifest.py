@@ -8,12 +8,12 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from steersearch.core.errors import (
     LibraryDamagedError,
@@ -198,6 +198,9 @@ def check_place(folder: Path, place: Path) -> None:
         raise LibraryPlaceError(place, f"cannot be written: no permission in {ancestor}")
 
 
+_Index = TypeVar("_Index", PromptIndex, UnsteeredIndex)
+
+
 def is_key(name: str) -> bool:
     """Whether this can be the key of a prompt index: it becomes part of paths, so nothing else may be in it."""
     return _KEY.fullmatch(name) is not None
@@ -206,17 +209,24 @@ def is_key(name: str) -> bool:
 def read_prompt_indexes(place: Path) -> list[PromptIndex]:
     """All prompt indexes that are complete, oldest first. One whose manifest cannot be used is left out, with a
     warning. Raises SchemaVersionError."""
-    indexes = []
-    for key in manifest_keys(place):
+    return _readable(place, manifest_keys(place), read_prompt_index, "prompt index")
+
+
+def _readable(
+    place: Path, keys: Sequence[str], read: Callable[[Path, str], _Index], what: str
+) -> list[_Index]:
+    """Those of `keys` that `read` can use, oldest first; others with a warning. Raises SchemaVersionError."""
+    found = []
+    for key in keys:
         try:
-            indexes.append(read_prompt_index(place, key))
+            found.append(read(place, key))
         except SchemaVersionError:
             raise
         except FileNotFoundError:  # removed just now
             continue
         except SteerSearchError as error:
-            _warn_once(f"this prompt index is left out: {error}")
-    return sorted(indexes, key=lambda index: (index.created_at, index.key))
+            _warn_once(f"this {what} is left out: {error}")
+    return sorted(found, key=lambda index: (index.created_at, index.key))
 
 
 def prompt_keys(place: Path) -> list[str]:
@@ -257,17 +267,7 @@ def replace_prompt_index(place: Path, index: PromptIndex) -> None:
 def read_unsteered_indexes(place: Path) -> list[UnsteeredIndex]:
     """The unsteered features that an `index` run has recorded, oldest first; a damaged record is left out, with a
     warning. Raises SchemaVersionError."""
-    found = []
-    for key in unsteered_keys(place):
-        try:
-            found.append(read_unsteered_index(place, key))
-        except SchemaVersionError:
-            raise
-        except FileNotFoundError:  # removed just now
-            continue
-        except SteerSearchError as error:
-            _warn_once(f"this record of unsteered vectors is left out: {error}")
-    return sorted(found, key=lambda index: (index.created_at, index.key))
+    return _readable(place, unsteered_keys(place), read_unsteered_index, "record of unsteered vectors")
 
 
 def unsteered_keys(place: Path) -> list[str]:

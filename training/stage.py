@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,7 @@ def weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Term
     }
 
 
-class Stage:
+class Stage(ABC):
     """Pretraining of a backbone, alignment of words and patches, and steering are its subclasses.
 
     name: shown in progress lines.  rates: the settings to lower if training diverges
@@ -50,9 +51,9 @@ class Stage:
     settings: Mapping[str, Any]
     free: Collection[str] = ()
 
+    @abstractmethod
     def losses(self, start: int, stop: int) -> Iterator[Terms]:
         """The terms of each step, start..stop-1, with their graph."""
-        raise NotImplementedError
 
     @cached_property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -80,7 +81,7 @@ class Stage:
         """Validation metrics over all processes; empty for a stage that has none. "pmass" ranks them."""
         return {}
 
-    def keep_best(self, folder: Path) -> None:
+    def keep_best(self, folder: Path) -> None:  # noqa: B027  (a stage may leave it out)
         """Called with the run's folder after a validation with the best pmass so far."""
 
     def readings(self) -> dict[str, float]:
@@ -95,5 +96,5 @@ class Stage:
         """State that a checkpoint needs beside modules and optimisers."""
         return {}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027  (the same)
         """Restore what `tensors` returned. Raises KeyError if some is missing."""

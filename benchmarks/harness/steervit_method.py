@@ -94,7 +94,7 @@ class SteerViTMethod:
         maps: bool = False,
         attention: bool = False,
     ) -> Seen:
-        """See `Method.see`. maps are the head's logits; at gate_scale 0, those of the frozen patch features."""
+        """See `Method.see`. maps are the head's logits; at gate_scale 0, of the unsteered patches."""
         if maps and prompt is None:
             raise BenchmarkError(
                 f"{self.name} has no heatmap without a prompt: its head is trained under one"
