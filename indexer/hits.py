@@ -16,7 +16,7 @@ from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import QueryPhoto
-from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.query_terms import Focus, Sort, checked_sort
 from steersearch.indexer.snapshot import Galleries
 
 # How many randomly chosen photos have to be compared before they can be ranked:
@@ -261,17 +261,38 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """Hits, best first; a notebook shows them with their pictures.
+    """Hits, best first unless they are `sorted_by` date; a notebook shows them with their pictures.
 
     searched: what they were found among; there are none where `Searched.is_too_little`.
     query: the photo searched with; None: of a find.
+    sorted: how they are ordered.
     exact, compared, of: see `Searched`.
     """
 
-    def __init__(self, hits: Iterable[Hit], searched: Searched, query: QueryPhoto | None = None) -> None:
+    def __init__(
+        self,
+        hits: Iterable[Hit],
+        searched: Searched,
+        query: QueryPhoto | None = None,
+        sort: Sort = "score",
+    ) -> None:
         super().__init__(hits)
-        self.searched, self.query = searched, query
+        self.searched, self.query, self.sorted = searched, query, sort
         self.exact, self.compared, self.of = searched.is_exact, searched.compared, searched.of
+
+    def sorted_by(self, sort: Sort) -> Hits:
+        """The same hits with the same ranks: by score, or by date, "date" the oldest first, "-date" the newest.
+
+        Hits without a date come last. Raises ArgumentError.
+        """
+        checked_sort(sort)
+        ranked = sorted(self, key=lambda hit: hit.rank)
+        dated = [(hit.taken_at, hit) for hit in ranked if hit.taken_at is not None]
+        if sort == "score":
+            return Hits(ranked, self.searched, self.query)
+        dated.sort(key=lambda pair: pair[0], reverse=sort == "-date")
+        undated = (hit for hit in ranked if hit.taken_at is None)
+        return Hits([*(hit for _, hit in dated), *undated], self.searched, self.query, sort)
 
     def _repr_html_(self) -> str | None:
         views = self[0]._own.views if self else None

@@ -64,7 +64,7 @@ from steersearch.indexer.prompt_indexes import (
     unsteered_target,
 )
 from steersearch.indexer.query_photo import QueryPhoto
-from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
+from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, as_focuses, checked_sort
 from steersearch.indexer.scan import (
     Scan,
     Skip,
@@ -323,6 +323,7 @@ class Library:
         where: str | None = None,
         exact: bool = False,
         collapse: bool = False,
+        sort: Sort = "score",
         limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
@@ -342,21 +343,24 @@ class Library:
             galleries are searched through an IVF index, and `Hits.searched` says so.
         collapse: deduplicate: fold copies of a photo (re-encoded, resized, rotated, slightly cropped) into the best of
             them, see `Hit.copies`; photos that only look alike stay.
+        sort: how the k best are ordered: "score", "date" (the oldest first) or "-date"; ranks stay those by score.
         progress: called while photos are steered.
         limits: a query photo whose reading takes more is refused.
         Raises ArgumentError, PromptError, FilterError, ImageError, ModelMismatchError, UnknownModelError.
         """
+        checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
         if focus is None:
             _refuse_steering(gate_scale, budget_s)
             index = self.unsteered_index(model=model, view=view)
             photo = QueryPhoto(image, (), self._galleries, self._embedder_of, limits, unsteered=index)
             search = Search(self._galleries, (), photo, self._embedder_of, filters, index)
-            return search.run(k, collapse=collapse)
+            return search.run(k, collapse=collapse).sorted_by(sort)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
         photo = QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits)
         search = Search(self._galleries, focuses, photo, self._embedder_of, filters)
-        return search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
+        hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
+        return hits.sorted_by(sort)
 
     def find(
         self,
@@ -372,6 +376,7 @@ class Library:
         where: str | None = None,
         exact: bool = False,
         collapse: bool = False,
+        sort: Sort = "score",
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
@@ -384,10 +389,12 @@ class Library:
             photos were compared to rank them, see `Hits.searched`.
         The other arguments, and what is raised: see `query`.
         """
+        checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
         focuses = self.resolve([text], gate_scale=gate_scale, model=model, view=view)
         search = Search(self._galleries, focuses, None, self._embedder_of, filters)
-        return search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
+        hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
+        return hits.sorted_by(sort)
 
     def resolve(
         self,

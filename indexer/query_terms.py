@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from steersearch.core.errors import ArgumentError, in_digits
 from steersearch.core.prompts import Reading, checked_prompt
@@ -14,6 +14,8 @@ from steersearch.indexer.manifest import PromptIndex
 
 _WEIGHED = re.compile(r"(?P<text>.*):\s*(?P<weight>[+-]?(\d+\.?\d*|\.\d+))", re.DOTALL)
 _UNCLEAR = re.compile(r"(?P<text>.*):(?P<weight>\S*)", re.DOTALL)  # where a weight stands, and is no number
+
+Sort = Literal["score", "date", "-date"]  # of hits
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,10 @@ def _as_focus(one: object) -> Focus:
     if isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], int | float):
         return Focus(one[0], float(one[1]))
     raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
+
+
+def checked_sort(sort: Sort) -> Sort:
+    """Raises ArgumentError for an order that is none."""
+    if sort not in get_args(Sort):
+        raise ArgumentError("sort", sort, f"must be one of {', '.join(get_args(Sort))}")
+    return sort

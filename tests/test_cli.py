@@ -145,10 +145,11 @@ def test_query_prints_a_table(run: Run, indexed: Path) -> None:
     done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "3")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert lines[0] == "rank   score    z  photo"
-    assert re.fullmatch(r"   1  1\.0000  [12]\.\d  photos/red\.jpg", lines[1])
+    assert lines[0] == "rank   score    z  date               photo"
+    assert re.fullmatch(r"   1  1\.0000  [12]\.\d  \d{4}-\d\d-\d\d \(file\)  photos/red\.jpg", lines[1])
     assert len(lines) == 4
-    assert all(re.fullmatch(r" +\d  0\.\d{4} {1,2}-?\d\.\d  photos/\w+\.jpg", line) for line in lines[2:])
+    row = r" +\d  0\.\d{4} {1,2}-?\d\.\d  \d{4}-\d\d-\d\d \(file\)  photos/\w+\.jpg"
+    assert all(re.fullmatch(row, line) for line in lines[2:])
     assert f'exact, by "{PROMPT}"' in done.err
 
 
@@ -181,6 +182,44 @@ def test_query_prints_paths_as_the_bytes_they_are(run: Run, indexed: Path) -> No
     )
     hits = run("query", indexed / "white.jpg", "--focus", PROMPT, "--json").out.splitlines()
     assert {json.loads(hit)["path"] for hit in hits} == {str(path) for path in indexed.iterdir()}
+
+
+def test_hits_have_their_date_and_can_be_sorted_by_it(run: Run, indexed: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x9003] = "2019:05:17 12:00:00"
+    Image.new("RGB", (96, 64), "red").save(indexed / "may.jpg", exif=exif)
+    Image.new("RGB", (96, 64), "red").save(indexed / "june.png")
+    for name, day in {"june.png": datetime(2019, 6, 1), "red.jpg": datetime(2021, 1, 1)}.items():
+        os.utime(indexed / name, (day.timestamp(), day.timestamp()))
+    os.utime(indexed / "white.jpg", (0, 0))  # when clocks begin
+    run("index", indexed)
+    asked = ("query", indexed / "red.jpg", "--focus", PROMPT)
+    table = {line.split()[-1][len("photos/") :]: line for line in run(*asked).out.splitlines()[1:]}
+    assert " 2019-05-17         photos" in table["may.jpg"]
+    assert " 2019-06-01 (file)  photos" in table["june.png"]
+    assert re.search(r"\d  +photos", table["white.jpg"])
+    rows = {
+        sort: [json.loads(line) for line in run(*asked, "--sort", sort, "--json").out.splitlines()]
+        for sort in ("score", "date", "-date")
+    }
+    names = {sort: [Path(row["path"]).name for row in ordered] for sort, ordered in rows.items()}
+    assert names["date"][:3] == ["may.jpg", "june.png", "red.jpg"]
+    assert names["-date"][-4:] == ["red.jpg", "june.png", "may.jpg", "white.jpg"]
+    assert names["date"][-1] == "white.jpg"
+    for ordered in rows.values():
+        assert sorted(ordered, key=lambda row: row["rank"]) == rows["score"]
+    run(*asked, "--sort", "date", "--html", "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    months = re.findall(r'<li class="month">(.*?)</li>', page)
+    assert months[:3] == ["May 2019", "June 2019", "January 2021"]
+    assert months[-1] == "No date"
+    assert len(months) == len(set(months))
+    assert "2019-05-17T12:00:00 (EXIF DateTimeOriginal)" in page
+    assert "2019-06-01T00:00:00 (file time)" in page
+    assert (
+        'class="month"' not in (run(*asked, "--html", "page.html"), (tmp_path / "page.html").read_text())[1]
+    )
+    assert "one of score, date, -date" in misused(run, *asked, "--sort", "size").replace("'", "")
 
 
 def test_k_larger_than_the_gallery(run: Run, indexed: Path) -> None:

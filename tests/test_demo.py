@@ -111,8 +111,11 @@ def test_the_demo_ranks_photographs_and_drawings(run: Run, small_demo: None, tmp
     searches = [(QUERY, "the remote control"), (QUERY, "the cat"), (RED, "the mug"), (RED, "the lamp")]
     for query, focus in searches:
         ranking = done.out.partition(f'focus "{focus}", query photo {query}\n')[2].splitlines()
-        assert ranking[0].split() == ["rank", "score", "z", "photo"]
-        assert re.fullmatch(rf"   1  1\.0000  +\d\.\d  shown/photos/{re.escape(query)}", ranking[1])
+        assert ranking[0].split() == ["rank", "score", "z", "date", "photo"]
+        assert re.fullmatch(
+            rf"   1  1\.0000  +\d\.\d  \d{{4}}-\d\d-\d\d \(file\)  shown/photos/{re.escape(query)}",
+            ranking[1],
+        )
         assert [int(line.split()[0]) for line in ranking[1:9]] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert done.out.splitlines()[-1] == "page: shown/results.html"
     page = (tmp_path / "shown" / "results.html").read_text("utf-8")

@@ -144,9 +144,9 @@ def test_find_prints_a_table(run: Run, indexed_photos: Path) -> None:
     done = run("find", PROMPT, "-k", "3")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert lines[0] == "rank  score  presence  photo"
+    assert lines[0] == "rank  score  presence  date               photo"
     assert len(lines) == 4
-    pattern = r" +\d  +-?\d\.\d\d  +-?\d+\.\d\d  photos/\w+\.jpg"
+    pattern = r" +\d  +-?\d\.\d\d  +-?\d+\.\d\d  \d{4}-\d\d-\d\d \(file\)  photos/\w+\.jpg"
     assert all(re.fullmatch(pattern, line) for line in lines[1:])
     assert f'exact, by "{PROMPT}"' in done.err
 

@@ -57,6 +57,12 @@ class CaptureDate:
         """ISO 8601, no longer than it is precise: "2019-05" for a month."""
         return self.moment.strftime(_ISO[self.precision])
 
+    @property
+    def day(self) -> str:
+        """As `iso`, no longer than the day; of a change, this is said: "2019-05-17 (file)"."""
+        kind = " (file)" if self.source == FILE_TIME else " (changed)" if self.is_change else ""
+        return self.iso[:10] + kind
+
 
 def capture_date(image: Image.Image, file: BinaryIO | None = None) -> CaptureDate | None:
     """When this picture was taken, by the first of these that can be read and is plausible; None if none is.

@@ -20,6 +20,7 @@ from steersearch.cli.search_options import (
     Page,
     Paths,
     Print0,
+    SortBy,
     Where,
     exact_or_budget,
     form_of_hits,
@@ -43,6 +44,7 @@ def command(
     before: Before = None,
     where: Where = None,
     collapse: Collapse = False,
+    sort: SortBy = "score",
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare all photos, however long it takes.")
     ] = False,
@@ -82,6 +84,7 @@ def command(
             where=where,
             exact=exact,
             collapse=collapse,
+            sort=sort,
             budget_s=budget,
             progress=advance,
         )

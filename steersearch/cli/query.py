@@ -22,6 +22,7 @@ from steersearch.cli.search_options import (
     Paths,
     PhotoLimits,
     Print0,
+    SortBy,
     Where,
     exact_or_budget,
     focuses,
@@ -50,6 +51,7 @@ def command(
     before: Before = None,
     where: Where = None,
     collapse: Collapse = False,
+    sort: SortBy = "score",
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Compare all photos, however long it takes."),
@@ -94,6 +96,7 @@ def command(
             where=where,
             exact=exact,
             collapse=collapse,
+            sort=sort,
             limits=limits_of(limit),
             budget_s=budget,
             progress=advance,

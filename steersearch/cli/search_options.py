@@ -14,7 +14,7 @@ from steersearch.core.images.limits import Limits, parse_limits
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.filters import parse_date
-from steersearch.indexer.query_terms import as_focuses, parse_focus
+from steersearch.indexer.query_terms import Sort, as_focuses, parse_focus
 from steersearch.views.terminal import Form
 
 VIEWS = (
@@ -138,6 +138,14 @@ Budget = Annotated[
 Collapse = Annotated[
     bool,
     typer.Option("--collapse", help="Fold copies of a photo (the same picture, saved again) into one hit."),
+]
+SortBy = Annotated[
+    Sort,
+    typer.Option(
+        "--sort",
+        help="Order of the K best: by score, by date (the oldest first) or by -date (the newest first), "
+        "which the page groups by month.",
+    ),
 ]
 InFolder = Annotated[
     str | None,

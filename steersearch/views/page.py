@@ -18,7 +18,7 @@ from PIL import Image
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
 from steersearch.core.vectors import VectorSettings
-from steersearch.indexer.hits import Hits
+from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_terms import Focus
 from steersearch.views.output import write_output
@@ -45,12 +45,15 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownHit:
-    """shots: the photo under each focus of its search, without a focus once; scores: its cosine under each."""
+    """shots: the photo under each focus of its search, without a focus once; scores: its cosine under each; month: the
+    heading it stands under, "" for none; date: when it was taken, and what says so."""
 
     rank: int
     score: float
     shots: Sequence[Shot]
     scores: Sequence[float]
+    month: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +178,19 @@ def _shown_hits(hits: Hits) -> list[ShownHit]:
         ]
         shots = shots or [Shot(name=name, image=image, heatmap=None)]
         scores = [part.score for part in hit.parts] or [hit.score]
-        shown.append(ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores))
+        month = "" if hits.sorted == "score" else _month(hit)
+        date = "" if hit.date is None else str(hit.date)
+        shown.append(
+            ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores, month=month, date=date)
+        )
     return shown
+
+
+def _month(hit: Hit) -> str:
+    """What hits in the order of their dates are grouped by: "May 2019"; the year alone where no more is known."""
+    if hit.date is None:
+        return "No date"
+    return hit.date.moment.strftime("%Y" if hit.date.precision == "year" else "%B %Y")
 
 
 def _note(hits: Hits) -> str:
@@ -237,6 +251,8 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
                 "score": hit.score,
                 "bar": _bar(hit.score / search.full),
                 "name": hit.shots[0].name,
+                "month": hit.month,
+                "date": hit.date,
                 "photo": _photo_uri(hit.shots[0].image, HIT_SIDE),
                 "small": _photo_uri(hit.shots[0].image, SMALL_SIDE) if several else "",
                 "parts": parts(hit.shots, hit.scores),

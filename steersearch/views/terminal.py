@@ -312,13 +312,14 @@ def _hits_table(found: Sequence[Hit]) -> None:
     """A table of hits; several focuses have a column each, with their scores."""
     several = found[0].parts if found and len(found[0].parts) > 1 else ()
     texts = [_short(part.prompt) for part in several]
-    header = ("rank", "score", "z", *texts, "photo")
+    header = ("rank", "score", "z", *texts, "date", "photo")
     rows = [
         (
             str(hit.rank),
             f"{hit.score:.4f}",
             "" if math.isnan(hit.z) else f"{hit.z:.1f}",
             *(f"{part.score:.4f}" for part in hit.parts if several),
+            _day(hit),
         )
         for hit in found
     ]
@@ -333,9 +334,13 @@ def dates_remark(found: Sequence[Hit]) -> None:
 
 
 def _found_table(found: Sequence[Hit]) -> None:
-    rows = [(str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}") for hit in found]
-    header = ("rank", "score", "presence", "photo")
+    rows = [(str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", _day(hit)) for hit in found]
+    header = ("rank", "score", "presence", "date", "photo")
     table(header, _with_paths(rows, found), right=("rank", "score", "presence"))
+
+
+def _day(hit: Hit) -> str:
+    return "" if hit.date is None else hit.date.day
 
 
 def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[tuple[str, ...]]:
