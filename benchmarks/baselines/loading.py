@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def load(name: str, device: str = "auto") -> Baseline:
     """The baseline `name`, or "name=PATH" with weights from a local folder or file.
 
-    device "auto": the GPU if there is one; weights are in bfloat16 on a GPU that supports it, else float32.
+    device "auto": the GPU if there is one; weights are in float32, on a GPU too: half precision changes rankings.
     Raises BenchmarkError (unknown name, one that cannot be run, an extra that is not installed) and
     CheckpointError (weights that are missing, damaged or cannot be fetched).
     """
