@@ -1,4 +1,5 @@
-"""Deduplication of hits: those that show the same photo are folded into the best of them."""
+"""Deduplication of hits: those that show the same photo are folded into the best of them; those that show the query
+photo are left out."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from steersearch.core.preprocess import open_image
 from steersearch.core.vectors import Floats
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.loader import THUMBNAIL_SIDE
+from steersearch.indexer.query_photo import QueryPhoto
 
 # What two pictures may differ by where they differ most, see `dedup.differences`, as thumbnails and as photos.
 # Measured on copies and look-alikes: python -m steersearch.benchmarks.engineering.copies, benchmarks/LOG.md.
@@ -26,6 +28,49 @@ PERHAPS, SAME = 0.5, 0.25
 SIDE = 512  # pixels at which photos are compared, longer side
 _IN_MEMORY = 64  # photos
 _MORE = 3  # times as many hits are asked for at first, and again where too many of them are copies
+_COPY_COSINE = 0.95  # under every focus: a hit that is less like the query photo is no copy of it
+_OTHERS_IN_A_ROW = 4
+
+
+def without_query(search: Callable[[int], Hits], k: int, photo: QueryPhoto) -> Hits:
+    """The k best hits of `search(count)` that are not the query photo: neither its file, nor its content, nor a copy
+    of it. `Searched.left_out` names those that rank before the last hit.
+
+    Copies show the same pixels as in `folded`. Hits are looked at in the order of their likeness until a few in a row
+    are none.
+    """
+    asked = k + 1
+    while True:
+        hits = search(asked)
+        shown = {hit.path for hit in hits if hit.image_id == photo.image_id or photo.is_at(hit.path)}
+        shown |= set(_copies(photo, [hit for hit in hits if hit.path not in shown]))
+        kept = [hit for hit in hits if hit.path not in shown][:k]
+        if len(kept) == k or len(hits) < asked:
+            before = len(hits) if len(kept) < k else kept[-1].rank
+            left_out = tuple(hit.path for hit in hits[:before] if hit.path in shown)
+            searched = replace(hits.searched, left_out=left_out)
+            ranked = (replace(hit, rank=rank, searched=searched) for rank, hit in enumerate(kept, start=1))
+            return Hits(ranked, searched, hits.query)
+        asked *= _MORE
+
+
+def _copies(photo: QueryPhoto, hits: Sequence[Hit]) -> Iterator[Path]:
+    alike = sorted((-_likeness(hit), hit.rank, hit) for hit in hits if _likeness(hit) >= _COPY_COSINE)
+    others = 0
+    for *_, hit in alike:
+        shown = _photo(hit.path)
+        if shown is not None and is_same(_reduced(photo.picture.image), shown, SIDE, SAME):
+            others = 0
+            yield hit.path
+        else:
+            others += 1
+            if others == _OTHERS_IN_A_ROW:
+                return
+
+
+def _likeness(hit: Hit) -> float:
+    """The least cosine with the query photo under a focus."""
+    return min((part.score for part in hit.parts), default=hit.score)
 
 
 def folded(
@@ -120,7 +165,12 @@ def _photo(path: Path) -> Shown | None:
         image = open_image(path, at_least=SIDE)
     except ImageError:
         return None
-    return Shown(image.reduce(max(1, max(image.size) // SIDE)))  # whole pixels: a little more than SIDE
+    return _reduced(image)
+
+
+def _reduced(image: Image.Image) -> Shown:
+    """At the size at which photos are compared, in whole pixels: a little more than SIDE."""
+    return Shown(image.reduce(max(1, max(image.size) // SIDE)))
 
 
 # ---------------------------------------------------------------------------------------- whether two pictures are one

@@ -63,6 +63,7 @@ class Searched:
     unreadable: of those not compared, photos that could not be read.
     undated: photos that a filter of dates left out for want of a plausible date.
     unsteered: whose vectors were compared where there was no focus, else None.
+    left_out: photos that would be among the hits, but are the query photo or copies of it.
     """
 
     focuses: tuple[Focus, ...]
@@ -75,6 +76,7 @@ class Searched:
     unreadable: int = 0
     undated: int = 0
     unsteered: UnsteeredIndex | None = None
+    left_out: tuple[Path, ...] = ()
 
     @property
     def index(self) -> PromptIndex | UnsteeredIndex:
@@ -110,7 +112,12 @@ class Searched:
         return not (self.is_guess or self.by_regions or enough)
 
     def __str__(self) -> str:
-        return self._compared if self.unsteered is None else f"{self._compared}; no focus: plain similarity"
+        how = "" if self.unsteered is None else "; no focus: plain similarity"
+        left_out = ""
+        if self.left_out:
+            copies = f" and its copies, {len(self.left_out):,} photos" if len(self.left_out) > 1 else ""
+            left_out = f"; left out: the query photo{copies}"
+        return f"{self._compared}{how}{left_out}"
 
     @property
     def _compared(self) -> str:

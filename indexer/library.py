@@ -324,6 +324,7 @@ class Library:
         exact: bool = False,
         collapse: bool = False,
         sort: Sort = "score",
+        include_query: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
@@ -337,13 +338,14 @@ class Library:
             are too few to rank, there are no hits.
         gate_scale, model, view: select among several indexes of a prompt, see `resolve`; the photo is embedded under
             the settings of that index. If the library has the photo, its stored embedding is the query and no model is
-            loaded. A query photo that lies in the folder is itself a hit.
+            loaded.
         folder, after, before, where: only these photos are compared, see `Filters.of`.
         exact: compare every photo, and steer those that have no vector, however long it takes; otherwise large
             galleries are searched through an IVF index, and `Hits.searched` says so.
         collapse: deduplicate: fold copies of a photo (re-encoded, resized, rotated, slightly cropped) into the best of
             them, see `Hit.copies`; photos that only look alike stay.
         sort: how the k best are ordered: "score", "date" (the oldest first) or "-date"; ranks stay those by score.
+        include_query: keep the query photo, and copies of it, among the hits; without, `Searched.left_out` names them.
         progress: called while photos are steered.
         limits: a query photo whose reading takes more is refused.
         Raises ArgumentError, PromptError, FilterError, ImageError, ModelMismatchError, UnknownModelError.
@@ -355,11 +357,18 @@ class Library:
             index = self.unsteered_index(model=model, view=view)
             photo = QueryPhoto(image, (), self._galleries, self._embedder_of, limits, unsteered=index)
             search = Search(self._galleries, (), photo, self._embedder_of, filters, index)
-            return search.run(k, collapse=collapse).sorted_by(sort)
+            return search.run(k, collapse=collapse, include_query=include_query).sorted_by(sort)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
         photo = QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits)
         search = Search(self._galleries, focuses, photo, self._embedder_of, filters)
-        hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
+        hits = search.run(
+            k,
+            exact=exact,
+            collapse=collapse,
+            include_query=include_query,
+            budget_s=budget_s,
+            progress=progress,
+        )
         return hits.sorted_by(sort)
 
     def find(

@@ -48,6 +48,7 @@ class QueryPhoto:
         self._galleries, self._embedder_of, self._limits = galleries, embedder_of, limits
         self._unsteered = unsteered
         self._computed: dict[str, QueryFeatures] = {}
+        self._known: str | None = None
 
     @cached_property
     def picture(self) -> Picture:
@@ -139,6 +140,12 @@ class QueryPhoto:
 
     def row_in(self, gallery: Snapshot) -> int | None:
         """The photo's row: by its path if its size and time are unchanged, else by its content."""
+        row = self._row_in(gallery)
+        if row is not None:
+            self._known = gallery.value("image_id", row)
+        return row
+
+    def _row_in(self, gallery: Snapshot) -> int | None:
         real, root = self._real, self._galleries.root
         try:
             state = real.stat()
@@ -150,6 +157,20 @@ class QueryPhoto:
             return gallery.row_of(self._content)
         except OSError:  # whoever opens it says what is wrong with it
             return None
+
+    @property
+    def image_id(self) -> str:
+        """Its content, as of the gallery that had it last; "" for a file that cannot be read now."""
+        if self._known is None:
+            try:
+                return self._content
+            except OSError:
+                return ""
+        return self._known
+
+    def is_at(self, path: Path) -> bool:
+        """Whether `path` is its file."""
+        return os.path.realpath(path) == os.fspath(self._real)
 
     @cached_property
     def _real(self) -> Path:

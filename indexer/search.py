@@ -11,7 +11,7 @@ import numpy as np
 
 from steersearch.core.errors import ArgumentError
 from steersearch.indexer.anytime import BUDGET_S, NOTHING, LikeliestFirst, Steered
-from steersearch.indexer.dedup import folded
+from steersearch.indexer.dedup import folded, without_query
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.filters import Filters, Mask, is_in
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
@@ -52,6 +52,7 @@ class Search:
         *,
         exact: bool = False,
         collapse: bool = False,
+        include_query: bool = False,
         budget_s: float | None = None,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> Hits:
@@ -61,17 +62,29 @@ class Search:
         process has them. If no photo can be read and none has a vector under a focus, the regions alone give the order.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
         collapse: deduplicate, see `dedup.folded`; k hits are left if there are that many.
+        include_query: do not leave the query photo out, see `dedup.without_query`.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError, SteerSearchError.
         """
         _check_number(k)
+        search = self._search(k, exact, budget_s, progress)
+        if self._query is not None and not include_query:
+            search = partial(without_query, search, photo=self._query)
+        return folded(search, k, Store(self._galleries.place).thumbnails) if collapse else search(k)
+
+    def _search(
+        self,
+        k: int,
+        exact: bool,
+        budget_s: float | None,
+        progress: Callable[[ProgressEvent], None] | None,
+    ) -> Callable[[int], Hits]:
+        """Steer what has to be; gives the search for a number of hits."""
         if self._unsteered is not None:
-            similar = partial(self.similar, self._unsteered)
-            return folded(similar, k, Store(self._galleries.place).thumbnails) if collapse else similar(k)
-        done = self._steer(k, _seconds(exact, budget_s), progress)
+            return partial(self.similar, self._unsteered)
+        done = self._steer(k + 1, _seconds(exact, budget_s), progress)
         if guessed := next((steered for steered in done if steered.guesses), None):
-            return self._guessed(guessed)
-        ranked = partial(self.ranked, exact=exact, after=Steered.together(done))
-        return folded(ranked, k, Store(self._galleries.place).thumbnails) if collapse else ranked(k)
+            return lambda count: self._guessed(guessed, count)
+        return partial(self.ranked, exact=exact, after=Steered.together(done))
 
     def ranked(self, k: int, *, exact: bool = False, after: Steered = NOTHING) -> Hits:
         """The k best of the photos that have a vector under each focus; all, if fewer.
@@ -209,7 +222,7 @@ class Search:
                 galleries=self._galleries,
             )
 
-    def _guessed(self, steered: Steered) -> Hits:
+    def _guessed(self, steered: Steered, k: int) -> Hits:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
         searched = Searched(self._read(), 0, steered.missing, Method.regions)
         hits = (
@@ -224,7 +237,7 @@ class Search:
                 date=guess.date,
                 galleries=self._galleries,
             )
-            for number, guess in enumerate(steered.guesses, start=1)
+            for number, guess in enumerate(steered.guesses[:k], start=1)
         )
         return Hits(hits, searched, self._query)
 

@@ -80,7 +80,7 @@ def run_demo(folder: Path) -> Path:
 def search(library: Library, demo: Demo) -> list[tuple[Path, Hits]]:
     """Each query photo with its hits under each of its focuses."""
     asked = [(library.folder / photo, focus) for photo, focus in demo.searches]
-    return [(photo, library.query(photo, focus, HITS)) for photo, focus in asked]
+    return [(photo, library.query(photo, focus, HITS, include_query=True)) for photo, focus in asked]
 
 
 def prepare_photos(folder: Path) -> Demo:

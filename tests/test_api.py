@@ -41,7 +41,7 @@ def test_hits_are_those_of_the_model_itself(library: Library, photos: Path, tiny
         embeddings = model.embed(paths, prompt=prompt).numpy()
         scores = embeddings @ embeddings[paths.index(photos / "blue.jpg")]
         order = np.argsort(-scores)
-        hits = library.query(photos / "blue.jpg", focus=prompt, k=4)
+        hits = library.query(photos / "blue.jpg", focus=prompt, k=4, include_query=True)
         assert [hit.path for hit in hits] == [paths[i] for i in order[:4]]
         assert [hit.score for hit in hits] == pytest.approx(scores[order[:4]].tolist(), abs=1e-5)
         assert [(hit.rank, hit.exact, hit.prompt) for hit in hits] == [
@@ -135,7 +135,7 @@ def test_a_view_is_part_of_a_prompt_index(
         seeing = model.with_view(view)
         embeddings = seeing.embed(paths, prompt=PROMPT).numpy()
         scores = np.sort(embeddings @ embeddings[paths.index(photos / "blue.jpg")])[::-1]
-        hits = library.query(photos / "blue.jpg", PROMPT)
+        hits = library.query(photos / "blue.jpg", PROMPT, include_query=True)
         assert [hit.score for hit in hits] == pytest.approx(scores.tolist(), abs=1e-5)
         copy = tmp_path / "copy.png"  # the same pixels in another file, which the library does not know
         Image.open(photos / "blue.jpg").save(copy)
@@ -146,7 +146,7 @@ def test_a_view_is_part_of_a_prompt_index(
         assert expected.shape == hits[0].heatmap.shape == grid
     assert len(keys) == 3
     last = {
-        view: [hit.score for hit in library.query(photos / "blue.jpg", PROMPT, view=view)]
+        view: [hit.score for hit in library.query(photos / "blue.jpg", PROMPT, view=view, include_query=True)]
         for view in ("squash", "tile", "crop", None)
     }
     assert last[None] == last["crop"]
@@ -213,9 +213,8 @@ def test_a_query_never_mixes_models(library: Library, photos: Path, tmp_path: Pa
     with pytest.raises(PromptIndexMissing) as missing:
         library.find_prompt_index(PROMPT, model=other)
     assert f"--model {other}" in missing.value.command
-    hits = library.query(
-        photos / "red.jpg", PROMPT, model=other
-    )  # steers all six photos with the other model
+    # steers all six photos with the other model
+    hits = library.query(photos / "red.jpg", PROMPT, model=other, include_query=True)
     assert [hit.exact for hit in hits] == [True] * 6
     assert {part.focus.index.key for hit in hits for part in hit.parts} == {library.prompts()[-1].key}
     assert library.prompts()[-1].model_id == other

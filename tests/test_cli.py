@@ -75,7 +75,7 @@ def test_changes_cost_what_they_must(run: Run, indexed: Path) -> None:
     done = run("index", indexed)
     assert done.out.splitlines()[0] == "5 files: 1 added, 3 reused, 1 moved, 0 skipped; 1 removed"
     assert done.out.splitlines()[1].startswith("1 forward pass; ")
-    paths = run("query", indexed / "white.jpg", "--focus", PROMPT, "--paths").out.split()
+    paths = run("query", "--include-query", indexed / "white.jpg", "--focus", PROMPT, "--paths").out.split()
     assert {Path(path).name for path in paths} == {
         "crimson.jpg",
         "green.jpg",
@@ -142,7 +142,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 
 
 def test_query_prints_a_table(run: Run, indexed: Path) -> None:
-    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "3")
+    done = run("query", "--include-query", indexed / "red.jpg", "--focus", PROMPT, "-k", "3")
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0] == "rank   score    z  date               photo"
@@ -154,7 +154,7 @@ def test_query_prints_a_table(run: Run, indexed: Path) -> None:
 
 
 def test_query_prints_json_lines(run: Run, indexed: Path, tiny_model: Path) -> None:
-    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "-k", "2")
+    done = run("query", "--include-query", indexed / "red.jpg", "--focus", PROMPT, "--json", "-k", "2")
     first, second = (json.loads(line) for line in done.out.splitlines())
     assert first.pop("score") == pytest.approx(1)
     assert first.pop("z") > second["z"]
@@ -172,15 +172,18 @@ def test_query_prints_paths_as_the_bytes_they_are(run: Run, indexed: Path) -> No
     for seed, name in enumerate(odd):
         draw_picture(indexed / name, "white", seed=100 + seed)
     run("index", indexed)
-    done = run("query", indexed / "white.jpg", "--focus", PROMPT, "--paths")
+    done = run("query", "--include-query", indexed / "white.jpg", "--focus", PROMPT, "--paths")
     expected = [os.fsencode(path) + b"\n" for path in indexed.iterdir()]
     assert sorted(done.out_bytes.splitlines(keepends=True)) == sorted(
         b"".join(expected).splitlines(keepends=True)
     )
     assert (
-        "photos/white\\nwith a line break.jpg" in run("query", indexed / "white.jpg", "--focus", PROMPT).out
+        "photos/white\\nwith a line break.jpg"
+        in run("query", "--include-query", indexed / "white.jpg", "--focus", PROMPT).out
     )
-    hits = run("query", indexed / "white.jpg", "--focus", PROMPT, "--json").out.splitlines()
+    hits = run(
+        "query", "--include-query", indexed / "white.jpg", "--focus", PROMPT, "--json"
+    ).out.splitlines()
     assert {json.loads(hit)["path"] for hit in hits} == {str(path) for path in indexed.iterdir()}
 
 
@@ -223,7 +226,7 @@ def test_hits_have_their_date_and_can_be_sorted_by_it(run: Run, indexed: Path, t
 
 
 def test_k_larger_than_the_gallery(run: Run, indexed: Path) -> None:
-    done = run("query", indexed / "red.jpg", "--focus", PROMPT, "-k", "500", "--paths")
+    done = run("query", "--include-query", indexed / "red.jpg", "--focus", PROMPT, "-k", "500", "--paths")
     assert done.code == 0
     assert len(done.out.splitlines()) == 6
     assert "the gallery has only 6 photos" in done.err
@@ -239,7 +242,15 @@ def test_query_writes_a_page(run: Run, indexed: Path, tmp_path: Path) -> None:
 
 def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
     run("index", indexed, "--prompt", "bookshelf", "--prompt", "ratio 16:9")
-    query = ("query", indexed / "red.jpg", "--focus", f"{PROMPT}:2", "--focus", "bookshelf:-0.5")
+    query = (
+        "query",
+        "--include-query",
+        indexed / "red.jpg",
+        "--focus",
+        f"{PROMPT}:2",
+        "--focus",
+        "bookshelf:-0.5",
+    )
     done = run(*query, "-k", "2", "--html", "page.html")
     assert done.code == 0
     assert done.out.splitlines()[0].split("  ")[-3:] == ["the red mug", "bookshelf", "photo"]
@@ -254,9 +265,10 @@ def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
     assert first["score"] == pytest.approx((2 * parts[0]["score"] - 0.5 * parts[1]["score"]) / 2.5)
     assert first["prompt"] == "the red mug:2, bookshelf:-0.5"
     assert (
-        'exact, by 9 × "ratio 16" (model ' in run("query", indexed / "red.jpg", "--focus", "ratio 16:9").err
+        'exact, by 9 × "ratio 16" (model '
+        in run("query", "--include-query", indexed / "red.jpg", "--focus", "ratio 16:9").err
     )
-    assert run("query", indexed / "red.jpg", "--focus", "ratio 16:9:1").code == 0
+    assert run("query", "--include-query", indexed / "red.jpg", "--focus", "ratio 16:9:1").code == 0
 
 
 def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
@@ -311,11 +323,15 @@ def test_photos_are_seen_as_the_prompt_index_was_made(run: Run, indexed: Path) -
     done = run("index", indexed, "--prompt", PROMPT, "--view", "tile")
     assert done.out.splitlines()[1].startswith("6 forward passes; ")
     answers = {
-        view: run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--view", view)
+        view: run(
+            "query", "--include-query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--view", view
+        )
         for view in ("squash", "tile")
     }
     assert answers["squash"].out != answers["tile"].out
-    last = run("query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--html", "page.html")
+    last = run(
+        "query", "--include-query", indexed / "red.jpg", "--focus", PROMPT, "--json", "--html", "page.html"
+    )
     scores = [[json.loads(row)["score"] for row in ran.out.splitlines()] for ran in (last, answers["tile"])]
     assert scores[0] == scores[1]
     assert "gate_scale 1, view tile)" in last.err
@@ -334,7 +350,7 @@ def test_a_query_steers_a_new_photo_where_its_view_was_not_brought_up_to_date(
     draw_picture(indexed / "new.jpg", "red", seed=99)
     done = run("index", indexed)
     assert "view: tile, as in the last run; --view chooses another\n" in done.err
-    query = ("query", indexed / "new.jpg", "--focus", PROMPT, "--view")
+    query = ("query", "--include-query", indexed / "new.jpg", "--focus", PROMPT, "--view")
     assert "exact, by " in run(*query, "tile").err
     assert '"missing": 1' in run("info", "--json").out
     assert "exact, by " in run(*query, "squash").err
@@ -536,15 +552,15 @@ def test_a_file_instead_of_a_folder(run: Run, photos: Path) -> None:
 
 
 def test_a_focus_that_was_not_indexed_is_answered(run: Run, indexed: Path) -> None:
-    done = run("query", indexed / "red.jpg", "--focus", "teapot", "--json", "-k", "3")
+    done = run("query", "--include-query", indexed / "red.jpg", "--focus", "teapot", "--json", "-k", "3")
     hits = [json.loads(line) for line in done.out.splitlines()]
     assert [hit["exact"] for hit in hits] == [True] * 3  # six photos are steered in no time
     assert hits[0]["path"] == str(indexed / "red.jpg")
     assert 'exact, by "teapot" (model ' in done.err
-    again = run("query", indexed / "red.jpg", "--focus", "teapot", "--json", "-k", "3")
+    again = run("query", "--include-query", indexed / "red.jpg", "--focus", "teapot", "--json", "-k", "3")
     assert again.out == done.out
     run("index", indexed, "--prompt", "kettle")
-    kettle = ("query", indexed / "red.jpg", "--focus", "kettle", "--json", "--exact")
+    kettle = ("query", "--include-query", indexed / "red.jpg", "--focus", "kettle", "--json", "--exact")
     assert run(*kettle).out.count('"exact": true') == 6
 
 
@@ -552,13 +568,24 @@ def test_a_budget_of_no_time_compares_one_and_says_of_how_many(run: Run, indexed
     for number in range(60):
         draw_picture(indexed / f"more{number}.jpg", "green", seed=number)
     run("index", indexed, "--batch-size", "8")
-    done = run("query", indexed / "red.jpg", "--focus", "teapot", "--budget", "0.001ms", "-k", "2", "--json")
+    done = run(
+        "query",
+        "--include-query",
+        indexed / "red.jpg",
+        "--focus",
+        "teapot",
+        "--budget",
+        "0.001ms",
+        "-k",
+        "2",
+        "--json",
+    )
     (row,) = map(json.loads, done.out.splitlines())
     assert (row["exact"], row["compared"], row["of"]) == (False, 1, 66)
     assert "approximate: the likeliest 1 of 66 photos compared under this focus" in done.err
     (command,) = re.findall(r"to compare all, add --exact or run: (.*)", done.err)
     assert run(*shlex.split(command)[1:]).code == 0
-    assert "exact, by " in run("query", indexed / "red.jpg", "--focus", "teapot").err
+    assert "exact, by " in run("query", "--include-query", indexed / "red.jpg", "--focus", "teapot").err
 
 
 def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
@@ -566,7 +593,7 @@ def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
     Image.open(indexed / "red.jpg").save(indexed / "red anew.png")
     run("index", indexed)
     reds = {str(indexed / name) for name in ("red.jpg", "red again.jpg", "red anew.png")}
-    for command in (("query", indexed / "red.jpg", "--focus", PROMPT), ("find", PROMPT)):
+    for command in (("query", "--include-query", indexed / "red.jpg", "--focus", PROMPT), ("find", PROMPT)):
         hits = [json.loads(line) for line in run(*command, "--collapse", "--json").out.splitlines()]
         assert len(hits) == 6
         (folded,) = (hit for hit in hits if "copies" in hit)
@@ -586,20 +613,22 @@ def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
 def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: Run, indexed: Path) -> None:
     shutil.copy(indexed / "red.jpg", "elsewhere.jpg")
     shutil.move(indexed, "away")
-    done = run("query", "elsewhere.jpg", "--focus", "teapot", "--json", "--html", "page.html")
+    done = run(
+        "query", "--include-query", "elsewhere.jpg", "--focus", "teapot", "--json", "--html", "page.html"
+    )
     hits = [json.loads(line) for line in done.out.splitlines()]
     assert len(hits) == 6
     assert {(hit["exact"], hit["z"]) for hit in hits} == {(False, None)}
     assert "a guess by regions alone, none of 6 photos compared under this focus, by " in done.err
     assert not Path("page.html").exists()
-    assert run("query", "elsewhere.jpg", "--focus", "teapot").code == 0
+    assert run("query", "--include-query", "elsewhere.jpg", "--focus", "teapot").code == 0
 
 
 def test_a_photo_folder_that_moved_is_said_and_can_be_followed(run: Run, indexed: Path) -> None:
     (place,) = Path(os.environ["XDG_DATA_HOME"]).glob("steersearch/libraries/*")
     moved = indexed.with_name("moved")
     indexed.rename(moved)
-    for command in (("find", PROMPT), ("query", moved / "red.jpg", "--focus", PROMPT)):
+    for command in (("find", PROMPT), ("query", "--include-query", moved / "red.jpg", "--focus", PROMPT)):
         done = run(*command, "--paths", "--library", place)
         assert done.out.count("\n") == 6
         assert f"its photo folder {indexed.name} is gone" in done.err
@@ -673,13 +702,15 @@ def test_no_prompt_the_first_time(run: Run, photos: Path, tiny_model: Path) -> N
     done = run("index", photos, "--model", tiny_model)
     assert done.code == 0
     assert "6 forward passes" in done.out
-    done = run("query", photos / "red.jpg", "--json", "-k", 2)
+    done = run("query", "--include-query", photos / "red.jpg", "--json", "-k", 2)
     first = json.loads(done.out.splitlines()[0])
     assert (first["prompt"], first["unsteered"], first["exact"]) == (None, True, True)
     assert (first["model"], first["view"]) == (str(tiny_model), "squash")
     assert "exact; no focus: plain similarity, by unsteered vectors (model" in done.err
-    assert "nothing is steered" in misused(run, "query", photos / "red.jpg", "--budget", "2s")
-    assert run("query", photos / "red.jpg", "--focus", PROMPT, "-k", 2).code == 0
+    assert "nothing is steered" in misused(
+        run, "query", "--include-query", photos / "red.jpg", "--budget", "2s"
+    )
+    assert run("query", "--include-query", photos / "red.jpg", "--focus", PROMPT, "-k", 2).code == 0
     message = misused(run, "index", photos, "--no-regions", "--model", "mini")
     assert "nothing to index: no prompt is given or known" in message
 

@@ -68,7 +68,9 @@ def test_a_query_answers_from_the_demos_library(
 ) -> None:
     focus = next(iter(rankings(demo.stdout))).split('"')[1]
     photo = next((machine.folder / "steersearch-demo" / "photos").glob("*.jpg"))
-    done = machine.run("-m", "steersearch", "query", str(photo), "--focus", focus, "--paths")
+    done = machine.run(
+        "-m", "steersearch", "query", str(photo), "--focus", focus, "--paths", "--include-query"
+    )
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 10), done.stderr
     assert done.stdout.splitlines()[0] == str(photo.resolve())  # a photo of the gallery finds itself first
 

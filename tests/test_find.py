@@ -260,7 +260,7 @@ def test_a_large_photo_is_shown_small_and_a_lost_one_by_its_thumbnail(library: L
 
 
 def test_a_query_shows_itself_too(library: Library, photos: Path) -> None:
-    hits = library.query(photos / "red.jpg", focus=[PROMPT, ("<b>", -0.5)])
+    hits = library.query(photos / "red.jpg", focus=[PROMPT, ("<b>", -0.5)], include_query=True)
     assert len(Pictures(hits._repr_html_()).pictures) == 6
 
 

@@ -85,10 +85,21 @@ def test_a_photo_from_outside_is_decoded_once_and_seen_once_with_a_page(
 def test_a_photo_of_the_library_is_decoded_to_be_shown_and_never_seen_again(
     run: Run, library: Library, photos: Path, tmp_path: Path, looked: Looked
 ) -> None:
-    assert run("query", photos / "red.jpg", "--focus", INDEXED).code == 0
+    assert run("query", "--include-query", photos / "red.jpg", "--focus", INDEXED).code == 0
     assert looked.decodes == {}
     assert (
-        run("query", photos / "red.jpg", "--focus", INDEXED, "-k", 1, "--html", tmp_path / "p.html").code == 0
+        run(
+            "query",
+            "--include-query",
+            photos / "red.jpg",
+            "--focus",
+            INDEXED,
+            "-k",
+            1,
+            "--html",
+            tmp_path / "p.html",
+        ).code
+        == 0
     )
     assert looked.decodes == {"red.jpg": 2}  # as the query, and as the first hit
     assert looked.passes == []

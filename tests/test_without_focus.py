@@ -92,7 +92,7 @@ def test_without_a_focus_whole_photos_are_compared(photos: Path, stranger: Path)
 
 def test_a_photo_that_the_library_has_needs_no_model(photos: Path) -> None:
     opened(photos).index(["green"])  # a prompt brings the unsteered vectors with it
-    assert names(opened(photos, known()).query(photos / "red.png"))[1] == "pink.png"
+    assert names(opened(photos, known()).query(photos / "red.png"))[0] == "pink.png"
 
 
 def test_photos_without_an_unsteered_vector_are_counted(photos: Path, stranger: Path) -> None:

@@ -52,6 +52,10 @@ def command(
     where: Where = None,
     collapse: Collapse = False,
     sort: SortBy = "score",
+    include_query: Annotated[
+        bool,
+        typer.Option("--include-query", help="Keep the query photo, and copies of it, among the hits."),
+    ] = False,
     exact: Annotated[
         bool,
         typer.Option("--exact", help="Compare all photos, however long it takes."),
@@ -97,6 +101,7 @@ def command(
             exact=exact,
             collapse=collapse,
             sort=sort,
+            include_query=include_query,
             limits=limits_of(limit),
             budget_s=budget,
             progress=advance,

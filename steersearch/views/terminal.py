@@ -287,6 +287,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         "compared": searched.compared,
         "of": searched.of,
         **({"undated": searched.undated} if searched.undated else {}),
+        **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
     }
     if (index := searched.unsteered) is not None:
         return fields | {"prompt": None, "unsteered": True, "model": index.model_id, "view": index.view}
@@ -442,9 +443,9 @@ def _missing_remark(searched: Searched, missing: int, update: str) -> None:
 def _gallery_remark(searched: Searched, k: int) -> None:
     if searched.of == 0:
         remark("no photo passes the filters" if searched.is_filtered else "the library has no photo")
-    elif searched.of < k:
+    elif searched.of - len(searched.left_out) < k:
         remark(f"the gallery has only {counted(searched.of, 'photo')}")
-    elif searched.compared < k and not searched.is_too_little:
+    elif searched.compared - len(searched.left_out) < k and not searched.is_too_little:
         remark(
             f"only {counted(searched.compared, 'photo')} {'was' if searched.compared == 1 else 'were'} compared"
         )
