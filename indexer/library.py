@@ -25,6 +25,7 @@ from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.reader import SUFFIXES
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
+from steersearch.core.vectors import Floats
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts
 from steersearch.indexer.care.export import Exported, export_table, format_of, table_of
 from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_worth_it
@@ -65,6 +66,7 @@ from steersearch.indexer.prompt_indexes import (
 )
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, as_focuses, checked_sort
+from steersearch.indexer.regions import unsteered_snapshot
 from steersearch.indexer.scan import (
     Scan,
     Skip,
@@ -76,7 +78,7 @@ from steersearch.indexer.scan import (
     write_patterns,
 )
 from steersearch.indexer.search import Search
-from steersearch.indexer.snapshot import Galleries
+from steersearch.indexer.snapshot import Galleries, Snapshot
 from steersearch.indexer.writers import alone, writing
 
 AUTO = "auto"
@@ -470,7 +472,25 @@ class Library:
         current = [i for i in fitting if i.weights_hash == self._provider.weights_hash(i.model_id)]
         return (current or fitting)[-1]
 
-    def _embedder_of(self, index: PromptIndex | UnsteeredIndex) -> Embedder:
+    @property
+    def has_unsteered(self) -> bool:
+        """Whether there are unsteered vectors, by which photos are compared without a focus."""
+        return bool(self._indexes.unsteered())
+
+    def gallery(self, index: PromptIndex | UnsteeredIndex) -> Snapshot:
+        """The vectors of an index as they are searched."""
+        if isinstance(index, UnsteeredIndex):
+            return unsteered_snapshot(self.place, index)
+        return self._galleries.of(index)
+
+    def heatmap(self, image: str | Path, focus: Focus, limits: Limits = DEFAULT_LIMITS) -> Floats:
+        """(Hp, Wp) float32 on the patch grid, sums to 1: where in a photo the model sees a focus from `resolve`.
+
+        The stored heatmap if the library has it, else the model is asked. Raises ImageError, ModelMismatchError.
+        """
+        return QueryPhoto(image, [focus], self._galleries, self.embedder_of, limits).heatmap(focus.index)
+
+    def embedder_of(self, index: PromptIndex | UnsteeredIndex) -> Embedder:
         """The model that made `index`. Raises ModelMismatchError if it has other weights by now."""
         embedder = self._provider.embedder(index.model_id, index.view)
         if embedder.weights_hash == index.weights_hash:
@@ -478,6 +498,8 @@ class Library:
         if embedder.model_id != index.model_id:
             raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
         raise self._changed.error(index, embedder)
+
+    _embedder_of = embedder_of
 
     # care
 

@@ -159,6 +159,10 @@ class Store:
             for path, image_id, size, mtime_ns, reason, source in rows
         ]
 
+    def photos(self) -> Any:
+        """The usable photos: a pyarrow.Table of PHOTO_COLUMNS, sorted by path."""
+        return self._photos()[0]
+
     def records(self, image_ids: Iterable[str]) -> dict[str, FileRecord]:
         """For each of these contents that is in `images` as a usable photo, one of its rows."""
         names = [*PHOTO_COLUMNS, "thumbnail"]
@@ -399,6 +403,11 @@ def stamp(place: Path, key: str) -> tuple[str, ...]:
     The file names in both tables' version folders: LanceDB adds one with each commit.
     """
     return _stamp(place, prompt_table(key))
+
+
+def images_stamp(place: Path) -> tuple[str, ...]:
+    """As `stamp`, for the photos alone."""
+    return tuple(versions(place, IMAGES))
 
 
 def unsteered_stamp(place: Path, key: str) -> tuple[str, ...]:

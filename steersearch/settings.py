@@ -53,7 +53,7 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     given = place_given(option)
     if given is not None:
         return FoundLibrary(place=given, reason="--library" if option is not None else LIBRARY_VARIABLE)
-    known = _known_libraries()
+    known = known_libraries()
     here = Path.cwd().resolve()
     around = _around([*_places_of(photo), here] if photo else [here], known, for_changes)
     if around is not None:
@@ -74,7 +74,7 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
 
 def library_of(photo: Path) -> FoundLibrary | None:
     """The innermost library whose photo folder holds `photo`, if there is one."""
-    return _around(_places_of(photo), _known_libraries(), for_changes=False)
+    return _around(_places_of(photo), known_libraries(), for_changes=False)
 
 
 def _places_of(photo: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def _places_of(photo: Path) -> list[Path]:
     return [photo.parent.resolve() / photo.name, photo.resolve()]
 
 
-def _around(places: Sequence[Path], known: Sequence[_Known], for_changes: bool) -> FoundLibrary | None:
+def _around(places: Sequence[Path], known: Sequence[KnownLibrary], for_changes: bool) -> FoundLibrary | None:
     """The innermost library around the first of these places that lies in one."""
     for place in places:
         around = [entry for entry in known if place.is_relative_to(entry.folder)]
@@ -93,7 +93,7 @@ def _around(places: Sequence[Path], known: Sequence[_Known], for_changes: bool) 
     return None
 
 
-def _several(where: str, libraries: Sequence[_Known]) -> SteerSearchError:
+def _several(where: str, libraries: Sequence[KnownLibrary]) -> SteerSearchError:
     return SteerSearchError(
         f"{len(libraries)} libraries {where}: {listed(_described(libraries))}; name one with --library PLACE, or "
         "change into its photo folder"
@@ -120,7 +120,7 @@ def folder_to_index(photo: Path | None) -> Path | None:
     return None
 
 
-def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> FoundLibrary:
+def _last_used(entries: Sequence[KnownLibrary], reason: str, for_changes: bool) -> FoundLibrary:
     """The first of several libraries of one folder."""
     if len(entries) > 1:
         if for_changes:
@@ -129,7 +129,7 @@ def _last_used(entries: Sequence[_Known], reason: str, for_changes: bool) -> Fou
     return FoundLibrary(place=entries[0].place, reason=reason)
 
 
-def _described(entries: Sequence[_Known]) -> list[str]:
+def _described(entries: Sequence[KnownLibrary]) -> list[str]:
     return [f"{entry.place} (of {entry.folder})" for entry in entries]
 
 
@@ -158,12 +158,14 @@ def remembered_places() -> list[Path]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
+class KnownLibrary:
+    """A library on this machine, and the folder of its photos."""
+
     place: Path
     folder: Path
 
 
-def _known_libraries() -> list[_Known]:
+def known_libraries() -> list[KnownLibrary]:
     """Existing libraries: most recently used first, then others in the default place."""
     places = remembered_places()
     default = default_place(Path.cwd())
@@ -172,9 +174,9 @@ def _known_libraries() -> list[_Known]:
     return [known for place in places if (known := _read(place)) is not None]
 
 
-def _read(place: Path) -> _Known | None:
+def _read(place: Path) -> KnownLibrary | None:
     try:
-        return _Known(place=place, folder=Path(read_library(place).folder))
+        return KnownLibrary(place=place, folder=Path(read_library(place).folder))
     except (OSError, SteerSearchError):  # gone or damaged
         return None
 

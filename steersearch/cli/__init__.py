@@ -31,6 +31,7 @@ class Commands(LazyGroup):
         "query": ("steersearch.cli.query", "Search with a photo, and a focus in it."),
         "find": ("steersearch.cli.find", "Find photos by text alone."),
         "explain": ("steersearch.cli.explain", "Draw where in a photo the model sees a focus."),
+        "serve": ("steersearch.cli.serve", "Search in the browser: the page and its REST interface."),
         "info": ("steersearch.cli.info", "Show what a library holds and which prompts it has."),
         "verify": ("steersearch.cli.verify", "Check a library for damage, and repair it."),
         "optimize": ("steersearch.cli.optimize", "Make a library small and quick to open."),

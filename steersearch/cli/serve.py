@@ -1,0 +1,101 @@
+"""`steersearch serve`: the page, and the REST interface that it uses."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steersearch.api import Library
+from steersearch.cli.options import Device
+from steersearch.core.errors import ArgumentError, MissingExtraError
+from steersearch.views import terminal
+
+try:
+    import uvicorn
+
+    from steersearch.web.app import create_app
+    from steersearch.web.guard import Access
+    from steersearch.web.shelf import Shelf
+except ModuleNotFoundError as error:
+    if error.name not in ("fastapi", "uvicorn", "starlette"):
+        raise
+    raise MissingExtraError(error.name, "web", "`steersearch serve`") from error
+
+
+def command(
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="0: any that is free.")
+    ] = 8000,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen. Anything but this machine needs a token, which is printed as part of the address.",
+        ),
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name by which browsers reach this server; repeatable."),
+    ] = None,
+    library: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE", help="Offer only this library; repeatable.  [default: all]", show_default=False
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    device: Annotated[Device, typer.Option(help="Where models run.")] = "auto",
+) -> None:
+    """Serve the page: search by a photo or words, see where the model looks, turn the steering up and down.
+
+    It answers this machine alone, unless --host says otherwise. Ctrl-C stops it; what was computed is kept.
+
+    \b
+    Example:
+      steersearch serve --open
+      steersearch serve --host 0.0.0.0 --name photos.local --port 8000
+    """
+    shelf = Shelf([_place(one) for one in library or ()], device)
+    access = Access.of(host, *(name or ()))
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+    if access.token is not None and name:
+        shown = name[0]
+    address = f"http://{shown}:{port}/" + ("" if access.token is None else f"?token={access.token}")
+    config = uvicorn.Config(
+        create_app(shelf, access),
+        log_level="warning",
+        h11_max_incomplete_event_size=64 * 1024,
+        timeout_graceful_shutdown=5,
+    )
+    terminal.line(address)
+    sys.stdout.flush()
+    if access.token is not None:
+        terminal.remark("who has this address can see the photos; it is sent without encryption")
+    if open_page:
+        typer.launch(address)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _place(library: str) -> Path:
+    """Of a library or its photo folder. Raises LibraryMissingError."""
+    return Library.open(library).place
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises ArgumentError if the port is taken, or the address not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ArgumentError("port", f"{host}:{port}", f"{error.strerror}; another port: --port 0") from error
+    listening.set_inheritable(True)
+    return listening

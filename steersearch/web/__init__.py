@@ -1,0 +1,1 @@
+"""The living page and its REST interface: `steersearch serve`."""

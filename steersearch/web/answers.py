@@ -1,0 +1,183 @@
+"""What the REST interface says, as typed records; OpenAPI describes them."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, Field
+
+from steersearch.indexer.hits import Hit, Hits
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
+from steersearch.indexer.query_terms import Focus
+from steersearch.web.photos import Photo
+
+
+class PromptRow(BaseModel):
+    """A prompt index of a library."""
+
+    prompt: str
+    model: str
+    gate_scale: float
+    view: str | None
+    photos: int = Field(description="photos that have a vector under it")
+    missing: int = Field(description="photos that have none yet")
+
+
+class LibraryRow(BaseModel):
+    """A library in the list."""
+
+    id: str
+    folder: str
+    name: str
+    is_there: bool = Field(description="whether its photo folder can be reached now")
+    problem: str | None = Field(None, description="why it cannot be opened")
+
+
+class LibraryAnswer(LibraryRow):
+    """What a library holds."""
+
+    model: str
+    photos: int
+    skipped: int
+    has_unsteered: bool = Field(description="whether any focus, and none, can be asked at once")
+    bytes_on_disk: int
+    prompts: list[PromptRow]
+
+
+class PhotoRow(BaseModel):
+    """A photo. path: relative to the library's folder."""
+
+    image_id: str
+    path: str
+    width: int
+    height: int
+    date: str | None
+    date_source: str | None
+
+    @classmethod
+    def of(cls, photo: Photo) -> PhotoRow:
+        date = photo.date
+        return cls(
+            image_id=photo.id,
+            path=shown(photo.path),
+            width=photo.width,
+            height=photo.height,
+            date=None if date is None else date.iso,
+            date_source=None if date is None else date.source,
+        )
+
+
+class PhotosAnswer(BaseModel):
+    """A page of photos, the newest first."""
+
+    total: int
+    photos: list[PhotoRow]
+
+
+class SkipRow(BaseModel):
+    path: str
+    reason: str
+
+
+class FocusAnswer(BaseModel):
+    """A focus of a search, and the prompt index that answered."""
+
+    prompt: str
+    weight: float
+    model: str
+    gate_scale: float
+    view: str | None
+    remarks: list[str] = Field(description="what the model cannot read of the prompt")
+    vmax: float = Field(description="the top of the one colour range of its heatmaps")
+
+
+class PartAnswer(BaseModel):
+    """A photo under one focus: its cosine, of a find its presence."""
+
+    prompt: str
+    score: float
+
+
+class HitAnswer(PhotoRow):
+    """A result, best first."""
+
+    rank: int
+    score: float
+    z: float | None
+    parts: list[PartAnswer]
+    copies: list[str]
+    is_gone: bool
+
+
+class SearchAnswer(BaseModel):
+    """What a search found, and among what: `is_exact` is false where photos were not compared, and `text` says how
+    many were. `is_final`: nothing better will follow."""
+
+    is_exact: bool
+    is_guess: bool
+    is_enough: bool
+    is_final: bool
+    compared: int
+    of: int
+    unreadable: int
+    undated: int
+    text: str
+    seconds: float
+    images_per_s: float | None = None
+    focuses: list[FocusAnswer]
+    unsteered_model: str | None
+    hits: list[HitAnswer]
+
+
+def search_answer(
+    hits: Hits, photos: dict[str, Photo], vmax: list[float], seconds: float, *, is_final: bool
+) -> SearchAnswer:
+    """`hits` as an answer. photos: of the hits, by content.  vmax: of the heatmaps under each focus."""
+    searched = hits.searched
+    return SearchAnswer(
+        is_exact=searched.is_exact,
+        is_guess=searched.is_guess,
+        is_enough=not searched.is_too_little,
+        is_final=is_final,
+        compared=searched.compared,
+        of=searched.of,
+        unreadable=searched.unreadable,
+        undated=searched.undated,
+        text=str(searched),
+        seconds=seconds,
+        focuses=[_focus(focus, top) for focus, top in zip(searched.focuses, vmax, strict=True)],
+        unsteered_model=None if searched.unsteered is None else searched.unsteered.model_id,
+        hits=[_hit(hit, photos[hit.image_id]) for hit in hits if hit.image_id in photos],
+    )
+
+
+def _focus(focus: Focus, vmax: float) -> FocusAnswer:
+    index: PromptIndex | UnsteeredIndex = focus.index
+    return FocusAnswer(
+        prompt=focus.text,
+        weight=focus.weight,
+        model=index.model_id,
+        gate_scale=focus.index.gate_scale,
+        view=index.view,
+        remarks=focus.remarks,
+        vmax=vmax,
+    )
+
+
+def _hit(hit: Hit, photo: Photo) -> HitAnswer:
+    row = PhotoRow.of(photo).model_dump()
+    row["path"] = shown(hit.path.relative_to(hit.folder).as_posix())
+    return HitAnswer(
+        **row,
+        rank=hit.rank,
+        score=hit.score,
+        z=None if math.isnan(hit.z) else hit.z,
+        parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
+        copies=[shown(path.relative_to(hit.folder).as_posix()) for path in hit.copies],
+        is_gone=hit.is_gone,
+    )
+
+
+def shown(path: str) -> str:
+    """A path as text that JSON can carry, whatever bytes it has."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

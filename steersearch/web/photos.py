@@ -1,0 +1,137 @@
+"""The photos of a library by id: what is known of them, their thumbnails, and larger previews. No path comes from
+outside, and no file goes out as it is."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from steersearch.api import Library
+from steersearch.core.errors import ImageError
+from steersearch.core.images.dates import CaptureDate
+from steersearch.core.images.reader import read_picture
+from steersearch.indexer.schema import from_stored
+from steersearch.indexer.store import Store, date_at, images_stamp
+from steersearch.web.problem import UnknownIdError
+
+PREVIEW_SIDE = 1600  # pixels, longer side, at most
+_CACHED_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One usable photo. path: relative to the library's folder, "/" between its parts; width, height: in pixels."""
+
+    id: str
+    path: str
+    width: int
+    height: int
+    date: CaptureDate | None
+
+
+class Photos:
+    """The usable photos of a library, the newest first; read again when the library changes."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._stamp: tuple[str, ...] | None = None
+        self._all: list[Photo] = []
+        self._by_id: dict[str, Photo] = {}
+        self._lock = threading.Lock()
+        self._kept = _Cache(_CACHED_BYTES)
+
+    def all(self) -> list[Photo]:
+        """Every photo."""
+        self._refresh()
+        return self._all
+
+    def photo(self, id: str) -> Photo:
+        """The photo with this content. Raises UnknownIdError."""
+        self._refresh()
+        if id not in self._by_id:
+            raise UnknownIdError("photo", id)
+        return self._by_id[id]
+
+    def file(self, id: str) -> Path:
+        """Where the photo lies. Raises UnknownIdError, and ImageError for a link that leads out of the folder."""
+        file = self._library.folder / self.photo(id).path
+        root = os.path.realpath(self._library.folder)
+        if not Path(os.path.realpath(file)).is_relative_to(root):
+            raise ImageError(file, "it is a link that leads out of the library's folder")
+        return file
+
+    def thumbnail(self, id: str) -> bytes:
+        """JPEG, longer side at most 256 pixels. Raises UnknownIdError, ImageError."""
+        photo = self.photo(id)
+        kept = self._kept.get(id)
+        if kept is None:
+            kept = Store(self._library.place).thumbnail(photo.path)
+            if kept is None:
+                raise ImageError(self._library.folder / photo.path, "the library has no thumbnail of it")
+            self._kept.add(id, kept)
+        return kept
+
+    def preview(self, id: str, side: int) -> bytes:
+        """JPEG made anew from the photo, longer side at most `side` pixels; of a photo that is gone its thumbnail."""
+        try:
+            return preview_of(self.file(id), side)
+        except ImageError:
+            return self.thumbnail(id)
+
+    def _refresh(self) -> None:
+        with self._lock:
+            now = images_stamp(self._library.place)
+            if now == self._stamp:
+                return
+            table = Store(self._library.place).photos()
+            names = ("image_id", "path", "width", "height")
+            rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+            self._all = [
+                Photo(id, from_stored(path), width or 1, height or 1, date_at(table, row))
+                for row, (id, path, width, height) in enumerate(rows)
+            ]
+            self._all.sort(key=lambda photo: photo.path)
+            self._all.sort(key=lambda photo: "" if photo.date is None else photo.date.iso, reverse=True)
+            self._by_id = {photo.id: photo for photo in reversed(self._all)}
+            self._stamp = now
+
+
+def preview_of(file: Path, side: int) -> bytes:
+    """A photo as a JPEG of ours, its longer side at most `side` pixels. Raises ImageError."""
+    image = read_picture(file, at_least=side).image
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return jpeg(image)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    image.convert("RGB").save(encoded, "jpeg", quality=88)
+    return encoded.getvalue()
+
+
+class _Cache:
+    """Bytes by name; the least recently used go first."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._items: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> bytes | None:
+        with self._lock:
+            if name in self._items:
+                self._items.move_to_end(name)
+            return self._items.get(name)
+
+    def add(self, name: str, content: bytes) -> None:
+        with self._lock:
+            self._size += len(content) - len(self._items.pop(name, b""))
+            self._items[name] = content
+            while self._size > self._most and len(self._items) > 1:
+                self._size -= len(self._items.popitem(last=False)[1])

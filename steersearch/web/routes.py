@@ -1,0 +1,573 @@
+"""The REST interface, `/api/v1`. The page uses nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from steersearch.api import Library
+from steersearch.core.errors import ArgumentError, SteerSearchError
+from steersearch.core.heatmaps import shared_vmax
+from steersearch.indexer.query_terms import Focus, as_focuses, parse_focus
+from steersearch.web.answers import (
+    HitAnswer,
+    LibraryAnswer,
+    LibraryRow,
+    PhotoRow,
+    PhotosAnswer,
+    PromptRow,
+    SearchAnswer,
+    SkipRow,
+    shown,
+)
+from steersearch.web.dial import Dial
+from steersearch.web.engine import Engine
+from steersearch.web.gallery_map import Maps, Method
+from steersearch.web.heat import heat_layer, legend
+from steersearch.web.jobs import Job, Jobs
+from steersearch.web.likeness import rocchio
+from steersearch.web.photos import PREVIEW_SIDE, preview_of
+from steersearch.web.problem import of_error
+from steersearch.web.searches import Cancelled, SearchRequest, rounds
+from steersearch.web.shelf import Shelf
+from steersearch.web.uploads import Uploads
+
+_FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}
+_MOST_HITS = 200
+
+
+class Server:
+    """What the routes share: libraries, uploads, the queue before the model, jobs."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf, self.engine, self.uploads = shelf, Engine(), Uploads()
+        self.maps, self.dial = Maps(), Dial()
+        self.jobs = Jobs(shelf.another)
+
+    def close(self) -> None:
+        """End jobs, keeping what they computed, and delete uploads."""
+        self.jobs.close()
+        self.uploads.close()
+
+    def image(self, library: str, image: str | None, upload: str | None) -> Path | None:
+        """The query photo: one of the library's, an upload, or none. Raises UnknownIdError, ArgumentError."""
+        if image is not None and upload is not None:
+            raise ArgumentError("upload", upload, "give image or upload, not both")
+        if upload is not None:
+            return self.uploads.path(upload)
+        return None if image is None else self.shelf.photos(library).file(image)
+
+
+def server_of(request: Request) -> Server:
+    """The server that a request is for."""
+    server: Server = request.app.state.server
+    return server
+
+
+At = Annotated[Server, Depends(server_of)]
+Image = Annotated[str | None, Query(description="image_id of a photo of the library, to search with")]
+Upload = Annotated[str | None, Query(description="id of an upload, to search with")]
+FocusTexts = Annotated[
+    list[str],
+    Query(
+        max_length=8,
+        description="TEXT or TEXT:WEIGHT, what to look at; repeatable; a negative weight leads away",
+    ),
+]
+GateScale = Annotated[
+    float, Query(ge=0, le=4, allow_inf_nan=False, description="0: no steering, 1: as trained")
+]
+Vmax = Annotated[
+    float | None,
+    Query(gt=0, allow_inf_nan=False, description="top of the colour range; none: that of this heatmap"),
+]
+Side = Annotated[int, Query(ge=16, le=PREVIEW_SIDE, description="longer side in pixels, at most")]
+
+router = APIRouter(prefix="/api/v1")
+
+# ------------------------------------------------------------------------------------------------------------ libraries
+
+
+@router.get("/libraries")
+def libraries(server: At) -> list[LibraryRow]:
+    """The libraries, the one used last first."""
+    rows = []
+    for id in server.shelf.places():
+        try:
+            rows.append(LibraryRow(**_head(id, server.shelf.library(id))))
+        except SteerSearchError as error:
+            place = server.shelf.places()[id]
+            rows.append(
+                LibraryRow(
+                    id=id,
+                    folder=shown(str(place)),
+                    name=shown(place.name),
+                    is_there=False,
+                    problem=str(error),
+                )
+            )
+    return rows
+
+
+@router.get("/libraries/{library}")
+def library(library: str, server: At) -> LibraryAnswer:
+    """What a library holds."""
+    opened = server.shelf.library(library)
+    info = opened.info()
+    return LibraryAnswer(
+        **_head(library, opened),
+        model=opened.model,
+        photos=info.photos,
+        skipped=info.skipped,
+        has_unsteered=opened.has_unsteered,
+        bytes_on_disk=info.bytes_on_disk,
+        prompts=[
+            PromptRow(
+                prompt=row.index.prompt,
+                model=row.index.model_id,
+                gate_scale=row.index.gate_scale,
+                view=row.index.view,
+                photos=row.photos,
+                missing=row.missing,
+            )
+            for row in info.prompts
+        ],
+    )
+
+
+def _head(id: str, library: Library) -> dict[str, Any]:
+    folder = library.folder
+    return {"id": id, "folder": shown(str(folder)), "name": shown(folder.name), "is_there": folder.is_dir()}
+
+
+@router.get("/libraries/{library}/skipped")
+def skipped(library: str, server: At) -> list[SkipRow]:
+    """The files that the last run could not use."""
+    return [
+        SkipRow(path=shown(skip.path), reason=skip.reason) for skip in server.shelf.library(library).skipped()
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------------- photos
+
+
+@router.get("/libraries/{library}/photos")
+def photos(
+    library: str,
+    server: At,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 60,
+) -> PhotosAnswer:
+    """The photos of a library, the newest first."""
+    found = server.shelf.photos(library).all()
+    return PhotosAnswer(
+        total=len(found), photos=[PhotoRow.of(photo) for photo in found[offset : offset + limit]]
+    )
+
+
+@router.get("/libraries/{library}/photos/{image_id}")
+def photo(library: str, image_id: str, server: At) -> PhotoRow:
+    """One photo."""
+    return PhotoRow.of(server.shelf.photos(library).photo(image_id))
+
+
+class PictureResponse(Response):
+    media_type = "image/jpeg"
+
+
+class LayerResponse(Response):
+    media_type = "image/png"
+
+
+@router.get("/libraries/{library}/photos/{image_id}/thumbnail", response_class=PictureResponse)
+def thumbnail(library: str, image_id: str, server: At) -> PictureResponse:
+    """JPEG, longer side at most 256 pixels."""
+    return PictureResponse(server.shelf.photos(library).thumbnail(image_id), headers=_FOR_GOOD)
+
+
+@router.get("/libraries/{library}/photos/{image_id}/preview", response_class=PictureResponse)
+def preview(library: str, image_id: str, server: At, side: Side = 1024) -> PictureResponse:
+    """JPEG made anew from the photo; of one that is gone its thumbnail."""
+    return PictureResponse(server.shelf.photos(library).preview(image_id, side), headers=_FOR_GOOD)
+
+
+@router.get("/libraries/{library}/photos/{image_id}/heatmap", response_class=LayerResponse)
+def heatmap(library: str, image_id: str, focus: str, server: At, vmax: Vmax = None) -> LayerResponse:
+    """PNG with transparency in the photo's shape: where in it the model sees the focus."""
+    photo = server.shelf.photos(library).photo(image_id)
+    file = server.shelf.photos(library).file(image_id)
+    return _layer(server, library, file, (photo.width, photo.height), focus, vmax)
+
+
+@router.post("/libraries/{library}/photos/{image_id}/reveal", status_code=204)
+def reveal(library: str, image_id: str, server: At, request: Request) -> None:
+    """Show the photo in the file manager of the machine that the server runs on; only for who sits at it."""
+    import typer
+
+    if request.app.state.access.token is not None:
+        raise ArgumentError("reveal", image_id, "only where the server answers this machine alone")
+    typer.launch(os.fspath(server.shelf.photos(library).file(image_id)), locate=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- uploads
+
+
+class UploadAnswer(BaseModel):
+    id: str
+
+
+@router.post(
+    "/uploads",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def upload(request: Request, server: At) -> UploadAnswer:
+    """A photo to search with, the body as it is; kept until 64 newer ones have come."""
+    return UploadAnswer(id=await server.uploads.add(request.stream()))
+
+
+@router.get("/uploads/{upload}/preview", response_class=PictureResponse)
+def upload_preview(upload: str, server: At, side: Side = 1024) -> PictureResponse:
+    """JPEG made anew from an upload."""
+    return PictureResponse(preview_of(server.uploads.path(upload), side), headers=_FOR_GOOD)
+
+
+@router.get("/uploads/{upload}/heatmap", response_class=LayerResponse)
+def upload_heatmap(upload: str, library: str, focus: str, server: At, vmax: Vmax = None) -> LayerResponse:
+    """As that of a photo, by the library's model."""
+    file = server.uploads.path(upload)
+    return _layer(server, library, file, server.uploads.size(upload), focus, vmax)
+
+
+def _layer(
+    server: Server, library: str, file: Path, size: tuple[int, int], focus: str, vmax: float | None
+) -> LayerResponse:
+    opened = server.shelf.library(library)
+    (found,) = opened.resolve([parse_focus(focus)])
+    with server.engine.turn():
+        heatmap = opened.heatmap(file, found)
+    return LayerResponse(
+        heat_layer(heatmap, vmax, found.index, size), headers={"Cache-Control": "private, max-age=60"}
+    )
+
+
+@router.get("/legend", response_class=LayerResponse)
+def colour_scale() -> LayerResponse:
+    """PNG: the colour scale of all heatmaps."""
+    return LayerResponse(legend(), headers=_FOR_GOOD)
+
+
+# --------------------------------------------------------------------------------------------------------------- search
+
+
+def search_request(
+    library: str,
+    server: At,
+    image: Image = None,
+    upload: Upload = None,
+    focus: FocusTexts = [],  # noqa: B006, FastAPI copies it
+    k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 24,
+    folder: str | None = None,
+    after: str | None = None,
+    before: str | None = None,
+    collapse: bool = False,
+    seconds: Annotated[float, Query(gt=0, le=600, allow_inf_nan=False)] = 30.0,
+) -> SearchRequest:
+    """A search as the address gives it: with a photo by focuses or as a whole, without one by one text."""
+    return SearchRequest(
+        image=server.image(library, image, upload),
+        focuses=_focuses(focus),
+        k=k,
+        folder=folder or None,
+        after=after or None,
+        before=before or None,
+        collapse=collapse,
+        seconds=seconds,
+    )
+
+
+def _focuses(texts: Sequence[str]) -> list[Focus]:
+    return as_focuses([parse_focus(text) for text in texts]) if texts else []
+
+
+Wanted = Annotated[SearchRequest, Depends(search_request)]
+
+
+@router.get("/libraries/{library}/search")
+def search(library: str, wanted: Wanted, server: At) -> SearchAnswer:
+    """The last answer: exact, or as good as `seconds` allow."""
+    answers = rounds(server.shelf.library(library), server.shelf.photos(library), server.engine, wanted)
+    *_, last = answers
+    return last
+
+
+@router.get(
+    "/libraries/{library}/search/stream",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "events `answer`, each a SearchAnswer"}
+    },
+)
+async def search_stream(library: str, wanted: Wanted, server: At) -> Response:
+    """Answers as server-sent events, each better than the one before."""
+    opened, its_photos = await run_in_threadpool(
+        lambda: (server.shelf.library(library), server.shelf.photos(library))
+    )
+    answers = rounds(opened, its_photos, server.engine, wanted)
+    first = await run_in_threadpool(next, answers)
+    return StreamingResponse(_events(first, answers, wanted.cancelled), media_type="text/event-stream")
+
+
+async def _events(
+    first: SearchAnswer, answers: Iterator[SearchAnswer], cancelled: threading.Event
+) -> AsyncIterator[str]:
+    try:
+        answer: SearchAnswer | None = first
+        while answer is not None:
+            yield f"event: answer\ndata: {answer.model_dump_json()}\n\n"
+            answer = await run_in_threadpool(next, answers, None)
+    except asyncio.CancelledError:  # nobody listens any more
+        cancelled.set()
+        raise
+    except Cancelled:
+        return
+    except Exception as error:
+        yield f"event: problem\ndata: {bytes(of_error(error).body).decode()}\n\n"
+
+
+# ------------------------------------------------------------------------------------------------------- dial and map
+
+
+class DialAnswer(BaseModel):
+    """Photos at one gate_scale, every one of them steered."""
+
+    gate_scale: float
+    seconds: float
+    image_ids: list[str]
+    scores: list[float | None] = Field(description="null of a photo that cannot be read")
+    vmax: list[float]
+    query_layers: list[str] = Field(description="under each focus the query's heatmap, PNG in base64")
+    layers: list[list[str | None]] = Field(description="under each focus those of the photos")
+
+
+@router.get("/libraries/{library}/dial")
+def dial(
+    library: str,
+    server: At,
+    photos: Annotated[list[str], Query(max_length=60)],
+    focus: FocusTexts,
+    image: Image = None,
+    upload: Upload = None,
+    gate_scale: GateScale = 1.0,
+) -> DialAnswer:
+    """The query photo and some others, steered anew at another gate_scale."""
+    began = time.monotonic()
+    opened, its_photos = server.shelf.library(library), server.shelf.photos(library)
+    query = server.image(library, image, upload)
+    if query is None:
+        raise ArgumentError("image", None, "the dial needs a query photo")
+    focuses = opened.resolve(_focuses(focus))
+    with server.engine.turn():
+        found = server.dial.turn(opened, query, focuses, [its_photos.file(id) for id in photos], gate_scale)
+    size = server.uploads.size(upload) if upload is not None else _size(its_photos.photo(image or ""))
+    sizes = [size, *(_size(its_photos.photo(id)) for id in photos)]
+    ranges = [shared_vmax([one for one in maps if one is not None]) for maps in found.heatmaps]
+    layers = [
+        [
+            None if one is None else _base64(heat_layer(one, top, of.index, shape))
+            for one, shape in zip(maps, sizes, strict=True)
+        ]
+        for maps, top, of in zip(found.heatmaps, ranges, focuses, strict=True)
+    ]
+    return DialAnswer(
+        gate_scale=gate_scale,
+        seconds=time.monotonic() - began,
+        image_ids=photos,
+        scores=[float(score) if np.isfinite(score) else None for score in found.scores],
+        vmax=ranges,
+        query_layers=[row[0] or "" for row in layers],
+        layers=[row[1:] for row in layers],
+    )
+
+
+def _size(photo: Any) -> tuple[int, int]:
+    return photo.width, photo.height
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+class MapAnswer(BaseModel):
+    """Points of a map; photos by their number in the list of photos, since ids are long."""
+
+    focus: str | None
+    method: Method
+    explained: float | None = Field(description="share of the variance that the two axes show; null for UMAP")
+    total: int = Field(description="photos of the library")
+    count: int = Field(description="photos that have a vector, and so a point")
+    photos: str = Field(description="(count,) uint32, little-endian, in base64")
+    points: str = Field(description="(count, 2) float32 in [-1, 1], little-endian, in base64")
+
+
+@router.get("/libraries/{library}/map")
+def map_of(library: str, server: At, focus: str | None = None, method: Method = "pca") -> MapAnswer:
+    """The library in the plane, under an indexed prompt or by unsteered vectors, turned to lie like these."""
+    opened, all_photos = server.shelf.library(library), server.shelf.photos(library).all()
+    plain = None
+    if opened.has_unsteered:
+        plain = server.maps.of(opened.gallery(opened.unsteered_index()), method)
+    if focus:
+        found = server.maps.of(opened.gallery(opened.find_prompt_index(focus)), method, plain)
+    elif plain is None:
+        found = server.maps.of(opened.gallery(opened.unsteered_index()), method)  # which says what is missing
+    else:
+        found = plain
+    numbers = {photo.id: number for number, photo in reversed(list(enumerate(all_photos)))}
+    rows = [(row, numbers[id]) for row, id in enumerate(found.image_ids) if id in numbers]
+    chosen = [row for row, _ in rows]
+    return MapAnswer(
+        focus=focus or None,
+        method=method,
+        explained=found.explained,
+        total=len(all_photos),
+        count=len(rows),
+        photos=_base64(np.array([number for _, number in rows], dtype="<u4").tobytes()),
+        points=_base64(np.ascontiguousarray(found.points[chosen], dtype="<f4").tobytes()),
+    )
+
+
+class LikeRequest(BaseModel):
+    more: list[str] = Field(default=[], max_length=1000, description="image_ids to lead to")
+    less: list[str] = Field(default=[], max_length=1000, description="image_ids to lead away from")
+    focus: str | None = Field(
+        default=None, description="compare under this indexed prompt; null: whole photos"
+    )
+    k: Annotated[int, Field(ge=1, le=_MOST_HITS)] = 24
+
+
+@router.post("/libraries/{library}/like")
+def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
+    """Photos near the mean of some and far from that of others (Rocchio), by vectors alone: no photo is searched
+    with, and nothing is steered."""
+    began = time.monotonic()
+    opened, its_photos = server.shelf.library(library), server.shelf.photos(library)
+    index = opened.find_prompt_index(wanted.focus) if wanted.focus else opened.unsteered_index()
+    gallery = opened.gallery(index)
+    cosines = rocchio(gallery, wanted.more, wanted.less)
+    spread = float(cosines.std()) or 1.0
+    best = np.argsort(-cosines, kind="stable")[: wanted.k].tolist()
+    rows = [(its_photos.photo(gallery.value("image_id", row)), float(cosines[row])) for row in best]
+    chosen = " and ".join(
+        f"{what} the mean of {len(ids):,} chosen"
+        for what, ids in (("near", wanted.more), ("far from", wanted.less))
+        if ids
+    )
+    under = f" under “{wanted.focus}”" if wanted.focus else ", unsteered vectors"
+    return SearchAnswer(
+        is_exact=not gallery.missing,
+        is_guess=False,
+        is_enough=True,
+        is_final=True,
+        compared=len(gallery),
+        of=len(gallery) + gallery.missing,
+        unreadable=0,
+        undated=0,
+        text=f"{chosen}{under} (Rocchio’s rule)",
+        seconds=time.monotonic() - began,
+        focuses=[],
+        unsteered_model=None if wanted.focus else index.model_id,
+        hits=[
+            HitAnswer(
+                **PhotoRow.of(photo).model_dump(),
+                rank=rank,
+                score=score,
+                z=(score - float(cosines.mean())) / spread,
+                parts=[],
+                copies=[],
+                is_gone=False,
+            )
+            for rank, (photo, score) in enumerate(rows, start=1)
+        ],
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- jobs
+
+
+class JobRequest(BaseModel):
+    prompts: list[Annotated[str, Field(min_length=1, max_length=20_000)]] = Field(
+        default=[], max_length=64, description="to index; none: bring all prompts of the library up to date"
+    )
+
+
+class JobAnswer(BaseModel):
+    id: str
+    library: str
+    prompts: list[str]
+    state: str
+    done: int
+    total: int
+    images_per_s: float
+    added: int | None
+    skipped: int | None
+    error: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobAnswer:
+        event, counts = job.progress, job.counts
+        return cls(
+            id=job.id,
+            library=job.library,
+            prompts=list(job.prompts),
+            state=job.state.value,
+            done=0 if event is None else event.done,
+            total=0 if event is None else event.total,
+            images_per_s=0.0 if event is None else event.images_per_s,
+            added=None if counts is None else counts.added,
+            skipped=None if counts is None else counts.skipped,
+            error=job.error,
+        )
+
+
+@router.post("/libraries/{library}/jobs", status_code=202)
+def add_job(library: str, wanted: JobRequest, server: At) -> JobAnswer:
+    """Index the library under prompts, in the background."""
+    server.shelf.library(library)
+    prompts = [focus.text for focus in as_focuses(wanted.prompts)] if wanted.prompts else []
+    return JobAnswer.of(server.jobs.add(library, prompts))
+
+
+@router.get("/jobs")
+def jobs(server: At) -> list[JobAnswer]:
+    """The newest first."""
+    return [JobAnswer.of(job) for job in server.jobs.all()]
+
+
+@router.get("/jobs/{job}")
+def job(job: str, server: At) -> JobAnswer:
+    """How far a job is."""
+    return JobAnswer.of(server.jobs.job(job))
+
+
+@router.delete("/jobs/{job}")
+def cancel_job(job: str, server: At) -> JobAnswer:
+    """Stop a job; what was computed is kept."""
+    return JobAnswer.of(server.jobs.cancel(job))

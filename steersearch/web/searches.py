@@ -1,0 +1,109 @@
+"""Searches in rounds: each answers at once, and better than the one before, until nothing is missing or time is up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steersearch.api import Library
+from steersearch.core.errors import ArgumentError
+from steersearch.core.heatmaps import shared_vmax
+from steersearch.indexer.hits import Hits
+from steersearch.indexer.progress import ProgressEvent
+from steersearch.indexer.query_terms import Focus
+from steersearch.web.answers import SearchAnswer, search_answer
+from steersearch.web.engine import Engine
+from steersearch.web.photos import Photos
+
+ROUNDS_S = (0.4, 0.8, 1.5, 2.5)  # the last again and again
+MOST_SECONDS = 600.0
+
+
+class Cancelled(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest:
+    """image: to search with; None: a find by text, which takes one focus.  seconds: for photos without vectors."""
+
+    image: Path | None
+    focuses: Sequence[Focus]
+    k: int
+    folder: str | None = None
+    after: str | None = None
+    before: str | None = None
+    collapse: bool = False
+    seconds: float = 30.0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        if self.image is None and len(self.focuses) != 1:
+            raise ArgumentError(
+                "focus", [str(one) for one in self.focuses], "without a photo, give exactly one"
+            )
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise ArgumentError("seconds", self.seconds, f"must be above 0 and at most {MOST_SECONDS:g}")
+
+
+def rounds(
+    library: Library, photos: Photos, engine: Engine, request: SearchRequest
+) -> Iterator[SearchAnswer]:
+    """Answers, each better than the one before; the last has `is_final`. Raises what `Library.query` raises, BusyError,
+    Cancelled."""
+    began = time.monotonic()
+    compared, number = -1, 0
+    while True:
+        spent = time.monotonic() - began
+        budget = min(ROUNDS_S[min(number, len(ROUNDS_S) - 1)], max(request.seconds - spent, 0.05))
+        with engine.turn():
+            hits = _search(library, request, budget)
+        searched, spent = hits.searched, time.monotonic() - began
+        is_stuck = searched.compared == compared  # what is missing cannot be read
+        is_final = (
+            searched.compared + searched.unreadable >= searched.of or is_stuck or spent >= request.seconds
+        )
+        yield _answer(hits, photos, spent, is_final=is_final)
+        if is_final:
+            return
+        compared, number = searched.compared, number + 1
+
+
+def _search(library: Library, request: SearchRequest, budget_s: float) -> Hits:
+    def stop_if_cancelled(_: ProgressEvent) -> None:
+        if request.cancelled.is_set():
+            raise Cancelled
+
+    narrowed: dict[str, Any] = {
+        "k": request.k,
+        "folder": request.folder,
+        "after": request.after,
+        "before": request.before,
+        "collapse": request.collapse,
+    }
+    steered: dict[str, Any] = {"budget_s": budget_s, "progress": stop_if_cancelled}
+    if request.image is None:
+        return library.find(request.focuses[0], **narrowed, **steered)
+    if not request.focuses:
+        return library.query(request.image, **narrowed)
+    return library.query(request.image, request.focuses, **narrowed, **steered)
+
+
+def _answer(hits: Hits, photos: Photos, seconds: float, *, is_final: bool) -> SearchAnswer:
+    shown = {hit.image_id: photos.photo(hit.image_id) for hit in hits}
+    return search_answer(hits, shown, _ranges(hits), seconds, is_final=is_final)
+
+
+def _ranges(hits: Hits) -> list[float]:
+    """Under each focus the one range of the heatmaps of query and hits."""
+    ranges = []
+    for number, focus in enumerate(hits.searched.focuses):
+        maps = [] if hits.searched.is_guess else [hit.heatmaps[number] for hit in hits]
+        if hits.query is not None and not hits.searched.is_guess:
+            maps.append(hits.query.heatmap(focus.index))
+        ranges.append(shared_vmax(maps))
+    return ranges

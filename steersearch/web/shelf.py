@@ -1,0 +1,68 @@
+"""The libraries that the server offers, by id; they share their models."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from steersearch import settings
+from steersearch.api import AUTO, Library, Models
+from steersearch.indexer.embedder import Provider
+from steersearch.web.photos import Photos
+from steersearch.web.problem import UnknownIdError
+
+
+class Shelf:
+    """Libraries by id, which is a hash of their place.
+
+    places: the only ones offered; none: all that `steersearch libraries` knows.
+    """
+
+    def __init__(self, places: Sequence[Path] = (), device: str = AUTO) -> None:
+        self._given = [place.resolve() for place in places]
+        models = Models(device)
+
+        class Shared(Library):
+            @classmethod
+            def _models(cls, device: str) -> Provider:
+                return models
+
+        self._kind = Shared
+        self._open: dict[str, Library] = {}
+        self._photos: dict[str, Photos] = {}
+        self._lock = threading.Lock()
+
+    def places(self) -> dict[str, Path]:
+        """The places by id; the one used last is the first."""
+        places = self._given or [known.place for known in settings.known_libraries()]
+        return {id_of(place): place for place in places}
+
+    def library(self, id: str) -> Library:
+        """The library with this id, opened once. Raises UnknownIdError, and what `Library.open` raises."""
+        with self._lock:
+            if id not in self._open:
+                place = self.places().get(id)
+                if place is None:
+                    raise UnknownIdError("library", id)
+                self._open[id] = self._kind.open(place)
+            return self._open[id]
+
+    def another(self, id: str) -> Library:
+        """A library of its own for a job, which shares only the models."""
+        return self._kind.open(self.library(id).place)
+
+    def photos(self, id: str) -> Photos:
+        """The photos of a library."""
+        library = self.library(id)
+        with self._lock:
+            if id not in self._photos:
+                self._photos[id] = Photos(library)
+            return self._photos[id]
+
+
+def id_of(place: Path) -> str:
+    """The id of the library at this place."""
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]

@@ -1,0 +1,424 @@
+// The page: what is asked stands in `state` and in the address; everything shown follows from it.
+
+import { Problem, get, photoUrl, send, stream, uploadUrl } from "./api.js";
+import { Dial } from "./dial.js";
+import { MapView } from "./map.js";
+import { empty, fromAddress, parseFocus, searchQuery, toAddress, writeFocus } from "./state.js";
+
+const $ = (id) => document.getElementById(id);
+const PAGE = 60;
+
+let state = empty();
+let libraries = [], library = null; // what a library holds
+let answer = null; // of the search shown
+let browsed = { total: 0, photos: [] };
+let shown = []; // the rows in the grid: hits, or photos
+let running = null, searched = null; // AbortController of the search, and what it is for
+let cut = -Infinity, month = null, active = 0; // the focus whose heatmaps are shown
+
+const dial = new Dial({ $, onTurn: showTurn });
+const map = new MapView({
+  $, photoAt, open: (row) => openViewer([row], 0), like: (...chosen) => likeChosen(...chosen), problem: showProblem,
+});
+
+// ------------------------------------------------------------------------------------------------- small helpers
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value != null) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child != null));
+  return made;
+}
+
+const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+
+function showProblem(error) {
+  if (error?.name === "AbortError") return;
+  $("problem").textContent = error ? error.message : "";
+  $("problem").hidden = !error;
+  if (error && !(error instanceof Problem)) console.error(error);
+}
+
+const guarded = (action) => async (...args) => {
+  try { await action(...args); } catch (error) { showProblem(error); }
+};
+
+// --------------------------------------------------------------------------------------------------- what is asked
+
+function change(changes, { keepAddress = false } = {}) {
+  state = { ...state, ...changes };
+  if (!keepAddress) history.pushState(null, "", toAddress(state));
+  return refresh();
+}
+
+const refresh = guarded(async () => {
+  showProblem(null);
+  await chooseLibrary();
+  showQuery();
+  if (!library) return;
+  if (state.view === "map") map.show(state, library).catch(showProblem);
+  const wanted = `${state.library}?${searchQuery(state)}`;
+  if (wanted === searched && (answer || running || browsed.total)) return;
+  searched = wanted;
+  await search();
+});
+
+async function chooseLibrary() {
+  if (!libraries.length) {
+    libraries = await get("/libraries");
+    $("library").replaceChildren(...libraries.map((one) =>
+      element("option", { value: one.id, title: one.folder, disabled: !!one.problem }, one.name + (one.problem ? " (cannot be opened)" : one.is_there ? "" : " (its folder is gone)"))));
+  }
+  const usable = libraries.filter((one) => !one.problem);
+  if (!usable.length) {
+    library = null;
+    say(null, "There is no library yet. Index a folder of photos: steersearch index FOLDER");
+    return;
+  }
+  if (!usable.some((one) => one.id === state.library)) state.library = usable[0].id;
+  $("library").value = state.library;
+  if (library?.id !== state.library) await loadLibrary();
+}
+
+async function loadLibrary() {
+  library = await get(`/libraries/${state.library}`);
+  $("library-note").textContent = `${counted(library.photos, "photo")}, ${counted(library.prompts.length, "prompt")}, model ${library.model.split("/").pop()}`;
+  $("prompts").replaceChildren(...library.prompts.map((one) => element("option", { value: one.prompt })));
+  map.libraryChanged(library);
+}
+
+// ---------------------------------------------------------------------------------------------------- the query box
+
+function showQuery() {
+  const has = !!(state.image || state.upload);
+  document.body.classList.toggle("no-heat", !$("heat").checked);
+  $("query-shot").hidden = !has; $("photo-tools").hidden = !has; $("drop-hint").hidden = has;
+  $("drop").classList.toggle("full", has);
+  if (has) {
+    const url = state.upload ? uploadUrl(state.upload, "preview", "?side=640") : photoUrl(state.library, state.image, "preview", "?side=640");
+    if ($("query-photo").getAttribute("src") !== url) $("query-photo").src = url;
+  }
+  $("query-heat").hidden = true;
+  for (const name of ["folder", "after", "before"]) $(name).value = state[name];
+  $("count").value = state.k; $("collapse").checked = state.collapse;
+  $("focuses").replaceChildren(...state.focuses.map((focus, number) => {
+    const change_ = (changes) => change({ focuses: state.focuses.map((one, i) => (i === number ? { ...one, ...changes } : one)) });
+    return element("li", {},
+      element("button", { type: "button", class: "text", "aria-pressed": String(number === active), title: "Show the heatmaps of this focus", onclick: () => { active = number; showQuery(); drawHits(); } }, focus.text),
+      element("input", { type: "number", step: "0.1", value: focus.weight, "aria-label": `Weight of ${focus.text}; below 0 leads away from it`, onchange: (event) => {
+        const weight = Number(event.target.value);
+        if (weight) change_({ weight }); else event.target.value = focus.weight;
+      } }),
+      element("button", { type: "button", "aria-label": `Remove ${focus.text}`, onclick: () => change({ focuses: state.focuses.filter((_, i) => i !== number) }) }, "×"));
+  }));
+  if (active >= state.focuses.length) active = 0;
+  for (const name of ["results", "map"]) {
+    $(`${name}-view`).hidden = state.view !== name;
+    $(`tab-${name}`).setAttribute("aria-pressed", String(state.view === name));
+  }
+}
+
+const addFocus = () => {
+  const given = parseFocus($("focus").value);
+  $("focus").value = "";
+  if (!given.text) return refresh();
+  const others = state.focuses.filter((one) => one.text !== given.text);
+  // by words alone a search takes one focus
+  return change({ focuses: state.image || state.upload ? [...others, given] : [given] });
+};
+
+const takeFile = guarded(async (file) => {
+  if (!file) return;
+  say(null, "Sending the photo…");
+  const { id } = await send("POST", "/uploads", file);
+  await change({ upload: id, image: null });
+});
+
+// --------------------------------------------------------------------------------------------------------- searching
+
+function say(badge, text) {
+  $("badge").hidden = !badge; $("badge").textContent = badge ?? "";
+  $("badge").classList.toggle("exact", badge === "exact");
+  $("status-text").textContent = text;
+}
+
+async function search() {
+  running?.abort();
+  const mine = (running = new AbortController());
+  const hasPhoto = !!(state.image || state.upload);
+  answer = null; cut = -Infinity; month = null;
+  dial.hide(); $("remarks").hidden = true; $("charts").hidden = true; $("more").hidden = true;
+  if (!hasPhoto && !state.focuses.length) return browse(0);
+  if (!hasPhoto && state.focuses.length > 1) {
+    shown = []; drawHits();
+    return say(null, "Several focuses need a photo to search with. Choose one, or remove all focuses but one.");
+  }
+  say(null, "Searching…"); $("stop").hidden = false;
+  try {
+    for await (const found of stream(`/libraries/${state.library}/search/stream?${searchQuery(state)}`, mine.signal)) showAnswer(found);
+  } catch (error) {
+    if (error.name !== "AbortError") { say(null, "The search failed."); searched = null; throw error; }
+  } finally {
+    if (running === mine) { $("stop").hidden = true; running = null; }
+  }
+}
+
+function showAnswer(found) {
+  answer = found;
+  const badge = found.is_exact ? "exact" : found.is_guess ? "a guess" : "approximate";
+  const over = found.is_enough ? "" : ` No order yet: too few photos were compared.`;
+  say(badge, `${sentence(found.text)}, ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
+  const remarks = found.focuses.flatMap((focus) => focus.remarks.map((remark) => `${focus.prompt}: ${remark}`));
+  $("remarks").replaceChildren(...remarks.map((remark) => element("li", {}, remark))); $("remarks").hidden = !remarks.length;
+  shown = found.hits; browsed = { total: 0, photos: [] };
+  showQueryHeat(); drawHits(); drawCharts();
+  $("scale").hidden = !found.focuses.length || found.is_guess;
+  const canDial = (state.image || state.upload) && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
+  if (canDial) dial.show(state, found);
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+async function browse(offset) {
+  $("scale").hidden = true;
+  const page = await get(`/libraries/${state.library}/photos?offset=${offset}&limit=${PAGE}`, running.signal);
+  browsed = { total: page.total, photos: offset ? [...browsed.photos, ...page.photos] : page.photos };
+  shown = browsed.photos;
+  say(null, page.total ? `${counted(page.total, "photo")}, the newest first. Click one to search with it, or type what to look for.` : "This library holds no photos.");
+  $("more").hidden = shown.length >= page.total;
+  drawHits();
+}
+
+function showQueryHeat() {
+  const focus = answer?.focuses[active], heat = $("query-heat");
+  if (!focus || answer.is_guess || !(state.image || state.upload)) { heat.hidden = true; return; }
+  const query = `focus=${encodeURIComponent(writeFocus({ text: focus.prompt, weight: 1 }))}&vmax=${focus.vmax}`;
+  heat.src = state.upload
+    ? uploadUrl(state.upload, "heatmap", `?library=${state.library}&${query}`)
+    : photoUrl(state.library, state.image, "heatmap", `?${query}`);
+  heat.alt = `Where the model sees “${focus.prompt}” in the query photo`;
+  heat.hidden = false;
+}
+
+// ----------------------------------------------------------------------------------------------------------- the hits
+
+const hasHeat = () => answer && answer.focuses.length && !answer.is_guess;
+
+function heatUrl(row, number) {
+  const focus = answer.focuses[number];
+  return photoUrl(state.library, row.image_id, "heatmap", `?focus=${encodeURIComponent(writeFocus({ text: focus.prompt, weight: 1 }))}&vmax=${focus.vmax}`);
+}
+
+const isOut = (row) => (row.score != null && row.score < cut) || (month && !(row.date ?? "").startsWith(month));
+
+function drawHits(turn = null) {
+  const kept = new Map([...$("hits").children].map((item) => [item.dataset.key, item]));
+  const items = shown.map((row, number) => {
+    const key = `${row.image_id}/${row.path}`, item = kept.get(key) ?? newHit(row);
+    item.dataset.key = key; item.dataset.number = number; item.hidden = isOut(row);
+    item.querySelector(".rank").textContent = row.rank ?? ""; item.querySelector(".rank").hidden = row.rank == null;
+    const score = row.score == null ? "" : row.score.toFixed(3);
+    item.querySelector(".score").textContent = answer && !state.image && !state.upload && row.parts ? `${row.score.toFixed(2)} · presence ${row.parts[0].score.toFixed(2)}` : score;
+    item.querySelector(".score").hidden = !score;
+    item.querySelector(".date").textContent = dated(row);
+    const heat = item.querySelector(".heat"), layer = turn?.layer(row, active);
+    heat.hidden = !(hasHeat() || layer);
+    if (!heat.hidden) {
+      const url = layer ?? heatUrl(row, active);
+      if (heat.getAttribute("src") !== url) heat.src = url;
+      heat.alt = `Where the model sees “${answer.focuses[active].prompt}” in it`;
+    }
+    return item;
+  });
+  $("hits").replaceChildren(...items);
+}
+
+const dated = (row) => (row.date ? row.date.replace("T", " ").slice(0, 16) + (row.date_source === "file time" ? " (file time)" : "") : "");
+
+function newHit(row) {
+  const open = (event) => openViewer(shown, Number(event.currentTarget.closest("li").dataset.number));
+  const gone = row.is_gone ? " (gone)" : "";
+  return element("li", { class: "hit" },
+    element("button", { type: "button", onclick: open },
+      element("span", { class: "shot" },
+        element("span", { class: "rank" }),
+        element("img", { src: photoUrl(state.library, row.image_id, "thumbnail"), alt: row.path, loading: "lazy" }),
+        element("img", { class: "heat", alt: "", hidden: true, loading: "lazy" })),
+      element("span", { class: "about" },
+        element("span", { class: "score" }),
+        element("span", { class: "name" }, row.path + gone),
+        element("span", { class: "soft date" }),
+        row.copies?.length ? element("span", { class: "soft" }, `and ${row.copies.length} ${row.copies.length === 1 ? "copy" : "copies"}`) : null)));
+}
+
+function drawCharts() {
+  const scores = shown.map((row) => row.score).filter((score) => score != null);
+  $("charts").hidden = scores.length < 5;
+  if (scores.length < 5) return;
+  const least = Math.min(...scores), most = Math.max(...scores), bins = new Array(30).fill(0);
+  for (const score of scores) bins[Math.min(29, Math.floor(((score - least) / (most - least || 1)) * 30))] += 1;
+  const highest = Math.max(...bins);
+  $("histogram").replaceChildren(...bins.map((count, i) => {
+    const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect"), height = (46 * count) / highest;
+    const from = least + (i / 30) * (most - least);
+    for (const [name, value] of Object.entries({ x: i * 10 + 1, y: 48 - height, width: 8, height })) bar.setAttribute(name, value);
+    if (from + (most - least) / 60 >= cut) bar.setAttribute("class", "in");
+    return bar;
+  }));
+  $("cut").dataset.least = least; $("cut").dataset.most = most;
+  if (cut === -Infinity) $("cut").value = 0;
+  $("cut-value").textContent = (cut === -Infinity ? least : cut).toFixed(3);
+  const months = new Map();
+  for (const row of shown) if (row.date && row.date.length >= 7) months.set(row.date.slice(0, 7), (months.get(row.date.slice(0, 7)) ?? 0) + 1);
+  const tallest = Math.max(1, ...months.values());
+  $("timeline").replaceChildren(...[...months].sort().map(([name, count]) => {
+    const bar = element("button", { type: "button", title: `${name}: ${counted(count, "hit")}`, "aria-label": `${name}: ${counted(count, "hit")}`, "aria-pressed": String(name === month), onclick: () => { month = month === name ? null : name; drawCharts(); drawHits(); } });
+    bar.style.height = `${(100 * count) / tallest}%`;
+    return bar;
+  }));
+  $("month-value").textContent = month ? `${month} only` : "";
+}
+
+// The hits at another gate_scale: their order by the turn's scores; null: as they were found.
+function showTurn(turn) {
+  if (!answer) return;
+  const score = (row) => turn.scores.get(row.image_id) ?? -Infinity;
+  shown = turn ? [...answer.hits].map((row) => ({ ...row, score: score(row) })).sort((a, b) => b.score - a.score).map((row, i) => ({ ...row, rank: i + 1 })) : answer.hits;
+  drawHits(turn);
+  const layer = turn?.queryLayer(active);
+  if (layer) $("query-heat").src = layer; else showQueryHeat();
+}
+
+// --------------------------------------------------------------------------------------------------------- the viewer
+
+let viewed = { rows: [], number: 0 };
+
+async function photoAt(number) {
+  return (await get(`/libraries/${state.library}/photos?offset=${number}&limit=1`)).photos[0];
+}
+
+function openViewer(rows, number) {
+  viewed = { rows, number };
+  const row = rows[number], src = photoUrl(state.library, row.image_id, "preview", "?side=1200");
+  $("viewer-name").textContent = row.path;
+  const isHit = hasHeat() && row.parts;
+  const shots = isHit ? answer.focuses.map((focus, i) => [focus.prompt, heatUrl(row, i), row.parts[i].score]) : [[null, null, null]];
+  $("viewer-shots").replaceChildren(...shots.map(([prompt, heat, score]) => element("figure", {},
+    element("span", { class: "shot" }, element("img", { src, alt: row.path }), heat ? element("img", { class: "heat", src: heat, alt: `Where the model sees “${prompt}” in it` }) : null),
+    prompt ? element("figcaption", { class: "small soft" }, `${prompt}: ${score.toFixed(3)}`) : null)));
+  const facts = [`${row.width} × ${row.height}`, dated(row) && `${dated(row)} (${row.date_source})`, row.rank && `rank ${row.rank}`, row.score != null && `score ${row.score.toFixed(4)}`, row.z != null && `${row.z.toFixed(1)} standard deviations above the mean`, row.copies?.length && `copies: ${row.copies.join(", ")}`];
+  $("viewer-facts").textContent = facts.filter(Boolean).join(" · ");
+  $("viewer-previous").disabled = number === 0; $("viewer-next").disabled = number === rows.length - 1;
+  $("viewer-reveal").hidden = document.body.dataset.canReveal !== "yes";
+  if (!$("viewer").open) $("viewer").showModal();
+}
+
+const turnPage = (by) => {
+  const next = viewed.number + by;
+  if (viewed.rows[next]) openViewer(viewed.rows, next);
+};
+
+// ------------------------------------------------------------------------------------------------------- more like it
+
+const likeChosen = guarded(async (more, less, focus) => {
+  running?.abort(); searched = null;
+  const found = await send("POST", `/libraries/${state.library}/like`, { more, less, focus, k: state.k });
+  state = { ...state, view: "results", image: null, upload: null };
+  showQuery(); dial.hide();
+  showAnswer(found);
+});
+
+// --------------------------------------------------------------------------------------------------------------- jobs
+
+let polling = 0;
+
+const showJobs = guarded(async () => {
+  const jobs = await get("/jobs");
+  $("jobs").replaceChildren(...jobs.slice(0, 8).map((job) => {
+    const isActive = job.state === "running" || job.state === "waiting";
+    const what = job.prompts.join(", ") || "all prompts";
+    const said = job.state === "running" && job.total ? `${job.done.toLocaleString("en")} of ${counted(job.total, "photo")}, ${job.images_per_s.toFixed(1)} a second`
+      : job.state === "done" ? `done: ${counted(job.added ?? 0, "photo")} added, ${(job.skipped ?? 0).toLocaleString("en")} skipped` : job.error ?? job.state;
+    return element("li", {}, `${what}: ${said}`,
+      job.state === "running" && job.total ? element("progress", { max: job.total, value: job.done, "aria-label": what }) : null,
+      isActive ? element("button", { type: "button", class: "quiet", onclick: guarded(async () => { await send("DELETE", `/jobs/${job.id}`); showJobs(); }) }, "Stop") : null);
+  }));
+  const wasPolling = polling;
+  clearTimeout(polling);
+  polling = jobs.some((job) => job.state === "running" || job.state === "waiting") ? setTimeout(showJobs, 800) : 0;
+  if (wasPolling && !polling && library) await loadLibrary();
+});
+
+// ------------------------------------------------------------------------------------------------------------- wiring
+
+$("library").onchange = () => change({ ...empty(), view: state.view, library: $("library").value });
+$("home").onclick = (event) => { event.preventDefault(); change({ ...empty(), library: state.library }); };
+$("focus-form").onsubmit = (event) => { event.preventDefault(); addFocus(); };
+$("drop").onclick = () => $("file").click();
+$("change-photo").onclick = () => $("file").click();
+$("clear-photo").onclick = () => change({ image: null, upload: null });
+$("file").onchange = () => { takeFile($("file").files[0]); $("file").value = ""; };
+for (const name of ["dragover", "dragenter"]) document.addEventListener(name, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
+document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); takeFile(event.dataTransfer.files[0]); });
+document.addEventListener("paste", (event) => { const file = [...event.clipboardData.files][0]; if (file) { event.preventDefault(); takeFile(file); } });
+for (const name of ["folder", "after", "before"]) $(name).onchange = () => change({ [name]: $(name).value });
+$("count").onchange = () => change({ k: Math.min(200, Math.max(1, Number($("count").value) || 24)) });
+$("collapse").onchange = () => change({ collapse: $("collapse").checked });
+$("heat").onchange = () => document.body.classList.toggle("no-heat", !$("heat").checked);
+$("stop").onclick = () => { running?.abort(); say(answer ? (answer.is_exact ? "exact" : "approximate") : null, answer ? `${sentence(answer.text)}. Stopped.` : "Stopped."); };
+$("more").onclick = guarded(async () => { running ??= new AbortController(); await browse(browsed.photos.length); });
+$("tab-results").onclick = () => change({ view: "results" });
+$("tab-map").onclick = () => change({ view: "map" });
+$("cut").oninput = () => {
+  const { least, most } = $("cut").dataset, part = Number($("cut").value) / 100;
+  cut = part ? Number(least) + part * (most - least) : -Infinity;
+  drawCharts(); drawHits();
+};
+$("job-form").onsubmit = guarded(async (event) => {
+  event.preventDefault();
+  const prompt = $("job-prompt").value.trim();
+  await send("POST", `/libraries/${state.library}/jobs`, { prompts: prompt ? [prompt] : [] });
+  $("job-prompt").value = "";
+  polling = 1;
+  await showJobs();
+});
+$("jobs-section").ontoggle = () => { if ($("jobs-section").open) showJobs(); };
+$("show-skipped").onclick = guarded(async (event) => {
+  event.preventDefault();
+  const skips = await get(`/libraries/${state.library}/skipped`);
+  $("skipped").replaceChildren(...(skips.length ? skips.map((skip) => element("li", {}, `${skip.path}: ${skip.reason}`)) : [element("li", {}, "none")]));
+  $("skipped").hidden = false;
+});
+$("viewer-close").onclick = () => $("viewer").close();
+$("viewer").onclick = (event) => { if (event.target === $("viewer")) $("viewer").close(); };
+$("viewer-like").onclick = () => { $("viewer").close(); change({ image: viewed.rows[viewed.number].image_id, upload: null, view: "results" }); };
+$("viewer-reveal").onclick = guarded(async () => { await send("POST", `/libraries/${state.library}/photos/${viewed.rows[viewed.number].image_id}/reveal`); });
+$("viewer-previous").onclick = () => turnPage(-1);
+$("viewer-next").onclick = () => turnPage(1);
+addEventListener("popstate", () => { state = fromAddress(location.search); if ($("viewer").open) $("viewer").close(); refresh(); });
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if ($("viewer").open) {
+    if (event.key === "ArrowLeft") turnPage(-1);
+    if (event.key === "ArrowRight") turnPage(1);
+    return;
+  }
+  if (event.target.closest("input, select, textarea")) return;
+  if (event.key === "/") { event.preventDefault(); $("focus").focus(); }
+  if (event.key === "h") { $("heat").click(); }
+  if (event.key === "m") change({ view: state.view === "map" ? "results" : "map" });
+  const hit = event.target.closest(".hit");
+  if (hit && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
+    const next = event.key === "ArrowLeft" ? hit.previousElementSibling : hit.nextElementSibling;
+    next?.querySelector("button").focus();
+  }
+});
+
+state = fromAddress(location.search);
+refresh();

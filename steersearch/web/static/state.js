@@ -1,0 +1,48 @@
+// What the page shows, as its address keeps it.
+
+export const empty = () => ({
+  library: null, image: null, upload: null, focuses: [], k: 24, folder: "", after: "", before: "", collapse: false,
+  view: "results",
+});
+
+const WEIGHED = /^([\s\S]*):\s*([+-]?(?:\d+\.?\d*|\.\d+))$/;
+
+export function parseFocus(text) {
+  const found = WEIGHED.exec(text.trim());
+  return found ? { text: found[1].trim(), weight: Number(found[2]) } : { text: text.trim(), weight: 1 };
+}
+
+// As the server reads it: always with a weight, so that a text that ends in a number stays a text.
+export const writeFocus = ({ text, weight }) => `${text}:${weight}`;
+
+export function fromAddress(search) {
+  const given = new URLSearchParams(search), state = empty();
+  state.library = given.get("library");
+  state.image = given.get("image");
+  state.upload = state.image ? null : given.get("upload");
+  state.focuses = given.getAll("focus").map(parseFocus).filter((one) => one.text && one.weight);
+  state.k = Math.min(200, Math.max(1, Number(given.get("k")) || 24));
+  for (const name of ["folder", "after", "before"]) state[name] = given.get(name) ?? "";
+  state.collapse = given.get("collapse") === "true";
+  state.view = given.get("view") === "map" ? "map" : "results";
+  return state;
+}
+
+export function searchQuery(state) {
+  const query = new URLSearchParams();
+  if (state.image) query.set("image", state.image);
+  if (state.upload) query.set("upload", state.upload);
+  for (const focus of state.focuses) query.append("focus", writeFocus(focus));
+  if (state.k !== 24) query.set("k", state.k);
+  for (const name of ["folder", "after", "before"]) if (state[name]) query.set(name, state[name]);
+  if (state.collapse) query.set("collapse", "true");
+  return query;
+}
+
+export function toAddress(state) {
+  const query = new URLSearchParams();
+  if (state.library) query.set("library", state.library);
+  for (const [name, value] of searchQuery(state)) query.append(name, value);
+  if (state.view === "map") query.set("view", "map");
+  return `/?${query}`;
+}
