@@ -65,6 +65,7 @@ SUBPACKAGES = (
     "steersearch/cli/bench",
     "steersearch/cli/train",
     "steersearch/views",
+    "steersearch/web",
     "benchmarks/harness",
     "benchmarks/paper",
     "benchmarks/ours",

@@ -69,6 +69,7 @@ def command(
     address = f"http://{shown}:{port}/" + ("" if access.token is None else f"?token={access.token}")
     config = uvicorn.Config(
         create_app(shelf, access),
+        http="h11",
         log_level="warning",
         h11_max_incomplete_event_size=64 * 1024,
         timeout_graceful_shutdown=5,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import typer
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
@@ -214,8 +215,6 @@ def heatmap(library: str, image_id: str, focus: str, server: At, vmax: Vmax = No
 @router.post("/libraries/{library}/photos/{image_id}/reveal", status_code=204)
 def reveal(library: str, image_id: str, server: At, request: Request) -> None:
     """Show the photo in the file manager of the machine that the server runs on; only for who sits at it."""
-    import typer
-
     if request.app.state.access.token is not None:
         raise ArgumentError("reveal", image_id, "only where the server answers this machine alone")
     typer.launch(os.fspath(server.shelf.photos(library).file(image_id)), locate=True)

@@ -1,0 +1,575 @@
+"""The REST interface over a library of six pictures and a small random model."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from steersearch.api import Library
+from steersearch.core.heatmaps import shared_vmax
+from steersearch.web import engine as engine_module
+from steersearch.web import jobs as jobs_module
+from steersearch.web import routes, uploads
+from steersearch.web.app import create_app
+from steersearch.web.engine import Engine
+from steersearch.web.gallery_map import gallery_map
+from steersearch.web.guard import Access
+from steersearch.web.jobs import Jobs
+from steersearch.web.likeness import LESS
+from steersearch.web.problem import BusyError
+from steersearch.web.shelf import Shelf, id_of
+from tests.conftest import draw_picture, wait_until
+
+HERE = "http://127.0.0.1:8000"
+
+
+@pytest.fixture
+def library(photos: Path, tmp_path: Path, tiny_model: Path, word_encoder: None) -> Library:
+    made = Library.create(photos, str(tiny_model), place=tmp_path / "library")
+    made.index(["the red thing"])
+    return made
+
+
+@pytest.fixture
+def client(library: Library) -> Iterator[TestClient]:
+    app = create_app(Shelf([library.place]))
+    with TestClient(app, HERE, raise_server_exceptions=False) as made:
+        yield made
+
+
+@pytest.fixture
+def root(library: Library) -> str:
+    return f"/api/v1/libraries/{id_of(library.place.resolve())}"
+
+
+@pytest.fixture
+def ids(client: TestClient, root: str) -> dict[str, str]:
+    """image_id of each picture, by its colour."""
+    rows = client.get(f"{root}/photos").json()["photos"]
+    return {Path(row["path"]).stem: row["image_id"] for row in rows}
+
+
+def events(response: httpx.Response) -> list[dict[str, Any]]:
+    return [
+        json.loads(line.removeprefix("data: "))
+        for line in response.text.splitlines()
+        if line.startswith("data: ")
+    ]
+
+
+def is_problem(response: httpx.Response, status: int, said: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
+    assert said in response.json()["detail"]
+
+
+# ---------------------------------------------------------------------------------------------------- what there is
+
+
+def test_libraries_photos_and_prompts_are_listed(client: TestClient, root: str, library: Library) -> None:
+    (row,) = client.get("/api/v1/libraries").json()
+    assert row["folder"] == str(library.folder)
+    assert row["is_there"] is True
+    whole = client.get(root).json()
+    assert (whole["photos"], whole["skipped"], whole["has_unsteered"]) == (6, 0, True)
+    assert [(one["prompt"], one["photos"], one["missing"]) for one in whole["prompts"]] == [
+        ("the red thing", 6, 0)
+    ]
+    page = client.get(f"{root}/photos", params={"offset": 4, "limit": 10}).json()
+    assert page["total"] == 6
+    assert len(page["photos"]) == 2
+
+
+def test_a_new_photo_appears_without_a_restart(
+    client: TestClient, root: str, library: Library, photos: Path
+) -> None:
+    assert client.get(f"{root}/photos").json()["total"] == 6
+    draw_picture(photos / "more.jpg", "red", seed=9)
+    library.index()
+    assert client.get(f"{root}/photos").json()["total"] == 7
+
+
+def test_thumbnail_and_preview_are_jpegs_of_the_photo(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    for kind, side in (("thumbnail", 96), ("preview?side=48", 48)):
+        response = client.get(f"{root}/photos/{ids['red']}/{kind}")
+        picture = Image.open(io.BytesIO(response.content))
+        assert (picture.format, max(picture.size)) == ("JPEG", side)
+        red, green, blue = picture.convert("RGB").getpixel((1, 1))
+        assert red > 150
+        assert max(green, blue) < 90
+
+
+def test_of_a_photo_that_is_gone_the_thumbnail_is_shown(
+    client: TestClient, root: str, ids: dict[str, str], photos: Path
+) -> None:
+    (photos / "red.jpg").unlink()
+    response = client.get(f"{root}/photos/{ids['red']}/preview")
+    assert Image.open(io.BytesIO(response.content)).size == (96, 64)
+
+
+# ------------------------------------------------------------------------------------------------------------- search
+
+
+def test_a_search_gives_what_the_library_gives(
+    client: TestClient, root: str, ids: dict[str, str], library: Library, photos: Path
+) -> None:
+    wanted = library.query(photos / "blue.jpg", "the red thing", 3)
+    found = client.get(
+        f"{root}/search", params={"image": ids["blue"], "focus": "the red thing", "k": 3}
+    ).json()
+    assert [hit["path"] for hit in found["hits"]] == [hit.path.name for hit in wanted]
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit.score for hit in wanted])
+    assert (found["is_exact"], found["compared"], found["of"]) == (True, wanted.compared, wanted.of)
+    assert wanted.query is not None
+    maps = [hit.heatmap for hit in wanted] + [wanted.query.heatmap(wanted.searched.focuses[0].index)]
+    assert found["focuses"][0]["vmax"] == pytest.approx(shared_vmax(maps))
+
+
+def test_focuses_carry_weights(
+    client: TestClient, root: str, ids: dict[str, str], library: Library, photos: Path
+) -> None:
+    library.index(["a cat"])
+    wanted = library.query(photos / "blue.jpg", [("the red thing", 1.0), ("a cat", -0.5)], 6)
+    given = {"image": ids["blue"], "focus": ["the red thing:1", "a cat:-0.5"], "k": 6}
+    found = client.get(f"{root}/search", params=given).json()
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit.score for hit in wanted])
+    assert [part["prompt"] for part in found["hits"][0]["parts"]] == ["the red thing", "a cat"]
+
+
+def test_without_a_photo_words_are_found(client: TestClient, root: str, library: Library) -> None:
+    wanted = library.find("the red thing", 6)
+    found = client.get(f"{root}/search", params={"focus": "the red thing"}).json()
+    assert [hit["path"] for hit in found["hits"]] == [hit.path.name for hit in wanted]
+
+
+def test_without_a_focus_whole_photos_are_compared(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    found = client.get(f"{root}/search", params={"image": ids["blue"]}).json()
+    assert found["focuses"] == []
+    assert found["unsteered_model"]
+    assert found["hits"]
+
+
+def test_without_a_photo_several_focuses_are_refused(client: TestClient, root: str) -> None:
+    is_problem(client.get(f"{root}/search", params={"focus": ["one", "two"]}), 422, "exactly one")
+    is_problem(client.get(f"{root}/search"), 422, "exactly one")
+
+
+def test_a_focus_that_nobody_indexed_ends_in_an_exact_answer(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    given = {"image": ids["blue"], "focus": "a green bench"}
+    answers = events(client.get(f"{root}/search/stream", params=given))
+    assert answers[-1]["is_final"] is True
+    assert answers[-1]["is_exact"] is True
+    assert all(not answer["is_final"] for answer in answers[:-1])
+
+
+def test_an_answer_in_rounds_gets_better_until_all_are_compared(
+    client: TestClient, root: str, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round has time for one photo."""
+    from steersearch.web import searches
+
+    monkeypatch.setattr(searches, "ROUNDS_S", (1e-9,))
+    monkeypatch.setattr("steersearch.indexer.anytime.FIRST", 1, raising=False)
+    given = {"image": ids["blue"], "focus": "a green bench"}
+    answers = events(client.get(f"{root}/search/stream", params=given))
+    compared = [answer["compared"] for answer in answers]
+    assert compared == sorted(compared)
+    assert compared[-1] == 6
+    assert [answer["is_exact"] for answer in answers] == [count == 6 for count in compared]
+
+
+def test_a_wrong_value_is_a_problem_in_the_words_of_the_command_line(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    blue = {"image": ids["blue"], "focus": "the red thing"}
+    is_problem(client.get(f"{root}/search", params=blue | {"after": "soon"}), 422, "after")
+    is_problem(client.get(f"{root}/search", params=blue | {"folder": "nowhere"}), 422, "nowhere")
+    is_problem(client.get(f"{root}/search", params=blue | {"focus": " "}), 422, "empty")
+    is_problem(client.get(f"{root}/search", params=blue | {"focus": "cat:0"}), 422, "weight")
+    is_problem(client.get(f"{root}/search", params=blue | {"k": 0}), 422, "k")
+    is_problem(client.get(f"{root}/search", params={"image": "0" * 32, "focus": "x"}), 404, "no photo")
+    is_problem(client.get("/api/v1/libraries/0123/photos"), 404, "no library")
+    is_problem(client.get("/api/v1/nothing"), 404, "Not Found")
+
+
+def test_a_focus_of_ten_thousand_characters_is_answered(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    given = {"image": ids["blue"], "focus": "word " * 2000}
+    response = client.get(f"{root}/search", params=given)
+    assert response.status_code == 200
+    assert response.json()["is_exact"]
+
+
+# ------------------------------------------------------------------------------------------------------------ uploads
+
+
+def test_an_upload_is_searched_with_like_its_twin_in_the_library(
+    client: TestClient, root: str, ids: dict[str, str], photos: Path
+) -> None:
+    id = client.post("/api/v1/uploads", content=(photos / "blue.jpg").read_bytes()).json()["id"]
+    by_upload = client.get(f"{root}/search", params={"upload": id, "focus": "the red thing"}).json()
+    by_id = client.get(f"{root}/search", params={"image": ids["blue"], "focus": "the red thing"}).json()
+    assert by_upload["hits"] == by_id["hits"]
+    layer = {"focus": "the red thing", "vmax": by_id["focuses"][0]["vmax"]}
+    of_upload = client.get(
+        f"/api/v1/uploads/{id}/heatmap", params=layer | {"library": root.rpartition("/")[2]}
+    )
+    of_photo = client.get(f"{root}/photos/{ids['blue']}/heatmap", params=layer)
+    assert of_upload.content == of_photo.content
+
+
+def test_what_is_no_picture_is_refused_and_not_kept(client: TestClient, tmp_path: Path) -> None:
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    for content in (b"", b"hello", svg, b"%PDF-1.7"):
+        is_problem(client.post("/api/v1/uploads", content=content), 415, "image: ")
+    folder = client.app.state.server.uploads._folder  # type: ignore[attr-defined]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bomb_is_refused(client: TestClient) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" * 10_000_000)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    response = client.post("/api/v1/uploads", content=bomb)
+    assert response.status_code == 415
+    assert response.json()["detail"].startswith("image: ")
+
+
+def test_an_upload_that_is_too_large_is_cut_off(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_BYTES", 1000)
+    is_problem(client.post("/api/v1/uploads", content=b"x" * 1001), 415, "more than")
+
+
+def test_of_a_picture_that_is_also_a_page_only_pixels_go_out(client: TestClient, photos: Path) -> None:
+    polyglot = (photos / "red.jpg").read_bytes() + b"<script>alert(1)</script>"
+    id = client.post("/api/v1/uploads", content=polyglot).json()["id"]
+    response = client.get(f"/api/v1/uploads/{id}/preview")
+    assert b"script" not in response.content
+    assert response.headers["content-type"] == "image/jpeg"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_oldest_upload_goes_first(
+    client: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "KEPT", 2)
+    ids = [
+        client.post("/api/v1/uploads", content=(photos / "red.jpg").read_bytes()).json()["id"]
+        for _ in range(3)
+    ]
+    assert [client.get(f"/api/v1/uploads/{id}/preview").status_code for id in ids] == [404, 200, 200]
+
+
+def test_uploads_are_deleted_with_the_server(library: Library, photos: Path) -> None:
+    app = create_app(Shelf([library.place]))
+    with TestClient(app, HERE) as client:
+        client.post("/api/v1/uploads", content=(photos / "red.jpg").read_bytes())
+        folder = app.state.server.uploads._folder
+        assert len(list(folder.iterdir())) == 1
+    assert not folder.exists()
+
+
+# -------------------------------------------------------------------------------------------- heatmaps, dial, likeness
+
+
+def test_a_heatmap_is_a_layer_in_the_photos_shape(client: TestClient, root: str, ids: dict[str, str]) -> None:
+    response = client.get(f"{root}/photos/{ids['red']}/heatmap", params={"focus": "the red thing"})
+    layer = Image.open(io.BytesIO(response.content))
+    assert (layer.format, layer.mode) == ("PNG", "RGBA")
+    assert layer.width / layer.height == pytest.approx(96 / 64, rel=0.02)
+
+
+def test_the_dial_at_one_gives_the_scores_of_the_search(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    library_focus = {"image": ids["blue"], "focus": "the red thing"}
+    found = client.get(f"{root}/search", params=library_focus).json()
+    photos = [hit["image_id"] for hit in found["hits"]]
+    dialled = client.get(f"{root}/dial", params=library_focus | {"photos": photos, "gate_scale": 1.0}).json()
+    assert dialled["scores"] == pytest.approx([hit["score"] for hit in found["hits"]], abs=2e-3)
+    assert len(dialled["layers"][0]) == len(photos)
+    Image.open(io.BytesIO(base64.b64decode(dialled["query_layers"][0])))
+
+
+def test_the_dial_steers_at_the_scale_that_it_says(
+    client: TestClient, root: str, ids: dict[str, str], library: Library, photos: Path
+) -> None:
+    library.index(["the red thing"], gate_scale=0.5)
+    wanted = {
+        hit.path.stem: hit.score
+        for hit in library.query(photos / "blue.jpg", "the red thing", gate_scale=0.5)
+    }
+    given = {"image": ids["blue"], "focus": "the red thing", "photos": list(ids.values()), "gate_scale": 0.5}
+    scores = dict(zip(ids, client.get(f"{root}/dial", params=given).json()["scores"], strict=True))
+    for name, score in wanted.items():
+        assert scores[name] == pytest.approx(score, abs=2e-3)
+    is_problem(client.get(f"{root}/dial", params=given | {"gate_scale": 5}), 422, "gate_scale")
+    is_problem(client.get(f"{root}/dial", params=given | {"gate_scale": "nan"}), 422, "gate_scale")
+    del given["image"]
+    is_problem(client.get(f"{root}/dial", params=given), 422, "query photo")
+
+
+def test_likeness_is_rocchios_rule(
+    client: TestClient, root: str, ids: dict[str, str], library: Library
+) -> None:
+    gallery = library.gallery(library.unsteered_index())
+    names = [Path(path).stem for path in gallery.table.column("path").to_pylist()]
+    vector = dict(zip(names, gallery.flat.all, strict=True))
+    query = (vector["red"] + vector["blue"]) / 2 - LESS * vector["green"]
+    wanted = {name: float(one @ query / np.linalg.norm(query)) for name, one in vector.items()}
+    chosen = {"more": [ids["red"], ids["blue"]], "less": [ids["green"]]}
+    found = client.post(f"{root}/like", json=chosen).json()
+    assert {Path(hit["path"]).stem: hit["score"] for hit in found["hits"]} == pytest.approx(wanted, abs=1e-5)
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx(
+        sorted(wanted.values(), reverse=True), abs=1e-5
+    )
+    assert "Rocchio" in found["text"]
+    is_problem(client.post(f"{root}/like", json={"more": ["0" * 32]}), 422, "none of these photos")
+
+
+def test_a_map_has_a_point_for_each_photo_and_lies_like_the_unsteered_one(
+    client: TestClient, root: str, library: Library
+) -> None:
+    plain = client.get(f"{root}/map").json()
+    steered = client.get(f"{root}/map", params={"focus": "the red thing"}).json()
+    assert (plain["count"], plain["total"], steered["count"]) == (6, 6, 6)
+    rows = np.frombuffer(base64.b64decode(plain["photos"]), "<u4")
+    assert sorted(rows) == list(range(6))
+    assert np.frombuffer(base64.b64decode(plain["points"]), "<f4").reshape(-1, 2).__abs__().max() <= 1
+    gallery = library.gallery(library.find_prompt_index("the red thing"))
+    alone, like = gallery_map(gallery, "pca"), gallery_map(library.gallery(library.unsteered_index()), "pca")
+    turned = gallery_map(gallery, "pca", like)
+    assert ((turned.points - like.points) ** 2).sum() <= ((alone.points - like.points) ** 2).sum() + 1e-4
+    is_problem(client.get(f"{root}/map", params={"focus": "unheard of"}), 404, "unheard of")
+
+
+# --------------------------------------------------------------------------------------------------------------- jobs
+
+
+def test_a_job_indexes_a_prompt(client: TestClient, root: str, library: Library) -> None:
+    job = client.post(f"{root}/jobs", json={"prompts": ["a cat"]}).json()
+    wait_until(lambda: client.get(f"/api/v1/jobs/{job['id']}").json()["state"] in ("done", "failed"))
+    done = client.get(f"/api/v1/jobs/{job['id']}").json()
+    assert (done["state"], done["added"], done["error"]) == ("done", 6, None)
+    assert "a cat" in [index.prompt for index in library.prompts()]
+
+
+def test_a_job_that_fails_says_why(client: TestClient, root: str, photos: Path) -> None:
+    photos.rename(photos.with_name("elsewhere"))
+    job = client.post(f"{root}/jobs", json={}).json()
+    wait_until(lambda: client.get(f"/api/v1/jobs/{job['id']}").json()["state"] == "failed")
+    assert "gone" in client.get(f"/api/v1/jobs/{job['id']}").json()["error"]
+
+
+def test_jobs_wait_can_be_cancelled_and_are_refused_when_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+
+    class Slow:
+        def index(self, prompts: object, progress: Any) -> None:
+            held.wait(60)
+            progress(None)
+
+    monkeypatch.setattr(jobs_module, "WAITING", 2)
+    jobs = Jobs(lambda _: Slow())  # type: ignore[arg-type, return-value]
+    running = jobs.add("a", [])
+    wait_until(lambda: running.state is jobs_module.State.running)
+    waiting = [jobs.add("a", []) for _ in range(2)]
+    with pytest.raises(BusyError):
+        jobs.add("a", [])
+    assert jobs.cancel(waiting[0].id).state is jobs_module.State.cancelled
+    jobs.cancel(running.id)
+    held.set()
+    wait_until(lambda: running.state is jobs_module.State.cancelled)
+    jobs.close()
+
+
+def test_beyond_the_queue_a_search_is_refused_with_a_time_to_come_back(
+    client: TestClient, root: str, ids: dict[str, str]
+) -> None:
+    client.app.state.server.engine = engine = Engine(waiting=0)  # type: ignore[attr-defined]
+    with engine.turn():
+        response = client.get(f"{root}/search", params={"image": ids["red"], "focus": "the red thing"})
+    is_problem(response, 503, "busy")
+    assert response.headers["retry-after"] == str(engine_module.RETRY_S)
+    assert (
+        client.get(f"{root}/search", params={"image": ids["red"], "focus": "the red thing"}).status_code
+        == 200
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- guard
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example", "", "[::2]"]
+)
+def test_another_host_is_refused(client: TestClient, host: str) -> None:
+    is_problem(client.get("/api/v1/libraries", headers={"Host": host}), 421, "host")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:9"])
+def test_this_machine_is_answered(client: TestClient, host: str) -> None:
+    assert client.get("/api/v1/libraries", headers={"Host": host}).status_code == 200
+
+
+def test_other_sites_pages_are_refused(client: TestClient, root: str) -> None:
+    is_problem(
+        client.post(f"{root}/jobs", json={}, headers={"Origin": "http://evil.example"}), 403, "evil.example"
+    )
+    is_problem(client.post(f"{root}/jobs", json={}, headers={"Origin": "null"}), 403, "null")
+    is_problem(client.get("/api/v1/libraries", headers={"Sec-Fetch-Site": "cross-site"}), 403, "other sites")
+    assert client.post("/api/v1/uploads", headers={"Origin": HERE}).status_code == 415
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/", headers=link).status_code == 200
+    assert client.post(f"{root}/jobs", json={}, headers=link).status_code == 403
+
+
+def test_elsewhere_a_token_is_needed(library: Library) -> None:
+    access = Access.of("0.0.0.0", "photos.local")
+    assert access.token is not None
+    assert len(access.token) >= 32
+    app = create_app(Shelf([library.place]), access)
+    with TestClient(app, "http://photos.local", follow_redirects=False) as client:
+        for token in ("", "guess", access.token[:-1], access.token + "x"):
+            is_problem(
+                client.get("/api/v1/libraries", headers={"Authorization": f"Bearer {token}"}), 401, "token"
+            )
+        is_problem(client.get("/static/app.js"), 401, "token")
+        assert (
+            client.get("/api/v1/libraries", headers={"Authorization": f"Bearer {access.token}"}).status_code
+            == 200
+        )
+        taken = client.get("/", params={"token": access.token, "library": "x"})
+        assert (taken.status_code, taken.headers["location"]) == (303, "/?library=x")
+        assert "httponly" in taken.headers["set-cookie"].lower()
+        assert "samesite=strict" in taken.headers["set-cookie"].lower()
+        assert client.get("/api/v1/libraries").status_code == 200
+    assert Access.of("127.0.0.1").token is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2f..%2fapi.py",
+        "/static//etc/passwd",
+        "/../../etc/passwd",
+    ],
+)
+def test_no_file_outside_the_static_ones_is_served(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code in (404, 405)
+
+
+def test_no_path_is_taken_from_outside(client: TestClient, root: str) -> None:
+    for id in ("/etc/passwd", "../../etc/passwd", "..%2f..%2fetc%2fpasswd", "x" * 5000):
+        assert client.get(f"{root}/photos/{id}/preview").status_code == 404
+        is_problem(client.get(f"{root}/search", params={"image": id}), 404, "no photo")
+        is_problem(client.get(f"{root}/search", params={"upload": id}), 404, "no upload")
+
+
+def test_a_link_that_leads_out_of_the_library_shows_its_thumbnail_alone(
+    client: TestClient, root: str, ids: dict[str, str], photos: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.jpg"
+    draw_picture(secret, "white", size=(400, 300))
+    (photos / "red.jpg").unlink()
+    (photos / "red.jpg").symlink_to(secret)
+    shown = Image.open(io.BytesIO(client.get(f"{root}/photos/{ids['red']}/preview").content))
+    assert shown.size == (96, 64)
+    is_problem(client.get(f"{root}/search", params={"image": ids["red"]}), 415, "leads out")
+
+
+def test_the_page_allows_its_own_files_only(client: TestClient) -> None:
+    response = client.get("/")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://", response.text)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=", response.text)
+
+
+def test_openapi_names_every_route_of_the_interface(client: TestClient) -> None:
+    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    assert {f"/api/v1{route.path.removeprefix('/api/v1')}" for route in routes.router.routes} == set(paths)  # type: ignore[attr-defined]
+
+
+# -------------------------------------------------------------------------------------------------- the real process
+
+
+@pytest.fixture
+def served(library: Library) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "steersearch", "serve", "--port", "0", "--library", str(library.place)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process, process.stdout.readline().strip()
+    process.kill()
+    process.wait()
+
+
+def test_it_serves_refuses_a_huge_header_and_stops_cleanly(served: tuple[subprocess.Popen[str], str]) -> None:
+    process, address = served
+
+    def is_up() -> bool:
+        try:
+            return httpx.get(address).status_code == 200
+        except httpx.ConnectError:
+            return False
+
+    wait_until(is_up)
+    with contextlib.suppress(httpx.TransportError):  # it may close before all is sent
+        long = httpx.get(f"{address}api/v1/libraries", headers={"X-Long": "x" * 200_000})
+        assert long.status_code in (400, 431)
+    assert httpx.get(f"{address}api/v1/libraries").status_code == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) in (0, -signal.SIGTERM)
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_port_that_is_taken_is_named(run: Any, library: Library) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = run("serve", "--port", port, "--library", library.place)
+    assert ran.code == 1
+    assert str(port) in ran.err
+    assert "--port 0" in ran.err
+
+
+def test_uploads_lie_in_a_folder_of_their_own(client: TestClient) -> None:
+    folder = client.app.state.server.uploads._folder  # type: ignore[attr-defined]
+    assert os.stat(folder).st_mode & 0o077 == 0
+    assert time.time() - folder.stat().st_mtime < 3600
