@@ -15,9 +15,10 @@ import pytest
 
 from steersearch.benchmarks.harness import report
 from steersearch.benchmarks.harness.catalogue import CARDS, Card
-from steersearch.benchmarks.harness.plots import Bar, bars
+from steersearch.benchmarks.harness.plots import Bar, Point, Series, bars, scatter
 from steersearch.benchmarks.harness.record import RESULTS, Record
 from steersearch.benchmarks.harness.report import build_page, read_records
+from steersearch.benchmarks.paper.paper_tables import LAYOUTS, figure_2, paper_tables
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.registry import MODELS, PackageFile
 from steersearch.training.curves import Curve, plot
@@ -25,7 +26,7 @@ from tests.conftest import Run
 
 
 def record(model: str, macro: float, source: str = "generated stand-in", **changed: Any) -> Record:
-    gate = float(model.partition("gate")[2] or 1)
+    gate = float(model.partition("gate")[2].partition("+")[0] or 1)
     made = Record.make(
         "core" if source == "real" else "core-world/drawn",
         model,
@@ -67,7 +68,7 @@ def test_the_page_holds_the_records_and_refers_to_nothing_outside(kept: Path) ->
     assert "77.77" not in page  # says not on what it was measured
     assert "Kitchen &amp; &lt;bath&gt;" in page
     assert "84.2 against 41.0" in page  # of a claim
-    assert page.count('role="img"') == 3  # bars of both benchmarks, and a curve over three gate scales
+    assert page.count('role="img"') == 4  # Figure 2, bars of both benchmarks, a curve over three gate scales
     assert not re.search(r'(src|href)="(?!data:)', page)
     real, generated = page.index("<h2>core</h2>"), page.index("<h2>core-world/drawn</h2>")
     assert real < page.index("paper: macro") < generated  # a column of the real data alone
@@ -116,6 +117,63 @@ def test_every_stand_in_shows_what_it_asks(card: Card) -> None:
         assert image.mode == "RGB"
         assert max(image.size) <= 320
     assert len({image.tobytes() for _, image in examples}) == len(examples)
+
+
+def test_the_papers_tables_have_its_figures_and_ours_in_columns_of_their_own() -> None:
+    scenes = [{"scene": "living_room", "accuracy": 71.25, "accuracy_wrong_prompt": 33.0}]
+    core, *_ = paper_tables(
+        [
+            record("dinov2-base", 95.5, "real", rows=scenes),
+            record("clip-text", 40.5, "real", rows=[]),
+            record("mini", 84.25),
+            record("dinov2", 41.0),
+        ]
+    )
+    assert core.title == "Figure 5 and Table 6: CORE"
+    assert core.header[:5] == (
+        "method", "paper: mean", "core: mean", "core-world/drawn: mean", "paper: mean, wrong prompt",
+    )  # fmt: skip
+    rows = {row[0]: dict(zip(core.header, row, strict=True)) for row in core.rows}
+    assert [name for name in rows if "(" in name or name == "mini"] == [
+        "DINOv2 (dinov2)", "CLIP (clip-text)", "SteerViT (dinov2-base)", "mini",
+    ]  # fmt: skip
+    ours = rows["SteerViT (dinov2-base)"]
+    assert (ours["paper: mean"], ours["core: mean"], ours["core-world/drawn: mean"]) == ("96.0", "95.5", "")
+    assert ours["paper: Living Room, right / wrong"] == "96.6 / 49.4"
+    assert ours["core: Living Room, right / wrong"] == "71.2 / 33.0"
+    assert (rows["mini"]["paper: mean"], rows["mini"]["core-world/drawn: mean"]) == ("", "84.2")
+    assert rows["GroundingDINO"]["paper: mean"] == "88.5"
+
+
+def test_steerability_against_quality_as_published_and_as_measured() -> None:
+    measured = [
+        record(model, figure, benchmark="quality-world", metrics={"quality": figure})
+        for model, figure in (("mini+cls", 78.0), ("mini+gate0+cls", 82.0), ("mini+gate0.6+cls", 80.0))
+    ]
+    steered = [record("mini+cls", 96.0), record("mini+gate0.6+cls", 90.0), record("unpaired", 50.0)]
+    published_, (title, (own,)) = figure_2([*measured, *steered])
+    methods, sweep = published_[1]
+    assert Point("SAM3", 57.5, 93.3) in methods.points
+    assert [point.name for point in sweep.points] == ["0.2", "0.4", "0.6", "0.8", "1"]
+    assert title == "The same, measured on core-world/drawn"
+    assert set(own.points) == {
+        Point("mini+cls", 78.0, 96.0),
+        Point("mini+gate0.6+cls", 80.0, 90.0),
+        Point("mini+gate0+cls", 82.0, 41.0),  # without a prompt
+    }
+    assert len(figure_2([*measured, steered[1]])) == 1  # one point says nothing
+
+
+def test_points_lie_where_the_ticks_of_their_axes_say() -> None:
+    drawn = ElementTree.fromstring(
+        scatter([Series([Point("a <b>", 40.0, 50.0), Point("c", 80.0, 70.0)])], "x", "y")
+    )
+    first, second = ([float(each.get(at, "")) for at in ("cx", "cy")] for each in drawn.iter("circle"))
+    at = {each.text: each for each in drawn.iter("text")}
+    for tick, centre in (("40", first[0]), ("80", second[0])):
+        assert float(at[tick].get("x", "")) == pytest.approx(centre, abs=0.2)
+    for tick, centre in (("50", first[1]), ("70", second[1])):
+        assert float(at[tick].get("y", "")) == pytest.approx(centre + 4, abs=0.2)
 
 
 def test_plots_are_well_formed_and_to_scale() -> None:
@@ -170,5 +228,5 @@ def test_the_command_writes_what_its_ending_says(
 
 def test_tables_of_the_page(kept: Path) -> None:
     titles = [table.title for table in report.tables(read_records([kept]))]
-    assert titles[:2] == ["core", "core-world/drawn"]
-    assert len(titles) == 2 + 4
+    assert titles[len(LAYOUTS) : len(LAYOUTS) + 2] == ["core", "core-world/drawn"]
+    assert len(titles) == len(LAYOUTS) + 2 + 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +11,8 @@ from steersearch.benchmarks.harness.record import Record
 
 LABEL, WIDTH, ROW = 210, 640, 30  # of names, of the whole, height of a bar's row, in pixels
 PLOT = WIDTH - LABEL - 60  # room for the value at the bar's end
+SIDE, HEIGHT, LEFT, BOTTOM = 640, 420, 46, 40  # of a plane: width, height, margins
+LEAST_SPAN = 20  # of an axis, in percent
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,71 @@ def bars(figures: Sequence[Bar], chance: float | None = None) -> str:
         parts.append(f'<line class="dashed" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 20}"/>')
         parts.append(f'<text x="{x:.1f}" y="{height - 5}" text-anchor="middle">guessing {chance:.1f}</text>')
     return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method in a plane, across and up in percent."""
+
+    name: str
+    across: float
+    up: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour. joined: by a line, in their order."""
+
+    points: Sequence[Point]
+    joined: bool = False
+
+
+def scatter(series: Sequence[Series], across: str, up: str) -> str:
+    """The points with their names, on axes with round ticks around them; `across` and `up` name the axes."""
+    points = [point for each in series for point in each.points]
+    x = _axis([point.across for point in points], LEFT, SIDE - 90)
+    y = _axis([point.up for point in points], HEIGHT - BOTTOM, 14)
+    parts = [_svg(SIDE, HEIGHT, ", ".join(f"{p.name} {p.across:.1f} {p.up:.1f}" for p in points))]
+    for tick in x.ticks:
+        parts.append(f'<path class="grid" d="M{x(tick):.1f} 14V{HEIGHT - BOTTOM}"/>')
+        parts.append(
+            f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick:g}</text>'
+        )
+    for tick in y.ticks:
+        parts.append(f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{SIDE - 90}"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    parts.append(f'<text x="{SIDE - 90}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
+    parts.append(f'<text transform="translate(12 {HEIGHT - BOTTOM}) rotate(-90)">{escape(up)}</text>')
+    for number, each in enumerate(series):
+        if each.joined:
+            path = "L".join(f"{x(p.across):.1f} {y(p.up):.1f}" for p in each.points)
+            parts.append(f'<path class="curve" stroke="var(--c{number})" d="M{path}"/>')
+        for p in each.points:
+            left, top = x(p.across), y(p.up)
+            parts.append(f'<circle cx="{left:.1f}" cy="{top:.1f}" r="4" fill="var(--c{number})"/>')
+            beside = top - 5 if each.joined else top + 4
+            parts.append(f'<text class="name" x="{left + 7:.1f}" y="{beside:.1f}">{escape(p.name)}</text>')
+    return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """ticks: round numbers around all values; called with a value: where it lies, in pixels."""
+
+    ticks: Sequence[float]
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        low, high = self.ticks[0], self.ticks[-1]
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+
+def _axis(values: Sequence[float], start: float, end: float) -> _Axis:
+    spare = max(LEAST_SPAN - (max(values) - min(values)), 0) / 2  # small differences shall not look large
+    low, high = max(min(values) - spare, 0), min(max(values) + spare, 100)
+    step = next(step for step in (5, 10, 20, 50, 100) if (high - low) / step <= 8)
+    return _Axis(range(step * math.floor(low / step), step * math.ceil(high / step) + 1, step), start, end)
 
 
 def _bar(bar: Bar, y: float, top: float) -> list[str]:

@@ -110,6 +110,11 @@ class Record:
         return json.dumps(plain, indent=1).removesuffix("\n}") + f',\n "answers": {answers}\n}}'
 
     @property
+    def task(self) -> str:
+        """The catalogue's name of what was measured, on real data or a stand-in."""
+        return re.sub("-(world|photographs)$", "", self.benchmark.split("/")[0])
+
+    @property
     def name(self) -> str:
         """<benchmark>__<model>-<first 8 digits of weights_hash>__<machine>__<yyyymmdd>."""
         model = re.sub(r"\.(safetensors|pth)(?=\+|$)", "", Path(self.model).name)

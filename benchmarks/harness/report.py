@@ -14,14 +14,17 @@ from PIL import Image
 
 from steersearch.benchmarks.baselines.cards import CARDS as BASELINES
 from steersearch.benchmarks.harness.catalogue import CARDS
-from steersearch.benchmarks.harness.plots import bars_of
+from steersearch.benchmarks.harness.plots import bars_of, scatter
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.harness.tables import Table, comparison_table, rows_table
 from steersearch.benchmarks.paper import published
 from steersearch.benchmarks.paper.claims import TWIN, claims_tables
+from steersearch.benchmarks.paper.paper_tables import figure_2, paper_tables
 from steersearch.core.errors import BenchmarkError, MissingExtraError
 from steersearch.training import sheet
 from steersearch.training.curves import Curve, Plot, plot
+
+AXES = ("representation quality, %", "steerability: CORE, %")  # of the paper's Figure 2
 
 logger = logging.getLogger(__name__)
 
@@ -72,28 +75,29 @@ def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
         "steersearch.benchmarks.harness",
         parts=[_part(name, group, name in illustrated) for name, group in groups.items()],
         claims=[(model, claims_tables(records, model)) for model in _models(records)],
+        paper_tables=paper_tables(records),
+        planes=[(title, scatter(series, *AXES)) for title, series in figure_2(records)],
         paper=published.PAPER,
         count=len(records),
     )
 
 
 def tables(records: Sequence[Record]) -> list[Table]:
-    """The tables of the page: a comparison for each benchmark, then the parts of each record."""
+    """The tables of the page: the paper's, a comparison for each benchmark, then the parts of each record."""
     groups = dict.fromkeys(record.benchmark for record in sorted(records, key=_place))
     by_name = [[record for record in records if record.benchmark == name] for name in groups]
     parts = (rows_table(record) for record in records)
-    return [*map(comparison_table, by_name), *(table for table in parts if table is not None)]
+    return [
+        *paper_tables(records),
+        *map(comparison_table, by_name),
+        *(table for table in parts if table is not None),
+    ]
 
 
 def _place(record: Record) -> tuple[int, str, str]:
     """Benchmarks in the catalogue's order, a model before its other versions."""
-    name = _card_name(record)
-    order = list(CARDS)
+    name, order = record.task, list(CARDS)
     return (order.index(name) if name in order else len(order), record.benchmark, record.model)
-
-
-def _card_name(record: Record) -> str:
-    return record.benchmark.split("/")[0].removesuffix("-world")
 
 
 def _models(records: Sequence[Record]) -> list[str]:
@@ -106,13 +110,13 @@ def _illustrated(groups: Mapping[str, Sequence[Record]]) -> set[str]:
     """The benchmarks with pictures: the first record group of each stand-in, of which others may be variants."""
     first: dict[str, str] = {}
     for name, records in groups.items():
-        if records[0].data["source"] != "real" and _card_name(records[0]) in CARDS:
-            first.setdefault(_card_name(records[0]), name)
+        if records[0].data["source"] != "real" and records[0].task in CARDS:
+            first.setdefault(records[0].task, name)
     return set(first.values())
 
 
 def _part(name: str, records: Sequence[Record], pictures: bool) -> Part:
-    card = CARDS.get(_card_name(records[0]))
+    card = CARDS.get(records[0].task)
     source = str(records[0].data["source"])
     paper = [(published.row_of(record), published.beside(record)) for record in records]
     first = next(iter(records[0].metrics))

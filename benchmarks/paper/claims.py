@@ -289,7 +289,7 @@ def _base(record: Record) -> str:
 def _judged(claim: Claim, records: Sequence[Record], model: str) -> Iterator[Verdict]:
     on_data: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if claim.benchmark in (_task(record), record.benchmark):
+        if claim.benchmark in (record.task, record.benchmark):
             on_data.setdefault((record.benchmark, record.data.get("hash", "")), []).append(record)
     found = [tuple(_measured(own, model, f) for f in (claim.more, claim.less)) for own in on_data.values()]
     pairs = [(more, less) for more, less in found if more is not None and less is not None]
@@ -299,11 +299,6 @@ def _judged(claim: Claim, records: Sequence[Record], model: str) -> Iterator[Ver
         missing = [f for i, f in enumerate((claim.more, claim.less)) if not any(pair[i] for pair in found)]
         why = _unmeasured(claim, missing[-1]) if missing else "not tested: each was measured on other data"
         yield Verdict(claim, model, why)
-
-
-def _task(record: Record) -> str:
-    """The catalogue's name of what was measured, on real data or a stand-in."""
-    return re.sub("-(world|photographs)$", "", record.benchmark.split("/")[0])
 
 
 def _measured(records: Sequence[Record], model: str, figure: Figure) -> Record | None:

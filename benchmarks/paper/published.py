@@ -35,7 +35,21 @@ PODS_LATE = 36.6
 
 # The gate_scale sweep of DINOv2, read off a figure: gate_scale -> (representation quality, CORE).
 GATE_SWEEP = {0.2: (74.7, 62.0), 0.4: (75.1, 82.5), 0.6: (74.9, 93.9), 0.8: (73.7, 95.5), 1.0: (71.6, 96.0)}
-DINOV2_QUALITY = 71.5  # the frozen trunk's, off the same figure
+# Representation quality of the other methods, off the same figure, to some 0.3.
+QUALITY = {
+    "GroundingDINO": 41.2,
+    "SAM3": 57.5,
+    "FLAIR": 61.3,
+    "InternVL3-2B": 62.7,
+    "InternVL3-1B": 63.0,
+    "LFM2.5-VL-1.6B": 64.1,
+    "Qwen3-VL-2B": 64.2,
+    "SigLIP": 66.4,
+    "CLIP": 66.6,
+    "DINOv2": 71.5,
+    "SteerViT": 71.6,
+}
+DINOV2_QUALITY = QUALITY["DINOv2"]
 
 # Table 7, GeneCIS Focus Object: recall at 1, 2, 3.
 GENECIS_FOCUS_OBJECT = {
@@ -96,11 +110,14 @@ def core_wrong(row: str) -> float | None:
 
 def row_of(record: Record) -> str | None:
     """The paper's row that a record is to be compared with: same data, same method; None if there is none."""
-    if record.data.get("source") != "real":
-        return None
-    if record.model in baselines.CARDS:
-        return baselines.CARDS[record.model].row.removesuffix(" + text")  # which the paper takes for granted
-    return ROWS.get(record.model)
+    return row_named(record.model) if record.data.get("source") == "real" else None
+
+
+def row_named(model: str) -> str | None:
+    """The paper's row for a model or baseline; None if it has none."""
+    if model in baselines.CARDS:
+        return baselines.CARDS[model].row.removesuffix(" + text")  # which the paper takes for granted
+    return ROWS.get(model)
 
 
 def beside(record: Record) -> dict[str, float]:
@@ -116,12 +133,12 @@ def beside_rows(record: Record) -> dict[str, float]:
     """The paper's main number for each part of a record, by the part's name; empty where it has none."""
     row = row_of(record)
     if record.benchmark == "core" and row in CORE:
-        known = dict(zip(map(_plain, CORE_SCENES), CORE[row][1], strict=True))
+        known = dict(zip(map(plain, CORE_SCENES), CORE[row][1], strict=True))
         scenes = [str(each["scene"]) for each in record.rows]
-        return {scene: known[_plain(scene)][0] for scene in scenes if _plain(scene) in known}
+        return {scene: known[plain(scene)][0] for scene in scenes if plain(scene) in known}
     return {}
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A scene's name whatever its spelling: "living_room" is "Living Room"."""
     return "".join(c for c in name.lower() if c.isalpha())
