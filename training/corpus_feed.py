@@ -22,17 +22,19 @@ from steersearch.training.pictures import Pictures
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import Corpus
 from steersearch.training.world.expressions import EACH, Expressions
+from steersearch.training.world.ingredients import Rows
 from steersearch.training.world.things import TEMPLATES
 from steersearch.training.world.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Described:
-    """A corpus, its pictures where training computes, and what is said of them."""
+    """A corpus, its pictures where training computes, and what is said of them. rows (R,): those to train on"""
 
     corpus: Corpus
     pictures: Pictures | FrozenTokens
     expressions: Expressions
+    rows: Rows
 
 
 class CorpusFeed:
@@ -72,7 +74,7 @@ class CorpusFeed:
         """Pictures are drawn anew for each step, so none is seen twice within one."""
         for step in range(start, stop):
             rng = np.random.default_rng([self._seed, step])
-            rows = rng.choice(len(self._train.pictures), self._batch, replace=False)
+            rows = rng.choice(self._train.rows, self._batch, replace=False)
             each = rng.integers(EACH, size=self._batch)
             mirrored = rng.random(self._batch) < 0.5
             gain = rng.normal(1, 0.08, (self._batch, 3, 1, 1))

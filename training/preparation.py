@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from filelock import FileLock
 from torch import Tensor
 
@@ -37,6 +38,7 @@ from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say
 from steersearch.training.world.corpus import Corpus, make_corpus
 from steersearch.training.world.expressions import draw_expressions
+from steersearch.training.world.ingredients import left_over
 from steersearch.training.world.source import SourceConfig, WorldSource
 from steersearch.training.world.world import WorldConfig
 
@@ -93,7 +95,10 @@ class Preparation:
                 model = self._model()
                 if model.config.vit and model.config.vit.cnn:
                     tokens = self._tokens(model, corpora)
-            feed = self._corpus_feed(corpora, model, store, tokens)
+            described = self._described(corpora, model, store, tokens)
+            if aligner is not None:
+                aligner.narrow(described[0].corpus, described[0].rows)
+            feed = self._corpus_feed(*described, store)
         keys = None
         if kinds := list(aggregations(recipe.objective)):
             views, seed = recipe.objective.views, recipe.world.seed
@@ -203,26 +208,35 @@ class Preparation:
         )
         return train, held
 
-    def _corpus_feed(
+    def _described(
         self,
         corpora: tuple[Corpus, Corpus],
         model: SteerViT,
         store: TextStore,
         tokens: tuple[FrozenTokens, FrozenTokens] | None,
-    ) -> CorpusFeed:
+    ) -> tuple[Described, Described]:
+        """Both corpora with their expressions, which the store encodes; the first without what is to be left out."""
         recipe, preprocess = self.recipe, model.config.preprocess
         pictures: Sequence[Pictures | FrozenTokens] = tokens or [
             Pictures(part.images, self._accelerator.device, preprocess.mean, preprocess.std)
             for part in corpora
         ]
-        absent = (recipe.objective.absent, 0.0)
-        train, held = (
-            Described(part, seen, draw_expressions(part, recipe.world.seed, share, self.cache))
-            for part, seen, share in zip(corpora, pictures, absent, strict=True)
-        )
-        texts = [*train.expressions.texts, *held.expressions.texts]
+        shares = (recipe.objective.absent, 0.0)
+        said = [
+            draw_expressions(part, recipe.world.seed, absent, self.cache)
+            for part, absent in zip(corpora, shares, strict=True)
+        ]
+        texts = [text for part in said for text in part.texts]
         self._say(f"expressions: {len(texts):,} different ones to encode with {store.text_encoder}")
         store.add(texts)
+        corpus, rows, expressions = left_over(corpora[0], said[0], recipe.data.without)
+        return (
+            Described(corpus, pictures[0], expressions, rows),
+            Described(corpora[1], pictures[1], said[1], np.arange(len(pictures[1]))),
+        )
+
+    def _corpus_feed(self, train: Described, held: Described, store: TextStore) -> CorpusFeed:
+        recipe = self.recipe
         return CorpusFeed(
             train,
             held,

@@ -30,7 +30,7 @@ _FROM_ONE = set(
     """
     world.photos world.size world.patch world.drawn_per_kind world.plates
     distillation.steps distillation.batch distillation.save_every distillation.patches
-    alignment.steps alignment.batch alignment.save_every alignment.patches
+    alignment.batch alignment.save_every alignment.patches
     alignment.classes alignment.wide alignment.names
     model.resolution model.num_heads model.head_dim model.connector_hidden
     objective.views
@@ -209,6 +209,12 @@ def _check_data(recipe: Recipe) -> None:
                 )
     if data.cache_pictures and data.train == (_WORLD,) and not data.validation_rows:
         raise ConfigError("data.validation_rows", 0, "say how many pictures of the world to validate on")
+    on_photographs = recipe.world.photographs or recipe.model.trunk == HYBRID
+    if data.without and not (on_photographs and data.train == (_WORLD,) and data.cache_pictures):
+        way_out = (
+            "only a world on photographs has these parts: world.photographs and data.cache_pictures=true"
+        )
+        raise ConfigError("data.without", as_text(data.without), way_out)
     if not absent < 1:
         raise ConfigError("objective.absent", absent, "is a share and must be below 1")
     if absent and not any(map(_is_world, data.train)):
