@@ -99,6 +99,8 @@ class SteerViTMethod:
             raise BenchmarkError(
                 f"{self.name} has no heatmap without a prompt: its head is trained under one"
             )
+        if attention and not self.model.model.num_prefix_tokens:
+            raise BenchmarkError(f"{self.name} has no attention map: its backbone has no CLS token")
         found = self.model.features(list(pictures), prompt, self.gate_scale, attention=attention)
         grid = (len(pictures), *found.grid)
         return Seen(
