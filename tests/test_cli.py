@@ -109,7 +109,7 @@ def test_what_one_photo_may_take_is_bounded_and_can_be_lifted(
     index = ("index", photos, "--prompt", PROMPT, "--model", tiny_model)
     done = run(*index, "--limit", "memory=5MB")
     assert done.out.splitlines()[0] == "7 files: 6 added, 0 reused, 0 moved, 1 skipped; 0 removed"
-    assert "6.4 MB of memory, at most 5 MB are used; --limit memory=7.68MB lifts that" in done.out + done.err
+    assert "6.4 MB of memory, more than 5 MB; --limit memory=7.68MB allows it" in done.out + done.err
     done = run(*index, "--limit", "memory=7.68MB", "--limit", "seconds=5")
     assert done.out.splitlines()[0] == "7 files: 1 added, 6 reused, 0 moved, 0 skipped; 0 removed"
     for command in (index, ("query", photos / "red.jpg", "--focus", PROMPT)):
@@ -258,7 +258,7 @@ def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
     assert '; -0.5 × "bookshelf" (model ' in done.err
     page = Path("page.html").read_text("utf-8")
     assert "Photos similar in “the red mug”, different in “bookshelf”" in page
-    assert page.count('alt="Heatmap of bookshelf on it"') == 3  # the query photo and two hits
+    assert page.count('alt="Heatmap of bookshelf on it"') == 2
     first = json.loads(run(*query, "--json").out.splitlines()[0])
     parts = first["focuses"]
     assert [(part["prompt"], part["weight"]) for part in parts] == [(PROMPT, 2), ("bookshelf", -0.5)]
@@ -336,8 +336,8 @@ def test_photos_are_seen_as_the_prompt_index_was_made(run: Run, indexed: Path) -
     assert scores[0] == scores[1]
     assert "gate_scale 1, view tile)" in last.err
     page = Path("page.html").read_text("utf-8")
-    assert "<li>model tiny.safetensors, gate scale 1, view tile</li>" in page
-    assert f"<li>others of “{PROMPT}”: model tiny.safetensors, gate scale 1, view squash</li>" in page
+    assert "exact; model tiny.safetensors, gate scale 1, view tile; others of " in page
+    assert "“: model tiny.safetensors, gate scale 1, view squash" in page.replace("”", "“")
     rows = json.loads(run("info", "--json").out)["prompts"]
     assert [row["view"] for row in rows] == ["squash", "tile"]
     assert re.findall(rf'^"{PROMPT}" .* (squash|tile) ', run("info").out, re.M) == ["squash", "tile"]
@@ -603,7 +603,7 @@ def test_copies_are_folded_and_named(run: Run, indexed: Path) -> None:
             Path(path).name for path in folded["copies"]
         ]
         also = ", ".join(Path(path).name for path in folded["copies"])
-        assert f">also {also}</div>" in Path("page.html").read_text()
+        assert f"(also {also})</div>" in Path("page.html").read_text()
         paths = run(*command, "--collapse", "--paths")
         assert paths.out.splitlines() == [hit["path"] for hit in hits]
         assert "2 copies folded into these; --json lists them" in paths.err
@@ -620,9 +620,7 @@ def test_a_focus_that_was_not_indexed_is_guessed_where_the_photos_are_gone(run: 
     assert len(hits) == 6
     assert {(hit["exact"], hit["z"]) for hit in hits} == {(False, None)}
     assert "a guess by regions alone, none of 6 photos compared under this focus, by " in done.err
-    page = Path("page.html").read_text("utf-8")
-    assert "a guess by regions alone, none of 6 photos compared under this focus; 6 of 6 photos shown" in page
-    assert 'class="heat' not in page
+    assert not Path("page.html").exists()
     assert run("query", "--include-query", "elsewhere.jpg", "--focus", "teapot").code == 0
 
 
@@ -639,7 +637,7 @@ def test_a_photo_folder_that_moved_is_said_and_can_be_followed(run: Run, indexed
         hits = [json.loads(line) for line in run(*command, "--json", "--library", place).out.splitlines()]
         assert [hit["gone"] for hit in hits] == [True] * 6
         assert run(*command, "--library", place, "--html", "page.html").out.count(" (gone)\n") == 6
-        assert Path("page.html").read_text().count(">gone</div>") == 6
+        assert Path("page.html").read_text().count(".jpg (gone)</div>") == 6
     refused = failed(run, "index", moved, "--library", place)
     assert f"holds the library of another folder, {indexed}, which is gone; if it moved, write" in refused
     file = place / "library.json"
@@ -768,8 +766,7 @@ def test_a_query_image_that_is_none(run: Run, indexed: Path, tmp_path: Path) -> 
     focus = ("--focus", PROMPT)
     assert failed(run, "query", "gone.jpg", *focus) == "gone.jpg: no such file"
     assert (
-        failed(run, "query", "letter.jpg", *focus)
-        == "letter.jpg: not an image, or of a kind that cannot be read"
+        failed(run, "query", "letter.jpg", *focus) == "letter.jpg: not an image, or not of a supported format"
     )
     assert failed(run, "query", indexed, *focus) == f"{indexed}: a folder, not a file"
 

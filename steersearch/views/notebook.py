@@ -53,7 +53,8 @@ def hits_html(hits: Hits) -> str:
 def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
     """The photo in grey with the heatmap of its first focus in colour over it, without a focus the photo alone; RGB, at
     most SIDE pixels each way."""
-    photo = hit.photo_within(SIDE)
+    photo = hit.photo
+    photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     if not hit.parts:
         return photo
     region = VectorSettings.from_dict(hit.parts[0].focus.index.preprocessing).preprocess.region(photo.size)

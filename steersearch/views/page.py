@@ -1,10 +1,11 @@
-"""One HTML page of results: per search the query photo, if there is one, and the hits with their heatmaps."""
+"""One self-contained HTML page of results: the query photo, if there is one, and per search the hits with their
+heatmaps."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import base64
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,96 +17,73 @@ from PIL import Image
 
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
-from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_terms import Focus
-from steersearch.views.output import refuse_impossible, write_output
-from steersearch.views.page_pictures import Beside, Inside, Pictures, link
+from steersearch.views.output import write_output
 from steersearch.views.streams import escaped
 
 Heatmap = npt.NDArray[np.float32]
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture's sides
 
-MOST_INSIDE = 50  # hits whose pictures are in the page itself
-PHOTO_SIDE = 480  # pixels, longer side of a photo
+PHOTO_SIDE = 720  # pixels, longer side, of the query photo
+HIT_SIDE = 440
+SMALL_SIDE = 128  # of a hit's photo under one of several focuses
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A photo, at most PHOTO_SIDE pixels each way, and its heatmap under each focus of the search.
-
-    heatmaps: (Hp, Wp) on the patch grid; none where the search has no focus, or nothing was steered.
-    regions: the part of the photo that each covers.  link: its file; "" where it is gone.
-    """
+    """A photo and its heatmap, (Hp, Wp) on the patch grid, or None; region: the part of the photo that it covers."""
 
     name: str
     image: Image.Image
-    heatmaps: Sequence[Heatmap] = ()
-    regions: Sequence[Region] = ()
-    link: str = ""
+    heatmap: Heatmap | None
+    region: Region = (0, 0, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownHit:
-    """scores: its cosine under each focus.  presences: under each focus; NaN where it is not known.
+    """shots: the photo under each focus of its search, without a focus once; scores: its cosine under each; month: the
+    heading it stands under, "" for none; date: when it was taken, and what says so."""
 
-    month: the heading it stands under, "" for none.
-    """
-
-    shot: Shot
     rank: int
     score: float
-    scores: Sequence[float] = ()
-    presences: Sequence[float] = ()
-    date: CaptureDate | None = None
+    shots: Sequence[Shot]
+    scores: Sequence[float]
     month: str = ""
-    note: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSearch:
-    """The hits for one or several focuses or none, and the query photo, unless the search was by text.
+    """The hits for one or several focuses or none, and the query photo under each, unless the search was by text.
 
-    hits: read once, so that only one photo is in memory at a time.
-    status: how they were found, exactly or not.  remarks: what else to know.  method: which indexes, and which others.
-    tops: ends of the colour scales, one per focus, see `shared_vmax`.  full: the score whose bar is full.
+    note: how they were found.  full: the score whose bar is full.
     """
 
     focuses: Sequence[Focus]
-    status: str
-    is_exact: bool = True
-    remarks: Sequence[str] = ()
-    method: Sequence[str] = ()
-    query: Shot | None
-    hits: Iterable[ShownHit]
-    tops: Sequence[float] = ()
+    note: str
+    query: Sequence[Shot]
+    hits: Sequence[ShownHit]
     full: float = 1.0
 
 
 def write_page(file: Path, results: Sequence[Hits]) -> None:
     """Write the hits of queries, each with its query photo, or those of a find, as one page.
 
-    It needs no other file, unless there are more than MOST_INSIDE hits: then their pictures lie in a folder beside it.
-    Raises OutputError if that cannot be written, ImageError if a query photo cannot be read.
+    Raises OutputError if `file` cannot be written, ImageError if a query photo cannot be read.
     """
-    refuse_impossible(file)
-    beside = Beside(file)
-    pictures = beside if sum(map(len, results)) > MOST_INSIDE else Inside()
-    folder = file.parent.resolve()
-    write_output(file, render_page([_shown(hits, folder) for hits in results], pictures).encode())
-    beside.sweep()
+    write_output(file, render_page([_shown(hits) for hits in results]).encode())
 
 
-def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
-    """The page as HTML."""
+def render_page(searches: Sequence[ShownSearch]) -> str:
+    """The page as HTML that needs no other file. Its head shows the query photo, if all searches have the same one."""
     import jinja2  # which a search without a page does not load
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"score": _in_digits, "bar": _bar}
-    template = environment.from_string(
+    query = searches[0].query[0] if len(_queried(searches)) == 1 else None
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (files("steersearch.views") / "templates" / "page.html").read_text("utf-8")
     )
     title, lead = _headline(searches)
@@ -113,115 +91,59 @@ def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
         title=title,
         lead=lead,
         version=steersearch.__version__,
-        legend=_legend(pictures) if any(search.tops for search in searches) else "",
-        most_focuses=max(len(search.focuses) for search in searches),
-        searches=[_fields(search, pictures) for search in searches],
+        photo=_photo_uri(query.image, PHOTO_SIDE) if query else "",
+        photo_name=query.name if query else "",
+        legend=_legend_uri(),
+        searches=[_fields(search) for search in searches],
     )
 
 
-# ------------------------------------------------------------------------------------------------------- what is shown
-
-
-def _shown(hits: Hits, folder: Path) -> ShownSearch:
-    """folder: of the page."""
-    searched, photo = hits.searched, hits.query
-    focuses = () if searched.is_guess else searched.focuses
-    query, full = None, 1.0
-    if photo is None:
-        full = max((hit.score for hit in hits if hit.score > 0), default=full)
-    else:
-        heatmaps = [photo.heatmap(focus.index) for focus in focuses]
-        image = photo.picture.image.copy()
-        image.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-        query = _shot(photo.path, escaped(photo.path.name), image, focuses, heatmaps, folder)
-    shown: list[Sequence[Heatmap]] = [hit.heatmaps for hit in hits] if focuses else []
-    shown += [query.heatmaps] if query else []
-    return ShownSearch(
-        focuses=searched.focuses,
-        status=_status(hits),
-        is_exact=searched.is_exact,
-        remarks=[escaped(said) for focus in searched.focuses for said in focus.remarks],
-        method=_method(hits),
-        query=query,
-        hits=(_shown_hit(hit, focuses, folder, by_month=hits.sorted != "score") for hit in hits),
-        tops=[shared_vmax(of_one) for of_one in zip(*shown, strict=True)],
-        full=full,
-    )
-
-
-def _shown_hit(hit: Hit, focuses: Sequence[Focus], folder: Path, *, by_month: bool) -> ShownHit:
-    name, *copies = (escaped(str(path.relative_to(hit.folder))) for path in (hit.path, *hit.copies))
-    notes = ["gone"] if hit.is_gone else []
-    notes += [f"also {', '.join(copies)}"] if copies else []
-    image = hit.photo_within(PHOTO_SIDE)
-    return ShownHit(
-        shot=_shot(hit.path, name, image, focuses, hit.heatmaps if focuses else (), folder),
-        rank=hit.rank,
-        score=hit.score,
-        scores=[part.score for part in hit.parts],
-        presences=hit.presences if focuses else (),
-        date=hit.date,
-        month=_month(hit) if by_month else "",
-        note="; ".join(notes),
-    )
-
-
-def _shot(
-    path: Path,
-    name: str,
-    image: Image.Image,
-    focuses: Sequence[Focus],
-    heatmaps: Sequence[Heatmap],
-    folder: Path,
-) -> Shot:
-    regions = [_region(focus.index, image) for focus in focuses]
-    return Shot(name=name, image=image, heatmaps=heatmaps, regions=regions, link=_link(path, folder))
-
-
-def _link(path: Path, folder: Path) -> str:
-    """Relative below the page's folder, so that both can be moved together; "" for a file that is gone."""
-    path = Path(os.path.realpath(path.parent)) / path.name
-    if not os.path.exists(path):
-        return ""
-    return link(path.relative_to(folder)) if path.is_relative_to(folder) else path.as_uri()
-
-
-def _region(index: PromptIndex, image: Image.Image) -> Region:
-    """The part of the picture that the model saw."""
-    left, top, right, bottom = VectorSettings.from_dict(index.preprocessing).preprocess.region(image.size)
-    return left / image.width, top / image.height, right / image.width, bottom / image.height
-
-
-# ------------------------------------------------------------------------------------------------------------ in words
+def _queried(searches: Sequence[ShownSearch]) -> set[str]:
+    """The names of the query photos."""
+    return {search.query[0].name for search in searches if search.query}
 
 
 def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
-    """The title, and what it means to be similar."""
+    """Title and opening sentence."""
     if len(searches) > 1:
-        photos = len({search.query.name for search in searches if search.query})
-        counts = f"{_in_words(len(searches))} {'focuses' if photos < 2 else 'searches'}"
-        title = "One photo" if photos < 2 else f"{_in_words(photos).capitalize()} photos"
+        count, photos = _in_words(len(searches)), len(_queried(searches))
+        if photos > 1:
+            return (
+                f"{_in_words(photos).capitalize()} photos, {count} searches",
+                "Each query photo, searched once for each focus. The prompt steers the image encoder itself, "
+                "so each ranking follows its focus.",
+            )
         return (
-            f"{title}, {counts}",
-            "The prompt steers the image encoder itself, so each ranking follows its focus.",
+            f"One photo, {count} focuses",
+            "The same query photo, searched once for each focus. The prompt steers the image encoder itself, "
+            "so each ranking follows its focus.",
         )
-    (search,) = searches
-    if not search.focuses:
-        return "Photos similar as a whole", "Whole photos are compared: the image encoder is not steered."
-    if search.query is None:
+    focuses = searches[0].focuses
+    if not focuses:
         return (
-            f"Photos that show “{search.focuses[0].text}”",
-            "The surest first: photos in which the steered image encoder sees what the prompt names, and photos that "
-            "resemble them.",
+            "Photos similar as a whole",
+            "Ranked by plain similarity of whole photos, without a focus: the image encoder was not steered.",
         )
-    wanted, unwanted = (
-        [f"“{focus.text}”" for focus in search.focuses if sign * focus.weight > 0] for sign in (1, -1)
+    if not searches[0].query:
+        return (
+            f"Photos that show “{focuses[0].text}”",
+            "The most certain first: photos in which the steered image encoder finds what the prompt names, and "
+            "photos that resemble them.",
+        )
+    if len(focuses) > 1:
+        wanted = [f"“{focus.text}”" for focus in focuses if focus.weight > 0]
+        unwanted = [f"“{focus.text}”" for focus in focuses if focus.weight < 0]
+        like = [f"similar in {_listed(wanted)}"] if wanted else []
+        unlike = [f"different in {_listed(unwanted)}"] if unwanted else []
+        return (
+            f"Photos {', '.join(like + unlike)}",
+            "Ranked by all focuses at once: each steers the image encoder separately, and the score is the "
+            "weighted mean.",
+        )
+    return (
+        f"Photos similar in “{focuses[0].text}”",
+        "Ranked by similarity in the focus, not overall: the prompt steers the image encoder itself.",
     )
-    like = [f"similar in {_listed(wanted)}"] if wanted else []
-    unlike = [f"different in {_listed(unwanted)}"] if unwanted else []
-    several = "Each focus steers the image encoder, and the score is the weighted mean."
-    one = "Photos are compared in the focus, not overall: the prompt steers the image encoder itself."
-    return f"Photos {', '.join(like + unlike)}", several if len(search.focuses) > 1 else one
 
 
 def _in_words(count: int) -> str:
@@ -232,6 +154,38 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def _shown(hits: Hits) -> ShownSearch:
+    focuses, photo = hits.searched.focuses, hits.query
+    query, full = [], 1.0
+    if photo is None:
+        full = max((hit.score for hit in hits if hit.score > 0), default=full)
+    else:
+        name, image = escaped(photo.path.name), photo.picture.image
+        query = [_shot(name, image, photo.heatmap(focus.index), focus.index) for focus in focuses]
+        query = query or [Shot(name=name, image=image, heatmap=None)]
+    return ShownSearch(focuses=focuses, note=_note(hits), query=query, hits=_shown_hits(hits), full=full)
+
+
+def _shown_hits(hits: Hits) -> list[ShownHit]:
+    shown = []
+    for hit in hits:
+        image = hit.photo
+        name, *copies = (escaped(str(path.relative_to(hit.folder))) for path in (hit.path, *hit.copies))
+        name += (" (gone)" if hit.is_gone else "") + (f" (also {', '.join(copies)})" if copies else "")
+        shots = [
+            _shot(name, image, heatmap, part.focus.index)
+            for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)
+        ]
+        shots = shots or [Shot(name=name, image=image, heatmap=None)]
+        scores = [part.score for part in hit.parts] or [hit.score]
+        month = "" if hits.sorted == "score" else _month(hit)
+        date = "" if hit.date is None else str(hit.date)
+        shown.append(
+            ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores, month=month, date=date)
+        )
+    return shown
+
+
 def _month(hit: Hit) -> str:
     """What hits in the order of their dates are grouped by: "May 2019"; the year alone where no more is known."""
     if hit.date is None:
@@ -239,21 +193,17 @@ def _month(hit: Hit) -> str:
     return hit.date.moment.strftime("%Y" if hit.date.precision == "year" else "%B %Y")
 
 
-def _status(hits: Hits) -> str:
-    """Exact, or approximate over how many, and how many are shown."""
-    searched = hits.searched
-    return f"{searched}; {len(hits):,} of {searched.of:,} {'photo' if searched.of == 1 else 'photos'} shown"
-
-
-def _method(hits: Hits) -> list[str]:
-    """The prompt indexes that were searched, and the alternatives."""
-    searched = hits.searched
-    indexes: list[PromptIndex | UnsteeredIndex] = [focus.index for focus in searched.focuses]
-    notes = [_described(index) for index in indexes or [searched.index]]
-    for focus in searched.focuses:
+def _note(hits: Hits) -> str:
+    """What was compared, in which prompt indexes, and the alternatives."""
+    indexes = (
+        [focus.index for focus in hits.searched.focuses] if hits.searched.focuses else [hits.searched.index]
+    )
+    notes = [str(hits.searched), *map(_described, indexes)]
+    for focus in hits.searched.focuses:
+        notes += map(escaped, focus.remarks)
         if focus.others:
             notes.append(f"others of “{focus.index.prompt}”: " + ", ".join(map(_described, focus.others)))
-    return list(dict.fromkeys(notes))
+    return "; ".join(dict.fromkeys(notes))
 
 
 def _described(index: PromptIndex | UnsteeredIndex) -> str:
@@ -263,70 +213,60 @@ def _described(index: PromptIndex | UnsteeredIndex) -> str:
     return f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
 
 
-def _term(focus: Focus, *, is_first: bool) -> str:
+def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex) -> Shot:
+    return Shot(name=name, image=image, heatmap=heatmap, region=_region(index, image))
+
+
+def _region(index: PromptIndex, image: Image.Image) -> Region:
+    """The part of the picture that the model saw."""
+    left, top, right, bottom = VectorSettings.from_dict(index.preprocessing).preprocess.region(image.size)
+    return left / image.width, top / image.height, right / image.width, bottom / image.height
+
+
+def _fields(search: ShownSearch) -> dict[str, Any]:
+    """The template's variables; under each focus the query photo and all hits share one colour scale."""
+    several = len(search.focuses) > 1
+    shown = [*([search.query] if search.query else []), *(hit.shots for hit in search.hits)]
+    maps = ([shots[i].heatmap for shots in shown] for i in range(len(search.focuses) or 1))
+    ranges = [shared_vmax([heatmap for heatmap in of_one if heatmap is not None]) for of_one in maps]
+    names = [_focus_fields(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
+    names = names or [{"prompt": ""}]
+
+    def parts(shots: Sequence[Shot], scores: Sequence[float | None]) -> list[dict[str, Any]]:
+        return [
+            {**name, "heat": _heat_uri(shot, vmax), "score": score, "bar": _bar(score or 0.0)}
+            for name, shot, vmax, score in zip(names, shots, ranges, scores, strict=True)
+        ]
+
+    return {
+        "several": several,
+        "note": search.note,
+        "focuses": names if search.focuses else [],
+        "photo": _photo_uri(search.query[0].image, PHOTO_SIDE) if search.query else "",
+        "photo_name": search.query[0].name if search.query else "",
+        "query": parts(search.query, [None] * len(names)) if search.query else [],
+        "hits": [
+            {
+                "rank": hit.rank,
+                "score": hit.score,
+                "bar": _bar(hit.score / search.full),
+                "name": hit.shots[0].name,
+                "month": hit.month,
+                "date": hit.date,
+                "photo": _photo_uri(hit.shots[0].image, HIT_SIDE),
+                "small": _photo_uri(hit.shots[0].image, SMALL_SIDE) if several else "",
+                "parts": parts(hit.shots, hit.scores),
+            }
+            for hit in search.hits
+        ],
+    }
+
+
+def _focus_fields(focus: Focus, *, is_first: bool) -> dict[str, str]:
     """A focus as a term of a sum: its sign (none before the first, unless it is a minus), its weight unless 1."""
-    sign = "− " if focus.weight < 0 else "" if is_first else "+ "
+    sign = "−" if focus.weight < 0 else "" if is_first else "+"
     size = abs(focus.weight)
-    return f"{sign}{'' if size == 1 else f'{size:g} × '}{focus.text}"
-
-
-def _in_digits(value: float, digits: int = 3) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
-
-
-# ------------------------------------------------------------------------------------------------- for the template
-
-
-def _fields(search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
-    """The template's variables."""
-    terms = [_term(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
-    return {
-        "terms": terms,
-        "texts": [focus.text for focus in search.focuses],
-        "status": search.status,
-        "is_exact": search.is_exact,
-        "remarks": search.remarks,
-        "method": search.method,
-        "has_heatmaps": bool(search.tops),
-        "query": search.query and _shot_fields(search.query, search, pictures),
-        "hits": _hit_fields(search, terms, pictures),
-    }
-
-
-def _hit_fields(search: ShownSearch, terms: Sequence[str], pictures: Pictures) -> Iterator[dict[str, Any]]:
-    for hit in search.hits:
-        presences = hit.presences or [math.nan] * len(terms)
-        yield {
-            **_shot_fields(hit.shot, search, pictures),
-            "rank": hit.rank,
-            "score": hit.score,
-            "bar": hit.score / search.full,
-            "parts": list(zip(terms, hit.scores, presences, strict=True)),
-            "presence": presences[0] if len(terms) == 1 else math.nan,
-            "date": hit.date,
-            "month": hit.month,
-            "note": hit.note,
-        }
-
-
-def _shot_fields(shot: Shot, search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
-    heat = zip(shot.heatmaps, shot.regions, search.tops, strict=True) if shot.heatmaps else ()
-    return {
-        "name": shot.name,
-        "link": shot.link,
-        "photo": pictures.source(shot.image.convert("RGB"), "jpeg", quality=84),
-        "layers": [pictures.source(_layer(shot.image, *one), "webp", quality=80) for one in heat],
-        "size": shot.image.size,
-    }
-
-
-def _layer(photo: Image.Image, heatmap: Heatmap, seen: Region, top: float) -> Image.Image:
-    """The heatmap that the page lays over the grey photo, in the photo's shape."""
-    scale = HEAT_SIDE / max(photo.size)
-    width, height = (max(1, round(scale * side)) for side in photo.size)
-    left, upper, right, lower = seen
-    region = (left * width, upper * height, right * width, lower * height)
-    return layer(strengths(heatmap, top), (width, height), region)
+    return {"prompt": focus.text, "sign": sign, "weight": "" if size == 1 else f"{size:g} ×"}
 
 
 def _bar(score: float) -> float:
@@ -334,7 +274,30 @@ def _bar(score: float) -> float:
     return 100 * min(max(score, 0.0), 1.0)
 
 
-def _legend(pictures: Pictures) -> str:
+def _photo_uri(image: Image.Image, side: int) -> str:
+    image = image.convert("RGB")
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _data_uri(image, "jpeg", quality=84)
+
+
+def _heat_uri(shot: Shot, vmax: float) -> str:
+    """The heatmap layer that the page lays over the grey photo, in the photo's shape; "" where there is none."""
+    if shot.heatmap is None:
+        return ""
+    scale = HEAT_SIDE / max(shot.image.size)
+    width, height = (max(1, round(scale * side)) for side in shot.image.size)
+    left, top, right, bottom = shot.region
+    region = (left * width, top * height, right * width, bottom * height)
+    return _data_uri(layer(strengths(shot.heatmap, vmax), (width, height), region), "webp", quality=80)
+
+
+def _legend_uri() -> str:
     """The colour scale, over mid grey."""
     ramp = np.linspace(0, 1, 128, dtype=np.float32)[None]
-    return pictures.source(overlay(Image.new("RGB", (128, 4), (150, 150, 150)), ramp), "webp", lossless=True)
+    return _data_uri(overlay(Image.new("RGB", (128, 4), (150, 150, 150)), ramp), "png")
+
+
+def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    encoded = io.BytesIO()
+    image.save(encoded, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
