@@ -18,10 +18,11 @@ _making = threading.Lock()
 
 
 def side_by_side(run: Callable[[T], R], parts: Sequence[T], workers: int) -> list[R]:
-    """run(part) for each part, in order, without gradients, on up to `workers` threads that share PyTorch's threads.
+    """run(part) for each part, in order, without gradients, on up to `workers` threads that share PyTorch's own.
 
-    Within an operation PyTorch's threads wait for one another, spinning, and longer if other work, such as decoding,
-    takes a core; parts do not wait. Calls from several threads share the workers. Raises what `run` raises.
+    Threads of PyTorch wait for one another several times a block, spinning, and each waits longer where other work
+    has a core: decoding photos, say. Parts need not wait. Calls from several threads take turns on the same workers.
+    An exception of `run` is raised here.
     """
     workers = min(workers, len(parts))
     if workers <= 1:
@@ -36,11 +37,11 @@ def side_by_side(run: Callable[[T], R], parts: Sequence[T], workers: int) -> lis
 
 
 def make_workers(number: int) -> ThreadPoolExecutor:
-    """The threads for `side_by_side`, each with its share of PyTorch's threads; created once.
+    """The threads for `side_by_side`, each with its share of PyTorch's threads; made once, then kept.
 
-    `set_num_threads` sets the number of the calling thread and the default of new threads. So workers set it once, and
-    the default is restored before they work. Call this before starting other threads that use PyTorch, which could
-    otherwise start with the wrong default.
+    PyTorch has a number for each thread and one for threads that are new to it, and `set_num_threads` sets both.
+    So workers never set theirs again, and the other is set back before they work. Whoever calls this before threads
+    are started that are new to PyTorch keeps these from beginning in between.
     """
     with _making:
         threads = torch.get_num_threads()
@@ -57,7 +58,7 @@ def make_workers(number: int) -> ThreadPoolExecutor:
 
 
 def _begin(share: int) -> None:
-    torch.get_num_threads()  # initialises the thread's number, which would otherwise happen later and override
+    torch.get_num_threads()  # PyTorch gives a new thread its number when it first asks, and would later
     torch.set_num_threads(share)
 
 

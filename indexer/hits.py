@@ -17,6 +17,7 @@ from steersearch.core.vectors import Floats
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
+from steersearch.indexer.region import Region
 from steersearch.indexer.snapshot import Galleries
 
 # How many randomly chosen photos have to be compared before they can be ranked:
@@ -63,6 +64,7 @@ class Searched:
     unreadable: of those not compared, photos that could not be read.
     undated: photos that a filter of dates left out for want of a plausible date.
     unsteered: whose vectors were compared where there was no focus, else None.
+    region: that of the query photo whose regions were compared, else None.
     left_out: photos that would be among the hits, but are the query photo or copies of it.
     """
 
@@ -76,6 +78,7 @@ class Searched:
     unreadable: int = 0
     undated: int = 0
     unsteered: UnsteeredIndex | None = None
+    region: Region | None = None
     left_out: tuple[Path, ...] = ()
 
     @property
@@ -112,7 +115,13 @@ class Searched:
         return not (self.is_guess or self.by_regions or enough)
 
     def __str__(self) -> str:
-        how = "" if self.unsteered is None else "; no focus: plain similarity"
+        how = ""
+        if self.region is not None:
+            how = (
+                f"; by the region {self.region} of the query photo{' and the focus' if self.focuses else ''}"
+            )
+        elif self.unsteered is not None:
+            how = "; no focus: plain similarity"
         left_out = ""
         if self.left_out:
             copies = f" and its copies, {len(self.left_out):,} photos" if len(self.left_out) > 1 else ""
@@ -158,11 +167,13 @@ class Hit:
 
     path: absolute.  rank: from 1.  image_id: content hash of the photo.
     score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`;
-        without a focus the cosine of the unsteered vectors.
+        without a focus the cosine of the unsteered vectors. With a region of the query photo: how well the photo's best
+        regions match it, a mean cosine; with a focus too, the mean of both scores in standard deviations.
         Higher is better.
     z: how many standard deviations the score lies above the mean of the gallery's scores.
     parts: the photo under each focus.
     searched: what the hit was found among.
+    match: with a region, as `heatmap`: where the photo matches it.
     copies: duplicates that were folded into this hit, see `dedup.folded`.
     date: when the photo was taken and what says so, see `core.images.dates`; None: nothing plausible does.
     galleries: of the library.
@@ -175,16 +186,20 @@ class Hit:
     z: float
     parts: tuple[FocusScore, ...]
     searched: Searched = field(repr=False)
+    match: Floats | None = field(default=None, repr=False, compare=False)
     copies: tuple[Path, ...] = ()
     date: CaptureDate | None = None
     galleries: Galleries | None = field(default=None, repr=False, compare=False)
 
     @property
     def heatmap(self) -> Floats:
-        """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the (first) focus was found.
+        """(Hp, Wp) float32 on the patch grid, sums to 1: where in this photo the (first) focus was found, or
+        without one the region.
 
-        Raises ArgumentError if the photo has left the library since, or was not compared under a focus.
+        Raises ArgumentError if the photo has left the library since, or was not compared under a focus or by a region.
         """
+        if not self.parts and self.match is not None:
+            return self.match
         if not self.parts:
             raise ArgumentError("hit", os.fspath(self.path), "has no heatmap: the search had no focus")
         return self._heatmap_under(self.parts[0].focus)

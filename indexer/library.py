@@ -66,6 +66,7 @@ from steersearch.indexer.prompt_indexes import (
 )
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, as_focuses, checked_sort
+from steersearch.indexer.region import AnyRegion, as_region
 from steersearch.indexer.regions import unsteered_snapshot
 from steersearch.indexer.scan import (
     Scan,
@@ -316,6 +317,7 @@ class Library:
         focus: AnyFocus | None = None,
         k: int = 10,
         *,
+        region: AnyRegion | None = None,
         gate_scale: float | None = None,
         model: str | None = None,
         view: View | None = None,
@@ -338,6 +340,9 @@ class Library:
             see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
             seconds (None: 5), and their vectors are kept. `Hits.searched` says how many photos were compared; if they
             are too few to rank, there are no hits.
+        region: a box in the query photo: "120,80,300,260" or four numbers (left, top, right, bottom in pixels of the
+            upright photo), "10%,20%,50%,60%", or a `Region`. What it shows is looked for in the regions of all photos,
+            and nothing is steered; with a focus too, the score is the mean of both, see `Hit.score`.
         gate_scale, model, view: select among several indexes of a prompt, see `resolve`; the photo is embedded under
             the settings of that index. If the library has the photo, its stored embedding is the query and no model is
             loaded.
@@ -354,15 +359,17 @@ class Library:
         """
         checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
+        box = None if region is None else as_region(region)
         if focus is None:
             _refuse_steering(gate_scale, budget_s)
             index = self.unsteered_index(model=model, view=view)
             photo = QueryPhoto(image, (), self._galleries, self._embedder_of, limits, unsteered=index)
-            search = Search(self._galleries, (), photo, self._embedder_of, filters, index)
+            search = Search(self._galleries, (), photo, self._embedder_of, filters, index, box)
             return search.run(k, collapse=collapse, include_query=include_query).sorted_by(sort)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
         photo = QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits)
-        search = Search(self._galleries, focuses, photo, self._embedder_of, filters)
+        beside = None if box is None else UnsteeredIndex.beside(focuses[0].index)
+        search = Search(self._galleries, focuses, photo, self._embedder_of, filters, beside, box)
         hits = search.run(
             k,
             exact=exact,

@@ -4,32 +4,55 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from steersearch.core.errors import ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import least_side
-from steersearch.core.vectors import Floats
+from steersearch.core.vectors import Floats, Unsteered, VectorSettings
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite, query_features
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.region import Region
+from steersearch.indexer.regions import RegionArrays, regions_of
 from steersearch.indexer.scan import changed_at
 from steersearch.indexer.snapshot import Galleries, Snapshot
+
+Rows = npt.NDArray[np.int64]
+
+
+_MARKED = 4  # vectors of a marked region
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What a marked region of the photo shows.
+
+    vectors: (q, dim) float32, as `RegionArrays.centred` gives them.  shares: (q,), of the region's patches.
+    inside: (Hp, Wp), which patches of the photo they are.
+    """
+
+    vectors: Floats
+    shares: Floats
+    inside: npt.NDArray[np.bool_]
 
 
 class QueryPhoto:
     """The photo at `path` under some focuses, whose prompt indexes need not exist, or `unsteered`.
 
-    A photo of the library has its stored vectors and heatmaps; another is decoded and embedded on first use.
-    embedder_of: returns the model of an index.
-    limits: a photo that exceeds them is refused if it has to be decoded.
+    A photo that the library knows has its stored vectors and heatmaps; any other is decoded and embedded when it is
+    first asked for.
+    embedder_of: the model that made an index.
+    limits: a photo that takes more to read is refused, unless its stored vectors are all that is asked for.
     """
 
     def __init__(
@@ -80,7 +103,11 @@ class QueryPhoto:
         if row is not None:
             stored: Floats = gallery.flat.vectors[np.array([row])][0]
             return stored
-        picture = self.picture  # raises for an unreadable photo before a model is loaded
+        return np.asarray(self._seen_unsteered(index).embeddings[0], dtype=np.float32)
+
+    def _seen_unsteered(self, index: UnsteeredIndex) -> Unsteered:
+        """The backbone's own features of the photo."""
+        picture = self.picture  # one that cannot be read is refused before a model is loaded
         embedder = self._embedder_of(index)
         if embedder.dim != index.dim or not known_identity(embedder).fits(
             index.weights_hash, index.preprocessing
@@ -89,10 +116,40 @@ class QueryPhoto:
         found, _ = embedder.embed_with_unsteered(embedder.preprocess(picture)[None], [], 0.0)
         if not np.isfinite(found.embeddings).all():
             raise not_finite(self.path, index.prompt, index.model_id)
-        return np.asarray(found.embeddings[0], dtype=np.float32)
+        return found
+
+    def marked(
+        self, region: Region, index: UnsteeredIndex, gallery: Snapshot, arrays: RegionArrays, rows: Rows
+    ) -> Marked:
+        """What the region of the photo shows: by the stored regions where the gallery has the photo, else by the model.
+
+        rows: of each photo of the gallery its row in `arrays`.
+        Raises ArgumentError for a region that does not lie in what the model sees of the photo; ImageError,
+        ModelMismatchError, SteerSearchError.
+        """
+        row = self.row_in(gallery)
+        size = (
+            self.picture.size if row is None else (gallery.value("width", row), gallery.value("height", row))
+        )
+        seen = VectorSettings.from_dict(index.preprocessing).preprocess.region(size)
+        inside = region.patches(size, seen, (arrays.patches.shape[1], arrays.patches.shape[2]))
+        if row is None:
+            tokens = self._seen_unsteered(index).patches[0]
+            if tokens.shape[:2] != inside.shape:
+                raise ModelMismatchError.of(index.prompt, index.model_id, self._embedder_of(index).model_id)
+            found = regions_of(tokens[inside][:, None], _MARKED)
+            vectors, numbers = arrays.centred(found.vectors), found.patches.ravel()
+        else:
+            stored, vectors = arrays.patches[rows[row]], arrays.unit_vectors(rows[row : row + 1])[0]
+            numbers, whole = stored[inside], np.bincount(stored.ravel(), minlength=len(vectors))
+        sizes = np.bincount(numbers, minlength=len(vectors)).astype(np.float32)
+        if row is not None:  # what lies mostly outside of the marked box is its background
+            sizes *= sizes / np.maximum(whole, 1)
+        used = sizes > 0
+        return Marked(vectors[used], sizes[used] / sizes.sum(), inside)
 
     def heatmap(self, index: PromptIndex) -> Floats:
-        """(Hp, Wp) float32, sums to 1. Raises as `embedding`, and LibraryDamagedError."""
+        """(Hp, Wp) float32 on the patch grid, sums to 1; raises as `embedding`, and LibraryDamagedError."""
         gallery = self._galleries.of(index)
         row = self.row_in(gallery)
         return self._features(index).heatmap if row is None else gallery.heatmap_at(row)
@@ -100,13 +157,13 @@ class QueryPhoto:
     def features(
         self, indexes: Sequence[PromptIndex], prompt_features: Sequence[Floats], *, patches: bool = False
     ) -> list[QueryFeatures]:
-        """The photo under prompt indexes of one model and one gate_scale, from one forward pass.
+        """The photo under prompt indexes of one model and one gate_scale, from one call of the model.
 
         prompt_features: of each, (L, Dt) float32.  patches: also the unsteered patch tokens.
         Raises ImageError, ModelMismatchError, SteerSearchError.
         """
         embedder = self._embedder_of(indexes[0])
-        _ = embedder.dim  # loads it, to learn its weights_hash
+        _ = embedder.dim  # loads it: now it is known which model it is
         for index in indexes:
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
@@ -123,14 +180,14 @@ class QueryPhoto:
 
     def _features(self, index: PromptIndex) -> QueryFeatures:
         if index.key not in self._computed:
-            _ = self.picture  # raises for an unreadable photo before a model is loaded
+            _ = self.picture  # one that cannot be read is refused before a model is loaded
             alike = [other for other in self._indexes if self._shares_a_pass(index, other)]
             place, encode = self._galleries.place, self._embedder_of(index).encode_prompt
             self.features(alike, [features_of(place, one, encode) for one in alike])
         return self._computed[index.key]
 
     def _shares_a_pass(self, index: PromptIndex, other: PromptIndex) -> bool:
-        """Whether `other` is `index`, or also lacks a stored vector and fits into the same forward pass."""
+        """Whether `other` is `index`, or the model has to see the photo under it too, and can at once."""
         if other.key == index.key:
             return True
         if other.key in self._computed or other.settings != index.settings:
@@ -138,7 +195,7 @@ class QueryPhoto:
         return self.row_in(self._galleries.of(other)) is None
 
     def row_in(self, gallery: Snapshot) -> int | None:
-        """The photo's row, found by path if size and time are unchanged, else by content hash."""
+        """The photo's row: by its path if its size and time are unchanged, else by its content."""
         row = self._row_in(gallery)
         if row is not None:
             self._known = gallery.value("image_id", row)
@@ -154,12 +211,12 @@ class QueryPhoto:
                 if known == (state.st_size, changed_at(state)):
                     return row
             return gallery.row_of(self._content)
-        except OSError:  # reported when it is opened
+        except OSError:  # whoever opens it says what is wrong with it
             return None
 
     @property
     def image_id(self) -> str:
-        """Its content hash, from the last gallery that had it, else from the file; "" if that cannot be read now."""
+        """Its content, as of the gallery that had it last; "" for a file that cannot be read now."""
         if self._known is None:
             try:
                 return self._content

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
-from steersearch.indexer.filters import Mask
+from steersearch.indexer.filters import Mask, places_in
 from steersearch.indexer.hits import Method
 from steersearch.indexer.snapshot import Snapshot
 
@@ -42,6 +42,7 @@ def rank(
     passing: Mask | None = None,
     *,
     exact: bool = False,
+    beside: Floats | None = None,
 ) -> Ranking:
     """The k best of the photos that have a vector under every focus; all, if there are fewer.
 
@@ -49,10 +50,14 @@ def rank(
     passing: which rows of the first gallery are compared; None: all.
     exact: compare every photo, however many there are. Otherwise, from APPROXIMATE_FROM photos on, one focus is
     searched in cells. Whatever found a photo, its score is computed from its float32 embedding.
+    beside: another score of each photo of the first gallery, NaN where it has none, which leaves it out. The score is
+    the mean of both, each in standard deviations above its mean; then all photos are compared.
     """
     shares = np.array(weights, dtype=np.float64)
     shares /= np.abs(shares).sum()
     search = _Search(galleries, queries, shares, k)
+    if beside is not None:
+        return search.by_all(passing, beside)
     if len(galleries) == 1 and not exact and (found := search.in_cells(passing)) is not None:
         return found
     if len(galleries) == 1 and passing is None and (found := search.on_gpus()) is not None:
@@ -69,20 +74,23 @@ class _Search:
     shares: Doubles
     k: int
 
-    def by_all(self, passing: Mask | None) -> Ranking:
+    def by_all(self, passing: Mask | None, beside: Floats | None = None) -> Ranking:
         """Compares every photo."""
         rows = shared_rows(self.galleries)
+        if beside is not None:
+            known = ~np.isnan(beside[rows[0]])
+            rows = [own[known] for own in rows]
         scores = np.zeros(len(rows[0]), dtype=np.float32)
         for gallery, query, share, own in zip(self.galleries, self.queries, self.shares, rows, strict=True):
             found = gallery.flat.scores(query)
             scores += np.float32(share) * (found if len(found) == len(own) else found[own])
+        if beside is not None and len(scores):
+            both = (_standardised(scores) + _standardised(beside[rows[0]])) / 2
+            scores = both.round(_DIGITS).astype(np.float32)
+        chosen, num_photos = _best_passing(scores, rows[0], self.k, passing)
         statistics = ScoreStatistics.of(scores)
-        if passing is None:
-            chosen, num_photos = best_rows(scores, self.k), len(scores)
-        else:
-            compared = np.flatnonzero(passing[rows[0]])
-            chosen, num_photos = compared[best_rows(scores[compared], self.k)], len(compared)
-        return Ranking(*self._scored([own[chosen] for own in rows]), statistics, num_photos)
+        given = None if beside is None else scores[chosen].astype(np.float64)
+        return Ranking(*self._scored([own[chosen] for own in rows], given), statistics, num_photos)
 
     def in_cells(self, passing: Mask | None) -> Ranking | None:
         """Searches the nearest cells; None where that does not pay, or does not give k photos."""
@@ -115,14 +123,34 @@ class _Search:
         """What the best photos of a single focus are near to: the query, or with a weight below 0 its opposite."""
         return self.queries[0] if self.shares[0] > 0 else -self.queries[0]
 
-    def _scored(self, candidates: Sequence[Rows]) -> tuple[Rows, Doubles, Doubles]:
-        """Scores the candidates (per focus their rows, sorted by path) exactly: the k best rows of the first gallery,
-        their scores and cosines."""
+    def _scored(
+        self, candidates: Sequence[Rows], scores: Doubles | None = None
+    ) -> tuple[Rows, Doubles, Doubles]:
+        """Scores the candidates (per focus their rows, sorted by path) exactly, unless they have `scores`: the k best
+        rows of the first gallery, their scores and cosines."""
         each = zip(self.galleries, self.queries, candidates, strict=True)
         cosines = np.stack([scores_of(g.flat.vectors, rows, query) for g, query, rows in each], axis=1)
-        scores = (cosines * self.shares).sum(axis=1)
+        if scores is None:
+            scores = (cosines * self.shares).sum(axis=1)
         best = np.lexsort((candidates[0], -scores))[: self.k]
         return candidates[0][best], scores[best], cosines[best]
+
+
+def rank_scores(scores: Floats, k: int, passing: Mask | None = None) -> Ranking:
+    """The k best of photos that have these scores (n,), equal ones by path, without cosines."""
+    rows = np.arange(len(scores))
+    chosen, num_photos = _best_passing(scores, rows, k, passing)
+    best = chosen[np.argsort(-scores[chosen], kind="stable")[:k]]
+    none: Doubles = np.empty((len(best), 0))
+    return Ranking(best, scores[best].astype(np.float64), none, ScoreStatistics.of(scores), num_photos)
+
+
+def _best_passing(scores: Floats, rows: Rows, k: int, passing: Mask | None) -> tuple[Rows, int]:
+    """Which of the photos in these rows are the k best that pass, with all that tie, and how many pass."""
+    if passing is None:
+        return best_rows(scores, k), len(scores)
+    compared = np.flatnonzero(passing[rows])
+    return compared[best_rows(scores[compared], k)], len(compared)
 
 
 def shared_rows(galleries: Sequence[Snapshot]) -> list[Rows]:
@@ -130,13 +158,7 @@ def shared_rows(galleries: Sequence[Snapshot]) -> list[Rows]:
     first, *others = (gallery.table.column("path") for gallery in galleries)
     if all(other.equals(first) for other in others):
         return [np.arange(len(first))] * len(galleries)
-    import pyarrow.compute as compute
-
-    found = [np.arange(len(first))]
-    found += [
-        compute.fill_null(compute.index_in(first, value_set=other), -1).to_numpy().astype(np.int64)
-        for other in others
-    ]
+    found = [np.arange(len(first)), *(places_in(first, other) for other in others)]
     in_all = np.all([rows >= 0 for rows in found], axis=0)
     return [rows[in_all] for rows in found]
 

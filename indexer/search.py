@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from steersearch.core.errors import ArgumentError
+from steersearch.core.vectors import Floats
 from steersearch.indexer.anytime import BUDGET_S, NOTHING, LikeliestFirst, Steered
 from steersearch.indexer.dedup import folded, without_query
 from steersearch.indexer.embedder import Embedder
-from steersearch.indexer.filters import Filters, Mask, is_in
+from steersearch.indexer.filters import Filters, Mask, is_in, places_in
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex, read_prompt_indexes
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.indexer.query_photo import QueryPhoto
+from steersearch.indexer.query_photo import Marked, QueryPhoto
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.ranking import Ranking, rank, rank_by_presence
-from steersearch.indexer.regions import open_region_snapshot, unsteered_snapshot
+from steersearch.indexer.ranking import Ranking, rank, rank_by_presence, rank_scores
+from steersearch.indexer.region import Region
+from steersearch.indexer.regions import (
+    RegionArrays,
+    RegionSnapshot,
+    open_region_snapshot,
+    unsteered_snapshot,
+)
+from steersearch.indexer.shortlist import Rows, matches
 from steersearch.indexer.snapshot import Galleries, Snapshot
 from steersearch.indexer.store import Store, date_at
 
@@ -31,7 +39,8 @@ class Search:
     query: the photo that hits are to be like; None: hits are to show what the one focus names.
     embedder_of: the model that made an index; asked only where something has to be computed.
     filters: only photos that pass are steered, compared and found.
-    unsteered: what the query is compared in where there are no focuses.
+    unsteered: what the query is compared in where there are no focuses, and by the region.
+    region: of the query, which hits are to match, beside the focuses if there are any.
     """
 
     def __init__(
@@ -42,9 +51,11 @@ class Search:
         embedder_of: Callable[[PromptIndex | UnsteeredIndex], Embedder],
         filters: Filters | None = None,
         unsteered: UnsteeredIndex | None = None,
+        region: Region | None = None,
     ) -> None:
         self._galleries, self._focuses, self._query = galleries, tuple(focuses), query
         self._embedder_of, self._filters, self._unsteered = embedder_of, filters, unsteered
+        self._region = region
 
     def run(
         self,
@@ -79,10 +90,15 @@ class Search:
         progress: Callable[[ProgressEvent], None] | None,
     ) -> Callable[[int], Hits]:
         """Steer what has to be; gives the search for a number of hits."""
-        if self._unsteered is not None:
-            return partial(self.similar, self._unsteered)
+        if not self._focuses:
+            return self.similar if self._region is None else self.in_region
         done = self._steer(k + 1, _seconds(exact, budget_s), progress)
         if guessed := next((steered for steered in done if steered.guesses), None):
+            if self._region is not None:
+                reason = (
+                    "no photo can be read to be steered; leave the focus out to search by the region alone"
+                )
+                raise ArgumentError("focus", self._focuses[0].text, reason)
             return lambda count: self._guessed(guessed, count)
         return partial(self.ranked, exact=exact, after=Steered.together(done))
 
@@ -105,7 +121,8 @@ class Search:
         else:
             embeddings = [self._query.embedding(focus.index) for focus in self._focuses]
             weights = [focus.weight for focus in self._focuses]
-            ranking = rank(galleries, embeddings, weights, k, passing, exact=exact)
+            beside = None if self._region is None else self._matches_in(galleries[0])
+            ranking = rank(galleries, embeddings, weights, k, passing, exact=exact, beside=beside)
             by_regions = after.by_regions
         searched = Searched(
             self._read(),
@@ -117,19 +134,31 @@ class Search:
             by_regions=by_regions,
             unreadable=after.unreadable,
             undated=undated,
+            region=self._region,
         )
         found = () if searched.is_too_little else self._hits(searched, galleries[0], ranking)
         return Hits(found, searched, self._query)
 
-    def similar(self, index: UnsteeredIndex, k: int) -> Hits:
+    def similar(self, k: int) -> Hits:
         """The k photos whose unsteered vectors are nearest to the query's; all, if fewer.
 
         What lacks such a vector is not found, see `ranked`; here nothing is computed for it.
         """
         assert self._query is not None, "without a focus, a photo is searched with"
-        gallery = unsteered_snapshot(self._galleries.place, index)
+        gallery = self._unsteered_gallery
+        query = self._query.unsteered_embedding(gallery)
+        return self._by_unsteered(k, lambda passing: rank([gallery], [query], [1.0], k, passing))
+
+    def in_region(self, k: int) -> Hits:
+        """The k photos that match the region of the query best; all, if fewer. See `similar`."""
+        return self._by_unsteered(k, lambda passing: rank_scores(self._matches, k, passing))
+
+    def _by_unsteered(self, k: int, ranked: Callable[[Mask | None], Ranking]) -> Hits:
+        """Hits among the photos that have unsteered features."""
+        gallery, index = self._unsteered_gallery, self._unsteered
+        assert index is not None
         passing, of, undated = self._passing_rows(gallery, index.key)
-        ranking = rank([gallery], [self._query.unsteered_embedding(gallery)], [1.0], k, passing)
+        ranking = ranked(passing)
         searched = Searched(
             (),
             ranking.num_photos,
@@ -138,9 +167,63 @@ class Search:
             is_filtered=bool(self._filters),
             undated=undated,
             unsteered=index,
+            region=self._region,
         )
         found = () if searched.is_too_little else self._hits(searched, gallery, ranking)
         return Hits(found, searched, self._query)
+
+    # the region of the query
+
+    @cached_property
+    def _kept(self) -> RegionSnapshot:
+        """The regions of the library's photos."""
+        assert self._unsteered is not None
+        return open_region_snapshot(self._galleries.place, self._unsteered.key)
+
+    @cached_property
+    def _unsteered_gallery(self) -> Snapshot:
+        assert self._unsteered is not None
+        return unsteered_snapshot(self._galleries.place, self._unsteered, self._kept)
+
+    @cached_property
+    def _marked(self) -> Marked:
+        assert self._query is not None
+        assert self._region is not None
+        assert self._unsteered is not None
+        arrays, rows = self._arrays_and_rows
+        return self._query.marked(self._region, self._unsteered, self._unsteered_gallery, arrays, rows)
+
+    @property
+    def _arrays_and_rows(self) -> tuple[RegionArrays, Rows]:
+        """The regions, and the row of each photo of the unsteered gallery in them. Raises ArgumentError."""
+        if self._kept.arrays is None:
+            reason = "needs the regions of photos; index the folder without --no-regions"
+            raise ArgumentError("region", str(self._region), reason)
+        return self._kept.arrays, self._kept.rows[self._kept.rows >= 0]
+
+    @cached_property
+    def _matches(self) -> Floats:
+        """(n,): how well each photo of the unsteered gallery matches the region."""
+        arrays, rows = self._arrays_and_rows
+        return matches(arrays, rows, self._marked.vectors, self._marked.shares)
+
+    def _matches_in(self, gallery: Snapshot) -> Floats:
+        """The same for the photos of another gallery; NaN for those without regions."""
+        own = self._unsteered_gallery.table.column("image_id")
+        found = places_in(gallery.table.column("image_id"), own)
+        known = found >= 0
+        scores = np.full(len(found), np.nan, dtype=np.float32)
+        scores[known] = self._matches[found[known]]
+        return scores
+
+    def _match(self, image_id: str) -> Floats | None:
+        """Where the photo matches the region, as a heatmap; None where no region was asked for."""
+        if self._region is None:
+            return None
+        arrays, rows = self._arrays_and_rows
+        row = self._unsteered_gallery.row_of(image_id)
+        assert row is not None
+        return arrays.match(int(rows[row]), self._marked.vectors)
 
     # steering
 
@@ -218,6 +301,7 @@ class Search:
                 z=ranking.statistics.z(score),
                 parts=tuple(FocusScore(focus, cosines[i]) for i, focus in enumerate(searched.focuses)),
                 searched=searched,
+                match=self._match(gallery.value("image_id", row)),
                 date=date_at(gallery.table, row),
                 galleries=self._galleries,
             )

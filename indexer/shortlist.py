@@ -150,9 +150,8 @@ class _Lesson:
         heat = query.heatmap.ravel()
         strongest = np.argsort(-heat)[:QUERY_PATCHES]
         tokens = query.patches.reshape(len(heat), -1)[strongest]
-        patches = self._arrays.centred(tokens)  # (q, D)
         weights = heat[strongest] / heat[strongest].sum()
-        return self._of_each(self._rows, lambda regions: (regions @ patches.T).max(axis=1) @ weights)
+        return matches(self._arrays, self._rows, self._arrays.centred(tokens), weights)
 
     @property
     def num_photos(self) -> int:
@@ -193,20 +192,27 @@ class _Lesson:
         scores = np.array(self._scores, dtype=np.float32)
         score = _ridge(inputs, scores - scores.mean(), _SCORE)
         directions = np.stack([where, score[:-1]], axis=1).astype(np.float32)  # (D, 2)
-        seen = self._of_each(self._rows[self._pool], lambda regions: regions @ directions)
+        seen = _of_each(self._arrays, self._rows[self._pool], lambda regions: regions @ directions)
         logits = seen[..., 0] - seen[..., 0].max(axis=1, keepdims=True)
         shares = self._pool_sizes * np.exp(logits)
         shares /= shares.sum(axis=1, keepdims=True)
         found: Floats = (shares * seen[..., 1]).sum(axis=1) + score[-1] * scale * self.matches[self._pool]
         return found
 
-    def _of_each(self, rows: Rows, compute: Callable[[Floats], Floats]) -> Floats:
-        """compute of the regions (b, R, D) float32 of the photos in these rows, part by part on several threads."""
-        parts = np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(lambda part: compute(self._arrays.unit_vectors(part)), parts))
-        joined: Floats = np.concatenate(found).astype(np.float32)
-        return joined
+
+def matches(arrays: RegionArrays, rows: Rows, vectors: Floats, weights: Floats) -> Floats:
+    """(n,) for the photos in these rows: Σ over `vectors` (q, D), as `RegionArrays.centred` gives them, of its weight ×
+    its best cosine among the photo's regions."""
+    return _of_each(arrays, rows, lambda regions: (regions @ vectors.T).max(axis=1) @ weights)
+
+
+def _of_each(arrays: RegionArrays, rows: Rows, compute: Callable[[Floats], Floats]) -> Floats:
+    """compute of the regions (b, R, D) float32 of the photos in these rows, part by part on several threads."""
+    parts = np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(lambda part: compute(arrays.unit_vectors(part)), parts))
+    joined: Floats = np.concatenate(found).astype(np.float32)
+    return joined
 
 
 def _sizes(patches: npt.NDArray[np.uint8], count: int) -> Floats:

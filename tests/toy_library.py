@@ -106,9 +106,10 @@ class Library(library.Library):
         limits: Limits = DEFAULT_LIMITS,
         **settings: Any,
     ) -> Hits:
-        """`query`, in these prompt indexes."""
+        """`query`, in these prompt indexes; the query photo is a hit, as are plain photos that equal it."""
         query = QueryPhoto(image, focuses, self._galleries, embedder_of, limits)
-        return Search(self._galleries, focuses, query, embedder_of, filters).run(k, **settings)
+        search = Search(self._galleries, focuses, query, embedder_of, filters)
+        return search.run(k, **{"include_query": True, **settings})
 
     def find(  # type: ignore[override]
         self, focus: Focus, k: int = 10, *, filters: Filters | None = None

@@ -26,7 +26,8 @@ AT_ONCE = 64
 
 
 class FrozenTokens:
-    """tokens (P, T, D) float16, of which batches are made on `device`; replaces `Pictures`, without augmentation."""
+    """tokens (P, T, D) float16, of which batches are made on `device`: in the place of `Pictures`, but neither mirrored
+    nor varied."""
 
     varies = False
 
@@ -44,7 +45,7 @@ class FrozenTokens:
 
 
 def trunk_digest(model: SteerViT) -> str:
-    """A hash of the backbone's weights alone."""
+    """Of the trunk's weights, whatever steers it."""
     digest = hashlib.sha256()
     for name, value in model.trunk.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
@@ -54,9 +55,9 @@ def trunk_digest(model: SteerViT) -> str:
 def kept_tokens(
     model: SteerViT, images: npt.NDArray[np.uint8], corpus: str, folder: Path, say: Callable[[str], None]
 ) -> npt.NDArray[np.float16]:
-    """(P, T, D), computed with `model` unless `folder` has them. corpus: identifies the pictures.
+    """(P, T, D), made with `model` where `folder` does not have them yet. corpus: what identifies the pictures.
 
-    Raises DataError for stored tokens of other pictures, OSError.
+    Raises DataError where what is kept is not of these pictures, OSError where nothing can be written.
     """
     first = (model.config.fusion, min(model.config.cross_attn_layers))
     key = hashlib.sha256(f"{corpus} {trunk_digest(model)} {first}".encode()).hexdigest()[:16]
@@ -69,9 +70,9 @@ def kept_tokens(
         tokens: npt.NDArray[np.float16] = np.load(require_regular(file), mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(file, f"damaged ({reason}); delete it, it will be rebuilt") from error
+        raise DataError(file, f"damaged ({reason}); delete it, it will be made anew") from error
     if tokens.dtype != np.float16 or tokens.ndim != 3 or len(tokens) != len(images):
-        raise DataError(file, "damaged (it is not of these pictures); delete it, it will be rebuilt")
+        raise DataError(file, "damaged (it is not of these pictures); delete it, it will be made anew")
     return tokens
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ from steersearch.cli.search_options import (
     focuses,
     form_of_hits,
     limits_of,
+    region_of,
     without_focus,
 )
 from steersearch.views import page, terminal
@@ -43,6 +44,15 @@ def command(
             help="What to look at: any words; indexed prompts are answered exactly. Without one, whole photos are "
             "compared by their unsteered vectors. Repeatable, with weights; a "
             "negative weight leads away. A text that ends in a colon and a number needs a weight.",
+        ),
+    ] = None,
+    region: Annotated[
+        Any,
+        typer.Option(
+            metavar="LEFT,TOP,RIGHT,BOTTOM",
+            parser=region_of,
+            help="A box in the photo, in pixels (120,80,300,260) or percent (10%,20%,50%,60%): what it shows is looked "
+            "for, without words. With a focus, both count.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,
@@ -79,6 +89,7 @@ def command(
     Example:
       steersearch query img.jpg
       steersearch query img.jpg --focus bookshelf -k 5
+      steersearch query img.jpg --region 120,80,300,260
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
@@ -91,6 +102,7 @@ def command(
             image,
             focus,
             k,
+            region=region,
             gate_scale=gate_scale,
             model=model,
             view=view,

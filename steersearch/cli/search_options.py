@@ -15,6 +15,7 @@ from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.filters import parse_date
 from steersearch.indexer.query_terms import Sort, as_focuses, parse_focus
+from steersearch.indexer.region import Region, as_region
 from steersearch.views.terminal import Form
 
 VIEWS = (
@@ -47,6 +48,14 @@ def focuses(texts: list[str]) -> list[Any]:
     """Each TEXT[:WEIGHT] as an `indexer.query_terms.Focus`; one text, one weight."""
     try:
         return as_focuses([parse_focus(words(text)) for text in texts])
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def region_of(text: str) -> Region:
+    """A box in the query photo."""
+    try:
+        return as_region(text)
     except ArgumentError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -39,7 +39,8 @@ def hit_html(hit: Hit, vmax: float | None = None) -> str:
 def hits_html(hits: Hits) -> str:
     """Hits side by side on one colour scale, and below them how they were found."""
     shown = hits[:SHOWN]
-    vmax = shared_vmax(hit.heatmap for hit in shown if hit.parts) if hits.searched.focuses else None
+    mapped = [hit.heatmap for hit in shown if hit.parts or hit.match is not None]
+    vmax = shared_vmax(mapped) if mapped else None
     notes = [
         str(hits.searched),
         *(printable(said) for focus in hits.searched.focuses for said in focus.remarks),
@@ -51,11 +52,11 @@ def hits_html(hits: Hits) -> str:
 
 
 def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
-    """The photo in grey with the heatmap of its first focus in colour over it, without a focus the photo alone; RGB, at
-    most SIDE pixels each way."""
+    """The photo in grey with the heatmap of its first focus or of the region in colour over it, else the photo alone;
+    RGB, at most SIDE pixels each way."""
     photo = hit.photo
     photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    if not hit.parts:
+    if not hit.parts and hit.match is None:
         return photo
-    region = VectorSettings.from_dict(hit.parts[0].focus.index.preprocessing).preprocess.region(photo.size)
+    region = VectorSettings.from_dict(hit.searched.index.preprocessing).preprocess.region(photo.size)
     return overlay(photo, strengths(hit.heatmap, vmax), region)

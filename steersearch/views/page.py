@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
@@ -30,6 +30,7 @@ Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts
 PHOTO_SIDE = 720  # pixels, longer side, of the query photo
 HIT_SIDE = 440
 SMALL_SIDE = 128  # of a hit's photo under one of several focuses
+FRAME = (255, 60, 172)  # of the marked region of the query photo
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 
@@ -60,7 +61,8 @@ class ShownHit:
 class ShownSearch:
     """The hits for one or several focuses or none, and the query photo under each, unless the search was by text.
 
-    note: how they were found.  full: the score whose bar is full.
+    note: how they were found.  full: the score whose bar is full.  is_marked: whether a region of the query photo was
+    searched with.
     """
 
     focuses: Sequence[Focus]
@@ -68,6 +70,7 @@ class ShownSearch:
     query: Sequence[Shot]
     hits: Sequence[ShownHit]
     full: float = 1.0
+    is_marked: bool = False
 
 
 def write_page(file: Path, results: Sequence[Hits]) -> None:
@@ -119,6 +122,12 @@ def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
             "so each ranking follows its focus.",
         )
     focuses = searches[0].focuses
+    if searches[0].is_marked:
+        also = f" and are similar in “{focuses[0].text}”" if focuses else ""
+        return (
+            f"Photos that match the marked region{also}",
+            "The patches of the region are compared with the regions of each photo.",
+        )
     if not focuses:
         return (
             "Photos similar as a whole",
@@ -161,9 +170,29 @@ def _shown(hits: Hits) -> ShownSearch:
         full = max((hit.score for hit in hits if hit.score > 0), default=full)
     else:
         name, image = escaped(photo.path.name), photo.picture.image
+        if hits.searched.region is not None:
+            image = _framed(image, hits.searched.region.in_pixels(photo.picture.size), photo.picture.size)
+            if focuses:  # then scores are standard deviations
+                full = max((hit.score for hit in hits if hit.score > 0), default=full)
         query = [_shot(name, image, photo.heatmap(focus.index), focus.index) for focus in focuses]
         query = query or [Shot(name=name, image=image, heatmap=None)]
-    return ShownSearch(focuses=focuses, note=_note(hits), query=query, hits=_shown_hits(hits), full=full)
+    return ShownSearch(
+        focuses=focuses,
+        note=_note(hits),
+        query=query,
+        hits=_shown_hits(hits),
+        full=full,
+        is_marked=hits.searched.region is not None,
+    )
+
+
+def _framed(image: Image.Image, box: Region, size: tuple[int, int]) -> Image.Image:
+    """A copy of the photo, which has `size` in full, with a frame around the box."""
+    copy = image.copy()
+    x, y = image.width / size[0], image.height / size[1]
+    frame = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    ImageDraw.Draw(copy).rectangle(frame, outline=FRAME, width=max(2, max(image.size) // 150))
+    return copy
 
 
 def _shown_hits(hits: Hits) -> list[ShownHit]:
@@ -176,6 +205,8 @@ def _shown_hits(hits: Hits) -> list[ShownHit]:
             _shot(name, image, heatmap, part.focus.index)
             for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)
         ]
+        if not shots and hit.match is not None:
+            shots = [_shot(name, image, hit.match, hits.searched.index)]
         shots = shots or [Shot(name=name, image=image, heatmap=None)]
         scores = [part.score for part in hit.parts] or [hit.score]
         month = "" if hits.sorted == "score" else _month(hit)
@@ -213,11 +244,11 @@ def _described(index: PromptIndex | UnsteeredIndex) -> str:
     return f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
 
 
-def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex) -> Shot:
+def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex | UnsteeredIndex) -> Shot:
     return Shot(name=name, image=image, heatmap=heatmap, region=_region(index, image))
 
 
-def _region(index: PromptIndex, image: Image.Image) -> Region:
+def _region(index: PromptIndex | UnsteeredIndex, image: Image.Image) -> Region:
     """The part of the picture that the model saw."""
     left, top, right, bottom = VectorSettings.from_dict(index.preprocessing).preprocess.region(image.size)
     return left / image.width, top / image.height, right / image.width, bottom / image.height
@@ -230,7 +261,7 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
     maps = ([shots[i].heatmap for shots in shown] for i in range(len(search.focuses) or 1))
     ranges = [shared_vmax([heatmap for heatmap in of_one if heatmap is not None]) for of_one in maps]
     names = [_focus_fields(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
-    names = names or [{"prompt": ""}]
+    names = names or [{"prompt": "the region" if search.is_marked else ""}]
 
     def parts(shots: Sequence[Shot], scores: Sequence[float | None]) -> list[dict[str, Any]]:
         return [
@@ -241,6 +272,7 @@ def _fields(search: ShownSearch) -> dict[str, Any]:
     return {
         "several": several,
         "note": search.note,
+        "is_marked": search.is_marked,
         "focuses": names if search.focuses else [],
         "photo": _photo_uri(search.query[0].image, PHOTO_SIDE) if search.query else "",
         "photo_name": search.query[0].name if search.query else "",

@@ -289,6 +289,8 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         **({"undated": searched.undated} if searched.undated else {}),
         **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
     }
+    if searched.region is not None:
+        fields["region"] = str(searched.region)
     if (index := searched.unsteered) is not None:
         return fields | {"prompt": None, "unsteered": True, "model": index.model_id, "view": index.view}
     fields["prompt"] = searched.prompt
