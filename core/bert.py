@@ -19,16 +19,15 @@ from steersearch.core.ranges import MOST_JSON, check_number, check_whole
 from steersearch.core.vit import MOST_DEEP, MOST_WIDE
 from steersearch.core.weights_file import weights_file
 
-# model_type of config.json -> whether positions are counted from the padding token's number on
+# model_type of config.json -> whether positions start after the padding token's number
 _KINDS = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BertConfig:
-    """Shape of the encoder. first_position: row of the position table that the first token gets.
+    """Shape of the encoder. first_position: row of the position table for the first token.
 
-    Above 0, as RoBERTa has it, a padding token counts for no place and gets the row before, even one that a prompt
-    spells out.
+    Above 0, as in RoBERTa, padding tokens are not counted and get the row before, even ones in a prompt's text.
     """
 
     vocabulary: int
@@ -61,12 +60,12 @@ class BertConfig:
 
     @property
     def most_tokens(self) -> int:
-        """How many tokens have a place."""
+        """The longest input in tokens."""
         return self.positions - self.first_position
 
     @classmethod
     def read(cls, file: Path) -> BertConfig:
-        """From a published config.json. Raises CheckpointError for another architecture, or what is no such file."""
+        """Read a published config.json. Raises CheckpointError for another architecture or an invalid file."""
         try:
             said: dict[str, Any] = read_json(file, MOST_JSON)
             kind, pad_id = said.get("model_type"), said.get("pad_token_id") or 0
@@ -77,7 +76,7 @@ class BertConfig:
             ]
             if kind not in _KINDS or unusual:
                 reason = ", ".join([f"model_type {kind}", *unusual])
-                raise CheckpointError(f"{file}: no BERT or RoBERTa as published ({reason})")
+                raise CheckpointError(f"{file}: not a standard BERT or RoBERTa ({reason})")
             return cls(
                 vocabulary=said["vocab_size"],
                 dim=said["hidden_size"],
@@ -91,7 +90,7 @@ class BertConfig:
                 first_position=pad_id + 1 if _KINDS[kind] else 0,
             )
         except ConfigError as error:
-            raise CheckpointError(f"{file}: cannot work: {error}") from error
+            raise CheckpointError(f"{file}: invalid config: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{file}: cannot be loaded ({error!r})") from error
 
@@ -111,7 +110,7 @@ class Bert(nn.Module):
         return cast(nn.ModuleList, self.encoder["layer"])
 
     def cut(self, layers: int) -> None:
-        """Keep the first so many layers."""
+        """Keep the first `layers` layers."""
         self.encoder["layer"] = self.layers[:layers]
 
     @property
@@ -128,7 +127,7 @@ class Bert(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    """Sum of what a token, its place and its type (the first) are embedded as, normed."""
+    """LayerNorm of the sum of token, position and type (always 0) embeddings."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -150,7 +149,7 @@ class _Embeddings(nn.Module):
 
 
 def _table(rows: int, dim: int) -> nn.Embedding:
-    """Random numbers, unless weights are about to be read: drawing them "on meta" imports a second's worth of torch."""
+    """A random table, or an empty one on meta, where drawing random numbers imports parts of torch for a second."""
     weight = torch.empty(rows, dim)
     return nn.Embedding(rows, dim, _weight=weight if weight.is_meta else nn.init.normal_(weight, std=0.02))
 
@@ -186,8 +185,8 @@ def _add_and_norm(inputs: int, dim: int, eps: float) -> nn.ModuleDict:
 def load_bert(folder: Path, weights: str) -> Bert:
     """The encoder in `folder` (config.json and the safetensors file `weights`), in float32, frozen.
 
-    Raises CheckpointError for files that are damaged or of another architecture, CheckpointKeysError for weights that
-    are missing or misshapen; what the file has besides, such as a head, is left.
+    Ignores other weights, such as a head. Raises CheckpointError for damaged files or another architecture,
+    CheckpointKeysError for missing or misshapen weights.
     """
     config, path = BertConfig.read(folder / "config.json"), folder / weights
     with weights_file(path) as file:
@@ -205,5 +204,5 @@ def load_bert(folder: Path, weights: str) -> Bert:
 
 
 def _own(name: str) -> str:
-    """A parameter's name in a published file, without that of the model around the encoder."""
+    """A parameter's name in a published file without the prefix of the whole model."""
     return name.removeprefix("bert.").removeprefix("roberta.")

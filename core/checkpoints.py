@@ -39,7 +39,7 @@ from steersearch.core.weights_file import weights_file
 logger = logging.getLogger(__name__)
 
 METADATA_KEY = "steersearch"
-FILE_FORMAT = 1  # of our .safetensors files; a file with a higher one is refused
+FILE_FORMAT = 1  # of our .safetensors files; a higher one is refused
 
 # ------------------------------------------------------------------------------------------------- loading
 
@@ -52,9 +52,8 @@ def load_model(
 ) -> SteerViT:
     """The model `name_or_path`: a name of `registry.MODELS`, "auto", a .safetensors or .pth file, or a hub id.
 
-    "auto": the authors' DINOv2 model (base with a GPU, else small) if it is at hand or the hub answers,
-    else the bundled one, and logs which. device, dtype: see `load_file`.
-    Raises UnknownModelError, or CheckpointError (file or download missing, damaged, unsafe or not fitting).
+    "auto": see `choose_auto`.  device, dtype: see `load_file`.
+    Raises UnknownModelError, or CheckpointError for a file that is missing, damaged, unsafe or incompatible.
     """
     name = choose_auto() if name_or_path == "auto" else str(name_or_path)
     model = load_file(_locate(name), device=device, dtype=dtype)
@@ -63,11 +62,12 @@ def load_model(
 
 
 def choose_auto() -> str:
-    """The name that "auto" stands for here and now; says so in the log where it settles for less."""
+    """The name that "auto" stands for: `wanted_by_auto` if it is cached or the hub answers, else "mini", which it
+    logs."""
     wanted = wanted_by_auto()
     if hub.has_model(wanted) or (reason := hub.why_unreachable()) is None:
         return wanted.name
-    way_out = f"`steersearch models fetch {wanted.name}`, online, gets the better one"
+    way_out = f"for the better one run `steersearch models fetch {wanted.name}` online"
     logger.warning(
         '"%s" is not downloaded and %s: using the bundled model "mini"; %s', wanted.name, reason, way_out
     )
@@ -75,7 +75,7 @@ def choose_auto() -> str:
 
 
 def wanted_by_auto() -> ModelCard:
-    """What "auto" takes if it can be had: the authors' base model with a GPU, else their small one."""
+    """The first choice of "auto": the authors' base model with a GPU, else their small one."""
     return MODELS["dinov2-base" if torch.cuda.is_available() else "dinov2-small"]
 
 
@@ -88,18 +88,18 @@ def load_file(
 ) -> SteerViT:
     """The model in a .safetensors file of ours or a .pth file of the authors.
 
-    trunk: used instead of fetching timm's pretrained weights; its `dim` and `depth` must be the config's.
+    trunk: a backbone with the config's `dim` and `depth`, instead of timm's pretrained weights.
     device: "auto" is the GPU if there is one.  dtype: see `choose_dtype`.
-    Raises CheckpointError; CheckpointKeysError names missing, misshapen and (our files) unexpected weights.
+    Raises CheckpointError; CheckpointKeysError names missing, misshapen and, in our files, unexpected weights.
     Unexpected weights in a released file are logged and ignored.
     """
     if str(device) == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = choose_dtype(torch.device(device)) if dtype == "auto" else dtype
     if not dtype.is_floating_point:
-        raise ConfigError("dtype", dtype, "weights need a floating type, such as torch.float32")
+        raise ConfigError("dtype", dtype, "must be a floating-point type, such as torch.float32")
     with _opened(path) as file:
-        with torch.device("meta"):  # no memory and no random weights before those of the file
+        with torch.device("meta"):  # allocates nothing and draws no random weights
             model = SteerViT(file.config, trunk=trunk)
         wanted = _wanted(model, file, path)
         if trunk is None and not file.holds_trunk:
@@ -111,7 +111,7 @@ def load_file(
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """What "auto" stands for: bfloat16 on a GPU that computes with it, else float32."""
+    """The dtype for "auto": bfloat16 on a GPU that supports it, else float32."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -133,7 +133,7 @@ def read_config(path: Path) -> tuple[SteerViTConfig, bool]:
 
 @dataclass(frozen=True)
 class _ModelFile:
-    """What a model's file says of itself. shapes: of its weights; read: fetches those of these names."""
+    """The description of a model file. shapes: of its weights;  read: returns the named ones."""
 
     config: SteerViTConfig
     shapes: Mapping[str, tuple[int, ...]]
@@ -146,21 +146,17 @@ class _ModelFile:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_ModelFile]:
-    """The model file `path`, of which only the description is read yet. Raises CheckpointError.
-
-    A ConfigError within, from what is built after the config, is one of the file too.
-    """
+    """Read the description of the model file `path`. Raises CheckpointError, also for a ConfigError in the block,
+    where the model is built from it."""
     if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such file")
     try:
         with _opened_released(path) if _is_released(path) else _opened_safetensors(path) as file:
             if file.config.vit is not None and not file.holds_trunk:
-                raise CheckpointError(
-                    f"{path}: it describes a backbone of our own, and does not hold its weights"
-                )
+                raise CheckpointError(f"{path}: it describes a backbone of our own without its weights")
             yield file
     except ConfigError as error:
-        raise CheckpointError(f"{path}: its config cannot work: {error}") from error
+        raise CheckpointError(f"{path}: invalid config: {error}") from error
 
 
 def _is_released(path: Path) -> bool:
@@ -183,19 +179,19 @@ def _wanted(model: SteerViT, file: _ModelFile, path: Path) -> list[str]:
 
 
 def _load_state(model: SteerViT, state: Mapping[str, Tensor], path: Path) -> None:
-    """Make `state`, in the layout of our files, the weights of `model`."""
+    """Load `state`, in the layout of our files, into `model`."""
     own = from_released_state(state) | {n: value for n, value in state.items() if n.startswith("trunk.")}
     types = {name: value.is_floating_point() for name, value in model.state_dict().items()}
     for name, value in own.items():
         if value.is_floating_point() != types[name]:
-            raise CheckpointError(f"{path}: {name} holds numbers of the type {value.dtype}")
+            raise CheckpointError(f"{path}: {name} has the dtype {value.dtype}")
     model.load_state_dict(
         {name: _for_memory(value) for name, value in own.items()}, strict=False, assign=True
     )
 
 
 def _for_memory(value: Tensor) -> Tensor:
-    """float16 on disk becomes float32 in memory; no tensor keeps more memory than it shows, or shares it."""
+    """float16 on disk becomes float32 in memory; a view becomes a tensor with memory of its own."""
     if value.is_floating_point():
         value = value.float()
     alone = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
@@ -209,7 +205,7 @@ _BLOCKS, _GATED = "vision_model.trunk.blocks.", "gated_cross_attn."
 
 
 def to_released_state(model: SteerViT) -> dict[str, Tensor]:
-    """The trained parts of `model` under the names of the authors' files; the tensors are the model's own."""
+    """The trained parts of `model` under the names of the authors' files, without copying."""
     state = {}
     for name, value in model.state_dict().items():
         if name.startswith("cross_attention."):
@@ -235,10 +231,10 @@ def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_released_pth(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights (authors' names) and config (plain data) of a released .pth, without running anything in it.
+    """Weights (authors' names) and config (plain data) of a released .pth, read without running its pickle.
 
-    Raises CheckpointError if its pickle names anything but tensors, plain data and OmegaConf's config
-    classes, if it is damaged or has no "state_dict" or no "config".
+    Raises CheckpointError if it is damaged, lacks "state_dict" or "config", or names anything but tensors, plain data
+    and OmegaConf's classes.
     """
     with pickled_zip(Path(path)) as archive:
         tensors, config = _released_parts(archive)
@@ -246,7 +242,7 @@ def read_released_pth(path: Path | str) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def _released_parts(archive: PickledZip) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    """The state dict, every tensor of it checked against the file, and the config."""
+    """The state dict, its tensors checked against the file, and the config."""
     path, content = archive.path, archive.content
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -313,8 +309,8 @@ def _refuse_interpolation(values: Mapping[str, Any], path: Path, above: str = ""
             _refuse_interpolation(value, path, f"{above}{name}.")
         elif any(isinstance(text, str) and "${" in text for text in (value if _is_list(value) else [value])):
             raise CheckpointError(
-                f"{path}: its config's {above}{name} is {value!r}, which OmegaConf fills in from elsewhere; save the "
-                "file with its config resolved: OmegaConf.resolve(config)"
+                f"{path}: its config's {above}{name} is {value!r}, an interpolation; save the file with its config "
+                "resolved: OmegaConf.resolve(config)"
             )
 
 
@@ -325,8 +321,8 @@ def _is_list(value: object) -> bool:
 def write_released_pth(model: SteerViT, path: Path | str) -> None:
     """Write `model` as the authors' code reads it: state_dict and config, plain data.
 
-    Logs what the file cannot say and their code does in its own way. Raises CheckpointError, with all reasons, for a
-    model that their code would refuse, or would compute otherwise.
+    Logs a difference in preprocessing, which the file cannot express. Raises CheckpointError, with all reasons, for a
+    model that their code would refuse or compute differently.
     """
     config = model.config
     unfit = list(_unknown_to_released(model))
@@ -357,7 +353,7 @@ def write_released_pth(model: SteerViT, path: Path | str) -> None:
 
 
 def _unknown_to_released(model: SteerViT) -> Iterator[str]:
-    """What the authors' code does not have, or a file for it does not say."""
+    """The parts of `model` that the authors' code or file format lacks."""
     config = model.config
     if config.vit is not None:
         yield "backbone but timm's (their files hold none)"
@@ -389,11 +385,10 @@ def _in_words(preprocess: Preprocess) -> str:
 
 
 def write_safetensors(model: SteerViT, path: Path, config: SteerViTConfig | None = None) -> None:
-    """Write `model` to `path`; a backbone of our own goes with it, in float16 throughout, else float32.
+    """Write `model` to `path`: in float16 with a backbone of our own, else in float32 without backbone.
 
-    config: what the file says of it; None: the model's own.
-
-    Raises CheckpointError if the folder cannot be written, or a weight does not fit into float16.
+    config: the one to write; None: the model's own.
+    Raises CheckpointError if the file cannot be written, or a weight does not fit into float16.
     """
     state = to_released_state(model)
     dtype = torch.float32
@@ -411,7 +406,7 @@ def _opened_safetensors(path: Path) -> Iterator[_ModelFile]:
     with weights_file(path) as file:
         described = file.metadata.get(METADATA_KEY)
         if described is None:
-            raise CheckpointError(f'{path}: no steersearch model (its metadata has no "{METADATA_KEY}")')
+            raise CheckpointError(f'{path}: not a steersearch model (its metadata lacks "{METADATA_KEY}")')
         yield _ModelFile(_described_config(described, path), file.shapes, file.read)
 
 
@@ -443,7 +438,7 @@ def _for_disk(name: str, value: Tensor, dtype: torch.dtype, path: Path) -> Tenso
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    """`drafted`, with a CheckpointError for what keeps it from being written."""
+    """`drafted`, with CheckpointError instead of OSError."""
     try:
         with drafted(path) as draft:
             yield draft
@@ -455,7 +450,7 @@ def _writing(path: Path) -> Iterator[Path]:
 
 
 def _locate(name: str) -> Path:
-    """The file of a model name, path or hub id; downloads it if need be."""
+    """The file of a model name, path or hub id; fetches it if necessary."""
     if name in MODELS:
         file = MODELS[name].weights
         return file.path if isinstance(file, PackageFile) else _fetch_weights(MODELS[name], file)

@@ -22,14 +22,12 @@ from steersearch.core.registry import (
 )
 
 Role = Literal["weights", "trunk", "text encoder"]
-FileProgress: TypeAlias = Callable[
-    [HubFile, int, int | None], None
-]  # the file, bytes there so far, bytes in all
+FileProgress: TypeAlias = Callable[[HubFile, int, int | None], None]  # the file, bytes fetched, bytes in all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A file of the hub and where it lies here; None: not here, or not whole."""
+    """A file of the hub and its local path; None if it is missing or incomplete."""
 
     file: HubFile
     path: Path | None
@@ -39,9 +37,9 @@ class Place:
 class Part:
     """One of the three parts of a model.
 
-    name: of the backbone or text encoder, or the weights' file; None where only the weights say which it is.
-    path: where it lies if it needs no hub: a file or folder of the user's, of this package or of another one.
-    files: those of the hub, if it comes from there.  about: bytes that may have to be fetched, where no file is known.
+    name: of the backbone or text encoder, or the weights' file; None if only the weights name it.
+    path: of a part that needs no hub: a file or folder of the user, of this package or of another one.
+    files: of the hub.  about: bytes to fetch, estimated, if the files are unknown.
     """
 
     role: Role
@@ -59,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParts:
-    """All parts of a model. `card` for a named one; `config` as its file has it, where that file is here."""
+    """All parts of a model. card: of a named one;  config: from its file, if that is here."""
 
     name: str
     card: ModelCard | None
@@ -68,12 +66,12 @@ class ModelParts:
 
     @property
     def size(self) -> int:
-        """Bytes of all that comes from the hub, as far as it is known."""
+        """Bytes of all hub files, as far as known."""
         return _bytes(part.files for part in self.parts) + sum(part.about for part in self.parts)
 
     @property
     def missing(self) -> int:
-        """Bytes of it that are not here."""
+        """Bytes of the hub files that are not here."""
         lacking = [[place for place in part.files if place.path is None] for part in self.parts]
         return _bytes(lacking) + sum(part.about for part in self.parts)
 
@@ -96,7 +94,7 @@ def _bytes(groups: Any) -> int:
 def parts_of(name: str) -> ModelParts:
     """The parts of the model `name`: of `registry.MODELS`, a .safetensors or .pth file, or a hub id. No network.
 
-    A model that is not named here is read to see what it needs, which takes seconds: torch is imported.
+    An unnamed model's file is opened to see what it needs, which imports torch and takes seconds.
     Raises UnknownModelError, and CheckpointError for a file that cannot be read.
     """
     card = MODELS.get(name)
@@ -136,7 +134,7 @@ def _parts_of_card(card: ModelCard) -> ModelParts:
 
 
 def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
-    """The parts of a model of which nothing is known but its weights; with `path` None they are not here yet."""
+    """The parts of a model that has no card. path: of its weights; None if they are not here yet."""
     if path is None:
         unknown = "named in its weights"
         parts = (
@@ -145,7 +143,7 @@ def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
         )
         return ModelParts(name=name, card=None, parts=(weights, *parts))
     from steersearch.core.backbone import full_name
-    from steersearch.core.checkpoints import read_config  # here, because it takes a second to import torch
+    from steersearch.core.checkpoints import read_config  # here, because importing torch takes a second
 
     config, holds_trunk = read_config(path)
     trunk = Part(role="trunk", name=config.trunk, path=path, note="in the same file")
@@ -184,21 +182,21 @@ def _from_hub(role: Role, name: str, licence: str | None, files: Sequence[HubFil
 
 
 def fetch_model(name: str, progress: FileProgress | None = None) -> ModelParts:
-    """Fetch what the model `name` lacks, and check the hashes of what it has; returns its parts, all here.
+    """Fetch the missing files of the model `name` and check all hashes; returns its parts.
 
-    Raises as `parts_of` and `hub.fetch`; HubError before anything is fetched if it will not all fit.
+    Raises as `parts_of` and `hub.fetch`; HubError before the first download if the disk is too small.
     """
     needed = parts_of(name)
     folder = hub.cache_folder()
     if needed.missing > (free := hub.free_space(folder)):
         raise hub.disk_full("model", name, needed=needed.missing, free=free)
-    for _ in range(3):  # the weights first: they may be what says which other parts there are
+    for _ in range(3):  # weights may name the other parts, which the next round then fetches
         for part in needed.parts:
             _fetch_part(part, progress)
         needed = parts_of(name)
         if needed.here in ("yes", "bundled"):
             return needed
-    raise CheckpointError(f"{name}: fetched, but {folder} does not keep it")
+    raise CheckpointError(f"{name}: fetched, and yet missing in {folder}")
 
 
 def _fetch_part(part: Part, progress: FileProgress | None) -> None:

@@ -168,7 +168,7 @@ def why_not_local(given: str | os.PathLike[str]) -> str | None:
         return "is a URL; give the path of a folder on this machine"
     if not text.strip():
         return "is empty; give the path of a folder"
-    return "holds a NUL character" if "\0" in text else None
+    return "contains a NUL character" if "\0" in text else None
 
 
 def as_path(name: str | os.PathLike[str]) -> Path:

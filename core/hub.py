@@ -33,13 +33,13 @@ from steersearch.core.registry import HubFile, ModelCard, TextEncoderCard, known
 
 logger = logging.getLogger(__name__)
 
-PROBE_SECONDS = 2.0  # how long the hub may take to answer at all before it counts as unreachable
-WORTH_TELLING = 5_000_000  # bytes; a smaller download is over before it is read about
-# Bytes of a file whose size is not published: of weights, and of what describes them.
+PROBE_SECONDS = 2.0  # until the hub counts as unreachable
+WORTH_TELLING = 5_000_000  # bytes; smaller downloads are not logged
+# Largest accepted size in bytes of a file whose size is not published: weights, and configuration files.
 MOST_BYTES, MOST_DESCRIBING = 20 * 10**9, 2 * 10**8
 SECONDS_BETWEEN_LINES = 15.0  # in the log, during a download
 
-Progress: TypeAlias = Callable[[int, int | None], None]  # bytes there so far, bytes in all if known
+Progress: TypeAlias = Callable[[int, int | None], None]  # bytes fetched, bytes in all if known
 
 TOKENIZERS = ("tokenizer.json", "vocab.json", "merges.txt")  # the first, or the other two
 
@@ -55,7 +55,7 @@ _WAY_OUT = "go online once to fetch it, or use the bundled model with --model mi
 
 
 def find(file: HubFile) -> Path | None:
-    """Where `file` lies in the cache, with the right size but not hashed; None if it is not there. No network."""
+    """The path of `file` in the cache, its size checked, not its hash; None if it is missing. No network."""
     path = _in_cache(file)
     if path is None or (file.size is not None and path.stat().st_size != file.size):
         return None
@@ -63,17 +63,17 @@ def find(file: HubFile) -> Path | None:
 
 
 def has_model(card: ModelCard) -> bool:
-    """Whether all that a named model is known to need is on this machine. No network."""
+    """Whether this machine has all known files of a named model. No network."""
     files = (card.weights, None if card.trunk is None else card.trunk.weights)
     encoder = text_encoder_in_package(card.text_encoder) or cached_text_encoder(card.text_encoder)
     return encoder is not None and all(find(file) for file in files if isinstance(file, HubFile))
 
 
 def fetch(file: HubFile, progress: Progress | None = None) -> Path:
-    """Where `file` lies, checked; downloaded if it is not in the cache. Two processes may ask for the same file.
+    """The path of `file`, checked; downloads it if the cache lacks it. Safe for concurrent processes.
 
-    `progress` is called as bytes arrive; without it, the log tells of large downloads. Raises HubError, within
-    seconds if the hub cannot be reached, and HubFileMissingError, one of these.
+    progress: called as bytes arrive; None: large downloads are logged. Raises HubError, within seconds if the hub
+    cannot be reached, and its subclass HubFileMissingError.
     """
     path = _checked(file)
     if path is not None:
@@ -82,11 +82,11 @@ def fetch(file: HubFile, progress: Progress | None = None) -> Path:
     if reason is not None:
         raise HubError(file.repo, file.file, f"not downloaded yet and {reason}; {_WAY_OUT}")
     with _in_plain_words(file):
-        return _download(file, progress or _told_in_log(file))
+        return _download(file, progress or _logged(file))
 
 
 def why_unreachable() -> str | None:
-    """None if the model hub answers within two seconds, else why it does not ("the model hub … does not answer")."""
+    """None if the model hub answers within two seconds, else the reason ("the model hub … does not answer")."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
@@ -98,14 +98,14 @@ def why_unreachable() -> str | None:
             request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
             urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
         except urllib.error.HTTPError:
-            pass  # an answer, if not a welcome one
+            pass  # it answers
         except (OSError, ValueError, HTTPException) as error:
             cause = getattr(error, "reason", error)
             reasons.append(_words(cause) if isinstance(cause, Exception) else str(cause))
             return
         reasons.append(None)
 
-    # On a thread of its own, because looking up a host name knows no timeout.
+    # On a thread, because looking up a host name has no timeout.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PROBE_SECONDS)
@@ -119,13 +119,13 @@ def is_repository(name: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """The folder of the cache that huggingface_hub keeps; it need not exist yet.
+    """The folder of huggingface_hub's cache; it need not exist yet.
 
     Raises CheckpointError for a user without a home folder.
     """
     from huggingface_hub import constants
 
-    if constants.HF_HUB_CACHE.startswith("~"):  # which it would make a folder of
+    if constants.HF_HUB_CACHE.startswith("~"):  # it would create a folder of that name
         raise CheckpointError("there is no home folder to keep downloads in; set HF_HOME to a folder")
     return Path(constants.HF_HUB_CACHE)
 
@@ -137,7 +137,7 @@ def free_space(folder: Path) -> int:
 
 
 def disk_full(repo: str, file: str, *, needed: int, free: int) -> HubError:
-    """Says that the cache has too little disk space for a download. needed, free: bytes."""
+    """The error for too little disk space in the cache. needed, free: bytes."""
     return HubError(
         repo,
         file,
@@ -161,16 +161,16 @@ def _in_cache(file: HubFile) -> Path | None:
     import huggingface_hub
 
     if not file.file.isprintable() or "\\" in file.file or {"", ".", ".."} & set(file.file.split("/")):
-        raise HubError(file.repo, repr(file.file), "no file can have this name")
+        raise HubError(file.repo, repr(file.file), "not a valid file name")
     try:
         found = huggingface_hub.try_to_load_from_cache(file.repo, file.file, revision=file.revision)
-    except ValueError as error:  # an id that no repository can have
-        raise HubError(file.repo, file.file, f"no repository can have this name ({error})") from error
+    except ValueError as error:
+        raise HubError(file.repo, file.file, f"not a valid repository name ({error})") from error
     return Path(found) if isinstance(found, str) else None
 
 
 def _checked(file: HubFile) -> Path | None:
-    """`file` in the cache if its hash is right; deleted there, and None, if it is wrong."""
+    """The path of `file` in the cache; with a wrong hash it is deleted, and None."""
     path = _in_cache(file)
     if path is None or (wrong := _wrong_hash(file, path)) is None:
         return path
@@ -180,7 +180,7 @@ def _checked(file: HubFile) -> Path | None:
 
 
 def _wrong_hash(file: HubFile, path: Path) -> tuple[str, str] | None:
-    """The sha256 of a cached file, and the one that it should have; None where they are equal, or nobody knows."""
+    """Actual and expected sha256 of a cached file; None if they agree or none is published."""
     expected = file.sha256 or _stored_as(path)
     if expected is None or (found := remembered_sha256(path)) == expected:
         return None
@@ -188,7 +188,7 @@ def _wrong_hash(file: HubFile, path: Path) -> tuple[str, str] | None:
 
 
 def _stored_as(path: Path) -> str | None:
-    """The sha256 that the hub gave for a cached file: large files are stored under it, and linked."""
+    """The sha256 that the hub gave for a cached file, which is the name that a large file is stored under."""
     name = Path(os.readlink(path)).name if path.is_symlink() else ""
     return name if _SHA256.fullmatch(name) else None
 
@@ -216,33 +216,33 @@ def _download(file: HubFile, progress: Progress) -> Path:
     path = Path(hf_hub_download(file.repo, file.file, revision=file.revision, tqdm_class=bar))
     if (wrong := _wrong_hash(file, path)) is not None:
         _delete(file, path, *wrong)
-        way_out = "the download was deleted; try again, and if that ends the same do not trust the source"
+        way_out = "the download was deleted; try again, and if it fails again do not trust the source"
         raise _wrong_checksum(file, *wrong, way_out)
     return path
 
 
 def _announced_size(file: HubFile) -> int:
-    """The bytes that the hub says it will send, or else the most that are taken.
+    """The size that the hub announces, or else the largest accepted.
 
-    Raises HubError for a name that would lead out of the cache or a size that cannot be, for another sha256
-    and for want of disk space, each before anything is fetched.
+    Raises HubError, before the download, for a name that leads out of the cache, an impossible size, another sha256
+    and lack of disk space.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     said = get_hf_file_metadata(hf_hub_url(file.repo, file.file, revision=file.revision))
     for name, form in ((said.commit_hash, _COMMIT), (said.etag, _ETAG)):
         if name is not None and not form.fullmatch(name):
-            reason = f"the hub names it {name[:80]!r}, which can be no commit and no file"
+            reason = f"the hub answers with an invalid name, {name[:80]!r}"
             raise HubError(file.repo, file.file, reason)
     if file.sha256 and said.etag and _SHA256.fullmatch(said.etag) and said.etag != file.sha256:
-        way_out = "its publisher has replaced it, nothing was downloaded; look for a newer steersearch"
+        way_out = "its publisher has replaced it; nothing was downloaded. Look for a newer steersearch"
         raise _wrong_checksum(file, said.etag, file.sha256, way_out)
     usual = MOST_DESCRIBING if Path(file.file).suffix in _DESCRIBING else MOST_BYTES
     most = usual if file.size is None else file.size
     if said.size is None:
         return most
     if not 0 <= said.size <= most:
-        reason = f"the hub announces {said.size:,} bytes, at most {most:,} are fetched"
+        reason = f"the hub announces {said.size:,} bytes, accepted are 0 to {most:,}"
         raise HubError(file.repo, file.file, reason)
     if (free := free_space(cache_folder())) < said.size:
         raise disk_full(file.repo, file.file, needed=said.size, free=free)
@@ -250,8 +250,8 @@ def _announced_size(file: HubFile) -> int:
 
 
 def _bar(file: HubFile, most: int, progress: Progress) -> type:
-    """What huggingface_hub takes for its progress bar; it draws nothing, counts, and refuses more than `most` bytes."""
-    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # which it documents
+    """A progress bar for huggingface_hub that draws nothing, reports progress, and refuses more than `most` bytes."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # documented all the same
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -262,21 +262,21 @@ def _bar(file: HubFile, most: int, progress: Progress) -> type:
         def update(self, n: float | None = 1) -> None:
             self.done += int(n or 0)
             if self.done > most:
-                reason = f"the hub sends more than the {most:,} bytes that it may"
+                reason = f"the hub sends more than the expected {most:,} bytes"
                 raise HubError(file.repo, file.file, reason)
             progress(self.done, self.total)
 
         def update_transfer(self, _: float) -> None:
-            """Called by Xet, beside `update`, of bytes that may be compressed."""
+            """Called by Xet in addition to `update`, with compressed sizes."""
 
         def set_transfer_postfix_str(self, *_: Any, **__: Any) -> None:
-            """As above."""
+            """Called by Xet."""
 
     return Bar
 
 
-def _told_in_log(file: HubFile) -> Progress:
-    """A line when a large download begins, and one now and then: a run must not seem to hang."""
+def _logged(file: HubFile) -> Progress:
+    """Log the start of a large download, and its progress from time to time."""
     last = float("-inf")
 
     def tell(done: int, total: int | None) -> None:
@@ -297,7 +297,7 @@ def _words(error: BaseException) -> str:
 
 @contextmanager
 def _in_plain_words(file: HubFile) -> Iterator[None]:
-    """What huggingface_hub and its HTTP library raise, as our errors with a way out."""
+    """Translate errors of huggingface_hub and its HTTP library into ours, with a way out."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{file.repo}"
@@ -306,22 +306,17 @@ def _in_plain_words(file: HubFile) -> Iterator[None]:
     except HubError:
         raise
     except errors.GatedRepoError as error:
-        reason = (
-            f"its owners want their conditions accepted first: log in and accept them on {page}, then make "
-            "yourself known here with `hf auth login` or the variable HF_TOKEN"
-        )
+        reason = f"gated: accept the conditions on {page}, then log in with `hf auth login` or the variable HF_TOKEN"
         raise HubError(file.repo, file.file, reason) from error
     except errors.RepositoryNotFoundError as error:
-        reason = (
-            f"no such repository, or you may not read it: see {page}; if it is private, run `hf auth login`"
-        )
+        reason = f"no such repository, or a private one: see {page}, or log in with `hf auth login`"
         raise HubFileMissingError(file.repo, file.file, reason) from error
-    except errors.LocalEntryNotFoundError as error:  # said of whatever is wrong with the hub's first answer
+    except errors.LocalEntryNotFoundError as error:  # raised for any trouble with the hub's first answer
         raise HubError(file.repo, file.file, _trouble(error.__cause__ or error, page)) from error
     except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
         reason = f"no such file at the revision {file.revision}; see {page}"
         raise HubFileMissingError(file.repo, file.file, reason) from error
-    except Exception as error:  # of the operating system, or of whatever HTTP library is beneath
+    except Exception as error:  # of the operating system or the HTTP library
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             raise disk_full(file.repo, file.file, needed=file.likely_size or 0, free=0) from error
         raise HubError(file.repo, file.file, _trouble(error, page)) from error
@@ -339,27 +334,27 @@ def _trouble(error: BaseException, page: str) -> str:
 
 # -------------------------------------------------------------------------------------------- text encoders
 
-WEIGHTS = "model.safetensors"  # the only format that is read: others can run code when they are loaded
+WEIGHTS = "model.safetensors"  # the only format accepted: others can run code when loaded
 
 
 def text_encoder_folder(name: str, progress: Progress | None = None) -> Path:
-    """A folder with the config, tokenizer and model.safetensors of the text encoder `name`, fetched if need be.
+    """The folder with config, tokenizer and model.safetensors of the text encoder `name`; fetches missing files.
 
-    name: "roberta-large" or "minilm" (pinned and checked), another hub id, or a folder. An installed package that
-    carries minilm is not looked at. Raises as `fetch`, and CheckpointError for a folder without these files.
+    name: "roberta-large" or "minilm" (pinned and checked), another hub id, or a folder. Ignores an installed package
+    that carries minilm. Raises as `fetch`, and CheckpointError for a folder that lacks files.
     """
     folder = as_path(name)
     if os.path.isdir(folder):
         lacking = [file for file in ("config.json", WEIGHTS) if not (folder / file).is_file()]
         if lacking:
-            raise CheckpointError(f"{folder}: no text encoder, it holds no {' and no '.join(lacking)}")
+            raise CheckpointError(f"{folder}: not a text encoder, it lacks {' and '.join(lacking)}")
         return folder
     card = known_text_encoder(name)
     return _fetch_snapshot(name, progress) if card is None else _fetch_known(card, progress)
 
 
 def text_encoder_in_package(card: TextEncoderCard) -> Path | None:
-    """The folder in an installed package that carries this text encoder; that package is not imported."""
+    """The folder with this text encoder in an installed package, found without importing it."""
     found = None if card.module is None else importlib.util.find_spec(card.module)
     if found is None or not found.submodule_search_locations:
         return None
@@ -368,7 +363,7 @@ def text_encoder_in_package(card: TextEncoderCard) -> Path | None:
 
 
 def cached_text_encoder(card: TextEncoderCard) -> tuple[HubFile, ...] | None:
-    """The files of this text encoder if the cache has them all, under its repository's name or an earlier one."""
+    """The files of this text encoder, under the current or an earlier name of the repository, if all are cached."""
     for repo in (card.weights.repo, *card.other_repos):
         files = tuple(replace(file, repo=repo) for file in card.files)
         if all(find(file) for file in files):
@@ -379,8 +374,8 @@ def cached_text_encoder(card: TextEncoderCard) -> tuple[HubFile, ...] | None:
 def text_encoder_identity(name: str) -> str:
     """sha256 of the weights of the text encoder `name`, 64 hexadecimal digits.
 
-    Known without a file for those that are pinned, and without loading for others; a hub id whose weights are
-    not in the cache is fetched. Raises as `text_encoder_folder`.
+    Comes from the registry if pinned, else from the file, which is fetched if necessary. Raises as
+    `text_encoder_folder`.
     """
     card = known_text_encoder(name)
     if card is not None and card.weights.sha256 is not None and not os.path.isdir(as_path(name)):
@@ -397,7 +392,7 @@ def _fetch_known(card: TextEncoderCard, progress: Progress | None) -> Path:
 
 
 def _fetch_snapshot(repo: str, progress: Progress | None) -> Path:
-    """The files of a text encoder of which nothing is known but its hub id, all of one commit."""
+    """Fetch the files of a text encoder that is not in the registry, all of one commit."""
     weights = _checked(HubFile(repo=repo, file=WEIGHTS))
     if weights is not None:
         names = {path.name for path in weights.parent.iterdir()}
@@ -411,8 +406,6 @@ def _fetch_snapshot(repo: str, progress: Progress | None) -> Path:
     try:
         fetch(HubFile(repo=repo, file=WEIGHTS, revision=commit), progress)
     except HubFileMissingError as error:
-        reason = (
-            "not there, and weights in other formats are not read: they can run code when they are loaded"
-        )
+        reason = "missing, and other weight formats are refused, because they can run code when loaded"
         raise HubFileMissingError(repo, WEIGHTS, reason) from error
     return config.parent

@@ -26,29 +26,29 @@ from steersearch.core.prompts import EncodedPrompt, Reading
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the prompts longest unused go
-FILE_FORMAT = 2  # raise it when the same weights shall make other tokens of a prompt
+MAX_BYTES = 256 * 2**20  # some 8,000 prompts of RoBERTa-large; beyond it the least recently used are deleted
+FILE_FORMAT = 2  # raise it if the same weights encode a prompt differently
 SUFFIX = ".safetensors"
 
-# Its files, and drafts of them that killed processes left.
+# Its files, and drafts that killed processes left.
 _OWN_NAME = re.compile(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}|{re.escape(DRAFT)}[0-9a-f]+")
 
 
 class PromptCache:
     """Encoded prompts by text encoder and prompt, in `folder`; at most `max_bytes` of files.
 
-    `identity` is the hash of the text encoder's weights; `prompt` counts exactly as given, blanks included.
-    Any number of processes may share a folder. It never raises: what cannot be read is not there, and where
-    nothing can be written that is logged once.
+    identity: the hash of the text encoder's weights.  prompt: compared exactly, spaces included.
+    Processes may share a folder. Never raises: an unreadable file counts as missing, and a folder that cannot be
+    written is logged once.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
-        """`folder` None: the user's, see `default_folder`. It is made when something is first put into it."""
+        """folder: None is `default_folder`. It is created on first use."""
         self.folder = folder if folder is not None else default_folder()
         self.max_bytes = max_bytes
 
     def get(self, identity: str, prompt: str) -> EncodedPrompt | None:
-        """What was put for `prompt`; None if that never was, was dropped, or its file is damaged."""
+        """The encoded `prompt`; None if it is missing or damaged."""
         key = _key(identity, prompt)
         path = self._path(key)
         try:
@@ -60,15 +60,15 @@ class PromptCache:
         if metadata != _about(key, kept):  # flipped bits, or another prompt's file
             return None
         with suppress(OSError):
-            os.utime(path)  # used now: what is dropped first is what was not used for longest
+            os.utime(path)  # marks it as recently used
         return kept
 
     def put(self, identity: str, prompts: Mapping[str, EncodedPrompt]) -> None:
-        """Keep what each prompt was encoded to, replacing what is there."""
+        """Write encoded prompts, replacing existing ones."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for prompt, encoded in prompts.items():
-                if np.isfinite(encoded.tokens).all():  # the fault of one run must not outlive it
+                if np.isfinite(encoded.tokens).all():  # a bad run must not spoil later ones
                     self._write(_key(identity, prompt), encoded)
             self._drop_oldest()
         except OSError as error:
@@ -83,11 +83,11 @@ class PromptCache:
         write_atomically(self._path(key), lambda file: file.write(content))
 
     def _drop_oldest(self) -> None:
-        """Delete files of ours, those longest unused first, until the rest is within `max_bytes`."""
+        """Delete the least recently used files until the rest fits into `max_bytes`."""
         files = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # another process drops as well
+                with suppress(FileNotFoundError):  # another process deletes as well
                     if _OWN_NAME.fullmatch(entry.name):
                         status = entry.stat()
                         files.append((status.st_mtime_ns, status.st_size, entry.name))
@@ -105,22 +105,21 @@ def default_folder() -> Path:
 
 
 def _key(identity: str, prompt: str) -> str:
-    """All that decides the tokens. In full in each file, so that a name's hash need not be trusted.
+    """All that decides the features; each file contains it. ASCII, so that any string can be a prompt.
 
-    The tokenizer's version is not in it: its vocabulary belongs to the weights, and releases of the tokenizer's
-    code are not meant to change what it makes of a text. ASCII, so that any string can be a prompt.
+    The version of the tokenizer's code is not part of it, as its vocabulary belongs to the weights.
     """
     return json.dumps({"format": FILE_FORMAT, "text_encoder": identity, "prompt": prompt})
 
 
 def _metadata(content: bytes) -> Any:
-    """What a safetensors file says of itself beside its tensors."""
+    """The metadata of a safetensors file."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
 def _about(key: str, encoded: EncodedPrompt) -> dict[str, str]:
-    """What a file says beside the tokens, with a digest of all that it holds."""
+    """The metadata of a file, with a digest of its content."""
     tokens, reading = encoded.tokens, json.dumps(encoded.reading.to_dict())
     digest = hashlib.sha256(f"{tokens.dtype} {tokens.shape} {reading} ".encode() + tokens.tobytes())
     return {"key": key, "reading": reading, "sha256": digest.hexdigest()}
@@ -129,8 +128,7 @@ def _about(key: str, encoded: EncodedPrompt) -> dict[str, str]:
 @cache
 def _tell_once(folder: Path, reason: str) -> None:
     logger.warning(
-        "%s: prompts cannot be kept here (%s), so the text encoder is loaded in every run; set %s to a folder "
-        "that can be written",
+        "%s: prompts cannot be cached here (%s), so every run loads the text encoder; set %s to a writable folder",
         folder,
         reason,
         CACHE_VARIABLE,

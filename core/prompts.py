@@ -16,15 +16,15 @@ _EXAMPLE = 'name what to look at, such as "the remote control"'
 
 
 def checked_prompt(text: object) -> str:
-    """A prompt in the form in which it is kept, see `as_prompt`. Raises PromptError for what is none."""
+    """A valid prompt in stored form, see `as_prompt`. Raises PromptError."""
     check_prompt(text)
     return as_prompt(str(text))
 
 
 def check_prompt(prompt: object) -> None:
-    """Raise PromptError unless the prompt is valid Unicode without NUL, with something in it that can be seen."""
+    """Raise PromptError unless the prompt is valid Unicode with visible characters and without NUL."""
     if not isinstance(prompt, str):
-        raise PromptError(f"the prompt {prompt!r} is no text; {_EXAMPLE}")
+        raise PromptError(f"the prompt {prompt!r} is not a text; {_EXAMPLE}")
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; {_EXAMPLE}")
     try:
@@ -32,27 +32,27 @@ def check_prompt(prompt: object) -> None:
     except UnicodeEncodeError as error:  # bytes from a command line that are not UTF-8
         raise PromptError(f"the prompt {prompt!r} is not valid Unicode; type it again") from error
     if "\0" in prompt:
-        raise PromptError(f"the prompt {prompt!a} holds a NUL character; type it again")
+        raise PromptError(f"the prompt {prompt!a} contains a NUL character; type it again")
     if all(unicodedata.category(character)[0] in "CMZ" for character in prompt):
-        raise PromptError(f"the prompt {prompt!a} holds only invisible characters; {_EXAMPLE}")
+        raise PromptError(f"the prompt {prompt!a} has only invisible characters; {_EXAMPLE}")
 
 
 def as_prompt(text: str) -> str:
-    """A text in the one form in which prompts are kept and compared: composed (NFC), without space around it."""
+    """The form in which prompts are stored and compared: composed (NFC), stripped."""
     return unicodedata.normalize("NFC", text).strip()
 
 
 # ----------------------------------------------------------------------------------------- how a text encoder reads it
 
-_SHOWN = 60  # characters of what was cut
+_SHOWN = 60  # characters of the part that was cut off
 
 
 @dataclass(frozen=True)
 class Reading:
     """How a text encoder reads a prompt.
 
-    unread: what it has no token for; to the encoder all of it is the same.  spelled: words of which it knows little
-    more than the letters.  cut: the end of the prompt, beyond the longest that it reads; "" where it reads all.
+    unread: parts without a token.  spelled: words that it splits nearly into letters.
+    cut: the end of a prompt that is too long, else "".
     """
 
     unread: tuple[str, ...] = ()
@@ -60,11 +60,11 @@ class Reading:
     cut: str = ""
 
     def __bool__(self) -> bool:
-        """Whether anything is to be said about it."""
+        """Whether there is a remark."""
         return bool(self.unread or self.spelled or self.cut)
 
     def remarks(self) -> list[str]:
-        """What is to be said, a sentence each; nothing where every word is read."""
+        """One sentence for each shortcoming; empty if every word is read."""
         said = []
         if self.unread:
             said.append(f"the model cannot read {_listed(self.unread)}")
@@ -78,12 +78,12 @@ class Reading:
         return said
 
     def to_dict(self) -> dict[str, Any]:
-        """What is to be said, as JSON has it; empty where every word is read."""
+        """For JSON; empty if every word is read."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
     def from_dict(cls, said: Mapping[str, Any]) -> Reading:
-        """Inverse of `to_dict`. Raises ValueError, TypeError or KeyError for what is none."""
+        """Inverse of `to_dict`. Raises ValueError, TypeError or KeyError."""
         words = {name: tuple(map(str, said.get(name, ()))) for name in ("unread", "spelled")}
         return cls(**words, cut=str(said.get("cut", "")))
 
@@ -104,5 +104,5 @@ def _listed(words: tuple[str, ...]) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text in quotation marks, escaped where it cannot be seen."""
+    """A text in quotation marks, escaped if it is not printable."""
     return f'"{text}"' if text.isprintable() else ascii(text)

@@ -37,9 +37,9 @@ def check_flag(name: str, value: object) -> None:
 
 
 def read_fields(kind: type, data: object, name: str) -> dict[str, Any]:
-    """`data`, read for the dataclass `kind`: a mapping that has all fields without a default, and no others.
+    """`data` as arguments of the dataclass `kind`. Raises ConfigError for unknown and missing fields.
 
-    name: of what is read, for the ConfigError.
+    name: what is read, for the message.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(name, data, "must be a table of settings")
@@ -54,9 +54,9 @@ def read_fields(kind: type, data: object, name: str) -> dict[str, Any]:
 
 
 def read_json(text: str | bytes) -> Any:
-    """A description in JSON. Raises ValueError for what is none, is over a megabyte, or nested without end."""
+    """Parse JSON of at most a megabyte. Raises ValueError."""
     if len(text) > MOST_JSON:
-        raise ValueError(f"{len(text):,} bytes of JSON, more than {MOST_JSON:,} are not read")
+        raise ValueError(f"{len(text):,} bytes of JSON, more than {MOST_JSON:,}")
     return parse_json(text)
 
 

@@ -18,7 +18,7 @@ from steersearch.core.errors import CheckpointError
 class HubFile:
     """One file of one repository of the model hub. `size` in bytes.
 
-    about: bytes to plan with where the exact size is not published, from the number of weights.
+    about: estimate from the number of weights, if the size is not published.
     """
 
     repo: str
@@ -30,7 +30,7 @@ class HubFile:
 
     @property
     def likely_size(self) -> int | None:
-        """`size`, else `about`: good to two digits, enough to plan a download."""
+        """`size`, else `about`, which is good to two digits."""
         return self.size if self.size is not None else self.about
 
 
@@ -44,18 +44,18 @@ class PackageFile:
 
     @property
     def path(self) -> Path:
-        """Where it lies. Raises CheckpointError if it is not there."""
+        """Raises CheckpointError if it is missing."""
         path = Path(str(resources.files("steersearch.core.mini") / self.file))
         if not path.is_file():
-            raise CheckpointError(f"{path}: a model that comes with steersearch is missing; reinstall it")
+            raise CheckpointError(f"{path}: the bundled model is missing; reinstall steersearch")
         return path
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderCard:
-    """A frozen text encoder. `files`: configuration and tokenizer first, the weights last.
+    """A frozen text encoder. files: configuration and tokenizer first, the weights last.
 
-    package, module: a distribution on the package index that carries the same weights, and its name in Python.
+    package, module: a Python package that carries the same weights, and its import name.
     """
 
     name: str
@@ -73,7 +73,7 @@ class TextEncoderCard:
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkCard:
-    """A frozen vision transformer of timm; `parameters` without classification head."""
+    """A vision transformer of timm. parameters: without classification head."""
 
     name: str
     weights: HubFile
@@ -83,10 +83,10 @@ class TrunkCard:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """A model that can be asked for by name.
+    """A named model.
 
-    weights: the trained parts, and for the bundled model its backbone as well.
-    trunk: None where the weights hold it, or where only the file says which it is (`trunk_note`).
+    weights: the trained parts; those of the bundled model include the backbone.
+    trunk: None if the weights contain it, or only they name it (`trunk_note`).
     parameters: trained ones, of connector, cross-attention and head.  resolution: side of the input in pixels.
     """
 
@@ -94,7 +94,7 @@ class ModelCard:
     weights: HubFile | PackageFile
     trunk: TrunkCard | None
     trunk_note: str = ""
-    trunk_about: int | None = None  # bytes of a backbone whose name only the file tells
+    trunk_about: int | None = None  # bytes of a backbone that only the weights name
     text_encoder: TextEncoderCard
     licence: str
     parameters: int
@@ -154,7 +154,7 @@ _TEXT_ENCODERS = {
 
 
 def known_text_encoder(name: str) -> TextEncoderCard | None:
-    """The text encoder `name`, by its short name or its hub id, if its files are pinned here."""
+    """The card of the text encoder `name`, a short name or hub id, if its files are pinned here."""
     return _TEXT_ENCODERS.get(name)
 
 
@@ -201,12 +201,12 @@ _TRUNKS = {trunk.name: trunk for trunk in (*_DINOV2.values(), _MAE)}
 
 
 def known_trunk(name: str) -> TrunkCard | None:
-    """The backbone `name` (timm's, with its tag) if it is described here."""
+    """The card of timm's backbone `name`, tag included, if there is one."""
     return _TRUNKS.get(name)
 
 
 def trunk_file(name: str) -> HubFile:
-    """timm's weights of the backbone `name` ("vit_base_patch14_dinov2.lvd142m"): pinned where they are known."""
+    """timm's weights of the backbone `name` ("vit_base_patch14_dinov2.lvd142m"); pinned if it has a card."""
     known = known_trunk(name)
     if known is not None:
         return known.weights
@@ -218,7 +218,7 @@ _COMMERCIAL = (
     "cubert-gmbh/steervit-commercial"  # the authors' commercial files, mirrored with their permission
 )
 _RESEARCH = "research only, non-commercial"
-_BASE_BYTES = 92_321_820  # of the trained weights over any backbone that is 768 wide and 12 deep
+_BASE_BYTES = 92_321_820  # of the trained weights for any backbone of width 768 and depth 12
 
 
 def _released(name: str, size: int, sha256: str) -> HubFile:

@@ -30,17 +30,17 @@ from torch import Tensor
 from steersearch.core.errors import CheckpointError
 from steersearch.core.weights_file import opened_whole
 
-MOST_PICKLED = 2 * 2**20  # bytes; of a released file it takes 40,000
-MOST_VALUES, MOST_NESTED = 100_000, 64  # of what is made plain, such as a config
+MOST_PICKLED = 2 * 2**20  # bytes; a released file has 40,000
+MOST_VALUES, MOST_NESTED = 100_000, 64  # in a config
 MOST_DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in the file: some of the numbers of a storage. offset, shape and stride are in numbers, not in bytes."""
+    """A tensor in the file, a view of a storage. offset and stride count elements, not bytes."""
 
     storage: str
-    count: int  # of numbers in the storage
+    count: int  # elements in the storage
     dtype: torch.dtype
     offset: int
     shape: tuple[int, ...]
@@ -52,7 +52,7 @@ class StoredTensor:
 
 
 class PickledZip:
-    """A file that `torch.save` wrote. content: what was saved, for `plain` and `check`."""
+    """A file of `torch.save`. content: the saved object, for `plain` and `check`."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, size: int) -> None:
         self.path, self._archive, self._size = path, archive, size
@@ -68,10 +68,10 @@ class PickledZip:
         self.content = _Program(path, self._record("data.pkl", MOST_PICKLED)).result()
 
     def plain(self, value: Any, field: str) -> Any:
-        """`value`, part of the content, as dicts, lists, numbers and texts; what has no such form is None.
+        """Convert `value`, part of the content, to dicts, lists, numbers and texts; all else becomes None.
 
-        Raises CheckpointError that names `field` for what is nested too deep, or unfolds to too much: a pickle may
-        refer to the same list many times.
+        Raises CheckpointError, naming `field`, if it is nested too deep or expands to too many values, since a pickle
+        may refer to the same list many times.
         """
         left = MOST_VALUES
 
@@ -94,7 +94,7 @@ class PickledZip:
         return made(value, 0)
 
     def check(self, tensors: Mapping[str, StoredTensor]) -> None:
-        """Raise CheckpointError, with its name, for a tensor that shows numbers which are not in the file."""
+        """Raise CheckpointError, naming the tensor, for one that reaches beyond its storage or the file."""
         for name, tensor in tensors.items():
             record = self._find(f"data/{tensor.storage}", name)
             if record.file_size != tensor.count * tensor.dtype.itemsize:
@@ -120,7 +120,7 @@ class PickledZip:
                 )
 
     def read(self, tensor: StoredTensor) -> Tensor:
-        """The numbers of a tensor that was checked, as a view of its storage."""
+        """A checked tensor, as a view of its storage."""
         if tensor.storage not in self._storages:
             numbers = bytearray(self._content(self._find(f"data/{tensor.storage}", "its tensors")))
             whole = (
@@ -133,15 +133,13 @@ class PickledZip:
     def _record(self, name: str, at_most: int) -> bytes:
         info = self._find(name, "the archive")
         if info.file_size > at_most:
-            raise CheckpointError(
-                f"{self.path}: {name} has {info.file_size:,} bytes, more than {at_most:,} are not read"
-            )
+            raise CheckpointError(f"{self.path}: {name} has {info.file_size:,} bytes, more than {at_most:,}")
         return self._content(info)
 
     def _content(self, info: zipfile.ZipInfo) -> bytes:
         try:
             return self._archive.read(info)
-        except Exception as error:  # encrypted, cut, with a wrong checksum
+        except Exception as error:  # encrypted, truncated, wrong checksum
             raise CheckpointError(f"{self.path}: damaged ({info.filename}: {error})") from error
 
     def _find(self, name: str, field: str) -> zipfile.ZipInfo:
@@ -156,16 +154,16 @@ class PickledZip:
 
 @contextmanager
 def pickled_zip(path: Path) -> Iterator[PickledZip]:
-    """What `torch.save` wrote to `path`.
+    """The file of `torch.save` at `path`.
 
-    Raises CheckpointError for a pickle that names anything which weights do not need, and for a file that is
-    no such zip, or is damaged.
+    Raises CheckpointError for a pickle that names anything unnecessary for weights, and for a damaged file or one of
+    another format.
     """
     with opened_whole(path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except Exception as error:  # whatever an odd directory of the archive leads to
-            reason = "not a checkpoint as torch writes them since 1.6 (no zip file)"
+        except Exception as error:  # an invalid directory raises many types
+            reason = "not a checkpoint of torch 1.6 or later (not a zip file)"
             raise CheckpointError(f"{path}: {reason}") from error
         with archive:
             yield PickledZip(path, archive, os.fstat(file.fileno()).st_size)
@@ -176,13 +174,13 @@ def pickled_zip(path: Path) -> Iterator[PickledZip]:
 
 def _unsafe(path: Path, wanted: str) -> CheckpointError:
     return CheckpointError(
-        f'{path}: refused, its pickle calls for "{wanted}", which weights do not need; nothing was run. '
-        "If you trust its maker, ask for a .safetensors file"
+        f'{path}: refused, its pickle calls "{wanted}", which weights do not need; nothing was run. '
+        "Ask its author for a .safetensors file"
     )
 
 
 class _Node:
-    """An object whose state alone counts: of OmegaConf, or of something that is not needed."""
+    """Stands for an object of which only the state matters: of OmegaConf, or one that is not needed."""
 
     __slots__ = ("state",)
 
@@ -192,18 +190,18 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Name:
-    """A function or class that the pickle names, and what a call of it comes to."""
+    """A function or class that the pickle names, and our replacement for it."""
 
     makes: Callable[..., Any] | torch.dtype
 
 
 class _Program:
-    """The machine that a pickle is written for, without anything that could be called."""
+    """An interpreter of pickles that can call only our own replacements."""
 
     def __init__(self, path: Path, code: bytes) -> None:
         self._path, self._code = path, code
         self._stack: list[Any] = []
-        self._marks: list[int] = []  # how high the stack was
+        self._marks: list[int] = []  # heights of the stack
         self._memo: dict[Any, Any] = {}
 
     def result(self) -> Any:
@@ -214,7 +212,7 @@ class _Program:
                 self._follow(opcode.name, argument)
         except CheckpointError:
             raise
-        except Exception as error:  # a damaged pickle can fail in any of its instructions
+        except Exception as error:  # a damaged pickle can fail anywhere
             raise CheckpointError(f"{self._path}: damaged ({type(error).__name__}: {error})") from error
         raise CheckpointError(f"{self._path}: damaged (its pickle has no end)")
 
@@ -302,7 +300,7 @@ def _pairs(pairs: Iterable[Any] = ()) -> dict[Any, Any]:
     for key, value in pairs:
         if not isinstance(
             key, (str, int, float, bytes, type(None))
-        ):  # the hash of a nested tuple knows no bounds
+        ):  # hashing a nested tuple may overflow the C stack
             raise TypeError(f"a key of type {type(key).__name__}")
         made[key] = value
     return made
@@ -317,7 +315,7 @@ class _Storage:
 
 def _storage(kind: str, type_: _Name, key: str, device: object, count: int) -> _Storage:
     if kind != "storage" or not isinstance(type_.makes, torch.dtype) or not str(key).isalnum():
-        raise TypeError("an object outside of the file that is no tensor storage")
+        raise TypeError("a persistent object that is not a tensor storage")
     return _Storage(str(key), type_.makes, _whole(count))
 
 
@@ -332,7 +330,7 @@ def _tensor(
 
 def _whole(number: object) -> int:
     if not isinstance(number, int) or not 0 <= number < 2**62:
-        raise TypeError("a size or an offset that is none")
+        raise TypeError("an invalid size or offset")
     return number
 
 
@@ -371,7 +369,7 @@ _STORAGES = {
 _TYPES = ("dict", "list", "tuple", "int", "long", "float", "str", "unicode", "bool", "bytes", "object")
 _SCALARS = ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "InterpolationResult", "Path", "String")
 
-# (module, name) in the pickle -> what a call of it comes to.
+# (module, name) in the pickle -> our replacement.
 _MEANINGS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): _pairs,
     ("collections", "defaultdict"): _dict,

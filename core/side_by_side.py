@@ -18,11 +18,10 @@ _making = threading.Lock()
 
 
 def side_by_side(run: Callable[[T], R], parts: Sequence[T], workers: int) -> list[R]:
-    """run(part) for each part, in order, without gradients, on up to `workers` threads that share PyTorch's own.
+    """run(part) for each part, in order, without gradients, on up to `workers` threads that share PyTorch's threads.
 
-    Threads of PyTorch wait for one another several times a block, spinning, and each waits longer where other work
-    has a core: decoding photos, say. Parts need not wait. Calls from several threads take turns on the same workers.
-    An exception of `run` is raised here.
+    Within an operation PyTorch's threads wait for one another, spinning, and longer if other work, such as decoding,
+    takes a core; parts do not wait. Calls from several threads share the workers. Raises what `run` raises.
     """
     workers = min(workers, len(parts))
     if workers <= 1:
@@ -37,11 +36,11 @@ def side_by_side(run: Callable[[T], R], parts: Sequence[T], workers: int) -> lis
 
 
 def make_workers(number: int) -> ThreadPoolExecutor:
-    """The threads for `side_by_side`, each with its share of PyTorch's threads; made once, then kept.
+    """The threads for `side_by_side`, each with its share of PyTorch's threads; created once.
 
-    PyTorch has a number for each thread and one for threads that are new to it, and `set_num_threads` sets both.
-    So workers never set theirs again, and the other is set back before they work. Whoever calls this before threads
-    are started that are new to PyTorch keeps these from beginning in between.
+    `set_num_threads` sets the number of the calling thread and the default of new threads. So workers set it once, and
+    the default is restored before they work. Call this before starting other threads that use PyTorch, which could
+    otherwise start with the wrong default.
     """
     with _making:
         threads = torch.get_num_threads()
@@ -58,7 +57,7 @@ def make_workers(number: int) -> ThreadPoolExecutor:
 
 
 def _begin(share: int) -> None:
-    torch.get_num_threads()  # PyTorch gives a new thread its number when it first asks, and would later
+    torch.get_num_threads()  # initialises the thread's number, which would otherwise happen later and override
     torch.set_num_threads(share)
 
 

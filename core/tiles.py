@@ -21,7 +21,7 @@ def split_tiles(pixels: Tensor) -> Tensor:
 
 
 def join_tiles(values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """What belongs to the patches of tiles (t·B, N, ...), in reading order over the whole picture (B, t·N, ...).
+    """Values of the patches of tiles (t·B, N, ...), in reading order over the whole picture (B, t·N, ...).
 
     grid: (Hp, Wp) of one tile; that of the picture is (n·Hp, n·Wp).
     """
@@ -30,25 +30,24 @@ def join_tiles(values: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def tile_shares(logits: Tensor) -> Tensor:
-    """How much of a picture's heatmap lies in each of its tiles: logits (t·B, N) -> (B, t), rows sum to 1.
+    """The share of a picture's heatmap in each tile: logits (t·B, N) -> (B, t), rows sum to 1.
 
-    The heatmap is the softmax over all t·N logits of the picture, so this is one over the tiles' log-sum-exps.
+    The heatmap is the softmax over all t·N logits, so the shares are the softmax over the tiles' log-sum-exps.
     """
     return logits.logsumexp(dim=-1).reshape(-1, TILES**2).softmax(dim=-1)
 
 
 def weigh_tiles(values: Tensor, shares: Tensor) -> Tensor:
-    """Mean over each picture's tiles, weighted: values (t·B, ...) and shares (B, t) -> (B, ...)."""
-    weights = shares.reshape(-1, *[1] * (values.ndim - 1))  # (t·B, 1, ...), never in half precision
+    """Weighted mean over the tiles of each picture: values (t·B, ...) and shares (B, t) -> (B, ...)."""
+    weights = shares.reshape(-1, *[1] * (values.ndim - 1))  # (t·B, 1, ...), float32 or wider
     return (weights * values).reshape(*shares.shape, *values.shape[1:]).sum(dim=1).to(values.dtype)
 
 
 def whole_pictures(tiles: Features) -> Features:
-    """Features of B pictures from those of their 4·B tiles: patches side by side, one softmax over all logits.
+    """Join the features of 4·B tiles to those of B pictures: patches side by side, one softmax over all logits.
 
-    A picture has one CLS: that of its tiles, each weighted by its share of the heatmap, so that the tile that
-    shows what the prompt names decides; without a prompt the heatmap means nothing and all count alike. The
-    same weights make the mean, and the attention of that CLS, whose sum stays at most 1.
+    CLS, mean and attention are means over the tiles, weighted by their share of the heatmap, so that the tile with what
+    the prompt names dominates; without a prompt all tiles count alike.
     """
     shares = tile_shares(widened(tiles.logits))
     if not tiles.is_steered:

@@ -32,7 +32,7 @@ _WORTH_THREADS, _THREADS = 64, min(4, os.cpu_count() or 1)  # blocks from which 
 
 
 class DamagedFileError(ValueError):
-    """A file that is not as it was written. Field: `path`. Whoever can make it again catches this."""
+    """A file differs from what was written. Caught where the file can be rebuilt. Field: `path`."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path, self.reason = path, reason
@@ -44,7 +44,7 @@ def write_checked(place: Path, path: Path, write: Callable[[IO[bytes]], object])
 
     def write_all(file: IO[bytes]) -> None:
         summed = _Summed(file)
-        write(summed)  # type: ignore[arg-type]  # all that writers need of a file
+        write(summed)  # type: ignore[arg-type]  # it has the methods that writers use
         sums = np.array(summed.sums(), "<u4").tobytes()
         file.write(sums + _tail(path, summed.length, sums))
 
@@ -57,21 +57,21 @@ def write_array(place: Path, path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def read_array(path: Path) -> npt.NDArray[Any]:
-    """What `write_array` wrote, mapped into memory, compared throughout. Raises OSError, DamagedFileError."""
+    """Memory-map an array of `write_array`, fully compared. Raises OSError, DamagedFileError."""
     return CheckedArray(path).values
 
 
 def read_table(path: Path, schema: Any) -> Any:
-    """A pyarrow.Table of this schema, but for its metadata, that `write_table` wrote; mapped into memory.
+    """Memory-map a table of `write_table`, whose schema must be `schema`, metadata aside.
 
-    Arrow trusts numbers in its files and reads anywhere: these are compared first. Raises OSError, DamagedFileError.
+    Fully compared first, as Arrow trusts offsets in its files. Raises OSError, DamagedFileError.
     """
     file = CheckedFile(path)
     file.check()
     try:
         table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(file.content))).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:  # Arrow calls what it cannot read an OSError as well
+    except (pa.ArrowException, OSError) as error:  # Arrow raises OSError for invalid files too
         raise DamagedFileError(path, f"no Arrow table ({error})") from error
     if not table.schema.equals(schema):
         raise DamagedFileError(
@@ -91,9 +91,9 @@ def write_table(place: Path, path: Path, table: Any) -> None:
 
 
 class CheckedFile:
-    """A file that `write_checked` wrote, mapped into memory. Opening compares its checksums with each other.
+    """A memory-mapped file of `write_checked`. Opening verifies the list of checksums, `check` the content.
 
-    content: all of it, compared or not: see `check`. Raises OSError where it cannot be read, DamagedFileError.
+    Raises OSError, DamagedFileError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,7 +104,7 @@ class CheckedFile:
         length = _TAIL.unpack(tail)[1] if len(tail) == _TAIL.size else 0
         num_blocks = -(-length // _BLOCK)
         if size != length + 4 * num_blocks + _TAIL.size:
-            raise DamagedFileError(path, "has no checksums, or not all of its content")
+            raise DamagedFileError(path, "has no checksums, or is cut short")
         sums = self._bytes(length, 4 * num_blocks)
         if tail != _tail(path, length, sums):
             raise DamagedFileError(path, "its checksums are damaged, or another file's")
@@ -113,7 +113,7 @@ class CheckedFile:
         self.content = memoryview(mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ))[:length]
 
     def check(self, spans: Iterable[tuple[int, int]] | None = None) -> None:
-        """Compare the blocks in which these bytes (first, end) lie; None: all. Raises OSError, DamagedFileError."""
+        """Compare the blocks that hold these byte spans (first, end); None: all. Raises OSError, DamagedFileError."""
         is_wanted = np.zeros_like(self._is_checked) if spans is not None else np.ones_like(self._is_checked)
         for first, end in spans or ():
             is_wanted[first // _BLOCK : -(-end // _BLOCK)] = True
@@ -134,15 +134,12 @@ class CheckedFile:
         return crc32(self._bytes(start, min(_BLOCK, self._length - start)))
 
     def _bytes(self, start: int, count: int) -> bytes:
-        """Read, not mapped: a disk that fails there raises OSError instead of ending the process."""
+        """Read instead of mapped, so that a failing disk raises OSError instead of killing the process."""
         return os.pread(self._file.fileno(), count, start)
 
 
 class CheckedArray:
-    """An array that `write_array` wrote: its rows are compared with their checksums before they are first used.
-
-    Raises OSError where it cannot be read, DamagedFileError.
-    """
+    """An array of `write_array`, whose rows are compared before first use. Raises OSError, DamagedFileError."""
 
     def __init__(self, path: Path) -> None:
         self._file = CheckedFile(path)
@@ -153,7 +150,7 @@ class CheckedArray:
             shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(header)
             self._start = header.tell()
             if is_fortran or dtype.hasobject:
-                raise ValueError(f"an array of {dtype} in another order")
+                raise ValueError(f"an array of {dtype} in Fortran order")
             content = self._file.content[self._start :]
             array = (np.frombuffer(content, dtype) if len(content) else np.empty(0, dtype)).reshape(shape)
         except ValueError as error:
@@ -166,7 +163,7 @@ class CheckedArray:
 
     @property
     def values(self) -> npt.NDArray[Any]:
-        """All of it."""
+        """The whole array."""
         self._file.check()
         return self._array
 
@@ -180,7 +177,7 @@ class CheckedArray:
 
 
 class _Summed:
-    """Passes on what is written, and sums it up block by block."""
+    """Passes data on to a file and computes the CRC-32 of each block."""
 
     closed = False
 
@@ -204,7 +201,7 @@ class _Summed:
         return len(view)
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """Nothing is buffered here."""
 
     def sums(self) -> list[int]:
         return self._whole + ([self._sum] if self.length % _BLOCK else [])
@@ -218,7 +215,7 @@ def _tail(path: Path, length: int, sums: bytes) -> bytes:
 # ------------------------------------------------------------------------------------------- files that LanceDB writes
 
 _SEALS = "checksums.json"  # in the table's folder
-_HINT = "latest_version_hint.json"  # the one file that changes; LanceDB does not rely on it
+_HINT = "latest_version_hint.json"  # the one file that LanceDB rewrites, and does not rely on
 _STRUCTURE = ("_versions", "_deletions")
 _CHUNK = 2**20
 
@@ -226,10 +223,10 @@ Seal = list[int]  # size, CRC-32
 
 
 def seal(place: Path, table: Path, *, forget: bool = False) -> None:
-    """Note what the files of a table are that are not noted yet. For those who know that nobody writes.
+    """Record size and checksum of each file of a table that has none recorded. The caller holds the exclusive lock.
 
-    Where the notes themselves are damaged nothing is noted anew, for that would take damage for what was written.
-    forget: those that are no longer there, which may else only be away. Raises OSError, LibraryPlaceError.
+    If the record itself is damaged nothing is added, lest damaged files be recorded as good.
+    forget: drop missing files from the record. Raises OSError, LibraryPlaceError.
     """
     try:
         known, files = _noted(table), dict(_files(table))
@@ -242,21 +239,21 @@ def seal(place: Path, table: Path, *, forget: bool = False) -> None:
 
 
 def is_sealed(table: Path) -> bool:
-    """Whether there was a table, whatever is left of it."""
+    """Whether the table was ever sealed, whatever is left of it."""
     return (table / _SEALS).exists()
 
 
 def check_structure(table: Path) -> None:
-    """Compare what says which rows a table has.
+    """Compare the files that list a table's rows.
 
-    Raises LibraryDamagedError, LibraryUnreadableError where its newest version is away, OSError.
+    Raises LibraryDamagedError, LibraryUnreadableError if its newest version is missing, OSError.
     """
     seals = _read(table)
     sealed = [name for name in seals if name.startswith("_versions/")]
     there = {name: path for name, path in _files(table) if name.startswith(_STRUCTURE)}
     newest = max((name for name in there if name.startswith("_versions/")), key=_version, default="")
     if sealed and _version(newest) < max(map(_version, sealed)):
-        raise LibraryUnreadableError(table, "its newest version is away")
+        raise LibraryUnreadableError(table, "its newest version is missing")
     for name, path in there.items():
         is_read = name == newest or name.startswith("_deletions/")
         if is_read and name in seals and not _fits(path, seals[name]):
@@ -264,9 +261,9 @@ def check_structure(table: Path) -> None:
 
 
 def damaged_files(table: Path) -> tuple[list[str], list[str]]:
-    """The files of a table that are not what they were when they were sealed, and those that are not sealed.
+    """The files of a table that changed since they were sealed, and the unsealed ones. Reads every file.
 
-    Every file is read. Raises OSError, LibraryUnreadableError for one that cannot be.
+    Raises OSError, LibraryUnreadableError.
     """
     damaged = []
     try:
@@ -279,7 +276,7 @@ def damaged_files(table: Path) -> tuple[list[str], list[str]]:
 
 
 def _read(table: Path) -> dict[str, Seal]:
-    """What is noted; nothing where that is damaged: no seal is no proof."""
+    """The record of a table; empty if it is damaged, as a missing seal proves nothing."""
     try:
         return _noted(table)
     except LibraryDamagedError:
@@ -287,7 +284,7 @@ def _read(table: Path) -> dict[str, Seal]:
 
 
 def _noted(table: Path) -> dict[str, Seal]:
-    """Raises LibraryDamagedError, LibraryUnreadableError."""
+    """The record of a table. Raises LibraryDamagedError, LibraryUnreadableError."""
     path = table / _SEALS
     try:
         (files,) = checked(path, read_json(path)).values()
@@ -299,7 +296,7 @@ def _noted(table: Path) -> dict[str, Seal]:
 
 
 def _files(table: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a table that are written once: their names relative to it, and their paths."""
+    """Relative names and paths of the files of a table that are written once."""
     for folder, _, names in os.walk(table):
         for name in sorted(names):
             path = Path(folder) / name
@@ -308,7 +305,7 @@ def _files(table: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _fits(path: Path, seal: Seal) -> bool:
-    """Whether a file is as it was sealed; one that is swept away meanwhile is no longer of the table."""
+    """Whether a file matches its seal; a file swept away meanwhile counts as matching."""
     try:
         return _seal_of(path) == seal
     except FileNotFoundError:
@@ -324,7 +321,7 @@ def _seal_of(path: Path) -> Seal:
 
 
 def _version(name: str) -> int:
-    """The number of a version; LanceDB counts in file names down from the largest, so that the newest comes first."""
+    """The number of a version. LanceDB names files by the largest number minus it, so that the newest sorts first."""
     stem = name.rpartition("/")[2].removesuffix(".manifest")
     number = int(stem) if stem.isdecimal() else 0
     return 2**64 - 1 - number if number > 2**63 else number

@@ -23,7 +23,7 @@ from steersearch.indexer.loader import THUMBNAIL_SIDE
 from steersearch.indexer.query_photo import QueryPhoto
 
 # What two pictures may differ by where they differ most, see `dedup.differences`, as thumbnails and as photos.
-# Measured on copies and look-alikes: python -m steersearch.benchmarks.engineering.copies, benchmarks/LOG.md.
+# Chosen on drawn copies and look-alikes, see benchmarks/LOG.md, 2026-11-29.
 PERHAPS, SAME = 0.5, 0.25
 SIDE = 512  # pixels at which photos are compared, longer side
 _IN_MEMORY = 64  # photos

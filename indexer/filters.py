@@ -20,18 +20,17 @@ from steersearch.indexer.database import selected_rows
 from steersearch.indexer.schema import PHOTO_COLUMNS, comparable_paths, normal_form, paths_in, to_stored
 
 Mask = npt.NDArray[np.bool_]
-_SHOWN = 8  # folders that an error names
+_SHOWN = 8  # folders in an error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Photos pass that fulfil all that is given.
+    """Conditions that a photo must all meet.
 
-    folder: they lie in this folder or below it; its path is relative to the library's folder, or absolute.
-    after, before: they can have been taken at `after` or later, and earlier than `before` (local time, no zone): one
-        of which only the month is known passes with any part of it. For a photo without a date its file's time
-        counts; one whose file's time is not plausible either does not pass.
-    where: SQL over the photos, see `rows_where` and, for its bounds, `check_condition`.
+    folder: it lies in or below this folder, a path that is absolute or relative to the photo folder.
+    after, before: it may have been taken at `after` or later and before `before` (local time, no zone); if only the
+        month is known, any overlap counts. A photo without a date has its file's time, unless that is implausible.
+    where: an SQL condition, see `rows_where` and `check_condition`.
     """
 
     folder: str | None = None
@@ -47,7 +46,7 @@ class Filters:
         before: str | date | None = None,
         where: str | None = None,
     ) -> Filters:
-        """Filters from what people write; dates: see `parse_date`. Raises ArgumentError, FilterError."""
+        """Filters from text; dates: see `parse_date`. Raises ArgumentError, FilterError."""
         return cls(
             folder=None if folder is None else os.fspath(folder),
             after=None if after is None else parse_date("after", after),
@@ -57,7 +56,7 @@ class Filters:
 
     def __post_init__(self) -> None:
         if self.folder is not None and not self.folder.strip():
-            raise ArgumentError("folder", self.folder, 'names none; "." is the whole library')
+            raise ArgumentError("folder", self.folder, 'is empty; "." is the whole library')
         if self.where is not None:
             check_condition(self.where, PHOTO_COLUMNS)
 
@@ -65,10 +64,10 @@ class Filters:
         return any(value is not None for value in (self.folder, self.after, self.before, self.where))
 
     def passing(self, photos: Any, root: Path) -> Mask | None:
-        """Which of `photos` pass, (n,) bool; None: all, since nothing is asked.
+        """Which of `photos` pass, (n,) bool; None: all, as there is no condition.
 
-        photos: table with the columns `schema.PHOTO_COLUMNS`.  root: the library's folder. Raises ArgumentError for a
-        folder in which no photo lies, FilterError.
+        photos: table with the columns `schema.PHOTO_COLUMNS`.  root: the photo folder. Raises ArgumentError for a
+        folder without photos, FilterError.
         """
         if not self:
             return None
@@ -83,29 +82,29 @@ class Filters:
         return passing
 
     def num_undated(self, photos: Any) -> int:
-        """How many of `photos` do not pass because no date of theirs is plausible."""
+        """How many of `photos` fail for want of a plausible date."""
         if self.after is None and self.before is None:
             return 0
         return int((_by_file(photos) & ~are_plausible(photos.column("mtime_ns").to_numpy())).sum())
 
 
 def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
-    """The rows of a table of photos (with at least PHOTO_COLUMNS) for which an SQL condition on these columns holds.
+    """The rows of a table of photos that meet an SQL condition on PHOTO_COLUMNS.
 
-    Letters count as equal in composed and decomposed form. Raises FilterError with the columns that there are.
+    Composed and decomposed letters are equal. Raises FilterError, which lists the columns.
     """
     columns = photos.select(PHOTO_COLUMNS).replace_schema_metadata(None)
     columns = columns.set_column(0, "path", comparable_paths(photos.column("path")))
     try:
         return selected_rows(columns, normal_form(condition))
-    except Exception as error:  # LanceDB raises nearly anything
+    except Exception as error:  # LanceDB raises many types
         raise FilterError(condition, explained(str(error)), PHOTO_COLUMNS) from error
 
 
 def parse_date(name: str, value: str | date) -> datetime:
-    """The beginning of a year, month, day or minute: "2024", "2024-05", "2024-05-17", "2024-05-17 18:30".
+    """The start of a year, month, day or minute: "2024", "2024-05", "2024-05-17", "2024-05-17 18:30".
 
-    name: of the option, for the ArgumentError that anything else raises, a time zone included: cameras write none.
+    name: of the option. Raises ArgumentError, also for a time zone, since cameras write none.
     """
     try:
         if isinstance(value, str):
@@ -117,25 +116,25 @@ def parse_date(name: str, value: str | date) -> datetime:
             found = value
         else:
             found = datetime(value.year, value.month, value.day)
-        found.timestamp()  # of a year that the clock does not reach it raises
+        found.timestamp()  # raises for a year out of range
     except (ValueError, OverflowError, OSError):
         raise ArgumentError(
             name, value, 'is no date; write it like "2024", "2024-05", "2024-05-17" or "2024-05-17 18:30"'
         ) from None
     if found.tzinfo is not None:
-        raise ArgumentError(name, value, "has a time zone; photos know the local time only, leave it out")
+        raise ArgumentError(name, value, "has a time zone; photos have local time only, leave it out")
     return found
 
 
 def _relative(folder: str, root: Path) -> str:
-    """A folder relative to the library's own, which is "", in normal form."""
+    """The normalised path of a folder relative to the photo folder, which itself is ""."""
     path = Path(folder)
     if not path.is_absolute() and not (root / path).is_dir() and path.is_dir():
-        path = path.resolve()  # named from the current folder
+        path = path.resolve()  # relative to the current folder
     if path.is_absolute():
         real, home = (Path(normal_form(os.path.realpath(one))) for one in (path, root))
         if not real.is_relative_to(home):
-            raise ArgumentError("folder", folder, f"lies outside the library's folder {root}")
+            raise ArgumentError("folder", folder, f"lies outside the photo folder {root}")
         path = real.relative_to(home)
     relative = PurePosixPath(os.path.normpath(path)).as_posix()
     return "" if relative == "." else normal_form(relative)
@@ -152,12 +151,12 @@ def _is_below(paths: Any, relative: str, folder: str) -> Mask:
         have = sorted({path.split("/", 1)[0] for path in paths_in(paths) if "/" in path})
         more = ", …" if len(have) > _SHOWN else ""
         listed = f"; its folders: {', '.join(have[:_SHOWN])}{more}" if have else "; it has no folders"
-        raise ArgumentError("folder", folder, f"holds no photo of the library{listed}")
+        raise ArgumentError("folder", folder, f"contains no photo of the library{listed}")
     return below
 
 
 def _is_between(photos: Any, after: datetime | None, before: datetime | None) -> Mask:
-    """Whether each photo can be of this time; one that says nothing is as old as its file."""
+    """Which photos may be of this time; a photo without a date has its file's time."""
     begins = photos.column("taken_at").to_numpy().astype("datetime64[us]")
     ends = begins + np.timedelta64(1, "s")
     precision = photos.column("taken_at_precision").to_numpy()
@@ -176,7 +175,7 @@ def _is_between(photos: Any, after: datetime | None, before: datetime | None) ->
 
 
 def _by_file(photos: Any) -> Mask:
-    """Which photos say nothing themselves of when they were taken."""
+    """Which photos have no date of their own."""
     silent: Mask = photos.column("taken_at").is_null().to_numpy()
     return silent
 
@@ -202,9 +201,9 @@ def places_in(column: Any, values: Any) -> npt.NDArray[np.int64]:
 # ------------------------------------------------------------------------------------------------------ SQL conditions
 
 MOST_LETTERS = 20_000
-MOST_OPERATORS = 200  # a chain of 400 is evaluated, one of 1,000 is not
-MOST_NESTED = 16  # parentheses; its parser gives up at some 50
-MOST_WILDCARDS = 20  # in one text: each is a state of the automaton that reads all paths
+MOST_OPERATORS = 200  # DataFusion evaluates a chain of 400, and fails at 1,000
+MOST_NESTED = 16  # parentheses; its parser fails at about 50
+MOST_WILDCARDS = 20  # in one pattern: each is a state of the automaton that reads all paths
 
 FUNCTIONS = (
     "abs coalesce contains date_part date_trunc ends_with length lower round starts_with upper"
@@ -228,9 +227,9 @@ _TOKEN = re.compile(
 
 
 def check_condition(condition: str, columns: Sequence[str]) -> None:
-    """Raise FilterError for a condition that is too long or too deep, or calls for more than photos need.
+    """Raise FilterError for a condition that is too long, too deep, or uses words outside of a short list.
 
-    Whether it makes sense is for DataFusion to say.
+    DataFusion checks the rest.
     """
     reason = _too_much(condition) or next(_refusals(condition, {column.lower() for column in columns}), None)
     if reason is not None:
@@ -238,7 +237,7 @@ def check_condition(condition: str, columns: Sequence[str]) -> None:
 
 
 def explained(message: str) -> str:
-    """What LanceDB or DataFusion says of a condition, in words for whoever wrote it."""
+    """Translate a message of LanceDB or DataFusion about a condition for its author."""
     message = re.sub(r",? /\S+\.rs:\d+(:\d+)?\)?", "", message).partition("\n")[0]  # a place in their sources
     for pattern, said in _SAID:
         if found := re.search(pattern, message, re.IGNORECASE):
@@ -249,7 +248,7 @@ def explained(message: str) -> str:
 def _wrong_literal(value: str, kind: str) -> str:
     if kind == "date":
         return f"taken_at is compared with {value}; {_DATES}"
-    way_out = "; texts stand in single quotes" if kind == "text" else ""
+    way_out = "; put texts in single quotes" if kind == "text" else ""
     return f"a {kind} is compared with {value}{way_out}"
 
 
@@ -258,7 +257,7 @@ def _wrong_cast(value: str, kind: str) -> str:
 
 
 def _typed(words: str) -> str:
-    """With the names of types that people have for them."""
+    """Replace Arrow's type names by plain words."""
     for pattern, name in _TYPES.items():
         words = re.sub(pattern, name, words)
     return words
@@ -277,14 +276,14 @@ _WHOSE = re.compile(
     r"|(LanceError|Query Execution|Execution|Internal|Arrow|Schema|Parser|External) ?(error|\(\w+\))?:| in lance\b",
     re.IGNORECASE,
 )
-# What a message says, and what that means; the groups are given to the second.
+# Patterns of messages, and their translation, which gets the groups.
 _SAID: tuple[tuple[str, Callable[..., str]], ...] = (
     (r"Received literal \w+\((.*?)\) and could not convert to literal of type '(.*)'", _wrong_literal),
     (r"Error parsing (?:timestamp|date) from '([^']*)'", lambda value: _wrong_cast(value, "date")),
     (r"Cannot cast string '([^']*)' to value of (.*?) type", _wrong_cast),
     (
         r"does not return a boolean",
-        lambda: "is no condition: it is neither true nor false, as width > 1000 is",
+        lambda: "is not a condition: it must be true or false, like width > 1000",
     ),
     (r"No field named [`\"]?([^`\".]*)", "there is no column {}".format),
     (
@@ -293,7 +292,7 @@ _SAID: tuple[tuple[str, Callable[..., str]], ...] = (
     ),
     (r"Expected: (.*?), found: (?:EOF|\))", "ends too early; {} is expected".format),
     (r"Expected: (.*?), found: (.*?)(?: at Line|\)|$)", "has {1} where {0} is expected".format),
-    (r"Expression '(.*)' is not supported", "{} is nothing that is read here".format),
+    (r"Expression '(.*)' is not supported", "{} is not supported here".format),
     (r"Unterminated string literal", lambda: "a text lacks its closing quotation mark"),
     (r"Divide by zero", lambda: "divides by zero"),
     (r"overflow", lambda: "a number becomes too large"),
@@ -302,7 +301,7 @@ _SAID: tuple[tuple[str, Callable[..., str]], ...] = (
         r"(?:comparison operation|arithmetic expression) (.*?)(?: to valid types)?$",
         "{} makes no sense".format,
     ),
-    (r"Function '(\w+)' failed to match", "{} does not take what it is given".format),
+    (r"Function '(\w+)' failed to match", "{} does not accept these arguments".format),
     (
         r"Function '(\w+)' requires (\w+), but received (\S+)",
         "{} takes a {}, not a {}".format,
@@ -321,10 +320,10 @@ _SAID: tuple[tuple[str, Callable[..., str]], ...] = (
 def _too_much(condition: str) -> str | None:
     if any(
         "\ud800" <= letter <= "\udfff" for letter in condition
-    ):  # bytes of a command line that are no UTF-8
+    ):  # bytes of a command line that are not UTF-8
         return "is not valid Unicode; type it again"
     if len(condition) > MOST_LETTERS:
-        return f"is {len(condition):,} letters long, at most {MOST_LETTERS:,} are read"
+        return f"has {len(condition):,} characters, more than {MOST_LETTERS:,}"
     depth, operators = 0, 0
     for kind, token in _tokens(condition):
         operators += kind == "operator" or token.lower() in _OPERATORS
@@ -336,24 +335,22 @@ def _too_much(condition: str) -> str | None:
     if depth:
         return 'has a "(" without its ")"'
     if operators > MOST_OPERATORS:
-        return (
-            f"has {operators:,} operators, at most {MOST_OPERATORS} are read; IN takes a list of any length"
-        )
+        return f"has {operators:,} operators, more than {MOST_OPERATORS}; IN takes a list of any length"
     return None
 
 
 def _refusals(condition: str, columns: set[str]) -> Iterator[str]:
     for kind, token in _tokens(condition):
         if kind == "word" and (name := token.strip('"`').lower()) not in columns | _WORDS:
-            yield f"{name} is no column, and no word or function that is read here ({', '.join(FUNCTIONS)})"
+            yield f"{name} is not a column, a keyword or one of the functions ({', '.join(FUNCTIONS)})"
         if kind.startswith("refused"):
-            yield f"{token} cannot stand in a condition"
+            yield f"{token} is not allowed in a condition"
         if kind == "text" and token.count("%") > MOST_WILDCARDS:
             yield f"has a text with more than {MOST_WILDCARDS} %"
 
 
 def _tokens(condition: str) -> Iterator[tuple[str, str]]:
-    """Kind and text of each part but blanks."""
+    """Kind and text of each token except blanks."""
     for found in _TOKEN.finditer(condition):
         if found.lastgroup is not None and found.lastgroup != "blank":
             yield found.lastgroup, found[0]

@@ -280,7 +280,7 @@ def read_unsteered_index(place: Path, key: str) -> UnsteeredIndex:
     path = unsteered_file(place, key)
     index = UnsteeredIndex(**_read(path, UnsteeredIndex, _UNSTEERED_INDEX))
     if index.key != key or UnsteeredIndex.beside(index).key != key:
-        raise LibraryDamagedError(path, "its settings are not those that its name was made from")
+        raise LibraryDamagedError(path, "its settings do not match its name")
     return index
 
 

@@ -32,14 +32,14 @@ from steersearch.core.errors import (
 from steersearch.core.files import DRAFT, user_folder, why_not_local, write_atomically
 
 LIBRARY_FILE = "library.json"
-ASIDE = "set-aside"  # folder of what was damaged
+ASIDE = "set-aside"  # the folder for damaged files
 _ABANDONED_S = 3600
 
 
 def write_inside(place: Path, path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """`write_atomically` to a path below `place`, whose folders are made if need be.
+    """`write_atomically` to a path below `place`; creates its folders.
 
-    Raises LibraryPlaceError, also where a link leads out of the library.
+    Raises LibraryPlaceError, also for a path through a link.
     """
     make_folder(place, path.parent)
     with writing_to(place):
@@ -47,17 +47,17 @@ def write_inside(place: Path, path: Path, write: Callable[[IO[bytes]], object]) 
 
 
 def make_folder(place: Path, folder: Path) -> None:
-    """Make this folder at or below `place`, unless it is there. Raises LibraryPlaceError, also where a link is in the
-    way."""
+    """Create a folder at or below `place` if it does not exist. Raises LibraryPlaceError, also for a path through a
+    link."""
     refuse_links(place, folder)
     with writing_to(place):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def delete_inside(place: Path, path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, if it is there; of a link the link itself.
+    """Delete a file, a whole folder, or a link itself, if it exists.
 
-    Raises LibraryPlaceError, also where a link leads out of the library.
+    Raises LibraryPlaceError, also for a path through a link.
     """
     refuse_links(place, path.parent)
     with writing_to(place):
@@ -68,7 +68,7 @@ def delete_inside(place: Path, path: Path) -> None:
 
 
 def set_aside(place: Path, path: Path) -> Path:
-    """Move a file or a folder of the library out of the way, into one of its own; returns where it is then.
+    """Move a file or folder of the library to a folder of its own in `set-aside`; returns its new path.
 
     Raises LibraryPlaceError.
     """
@@ -88,7 +88,7 @@ def move_inside(place: Path, path: Path, to: Path) -> None:
 
 
 def refuse_links(place: Path, folder: Path) -> None:
-    """Raise LibraryPlaceError if `folder` is not below `place`, or is reached through a link from there."""
+    """Raise LibraryPlaceError unless `folder` is at or below `place` and no step between is a link."""
     names = folder.relative_to(place).parts
     if ".." in names:
         raise LibraryPlaceError(place, f"nothing is written outside of it, to {folder}")
@@ -99,7 +99,7 @@ def refuse_links(place: Path, folder: Path) -> None:
 
 
 def bytes_below(folder: Path) -> int:
-    """Bytes of all files below a folder, also while others come and go."""
+    """Bytes of all files below a folder; files may vanish meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -110,9 +110,9 @@ def bytes_below(folder: Path) -> int:
 
 
 def sweep(place: Path, folder: Path, is_old: Callable[[str], bool] = lambda name: False) -> None:
-    """Delete the files in `folder` whose names are old, and what killed processes left half written there.
+    """Delete the files in `folder` whose names are old, and drafts that killed processes left.
 
-    Nothing is deleted where a link leads out of the library.
+    Does nothing if a link is in the path.
     """
     with suppress(OSError, LibraryPlaceError):
         refuse_links(place, folder)
@@ -123,7 +123,7 @@ def sweep(place: Path, folder: Path, is_old: Callable[[str], bool] = lambda name
 
 
 def _is_abandoned(draft: Path) -> bool:
-    """Whether a file is so old that whoever wrote it must have been killed."""
+    """Whether a draft is so old that its writer must have been killed."""
     try:
         return time.time() - draft.lstat().st_mtime > _ABANDONED_S
     except FileNotFoundError:  # it has just been finished
@@ -137,16 +137,15 @@ _MOST = 2**26  # bytes: the checksums of some 500,000 files
 
 
 def write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:
-    """Write the fields of an object and their checksum. Raises LibraryPlaceError."""
+    """Write a JSON object with a checksum of its fields. Raises LibraryPlaceError."""
     text = json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=1).encode()
     write_inside(place, path, lambda file: file.write(text))
 
 
 def read_json(path: Path) -> Any:
-    """What a file says, whatever its checksum.
+    """The content of a JSON file; `checked` compares its checksum.
 
-    Raises FileNotFoundError, LibraryUnreadableError where it cannot be read now, LibraryDamagedError where it can be
-    read and is no JSON.
+    Raises FileNotFoundError, LibraryUnreadableError if it cannot be read now, LibraryDamagedError if it is not JSON.
     """
     try:
         return files.read_json(path, _MOST)
@@ -159,8 +158,8 @@ def read_json(path: Path) -> Any:
 
 
 def checked(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an object but its checksum, which is compared. One without is taken as it is: people and older
-    versions write none. Raises LibraryDamagedError."""
+    """The fields of an object without its checksum, which is compared if there is one: people and older versions
+    write none. Raises LibraryDamagedError."""
     fields = {name: value for name, value in content.items() if name != _CHECKSUM}
     if content.get(_CHECKSUM) not in (None, _checksum(fields)):
         reason = f'it does not fit its {_CHECKSUM} (if you changed it by hand, delete the line "{_CHECKSUM}")'
@@ -174,7 +173,7 @@ def _checksum(fields: Mapping[str, Any]) -> int:
 
 # --------------------------------------------------------------------------------- failures of the disk and of LanceDB
 
-# How LanceDB names what the system refused it, whatever type of exception it chooses.
+# How LanceDB's messages report a failed system call, whatever the type of the exception.
 _OF_THE_SYSTEM = re.compile(
     r"os error \d|Os \{ code|Not found|No space left|storage full|NotFound", re.IGNORECASE
 )
@@ -182,10 +181,10 @@ _OF_THE_SYSTEM = re.compile(
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Around calls that read what a library keeps at `path`, a table or a file.
+    """Translate errors of reading the table or file at `path`.
 
-    What may be gone the next time (a permission, too few file handles or threads, a file that is away) becomes a
-    LibraryUnreadableError, what no second reading changes a LibraryDamagedError. FileNotFoundError is let through.
+    What may pass (permissions, too many open files or threads, a missing file) becomes LibraryUnreadableError, what a
+    retry cannot change LibraryDamagedError. FileNotFoundError stays.
     """
     with _caught() as caught:
         yield
@@ -198,8 +197,8 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_to(place: Path) -> Iterator[None]:
-    """Around calls that write to the library at `place`: a full disk and its like become a LibraryPlaceError, tables
-    that are damaged a LibraryDamagedError."""
+    """Translate errors of writing to the library at `place`: a full disk and the like become LibraryPlaceError,
+    damaged tables LibraryDamagedError."""
     with _caught() as caught:
         yield
     for error in caught:
@@ -210,8 +209,8 @@ def writing_to(place: Path) -> Iterator[None]:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether something may succeed another time, with nothing mended: it was the system that refused it, as far as is
-    known. An installation that lacks a part of a library says nothing of the file either."""
+    """Whether a retry may succeed without a repair: as far as is known the system refused it, or a package lacks a
+    part."""
     by_system = (
         isinstance(error, OSError | MemoryError | ImportError)
         or _OF_THE_SYSTEM.search(str(error)) is not None
@@ -220,25 +219,25 @@ def may_pass(error: BaseException) -> bool:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether LanceDB's own code gave up, which does not say why: on what it read, or for want of a thread."""
+    """Whether LanceDB's own code panicked, be it on invalid data or because it could not start a thread."""
     return "panicked" in str(error)
 
 
 def plain(error: BaseException) -> str:
-    """What an error says, without the places in LanceDB's sources."""
+    """The message of an error without locations in LanceDB's sources."""
     said = getattr(error, "strerror", None) or str(error).split(", /")[0] or type(error).__name__
     return str(said).splitlines()[0]
 
 
 @contextmanager
 def _caught() -> Iterator[list[BaseException]]:
-    """Collects what the block raises, LanceDB's panics among it, but for errors of ours and interruptions."""
+    """Collect what the block raises, LanceDB's panics included; our own errors and interruptions pass."""
     caught: list[BaseException] = []
     try:
         yield caught
     except SteerSearchError:
         raise
-    except Exception as error:  # LanceDB raises nearly anything
+    except Exception as error:  # LanceDB raises many types
         caught.append(error)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of Rust, which no module exports
@@ -250,8 +249,8 @@ def _caught() -> Iterator[list[BaseException]]:
 
 
 def default_place(folder: str | Path) -> Path | None:
-    """Where the library of a photo folder lives unless another place is named: in the user's data directory,
-    under the folder's name and a hash of its real path. None for a user without a home folder."""
+    """The default library directory of a photo folder: in the user's data directory, named after the folder and a
+    hash of its real path. None for a user without a home folder."""
     real = os.path.realpath(folder)
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in os.path.basename(real)) or "root"
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
@@ -273,7 +272,7 @@ def photo_folder(given: str | Path) -> Path:
 
 
 def place_of(folder: Path) -> Path:
-    """`default_place`. Raises LibraryPlaceError where there is none."""
+    """As `default_place`, but raises LibraryPlaceError if there is none."""
     place = default_place(folder)
     if place is None:
         raise LibraryPlaceError(folder, "there is no home folder (HOME is not set) for its library")
@@ -281,7 +280,7 @@ def place_of(folder: Path) -> Path:
 
 
 def local_place(place: str | Path) -> Path:
-    """The absolute path of a place that is named. Raises LibraryPlaceError."""
+    """The absolute path of a place. Raises LibraryPlaceError."""
     reason = why_not_local(place)
     if reason is not None:
         raise LibraryPlaceError(place, reason)
@@ -289,7 +288,7 @@ def local_place(place: str | Path) -> Path:
 
 
 def place_or_folder(given: str | Path) -> Path:
-    """The place of a library that is named by its place or by its photo folder. Raises LibraryPlaceError."""
+    """The place of a library, given its place or its photo folder. Raises LibraryPlaceError."""
     if why_not_local(given) is None and not (Path(given) / LIBRARY_FILE).exists():
         of_folder = default_place(given)
         if of_folder is not None and of_folder.is_dir():
@@ -298,13 +297,13 @@ def place_or_folder(given: str | Path) -> Path:
 
 
 def if_moved(place: Path) -> str:
-    """What to do where the photo folder is gone."""
+    """Advice for a missing photo folder."""
     file = place / LIBRARY_FILE
-    return f'if it moved, write its new path as "folder" into {file}: nothing has to be computed again'
+    return f'if it moved, write its new path as "folder" into {file}: nothing is computed again'
 
 
 def _valid_place(place: Path) -> Path:
-    """Raises LibraryPlaceError for a name that LanceDB does not take."""
+    """Raise LibraryPlaceError for a name that LanceDB does not accept."""
     try:
         os.fspath(place).encode()
     except UnicodeEncodeError as error:

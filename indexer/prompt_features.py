@@ -48,11 +48,11 @@ def read_features(place: Path, key: str) -> Features:
         raise LibraryDamagedError(path, reason)
     if not np.isfinite(found).all():
         raise LibraryDamagedError(path, "it is not finite")
-    return np.array(found)  # read_array maps the file, for reading only, which PyTorch warns of
+    return np.array(found)  # PyTorch warns about read-only memory, which read_array maps
 
 
 def read_reading(place: Path, key: str) -> Reading | None:
-    """How the text encoder read a prompt; None where an older version, or nobody yet, encoded it.
+    """How the text encoder read a prompt; None if it is not encoded yet, or was by an older version.
 
     Raises LibraryUnreadableError, LibraryDamagedError.
     """
@@ -70,7 +70,7 @@ def read_reading(place: Path, key: str) -> Reading | None:
 
 
 def write_encoded_prompt(place: Path, key: str, encoded: EncodedPrompt) -> None:
-    """Keep what the text encoder made of a prompt; where its features are, it is known how it was read.
+    """Store an encoded prompt: first its reading, so that features never lack one.
 
     Raises LibraryPlaceError.
     """
@@ -79,12 +79,12 @@ def write_encoded_prompt(place: Path, key: str, encoded: EncodedPrompt) -> None:
 
 
 def write_features(place: Path, key: str, features: Features) -> None:
-    """Keep the text encoder's output for a prompt. Raises LibraryPlaceError."""
+    """Store the text encoder's output for a prompt. Raises LibraryPlaceError."""
     write_array(place, features_file(place, key), np.asarray(features, dtype=np.float32))
 
 
 def is_encoded(place: Path, index: PromptIndex) -> bool:
-    """Whether what the text encoder made of a prompt is kept, as it was written. Raises LibraryUnreadableError."""
+    """Whether an intact encoded prompt is stored. Raises LibraryUnreadableError."""
     try:
         read_features(place, index.key)
         read_reading(place, index.key)
@@ -92,14 +92,14 @@ def is_encoded(place: Path, index: PromptIndex) -> bool:
         return False
     except LibraryDamagedError as error:
         logger.warning(
-            'the encoded prompt "%s" was damaged, it is made again: %s', index.prompt, error.reason
+            'the encoded prompt "%s" was damaged and is encoded again: %s', index.prompt, error.reason
         )
         return False
     return True
 
 
 def features_of(place: Path, index: PromptIndex, encode: Callable[[str], EncodedPrompt]) -> Features:
-    """As `read_features`; where there are none, or none as they were written, `encode` makes them, and they are kept.
+    """As `read_features`; if they are missing or damaged, `encode` makes them, and they are stored.
 
     Raises LibraryUnreadableError.
     """
@@ -110,19 +110,19 @@ def features_of(place: Path, index: PromptIndex, encode: Callable[[str], Encoded
         write_encoded_prompt(place, index.key, encoded)
     except LibraryPlaceError as error:
         logger.warning(
-            '%s: the encoded prompt "%s" could not be kept: it %s', place, index.prompt, error.reason
+            '%s: the encoded prompt "%s" could not be written: it %s', place, index.prompt, error.reason
         )
     return np.asarray(encoded.tokens, dtype=np.float32)
 
 
 def keep_checked(place: Path, key: str) -> None:
-    """Give the features of an older library their checksum, unless they cannot be right."""
+    """Give the features of an older library a checksum, unless they are invalid."""
     with suppress(FileNotFoundError, LibraryDamagedError):
         write_features(place, key, np.array(read_features(place, key)))
 
 
 def _read_older(path: Path) -> Features:
-    """As versions before schema 4 wrote them, or as this one does."""
+    """Features as written before schema 4, or since."""
     with suppress(DamagedFileError):
         return read_array(path)
     try:

@@ -40,38 +40,38 @@ from steersearch.indexer.writers import writing
 
 
 class PromptIndexes:
-    """The prompt indexes of the library that has these galleries."""
+    """The prompt indexes of a library."""
 
     def __init__(self, galleries: Galleries) -> None:
         self._galleries, self._place = galleries, galleries.place
 
     def all(self) -> list[PromptIndex]:
-        """Those that can be searched, oldest first."""
+        """All finished prompt indexes, oldest first."""
         return read_prompt_indexes(self._place)
 
     def named(self) -> list[PromptIndex]:
-        """Those that an `index` run was asked for; the others were only begun by a query."""
+        """Those that `index` built; the others were begun by a query."""
         return [index for index in self.all() if not is_begun_by_query(self._place, index)]
 
     def unsteered(self) -> list[UnsteeredIndex]:
-        """The unsteered features that can be searched, oldest first; older versions kept no record of them."""
+        """The unsteered features with a record, oldest first; older versions wrote none."""
         found = {index.key: index for index in map(UnsteeredIndex.beside, reversed(self.all()))}
         found |= {index.key: index for index in read_unsteered_indexes(self._place)}
         kept = (index for index in found.values() if versions(self._place, unsteered_table(index.key)))
         return sorted(kept, key=lambda index: (index.created_at, index.key))
 
     def used(self) -> list[PromptIndex | UnsteeredIndex]:
-        """What `index` runs have made, oldest first."""
+        """What `index` built, oldest first."""
         made: list[PromptIndex | UnsteeredIndex] = [*self.named(), *read_unsteered_indexes(self._place)]
         return sorted(made, key=lambda index: (index.created_at, index.key))
 
     def view_used(self, model_id: str) -> View | None:
-        """The view that `index` used last with this model; None: never, or one of the model's own."""
+        """The view that `index` used last with this model; None: never, or the model's own."""
         used = (index.view for index in reversed(self.used()) if index.model_id == model_id)
         return next(used, None)
 
     def scale_used(self, model_id: str) -> float:
-        """1 if `index` has used it with this model, or none; else the gate_scale used last."""
+        """The gate_scale of a new index with this model: 1 if `index` has used 1, or none; else the last used."""
         scales = [index.gate_scale for index in self.named() if index.model_id == model_id]
         return 1.0 if 1.0 in scales or not scales else scales[-1]
 
@@ -82,18 +82,18 @@ class PromptIndexes:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> list[PromptIndex]:
-        """Those for this focus, at least one, the one to be preferred first.
+        """The indexes for this focus, at least one, best first.
 
-        Those of all photos come before those of half of them and more, and these before the others; then those of
-        gate_scale 1, then those in the view that `index` used last with their model, then the ones made last.
-        Raises PromptError, and PromptIndexMissing, which says what there is and the command that builds this one.
+        Ordered by coverage (all photos, at least half, fewer), then gate_scale 1, then the view that `index` used
+        last with the model, then the newest. Raises PromptError, and PromptIndexMissing, which lists the prompts and
+        the command that builds this one.
         """
         focus = checked_prompt(focus)
         existing = self.all()
         fitting = [
             index
             for index in reversed(existing)
-            if as_prompt(index.prompt) == focus  # older libraries kept a prompt as it was typed
+            if as_prompt(index.prompt) == focus  # older libraries stored a prompt as typed
             and model in (None, index.model_id)
             and gate_scale in (None, index.gate_scale)
             and view in (None, index.view)
@@ -104,16 +104,16 @@ class PromptIndexes:
         return sorted(fitting, key=self._preference) if len(fitting) > 1 else fitting
 
     def _preference(self, index: PromptIndex) -> tuple[int, bool, bool]:
-        """Less is better."""
+        """Smaller is better."""
         try:
             gallery = self._galleries.of(index)
             lacks = min(2, -(-gallery.missing // max(len(gallery), 1)))
-        except (LibraryDamagedError, LibraryUnreadableError):  # who asks for this very one gets the error
+        except (LibraryDamagedError, LibraryUnreadableError):  # raised again if this index is searched
             lacks = 3
         return lacks, index.gate_scale != 1, index.view != self.view_used(index.model_id)
 
     def of(self, embedder: Embedder, prompt: str, gate_scale: float) -> PromptIndex:
-        """The one of these settings: the one that exists, or one to be made."""
+        """The index with these settings, existing or new."""
         index = new_prompt_index(
             checked_prompt(prompt),
             gate_scale,
@@ -131,7 +131,7 @@ class PromptIndexes:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> str:
-        """The command line that indexes the photo folder under a prompt, several, or () those that there are."""
+        """The command line that indexes the photo folder under `prompt`; (): under all existing prompts."""
         folder = self._galleries.root
         command = f"steersearch index {shlex.quote(os.fspath(folder))}"
         for text in [prompt] if isinstance(prompt, str) else prompt:
@@ -160,8 +160,8 @@ class PromptIndexes:
 def targets(
     place: Path, indexes: PromptIndexes, embedder: Embedder, prompts: Sequence[str], gate_scale: float
 ) -> list[PromptIndex]:
-    """Those of `prompts` at `gate_scale`; without prompts all that this embedder made, at their own gate_scales, but
-    for those that were never named and only begun by a query. The embedder is loaded only where nothing else can tell.
+    """The prompt indexes that a run builds: `prompts` at `gate_scale`; without prompts all of this embedder that
+    `index` built, at their own gate_scales. Loads the embedder only if the manifests cannot tell.
     """
     identity = known_identity(embedder)
     existing = [i for i in indexes.all() if identity.fits(i.weights_hash, i.preprocessing)]
@@ -180,7 +180,7 @@ def targets(
 def _to_update(place: Path, embedder: Embedder, existing: list[PromptIndex]) -> list[PromptIndex]:
     existing = [index for index in existing if not is_begun_by_query(place, index)]
     if len({(i.weights_hash, repr(i.preprocessing)) for i in existing}) > 1:
-        _ = embedder.dim  # loads it: only the model itself can tell which are its own
+        _ = embedder.dim  # loads it, to learn its weights_hash
         identity = known_identity(embedder)
         existing = [i for i in existing if identity.fits(i.weights_hash, i.preprocessing)]
     return existing
@@ -189,8 +189,8 @@ def _to_update(place: Path, embedder: Embedder, existing: list[PromptIndex]) -> 
 def unsteered_target(
     indexes: PromptIndexes, embedder: Embedder, prompt_indexes: Sequence[PromptIndex]
 ) -> UnsteeredIndex:
-    """The unsteered features that a run over these prompt indexes, perhaps none, builds; loads the embedder only where
-    nothing else can tell which they are."""
+    """The unsteered features that a run over these prompt indexes, perhaps none, builds. Loads the embedder only if
+    the manifests cannot tell."""
     existing = indexes.unsteered()
     if prompt_indexes:
         made = UnsteeredIndex.beside(prompt_indexes[0])
@@ -212,15 +212,15 @@ def unsteered_target(
 
 
 class ChangedWeights:
-    """Of a library's prompt indexes those whose model has changed."""
+    """Which prompt indexes of a library were built with weights that their model no longer has."""
 
     def __init__(self, place: Path, indexes: PromptIndexes, provider: Provider) -> None:
         self._place, self._indexes, self._provider = place, indexes, provider
 
     def of(self, model: str) -> list[PromptIndex]:
-        """The prompt indexes that `model` made with other weights than it has now, but for prompts indexed since.
+        """The prompt indexes of `model` built with other weights than it has now, unless the prompt was indexed since.
 
-        None where only loading the model can tell.
+        Empty if only loading the model could tell.
         """
         now = self._provider.weights_hash(model)
         made = [index for index in self._indexes.named() if index.model_id == model]
@@ -228,7 +228,7 @@ class ChangedWeights:
         return [i for i in made if now not in (None, i.weights_hash) and i.prompt not in since]
 
     def chosen(self, indexes: Sequence[PromptIndex]) -> list[PromptIndex]:
-        """Of indexes that differ in weights alone the one whose weights the model has now, else the first; in order."""
+        """Of indexes that differ only in weights, the one with the current weights, else the first; in order."""
         kept: dict[tuple[str, float, View | None], PromptIndex] = {}
         for index in indexes:
             settings = index.model_id, index.gate_scale, index.view
@@ -237,7 +237,7 @@ class ChangedWeights:
         return [index for index in indexes if index in kept.values()]
 
     def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
-        """What `of` means, and what to do."""
+        """Message for indexes that `of` returned."""
         prompts = list(dict.fromkeys(index.prompt for index in changed))
         names, model = ", ".join(f'"{prompt}"' for prompt in prompts), changed[0].model_id
         return (
@@ -246,7 +246,7 @@ class ChangedWeights:
         )
 
     def error(self, index: PromptIndex | UnsteeredIndex, embedder: Embedder) -> ModelMismatchError:
-        """Says that this embedder, under the name of the one that made the index, is another."""
+        """This embedder has the name of the index's model and other weights."""
         expected, found = index.weights_hash[:12], embedder.weights_hash[:12]
         return ModelMismatchError(
             f"{index_of(index.prompt)} was made with other weights of {index.model_id} (sha256 {expected}…, "
@@ -255,7 +255,7 @@ class ChangedWeights:
         )
 
     def take_over(self, model: str) -> None:
-        """Name `model` as the model of prompt indexes that its weights made, if their own has others by now."""
+        """Name `model` in the indexes that its weights built, if the model named there has other weights now."""
         have: list[PromptIndex | UnsteeredIndex] = [
             *self._indexes.all(),
             *read_unsteered_indexes(self._place),
@@ -268,7 +268,7 @@ class ChangedWeights:
             self.rename(made, model)
 
     def rename(self, indexes: Sequence[PromptIndex | UnsteeredIndex], model: str) -> None:
-        """Record that the weights which made these indexes go by the name `model` now."""
+        """Record `model` as the name of the weights that built these indexes."""
         with writing(self._place):
             for index in indexes:
                 renamed = replace(index, model_id=model)
@@ -287,7 +287,7 @@ class ChangedWeights:
 
 @dataclass(frozen=True)
 class Coverage:
-    """photos of the library have a vector under this prompt; missing have none yet. reading: see `Focus`."""
+    """photos: with a vector under this prompt;  missing: without.  reading: see `Focus`."""
 
     index: PromptIndex
     photos: int
@@ -297,7 +297,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """What a library holds. photos: the usable ones; skipped: the others; bytes_on_disk: of the library."""
+    """The content of a library. photos: the usable ones;  skipped: the others."""
 
     place: Path
     folder: Path
@@ -308,7 +308,7 @@ class LibraryInfo:
 
 
 def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
-    """What the library that has these galleries and indexes holds, and how large it is."""
+    """The content and size of a library."""
     place = galleries.place
     known = _known_files(place)
     contents = [file.image_id for file in known if file.reason is None]
@@ -322,7 +322,7 @@ def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
 
 
 def skipped_files(place: Path) -> list[Skip]:
-    """The files that the last run could not use, sorted by path, each with its reason."""
+    """The files that the last run skipped, sorted by path, with reasons."""
     known = _known_files(place)
     skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
     return sorted(skips, key=lambda skip: skip.path)

@@ -49,10 +49,9 @@ class Marked:
 class QueryPhoto:
     """The photo at `path` under some focuses, whose prompt indexes need not exist, or `unsteered`.
 
-    A photo that the library knows has its stored vectors and heatmaps; any other is decoded and embedded when it is
-    first asked for.
-    embedder_of: the model that made an index.
-    limits: a photo that takes more to read is refused, unless its stored vectors are all that is asked for.
+    A photo of the library has its stored vectors and heatmaps; another is decoded and embedded on first use.
+    embedder_of: returns the model of an index.
+    limits: a photo that exceeds them is refused if it has to be decoded.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class QueryPhoto:
 
     def _seen_unsteered(self, index: UnsteeredIndex) -> Unsteered:
         """The backbone's own features of the photo."""
-        picture = self.picture  # one that cannot be read is refused before a model is loaded
+        picture = self.picture  # raises for an unreadable photo before a model is loaded
         embedder = self._embedder_of(index)
         if embedder.dim != index.dim or not known_identity(embedder).fits(
             index.weights_hash, index.preprocessing
@@ -149,7 +148,7 @@ class QueryPhoto:
         return Marked(vectors[used], sizes[used] / sizes.sum(), inside)
 
     def heatmap(self, index: PromptIndex) -> Floats:
-        """(Hp, Wp) float32 on the patch grid, sums to 1; raises as `embedding`, and LibraryDamagedError."""
+        """(Hp, Wp) float32, sums to 1. Raises as `embedding`, and LibraryDamagedError."""
         gallery = self._galleries.of(index)
         row = self.row_in(gallery)
         return self._features(index).heatmap if row is None else gallery.heatmap_at(row)
@@ -157,13 +156,13 @@ class QueryPhoto:
     def features(
         self, indexes: Sequence[PromptIndex], prompt_features: Sequence[Floats], *, patches: bool = False
     ) -> list[QueryFeatures]:
-        """The photo under prompt indexes of one model and one gate_scale, from one call of the model.
+        """The photo under prompt indexes of one model and one gate_scale, from one forward pass.
 
         prompt_features: of each, (L, Dt) float32.  patches: also the unsteered patch tokens.
         Raises ImageError, ModelMismatchError, SteerSearchError.
         """
         embedder = self._embedder_of(indexes[0])
-        _ = embedder.dim  # loads it: now it is known which model it is
+        _ = embedder.dim  # loads it, to learn its weights_hash
         for index in indexes:
             if not known_identity(embedder).fits(index.weights_hash, index.preprocessing):
                 raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
@@ -180,14 +179,14 @@ class QueryPhoto:
 
     def _features(self, index: PromptIndex) -> QueryFeatures:
         if index.key not in self._computed:
-            _ = self.picture  # one that cannot be read is refused before a model is loaded
+            _ = self.picture  # raises for an unreadable photo before a model is loaded
             alike = [other for other in self._indexes if self._shares_a_pass(index, other)]
             place, encode = self._galleries.place, self._embedder_of(index).encode_prompt
             self.features(alike, [features_of(place, one, encode) for one in alike])
         return self._computed[index.key]
 
     def _shares_a_pass(self, index: PromptIndex, other: PromptIndex) -> bool:
-        """Whether `other` is `index`, or the model has to see the photo under it too, and can at once."""
+        """Whether `other` is `index`, or also lacks a stored vector and fits into the same forward pass."""
         if other.key == index.key:
             return True
         if other.key in self._computed or other.settings != index.settings:
@@ -195,7 +194,7 @@ class QueryPhoto:
         return self.row_in(self._galleries.of(other)) is None
 
     def row_in(self, gallery: Snapshot) -> int | None:
-        """The photo's row: by its path if its size and time are unchanged, else by its content."""
+        """The photo's row, found by path if size and time are unchanged, else by content hash."""
         row = self._row_in(gallery)
         if row is not None:
             self._known = gallery.value("image_id", row)
@@ -211,12 +210,12 @@ class QueryPhoto:
                 if known == (state.st_size, changed_at(state)):
                     return row
             return gallery.row_of(self._content)
-        except OSError:  # whoever opens it says what is wrong with it
+        except OSError:  # reported when it is opened
             return None
 
     @property
     def image_id(self) -> str:
-        """Its content, as of the gallery that had it last; "" for a file that cannot be read now."""
+        """Its content hash, from the last gallery that had it, else from the file; "" if that cannot be read now."""
         if self._known is None:
             try:
                 return self._content

@@ -22,13 +22,13 @@ Sort = Literal["score", "date", "-date"]  # of hits
 class Focus:
     """One term of a query: what to look at, and how much it counts.
 
-    text: as a prompt is kept.
-    weight: its part in the score, any finite number but 0; below 0 leads away from it. The score of a photo under
-        several focuses is  Σ weight·cosine / Σ |weight|,  in [-1, 1].
-    indexes: the prompt indexes that fit, the one that answers first; none before `Library.resolve`.
-    reading: how the model reads the text; None: not known (before the search, and of indexes of older versions).
+    text: a prompt in stored form.
+    weight: finite, not 0; a negative one leads away from the text. The score of a photo under several focuses is
+        Σ weight·cosine / Σ |weight|,  in [-1, 1].
+    indexes: the matching prompt indexes, the one that answers first; empty before `Library.resolve`.
+    reading: how the model reads the text; None: unknown (before the search, and for indexes of older versions).
 
-    Raises PromptError for a text that is no prompt, ArgumentError for a weight.
+    Raises PromptError, ArgumentError.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Focus:
 
     @classmethod
     def on(cls, index: PromptIndex, weight: float = 1.0) -> Focus:
-        """The prompt of this index, answered by it."""
+        """The prompt of `index`, answered by it."""
         return cls(index.prompt, weight, (index,))
 
     @property
@@ -55,12 +55,12 @@ class Focus:
 
     @property
     def others(self) -> tuple[PromptIndex, ...]:
-        """The prompt indexes that fit what was asked for as well."""
+        """The other prompt indexes that match."""
         return self.indexes[1:]
 
     @property
     def remarks(self) -> list[str]:
-        """What the user should know of how the model reads the text."""
+        """What the user should know about how the model reads the text."""
         return [] if self.reading is None else self.reading.remarks()
 
     def __str__(self) -> str:
@@ -73,29 +73,28 @@ AnyFocus: TypeAlias = str | Sequence[str | tuple[str, float] | Focus]
 
 
 def parse_focus(text: str) -> Focus:
-    """TEXT or TEXT:WEIGHT. A number after the last colon is a weight, and a single word right after it can only be
-    meant as one. A text that ends like that needs a weight of its own: "ratio 16:9:1" is the text "ratio 16:9" with
-    weight 1. In "colour: red" the colon belongs to the text. Raises ArgumentError for an empty text, a weight that is
-    no number, or 0."""
+    """Parse TEXT or TEXT:WEIGHT. What follows the last colon without a space is a weight, so "ratio 16:9" needs one:
+    "ratio 16:9:1". In "colour: red" the colon belongs to the text. Raises ArgumentError for an empty text, a weight
+    that is not a number, or 0."""
     text = text.strip()
     weighed = _WEIGHED.fullmatch(text)
     if weighed is not None:
         return Focus(weighed["text"], float(weighed["weight"]))
     unclear = _UNCLEAR.fullmatch(text)
     if unclear is not None:
-        given = f'"{unclear["weight"]}" is no number' if unclear["weight"] else "nothing follows the colon"
+        given = f'"{unclear["weight"]}" is not a number' if unclear["weight"] else "nothing follows the colon"
         reason = f'{given}; a weight looks like "cushion:0.5". For the text itself write "{text}:1"'
         raise ArgumentError("focus", text, reason)
     return Focus(text)
 
 
 def as_focuses(focus: AnyFocus) -> list[Focus]:
-    """One text (as it is, no weight is read from it), or several focuses. Raises ArgumentError: none, one twice."""
+    """One text, taken as it is without a weight, or several focuses. Raises ArgumentError for none or a duplicate."""
     several = [focus] if isinstance(focus, str | Focus) else focus
     focuses = [_as_focus(one) for one in several]
     texts = [one.text for one in focuses]
     if not texts:
-        raise ArgumentError("focus", focus, "names nothing to look at")
+        raise ArgumentError("focus", focus, "is empty")
     if len(set(texts)) < len(texts):
         twice = next(text for text in texts if texts.count(text) > 1)
         raise ArgumentError("focus", twice, "is given twice; give it once, with one weight")

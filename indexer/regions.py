@@ -32,8 +32,8 @@ from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, snapshot_of_vector
 from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
-_ROUNDS = 6  # of k-means; later ones move almost nothing
-_ONE_THREAD = 2**18  # multiplications in a matrix product that OpenBLAS leaves to one thread
+_ROUNDS = 6  # of k-means; more change almost nothing
+_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS uses one thread
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Regions:
 
 
 def regions_of(patches: Floats, count: int | None = None) -> Regions:
-    """Patch tokens (Hp, Wp, dim) as at most `count` regions: k-means, begun evenly spread over the picture.
+    """Group patch tokens (Hp, Wp, dim) into at most `count` regions by k-means, seeded evenly over the picture.
 
-    count: at most 256; None: as many as NUMBERS allows, but 8 at least.
-    Regions that end up without a patch are left out; where there are no more patches than regions, each is one.
+    count: at most 256; None: as many as NUMBERS allows, at least 8.
+    Empty regions are dropped; if there are no more patches than regions, each patch is one.
     """
     tokens = patches.reshape(-1, patches.shape[-1])
     count = count or min(256, max(8, NUMBERS // tokens.shape[1]))
@@ -64,14 +64,13 @@ def regions_of(patches: Floats, count: int | None = None) -> Regions:
 
 
 def _product(a: Floats, b: Floats) -> Floats:
-    """a @ b, in parts so small that OpenBLAS starts no threads: they wait for one another, spinning, on cores that the
-    model wants."""
+    """a @ b in parts so small that OpenBLAS starts no threads, which would spin on cores that the model needs."""
     rows = max(1, _ONE_THREAD // b.size)
     return np.concatenate([a[start : start + rows] @ b for start in range(0, len(a), rows)])
 
 
 def pack_regions(regions: Regions) -> bytes:
-    """Hp, Wp, R and dim as uint16; the patches' regions; per region a float16 scale and dim int8: scale · int8."""
+    """Hp, Wp, R, dim as uint16; the region of each patch; per region a float16 scale and dim int8."""
     scales = np.maximum(np.abs(regions.vectors).max(axis=1, keepdims=True) / 127, 1e-4).astype("<f2")
     values = np.clip(np.rint(regions.vectors / scales), -127, 127).astype(np.int8)
     shape = np.array([*regions.patches.shape, *regions.vectors.shape], dtype="<u2")
@@ -79,7 +78,7 @@ def pack_regions(regions: Regions) -> bytes:
 
 
 def unpack_regions(packed: bytes) -> Regions:
-    """Inverse of `pack_regions` but for rounding."""
+    """Inverse of `pack_regions`, up to rounding."""
     height, width, count, dim = (int(n) for n in np.frombuffer(packed, dtype="<u2", count=4))
     end = 8 + height * width
     patches = np.frombuffer(packed, dtype=np.uint8, count=height * width, offset=8).reshape(height, width)
@@ -105,12 +104,12 @@ def are_regions(packed: bytes) -> bool:
 # ------------------------------------------------------------------------------------------------- the region snapshot
 
 logger = logging.getLogger(__name__)
-_FORMAT = "with checksums, dates with sources"  # part of their names: another form is made anew
+_FORMAT = "with checksums, dates with sources"  # part of the file names: a new format makes new files
 
 
 @dataclass(frozen=True)
 class RegionArrays:
-    """n contents in regions, R each. A region's vector is its centred one at unit length: vectors / 127 · scale.
+    """The regions of n photos, R each. A region's vector, centred and at unit length, is vectors / 127 · scale.
 
     vectors: (n, R, dim) int8; photos with fewer regions repeat one.  scale: (1,) float32
     patches: (n, Hp, Wp) uint8, the region of each patch.  mean: (dim,) float32, the mean patch token, subtracted
@@ -127,7 +126,7 @@ class RegionArrays:
         return len(self.vectors)
 
     def unit_vectors(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """(len(rows), R, dim) float32: the regions of these contents, centred, at unit length."""
+        """(len(rows), R, dim) float32: the region vectors of these rows, centred, at unit length."""
         vectors: Floats = self.vectors[rows].astype(np.float32)
         vectors *= self.scale / 127
         return vectors
@@ -141,7 +140,7 @@ class RegionArrays:
         return found
 
     def centred(self, tokens: Floats) -> Floats:
-        """Patch tokens (..., dim) of any photo as the vectors are: centred, at unit length."""
+        """Centre patch tokens (..., dim) and scale them to unit length, like the region vectors."""
         return _unit(tokens - self.mean)
 
 
@@ -149,7 +148,7 @@ class RegionArrays:
 class RegionSnapshot:
     """The unsteered features of the usable photos at one moment. name: of its files.
 
-    photos: as in `UnsteeredGallery`.  arrays: what the table's rows mean; None where nothing is known of any photo.
+    photos: as in `UnsteeredGallery`.  arrays: the rows that `photos` refers to; None if no photo has features.
     """
 
     name: str
@@ -168,13 +167,13 @@ class RegionSnapshot:
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
-        """(photos,): the row of each photo's content in `arrays`, -1 where nothing is known of it yet."""
+        """(photos,): the row of each photo in `arrays`, -1 for a photo without features."""
         rows: npt.NDArray[np.int64] = self.photos.column("row").to_numpy()
         return rows
 
 
 def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
-    """The current region snapshot of a model; made from the tables where it is missing, out of date or damaged.
+    """The current region snapshot of a model; built from the tables if it is missing, stale or damaged.
 
     Raises LibraryDamagedError, LibraryUnreadableError.
     """
@@ -182,14 +181,14 @@ def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
     try:
         return _read(place, key, name)
     except DamagedFileError as error:
-        logger.warning("the region snapshot was damaged, it is made again from the tables: %s", error)
-    except OSError:  # not there, swept away just now, or not to be read
+        logger.warning("the region snapshot was damaged and is rebuilt from the tables: %s", error)
+    except OSError:  # missing, just swept away, or unreadable
         pass
     return _make(place, key, name)
 
 
 def unsteered_snapshot(place: Path, index: UnsteeredIndex, kept: RegionSnapshot | None = None) -> Snapshot:
-    """The unsteered vectors of whole photos as a gallery; photos without one are missing. Row i is the photo whose
+    """The unsteered embeddings of whole photos as a gallery; photos without one are missing. Row i is the photo whose
     regions are in row `kept.rows[kept.rows >= 0][i]` of the arrays.
 
     kept: its region snapshot, if the caller has it. Raises LibraryDamagedError, LibraryUnreadableError.
@@ -207,7 +206,7 @@ def unsteered_snapshot(place: Path, index: UnsteeredIndex, kept: RegionSnapshot 
 
 
 def refresh_region_snapshot(place: Path, key: str) -> None:
-    """Leave a current snapshot on disk, so that the next query need not make it."""
+    """Write a current snapshot, so that the next query need not build it."""
     name = _name(place, key)
     if not _table_file(place, key, name).exists():
         _make(place, key, name)
@@ -233,12 +232,12 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
 
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     snapshot = _snapshot(place, key, name)
-    if _name(place, key) == name:  # else another process is writing, and what was read has no name
+    if _name(place, key) == name:  # else another process has written meanwhile, and `name` may be wrong
         try:
             _write(place, key, snapshot)
             sweep_snapshots(place, _folder(place, key), name)
-        except LibraryPlaceError as error:  # a library that may only be read can still be searched
-            logger.warning("%s: the region snapshot could not be kept: it %s", place, error.reason)
+        except LibraryPlaceError as error:  # a read-only library can still be searched
+            logger.warning("%s: the region snapshot could not be written: it %s", place, error.reason)
     return snapshot
 
 
@@ -246,7 +245,7 @@ def _snapshot(place: Path, key: str, name: str) -> RegionSnapshot:
     gallery = Store(place).unsteered_gallery(key)
     try:
         arrays = _arrays(gallery) if gallery.regions else None
-    except ValueError as error:  # no regions, or of several kinds: written so, for the checksums fit
+    except ValueError as error:  # invalid or mixed shapes; the checksums fit, so they were written so
         raise LibraryDamagedError(
             place / FOLDER / f"{unsteered_table(key)}.lance", f"no regions ({error})"
         ) from error
@@ -265,7 +264,7 @@ def _arrays(gallery: UnsteeredGallery) -> RegionArrays:
         unit[row, len(found.vectors) :] = unit[row, 0]
     scale = np.array([max(float(np.abs(unit).max()), 1e-6)], dtype=np.float32)
     vectors = np.empty(unit.shape, dtype=np.int8)
-    for row, values in enumerate(unit):  # photo by photo: the whole in float32 would not fit for many photos
+    for row, values in enumerate(unit):  # photo by photo: all in float32 may not fit into memory
         vectors[row] = np.rint(values * (127 / scale))
     return RegionArrays(vectors, scale, np.stack([r.patches for r in regions]), mean, gallery.embeddings)
 
@@ -288,7 +287,7 @@ def _name(place: Path, key: str) -> str:
 
 
 def _table_file(place: Path, key: str, name: str) -> Path:
-    """The last file to be written: its presence means that the arrays are there."""
+    """Written last: its presence means that the arrays are complete."""
     return _folder(place, key) / f"{name}.arrow"
 
 
@@ -328,5 +327,5 @@ def _read(place: Path, key: str, name: str) -> RegionSnapshot:
                 files[name_], f"holds {found.shape} of {found.dtype}, not {shape} of {kind}"
             )
     if rows.max() >= count or rows.min() < -1 or arrays.patches.max(initial=0) >= regions:
-        raise DamagedFileError(path, "names rows or regions that there are not")
+        raise DamagedFileError(path, "names rows or regions that do not exist")
     return RegionSnapshot(name, table, arrays)

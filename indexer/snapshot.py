@@ -6,7 +6,7 @@ table is noticed by listing two folders. Row i of all of them is one photo, sort
   <name>.faiss   the same in cells, for galleries of APPROXIMATE_FROM photos and more
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
   <name>.arrow   what `schema.PHOTO_COLUMNS` are, heatmap, presence
-Snapshots can be deleted at any time: they are made again.
+Snapshots can be deleted at any time: they are rebuilt.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ logger = logging.getLogger(__name__)
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
 SNAPSHOTS = "snapshots"
-_FORMAT = (
-    "vectors as npy, with checksums, dates with sources"  # part of their names: another form is made anew
-)
+_FORMAT = "vectors as npy, with checksums, dates with sources"  # part of the file names: a new format makes new files
 _MISSING, _DAMAGED = b"steersearch:missing", b"steersearch:damaged"
 _OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234
@@ -75,12 +73,12 @@ _UNREADABLE = (OSError, RuntimeError, DamagedFileError)
 
 
 class Snapshot:
-    """The gallery of one prompt index at one moment. name: of its files; row i of all belongs together.
+    """The gallery of one prompt index at one moment. name: of its files.
 
-    flat: the embeddings, to be compared one by one.  table: of the Arrow file.
+    flat: the embeddings, for exact search.  table: of the Arrow file.
     cells, sample: for a large gallery, else None.
-    missing: number of usable photos that cannot be found: they have no vector yet, or are damaged.
-    damaged: of these, photos whose row or vector is not what was written.
+    missing: number of usable photos that cannot be found, because they have no vector or a damaged one.
+    damaged: of these, photos whose row or vector is damaged.
     """
 
     def __init__(
@@ -97,20 +95,20 @@ class Snapshot:
         return len(self.flat)
 
     def row_at(self, path: str) -> int | None:
-        """The row of the photo at this path, relative to the library's folder."""
+        """The row of the photo at this path relative to the photo folder."""
         paths, path = self.table.column("path"), to_stored(path)
         row = bisect_left(range(len(paths)), path, key=lambda row: paths[row].as_py())
         return row if row < len(paths) and paths[row].as_py() == path else None
 
     def row_of(self, image_id: str) -> int | None:
-        """A row with this content."""
+        """A row of a photo with this content hash."""
         import pyarrow.compute as compute
 
         row: int = compute.index(self.table.column("image_id"), image_id).as_py()
         return None if row < 0 else row
 
     def value(self, column: str, row: int) -> Any:
-        """One value of the table; a path as Python gives file names. Raises LibraryDamagedError for no such name."""
+        """One value of the table; a path as Python represents it. Raises LibraryDamagedError for an invalid path."""
         value = self.table.column(column)[row].as_py()
         if column != "path":
             return value
@@ -120,37 +118,37 @@ class Snapshot:
 
     @property
     def presence(self) -> Floats:
-        """(n,) float32 in the order of the rows, which is by path; NaN where it is not known."""
+        """(n,) float32, NaN where unknown."""
         values = self.table.column("presence").to_numpy()
         known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
         return known
 
     def heatmap(self, image_id: str) -> Floats | None:
-        """As `heatmap_at`, of this content; None if not here."""
+        """As `heatmap_at`, by content hash; None if there is no such row."""
         row = self.row_of(image_id)
         return None if row is None else self.heatmap_at(row)
 
     def heatmap_at(self, row: int) -> Floats:
-        """(Hp, Wp) float32 that sums to 1: where in this photo the prompt was found. Raises LibraryDamagedError."""
+        """(Hp, Wp) float32, sums to 1: where in this photo the prompt was found. Raises LibraryDamagedError."""
         packed = self.value("heatmap", row)
         if not is_heatmap(packed):
-            raise self._damaged(f"the heatmap of {self.value('path', row)} is none")
+            raise self._damaged(f"the heatmap of {self.value('path', row)} is invalid")
         return unpack_heatmap(packed)
 
     def _damaged(self, reason: str) -> LibraryDamagedError:
-        """Of values that the checksum fits, so that they were written so."""
+        """For invalid values that fit their checksum: they were written so."""
         return LibraryDamagedError(
-            f"{self.name}.arrow", reason, "look for what is wrong: steersearch verify --repair"
+            f"{self.name}.arrow", reason, "check the library: steersearch verify --repair"
         )
 
 
 def snapshot_name(place: Path, key: str) -> str:
-    """The name of the snapshot that is current now."""
+    """The name of the current snapshot."""
     return hashlib.sha256("\n".join((_FORMAT, *stamp(place, key))).encode()).hexdigest()[:24]
 
 
 def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
-    """The current snapshot of a prompt index; made from the tables where it is missing, out of date or damaged.
+    """The current snapshot of a prompt index; built from the tables if it is missing, stale or damaged.
 
     dim: of its embeddings, as its manifest says. Raises LibraryDamagedError, LibraryUnreadableError.
     """
@@ -158,20 +156,20 @@ def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
     try:
         snapshot = _read(place, key, name, dim)
     except DamagedFileError as error:
-        logger.warning("the search snapshot was damaged, it is made again from the tables: %s", error)
+        logger.warning("the search snapshot was damaged and is rebuilt from the tables: %s", error)
         snapshot = _make(place, key, name, dim)
-    except (OSError, RuntimeError):  # not there, swept away just now, or not to be read
+    except (OSError, RuntimeError):  # missing, just swept away, or unreadable
         snapshot = _make(place, key, name, dim)
     if snapshot.damaged:
         logger.warning(
-            "%s of the photos cannot be found, what is kept of them is damaged; mend it: steersearch verify --repair",
+            "%s of the photos cannot be found, because their vectors are damaged: steersearch verify --repair",
             f"{snapshot.damaged:,}",
         )
     return snapshot
 
 
 def snapshot_with(place: Path, key: str, dim: int, unkept: Sequence[Vector]) -> Snapshot:
-    """A current snapshot in memory, with vectors that could not be written to the table."""
+    """A current snapshot in memory that adds vectors which could not be written to the table."""
     return _made(place, key, snapshot_name(place, key), dim, unkept)
 
 
@@ -185,7 +183,7 @@ def snapshot_of_vectors(name: str, photos: Any, vectors: Floats, missing: int) -
 
 
 def refresh_snapshot(place: Path, key: str) -> None:
-    """Leave a current snapshot on disk, so that the next query need not make it."""
+    """Write a current snapshot, so that the next query need not build it."""
     name = snapshot_name(place, key)
     if not _files(place, key, name)[-1].exists():
         _make(place, key, name, None)
@@ -207,12 +205,14 @@ def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Ve
 
 def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     snapshot = _made(place, key, name, dim)
-    if snapshot_name(place, key) == name:  # else another process is writing, and what was read has no name
+    if (
+        snapshot_name(place, key) == name
+    ):  # else another process has written meanwhile, and `name` may be wrong
         try:
             _write(place, key, snapshot)
             sweep_snapshots(place, place / SNAPSHOTS / key, name)
-        except LibraryPlaceError as error:  # a library that may only be read can still be searched
-            logger.warning("%s: the search snapshot could not be kept: it %s", place, error.reason)
+        except LibraryPlaceError as error:  # a read-only library can still be searched
+            logger.warning("%s: the search snapshot could not be written: it %s", place, error.reason)
     return snapshot
 
 
@@ -227,7 +227,7 @@ def _sample(vectors: Floats) -> Floats:
 
 
 def _write(place: Path, key: str, snapshot: Snapshot) -> None:
-    """The Arrow file is the last: where it is, all are."""
+    """The Arrow file comes last: its presence means that all are complete."""
     npy, faiss, sample, arrow = _files(place, key, snapshot.name)
     write_array(place, npy, snapshot.flat.all)
     if snapshot.cells is not None and snapshot.sample is not None:
@@ -237,15 +237,14 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
 
 
 def sweep_snapshots(place: Path, folder: Path, name: str) -> None:
-    """Delete snapshots of other names than `name`, and what killed processes left half written."""
+    """Delete snapshots of other names than `name`, and drafts that killed processes left."""
     sweep(place, folder, lambda file: bool(_OWN_FILE.match(file)) and not file.startswith(f"{name}."))
 
 
 def snapshot_is_true(place: Path, key: str) -> bool:
-    """Whether the snapshot that a query would read says what the tables say. One that is not there is made from
-    them when it is needed, and so is true.
+    """Whether the snapshot agrees with the tables; so does a missing one, which a query would build from them.
 
-    Raises OSError where it cannot be read now, LibraryDamagedError and LibraryUnreadableError of the tables.
+    Raises OSError if it cannot be read now; LibraryDamagedError, LibraryUnreadableError for the tables.
     """
     name = snapshot_name(place, key)
     if not _files(place, key, name)[-1].exists():
@@ -261,8 +260,8 @@ def snapshot_is_true(place: Path, key: str) -> bool:
 
 
 def kept_vectors(place: Path, key: str) -> Iterator[Any]:
-    """The rows of a prompt table, without checksums, of every snapshot that is sound, set aside or not, whatever it was
-    made from: what a model made of a content is never made another."""
+    """The rows of a prompt table, without checksums, from every intact snapshot, set aside or not. Even old ones are
+    valid, since a content's vector under a prompt never changes."""
 
     for folder in (place, *sorted((place / ASIDE).glob("*"), reverse=True)):
         for arrow in sorted((folder / SNAPSHOTS / key).glob("*.arrow")):
@@ -277,19 +276,19 @@ def kept_vectors(place: Path, key: str) -> Iterator[Any]:
 
 
 def remove_snapshot(place: Path, key: str) -> None:
-    """Delete what is kept for searching a prompt index; who has it open goes on reading it."""
-    with suppress(LibraryPlaceError):  # what cannot be deleted is only in the way
+    """Delete the snapshots of a prompt index; readers keep their open files."""
+    with suppress(LibraryPlaceError):  # a leftover only takes space
         delete_inside(place, place / SNAPSHOTS / key)
 
 
 def set_snapshot_aside(place: Path, key: str) -> None:
-    """Take what is kept for searching out of the way, if it is there; `kept_vectors` still finds it."""
+    """Set the snapshots of a prompt index aside; `kept_vectors` still finds them."""
     if (folder := place / SNAPSHOTS / key).exists():
         set_aside(place, folder)
 
 
 def snapshot_keys(place: Path) -> list[str]:
-    """The keys for which there are snapshots, whether or not there are such prompt indexes."""
+    """The keys that have snapshots, with or without a prompt index."""
     return sorted(path.name for path in (place / SNAPSHOTS).glob("*") if path.is_dir())
 
 
@@ -319,16 +318,16 @@ logger = logging.getLogger(__name__)
 class Galleries:
     """The galleries of the library at `place`.
 
-    root: the photo folder.  views: draw the hits that are found here; None: nothing does.
+    root: the photo folder.  views: draws hits; None: nothing does.
     """
 
     def __init__(self, root: Path, place: Path, views: Views | None = None) -> None:
         self.root, self.place, self.views = root, place, views
         self._snapshots: dict[str, Snapshot] = {}
-        self._readings: dict[str, Reading] = {}  # of prompts that could not be written
+        self._readings: dict[str, Reading] = {}  # of encoded prompts that could not be written
 
     def of(self, index: PromptIndex) -> Snapshot:
-        """The gallery of this prompt index as it is now; kept in memory until it changes."""
+        """The current gallery of this prompt index; kept in memory until it changes."""
         kept = self._snapshots.get(index.key)
         if kept is None or kept.name != snapshot_name(self.place, index.key):
             kept = self._snapshots[index.key] = open_snapshot(self.place, index.key, index.dim)
@@ -339,7 +338,7 @@ class Galleries:
         return index.key in self._snapshots
 
     def reading(self, index: PromptIndex) -> Reading | None:
-        """How the model that made this index reads its prompt; None: not known."""
+        """How the index's model reads its prompt; None: unknown."""
         try:
             kept = read_reading(self.place, index.key)
             return self._readings.get(index.key) if kept is None else kept
@@ -348,21 +347,21 @@ class Galleries:
             return None
 
     def hold(self, index: PromptIndex, vectors: Sequence[Vector], reading: Reading | None) -> None:
-        """Add to a gallery what was computed and could not be written, for this search and those to come."""
+        """Keep computed vectors that could not be written in memory, for this and later searches."""
         if reading is not None:
             self._readings[index.key] = reading
         if vectors:
             self._snapshots[index.key] = snapshot_with(self.place, index.key, index.dim, vectors)
 
     def photo(self, path: Path) -> Image.Image:
-        """The photo at `path`, upright, RGB; one that is gone or cannot be read any more as its thumbnail."""
+        """The photo at `path`, upright, RGB; its thumbnail if it is gone or unreadable."""
         try:
             return open_image(path)
         except ImageError:
             return self.thumbnail(path)
 
     def thumbnail(self, path: Path) -> Image.Image:
-        """The small picture of a photo that the library keeps. Raises ImageError where there is none."""
+        """The thumbnail in the library. Raises ImageError if there is none."""
         kept = Store(self.place).thumbnail(path.relative_to(self.root).as_posix())
         if kept is None:
             raise ImageError(path, "neither the photo nor its thumbnail can be read")

@@ -1,30 +1,29 @@
 """Each variant of the ablations changes what its name says and nothing else; the table's figures by hand."""
 
-import argparse
 import json
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from steersearch.benchmarks.harness.cache import cache_folder
-from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.paper.ablations import (
-    BASE,
-    PUBLISHED,
-    VARIANTS,
-    _own_cache,
+    STUDIES,
+    Study,
     _run_apart,
     as_text,
-    recall,
+    main,
     recipe_of,
-    run,
     run_folder,
+    spread,
     table,
+    trained,
     verdict,
 )
 from steersearch.benchmarks.paper.published import CORE, CORE_BACKBONES
 from steersearch.core.errors import BenchmarkError
-from steersearch.training.settings import differences
+from steersearch.training.recipe import MINI
+from steersearch.training.settings import differences, to_json
 
 CHANGED = {
     "late fusion": {"model.fusion"},
@@ -41,93 +40,144 @@ CHANGED = {
         "objective.alone_focus",
         "objective.absent",
     },
+    "no teacher": {"alignment.steps", "objective.alignment"},
+    "no composites": {"data.without"},
+    "no instances": {"data.without"},
+    "no object-alone": {"objective.alone_cls", "objective.alone_focus"},
+    "no drawings": {"data.without"},
 }
+SMALL = Study(
+    base="paper",
+    variants={"paper": (), "ffn": (), "late fusion": ()},
+    columns={"drawn": ("cls/right", "focus/right"), "stamps": ("cls/right",)},
+    compared=("cls/right", "focus/right"),
+    grids={"finer": 64},
+    published={"paper": 96.0, "late fusion": 93.3},
+)
+
+
+@pytest.fixture
+def mini_run(tmp_path: Path) -> Path:
+    """What a run of the preset mini leaves for others, without its files."""
+    folder = tmp_path / "mini"
+    for stage in ("trunk", "words"):
+        (folder / stage).mkdir(parents=True)
+    (folder / "recipe.json").write_text(to_json(MINI))
+    return folder
+
+
+def asked(study: str, folder: Path, **others: Any) -> Namespace:
+    values = {"trunk": "mini", "of": None, "data": None, "steps": 200, "device": "cpu", "bases": 2, "jobs": 1}
+    return Namespace(study=study, folder=folder, **(values | others))
 
 
 @pytest.mark.parametrize("variant", CHANGED)
-def test_a_variant_changes_one_thing(variant: str) -> None:
-    base, changed = (recipe_of(name, 1, "mini", 500, Path("data")) for name in (BASE, variant))
+def test_a_variant_changes_one_thing(variant: str, mini_run: Path, tmp_path: Path) -> None:
+    study = next(name for name, each in STUDIES.items() if variant in each.variants)
+    arguments = asked(study, tmp_path, of=mini_run)
+    base, changed = (recipe_of(name, 1, arguments) for name in (STUDIES[study].base, variant))
     assert {line.split(":")[0] for line in differences(base, changed)} == CHANGED[variant]
 
 
-def test_the_table_is_of_means_and_deviations_over_seeds() -> None:
-    figures = {"cls/right/macro": 0.5, "cls/wrong/macro": 0.3, "focus/right/macro": 0.8, "focus/wrong/macro": 0.4,
-               "pmass": 0.6, "pointing": 0.7}  # fmt: skip
-    better = figures | {"focus/right/macro": 0.9}
-    noted = [{"variant": "ffn", "seed": i, "figures": {"drawn": each, "stamps": figures}}
-             for i, each in enumerate((figures, better))]  # fmt: skip
-    found = table(noted)
-    assert list(found) == ["ffn"]
-    assert found["ffn"]["drawn"]["focus/right"] == {"mean": 85.0, "sd": 7.1}
-    assert found["ffn"]["stamps"]["pointing"] == {"mean": 70.0, "sd": 0.0}
-    assert "| ffn | 2 | 50.0 ± 0.0 | 30.0 ± 0.0 | 85.0 ± 7.1 |" in as_text(found)
+def test_ingredients_are_left_out_of_the_very_recipe_that_made_the_mini(
+    mini_run: Path, tmp_path: Path
+) -> None:
+    arguments = asked("ingredients", tmp_path, of=mini_run)
+    changed = {line.split(":")[0] for line in differences(MINI, recipe_of("mini", 2, arguments))}
+    assert {key for key in changed if not key.startswith(("run.", "optimiser."))} == {
+        "data.cache",
+        "model.test_resolution",
+    }
+    assert {key for key in changed if key.startswith("optimiser.")} == {
+        "optimiser.steps",
+        "optimiser.decay_steps",
+        "optimiser.warmup",
+    }
+    assert recipe_of("mini", 2, arguments).data.cache == str(mini_run / "data")
+
+
+def test_stages_are_shared_and_never_made_again(mini_run: Path, tmp_path: Path) -> None:
+    (mini_run / "words").rmdir()
+    with pytest.raises(BenchmarkError, match="words: there is no such stage; finish the run first"):
+        trained("mini", 1, asked("ingredients", tmp_path / "runs", of=mini_run))
+
+
+def test_a_model_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
+    kept = run_folder(tmp_path, "late fusion", 2) / "model.safetensors"
+    kept.parent.mkdir()
+    kept.touch()
+    assert trained("late fusion", 2, asked("paper", tmp_path)) == kept
+
+
+def row(variant: str, seed: int, focus: float) -> dict[str, object]:
+    figures = {"drawn": {"cls/right": 50.0, "focus/right": focus}, "stamps": {"cls/right": 50.0}}
+    return {"variant": variant, "seed": seed, "figures": figures}
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
-    def row(variant: str, seed: int, focus: float) -> dict[str, object]:
-        figures = {"cls/right/macro": 0.5, "cls/wrong/macro": 0.3, "focus/right/macro": focus,
-                   "focus/wrong/macro": 0.4, "pmass": 0.6, "pointing": 0.7}  # fmt: skip
-        return {"variant": variant, "seed": seed, "figures": {"drawn": figures, "stamps": figures}}
-
-    base = [row(BASE, seed, focus) for seed, focus in ((1, 0.50), (2, 0.60), (3, 0.70), (4, 0.99))]
-    worse = [row("late fusion", seed, focus) for seed, focus in ((3, 0.65), (1, 0.46), (2, 0.54))]
-    found = table([*base, *worse, row("ffn", 1, 0.9)])
+    base = [row("paper", seed, focus) for seed, focus in ((1, 50), (2, 60), (3, 70), (4, 99))]
+    worse = [row("late fusion", seed, focus) for seed, focus in ((3, 65), (1, 46), (2, 54))]
+    found = table(SMALL, [*base, *worse, row("ffn", 1, 90), row("finer", 1, 80), row("finer", 2, 90)])
+    assert list(found) == ["paper", "ffn", "late fusion", "finer"]
     # -4, -6, -5: standard deviation 1, so 4.303 / sqrt(3) to either side
     assert found["late fusion"]["drawn"]["difference"]["focus/right"] == {
         "mean": -5.0,
         "low": -7.5,
         "high": -2.5,
     }
+    assert found["finer"]["drawn"]["difference"]["focus/right"]["mean"] == 30.0
     assert "difference" not in found["ffn"]["drawn"]  # one seed
-    assert "difference" not in found[BASE]["drawn"]
-    assert "-5.0 (-7.5 to -2.5): worse, as in the paper" in as_text(found)
+    assert "difference" not in found["paper"]["drawn"]
+    text = as_text(SMALL, found)
+    assert "-5.0 (-7.5 to -2.5): worse, as in the paper" in text
+    assert "| ffn | 1 | 50.0 | 90.0 |" in text
+    assert "| late fusion | 3 | 50.0 ± 0.0 | 55.0 ± 23.7 | 93.3 |" in text
+
+
+def test_a_cell_has_the_interval_of_its_seeds() -> None:
+    assert spread([50.0, 52.0, 54.0]) == {"mean": 52.0, "low": 47.0, "high": 57.0}  # 2 * 4.303 / sqrt(3)
+    assert spread([50.0]) == {"mean": 50.0}
 
 
 def test_a_difference_is_claimed_where_its_interval_leaves_zero_out() -> None:
     better, unclear = {"mean": 2.0, "low": 0.5, "high": 3.5}, {"mean": 2.0, "low": -0.5, "high": 4.5}
-    assert verdict(better, None) == "better"
-    assert verdict(better, 93.3) == "better, not as in the paper"
-    assert verdict(unclear, 93.3) == "not decided"
+    assert verdict(SMALL, better, None) == "better"
+    assert verdict(SMALL, better, 93.3) == "better, not as in the paper"
+    assert verdict(SMALL, unclear, 93.3) == "not decided"
 
 
-def test_runs_of_a_record_are_not_repeated(tmp_path: Path) -> None:
-    row = {"variant": "late fusion", "seed": 2, "trunk": "mini", "steps": 500, "seconds": 200, "figures": {}}
-    record = Record.make("ablations", "mini", {}, {}, 1.0, weights_hash=None, rows=[row])
-    recall(record, tmp_path, "mini", 500)
-    noted = run_folder(tmp_path, "late fusion", 2) / "figures.json"
-    assert json.loads(noted.read_text()) == row
-    run("late fusion", 2, argparse.Namespace(folder=tmp_path))  # would fail if it began to train
-    noted.write_text("{}")
-    recall(record, tmp_path, "mini", 500)
-    assert noted.read_text() == "{}"  # what is there stays
-    with pytest.raises(BenchmarkError, match="had 500 steps on mini, these have 400 on mini"):
-        recall(record, tmp_path, "mini", 400)
+def test_what_was_noted_is_not_repeated_and_makes_the_table(
+    tmp_path: Path, mini_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing could be trained here: there is neither data nor a stage."""
+    figures = {
+        source: dict.fromkeys(columns, 40.0) for source, columns in STUDIES["ingredients"].columns.items()
+    }
+    for variant, seed in (("mini", 1), ("no teacher", 1)):
+        folder = run_folder(tmp_path / "runs", variant, seed)
+        folder.mkdir(parents=True)
+        noted = {"variant": variant, "seed": seed, "steps": 200, "seconds": 5, "figures": figures}
+        (folder / "figures.json").write_text(json.dumps(noted))
+    command = f"ablations ingredients {tmp_path / 'runs'} --of {mini_run} --seeds 1 --only"
+    monkeypatch.setattr("sys.argv", [*command.split(), "mini;no teacher"])
+    monkeypatch.setattr("steersearch.benchmarks.paper.ablations.data_of", lambda *what: None)
+    main()
+    assert "| no teacher | 1 | 40.0 | 40.0 | 40.0 |" in capsys.readouterr().out
 
 
 def test_what_a_run_of_several_at_once_raises_comes_back_as_text(tmp_path: Path) -> None:
-    arguments = argparse.Namespace(folder=tmp_path, trunk="mini", steps=1, device="cpu", bases=2)
-    said = _run_apart("paper", 7, arguments)  # one step, and a hundred of warm-up
+    said = _run_apart("paper", 7, asked("paper", tmp_path, trunk=str(tmp_path / "none.safetensors")))
     assert said.startswith("paper, seed 7: ")
-    assert "optimiser." in said
-
-
-def test_what_a_run_keeps_while_it_is_evaluated_is_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path))
-    with _own_cache():
-        own = cache_folder()
-        assert tmp_path not in own.parents
-        own.mkdir(parents=True)
-    assert not own.exists()
-    assert cache_folder().parent == tmp_path
+    assert "none.safetensors" in said
 
 
 def test_the_paper_is_quoted_for_what_it_did_alone() -> None:
     """It shortened no text encoder, and distilled nothing."""
-    assert PUBLISHED.keys() <= VARIANTS.keys()
-    assert not [name for name in PUBLISHED if "text layers" in name or "alone" in name]
-    assert {PUBLISHED[name] for name in ("paper", "late fusion")} == {
+    study = STUDIES["paper"]
+    assert study.published.keys() <= study.variants.keys()
+    assert not [name for name in study.published if "text layers" in name or "alone" in name]
+    assert {study.published[name] for name in ("paper", "late fusion")} == {
         CORE["SteerViT"][0],
         CORE_BACKBONES["DINOv2"][1],
     }
+    assert not STUDIES["ingredients"].published

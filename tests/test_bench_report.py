@@ -223,7 +223,7 @@ def test_the_command_writes_what_its_ending_says(
     assert run("bench", "report", "-o", "page.pdf").code == 2
     failed = run("bench", "report", "-o", "page.html")
     assert failed.code == 1
-    assert "no record says on what data" in failed.err
+    assert "no record with a data set" in failed.err
 
 
 def test_tables_of_the_page(kept: Path) -> None:

@@ -143,7 +143,7 @@ def test_things_alone_are_kept_for_the_same_things(network: EfficientNetLite2, t
     assert len(said) == 2
     file = next(tmp_path.glob("cnn-alone-*.safetensors"))
     file.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="delete it, it will be made anew"):
+    with pytest.raises(DataError, match="delete it, it will be rebuilt"):
         alone(stock), alone(stock[:1])
 
 

@@ -20,6 +20,7 @@ from steersearch.benchmarks.harness.benchmark import DataMissingError, run
 from steersearch.benchmarks.harness.method import Seen
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.paper import core_data, published
+from steersearch.benchmarks.paper.ablations import AGGREGATIONS, figures_of
 from steersearch.benchmarks.paper.core import Core
 from steersearch.benchmarks.paper.core_data import Row, check_rows
 from steersearch.core import hub
@@ -331,6 +332,19 @@ def test_the_figures_are_those_of_the_protocol(
         assert metrics[f"micro{name}"] == pytest.approx(micro, abs=0.01)
     assert found.data["n"] == 18
     assert 0 < metrics["micro"] < 100  # else this test could not tell right from wrong
+
+
+def test_an_ablation_finds_the_same_though_it_sees_each_picture_once(
+    published_data: Path, tiny_model: Path, word_encoder: None
+) -> None:
+    model = Predictor.from_pretrained(tiny_model, device="cpu")
+    data = core_data.load(published_data, None)
+    figures = figures_of(model.model, data)
+    for kind in AGGREGATIONS:
+        metrics = Core().evaluate(SteerViTMethod(model, aggregation=kind), data).metrics
+        assert figures[f"{kind}/right"] == metrics["macro"]
+        assert figures[f"{kind}/wrong"] == metrics["macro_wrong_prompt"]
+        assert figures[f"{kind}/none"] == metrics["macro_no_prompt"]
 
 
 def test_other_data_is_refused_by_name(tmp_path: Path) -> None:

@@ -172,12 +172,14 @@ def test_a_run_that_is_stopped_goes_on(
 def test_another_run_does_not_mix_with_it(boxed: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     make_masks(Folder(boxed), tmp_path / "made", segmenter)
     with pytest.raises(
-        DataError, match=r"begun with other data or another model \(rows 17, here 1; pictures 8, here 1\)"
+        DataError, match=r"started with other data or another model \(rows 17, here 1; pictures 8, here 1\)"
     ):
         make_masks(Folder(boxed, split="val"), tmp_path / "made", segmenter)
     lines = (boxed / "expressions.jsonl").read_text()
     (boxed / "expressions.jsonl").write_text(lines.replace('"expression": "', '"expression": "not '))
-    with pytest.raises(DataError, match=r"other data or another model .as many rows, and not the same"):
+    with pytest.raises(
+        DataError, match=r"other data or another model .the same number of rows, but other ones"
+    ):
         make_masks(Folder(boxed), tmp_path / "made", segmenter)
     (boxed / "expressions.jsonl").write_text(lines)
     (tmp_path / "made/source.json").write_text('{"name": "boxed"}')
@@ -230,16 +232,16 @@ def test_no_hub_within_seconds(
         "error: facebook/sam2.1-hiera-large/model.safetensors: not downloaded yet and HF_HUB_OFFLINE is set"
         in done.err
     )
-    assert "or give a folder that holds it: --model FOLDER" in done.err
+    assert "or name its folder: --model FOLDER" in done.err
     assert not (tmp_path / "made").exists()
     with pytest.raises(HubError):
         Segmenter()
 
 
 def test_what_is_no_model(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no such folder, and it is no id of the model hub"):
+    with pytest.raises(CheckpointError, match="no such folder, and not an id of the model hub"):
         Segmenter("sam2", "cpu")
-    with pytest.raises(CheckpointError, match=r"it holds no config\.json and no model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"it lacks config\.json and model\.safetensors"):
         Segmenter(str(tmp_path), "cpu")
     copy = tmp_path / "copy"
     copy.mkdir()

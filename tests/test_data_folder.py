@@ -163,7 +163,7 @@ def test_several_files_and_pictures_elsewhere(folder: Path, tmp_path: Path) -> N
     ]
     assert len(Folder(made, tmp_path)) == 0
     (made / "source.json").write_text(json.dumps({"images": "../none"}))
-    with pytest.raises(DataError, match="there is no such folder of pictures"):
+    with pytest.raises(DataError, match="no such folder of pictures"):
         Folder(made)
     assert len(list(Folder(made, folder))) == 3
     (made / "source.json").write_text("{")

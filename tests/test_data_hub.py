@@ -97,7 +97,7 @@ def test_odd_rows(tmp_path: Path, images: Path) -> None:
         (file, "row 1", "its expression is missing", 1),
         (file, "row 2", "it names no picture", 1),
         (images, "", "the picture 77 was not found", 2),
-        (file, "row 5", 'the pictures of its dataset "somewhere" are not known', 1),
+        (file, "row 5", 'its dataset "somewhere" is unknown', 1),
     }
     read = [source.read(i) for i in range(len(source))]
     assert [(s.row, s.reason.partition(" (")[0]) for s in read if isinstance(s, Skip)] == [
@@ -130,7 +130,7 @@ def test_damage_costs_no_more_than_its_group_or_file(tmp_path: Path, images: Pat
     source = HubMasks(tmp_path, images)
     assert [(s.path, s.row, s.rows) for s in source.skips] == [(good, "rows 20 to 29", 10), (cut, "", 1)]
     assert source.skips[0].reason.startswith("damaged (")
-    assert source.skips[1].reason.startswith("no Parquet file, or it is cut (")
+    assert source.skips[1].reason.startswith("not a Parquet file, or truncated (")
     assert len(source) == 70
     bad = [s for s in (source.read(i) for i in range(70)) if isinstance(s, Skip)]
     assert [s.row for s in bad] == [f"row {i}" for i in range(10, 20)]
@@ -164,7 +164,7 @@ def test_what_is_wrong_as_a_whole(tmp_path: Path, images: Path) -> None:
     put_parquet(file, [row()])
     with pytest.raises(DataError, match=r"none of its pictures are in .*; name their folder: --images"):
         HubMasks(file)
-    with pytest.raises(DataError, match="there is no such folder of pictures"):
+    with pytest.raises(DataError, match="no such folder of pictures"):
         HubMasks(file, tmp_path / "nowhere")
 
 

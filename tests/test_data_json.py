@@ -61,7 +61,7 @@ def test_a_cut_anywhere_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "file.json"
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        with pytest.raises(DataError, match=r"may be cut|byte 8 .a comma or } was"):
+        with pytest.raises(DataError, match=r"may be truncated|byte 8 .a comma or } was"):
             list(elements(path))
 
 

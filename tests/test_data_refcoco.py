@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_listed_with_its_place(folder: Path) -> None:
     read = [source.read(i) for i in range(len(source))]
     assert {(s.path.name, s.row, s.reason) for s in read if isinstance(s, Skip)} == {
         (refs.name, "ref 4, sentence 40", "its mask is empty"),
-        ("COCO_train2014_000000000005.jpg", "", "not an image, or of a kind that cannot be read"),
+        ("COCO_train2014_000000000005.jpg", "", "not an image, or not of a supported format"),
         (refs.name, "ref 6, sentence 60", "its mask is 60 × 40 pixels, its picture 30 × 20"),
         (refs.name, "ref 9, sentence 90", "its run-length code is damaged (a letter that cannot be in one)"),
     }
@@ -144,7 +144,7 @@ def test_the_pictures_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     (folder.parent / "images/mscoco/images").rename(there)
     for images in (there, there / "train2014"):
         assert len(list(RefCoco(folder, images))) == 3
-    with pytest.raises(DataError, match="there is no such folder of pictures"):
+    with pytest.raises(DataError, match="no such folder of pictures"):
         RefCoco(folder, tmp_path / "nowhere")
     assert list(RefCoco(folder)) == []  # the folder of the annotations is looked in, and has none
 
@@ -167,12 +167,12 @@ def test_readers_travel_to_other_processes(folder: Path) -> None:
         (lambda f: (f / "instances.json").unlink(), "instances.json: No such file"),
         (
             lambda f: (f / "instances.json").write_bytes((f / "instances.json").read_bytes()[:300]),
-            "may be cut",
+            "may be truncated",
         ),
         (lambda f: (f / "instances.json").write_text("{}"), 'nothing under "images"'),
         (lambda f: (f / "refs(unc).p").unlink(), r"no refs\(umd\).p"),
         (lambda f: (f / "refs(unc).p").write_bytes((f / "refs(unc).p").read_bytes()[:500]), "damaged"),
-        (lambda f: (f / "refs(unc).p").write_bytes(b""), "no pickle, or a damaged one"),
+        (lambda f: (f / "refs(unc).p").write_bytes(b""), "not a pickle, or damaged"),
         (lambda f: (f / "refs(unc).p").write_bytes(python2_pickle({"a": 1})), "no references"),
     ],
 )
@@ -197,7 +197,7 @@ def test_an_annotation_that_is_there_twice_is_no_mask(tmp_path: Path) -> None:
         tmp_path, [ref(1, 11, 1, ["it"])], [coco_image(1)], [*twice, coco_annotation(12, 1, [])]
     )
     assert [s.reason for s in RefCoco(folder).skips] == [
-        "its annotation 11 is in instances.json several times"
+        "its annotation 11 occurs several times in instances.json"
     ]
 
 
@@ -208,7 +208,7 @@ def test_a_pickle_that_calls_code_is_refused(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "refs(unc).p"
     path.write_bytes(pickle.dumps([Runs()], protocol))
-    with pytest.raises(DataError, match=r'refused, its pickle calls for "posix\.system"'):
+    with pytest.raises(DataError, match=r'refused, its pickle calls "posix\.system"'):
         read_plain_pickle(path)
     assert not (tmp_path / "caught").exists()
 

@@ -81,7 +81,7 @@ def test_what_cannot_be_used(file: Path) -> None:
     assert sorted((s.reason, s.rows) for s in source.skips) == [
         ("annotations: a field is missing or wrong", 1),
         ("annotations: its image 77 is not in the file before it", 1),
-        ("annotations: its tokens_positive are not letters of the caption", 1),
+        ("annotations: its tokens_positive are not spans of the caption", 1),
         ("images: no file_name and caption", 1),
         ("its picture 3.jpg was not found", 2),
         ("the phrase is empty or a question word", 2),
@@ -127,11 +127,11 @@ def test_expressions(
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     put_picture(tmp_path / "1.jpg")
-    with pytest.raises(DataError, match="no captions as MDETR writes them"):
+    with pytest.raises(DataError, match="not captions in MDETR's layout"):
         VisualGenome(put_mdetr(tmp_path / "final_mixed_train.json", [], []))
     file = put_mdetr(tmp_path / "final_mixed_train.json", [mdetr_image(0, "1.jpg", "a dog")], [])
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(DataError, match="may be cut"):
+    with pytest.raises(DataError, match="may be truncated"):
         VisualGenome(file)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from steersearch.benchmarks.engineering import copies as drawn
 from steersearch.indexer.dedup import Comparison, folded
 from steersearch.indexer.hits import Method, Searched
 from steersearch.indexer.library import Focus, Hit, Hits
+from tests import drawn_copies as drawn
 from tests.toy_embedder import ToyEmbedder, save_photo
 from tests.toy_library import Library
 

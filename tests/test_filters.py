@@ -74,8 +74,8 @@ def test_a_folder_named_from_the_current_one(tmp_path: Path, monkeypatch: pytest
         ("tri", "its folders: trip, trip0, z$"),
         ("/elsewhere", "outside"),
         ("..", "outside|no photo"),
-        ("", "names none"),
-        (" ", "names none"),
+        ("", "is empty"),
+        (" ", "is empty"),
     ],
 )
 def test_a_folder_without_photos(folder: str, reason: str) -> None:

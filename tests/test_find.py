@@ -186,7 +186,7 @@ def test_find_loads_neither_model_nor_tables(
         (["  "], 2, "is empty; name what to look at"),
         (["bookshelf", "--model", "unheard-of"], 1, "unheard-of"),
         ([PROMPT, "--json", "--paths"], 2, "exclude each other"),
-        ([PROMPT, "--in", "nowhere"], 1, "holds no photo of the library"),
+        ([PROMPT, "--in", "nowhere"], 1, "contains no photo of the library"),
     ],
 )
 def test_find_says_what_is_wrong(

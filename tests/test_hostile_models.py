@@ -97,8 +97,8 @@ def nested(depth: int) -> list[Any]:
         ({"w": torch.zeros(1).expand(2**20, 2**20)}, None, r"w: shape \(1048576, 1048576\), stride \(0, 0\)"),
         ({"w": Rebuilt(2, (3,), (1,))}, None, r"w: shape \(3,\), stride \(1,\) and offset 2 go beyond"),
         ({"w": Rebuilt(0, (2, 2), (1, 3))}, None, r"w: shape \(2, 2\), stride \(1, 3\) and offset 0 go beyond"),
-        ({"w": Rebuilt(-1, (1,), (1,))}, None, "a size or an offset that is none"),
-        ({"w": Rebuilt(0, (-1,), (1,))}, None, "a size or an offset that is none"),
+        ({"w": Rebuilt(-1, (1,), (1,))}, None, "an invalid size or offset"),
+        ({"w": Rebuilt(0, (-1,), (1,))}, None, "an invalid size or offset"),
         ({"w": Rebuilt(0, (1,) * 9, (1,) * 9)}, None, "9 dimensions"),
         ({"w": Rebuilt(0, (1,), (1,), state=(0, (9,)))}, None, "a state for StoredTensor"),
         ({"w": nested(1)}, None, "not tensors in its state_dict: w"),
@@ -136,7 +136,7 @@ def test_a_description_that_is_more_than_the_file_is_refused(
         (b"\x80\x02K\x05" * 500_000 + b".", "data.pkl has 2,000,001 bytes|holds a int"),
         (
             b"\x80\x02}" + b"N" * 3_000_000 + b".",
-            "data.pkl has 3,000,004 bytes, more than 2,097,152 are not read",
+            "data.pkl has 3,000,004 bytes, more than 2,097,152",
         ),
     ],
 )
@@ -176,9 +176,7 @@ def test_a_file_with_holes_is_refused(tmp_path: Path) -> None:
             file.truncate(10 * 2**30)
         if path.stat().st_blocks * 512 > 2**20:
             pytest.skip("this disk knows no holes")
-        with pytest.raises(
-            CheckpointError, match="a file with holes, 10,737,418,240 bytes of which the disk holds"
-        ):
+        with pytest.raises(CheckpointError, match="bytes on disk of 10,737,418,240"):
             read_config(path)
 
 

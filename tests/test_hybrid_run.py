@@ -166,6 +166,19 @@ def test_a_run_makes_the_photographs_itself(
         assert torch.equal(value, weights(made)[name]), name
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("network")
+def test_a_steering_without_a_teacher_has_no_words_before_it_nor_beside_it(
+    photographs: Path, tmp_path: Path
+) -> None:
+    untaught = recipe(photographs, "alignment.steps=0", "objective.alignment=0", "data.without=composites")
+    train_recipe(untaught, tmp_path / "run", resume=False, device="cpu", say=lambda line: None)
+    assert not (tmp_path / "run/words").exists()
+    (*_, last) = (line["values"] for line in read_journal(tmp_path / "run") if line["kind"] == "train")
+    assert "segmentation" in last
+    assert "alignment" not in last
+
+
 def test_a_hybrid_trunk_needs_the_world(photographs: Path, tmp_path: Path) -> None:
     pictures = recipe(photographs, "data.cache_pictures=false")
     with pytest.raises(ConfigError, match=r"model\.trunk"):

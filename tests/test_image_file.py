@@ -161,33 +161,29 @@ def test_a_picture_that_says_it_is_huge_is_refused_at_once(tmp_path: Path) -> No
     Image.new("L", (8, 8)).save(small, "GIF")
     huge = small.getvalue()[:6] + b"\xff\xff\xff\xff" + small.getvalue()[10:]
     (tmp_path / "a.gif").write_bytes(huge)
-    with pytest.raises(
-        ImageRefusedError, match=r"too large: decoding takes .* GB of memory, at most 1 GB are used"
-    ):
+    with pytest.raises(ImageRefusedError, match=r"too large: decoding takes .* GB of memory, more than 1 GB"):
         read_picture(tmp_path / "a.gif")
 
 
 def test_a_strip_longer_than_can_be_resized_is_refused(tmp_path: Path) -> None:
     Image.new("L", (1, 200_001)).save(tmp_path / "a.png")
-    with pytest.raises(
-        ImageRefusedError, match=r"a side of 200,001 pixels; pictures with up to 200,000 are read"
-    ):
+    with pytest.raises(ImageRefusedError, match=r"a side of 200,001 pixels, more than 200,000"):
         read_picture(tmp_path / "a.png")
 
 
 def test_a_file_larger_than_a_photo_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "a.jpg").open("wb") as sparse:
         sparse.truncate(10**12)
-    with pytest.raises(
-        ImageRefusedError, match=r"too large: 1 TB, files of at most 2 GB are read; --limit file=1\.2TB"
-    ):
+    with pytest.raises(ImageRefusedError, match=r"too large: 1 TB, more than 2 GB; --limit file=1\.2TB"):
         read_picture(tmp_path / "a.jpg")
 
 
 def test_memory_is_asked_for_before_the_picture_is_decoded(tmp_path: Path) -> None:
     soft(1000, 800).save(tmp_path / "a.png")  # four bytes a pixel, for it and for a copy
     assert read_picture(tmp_path / "a.png", limits=Limits(memory=6.4e6)).size == (1000, 800)
-    with pytest.raises(ImageRefusedError, match=r"6\.4 MB of memory, at most 6 MB .* --limit memory=7\.68MB"):
+    with pytest.raises(
+        ImageRefusedError, match=r"6\.4 MB of memory, more than 6 MB.* --limit memory=7\.68MB"
+    ):
         read_picture(tmp_path / "a.png", limits=Limits(memory=6e6))
 
 

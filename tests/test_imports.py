@@ -51,7 +51,6 @@ ONLY_IN: dict[str, set[str]] = {
     "pillow_heif": {"core/images/pillow.py"},
     "timm": {"core/backbone.py"},
     "transformers": {
-        "core/quiet.py",
         "training/data/sam2.py",
         "benchmarks/baselines/pretrained.py",
     },
@@ -151,6 +150,7 @@ LATE: dict[str, str] = {
     "steersearch/cli/bench/speed.py": "the same",
     "steersearch/cli/models.py": "only `auto` asks torch what the machine has",
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
+    "steersearch/cli/train/masks.py": "the same",
     "steersearch/explain.py": "torch takes seconds, and help needs none",
     "core/downloads.py": "checkpoints imports torch, which `models list` does without",
     "core/images/reader.py": "most photos are decoded in this process, and need no other",
@@ -173,7 +173,6 @@ LATE_PACKAGES: dict[str, str] = {
         (
             "cv2",
             "diffusers",
-            "imagehash",
             "onnxruntime",
             "open_clip",
             "pillow_heif",
@@ -285,6 +284,7 @@ def test_help_loads_nothing_heavy() -> None:
         "bench build core",
         "bench report",
         "train check",
+        "train masks",
         "train photographs",
     ],
 )

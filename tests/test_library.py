@@ -305,7 +305,7 @@ def test_the_command_survives_a_shell(tmp_path: Path) -> None:
         (["\u200b\u200d"], "only invisible characters"),
         (["red", "\x07\ufe0f"], "only invisible characters"),
         (["caf\udce9"], "not valid Unicode"),
-        (["red\0mug"], "holds a NUL character"),
+        (["red\0mug"], "contains a NUL character"),
     ],
 )
 def test_a_prompt_that_is_none_creates_nothing(

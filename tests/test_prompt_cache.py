@@ -126,8 +126,8 @@ def test_a_folder_that_cannot_be_written_is_told_once(
         assert kept.get(ENCODER, "mug") is None
     (told,) = caplog.records
     assert told.levelno == logging.WARNING
-    assert f"{kept.folder}: prompts cannot be kept here (Not a directory)" in told.getMessage()
-    assert "set STEERSEARCH_CACHE to a folder that can be written" in told.getMessage()
+    assert f"{kept.folder}: prompts cannot be cached here (Not a directory)" in told.getMessage()
+    assert "set STEERSEARCH_CACHE to a writable folder" in told.getMessage()
 
 
 def test_a_full_disk_leaves_no_half_file(kept: PromptCache, caplog: pytest.LogCaptureFixture) -> None:
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_no_half_file(kept: PromptCache, caplog: pytest.LogCa
         put(kept, "book", "mug")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    assert "prompts cannot be kept here (File too large)" in caplog.text
+    assert "prompts cannot be cached here (File too large)" in caplog.text
     assert the_file(kept).read_bytes() == before
     assert kept.get(ENCODER, "book") is None
 

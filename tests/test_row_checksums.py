@@ -68,7 +68,7 @@ def test_a_photo_whose_row_is_another_is_left_out_and_said(
     hits = library.query(ToyEmbedder(), library.folder / "004.png", "red", k=9)
     assert [hit.path.name for hit in hits] == [name for name in before if name != "000.png"]
     assert not any(hit.exact for hit in hits)
-    assert "1 of the photos cannot be found, what is kept of them is damaged" in caplog.text
+    assert "1 of the photos cannot be found, because their vectors are damaged" in caplog.text
     assert "steersearch verify --repair" in caplog.text
 
 
@@ -190,7 +190,7 @@ def test_an_encoded_prompt_that_is_another_is_made_again(
     toy = ToyEmbedder()
     assert [(hit.path, hit.score) for hit in library.query(toy, outside, "red")] == before
     assert toy.encoded == ["red"]
-    assert 'the encoded prompt "red" was damaged, it is made again' in caplog.text
+    assert 'the encoded prompt "red" was damaged and is encoded again' in caplog.text
     np.testing.assert_array_equal(
         library.prompt_features(
             library.prompts()[0], lambda prompt: EncodedPrompt(np.zeros((1, 1), np.float32))

@@ -78,7 +78,7 @@ def test_a_table_that_is_damaged_is_neither_read_nor_written(library: Library) -
 
 def test_an_older_version_is_not_taken_for_the_newest(library: Library) -> None:
     newest(library).unlink()
-    with pytest.raises(LibraryUnreadableError, match="its newest version is away"):
+    with pytest.raises(LibraryUnreadableError, match="its newest version is missing"):
         gallery(library)
 
 

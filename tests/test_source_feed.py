@@ -265,7 +265,7 @@ def test_where_no_row_can_be_used_that_is_an_error(
     for path in (tmp_path / "data/photos").iterdir():
         path.unlink()
     feed = SourceFeed([source], [], store, PREPROCESS, PATCH, batch=5, seed=1, workers=1)
-    with pytest.raises(DataError, match="12 rows one after the other cannot be used; the last: "):
+    with pytest.raises(DataError, match="12 consecutive rows are unusable; the last: "):
         list(feed.training(0, 2))
 
 

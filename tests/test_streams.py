@@ -225,4 +225,4 @@ class _Full(io.StringIO):
 def test_a_log_line_that_stderr_cannot_take_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     show_remarks()
     monkeypatch.setattr(sys, "stderr", _Full())
-    logging.getLogger("steersearch.core.prompt_cache").warning("prompts cannot be kept here")
+    logging.getLogger("steersearch.core.prompt_cache").warning("prompts cannot be cached here")

@@ -302,7 +302,7 @@ def test_a_roberta_that_is_not_there_is_told_plainly(monkeypatch: pytest.MonkeyP
     ("file", "length", "told"),
     [
         ("model.safetensors", 1000, "cannot be loaded"),
-        ("model.safetensors", None, "no model.safetensors"),
+        ("model.safetensors", None, "lacks model.safetensors"),
         ("config.json", 50, "cannot be loaded"),
         ("vocab.json", 20, "cannot be loaded"),
         ("vocab.json", None, "no tokenizer"),

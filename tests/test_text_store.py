@@ -95,7 +95,7 @@ def test_padding_to_a_given_length(store: TextStore) -> None:
     assert found.tokens.shape == (2, 40, 32)
     assert found.mask.sum(dim=1).tolist() == [3, 5]
     assert not found.tokens[0, 3:].any()
-    with pytest.raises(DataError, match="more than the 4 asked for"):
+    with pytest.raises(DataError, match="has 5 tokens, more than 4"):
         store.features(["ab c"], length=4)
 
 

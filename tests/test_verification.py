@@ -174,7 +174,7 @@ def test_a_damaged_manifest_is_dropped_and_its_vectors_found_again(library: Libr
             (
                 "note",
                 f"unfinished prompt index {key}",
-                "has 6 vectors and no manifest: it was not built to the end",
+                "has 6 vectors and no manifest: its build did not finish",
             )
         ]
     path.write_text(json.dumps({**json.loads(sound), "schema_version": 99}))
@@ -209,7 +209,7 @@ def test_a_snapshot_that_lies_is_made_again(library: Library, tmp_path: Path) ->
     for file in blue.iterdir():  # rightly named, wrongly filled
         (red / f"{next(red.iterdir()).stem}{file.suffix}").write_bytes(file.read_bytes())
     assert said(library.verify()) == [
-        ("error", 'prompt "red"', "its search snapshot is not what the tables say")
+        ("error", 'prompt "red"', "its search snapshot differs from the tables")
     ]
     assert said(library.verify(repair=True))[0][0] == "error repaired"
     assert_sound_again(library)
@@ -303,7 +303,7 @@ def test_the_region_snapshot_is_looked_through(library: Library, kind: str) -> N
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     (finding,) = library.verify()
-    assert finding.what == "its region snapshot is not what the tables say"
+    assert finding.what == "its region snapshot differs from the tables"
     assert [f.is_repaired for f in library.verify(repair=True)] == [True]
     assert library.verify() == []
 

@@ -145,7 +145,7 @@ def test_a_photo_folder_that_is_gone_is_said_to_be_gone(run: Run, tmp_path: Path
         (Path("s3://bucket/library"), "is a URL"),
         ("", "is empty"),
         ("  ", "is empty"),
-        ("li\0brary", "holds a NUL character"),
+        ("li\0brary", "contains a NUL character"),
         ("caf\udce9", "is not valid UTF-8"),
     ],
 )

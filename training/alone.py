@@ -24,16 +24,16 @@ from steersearch.training.objective import frozen_keys
 from steersearch.training.pictures import to_pixels
 from steersearch.training.world.things import Thing, thing_alone
 
-GREYS = (110, 128, 150)  # of the pictures that show nothing
+GREYS = (110, 128, 150)  # of the empty pictures
 
 
 @torch.no_grad()
 def thing_keys(
     model: SteerViT, stock: Sequence[Thing], kinds: list[Aggregation], views: int, seed: int
 ) -> dict[Aggregation, Tensor]:
-    """What the frozen trunk says of each thing alone, mean of `views`, and last of nothing: (K + 1, D), unit length.
+    """Unsteered embeddings of each thing alone, means of `views`, then of an empty picture: (K + 1, D), unit length.
 
-    One such matrix for each aggregation; for "focus" the patches are weighted by the thing's own mask.
+    One matrix per aggregation; "focus" weighs the patches by the thing's mask.
     """
     rng = np.random.default_rng([seed, 4])
     size, preprocess = model.config.resolution, model.config.preprocess
@@ -61,7 +61,7 @@ def kept_thing_keys(
     folder: Path,
     say: Callable[[str], None],
 ) -> dict[Aggregation, Tensor]:
-    """`thing_keys`, which take a minute or two on a processor, kept in `folder` for runs on the same trunk."""
+    """`thing_keys`, cached in `folder` for runs with the same backbone, as they take a minute or two on a CPU."""
     digest = hashlib.sha256(repr((views, seed, kinds, [thing.phrase for thing in stock])).encode())
     digest.update(trunk_digest(model).encode())
     file = folder / f"alone-{digest.hexdigest()[:16]}.safetensors"
@@ -76,15 +76,15 @@ def kept_thing_keys(
         found = {kind: kept[kind] for kind in kinds}
     except (OSError, SafetensorError, KeyError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(file, f"damaged ({reason}); delete it, it will be made anew") from error
+        raise DataError(file, f"damaged ({reason}); delete it, it will be rebuilt") from error
     wanted = (len(stock) + 1, model.dim)
     if any(values.shape != wanted or not values.isfinite().all() for values in found.values()):
-        raise DataError(file, "damaged (its keys are not of these things); delete it, it will be made anew")
+        raise DataError(file, "damaged (its keys are not of these things); delete it, it will be rebuilt")
     return found
 
 
 def _mean_of_views(unit: Tensor, things: int, views: int) -> Tensor:
-    """(things * views + greys, D) of unit length -> (things + 1, D), every row of unit length."""
+    """(things * views + greys, D) of unit length -> (things + 1, D) of unit length."""
     keys = unit[: things * views].view(things, views, -1).mean(dim=1)
     nothing = unit[things * views :].mean(dim=0, keepdim=True)
     return F.normalize(torch.cat([keys, nothing]), dim=-1)

@@ -23,7 +23,7 @@ from steersearch.training.data.mask_codec import Mask
 Augment: TypeAlias = Literal["release", "light", "none"]
 Floats: TypeAlias = npt.NDArray[np.float32]
 
-LEAST_PIXELS = 16  # of a mask, that cropping and warping must leave
+LEAST_PIXELS = 16  # of a mask that must survive cropping and warping
 CROP_TRIES, BOX_TRIES = 10, 10
 NARROWEST, WIDEST = 0.85, 1.18  # width to height of a crop
 
@@ -36,14 +36,14 @@ _DIRECTIONS = re.compile(
 
 @dataclass(frozen=True)
 class View:
-    """What the model is shown. image: RGB, S × S;  mask: (S, S) bool."""
+    """A training example. image: RGB, S × S;  mask: (S, S) bool."""
 
     image: Image.Image
     mask: Mask
 
 
 def has_direction(expression: str) -> bool:
-    """Whether a word of it says where; a mirrored picture could make that untrue."""
+    """Whether an expression names a direction or place, which mirroring could make wrong."""
     return _DIRECTIONS.search(expression) is not None
 
 
@@ -55,12 +55,12 @@ def augment(
     kind: Augment,
     rng: np.random.Generator,
 ) -> View:
-    """A view of `size` × `size` pixels, drawn from `rng`.
+    """A random view of `size` × `size` pixels.
 
-    image: RGB, of the mask's size, or a copy of it squashed to another.  mask: (H, W) bool, all False where
-    `expression` fits nothing in the picture.  kind: "release" crops, mirrors, warps and changes colours; "light"
-    mirrors and changes tones a little; "none" only squashes.
-    A mask that has at least LEAST_PIXELS in the plain squash has some in every view.
+    image: RGB, of the mask's size or squashed to another.  mask: (H, W) bool, all False if `expression` fits nothing in
+    the picture.  kind: "release" crops, mirrors, warps and changes colours; "light" mirrors and changes tones a little;
+    "none" only squashes.
+    A mask with at least LEAST_PIXELS after a plain squash is never lost.
     """
     if kind == "none":
         return squash(image, mask, size)
@@ -77,14 +77,14 @@ def augment(
 
 
 def squash(image: Image.Image, mask: Mask, size: int) -> View:
-    """The whole picture, both sides scaled to `size`: as in validation."""
+    """The whole picture, both sides scaled to `size`, as in validation."""
     return _part(image, mask, (0, 0, mask.shape[1], mask.shape[0]), size)
 
 
 def random_crop(image: Image.Image, mask: Mask, size: int, rng: np.random.Generator) -> View:
-    """A part of the picture as `crop_box` draws it, scaled straight to the square.
+    """A random crop from `crop_box`, scaled to the square.
 
-    Up to CROP_TRIES until LEAST_PIXELS of the mask are in it and not lost in the scaling; else the plain squash.
+    Tries up to CROP_TRIES times to keep LEAST_PIXELS of the mask after scaling, then falls back to the squash.
     """
     empty = not mask.any()
     for _ in range(CROP_TRIES):
@@ -97,10 +97,9 @@ def random_crop(image: Image.Image, mask: Mask, size: int, rng: np.random.Genera
 
 
 def crop_box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom: area 0.65-1 of `size` (width, height), sides 0.85-1.18 to each other (log-uniform).
+    """Left, top, right, bottom: 0.65-1 of the area of `size` (width, height), aspect ratio 0.85-1.18 (log-uniform).
 
-    Where BOX_TRIES do not fit into the picture, as hardly any fits into a wide one, the largest part from its middle
-    whose sides are within these bounds.
+    If BOX_TRIES do not fit, as happens for wide pictures, the largest central box within these ratios.
     """
     width, height = size
     for _ in range(BOX_TRIES):
@@ -116,14 +115,14 @@ def crop_box(size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int,
 
 
 def mirror(view: View) -> View:
-    """Left and right exchanged."""
+    """Swap left and right."""
     return View(ImageOps.mirror(view.image), np.ascontiguousarray(view.mask[:, ::-1]))
 
 
 def warp(view: View, rng: np.random.Generator) -> View:
-    """Turned by up to 8°, moved by up to 6 %, scaled 0.9-1.1, sheared by up to 3° both ways; black around it.
+    """Rotate by up to 8°, shift by up to 6 %, scale by 0.9-1.1, shear by up to 3° both ways; fill with black.
 
-    `view` itself where fewer than LEAST_PIXELS of the mask would remain, and where it is empty.
+    Returns `view` itself if fewer than LEAST_PIXELS of the mask would remain, or it is empty.
     """
     furthest = int(0.06 * view.image.width)
     drawn = {
@@ -139,7 +138,7 @@ def warp(view: View, rng: np.random.Generator) -> View:
 
 
 def change_colours(image: Image.Image, rng: np.random.Generator, *, tone: float, hue: float) -> Image.Image:
-    """Brightness, contrast and saturation by factors of 1 ± `tone`, hue by ± `hue` of the circle; in any order."""
+    """Change brightness, contrast and saturation by 1 ± `tone` and hue by ± `hue` of the circle, in random order."""
     factors = rng.uniform(1 - tone, 1 + tone, size=3).tolist()
     turn = float(rng.uniform(-hue, hue))
     for step in rng.permutation(4).tolist():
@@ -154,10 +153,10 @@ def change_colours(image: Image.Image, rng: np.random.Generator, *, tone: float,
 def cut_out(
     image: Image.Image, mask: Mask, expression: str, size: int, rng: np.random.Generator
 ) -> tuple[Image.Image, Floats]:
-    """What the mask covers, alone and large on plain grey, and how much of each pixel it is, (S, S) float32 in 0..1.
+    """The masked object alone, enlarged on plain grey, and its share of each pixel, (S, S) float32 in 0..1.
 
-    For object-alone distillation: 50-75 % of the side, grey 100-160, near the middle, by even odds mirrored. An
-    empty mask gives the grey alone, all of which counts. image, mask: as for `augment`
+    For object-alone distillation: 50-75 % of the side, grey 100-160, near the middle, mirrored with probability 0.5.
+    An empty mask gives plain grey with a share of 1. image, mask: as for `augment`
     """
     grey = int(rng.integers(100, 160))
     canvas = Image.new("RGB", (size, size), (grey, grey, grey))
@@ -179,12 +178,12 @@ def cut_out(
 
 
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Floats:
-    """An S × S picture -> (3, S, S) float32 as the trunk expects it, the whole of it whatever `crop_pct` says."""
+    """An S × S picture -> (3, S, S) float32, normalised for the backbone; ignores `crop_pct`."""
     return preprocess.with_view("squash")(image)
 
 
 def patch_cover(share: npt.NDArray[np.bool_] | Floats, patch: int) -> Floats:
-    """(S, S) -> (N,) float32: the mean in each square of `patch` pixels, row by row."""
+    """(S, S) -> (N,) float32: the mean of each patch of `patch` × `patch` pixels, row by row."""
     grid = share.shape[0] // patch
     pooled: Floats = share.reshape(grid, patch, grid, patch).mean(axis=(1, 3), dtype=np.float32)
     return pooled.reshape(-1)
@@ -197,7 +196,7 @@ def mask_box(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def _part(image: Image.Image, mask: Mask, box: tuple[int, int, int, int], size: int) -> View:
-    """What lies in `box` (left, top, right, bottom, in the mask's pixels), scaled to the square."""
+    """The content of `box` (left, top, right, bottom, in the mask's pixels), scaled to the square."""
     left, top, right, bottom = box
     if image.size == mask.shape[::-1]:
         picture = image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
@@ -210,7 +209,7 @@ def _part(image: Image.Image, mask: Mask, box: tuple[int, int, int, int], size: 
 def _scaled_box(
     box: tuple[int, int, int, int], mask: Mask, image: Image.Image
 ) -> tuple[float, float, float, float]:
-    """A box in the mask's pixels, in those of `image`."""
+    """Convert a box from the mask's pixels to the image's."""
     x, y = image.width / mask.shape[1], image.height / mask.shape[0]
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 

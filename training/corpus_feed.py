@@ -22,25 +22,27 @@ from steersearch.training.pictures import Pictures
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import Corpus
 from steersearch.training.world.expressions import EACH, Expressions
+from steersearch.training.world.ingredients import Rows
 from steersearch.training.world.things import TEMPLATES
 from steersearch.training.world.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Described:
-    """A corpus, its pictures where training computes, and what is said of them."""
+    """A corpus, its pictures on the training device, and its expressions. rows (R,): those to train on"""
 
     corpus: Corpus
     pictures: Pictures | FrozenTokens
     expressions: Expressions
+    rows: Rows
 
 
 class CorpusFeed:
-    """A `Feed`. Step k of seed s is a function of (corpus, s, k).
+    """A `Feed` whose batches are a function of corpus, seed and step.
 
-    Half of the pictures are mirrored, but never under an expression with a direction, and their tones vary; frozen
-    tokens stay as they are. held: to validate on.  keyed: whether batches have `Keyed` for distillation
-    Pixels are on the device of the pictures, the rest of a batch is on the CPU.
+    Half of the pictures are mirrored, unless the expression names a direction, and tones vary; precomputed tokens are
+    not augmented. Pixels are on the device of the pictures, the rest of a batch is on the CPU.
+    held: for validation.  keyed: whether batches have `Keyed` for distillation
     """
 
     sources = ("world",)
@@ -65,14 +67,14 @@ class CorpusFeed:
 
     @property
     def held_pictures(self) -> Sequence[Image.Image]:
-        """The first pictures that are validated on, as they are."""
+        """The first validation pictures."""
         return [Image.fromarray(image) for image in self._held.corpus.images[:64]]
 
     def training(self, start: int, stop: int) -> Iterator[Batch]:
-        """Pictures are drawn anew for each step, so none is seen twice within one."""
+        """Each step draws its pictures without replacement."""
         for step in range(start, stop):
             rng = np.random.default_rng([self._seed, step])
-            rows = rng.choice(len(self._train.pictures), self._batch, replace=False)
+            rows = rng.choice(self._train.rows, self._batch, replace=False)
             each = rng.integers(EACH, size=self._batch)
             mirrored = rng.random(self._batch) < 0.5
             gain = rng.normal(1, 0.08, (self._batch, 3, 1, 1))
@@ -87,7 +89,7 @@ class CorpusFeed:
             yield replace(batch, pixels=varied)
 
     def validation(self) -> Iterator[Batch]:
-        """The first expression of every held picture, as it is."""
+        """The first expression of every validation picture, not augmented."""
         rows = np.arange(self._rank, len(self._held.pictures), self._ranks)
         for start in range(0, len(rows), 64):
             part = rows[start : start + 64]
@@ -122,7 +124,7 @@ class CorpusFeed:
 
 
 class _Fits:
-    """Which things of the stock an expression fits besides the target: they are no negatives."""
+    """Which things of the stock, besides the target, an expression fits, so that they are not negatives."""
 
     def __init__(self, corpus: Corpus, expressions: Expressions) -> None:
         vocabulary = Vocabulary(corpus.stock)
@@ -143,14 +145,14 @@ class _Fits:
         names = self._name[torch.from_numpy(numbers.astype(np.int64))]
         borne: Tensor = self._bears[:, names.clamp_min(0)].T  # (B, K + 1)
         alike = (self._noun[None, :] == self._noun[one][:, None]) & (one != nothing)[:, None]
-        # An expression that is no plain name ("the mug left of the ball") fits, for all we know, every such thing.
+        # An expression with more than a name ("the mug left of the ball") may fit every thing with that noun.
         fits = torch.where((names >= 0)[:, None], borne, alike)
-        # Where what is named is not there, its own keys are the negatives that matter most.
+        # For an absent thing its own keys are the most important negatives.
         return Keyed(one, fits & (one != nothing)[:, None])
 
 
 def _centres(cover: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(B, Hp, Wp) -> (B, 2): x and y of the middle of what is covered, in patches; nan where nothing is."""
+    """(B, Hp, Wp) -> (B, 2): x and y of the centre of the covered patches' box, in patches; nan without one."""
     centres = np.full((len(cover), 2), np.nan, np.float32)
     for i, grid in enumerate(cover > 0.05):
         rows, columns = np.flatnonzero(grid.any(axis=1)), np.flatnonzero(grid.any(axis=0))

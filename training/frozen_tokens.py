@@ -26,8 +26,7 @@ AT_ONCE = 64
 
 
 class FrozenTokens:
-    """tokens (P, T, D) float16, of which batches are made on `device`: in the place of `Pictures`, but neither mirrored
-    nor varied."""
+    """tokens (P, T, D) float16, of which batches are made on `device`; replaces `Pictures`, without augmentation."""
 
     varies = False
 
@@ -45,7 +44,7 @@ class FrozenTokens:
 
 
 def trunk_digest(model: SteerViT) -> str:
-    """Of the trunk's weights, whatever steers it."""
+    """A hash of the backbone's weights alone."""
     digest = hashlib.sha256()
     for name, value in model.trunk.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
@@ -55,9 +54,9 @@ def trunk_digest(model: SteerViT) -> str:
 def kept_tokens(
     model: SteerViT, images: npt.NDArray[np.uint8], corpus: str, folder: Path, say: Callable[[str], None]
 ) -> npt.NDArray[np.float16]:
-    """(P, T, D), made with `model` where `folder` does not have them yet. corpus: what identifies the pictures.
+    """(P, T, D), computed with `model` unless `folder` has them. corpus: identifies the pictures.
 
-    Raises DataError where what is kept is not of these pictures, OSError where nothing can be written.
+    Raises DataError for stored tokens of other pictures, OSError.
     """
     first = (model.config.fusion, min(model.config.cross_attn_layers))
     key = hashlib.sha256(f"{corpus} {trunk_digest(model)} {first}".encode()).hexdigest()[:16]
@@ -70,9 +69,9 @@ def kept_tokens(
         tokens: npt.NDArray[np.float16] = np.load(require_regular(file), mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(file, f"damaged ({reason}); delete it, it will be made anew") from error
+        raise DataError(file, f"damaged ({reason}); delete it, it will be rebuilt") from error
     if tokens.dtype != np.float16 or tokens.ndim != 3 or len(tokens) != len(images):
-        raise DataError(file, "damaged (it is not of these pictures); delete it, it will be made anew")
+        raise DataError(file, "damaged (it is not of these pictures); delete it, it will be rebuilt")
     return tokens
 
 

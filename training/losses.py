@@ -73,6 +73,6 @@ def pmass(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def pointing(logits: Tensor, cover: Tensor, least: float = 0.25) -> Tensor:
-    """Whether the strongest patch is covered by the object to at least `least`, or as much as any is; (B,) bool."""
+    """Whether the object covers at least `least` of the strongest patch, or as much as of any patch; (B,) bool."""
     hit = cover.gather(1, logits.argmax(dim=-1, keepdim=True)).squeeze(1)
     return hit >= torch.minimum(cover.amax(dim=-1), torch.full_like(hit, least)).clamp_min(1e-6)

@@ -21,11 +21,11 @@ from steersearch.training.recipe import HYBRID, ModelSettings
 
 
 def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
-    """A SteerViT in float32 on the CPU, its trunk frozen, its other parts drawn from `seed` or taken from `start`.
+    """A SteerViT in float32 on the CPU, its backbone frozen, its other parts random from `seed` or those of `start`.
 
-    Its preprocessing is the trunk's own, which evaluation takes; training shows whole pictures whatever that crops.
-    trunk: the one that was trained for settings.trunk "hybrid". Raises ConfigError for parts that do not fit
-    together, CheckpointError and HubError where weights cannot be had.
+    It has the backbone's own preprocessing, for evaluation; training shows whole pictures even if that crops.
+    trunk: the trained one for settings.trunk "hybrid". Raises ConfigError for incompatible parts, CheckpointError,
+    HubError.
     """
     config, module = _trunk(settings, trunk)
     config = replace(
@@ -50,18 +50,18 @@ def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) ->
                 parameter.fill_(settings.gate)
     if settings.start:
         _begin_with(model, settings.start)
-    finished(model, settings)  # which may not be possible: before any training
+    finished(model, settings)  # fails before training rather than after
     return model
 
 
 def finished(model: SteerViT, settings: ModelSettings) -> SteerViT:
-    """The trained `model` as it is kept: at `test_resolution`. Raises ConfigError where the trunk cannot take that."""
+    """The trained `model` at `test_resolution`. Raises ConfigError if the backbone does not support that."""
     side = settings.test_resolution
     return model.at_resolution(side) if side else model
 
 
 def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, torch.nn.Module]:
-    """The trunk and a config that describes it; its other fields are about to be replaced."""
+    """The backbone, and a config with its description, whose other fields the caller replaces."""
     name = settings.trunk
     if name == HYBRID:
         assert trunk is not None
@@ -85,7 +85,7 @@ def _described(trunk: str, vit: ViTConfig | None, preprocess: Preprocess) -> Ste
 
 
 def _begin_with(model: SteerViT, start: str) -> None:
-    """Take over the trained parts of the model `start`."""
+    """Copy the trained parts of the model `start`."""
     given = dict(load_model(start, device="cpu").trainable_parameters())
     wanted = dict(model.trainable_parameters())
     unfit = sorted(
@@ -93,7 +93,7 @@ def _begin_with(model: SteerViT, start: str) -> None:
         if name not in given or name not in wanted or given[name].shape != wanted[name].shape
     )  # fmt: skip
     if unfit:
-        raise ConfigError("model.start", start, f"its parts are not those of this recipe: {unfit[0]} differs")
+        raise ConfigError("model.start", start, f"its parts do not fit this recipe: {unfit[0]} differs")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(given[name])
@@ -107,4 +107,4 @@ def text_width(text_encoder: str) -> int:
     try:
         return int(read_json(file)["hidden_size"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: says no width of its tokens ({error!r})") from error
+        raise CheckpointError(f"{file}: does not give the width of its tokens ({error!r})") from error

@@ -29,7 +29,7 @@ from steersearch.training.losses import (
 from steersearch.training.recipe import ObjectiveSettings
 from steersearch.training.stage import Term
 
-Gather = Callable[[Tensor], Tensor]  # what all processes have, one after the other along the first axis
+Gather = Callable[[Tensor], Tensor]  # concatenates the tensors of all processes along the first axis
 
 
 def aggregations(settings: ObjectiveSettings) -> dict[Aggregation, float]:
@@ -77,7 +77,7 @@ class Objective:
         return terms
 
     def beside(self, step: int) -> dict[str, Term]:
-        """The alignment term, which is of no batch; on half as many pictures as a step of its own stage."""
+        """The alignment term, on pictures of its own, half as many as in the alignment stage."""
         if self._aligner is None:
             return {}
         config = self._aligner.config
@@ -86,7 +86,7 @@ class Objective:
         return {"alignment": Term(value, torch.ones((), device=value.device), self.settings.alignment)}
 
     def _against_all_things(self, found: Features, alone: Keyed) -> dict[str, Term]:
-        """Only for rows with one object, or none."""
+        """For rows with one object or none."""
         single = alone.things >= 0
         terms = {}
         for kind, weight in self.weights.items():
@@ -114,7 +114,7 @@ class Objective:
         return terms
 
     def _joined(self, values: Tensor) -> Tensor:
-        """The rows of all processes, equally many each, in the order that a single process would have."""
+        """The rows of all processes, equally many each, in the order of a single process."""
         gathered = self._gather(values)
         by_process = gathered.reshape(-1, *values.shape)  # (R, B, ...)
         return by_process.transpose(0, 1).reshape(gathered.shape)
@@ -131,12 +131,12 @@ class Objective:
         return frozen_keys(self._model, alone.pixels, alone.cover, list(self.weights))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its state for a checkpoint."""
+        """The queues, for a checkpoint."""
         queue = {f"queue.{kind}": values for kind, values in self._queue.items()}
         return queue | {"queue.names": self._queued_names}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `tensors` returned. Raises KeyError if some is missing."""
+        """Restore the queues. Raises KeyError if one is missing."""
         self._queue = {kind: tensors[f"queue.{kind}"].to(self._model.device) for kind in self._queue}
         self._queued_names = tensors["queue.names"].to(self._model.device)
 

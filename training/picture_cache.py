@@ -30,16 +30,16 @@ from steersearch.core.files import never_a_link, require_regular
 from steersearch.training.data.samples import Source
 
 CHUNK = 64  # pictures in one task of a worker
-_FORMAT = 2  # raise it when pictures shall be made in another way
+_FORMAT = 2  # raise it if pictures are made differently
 
 Bytes = npt.NDArray[np.uint8]
 
 
 class PictureCache:
-    """Pictures of one source, by row: rows that share a picture share what is kept.
+    """Pictures of one source, by row; rows of the same picture share it.  size: S, side in pixels
 
-    Its folder is named for the source's pictures, their sizes and times of last change, and for S: where any of
-    them differs, it is another folder, and pictures are made anew. `size`: S, side in pixels
+    The folder's name is a hash of the source's pictures, their sizes and modification times, and of S, so that any
+    change leads to another folder.
     """
 
     def __init__(self, folder: Path, source: Source, size: int) -> None:
@@ -54,13 +54,13 @@ class PictureCache:
         return len(self._first)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pixels": None, "_made": None}  # mapped anew, or they would be copied whole
+        return self.__dict__ | {"_pixels": None, "_made": None}  # mapped again, as a pickle would copy them
 
     def fill(self, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
-        """Make what is not there yet, with so many processes. Stopped, it goes on there when called again.
+        """Make the missing pictures with `workers` processes; an interrupted call can be continued.
 
-        Of several processes that call it one works while the others wait. A picture that cannot be used is left
-        out. progress: called with pictures done and in all.  Raises DataError where the disk has no room.
+        Of concurrent callers one works and the others wait. Unusable pictures are left out.
+        progress: called with pictures done and in all.  Raises DataError for a full disk.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
@@ -76,10 +76,7 @@ class PictureCache:
         self._pixels = self._made = None
 
     def picture(self, row: int) -> Image.Image | None:
-        """The squashed picture of a row, RGB, S × S; None if it was not made, so that the source must be asked.
-
-        Raises DataError for files that are damaged.
-        """
+        """The squashed picture of a row, RGB, S × S; None if it was not made. Raises DataError for damaged files."""
         if self._pixels is None or self._made is None:
             if not (self.folder / "made").is_file():
                 return None
@@ -89,12 +86,12 @@ class PictureCache:
                 self._pixels = np.memmap(pixels, np.uint8, "r", shape=shape)
                 self._made = np.memmap(made, np.uint8, "r", shape=(len(self),))
             except (OSError, ValueError) as error:
-                raise DataError(self.folder, f"damaged ({error}); delete it, it will be made anew") from error
+                raise DataError(self.folder, f"damaged ({error}); delete it, it will be rebuilt") from error
         number = int(self._number[row])
         return Image.fromarray(np.array(self._pixels[number])) if self._made[number] else None
 
     def _made_before(self) -> Bytes:
-        """Which pictures are there, (P,) 0 or 1: none if a file has not the size that it is made with."""
+        """Which pictures exist, (P,) 0 or 1; none if a file has the wrong size."""
         sizes = {"pictures.u8": len(self) * self.size**2 * 3, "made": len(self)}
         try:
             if all(
@@ -110,7 +107,7 @@ class PictureCache:
     def _make_files(self) -> None:
         for name, size in (("pictures.u8", len(self) * self.size**2 * 3), ("made", len(self))):
             with open(self.folder / name, "ab", opener=never_a_link) as file:
-                file.truncate(size)  # zeros that take no room until they are written over
+                file.truncate(size)  # sparse zeros
 
     def _refuse_full_disk(self, missing: int) -> None:
         needed, free = missing * self.size**2 * 3, shutil.disk_usage(self.folder).free
@@ -120,14 +117,14 @@ class PictureCache:
 
 
 def _make(cache: PictureCache, numbers: npt.NDArray[np.int64]) -> int:
-    """Make these pictures; returns how many were looked at. Each is marked once it is written."""
+    """Make these pictures, and mark each once it is written; returns their number."""
     side = cache.size
     pixels, made = (never_a_link(str(cache.folder / name), os.O_WRONLY) for name in ("pictures.u8", "made"))
     try:
         for number in numbers.tolist():
             try:
                 picture = cache._source.picture(int(cache._first[number]))
-            except (ImageError, SampleError):  # who asks for this row is told why
+            except (ImageError, SampleError):  # reported when the row is read
                 continue
             small = picture.resize((side, side), Image.Resampling.BICUBIC)
             _write(pixels, np.asarray(small).tobytes(), number * side * side * 3)
@@ -160,11 +157,13 @@ def _mapped(
             raise
 
 
-_held: list[Callable[[npt.NDArray[np.int64]], int]] = []  # of a worker: the source is large, and sent once
+_held: list[
+    Callable[[npt.NDArray[np.int64]], int]
+] = []  # in a worker: the source is large, so it is sent once
 
 
 def _hold(make: Callable[[npt.NDArray[np.int64]], int]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who waits for the workers ends them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers
     _held[:] = [make]
 
 
@@ -173,7 +172,7 @@ def _make_held(numbers: npt.NDArray[np.int64]) -> int:
 
 
 def _pictures(source: Source) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """The number of each row's picture, counted as the rows meet them, and the first row of each picture."""
+    """The number of each row's picture, in order of first occurrence, and the first row of each picture."""
     rows = range(len(source))
     keys = np.fromiter((_key(os.fsencode(source.row(i).image)) for i in rows), np.uint64, len(source))
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)
@@ -184,7 +183,7 @@ def _pictures(source: Source) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int
 
 
 def _identity(source: Source, first: npt.NDArray[np.int64], size: int) -> str:
-    """Of the pictures, in their order. One that is no file, but made by its source, is known by what is said of it."""
+    """A hash of the pictures in order. A generated picture is identified by its row."""
     identity = hashlib.sha256(f"{_FORMAT} {source.name} {source.reading.frame} {size} {len(first)}".encode())
     for index in first.tolist():
         row = source.row(index)

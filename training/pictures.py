@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 Channels = tuple[float, float, float]
-GPU_SHARE = 0.5  # of the memory that is free there, at most
+GPU_SHARE = 0.5  # of free GPU memory, at most
 
 
 class Pictures:
-    """images (P, S, S, 3) uint8, of which batches are made on `device`.  mean, std: as the trunk expects pixels."""
+    """images (P, S, S, 3) uint8, of which batches are made on `device`.  mean, std: of the backbone's input."""
 
-    varies = True  # they can be mirrored, and their tones changed
+    varies = True  # can be mirrored and change tones
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Pictures:
         return len(self._images)
 
     def __call__(self, rows: npt.NDArray[np.int64], mirrored: npt.NDArray[np.bool_]) -> Tensor:
-        """Pictures `rows` (B,), those of `mirrored` (B,) flipped: (B, 3, S, S) float32 as the trunk expects them."""
+        """Pictures `rows` (B,), those of `mirrored` (B,) flipped: (B, 3, S, S) float32, normalised."""
         if self._kept is None:
             taken = torch.from_numpy(self._images[rows]).to(self._device)
         else:
@@ -47,7 +47,7 @@ class Pictures:
 
 
 def to_pixels(images: Tensor, mean: Channels, std: Channels) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, of 0..1 less `mean`, over `std`."""
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, scaled to 0..1 and normalised."""
     pixels = images.permute(0, 3, 1, 2).float().div_(255)
     means, stds = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (mean, std))
     return (pixels - means) / stds

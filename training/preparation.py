@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from filelock import FileLock
 from torch import Tensor
 
@@ -37,6 +38,7 @@ from steersearch.training.text_store import TextStore
 from steersearch.training.trainer import Say
 from steersearch.training.world.corpus import Corpus, make_corpus
 from steersearch.training.world.expressions import draw_expressions
+from steersearch.training.world.ingredients import left_over
 from steersearch.training.world.source import SourceConfig, WorldSource
 from steersearch.training.world.world import WorldConfig
 
@@ -46,9 +48,9 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Preparation:
-    """Makes feed, model and objective. The main process does the costly work; the others then read its results.
+    """Makes feed, model and objective. The main process does the costly work; the others read its results.
 
-    accelerator: of Hugging Face Accelerate.  resume: refuse checkpoints of earlier stages made with other settings
+    accelerator: of Hugging Face Accelerate.  resume: refuse checkpoints of earlier stages with other settings
     """
 
     def __init__(self, recipe: Recipe, folder: Path, accelerator: Any, say: Say, resume: bool) -> None:
@@ -63,14 +65,16 @@ class Preparation:
         if composes_world(self.recipe):
             return self._on_composed_world()
         if self.recipe.model.trunk == HYBRID:
-            way_out = "a hybrid trunk is trained on the world: data.train=world and data.cache_pictures=true"
+            way_out = (
+                "a hybrid backbone is trained on the world: data.train=world and data.cache_pictures=true"
+            )
             raise ConfigError("model.trunk", self.recipe.model.trunk, way_out)
         return self._on_data_sets()
 
     def _on_data_sets(self) -> tuple[Feed, SteerViT, Objective]:
         with self._accelerator.main_process_first():
             width = text_width(self.recipe.model.text_encoder)
-            sources = open_sources(self.recipe, self._say)  # before any download: a path may be wrong
+            sources = open_sources(self.recipe, self._say)  # before any download, as a path may be wrong
             store = self._store(width)
             model = self._model()
             feed = self._source_feed(*sources, model, store)
@@ -79,7 +83,9 @@ class Preparation:
     def _on_composed_world(self) -> tuple[Feed, SteerViT, Objective]:
         recipe = self.recipe
         with self._accelerator.main_process_first():
-            width = text_width(recipe.model.text_encoder)  # before hours of work: the encoder may be missing
+            width = text_width(
+                recipe.model.text_encoder
+            )  # before hours of work, as the encoder may be missing
             corpora = self._corpora()
             store = self._store(width)
             aligner: Aligner | None = None
@@ -93,7 +99,10 @@ class Preparation:
                 model = self._model()
                 if model.config.vit and model.config.vit.cnn:
                     tokens = self._tokens(model, corpora)
-            feed = self._corpus_feed(corpora, model, store, tokens)
+            described = self._described(corpora, model, store, tokens)
+            if aligner is not None:
+                aligner.narrow(described[0].corpus, described[0].rows)
+            feed = self._corpus_feed(*described, store)
         keys = None
         if kinds := list(aggregations(recipe.objective)):
             views, seed = recipe.objective.views, recipe.world.seed
@@ -123,7 +132,7 @@ class Preparation:
         return Objective(self.recipe.objective, model, keys, self._accelerator.gather, self._rank, aligner)
 
     def _progress(self, what: str, done: int, total: int) -> None:
-        """Says how far `what` is, at most every 15 seconds."""
+        """Report progress, at most every 15 seconds."""
         if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._say(f"{what}: {done:,} of {total:,}")
@@ -153,7 +162,7 @@ class Preparation:
             report=lambda skip: self._say(f"skipped {skip}"),
         )
         for source in training:
-            self._say(f"{source.name}: {len(source):,} rows, {len(source.skips):,} could not be used")
+            self._say(f"{source.name}: {len(source):,} rows, {len(source.skips):,} unusable")
             _show(source.skips, data.strict, self._say)
         for source in validation:
             counted = min(len(source), data.validation_rows or len(source))
@@ -164,7 +173,7 @@ class Preparation:
     # ------------------------------------------------------------------------------------ the composed world
 
     def _corpora(self) -> tuple[Corpus, Corpus]:
-        """The pictures to train on, and others to validate on."""
+        """The corpora for training and validation."""
         world, rows = self._world(), self.recipe.data.validation_rows
         held = replace(
             world,
@@ -177,7 +186,7 @@ class Preparation:
         return self._corpus(world), self._corpus(held)
 
     def _world(self) -> WorldConfig:
-        """The recipe's, with the folder of photographs if the run makes it; the recipe itself never names that."""
+        """The recipe's world, with the folder of photographs if the run makes it, which the recipe does not name."""
         made = photographs_to_make(self.recipe, self.folder)
         if made is None:
             return self.recipe.world
@@ -203,26 +212,35 @@ class Preparation:
         )
         return train, held
 
-    def _corpus_feed(
+    def _described(
         self,
         corpora: tuple[Corpus, Corpus],
         model: SteerViT,
         store: TextStore,
         tokens: tuple[FrozenTokens, FrozenTokens] | None,
-    ) -> CorpusFeed:
+    ) -> tuple[Described, Described]:
+        """Both corpora with their expressions, which the store encodes; the first without what is to be left out."""
         recipe, preprocess = self.recipe, model.config.preprocess
         pictures: Sequence[Pictures | FrozenTokens] = tokens or [
             Pictures(part.images, self._accelerator.device, preprocess.mean, preprocess.std)
             for part in corpora
         ]
-        absent = (recipe.objective.absent, 0.0)
-        train, held = (
-            Described(part, seen, draw_expressions(part, recipe.world.seed, share, self.cache))
-            for part, seen, share in zip(corpora, pictures, absent, strict=True)
-        )
-        texts = [*train.expressions.texts, *held.expressions.texts]
+        shares = (recipe.objective.absent, 0.0)
+        said = [
+            draw_expressions(part, recipe.world.seed, absent, self.cache)
+            for part, absent in zip(corpora, shares, strict=True)
+        ]
+        texts = [text for part in said for text in part.texts]
         self._say(f"expressions: {len(texts):,} different ones to encode with {store.text_encoder}")
         store.add(texts)
+        corpus, rows, expressions = left_over(corpora[0], said[0], recipe.data.without)
+        return (
+            Described(corpus, pictures[0], expressions, rows),
+            Described(corpora[1], pictures[1], said[1], np.arange(len(pictures[1]))),
+        )
+
+    def _corpus_feed(self, train: Described, held: Described, store: TextStore) -> CorpusFeed:
+        recipe = self.recipe
         return CorpusFeed(
             train,
             held,
@@ -236,12 +254,12 @@ class Preparation:
 
 
 def cache_folder(recipe: Recipe, folder: Path) -> Path:
-    """Where the run keeps what it prepares once."""
+    """The folder for what a run prepares once."""
     return as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
 
 
 def composes_world(recipe: Recipe) -> bool:
-    """Whether all pictures are composed before training."""
+    """Whether all pictures are composed in advance."""
     return recipe.data.train == ("world",) and recipe.data.cache_pictures
 
 
@@ -266,7 +284,7 @@ def _show(skips: Sequence[Skip], strict: bool, say: Say) -> None:
 
 
 def open_sources(recipe: Recipe, say: Say) -> tuple[list[Source], list[Source]]:
-    """The data sets to train on and to validate on; where there are none of the latter, parts of the former."""
+    """The data sets for training and validation; without the latter, held-back parts of the former."""
     data = recipe.data
     given = [_open(path, recipe, data.split) for path in data.train]
     if data.validation:

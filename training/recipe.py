@@ -12,6 +12,7 @@ from steersearch.core.steervit import Fusion
 from steersearch.core.vectors import Aggregation
 from steersearch.training.data.orientation import Frame
 from steersearch.training.text_store import TokenType
+from steersearch.training.world.ingredients import Ingredient
 from steersearch.training.world.world import WorldConfig
 
 HYBRID = "hybrid"  # the backbone that a run pretrains
@@ -32,6 +33,7 @@ class DataSettings:
     text_tokens: as which numbers the frozen text encoder's output is kept
     cache_pictures: keep pictures decoded, at the training size, on disk; the world is then composed before training
     cache: folder of what is prepared once (pictures, text tokens), which runs may share; "" is in the run's own
+    without: what the steering does not see of a world on photographs, see `world.ingredients`; the stages before it do
     workers: processes that read and augment;  strict: stop at the first row that cannot be used
     """
 
@@ -48,6 +50,7 @@ class DataSettings:
     text_tokens: TokenType = "float16"
     cache_pictures: bool = False
     cache: str = ""
+    without: tuple[Ingredient, ...] = ()
     augment: Literal["release", "light", "none"] = "release"
     workers: int = 4
     strict: bool = False
@@ -191,7 +194,7 @@ class DistillationSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentSettings(StageSettings):
-    """Alignment of words and patches. patches: drawn from each picture in a step
+    """Alignment of words and patches. steps: 0 leaves it out;  patches: drawn from each picture in a step
 
     classes, wide, names: how many words of each kind a step has at most, see `WordBank.draw`
     strength, head: how values and head are initialised afterwards, see `begin_values`

@@ -17,7 +17,7 @@ from steersearch.training.data.sources import FORMATS
 from steersearch.training.recipe import HYBRID, Recipe
 from steersearch.training.world.source import is_world
 
-# What the values of each key may be: int, float, bool, str, a Literal, or a tuple of one of these.
+# The type of each key: int, float, bool, str, a Literal, or a tuple of one of these.
 SECTIONS: dict[str, dict[str, Any]] = {
     name: get_type_hints(section) for name, section in get_type_hints(Recipe).items()
 }
@@ -25,12 +25,12 @@ KEYS: dict[str, Any] = {
     f"{section}.{name}": kind for section, kinds in SECTIONS.items() for name, kind in kinds.items()
 }
 
-# Numbers start at 0 where nothing else is said here.
+# Numbers must be at least 0, and these above it.
 _FROM_ONE = set(
     """
     world.photos world.size world.patch world.drawn_per_kind world.plates
     distillation.steps distillation.batch distillation.save_every distillation.patches
-    alignment.steps alignment.batch alignment.save_every alignment.patches
+    alignment.batch alignment.save_every alignment.patches
     alignment.classes alignment.wide alignment.names
     model.resolution model.num_heads model.head_dim model.connector_hidden
     objective.views
@@ -63,11 +63,11 @@ _WORLD = "world"  # the generated one, in place of a path
 
 
 def apply_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """`recipe` with each "section.key=value" of `settings`; the later one counts. The result is checked.
+    """`recipe` with each "section.key=value" of `settings` applied in order, and checked.
 
-    The section may be left out where only one has the key. Lists are written as 1,3,5 or as JSON, [1, 3, 5];
-    nothing after the = is an empty text or list.
-    Raises UnknownSettingError with the nearest key, and what `check` raises.
+    The section may be omitted if only one has the key. Lists are 1,3,5 or JSON, [1, 3, 5]; nothing after the = means an
+    empty text or list.
+    Raises UnknownSettingError with the nearest key, and as `check`.
     """
     values: dict[str, object] = {}
     for setting in settings:
@@ -80,14 +80,14 @@ def apply_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def to_json(recipe: Recipe) -> str:
-    """The whole recipe, one object for each section. `from_json` gives it back as it was."""
+    """The whole recipe as JSON, one object per section. Inverse of `from_json`."""
     return json.dumps(asdict(recipe), indent=1) + "\n"
 
 
 def from_json(source: str | Path) -> Recipe:
-    """The recipe in a text, or in the file that a path names. A key that is not there has its default.
+    """The recipe in a text, or in the file at a path. Missing keys have their defaults.
 
-    Raises DataError for a file that cannot be read or is no recipe, and what `apply_settings` raises.
+    Raises DataError for an unreadable or invalid file, and as `apply_settings`.
     """
     place, text = ("recipe", source) if isinstance(source, str) else (source, _read(source))
     try:
@@ -109,7 +109,7 @@ def from_json(source: str | Path) -> Recipe:
 
 
 def describe(recipe: Recipe, base: Recipe, name: str = "preset") -> list[str]:
-    """A line "section.key = value" for each setting, with the value in `base`, called `name`, where that is another."""
+    """A line "section.key = value" per setting, with the value in `base`, called `name`, if it differs."""
     ours, theirs = flat(recipe), flat(base)
     width = max(map(len, ours))
     lines = []
@@ -120,7 +120,7 @@ def describe(recipe: Recipe, base: Recipe, name: str = "preset") -> list[str]:
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:
-    """A line "section.key: value in a, value in b" for each setting in which the two are not alike."""
+    """A line "section.key: value in a, value in b" for each setting that differs."""
     ours, theirs = flat(a), flat(b)
     return [
         f"{key}: {as_text(value) or 'none'}, {as_text(theirs[key]) or 'none'}"
@@ -130,7 +130,7 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
 
 
 def may_change(key: str) -> bool:
-    """Whether a run may be resumed with another value of "section.key": what it learns is not changed by it."""
+    """Whether a run may be resumed with another value of "section.key", as it does not change the result."""
     free = ("optimiser.steps", "data.workers", "data.strict", "data.cache")
     return key in free or (key.startswith("run.") and key != "run.seed")
 
@@ -145,7 +145,7 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 
 def as_text(value: object) -> str:
-    """A value as `apply_settings` reads it."""
+    """A value in the syntax of `apply_settings`."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -159,9 +159,9 @@ def as_text(value: object) -> str:
 
 
 def check(recipe: Recipe) -> Recipe:
-    """`recipe` itself, if its numbers are in their ranges and its settings make sense together.
+    """Return `recipe` if its numbers are in range and its settings are compatible.
 
-    Raises ConfigError with the key, its value and what would do.
+    Raises ConfigError with the key, its value and what is allowed.
     """
     for key, value in flat(recipe).items():
         _check_range(key, value)
@@ -172,7 +172,7 @@ def check(recipe: Recipe) -> Recipe:
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:
-    """Raises ConfigError if a batch cannot be shared out evenly among so many processes."""
+    """Raise ConfigError unless a batch divides evenly among the processes."""
     batch = recipe.optimiser.batch
     if batch % processes:
         raise ConfigError("optimiser.batch", batch, f"must be a multiple of the {processes} processes")
@@ -208,7 +208,15 @@ def _check_data(recipe: Recipe) -> None:
                     "the generated world has none; name data sets in data.train",
                 )
     if data.cache_pictures and data.train == (_WORLD,) and not data.validation_rows:
-        raise ConfigError("data.validation_rows", 0, "say how many pictures of the world to validate on")
+        raise ConfigError(
+            "data.validation_rows", 0, "must be the number of generated pictures to validate on"
+        )
+    on_photographs = recipe.world.photographs or recipe.model.trunk == HYBRID
+    if data.without and not (on_photographs and data.train == (_WORLD,) and data.cache_pictures):
+        way_out = (
+            "only a world on photographs has these parts: world.photographs and data.cache_pictures=true"
+        )
+        raise ConfigError("data.without", as_text(data.without), way_out)
     if not absent < 1:
         raise ConfigError("objective.absent", absent, "is a share and must be below 1")
     if absent and not any(map(_is_world, data.train)):
@@ -232,7 +240,7 @@ def _check_model(recipe: Recipe) -> None:
         raise ConfigError(
             "model.cross_attn_layers",
             layers,
-            "must be numbers of blocks from 0 up, each once, the lowest first",
+            "must be block numbers from 0 up, ascending, without duplicates",
         )
     for key in ("trunk", "text_encoder"):
         if not getattr(model, key):
@@ -241,13 +249,13 @@ def _check_model(recipe: Recipe) -> None:
         raise ConfigError(
             "objective.alignment",
             recipe.objective.alignment,
-            f"goes on with what was learnt for model.trunk={HYBRID}; set it to 0 for other trunks",
+            f"continues the alignment of model.trunk={HYBRID}; set it to 0 for other backbones",
         )
     if model.trunk == HYBRID and model.test_resolution % (2 * STRIDE):
         raise ConfigError(
             "model.test_resolution",
             model.test_resolution,
-            f"must be a multiple of {2 * STRIDE} for a hybrid trunk",
+            f"must be a multiple of {2 * STRIDE} for a hybrid backbone",
         )
     if world.size % world.patch:
         raise ConfigError(
@@ -290,7 +298,7 @@ def _unknown(name: str) -> UnknownSettingError:
     section, _, last = name.rpartition(".")
     if name in SECTIONS:
         return UnknownSettingError(name, [f"{name}.{key}" for key in SECTIONS[name]], None)
-    # The same key elsewhere is likelier meant than another key that is spelt alike.
+    # The same key in another section is a likelier mistake than a similar key.
     namesakes = [key for key in KEYS if section and key.partition(".")[2] == last]
     spelt = {key if section else key.partition(".")[2]: key for key in namesakes or KEYS}
     close = difflib.get_close_matches(name, spelt, 1, cutoff=0.0 if namesakes else 0.6)
@@ -315,7 +323,7 @@ def _with(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
 
 
 def _from_text(kind: Any, text: str) -> object:
-    """The value that a text means if it can be of that kind; else the text, which `_typed` then refuses."""
+    """Parse a text as `kind`; returns the text itself if that fails, which `_typed` then refuses."""
     if get_origin(kind) is tuple:
         return _list_from_text(get_args(kind)[0], text.strip())
     if kind is bool:
@@ -347,7 +355,7 @@ def _list_from_text(kind: Any, text: str) -> object:
 
 
 def _typed(key: str, value: object) -> object:
-    """`value`, as JSON has it, if it is of the key's kind. Raises ConfigError."""
+    """A value from JSON, if it has the key's type. Raises ConfigError."""
     kind = KEYS[key]
     if get_origin(kind) is tuple:
         (item, _) = get_args(kind)
@@ -362,7 +370,7 @@ def _is(kind: Any, value: object) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind is float:
-        # An int too great for a float is no more finite than infinity.
+        # An int too large for a float counts as infinite.
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return number and abs(value) <= 1.7e308 and math.isfinite(value)  # type: ignore[arg-type]
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
@@ -383,12 +391,12 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise DataError(path, error.strerror or str(error)) from None
     except UnicodeDecodeError:
-        raise DataError(path, "it is not a text in UTF-8") from None
+        raise DataError(path, "it is not UTF-8 text") from None
 
 
 def other_settings(path: Path, differences: Sequence[tuple[str, object, object]]) -> RunError:
-    """Says that a run was made with other settings. differences: setting, saved value, given value."""
+    """The error for a run with other settings. differences: setting, saved value, given value."""
     said = "; ".join(f"{name} was {was!r}, is now {now!r}" for name, was, now in differences)
     return RunError(
-        path, f"made with other settings: {said}; resume it with its own, or begin anew in another folder"
+        path, f"made with other settings: {said}; resume it with its own, or start over in another folder"
     )

@@ -41,24 +41,24 @@ from steersearch.training.data.samples import Boxed, Boxes, Row, Sample, Skip, S
 from steersearch.training.picture_cache import PictureCache
 from steersearch.training.text_store import TextStore
 
-TRIES = 100  # rows read in place of one that cannot be used, before it is concluded that none can
-HELD_BACK = 100  # of so many pictures one is held back, where there is no split to validate on
+TRIES = 100  # replacements of an unusable row before training stops
+HELD_BACK = 100  # one picture in so many is held back, if there is no split to validate on
 
 Rows = npt.NDArray[np.int64]
 
 
 class SourceFeed:
-    """A `Feed` of any sources, all rows of which are equally likely.
+    """A `Feed` of any sources, with equal probability for all rows.
 
-    training, validation: samples of one name are one data set in `sources`, whichever source they are from
-    preprocess: the trunk's; its size S is the side of the pictures, and its crop is left out
-    patch: side of a patch in pixels, which divides S.  alone: whether training batches have `Alone`
-    validation_rows: of each validation source at most so many rows, evenly spread; 0 is all
-    workers: processes that read, 0 for this one.  cache: the folder for decoded pictures; None: not kept
-    tokens: texts are padded to so many, None: to the longest of the batch
-    strict: the first row that cannot be used raises SampleError.  report: told of each other one, once
-    Rows that cannot be used are replaced in training, always by the same others, and left out of validation. So are
-    those of whose mask nothing is left at S × S, unless the sources keep empty masks; those count with a loss of 0.
+    training, validation: samples with the same name form one data set in `sources`, even from several sources
+    preprocess: the backbone's; its size S is the side of the pictures; its crop is ignored
+    patch: side of a patch in pixels, divides S.  alone: whether training batches have `Alone`
+    validation_rows: at most so many rows of each validation source, evenly spread; 0: all
+    workers: processes that read, 0 for this one.  cache: the folder for decoded pictures; None: no cache
+    tokens: texts are padded to so many; None: to the longest of the batch
+    strict: the first unusable row raises SampleError.  report: called once for each skipped row
+    Unusable rows are replaced in training, deterministically, and left out of validation; so are rows whose mask
+    vanishes at S × S, unless the sources keep empty masks, which count with a loss of 0.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class SourceFeed:
         if cache is not None:
             self._training.keep_pictures(cache, preprocess.size)
             self._validation.keep_pictures(cache, preprocess.size)
-        self.skipped: Counter[str] = Counter()  # rows that could not be used so far, by reason
+        self.skipped: Counter[str] = Counter()  # number of unusable rows so far, by reason
         self._told: set[tuple[str, int]] = set()
 
     def prepare(self, progress: Callable[[str, int, int], None] | None = None) -> None:
-        """Encode all expressions, and make the pictures of the cache, as far as they are not there yet.
+        """Encode missing expressions and fill the picture cache.
 
-        progress: told what is done ("expressions", "pictures of NAME"), how much of it, and of how much
-        To be called in one process first, then in the others, which find all of it there.
+        progress: called with a name ("expressions", "pictures of NAME"), the number done and the number in all
+        Call it in one process first, then in the others, which find everything done.
         """
 
         def told(what: str) -> Callable[[int, int], None] | None:
@@ -123,7 +123,7 @@ class SourceFeed:
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         """This rank's part of the batches of steps start..stop-1, shuffled and augmented.
 
-        Raises SampleError if it is strict; DataError where hardly a row can be used.
+        Raises SampleError if strict; DataError if hardly any row is usable.
         """
         steps = _TrainingSteps(
             self._reader,
@@ -138,14 +138,14 @@ class SourceFeed:
         yield from self._loaded(steps, range(start, stop), "training")
 
     def validation(self) -> Iterator[Batch]:
-        """This rank's part of the validation rows, each row in exactly one rank's batches, only squashed."""
+        """This rank's part of the validation rows, squashed without augmentation."""
         mine = range(self._rank, len(self._validation), self._ranks)
         size = max(1, self._batch // self._ranks)
         steps = _ValidationSteps(self._reader, self._validation, mine, size)
         yield from self._loaded(steps, range(-(-len(mine) // size)), "validation")
 
     def _loaded(self, steps: Dataset[_Made], numbers: range, part: str) -> Iterator[Batch]:
-        """The steps in order. Workers end with the iterator, and not at a Ctrl-C that this process may outlive."""
+        """The steps in order. Workers end with the iterator, and ignore Ctrl-C."""
         with_workers: dict[str, Any] = {
             "num_workers": min(self._workers, len(numbers)),
             "multiprocessing_context": "fork",
@@ -156,7 +156,7 @@ class SourceFeed:
             batch_size=None,
             sampler=numbers,
             collate_fn=_as_it_is,
-            generator=torch.Generator(),  # or it would draw from the one that training goes on with
+            generator=torch.Generator(),  # else it would draw from the one that training uses
             **(with_workers if self._workers and len(numbers) else {}),
         )
         with _ended(iter(loader)) as loaded:
@@ -165,7 +165,7 @@ class SourceFeed:
                     self._note(part, row, skip)
                 if made.exhausted:
                     last = made.skipped[-1][1]
-                    reason = f"{TRIES} rows one after the other cannot be used; the last: {last}"
+                    reason = f"{TRIES} consecutive rows are unusable; the last: {last}"
                     raise DataError(last.path, reason)
                 if made.batch is not None:
                     yield made.batch
@@ -181,7 +181,7 @@ class SourceFeed:
 
 
 class Part(Source):
-    """Some rows of a source, in their order. rows: their numbers"""
+    """Some rows of a source. rows: their numbers, in order"""
 
     def __init__(self, source: Source, rows: Rows) -> None:
         self.name, self.skips, self.has_boxes = source.name, source.skips, source.has_boxes
@@ -209,16 +209,16 @@ class Part(Source):
 
 
 def evenly(source: Source, most: int) -> Source:
-    """At most so many rows of a source, evenly spread over it."""
+    """At most `most` rows of a source, evenly spread."""
     size = len(source)
     return source if size <= most else Part(source, np.arange(most, dtype=np.int64) * size // most)
 
 
 def held_back(source: Source) -> tuple[Part, Part]:
-    """What to train on, and one picture in HELD_BACK to validate on, chosen by a hash of `image_id`.
+    """Split a source into training rows and, for validation, those of one picture in HELD_BACK, chosen by a hash of
+    `image_id`, at least one.
 
-    No picture is on both sides, nor does it change sides when the source grows. Of few pictures one is held back.
-    Raises DataError if there is only one.
+    No picture is on both sides, or changes sides when the source grows. Raises DataError for a single picture.
     """
     ids = (source.row(index).image_id for index in range(len(source)))
     keys = np.fromiter((_number(image_id) for image_id in ids), np.int64, len(source))
@@ -227,10 +227,10 @@ def held_back(source: Source) -> tuple[Part, Part]:
         held = keys == keys.min()
     if held.all():
         raise DataError(
-            source.name, "it has fewer than two pictures, so none can be held back to validate on"
+            source.name, "it has fewer than two pictures, so none can be held back for validation"
         )
     training, validation = Part(source, np.flatnonzero(~held)), Part(source, np.flatnonzero(held))
-    validation.skips = []  # they belong to neither; they are told once
+    validation.skips = []  # reported once, with the training part
     return training, validation
 
 
@@ -249,7 +249,7 @@ class _Rows:
         return int(self._ends[-1])
 
     def place(self, row: int) -> tuple[int, int]:
-        """Which of the sources a row is in, and its number there."""
+        """The number of a row's source, and its number within it."""
         which = int(np.searchsorted(self._ends, row, side="right")) - 1
         return which, row - int(self._ends[which])
 
@@ -258,7 +258,7 @@ class _Rows:
 
 
 class _Expressions:
-    """The expressions of all rows; read one by one, of known number."""
+    """The expressions of all rows, as a lazy collection."""
 
     def __init__(self, rows: _Rows) -> None:
         self._rows = rows
@@ -277,7 +277,7 @@ class _Expressions:
 
 @dataclass(frozen=True)
 class _Example:
-    """A row as the model takes it; its parts as in `Batch` and `Alone`."""
+    """A row as model input; fields as in `Batch` and `Alone`."""
 
     expression: str
     pixels: Floats
@@ -289,7 +289,7 @@ class _Example:
 
 @dataclass(frozen=True)
 class _Made:
-    """What a worker made of a step. skipped: rows that could not be used; exhausted: nor was another found."""
+    """A worker's result for a step. skipped: unusable rows;  exhausted: no replacement was found."""
 
     batch: Batch | None
     skipped: list[tuple[int, Skip]]
@@ -298,7 +298,7 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads a row and makes an example of it."""
+    """Turns rows into examples."""
 
     store: TextStore
     preprocess: Preprocess
@@ -363,7 +363,7 @@ class _Reader:
         self, image: Image.Image, sample: Sample, rng: np.random.Generator
     ) -> tuple[Floats, Floats, int]:
         picture, share = cut_out(image, sample.mask, sample.expression, self.preprocess.size, rng)
-        name = 0 if sample.absent else _number(sample.expression.casefold())  # all that is nothing is one
+        name = 0 if sample.absent else _number(sample.expression.casefold())  # 0 stands for nothing
         return to_pixels(picture, self.preprocess), patch_cover(share, self.patch), name
 
 
@@ -373,20 +373,20 @@ def _joined(alone: Sequence[tuple[Floats, Floats, int]]) -> Alone:
 
 
 def _with_row(skip: Skip, row: Row) -> Skip:
-    """The same, naming the row where it named only the picture."""
+    """Name the row in a skip that names only the picture."""
     if skip.row or skip.path != row.image:
         return skip
     return Skip(row.path, row.row, f"its picture {row.image} cannot be used: {skip.reason}")
 
 
 def _number(text: str) -> int:
-    """A number for a text, the same in every process, 0 or more and below 2^63."""
+    """A hash of a text in 0..2^63 - 1, the same in every process."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def _kind(reason: str) -> str:
-    """A reason without what differs from row to row: paths and numbers."""
+    """A reason without paths and numbers, which differ from row to row."""
     words = ["…" if re.search(r"[\d/\\]", word) else word for word in reason.split()]
     return re.sub(r"…( …)+", "…", " ".join(words))
 
@@ -410,7 +410,7 @@ class _TrainingSteps(Dataset[_Made]):
     ) -> None:
         self._reader, self._rows, self._batch, self._seed = reader, rows, batch, seed
         self._kind, self._alone, self._rank, self._ranks = kind, alone, rank, ranks
-        self._orders: dict[int, Rows] = {}  # of the epochs that the last batch was in
+        self._orders: dict[int, Rows] = {}  # of the last batch's epochs
 
     def __getitem__(self, step: int) -> _Made:
         examples: list[_Example] = []
@@ -423,10 +423,8 @@ class _TrainingSteps(Dataset[_Made]):
         return _Made(self._reader.batch(examples), skipped)
 
     def _usable(self, position: int, skipped: list[tuple[int, Skip]]) -> _Example | None:
-        """The row at `position`, or the first that can be used at its place in the batches that follow.
-
-        The places next to it would do as well, but for rows being twice in a batch.
-        """
+        """The row at `position`, or else the first usable one at the same place of a later batch; a neighbour could
+        occur twice in this batch."""
         epoch, place = divmod(position, len(self._rows))
         order = self._order(epoch)
         for attempt in range(TRIES):
@@ -442,7 +440,7 @@ class _TrainingSteps(Dataset[_Made]):
         return None
 
     def _order(self, epoch: int) -> Rows:
-        """All rows, shuffled."""
+        """The shuffle of an epoch."""
         if epoch not in self._orders:
             self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
             self._orders[epoch] = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._rows))
@@ -450,7 +448,7 @@ class _TrainingSteps(Dataset[_Made]):
 
 
 class _ValidationSteps(Dataset[_Made]):
-    """Item k has the k-th `size` of the rows, less those that cannot be used."""
+    """Item k has the usable ones among the k-th `size` rows."""
 
     def __init__(self, reader: _Reader, rows: _Rows, chosen: range, size: int) -> None:
         self._reader, self._rows, self._chosen, self._size = reader, rows, chosen, size
@@ -470,14 +468,12 @@ class _ValidationSteps(Dataset[_Made]):
 
 @contextmanager
 def _ended(loaded: Any) -> Iterator[Any]:
-    """An iterator of a DataLoader whose workers end with the block, or with this process if that comes first.
+    """End the workers of a DataLoader's iterator with the block, or with this process if that comes first.
 
-    Without it they would end when the iterator is collected, which a traceback that is still held puts off, while
-    the interpreter, leaving, waits for workers that wait for it.
+    They would otherwise end when the iterator is collected, which a traceback may prevent, and the interpreter would
+    wait for them at exit.
     """
-    end: Callable[[], None] = getattr(
-        loaded, "_shutdown_workers", lambda: None
-    )  # one without workers has none
+    end: Callable[[], None] = getattr(loaded, "_shutdown_workers", lambda: None)  # missing without workers
     atexit.register(end)
     try:
         yield loaded
@@ -491,6 +487,6 @@ def _as_it_is(made: Any) -> Any:
 
 
 def _outlive_signals(worker: int) -> None:
-    """Who stops a run sends signals to all of its processes; workers go on until theirs has saved and leaves."""
+    """Ignore the signals that stop a run: the main process saves first, and then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,12 +4,11 @@
     <folder>/<text encoder>-<layers>/0/tokens.f16    (T, Dt) float16, only ever appended to
     <folder>/<text encoder>-<layers>/0/index.npy     (3, n) uint64: hash, check, and place of each text
 
-Tokens in float32 are in a folder of their own, <text encoder>-<layers>-float32, as tokens.f32.
+Tokens in float32 have another folder, <text encoder>-<layers>-float32, with tokens.f32.
 
-An index names only tokens that are on disk, and a new one replaces it whole, so a process that is killed leaves what
-was there at its last entry in the index, a minute ago at most. Of several that add at once each has a folder of its
-own, 0, 1, …; whoever comes later goes on in them. Both files are mapped into memory: a million texts take 24 MB of
-the index and, from RoBERTa-large, some 20 GB of tokens, of which what is not in use need not be in memory.
+An index is replaced whole, after its tokens are on disk, at least once a minute; a killed process loses what came
+later. Each concurrent writer has a folder of its own, 0, 1, …, which later writers continue. Both files are
+memory-mapped: a million texts take 24 MB of index and, from RoBERTa-large, some 20 GB of tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from steersearch.core.text import MAX_TOKENS, PromptFeatures, TextEncoder, check
 
 TEXTS_AT_ONCE = 2048  # looked up together, and sorted by length for encoding
 TEXTS_IN_BATCH = 256  # encoded together
-SECONDS_BETWEEN_ENTRIES = 60.0  # in the index, while texts are added
+SECONDS_BETWEEN_ENTRIES = 60.0  # between updates of the index
 _LENGTH_BITS = 16
 _LENGTH = (1 << _LENGTH_BITS) - 1
 
@@ -48,10 +47,10 @@ Keys = npt.NDArray[np.uint64]
 
 
 class TextStore:
-    """Tokens by text, which counts exactly as given. `TextStore.open` makes one.
+    """Token features by exact text; created by `TextStore.open`.
 
-    Can be pickled; the copy maps the files anew. A store sees what others add after it was opened only when it is
-    opened, copied or added to again.
+    Can be pickled; the copy maps the files again. Additions by other processes become visible when a store is opened,
+    copied or added to.
     """
 
     def __init__(self, folder: Path, text_encoder: str, layers: int, tokens: TokenType = "float16") -> None:
@@ -65,10 +64,10 @@ class TextStore:
     def open(
         cls, folder: Path, text_encoder: str, layers: int = -1, tokens: TokenType = "float16"
     ) -> TextStore:
-        """The store for one text encoder below `folder`; an empty one is made when something is added.
+        """The store of one text encoder below `folder`, created by the first `add`.
 
-        layers: only the first so many of its transformer layers are used, 0 for word embeddings alone, -1 for all
-        tokens: as what they are kept; float16 takes half the room, and changes gradients by some 5e-4 of their size
+        layers: number of transformer layers to use, 0 for word embeddings alone, -1 for all
+        tokens: the stored type; float16 takes half the space and changes gradients by some 5e-4 of their size
         Raises DataError for damaged files, and as `hub.text_encoder_identity`.
         """
         identity = hub.text_encoder_identity(text_encoder)
@@ -80,25 +79,25 @@ class TextStore:
         return TextStore, (self.folder, self.text_encoder, self.layers, self._tokens)
 
     def __len__(self) -> int:
-        """How many texts are there; one that two processes added at once counts twice."""
+        """Number of texts; one that two processes added at once counts twice."""
         return sum(part.index.shape[1] for part in self._parts)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text, special ones included; 0 where there is none."""
+        """Tokens of the longest text, special ones included; 0 without texts."""
         return max((part.longest for part in self._parts), default=0)
 
     def require_width(self, dim: int) -> None:
-        """Raise DataError if tokens are there that are not `dim` wide, as those of this text encoder are."""
+        """Raise DataError if the stored tokens are not `dim` wide, the width of this text encoder."""
         if self._dim not in (None, dim):
-            reason = f"damaged (its tokens are {self._dim} wide, the encoder's {dim}); delete it, it will be made anew"
+            reason = f"damaged (its tokens are {self._dim} wide, the encoder's {dim}); delete it, it will be rebuilt"
             raise DataError(self.folder, reason)
 
     def add(self, texts: Iterable[str], progress: Callable[[int, int], None] | None = None) -> None:
-        """Encode those that are not there yet, on a GPU if there is one, and keep them.
+        """Encode the missing texts, on a GPU if there is one, and store them.
 
-        progress: called with texts looked at and in all, 0 where `texts` does not know its length
-        Raises PromptError for an empty text, DataError, OSError where nothing can be written.
+        progress: called with the number of texts processed and in all (0 if unknown)
+        Raises PromptError for an empty text, DataError, OSError.
         """
         self._look()
         total, done = len(texts) if isinstance(texts, Sized) else 0, 0
@@ -121,9 +120,9 @@ class TextStore:
             self._encoder = None  # RoBERTa-large is 1.4 GB
 
     def features(self, texts: Sequence[str], length: int | None = None) -> PromptFeatures:
-        """Tokens of the texts, (B, L, Dt) float32, padded with zeros to `length` or else to the longest of them.
+        """Tokens of the texts, (B, L, Dt) float32, padded with zeros to `length`, or else to the longest.
 
-        Raises DataError for a text that was not added, or one longer than `length`.
+        Raises DataError for a missing text, or one longer than `length`.
         """
         check_prompts(texts)
         rows: list[Tokens | None] = [None] * len(texts)
@@ -140,7 +139,7 @@ class TextStore:
             raise DataError(self.folder, f'"{missing}" was not encoded yet; add it first')
         longest = max(map(len, found))
         if length is not None and longest > length:
-            raise DataError(self.folder, f"a text has {longest} tokens, more than the {length} asked for")
+            raise DataError(self.folder, f"a text has {longest} tokens, more than {length}")
         tokens = torch.zeros(len(found), length or longest, found[0].shape[1])
         mask = torch.zeros(tokens.shape[:2], dtype=torch.bool)
         for i, row in enumerate(found):
@@ -149,7 +148,7 @@ class TextStore:
         return PromptFeatures(tokens, mask)
 
     def _look(self) -> None:
-        """Map what is on disk now."""
+        """Map the current files."""
         try:
             dim = read_json(self.folder / "store.json")["dim"]
             if type(dim) is not int or dim < 1:
@@ -158,13 +157,13 @@ class TextStore:
             self._dim, self._parts = None, []
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(self.folder, f"damaged ({error}); delete it, it will be made anew") from error
+            raise DataError(self.folder, f"damaged ({error}); delete it, it will be rebuilt") from error
         self._dim = dim
         folders = (path.parent for path in sorted(self.folder.glob("*/index.npy")))
         self._parts = [_Part(folder, dim, self._tokens) for folder in folders]
 
     def _settled(self, dim: int) -> int:
-        """Note whose tokens these are, unless it was noted before."""
+        """Write store.json unless it exists; returns the width of the tokens."""
         self.require_width(dim)
         path = self.folder / "store.json"
         if self._dim is None:
@@ -174,7 +173,7 @@ class TextStore:
         return dim
 
     def _new(self, texts: Sequence[str], writer: _Writer | None) -> Iterator[list[str]]:
-        """Those of `texts` that are nowhere yet, once each, in batches of about equal length."""
+        """The missing ones of `texts`, without duplicates, in batches of similar length."""
         check_prompts(texts)
         unique = list(dict.fromkeys(texts))
         keys = _keys(unique)
@@ -201,7 +200,7 @@ class TextStore:
 
 
 class _Part:
-    """What one writer wrote at a time, as its index has it now."""
+    """The folder of one writer at a time, as its index describes it."""
 
     def __init__(self, folder: Path, dim: int, tokens: TokenType) -> None:
         try:
@@ -211,7 +210,7 @@ class _Part:
             places = self.index[2].astype(np.int64)
             lengths = places & _LENGTH
             if (places < 0).any():
-                raise ValueError("places that cannot be")
+                raise ValueError("impossible places")
             rows = int(((places >> _LENGTH_BITS) + lengths).max(initial=0))
             self.longest, self.rows = int(lengths.max(initial=0)), rows
             self.tokens: Tokens = np.zeros((0, dim), tokens)
@@ -219,11 +218,11 @@ class _Part:
                 file = require_regular(folder / _FILES[tokens])
                 self.tokens = np.memmap(file, tokens, "r", shape=(rows, dim))
         except (OSError, ValueError, OverflowError, EOFError) as error:
-            raise DataError(folder, f"damaged ({error}); delete it, it will be made anew") from error
+            raise DataError(folder, f"damaged ({error}); delete it, it will be rebuilt") from error
 
 
 class _Writer:
-    """Appends to a part that nobody else appends to now."""
+    """Appends to a part, which it has locked."""
 
     def __init__(self, folder: Path, dim: int, tokens: TokenType) -> None:
         self._folder, self._lock = _lock_free_part(folder)
@@ -261,7 +260,7 @@ class _Writer:
             self._lock.release()
 
     def _enter(self) -> None:
-        """Put what was appended into the index, once it is on disk."""
+        """Flush the appended tokens, then add them to the index."""
         self._tokens.flush()
         os.fsync(self._tokens.fileno())
         new = np.array(self._new, np.uint64).reshape(-1, 3).T
@@ -273,7 +272,7 @@ class _Writer:
 
 
 def _lock_free_part(folder: Path) -> tuple[Path, FileLock]:
-    """The first part that nobody writes to, now locked; the lock of a killed process is free."""
+    """The first unlocked part, now locked. A killed process leaves no lock."""
     for number in count():
         part = folder / f"{number}"
         part.mkdir(parents=True, exist_ok=True)
@@ -287,17 +286,17 @@ def _lock_free_part(folder: Path) -> tuple[Path, FileLock]:
 
 
 def _keys(texts: Sequence[str]) -> Keys:
-    """(2, B) uint64: 128 bits of a hash of each text, of which no two in any data set are equal."""
+    """(2, B) uint64: a 128-bit hash of each text."""
     digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
     return np.frombuffer(digests, "<u8").reshape(-1, 2).T.astype(np.uint64)
 
 
 def _places(index: Index, keys: Keys) -> npt.NDArray[np.int64]:
-    """For each of `keys` (2, B) its place: first row of its tokens << 16, and their number; -1 if not there."""
+    """The place of each of `keys` (2, B): first row of its tokens << 16, plus their number; -1 if missing."""
     found = np.full(keys.shape[1], -1, np.int64)
     at = np.searchsorted(index[0], keys[0])
     waiting = np.arange(keys.shape[1])
-    while len(waiting):  # again only for texts that share 64 bits of hash with another
+    while len(waiting):  # repeats only for texts that share 64 bits of hash
         waiting = waiting[at[waiting] < index.shape[1]]
         waiting = waiting[index[0][at[waiting]] == keys[0][waiting]]
         same = index[1][at[waiting]] == keys[1][waiting]

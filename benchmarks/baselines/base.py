@@ -34,7 +34,7 @@ WORDS: dict[Part, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a benchmark asks for besides global features."""
+    """The outputs that a benchmark requests besides global features."""
 
     patches: bool = False
     maps: bool = False
@@ -66,7 +66,7 @@ class Baseline(ABC):
         batch_size: int = 8,
         **settings: Any,
     ) -> None:
-        """model: on `device`; it gets frozen and set to evaluation mode.  source: hash or commit of its weights.
+        """model: on `device`; is frozen and set to evaluation mode.  source: hash or commit of its weights.
 
         settings: all else that determines the output, JSON-able; the weights' dtype is added.
         """

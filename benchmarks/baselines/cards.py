@@ -16,21 +16,21 @@ from typing import Any
 from steersearch.benchmarks.baselines.pins import read_pins
 from steersearch.core.errors import BenchmarkError
 
-_NO_ATTENTION = "only the plain trunks (dinov2, mae) and SteerViT are asked for theirs"
+_NO_ATTENTION = "only the plain backbones (dinov2, mae) and SteerViT are measured"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One baseline.
 
-    family: the module here that knows it, None for one that cannot be run (then `cannot` says why).
-    repo, revision, file: on the model hub; file None: a whole repository.  url: where else the weights are.
-    computes: what becomes of a picture and a prompt.  aggregation: how tokens become one vector.
-    needs_prompt: why it cannot do without a prompt; empty where it can.
-    lacks: what it cannot give ("vectors", "patches", "maps", "attention") -> why.
-    gallery_takes_prompt: False where the prompt belongs to the query alone, and the gallery is seen under None.
-    prompt_is_object: the prompt is the bare name of an object; the method makes its own sentences of it.
-    settings: for the family's `load`.  extra: of the installation, beyond the base.
+    family: its module here; None for one that cannot be run (`cannot` says why).
+    repo, revision, file: on the model hub; file None: a whole repository.  url: another source of the weights.
+    computes: how it processes a picture and a prompt.  aggregation: how tokens become one vector.
+    needs_prompt: why it needs a prompt; empty if it does not.
+    lacks: missing outputs ("vectors", "patches", "maps", "attention") -> why.
+    gallery_takes_prompt: False if only the query is seen under the prompt, the gallery under None.
+    prompt_is_object: whether the prompt is the bare name of an object, of which the method makes sentences.
+    settings: for the family's `load`.  extra: the extra that it needs installed.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Card:
 
     @property
     def pinned(self) -> bool:
-        """Whether `revision` is a commit, so that the weights can never be others."""
+        """Whether `revision` is a commit, which fixes the weights."""
         return len(self.revision) == 40
 
     @property
     def weights(self) -> str:
-        """Where they come from, and whether they are pinned."""
+        """The source of the weights, and whether it is pinned."""
         if self.cannot is not None:
             return ""
         if self.repo is None:
@@ -68,7 +68,7 @@ class Card:
 
     @property
     def gives(self) -> tuple[str, ...]:
-        """What it can give, of "vectors", "patches", "maps", "attention"."""
+        """Its outputs, of "vectors", "patches", "maps", "attention"."""
         if self.cannot is not None:
             return ()
         return tuple(part for part in ("vectors", "patches", "maps", "attention") if part not in self.lacks)
@@ -95,7 +95,7 @@ def _trunks() -> list[Card]:
             revision="4685c99dabffe5affac90bd99dbffd25801ae58d",
             file="model.safetensors",
             licence="Apache-2.0",
-            computes="ViT-B/14 at 336 px, the frozen trunk of SteerViT",
+            computes="ViT-B/14 at 336 px, the backbone of SteerViT",
             aggregation="CLS token after the final norm",
             takes_prompt=False,
             lacks=no_maps,
@@ -292,9 +292,9 @@ def _others() -> list[Card]:
             name="late-fusion",
             row="Late fusion",
             family="late_fusion",
-            licence="of the checkpoint's trunk",
-            computes='a SteerViT trained with fusion="late": its cross-attention after the last block of the trunk. '
-            "The authors released none, so give the file of one: late-fusion=FILE",
+            licence="of the checkpoint's backbone",
+            computes='a SteerViT trained with fusion="late": its cross-attention follows the last block of the '
+            "backbone. The authors released none, so name your own file: late-fusion=FILE",
             aggregation="as the checkpoint says",
         ),
         Card(
@@ -346,7 +346,7 @@ NAMES = tuple(CARDS)
 
 
 def known_card(name: str) -> Card:
-    """The card of the baseline `name`, whether it can be run or not. Raises BenchmarkError for an unknown one."""
+    """The card of the baseline `name`, runnable or not. Raises BenchmarkError for an unknown one."""
     card = CARDS.get(name)
     if card is None:
         nearest = next(iter(difflib.get_close_matches(name, NAMES, 1)), None)
@@ -356,7 +356,7 @@ def known_card(name: str) -> Card:
 
 
 def card_of(name: str) -> Card:
-    """As `known_card`, and raises BenchmarkError for one that cannot be run."""
+    """As `known_card`; also raises BenchmarkError for one that cannot be run."""
     card = known_card(name)
     if card.cannot is not None:
         raise BenchmarkError(f"{name} cannot be run: {card.cannot}")

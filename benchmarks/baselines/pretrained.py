@@ -22,8 +22,8 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core import hub
 from steersearch.core.errors import BenchmarkError, CheckpointError, HubError
 from steersearch.core.files import read_json, remembered_sha256
-from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
+from steersearch.training.data.sam2 import quiet_transformers
 
 # Safetensors if a repository has them; torch loads the others without running code from them.
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")

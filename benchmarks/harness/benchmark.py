@@ -19,14 +19,14 @@ from steersearch.indexer.progress import ProgressEvent
 Source = Literal["real", "generated stand-in"]
 Report = Callable[[ProgressEvent], None]
 D = TypeVar("D", bound="Dataset")
-_OF_MODELS = ("aggregation", "paper_aggregation", "gates")  # what some methods say of theirs
+_OF_MODELS = ("aggregation", "paper_aggregation", "gates")  # optional properties of a method
 
 
 class Dataset(Protocol):
-    """Data of one benchmark, whole or limited; what a benchmark needs besides is its own affair.
+    """Data of one benchmark, whole or limited.
 
-    name: for records, such as "core" or "core-world/drawn"; what is generated has "-world" in it.
-    n: number of pictures.  data_hash: sha256 of all that decides the figures, pictures included.
+    name: for records, such as "core" or "core-world/drawn"; generated data has "-world" in it.
+    n: number of pictures.  data_hash: sha256 of all that determines the figures, pictures included.
     """
 
     @property
@@ -43,12 +43,12 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a method reached.
+    """The result of a method.
 
-    metrics: the figures; shares are in percent.  intervals: of some of them, the 95 % interval (low, high).
-    rows: the parts, one dictionary per scene, class or split: names first, then figures under the names of the
-    metrics.  answers: what some metrics are the mean of, in their unit, query by query or class by class in the order
-    of the data.  settings: what was chosen, JSON-able.
+    metrics: the figures; shares in percent.  intervals: 95 % intervals (low, high) of some of them.
+    rows: one dictionary per scene, class or split: names first, then figures under the metrics' names.
+    answers: the values whose mean is a metric, per query or class in the order of the data.
+    settings: choices made, JSON-able.
     """
 
     metrics: dict[str, Any]
@@ -59,7 +59,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         for name, answers in self.answers.items():
-            if not abs(self.metrics[name] - mean_of(answers)) < 0.01:  # metrics may be rounded to that
+            if not abs(self.metrics[name] - mean_of(answers)) < 0.01:  # metrics may be rounded
                 raise ValueError(f"{name} is {self.metrics[name]}, and its answers are {mean_of(answers)}")
 
 
@@ -67,23 +67,23 @@ class Benchmark(Protocol[D]):
     """One benchmark with its options. A module makes it: `create(options: Mapping[str, Value]) -> Benchmark`."""
 
     def load(self, place: Path | None, limit: int | None) -> D:
-        """The real data at `place`, or (None) where it can be had without naming one.
+        """The real data at `place`; None: from its default source.
 
-        limit: only so many, as the card says of what; None: all. Raises DataMissingError, BenchmarkError.
+        limit: number of what the card's `limit` names; None: all. Raises DataMissingError, BenchmarkError.
         """
         ...
 
     def world(self, limit: int | None) -> D:
-        """The generated stand-in. Raises BenchmarkError where there is none."""
+        """The generated stand-in. Raises BenchmarkError if there is none."""
         ...
 
     def evaluate(self, method: Method, dataset: D, progress: Report | None = None) -> Outcome:
-        """Raises BenchmarkError for a method that cannot give what is asked."""
+        """Raises BenchmarkError for a method that lacks an output."""
         ...
 
 
 class DataMissingError(BenchmarkError):
-    """Real data that is not here. Fields: `benchmark` (its name), `command` (that of the stand-in, or None)."""
+    """The real data is missing. Fields: `benchmark` (its name), `command` (of the stand-in, or None)."""
 
     def __init__(self, card: Card, reason: str) -> None:
         assert card.data is not None
@@ -102,7 +102,7 @@ class DataMissingError(BenchmarkError):
 
 
 def create(card: Card, options: Mapping[str, Value]) -> Benchmark[Any]:
-    """The benchmark of this card with these options, of which all are given (see `Card.settings`)."""
+    """The benchmark of this card with all its options, see `Card.settings`."""
     module = importlib.import_module(f"steersearch.benchmarks.{card.module}")
     return cast(Benchmark[Any], module.create(options))
 
@@ -113,7 +113,7 @@ def run(
     load: Callable[[], D],
     progress: Report | None = None,
 ) -> Record:
-    """Measure `method` on what `load` gives; the record says all that is needed to do it again."""
+    """Measure `method` on the data of `load`; the record suffices to repeat it."""
     return measure(benchmark, lambda: method, load, progress)
 
 
@@ -123,7 +123,7 @@ def measure(
     load: Callable[[], D],
     progress: Report | None = None,
 ) -> Record:
-    """As `run`, with a method that is made, and downloaded if need be, only when the data is there."""
+    """As `run`, with a method that is created, and perhaps downloaded, after the data is loaded."""
     began = time.monotonic()
     dataset = load()
     loaded = time.monotonic()
@@ -161,7 +161,7 @@ def measure(
 
 
 def _rounded(answers: Answers) -> Any:
-    """To four digits behind the point; whole numbers without one, since most answers are right or wrong."""
+    """Round to four decimals; whole numbers become int, since most answers are right or wrong."""
     if isinstance(answers, Mapping):
         return {name: _rounded(part) for name, part in answers.items()}
     return [int(value) if value == int(value) else round(value, 4) for value in map(float, answers)]

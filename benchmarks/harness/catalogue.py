@@ -17,10 +17,7 @@ Value = str | int | float
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A setting of one benchmark's own, given as --set NAME=VALUE; its type is that of `default`.
-
-    world_only: it belongs to the stand-in.
-    """
+    """A setting of one benchmark, given as --set NAME=VALUE, of the type of `default`. world_only: of the stand-in."""
 
     name: str
     default: Value
@@ -31,9 +28,9 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedData:
-    """The real data. how: how to get it, and what --data has to name then.
+    """The real data. how: how to get it, and what --data must name.
 
-    on_hub: it is fetched without --data where the model hub can be reached.
+    on_hub: without --data it is fetched from the model hub.
     """
 
     what: str
@@ -45,11 +42,11 @@ class PublishedData:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a benchmark before it is run.
+    """The description of a benchmark.
 
-    module: its name in this package.  summary: for a list.  asks: what it measures, one sentence.  data: None where
-    there is nothing to read.  stand_in: what --world generates, None where it has none.  cost: time and memory at the
-    real size, and how that is known.  limit: what --limit N counts.  options: its own settings.
+    module: its name in this package.  summary: for a list.  asks: what it measures, one sentence.  data: None for our
+    own.  stand_in: what --world generates; None without one.  cost: time and memory at the real size, and how that is
+    known.  limit: what --limit N counts.  options: its own settings.
     """
 
     name: str
@@ -63,10 +60,7 @@ class Card:
     options: tuple[Option, ...] = ()
 
     def settings(self, given: Mapping[str, str] | None = None, *, world: bool = True) -> dict[str, Value]:
-        """All options, those `given` as text read as what they are. Raises ArgumentError for a wrong one.
-
-        world: whether the stand-in is meant, to which some options belong.
-        """
+        """All options, with those `given` parsed. Raises ArgumentError. world: whether they are for the stand-in."""
         given = given or {}
         known = {option.name: option for option in self.options}
         for name, text in given.items():
@@ -93,9 +87,9 @@ def _read(option: Option, text: str) -> Value:
 
 
 def check_template(template: str) -> str:
-    """The template as it is. Raises ArgumentError unless there is one {} in it, where the thing is named."""
+    """Return the template. Raises ArgumentError unless it contains one {}."""
     if template.count("{}") != 1 or set(template.replace("{}", "")) & set("{}"):
-        raise ArgumentError("template", template, "must have one {} in it, where the thing is named")
+        raise ArgumentError("template", template, "must contain one {}, for the name of the thing")
     return template
 
 

@@ -72,14 +72,14 @@ class Gallery:
 
 
 def part_of(report: Report | None, done: int, total: int) -> Report | None:
-    """`report` for a step that begins after `done` of `total` pictures."""
+    """`report` for a step that starts after `done` of `total` pictures."""
     if report is None:
         return None
     return lambda event: report(ProgressEvent(done + event.done, total, event.images_per_s))
 
 
 def needs_a_prompt(method: Method) -> str | None:
-    """Why the method cannot do without a prompt; None if it can."""
+    """Why the method needs a prompt; None if it does not."""
     try:
         method.see([Image.new("RGB", (64, 64), "grey")], None)
     except BenchmarkError as error:
@@ -145,7 +145,7 @@ def _as_indexed(method: SteerViTMethod, prompt: Prompt) -> tuple[str, float]:
 
 
 def _place(method: SteerViTMethod, gallery: Gallery) -> Path:
-    """By dtype too: vectors in half precision differ, and the indexer does not distinguish them."""
+    """The library's place, which also depends on the dtype, as the indexer does not record it."""
     key = digest_of(gallery.digest, os.path.realpath(gallery.folder), method.settings["dtype"])
     return cache_folder() / "libraries" / key[:20]
 
@@ -165,9 +165,8 @@ def pair_vectors(
     wanted: Mapping[Prompt, Iterable[int]],
     report: Report | None = None,
 ) -> PairVectors:
-    """prompt -> number of a picture -> (D,) float32, for the pictures that are `wanted` under each prompt.
+    """prompt -> number of a picture -> (D,) float32, for the pictures `wanted` under each prompt; cached.
 
-    Vectors computed before for the same method and pictures are read from the cache.
     Raises BenchmarkError, ImageError.
     """
     numbers: dict[int, list[Prompt]] = {}
@@ -226,7 +225,7 @@ def _seen(
 
 
 def _read_kept(file: Path) -> _Kept:
-    """Empty if the file is missing or damaged: then its vectors are computed again."""
+    """The vectors of a file; empty if it is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             prompts = json.loads(arrays["prompts"].tobytes())
@@ -239,7 +238,7 @@ def _read_kept(file: Path) -> _Kept:
 
 
 def _keep(file: Path, kept: _Kept) -> None:
-    """Write atomically: a reader finds a whole file."""
+    """Write a file atomically."""
     prompts = list(dict.fromkeys(prompt for prompt, _ in kept))
 
     def write(part: IO[bytes]) -> None:

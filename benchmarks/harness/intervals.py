@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
-# What each query or class reached. Of a mapping the parts count alike: a figure is the mean of their means.
+# The value of each query or class. The parts of a mapping count alike: a figure is the mean of their means.
 Answers: TypeAlias = "Sequence[float] | Mapping[str, Answers]"
 
 ROUNDS = 2000
@@ -25,9 +25,9 @@ _Z2 = 1.959964**2  # of the normal distribution at 97.5 %, squared
 
 
 def macro_interval(parts: Answers, top: float = 1.0) -> tuple[float, float]:
-    """95 % interval of the mean over parts of their means; `parts` holds a value per query of each.
+    """95 % interval of the mean over parts of their means. parts: a value per query of each.
 
-    top: what a right answer counts, 1 or 100, where a wrong one counts 0.
+    top: the value of a right answer, 1 or 100; a wrong one has 0.
     """
     values = set(_values(parts))
     if values in ({0.0}, {top}):
@@ -48,9 +48,9 @@ def micro_interval(parts: Mapping[str, Sequence[float]], top: float = 1.0) -> tu
 def paired_interval(
     more: Answers, less: Answers, share: float = 1.0, top: float = 100.0
 ) -> tuple[float, float]:
-    """95 % interval of the mean of `more` - share · `less`: the same queries are drawn for both in each round.
+    """95 % interval of the mean of `more` - share · `less`, with the same queries drawn for both in each round.
 
-    top: the most that an answer counts; the least is 0. Raises ValueError unless both answer the same queries.
+    top: the largest value of an answer; the smallest is 0. Raises ValueError unless both have the same queries.
     """
     apart = _differences(more, less, share)
     values = list(_values(apart))
@@ -65,7 +65,7 @@ def macro_rounds(parts: Answers) -> Doubles:
 
 
 def limits(rounds: Doubles) -> tuple[float, float]:
-    """95 % interval of a figure, from what it is in each round (ROUNDS,)."""
+    """95 % interval of a figure, from its values in each round (ROUNDS,)."""
     low, high = np.percentile(rounds, (2.5, 97.5))
     return float(low), float(high)
 
@@ -76,20 +76,20 @@ def draws(size: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
 
 
 def mean_of(answers: Answers) -> float:
-    """The figure itself: the mean over parts of their means."""
+    """The figure: the mean over parts of their means."""
     parts = map(mean_of, answers.values()) if isinstance(answers, Mapping) else answers
     return float(np.mean(list(parts)))
 
 
 def queries_of(answers: Answers) -> float:
-    """How many queries in a single part would tell as much, were all parts equally sure."""
+    """The number of queries of a single part with the same variance, if all parts vary alike."""
     if not isinstance(answers, Mapping):
         return len(answers)
     return float(len(answers) ** 2 / sum(1 / queries_of(part) for part in answers.values()))
 
 
 def _unanimous(value: float, queries: float, least: float, most: float) -> tuple[float, float]:
-    """Wilson: a share of others, up to z² / (n + z²), was not met, and may have answered anything."""
+    """Wilson's interval for equal answers: a share of z² / (n + z²) may have any other value."""
     others = _Z2 / (queries + _Z2)
     return value + others * (least - value), value + others * (most - value)
 

@@ -47,9 +47,9 @@ def read_labels(
 ) -> Labels:
     """The class numbers in a PNG: 0 to `classes`, and VOID if `void`.
 
-    picture: the labelled picture; labels get its size and orientation, as a viewer shows it
-    colours: of each number, if the data set defines them; they count if the palette is in another order
-    Raises BenchmarkError for a file that cannot be read or has other numbers.
+    picture: the labelled picture; labels get its upright size and orientation
+    colours: of each class, if the data set defines them, for palettes in another order
+    Raises BenchmarkError.
     """
     try:
         with opened(path, ["PNG"]) as image:

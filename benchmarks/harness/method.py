@@ -35,14 +35,13 @@ class Seen:
 
 
 class Method(Protocol):
-    """A way to embed pictures; `SteerViTMethod` and the baselines are some.
+    """A way to embed pictures: `SteerViTMethod` and the baselines.
 
-    name: as on the command line and in records.
-    weights_hash: sha256 of the weights' file, or their pinned commit; None for a method without weights.
+    name: on the command line and in records.
+    weights_hash: sha256 of the weights' file, or their pinned commit; None without weights.
     identity: a hash, or pinned revisions, of all weights and settings that determine the output; part of cache keys.
     licence: of the weights.  takes_prompt: False if the prompt has no effect.
-    gallery_takes_prompt: False if the prompt is for the query alone, and the gallery is seen under None (a
-        combiner of CLIP's two vectors).
+    gallery_takes_prompt: False if only the query is seen under the prompt, the gallery under None (the combiner).
     batch_size: a good number of pictures for one call of `see`.
     A method whose grid covers only part of a square picture has `part_of_square`, see `viewing.part_seen`.
     """
@@ -71,7 +70,7 @@ class Method(Protocol):
         maps: bool = False,
         attention: bool = False,
     ) -> Seen:
-        """`pictures` (PIL, RGB, of any sizes) under one prompt; None: without text, if the method can do without.
+        """`pictures` (PIL, RGB, of any sizes) under one prompt; None: without text, if the method allows that.
 
         Raises BenchmarkError ("NAME has no heatmap: reason") for an output that the method lacks.
         """

@@ -40,11 +40,11 @@ def core_precision(
     scores = unit[queries] @ found.T
     scores[bases[queries][:, None] == bases[None, :]] = -np.inf
     if k > int(np.isfinite(scores).sum(axis=1).min()):
-        raise ValueError(f"k is {k}, but a query has fewer pictures of other scenes to find")
+        raise ValueError(f"k is {k}, but a query has fewer pictures of other base pictures to find")
     last = -np.sort(-scores, axis=1)[:, k - 1 : k]  # the k-th greatest score of each query
     above, level = scores > last, scores == last
     right = names == target
-    places = k - above.sum(axis=1)  # that are left for those who score alike
+    places = k - above.sum(axis=1)  # left for tied scores
     by_chance = places * (level & right).sum(axis=1) / level.sum(axis=1)
     precision: npt.NDArray[np.float64] = ((above & right).sum(axis=1) + by_chance) / k
     return precision
@@ -59,5 +59,5 @@ def unit_rows(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def percent(shares: Any) -> float:
-    """The mean of shares, or one share, in percent, to two digits."""
+    """The mean of shares, or one share, in percent with two decimals."""
     return round(100 * float(np.mean(shares)), 2)

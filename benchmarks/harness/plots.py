@@ -9,8 +9,8 @@ from html import escape
 
 from steersearch.benchmarks.harness.record import Record
 
-LABEL, WIDTH, ROW = 210, 640, 30  # of names, of the whole, height of a bar's row, in pixels
-PLOT = WIDTH - LABEL - 60  # room for the value at the bar's end
+LABEL, WIDTH, ROW = 210, 640, 30  # width of names, width of all, height of a row, in pixels
+PLOT = WIDTH - LABEL - 60  # leaves room for the value at the bar's end
 SIDE, HEIGHT, LEFT, BOTTOM = 640, 420, 46, 40  # of a plane: width, height, margins
 LEAST_SPAN = 20  # of an axis, in percent
 
@@ -122,7 +122,7 @@ def _bar(bar: Bar, y: float, top: float) -> list[str]:
 
 
 def bars_of(records: Sequence[Record], paper: Sequence[tuple[str, float]] = ()) -> str:
-    """The first figure of each record, and the paper's beside them in another colour."""
+    """Bars for the first figure of each record, and the paper's in another colour."""
     name = next(iter(records[0].metrics))
     own = [
         Bar(record.model, float(record.metrics[name]), _interval(record, name))

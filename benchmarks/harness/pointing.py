@@ -24,10 +24,8 @@ Found = tuple[list[float], list[float]]
 def points(
     method: SteerViTMethod, pictures: Sequence[Image.Image], prompt: str, masks: Sequence[Mask]
 ) -> Found:
-    """For each picture whether its strongest patch lies on the mask (H, W), and the share of the heatmap there.
-
-    See `training.losses` for both, `pointing` and `pmass`.
-    """
+    """For each picture whether its strongest patch lies on the mask (H, W), and the share of the heatmap there: see
+    `pointing` and `pmass` in `training.losses`."""
     maps = method.see(pictures, prompt, maps=True).maps
     assert maps is not None
     logits = torch.from_numpy(maps).flatten(1)

@@ -16,7 +16,7 @@ from steersearch.core.errors import MissingExtraError
 try:
     from scipy import ndimage
     from sklearn import metrics
-except ImportError as error:  # now, not after hours of measuring
+except ImportError as error:  # at import, not after hours of measuring
     raise MissingExtraError("scikit-learn", "bench", "this benchmark") from error
 
 Doubles = npt.NDArray[np.float64]
@@ -25,16 +25,16 @@ PRO_LIMIT = 0.3  # false positive rate up to which per-region overlap counts
 
 
 def average_precision(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> float:
-    """Area under the stepwise precision-recall curve; tied scores enter together. Equal shapes, any."""
+    """Area under the stepwise precision-recall curve; tied scores enter together. Any equal shapes."""
     values, wanted = _labelled(scores, relevant)
     _refuse_none(wanted)
     return float(metrics.average_precision_score(wanted, values))
 
 
 def ndcg(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> float:
-    """Discounted cumulative gain of the whole list over that of the ideal one, relevance 0 or 1. (G,), G at least 2.
+    """Normalised discounted cumulative gain of the whole list (G,), G at least 2, relevance 0 or 1.
 
-    Rank r counts 1 / log2(r + 1); tied entries share the ranks they take up.
+    Rank r counts 1 / log2(r + 1); tied entries share their ranks.
     """
     values, wanted = _labelled(scores, relevant)
     _refuse_none(wanted)
@@ -42,7 +42,7 @@ def ndcg(scores: npt.ArrayLike, relevant: npt.ArrayLike) -> float:
 
 
 def silhouettes(distances: npt.ArrayLike, labels: npt.ArrayLike) -> Doubles:
-    """How much nearer each point is to its own class than to the nearest other, (n,), from -1 to 1.
+    """Silhouettes (n,), from -1 to 1: how much closer each point is to its own class than to the next one.
 
     distances: (n, n), symmetric, 0 on the diagonal;  labels: (n,), at least two different ones and fewer than n.
     """
@@ -62,13 +62,13 @@ def cosine_distances(vectors: npt.ArrayLike) -> Doubles:
 
 
 def auroc(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """The probability that a marked pixel scores higher than an unmarked one; ties count half. Equal shapes, any."""
+    """The probability that a marked pixel scores higher than an unmarked one; ties count half. Any equal shapes."""
     values, marked = _both(scores, masks)
     return float(metrics.roc_auc_score(marked, values))
 
 
 def best_f1(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
-    """F1max: the greatest F1 of any single threshold over all pixels. Equal shapes, any."""
+    """F1max: the largest F1 of any threshold over all pixels. Any equal shapes."""
     values, marked = _both(scores, masks)
     precision, recall, _ = metrics.precision_recall_curve(marked, values)
     return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
@@ -77,9 +77,9 @@ def best_f1(scores: npt.ArrayLike, masks: npt.ArrayLike) -> float:
 def pro(scores: npt.ArrayLike, masks: npt.ArrayLike, limit: float = PRO_LIMIT) -> float:
     """Per-region overlap: area under mean overlap with regions against false positive rate, up to `limit`.
 
-    scores, masks: (n, H, W). A region is an 8-connected component of a mask; all count alike, whatever their
-    size. The rate is over all unmarked pixels. The curve is linear between its points, cut exactly at `limit`, and the
-    area divided by it: 1 is best.
+    scores, masks: (n, H, W). A region is an 8-connected component of a mask; all sizes count alike. The rate is over
+    all unmarked pixels. The curve is linear between its points and cut at `limit`; the area is divided by it, so that 1
+    is best.
     """
     values, marked = _both(scores, masks)
     weights = np.where(marked, region_weights(np.asarray(masks, np.bool_)).ravel(), 1.0)

@@ -21,7 +21,7 @@ from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.files import read_json
 
 RESULTS = Path(__file__).parents[1] / "results"
-_NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # other records may be new without harm
+_NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # new records do not make a commit dirty
 _PACKAGES = ("torch", "timm", "transformers", "lancedb", "faiss-cpu", "numpy", "pillow")
 
 
@@ -30,13 +30,13 @@ class Record:
     """One result.
 
     benchmark, model: names
-    weights_hash: sha256 of the weights' file, or their pinned commit; None for random weights, or no model at all
-    settings: what was chosen;  metrics: the figures;  seconds: the whole run
-    data: of the data set: source, licence, n, hash;  intervals: 95 % intervals [low, high] of some metrics
+    weights_hash: sha256 of the weights' file, or their pinned commit; None for random weights or no model
+    settings: choices made;  metrics: the figures;  seconds: of the whole run
+    data: source, licence, n, hash of the data set;  intervals: 95 % intervals [low, high] of some metrics
     rows: figures of the parts, such as scenes
-    answers: what each query or class reached, so that two records can be compared in pairs (`intervals.Answers`)
-    data, intervals, rows and answers are empty where a benchmark reads no data set; `settings` then says what it drew.
-    `make` fills in the rest: where and with what it was measured.
+    answers: the value of each query or class, for paired comparisons (`intervals.Answers`)
+    data, intervals, rows and answers are empty without a data set; `settings` then describes what was drawn.
+    `make` fills in the rest: machine, versions, commit.
     """
 
     benchmark: str
@@ -97,14 +97,14 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """A record that was saved. Raises BenchmarkError for a file that is none."""
+        """Read a saved record. Raises BenchmarkError."""
         try:
             return cls(**read_json(path))
         except (OSError, ValueError, TypeError) as error:
             raise BenchmarkError(f"{path}: not a record of a benchmark ({error})") from error
 
     def to_json(self) -> str:
-        """The record as one JSON object, a key a line; its many answers share one."""
+        """The record as one JSON object, a key per line; the answers share one."""
         plain = asdict(self)
         answers = json.dumps(plain.pop("answers"), separators=(",", ":"))
         return json.dumps(plain, indent=1).removesuffix("\n}") + f',\n "answers": {answers}\n}}'
@@ -125,7 +125,8 @@ class Record:
     def save(self, folder: Path = RESULTS) -> Path:
         """Write it under its `name`. Raises OutputError.
 
-        It replaces a record of the same day, settings and data; beside any other record it gets a number.
+        It replaces a record of the same day, settings and data; any other record of this name stays, and it gets a
+        number.
         """
         names = (f"{self.name}-{number}" if number else self.name for number in itertools.count())
         paths = (folder / f"{each}.json" for each in names)
@@ -148,7 +149,7 @@ class Record:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, the memory in GiB, and a GPU that torch, if it is loaded, sees."""
+    """Processor, cores, memory in GiB, and the GPU, if torch is loaded and sees one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = None
     torch = sys.modules.get("torch")
@@ -175,7 +176,7 @@ def _processor() -> str:
 
 
 def _command() -> str:
-    """The command line as a user would type it, without this machine's paths."""
+    """The command line as typed, without this machine's paths."""
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
     program = f"python -m {module.name}" if module is not None else Path(sys.argv[0]).name
     program = program.replace("python -m steersearch.__main__", "steersearch")
@@ -183,7 +184,7 @@ def _command() -> str:
 
 
 def _without_folder(argument: str) -> str:
-    """An absolute path, also behind "name=", by its last name alone."""
+    """Reduce an absolute path, also after "name=", to its last part."""
     before, equals, path = argument.rpartition("=")
     return before + equals + (Path(path).name if os.path.isabs(path) else path)
 
@@ -203,7 +204,7 @@ def _version(package: str) -> str:
 
 
 def run_script(parser: ArgumentParser, measure: Callable[..., Record]) -> None:
-    """Call `measure` with the options of `parser`, print its record as JSON and, with --save, keep it."""
+    """Call `measure` with the options of `parser`, print its record as JSON and, with --save, save it."""
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = vars(parser.parse_args())
     save = arguments.pop("save")

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What the page says of one benchmark. bars: SVG; curves: over gate_scale; pictures: (caption, data URI)."""
+    """The section of one benchmark. bars: SVG;  curves: over gate_scale;  pictures: (caption, data URI)."""
 
     name: str
     asks: str
@@ -45,8 +45,8 @@ class Part:
 
 
 def read_records(folders: Sequence[Path]) -> list[Record]:
-    """The records in these folders that say what data they were measured on; of the same benchmark, method, data and
-    machine the last one. Raises BenchmarkError for a folder that is not there, or a file that is no record."""
+    """The records with a data set in these folders; of the same benchmark, method, data and machine the last one.
+    Raises BenchmarkError for a missing folder or an invalid record."""
     found: dict[tuple[str, str, str, str], Record] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -59,13 +59,10 @@ def read_records(folders: Sequence[Path]) -> list[Record]:
 
 
 def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
-    """The page. pictures: with examples of the stand-ins that are measured, which are drawn for it.
-
-    Raises BenchmarkError where there are no records.
-    """
+    """The page. pictures: whether to draw examples of the stand-ins. Raises BenchmarkError without records."""
     if not records:
         raise BenchmarkError(
-            "no record says on what data it was measured; make one: steersearch bench core --world --save"
+            "there is no record with a data set; make one: steersearch bench core --world --save"
         )
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=_place):
@@ -101,13 +98,13 @@ def _place(record: Record) -> tuple[int, str, str]:
 
 
 def _models(records: Sequence[Record]) -> list[str]:
-    """Models of which something was measured that a claim may be about: not baselines, nor twins of models."""
+    """Models that claims may be about: not baselines, nor twins."""
     plain = dict.fromkeys(record.model.split("+")[0] for record in records)
     return [name for name in plain if name not in BASELINES and not name.endswith(TWIN)]
 
 
 def _illustrated(groups: Mapping[str, Sequence[Record]]) -> set[str]:
-    """The benchmarks with pictures: the first record group of each stand-in, of which others may be variants."""
+    """The benchmarks with pictures: the first of each stand-in, without its variants."""
     first: dict[str, str] = {}
     for name, records in groups.items():
         if records[0].data["source"] != "real" and records[0].task in CARDS:
@@ -135,7 +132,7 @@ def _part(name: str, records: Sequence[Record], pictures: bool) -> Part:
 
 
 def _sweeps(records: Sequence[Record], metric: str) -> list[tuple[str, Plot]]:
-    """A curve for each model that was measured at three gate_scales or more."""
+    """A curve for each model with records at three or more gate_scales."""
     curves: list[tuple[str, Plot]] = []
     for model in dict.fromkeys(record.model.split("+gate")[0] for record in records):
         own = [record for record in records if record.model.split("+gate")[0] == model]
@@ -152,7 +149,7 @@ def _sweeps(records: Sequence[Record], metric: str) -> list[tuple[str, Plot]]:
 
 
 def _origins(records: Sequence[Record]) -> Table:
-    """Where the figures come from, so that they can be had again."""
+    """The origin of the figures, so that they can be measured again."""
     header = ("method", "command", "commit", "data", "pictures", "seconds", "machine")
     rows = tuple(
         (
@@ -170,7 +167,7 @@ def _origins(records: Sequence[Record]) -> Table:
 
 
 def _examples(module: str) -> list[tuple[str, str]]:
-    """What the module's `examples()` draws, as JPEG data URIs with captions; none where it lacks an extra."""
+    """The pictures of the module's `examples()` as JPEG data URIs with captions; none without its extra."""
     try:
         drawn = importlib.import_module(f"steersearch.benchmarks.{module}").examples()
     except MissingExtraError as error:

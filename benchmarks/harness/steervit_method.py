@@ -49,21 +49,21 @@ class SteerViTMethod:
         self.batch_size = self.model.batch_size
 
     def at(self, gate_scale: float) -> SteerViTMethod:
-        """The same model, seen and aggregated alike, at another gate_scale."""
+        """The same model, view and aggregation at another gate_scale."""
         return SteerViTMethod(self.model, gate_scale, self.aggregation, self._view)
 
     def pooled(self, aggregation: Aggregation) -> SteerViTMethod:
-        """The same model, seen and steered alike, under another aggregation."""
+        """The same model, view and gate_scale with another aggregation."""
         return SteerViTMethod(self.model, self.gate_scale, aggregation, self._view)
 
     @property
     def paper_aggregation(self) -> Aggregation:
-        """As in the paper: what the checkpoint says; where that is `focus`, CLS, or the mean of a trunk without one."""
+        """The paper's: the checkpoint's, or, if that is `focus`, CLS, or the mean for a backbone without CLS."""
         return paper_aggregation(self.model)
 
     @property
     def gates(self) -> list[float] | None:
-        """How far each cross-attention is open at this gate_scale, 0 to 1; None for a model without gates."""
+        """The gate of each cross-attention at this gate_scale, 0 to 1; None for a model without gates."""
         layers = self.model.model.cross_attention.values()
         gates = [layer.attn_gate for layer in layers if isinstance(layer, GatedCrossAttention)]
         opened = [abs(math.tanh(gate.item() * self.gate_scale)) for gate in gates if gate is not None]
@@ -76,7 +76,7 @@ class SteerViTMethod:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What besides the weights decides the output, JSON-able."""
+        """All but the weights that determines the output, JSON-able."""
         return {
             "gate_scale": self.gate_scale,
             "aggregation": vars(AggregationRecord.of(self.aggregation)),
@@ -128,7 +128,7 @@ def _floats(values: torch.Tensor) -> Floats:
 
 
 def _name(method: SteerViTMethod) -> str:
-    """The model, and what is not as it is by default: mini+gate0.6+cls."""
+    """The model, and settings that are not the default: mini+gate0.6+cls."""
     own = method.model.model.config
     said = [method.model.model_id]
     if method.gate_scale != 1:

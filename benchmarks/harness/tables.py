@@ -11,12 +11,12 @@ from typing import Any
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.paper import published
 
-COMPARED = 8  # figures in a comparison, or its table would be too wide to read
+COMPARED = 8  # figures in a comparison, to limit its width
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. numbers: the columns that hold figures, which are aligned to the right."""
+    """Cells as text. numbers: the columns with figures, which are aligned right."""
 
     title: str
     header: tuple[str, ...]
@@ -24,7 +24,7 @@ class Table:
     numbers: frozenset[str] = frozenset()
 
     def to_markdown(self) -> str:
-        """With its title as a heading of the third order."""
+        """With its title as a heading of level 3."""
         rule = ["---:" if name in self.numbers else "---" for name in self.header]
         lines = [self.header, rule, *self.rows]
         return f"### {self.title}\n\n" + "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
@@ -39,7 +39,7 @@ class Table:
 
 
 def metrics_table(record: Record) -> Table:
-    """The figures of one record, with intervals, and what the paper has for the same on the same data."""
+    """The figures of one record, with intervals and the paper's figures on the same data."""
     paper = published.beside(record)
     header = ["figure", "value", "95 % interval", *(["paper", "difference"] if paper else [])]
     rows = []
@@ -59,7 +59,7 @@ def metrics_table(record: Record) -> Table:
 
 
 def rows_table(record: Record) -> Table | None:
-    """The parts of one record: scenes, classes, splits. None where it has none."""
+    """The parts of one record: scenes, classes, splits. None without parts."""
     if not record.rows:
         return None
     names = list(dict.fromkeys(name for row in record.rows for name in row))
@@ -76,9 +76,9 @@ def rows_table(record: Record) -> Table | None:
 
 
 def comparison_table(records: Sequence[Record]) -> Table:
-    """Records of one benchmark side by side, a row for each method, in the order given.
+    """Records of one benchmark side by side, one row each, in the order given.
 
-    The figures with an interval, or all where none has one, and at most COMPARED of them, the first ones.
+    Shows the first COMPARED figures with an interval; all kinds of figures if none has one.
     """
     names = list(dict.fromkeys(name for r in records for name, v in r.metrics.items() if _is_figure(v)))
     sure = {name for record in records for name in record.intervals}
@@ -102,7 +102,7 @@ def comparison_table(records: Sequence[Record]) -> Table:
 
 
 def figures_table(records: Sequence[Record]) -> Table:
-    """All figures of all records, one a line, to be sorted and plotted; the paper's in the last column."""
+    """All figures of all records, one per row, for sorting and plotting; the paper's in the last column."""
     header = ("benchmark", "method", "figure", "value", "low", "high", "data", "date", "paper")
     rows = []
     for record in records:
@@ -116,12 +116,12 @@ def figures_table(records: Sequence[Record]) -> Table:
 
 
 def words(name: str) -> str:
-    """A figure's name for people."""
+    """A figure's name in words."""
     return name.replace("_", " ").replace("/", ", ")
 
 
 def cell(value: Any) -> str:
-    """A value as text: numbers to two digits behind the point, nothing for None."""
+    """A value as text: numbers with two decimals, "" for None."""
     if value is None:
         return ""
     if isinstance(value, float):

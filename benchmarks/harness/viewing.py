@@ -65,7 +65,7 @@ def see_all(
     maps: bool = False,
     attention: bool = False,
 ) -> Seen:
-    """The same as one `Seen` of all pictures; there must be at least one."""
+    """As `batches`, as one `Seen`; needs at least one picture."""
     wanted = batches(method, pictures, prompt, progress, patches=patches, maps=maps, attention=attention)
     found = [seen for _, seen in wanted]
     joined: dict[str, Any] = {}
@@ -92,16 +92,16 @@ def squared(picture: Opener) -> Opener:
 
 
 def part_seen(method: Method) -> Part:
-    """The part of a square picture that the method's grid covers: masks are cut to it.
+    """The part of a square picture that the method's grid covers, to which masks are cropped.
 
-    The evaluation transform of some trunks (MAE, SigLIP) sees 90 % of the side.
+    The evaluation transform of some backbones (MAE, SigLIP) sees 90 % of the side.
     """
     part: Part = getattr(method, "part_of_square", WHOLE)
     return part
 
 
 def evenly(rows: Sequence[T], limit: int | None) -> list[T]:
-    """At most `limit` of the rows, at equal distances."""
+    """At most `limit` of the rows, evenly spaced."""
     kept = len(rows) if limit is None else min(limit, len(rows))
     return [rows[place * len(rows) // kept] for place in range(kept)]
 

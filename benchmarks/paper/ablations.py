@@ -1,15 +1,14 @@
-"""What each part of the recipe is worth, on the world and mini-sized: the paper's ablations (Tables 3, 9, 10, 12; facts
-C8) and ours. One trunk, one corpus, several seeds; figures of the stand-in `core_world`, none of the paper's.
+"""What each part of a recipe is worth, over several seeds: two studies that share this machinery.
 
-    python -m steersearch.benchmarks.paper.ablations RUNS --trunk mini --steps 500 --seeds 3
+`paper`: the paper's ablations (Tables 3, 9, 10, 12; facts C8) and ours, on the drawn world over one trunk.
+`ingredients`: what the mini's steering learns from, each left out in turn, over the backbone, the words and the data of
+one run of its preset. Its figures are of photographs kept for tests: nothing may be chosen by them.
 
-Each run stays in RUNS and is not repeated; without runs to do, the table is made of what is there. All take some four
-hours of one core; --jobs does several at once, on a GPU too. A record that was saved before they were all done holds
-the figures of each run, and
+    python -m steersearch.benchmarks.paper.ablations paper RUNS --trunk mini --steps 500
+    python -m steersearch.benchmarks.paper.ablations ingredients RUNS --of MINI --steps 200 --bases 10
 
-    python -m steersearch.benchmarks.paper.ablations RUNS --go-on benchmarks/results/ablations_mini_….json --save
-
-does the rest, on another machine too.
+Each run stays in RUNS with its figures and is not repeated: the same command goes on where it was stopped. Seeds come
+one after the other, so that the table can be made of those that are complete.
 """
 
 from __future__ import annotations
@@ -17,68 +16,127 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 
+from steersearch.benchmarks.harness.method import Floats
 from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
-from steersearch.benchmarks.paper import core_world
+from steersearch.benchmarks.ours.photographs import PhotographData, Photographs, pointed, quadrants
+from steersearch.benchmarks.paper import core_photographs, core_world
 from steersearch.benchmarks.paper.core import Core
-from steersearch.benchmarks.paper.core_data import CoreData
+from steersearch.benchmarks.paper.core_data import CoreData, Scene
 from steersearch.core.checkpoints import load_file, load_model
 from steersearch.core.errors import BenchmarkError, SteerSearchError
 from steersearch.core.predictor import Predictor
-from steersearch.core.steervit import SteerViT
+from steersearch.core.steervit import NO_STEERING, Steering, SteerViT
 from steersearch.core.vectors import Aggregation
+from steersearch.training.hybrid.preparation import TRUNK, WORDS
+from steersearch.training.preparation import cache_folder
 from steersearch.training.recipe import MINI, Recipe
 from steersearch.training.run import train_recipe
-from steersearch.training.settings import apply_settings
+from steersearch.training.settings import apply_settings, from_json
 
 NO_DISTILLATION = ("objective.alone_cls=0", "objective.alone_focus=0", "objective.absent=0")
-BASE = "paper"
-VARIANTS: dict[str, tuple[str, ...]] = {
-    BASE: NO_DISTILLATION,
-    "late fusion": (*NO_DISTILLATION, "model.fusion=late"),
-    "no tanh gate": (*NO_DISTILLATION, "model.tanh_gate=false"),
-    "linear connector": (*NO_DISTILLATION, "model.connector=linear"),
-    "ffn": (*NO_DISTILLATION, "model.ffn=true"),
-    "pointing": (*NO_DISTILLATION, "objective.kind=pointing"),
-    "3 text layers": (*NO_DISTILLATION, "model.text_layers=3"),
-    "0 text layers": (*NO_DISTILLATION, "model.text_layers=0"),
-    "alone, cosine": ("objective.absent=0", "objective.distillation=cosine"),
-    "alone, contrastive": ("objective.absent=0",),
-    "alone, contrastive, absent prompts": (),
-}
-# What the paper found on CORE, against its full model's 96.0 (facts C8). Nothing there is about distillation, nor about
-# layers of the text encoder: a smaller one, RoBERTa-Base, reached 95.7.
-PUBLISHED = {"late fusion": 93.3, "no tanh gate": 94.6, "linear connector": 95.2, "ffn": 95.0, "pointing": 95.2,
-             BASE: 96.0}  # fmt: skip
-SOURCES: tuple[core_world.Source, ...] = ("drawn", "stamps")
-COLUMNS = ("cls/right", "cls/wrong", "focus/right", "focus/wrong", "pmass", "pointing")
-COMPARED = ("cls/right", "focus/right", "pointing")
+NO_TEACHER = ("alignment.steps=0", "objective.alignment=0")
+AGGREGATIONS: tuple[Aggregation, ...] = ("cls", "focus")
+ON_CORE = tuple(f"{kind}/{prompt}" for kind in AGGREGATIONS for prompt in ("right", "wrong", "none"))
+AT_ONCE = 32  # pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """variants: settings of each.  grids: side in pixels at which the base's own models are evaluated as well
+
+    base: the variant that the others are compared with.  columns: of each source, and compared: those of interest
+    published: CORE in the paper
+    """
+
+    base: str
+    variants: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, tuple[str, ...]]
+    compared: tuple[str, ...]
+    grids: Mapping[str, int] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+
+
+STUDIES = {
+    "paper": Study(
+        base="paper",
+        variants={
+            "paper": NO_DISTILLATION,
+            "late fusion": (*NO_DISTILLATION, "model.fusion=late"),
+            "no tanh gate": (*NO_DISTILLATION, "model.tanh_gate=false"),
+            "linear connector": (*NO_DISTILLATION, "model.connector=linear"),
+            "ffn": (*NO_DISTILLATION, "model.ffn=true"),
+            "pointing": (*NO_DISTILLATION, "objective.kind=pointing"),
+            "3 text layers": (*NO_DISTILLATION, "model.text_layers=3"),
+            "0 text layers": (*NO_DISTILLATION, "model.text_layers=0"),
+            "alone, cosine": ("objective.absent=0", "objective.distillation=cosine"),
+            "alone, contrastive": ("objective.absent=0",),
+            "alone, contrastive, absent prompts": (),
+        },
+        columns={"drawn": ON_CORE, "stamps": ON_CORE},
+        compared=("cls/right", "focus/right"),
+        # Facts C8. Nothing there is about distillation, nor about layers of the text encoder: a smaller one,
+        # RoBERTa-Base, reached 95.7.
+        published={"late fusion": 93.3, "no tanh gate": 94.6, "linear connector": 95.2, "ffn": 95.0,
+                   "pointing": 95.2, "paper": 96.0},
+    ),
+    "ingredients": Study(
+        base="mini",
+        variants={
+            "mini": (),
+            "no teacher": NO_TEACHER,
+            "no composites": ("data.without=composites",),
+            "no instances": ("data.without=instances",),
+            "no object-alone": ("objective.alone_cls=0", "objective.alone_focus=0"),
+            "no drawings": ("data.without=drawings",),
+        },
+        grids={"8 × 8 patches": 128, "20 × 20 patches": 320},
+        columns={
+            "photographs": ("mosaic, trained nouns", "mosaic, new nouns", "cluttered"),
+            "core-photographs": ON_CORE,
+            "drawn": ON_CORE,
+        },
+        compared=("mosaic, trained nouns", "mosaic, new nouns", "cluttered", "cls/right", "focus/right"),
+    ),
+}  # fmt: skip
 # Student's t at 97.5 %, 1 to 9 degrees of freedom
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
-def recipe_of(variant: str, seed: int, trunk: str, steps: int, data: Path) -> Recipe:
-    """The mini's steering on a given trunk and the drawn world, changed by the variant and shortened."""
+def recipe_of(variant: str, seed: int, arguments: argparse.Namespace) -> Recipe:
+    """The recipe of the study, changed by the variant and shortened.
+
+    `paper`: the mini's steering on a given trunk and the drawn world; `ingredients`: that of the run `arguments.of`.
+    """
+    steps = arguments.steps
     shortened = (
-        "objective.alignment=0", "model.gate=0", f"world.size={_side(trunk)}",
-        f"optimiser.steps={steps}", f"optimiser.decay_steps={steps}", f"model.trunk={trunk}", f"run.seed={seed}",
-        f"run.validate_every={steps}", f"run.save_every={steps}", "run.tensorboard=false", "run.compile=false",
-        f"data.cache={data}",
+        f"optimiser.steps={steps}", f"optimiser.decay_steps={steps}", f"optimiser.warmup={steps // 10}",
+        f"run.seed={seed}", f"run.validate_every={steps}", f"run.save_every={steps}", "run.tensorboard=false",
+        "run.compile=false", "model.test_resolution=0",
     )  # fmt: skip
-    return apply_settings(MINI, [*shortened, *VARIANTS[variant]])
+    own = STUDIES[arguments.study].variants[variant]
+    if arguments.study == "ingredients":
+        whole = from_json(arguments.of / "recipe.json")
+        data = cache_folder(whole, arguments.of)
+        return apply_settings(whole, [*shortened, f"data.cache={data}", *own])
+    on_trunk = (
+        "objective.alignment=0", "model.gate=0", f"world.size={_side(arguments.trunk)}",
+        f"model.trunk={arguments.trunk}", f"data.cache={arguments.folder / 'data'}",
+    )  # fmt: skip
+    return apply_settings(MINI, [*shortened, *on_trunk, *own])
 
 
 @cache
@@ -92,70 +150,68 @@ def run_folder(folder: Path, variant: str, seed: int) -> Path:
     return folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
 
 
-def recall(record: Record, folder: Path, trunk: str, steps: int) -> None:
-    """Note the runs of a record below `folder` as done. Raises BenchmarkError if they had another trunk or length."""
-    for row in record.rows:
-        if (row["trunk"], row["steps"]) != (Path(trunk).name, steps):
-            raise BenchmarkError(
-                f"the record's runs had {row['steps']} steps on {row['trunk']}, these have {steps} on {trunk}"
-            )
-        noted = run_folder(folder, row["variant"], row["seed"]) / "figures.json"
-        if not noted.is_file():
-            noted.parent.mkdir(parents=True, exist_ok=True)
-            noted.write_text(json.dumps(row))
-
-
 def run(variant: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
+    study = STUDIES[arguments.study]
     folder = run_folder(arguments.folder, variant, seed)
     noted = folder / "figures.json"
     if noted.is_file():
         return
-    recipe = recipe_of(variant, seed, arguments.trunk, arguments.steps, arguments.folder / "data")
     began = time.monotonic()
-    file = train_recipe(
-        recipe, folder, resume=folder.is_dir(), device=arguments.device, say=lambda line: None
-    )
-    trained = time.monotonic() - began
+    side = study.grids.get(variant)
+    file = trained(study.base if side else variant, seed, arguments)
+    seconds = time.monotonic() - began
     model = load_file(file, device=arguments.device, dtype=torch.float32)
-    pictures = {source: core_world.dataset(source, arguments.bases) for source in SOURCES}
-    with _own_cache():
-        figures = {source: figures_of(model, pictures[source]) for source in SOURCES}
+    if side:
+        model = model.at_resolution(side)
+    data = {source: data_of(source, arguments.bases, arguments.data) for source in study.columns}
+    figures = {source: figures_of(model, each) for source, each in data.items()}
+    folder.mkdir(exist_ok=True)
     noted.write_text(
-        json.dumps({"variant": variant, "seed": seed, "seconds": round(trained), "trunk": Path(arguments.trunk).name,
+        json.dumps({"study": arguments.study, "variant": variant, "seed": seed, "seconds": round(seconds),
                     "steps": arguments.steps, "figures": figures})
     )  # fmt: skip
 
 
-@contextmanager
-def _own_cache() -> Iterator[None]:
-    """What a benchmark keeps, its libraries above all, is kept for this run alone: many at once would wait for them."""
-    given = os.environ.get("STEERSEARCH_CACHE")
-    with tempfile.TemporaryDirectory(prefix="steersearch-ablation-") as folder:
-        os.environ["STEERSEARCH_CACHE"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["STEERSEARCH_CACHE"]
-            if given is not None:
-                os.environ["STEERSEARCH_CACHE"] = given
+def trained(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """The model of a run, trained unless it is there."""
+    folder = run_folder(arguments.folder, variant, seed)
+    file = folder / "model.safetensors"
+    if file.is_file():
+        return file
+    recipe = recipe_of(variant, seed, arguments)
+    resume = folder.is_dir()
+    if arguments.study == "ingredients":
+        folder.mkdir(parents=True, exist_ok=True)
+        for stage in (TRUNK, WORDS) if recipe.alignment.steps else (TRUNK,):
+            given = arguments.of / stage
+            if not given.is_dir():
+                raise BenchmarkError(f"{given}: there is no such stage; finish the run first")
+            if not (folder / stage).exists():
+                (folder / stage).symlink_to(given.absolute())  # complete, so it is only read
+        resume = True  # or it would make a stage of other settings again
+    return train_recipe(recipe, folder, resume=resume, device=arguments.device, say=lambda line: None)
 
 
 def run_all(variants: Sequence[str], arguments: argparse.Namespace) -> None:
     """The runs of every seed, `arguments.jobs` at once, each in a process of its own if there are several."""
-    for source in SOURCES:
-        core_world.dataset(source, arguments.bases)  # drawn once, before several want it
-    runs = [(variant, seed) for seed in range(1, arguments.seeds + 1) for variant in variants]
+    study = STUDIES[arguments.study]
+    for source in study.columns:
+        data_of(source, arguments.bases, arguments.data)  # made once, before several want it
+    seeds = range(1, arguments.seeds + 1)
     if arguments.jobs == 1:
-        for variant, seed in runs:
-            run(variant, seed, arguments)
+        for seed in seeds:
+            for variant in variants:
+                run(variant, seed, arguments)
         return
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     fresh = get_context("spawn")  # a GPU cannot be used by forks
     with ProcessPoolExecutor(arguments.jobs, fresh, torch.set_num_threads, (threads,)) as pool:
-        for done in as_completed([pool.submit(_run_apart, *each, arguments) for each in runs]):
-            if reason := done.result():
-                raise BenchmarkError(reason)
+        for finer in (False, True):  # grids after the models that they are of
+            runs = [(each, seed) for seed in seeds for each in variants if (each in study.grids) == finer]
+            for done in as_completed([pool.submit(_run_apart, *each, arguments) for each in runs]):
+                if reason := done.result():
+                    raise BenchmarkError(reason)
 
 
 def _run_apart(variant: str, seed: int, arguments: argparse.Namespace) -> str:
@@ -167,103 +223,160 @@ def _run_apart(variant: str, seed: int, arguments: argparse.Namespace) -> str:
     return ""
 
 
-def figures_of(model: SteerViT, pictures: CoreData) -> dict[str, float]:
-    """Shares of core-world by "<aggregation>/<right or wrong prompt>/macro", and where the heatmap points."""
-    aggregations: tuple[Aggregation, ...] = ("cls", "focus")
-    found: dict[str, float] = {}
-    for kind in aggregations:
-        metrics = Core().evaluate(SteerViTMethod(Predictor(model), aggregation=kind), pictures).metrics
-        found |= {
-            f"{kind}/right/macro": metrics["macro"] / 100,
-            f"{kind}/wrong/macro": metrics["macro_wrong_prompt"] / 100,
-            "pointing": metrics["pointing"] / 100,
-            "pmass": metrics["pmass"] / 100,
+@cache
+def data_of(source: str, bases: int, packages: Path | None) -> CoreData | PhotographData:
+    """What a source's figures are measured on. packages: a folder with the unpacked ones of tests, else fetched"""
+    if source == "photographs":
+        return Photographs().load(packages, None)
+    if source == "core-photographs":
+        package = packages / core_photographs.PACKAGE.name if packages else None
+        return core_photographs.dataset(bases, package=package)
+    return core_world.dataset(source, bases)
+
+
+def figures_of(model: SteerViT, data: CoreData | PhotographData) -> dict[str, float]:
+    """In percent, by column: of CORE "<aggregation>/<right, wrong or none>" prompt."""
+    predictor = Predictor(model)
+    if isinstance(data, PhotographData):
+        method = SteerViTMethod(predictor)
+        found = quadrants(method, data.mosaics, lambda prompts: None)
+        cluttered = pointed(method, data.photographs, lambda prompts: None)
+        return {
+            "mosaic, trained nouns": found["mosaic_trained"],
+            "mosaic, new nouns": found["mosaic_new"],
+            "cluttered": 100 * mean(cluttered),
         }
-    return found
+    kept = {scene.name: pooled(predictor, scene) for scene in data.scenes}
+    figures: dict[str, float] = {}
+    for kind in AGGREGATIONS:
+        method = SteerViTMethod(predictor, aggregation=kind)
+        vectors = {name: found[kind] for name, found in kept.items()}
+        metrics = Core().judge(method, data, vectors).metrics
+        figures |= {
+            f"{kind}/right": metrics["macro"],
+            f"{kind}/wrong": metrics["macro_wrong_prompt"],
+            f"{kind}/none": metrics["macro_no_prompt"],
+        }
+    return figures
 
 
-def table(noted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds, in points, of each variant and source; and its difference to BASE."""
+@torch.inference_mode()
+def pooled(model: Predictor, scene: Scene) -> dict[Aggregation, dict[str | None, Floats]]:
+    """(G, D) in each aggregation under each prompt and without; a picture passes the backbone once for all of them."""
+    steerings: dict[str | None, Steering] = {
+        prompt: model.steering(model.encode_prompts([prompt])) for prompt in scene.prompts.values()
+    } | {None: NO_STEERING}
+    parts: dict[Aggregation, dict[str | None, list[Floats]]] = {
+        kind: {prompt: [] for prompt in steerings} for kind in AGGREGATIONS
+    }
+    numbers = range(len(scene.gallery))
+    for start in range(0, len(numbers), AT_ONCE):
+        pictures = [scene.gallery.read(number) for number in numbers[start : start + AT_ONCE]]
+        pixels = model.to_device(np.stack([model.preprocess(picture) for picture in pictures]))
+        for prompt, found in zip(steerings, model.encode(pixels, list(steerings.values())), strict=True):
+            for kind in AGGREGATIONS:
+                parts[kind][prompt].append(found.embedding(kind).cpu().numpy())
+    return {
+        kind: {prompt: np.concatenate(vectors) for prompt, vectors in by_prompt.items()}
+        for kind, by_prompt in parts.items()
+    }
+
+
+def table(study: Study, noted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds of each variant, source and column, and of its difference to the base; with intervals."""
     found: dict[str, Any] = {}
-    base = {each["seed"]: each["figures"] for each in noted if each["variant"] == BASE}
-    for variant in VARIANTS:
+    for variant in (*study.variants, *study.grids):
         runs = {each["seed"]: each["figures"] for each in noted if each["variant"] == variant}
+        base = {each["seed"]: each["figures"] for each in noted if each["variant"] == study.base}
         if not runs:
             continue
-        found[variant] = {"seeds": len(runs), "published_core": PUBLISHED.get(variant)}
-        for source in SOURCES:
-            spreads = {column: _spread([_figure(each[source], column) for each in runs.values()])
-                       for column in COLUMNS}  # fmt: skip
-            both = [] if variant == BASE else sorted(runs.keys() & base.keys())
-            differences = {
-                column: difference([_figure(runs[seed][source], column) for seed in both],
-                                   [_figure(base[seed][source], column) for seed in both])
-                for column in COMPARED if len(both) > 1
-            }  # fmt: skip
-            found[variant][source] = spreads | ({"difference": differences} if differences else {})
+        found[variant] = {"seeds": len(runs), "published_core": study.published.get(variant)}
+        both = [] if variant == study.base else sorted(runs.keys() & base.keys())
+        for source, columns in study.columns.items():
+            found[variant][source] = {
+                column: spread([each[source][column] for each in runs.values()]) for column in columns
+            }
+            if len(both) > 1:
+                found[variant][source]["difference"] = {
+                    column: spread([runs[seed][source][column] - base[seed][source][column] for seed in both])
+                    for column in columns if column in study.compared
+                }  # fmt: skip
     return found
 
 
-def difference(figures: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """Of the same seeds, pair by pair: its mean, and the 95 % interval of Student's t over 2 to 10 seeds."""
-    found = [one - other for one, other in zip(figures, base, strict=True)]
-    half = T975[len(found) - 2] * stdev(found) / len(found) ** 0.5
-    middle = mean(found)
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, and the 95 % interval of Student's t over 2 to 10 seeds; of one, the mean alone."""
+    middle = mean(values)
+    if len(values) == 1:
+        return {"mean": round(middle, 1)}
+    half = T975[len(values) - 2] * stdev(values) / len(values) ** 0.5
     return {"mean": round(middle, 1), "low": round(middle - half, 1), "high": round(middle + half, 1)}
 
 
-def verdict(found: Mapping[str, float], published: float | None) -> str:
+def verdict(study: Study, found: Mapping[str, float], published: float | None) -> str:
     """What a difference says: better or worse where its interval leaves zero out, and whether the paper has it so."""
     if found["low"] <= 0 <= found["high"]:
         return "not decided"
     said = "better" if found["mean"] > 0 else "worse"
     if published is None:
         return said
-    agrees = (found["mean"] > 0) == (published > PUBLISHED[BASE])
+    agrees = (found["mean"] > 0) == (published > study.published[study.base])
     return f"{said}, as in the paper" if agrees else f"{said}, not as in the paper"
 
 
-def _figure(figures: Mapping[str, float], column: str) -> float:
-    return 100 * figures[f"{column}/macro" if "/" in column else column]
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": round(mean(values), 1), "sd": round(stdev(values), 1) if len(values) > 1 else 0.0}
-
-
-def as_text(found: Mapping[str, Any]) -> str:
-    """The table in Markdown, a part for each source; then the differences to BASE."""
+def as_text(study: Study, found: Mapping[str, Any]) -> str:
+    """The table in Markdown, a part for each source; then the differences to the base."""
     lines = []
-    for source in SOURCES:
-        lines += [
-            f"| {source} | seeds | {' | '.join(COLUMNS)} | paper's CORE |",
-            "|---" * (len(COLUMNS) + 3) + "|",
-        ]
+    for source, columns in study.columns.items():
+        lines += _heading([source, "seeds", *columns, *(["paper's CORE"] if study.published else [])])
         for variant, row in found.items():
-            cells = [f"{row[source][c]['mean']:.1f} ± {row[source][c]['sd']:.1f}" for c in COLUMNS]
-            published = "" if row["published_core"] is None else f"{row['published_core']}"
-            lines.append(f"| {variant} | {row['seeds']} | {' | '.join(cells)} | {published} |")
+            cells = [variant, str(row["seeds"]), *(_with_half(row[source][column]) for column in columns)]
+            lines.append(_line([*cells, *([str(row["published_core"] or "")] if study.published else [])]))
         lines.append("")
-    for source in SOURCES:
-        lines += [f"| {source}, less {BASE} | {' | '.join(COMPARED)} |", "|---" * (len(COMPARED) + 1) + "|"]
+    for source, columns in study.columns.items():
+        compared = [column for column in columns if column in study.compared]
+        lines += _heading([f"{source}, less {study.base}", *compared])
         for variant, row in found.items():
             if "difference" in row[source]:
-                cells = [
-                    f"{each['mean']:+.1f} ({each['low']:+.1f} to {each['high']:+.1f}): "
-                    + verdict(each, row["published_core"] if column != "pointing" else None)
-                    for column, each in row[source]["difference"].items()
-                ]
-                lines.append(f"| {variant} | {' | '.join(cells)} |")
+                cells = []
+                for each in row[source]["difference"].values():
+                    said = verdict(study, each, row["published_core"])
+                    cells.append(f"{each['mean']:+.1f} ({each['low']:+.1f} to {each['high']:+.1f}): {said}")
+                lines.append(_line([variant, *cells]))
         lines.append("")
     return "\n".join(lines)
 
 
+def _with_half(found: Mapping[str, float]) -> str:
+    """Half of the interval after the mean."""
+    if "high" not in found:
+        return f"{found['mean']:.1f}"
+    return f"{found['mean']:.1f} ± {(found['high'] - found['low']) / 2:.1f}"
+
+
+def _heading(cells: Sequence[str]) -> list[str]:
+    return [_line(cells), "|---" * len(cells) + "|"]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     """Do the runs that are missing, then print the table."""
-    parser = argparse.ArgumentParser(description="Ablations of the recipe on the generated world.")
+    parser = argparse.ArgumentParser(description="What each part of a recipe is worth.")
+    parser.add_argument("study", choices=STUDIES)
     parser.add_argument("folder", type=Path, help="where the runs stay")
     parser.add_argument(
-        "--trunk", default="mini", help="a model whose trunk all share: mini, or a .safetensors file"
+        "--trunk",
+        default="mini",
+        help="for paper: a model whose trunk all share: mini, or a .safetensors file",
+    )
+    parser.add_argument("--of", type=Path, metavar="RUN", help="for ingredients: a run of the preset mini")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="for ingredients: folder of the unpacked test packages; default: they are fetched",
     )
     parser.add_argument("--steps", type=int, default=500, help="of each run")
     parser.add_argument("--seeds", type=int, default=3)
@@ -273,31 +386,33 @@ def main() -> None:
         "--device", default="cpu", choices=["auto", "cpu", "cuda"], help="default: %(default)s"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once; default: %(default)s")
-    parser.add_argument("--go-on", type=Path, metavar="RECORD", help="a record whose runs are not repeated")
     parser.add_argument("--table", action="store_true", help="only make the table of what is there")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
-    chosen = [name for name in arguments.only.split(";") if name] or list(VARIANTS)
-    unknown = set(chosen) - set(VARIANTS)
+    study = STUDIES[arguments.study]
+    known = [*study.variants, *study.grids]
+    chosen = [name for name in arguments.only.split(";") if name] or known
+    unknown = set(chosen) - set(known)
     if unknown:
-        parser.error(f"no variant {sorted(unknown)[0]!r}; there are: {'; '.join(VARIANTS)}")
-    if arguments.go_on is not None:
-        recall(Record.read(arguments.go_on), arguments.folder, arguments.trunk, arguments.steps)
+        parser.error(f"no variant {sorted(unknown)[0]!r}; there are: {'; '.join(known)}")
+    if arguments.study == "ingredients" and arguments.of is None:
+        parser.error("ingredients needs --of RUN, a run of the preset mini")
     if not arguments.table:
         run_all(chosen, arguments)
     noted = [json.loads(file.read_text()) for file in sorted(arguments.folder.glob("*/figures.json"))]
-    found = table(noted)
-    print(as_text(found))
+    found = table(study, noted)
+    print(as_text(study, found))
     if arguments.save:
         settings = {
+            "study": arguments.study,
             "steps": sorted({each["steps"] for each in noted}),
-            "trunk": sorted({each["trunk"] for each in noted}),
             "batch": MINI.optimiser.batch,
             "device": arguments.device,
-            "pictures": 30 * arguments.bases,
+            "bases": arguments.bases,
         }
         seconds = sum(each["seconds"] for each in noted)
-        Record.make("ablations", "mini", settings, found, seconds, weights_hash=None, rows=noted).save()
+        name = "ablations" if arguments.study == "paper" else f"ablations-{arguments.study}"
+        Record.make(name, "mini", settings, found, seconds, weights_hash=None, rows=noted).save()
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ Pooling = Literal["paper", "focus"]
 LATE, TWIN = (
     "late-fusion",
     "-paper",
-)  # a method; how the model that the paper's objective alone trained is called
-LEAST_CHANGE = 0.1  # of the gates on average, below which two gate_scales are the same experiment
+)  # a method; the suffix of a model trained with the paper's objective alone
+LEAST_CHANGE = 0.1  # mean difference of the gates below which two gate_scales are the same experiment
 BEGIN, END = "<!-- made by benchmarks/paper/claims.py -->", "<!-- until here -->"
 
 
@@ -47,8 +47,8 @@ BEGIN, END = "<!-- made by benchmarks/paper/claims.py -->", "<!-- until here -->
 class Figure:
     """A metric of the model itself (""), of the one trained with the paper's objective alone (TWIN), or of a method.
 
-    metric: {1} in it stands for the first prompt of the record, after none: on the stand-in it is another one.
-    pooling: None where vectors play no part, as in attention and heatmaps.
+    metric: {1} stands for the first prompt of the record, which differs on the stand-in.
+    pooling: None for attention and heatmaps, which need none.
     """
 
     metric: str
@@ -59,10 +59,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Claim:
-    """`more` of `benchmark` is greater than `less`, or at least this `share` of it. paper: its figures for both.
+    """`more` is greater than `share` times `less` on `benchmark`. paper: its figures for both.
 
-    benchmark: its name in the catalogue, whatever the data; or a record's, for one data set.
-    needs: settings that both records must have, or what was measured is something else.
+    benchmark: its name in the catalogue, for all data sets; or a record's, for one.
+    needs: settings that both records must have.
     """
 
     says: str
@@ -76,7 +76,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a claim on one data set.
+    """The result of a claim on one data set.
 
     answer: "holds", "does not hold", "not decided", or why it was not tested.  interval: of `more` - share · `less`.
     """
@@ -224,20 +224,20 @@ def twin_of(model: str) -> str:
 
 
 def objective_of(model: str) -> str:
-    """What a model was trained with, as far as its name says."""
+    """The training objective, according to the model's name."""
     if model.endswith(TWIN) or (model in MODELS and not isinstance(MODELS[model].weights, PackageFile)):
         return "the paper's"
     return "with distillation" if model in MODELS else "not stated"
 
 
 def verdicts(claims: Sequence[Claim], records: Sequence[Record], model: str) -> list[Verdict]:
-    """Each claim on each data set that both figures were measured on, by records of the same weights of `model`."""
+    """Each claim on each data set with records of both figures, from the same weights of `model`."""
     usable = _comparable(records, model)
     return [verdict for claim in claims for verdict in _judged(claim, usable, model)]
 
 
 def claims_tables(records: Sequence[Record], model: str) -> list[Table]:
-    """What the paper claims, then what we add, tested on `model`, and its twin where there are records of it."""
+    """The paper's claims, then ours, tested on `model`, and on its twin if it has records."""
     twin = twin_of(model)
     tested = [name for name in (twin, model) if name == model or any(_base(r) == twin for r in records)]
     paper = [verdict for name in tested for verdict in verdicts(PAPER_CLAIMS, records, name)]
@@ -271,7 +271,7 @@ def _table(title: str, found: Sequence[Verdict], *, theirs: bool) -> Table:
 
 
 def _comparable(records: Sequence[Record], model: str) -> list[Record]:
-    """Those that hold answers, in the order of their dates; of `model` only those of its present weights."""
+    """The records with answers, by date; of `model` only those of its current weights."""
     found = sorted((r for r in records if r.answers and "model" in r.settings), key=lambda r: r.date)
     own = [record.weights_hash for record in found if _base(record) == model]
     if not own:
@@ -302,7 +302,7 @@ def _judged(claim: Claim, records: Sequence[Record], model: str) -> Iterator[Ver
 
 
 def _measured(records: Sequence[Record], model: str, figure: Figure) -> Record | None:
-    """The last record of this version of the model that answers the figure."""
+    """The last record of this version of the model that has the figure."""
     name = {"": model, TWIN: twin_of(model)}.get(figure.model, figure.model)
     for record in reversed(records):
         same = _base(record) == name and _gate_scale(record) == figure.gate_scale
@@ -316,7 +316,7 @@ def _gate_scale(record: Record) -> float:
 
 
 def _pooled(record: Record, pooling: Pooling | None) -> bool:
-    """Whether the vectors were pooled like this, or play no part; baselines pool in one way, the paper's."""
+    """Whether the record has this pooling, or needs none; baselines have only the paper's."""
     own = record.settings["model"]
     if pooling is None or "aggregation" not in own:
         return True
@@ -338,7 +338,7 @@ def _compared(claim: Claim, model: str, more: Record, less: Record) -> Verdict:
 
 
 def _beside_the_point(claim: Claim, more: Record, less: Record) -> str:
-    """Why these records say nothing of the claim, although they have its figures; "" if they do."""
+    """Why these records cannot test the claim, although they have its figures; "" if they can."""
     for name, value in claim.needs.items():
         for record in (more, less):
             if record.settings.get(name) != value:
@@ -355,7 +355,7 @@ def _beside_the_point(claim: Claim, more: Record, less: Record) -> str:
 
 
 def _metric(record: Record, figure: Figure) -> str:
-    """The metric's name in this record; its prompts begin with none."""
+    """The metric's name in this record, whose first prompt is none."""
     prompts: Any = record.settings.get("prompts", ())
     return figure.metric.format(*prompts) if "{" in figure.metric else figure.metric
 
@@ -376,7 +376,7 @@ def _unmeasured(claim: Claim, figure: Figure) -> str:
 
 
 def _against(more: float | None, less: float | None) -> str:
-    """Shares in percent to one digit behind the point, silhouettes to two."""
+    """Percentages with one decimal, silhouettes with two."""
     if more is None or less is None:
         return ""
     digits = 2 if max(abs(more), abs(less)) <= 1 else 1
@@ -394,7 +394,7 @@ def _difference(verdict: Verdict) -> str:
 
 
 def written_into(text: str, tables: Sequence[Table]) -> str:
-    """`text` with the tables between the marks BEGIN and END. Raises BenchmarkError without them."""
+    """`text` with the tables between the lines BEGIN and END. Raises BenchmarkError without these."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

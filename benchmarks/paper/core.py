@@ -10,7 +10,7 @@ stand-ins; the protocol is the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,28 @@ class Core:
         _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
         the target unchanged; _wrong_prompt_mean_of_all: each other object in turn; _no_prompt: without text.
         """
+        reason = needs_a_prompt(method)
+        done, vectors = 0, {}
+        for scene in dataset.scenes:
+            vectors[scene.name] = _embed(method, scene, reason is None, part_of(progress, done, dataset.n))
+            done += len(scene.rows)
+        outcome = self.judge(method, dataset, vectors)
+        said = {} if reason is None else {"no_prompt": reason}
+        return replace(
+            outcome,
+            metrics=outcome.metrics | _pointing(method, dataset),
+            settings=outcome.settings | said,
+        )
+
+    def judge(
+        self, method: Method, dataset: CoreData, seen: Mapping[str, Mapping[str | None, Floats]]
+    ) -> Outcome:
+        """What `evaluate` finds from vectors alone. seen: by scene and prompt, None for without one"""
         scores: dict[str, dict[str, list[float]]] = {case: {} for case in CASES}
         at_k: dict[str, list[float]] = {}
         rng = np.random.default_rng([SEED, 1])
-        reason = needs_a_prompt(method)
-        done = 0
         for scene in dataset.scenes:
-            vectors = _embed(method, scene, reason is None, part_of(progress, done, dataset.n))
-            done += len(scene.rows)
-            for name, values in self._scores(scene, vectors, method, rng).items():
+            for name, values in self._scores(scene, seen[scene.name], method, rng).items():
                 if values:
                     (at_k if name == "at_k" else scores[name])[scene.name] = values
         if not scores["right"]:
@@ -88,13 +101,10 @@ class Core:
         metrics["chance"] = percent(np.mean(chances))
         if metrics["macro_wrong_prompt"] is not None:
             metrics["drop"] = round(metrics["macro"] - metrics["macro_wrong_prompt"], 2)
-        pointing = _pointing(method, dataset)
         unanswerable = sum(len(scene.rows) - len(scene.queries) for scene in dataset.scenes)
         settings = {"k": self.k, "intervals": HOW, "queries_left_out": unanswerable, **dataset.remarks}
-        if reason is not None:
-            settings["no_prompt"] = reason
         return Outcome(
-            metrics=metrics | pointing,
+            metrics=metrics,
             intervals=intervals,
             rows=[self._row(scene, scores, at_k.get(scene.name)) for scene in answered],
             answers={

@@ -11,7 +11,7 @@ PAPER = "arXiv 2604.02327v2"
 CORE_SCENES = ("Bathroom", "Kitchen", "Living Room", "Park", "Suburb", "Street")
 
 # Figure 5 and Table 6: mean over scenes with the right prompt, then (right, wrong prompt) in each of CORE_SCENES;
-# the wrong one is None where no text is taken.
+# the wrong one is None for a method without text.
 CORE: dict[str, tuple[float, tuple[tuple[float, float | None], ...]]] = {
     "MAE": (21.8, ((22.0, None), (20.0, None), (19.4, None), (25.6, None), (21.7, None), (22.4, None))),
     "DINOv2": (43.7, ((54.8, None), (38.0, None), (30.8, None), (56.7, None), (34.3, None), (47.6, None))),
@@ -57,7 +57,7 @@ GENECIS_FOCUS_OBJECT = {
     "SteerViT": (25.4, 39.1, 49.9),
     "GeneCIS combiner": (18.7, 30.3, 37.4),
 }
-# The other benchmarks: record's name -> row -> metric, where the paper's figure is what the metric says.
+# The other benchmarks: record's name -> row -> metric, if the paper measures the same.
 # Section 4.2; Tables 3 and 13; Figure 8; Table 8; appendix C.2.
 OTHERS: dict[str, dict[str, dict[str, float]]] = {
     "mosaic": {"DINOv2": {"ap": 14.3}, "SteerViT": {"ap": 50.2}},
@@ -93,7 +93,7 @@ OTHERS: dict[str, dict[str, dict[str, float]]] = {
     "refcocog": {"SteerViT": {"mean_iou": 70.6}},
 }  # fmt: skip
 
-# Our models, and the row of the paper that each is to be compared with; baselines say theirs on their cards.
+# Our models, and the paper's row for each; baselines have theirs on their cards.
 ROWS = {
     "dinov2-base-research": "SteerViT",
     "dinov2-base-research+gate0": "DINOv2",
@@ -103,25 +103,25 @@ ROWS = {
 
 
 def core_wrong(row: str) -> float | None:
-    """Mean over scenes with a wrong prompt, worked out from the printed scenes; None where no text is taken."""
+    """Mean over the printed scenes with a wrong prompt; None for a method without text."""
     wrong = [other for _, other in CORE[row][1] if other is not None]
-    return round(sum(wrong) / len(wrong) + 1e-9, 1) if wrong else None  # halves go up
+    return round(sum(wrong) / len(wrong) + 1e-9, 1) if wrong else None  # rounds half up
 
 
 def row_of(record: Record) -> str | None:
-    """The paper's row that a record is to be compared with: same data, same method; None if there is none."""
+    """The paper's row with the data and method of a record; None if there is none."""
     return row_named(record.model) if record.data.get("source") == "real" else None
 
 
 def row_named(model: str) -> str | None:
     """The paper's row for a model or baseline; None if it has none."""
     if model in baselines.CARDS:
-        return baselines.CARDS[model].row.removesuffix(" + text")  # which the paper takes for granted
+        return baselines.CARDS[model].row.removesuffix(" + text")  # implied in the paper's tables
     return ROWS.get(model)
 
 
 def beside(record: Record) -> dict[str, float]:
-    """The paper's numbers for the metrics of a record, by their names; empty where it has none."""
+    """The paper's figures for the metrics of a record, by name."""
     row = row_of(record)
     if record.benchmark == "core" and row in CORE:
         wrong = core_wrong(row)
@@ -130,7 +130,7 @@ def beside(record: Record) -> dict[str, float]:
 
 
 def beside_rows(record: Record) -> dict[str, float]:
-    """The paper's main number for each part of a record, by the part's name; empty where it has none."""
+    """The paper's main figure for the parts of a record, by the part's name."""
     row = row_of(record)
     if record.benchmark == "core" and row in CORE:
         known = dict(zip(map(plain, CORE_SCENES), CORE[row][1], strict=True))
@@ -140,5 +140,5 @@ def beside_rows(record: Record) -> dict[str, float]:
 
 
 def plain(name: str) -> str:
-    """A scene's name whatever its spelling: "living_room" is "Living Room"."""
+    """A scene's name in one spelling: "living_room" is "Living Room"."""
     return "".join(c for c in name.lower() if c.isalpha())

@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # both import torch
 def versions(
     benchmark: str, model: SteerViTMethod, twin: SteerViTMethod | None, fused: LateFusion | None
 ) -> list[Method]:
-    """`model` as it is, then all that a claim about this benchmark compares.
+    """`model` itself, then all versions that claims about this benchmark compare.
 
-    twin: the model that the paper's objective alone trained;  fused: one with late fusion. None: there is none.
+    twin: the model trained with the paper's objective alone;  fused: one with late fusion.
     """
     found: dict[str, Method] = {model.name: model}
     for claims, trained in ((PAPER_CLAIMS, (model, twin)), (OUR_CLAIMS, (model,))):

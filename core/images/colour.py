@@ -18,19 +18,19 @@ from PIL import Image, ImageCms
 
 from steersearch.core.images.pillow import png_chunk
 
-STRIP = 2**20  # pixels that are converted at a time
+STRIP = 2**20  # pixels converted at a time
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _GREY = ("1", "L", "LA", "La", *_DEEP_GREY)
 _PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # TIFF tags
-_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # what they say
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # their values
 
 
 def to_rgb(image: Image.Image, profile: bytes | None = None, shrink: int = 1) -> Image.Image:
-    """A picture of any mode as RGB in sRGB, transparency on white, grey of more than 8 bits scaled to 8.
+    """Convert a picture of any mode to sRGB, transparency on white, grey of more than 8 bits scaled to 8.
 
-    profile: its ICC profile; None is the one that it carries.  shrink: the result has a `shrink`th of the width and of
-    the height, rounded up; each pixel is the mean of those that it stands for.
-    Returns the picture itself where nothing is to be done.
+    profile: its ICC profile; None: the embedded one.
+    shrink: divides width and height, rounded up; pixels are averaged.
+    Returns the picture itself if there is nothing to do.
     """
     return converted(image, conversion_of(image, profile), shrink)
 
@@ -38,12 +38,12 @@ def to_rgb(image: Image.Image, profile: bytes | None = None, shrink: int = 1) ->
 def conversion_of(
     image: Image.Image, profile: bytes | None = None, file: BinaryIO | None = None
 ) -> Conversion:
-    """How the colours of a picture become sRGB, by the profile given or else its own, see `profile_of`."""
+    """The conversion of a picture to sRGB, from `profile` or else its own, see `profile_of`."""
     return conversion(profile or profile_of(image, file), image.mode in _GREY, image.mode)
 
 
 def converted(image: Image.Image, colours: Conversion, shrink: int = 1) -> Image.Image:
-    """`to_rgb`, with the conversion of its colours at hand."""
+    """As `to_rgb`, with a given conversion."""
     image.load()
     if image.mode == "RGB" and colours.transform is None and shrink == 1 and not image.has_transparency_data:
         return image
@@ -59,7 +59,7 @@ def converted(image: Image.Image, colours: Conversion, shrink: int = 1) -> Image
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """A picture in strips of its full width, each with its first row; their heights are multiples of `multiple`."""
+    """Strips of full width, each with its first row; heights are multiples of `multiple`."""
     rows = max(1, STRIP // (image.width * multiple)) * multiple
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
@@ -82,7 +82,7 @@ def _converter(image: Image.Image, colours: Conversion) -> Callable[[Image.Image
 
 
 def _deep_grey_converter(image: Image.Image, colours: Conversion) -> Callable[[Image.Image], Image.Image]:
-    """Grey of more than 8 bits: its range is looked up once, for the whole picture."""
+    """For grey of more than 8 bits, whose range is measured once over the whole picture."""
     stored = _stored_type(image)
 
     def values_of(strip: Image.Image) -> npt.NDArray[Any]:
@@ -90,7 +90,7 @@ def _deep_grey_converter(image: Image.Image, colours: Conversion) -> Callable[[I
         return values if stored is None else values.view(stored)
 
     black, white = _black_and_white(image, [_extremes(values_of(strip)) for _, strip in _strips(image)])
-    see_through = image.info.get("transparency")  # in a PNG, one of the values
+    see_through = image.info.get("transparency")  # in a PNG, the value that is transparent
     curve = None
     if colours.mode == "L" and colours.transform is not None:
         curve = np.asarray(colours.apply(Image.frombytes("L", (256, 1), bytes(range(256)))))[0, :, 1]
@@ -120,15 +120,15 @@ def _extremes(values: npt.NDArray[Any]) -> tuple[float, float]:
 
 
 def _stored_type(image: Image.Image) -> str | None:
-    """NumPy's type of grey values that Pillow gives in another: it has no signed bytes and no unsigned 32 bits."""
+    """NumPy's dtype of grey values in a type that Pillow lacks (signed bytes, unsigned 32 bits), else None."""
     return {("L", _SIGNED): "i1", ("I", _UNSIGNED): "u4"}.get((image.mode, _tag(image, _SAMPLE_FORMAT) or 0))
 
 
 def _black_and_white(image: Image.Image, extremes: list[tuple[float, float]]) -> tuple[float, float]:
-    """The values that are black and white, where Pillow gives a picture as it is stored.
+    """The values of black and white in a picture that Pillow does not normalise.
 
-    Whole numbers from 0 up are taken for the least of 8, 12 and 16 bits that holds them (16 bits are not taken for 8),
-    floats within [0, 1] for shares of white. All else, signed numbers too, has no convention: by its own range.
+    Non-negative integers have the smallest of 8, 12 and 16 bits that fits (16 bits never count as 8); floats within
+    [0, 1] are shares of white. For all else, signed numbers included, there is no convention: its own range counts.
     """
     low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
     is_negative = _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
@@ -145,7 +145,7 @@ def _black_and_white(image: Image.Image, extremes: list[tuple[float, float]]) ->
 
 
 def _tag(image: Image.Image, number: int) -> int | None:
-    """A TIFF's tag, the first of its values; None in other pictures."""
+    """The first value of a TIFF tag; None for other formats."""
     value = getattr(image, "tag_v2", {}).get(number)
     return value[0] if isinstance(value, tuple) else value
 
@@ -156,20 +156,25 @@ _SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x, y o
 _P3_PRIMARIES = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 _REC2020_PRIMARIES = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
 _ADOBE_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
-_CODED_PRIMARIES = {9: _REC2020_PRIMARIES, 12: _P3_PRIMARIES}  # by their numbers in ITU-T H.273
+_CODED_PRIMARIES = {9: _REC2020_PRIMARIES, 12: _P3_PRIMARIES}  # by their codes in ITU-T H.273
 _ADOBE_GAMMA = 563 / 256
 _INTEROPERABILITY = 0xA005  # EXIF's directory in which cameras say "R03" for Adobe RGB
 
-_MODE_OF = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # of a profile's colour space, in Pillow
-_UNSEEN = 2  # of 255: a profile that moves no colour further is sRGB under another name
+_MODE_OF = {
+    "RGB": "RGB",
+    "GRAY": "L",
+    "CMYK": "CMYK",
+    "Lab": "LAB",
+}  # Pillow's mode of a profile's colour space
+_UNSEEN = 2  # of 255: a profile that changes no colour by more is sRGB under another name
 TAKEN_FOR_SRGB = "its colours are taken for sRGB"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """From one colour profile to sRGB. mode: of the pictures that `apply` takes, "RGB" also takes RGBA.
+    """From one colour profile to sRGB. mode: the mode that `apply` takes; "RGB" includes RGBA.
 
-    transform: None where nothing is to be done.  remark: why nothing can be done, in words for the user.
+    transform: None if the colours stay.  remark: for the user, why a profile is not used.
     """
 
     mode: str = "RGB"
@@ -187,10 +192,10 @@ NO_CONVERSION = Conversion()
 
 
 def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None:
-    """The ICC profile that a picture carries, or one made of what its file says in other ways; None for sRGB.
+    """The ICC profile of a picture, embedded or built from other information in its file; None for sRGB.
 
-    In their order: a PNG's cICP, an embedded profile, the numbers of HEIF, a PNG's gAMA and cHRM, EXIF's Adobe RGB.
-    file: the picture's, open for reading and seeking; only cICP is read from it.
+    In order of precedence: a PNG's cICP, an embedded profile, HEIF's codes, a PNG's gAMA and cHRM, EXIF's Adobe RGB.
+    file: the picture's, open for reading and seeking; needed for cICP only.
     """
     if image.format == "PNG" and file is not None and (numbers := png_chunk(file, b"cICP")):
         return _coded_profile(*numbers[:2])
@@ -206,10 +211,10 @@ def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None
 
 @lru_cache(maxsize=64)
 def conversion(profile: bytes | None, grey: bool, mode: str) -> Conversion:
-    """How a picture of `mode` with this profile becomes sRGB.
+    """The conversion to sRGB of a picture of `mode` with this profile.
 
-    A profile that cannot be read, or is for other pictures (that of a press in an RGB photo), is not used.
-    grey: whether the picture has no colours, so that a profile for grey fits.
+    Ignores a profile that cannot be read or has another colour space (such as CMYK in an RGB photo).
+    grey: whether the picture is grey, so that a grey profile fits.
     """
     if profile is None:
         return NO_CONVERSION
@@ -224,7 +229,7 @@ def conversion(profile: bytes | None, grey: bool, mode: str) -> Conversion:
                 remark=f"its colour profile is for {space}, the picture is {what}; {TAKEN_FOR_SRGB}"
             )
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), found, "RGB")
-    except Exception as error:  # littleCMS and Pillow fail in several ways at a damaged profile
+    except Exception as error:  # littleCMS and Pillow raise several types for a damaged profile
         return Conversion(remark=f"its colour profile cannot be read ({_plain(error)}); {TAKEN_FOR_SRGB}")
     done = Conversion(found, transform)
     return NO_CONVERSION if _changes_nothing(done) else done
@@ -255,7 +260,7 @@ def matrix_profile(primaries: Sequence[float], curve: float | str = "sRGB") -> b
 
 
 def _packed_curve(curve: float | str) -> bytes:
-    """From a number in the file to light, as ICC profiles have it."""
+    """The transfer curve, from values in the file to light, in ICC format."""
     if curve == "sRGB":
         numbers = map(_fixed, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
         return b"para\0\0\0\0" + struct.pack(">HH5i", 3, 0, *numbers)
@@ -279,7 +284,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 def _adapted_to_d50(white: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The matrix that takes colours seen under `white` to those seen under the white of ICC profiles."""
+    """The matrix of chromatic adaptation from `white` to D50, the white of ICC profiles."""
     cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)
     adapted: npt.NDArray[np.float64] = np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD
     return adapted
@@ -294,7 +299,7 @@ def _xyz(values: npt.NDArray[np.float64]) -> bytes:
 
 
 def _coded_profile(primaries: int, transfer: int) -> bytes | None:
-    """By their numbers in ITU-T H.273. The curves of standard video are shown as sRGB's is, HDR up to its white."""
+    """The profile for codes of ITU-T H.273. Standard video gets sRGB's curve; HDR is shown up to its white."""
     curve = {16: "PQ", 18: "HLG"}.get(transfer, "sRGB")
     if primaries not in _CODED_PRIMARIES and curve == "sRGB":
         return None
@@ -302,7 +307,7 @@ def _coded_profile(primaries: int, transfer: int) -> bytes | None:
 
 
 def _png_profile(gamma: float, primaries: Sequence[float]) -> bytes | None:
-    """Of a PNG without ICC profile; None where what it says is sRGB, or nonsense."""
+    """The profile of a PNG's gAMA and cHRM; None if they are sRGB or nonsense."""
     is_srgb = abs(gamma * 2.2 - 1) < 0.05 and np.allclose(primaries, _SRGB_PRIMARIES, atol=0.01)
     if is_srgb or not 0.1 < gamma < 10 or min(primaries[1::2]) <= 0:
         return None
@@ -315,12 +320,12 @@ def _png_profile(gamma: float, primaries: Sequence[float]) -> bytes | None:
 def _says_adobe_rgb(image: Image.Image) -> bool:
     try:
         return str(image.getexif().get_ifd(_INTEROPERABILITY).get(1, "")).startswith("R03")
-    except Exception:  # Pillow's EXIF parser raises whatever the damage leads it to
+    except Exception:  # Pillow's EXIF parser raises many types for a damaged block
         return False
 
 
 def _changes_nothing(done: Conversion) -> bool:
-    """Whether all colours, looked at in steps, stay where they are."""
+    """Whether a conversion keeps all colours of a coarse grid."""
     if done.mode == "L":
         ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
         return _differs_little(done.apply(ramp), ramp.convert("RGB"))

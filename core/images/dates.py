@@ -29,7 +29,7 @@ _ISO = {
     "year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "minute": "%Y-%m-%dT%H:%M", "second": "%Y-%m-%dT%H:%M:%S",
 }  # fmt: skip
 _FIRST_PHOTO = 1826
-# Days on which clocks begin that nobody has set: of the Mac, Unix (west of Greenwich the day before), DOS, GPS.
+# The first days of clocks that nobody has set: Mac, Unix (west of Greenwich the day before), DOS, GPS.
 _CLOCKS_BEGIN = np.array(
     ["1904-01-01", "1969-12-31", "1970-01-01", "1980-01-01", "1980-01-06"], "datetime64[D]"
 )
@@ -37,8 +37,8 @@ _CLOCKS_BEGIN = np.array(
 
 @dataclass(frozen=True)
 class CaptureDate:
-    """A date in local time without a zone. moment: the beginning of the second, minute, day, month or year that is
-    known; source: what says so, in the words of its standard, such as "EXIF DateTimeOriginal"."""
+    """A date in local time without a zone. moment: the start of the known second, minute, day, month or year;
+    source: the field, as its standard names it, such as "EXIF DateTimeOriginal"."""
 
     moment: datetime
     precision: Precision
@@ -49,12 +49,12 @@ class CaptureDate:
 
     @property
     def is_change(self) -> bool:
-        """Whether it is when picture or file were changed, for want of when the photo was taken."""
+        """Whether it is the date of a change, because no date of the shot is known."""
         return self.source in CHANGE_DATES
 
     @property
     def iso(self) -> str:
-        """ISO 8601, no longer than it is precise: "2019-05" for a month."""
+        """ISO 8601, to its precision: "2019-05" for a month."""
         return self.moment.strftime(_ISO[self.precision])
 
     @property
@@ -65,12 +65,9 @@ class CaptureDate:
 
 
 def capture_date(image: Image.Image, file: BinaryIO | None = None) -> CaptureDate | None:
-    """When this picture was taken, by the first of these that can be read and is plausible; None if none is.
+    """When this picture was taken, from the first readable and plausible field in `_ORDER`; None if there is none.
 
-    EXIF DateTimeOriginal; XMP exif:DateTimeOriginal, photoshop:DateCreated; IPTC DateCreated; PNG Creation Time; EXIF
-    DateTimeDigitized; XMP exif:DateTimeDigitized, xmp:CreateDate; GPS date (a day in UTC); and for want of these when
-    it was changed: EXIF DateTime, XMP xmp:ModifyDate, PNG tIME.
-    file: the picture's, open for reading and seeking; only PNG tIME is read from it.
+    file: the picture's, open for reading and seeking; needed for PNG tIME only.
     """
     found = _found(image)
     if image.format == "PNG" and file is not None:
@@ -80,15 +77,15 @@ def capture_date(image: Image.Image, file: BinaryIO | None = None) -> CaptureDat
 
 
 def file_date(mtime_ns: int) -> CaptureDate | None:
-    """The date of a file's time, for a photo that says nothing itself; None where that is not plausible."""
+    """A file's modification time as a date; None if it is implausible."""
     if not are_plausible(np.array([mtime_ns]))[0]:
         return None
     return CaptureDate(datetime.fromtimestamp(mtime_ns // 10**9), "second", FILE_TIME)
 
 
 def are_plausible(mtimes_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which of these file times can be dates of photos."""
-    days = (mtimes_ns // 10**9 - time.timezone).astype("datetime64[s]").astype("datetime64[D]")  # local ones
+    """Which of these file times are plausible dates of photos."""
+    days = (mtimes_ns // 10**9 - time.timezone).astype("datetime64[s]").astype("datetime64[D]")  # local
     past = (days >= np.datetime64(str(_FIRST_PHOTO))) & (days <= np.datetime64(_tomorrow(), "D"))
     plausible: npt.NDArray[np.bool_] = past & ~np.isin(days, _CLOCKS_BEGIN)
     return plausible
@@ -107,27 +104,27 @@ _XMP_NAMES = {
     "DateTimeOriginal": "exif:DateTimeOriginal", "DateCreated": "photoshop:DateCreated",
     "DateTimeDigitized": "exif:DateTimeDigitized", "CreateDate": "xmp:CreateDate", "ModifyDate": "xmp:ModifyDate",
 }  # fmt: skip
-# Programs differ in their prefixes, and write attributes or elements.
+# Programs use various prefixes, and attributes or elements.
 _XMP_DATE = re.compile(
     rf":({'|'.join(_XMP_NAMES)})(?:\s*=\s*[\"']|(?:\s[^<>]{{0,200}})?>)\s*([^<>\"']{{4,60}})"
 )
 
 
 def _found(image: Image.Image) -> list[tuple[str, object]]:
-    """All that the picture says of its date: source and value. A damaged block says nothing further."""
+    """All dates in the picture: source and value. A damaged block ends at the damage."""
     found: list[tuple[str, object]] = []
     for read in (_exif_dates, _xmp_dates, _iptc_dates, _png_dates):
         try:
             for one in read(image):
                 found.append(one)
-        except Exception:  # Pillow's parsers raise whatever the damage leads them to
+        except Exception:  # Pillow's parsers raise many types for damaged blocks
             continue
     return found
 
 
 def _exif_dates(image: Image.Image) -> Iterator[tuple[str, object]]:
     exif = image.getexif()
-    yield from _tagged(exif)  # TIFF/EP, and so many RAW files, keep the date of the shot here
+    yield from _tagged(exif)  # TIFF/EP, hence many RAW files, has the date of the shot here
     yield from _tagged(exif.get_ifd(_EXIF_BLOCK))
     yield "GPS date", exif.get_ifd(_GPS_BLOCK).get(_GPS_DATE)
 
@@ -154,7 +151,7 @@ def _png_dates(image: Image.Image) -> Iterator[tuple[str, object]]:
 
 
 def _png_time(file: BinaryIO) -> str | None:
-    """What the chunk tIME says."""
+    """The date in the chunk tIME."""
     body = png_chunk(file, b"tIME")
     if body is None or len(body) < 7:
         return None
@@ -184,13 +181,12 @@ _HALF_OF_DAY = re.compile(r"\b[ap]\.?\s?m\b|午|오[전후]|[صم]", re.IGNORECA
 
 
 def parse_date(value: object) -> CaptureDate | None:
-    """A date as cameras, editors and people write it, as far as it is understood; None if no plausible year is. The
-    source is left empty.
+    """Parse a date as cameras, editors and people write it; None without a plausible year. The source stays empty.
 
-    Any separators or none, single digits, digits of any script, ISO 8601, English names of months. Parts that are
-    blank, 0 or impossible make it the date of a month or a year. A time zone and fractions of a second are left out; a
-    time that is not understood, or is of twelve hours, leaves the day. Not plausible are years before 1826, dates
-    after tomorrow, and the days on which clocks begin that nobody has set.
+    Accepts any separators or none, single digits, digits of any script, ISO 8601 and English month names. Blank, zero
+    or impossible parts reduce it to a month or a year; an unreadable or twelve-hour time to a day. Time zone and
+    fractions of a second are dropped. Implausible are years before 1826, dates after tomorrow, and the first days of
+    unset clocks.
     """
     text = unicodedata.normalize("NFKC", _text(value)).strip(" \t\r\n'\"")[:100]
     date = _dated(*_parts(text))
@@ -201,12 +197,12 @@ def parse_date(value: object) -> CaptureDate | None:
 
 
 def _tomorrow() -> datetime:
-    """The latest that a photo's local time can be."""
+    """The latest possible local time of a photo."""
     return datetime.now() + timedelta(days=1)
 
 
 def _text(value: object) -> str:
-    """Text up to its first NUL. Bytes are UTF-8 or UTF-16, which Pillow takes for Latin-1 in an EXIF block."""
+    """Text up to its first NUL. Bytes are UTF-8 or UTF-16, which Pillow decodes as Latin-1 in an EXIF block."""
     if isinstance(value, tuple | list):
         value = value[0] if value else None
     if isinstance(value, bytes):
@@ -218,7 +214,7 @@ def _text(value: object) -> str:
 
 
 def _parts(text: str) -> tuple[int, int, int, str]:
-    """Year, month and day as they are written, 0 for one that is not, and what follows."""
+    """Year, month and day, 0 for a missing one, and the rest of the text."""
     if found := _DIGITS_ALONE.match(text):
         year, month, day, rest = found.groups()
     elif found := _YEAR_FIRST.match(text):
@@ -229,7 +225,7 @@ def _parts(text: str) -> tuple[int, int, int, str]:
         first, separator, second, year, rest = found.groups()
         is_day_first = separator == "." or int(first) > 12
         day, month = (first, second) if is_day_first else (second, first)
-        if not is_day_first and int(second) <= 12 and first != second:  # who knows
+        if not is_day_first and int(second) <= 12 and first != second:  # ambiguous
             day = month = None
     elif found := _MONTH_NAMED.match(text):
         day, name, later_day, year = found.groups()
@@ -240,7 +236,7 @@ def _parts(text: str) -> tuple[int, int, int, str]:
 
 
 def _dated(year: int, month: int, day: int, rest: str) -> CaptureDate | None:
-    """What these parts say, as far as they are possible."""
+    """The date of these parts, to the precision that is possible."""
     with suppress(ValueError):
         return _timed(CaptureDate(datetime(year, month, day), "day", ""), rest)
     with suppress(ValueError):
@@ -249,7 +245,7 @@ def _dated(year: int, month: int, day: int, rest: str) -> CaptureDate | None:
 
 
 def _timed(date: CaptureDate, rest: str) -> CaptureDate:
-    """The date with the time that follows it, if that is understood."""
+    """The date with the time that follows it, if it can be read."""
     found = _TIME.match(rest) or _TIME_DIGITS.match(rest)
     if found is None or _HALF_OF_DAY.search(rest):
         return date

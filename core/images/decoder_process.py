@@ -32,10 +32,10 @@ from steersearch.core.images.decoding import Reserve
 from steersearch.core.images.limits import Limits, in_units
 from steersearch.core.images.picture import Picture
 
-_IN_MEMORY = 64 * 2**20  # bytes; a larger file is handed over as it is open
-_MOST_TEXT = 64 * 2**20  # bytes, unpacked, of a PNG's text or profile: those of printers are large
-_STRIP = 2**24  # bytes of a picture that are sent at a time
-_PATIENCE = 10  # times the seconds that a decoder may take, of wall-clock time
+_IN_MEMORY = 64 * 2**20  # bytes; of a larger file the descriptor is passed
+_MOST_TEXT = 64 * 2**20  # bytes, unpacked, of a PNG's text or profile; printers' profiles are large
+_STRIP = 2**24  # bytes of a picture sent at a time
+_PATIENCE = 10  # wall-clock seconds for each allowed second of processor time
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 _START = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = {path!r}; "
@@ -43,13 +43,13 @@ _START = (
 )
 
 R = TypeVar("R")
-# "needs" and bytes, "picture" and its fields, "done" and what else was asked for, "refused" or "damaged" and why
+# ("needs", bytes), ("picture", its fields), ("done", result), ("refused" or "damaged", reason)
 Answer = tuple[str, Any]
 
 
 @dataclass(frozen=True)
 class _Request:
-    """A request to a process. The file's content follows, or, if it is large, the open file."""
+    """A request to a process, followed by the file's content or, if large, its descriptor."""
 
     task: Callable[..., Any]
     path: Path
@@ -61,7 +61,7 @@ class _Request:
 def run_apart(
     task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, **options: Any
 ) -> R:
-    """`decoding.decode` or `decode_date` in a process of its own, which is ended if it takes more than it may."""
+    """Run `decoding.decode` or `decode_date` in a process, which is killed if it exceeds the limits."""
     size = file.seek(0, io.SEEK_END)
     request = _Request(task, path, limits, options, is_large=size > _IN_MEMORY)
     with _process(path) as process:
@@ -73,7 +73,7 @@ def run_apart(
 
 
 class Decoder:
-    """A process that decodes one file at a time. is_in_order: whether it waits for the next."""
+    """A process that decodes one file at a time. is_in_order: whether it is ready for the next."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -109,7 +109,7 @@ class Decoder:
                     kind, answer = self._receive(request.limits)
                 if kind == "picture":
                     answer = self._picture(answer)
-        except (EOFError, OSError, ValueError, TypeError):  # it has ended, or answers nonsense
+        except (EOFError, OSError, ValueError, TypeError):  # it has ended, or its answer is invalid
             raise self._failure(request.path, request.limits) from None
         self.is_in_order = True
         if kind in ("refused", "damaged"):
@@ -133,7 +133,7 @@ class Decoder:
         return Picture(**fields | {"image": image, "size": (width, height), "box": tuple(fields["box"])})
 
     def _failure(self, path: Path, limits: Limits) -> ImageError:
-        """Why the process has ended."""
+        """The reason why the process ended."""
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -188,7 +188,7 @@ def _end_all() -> None:
 
 
 def _forget_all() -> None:
-    """In a forked process: the parent's processes answer the parent alone."""
+    """In a forked process: the decoders belong to the parent."""
     global _guard
     _guard = threading.Lock()
     _idle.clear()
@@ -202,8 +202,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def serve(descriptor: int) -> None:
-    """Decode what is asked for over the socket `descriptor`, until its other end is closed."""
-    Image.MAX_IMAGE_PIXELS = None  # limits of our own hold here, and in this process alone
+    """Answer requests on the socket `descriptor` until its other end is closed."""
+    Image.MAX_IMAGE_PIXELS = None  # in this process our own limits hold
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MOST_TEXT
     connection = Connection(descriptor)
     while True:
@@ -216,7 +216,7 @@ def serve(descriptor: int) -> None:
             if request.is_large
             else io.BytesIO(connection.recv_bytes()) as file
         ):
-            file.seek(0)  # an open file comes with its place
+            file.seek(0)  # a passed descriptor keeps its position
             _answer(connection, request, file)
 
 
@@ -240,7 +240,7 @@ def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
     except ImageRefusedError as error:
         send("refused", error.reason)
         return
-    except ImageError as error:  # some decoders do not tell a want of memory from damage
+    except ImageError as error:  # some decoders report lack of memory as damage
         most = f", or it takes more than {in_units(request.limits.memory)} of memory" if is_large else ""
         send("refused" if is_large else "damaged", error.reason + most)
         return
@@ -256,7 +256,7 @@ def _answer(connection: Connection, request: _Request, file: BinaryIO) -> None:
 
 
 def _as_plain(value: object) -> dict[str, str]:
-    """What JSON has no word for."""
+    """Encode what JSON has no type for."""
     if isinstance(value, CaptureDate):
         return {**vars(value), "moment": value.moment.isoformat()}
     raise TypeError(value)

@@ -24,8 +24,8 @@ from steersearch.core.images.pillow import decoded_bytes, opened_content, plain_
 Reserve = Callable[[int], AbstractContextManager[object]]
 
 LARGEST_SIDE = 200_000  # pixels: resizing a longer strip takes more memory than the strip itself
-_LARGE = 4_000_000  # pixels: of larger pictures only what is needed is kept
-# What decoders take for each pixel beside the picture, in bytes, as measured and rounded up: planes, canvases, a copy.
+_LARGE = 4_000_000  # pixels; larger pictures are reduced
+# Bytes that decoders use per pixel in addition to the picture (planes, canvases, a copy), measured and rounded up.
 _DECODER_BYTES = {"WEBP": 14, "AVIF": 8, "HEIF": 8, "JPEG2000": 18}
 _RAW_BYTES = 16
 _WIDTH, _HEIGHT = 256, 257  # TIFF tags
@@ -33,10 +33,9 @@ _STRIP_BYTES = 64 * STRIP
 
 
 def decode(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, *, at_least: int | None) -> Picture:
-    """The picture in `file`, see `reader.read_picture`.
+    """The picture in `file`, see `reader.read_picture`. Raises ImageError.
 
-    reserve: called with the bytes that decoding takes, before it begins; what it returns is held until the end.
-    Raises ImageError with the reason in plain words.
+    reserve: called with the bytes that decoding needs; the context manager that it returns is held until the end.
     """
     with plain_reasons(path, limits), ExitStack() as held:
         take = partial(_take, path, limits, reserve, held)
@@ -52,7 +51,7 @@ def decode_date(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve) ->
             with raw.opened(file) as photo:
                 return photo.date
         with opened_content(file) as image:
-            if image.format == "PNG":  # whose texts may stand behind the pixels
+            if image.format == "PNG":  # its texts may follow the pixels
                 _take(path, limits, reserve, held, _bytes_needed(image, image.size, 1))
                 image.load()
             return capture_date(image, file)
@@ -61,15 +60,15 @@ def decode_date(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve) ->
 def decode_header(
     path: Path, file: BinaryIO, limits: Limits, reserve: Reserve
 ) -> tuple[tuple[int, int], int]:
-    """(width, height) of the picture in `file` as it is stored, and its EXIF orientation. Raises ImageError."""
+    """(width, height) of the picture in `file` as stored, and its EXIF orientation. Raises ImageError."""
     with plain_reasons(path, limits), opened_content(file) as image:
-        tags = getattr(image, "tag_v2", None)  # Pillow gives a TIFF's size as it is shown
+        tags = getattr(image, "tag_v2", None)  # Pillow's size of a TIFF is the upright one
         size = image.size if tags is None else (tags[_WIDTH], tags[_HEIGHT])
         return size, orientation_of(image)
 
 
 def _take(path: Path, limits: Limits, reserve: Reserve, held: ExitStack, needed: int) -> None:
-    """Reserve so many bytes until the end. Raises ImageRefusedError if they are more than a photo may take."""
+    """Reserve `needed` bytes until the end. Raises ImageRefusedError if they exceed the limit."""
     refuse_memory(path, needed, limits)
     held.enter_context(reserve(needed))
 
@@ -77,13 +76,13 @@ def _take(path: Path, limits: Limits, reserve: Reserve, held: ExitStack, needed:
 def _decoded(
     path: Path, file: BinaryIO, at_least: int | None, take: Callable[[int], None]
 ) -> tuple[Picture, int]:
-    """The picture as it is stored, and its EXIF orientation. Pillow's own copy of it ends with this call."""
+    """The picture as stored, and its EXIF orientation. Pillow's own copy is freed on return."""
     with opened_content(file) as image:
         size = image.size
         if max(size) > LARGEST_SIDE:
-            reason = f"a side of {max(size):,} pixels; pictures with up to {LARGEST_SIDE:,} are read"
+            reason = f"a side of {max(size):,} pixels, more than {LARGEST_SIDE:,}"
             raise ImageRefusedError(path, reason)
-        # A TIFF's EXIF block cannot be read after the pixels, a PNG's not before them.
+        # A TIFF's EXIF block must be read before the pixels, a PNG's after them.
         date = capture_date(image) if image.format != "PNG" else None
         drafted = None if at_least is None else image.draft(None, (at_least, at_least))
         shrink = _shrink(image.size, at_least)
@@ -91,12 +90,12 @@ def _decoded(
         image.load()
         colours = conversion_of(image, file=file)
         rgb = converted(image, colours, shrink)
-        size = image.size if drafted is None else size  # some decoders turn the picture while they load it
+        size = image.size if drafted is None else size  # some decoders turn the picture as they load it
         width, height = image.size if drafted is None else drafted[1][2:]
         orientation = orientation_of(image)
         date = date or capture_date(image, file)
         picture = Picture(rgb, size, date, (0, 0, width / shrink, height / shrink), colours.remark)
-    rgb.info = {}  # a comment, a profile or an EXIF block of the file would go into what is made of the picture
+    rgb.info = {}  # else the file's comment, profile or EXIF block would be saved with thumbnails
     return picture, orientation
 
 
@@ -120,7 +119,7 @@ def _developed(file: BinaryIO, at_least: int | None, take: Callable[[int], None]
 
 
 def _shrink(size: tuple[int, int], at_least: int | None) -> int:
-    """A power of two by which a large picture is reduced, so that its shorter side keeps twice what is needed."""
+    """The power of two by which a large picture can be reduced and keep a shorter side of twice `at_least`."""
     shrink = 1
     if at_least is not None and size[0] * size[1] > _LARGE:
         while min(size) >= 4 * at_least * shrink:
@@ -129,7 +128,7 @@ def _shrink(size: tuple[int, int], at_least: int | None) -> int:
 
 
 def _bytes_needed(image: Image.Image, size: tuple[int, int], shrink: int) -> int:
-    """What it takes to decode and convert a picture, which a JPEG decoder may have reduced from `size`."""
+    """Bytes for decoding and converting a picture, which a JPEG decoder may have reduced from `size`."""
     pixels = size[0] * size[1]
     decoder = _DECODER_BYTES.get(image.format or "", 0) * pixels
     if _is_in_several_scans(image):
@@ -143,12 +142,12 @@ def _bytes_needed(image: Image.Image, size: tuple[int, int], shrink: int) -> int
 
 
 def _is_in_several_scans(image: Image.Image) -> bool:
-    """Whether a JPEG's decoder keeps the whole picture in memory, at any scale."""
+    """Whether a JPEG has several scans, so that its decoder keeps the whole picture in memory at any scale."""
     if image.format != "JPEG" or "progressive" in image.info:
         return "progressive" in image.info
     assert isinstance(image, JpegImageFile)
     assert image.fp is not None
     image.fp.seek(
         -8 - 2 * image.layers, io.SEEK_CUR
-    )  # Pillow has read the first scan's header: is it of all?
+    )  # Pillow has read the first scan's header: does it cover all components?
     return image.fp.read(2) != b"\xff\xda"

@@ -16,10 +16,10 @@ _UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "ms": 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What reading one photo may take. A photo beyond these limits is refused; higher limits try it again.
+    """A photo beyond these limits is refused; with higher limits it is tried again.
 
-    file: bytes of its file.  memory: bytes while it is decoded, those of the decoder among them.
-    seconds: of processor time while it is decoded.
+    file: bytes of its file.  memory: bytes for decoding, the decoder included.
+    seconds: of processor time for decoding.
     """
 
     file: float = 2e9
@@ -36,14 +36,14 @@ DEFAULT_LIMITS = Limits()
 
 
 class Budget:
-    """Bytes of memory that threads share: each waits until enough are free, and may take more if alone."""
+    """Memory in bytes that threads share: each waits until enough is free; a lone one may take more."""
 
     def __init__(self, size: float) -> None:
         self._size, self._taken, self._changed = size, 0, threading.Condition()
 
     @contextmanager
     def reserved(self, needed: int) -> Iterator[None]:
-        """Hold this many bytes."""
+        """Hold `needed` bytes."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self._size)
             self._taken += needed
@@ -56,7 +56,7 @@ class Budget:
 
 
 def parse_limits(texts: Iterable[str]) -> Limits:
-    """The limits with those changed that texts such as "memory=4GB" or "seconds=60" name. Raises ArgumentError."""
+    """The default limits, changed by texts such as "memory=4GB" or "seconds=60". Raises ArgumentError."""
     limits = DEFAULT_LIMITS
     for text in texts:
         name, _, value = text.partition("=")
@@ -69,7 +69,7 @@ def parse_limits(texts: Iterable[str]) -> Limits:
 
 
 def in_units(number: float) -> str:
-    """A number of bytes for people: 1.4 GB."""
+    """A number of bytes as text: 1.4 GB."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

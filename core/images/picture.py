@@ -15,10 +15,10 @@ class Picture:
 
     image: upright RGB in sRGB, perhaps at a reduced scale.
     size: (width, height) in pixels of the whole picture, upright.
-    taken_at: when, as the file says, see `capture_date`; None where it does not.
-    box: left, top, right, bottom of the whole picture in `image`. At a reduced scale its sides need not be whole
-        numbers; what is resized from other sides is shifted by up to a pixel.
-    remark: what could not be done as a viewer would, in words for the user.
+    taken_at: see `capture_date`; None if the file has no date.
+    box: left, top, right, bottom of the whole picture in `image`, perhaps fractional at a reduced scale. Resizing from
+        rounded sides would shift by up to a pixel.
+    remark: for the user, how it differs from what a viewer shows.
     """
 
     image: Image.Image
@@ -29,7 +29,7 @@ class Picture:
 
 
 def image_of(picture: Picture | Image.Image) -> Image.Image:
-    """The image alone, for those that do without the box."""
+    """The image without its box."""
     return picture.image if isinstance(picture, Picture) else picture
 
 
@@ -46,27 +46,27 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = (5, 6, 7, 8)  # orientations under which width and height change places
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 def orientation_of(image: Image.Image) -> int:
-    """How the picture is stored, 1 (upright) to 8; 1 where nothing says so or the EXIF block is damaged."""
+    """The EXIF orientation, 1 (upright) to 8; 1 without one, or if the EXIF block is damaged."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
         return int(value) if value in _TURNS else 1
-    except Exception:  # Pillow's EXIF parser raises whatever the damage leads it to
+    except Exception:  # Pillow's EXIF parser raises many types for a damaged block
         return 1
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture as a viewer shows one that is stored under this orientation."""
+    """Turn a picture that is stored in this orientation."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def turned_box(
     box: tuple[float, float, float, float], size: tuple[int, int], orientation: int
 ) -> tuple[float, float, float, float]:
-    """Where a box (left, top, right, bottom) in a picture of `size`, as it is stored, lies in the upright one."""
+    """A box (left, top, right, bottom) in a stored picture of `size`, in coordinates of the upright one."""
     left, top, right, bottom = box
     width, height = size
     if orientation in SIDEWAYS:

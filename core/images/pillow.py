@@ -21,11 +21,11 @@ from steersearch.core.errors import ImageError, ImageRefusedError, SteerSearchEr
 from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits, in_units
 
-# Limits of our own replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
+# Our own limits replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # damaged EXIF: it is left out
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # damaged EXIF is ignored
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "HEIF")  # as Pillow calls them
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "HEIF")  # Pillow's names
 
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # others: 4
 
@@ -34,12 +34,12 @@ _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "
 def opened(
     source: str | Path | BinaryIO, formats: Sequence[str] = FORMATS, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[Image.Image]:
-    """The picture in a file as Pillow has it: neither turned nor converted, decoded when its pixels are asked for.
+    """Open a picture with Pillow, neither turned nor converted, decoded on first access to its pixels.
 
-    For sizes, masks and thumbnails; a photo is read by `reader.read_picture`.
-    source: a path, or the file's content, open for reading and seeking.  formats: those that are tried.
-    Raises ImageError for all that the decoder raises while the file is open, also in the caller's block:
-    no such file, not a regular file, not an image, truncated; ImageRefusedError beyond `limits`.
+    For sizes, masks and thumbnails; `reader.read_picture` reads photos.
+    source: a path, or the file's content, open for reading and seeking.  formats: the ones to try.
+    Translates errors of the decoder, also in the caller's block, into ImageError (missing, not a regular file, not an
+    image, truncated), or ImageRefusedError beyond `limits`.
     """
     path = Path(source) if isinstance(source, str | Path) else None
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def opened(
 
 
 def open_photo(path: str | Path) -> io.BufferedReader:
-    """The regular file `path`, open for reading. Raises ImageError with the reason."""
+    """Open the regular file `path` for reading. Raises ImageError."""
     try:
         file = open_regular(path)
     except OSError as error:
@@ -59,7 +59,7 @@ def open_photo(path: str | Path) -> io.BufferedReader:
         if error.errno == errno.EINVAL:  # a pipe, a device, a socket
             reason = f"{reason}; save it to a file first"
         raise ImageError(path, reason or "cannot be read") from error
-    if os.fstat(file.fileno()).st_size == 0:  # some of them, in /proc, never end
+    if os.fstat(file.fileno()).st_size == 0:  # files in /proc may have this size and never end
         file.close()
         raise ImageError(path, "the file is empty")
     return file
@@ -86,39 +86,39 @@ def _register_heic() -> None:
 
 
 def _loaded(formats: Sequence[str]) -> list[str]:
-    """Those that this build of Pillow knows by now."""
+    """Those of `formats` that this build of Pillow has loaded."""
     return [name for name in formats if name in Image.OPEN]
 
 
 @contextmanager
 def plain_reasons(path: Path | None, limits: Limits) -> Iterator[None]:
-    """Whatever a decoder raises, as an ImageError that says what is wrong with the file."""
+    """Translate whatever a decoder raises into an ImageError."""
     try:
         yield
     except UnidentifiedImageError:
-        raise ImageError(path, "not an image, or of a kind that cannot be read") from None
+        raise ImageError(path, "not an image, or not of a supported format") from None
     except Image.DecompressionBombError as error:
         raise ImageRefusedError(path, f"too large for this process ({error})") from None
     except MemoryError:
         raise ImageRefusedError(path, f"too large: more than {in_units(limits.memory)} of memory") from None
     except SteerSearchError:
         raise
-    except Exception as error:  # decoders fail in ways of their own
+    except Exception as error:  # decoders raise many types
         raise ImageError(path, f"truncated or damaged ({error})") from error
 
 
 def refuse_memory(path: Path | None, needed: float, limits: Limits) -> None:
-    """Raise ImageRefusedError if so many bytes are more than a photo may take."""
+    """Raise ImageRefusedError if `needed` bytes exceed the limit."""
     if needed > limits.memory:
         raise ImageRefusedError(
             path,
-            f"too large: decoding takes {in_units(needed)} of memory, at most {in_units(limits.memory)} are used; "
-            f"--limit memory={in_units(1.2 * needed).replace(' ', '')} lifts that",
+            f"too large: decoding takes {in_units(needed)} of memory, more than {in_units(limits.memory)}; "
+            f"--limit memory={in_units(1.2 * needed).replace(' ', '')} allows it",
         )
 
 
 def decoded_bytes(image: Image.Image) -> int:
-    """What the decoded pixels take in Pillow."""
+    """Bytes of the decoded pixels in Pillow."""
     return image.width * image.height * _BYTES_PER_PIXEL.get(image.mode, 4)
 
 
@@ -129,10 +129,7 @@ _MOST_BYTES = 1000
 
 
 def png_chunk(file: BinaryIO, kind: bytes) -> bytes | None:
-    """The content of the first chunk of this kind, at most its first 1000 bytes; None if there is none.
-
-    Leaves the file where it is.
-    """
+    """The first 1000 bytes of the first chunk of this kind; None if there is none. Keeps the file's position."""
     place = file.tell()
     try:
         file.seek(8)

@@ -11,18 +11,18 @@ import struct
 import zlib
 from typing import BinaryIO
 
-_MOST_BYTES, _MOST_JPEG_BYTES = 64 * 2**20, 16 * 2**20  # a JPEG's padding may cost the square of its length
+_MOST_BYTES, _MOST_JPEG_BYTES = 64 * 2**20, 16 * 2**20  # a JPEG's padding may take quadratic time
 _MOST_PIXELS = 50e6
-_MOST_SCANNED = 400e6  # pixels, times scans: an honest progressive JPEG has about ten scans
-_MOST_SEGMENTS = 300  # before the picture of a JPEG: those of phones hold depth maps in 64 kB each
+_MOST_SCANNED = 400e6  # pixels × scans; an honest progressive JPEG has about ten scans
+_MOST_SEGMENTS = 300  # before the picture of a JPEG; phones store depth maps in segments of 64 kB
 _MOST_CHUNKS = 20_000
-_MOST_ENTRIES = 500  # of an EXIF block: each may claim a copy of the whole block
+_MOST_ENTRIES = 500  # of an EXIF block; each may claim a copy of the whole block
 _MOST_PROFILE = 64 * 1024
 _DIRECTORIES = (0x8769, 0x8825, 0xA005)  # EXIF tags that point to a directory
 
 
 def is_plain(file: BinaryIO) -> bool:
-    """Whether decoding the picture in `file` is certain to be quick. Leaves the file at its beginning."""
+    """Whether the picture in `file` is certain to decode quickly. Rewinds the file."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     try:
@@ -34,7 +34,7 @@ def is_plain(file: BinaryIO) -> bool:
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
             return _is_plain_png(file)
         return head.startswith(b"RIFF") and head.endswith(b"WEBP") and _is_plain_webp(file)
-    except (struct.error, IndexError):  # cut off
+    except (struct.error, IndexError):  # truncated
         return False
     finally:
         file.seek(0)
@@ -106,7 +106,7 @@ def _is_plain_png(file: BinaryIO) -> bool:
 
 
 def _is_plain_chunk(kind: bytes, body: bytes) -> bool:
-    """Whether what a PNG says of its picture is short, also unpacked."""
+    """Whether a PNG's text or profile is short, also unpacked."""
     if kind == b"eXIf":
         return _has_few_entries(body)
     name, _, content = body.partition(b"\0")
@@ -149,7 +149,7 @@ def _webp_pixels(kind: bytes, body: bytes) -> int:
 
 
 def _has_few_entries(block: bytes) -> bool:
-    """Whether an EXIF block and its directories are short; one that is cut off, or none, counts as short."""
+    """Whether an EXIF block and its directories are short; a truncated or missing one counts as short."""
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) > 2**16:
         return order is None
@@ -171,7 +171,7 @@ def _has_few_entries(block: bytes) -> bool:
 
 
 def _is_simple_profile(profile: bytes) -> bool:
-    """Whether an ICC profile is three primaries and curves, or one curve: no tables, no programs."""
+    """Whether an ICC profile has only primaries and curves, no tables or programs."""
     if len(profile) > _MOST_PROFILE:
         return False
     number = min(struct.unpack_from(">I", profile, 128)[0] if len(profile) >= 132 else 0, _MOST_ENTRIES)
@@ -180,7 +180,7 @@ def _is_simple_profile(profile: bytes) -> bool:
 
 
 def _inflated(data: bytes) -> bytes:
-    """As much of compressed data as tells whether it is too long."""
+    """Decompress just enough data to see whether it is too long."""
     try:
         return zlib.decompressobj().decompress(data, _MOST_PROFILE + 1)
     except zlib.error:

@@ -24,8 +24,8 @@ SUFFIXES = (
     ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
 Box = tuple[float, float, float, float]
-_LEAST_PREVIEW = 1024  # pixels, shorter side, where nobody says what is needed
-_ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's name of a turn -> EXIF's
+_LEAST_PREVIEW = 1024  # pixels of the shorter side, unless `at_least` is given
+_ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's code of a turn -> EXIF's
 
 
 def is_supported() -> bool:
@@ -34,23 +34,22 @@ def is_supported() -> bool:
 
 
 def is_raw(path: Path) -> bool:
-    """Whether the name is one of a RAW photo. Its content would not tell: most are TIFF files."""
+    """Whether the name is that of a RAW photo. The content would not tell: most are TIFF files."""
     return path.suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True)
 class RawPhoto:
-    """An opened RAW file. size: (width, height) in pixels of the upright picture that a development gives."""
+    """An opened RAW file. size: (width, height) in pixels of the developed, upright picture."""
 
     size: tuple[int, int]
     _raw: Any
 
     def picture(self, at_least: int | None) -> tuple[Image.Image, Box, CaptureDate | None]:
-        """The upright picture, in any mode, the box that it fills (see `Picture`), and when it was taken.
+        """The upright picture in any mode, its box (see `Picture`) and date.
 
-        The embedded preview is what the camera would show, and reading it takes a tenth of the time; where there
-        is none, or its shorter side is below `at_least` pixels, the sensor's data are developed with the
-        camera's white balance.
+        Takes the embedded preview, which is what the camera shows and ten times as fast; develops the sensor data, with
+        the camera's white balance, if there is none or its shorter side is below `at_least` pixels.
         """
         image, box, date = self._preview(at_least) or (None, None, None)
         if image is None or box is None or min(image.size) < min(at_least or _LEAST_PREVIEW, *self.size):
@@ -63,7 +62,7 @@ class RawPhoto:
 
         try:
             found = self._raw.extract_thumb()
-        except rawpy.LibRawError:  # there is none, or LibRaw cannot take it out
+        except rawpy.LibRawError:  # missing, or LibRaw cannot extract it
             return None
         turn = _ORIENTATIONS.get(self._raw.sizes.flip, 1)
         if found.format != rawpy.ThumbFormat.JPEG:
@@ -77,16 +76,16 @@ class RawPhoto:
                 width, height = image.size if drafted is None else drafted[1][2:]
                 turn = stored if stored != 1 else turn
                 return upright(image, turn), turned_box((0, 0, width, height), image.size, turn), date
-        except (OSError, SyntaxError, ValueError):  # a damaged preview; the sensor's data may be whole
+        except (OSError, SyntaxError, ValueError):  # damaged; the sensor data may be intact
             return None
 
     @property
     def date(self) -> CaptureDate | None:
-        """When it was taken, as its preview or else LibRaw says."""
+        """When it was taken, according to the preview or else LibRaw."""
         return self._better((self._preview(1) or (None, None, None))[2])
 
     def _better(self, date: CaptureDate | None) -> CaptureDate | None:
-        """What LibRaw says, unless the preview knows when the photo was taken."""
+        """LibRaw's date, unless the preview has the date of the shot."""
         return date if date is not None and not date.is_change else self._date() or date
 
     def _date(self) -> CaptureDate | None:
@@ -96,7 +95,7 @@ class RawPhoto:
 
 @contextmanager
 def opened(file: BinaryIO) -> Iterator[RawPhoto]:
-    """The RAW photo in `file`. Raises OSError for a file that is none, or is damaged."""
+    """The RAW photo in `file`. Raises OSError for a damaged file or another format."""
     import rawpy
 
     try:

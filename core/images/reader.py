@@ -29,7 +29,7 @@ PILLOW_SUFFIXES = (
 SUFFIXES = (*PILLOW_SUFFIXES, *HEIC_SUFFIXES, *raw.SUFFIXES)
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_memory = Budget(DEFAULT_LIMITS.memory)  # of all pictures that are being decoded
+_memory = Budget(DEFAULT_LIMITS.memory)  # for all pictures being decoded
 _warned: set[str] = set()
 
 
@@ -42,18 +42,16 @@ def read_picture(
 ) -> Picture:
     """The picture in `path`, as a viewer would show it.
 
-    EXIF orientation is applied first, colours become sRGB; grey of 16 bits is scaled, not clipped; transparency lies
-    on white; of an animation or a file with several pages the first is taken. Of a RAW photo that is the camera's own
-    preview where it is large enough.
+    Upright, in sRGB; 16-bit grey is scaled, not clipped; transparency becomes white; of an animation or several pages
+    the first is taken; of a RAW photo the camera's preview, if it is large enough.
 
-    file: the file's content, open for reading and seeking, if the caller has it; None opens `path`.
-    at_least: a JPEG far larger than needed is decoded at a half, a quarter or an eighth of its scale, which is several
-        times faster, as long as its shorter side keeps this many pixels; other pictures above 4 megapixels are reduced
-        likewise as they are converted, and keep twice as many. None decodes all of it.
-    limits: what it may take. What is not certain to be decoded soon is decoded by a process, which is ended where it
-        takes more.
-    Raises ImageError with the reason in plain words: missing, not a regular file, empty, not an image, truncated;
-    ImageRefusedError where higher limits or an optional decoder would help.
+    file: the file's content, open for reading and seeking; None opens `path`.
+    at_least: pixels that the shorter side needs. A larger JPEG is decoded at 1/2, 1/4 or 1/8 scale, which is several
+        times faster; other pictures above 4 megapixels are reduced in the conversion, to at least twice as many. None
+        decodes all pixels.
+    limits: a file that is not certain to decode quickly is decoded by a process, which is killed beyond them.
+    Raises ImageError (missing, not a regular file, empty, not an image, truncated); ImageRefusedError if higher limits
+    or an optional decoder would help.
     """
     path = Path(path)
     require_decoder(path)
@@ -67,7 +65,7 @@ def read_picture(
 
 
 def read_date(path: Path, limits: Limits = DEFAULT_LIMITS) -> CaptureDate | None:
-    """When the photo in `path` was taken, see `capture_date`, as far as possible without decoding it.
+    """When the photo in `path` was taken, see `capture_date`; decodes it only if necessary.
 
     Raises ImageError, ImageRefusedError.
     """
@@ -77,7 +75,7 @@ def read_date(path: Path, limits: Limits = DEFAULT_LIMITS) -> CaptureDate | None
 
 
 def read_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[tuple[int, int], int]:
-    """(width, height) of the picture in `path` as it is stored, and its EXIF orientation, without decoding it.
+    """(width, height) of the picture in `path` as stored, and its EXIF orientation, without decoding it.
 
     Raises ImageError, ImageRefusedError.
     """
@@ -87,7 +85,7 @@ def read_header(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[tuple[int,
 
 
 def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **options: Any) -> R:
-    """The task done here for a file that is certain to be quick, else in a process that can be ended."""
+    """Run the task here for a file that is certain to decode quickly, else in a process."""
     size = file.seek(0, io.SEEK_END)
     refuse_large_file(path, size, limits)
     if size == 0:
@@ -103,11 +101,11 @@ def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **
 
 
 def refuse_large_file(path: Path, size: int, limits: Limits) -> None:
-    """Raise ImageRefusedError for a file that is larger than a photo may be."""
+    """Raise ImageRefusedError for a file beyond the limit."""
     if size > limits.file:
-        reason = f"too large: {in_units(size)}, files of at most {in_units(limits.file)} are read"
+        reason = f"too large: {in_units(size)}, more than {in_units(limits.file)}"
         raise ImageRefusedError(
-            path, f"{reason}; --limit file={in_units(1.2 * size).replace(' ', '')} lifts that"
+            path, f"{reason}; --limit file={in_units(1.2 * size).replace(' ', '')} allows it"
         )
 
 

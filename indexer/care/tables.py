@@ -56,15 +56,15 @@ class Tables:
         self._database = Database(place)
 
     def names(self, prefix: str = "") -> list[str]:
-        """The tables whose name begins so, sorted."""
+        """The tables whose names start with `prefix`, sorted."""
         return [name for name in table_names(self._place) if name.startswith(prefix)]
 
     def has(self, name: str) -> bool:
-        """Whether there is such a table. Raises LibraryUnreadableError for one whose versions are away."""
+        """Whether the table exists. Raises LibraryUnreadableError if its versions are missing."""
         return self._database.has(name)
 
     def add_columns(self, name: str, columns: Iterable[str]) -> None:
-        """Give a table of an older schema those of these `schema.added_columns` that it lacks, without values."""
+        """Add those of `schema.added_columns` that a table of an older schema lacks, filled with null."""
 
         def add(table: Any) -> None:
             missing = [added_columns()[column] for column in columns if column not in table.schema.names]
@@ -74,7 +74,7 @@ class Tables:
         self._database.change(name, add)
 
     def sum_up(self, name: str) -> None:
-        """Give the rows of a table of an older schema checksums, but for those that cannot be right."""
+        """Give the rows of a table of an older schema checksums, except invalid ones."""
         key = "path" if name == IMAGES else "image_id"
         checksums = list(summed_columns(name))
 
@@ -95,10 +95,10 @@ class Tables:
             )
 
     def inspect(self, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T]) -> T:
-        """What `check` makes of the rows of a table, which it gets in Arrow's record batches, in no order.
+        """Call `check` with the rows of a table as Arrow record batches, unordered, and return its result.
 
-        columns: those that the table lacks are left out; None: all. Another process may compact it meanwhile: then
-        `check` is called again. Raises LibraryUnreadableError, LibraryDamagedError.
+        columns: None is all; columns that the table lacks are left out. If another process compacts the table
+        meanwhile, `check` is called again. Raises LibraryUnreadableError, LibraryDamagedError.
         """
 
         def read(table: Any) -> T:
@@ -109,7 +109,7 @@ class Tables:
         return self._database.read(name, read)
 
     def dim(self, name: str) -> int:
-        """Length of the embeddings in a table; 0 if it has none."""
+        """Length of the embeddings in a table; 0 for a table without embeddings."""
         return self._database.read(name, _dim)
 
     def drop_rows(self, name: str, column: str, keys: Iterable[str]) -> None:
@@ -118,7 +118,7 @@ class Tables:
             self._database.delete(name, _is_one_of(column, chunk))
 
     def folder(self, name: str) -> Path:
-        """Where a table's files lie."""
+        """The folder of a table's files."""
         return self._database.folder(name)
 
     def damaged_files(self, name: str) -> tuple[list[str], list[str]]:
@@ -126,15 +126,16 @@ class Tables:
         return damaged_files(self._database.folder(name))
 
     def rebuild(self, name: str, dim: int, kept: Sequence[Any], *, keep_rows: bool) -> None:
-        """Make a table anew of its sound rows, one for each key, and of those of `kept` whose keys it then lacks.
+        """Rebuild a table from its intact rows, one per key, and from rows of `kept` with other keys; set the old
+        one aside.
 
-        The old one is set aside. dim: of its vectors; 0: as they are, and no table is made if it has none that can be
-        read.  keep_rows: whether it can be read.
+        dim: length of its vectors; 0 keeps it, and makes no table if no vector is readable.
+        keep_rows: whether the old table is readable.
         """
         folder, draft = self._database.folder(name), f"repaired_{name}"
         if not folder.exists() and self._database.has(
             draft
-        ):  # a repair was killed when this was made, and all but named
+        ):  # a repair was killed after it built this table, before it renamed it
             move_inside(self._place, self._database.folder(draft), folder)
             keep_rows = True
         self.drop(draft)
@@ -151,7 +152,7 @@ class Tables:
             move_inside(self._place, self._database.folder(draft), folder)
 
     def _copy(self, name: str, schema: Any, seen: set[str], parts: Iterable[Any]) -> None:
-        """Add rows to a table, those whose keys were not seen yet."""
+        """Add the rows whose keys are not in `seen`."""
         remaining = iter(parts)
         while some := list(islice(remaining, _COPIED)):
             rows = pa.concat_tables(some)
@@ -164,10 +165,10 @@ class Tables:
             self._database.change(name, partial(_add, rows=new))
 
     def compact(self, name: str) -> None:
-        """Put the rows of a table into few files, drop all older versions and what killed writers left.
+        """Merge a table's files into few; delete older versions and what killed writers left.
 
-        Readers that had the table open have to open it again, which `Database.read` does. LanceDB warns of
-        that, in vain: nobody else writes, and we do read so. Raises LibraryDamagedError for a table that is damaged.
+        Readers that have the table open must reopen it, as `Database.read` does; LanceDB's warning about this can be
+        ignored. Raises LibraryDamagedError.
         """
         damaged, _ = self.damaged_files(name)
         if damaged:
@@ -183,7 +184,7 @@ class Tables:
             seal(self._place, self._database.folder(name), forget=True)
 
     def drop(self, name: str) -> None:
-        """Delete a table, if it is there, also one that cannot be opened."""
+        """Delete a table if it exists, even one that cannot be opened."""
         delete_inside(self._place, self._database.folder(name))
 
 
@@ -192,7 +193,7 @@ def _add(table: Any, rows: Any) -> None:
 
 
 def _dim(rows: Any) -> int:
-    """Length of the embeddings in a table of LanceDB or Arrow; 0 if it has none."""
+    """Length of the embeddings in a LanceDB or Arrow table; 0 for a table without embeddings."""
     return int(rows.schema.field("embedding").type.list_size) if "embedding" in rows.schema.names else 0
 
 
@@ -203,14 +204,14 @@ def _is_one_of(column: str, keys: Iterable[str]) -> str:
 # -------------------------------------------------------------------------------------------------------- damaged rows
 
 _UNIT = {np.dtype(np.float32): 1e-3, np.dtype(np.float16): 1e-2}  # how far a length may be from 1
-_OTHER = "other values than its checksum was made of"
+_OTHER = "values that do not fit its checksum"
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
 class Rows:
-    """What a table holds. keys: how often each occurs; faults: what is wrong -> the keys of the rows it is wrong in."""
+    """Keys and faults of a table's rows. keys: how often each occurs; faults: description -> keys of the bad rows."""
 
     keys: Counter[str] = field(default_factory=Counter)
     faults: dict[str, list[str]] = field(default_factory=dict)
@@ -221,11 +222,11 @@ class Rows:
 
     @property
     def twice(self) -> list[str]:
-        """The keys of sound rows that occur several times."""
+        """The duplicate keys among intact rows."""
         return [key for key, number in self.keys.items() if number > 1 and key not in self.bad_keys]
 
     def add(self, keys: npt.NDArray[np.object_], faults: Iterable[tuple[str, Mask]]) -> Mask:
-        """Note a part of the rows; of several faults in one row the first counts. Returns which rows have none."""
+        """Add some rows; a row counts under its first fault. Returns the mask of rows without fault."""
         self.keys.update(keys)
         is_sound = np.ones(len(keys), dtype=bool)
         for what, is_bad in faults:
@@ -236,7 +237,7 @@ class Rows:
 
 
 def check_images(batches: Iterable[Any], has_checksums: bool) -> tuple[Rows, set[str]]:
-    """The rows of `images`, and the contents of those that are usable photos and sound."""
+    """The rows of `images`, and the image_ids of intact rows of usable photos."""
     rows, usable = Rows(), set()
     for part in _parts(batches):
         is_sound = rows.add(_objects(part, "path"), _image_faults(part, has_checksums))
@@ -246,7 +247,7 @@ def check_images(batches: Iterable[Any], has_checksums: bool) -> tuple[Rows, set
 
 
 def check_vectors(name: str, batches: Iterable[Any], has_checksums: bool) -> Rows:
-    """The rows of a prompt table or one of unsteered features."""
+    """The rows of a prompt table or a table of unsteered features."""
     rows = Rows()
     for part in _parts(batches):
         rows.add(_objects(part, "image_id"), _vector_faults(name, part, has_checksums))
@@ -254,7 +255,7 @@ def check_vectors(name: str, batches: Iterable[Any], has_checksums: bool) -> Row
 
 
 def sound_parts(name: str, batches: Iterable[Any]) -> Iterator[Any]:
-    """The sound rows of a table that has checksums, as many pyarrow.Tables."""
+    """The intact rows of a table with checksums, as pyarrow.Tables."""
     for part in _parts(batches):
         faults = _image_faults(part, True) if name == IMAGES else _vector_faults(name, part, True)
         is_bad = np.zeros(len(part), dtype=bool)
@@ -309,7 +310,7 @@ def _parts(batches: Iterable[Any]) -> Iterable[Any]:
 
 
 def _not_sound(name: str, part: Any, has_checksums: bool) -> dict[str, Mask]:
-    """For each column of checksums whether a row does not fit it; every row, in a table that has none."""
+    """For each checksum column the rows that do not fit it; all rows if the table lacks the column."""
     if not has_checksums:
         return dict.fromkeys((CHECKSUM, DATE_CHECKSUM, THUMBNAIL_CHECKSUM), np.ones(len(part), dtype=bool))
     return {checksum: ~is_sound(name, part, checksum) for checksum in summed_columns(name)}

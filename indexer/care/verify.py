@@ -70,8 +70,8 @@ _Difference = Literal["vanished", "changed", "hidden", "unreadable"]
 
 
 class Severity(StrEnum):
-    """error: searches fail, or find what is wrong or not everything; warning: something is missing or in the way,
-    searches are right; note: nothing is wrong."""
+    """error: searches fail, or their results are wrong or incomplete; warning: searches are right, but something is
+    missing or superfluous; note: nothing is wrong."""
 
     error = "error"
     warning = "warning"
@@ -80,11 +80,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that `verify` found.
-
-    subject: what it is about.  what: what is the matter.  advice: what to do, or what the repair has led to.
-    is_repaired: whether it was repaired.
-    """
+    """subject: the table, file or prompt.  what: the finding.  advice: what to do, or the result of the repair."""
 
     severity: Severity
     subject: str
@@ -94,14 +90,14 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether it is still to be dealt with."""
+        """Whether the user still has to act."""
         return self.severity is not Severity.note and not self.is_repaired
 
 
 class Verification:
-    """One look at the library at `place`. Those who repair must be `alone` with it.
+    """One check of the library at `place`. A repair needs the exclusive lock (`writers.alone`).
 
-    command: the command line that brings a prompt index up to date.
+    command: returns the command line that updates a prompt index.
     """
 
     def __init__(self, place: Path, command: Callable[[PromptIndex], str], *, repair: bool = False) -> None:
@@ -109,10 +105,10 @@ class Verification:
         self._has_checksums = read_library(place).schema_version >= ROWS_CHECKED_SINCE
         self._tables = Tables(place)
         self._findings: list[Finding] = []
-        self._photos: set[str] = set()  # contents of the usable photos
+        self._photos: set[str] = set()  # image_ids of the usable photos
 
     def run(self) -> list[Finding]:
-        """All findings, in the order in which the library is looked through."""
+        """All findings, in the order of the checks."""
         indexes = self._check_manifests()
         self._check_unsteered_records()
         self._check_images(indexes)
@@ -140,7 +136,7 @@ class Verification:
         return self._findings
 
     def run_deep(self, folder: Path) -> list[Finding]:
-        """Findings on the photos themselves, each read again. Call it after `run`, which repairs the tables."""
+        """Read every photo again and compare its hash. Call it after `run`, which repairs the tables."""
         self._findings = []
         if not folder.is_dir():
             self._found(
@@ -176,7 +172,7 @@ class Verification:
         self, severity: str, subject: str, what: str, advice: str,
         after: str = "", repair: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
-        """Note a finding, repaired if that is wanted and there is a way. after: the advice once it is repaired."""
+        """Note a finding; repair it if asked to and `repair` is given.  after: the advice once repaired."""
         is_repaired = self._repair and repair is not None
         if is_repaired and repair is not None:
             repair()
@@ -189,7 +185,7 @@ class Verification:
     def _unreadable(
         self, subject: str, what: str, error: LibraryUnreadableError | OSError, table: str = ""
     ) -> None:
-        """Note what cannot be read now, of which nothing is known: it is not touched."""
+        """Report something that cannot be read now, and leave it alone."""
         reason = error.reason if isinstance(error, LibraryUnreadableError) else error.strerror or str(error)
         advice = "look again when it can be read"
         if table:
@@ -199,14 +195,14 @@ class Verification:
     # manifests
 
     def _check_manifests(self) -> list[PromptIndex]:
-        """The prompt indexes whose manifests are in order, oldest first."""
+        """The prompt indexes with valid manifests, oldest first."""
         indexes = []
         for key in manifest_keys(self._place):
             subject = f"prompt index {key}"
             try:
                 index = read_prompt_index(self._place, key)
                 if not key == index.key == _key_of(index):
-                    raise LibraryDamagedError(key, "its settings are not those that its name was made from")
+                    raise LibraryDamagedError(key, "its settings do not match its name")
                 indexes.append(index)
             except SchemaVersionError as error:
                 self._found("error", subject, f"is of format {error.found}", "update steersearch")
@@ -304,7 +300,7 @@ class Verification:
             self._found("note", subject, what, advice)
 
     def _check_other_tables(self, indexes: list[PromptIndex]) -> None:
-        """Tables of unfinished prompt indexes, and those of unsteered features."""
+        """Check the tables of unfinished prompt indexes and of unsteered features."""
         known = {IMAGES, *(prompt_table(index.key) for index in indexes)}
         for name in self._tables.names():
             kind, _, key = name.partition("_")
@@ -317,7 +313,7 @@ class Verification:
                 continue
             self._report_rows(subject, name, rows, "error", again, snapshots)
             if kind == PROMPT:
-                what = f"has {len(rows.keys):,} vectors and no manifest: it was not built to the end"
+                what = f"has {len(rows.keys):,} vectors and no manifest: its build did not finish"
                 self._found("note", subject, what, f"index its prompt to go on, or: steersearch remove {key}")
             else:
                 self._report_unused(subject, set(rows.keys) - rows.bad_keys)
@@ -325,7 +321,7 @@ class Verification:
     # tables
 
     def _is_there(self, subject: str, name: str, what: str) -> bool | None:
-        """Whether there is such a table; None where it is away for now, which is said then."""
+        """Whether the table exists; None, with a finding, if that cannot be read now."""
         try:
             return self._tables.has(name)
         except LibraryUnreadableError as error:
@@ -342,7 +338,7 @@ class Verification:
         self, subject: str, name: str, columns: Sequence[str] | None, check: Callable[[Iterable[Any]], T],
         snapshots: list[str], what: str, after: str, dim: int = 0,
     ) -> T | None:  # fmt: skip
-        """What `check` makes of the rows of a table; None where it cannot be read, of which something is said then."""
+        """The result of `check` on the rows of a table; None, with a finding, if they cannot be read."""
         damaged, unsealed = list[str](), list[str]()
         try:
             damaged, unsealed = self._tables.damaged_files(name)
@@ -357,13 +353,11 @@ class Verification:
                 self._found("error", subject, text, "set it aside", after, remake)
             elif isinstance(error, LibraryUnreadableError):
                 self._unreadable(subject, what, error, name)
-            elif (
-                unsealed
-            ):  # of a run that was killed; all its files can be read, and no more is known of them
+            elif unsealed:  # left by a killed run: readable, but never sealed
                 self._found("error", subject, text, "set it aside", after, remake)
             else:
-                text += ", although all its files are as they were written"
-                self._found("error", subject, text, "it is not touched; please report it")
+                text += ", although all its files fit their checksums"
+                self._found("error", subject, text, "left as it is; please report it")
             return None
         if not damaged:
             return found
@@ -375,7 +369,7 @@ class Verification:
     def _report_rows(
         self, subject: str, name: str, rows: Rows, severity: str, again: str, snapshots: list[str]
     ) -> None:
-        """Findings on single rows: what is wrong with them, and keys that occur several times."""
+        """Report invalid rows and duplicate keys."""
         key = "path" if name == IMAGES else "image_id"
         repair: Callable[[], object] = partial(self._rebuild, name, snapshots)
         for what, keys in rows.faults.items():
@@ -383,15 +377,15 @@ class Verification:
                 severity, subject, f"{_have(len(keys))} {what} ({_some(keys)})", "set them aside",
                 f"set aside, {again}", repair,
             )  # fmt: skip
-            repair = _nothing  # the first has made the table anew, without any of them
+            repair = _nothing  # the first repair rebuilt the table without any bad row
         if rows.twice:
             what = f"{_have(len(rows.twice))} the same {key} as another ({_some(rows.twice)})"
             self._found("error", subject, what, "keep one of each", "one kept of each", repair)
 
     def _rebuild(self, name: str, snapshots: list[str], dim: int = 0, *, keep_rows: bool = True) -> None:
-        """Make a table anew of its sound rows and of what snapshots have kept of it; the old one is set aside.
+        """Rebuild a table from its intact rows and those in its snapshots; the old one is set aside.
 
-        Its snapshots are set aside as well: the new table's versions may have the old one's names.
+        So are its snapshots, as versions of the new table may have the same names.
         """
         kind, _, key = name.partition("_")
         for snapshot in snapshots:
@@ -454,25 +448,25 @@ class Verification:
         except OSError as error:
             self._unreadable(subject, f"its {kind} snapshot", error)
             return
-        except (LibraryDamagedError, LibraryUnreadableError):  # the tables, of which that has been said
+        except (LibraryDamagedError, LibraryUnreadableError):  # the tables', already reported
             return
-        what = f"its {kind} snapshot is not what the tables say"
+        what = f"its {kind} snapshot differs from the tables"
         self._found("error", subject, what, "make it again", "made again", remake)
 
 
 def _nothing() -> None:
-    """Repairs what is repaired already."""
+    """Already repaired."""
 
 
 _REREAD = "empty; the next index reads the photos again, their vectors are kept"
 
 
 def _compare(folder: Path, file: FileRecord) -> _Difference | None:
-    """How a file differs from what is known of it; None if it does not, or is not known by its content."""
+    """How a file differs from its record; None if it does not, or the record has no hash."""
     path = folder / file.path
     try:
         before = path.stat()
-        since = changed_at(before) - file.mtime_ns  # 1 for a time that was not trusted when the file was read
+        since = changed_at(before) - file.mtime_ns  # 1 for a time that was too recent to trust
         if before.st_size != file.size or since not in (0, 1):
             return "changed" if file.image_id else None
         if not file.image_id:

@@ -73,7 +73,7 @@ class Folder(Source):
         self._root = images if images is not None else folder / str(settings.get("images") or ".")
         if not os.path.isdir(self._root):  # also for a name that cannot be one
             way_out = f"name it with --images, or in {folder / SETTINGS}"
-            raise DataError(self._root, f"there is no such folder of pictures; {way_out}")
+            raise DataError(self._root, f"no such folder of pictures; {way_out}")
         self._images, self._texts, self._ids, self._splits = Texts(), Texts(), Texts(), list[str]()
         self._columns = {name: array("q") for name in ("file", "line", "offset", "length", "image", "split")}
         self._index(split)

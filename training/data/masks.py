@@ -71,11 +71,11 @@ def make_masks(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """Write the masks of all rows of `source` that have boxes to `folder`; rows with masks are left out.
+    """Write masks for the rows of `source` that have boxes to `folder`; rows with masks are left out.
 
-    The id of a row in the folder is what the source calls it, `Row.row`. A row with several boxes has the union of
-    their masks. batch_size: pictures at a time, by default as suits the device.  progress: called with the number
-    of pictures done and in all. Raises DataError if the folder holds something else, OutputError, ArgumentError.
+    A row's id in the folder is its `Row.row`. Several boxes give the union of their masks.
+    batch_size: pictures at a time; None: as suits the device.  progress: called with pictures done and in all.
+    Raises DataError if the folder holds something else, OutputError, ArgumentError.
     """
     if not source.has_boxes:
         raise DataError(folder, f"nothing to do: {source.name} has no row with a box and no mask")
@@ -107,7 +107,7 @@ def _jobs(source: Source) -> list[_Job]:
 
 
 def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictures: int) -> None:
-    """Write what the folder is made from, or compare it with an existing folder."""
+    """Record the folder's origin, or compare it with that of an existing folder."""
     made_from = {
         "rows": len(source),
         "pictures": pictures,
@@ -123,12 +123,12 @@ def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictu
             other = [
                 f"{key} {found[key]}, here {value}" for key, value in made_from.items() if found[key] != value
             ]
-            if not other and found.get("rows_sha256", rows) != rows:  # which earlier versions did not note
-                other = ["as many rows, and not the same"]
+            if not other and found.get("rows_sha256", rows) != rows:  # earlier versions did not record it
+                other = ["the same number of rows, but other ones"]
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(folder, f"it holds something else ({SETTINGS}); choose another folder") from None
         if other:
-            reason = f"it was begun with other data or another model ({'; '.join(other)})"
+            reason = f"it was started with other data or another model ({'; '.join(other)})"
             raise DataError(folder, f"{reason}; choose another folder, or delete it")
         return
     if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
@@ -147,7 +147,7 @@ def _begin(folder: Path, root: Path, source: Source, segmenter: Segmenter, pictu
 
 
 def _digest(source: Source) -> str:
-    """Of pictures, expressions and names of all rows."""
+    """A hash of pictures, expressions and ids of all rows."""
     digest = hashlib.sha256()
     for index in range(len(source)):
         row = source.row(index)
@@ -156,7 +156,7 @@ def _digest(source: Source) -> str:
 
 
 def _relative(root: Path, folder: Path) -> str:
-    """`root` as seen from `folder`, so that both can be moved together; absolute where they share no drive."""
+    """`root` relative to `folder`, so that both can be moved together; absolute on another drive."""
     try:
         return Path(os.path.relpath(root, folder.absolute())).as_posix()
     except ValueError:
@@ -175,7 +175,7 @@ def _write(
     root: Path,
     made: Made,
 ) -> Iterator[int]:
-    """Write one file; yields how many pictures each batch had."""
+    """Write one file; yields the number of pictures in each batch."""
     opened = read_ahead(
         jobs, lambda job: _open(job, source), threads=min(8, 2 * batch_size), look_ahead=3 * batch_size
     )
@@ -241,7 +241,7 @@ def _open(job: _Job, source: Source) -> _Opened:
 
 
 def _corners(boxes: BoxArray, size: tuple[int, int]) -> BoxArray:
-    """Left, top, width, height -> left, top, right, bottom, cut at the picture of `size` (W, H); none outside."""
+    """Left, top, width, height -> left, top, right, bottom, clipped to a picture of `size` (W, H); drops empty ones."""
     limits = np.array([*size, *size], np.float32)
     corners = np.clip(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), 0, limits)
     inside: BoxArray = corners[(corners[:, 2:] - corners[:, :2] >= 1).all(axis=1)]
@@ -249,9 +249,9 @@ def _corners(boxes: BoxArray, size: tuple[int, int]) -> BoxArray:
 
 
 def _codes(parts: Iterator[Tensor], counts: Sequence[int]) -> Iterator[dict[str, Any] | None]:
-    """The run-length code of each row, the union of its next masks; None if it is empty.
+    """The run-length code of each row, the union of its masks; None if it is empty.
 
-    parts: masks (k, H, W) bool;  counts: how many masks each row has, at least one
+    parts: masks (k, H, W) bool, row after row;  counts: number of masks of each row, at least one
     """
     masks = (mask for part in parts for mask in part)
     for count in counts:
@@ -262,7 +262,7 @@ def _codes(parts: Iterator[Tensor], counts: Sequence[int]) -> Iterator[dict[str,
 
 
 def _code(mask: Tensor) -> dict[str, Any] | None:
-    """The code of (H, W) bool; only the changes leave the GPU."""
+    """The run-length code of (H, W) bool; only the positions of changes leave the GPU."""
     flat = mask.T.reshape(-1)
     changes = (flat != F.pad(flat[:-1], (1, 0))).nonzero().squeeze(1).cpu().numpy()
     return encode_changes(changes, (mask.shape[0], mask.shape[1])) if len(changes) else None

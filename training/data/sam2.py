@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,14 @@ from torch import Tensor
 from steersearch.core import hub
 from steersearch.core.errors import ArgumentError, CheckpointError, HubError
 from steersearch.core.files import as_path, read_json, remembered_sha256
-from steersearch.core.quiet import quiet_transformers
 from steersearch.core.registry import HubFile
 
 DEFAULT_MODEL = "facebook/sam2.1-hiera-large"
 BOXES_AT_ONCE = 64  # of each picture, in one pass of the mask decoder
-PIXELS_AT_ONCE = 64_000_000  # of masks that are brought to the size of their picture together
+PIXELS_AT_ONCE = 64_000_000  # of masks resized to their picture together
 
 _FILES = ("config.json", "model.safetensors")
-_KINDS = ("sam2", "sam2_video")  # published files are of the video model, which holds the one for pictures
+_KINDS = ("sam2", "sam2_video")  # published files are of the video model, which contains the image model
 
 
 class Segmenter:
@@ -66,14 +66,14 @@ class Segmenter:
         """Masks of the boxes on each of B pictures.
 
         pictures: RGB, of any sizes;  boxes: (K, 4) each, left, top, right, bottom in pixels of the picture, K >= 1
-        Returns for each picture its masks in the order of the boxes, as parts (k, H, W) bool on the device, made
-        lazily: a hundred masks of a large picture take a gigabyte.
+        Returns for each picture its masks in the order of the boxes, as parts (k, H, W) bool on the device, computed
+        lazily, since a hundred masks of a large picture take a gigabyte.
         Raises ArgumentError if the GPU runs out of memory.
         """
         try:
             logits = self._decode(self._encode(pictures), pictures, boxes)
         except torch.OutOfMemoryError as error:
-            reason = "too many pictures for the GPU's memory; give a smaller number"
+            reason = "too many pictures for the GPU's memory; use a smaller number"
             raise ArgumentError("batch_size", len(pictures), reason) from error
         return [
             _at_full_size(found, (picture.height, picture.width))
@@ -84,7 +84,7 @@ class Segmenter:
         """Embeddings of B pictures: (B, C, h, w) float32 at three sizes."""
         pixels = self._processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(self.device)
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        # The prompts and the decoder stay in float32: in bfloat16 a corner would be off by some pixels.
+        # Prompts and decoder stay in float32: in bfloat16 a corner would be off by some pixels.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             found = self._model.get_image_embeddings(pixels)
         return [level.float() for level in found]
@@ -115,7 +115,7 @@ class Segmenter:
 
 
 def _at_full_size(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
-    """Logits (K, h, w) -> masks (k, H, W) bool, few at a time; bilinear, as Sam2Processor does it."""
+    """Logits (K, h, w) -> masks (k, H, W) bool, a few at a time; bilinear, as in Sam2Processor."""
     count = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
     for start in range(0, len(logits), count):
         part = logits[start : start + count, None]
@@ -131,17 +131,31 @@ def _model_folder(name: str) -> Path:
     if os.path.isdir(folder):
         lacking = [file for file in _FILES if not (folder / file).is_file()]
         if lacking:
-            raise CheckpointError(f"{folder}: no SAM 2 model, it holds no {' and no '.join(lacking)}")
+            raise CheckpointError(f"{folder}: not a SAM 2 model, it lacks {' and '.join(lacking)}")
         return folder
     if not hub.is_repository(name):
-        raise CheckpointError(
-            f'"{name}": there is no such folder, and it is no id of the model hub (owner/name)'
-        )
+        raise CheckpointError(f'"{name}": no such folder, and not an id of the model hub (owner/name)')
     files = [HubFile(repo=name, file=file) for file in _FILES]
     if not all(hub.find(file) for file in files) and (reason := hub.why_unreachable()):
-        way_out = "go online once to fetch it, or give a folder that holds it: --model FOLDER"
+        way_out = "go online once to fetch it, or name its folder: --model FOLDER"
         raise HubError(name, _FILES[1], f"not downloaded yet and {reason}; {way_out}")
     return [hub.fetch(file) for file in files][-1].parent
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Suppress transformers' progress bar and its table of skipped layers while a model loads."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bar:
+            transformers_logging.enable_progress_bar()
 
 
 def _load(folder: Path) -> Any:
@@ -158,7 +172,7 @@ def _load(folder: Path) -> Any:
             model, report = Sam2Model.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
-    except Exception as error:  # transformers raises anything for a damaged file
+    except Exception as error:  # transformers raises many types for a damaged file
         raise CheckpointError(f"{folder}: cannot be loaded ({error}); download it again") from error
     if missing := sorted(report["missing_keys"]):  # transformers initialised them at random
         raise CheckpointError(f"{folder}: its weights lack {', '.join(missing[:5])}; download it again")
@@ -171,13 +185,13 @@ def _image_side(config: Any, folder: Path) -> int:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise CheckpointError(
-            f"{folder}: it takes pictures of {width} × {height} pixels, only squares are known"
+            f"{folder}: it takes pictures of {width} × {height} pixels, only squares are supported"
         )
     return int(height)
 
 
 def _processor(side: int) -> Any:
-    """Sam2Processor as it was published, for pictures of `side`: bilinear, ImageNet's mean and deviation."""
+    """The published Sam2Processor for pictures of `side`: bilinear, ImageNet's mean and standard deviation."""
     from transformers import Sam2ImageProcessor, Sam2Processor
 
     return Sam2Processor(Sam2ImageProcessor(size={"height": side, "width": side}), target_size=side)

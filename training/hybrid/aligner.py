@@ -53,6 +53,7 @@ class Aligner:
     ) -> None:
         self.model, self.config = model, config
         self._corpus, self._tokens, self._classes = corpus, tokens, classes
+        self._rows = np.arange(len(tokens))
         self._alone, self._bank, self._store = alone, bank, store
         self._layers = steered_blocks(model)
         self._blocks = list(self._layers)
@@ -61,7 +62,7 @@ class Aligner:
     def __call__(self, seed: int, step: int, pictures: int) -> dict[str, Tensor]:
         """where, which, whether: () each, of one of the steered blocks in turn, unsteered before it."""
         rng = np.random.default_rng([seed, 11, step])
-        rows = np.sort(rng.choice(len(self._tokens), pictures, replace=False))
+        rows = np.sort(rng.choice(self._rows, pictures, replace=False))
         block = self._blocks[step % len(self._blocks)]
         picked, classes, things = self._patches(rng, rows)
         config = self.config
@@ -76,6 +77,10 @@ class Aligner:
         truth = drawn.truth
         moved = Truth(truth.shown.to(device), truth.narrow, truth.names, truth.on_thing.to(device))
         return alignment_losses(scores, moved)
+
+    def narrow(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> None:
+        """From now on only the pictures `rows` (R,), and of `corpus`, the same with fewer things."""
+        self._corpus, self._rows = corpus, rows
 
     def begin(self) -> None:
         """Initialise the values from the alignment."""

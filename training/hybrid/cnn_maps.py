@@ -134,7 +134,7 @@ def _opened(folder: Path, images: npt.NDArray[np.uint8]) -> CnnMaps:
                 raise ValueError(f"it is {arrays[name].dtype} {arrays[name].shape}, not float16 {shape}")
         except (OSError, ValueError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise DataError(file, f"damaged ({reason}); delete {STATE}, it will be made anew") from error
+            raise DataError(file, f"damaged ({reason}); delete {STATE}, it will be rebuilt") from error
     return CnnMaps(**arrays)
 
 
@@ -217,9 +217,9 @@ def kept_things_alone(
         found = Alone(**load_file(require_regular(file)))
     except (OSError, SafetensorError, TypeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(file, f"damaged ({reason}); delete it, it will be made anew") from error
+        raise DataError(file, f"damaged ({reason}); delete it, it will be rebuilt") from error
     if any(len(getattr(found, field.name)) != len(stock) for field in fields(Alone)):
-        raise DataError(file, "damaged (it is not of these things); delete it, it will be made anew")
+        raise DataError(file, "damaged (it is not of these things); delete it, it will be rebuilt")
     return found
 
 

@@ -82,7 +82,7 @@ class HybridRun:
         return stage.trunk.cpu().eval()
 
     def aligned(self, model: SteerViT, tokens: FrozenTokens, resume: bool) -> Aligner:
-        """The aligner, after it has trained the model's queries and keys."""
+        """The aligner, after it has trained the model's queries and keys, unless alignment.steps is 0."""
         bank = WordBank(self.words.words, Vocabulary(self._corpora[0].stock), CLASSES)
         self._say(f"words: {len(bank.texts):,} to encode with {self._store.text_encoder}")
         self._store.add(bank.texts)
@@ -96,9 +96,10 @@ class HybridRun:
             self._store,
             self._recipe.alignment,
         )
-        made_of = {"world": self._settings, "distillation": asdict(self._recipe.distillation)}
-        self._train(Alignment(aligner, made_of), WORDS, self._recipe.alignment, resume)
-        aligner.begin()
+        if self._recipe.alignment.steps:
+            made_of = {"world": self._settings, "distillation": asdict(self._recipe.distillation)}
+            self._train(Alignment(aligner, made_of), WORDS, self._recipe.alignment, resume)
+            aligner.begin()
         return aligner
 
     def _train(self, stage: Stage, folder: str, settings: StageSettings, resume: bool) -> None:

@@ -21,17 +21,17 @@ WORDNET_FOLDER = Path("/usr/share/wordnet")
 LONGEST_NAME = 30
 PHYSICAL = frozenset({"physical entity"})
 
-# A class that shows another meaning than the one it is filed under: vessels, not a punch.
+# A class whose pictures show another meaning than its synset: vessels, not a punch.
 _REFILED = {"07930864": "03147509"}
-# What WordNet says and nobody else would: a wheeled vehicle is a container.
+# Hypernyms that nobody would use: a wheeled vehicle is a container.
 _NO_KINDS = {"04576211": "03094503"}
-# Meanings that a photograph shows, where a commoner one or a class is another.
+# Meanings that a photograph shows, if a commoner one or a class is another.
 _SHOWN = {
     "cake": "07628870", "kite": "03621473", "lute": "03698360", "plant": "00017222", "plate": "03959485",
     "toilet": "04446521", "tv": "04405907",
 }  # fmt: skip
-_LITERAL = frozenset({"rubber duck", "solar panel", "wall"})  # whose heads and wider words mislead
-# Synsets, by their first word, that are too wide to point at, or name a role rather than a thing to be seen.
+_LITERAL = frozenset({"rubber duck", "solar panel", "wall"})  # their heads and hypernyms mislead
+# Synsets, by their first word, that are too general to point at, or name a role instead of a visible thing.
 TOO_WIDE = frozenset("""
     abstraction|animate thing|aquatic vertebrate|area|artifact|attribute|bar|barrier|being|bony fish|bovid|
     carnivore|causal agent|chordate|commodity|consumer goods|conveyance|covering|craft|device|diapsid|
@@ -46,7 +46,7 @@ TOO_WIDE = frozenset("""
 
 
 class WordNetMissingError(SteerSearchError):
-    """WordNet is not installed. Field: `folder` where it was looked for."""
+    """WordNet is not installed. Field: `folder`, where it was expected."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,15 +55,14 @@ class WordNetMissingError(SteerSearchError):
 
 @dataclass(frozen=True)
 class Synset:
-    """One meaning. words: those that have it, the commonest first; kinds_of: offsets of the wider meanings."""
+    """One meaning. words: the commonest first;  kinds_of: offsets of its direct hypernyms."""
 
     words: tuple[str, ...]
     kinds_of: tuple[str, ...]
 
 
 class WordNet:
-    """synsets: by their offset in WordNet 3.0, eight digits.  meanings: offsets of each lower-case word, commonest
-    first."""
+    """synsets: by offset in WordNet 3.0, eight digits.  meanings: offsets by lower-case word, the commonest first."""
 
     def __init__(self, folder: Path = WORDNET_FOLDER) -> None:
         """Raises WordNetMissingError."""
@@ -74,14 +73,14 @@ class WordNet:
         self.meanings = dict(map(_meanings, _entries(folder / "index.noun")))
 
     def wider(self, offset: str) -> list[str]:
-        """Offsets of this meaning and of all that it is a kind of, the nearest first."""
+        """Offsets of this meaning and all its hypernyms, the nearest first."""
         found = [offset]
         for each in found:
             found += [kind for kind in self.synsets[each].kinds_of if kind not in found]
         return found
 
     def is_a(self, offset: str, words: frozenset[str]) -> bool:
-        """Whether the meaning is a kind of something whose first word is one of `words`."""
+        """Whether the meaning or a hypernym has one of `words` as its first word."""
         return any(self.synsets[each].words[0] in words for each in self.wider(offset))
 
     def find(self, noun: str) -> Sequence[str]:
@@ -104,7 +103,7 @@ class ClassWords:
 
     @cached_property
     def classes(self) -> dict[str, frozenset[int]]:
-        """Of every synset that is, or is wider than, a class: the numbers of its classes."""
+        """The numbers of the classes of every synset that is a class or a hypernym of one."""
         found: dict[str, set[int]] = {}
         for number, offset in enumerate(self.offsets):
             for each in self.wordnet.wider(offset):
@@ -113,7 +112,7 @@ class ClassWords:
 
     @cached_property
     def words(self) -> list[tuple[str, frozenset[int]]]:
-        """Every word for a class or for several at once that one could point at, up to three for each synset."""
+        """Every word for one or several classes that one could point at, up to three per synset."""
         return [
             (word.lower(), numbers)
             for offset, numbers in self.classes.items()
@@ -123,10 +122,10 @@ class ClassWords:
         ]
 
     def names(self, noun: str, among: frozenset[str] = PHYSICAL) -> frozenset[str]:
-        """All that can truly be said of anything called `noun`: its head ("red apple": apple), synonyms, wider words.
+        """All names for anything called `noun`: its head ("red apple": apple), synonyms, hypernyms.
 
-        among: the meaning must be a kind of one of these. Of several the commonest counts, but where any physical
-        thing will do, one that is a class.
+        among: the meaning must be a kind of one of these. The commonest meaning counts, but among physical things one
+        that is a class comes first.
         """
         words = [] if noun in _LITERAL else noun.split()
         for first in range(len(words)):
@@ -148,9 +147,9 @@ class ClassWords:
 
 
 def class_words(wordnet: WordNet) -> ClassWords:
-    """ImageNet-1k's classes in the usual order, which timm lists in a file; importing timm takes seconds.
+    """ImageNet-1k's classes in the usual order, read from timm's list without importing timm, which takes seconds.
 
-    Raises DataError for a WordNet of another version than 3.0.
+    Raises DataError for another version than WordNet 3.0.
     """
     timm = find_spec("timm")
     assert timm is not None  # a dependency
@@ -158,12 +157,12 @@ def class_words(wordnet: WordNet) -> ClassWords:
     synsets = (Path(timm.origin).parent / "data/_info/imagenet_synsets.txt").read_text().split()
     offsets = [_REFILED.get(offset, offset) for offset in (synset.removeprefix("n") for synset in synsets)]
     if not wordnet.synsets.keys() >= set(offsets):
-        raise DataError(wordnet.folder, "not WordNet 3.0: some of ImageNet's classes are not in it")
+        raise DataError(wordnet.folder, "not WordNet 3.0: it lacks some of ImageNet's classes")
     return ClassWords(wordnet, offsets)
 
 
 def _entries(file: Path) -> Iterator[list[str]]:
-    """The fields of each line but those of the licence, which begin with blanks; the gloss is cut off."""
+    """The fields of each line without its gloss; lines of the licence start with spaces."""
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             if not line.startswith("  "):

@@ -9,8 +9,6 @@ import typer
 
 from steersearch.cli.options import Device, local_folder
 from steersearch.cli.train.options import Data, Format, Images, Split, progress, skipped
-from steersearch.training.data.masks import make_masks
-from steersearch.training.data.sam2 import Segmenter
 from steersearch.training.data.sources import open_source
 from steersearch.views import terminal
 
@@ -43,6 +41,10 @@ def command(
     Example:
       steersearch train masks ./final_mixed_train.json --images ./visual_genome -o ./visual_genome_masks
     """
+    # Both load torch, which help does without.
+    from steersearch.training.data.masks import make_masks
+    from steersearch.training.data.sam2 import Segmenter
+
     source = open_source(data, format_name, images=images, split=split)
     segmenter = Segmenter(model, device)
     licence = segmenter.licence or "unknown, see their source"

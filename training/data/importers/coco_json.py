@@ -26,16 +26,16 @@ from steersearch.training.data.samples import Skip, Texts
 
 Numbers = npt.NDArray[np.int64]
 
-UNKNOWN, AMBIGUOUS = -1, -2  # in place of a number
+UNKNOWN, AMBIGUOUS = -1, -2  # instead of a number
 
 
 class CocoJson:
     """Images and annotations of one file, by number; ids are looked up.
 
-    path: the file;  skips: elements without what they need, and ids that stand for several things
+    path: the file;  skips: incomplete elements and ambiguous ids
     categories: id -> category;  ambiguous: ids of several categories with different names
-    image_names: file name, or what follows the host in coco_url, of each image
-    image_sizes: (I, 2) int32, (H, W), 0 where the file does not say
+    image_names: file name, or the path of coco_url, of each image
+    image_sizes: (I, 2) int32, (H, W), 0 if missing
     annotation_ids: (A,) int64; annotation_images (UNKNOWN, AMBIGUOUS), annotation_categories: (A,) int32
     """
 
@@ -61,7 +61,7 @@ class CocoJson:
             elif element.section == "categories" and self._has(element, "id"):
                 self._add_category(element.value)
         if not images:
-            raise DataError(path, 'no annotations as COCO writes them (there is nothing under "images")')
+            raise DataError(path, 'not annotations in COCO\'s layout (nothing under "images")')
         self.image_ids = np.array(images, np.int64)
         self.image_sizes = np.array(sizes, np.int32).reshape(-1, 2)
         self.annotation_ids = np.array(annotations["id"], np.int64)
@@ -72,7 +72,7 @@ class CocoJson:
         self.annotation_images = self._images_of(np.array(annotations["image_id"], np.int64))
 
     def annotation_numbers(self, ids: Numbers) -> Numbers:
-        """The number of the annotation with each id, UNKNOWN where there is none, AMBIGUOUS of several."""
+        """The number of the annotation with each id, UNKNOWN for none, AMBIGUOUS for several."""
         numbers = _numbers(self.annotation_ids, self._order, ids)
         following = np.append(self.annotation_ids[self._order][1:], 0)
         places = np.argsort(self._order)[numbers.clip(min=0)]
@@ -80,17 +80,17 @@ class CocoJson:
         return np.where(repeated, AMBIGUOUS, numbers)
 
     def mask(self, annotation: int, picture: Path) -> Mask:
-        """(H, W) bool. picture: of which the size is taken where the file does not say it.
+        """(H, W) bool. picture: gives the size if the file does not.
 
-        Raises MaskError for one that is damaged, SampleError, OSError, ValueError for a file that changed.
+        Raises MaskError for a damaged mask, SampleError, OSError, ValueError if the file has changed.
         """
         found = read_element(self.path, int(self._offsets[annotation]), int(self._lengths[annotation]))
         if not isinstance(found, dict) or _id(found.get("id")) != self.annotation_ids[annotation]:
-            raise ValueError("the annotation lies elsewhere now")
+            raise ValueError("the annotation has moved")
         height, width = self.image_sizes[self.annotation_images[annotation]].tolist()
         segmentation = found.get("segmentation")
         if not (height and width):
-            if isinstance(segmentation, dict):  # a run-length code says its size itself
+            if isinstance(segmentation, dict):  # a run-length code has its own size
                 return decode_rle(segmentation)
             height, width = read_header(picture).stored
         return decode_segmentation(segmentation, (height, width))
@@ -111,7 +111,7 @@ class CocoJson:
         return numbers.astype(np.int32)
 
     def _category(self, value: object) -> int:
-        """The id of a category, small enough for 32 bits."""
+        """The id of a category, in 32 bits."""
         number = _id(value)
         return number if abs(number) < 2**31 else self._named.setdefault(number, -3 - len(self._named))
 
@@ -122,7 +122,7 @@ class CocoJson:
             self.ambiguous.add(number)
 
     def _has(self, element: Element, *names: str) -> bool:
-        """Whether the element is an object with these ids; else it is noted."""
+        """Whether the element is an object with these ids; else it is reported."""
         if isinstance(element.value, dict) and all(_is_id(element.value.get(name)) for name in names):
             return True
         reason = f"{element.section}: no object with {' and '.join(names)}"
@@ -151,7 +151,7 @@ def _side(value: object) -> int:
 
 
 def _id(value: object) -> int:
-    """A number for an id: itself, also if it is written as a text or as 1.0; one of its own for another text."""
+    """The number of an id, also of one written as text or 1.0; any other text gets a hash."""
     if _is_whole(value):
         return int(value)  # type: ignore[call-overload, no-any-return]
     if not isinstance(value, str):

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from steersearch.core.errors import DataError
 
-# Folders as the archives unpack, below whatever folder somebody keeps them in.
+# Folders in the archives.
 COCO_FOLDERS = ("train2014", "val2014", "train2017", "val2017")
 VISUAL_GENOME_FOLDERS = ("VG_100K", "VG_100K_2")
 MAPILLARY_FOLDERS = ("training/images", "validation/images", "testing/images")
 
 
 class ImageFiles:
-    """The files in some folders, by name. Of two with one name the first folder's counts.
+    """The files in some folders, by name; the first folder wins.
 
-    folders: those that exist and are looked in
+    folders: the existing ones
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
@@ -34,7 +34,7 @@ class ImageFiles:
 
     @cached_property
     def _spelt(self) -> dict[str, str]:
-        """Names by their letters without case, where only one has these."""
+        """Names by their case-folded form, unless it is ambiguous."""
         found: dict[str, str] = {}
         twice: set[str] = set()
         for name in self._folder_of:
@@ -43,10 +43,10 @@ class ImageFiles:
         return {folded: name for folded, name in found.items() if folded not in twice}
 
     def find(self, *names: str) -> Path | None:
-        """The first of `names` that is there.
+        """The first of `names` that exists.
 
-        A name may have folders before it, with / or \\. If they are there they count, else they do not; nor does
-        the case of letters where no file has the very name, and only one is so called but for that.
+        A name may have folders, with / or \\, which are ignored if they do not exist. Case is ignored if there is no
+        exact match and only one other.
         """
         for name in names:
             found = self._below(name) or self._flat(name)
@@ -55,7 +55,7 @@ class ImageFiles:
         return None
 
     def _below(self, name: str) -> Path | None:
-        """The file in the very folder that the name gives, below one of ours."""
+        """The file in the folder that the name gives, below one of ours."""
         above, _, base = name.replace("\\", "/").rpartition("/")
         if not above or ".." in above.split("/") or above.startswith("/"):
             return None
@@ -70,12 +70,12 @@ class ImageFiles:
         return None
 
     def _names_in(self, folder: Path) -> frozenset[str]:
-        """What a folder holds, none if it is not there; listed once."""
+        """The names in a folder, none if it does not exist; listed once."""
         if folder not in self._listed:
             try:
                 with os.scandir(folder) as entries:
                     self._listed[folder] = frozenset(entry.name for entry in entries)
-            except (OSError, ValueError) as error:  # the latter for a name that cannot be one
+            except (OSError, ValueError) as error:  # ValueError for an impossible name
                 if folder in self.folders:
                     raise DataError(folder, getattr(error, "strerror", None) or str(error)) from error
                 self._listed[folder] = frozenset()
@@ -88,12 +88,12 @@ class ImageFiles:
 def listed(
     annotations: Path, images: Path | None, likely: Sequence[Path], folders: Sequence[str]
 ) -> ImageFiles:
-    """The pictures of `annotations`, which lie in `images` if it is given, else in one of the `likely` places.
+    """The pictures of `annotations`, in `images` if given, else in one of the `likely` places.
 
-    In each place the `folders` below it are looked in, and the place itself. Raises DataError if no place exists.
+    Searches the `folders` below each place, and the place itself. Raises DataError if no place exists.
     """
     if images is not None and not os.path.isdir(images):
-        raise DataError(images, "there is no such folder of pictures")
+        raise DataError(images, "no such folder of pictures")
     places = likely if images is None else [images]
     files = ImageFiles(place / folder for place in places for folder in (*folders, "."))
     if not files.folders:

@@ -19,9 +19,9 @@ class Importer:
     """One published format.
 
     expects: what the user should name, for error messages
-    open: (path, images, split) -> the data set; with takes_masks also masks=, a folder that `train masks` made
+    open: (path, images, split) -> the data set; with takes_masks also masks=, a folder of `train masks`
     holds: whether a folder, or a file other than JSON, has this format
-    shows: whether an element of a JSON file proves this format, from its section and value; see `json_stream`
+    shows: whether an element of a JSON file, given section and value, proves this format; see `json_stream`
     """
 
     expects: str

@@ -20,15 +20,14 @@ from typing import Any, BinaryIO, NamedTuple
 from steersearch.core.errors import DataError
 from steersearch.core.files import open_regular, parse_json
 
-_WINDOW = 4 * 2**20  # bytes that are read at a time
-_LARGEST = 256 * 2**20  # bytes that one element may have; a file with a mistake is not read further than that
+_WINDOW = 4 * 2**20  # bytes read at a time
+_LARGEST = 256 * 2**20  # bytes of one element, which limits how far an invalid file is read
 _BLANK = " \t\n\r"
 _decoder = json.JSONDecoder()
 
 
 class Element(NamedTuple):
-    """One value of a JSON file. section: the key of the outermost object below which it lies; offset, length:
-    its place in the file, in bytes."""
+    """One value of a JSON file. section: its key in the outermost object;  offset, length: in the file, in bytes."""
 
     section: str
     value: Any
@@ -39,8 +38,8 @@ class Element(NamedTuple):
 def elements(path: Path) -> Iterator[Element]:
     """The file's elements in order: the members of each array in the outermost object, other values whole.
 
-    If the outermost value is an array, its members, with the section "". Strings that are no UTF-8 have lone
-    surrogates where the bad bytes are. Raises DataError for a file that is missing, cut or not JSON.
+    If the outermost value is an array, its members, with section "". Invalid UTF-8 becomes lone surrogates. Raises
+    DataError for a file that is missing, truncated or not JSON.
     """
     try:
         with open_regular(path) as file:
@@ -50,15 +49,15 @@ def elements(path: Path) -> Iterator[Element]:
 
 
 def read_element(path: Path, offset: int, length: int) -> Any:
-    """The element at this place, read again. Raises OSError, and ValueError if the file has changed."""
+    """Read the element at this place again. Raises OSError, and ValueError if the file has changed."""
     with open_regular(path) as file:
         file.seek(offset)
         return parse_json(file.read(length).decode("utf-8", "surrogateescape"))
 
 
 class _Reader:
-    """A window on the file. Its text has one letter for each byte: outside of strings JSON is ASCII, so the
-    structure is found without decoding, and places are bytes."""
+    """A window on the file, decoded as Latin-1: JSON is ASCII outside of strings, so that its structure is visible and
+    positions are bytes."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -107,7 +106,7 @@ class _Reader:
                 raise self._wrong("it is nested too deeply") from None
             except json.JSONDecodeError as error:
                 if self._ended:
-                    raise self._wrong(f"{error.msg}; the file may be cut") from None
+                    raise self._wrong(f"{error.msg}; the file may be truncated") from None
                 if len(self._text) - self._at > _LARGEST:
                     raise self._wrong(error.msg) from None
             self._read(max(_WINDOW, len(self._text) - self._at))
@@ -135,7 +134,7 @@ class _Reader:
         self._at += 1
 
     def _peek(self) -> str:
-        """The next letter that is not blank, which is then the next one; "" at the end."""
+        """Skip white space and return the next character; "" at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _BLANK:
                 self._at += 1
@@ -144,7 +143,7 @@ class _Reader:
             self._read(_WINDOW)
 
     def _read(self, size: int) -> None:
-        """Drop what was passed, and add `size` bytes."""
+        """Drop what was consumed, and add `size` bytes."""
         more = self._file.read(size)
         self._ended = not more
         self._start += self._at
@@ -153,5 +152,5 @@ class _Reader:
 
     def _wrong(self, reason: str) -> DataError:
         if self._ended and self._at >= len(self._text):
-            reason = "the file ends too early; it may be cut"
-        return DataError(self._path, f"no JSON at byte {self._start + self._at:,} ({reason})")
+            reason = "the file ends too early; it may be truncated"
+        return DataError(self._path, f"not JSON at byte {self._start + self._at:,} ({reason})")

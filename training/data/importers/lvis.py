@@ -37,10 +37,10 @@ from steersearch.training.data.samples import (
 
 
 class Lvis(Source):
-    """One row for each category in each picture, pictures in the order of the file, categories by their id.
+    """One row for each category in each picture, pictures in the order of the file, categories by id.
 
     path: the JSON file; "train", "val" or "test" in its name is the split.  images: the folder of train2017, … or
-    of train2014, …, or one of these itself; None: beside the file or above it
+    of train2014, …, or one of these; None: beside the file or above it
     synonyms: a row for each synonym of a category, instead of one with its name
     """
 
@@ -64,7 +64,7 @@ class Lvis(Source):
         self._index()
 
     def _index(self) -> None:
-        """Rows: (R, 3) image, category, which of its expressions; their annotations lie between two `starts`."""
+        """Rows: (R, 3) image, category, number of the expression; `starts` delimits their annotations."""
         images, categories = self._coco.annotation_images, self._coco.annotation_categories
         order = np.lexsort((categories, images))
         order = order[images[order] >= 0]
@@ -117,7 +117,7 @@ class Lvis(Source):
         )
 
     def annotation(self, index: int) -> Mask:
-        """The union of the instances. One that is damaged damages the row: its place would count as background."""
+        """The union of the instances. A damaged one invalidates the row, as its area would count as background."""
         start, end = self._spans[index].tolist()
         picture = Path(self._images[int(self._rows[index, 0])])
         union = self._coco.mask(int(self._order[start]), picture)
@@ -127,19 +127,19 @@ class Lvis(Source):
 
 
 def lvis_split(path: Path) -> str:
-    """Of an annotation file, by its name; "all" where that does not say."""
+    """The split of an annotation file, by its name, else "all"."""
     return next((split for split in ("train", "val", "test") if split in path.stem), "all")
 
 
 def lvis_files(path: Path) -> list[Path]:
-    """The annotation files that `path`, a file or a folder with files as published, stands for."""
+    """The annotation files of `path`, a file or a folder with the published files."""
     if path.is_file():
         return [path]
     return sorted([*path.glob("lvis_v1_*.json"), *path.glob("annotations/lvis_v1_*.json")])
 
 
 def _names_of_both_years(name: str) -> tuple[str, ...]:
-    """A picture of COCO 2017 is in 2014 too, under a longer name."""
+    """The names of a picture in COCO 2017, and in 2014, where they are longer."""
     base = name.rpartition("/")[2]
     return name, f"COCO_train2014_{base}", f"COCO_val2014_{base}"
 
@@ -157,7 +157,7 @@ def _expressions(category: dict[str, object], synonyms: bool) -> list[str]:
 
 
 def _open(path: Path, images: Path | None, split: str | None) -> Source:
-    """One file, or all in a folder; a split that only one of them has picks that one."""
+    """One file, or all in a folder; a split may select one of them."""
     files = lvis_files(path)
     if not files:
         raise DataError(path, "no lvis_v1_train.json or lvis_v1_val.json in it")

@@ -75,7 +75,7 @@ class Mapillary(Source):
     def annotation(self, index: int) -> Mask:
         found = read_element(self._path, self._offsets[index], self._lengths[index])
         if not isinstance(found, dict):
-            raise ValueError("the region lies elsewhere now")
+            raise ValueError("the region has moved")
         code = found.get("mask_rle")
         if not isinstance(code, dict):
             raise MaskError("it has no mask")

@@ -22,10 +22,10 @@ MOST_BYTES = 2**30
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """What was pickled to `path`: lists, dictionaries, texts and numbers, nested.
+    """The content of a pickle: lists, dictionaries, texts and numbers, nested.
 
-    Texts that Python 2 wrote are bytes; they are taken for UTF-8, with lone surrogates for what is not. Raises
-    DataError for a pickle that names anything at all, DataError for a file that is missing or damaged.
+    Texts of Python 2 are bytes and decoded as UTF-8, with lone surrogates for invalid bytes. Raises DataError for a
+    pickle that names anything, and for a missing or damaged file.
     """
     try:
         return _Unpickler(path, read_regular(path, MOST_BYTES)).load()
@@ -33,8 +33,8 @@ def read_plain_pickle(path: Path) -> Any:
         raise
     except OSError as error:
         raise DataError(path, error.strerror or str(error)) from error
-    except Exception as error:  # a damaged pickle can fail in any of its codes
-        raise DataError(path, f"no pickle, or a damaged one ({type(error).__name__}: {error})") from error
+    except Exception as error:  # a damaged pickle can fail anywhere
+        raise DataError(path, f"not a pickle, or damaged ({type(error).__name__}: {error})") from error
 
 
 class _Unpickler(pickle._Unpickler):
@@ -52,5 +52,5 @@ class _Unpickler(pickle._Unpickler):
         raise self._refusal("an object outside of the file")
 
     def _refusal(self, wanted: str) -> DataError:
-        reason = f'refused, its pickle calls for "{wanted}", which annotations do not need; nothing was run'
+        reason = f'refused, its pickle calls "{wanted}", which annotations do not need; nothing was run'
         return DataError(self._path, reason)

@@ -34,11 +34,11 @@ SPLITS_BY = (
     "umd",
     "unc",
     "google",
-)  # google's split of RefCOCOg has no test, and pictures in train and val alike
+)  # google's split of RefCOCOg has no test, and the same pictures in train and val
 
 
 def refs_file(path: Path) -> Path | None:
-    """The pickle of references that `path`, a folder or the file itself, stands for; None if it is neither."""
+    """The pickle of references at `path`, a folder or the file itself; None if it is neither."""
     if path.is_file():
         return path if path.name.startswith("refs(") and path.suffix == ".p" else None
     candidates = (path / f"refs({split_by}).p" for split_by in SPLITS_BY)
@@ -46,16 +46,16 @@ def refs_file(path: Path) -> Path | None:
 
 
 class RefCoco(Source):
-    """One row per sentence, in the order of the pickle; its mask is that of the one object it refers to.
+    """One row per sentence, in the order of the pickle; its mask is that of the object it refers to.
 
-    path: the folder, or one of its `refs(…).p`; of several in a folder that of umd, else unc, else google
+    path: one `refs(…).p`, or the folder, which prefers umd to unc to google
     images: the folder of COCO's train2014, or that folder itself; None: images/mscoco/images beside `path`
     """
 
     def __init__(self, path: Path, images: Path | None = None, split: str | None = None) -> None:
         refs = refs_file(path)
         if refs is None:
-            raise DataError(path, "no refs(umd).p, refs(unc).p or refs(google).p")
+            raise DataError(path, "no refs(umd).p, refs(unc).p or refs(google).p in it")
         folder = refs.parent
         self.name = folder.resolve().name
         self._path = refs
@@ -101,11 +101,11 @@ class RefCoco(Source):
         return self._coco.mask(annotation, Path(self._images[int(self._coco.annotation_images[annotation])]))
 
     def _sentences(self, refs: Any) -> Iterator[tuple[str, str, int, str]]:
-        """Of each usable sentence: expression, place, number of the annotation, split."""
+        """Expression, place, number of the annotation and split of each usable sentence."""
         if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
             raise DataError(self._path, "no references (a pickled list of dictionaries was expected)")
         if sum(len(_sentences_of(ref)) for ref in refs) > self._path.stat().st_size:
-            raise DataError(self._path, "damaged (more sentences than bytes)")  # lists that hold one another
+            raise DataError(self._path, "damaged (more sentences than bytes)")  # shared lists
         annotations = self._coco.annotation_numbers(
             np.array([_id(ref.get("ann_id")) for ref in refs], np.int64)
         )
@@ -129,9 +129,9 @@ class RefCoco(Source):
                 )
 
     def _wrong(self, ref: dict[str, Any], annotation: int) -> str | None:
-        """Why no sentence of a reference can be used; None if they can."""
+        """Why a reference is unusable; None if it is usable."""
         if annotation == AMBIGUOUS:
-            return f"its annotation {_shown(ref.get('ann_id'))} is in instances.json several times"
+            return f"its annotation {_shown(ref.get('ann_id'))} occurs several times in instances.json"
         if annotation < 0:
             return f"its annotation {_shown(ref.get('ann_id'))} is not in instances.json"
         image = int(self._coco.annotation_images[annotation])
@@ -154,7 +154,7 @@ def _sentences_of(ref: dict[str, Any]) -> list[Any]:
 
 
 def _shown(value: object) -> str:
-    """A number or a short text; of anything else only what it is, for lists that hold one another have no end."""
+    """A number or a short text; of anything else only its type, as nested lists may be endless."""
     return str(value)[:40] if isinstance(value, (int, str)) else type(value).__name__
 
 

@@ -53,16 +53,16 @@ _PLACES = {  # below the folder of pictures, or that folder itself
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """The files that `path`, a file or the data set's folder, stands for."""
+    """The files of `path`, a file or the data set's folder."""
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
     return sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
 
 
 class HubMasks(Source):
-    """One row per row, files in the order of their names. The name of a sample's source is that of `dataset`.
+    """The rows of all files in the order of their names; a sample's source is its `dataset`.
 
-    images: the folder that holds coco/train2014, visual_genome/VG_100K, mapillary and so on; None: the data set's
+    images: the folder with coco/train2014, visual_genome/VG_100K, mapillary and so on; None: the data set's
     """
 
     def __init__(self, path: Path, images: Path | None = None, split: str | None = None) -> None:
@@ -72,7 +72,7 @@ class HubMasks(Source):
             raise DataError(path, "no .parquet file in it, or in its folder data")
         root = images or (path if path.is_dir() else path.parent)
         if not os.path.isdir(root):
-            raise DataError(root, "there is no such folder of pictures")
+            raise DataError(root, "no such folder of pictures")
         self._splits = list(dict.fromkeys(_split(file) for file in self._files))
         require_split(path, self._splits, split)
         self._images, self._texts, self._datasets = Texts(), Texts(), list[str]()
@@ -112,7 +112,7 @@ class HubMasks(Source):
         try:
             parquet = pq.ParquetFile(require_regular(file))
         except (OSError, ValueError) as error:
-            self.skips.append(Skip(file, "", f"no Parquet file, or it is cut ({error})"))
+            self.skips.append(Skip(file, "", f"not a Parquet file, or truncated ({error})"))
             return
         with parquet:
             lacking = [name for name in COLUMNS if name not in parquet.schema_arrow.names]
@@ -158,7 +158,7 @@ class HubMasks(Source):
 
 
 class _Pictures:
-    """Looks up pictures. missing: those that are not there, and how many rows each is missed by."""
+    """Looks up pictures. missing: the number of rows that need each missing one."""
 
     def __init__(self, root: Path) -> None:
         self._files = {kind: ImageFiles(root / place for place in places) for kind, places in _PLACES.items()}
@@ -166,8 +166,8 @@ class _Pictures:
         self.missing = Counter[str]()
 
     def number(self, image_id: str, dataset: str, found: Texts) -> int | None:
-        """The picture's number among those that were `found`; None if it is missing. Raises ValueError if it
-        belongs to no known data set."""
+        """The picture's number among those `found`; None if it is missing. Raises ValueError for an unknown data
+        set."""
         key = _kind(image_id, dataset), image_id
         if key not in self._numbers:
             name = image_id if image_id.endswith(".jpg") else f"{image_id}.jpg"
@@ -180,14 +180,14 @@ class _Pictures:
 
 
 def _kind(image_id: str, dataset: str) -> str:
-    """Which data set a picture is of, by the authors' rules."""
+    """The data set of a picture, by the authors' rules."""
     if image_id.startswith("COCO"):
         return "COCO"
     if "visual genome" in dataset:
         return "Visual Genome"
     if "mapillary" in dataset:
         return "Mapillary"
-    raise ValueError(f'the pictures of its dataset "{dataset}" are not known')
+    raise ValueError(f'its dataset "{dataset}" is unknown')
 
 
 def _split(file: Path) -> str:
@@ -195,7 +195,7 @@ def _split(file: Path) -> str:
 
 
 def _texts(parquet: Any, group: int, names: list[str]) -> list[list[str | None]]:
-    """Columns of texts; where one is no UTF-8 there are lone surrogates."""
+    """Columns of texts; invalid UTF-8 becomes lone surrogates."""
     table = parquet.read_row_group(group, columns=names)
     columns = [table[name].cast(pa.binary()).to_pylist() for name in names]
     return [
@@ -206,7 +206,7 @@ def _texts(parquet: Any, group: int, names: list[str]) -> list[list[str | None]]
 
 @lru_cache(maxsize=256)
 def _footer(file: Path, changed: int) -> tuple[Any, list[int]]:
-    """The file's metadata, and the number of the first row of each row group: both are needed for every row."""
+    """The file's metadata, and the number of the first row of each row group."""
     metadata = pq.read_metadata(file)
     counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     return metadata, list(accumulate(counts, initial=0))
@@ -216,7 +216,7 @@ def _footer(file: Path, changed: int) -> tuple[Any, list[int]]:
 def _masks_of_group(file: Path, changed: int, group: int) -> tuple[list[bytes | None], int]:
     """The PNG files of a row group, and the number of its first row. Raises MaskError.
 
-    changed: when the file was, so that another one is not taken for it.
+    changed: the file's modification time, as part of the cache key.
     """
     try:
         metadata, firsts = _footer(require_regular(file), changed)

@@ -44,7 +44,7 @@ from steersearch.training.data.samples import (
     single_spaced,
 )
 
-Spans = tuple[tuple[int, int], ...]  # letters of a caption: start, end
+Spans = tuple[tuple[int, int], ...]  # parts of a caption: start, end
 
 _ROW = "annotation "
 _END = re.compile(r"[.?](?=\s|$)")
@@ -54,11 +54,11 @@ _NO_EXPRESSION = frozenset(
 
 
 class VisualGenome(Source):
-    """One row per phrase: captions in the order of the file, phrases by their first letter.
+    """One row per phrase: captions in the order of the file, phrases in the order of their start.
 
     path: the JSON file; "val" in its name makes it that split, else it is train.  images: the folder with VG_100K
     and VG_100K_2, or one with all pictures; None: beside the file or above it
-    masks: the folder that `steersearch train masks` made of this file
+    masks: the folder that `steersearch train masks` made from this file
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class VisualGenome(Source):
         self.has_boxes = bool((self._mask_rows < 0).any())
 
     def _index(self, read: _Captions, names: list[str]) -> None:
-        """The phrases of all captions. Of each: its text, its picture, its first annotation, its boxes."""
+        """Collect text, picture, first annotation and boxes of each phrase."""
         captions, order = read.columns["caption"], read.by_caption()
         columns = {name: array("q") for name in ("image", "first", "start")}
         kept: list[int] = []  # annotations, those of a phrase together
@@ -118,7 +118,7 @@ class VisualGenome(Source):
             self.skips.append(Skip(self._path, "", "the phrase is empty or a question word", empty))
 
     def _joined(self, masks: Folder) -> npt.NDArray[np.int64]:
-        """For each row the number of its row in `masks`, -1 where there is none."""
+        """For each row the number of its row in `masks`, -1 for none."""
         ids = [masks.row_id(i).removeprefix(_ROW) for i in range(len(masks))]
         numbers = np.array([int(text) if text.isdecimal() else -1 for text in ids], np.int64)
         _, here, there = np.intersect1d(self._first, numbers, return_indices=True)
@@ -135,7 +135,7 @@ class VisualGenome(Source):
         return Row(image, self._texts[index], image.stem, self._split, self.name, self._path, place)
 
     def drawn_on(self, index: int) -> Frame:
-        """Boxes on the picture as it is stored; masks made of them on the one that is shown."""
+        """Boxes are in the stored picture's frame, masks made of them in the upright one's."""
         return "shown" if self._masks and self._mask_rows[index] >= 0 else "stored"
 
     def annotation(self, index: int) -> Mask | Boxes:
@@ -151,9 +151,9 @@ def mdetr_file(path: Path) -> Path | None:
 
 
 def expressions(caption: str, phrases: Iterable[Spans]) -> dict[Spans, str | None]:
-    """What each phrase of a caption is called, phrases by their first letter; None for one of no use.
+    """The expression of each phrase of a caption, in the order of their start; None for a useless one.
 
-    The first phrase of a description stands for all of it, others and those of questions for themselves.
+    The first phrase of a description stands for all of it; others, and those of questions, for themselves.
     """
     ends = [*(end.start() for end in _END.finditer(caption)), len(caption)]
     found: dict[Spans, str | None] = {}
@@ -172,14 +172,14 @@ def expressions(caption: str, phrases: Iterable[Spans]) -> dict[Spans, str | Non
 
 
 class _Wrong(ValueError):
-    """An element that cannot be used; the message says why."""
+    """An unusable element; the message says why."""
 
 
 class _Captions:
-    """What is kept of the file: some 60 bytes for each box, and the captions.
+    """The index of a file: some 60 bytes for each box, and the captions.
 
-    names: files of the pictures;  captions: the texts, caption_images: the number of the picture of each
-    columns: of each annotation its id and the number of its caption
+    names: files of the pictures;  captions: the texts;  caption_images: the number of each caption's picture
+    columns: id and number of the caption of each annotation
     """
 
     def __init__(self, path: Path) -> None:
@@ -199,7 +199,7 @@ class _Captions:
                 wrong = str(error) if isinstance(error, _Wrong) else "a field is missing or wrong"
                 self.skips.append(Skip(path, f"byte {element.offset:,}", f"{element.section}: {wrong}"))
         if not self._caption_of:
-            raise DataError(path, 'no captions as MDETR writes them (there is nothing under "images")')
+            raise DataError(path, 'not captions in MDETR\'s layout (nothing under "images")')
         del self._caption_of, self._name_numbers
 
     def _add_caption(self, image: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ class _Captions:
         letters = [int(end) for span in annotation["tokens_positive"] for end in span]
         length = len(self.captions[caption])
         if len(letters) % 2 or not all(0 <= letter <= length for letter in letters):
-            raise _Wrong("its tokens_positive are not letters of the caption")
+            raise _Wrong("its tokens_positive are not spans of the caption")
         self.columns["id"].append(annotation["id"])
         self.columns["caption"].append(caption)
         self._boxes.extend((x, y, width, height))
@@ -232,7 +232,7 @@ class _Captions:
         self._ends.append(len(self._letters))
 
     def spans(self, number: int) -> Spans:
-        """The letters that annotation `number` belongs to, in order."""
+        """The spans of annotation `number`, in order."""
         letters = self._letters[self._ends[number] : self._ends[number + 1]]
         return tuple(sorted(zip(letters[::2], letters[1::2], strict=True)))
 
@@ -241,7 +241,7 @@ class _Captions:
         return np.array(self._boxes, np.float32).reshape(-1, 4)
 
     def by_caption(self) -> Any:
-        """Numbers of the annotations, those of a caption together, in the order of the file."""
+        """Numbers of the annotations, grouped by caption, in the order of the file."""
         return np.argsort(np.array(self.columns["caption"], np.int64), kind="stable")
 
 

@@ -1,32 +1,17 @@
-"""What `--collapse` folds: it should fold copies, and must not fold pictures that only look alike.
-
-python -m steersearch.benchmarks.engineering.copies --save
-
-Drawn pages, forms, receipts, chats, screenshots, slides, codes, nights, skies, fog and photos, and copies of them. If
-ImageHash is installed, its perceptual hashes are measured as well.
-"""
+"""Families of drawn pictures that look alike, and ways to copy a picture."""
 
 from __future__ import annotations
 
-import argparse
-import io
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.util import find_spec
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.benchmarks.paper.world_photos import KIND_NAMES, Drawings
-from steersearch.core.images.pillow import opened_content
-from steersearch.indexer.dedup import Comparison
 from steersearch.indexer.loader import PhotoReader
 from steersearch.training.world import composition, scenes
 
@@ -34,8 +19,6 @@ _WORDS = (
     "invoice receipt total milk bread train ticket name address doctor exam result poem river night hotel booking "
     "guest map lecture slide chapter one of the a in to and for with that"
 ).split()
-# Kinds of ImageHash, their sides, and how many bits may differ.
-_HASHES = (("phash", 8, (0, 4, 8)), ("phash", 16, (0, 16, 32)), ("dhash", 16, (0, 8, 16)))
 _INK = (25, 25, 30)
 
 Draw = Callable[[int], Image.Image]
@@ -217,8 +200,6 @@ def _grained(image: Image.Image, rng: np.random.Generator, grain: float) -> Imag
 FAMILIES: tuple[Draw, ...] = (
     page, form, form_with_another_total, receipt, chat, screenshot, slide, code, night, sky, fog, photo, edit, series,
 )  # fmt: skip
-_IN_FOURS = (edit, series)
-_COPIED = (page, chat, screenshot, slide, code, night, sky, fog, photo)
 
 
 # ------------------------------------------------------------------------------------------------ copies
@@ -259,7 +240,7 @@ VERSIONS: dict[str, tuple[Callable[[Image.Image], Image.Image], int]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ measuring
+# ------------------------------------------------------------------------------------------------ files
 
 
 @dataclass(frozen=True)
@@ -269,9 +250,6 @@ class File:
     path: Path
     image_id: str
     thumbnail: bytes
-
-
-Groups = dict[str, dict[str, list[tuple[File, File]]]]  # group -> kind -> pairs
 
 
 class Folder:
@@ -290,91 +268,3 @@ class Folder:
         image.save(self._folder / name, quality=quality)
         photo: Any = self._read(name)
         return File(self._folder / name, photo.file.image_id, photo.file.thumbnail or b"")
-
-
-def measure(number: int, folder: Path) -> dict[str, Any]:
-    """Shares of pairs that are folded, per family of different pictures and per kind of copy and of version."""
-    files = Folder(folder)
-    drawn = {draw: [draw(i) for i in range(number)] for draw in FAMILIES}
-    saved = {draw: [files.save(image, 92) for image in images] for draw, images in drawn.items()}
-    groups: Groups = {"look-alikes": {}, "copies": {}, "versions": {}}
-    for draw in FAMILIES:
-        pairs = [
-            (saved[draw][i], saved[draw][j])
-            for i, j in combinations(range(number), 2)
-            if draw not in _IN_FOURS or i // 4 == j // 4
-        ]
-        groups["look-alikes"][draw.__name__] = pairs
-    for group, kinds in (("copies", COPIES), ("versions", VERSIONS)):
-        for kind, (change, quality) in kinds.items():
-            groups[group][kind] = [
-                (one, files.save(change(image), quality))
-                for draw in _COPIED
-                for one, image in zip(saved[draw], drawn[draw], strict=True)
-            ]
-    return {method: _shares(groups, is_folded) for method, is_folded in _methods().items()}
-
-
-def _shares(groups: Groups, is_folded: Callable[[File, File], bool]) -> dict[str, Any]:
-    """Per group in %: each kind, and all its pairs together."""
-    found: dict[str, Any] = {}
-    for group, kinds in groups.items():
-        folded = {kind: [is_folded(*pair) for pair in pairs] for kind, pairs in kinds.items()}
-        everything = [one for each in folded.values() for one in each]
-        shares = {kind: round(100 * float(np.mean(each)), 1) for kind, each in folded.items()}
-        found[group] = {"all": round(100 * float(np.mean(everything)), 1), **shares}
-    return found
-
-
-def _by_pixels(one: File, two: File) -> bool:
-    return Comparison({file.image_id: file.thumbnail for file in (one, two)}).is_copy(one, two)
-
-
-@dataclass(frozen=True)
-class PerceptualHash:
-    """Two thumbnails count as one picture if at most `limit` bits of their hashes differ."""
-
-    kind: str
-    side: int
-    limit: int
-
-    def __call__(self, one: File, two: File) -> bool:
-        return bool(_hash(self.kind, self.side, one) - _hash(self.kind, self.side, two) <= self.limit)
-
-
-@cache
-def _hash(kind: str, side: int, file: File) -> Any:
-    import imagehash
-
-    with opened_content(io.BytesIO(file.thumbnail), ["JPEG"]) as image:
-        return getattr(imagehash, kind)(image, hash_size=side)
-
-
-def _methods() -> dict[str, Callable[[File, File], bool]]:
-    methods: dict[str, Callable[[File, File], bool]] = {"pixels": _by_pixels}
-    if find_spec("imagehash") is not None:
-        for kind, side, limits in _HASHES:
-            for limit in limits:
-                methods[f"{kind}, {side**2} bits, {limit} differ"] = PerceptualHash(kind, side, limit)
-    return methods
-
-
-def main() -> None:
-    """Measure, print the record and, with --save, keep it."""
-    parser = argparse.ArgumentParser(description="What --collapse folds.")
-    parser.add_argument("--number", type=int, default=12, help="pictures of each family")
-    run_script(parser, record_of)
-
-
-def record_of(number: int) -> Record:
-    """The record of `number` pictures of each family."""
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        metrics = measure(number, Path(folder))
-    return Record.make(
-        "copies", "none", {"number": number}, metrics, time.monotonic() - began, weights_hash=None
-    )
-
-
-if __name__ == "__main__":
-    main()
