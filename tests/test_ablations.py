@@ -120,27 +120,23 @@ def test_differences_are_taken_seed_by_seed() -> None:
     found = table(SMALL, [*base, *worse, row("ffn", 1, 90), row("finer", 1, 80), row("finer", 2, 90)])
     assert list(found) == ["paper", "ffn", "late fusion", "finer"]
     # -4, -6, -5: standard deviation 1, so 4.303 / sqrt(3) to either side
-    assert found["late fusion"]["drawn"]["difference"]["focus/right"] == {
-        "mean": -5.0,
-        "low": -7.5,
-        "high": -2.5,
-    }
+    assert found["late fusion"]["drawn"]["difference"]["focus/right"] == {"mean": -5.0, "half": 2.5}
     assert found["finer"]["drawn"]["difference"]["focus/right"]["mean"] == 30.0
     assert "difference" not in found["ffn"]["drawn"]  # one seed
     assert "difference" not in found["paper"]["drawn"]
     text = as_text(SMALL, found)
-    assert "-5.0 (-7.5 to -2.5): worse, as in the paper" in text
+    assert "-5.0 ± 2.5: worse, as in the paper" in text
     assert "| ffn | 1 | 50.0 | 90.0 |" in text
     assert "| late fusion | 3 | 50.0 ± 0.0 | 55.0 ± 23.7 | 93.3 |" in text
 
 
 def test_a_cell_has_the_interval_of_its_seeds() -> None:
-    assert spread([50.0, 52.0, 54.0]) == {"mean": 52.0, "low": 47.0, "high": 57.0}  # 2 * 4.303 / sqrt(3)
+    assert spread([50.0, 52.0, 54.0]) == {"mean": 52.0, "half": 5.0}  # 2 * 4.303 / sqrt(3)
     assert spread([50.0]) == {"mean": 50.0}
 
 
 def test_a_difference_is_claimed_where_its_interval_leaves_zero_out() -> None:
-    better, unclear = {"mean": 2.0, "low": 0.5, "high": 3.5}, {"mean": 2.0, "low": -0.5, "high": 4.5}
+    better, unclear = {"mean": 2.0, "half": 1.5}, {"mean": 2.0, "half": 2.5}
     assert verdict(SMALL, better, None) == "better"
     assert verdict(SMALL, better, 93.3) == "better, not as in the paper"
     assert verdict(SMALL, unclear, 93.3) == "not decided"

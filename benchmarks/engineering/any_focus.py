@@ -2,7 +2,8 @@
 
 Steers every photo of a labelled gallery (`photo_gallery`) under every focus, which gives the exact answer. Then replays
 the order of `indexer.shortlist` and counts how much of the exact top ten is found once a given share of the gallery is
-steered. Queries are other photos that show the focus.
+steered. Queries are other photos that show the focus; of real photographs, which are few, those of the gallery itself
+that are kept for tests, each left out of its own answer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.benchmarks.engineering import startup
-from steersearch.benchmarks.engineering.photo_gallery import VERSION, LabelledPhoto, photo_gallery
-from steersearch.benchmarks.harness.cache import digest_of
+from steersearch.benchmarks.engineering.photo_gallery import VERSION, LabelledPhoto, Shown, photo_gallery
+from steersearch.benchmarks.harness.cache import cache_folder, digest_of
 from steersearch.benchmarks.harness.record import Record, run_script
+from steersearch.benchmarks.ours.labelled_photographs import decoded, read_photographs, unpacked
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.anytime import LESSON
@@ -37,17 +39,21 @@ from steersearch.indexer.regions import (
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shortlist import Shortlist
 from steersearch.indexer.store import Store, UnsteeredVector
+from steersearch.training.photographs.listed import listed, read_listed
 from steersearch.training.world.kinds import KINDS
 
 FOCUSES = {"the mug": "mug", "the bicycle": "bicycle", "the red thing": "red", "the book": "book"}
+ON_PHOTOGRAPHS = {f"the {what}": what for what in ("animal", "building", "tool", "fish")}
 GALLERY, QUERIES, QUERIES_PER_FOCUS = 10_000, 600, 12
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)
+SHARES_OF_FEW = (0.05, 0.1, 0.15, 0.2, 0.3)
 TOP = 10
 BATCH = LESSON  # photos steered at a time
 SYNTHETIC = 100_000
 BUDGETS, RUNS = ("1ms", "1s", "5s"), 3  # the first steers only as many photos as there are hits
 
 Floats = npt.NDArray[np.float32]
+Focuses = Mapping[str, str]  # and what a photo then shows
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,35 @@ class Part:
     heatmaps: Floats
 
 
-def steer_all(folder: Path, embedder: Predictor, part: str, count: int) -> Part:
-    """The first `count` photos of "gallery" or "query" below `folder` under every focus; kept for the next run."""
-    photos = photo_gallery(folder, part, count)
-    computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*FOCUSES])
+def photographs_of(folder: Path, packages: Path | None) -> list[LabelledPhoto]:
+    """GCompris' and darknet's photographs as files in `folder`: first those kept for tests, which say what they show.
+
+    packages: a folder with both, unpacked; None: they are fetched.
+    """
+    kept = read_photographs(packages, cache_folder() / "packages")
+    found = [(photo.picture, photo.words) for photo in kept]
+    package = unpacked(packages, cache_folder() / "packages")["gcompris-qt-data"]
+    others = [each for each in listed() if each.package == "gcompris-qt-data"]
+    for each, content in read_listed(others, {"gcompris-qt-data": package}):
+        found.append((decoded(content, each.file), frozenset()))
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = []
+    for number, (picture, words) in enumerate(found):
+        path = folder / f"{number:04d}.png"
+        picture.save(path)
+        photos.append(LabelledPhoto(path, tuple(Shown(word, word, 1.0) for word in sorted(words))))
+    return photos
+
+
+def steer_all(
+    folder: Path, embedder: Predictor, part: str, photos: Sequence[LabelledPhoto], focuses: Focuses
+) -> Part:
+    """The photos of `part` under every focus; kept in `folder` for the next run."""
+    count = len(photos)
+    computed = digest_of(embedder.weights_hash, embedder.preprocessing, [*focuses])
     kept = folder / f"steered-{part}-{count}-v{VERSION}-{computed[:12]}.npz"
     if not kept.exists():
-        features = [embedder.encode_prompt(focus).tokens for focus in FOCUSES]
+        features = [embedder.encode_prompt(focus).tokens for focus in focuses]
         found = []
         for start in range(0, count, BATCH):
             pictures = [open_image(photo.path) for photo in photos[start : start + BATCH]]
@@ -125,28 +153,36 @@ class Answer:
 
 
 def answer(
-    arrays: RegionArrays, rows: npt.NDArray[np.int64], gallery: Part, queries: Part, f: int, q: int
+    arrays: RegionArrays,
+    rows: npt.NDArray[np.int64],
+    gallery: Part,
+    queries: Part,
+    f: int,
+    q: int,
+    shares: Sequence[float],
 ) -> Answer:
     """Replay the shortlist's order; photo i of the gallery is row rows[i] of the arrays."""
     scores = gallery.embeddings[f] @ queries.embeddings[f, q]
-    top = np.argsort(-scores, kind="stable")[:TOP]
+    others = np.array([photo.path != queries.photos[q].path for photo in gallery.photos])
+    top = np.argsort(np.where(others, -scores, np.inf), kind="stable")[:TOP]
+    photo_at = {int(row): photo for photo, row in enumerate(rows)}
+    row_of, rows = rows.tolist(), rows[others]
     query = QueryFeatures(
         queries.embeddings[f, q], queries.heatmaps[f, q], queries.patches[q].astype(np.float32)
     )
     shortlist = Shortlist(arrays, rows, [query])
-    photo_at = {int(row): photo for photo, row in enumerate(rows)}
     alone = [photo_at[row] for row, _ in shortlist.best(len(rows))]
     taken: list[int] = []
     for row in shortlist:
         taken.append(photo_at[row])
-        if len(taken) >= SHARES[-1] * len(rows):
+        if len(taken) >= shares[-1] * len(rows):
             break
         if len(taken) % BATCH == 0:
             last = taken[-BATCH:]
-            shortlist.learn([int(rows[i]) for i in last], [gallery.heatmaps[f, last]], [scores[last]])
-    sizes = [round(share * len(rows)) for share in SHARES]
+            shortlist.learn([row_of[i] for i in last], [gallery.heatmaps[f, last]], [scores[last]])
+    sizes = [round(share * len(rows)) for share in shares]
     first = {"exact": int(top[0]), "regions": alone[0]}
-    for share, size in zip(SHARES, sizes, strict=True):
+    for share, size in zip(shares, sizes, strict=True):
         first[f"{share:g}"] = taken[int(np.argmax(scores[taken[:size]]))]
     return Answer(
         [float(np.isin(top, taken[:size]).mean()) for size in sizes],
@@ -163,28 +199,35 @@ def shown(photo: LabelledPhoto, what: str) -> set[str]:
 
 
 def evaluate(
-    arrays: RegionArrays, rows: npt.NDArray[np.int64], gallery: Part, queries: Part
+    arrays: RegionArrays,
+    rows: npt.NDArray[np.int64],
+    gallery: Part,
+    queries: Part,
+    focuses: Focuses = FOCUSES,
+    shares: Sequence[float] = SHARES,
 ) -> dict[str, object]:
     """Curves per focus and over all, with the standard error over the queries; and how often the first hit is right:
 
-    it shows a thing of the very look that the focus names in the query photo (say, "striped red mug").
+    it shows a thing of the very look that the focus names in the query photo (say, "striped red mug"). Hits of which
+    nothing is known do not count.
     """
     found: list[list[float]] = []
     unlearned: list[list[float]] = []
     right: dict[str, list[bool]] = {}
     by_focus: dict[str, list[float]] = {}
-    for f, (focus, what) in enumerate(FOCUSES.items()):
+    for f, (focus, what) in enumerate(focuses.items()):
         wanted = [q for q, photo in enumerate(queries.photos) if shown(photo, what)][:QUERIES_PER_FOCUS]
-        answers = [answer(arrays, rows, gallery, queries, f, q) for q in wanted]
+        answers = [answer(arrays, rows, gallery, queries, f, q, shares) for q in wanted]
         found += [one.found for one in answers]
         unlearned += [one.unlearned for one in answers]
         by_focus[focus] = np.mean([one.found for one in answers], axis=0).round(3).tolist()
         for q, one in zip(wanted, answers, strict=True):
             looks = shown(queries.photos[q], what)
             for name, photo in one.first.items():
-                right.setdefault(name, []).append(bool(looks & shown(gallery.photos[photo], what)))
+                if gallery.photos[photo].shown:
+                    right.setdefault(name, []).append(bool(looks & shown(gallery.photos[photo], what)))
     return {
-        "shares_steered": SHARES,
+        "shares_steered": shares,
         "queries": len(found),
         "top10_found": np.mean(found, axis=0).round(3).tolist(),
         "top10_found_standard_error": (np.std(found, axis=0) / np.sqrt(len(found))).round(3).tolist(),
@@ -255,15 +298,29 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=int, default=GALLERY, help="size of the gallery; default: %(default)s"
     )
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        metavar="PACKAGES",
+        help="real photographs, out of these unpacked packages",
+    )
     run_script(parser, measure)
 
 
-def measure(model: str, folder: Path, photos: int) -> Record:
-    """The record of one model; the photos are kept in `folder`."""
+def measure(model: str, folder: Path, photos: int, photographs: Path | None = None) -> Record:
+    """The record of one model; the photos are kept in `folder`. photographs: of which packages, instead of the world"""
     began = time.monotonic()
     embedder = Predictor.from_pretrained(model)
-    gallery = steer_all(folder, embedder, "gallery", photos)
-    queries = steer_all(folder, embedder, "query", QUERIES)
+    if photographs:
+        focuses, shares = ON_PHOTOGRAPHS, SHARES_OF_FEW
+        shots = photographs_of(folder / "gallery", photographs)
+        gallery = queries = steer_all(folder, embedder, "photographs", shots, focuses)
+    else:
+        focuses, shares = FOCUSES, SHARES
+        gallery, queries = (
+            steer_all(folder, embedder, part, photo_gallery(folder, part, count), focuses)
+            for part, count in (("gallery", photos), ("query", QUERIES))
+        )
     index = new_unsteered_index(
         model_id=embedder.model_id,
         weights_hash=embedder.weights_hash,
@@ -275,28 +332,31 @@ def measure(model: str, folder: Path, photos: int) -> Record:
         snapshot = open_region_snapshot(Path(place), index.key)
         assert snapshot.arrays is not None
         on_disk = sum(file.stat().st_size for file in Path(place).rglob("*.npy"))
-        metrics = evaluate(snapshot.arrays, snapshot.rows, gallery, queries)
+        metrics = evaluate(snapshot.arrays, snapshot.rows, gallery, queries, focuses, shares)
         packed = len(pack_regions(regions_of(gallery.patches[0].astype(np.float32))))
         metrics["bytes_per_photo"] = {
             "table": packed + 2 * embedder.dim,
             "snapshot": round(on_disk / len(gallery.photos)),
         }
-        large = synthetic(SYNTHETIC, snapshot.arrays)
-        metrics["shortlist_seconds"] = {
-            f"{len(arrays):,}": seconds_of_shortlist(arrays, queries) for arrays in (snapshot.arrays, large)
-        }
-        query = queries.photos[0].path
-        metrics["query_seconds_by_budget"] = first_answers(folder, Path(place) / "own", embedder, query)
+        if not photographs:
+            large = synthetic(SYNTHETIC, snapshot.arrays)
+            metrics["shortlist_seconds"] = {
+                f"{len(arrays):,}": seconds_of_shortlist(arrays, queries)
+                for arrays in (snapshot.arrays, large)
+            }
+            query = queries.photos[0].path
+            metrics["query_seconds_by_budget"] = first_answers(folder, Path(place) / "own", embedder, query)
     settings = {
-        "photos": photos,
+        "photos": len(gallery.photos),
         "photos_version": VERSION,
-        "focuses": FOCUSES,
+        "focuses": focuses,
         "queries_per_focus": QUERIES_PER_FOCUS,
         "regions": snapshot.arrays.vectors.shape[1],
         "preprocess": embedder.preprocessing,
     }
     seconds = time.monotonic() - began
-    return Record.make("any-focus", model, settings, metrics, seconds, weights_hash=embedder.weights_hash)
+    name = "any-focus-photographs" if photographs else "any-focus"
+    return Record.make(name, model, settings, metrics, seconds, weights_hash=embedder.weights_hash)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def read_photographs(place: Path | None, cache_folder: Path) -> list[Photograph]
 
     Raises DataError for a missing package or photograph.
     """
-    packages = _packages(place, cache_folder)
+    packages = unpacked(place, cache_folder)
     by_file: dict[Listed, list[Label]] = {}
     for label in labels():
         by_file.setdefault(label.photograph, []).append(label)
@@ -121,7 +121,8 @@ def decoded(content: bytes, name: str) -> Image.Image:
         return open_image(file)
 
 
-def _packages(place: Path | None, cache_folder: Path) -> Mapping[str, Path]:
+def unpacked(place: Path | None, cache_folder: Path) -> Mapping[str, Path]:
+    """The folders of TEST_PACKAGES by name, see `read_photographs`."""
     if place is None:
         return {package.name: fetch(package, cache_folder, logger.warning) for package in TEST_PACKAGES}
     missing = [package.name for package in TEST_PACKAGES if not (place / package.name).is_dir()]
