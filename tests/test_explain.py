@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.core.prompts import Reading
 from steersearch.explain import MOST_MAPS, Explanation, explain, photo_maps
-from tests.conftest import Run, draw_picture
+from tests.conftest import Run, draw_picture, write_tiny_model
 from tests.small_models import prompts_of, small_model
 
 pytestmark = pytest.mark.usefixtures("word_encoder")
@@ -200,10 +201,32 @@ def test_the_model_is_that_of_the_library_that_holds_the_photo(
 ) -> None:
     assert run("index", photos, "--prompt", "cat", "--model", tiny_model, "--view", "tile").code == 0
     done = run("explain", photos / "red.jpg", "--focus", "cat", "-o", "own.png")
-    assert f"model: {tiny_model}\n" in done.err
+    assert f"model: {tiny_model}, of the library of photos\n" in done.err
     assert "of 64 patches" in done.err  # in tiles
     named = run("explain", photos / "red.jpg", "--focus", "cat", "-o", "named.png", "--view", "squash")
     assert "of 16 patches" in named.err
+
+
+def test_a_photo_of_no_library_is_explained_by_the_model_that_a_search_with_it_uses(
+    run: Run, photos: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By that of the library named, around or below the current folder, else used last; "auto" would be another."""
+    (tmp_path / "away").mkdir()
+    draw_picture(tmp_path / "away" / "stranger.jpg", "red")
+    small, other = tmp_path / "small", write_tiny_model(tmp_path / "other.safetensors", seed=1)
+    shutil.copytree(photos, small)
+    run("index", photos, "--model", tiny_model)
+    run("index", small, "--model", other, "--library", tmp_path / "place")
+    explain = ("explain", tmp_path / "away" / "stranger.jpg", "--focus", "cat", "-o", tmp_path / "out.png")
+    for folder, options, model in (
+        (tmp_path / "away", (), other),
+        (photos, (), tiny_model),
+        (photos, ("--library", tmp_path / "place"), other),
+    ):
+        monkeypatch.chdir(folder)
+        assert f"model: {model}, of the library of " in run(*explain, *options).err
+    both = run(*explain, "--library", tmp_path / "place", "--model", "mini")
+    assert (both.code, "exclude each other" in both.err) == (2, True)
 
 
 def test_the_command_makes_a_sheet(run: Run, photo: Path, tiny_model: Path, explained: Any) -> None:

@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from steersearch import settings
-from steersearch.api import AUTO, Library
-from steersearch.cli.options import Device
+from steersearch.api import AUTO
+from steersearch.cli.library import open_library
+from steersearch.cli.options import Device, Place
 from steersearch.cli.search_options import PhotoLimits, SeenAs, all_words, finite, limits_of
+from steersearch.core.errors import NotIndexedError
 from steersearch.core.preprocess import View
 from steersearch.explain import Explanation, explain
 from steersearch.views import terminal
@@ -56,10 +57,11 @@ def command(
         str,
         typer.Option(
             metavar="MODEL",
-            help="A name of `models list`, a file or a hub id; auto: that of the photo's library, else the best "
+            help="A name of `models list`, a file or a hub id; auto: the library's, and without any library the best "
             "available.",
         ),
     ] = "auto",
+    library: Place = None,
     view: SeenAs = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
     limit: PhotoLimits = None,
@@ -73,9 +75,11 @@ def command(
       steersearch explain img.jpg --focus bookshelf -o overlay.png
       steersearch explain img.jpg --focus bookshelf --focus cat --gate-scale 0 --gate-scale 1 --map both -o sheet.png
     """
-    seen_as = view
-    if model == "auto":
-        model, seen_as = _of_the_library(image, seen_as)
+    seen_as, of = view, ""
+    if model == AUTO:
+        model, seen_as, of = _of_the_library(image, library, view)
+    elif library is not None:
+        raise typer.BadParameter("exclude each other", param_hint="--model / --library")
     done = explain(
         image,
         focus,
@@ -87,23 +91,23 @@ def command(
         device=device,
         limits=limits_of(limit),
     )
-    for remark in _remarks(done):
+    for remark in (f"model: {done.model}{of}", *_remarks(done)):
         terminal.remark(remark)
     terminal.line(terminal.readable(done.output))
 
 
-def _of_the_library(image: Path, view: View | None) -> tuple[str, View | None]:
-    """Model and view last used in the photo's library, if there is one; a given view takes precedence."""
-    found = settings.library_of(image)
-    if found is None:
-        return AUTO, view
-    library = Library.open(found.place)
-    return library.model, view or library.view
+def _of_the_library(image: Path, option: str | None, view: View | None) -> tuple[str, View | None, str]:
+    """Model and view that a search of the photo would use, and whose they are; a given view takes precedence."""
+    try:
+        library = open_library(option, photo=image)
+    except NotIndexedError:  # there is no library at all
+        return AUTO, view, ""
+    return library.model, view or library.view, f", of the library of {terminal.readable(library.folder)}"
 
 
 def _remarks(done: Explanation) -> list[str]:
     """The maps in words, and which parts of the focuses and the photo they leave out."""
-    remarks = [f"model: {done.model}", *(str(found) for found in done.maps)]
+    remarks = [str(found) for found in done.maps]
     for title, reading in {found.title: found.reading for found in done.maps}.items():
         remarks += [f"{title}: {said}" for said in reading.remarks()]
     if any(found.sinks for found in done.maps):
