@@ -26,6 +26,7 @@ from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.build import COMMIT_SECONDS
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite
 from steersearch.indexer.filters import Mask
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.loader import Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
     PromptIndex,
@@ -111,7 +112,6 @@ _ALLOWED = Limits(file=1e15, memory=1e15, seconds=3600)
 class LikeliestFirst:
     """Steers photos of the library at `place` under `focuses`, whose indexes share a model and a gate_scale.
 
-    root: the photo folder.
     query: the photo which the likeliest photos are like in what the focuses name; None: they are those with the highest
         presence, for one focus.
     passing: of the photos of a region snapshot, those that the query may find; None: all.
@@ -119,14 +119,14 @@ class LikeliestFirst:
 
     def __init__(
         self,
-        root: Path,
+        folders: Folders,
         place: Path,
         focuses: Sequence[Focus],
         embedder: Embedder,
         query: QueryPhoto | None,
         passing: Callable[[RegionSnapshot], Mask | None],
     ) -> None:
-        self._root, self._place = root, place
+        self._folders, self._place = folders, place
         self._indexes = tuple(focus.index for focus in focuses)
         self._shares = [focus.weight / sum(abs(one.weight) for one in focuses) for focus in focuses]
         self._embedder, self._query, self._passing = embedder, query, passing
@@ -262,10 +262,10 @@ class LikeliestFirst:
 
         The first goes alone and tells what one takes; a batch is no larger than what fills half of the time left.
         """
-        if not self._root.is_dir():
+        if self._folders.are_gone:
             return 0, 0
         reader = PhotoReader(
-            self._root,
+            self._folders,
             # a file that changed since it was indexed shows another photo: the next `index` will see to it
             is_known=lambda image_id: image_id not in path_of,
             bad_reason=lambda _: None,
@@ -330,7 +330,7 @@ class LikeliestFirst:
         each = zip(photos, found.embeddings, found.heatmaps, found.presence, strict=True)
         for photo, embedding, heatmap, presence in each:
             if not np.isfinite(embedding).all():
-                raise not_finite(self._root / photo.file.path, index.prompt, index.model_id)
+                raise not_finite(self._folders / photo.file.path, index.prompt, index.model_id)
             yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
 
     def _commit(self) -> None:

@@ -23,6 +23,8 @@ from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
 from steersearch.core.vectors import Embedded, Floats, Unsteered
 from steersearch.indexer.embedder import Embedder, known_identity, not_finite
+from steersearch.indexer.folders import Folders
+from steersearch.indexer.library_scan import LibraryScan
 from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
 from steersearch.indexer.manifest import (
     PromptIndex,
@@ -34,7 +36,7 @@ from steersearch.indexer.place import writing_to
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import read_features, read_reading, write_encoded_prompt
 from steersearch.indexer.regions import pack_regions, refresh_region_snapshot, regions_of
-from steersearch.indexer.scan import FoundFile, Scan, Skip, root_id
+from steersearch.indexer.scan import FoundFile, Skip
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import Store, UnsteeredVector, Vector, chunks
@@ -54,6 +56,7 @@ class Counts:
     moved:   known content at a new path (renamed, copied), nothing was computed
     removed: no longer in the folder, and its content is nowhere else in it
     skipped: cannot be used; `skips` says why
+    away:    folders of the library that are not there, and why; their photos stay as they are and are not counted
     readings: how the model reads each prompt, by prompt; None: not known
     forward_passes: photos × prompts that went through the model; photos, where only unsteered vectors were computed
     seconds: of the whole run, of which read_seconds waiting for photos and embed_seconds in the model; write_seconds
@@ -67,6 +70,7 @@ class Counts:
     removed: int
     skipped: int
     skips: tuple[Skip, ...]
+    away: tuple[Skip, ...]
     readings: Mapping[str, Reading | None]
     forward_passes: int
     seconds: float
@@ -76,7 +80,7 @@ class Counts:
 
 
 class Build:
-    """Updates the prompt indexes `targets` of the library at `place` from what `scan` found.
+    """Updates the prompt indexes `targets` of the library at `place` from what `scan` found in its folders.
 
     encoded: the encoded prompts of targets that have no prompt features yet, by key.
     unsteered: where to keep unsteered features, for queries under a focus that is not indexed; None: nowhere.
@@ -84,9 +88,9 @@ class Build:
 
     def __init__(
         self,
-        root: Path,
+        folders: Folders,
         place: Path,
-        scan: Scan,
+        scan: LibraryScan,
         targets: Sequence[PromptIndex],
         embedder: Embedder,
         encoded: Mapping[str, EncodedPrompt],
@@ -97,7 +101,7 @@ class Build:
         limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
     ) -> None:
-        self._root, self._place, self._scan = root, place, scan
+        self._folders, self._place, self._scan = folders, place, scan
         self._targets, self._encoded, self._unsteered = tuple(targets), encoded, unsteered
         self._embedder_unchecked, self._check = embedder, threading.Lock()
         self._is_checked = False
@@ -172,7 +176,7 @@ class Build:
         present = {file.path for file in self._scan.files}
         undated = (f.path for f in self._known.values() if f.reason is None and f.taken_at_source is None)
         with self._writing():
-            ask_dates(self._root, self._store, [path for path in undated if path in present])
+            ask_dates(self._folders, self._store, [path for path in undated if path in present])
 
     def _settle_unchanged(self) -> list[str]:
         """Count the files with nothing to do; return the paths of the others."""
@@ -202,7 +206,7 @@ class Build:
 
     def _read_and_embed(self, paths: Sequence[str]) -> None:
         reader = PhotoReader(
-            self._root,
+            self._folders,
             is_known=lambda image_id: image_id in self._usable and not self._missing(image_id),
             bad_reason=self._bad.get,
             needs_pixels=lambda image_id: bool(self._missing(image_id)),
@@ -257,13 +261,13 @@ class Build:
             self._record(replace(file, reason=bad.reason))
 
     def _refuse_another_root(self) -> None:
-        """Raise FolderError if the photo folder is not the one that was scanned: its photos are not removed."""
-        if root_id(self._root) != self._scan.root_id:
+        """Raise FolderError if a photo folder is not the one that was scanned: its photos are not removed."""
+        if (replaced := self._scan.replaced) is not None:
             reason = (
                 "the photo folder vanished or was replaced while it was indexed; is its disk still there? "
                 "Nothing was marked as removed, and the same command goes on from here"
             )
-            raise FolderError(self._root, reason)
+            raise FolderError(replaced, reason)
 
     def _take_photo(self, photo: Photo) -> None:
         image_id = photo.file.image_id
@@ -330,7 +334,7 @@ class Build:
         each = zip(photos, embeddings, result.heatmaps, result.presence, strict=True)
         for photo, embedding, heatmap, presence in each:
             if not np.isfinite(embedding).all():
-                raise not_finite(self._root / photo.file.path, target.prompt, target.model_id)
+                raise not_finite(self._folders / photo.file.path, target.prompt, target.model_id)
             vector = Vector(photo.file.image_id, embedding, heatmap, float(presence))
             self._vectors[target.key].append(vector)
         self._embedded[target.key].update(photo.file.image_id for photo in photos)
@@ -428,11 +432,10 @@ class Build:
         """Delete the rows of removed files. Their vectors stay: a photo that returns costs no forward pass."""
         self._refuse_another_root()
         present = {file.path for file in self._scan.files} | {skip.path for skip in self._scan.skips}
-        unlisted = tuple(f"{folder}/" for folder in self._scan.unlisted)
         vanished = [
             file
             for file in self._known.values()
-            if file.path not in present and not file.path.startswith(unlisted)
+            if file.path not in present and not self._scan.is_unseen(file.path)
         ]
         if vanished:
             with self._writing():
@@ -464,6 +467,7 @@ class Build:
             removed=self._outcomes["removed"],
             skipped=self._outcomes["skipped"],
             skips=tuple(sorted(self._skips, key=lambda skip: skip.path)),
+            away=tuple(Skip(folder.path, reason) for folder, reason in self._scan.away),
             readings={target.prompt: read_reading(self._place, target.key) for target in self._targets},
             forward_passes=self._forward_passes,
             seconds=seconds,
@@ -482,7 +486,7 @@ logger = logging.getLogger(__name__)
 _COMMIT = 1024  # photos
 
 
-def ask_dates(root: Path, store: Store, paths: Sequence[str]) -> None:
+def ask_dates(root: Path | Folders, store: Store, paths: Sequence[str]) -> None:
     """Set the dates of the photos at these relative paths; the next run tries those that cannot be read now."""
     if not paths:
         return

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 from steersearch.core.errors import ArgumentError, FilterError
 from steersearch.core.images.dates import are_plausible
 from steersearch.indexer.database import selected_rows
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.schema import PHOTO_COLUMNS, comparable_paths, normal_form, paths_in, to_stored
 
 Mask = npt.NDArray[np.bool_]
@@ -63,17 +64,17 @@ class Filters:
     def __bool__(self) -> bool:
         return any(value is not None for value in (self.folder, self.after, self.before, self.where))
 
-    def passing(self, photos: Any, root: Path) -> Mask | None:
+    def passing(self, photos: Any, folders: Folders) -> Mask | None:
         """Which of `photos` pass, (n,) bool; None: all, as there is no condition.
 
-        photos: table with the columns `schema.PHOTO_COLUMNS`.  root: the photo folder. Raises ArgumentError for a
+        photos: table with the columns `schema.PHOTO_COLUMNS`.  folders: of the library. Raises ArgumentError for a
         folder without photos, FilterError.
         """
         if not self:
             return None
         passing = np.ones(photos.num_rows, dtype=bool)
         if self.folder is not None:
-            passing &= _is_below(photos.column("path"), _relative(self.folder, root), self.folder)
+            passing &= _is_below(photos.column("path"), _stored(self.folder, folders), self.folder)
         if self.after is not None or self.before is not None:
             passing &= _is_between(photos, self.after, self.before)
         if self.where is not None:
@@ -126,25 +127,34 @@ def parse_date(name: str, value: str | date) -> datetime:
     return found
 
 
-def _relative(folder: str, root: Path) -> str:
-    """The normalised path of a folder relative to the photo folder, which itself is ""."""
-    path = Path(folder)
-    if not path.is_absolute() and not (root / path).is_dir() and path.is_dir():
-        path = path.resolve()  # relative to the current folder
-    if path.is_absolute():
-        real, home = (Path(normal_form(os.path.realpath(one))) for one in (path, root))
-        if not real.is_relative_to(home):
-            raise ArgumentError("folder", folder, f"lies outside the photo folder {root}")
-        path = real.relative_to(home)
-    relative = PurePosixPath(os.path.normpath(path)).as_posix()
-    return "" if relative == "." else normal_form(relative)
+def _stored(folder: str, folders: Folders) -> str | None:
+    """A folder as paths in the tables name it, in normal form: "" the first photo folder, None all of them."""
+    path = Path(os.path.normpath(folder))
+    if path == Path("."):
+        return None
+    if not path.is_absolute():
+        below = next((root / path for root in folders.paths if (root / path).is_dir()), None)
+        if below is None and not path.is_dir():  # of a folder that is away, or as the tables name it
+            return normal_form(path.as_posix())
+        path = below or path  # else named from the current folder
+    real = Path(normal_form(os.path.realpath(path)))
+    for one in folders.all:
+        home = Path(normal_form(os.path.realpath(one.path)))
+        if real.is_relative_to(home):
+            relative = real.relative_to(home).as_posix()
+            return normal_form(one.prefix.removesuffix("/") if relative == "." else one.prefix + relative)
+    listed = " and ".join(map(str, folders.paths))
+    raise ArgumentError("folder", folder, f"lies outside the photo folder {listed}")
 
 
-def _is_below(paths: Any, relative: str, folder: str) -> Mask:
+def _is_below(paths: Any, relative: str | None, folder: str) -> Mask:
     import pyarrow.compute as compute
 
-    if not relative:
+    if relative is None:
         return np.ones(len(paths), dtype=bool)
+    if not relative:
+        first: Mask = compute.invert(compute.starts_with(paths, pattern=".")).to_numpy()
+        return first
     start = f"{to_stored(relative)}/"
     below: Mask = compute.starts_with(comparable_paths(paths), pattern=start).to_numpy()
     if not below.any():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -237,9 +238,13 @@ class Hit:
         return None if views is None else views.hit_html(self)
 
     @property
-    def folder(self) -> Path:
-        """The photo folder of the library."""
-        return self._own.root
+    def name(self) -> str:
+        """See `Folders.shown`."""
+        return self.shown(self.path)
+
+    def shown(self, path: Path) -> str:
+        """The name of this photo, or of a copy, for people."""
+        return self._own.folders.shown(path)
 
     @property
     def _own(self) -> Galleries:
@@ -280,6 +285,13 @@ class Hit:
     def is_gone(self) -> bool:
         """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
         return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
+
+    @property
+    def lost(self) -> Literal["", "gone", "away"]:
+        """Whether it `is_gone`; "away" if its photo folder is too, as a disk that is not mounted takes it along."""
+        if not self.is_gone:
+            return ""
+        return "away" if self._own.folders.is_away(self.path) else "gone"
 
 
 class Hits(list[Hit]):

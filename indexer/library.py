@@ -1,15 +1,16 @@
-"""A library: one photo folder and everything computed from it."""
+"""A library: photo folders and everything computed from them."""
 
 from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from steersearch.core.errors import (
     ModelMismatchError,
     PromptError,
     PromptIndexMissing,
+    listed,
 )
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
-from steersearch.core.images.reader import SUFFIXES
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.core.vectors import Floats
@@ -31,9 +32,12 @@ from steersearch.indexer.care.export import Exported, export_table, format_of, t
 from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_worth_it
 from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.care.verify import Finding, Verification
+from steersearch.indexer.disks import disk_of
 from steersearch.indexer.embedder import Embedder, OneModel, Provider
 from steersearch.indexer.filters import Filters
+from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.hits import Hit, Hits
+from steersearch.indexer.library_scan import LibraryScan, no_image, scan_library
 from steersearch.indexer.manifest import (
     LibraryManifest,
     PromptIndex,
@@ -46,11 +50,11 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.place import (
     LIBRARY_FILE,
     default_place,
-    if_moved,
     local_place,
     photo_folder,
     place_of,
     place_or_folder,
+    writing_to,
 )
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.prompt_features import is_encoded
@@ -68,18 +72,17 @@ from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, as_focuses, checked_sort
 from steersearch.indexer.region import AnyRegion, as_region
 from steersearch.indexer.regions import unsteered_snapshot
+from steersearch.indexer.relocation import Likeness, compare_photos
 from steersearch.indexer.scan import (
-    Scan,
     Skip,
-    excluder,
     holds_an_image,
     read_patterns,
-    root_id,
-    scan_folder,
     write_patterns,
 )
+from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.search import Search
 from steersearch.indexer.snapshot import Galleries, Snapshot
+from steersearch.indexer.store import Store
 from steersearch.indexer.writers import alone, writing
 
 AUTO = "auto"
@@ -104,15 +107,19 @@ __all__ = [
 
 
 class Library:
-    """A photo folder with its prompt indexes, and the models that made them. Make one with `create` or `open`.
+    """One or several photo folders with their prompt indexes, and the models that made them. Make one with `create` or
+    `open`.
 
-    folder: absolute real path of the photos, which are only read.  place: where the library keeps its own files.
+    place: where the library keeps its own files. Photos are only read.
     A model is loaded only when needed: `prompts`, and an `index` with nothing to compute, load none. Here a model is an
     `Embedder`; `steersearch.Library` also takes models by name.
     """
 
-    def __init__(self, folder: Path, place: Path, model: str | Embedder = AUTO, device: str = AUTO) -> None:
-        self.folder, self.place = folder, place
+    def __init__(
+        self, folders: Folders, place: Path, model: str | Embedder = AUTO, device: str = AUTO
+    ) -> None:
+        self._folders, self.place = folders, place
+        self._added: list[Path] = []  # folders that the next `index` writes
         self._provider: Provider
         if isinstance(model, str):
             self._provider = self._models(device)
@@ -120,31 +127,42 @@ class Library:
         else:
             one = OneModel(model)
             self._provider, self._model = one, one.model_id or AUTO
-        self._galleries = Galleries(folder, place, self._provider.views)
+        self._galleries = Galleries(folders, place, self._provider.views)
         self._indexes = PromptIndexes(self._galleries)
         self._changed = ChangedWeights(place, self._indexes, self._provider)
 
     @classmethod
     def create(
         cls,
-        folder: str | Path,
+        folder: str | Path | Sequence[str | Path],
         model: str | Embedder = AUTO,
         place: str | Path | None = None,
         device: str = AUTO,
     ) -> Self:
-        """The library of `folder`, which need not exist. Nothing is written before `index` has something to write.
+        """The library of `folder`, or of several, which need not exist; folders that it lacks are added to it. Nothing
+        is written before `index` has something to write.
 
         model: what `index` uses: a name, a .safetensors or .pth file, a hub id, or an `Embedder`; "auto" is the model
             that the library has used last, and for a new one the best that can be had on this machine.
-        place: where the library lives; None is a folder of its own in the user's data directory.
+        place: where the library lives; None: where there is one of the first folder, else a folder of its own in the
+            user's data directory.
         device: "auto" (the GPU if there is one), "cpu", "cuda".
         Raises FolderError, LibraryPlaceError, SchemaVersionError.
         """
-        root = photo_folder(folder)
-        library = cls(root, place_of(root) if place is None else local_place(place), model, device)
-        check_place(root, library.place)
-        if not library.exists and not holds_an_image(root):
-            raise _no_image(root)
+        given = [folder] if isinstance(folder, str | Path) else list(folder)
+        if not given:
+            raise ArgumentError("folder", given, "name at least one")
+        roots = [photo_folder(one) for one in given]
+        at = place_of(roots[0]) if place is None else local_place(place)
+        check_place(at)
+        has = _folders_at(at)
+        new = [root for root in roots if has is None or root not in has.paths]
+        for root in new:
+            _refuse_moved(at, has, root)
+            if not holds_an_image(root):
+                raise FolderError(root, no_image())
+        library = cls((has or Folders([])).with_added(roots), at, model, device)
+        library._added = new
         return library
 
     @classmethod
@@ -153,17 +171,40 @@ class Library:
 
         model, device: see `create`. Raises LibraryMissingError, SchemaVersionError, LibraryDamagedError.
         """
-        found = place_or_folder(place)
-        try:
-            manifest = read_library(found)
-        except (FileNotFoundError, NotADirectoryError):
-            raise LibraryMissingError(found) from None
-        return cls(Path(manifest.folder), found, model, device)
+        at = place_or_folder(place)
+        folders = _folders_at(at)
+        if folders is None:
+            raise LibraryMissingError(at)
+        return cls(folders, at, model, device)
 
     @classmethod
     def _models(cls, device: str) -> Provider:
         """The source of models by name."""
         return OneModel()
+
+    @property
+    def folder(self) -> Path:
+        """The photo folder, of several the first: an absolute, real path."""
+        return self._folders.paths[0]
+
+    @property
+    def folders(self) -> list[Path]:
+        """All photo folders, where they are now, in the order in which they were added."""
+        return self._folders.paths
+
+    def file(self, stored: str) -> Path:
+        """The file of a photo that the tables name by this path, see `folders.Folders`."""
+        return self._folders / stored
+
+    @property
+    def added(self) -> list[Path]:
+        """Folders that the library on disk has not yet, and the next `index` adds to those that it has."""
+        return list(self._added) if self.exists else []
+
+    @property
+    def away(self) -> list[tuple[Path, str]]:
+        """The photo folders that are not there, and why."""
+        return [(Path(f.path), f.why_away) for f in self._folders.all if not os.path.isdir(f.path)]
 
     @property
     def exists(self) -> bool:
@@ -187,11 +228,6 @@ class Library:
     def excluded(self) -> tuple[str, ...]:
         """The patterns of what `index` leaves out, from the last run."""
         return read_patterns(self.place)
-
-    @property
-    def if_moved(self) -> str:
-        """What to do if the photo folder is gone."""
-        return if_moved(self.place)
 
     # building
 
@@ -232,9 +268,10 @@ class Library:
         if batch_size is not None and batch_size < 1:
             raise ArgumentError("batch_size", batch_size, "must be at least 1")
         embedder = self._embedder_for(named, view)
-        check_place(self.folder, self.place)
+        check_place(self.place)
         patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
-        scan = self._scan(patterns)
+        self._read_folders()
+        scan = scan_library(self._folders, patterns, self._known_photos)
         to_build = targets(self.place, self._indexes, embedder, named, scale)
         if not to_build and not regions:
             reason = "nothing to index: no prompt is given or known, and regions are left out; name a prompt"
@@ -242,12 +279,12 @@ class Library:
         unsteered = unsteered_target(self._indexes, embedder, to_build) if regions else None
         new = [target for target in to_build if not is_encoded(self.place, target)]
         encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
-        self._write(patterns)
+        self._write(patterns, scan)
         with writing(self.place):
             for target in to_build if named else ():
                 unmark_begun_by_query(self.place, target)
             counts = Build(
-                self.folder,
+                self._folders,
                 self.place,
                 scan,
                 to_build,
@@ -279,35 +316,75 @@ class Library:
             _ = embedder.dim  # loads it: only the model itself can tell whether any of them are its own
         return embedder
 
-    def _write(self, patterns: Sequence[str]) -> None:
+    def _read_folders(self) -> None:
+        """Take in what other processes have made of the library's folders since."""
+        if (has := _folders_at(self.place)) is not None:
+            self._folders = self._galleries.folders = has.with_added(self._added)
+
+    def _write(self, patterns: Sequence[str], scan: LibraryScan) -> None:
+        folders = self._folders.with_disks([folder for folder, _ in scan.away])
         if not self.exists:
-            write_library(self.place, LibraryManifest(folder=os.fspath(self.folder)))
+            write_library(self.place, LibraryManifest(folders=folders))
+        elif folders != read_library(self.place).folders:
+            with writing(self.place):  # which migrates it first
+                write_library(self.place, LibraryManifest(folders=folders))
+        self._added = []
         write_patterns(self.place, patterns)
 
-    def _scan(self, patterns: Sequence[str]) -> Scan:
-        if not self.folder.is_dir():
-            reason = "the photo folder is gone; bring it back to index it"
-            if self.exists:
-                reason += f". Its library can be searched as it is; {self.if_moved}"
-            raise FolderError(self.folder, reason)
-        scan = scan_folder(self.folder, excluder(patterns))
-        if "." in scan.unlisted:
-            raise FolderError(self.folder, scan.skips[0].reason)
-        if root_id(self.folder) != scan.root_id:
-            raise FolderError(self.folder, "the photo folder was replaced while it was listed; index again")
-        if not scan.files and not scan.skips:
-            self._refuse_emptiness(patterns)
-        return scan
+    def _known_photos(self, folder: PhotoFolder) -> list[FileRecord]:
+        return (
+            [file for file in Store(self.place).known_files() if folder.owns(file.path)]
+            if self.exists
+            else []
+        )
 
-    def _refuse_emptiness(self, patterns: Sequence[str]) -> NoReturn:
-        if patterns and holds_an_image(self.folder):
-            quoted = " ".join(f'"{pattern}"' for pattern in patterns)
-            reason = (
-                f'every photo is excluded by {quoted}; other patterns replace these, --exclude "" drops them'
+    def relocate(self, old: str | Path, new: str | Path) -> Likeness:
+        """Say that the photo folder `old` is at `new` now: nothing is computed, and nothing but that is written.
+
+        Up to 200 of its photos, evenly spread, are compared by content; the next `index` sees to all others.
+        Raises FolderError where fewer than half are the same, or `new` overlaps another folder of the library;
+        ArgumentError for an `old` that the library does not have, LibraryBusyError.
+        """
+        folder = self._folder_at(old)
+        root = photo_folder(new)
+        others = Folders(one for one in self._folders.all if one is not folder)
+        others.with_added([root])  # refuses an overlap
+        likeness = compare_photos(self._known_photos(folder), folder, root, by_content=True)
+        if not likeness.is_alike:
+            raise FolderError(
+                root, f"does not hold the photos of {folder.path}: {likeness}; nothing was changed"
             )
-            raise FolderError(self.folder, reason)
-        question = f"; is a disk not mounted? If the photos are gone for good, delete {self.place}"
-        raise _no_image(self.folder, question if self.exists else "")
+        moved = replace(folder, path=os.fspath(root), disk=disk_of(root))
+        self._rewrite([moved if one is folder else one for one in self._folders.all])
+        return likeness
+
+    def remove_folder(self, folder: str | Path) -> int:
+        """Leave a photo folder out from now on; returns how many photos the library loses. Their vectors are kept until
+        `optimize` is to forget removed photos.
+
+        Raises ArgumentError for one that the library does not have, and for the only one; LibraryBusyError.
+        """
+        gone = self._folder_at(folder)
+        if len(self._folders.all) == 1:
+            raise ArgumentError("folder", os.fspath(folder), "is the only one; delete the library instead")
+        known = [file for file in Store(self.place).known_files() if gone.owns(file.path)]
+        self._rewrite([one for one in self._folders.all if one is not gone])
+        with writing(self.place), writing_to(self.place):
+            Store(self.place).remove_images(known)
+        return sum(file.reason is None for file in known)
+
+    def _folder_at(self, path: str | Path) -> PhotoFolder:
+        names = {os.fspath(path), os.path.realpath(path)}
+        for folder in self._folders.all:
+            if folder.path in names:
+                return folder
+        have = listed([folder.path for folder in self._folders.all])
+        raise ArgumentError("folder", os.fspath(path), f"is none of the library's; it has: {have}")
+
+    def _rewrite(self, folders: Sequence[PhotoFolder]) -> None:
+        with alone(self.place):
+            write_library(self.place, LibraryManifest(folders=tuple(folders)))
+        self._folders = self._galleries.folders = Folders(folders)
 
     # searching
 
@@ -522,7 +599,7 @@ class Library:
         with alone(self.place) if repair else nullcontext():
             verification = Verification(self.place, self.command, repair=repair)
             findings = verification.run()
-            return findings + (verification.run_deep(self.folder) if deep else [])
+            return findings + (verification.run_deep(self._folders) if deep else [])
 
     def optimize(self, *, forget_removed: bool = False) -> Optimized:
         """Compact the library, so that it is small and opens quickly; concurrent searches are not disturbed.
@@ -557,7 +634,7 @@ class Library:
         """The prompt index of `focus` as a pyarrow.Table, a row per photo that has a vector, sorted by path: see
         `export.table_of`. Raises PromptIndexMissing."""
         index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
-        return table_of(self.place, self.folder, index)
+        return table_of(self.place, self._folders, index)
 
     def export(
         self,
@@ -578,7 +655,7 @@ class Library:
         path = Path(path)
         format_of(path, format)  # before anything is read
         indexes = tuple(self._choices(focus, model, gate_scale, view))
-        table = table_of(self.place, self.folder, indexes[0])
+        table = table_of(self.place, self._folders, indexes[0])
         files = export_table(table, path, format, force=force)
         of = table.num_rows + self._galleries.of(indexes[0]).missing
         read = Focus(focus, 1.0, indexes, self._galleries.reading(indexes[0]))
@@ -622,9 +699,26 @@ class Library:
         return self._changed.how_to_go_on(changed)
 
 
-def _no_image(folder: Path, remark: str = "") -> FolderError:
-    looked_for = f"looked for {' '.join(SUFFIXES)}; hidden and system folders left out"
-    return FolderError(folder, f"holds no image ({looked_for}){remark}")
+def _folders_at(place: Path) -> Folders | None:
+    """The photo folders of the library at `place`; None if there is none."""
+    try:
+        return Folders(read_library(place).folders)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _refuse_moved(place: Path, has: Folders | None, root: Path) -> None:
+    """Raise FolderError if `root` is to be added to a library whose folder it is that moved there."""
+    for folder in [] if has is None else has.all:
+        if os.path.isdir(folder.path):
+            continue
+        known = [file for file in Store(place).known_files() if folder.owns(file.path)]
+        likeness = compare_photos(known, folder, root)
+        if likeness.same and likeness.is_alike:
+            command = f"steersearch relocate {shlex.quote(folder.path)} {shlex.quote(os.fspath(root))}"
+            raise FolderError(
+                root, f"holds the photos of {folder.path}, which is gone; if it moved: {command}"
+            )
 
 
 def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:

@@ -25,6 +25,7 @@ from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture, refuse_large_file, require_decoder
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.scan import changed_at
 from steersearch.indexer.schema import FileRecord, date_columns
 
@@ -92,6 +93,7 @@ class BadFile:
 class PhotoReader:
     """Reads one photo. Called from several threads at once.
 
+    root:       root / relative path is a file
     is_known:   image_id -> whether everything is computed for this content
     bad_reason: image_id -> why this content cannot be decoded, if that is known
     needs_pixels: image_id -> whether some prompt has no vector for this content
@@ -103,7 +105,7 @@ class PhotoReader:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | Folders,
         *,
         is_known: Callable[[str], bool],
         bad_reason: Callable[[str], str | None],

@@ -24,11 +24,12 @@ from steersearch.core.errors import (
 )
 from steersearch.core.preprocess import View, view_of
 from steersearch.core.vectors import as_hashed, with_versions
+from steersearch.indexer.disks import Disk
+from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.place import (
     LIBRARY_FILE,
     checked,
     delete_inside,
-    if_moved,
     read_json,
     write_inside,
     write_json,
@@ -36,7 +37,7 @@ from steersearch.indexer.place import (
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 5  # what changed, and how older libraries are brought forward: see `care.migrate`
+SCHEMA_VERSION = 6  # what changed, and how older libraries are brought forward: see `care.migrate`
 CHECKSUMS_SINCE, ROWS_CHECKED_SINCE = 3, 4  # versions: of manifests; of rows and encoded prompts
 PROMPTS, _MANIFEST, _FEATURES = "prompts", "manifest.json", "features.npy"
 UNSTEERED_FOLDER = "unsteered"
@@ -45,9 +46,9 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, kw_only=True)
 class LibraryManifest:
-    """folder: absolute real path of the photos."""
+    """folders: of the photos, at least one."""
 
-    folder: str
+    folders: tuple[PhotoFolder, ...]
     schema_version: int = SCHEMA_VERSION
 
 
@@ -167,22 +168,22 @@ def new_prompt_index(
 def read_library(place: Path) -> LibraryManifest:
     """Raises FileNotFoundError where there is no library, SchemaVersionError, LibraryDamagedError,
     LibraryUnreadableError."""
-    return LibraryManifest(**_read(place / LIBRARY_FILE, LibraryManifest, _LIBRARY))
+    fields = _read(place / LIBRARY_FILE, LibraryManifest, _LIBRARY)
+    return LibraryManifest(**{**fields, "folders": tuple(map(_photo_folder, fields["folders"]))})
+
+
+def _photo_folder(fields: Mapping[str, Any]) -> PhotoFolder:
+    disk = fields["disk"]
+    return PhotoFolder(**{**fields, "disk": None if disk is None else Disk(**disk)})
 
 
 def write_library(place: Path, manifest: LibraryManifest) -> None:
     write_json(place, place / LIBRARY_FILE, asdict(manifest))
 
 
-def check_place(folder: Path, place: Path) -> None:
-    """Raise LibraryPlaceError unless the library of `folder` is at `place`, or could be put there."""
+def check_place(place: Path) -> None:
+    """Raise LibraryPlaceError unless a library is at `place`, or could be put there."""
     if (place / LIBRARY_FILE).exists():
-        other = read_library(place).folder
-        if other != os.fspath(folder):
-            reason = f"holds the library of another folder, {other}"
-            if not Path(other).is_dir():
-                reason += f", which is gone; {if_moved(place)}"
-            raise LibraryPlaceError(place, reason)
         return
     try:
         if any(not path.name.startswith(".writing-") for path in place.iterdir()):
@@ -345,8 +346,10 @@ def _read(
         raise LibraryDamagedError(path, "no manifest, it has no schema_version")
     if content["schema_version"] > SCHEMA_VERSION:
         raise SchemaVersionError(path, content["schema_version"], SCHEMA_VERSION)
-    if content["schema_version"] >= CHECKSUMS_SINCE and not _is_dir(content.get("folder")):
-        checked(path, content)  # but for a library whose new folder was written into it by hand
+    if content["schema_version"] >= CHECKSUMS_SINCE:
+        checked(path, content)
+    if "folder" in content:  # of a library before version 6
+        content["folders"] = [{"path": content.pop("folder"), "name": "", "disk": None}]
     if set(content) - {"checksum"} != set(kind.__dataclass_fields__):
         raise LibraryDamagedError(path, "a manifest with other fields than expected")
     content = {name: content[name] for name in kind.__dataclass_fields__}
@@ -356,12 +359,21 @@ def _read(
     return content
 
 
-def _is_dir(folder: Any) -> bool:
-    return _is_text(folder) and os.path.isdir(folder)
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != "" and "\0" not in value
+
+
+def _is_folder(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != set(PhotoFolder.__dataclass_fields__):
+        return False
+    disk, name = value["disk"], value["name"]
+    is_disk = disk is None or (
+        isinstance(disk, dict)
+        and set(disk) == set(Disk.__dataclass_fields__)
+        and all(map(_is_text, disk.values()))
+    )
+    is_name = name == "" or (_is_text(name) and "/" not in name and name != ".")
+    return is_disk and is_name and _is_text(value["path"]) and os.path.isabs(value["path"])
 
 
 def _is_finite(value: Any) -> bool:
@@ -398,7 +410,7 @@ def _is_positive(value: Any) -> bool:
 
 
 _LIBRARY: dict[str, Callable[[Any], bool]] = {
-    "folder": lambda value: _is_text(value) and os.path.isabs(value),
+    "folders": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_is_folder, value)),
     "schema_version": _is_positive,
 }
 _PROMPT_INDEX: dict[str, Callable[[Any], bool]] = {

@@ -272,11 +272,38 @@ def photo_folder(given: str | Path) -> Path:
 
 
 def place_of(folder: Path) -> Path:
-    """As `default_place`, but raises LibraryPlaceError if there is none."""
-    place = default_place(folder)
+    """Where the library of a photo folder lives, or will: see `found_place`. Raises LibraryPlaceError where there is no
+    home folder."""
+    place = found_place(folder)
     if place is None:
         raise LibraryPlaceError(folder, "there is no home folder (HOME is not set) for its library")
     return _valid_place(place)
+
+
+def found_place(folder: Path) -> Path | None:
+    """Its `default_place`, unless another library in the user's data directory has this folder: one that was added to
+    it or moved there. Another folder's library in the default place is left alone."""
+    place = default_place(folder)
+    if place is None:
+        return None
+    wanted, is_taken = os.fspath(folder), (place / LIBRARY_FILE).exists()
+    if is_taken and wanted in _folders_at(place, if_unknown=wanted):
+        return place
+    with suppress(OSError):
+        for other in sorted(place.parent.iterdir()):
+            if wanted in _folders_at(other):
+                return other
+    free = (Path(f"{place}-{number}") for number in range(2, 100))
+    return next(other for other in free if not other.exists()) if is_taken else place
+
+
+def _folders_at(place: Path, if_unknown: str = "") -> list[str]:
+    """The photo folders of the library at `place`; what else is to be known of it, `manifest` knows."""
+    try:
+        content = read_json(place / LIBRARY_FILE)
+        return [one["path"] for one in content.get("folders") or [{"path": content["folder"]}]]
+    except (OSError, SteerSearchError, AttributeError, KeyError, TypeError):
+        return [if_unknown]
 
 
 def local_place(place: str | Path) -> Path:
@@ -290,16 +317,10 @@ def local_place(place: str | Path) -> Path:
 def place_or_folder(given: str | Path) -> Path:
     """The place of a library, given its place or its photo folder. Raises LibraryPlaceError."""
     if why_not_local(given) is None and not (Path(given) / LIBRARY_FILE).exists():
-        of_folder = default_place(given)
+        of_folder = found_place(Path(os.path.realpath(given)))
         if of_folder is not None and of_folder.is_dir():
             return local_place(of_folder)
     return local_place(given)
-
-
-def if_moved(place: Path) -> str:
-    """Advice for a missing photo folder."""
-    file = place / LIBRARY_FILE
-    return f'if it moved, write its new path as "folder" into {file}: nothing is computed again'
 
 
 def _valid_place(place: Path) -> Path:

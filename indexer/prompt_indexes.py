@@ -31,7 +31,7 @@ from steersearch.indexer.manifest import (
     replace_prompt_index,
     replace_unsteered_index,
 )
-from steersearch.indexer.place import LIBRARY_FILE, bytes_below, default_place
+from steersearch.indexer.place import LIBRARY_FILE, bytes_below, found_place
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.schema import FileRecord, unsteered_table
 from steersearch.indexer.snapshot import Galleries
@@ -100,7 +100,9 @@ class PromptIndexes:
         ]
         if not fitting:
             command = self.command(focus, model, gate_scale, view)
-            raise PromptIndexMissing(focus, self._galleries.root, [str(index) for index in existing], command)
+            raise PromptIndexMissing(
+                focus, self._galleries.folders.paths[0], [str(index) for index in existing], command
+            )
         return sorted(fitting, key=self._preference) if len(fitting) > 1 else fitting
 
     def _preference(self, index: PromptIndex) -> tuple[int, bool, bool]:
@@ -131,8 +133,8 @@ class PromptIndexes:
         gate_scale: float | None = None,
         view: View | None = None,
     ) -> str:
-        """The command line that indexes the photo folder under `prompt`; (): under all existing prompts."""
-        folder = self._galleries.root
+        """The command line that indexes the photos under `prompt`; (): under all existing prompts."""
+        folder = self._galleries.folders.paths[0]
         command = f"steersearch index {shlex.quote(os.fspath(folder))}"
         for text in [prompt] if isinstance(prompt, str) else prompt:
             quoted = "".join(f"\\{c}" if c in '\\"$`' else c for c in text)
@@ -143,7 +145,7 @@ class PromptIndexes:
             command += f" --gate-scale {in_digits(gate_scale)}"
         if view is not None:
             command += f" --view {view}"
-        if self._place != default_place(folder):
+        if self._place != found_place(folder):
             command += f" --library {shlex.quote(os.fspath(self._place))}"
         return command
 
@@ -300,7 +302,7 @@ class LibraryInfo:
     """The content of a library. photos: the usable ones;  skipped: the others."""
 
     place: Path
-    folder: Path
+    folders: tuple[Path, ...]
     photos: int
     skipped: int
     prompts: tuple[Coverage, ...]
@@ -318,7 +320,8 @@ def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
         photos = sum(image_id in embedded for image_id in contents)
         coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index)))
     skipped = len(known) - len(contents)
-    return LibraryInfo(place, galleries.root, len(contents), skipped, tuple(coverage), bytes_below(place))
+    folders = tuple(galleries.folders.paths)
+    return LibraryInfo(place, folders, len(contents), skipped, tuple(coverage), bytes_below(place))
 
 
 def skipped_files(place: Path) -> list[Skip]:

@@ -201,10 +201,11 @@ class QueryPhoto:
         return row
 
     def _row_in(self, gallery: Snapshot) -> int | None:
-        real, root = self._real, self._galleries.root
+        real = self._real
         try:
             state = real.stat()
-            row = gallery.row_at(real.relative_to(root).as_posix()) if real.is_relative_to(root) else None
+            stored = self._galleries.folders.stored(real)
+            row = None if stored is None else gallery.row_at(stored)
             if row is not None:
                 known = (gallery.value("size", row), gallery.value("mtime_ns", row))
                 if known == (state.st_size, changed_at(state)):

@@ -53,13 +53,18 @@ class Skip:
 class Scan:
     """files and skips are sorted by path; unlisted: relative paths of folders that could not be listed.
 
-    root_id: distinguishes the folder from one in its place, such as the empty mount point of an unmounted disk.
+    root_ids: distinguish each folder from one in its place, such as the empty mount point of an unmounted disk.
     """
 
-    root_id: tuple[int, int]
+    root_ids: tuple[tuple[Path, tuple[int, int]], ...]
     files: tuple[FoundFile, ...]
     skips: tuple[Skip, ...]
     unlisted: tuple[str, ...]
+
+    @property
+    def replaced(self) -> Path | None:
+        """A folder in whose place there is another by now."""
+        return next((root for root, identity in self.root_ids if root_id(root) != identity), None)
 
 
 def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) -> Scan:
@@ -82,7 +87,7 @@ def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) 
             skips.append(Skip(found.path, f"the folder cannot be listed ({found.reason})"))
     files.sort(key=lambda file: file.path)
     skips.sort(key=lambda skip: skip.path)
-    return Scan(identity, tuple(files), tuple(skips), tuple(unlisted))
+    return Scan(((root, identity),), tuple(files), tuple(skips), tuple(unlisted))
 
 
 def root_id(root: Path) -> tuple[int, int]:

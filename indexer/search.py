@@ -237,7 +237,7 @@ class Search:
         done = []
         for group in groups:
             likeliest = LikeliestFirst(
-                self._galleries.root,
+                self._galleries.folders,
                 self._galleries.place,
                 group,
                 self._embedder_of(group[0].index),
@@ -269,7 +269,7 @@ class Search:
 
     def _passing(self, photos: Any) -> Mask | None:
         """Which of `photos`, see `Filters.passing`, pass; None: all."""
-        return self._filters.passing(photos, self._galleries.root) if self._filters else None
+        return self._filters.passing(photos, self._galleries.folders) if self._filters else None
 
     def _passing_rows(self, gallery: Snapshot, unsteered_key: str) -> tuple[Mask | None, int, int]:
         """Which rows of the first gallery pass (None: all), how many photos of the library pass, with a vector or not,
@@ -294,7 +294,7 @@ class Search:
         found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
         for number, (row, score, cosines) in enumerate(found, start=1):
             yield Hit(
-                path=self._galleries.root / gallery.value("path", row),
+                path=self._galleries.folders / gallery.value("path", row),
                 score=score,
                 rank=number,
                 image_id=gallery.value("image_id", row),
@@ -311,7 +311,7 @@ class Search:
         searched = Searched(self._read(), 0, steered.missing, Method.regions)
         hits = (
             Hit(
-                path=self._galleries.root / guess.path,
+                path=self._galleries.folders / guess.path,
                 score=guess.score,
                 rank=number,
                 image_id=guess.image_id,

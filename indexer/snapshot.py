@@ -43,6 +43,7 @@ from steersearch.indexer.checksums import (
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.embedder import Views
 from steersearch.indexer.faiss_index import CellIndex, FlatIndex
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
 from steersearch.indexer.prompt_features import read_reading
@@ -318,11 +319,11 @@ logger = logging.getLogger(__name__)
 class Galleries:
     """The galleries of the library at `place`.
 
-    root: the photo folder.  views: draws hits; None: nothing does.
+    views: draws hits; None: nothing does.
     """
 
-    def __init__(self, root: Path, place: Path, views: Views | None = None) -> None:
-        self.root, self.place, self.views = root, place, views
+    def __init__(self, folders: Folders, place: Path, views: Views | None = None) -> None:
+        self.folders, self.place, self.views = folders, place, views
         self._snapshots: dict[str, Snapshot] = {}
         self._readings: dict[str, Reading] = {}  # of encoded prompts that could not be written
 
@@ -362,7 +363,8 @@ class Galleries:
 
     def thumbnail(self, path: Path) -> Image.Image:
         """The thumbnail in the library. Raises ImageError if there is none."""
-        kept = Store(self.place).thumbnail(path.relative_to(self.root).as_posix())
+        stored = self.folders.stored(path)
+        kept = None if stored is None else Store(self.place).thumbnail(stored)
         if kept is None:
             raise ImageError(path, "neither the photo nor its thumbnail can be read")
         with opened(io.BytesIO(kept), ["JPEG"]) as image:

@@ -15,8 +15,10 @@ from platformdirs import user_state_path
 from steersearch.core.errors import NotIndexedError, OutputError, SteerSearchError, listed
 from steersearch.core.files import user_folder
 from steersearch.core.images.reader import SUFFIXES
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import read_library
+from steersearch.indexer.place import LIBRARY_FILE
 from steersearch.views.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"
@@ -58,17 +60,17 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     around = _around([*_places_of(photo), here] if photo else [here], known, for_changes)
     if around is not None:
         return around
-    below = [entry for entry in known if entry.folder.is_relative_to(here)]
-    below = [entry for entry in below if entry.folder.is_dir()] or below
+    below = [entry for entry in known if any(folder.is_relative_to(here) for folder in entry.folders)]
+    below = [entry for entry in below if any(folder.is_dir() for folder in entry.folders)] or below
     if len(below) > 1:
         raise _several(f"lie below {here}", below)
     if below:
-        return FoundLibrary(place=below[0].place, reason=f"its photos, {below[0].folder}, lie below {here}")
+        return FoundLibrary(place=below[0].place, reason=f"its photos, {below[0].named}, lie below {here}")
     used = set(remembered_places())
     last = next((entry for entry in known if entry.place in used), None)
     if last is None or for_changes:
         raise _none_found(here, photo, None if last is None else last.place)
-    reason = f"the most recently used, of {last.folder}"
+    reason = f"the most recently used, of {last.named}"
     return FoundLibrary(place=last.place, reason=reason, is_fallback=True)
 
 
@@ -85,11 +87,17 @@ def _places_of(photo: Path) -> list[Path]:
 def _around(places: Sequence[Path], known: Sequence[KnownLibrary], for_changes: bool) -> FoundLibrary | None:
     """The innermost library around the first of these places that lies in one."""
     for place in places:
-        around = [entry for entry in known if place.is_relative_to(entry.folder)]
+        around = [
+            (len(folder.parts), folder, entry)
+            for entry in known
+            for folder in entry.folders
+            if place.is_relative_to(folder)
+        ]
         if around:
-            depth = max(len(entry.folder.parts) for entry in around)
-            nearest = [entry for entry in around if len(entry.folder.parts) == depth]
-            return _last_used(nearest, f"it holds {place}", for_changes)
+            depth = max(parts for parts, _, _ in around)
+            nearest = [entry for parts, _, entry in around if parts == depth]
+            folder = next(folder for parts, folder, _ in around if parts == depth)
+            return _last_used(nearest, folder, f"it holds {place}", for_changes)
     return None
 
 
@@ -120,17 +128,17 @@ def folder_to_index(photo: Path | None) -> Path | None:
     return None
 
 
-def _last_used(entries: Sequence[KnownLibrary], reason: str, for_changes: bool) -> FoundLibrary:
+def _last_used(entries: Sequence[KnownLibrary], folder: Path, reason: str, for_changes: bool) -> FoundLibrary:
     """The first of several libraries of one folder."""
     if len(entries) > 1:
         if for_changes:
-            raise _several(f"are of {entries[0].folder}", entries)
+            raise _several(f"are of {folder}", entries)
         reason += f"; the most recently used of the {len(entries)} libraries of that folder"
     return FoundLibrary(place=entries[0].place, reason=reason)
 
 
 def _described(entries: Sequence[KnownLibrary]) -> list[str]:
-    return [f"{entry.place} (of {entry.folder})" for entry in entries]
+    return [f"{entry.place} (of {entry.named})" for entry in entries]
 
 
 def remember_library(place: Path) -> None:
@@ -159,24 +167,34 @@ def remembered_places() -> list[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownLibrary:
-    """A library on this machine, and the folder of its photos."""
+    """A library on this machine, and the folders of its photos."""
 
     place: Path
-    folder: Path
+    folders: tuple[Path, ...]
+
+    @property
+    def named(self) -> str:
+        return " and ".join(map(str, self.folders))
+
+
+def library_places() -> list[Path]:
+    """Places of libraries: most recently used first, then others in the user's data directory."""
+    places = [place for place in remembered_places() if (place / LIBRARY_FILE).exists()]
+    default = default_place(Path.cwd())
+    if default is not None and default.parent.is_dir():
+        others = (place for place in sorted(default.parent.iterdir()) if (place / LIBRARY_FILE).exists())
+        places += [place for place in others if place not in places]
+    return places
 
 
 def known_libraries() -> list[KnownLibrary]:
-    """Existing libraries: most recently used first, then others in the default place."""
-    places = remembered_places()
-    default = default_place(Path.cwd())
-    if default is not None and default.parent.is_dir():
-        places += [place for place in sorted(default.parent.iterdir()) if place not in places]
-    return [known for place in places if (known := _read(place)) is not None]
+    """Those that can be read."""
+    return [known for place in library_places() if (known := _read(place)) is not None]
 
 
 def _read(place: Path) -> KnownLibrary | None:
     try:
-        return KnownLibrary(place=place, folder=Path(read_library(place).folder))
+        return KnownLibrary(place=place, folders=tuple(Folders(read_library(place).folders).paths))
     except (OSError, SteerSearchError):  # gone or damaged
         return None
 

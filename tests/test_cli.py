@@ -425,7 +425,7 @@ def test_info_shows_what_the_library_holds(run: Run, indexed: Path, tiny_model: 
     assert re.search(r"^photos   6$", shown, re.M)
     assert re.search(rf'^"{PROMPT}" +6 of 6 +1 +squash +\S*tiny\.safetensors +\d{{4}}-', shown, re.M)
     (held,) = (json.loads(line) for line in run("info", "--json").out.splitlines())
-    assert (held["folder"], held["photos"], held["skipped"]) == (str(indexed), 6, 0)
+    assert (held["folders"], held["photos"], held["skipped"]) == ([str(indexed)], 6, 0)
     (prompt,) = held["prompts"]
     assert (prompt["prompt"], prompt["gate_scale"], prompt["photos"]) == (PROMPT, 1.0, 6)
     assert (prompt["model"], prompt["missing"]) == (str(tiny_model), 0)
@@ -477,7 +477,7 @@ def test_the_library_is_found_and_named_only_where_nothing_but_its_last_use_spea
 
     def used(*arguments: object) -> tuple[str, str]:
         done = run("info", *arguments, "--json")
-        return json.loads(done.out)["folder"], done.err
+        return json.loads(done.out)["folders"][0], done.err
 
     assert used("--library", own) == (str(other), "")
     message = failed(run, "info")
@@ -631,20 +631,120 @@ def test_a_photo_folder_that_moved_is_said_and_can_be_followed(run: Run, indexed
     for command in (("find", PROMPT), ("query", "--include-query", moved / "red.jpg", "--focus", PROMPT)):
         done = run(*command, "--paths", "--library", place)
         assert done.out.count("\n") == 6
-        assert f"its photo folder {indexed.name} is gone" in done.err
-        assert f'write its new path as "folder" into {place / "library.json"}' in done.err
-        assert "6 of these 6 photos no longer exist" in done.err
+        assert (
+            f"the photo folder {indexed.name} is gone; if it moved: steersearch relocate {indexed} NEW"
+            in done.err
+        )
+        assert "6 of these 6 photos are in a folder that is away" in done.err
         hits = [json.loads(line) for line in run(*command, "--json", "--library", place).out.splitlines()]
-        assert [hit["gone"] for hit in hits] == [True] * 6
-        assert run(*command, "--library", place, "--html", "page.html").out.count(" (gone)\n") == 6
-        assert Path("page.html").read_text().count(".jpg (gone)</div>") == 6
+        assert [(hit["gone"], hit["away"]) for hit in hits] == [(True, True)] * 6
+        assert run(*command, "--library", place, "--html", "page.html").out.count(" (away)\n") == 6
+        assert Path("page.html").read_text().count(".jpg (away)</div>") == 6
     refused = failed(run, "index", moved, "--library", place)
-    assert f"holds the library of another folder, {indexed}, which is gone; if it moved, write" in refused
-    file = place / "library.json"
-    file.write_text(file.read_text().replace(str(indexed), str(moved)))
-    assert "nothing to compute" in run("index", moved, "--library", place).out
-    found = run("find", PROMPT, "--json", "--library", place)
+    assert refused.endswith(f"which is gone; if it moved: steersearch relocate {indexed} {moved}")
+    done = run("relocate", indexed, moved)
+    assert "photos is moved now: of 6 photos compared, 6 are the same, 0 missing, 0 different" in done.err
+    done = run("index", moved)  # finds the library by its folder
+    assert "6 files: 0 added, 6 reused" in done.out
+    assert "nothing to compute" in done.out
+    found = run("find", PROMPT, "--json")
     assert "gone" not in found.out + found.err
+    indexed.mkdir()
+    draw_picture(indexed / "one.jpg", "red", seed=90)
+    assert "1 added" in run("index", indexed).out  # a new folder in the old place is another library
+    assert len(run("libraries").out.splitlines()) == 3
+
+
+def test_a_folder_with_other_photos_is_no_moved_one(run: Run, indexed: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for photo in indexed.iterdir():
+        draw_picture(other / photo.name, "green", seed=7)
+    refused = failed(run, "relocate", indexed, other)
+    assert f"{other}: does not hold the photos of {indexed}: of 6 photos compared, 0 are the same" in refused
+    assert "6 different (such as " in refused
+    assert refused.endswith("nothing was changed")
+    assert "6 reused" in run("index", indexed).out
+    assert "is no photo folder of a library" in failed(run, "relocate", other, indexed)
+    assert "no such folder" in failed(run, "relocate", indexed, tmp_path / "nowhere")
+
+
+def test_a_disk_that_moved_takes_all_its_folders_along(
+    run: Run, photos: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "media" / "disk"
+    for name in ("one", "two"):
+        shutil.copytree(photos, disk / name)
+        run("index", disk / name, "--prompt", PROMPT, "--model", tiny_model)
+    (disk / "two" / "red.jpg").unlink()
+    disk.rename(disk.with_name("disk1"))
+    done = run("relocate", disk, disk.with_name("disk1"))
+    assert "media/disk/one is media/disk1/one now: of 6 photos compared, 6 are the same" in done.err
+    assert (
+        "media/disk/two is media/disk1/two now: of 6 photos compared, 5 are the same, 1 missing" in done.err
+    )
+    assert (
+        "5 files: 0 added, 5 reused, 0 moved, 0 skipped; 1 removed"
+        in run("index", disk.with_name("disk1") / "two").out
+    )
+
+
+def test_one_library_of_several_folders(run: Run, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
+    scans, camera = tmp_path / "scans", tmp_path / "camera"
+    scans.mkdir()
+    (camera / "trip").mkdir(parents=True)
+    draw_picture(scans / "scan.jpg", "red", seed=70)
+    draw_picture(camera / "trip" / "shot.jpg", "red", seed=71)
+    done = run("index", photos, scans, "--prompt", PROMPT, "--model", tiny_model)
+    assert done.out.startswith("7 files: 7 added")
+    (place,) = Path(os.environ["XDG_DATA_HOME"]).glob("steersearch/libraries/*")
+    done = run("index", camera, "--library", place)
+    assert "added to the library: camera\n" in done.err
+    assert done.out.startswith("8 files: 1 added, 7 reused")
+    for again in (("index", "--library", place), ("index", scans), ("index", photos, camera)):
+        assert run(*again).out.startswith("8 files: 0 added, 8 reused")
+    paths = run("query", camera / "trip" / "shot.jpg", "--focus", PROMPT, "--paths").out.splitlines()
+    assert paths[0] == str(camera / "trip" / "shot.jpg")
+    assert {str(scans / "scan.jpg"), str(photos / "red.jpg")} < set(paths)
+    for below in ("trip", camera / "trip", camera):
+        assert run("find", PROMPT, "--in", below, "--paths").out == f"{camera / 'trip' / 'shot.jpg'}\n"
+    held = json.loads(run("info", "--library", place, "--json").out)
+    assert held["folders"] == [str(photos), str(scans), str(camera)]
+    (listed,) = (json.loads(line) for line in run("libraries", "--json").out.splitlines())
+    assert [(folder["path"], folder["away"]) for folder in listed["folders"]] == [
+        (str(folder), None) for folder in (photos, scans, camera)
+    ]
+    assert (listed["photos"], listed["prompts"], listed["place"]) == (8, 1, str(place))
+    scans.rename(tmp_path / "unmounted")
+    done = run("index", "--library", place)
+    assert done.out.startswith("7 files: 0 added, 7 reused, 0 moved, 0 skipped; 0 removed")
+    assert "scans: the photo folder is gone; bring it back to index it; until then" in done.err
+    table = run("libraries").out.splitlines()
+    assert [row.split("  ")[0] for row in table] == ["folder ", "photos ", "scans", "camera "] or len(
+        table
+    ) == 4
+    assert "is gone" in table[2]
+    assert str(scans / "scan.jpg") in run("find", PROMPT, "--paths", "--library", place).out
+    done = run("remove", "--folder", scans, "--library", place)
+    assert "removed scans with 1 photo; the files are untouched" in done.err
+    assert str(scans) not in run("find", PROMPT, "--paths", "--library", place).out
+    run("remove", "--folder", photos, "--library", place)
+    assert run("find", PROMPT, "--paths", "--library", place).out == f"{camera / 'trip' / 'shot.jpg'}\n"
+    assert "is the only one" in failed(run, "remove", "--folder", camera, "--library", place)
+    assert run("index", photos, "--library", place).out.startswith(
+        "7 files: 6 added" if False else "7 files: 0 added"
+    )
+
+
+def test_index_without_a_folder_updates_the_library_of_the_current_one(
+    run: Run, indexed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    draw_picture(indexed / "new.jpg", "green")
+    monkeypatch.chdir(indexed)
+    assert run("index").out.startswith("7 files: 1 added, 6 reused")
+    monkeypatch.chdir(tmp_path.parent)
+    shutil.rmtree(os.environ["XDG_DATA_HOME"])
+    assert "no library holds" in failed(run, "index")
 
 
 def test_a_photo_that_was_deleted_is_said(run: Run, indexed: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from steersearch.core.errors import ArgumentError
 from steersearch.indexer.filters import Filters, parse_date
+from steersearch.indexer.folders import Folders, PhotoFolder
 
 ROOT = Path("/photos")
 
@@ -37,7 +38,7 @@ def table(*photos: tuple[str, datetime | None, datetime], precision: str | None 
 
 
 def passing(photos: Any, filters: Filters, root: Path = ROOT) -> list[str]:
-    mask = filters.passing(photos, root)
+    mask = filters.passing(photos, Folders([PhotoFolder(path=str(root))]))
     assert mask is not None
     return [path for path, passes in zip(photos["path"].to_pylist(), mask, strict=True) if passes]
 

@@ -31,6 +31,7 @@ from steersearch.core.preprocess import View
 from steersearch.core.prompts import Reading
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.filters import Filters
+from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.library import Coverage, Focus, default_place
 from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, write_library
 from steersearch.indexer.scan import SUFFIXES
@@ -368,13 +369,6 @@ def test_a_place_that_proves_unwritable_when_it_is_written(photos: Path) -> None
         Library.create(photos, "/proc/steersearch").index(ToyEmbedder(), ["red"])
 
 
-def test_a_place_that_holds_the_library_of_another_folder(library: Library, tmp_path: Path) -> None:
-    other = save_photos(tmp_path / "other", 1)
-    with pytest.raises(LibraryPlaceError, match="holds the library of another folder"):
-        Library.create(other, library.place)
-    assert Library.create(library.folder, library.place).prompts() == library.prompts()
-
-
 def test_opening_what_is_not_there(tmp_path: Path, photos: Path) -> None:
     for place in (tmp_path / "gone", photos / "red.png", photos):
         with pytest.raises(LibraryMissingError, match="make one: steersearch index "):
@@ -412,7 +406,7 @@ def test_info_counts_what_there_is(library: Library, photos: Path) -> None:
     save_photo(photos / "newer.png", (1, 2, 3))
     library.index(ToyEmbedder(), ["blue"])
     info = Library.open(library.place).info()
-    assert (info.place, info.folder) == (library.place, Path(os.path.realpath(photos)))
+    assert (info.place, info.folders) == (library.place, (Path(os.path.realpath(photos)),))
     assert (info.photos, info.skipped) == (5, 1)
     red, blue = library.prompts()
     assert info.prompts == (Coverage(red, 3, 2, Reading()), Coverage(blue, 5, 0, Reading()))
@@ -427,7 +421,7 @@ def test_a_library_that_was_never_written_is_empty(photos: Path) -> None:
 
 
 def test_a_library_whose_first_run_was_killed_before_it_made_a_table(photos: Path, tmp_path: Path) -> None:
-    write_library(tmp_path / "begun", LibraryManifest(folder=os.path.realpath(photos)))
+    write_library(tmp_path / "begun", LibraryManifest(folders=(PhotoFolder(path=os.path.realpath(photos)),)))
     library = Library.open(tmp_path / "begun")
     assert (library.info().photos, library.prompts(), library.skipped(), library.verify()) == (0, [], [], [])
     assert library.index(ToyEmbedder(), ["red"]).added == 3

@@ -34,9 +34,6 @@ def library(tmp_path: Path) -> Library:
 @pytest.mark.parametrize("file", ["library.json", "prompts/red-*/manifest.json"])
 def test_one_byte_of_a_manifest_is_another(library: Library, file: str) -> None:
     """Whatever it is, an index is as it was made or is left out; when it was made has no checksum."""
-    library.folder.rename(
-        library.folder.with_name("away")
-    )  # else a folder in library.json may be a hand's work
     (path,) = library.place.glob(file)
     whole = path.read_bytes()
     prompts = [known(index) for index in library.prompts()]
@@ -58,20 +55,31 @@ def test_one_byte_of_a_manifest_is_another(library: Library, file: str) -> None:
         ("key", "../../away"), ("prompt", 7), ("prompt", " "), ("gate_scale", "1"), ("gate_scale", float("nan")),
         ("model_id", None), ("preprocessing", []), ("dim", 0), ("dim", 2.5), ("dim", 10**30), ("dtype", "float64"),
         ("created_at", "yesterday"), ("created_at", 5), ("schema_version", True), ("schema_version", "2"),
-        ("schema_version", 0), ("folder", "relative"), ("folder", "/a\0b"), ("folder", ["/"]),
+        ("schema_version", 0),
     ],
 )  # fmt: skip
 def test_a_manifest_says_nothing_that_cannot_be(library: Library, field: str, value: object) -> None:
-    name = "library.json" if field == "folder" else "prompts/red-*/manifest.json"
-    (path,) = library.place.glob(name)
+    (path,) = library.place.glob("prompts/red-*/manifest.json")
     content = {name: value for name, value in json.loads(path.read_text()).items() if name != "checksum"}
     path.write_text(json.dumps({**content, field: value}))
-    if field == "folder":
-        with pytest.raises(LibraryDamagedError, match="folder"):
-            Library.open(library.place)
-    else:
-        assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
-        assert library.query(ToyEmbedder(), library.folder / "red.png", "blue")
+    assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
+    assert library.query(ToyEmbedder(), library.folder / "red.png", "blue")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        None, "/a", {"path": "relative"}, {"path": "/a\0b"}, {"path": ["/"]}, {"name": "a/b"}, {"name": "."},
+        {"disk": "sda"}, {"disk": {"id": 1, "name": "a", "path": "/"}}, {"novelty": 1},
+    ],
+)  # fmt: skip
+def test_a_library_names_folders_that_can_be(library: Library, folder: object) -> None:
+    path = library.place / "library.json"
+    whole = {"path": "/a", "name": "", "disk": None}
+    folders = [] if folder is None else [{**whole, **folder}] if isinstance(folder, dict) else [folder]
+    path.write_text(json.dumps({"folders": folders, "schema_version": SCHEMA_VERSION}))
+    with pytest.raises(LibraryDamagedError, match="folder"):
+        Library.open(library.place)
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 50_000, "\xff", "null", "1e999"])

@@ -10,6 +10,7 @@ import pytest
 from steersearch import api
 from steersearch.core.errors import ArgumentError, FolderError, LibraryPlaceError, SteerSearchError
 from steersearch.core.files import cache_folder
+from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import LibraryManifest, write_library
 from steersearch.settings import find_library, remember_library
@@ -22,7 +23,7 @@ def made(folder: Path, place: Path | None = None) -> Path:
     """The place of a library of `folder`, which is used now."""
     folder.mkdir(parents=True, exist_ok=True)
     place = place or default_place(folder)
-    write_library(place, LibraryManifest(folder=os.fspath(folder)))
+    write_library(place, LibraryManifest(folders=(PhotoFolder(path=os.fspath(folder)),)))
     remember_library(place)
     return place
 
@@ -128,7 +129,7 @@ def test_a_photo_folder_that_is_gone_is_said_to_be_gone(run: Run, tmp_path: Path
     for command in (["find", "red"], ["info"]):
         done = run(*command, "--library", library.place)
         assert done.code == 0
-        assert "its photo folder photos is gone; mount its disk, or, if it moved, " in done.err
+        assert "the photo folder photos is gone; if it moved: steersearch relocate " in done.err
 
 
 # --------------------------------------------------------------------------------- what is no place for one

@@ -16,6 +16,7 @@ import pytest
 
 from steersearch.core.errors import LibraryBusyError, LibraryPlaceError
 from steersearch.indexer import locks
+from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.manifest import LibraryManifest, write_library
 from steersearch.indexer.writers import alone, writing
 from tests.toy_embedder import ToyEmbedder, save_photos
@@ -24,7 +25,7 @@ from tests.toy_library import Library
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    write_library(tmp_path / "library", LibraryManifest(folder="/photos"))
+    write_library(tmp_path / "library", LibraryManifest(folders=(PhotoFolder(path="/photos"),)))
     return tmp_path / "library"
 
 

@@ -142,7 +142,7 @@ class Library(library.Library):
         return self._indexes.choices(focus, model, gate_scale, view)
 
     def table(self, index: PromptIndex) -> Any:  # type: ignore[override]
-        return table_of(self.place, self.folder, index)
+        return table_of(self.place, self._folders, index)
 
     def indexed_heatmap(self, image: Path, index: PromptIndex) -> Floats | None:
         """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
@@ -160,7 +160,7 @@ class Library(library.Library):
         return hit.heatmaps[hit.parts.index(part) if part else 0]
 
     def thumbnail(self, hit: Hit) -> bytes | None:
-        return Store(self.place).thumbnail(hit.path.relative_to(self.folder).as_posix())
+        return Store(self.place).thumbnail(self._folders.stored(hit.path) or "")
 
     def prompt_features(self, index: PromptIndex, encode: Callable[[str], Any]) -> Floats:
         return features_of(self.place, index, encode)

@@ -20,6 +20,7 @@ import numpy as np
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.indexer.embedder import LazyEmbedder
+from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.library import Library
 from steersearch.indexer.manifest import (
     LibraryManifest,
@@ -52,7 +53,7 @@ def write_photos(folder: Path, number: int) -> None:
 
 def write_rows(folder: Path, place: Path) -> None:
     """Write the library that an `index` run would have left, were these files photos."""
-    write_library(place, LibraryManifest(folder=os.path.realpath(folder)))
+    write_library(place, LibraryManifest(folders=(PhotoFolder(path=os.path.realpath(folder)),)))
     index = new_prompt_index(
         PROMPT, 1.0, model_id=MODEL, weights_hash=WEIGHTS, preprocessing=_PREPROCESSING, dim=DIM
     )

@@ -16,6 +16,7 @@ from steersearch.core.errors import ArgumentError, OutputError
 from steersearch.core.files import write_output
 from steersearch.core.prompts import Reading
 from steersearch.indexer.faiss_index import flat_file
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import read_reading
 from steersearch.indexer.query_terms import Focus
@@ -34,14 +35,15 @@ _BESIDE = ("faiss",)  # formats that hold vectors only
 _ABOUT = "steersearch"  # key of the prompt index's settings in a file's metadata
 
 
-def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
+def table_of(place: Path, folders: Folders, index: PromptIndex) -> Any:
     """A prompt index as a pyarrow.Table, a row per photo that has a vector, sorted by path.
 
-    path: relative to the photo folder; image_id; embedding: fixed_size_list<float32>, unit length; presence,
-    width, height, taken_at, taken_at_precision (year, month, day, minute, second), taken_at_source: null where they
-    are not known (the source of a photo without a date is "none"); path_bytes: of a path that is no UTF-8, which `path`
-    only resembles, else null. What the vectors are is in the schema's metadata, under "steersearch", as JSON, with
-    "of": how many photos the library has, with a vector or without, and what the model cannot read of the prompt.
+    path: relative to its photo folder, in one that was added after a dot and the folder's name; image_id; embedding:
+    fixed_size_list<float32>, unit length; presence, width, height, taken_at, taken_at_precision (year, month, day,
+    minute, second), taken_at_source: null where they are not known (the source of a photo without a date is "none");
+    path_bytes: of a path that is no UTF-8, which `path` only resembles, else null. What the vectors are is in the
+    schema's metadata, under "steersearch", as JSON, with "folders": paths by name, "of": how many photos the library
+    has, with a vector or without, and what the model cannot read of the prompt.
     """
     gallery = Store(place).gallery(index.key)
     photos = gallery.photos
@@ -56,7 +58,8 @@ def table_of(place: Path, folder: Path, index: PromptIndex) -> Any:
     }
     columns = {name: made[name] if name in made else photos.column(name) for name in COLUMNS}
     reading = read_reading(place, index.key) or Reading()
-    about = {**asdict(index), **reading.to_dict(), "folder": str(folder), "of": len(paths) + gallery.missing}
+    named = {folder.name: folder.path for folder in folders.all}
+    about = {**asdict(index), **reading.to_dict(), "folders": named, "of": len(paths) + gallery.missing}
     return pa.table(columns, metadata={_ABOUT: json.dumps(about)})
 
 

@@ -66,4 +66,8 @@ def _from_4(place: Path) -> None:
     """The settings of a prompt index become versioned records: reading one makes them, and it is written again."""
 
 
-_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+def _from_5(place: Path) -> None:
+    """A library can have several photo folders: reading its file makes a list of the one, and it is written again."""
+
+
+_STEPS: dict[int, Callable[[Path], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}

@@ -24,6 +24,7 @@ from steersearch.core.errors import (
 )
 from steersearch.indexer.care.optimize import orphaned_snapshots
 from steersearch.indexer.care.tables import Rows, Tables, check_images, check_vectors
+from steersearch.indexer.folders import Folders
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import (
     ROWS_CHECKED_SINCE,
@@ -135,17 +136,17 @@ class Verification:
             )  # fmt: skip
         return self._findings
 
-    def run_deep(self, folder: Path) -> list[Finding]:
+    def run_deep(self, folders: Folders) -> list[Finding]:
         """Read every photo again and compare its hash. Call it after `run`, which repairs the tables."""
         self._findings = []
-        if not folder.is_dir():
-            self._found(
-                "warning", "photos", f"{folder} cannot be reached", "bring it back to compare their hashes"
-            )
-            return self._findings
+        away = [folder for folder in folders.all if not Path(folder.path).is_dir()]
+        for folder in away:
+            what = f"{folder.path} {folder.why_away} and cannot be reached"
+            self._found("warning", "photos", what, "bring it back to compare their hashes")
         paths: dict[_Difference | None, list[str]] = defaultdict(list)
         for file in Store(self._place).known_files():
-            paths[_compare(folder, file)].append(file.path)
+            if folders.of(file.path) not in away:
+                paths[_compare(folders / file.path, file)].append(file.path)
         self._note_photos(paths["vanished"], "no longer there")
         self._note_photos(paths["changed"], "changed since")
         if unread := paths["unreadable"]:
@@ -461,9 +462,8 @@ def _nothing() -> None:
 _REREAD = "empty; the next index reads the photos again, their vectors are kept"
 
 
-def _compare(folder: Path, file: FileRecord) -> _Difference | None:
+def _compare(path: Path, file: FileRecord) -> _Difference | None:
     """How a file differs from its record; None if it does not, or the record has no hash."""
-    path = folder / file.path
     try:
         before = path.stat()
         since = changed_at(before) - file.mtime_ns  # 1 for a time that was too recent to trust

@@ -17,12 +17,16 @@ from steersearch.views import terminal
 
 
 def command(
-    folder: Annotated[
-        Path,
+    folders: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="FOLDER", parser=local_folder, help="The photo folder, with everything below it."
+            metavar="FOLDER",
+            parser=local_folder,
+            help="Photo folders, with everything below them. One that the library lacks is added to it. "
+            "Without any, the library of the current folder is updated, or that of --library.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,19 +79,26 @@ def command(
     ] = None,
     limit: PhotoLimits = None,
 ) -> None:
-    """Index a folder of photos, so that any focus can be asked; under prompts, so that these are answered at once.
+    """Index photos, so that any focus can be asked; under prompts, so that these are answered at once.
 
-    A second run computes only what is new or has changed.
+    A second run computes only what is new or has changed, in all folders of the library.
 
     \b
     Example:
       steersearch index ./photos
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
+      steersearch index ./photos ./scans
     """
     if gate_scale is not None and not prompt:
         reason = "needs --prompt; without one, each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
-    photos = Library.create(folder, model=model, place=settings.place_given(library), device=device)
+    if folders:
+        photos = Library.create(folders, model=model, place=settings.place_given(library), device=device)
+    else:
+        found = settings.find_library(library, for_changes=True)
+        photos = Library.open(found.place, model=model, device=device)
+    for added in photos.added:
+        terminal.remark(f"added to the library: {terminal.readable(added)}")
     if view is None and photos.view == "tile":
         terminal.remark("view: tile, as in the last run; --view chooses another")
     if not exclude and photos.excluded:

@@ -26,9 +26,9 @@ def open_library(option: str | None, *, photo: Path | None = None, for_changes: 
         if folder := settings.folder_to_index(photo):
             remark += f"; to search in {folder}: steersearch index {shlex.quote(str(folder))}"
         terminal.remark(remark)
-    if not library.folder.is_dir():
-        gone = f"its photo folder {terminal.readable(library.folder)} is gone; mount its disk, or"
-        terminal.remark(f"library {terminal.readable(library.place)}: {gone}, {library.if_moved}")
+    for folder, reason in library.away:
+        moved = f"if it moved: steersearch relocate {shlex.quote(str(folder))} NEW"
+        terminal.remark(f"the photo folder {terminal.readable(folder)} {reason}; {moved}")
     weights_remark(library)
     return library
 

@@ -24,6 +24,10 @@ def command(
         str | None,
         typer.Argument(metavar="PROMPT", help="A prompt of `info`, or a key of `info --json`."),
     ] = None,
+    folder: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Leave this photo folder out of a library that has several."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete the whole library.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask for confirmation.")] = False,
     library: Place = None,
@@ -31,15 +35,17 @@ def command(
     model: OneModel = None,
     view: OneView = None,
 ) -> None:
-    """Remove a prompt's index, or a whole library. Photos are never touched.
+    """Remove a prompt's index, a folder, or a whole library. Photos are never touched.
 
     \b
     Example:
       steersearch remove bookshelf
+      steersearch remove --folder ./scans
       steersearch remove --all --library ./old-library
     """
-    if (prompt is None) != everything:
-        raise typer.BadParameter("give either a prompt, or --all for the whole library", param_hint="PROMPT")
+    if (prompt is not None) + (folder is not None) + everything != 1:
+        reason = "give a prompt, --folder FOLDER, or --all for the whole library"
+        raise typer.BadParameter(reason, param_hint="PROMPT")
     selectors = {"--gate-scale": gate_scale, "--model": model, "--view": view}
     if everything:
         _refuse(selectors, "chooses among the indexes of a prompt; --all deletes the whole library")
@@ -48,10 +54,15 @@ def command(
             "goes with --all; a prompt is removed without confirmation", param_hint="--yes"
         )
     photos = open_library(library, for_changes=True)
+    if folder is not None:
+        _refuse(selectors, "chooses among the indexes of a prompt")
+        left_out = terminal.counted(photos.remove_folder(folder), "photo")
+        terminal.remark(f"removed {terminal.readable(folder)} with {left_out}; the files are untouched")
+        return
     if prompt is None:
         _confirm(photos, yes)
         photos.delete()
-        terminal.remark(f"deleted; the photos in {terminal.readable(photos.folder)} are untouched")
+        terminal.remark(f"deleted; the photos in {_folders(photos)} are untouched")
         return
     unfinished = photos.unfinished()
     if prompt in unfinished or any(prompt == index.key for index in photos.prompts()):
@@ -71,6 +82,10 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
             raise typer.BadParameter(reason, param_hint=name)
 
 
+def _folders(photos: Library) -> str:
+    return " and ".join(map(terminal.readable, photos.folders))
+
+
 def _confirm(photos: Library, yes: bool) -> None:
     """Ask the user to confirm the deletion of the library."""
     if yes:
@@ -80,7 +95,7 @@ def _confirm(photos: Library, yes: bool) -> None:
             "cannot ask for confirmation here; add --yes to delete the library", param_hint="--all"
         )
     names = listed([f'"{index.prompt}"' for index in photos.prompts()]) or "none"
-    question = f"Delete this library of {photos.folder} (prompts: {names})?"
+    question = f"Delete this library of {_folders(photos)} (prompts: {names})?"
     typer.confirm(escaped(question), abort=True, err=True)
 
 

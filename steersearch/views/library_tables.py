@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steersearch.views.terminal import focus_remarks, json_line, line, readable, remark
+from steersearch.views.terminal import focus_remarks, json_line, line, readable, remark, table
 
 if TYPE_CHECKING:
     from steersearch.indexer.care.export import Exported
     from steersearch.indexer.care.optimize import Optimized
-    from steersearch.indexer.library import Finding
+    from steersearch.indexer.library import Finding, LibraryInfo
 
 
 def findings(found: Sequence[Finding], *, as_json: bool) -> None:
@@ -27,6 +29,27 @@ def findings(found: Sequence[Finding], *, as_json: bool) -> None:
     parts = [f"{problems:,} problem{'s'[: problems != 1]}" if problems else "no problem"]
     parts += [f"{repaired:,} repaired"] if repaired else []
     remark(", ".join(parts))
+
+
+def libraries(shown: Sequence[tuple[LibraryInfo, Mapping[Path, str]]], *, as_json: bool) -> None:
+    """A row for each photo folder of each library. The mapping: why folders are away."""
+    rows: list[Sequence[str]] = []
+    for library, away in shown:
+        place, size = os.fspath(library.place), library.bytes_on_disk
+        if as_json:
+            folders = [{"path": os.fspath(path), "away": away.get(path)} for path in library.folders]
+            numbers = {"photos": library.photos, "prompts": len(library.prompts), "bytes_on_disk": size}
+            json_line({"place": place, "folders": folders, **numbers})
+            continue
+        cells = (f"{library.photos:,}", str(len(library.prompts)), f"{size / 1e6:,.1f} MB", readable(place))
+        for path in library.folders:
+            rows.append((readable(path), away.get(path, "is there"), *cells))
+            cells = ("", "", "", "(the same)")
+    if rows:
+        header = ("folder", "now", "photos", "prompts", "size", "library")
+        table(header, rows, right=("photos", "prompts", "size"))
+    if not shown:
+        remark("no library yet; make one: steersearch index FOLDER")
 
 
 def exported_remark(done: Exported, update: str) -> None:

@@ -27,7 +27,7 @@ def hit_html(hit: Hit, vmax: float | None = None) -> str:
     picture.save(jpeg, "JPEG", quality=85)
     source = f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
     prompt = html.escape(printable(hit.prompt))
-    path = html.escape(printable(str(hit.path.relative_to(hit.folder))))
+    path = html.escape(printable(hit.name))
     return (
         f'<figure style="{_CARD};width:{picture.width}px">'
         f'<img src="{source}" width="{picture.width}" height="{picture.height}" alt="{prompt}">'

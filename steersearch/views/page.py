@@ -199,8 +199,8 @@ def _shown_hits(hits: Hits) -> list[ShownHit]:
     shown = []
     for hit in hits:
         image = hit.photo
-        name, *copies = (escaped(str(path.relative_to(hit.folder))) for path in (hit.path, *hit.copies))
-        name += (" (gone)" if hit.is_gone else "") + (f" (also {', '.join(copies)})" if copies else "")
+        name, *copies = (escaped(hit.shown(path)) for path in (hit.path, *hit.copies))
+        name += (f" ({hit.lost})" if hit.lost else "") + (f" (also {', '.join(copies)})" if copies else "")
         shots = [
             _shot(name, image, heatmap, part.focus.index)
             for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)

@@ -350,21 +350,25 @@ def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[t
     """Rows with the paths of their hits, and below each the copies folded into it."""
     whole = []
     for row, hit in zip(rows, found, strict=True):
-        whole.append((*row, readable(hit.path) + (" (gone)" if hit.is_gone else "")))
+        whole.append((*row, readable(hit.path) + (f" ({hit.lost})" if hit.lost else "")))
         whole += [(*("" for _ in row), f"= {readable(path)}") for path in hit.copies]
     return whole
 
 
 def _also(hit: Hit) -> dict[str, Any]:
-    """The date and its source; copies and `gone` only for hits that have them."""
+    """The date and its source; copies only for hits that have some, `away` and `gone` for those that are."""
     date = {"taken_at": hit.date and hit.date.iso, "taken_at_source": hit.taken_at_source}
     copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
-    return {**date, **copies, **({"gone": True} if hit.is_gone else {})}
+    lost = {"gone": True} if hit.lost == "gone" else {"gone": True, "away": True} if hit.lost else {}
+    return {**date, **copies, **lost}
 
 
 def _paths_remark(found: Sequence[Hit], form: Form) -> None:
-    if gone := sum(hit.is_gone for hit in found):
-        remark(f"{gone:,} of these {len(found):,} photos no longer exist")
+    these = f"of these {counted(len(found), 'photo')}"
+    if away := sum(hit.lost == "away" for hit in found):
+        remark(f"{away:,} {these} {'is' if away == 1 else 'are'} in a folder that is away")
+    if gone := sum(hit.lost == "gone" for hit in found):
+        remark(f"{gone:,} {these} no longer {'exists' if gone == 1 else 'exist'}")
     if form in (Form.paths, Form.print0) and (folded := sum(len(hit.copies) for hit in found)):
         remark(f"{folded:,} {'copy' if folded == 1 else 'copies'} folded into these; --json lists them")
     if form is Form.paths and any("\n" in os.fspath(hit.path) for hit in found):
@@ -472,6 +476,8 @@ def counts(done: Counts) -> None:
     for prompt, reading in done.readings.items():
         for said in [] if reading is None else reading.remarks():
             remark(f'prompt "{prompt}": {said}')
+    for folder in done.away:
+        remark(f"{readable(folder.path)}: {folder.reason}")
     for skip in done.skips[:SKIPS_SHOWN]:
         remark(f"skipped {readable(skip.path)}: {skip.reason}")
     if len(done.skips) > SKIPS_SHOWN:
@@ -481,15 +487,22 @@ def counts(done: Counts) -> None:
 def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
     """What a library holds. Remarks: what the model cannot read of a prompt, and unfinished indexes."""
     if as_json:
-        place, folder = os.fspath(library.place), os.fspath(library.folder)
+        place, folders = os.fspath(library.place), list(map(os.fspath, library.folders))
         numbers = {name: getattr(library, name) for name in ("photos", "skipped", "bytes_on_disk")}
         prompts = [_coverage_fields(coverage) for coverage in library.prompts]
         json_line(
-            {"place": place, "folder": folder, **numbers, "prompts": prompts, "unfinished": list(unfinished)}
+            {
+                "place": place,
+                "folders": folders,
+                **numbers,
+                "prompts": prompts,
+                "unfinished": list(unfinished),
+            }
         )
     else:
         line(f"library  {readable(library.place)}  ({library.bytes_on_disk / 1e6:,.1f} MB)")
-        line(f"folder   {readable(library.folder)}")
+        for folder in library.folders:
+            line(f"folder   {readable(folder)}")
         skips = f"  ({library.skipped:,} skipped)" if library.skipped else ""
         line(f"photos   {library.photos:,}{skips}")
         line()

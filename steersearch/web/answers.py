@@ -166,14 +166,14 @@ def _focus(focus: Focus, vmax: float) -> FocusAnswer:
 
 def _hit(hit: Hit, photo: Photo) -> HitAnswer:
     row = PhotoRow.of(photo).model_dump()
-    row["path"] = shown(hit.path.relative_to(hit.folder).as_posix())
+    row["path"] = shown(hit.name)
     return HitAnswer(
         **row,
         rank=hit.rank,
         score=hit.score,
         z=None if math.isnan(hit.z) else hit.z,
         parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
-        copies=[shown(path.relative_to(hit.folder).as_posix()) for path in hit.copies],
+        copies=[shown(hit.shown(path)) for path in hit.copies],
         is_gone=hit.is_gone,
     )
 

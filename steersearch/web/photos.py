@@ -26,7 +26,7 @@ _CACHED_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Photo:
-    """One usable photo. path: relative to the library's folder, "/" between its parts; width, height: in pixels."""
+    """One usable photo. path: as the tables name it; width, height: in pixels."""
 
     id: str
     path: str
@@ -59,11 +59,11 @@ class Photos:
         return self._by_id[id]
 
     def file(self, id: str) -> Path:
-        """Where the photo lies. Raises UnknownIdError, and ImageError for a link that leads out of the folder."""
-        file = self._library.folder / self.photo(id).path
-        root = os.path.realpath(self._library.folder)
-        if not Path(os.path.realpath(file)).is_relative_to(root):
-            raise ImageError(file, "it is a link that leads out of the library's folder")
+        """Where the photo lies. Raises UnknownIdError, and ImageError for a link that leads out of the folders."""
+        file = self._library.file(self.photo(id).path)
+        real = Path(os.path.realpath(file))
+        if not any(real.is_relative_to(os.path.realpath(folder)) for folder in self._library.folders):
+            raise ImageError(file, "it is a link that leads out of the library's folders")
         return file
 
     def thumbnail(self, id: str) -> bytes:
@@ -73,7 +73,7 @@ class Photos:
         if kept is None:
             kept = Store(self._library.place).thumbnail(photo.path)
             if kept is None:
-                raise ImageError(self._library.folder / photo.path, "the library has no thumbnail of it")
+                raise ImageError(self._library.file(photo.path), "the library has no thumbnail of it")
             self._kept.add(id, kept)
         return kept
 

@@ -150,7 +150,7 @@ def library(library: str, server: At) -> LibraryAnswer:
 
 def _head(id: str, library: Library) -> dict[str, Any]:
     folder = library.folder
-    return {"id": id, "folder": shown(str(folder)), "name": shown(folder.name), "is_there": folder.is_dir()}
+    return {"id": id, "folder": shown(str(folder)), "name": shown(folder.name), "is_there": not library.away}
 
 
 @router.get("/libraries/{library}/skipped")
