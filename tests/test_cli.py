@@ -196,7 +196,7 @@ def test_hits_have_their_date_and_can_be_sorted_by_it(run: Run, indexed: Path, t
         os.utime(indexed / name, (day.timestamp(), day.timestamp()))
     os.utime(indexed / "white.jpg", (0, 0))  # when clocks begin
     run("index", indexed)
-    asked = ("query", indexed / "red.jpg", "--focus", PROMPT)
+    asked = ("query", indexed / "red.jpg", "--focus", PROMPT, "--include-query")
     table = {line.split()[-1][len("photos/") :]: line for line in run(*asked).out.splitlines()[1:]}
     assert " 2019-05-17         photos" in table["may.jpg"]
     assert " 2019-06-01 (file)  photos" in table["june.png"]
@@ -253,7 +253,7 @@ def test_several_focuses_are_weighed(run: Run, indexed: Path) -> None:
     )
     done = run(*query, "-k", "2", "--html", "page.html")
     assert done.code == 0
-    assert done.out.splitlines()[0].split("  ")[-3:] == ["the red mug", "bookshelf", "photo"]
+    assert done.out.splitlines()[0].split()[-6:] == ["the", "red", "mug", "bookshelf", "date", "photo"]
     assert 'exact, by 2 × "the red mug" (model ' in done.err
     assert '; -0.5 × "bookshelf" (model ' in done.err
     page = Path("page.html").read_text("utf-8")
@@ -703,7 +703,9 @@ def test_one_library_of_several_folders(run: Run, photos: Path, tiny_model: Path
     assert done.out.startswith("8 files: 1 added, 7 reused")
     for again in (("index", "--library", place), ("index", scans), ("index", photos, camera)):
         assert run(*again).out.startswith("8 files: 0 added, 8 reused")
-    paths = run("query", camera / "trip" / "shot.jpg", "--focus", PROMPT, "--paths").out.splitlines()
+    paths = run(
+        "query", camera / "trip" / "shot.jpg", "--focus", PROMPT, "--paths", "--include-query"
+    ).out.splitlines()
     assert paths[0] == str(camera / "trip" / "shot.jpg")
     assert {str(scans / "scan.jpg"), str(photos / "red.jpg")} < set(paths)
     for below in ("trip", camera / "trip", camera):
