@@ -14,6 +14,7 @@ from PIL import Image
 
 from steersearch.core.errors import ArgumentError, ModelMismatchError, SteerSearchError
 from steersearch.core.images.picture import Picture
+from steersearch.core.learned import Learned
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats, Unsteered
@@ -254,6 +255,9 @@ class Provider(Protocol):
     def weights_hash(self, model: str) -> str | None:
         """Of the weights that the name stands for now; None where only loading the model can tell."""
 
+    def learned(self, weights_hash: str) -> Learned | None:
+        """What the model of these weights has learned, of a small one that ships with it."""
+
     def earlier_weights(self, model: str) -> str:
         """How people call the file of the weights that the name stood for before."""
 
@@ -280,6 +284,9 @@ class OneModel:
         return self._embedder
 
     def weights_hash(self, model: str) -> str | None:
+        return None
+
+    def learned(self, weights_hash: str) -> Learned | None:
         return None
 
     def earlier_weights(self, model: str) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
+from steersearch.indexer.doubts import Doubt
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
@@ -67,6 +68,7 @@ class Searched:
     unsteered: whose vectors were compared where there was no focus, else None.
     region: that of the query photo whose regions were compared, else None.
     left_out: photos that would be among the hits, but are the query photo or copies of it.
+    doubt: why the model may well be wrong here; None where nothing is known against it.
     """
 
     focuses: tuple[Focus, ...]
@@ -81,6 +83,7 @@ class Searched:
     unsteered: UnsteeredIndex | None = None
     region: Region | None = None
     left_out: tuple[Path, ...] = ()
+    doubt: Doubt | None = None
 
     @property
     def index(self) -> PromptIndex | UnsteeredIndex:

@@ -33,6 +33,7 @@ from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_w
 from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.care.verify import Finding, Verification
 from steersearch.indexer.disks import disk_of
+from steersearch.indexer.doubts import Doubt, doubt_about
 from steersearch.indexer.embedder import Embedder, OneModel, Provider
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.folders import Folders, PhotoFolder
@@ -441,12 +442,14 @@ class Library:
             _refuse_steering(gate_scale, budget_s)
             index = self.unsteered_index(model=model, view=view)
             photo = QueryPhoto(image, (), self._galleries, self._embedder_of, limits, unsteered=index)
-            search = Search(self._galleries, (), photo, self._embedder_of, filters, index, box)
+            doubt = self._doubt(index, ())
+            search = Search(self._galleries, (), photo, self._embedder_of, filters, index, box, doubt)
             return search.run(k, collapse=collapse, include_query=include_query).sorted_by(sort)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
         photo = QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits)
         beside = None if box is None else UnsteeredIndex.beside(focuses[0].index)
-        search = Search(self._galleries, focuses, photo, self._embedder_of, filters, beside, box)
+        doubt = self._doubt_of(focuses)
+        search = Search(self._galleries, focuses, photo, self._embedder_of, filters, beside, box, doubt)
         hits = search.run(
             k,
             exact=exact,
@@ -487,9 +490,19 @@ class Library:
         checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
         focuses = self.resolve([text], gate_scale=gate_scale, model=model, view=view)
-        search = Search(self._galleries, focuses, None, self._embedder_of, filters)
+        doubt = self._doubt_of(focuses)
+        search = Search(self._galleries, focuses, None, self._embedder_of, filters, doubt=doubt)
         hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
         return hits.sorted_by(sort)
+
+    def _doubt_of(self, focuses: Sequence[Focus]) -> Doubt | None:
+        return self._doubt(focuses[0].index, [focus.text for focus in focuses])
+
+    def _doubt(self, index: PromptIndex | UnsteeredIndex, prompts: Sequence[str]) -> Doubt | None:
+        learned = self._provider.learned(index.weights_hash)
+        if learned is None:
+            return None
+        return doubt_about(learned, self.place, index, prompts, self._indexes.command((), learned.better))
 
     def resolve(
         self,

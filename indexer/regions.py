@@ -19,6 +19,7 @@ import pyarrow as pa
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.core.vectors import Floats
 from steersearch.indexer.checksums import (
+    CheckedArray,
     DamagedFileError,
     read_array,
     read_table,
@@ -203,6 +204,27 @@ def unsteered_snapshot(place: Path, index: UnsteeredIndex, kept: RegionSnapshot 
         vectors = _unit(kept.arrays.embeddings[kept.rows[has]].astype(np.float32))
     photos = kept.photos.drop_columns("row").filter(pa.array(has))
     return snapshot_of_vectors(kept.name, photos, vectors, int((~has).sum()))
+
+
+def sampled_embeddings(place: Path, key: str, count: int) -> Floats:
+    """(n, dim) unsteered vectors of at most `count` contents, evenly spread; none where nothing is known of any.
+
+    Of a large library only these are read. Raises LibraryDamagedError, LibraryUnreadableError.
+    """
+    file = _array_files(place, key, _name(place, key))["embeddings"]
+    try:
+        kept = CheckedArray(file)
+        sampled = kept[_spread(len(kept), count)]
+    except (OSError, DamagedFileError):  # it was not made yet, or is made again
+        arrays = open_region_snapshot(place, key).arrays
+        if arrays is None:
+            return np.empty((0, 0), np.float32)
+        sampled = arrays.embeddings[_spread(len(arrays), count)]
+    return _unit(sampled.astype(np.float32))
+
+
+def _spread(total: int, count: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
 
 
 def refresh_region_snapshot(place: Path, key: str) -> None:

@@ -13,6 +13,7 @@ from steersearch.core.errors import ArgumentError
 from steersearch.core.vectors import Floats
 from steersearch.indexer.anytime import BUDGET_S, NOTHING, LikeliestFirst, Steered
 from steersearch.indexer.dedup import folded, without_query
+from steersearch.indexer.doubts import Doubt
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.filters import Filters, Mask, is_in, places_in
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
@@ -41,6 +42,7 @@ class Search:
     filters: only photos that pass are steered, compared and found.
     unsteered: what the query is compared in where there are no focuses, and by the region.
     region: of the query, which hits are to match, beside the focuses if there are any.
+    doubt: see `Searched`.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class Search:
         filters: Filters | None = None,
         unsteered: UnsteeredIndex | None = None,
         region: Region | None = None,
+        doubt: Doubt | None = None,
     ) -> None:
         self._galleries, self._focuses, self._query = galleries, tuple(focuses), query
         self._embedder_of, self._filters, self._unsteered = embedder_of, filters, unsteered
-        self._region = region
+        self._region, self._doubt = region, doubt
 
     def run(
         self,
@@ -135,6 +138,7 @@ class Search:
             unreadable=after.unreadable,
             undated=undated,
             region=self._region,
+            doubt=self._doubt,
         )
         found = () if searched.is_too_little else self._hits(searched, galleries[0], ranking)
         return Hits(found, searched, self._query)
@@ -168,6 +172,7 @@ class Search:
             undated=undated,
             unsteered=index,
             region=self._region,
+            doubt=self._doubt,
         )
         found = () if searched.is_too_little else self._hits(searched, gallery, ranking)
         return Hits(found, searched, self._query)
@@ -308,7 +313,7 @@ class Search:
 
     def _guessed(self, steered: Steered, k: int) -> Hits:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
-        searched = Searched(self._read(), 0, steered.missing, Method.regions)
+        searched = Searched(self._read(), 0, steered.missing, Method.regions, doubt=self._doubt)
         hits = (
             Hit(
                 path=self._galleries.folders / guess.path,

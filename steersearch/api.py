@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from steersearch.core.errors import ArgumentError
 from steersearch.core.files import as_path
+from steersearch.core.learned import Learned, learned_by
 from steersearch.core.preprocess import View
 from steersearch.identity import BUNDLED, identity_of, weights_now
 from steersearch.indexer import library as indexed
@@ -60,6 +61,9 @@ class Models:
 
     def weights_hash(self, model: str) -> str | None:
         return weights_now(model)
+
+    def learned(self, weights_hash: str) -> Learned | None:
+        return learned_by(weights_hash)
 
     def earlier_weights(self, model: str) -> str:
         bundled = f"{model}.safetensors of the earlier release"

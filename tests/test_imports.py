@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "steersearch.core.errors",
         "steersearch.core.files",
         "steersearch.core.images",
+        "steersearch.core.learned",
         "steersearch.core.preprocess",
         "steersearch.core.prompts",
         "steersearch.core.vectors",

@@ -54,14 +54,16 @@ def write_rclip_model(folder: str) -> None:
             self.project = torch.nn.Linear(self.model.dim, 512, bias=False)
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            halved = torch.nn.functional.avg_pool2d(pixels, 2)
-            out: torch.Tensor = self.project(self.model(halved).prefix[:, 0])
+            side = self.model.config.resolution
+            own = torch.nn.functional.interpolate(pixels, size=(side, side), mode="bilinear")
+            out: torch.Tensor = self.project(self.model(own).prefix[:, 0])
             return out
 
+    # With gradients the network's layers are PyTorch's own: oneDNN's joined ones have no form in ONNX.
     place = Path(folder, RCLIP_MODEL)
     place.mkdir(parents=True)
     torch.onnx.export(
-        Visual().eval(), (torch.zeros(3, 3, 256, 256),), str(place / "visual.onnx"),
+        Visual().eval().requires_grad_(), (torch.zeros(3, 3, 256, 256),), str(place / "visual.onnx"),
         input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip

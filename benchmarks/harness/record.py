@@ -17,10 +17,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from steersearch.core.errors import BenchmarkError, OutputError
-from steersearch.core.files import read_json
+from platformdirs import user_data_path
 
-RESULTS = Path(__file__).parents[1] / "results"
+from steersearch.core.errors import BenchmarkError, OutputError
+from steersearch.core.files import cache_folder, read_json, user_folder
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def results_of(root: Path) -> Path:
+    """Where records are kept: in the checkout at `root`, or, for an installed package, in the user's data directory."""
+    if is_checkout(root):
+        return root / "benchmarks" / "results"
+    return (user_folder(user_data_path) or cache_folder()) / "results"
+
+
+def is_checkout(root: Path) -> bool:
+    """Whether this code lies in a clone of its repository."""
+    return (root / "pyproject.toml").is_file()
+
+
+RESULTS = results_of(_CHECKOUT)
 _NOT_RESULTS = (":(top,exclude)benchmarks/results",)  # new records do not make a commit dirty
 _PACKAGES = ("torch", "timm", "transformers", "lancedb", "faiss-cpu", "numpy", "pillow")
 
@@ -34,6 +51,7 @@ class Record:
     settings: choices made;  metrics: the figures;  seconds: of the whole run
     data: source, licence, n, hash of the data set;  intervals: 95 % intervals [low, high] of some metrics
     rows: figures of the parts, such as scenes
+    commit: of the checkout; of an installed package its version
     answers: the value of each query or class, for paired comparisons (`intervals.Answers`)
     data, intervals, rows and answers are empty without a data set; `settings` then describes what was drawn.
     `make` fills in the rest: machine, versions, commit.
@@ -76,6 +94,7 @@ class Record:
         answers: dict[str, Any] | None = None,
     ) -> Record:
         """A record of a run in this process."""
+        commit, dirty = _code(_CHECKOUT)
         return cls(
             benchmark=benchmark,
             model=model,
@@ -84,8 +103,8 @@ class Record:
             metrics=metrics,
             seconds=round(seconds, 1),
             command=_command(),
-            commit=_git("rev-parse", "--short", "HEAD"),
-            dirty=bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *_NOT_RESULTS)),
+            commit=commit,
+            dirty=dirty,
             date=datetime.now(UTC).date().isoformat(),
             machine=machine(),
             versions={name: _version(name) for name in _PACKAGES},
@@ -189,10 +208,17 @@ def _without_folder(argument: str) -> str:
     return before + equals + (Path(path).name if os.path.isabs(path) else path)
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=Path(__file__).resolve().parent, capture_output=True, text=True, check=False
-    )
+def _code(root: Path) -> tuple[str, bool]:
+    """The commit of the checkout at `root`, and whether it was changed since; of an installed package its version: the
+    repository around it, if there is one, is another's."""
+    if not is_checkout(root):
+        return _version("steersearch"), False
+    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ":/", *_NOT_RESULTS)
+    return _git(root, "rev-parse", "--short", "HEAD"), bool(status)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
@@ -205,10 +231,10 @@ def _version(package: str) -> str:
 
 def run_script(parser: ArgumentParser, measure: Callable[..., Record]) -> None:
     """Call `measure` with the options of `parser`, print its record as JSON and, with --save, save it."""
-    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    parser.add_argument("--save", action="store_true", help="keep the record")
     arguments = vars(parser.parse_args())
     save = arguments.pop("save")
     record = measure(**arguments)
     print(record.to_json())
     if save:
-        record.save()
+        print(record.save(), file=sys.stderr)

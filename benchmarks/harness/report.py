@@ -59,11 +59,7 @@ def read_records(folders: Sequence[Path]) -> list[Record]:
 
 
 def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
-    """The page. pictures: whether to draw examples of the stand-ins. Raises BenchmarkError without records."""
-    if not records:
-        raise BenchmarkError(
-            "there is no record with a data set; make one: steersearch bench core --world --save"
-        )
+    """The page of at least one record. pictures: whether to draw examples of the stand-ins."""
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=_place):
         groups.setdefault(record.benchmark, []).append(record)

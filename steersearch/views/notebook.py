@@ -43,6 +43,7 @@ def hits_html(hits: Hits) -> str:
     vmax = shared_vmax(mapped) if mapped else None
     notes = [
         str(hits.searched),
+        *([printable(str(hits.searched.doubt))] if hits.searched.doubt else []),
         *(printable(said) for focus in hits.searched.focuses for said in focus.remarks),
     ]
     if len(hits) > SHOWN:

@@ -230,6 +230,7 @@ def _note(hits: Hits) -> str:
         [focus.index for focus in hits.searched.focuses] if hits.searched.focuses else [hits.searched.index]
     )
     notes = [str(hits.searched), *map(_described, indexes)]
+    notes += [escaped(str(hits.searched.doubt))] if hits.searched.doubt else []
     for focus in hits.searched.focuses:
         notes += map(escaped, focus.remarks)
         if focus.others:

@@ -288,6 +288,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         "of": searched.of,
         **({"undated": searched.undated} if searched.undated else {}),
         **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
+        **({"doubt": str(searched.doubt)} if searched.doubt else {}),
     }
     if searched.region is not None:
         fields["region"] = str(searched.region)
@@ -418,6 +419,8 @@ def _searched_remark(searched: Searched) -> None:
         f"{'' if focus.weight == 1 else f'{focus.weight:g} × '}{focus.index}" for focus in searched.focuses
     )
     remark(f"{searched}, by {searched.unsteered or by}")
+    if searched.doubt:
+        remark(str(searched.doubt))
     for focus in searched.focuses:
         focus_remarks(focus)
 

@@ -111,7 +111,7 @@ class HitAnswer(PhotoRow):
 
 class SearchAnswer(BaseModel):
     """What a search found, and among what: `is_exact` is false where photos were not compared, and `text` says how
-    many were. `is_final`: nothing better will follow."""
+    many were, and why the model may well be wrong. `is_final`: nothing better will follow."""
 
     is_exact: bool
     is_guess: bool
@@ -143,7 +143,7 @@ def search_answer(
         of=searched.of,
         unreadable=searched.unreadable,
         undated=searched.undated,
-        text=str(searched),
+        text=str(searched) if searched.doubt is None else f"{searched}; {searched.doubt}",
         seconds=seconds,
         focuses=[_focus(focus, top) for focus, top in zip(searched.focuses, vmax, strict=True)],
         unsteered_model=None if searched.unsteered is None else searched.unsteered.model_id,

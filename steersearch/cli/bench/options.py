@@ -59,7 +59,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of this benchmark, see above."),
 ]
-Save = Annotated[bool, typer.Option("--save", help="Save the record in benchmarks/results.")]
+Save = Annotated[bool, typer.Option("--save", help="Save the record, for `bench report`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")]
 
 

@@ -10,6 +10,7 @@ import typer
 from steersearch.benchmarks.harness.record import RESULTS
 from steersearch.benchmarks.harness.report import build_page, read_records, tables
 from steersearch.benchmarks.harness.tables import figures_table
+from steersearch.core.errors import BenchmarkError
 from steersearch.views import terminal
 from steersearch.views.output import refuse_impossible, write_output
 
@@ -26,7 +27,7 @@ def command(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Also read the records in this folder, besides benchmarks/results; repeatable.",
+            help="Also read the records in this folder, besides those saved; repeatable.",
         ),
     ] = None,
     pictures: Annotated[
@@ -51,7 +52,11 @@ def command(
     if pictures is not None and output.suffix != ".html":
         raise typer.BadParameter(f"only an .html page has pictures, not {output}", param_hint="--pictures")
     refuse_impossible(output)
-    records = read_records([RESULTS, *(folders or [])])
+    records = read_records([*([RESULTS] if RESULTS.is_dir() else []), *(folders or [])])
+    if not records:
+        raise BenchmarkError(
+            "there is no record with a data set; make one: steersearch bench core --world --save"
+        )
     if output.suffix == ".html":
         text = build_page(records, pictures=pictures is not False)
     elif output.suffix == ".md":
@@ -60,4 +65,4 @@ def command(
         text = figures_table(records).to_csv()
     write_output(output, text.encode())
     terminal.line(terminal.readable(output))
-    terminal.remark(f"{len(records)} records")
+    terminal.remark(terminal.counted(len(records), "record"))
