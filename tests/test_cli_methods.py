@@ -22,6 +22,7 @@ def test_the_list_of_methods(run: Run) -> None:
     assert by_name["dinov2"].endswith("timm/vit_base_patch14_dinov2.lvd142m at 4685c99d")
     assert by_name["clip"].endswith("openai/clip-vit-base-patch16 at main, not pinned")
     assert "cannot be run" in by_name["fade"]
+    assert by_name["heatmap-crop"].endswith("mini, bundled")
     assert "steersearch bench methods NAME" in shown.err
 
 

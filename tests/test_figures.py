@@ -28,13 +28,12 @@ BEFORE = {"any-focus", "peers-0.2MP", "startup"}
 
 # Headings under which numbers are settings, sizes and facts of others, and in how many blocks.
 NOT_MEASURED: dict[str, dict[str, int]] = {
-    "README.md": {"steersearch": 1, "Install": 1, "Models and limits": 1},
+    "README.md": {"Install": 1, "Models and limits": 1},
     "docs/baselines.md": {"What each computes, and what had to be chosen": 1},
     "docs/benchmarks.md": {"The benchmarks": 1, "The claims, tested on `mini`": 1},
     "docs/contributing.md": {"Rules": 1, "A release": 1},
     "docs/library.md": {"How photos are read": 1},
     "docs/model.md": {
-        "The model": 1,
         "Which model": 2,
         "Folding: why a prompt costs next to nothing": 1,
         "Views": 1,
@@ -77,7 +76,9 @@ def blocks(text: str) -> Iterator[Block]:
     for part in re.split(r"\n\s*\n|\n(?=- )", text):
         heading = next(iter(re.findall(r"^#+ (.*)$", part, re.M)[-1:]), heading)
         named = tuple(NAMED.findall(part))
-        plain = re.sub(r"<!--.*?-->|`[^`]*`|(?<=\])\([^)]*\)|https?://\S+|^#.*$", "", part, flags=re.M)
+        plain = re.sub(
+            r"<!--.*?-->|`[^`]*`|(?<=\])\([^)]*\)|https?://\S+|arXiv [\d.]+\d|^#.*$", "", part, flags=re.M
+        )
         if plain.lstrip().startswith("|") and not named:
             named = before.named
         before = Block(heading, plain, named)

@@ -1,8 +1,9 @@
 """The baselines by name: what each computes, from which weights, under which licence. Plain data.
 
-`row` is the name in the paper's tables. Where a commit of the hub is not known here the revision is "main", until the
-first record that is saved pins the commit that it was measured at (`pins`). Licences are those of the weights'
-publishers as far as they were known when this was written; read them there before use.
+`row` is the name in the paper's tables, or of a baseline that the paper lacks. Where a commit of the hub is not known
+here the revision is "main", until the first record that is saved pins the commit that it was measured at (`pins`).
+Licences are those of the weights' publishers as far as they were known when this was written; read them there before
+use.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Card:
     gallery_takes_prompt: False if only the query is seen under the prompt, the gallery under None.
     prompt_is_object: whether the prompt is the bare name of an object, of which the method makes sentences.
     settings: for the family's `load`.  extra: the extra that it needs installed.
+    bundled: our model that it runs on.  why: the reason for one that the paper lacks.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Card:
     prompt_is_object: bool = False
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     extra: str | None = None
+    bundled: str | None = None
+    why: str = ""
     cannot: str | None = None
 
     @property
@@ -62,6 +66,8 @@ class Card:
         """The source of the weights, and whether it is pinned."""
         if self.cannot is not None:
             return ""
+        if self.bundled is not None:
+            return f"{self.bundled}, bundled"
         if self.repo is None:
             return "a file of yours" if self.url is None else f"{self.url} ({self.file}), downloaded by hand"
         return f"{self.repo} at {self.revision[:8]}" + ("" if self.pinned else ", not pinned")
@@ -180,6 +186,102 @@ def _chat_models() -> list[Card]:
                 352,
             ),
         )
+    ]
+
+
+def _of_2026() -> list[Card]:
+    """What the paper does not compare with, and a reviewer of 2026 would: `why` says why each."""
+    whole = {"patches": "it embeds crops", "maps": "it finds a box", "attention": _NO_ATTENTION}
+    fixed = {
+        "patches": "it maps whole pictures",
+        "maps": "it maps whole pictures",
+        "attention": _NO_ATTENTION,
+    }
+    return [
+        Card(
+            name="qwen3-vl-embedding",
+            row="Qwen3-VL-Embedding-2B",
+            family="chat",
+            repo="Qwen/Qwen3-VL-Embedding-2B",
+            licence="Apache-2.0",
+            why="a chat model trained to embed under an instruction: what the paper's chat models are not",
+            computes="the prompt as the system's instruction, the picture (352 × 352 px, squashed) as the user's turn",
+            aggregation="last hidden state of the last token (after the language model's final norm)",
+            lacks={"maps": "it answers with a vector", "attention": _NO_ATTENTION},
+            settings={
+                "kind": "qwen3_vl",
+                "side": 352,
+                "instruction": "Represent the image by what it shows of: {}",
+            },
+        ),
+        Card(
+            name="tipsv2",
+            row="TIPSv2",
+            family="tipsv2",
+            repo="google/tipsv2-b14",
+            licence="Apache-2.0",
+            why="a ViT-B/14 trained so that patches agree with texts: text alignment without steering",
+            computes="ViT-B/14 at 336 px; heatmap: cosine of patch and prompt over the model's temperature",
+            aggregation="softmax of its heatmap over its patches; without a prompt its image embedding",
+            lacks={"attention": _NO_ATTENTION},
+        ),
+        Card(
+            name="detect-crop",
+            row="GroundingDINO, crop, DINOv2",
+            family="detect_crop",
+            repo="IDEA-Research/grounding-dino-tiny",
+            licence="Apache-2.0",
+            why="the obvious way to look at one thing with a frozen encoder, which the paper leaves out",
+            computes="the surest box of GroundingDINO at 336 px, cut out with a margin, then DINOv2 at 336 px",
+            aggregation="CLS of the crop; without a prompt of the picture",
+            lacks=whole,
+            settings={"detector": "grounding-dino"},
+        ),
+        Card(
+            name="heatmap-crop",
+            row="heatmap, crop, unsteered",
+            family="detect_crop",
+            bundled="mini",
+            licence="that of the model",
+            why="the same with our own heatmap as the detector: what steering adds to knowing where",
+            computes="the box around the strongest patch of the heatmap, cut out, through the same model unsteered",
+            aggregation="CLS of the crop; without a prompt of the picture",
+            lacks=whole,
+            settings={"detector": "heatmap"},
+        ),
+        Card(
+            name="clip-subspace",
+            row="text subspace over CLIP",
+            family="text_subspace",
+            repo="openai/clip-vit-base-patch16",
+            licence="MIT",
+            why="conditional similarity without training and without embedding anew, after CLAY's abstract",
+            computes="CLIP's image embeddings in the subspace of the prompt and its nearest words",
+            aggregation="coordinates in that subspace; without a prompt the embedding",
+            lacks=fixed,
+        ),
+        Card(
+            name="text-subspace",
+            row="text subspace over our backbone",
+            family="text_subspace",
+            bundled="mini",
+            licence="that of the model",
+            why="the same over our unsteered vectors: what steering adds to picking directions",
+            computes="unsteered vectors in the subspace of the keys by which cross-attention knows the prompt's words",
+            aggregation="coordinates in that subspace; without a prompt the vector",
+            lacks=fixed,
+        ),
+        Card(
+            name="learned-map",
+            row="learned map",
+            family="learned_map",
+            licence="that of your file",
+            why="a linear map of fixed vectors, made by the text, after QuARI: steering after the fact, but trained",
+            computes="unsteered vectors of the bundled model through a map of rank 16 that the prompt makes; the file "
+            "of one is yours: learned-map=FILE",
+            aggregation="the mapped vector; without a prompt the vector",
+            lacks=fixed,
+        ),
     ]
 
 
@@ -333,7 +435,7 @@ def _others() -> list[Card]:
     ]
 
 
-_FAMILIES = (_trunks, _clips, _others, _chat_models, _segmenters, _anomaly_methods)
+_FAMILIES = (_trunks, _clips, _others, _chat_models, _segmenters, _anomaly_methods, _of_2026)
 _PINS = read_pins()
 
 

@@ -1,7 +1,8 @@
-"""Vision-language chat models (InternVL3, Qwen3-VL, LFM2.5-VL), told to describe a picture in one word under a prompt.
+"""Vision-language models (InternVL3, Qwen3-VL, LFM2.5-VL), told to describe a picture in one word under a prompt.
 
 As in E5-V (arXiv 2407.12580), the state from which the first word of the answer would be predicted represents the
-picture. The paper gives the order (prompt, picture, instruction), not the words; those below are ours.
+picture. The paper gives the order (prompt, picture, instruction), not the words; all words are ours.
+Qwen3-VL-Embedding was trained to embed under an instruction, and is given the prompt as one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
 
 INSTRUCTION = "Summarise the above image in one word:"
+DEFAULT = "Represent the user's input."  # the instruction of Qwen3-VL-Embedding where none is given
 
 # One view per picture: no tiles at a finer scale.
 _IMAGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -39,9 +41,9 @@ class Chat(Baseline):
     """
 
     def __init__(self, card: Card, loaded: Pretrained) -> None:
-        super().__init__(
-            card, loaded.model, loaded.source, loaded.device, 4, instruction=INSTRUCTION, **card.settings
-        )
+        said = {"instruction": INSTRUCTION} | dict(card.settings)
+        super().__init__(card, loaded.model, loaded.source, loaded.device, 4, **said)
+        self._instruction: str | None = card.settings.get("instruction")
         self.processor = loaded.processor
         self.kind, self.side = str(card.settings["kind"]), int(card.settings["side"])
 
@@ -65,9 +67,17 @@ class Chat(Baseline):
 
     def _text(self, prompt: str | None) -> str:
         """The conversation in the model's template, up to where the answer begins."""
-        said = [] if prompt is None else [{"type": "text", "text": prompt}]
-        content = [*said, {"type": "image"}, {"type": "text", "text": INSTRUCTION}]
-        text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        said = [] if prompt is None else [_text(prompt)]
+        turns = [{"role": "user", "content": [*said, {"type": "image"}, _text(INSTRUCTION)]}]
+        if self._instruction is not None:
+            asked = DEFAULT if prompt is None else self._instruction.format(prompt)
+            turns = [
+                {"role": "system", "content": [_text(asked)]},
+                {"role": "user", "content": [{"type": "image"}]},
+            ]
+        text: str = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return text
+
+
+def _text(said: str) -> dict[str, str]:
+    return {"type": "text", "text": said}

@@ -62,7 +62,7 @@ def methods(known: Iterable[BaselineCard]) -> None:
     rows = [
         (
             card.name,
-            card.row,
+            "" if card.why else card.row,
             ", ".join(card.gives) or "cannot be run",
             card.licence.split(" (")[0],
             card.weights,
@@ -77,7 +77,8 @@ def method(card: BaselineCard) -> None:
     """One method in full."""
     said = {
         "method": card.name,
-        "in the paper": card.row,
+        "in the paper": "no" if card.why else card.row,
+        "here because": card.why,
         "computes": card.computes,
         "aggregation": card.aggregation,
         "prompt": "used" if card.takes_prompt else "ignored",

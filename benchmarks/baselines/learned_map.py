@@ -1,0 +1,111 @@
+"""A learned map over fixed vectors, after QuARI's idea (arXiv 2505.21647): the text makes a linear map of the space.
+
+A small network turns the prompt's embedding into a map of low rank, y = x + U(Vᵀ x), through which query and gallery
+go; the pictures are embedded once for all prompts. Its authors map the query's own embedding and train on retrieval
+data of their own; ours reads the prompt, and is trained by `fit` on vectors of whatever data one has. Our own code and
+file format: {"hidden.weight", "hidden.bias", "left.weight", "right.weight"} as safetensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from steersearch.benchmarks.baselines.base import DTYPE, Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.cards import Card
+from steersearch.core.errors import BenchmarkError, CheckpointError
+from steersearch.core.files import remembered_sha256
+from steersearch.core.predictor import Predictor
+
+HIDDEN, RANK, TEMPERATURE = 256, 16, 0.07
+
+
+class PromptMap(nn.Module):
+    """(B, D) vectors and one (Dt,) text embedding -> (B, D) vectors under the prompt."""
+
+    def __init__(self, text_dim: int, dim: int, hidden: int = HIDDEN, rank: int = RANK) -> None:
+        super().__init__()
+        self.rank = rank
+        self.hidden = nn.Linear(text_dim, hidden)
+        self.left, self.right = (nn.Linear(hidden, dim * rank, bias=False) for _ in range(2))
+
+    def forward(self, vectors: Tensor, text: Tensor) -> Tensor:
+        inner = F.gelu(self.hidden(F.normalize(text, dim=-1)))
+        left, right = (each(inner).view(-1, self.rank) for each in (self.left, self.right))  # (D, rank)
+        mapped: Tensor = vectors + (vectors @ right) @ left.T
+        return mapped
+
+    def save(self, file: Path) -> None:
+        save_file(self.state_dict(), file)
+
+    @classmethod
+    def read(cls, file: Path) -> PromptMap:
+        """Raises CheckpointError for a file that is none."""
+        try:
+            state = load_file(file)
+            hidden, text_dim = state["hidden.weight"].shape
+            wide = state["left.weight"].shape[0]
+            made = cls(text_dim, wide // RANK, hidden)
+            made.load_state_dict(state)
+        except Exception as error:  # safetensors raises an error of its own
+            raise CheckpointError(f"{file}: no map that learned_map.fit made ({error})") from error
+        return made
+
+
+def fit(groups: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int = 300, rate: float = 3e-3) -> PromptMap:
+    """Learn from groups: (text (Dt,), vectors (n, D) at unit length, labels (n,) of what each shows of the prompt).
+
+    By InfoNCE: under the prompt, vectors of one label shall lie nearer to each other than to the others.
+    """
+    text, vectors, _ = groups[0]
+    torch.manual_seed(0)
+    learned = PromptMap(len(text), vectors.shape[1])
+    nn.init.normal_(learned.left.weight, std=0.02)
+    optimiser = torch.optim.AdamW(learned.parameters(), rate)
+    for step in range(steps):
+        text, vectors, labels = groups[step % len(groups)]
+        mapped = F.normalize(learned(vectors, text), dim=-1)
+        itself = torch.eye(len(mapped), dtype=torch.bool)
+        scores = (mapped @ mapped.T / TEMPERATURE).masked_fill(itself, -torch.inf)
+        same = (labels[:, None] == labels) & ~itself
+        chances = scores.softmax(dim=1)[same.any(dim=1)]
+        loss = -(chances * same[same.any(dim=1)]).sum(dim=1).clamp_min(1e-9).log().mean()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return learned.eval()
+
+
+def load(card: Card, weights: Path | None, device: str) -> LearnedMap:
+    """weights: the map's file. Raises BenchmarkError without one."""
+    if weights is None:
+        raise BenchmarkError(f"{card.name}: fit a map (learned_map.fit) and give its file: {card.name}=FILE")
+    model = Predictor.from_pretrained("mini", device=device, dtype=DTYPE)
+    return LearnedMap(card, PromptMap.read(weights), model, remembered_sha256(weights))
+
+
+class LearnedMap(Baseline):
+    """The unsteered vectors of our model, mapped under the prompt."""
+
+    def __init__(self, card: Card, learned: PromptMap, model: Predictor, source: str) -> None:
+        super().__init__(
+            card, learned.to(model.device), source, model.device, model.batch_size, under=model.weights_hash
+        )
+        self._under = model
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        vectors = self._under.embed(pictures, aggregation="cls").to(self.device)
+        if prompt is None:
+            return Outputs(vectors=vectors)
+        return Outputs(vectors=self.model(vectors, text_of(self._under, prompt).to(self.device)))
+
+
+def text_of(model: Predictor, prompt: str) -> Tensor:
+    """(Dt,): the mean of the prompt's tokens, what `fit` takes too."""
+    return torch.from_numpy(model.encode_prompt(prompt).tokens.copy()).mean(dim=0)
