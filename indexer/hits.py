@@ -29,12 +29,12 @@ ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # this number, or this share of a small galler
 class Method(Enum):
     """How hits are found.
 
-    exact: every photo with a vector is compared.  cells: those in the nearest cells of an IVF index.
+    exact: every photo with a vector is compared.  ivf: those in the nearest cells of an IVF index.
     regions: no photo has a vector; the regions alone give the order.
     """
 
     exact = "exact"
-    cells = "cells"
+    ivf = "ivf"
     regions = "regions"
 
 
@@ -60,7 +60,7 @@ class Searched:
 
     focuses: each with the prompt index that answered.
     compared: photos that pass the filters and have a vector under each focus.  of: photos that pass the filters.
-    method: see `Method`.  probed: of a search in cells, how many of how many cells were searched.
+    method: see `Method`.  probed: nprobe and nlist of an IVF search.
     is_filtered: whether there were filters.
     by_regions: whether the photos with a vector are the likeliest candidates, see `anytime`.
     unreadable: of those not compared, photos that could not be read.

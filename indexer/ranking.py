@@ -14,7 +14,7 @@ from steersearch.indexer.filters import Mask, places_in
 from steersearch.indexer.hits import Method
 from steersearch.indexer.snapshot import Snapshot
 
-_RESCORED = 4  # candidates per hit, of a search in cells, that are scored exactly
+_RESCORED = 4  # candidates per hit of an IVF search, which are scored exactly
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def rank(
     galleries, queries, weights: per focus its gallery, the query's embedding (dim,) under it, and its weight.
     passing: which rows of the first gallery are compared; None: all.
     exact: compare every photo, however many there are. Otherwise, from APPROXIMATE_FROM photos on, one focus is
-    searched in cells. Whatever found a photo, its score is computed from its float32 embedding.
+    searched by its IVF index. Every score is computed from the float32 embedding.
     beside: another score of each photo of the first gallery, NaN where it has none, which leaves it out. The score is
     the mean of both, each in standard deviations above its mean; then all photos are compared.
     """
@@ -58,9 +58,7 @@ def rank(
     search = _Search(galleries, queries, shares, k)
     if beside is not None:
         return search.by_all(passing, beside)
-    if len(galleries) == 1 and not exact and (found := search.in_cells(passing)) is not None:
-        return found
-    if len(galleries) == 1 and passing is None and (found := search.on_gpus()) is not None:
+    if len(galleries) == 1 and not exact and (found := search.by_ivf(passing)) is not None:
         return found
     return search.by_all(passing)
 
@@ -92,31 +90,20 @@ class _Search:
         given = None if beside is None else scores[chosen].astype(np.float64)
         return Ranking(*self._scored([own[chosen] for own in rows], given), statistics, num_photos)
 
-    def in_cells(self, passing: Mask | None) -> Ranking | None:
-        """Searches the nearest cells; None where that does not pay, or does not give k photos."""
-        cells, gallery = self.galleries[0].cells, self.galleries[0]
+    def by_ivf(self, passing: Mask | None) -> Ranking | None:
+        """Search the IVF index; None if that does not pay, or does not give k photos."""
+        ivf, gallery = self.galleries[0].ivf, self.galleries[0]
         num_photos = len(gallery) if passing is None else int(passing.sum())
-        if cells is None or gallery.sample is None:
+        if ivf is None or gallery.sample is None:
             return None
-        if num_photos < snapshots.APPROXIMATE_FROM or not cells.reaches(self.k):
+        if num_photos < snapshots.APPROXIMATE_FROM or not ivf.reaches(self.k):
             return None
-        rows = cells.candidates(self._target, _RESCORED * self.k + 16, passing)
+        rows = ivf.candidates(self._target, _RESCORED * self.k + 16, passing)
         if len(rows) < self.k:
             return None
         statistics = ScoreStatistics.of(products(gallery.sample, self._target))
         scored = self._scored([np.sort(rows)])
-        return Ranking(*scored, statistics, num_photos, Method.cells, (cells.probes, cells.cells))
-
-    def on_gpus(self) -> Ranking | None:
-        """Compares every photo on the GPUs, where there are any and it pays."""
-        gallery = self.galleries[0]
-        if gallery.sample is None:
-            return None
-        rows = gallery.flat.candidates_on_gpus(self._target, self.k)
-        if rows is None:
-            return None
-        statistics = ScoreStatistics.of(products(gallery.sample, self._target))
-        return Ranking(*self._scored([np.sort(rows)]), statistics, len(gallery))
+        return Ranking(*scored, statistics, num_photos, Method.ivf, (ivf.nprobe, ivf.nlist))
 
     @property
     def _target(self) -> Floats:

@@ -3,7 +3,7 @@
 Its files are named after the stamp of the tables they were made from, so they always belong together and a changed
 table is noticed by listing two folders. Row i of all of them is one photo, sorted by path:
   <name>.npy     the embeddings, (n, dim) float32
-  <name>.faiss   the same in cells, for galleries of APPROXIMATE_FROM photos and more
+  <name>.faiss   an IVF index of them, for galleries of APPROXIMATE_FROM photos and more
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
   <name>.arrow   what `schema.PHOTO_COLUMNS` are, heatmap, presence
 Snapshots can be deleted at any time: they are rebuilt.
@@ -42,7 +42,7 @@ from steersearch.indexer.checksums import (
 )
 from steersearch.indexer.database import FOLDER
 from steersearch.indexer.embedder import Views
-from steersearch.indexer.faiss_index import CellIndex, FlatIndex
+from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
@@ -62,7 +62,7 @@ Floats = npt.NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 # Photos. Comparing one of 768 numbers takes .31 µs of a processor (engineering/search_scale.py): up to here all take
-# no more than 60 ms, which nobody notices; beyond, cells are worth the minutes of their building and missed neighbours.
+# no more than 60 ms, which nobody notices; beyond, an IVF index is worth minutes of building and missed neighbours.
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
 SNAPSHOTS = "snapshots"
@@ -77,17 +77,15 @@ class Snapshot:
     """The gallery of one prompt index at one moment. name: of its files.
 
     flat: the embeddings, for exact search.  table: of the Arrow file.
-    cells, sample: for a large gallery, else None.
+    ivf, sample: of a large gallery, else None.
     missing: number of usable photos that cannot be found, because they have no vector or a damaged one.
     damaged: of these, photos whose row or vector is damaged.
     """
 
-    def __init__(
-        self, name: str, flat: FlatIndex, table: Any, cells: CellIndex | None, sample: Floats | None
-    ):
+    def __init__(self, name: str, flat: FlatIndex, table: Any, ivf: IVFIndex | None, sample: Floats | None):
         self.name = name
         self.flat, self.table = flat, table
-        self.cells, self.sample = cells, sample
+        self.ivf, self.sample = ivf, sample
         self.missing, self.damaged = (
             int(table.schema.metadata.get(name, 0)) for name in (_MISSING, _DAMAGED)
         )
@@ -199,9 +197,9 @@ def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Ve
             raise LibraryDamagedError(place / FOLDER / f"{prompt_table(key)}.lance", reason)
         vectors = np.empty((0, dim), dtype=np.float32)
     is_large = len(vectors) >= APPROXIMATE_FROM
-    cells = CellIndex.of(vectors) if is_large else None
+    ivf = IVFIndex.of(vectors) if is_large else None
     sample = _sample(vectors) if is_large else None
-    return Snapshot(name, FlatIndex(vectors), _table(gallery), cells, sample)
+    return Snapshot(name, FlatIndex(vectors), _table(gallery), ivf, sample)
 
 
 def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
@@ -231,8 +229,8 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
     """The Arrow file comes last: its presence means that all are complete."""
     npy, faiss, sample, arrow = _files(place, key, snapshot.name)
     write_array(place, npy, snapshot.flat.all)
-    if snapshot.cells is not None and snapshot.sample is not None:
-        write_checked(place, faiss, snapshot.cells.write)
+    if snapshot.ivf is not None and snapshot.sample is not None:
+        write_checked(place, faiss, snapshot.ivf.write)
         write_array(place, sample, snapshot.sample)
     write_table(place, arrow, snapshot.table)
 
@@ -308,7 +306,7 @@ def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     if len(vectors) < APPROXIMATE_FROM:
         return Snapshot(name, FlatIndex(vectors.values), photos, None, None)
     CheckedFile(faiss).check()
-    return Snapshot(name, FlatIndex(vectors), photos, CellIndex.read(faiss), read_array(sample))
+    return Snapshot(name, FlatIndex(vectors), photos, IVFIndex.read(faiss), read_array(sample))
 
 
 # ----------------------------------------------------------------------------------------------------------- galleries

@@ -19,7 +19,7 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError, FilterError, ModelMismatchError
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.embedder import Embedder, LazyEmbedder, query_features
-from steersearch.indexer.faiss_index import CellIndex, FlatIndex
+from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import Method, Searched
 from steersearch.indexer.library import Hits
@@ -48,7 +48,7 @@ def snapshot(paths: Sequence[str], vectors: Floats, *, with_cells: bool = False)
     schema = pa.schema([("path", pa.string())], metadata={"steersearch:missing": "0"})
     table = pa.table([[paths[row] for row in order]], schema=schema)
     vectors = np.ascontiguousarray(vectors[order])
-    cells = CellIndex.of(vectors) if with_cells else None
+    cells = IVFIndex.of(vectors) if with_cells else None
     return Snapshot("", FlatIndex(vectors), table, cells, vectors if with_cells else None)
 
 
@@ -117,7 +117,7 @@ def test_a_large_gallery_is_searched_in_cells_and_scored_exactly(monkeypatch: py
         for row in range(0, 20_000, 500):
             one = [gallery], [vectors[row]], [sign]
             near, true = rank(*one, 10, mask), rank(*one, 10, mask, exact=True)
-            assert near.method is Method.cells
+            assert near.method is Method.ivf
             assert near.probed is not None
             assert (true.method, true.num_photos) == (Method.exact, near.num_photos)
             assert near.statistics.mean == pytest.approx(true.statistics.mean, abs=1e-3)
@@ -162,14 +162,14 @@ IVF = "IVF, 2 of 9 cells"
             "approximate: 12 of 15 photos that pass the filters compared under this focus",
             False,
         ),
-        (Searched((), 9, 9, Method.cells, (2, 9)), f"approximate ({IVF})", False),
+        (Searched((), 9, 9, Method.ivf, (2, 9)), f"approximate ({IVF})", False),
         (
-            Searched((), 9, 9, Method.cells, (2, 9), True),
+            Searched((), 9, 9, Method.ivf, (2, 9), True),
             f"approximate ({IVF}) over the 9 photos that pass the filters",
             False,
         ),
         (
-            Searched((), 9, 10, Method.cells, (2, 9)),
+            Searched((), 9, 10, Method.ivf, (2, 9)),
             f"approximate ({IVF}): 9 of 10 photos compared under this focus",
             False,
         ),

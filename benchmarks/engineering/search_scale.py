@@ -28,7 +28,7 @@ import pyarrow as pa
 from steersearch.benchmarks.engineering.fresh_process import call_fresh, peak_memory
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.indexer import snapshot as snapshots
-from steersearch.indexer.faiss_index import CellIndex, FlatIndex
+from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
 from steersearch.indexer.hits import Method
 from steersearch.indexer.ranking import rank
 from steersearch.indexer.snapshot import SAMPLE, Snapshot
@@ -119,20 +119,20 @@ def ours_cells(folder: str) -> dict[str, Any]:
     snapshots.APPROXIMATE_FROM = 1
     vectors = _vectors(Path(folder))
     file = Path(folder) / "cells.faiss"
-    built = _seconds(lambda: _write(file, CellIndex.of(vectors)))
-    gallery = _gallery(Path(folder), CellIndex.read(file))
+    built = _seconds(lambda: _write(file, IVFIndex.of(vectors)))
+    gallery = _gallery(Path(folder), IVFIndex.read(file))
 
     def nearest_rows(query: Floats) -> npt.NDArray[np.int64]:
         ranking = rank([gallery], [query], [1.0], K)
-        assert ranking.method is Method.cells
+        assert ranking.method is Method.ivf
         return ranking.rows
 
-    assert gallery.cells is not None
-    about = {"cells": gallery.cells.cells, "probes": gallery.cells.probes}
+    assert gallery.ivf is not None
+    about = {"cells": gallery.ivf.nlist, "probes": gallery.ivf.nprobe}
     measured = _measured(Path(folder), nearest_rows)
     curve = {}
     for probes in PROBES_TRIED:
-        gallery.cells.probes = probes
+        gallery.ivf.nprobe = probes
         curve[str(probes)] = _measured(Path(folder), nearest_rows)
     return {**measured, **about, "by_probes": curve, "build_seconds": built, "bytes": file.stat().st_size}
 
@@ -263,18 +263,18 @@ def _vectors(folder: Path) -> Floats:
     return vectors
 
 
-def _gallery(folder: Path, cells: CellIndex | None) -> Snapshot:
+def _gallery(folder: Path, ivf: IVFIndex | None) -> Snapshot:
     """The vectors as the snapshot of a prompt index whose paths are row numbers."""
     vectors = _vectors(folder)
     schema = pa.schema([("path", pa.string())], metadata={"steersearch:missing": "0"})
     table = pa.table([[f"{row:08}" for row in range(len(vectors))]], schema=schema)
     chosen = np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)
-    return Snapshot("", FlatIndex(vectors), table, cells, vectors[np.sort(chosen)])
+    return Snapshot("", FlatIndex(vectors), table, ivf, vectors[np.sort(chosen)])
 
 
-def _write(file: Path, cells: CellIndex) -> None:
+def _write(file: Path, ivf: IVFIndex) -> None:
     with file.open("wb") as opened:
-        cells.write(opened)
+        ivf.write(opened)
 
 
 def _seconds(work: Callable[[], object]) -> float:
