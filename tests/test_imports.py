@@ -57,6 +57,7 @@ ONLY_IN: dict[str, set[str]] = {
     },
     "tokenizers": {"core/text.py"},
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
+    "watchfiles": {"indexer/watch.py"},
 }
 SUBPACKAGES = (
     "core/images",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +15,11 @@ from steersearch.api import Library
 from steersearch.cli.library import weights_remark
 from steersearch.cli.options import Device, Place, local_folder
 from steersearch.cli.search_options import VIEWS, GateScale, PhotoLimits, all_words, limits_of
+from steersearch.core.errors import FolderError, LibraryBusyError, LibraryMissingError, LibraryPlaceError
+from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import View
+from steersearch.indexer.library import Counts
+from steersearch.indexer.watch import changes
 from steersearch.views import terminal
 
 
@@ -78,6 +85,10 @@ def command(
         ),
     ] = None,
     limit: PhotoLimits = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Then wait for changes and take them in, until Ctrl-C or SIGTERM."),
+    ] = False,
 ) -> None:
     """Index photos, so that any focus can be asked; under prompts, so that these are answered at once.
 
@@ -87,7 +98,7 @@ def command(
     Example:
       steersearch index ./photos
       steersearch index ./photos --prompt "the remote control" --prompt bookshelf
-      steersearch index ./photos ./scans
+      steersearch index ./photos ./scans --watch
     """
     if gate_scale is not None and not prompt:
         reason = "needs --prompt; without one, each index keeps its own"
@@ -103,7 +114,7 @@ def command(
         terminal.remark("view: tile, as in the last run; --view chooses another")
     if not exclude and photos.excluded:
         terminal.remark(f"excluded, as in the last run: {' '.join(photos.excluded)}")
-    with terminal.progress("indexing") as advance:
+    with _ended_by_sigterm() if watch else nullcontext(), terminal.progress("indexing") as advance:
         counts = photos.index(
             prompt,
             gate_scale=gate_scale,
@@ -117,3 +128,45 @@ def command(
     settings.remember_library(photos.place)
     weights_remark(photos)
     terminal.counts(counts)
+    if watch:
+        with _ended_by_sigterm():
+            _watch(photos, counts, limits_of(limit), regions=regions, batch_size=batch_size)
+
+
+def _watch(photos: Library, last: Counts, limits: Limits, *, regions: bool, batch_size: int | None) -> None:
+    """Take in changes until interrupted; print a line where there were some, and a refusal once."""
+    terminal.remark(f"watching {terminal.counted(len(photos.folders), 'folder')}; Ctrl-C ends it")
+    refused = ""
+    for _ in _until_interrupted(changes(photos)):
+        if not photos.exists:
+            raise LibraryMissingError(photos.place)
+        try:
+            counts = photos.index(regions=regions, batch_size=batch_size, limits=limits)
+        except (FolderError, LibraryBusyError, LibraryPlaceError) as error:
+            if str(error) != refused:
+                terminal.remark(str(error))
+            refused = str(error)
+            continue
+        terminal.changed_counts(counts, last)
+        last, refused = counts, ""
+    terminal.remark("stopped; the library is up to date")
+
+
+def _until_interrupted(waiting: Iterator[None]) -> Iterator[None]:
+    """These, up to an interruption while the next one is waited for."""
+    while True:
+        try:
+            next(waiting)
+        except KeyboardInterrupt:
+            return
+        yield
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within, SIGTERM interrupts as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -487,6 +487,19 @@ def counts(done: Counts) -> None:
         remark(f"and {len(done.skips) - SKIPS_SHOWN:,} more; list all: steersearch info --skipped")
 
 
+def changed_counts(done: Counts, before: Counts) -> None:
+    """What a run did that was started by a change: nothing where nothing came of it."""
+    numbers = {name: getattr(done, name) for name in ("added", "moved", "removed")}
+    said = [f"{number:,} {name}" for name, number in numbers.items() if number]
+    if said:
+        line(f"{time.strftime('%H:%M:%S')}  {', '.join(said)}; {counted(done.files, 'file')}")
+        sys.stdout.flush()
+    for skip in set(done.skips) - set(before.skips):
+        remark(f"skipped {readable(skip.path)}: {skip.reason}")
+    for folder in set(done.away) - set(before.away):
+        remark(f"{readable(folder.path)}: {folder.reason}")
+
+
 def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> None:
     """What a library holds. Remarks: what the model cannot read of a prompt, and unfinished indexes."""
     if as_json:
