@@ -574,3 +574,23 @@ def test_uploads_lie_in_a_folder_of_their_own(client: TestClient) -> None:
     folder = client.app.state.server.uploads._folder  # type: ignore[attr-defined]
     assert os.stat(folder).st_mode & 0o077 == 0
     assert time.time() - folder.stat().st_mtime < 3600
+
+
+# ------------------------------------------------------------------------------------------------------------- region
+
+
+def test_a_marked_part_is_searched_by(
+    client: TestClient, root: str, ids: dict[str, str], library: Library, photos: Path
+) -> None:
+    wanted = library.query(photos / "blue.jpg", region="30%,30%,70%,70%", k=5)
+    given = {"image": ids["blue"], "region": "30%,30%,70%,70%", "k": 5}
+    found = client.get(f"{root}/search", params=given).json()
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit.score for hit in wanted])
+    assert "by the region" in found["text"]
+    assert all(Image.open(io.BytesIO(base64.b64decode(hit["layer"]))).mode == "RGBA" for hit in found["hits"])
+    both = client.get(f"{root}/search", params=given | {"focus": "the red thing"}).json()
+    assert "and the focus" in both["text"]
+    is_problem(client.get(f"{root}/search", params=given | {"region": "9,9"}), 422, "region")
+    is_problem(
+        client.get(f"{root}/search", params={"focus": "x", "region": given["region"]}), 422, "query photo"
+    )

@@ -32,6 +32,7 @@ class Commands(LazyGroup):
         "find": ("steersearch.cli.find", "Find photos by text alone."),
         "explain": ("steersearch.cli.explain", "Draw where in a photo the model sees a focus."),
         "serve": ("steersearch.cli.serve", "Search in the browser: the page and its REST interface."),
+        "mcp": ("steersearch.cli.mcp", "Offer the libraries to agents as tools."),
         "info": ("steersearch.cli.info", "Show what a library holds and which prompts it has."),
         "libraries": ("steersearch.cli.libraries", "List all libraries."),
         "relocate": ("steersearch.cli.relocate", "Say that a photo folder or a disk has moved."),

@@ -107,6 +107,9 @@ class HitAnswer(PhotoRow):
     parts: list[PartAnswer]
     copies: list[str]
     is_gone: bool
+    layer: str | None = Field(
+        None, description="where it matches the marked region: PNG in base64, to be laid over the photo"
+    )
 
 
 class SearchAnswer(BaseModel):
@@ -130,9 +133,16 @@ class SearchAnswer(BaseModel):
 
 
 def search_answer(
-    hits: Hits, photos: dict[str, Photo], vmax: list[float], seconds: float, *, is_final: bool
+    hits: Hits,
+    photos: dict[str, Photo],
+    vmax: list[float],
+    layers: list[str | None],
+    seconds: float,
+    *,
+    is_final: bool,
 ) -> SearchAnswer:
-    """`hits` as an answer. photos: of the hits, by content.  vmax: of the heatmaps under each focus."""
+    """`hits` as an answer. photos: of the hits, by content.  vmax: of the heatmaps under each focus.  layers: see
+    `HitAnswer.layer`."""
     searched = hits.searched
     return SearchAnswer(
         is_exact=searched.is_exact,
@@ -147,7 +157,7 @@ def search_answer(
         seconds=seconds,
         focuses=[_focus(focus, top) for focus, top in zip(searched.focuses, vmax, strict=True)],
         unsteered_model=None if searched.unsteered is None else searched.unsteered.model_id,
-        hits=[_hit(hit, photos[hit.image_id]) for hit in hits if hit.image_id in photos],
+        hits=[_hit(hit, photos[hit.image_id], layer) for hit, layer in zip(hits, layers, strict=True)],
     )
 
 
@@ -164,7 +174,7 @@ def _focus(focus: Focus, vmax: float) -> FocusAnswer:
     )
 
 
-def _hit(hit: Hit, photo: Photo) -> HitAnswer:
+def _hit(hit: Hit, photo: Photo, layer: str | None) -> HitAnswer:
     row = PhotoRow.of(photo).model_dump()
     row["path"] = shown(hit.name)
     return HitAnswer(
@@ -175,6 +185,7 @@ def _hit(hit: Hit, photo: Photo) -> HitAnswer:
         parts=[PartAnswer(prompt=part.prompt, score=part.score) for part in hit.parts],
         copies=[shown(hit.shown(path)) for path in hit.copies],
         is_gone=hit.is_gone,
+        layer=layer,
     )
 
 

@@ -9,12 +9,14 @@ from PIL import Image
 
 from steersearch.core.heatmaps import layer, strengths
 from steersearch.core.vectors import Floats, VectorSettings
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 
 SIDE = 160  # pixels, longer side: heatmaps are smooth, the browser enlarges them
 
 
-def heat_layer(heatmap: Floats, vmax: float | None, index: PromptIndex, size: tuple[int, int]) -> bytes:
+def heat_layer(
+    heatmap: Floats, vmax: float | None, index: PromptIndex | UnsteeredIndex, size: tuple[int, int]
+) -> bytes:
     """PNG with transparency, in the shape of a photo of `size`: what the page lays over it.
 
     heatmap: (Hp, Wp).  vmax: the top of the colour range, from `shared_vmax`; None: that of this heatmap.

@@ -34,6 +34,10 @@ class Photo:
     height: int
     date: CaptureDate | None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
 
 class Photos:
     """The usable photos of a library, the newest first; read again when the library changes."""

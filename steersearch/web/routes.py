@@ -209,7 +209,7 @@ def heatmap(library: str, image_id: str, focus: str, server: At, vmax: Vmax = No
     """PNG with transparency in the photo's shape: where in it the model sees the focus."""
     photo = server.shelf.photos(library).photo(image_id)
     file = server.shelf.photos(library).file(image_id)
-    return _layer(server, library, file, (photo.width, photo.height), focus, vmax)
+    return _layer(server, library, file, photo.size, focus, vmax)
 
 
 @router.post("/libraries/{library}/photos/{image_id}/reveal", status_code=204)
@@ -283,6 +283,10 @@ def search_request(
     upload: Upload = None,
     focus: FocusTexts = [],  # noqa: B006, FastAPI copies it
     k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 24,
+    region: Annotated[
+        str | None,
+        Query(description="a part of the query photo: left, top, right, bottom in pixels or percent"),
+    ] = None,
     folder: str | None = None,
     after: str | None = None,
     before: str | None = None,
@@ -294,6 +298,7 @@ def search_request(
         image=server.image(library, image, upload),
         focuses=_focuses(focus),
         k=k,
+        region=region or None,
         folder=folder or None,
         after=after or None,
         before=before or None,
@@ -385,8 +390,8 @@ def dial(
     focuses = opened.resolve(_focuses(focus))
     with server.engine.turn():
         found = server.dial.turn(opened, query, focuses, [its_photos.file(id) for id in photos], gate_scale)
-    size = server.uploads.size(upload) if upload is not None else _size(its_photos.photo(image or ""))
-    sizes = [size, *(_size(its_photos.photo(id)) for id in photos)]
+    size = server.uploads.size(upload) if upload is not None else its_photos.photo(image or "").size
+    sizes = [size, *(its_photos.photo(id).size for id in photos)]
     ranges = [shared_vmax([one for one in maps if one is not None]) for maps in found.heatmaps]
     layers = [
         [
@@ -404,10 +409,6 @@ def dial(
         query_layers=[row[0] or "" for row in layers],
         layers=[row[1:] for row in layers],
     )
-
-
-def _size(photo: Any) -> tuple[int, int]:
-    return photo.width, photo.height
 
 
 def _base64(content: bytes) -> str:

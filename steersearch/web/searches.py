@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,8 @@ from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_terms import Focus
 from steersearch.web.answers import SearchAnswer, search_answer
 from steersearch.web.engine import Engine
-from steersearch.web.photos import Photos
+from steersearch.web.heat import heat_layer
+from steersearch.web.photos import Photo, Photos
 
 ROUNDS_S = (0.4, 0.8, 1.5, 2.5)  # the last again and again
 MOST_SECONDS = 600.0
@@ -34,6 +36,7 @@ class SearchRequest:
     image: Path | None
     focuses: Sequence[Focus]
     k: int
+    region: str | None = None
     folder: str | None = None
     after: str | None = None
     before: str | None = None
@@ -46,6 +49,8 @@ class SearchRequest:
             raise ArgumentError(
                 "focus", [str(one) for one in self.focuses], "without a photo, give exactly one"
             )
+        if self.image is None and self.region is not None:
+            raise ArgumentError("region", self.region, "marks a part of the query photo, and there is none")
         if not 0 < self.seconds <= MOST_SECONDS:
             raise ArgumentError("seconds", self.seconds, f"must be above 0 and at most {MOST_SECONDS:g}")
 
@@ -89,13 +94,25 @@ def _search(library: Library, request: SearchRequest, budget_s: float) -> Hits:
     if request.image is None:
         return library.find(request.focuses[0], **narrowed, **steered)
     if not request.focuses:
-        return library.query(request.image, **narrowed)
-    return library.query(request.image, request.focuses, **narrowed, **steered)
+        return library.query(request.image, region=request.region, **narrowed)
+    return library.query(request.image, request.focuses, region=request.region, **narrowed, **steered)
 
 
 def _answer(hits: Hits, photos: Photos, seconds: float, *, is_final: bool) -> SearchAnswer:
     shown = {hit.image_id: photos.photo(hit.image_id) for hit in hits}
-    return search_answer(hits, shown, _ranges(hits), seconds, is_final=is_final)
+    return search_answer(hits, shown, _ranges(hits), _layers(hits, shown), seconds, is_final=is_final)
+
+
+def _layers(hits: Hits, photos: dict[str, Photo]) -> list[str | None]:
+    """Where each hit matches the marked region, on one colour scale."""
+    top = shared_vmax([hit.match for hit in hits if hit.match is not None])
+    index = hits.searched.unsteered
+    return [
+        None
+        if hit.match is None or index is None
+        else b64encode(heat_layer(hit.match, top, index, photos[hit.image_id].size)).decode()
+        for hit in hits
+    ]
 
 
 def _ranges(hits: Hits) -> list[float]:

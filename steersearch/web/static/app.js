@@ -96,14 +96,14 @@ async function loadLibrary() {
 function showQuery() {
   const has = !!(state.image || state.upload);
   document.body.classList.toggle("no-heat", !$("heat").checked);
-  $("query-shot").hidden = !has; $("photo-tools").hidden = !has; $("drop-hint").hidden = has;
-  $("drop").classList.toggle("full", has);
+  $("query-shot").hidden = !has; $("photo-tools").hidden = !has; $("drop").hidden = has;
+  showMark(state.region); $("clear-mark").hidden = !state.region;
   if (has) {
     const url = state.upload ? uploadUrl(state.upload, "preview", "?side=640") : photoUrl(state.library, state.image, "preview", "?side=640");
     if ($("query-photo").getAttribute("src") !== url) $("query-photo").src = url;
   }
   $("query-heat").hidden = true;
-  for (const name of ["folder", "after", "before"]) $(name).value = state[name];
+  for (const name of ["region", "folder", "after", "before"]) $(name).value = state[name];
   $("count").value = state.k; $("collapse").checked = state.collapse;
   $("focuses").replaceChildren(...state.focuses.map((focus, number) => {
     const change_ = (changes) => change({ focuses: state.focuses.map((one, i) => (i === number ? { ...one, ...changes } : one)) });
@@ -122,6 +122,50 @@ function showQuery() {
   }
 }
 
+// A part of the photo: drag a box over it, or click a spot as large as a patch.
+const SPOT = 6; // percent of the sides
+let marking = false, corner = null;
+
+function setMarking(wanted) {
+  marking = wanted;
+  $("brush").setAttribute("aria-pressed", String(wanted));
+  $("query-shot").classList.toggle("marking", wanted);
+}
+
+function showMark(region) {
+  const sides = region.split(",").map((side) => parseFloat(side)), mark = $("mark");
+  mark.hidden = !region.includes("%") || sides.length !== 4 || sides.some(Number.isNaN);
+  if (mark.hidden) return;
+  const [left, top, right, bottom] = sides;
+  Object.assign(mark.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
+}
+
+function inPercent(event) {
+  const box = $("query-shot").getBoundingClientRect(), share = (value, size) => Math.min(100, Math.max(0, (100 * value) / size));
+  return [share(event.clientX - box.left, box.width), share(event.clientY - box.top, box.height)];
+}
+
+function boxOf([x, y], [u, v]) {
+  const spot = Math.abs(x - u) < 2 && Math.abs(y - v) < 2 ? SPOT / 2 : 0;
+  const sides = [Math.min(x, u) - spot, Math.min(y, v) - spot, Math.max(x, u) + spot, Math.max(y, v) + spot];
+  return sides.map((side) => `${Math.min(100, Math.max(0, side)).toFixed(1)}%`).join(",");
+}
+
+$("query-shot").addEventListener("pointerdown", (event) => {
+  if (!marking) return;
+  event.preventDefault();
+  $("query-shot").setPointerCapture(event.pointerId);
+  corner = inPercent(event);
+});
+$("query-shot").addEventListener("pointermove", (event) => { if (corner) showMark(boxOf(corner, inPercent(event))); });
+$("query-shot").addEventListener("pointerup", (event) => {
+  if (!corner) return;
+  const region = boxOf(corner, inPercent(event));
+  corner = null;
+  setMarking(false);
+  change({ region });
+});
+
 const addFocus = () => {
   const given = parseFocus($("focus").value);
   $("focus").value = "";
@@ -135,7 +179,7 @@ const takeFile = guarded(async (file) => {
   if (!file) return;
   say(null, "Sending the photo…");
   const { id } = await send("POST", "/uploads", file);
-  await change({ upload: id, image: null });
+  await change({ upload: id, image: null, region: "" });
 });
 
 // --------------------------------------------------------------------------------------------------------- searching
@@ -176,8 +220,8 @@ function showAnswer(found) {
   $("remarks").replaceChildren(...remarks.map((remark) => element("li", {}, remark))); $("remarks").hidden = !remarks.length;
   shown = found.hits; browsed = { total: 0, photos: [] };
   showQueryHeat(); drawHits(); drawCharts();
-  $("scale").hidden = !found.focuses.length || found.is_guess;
-  const canDial = (state.image || state.upload) && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
+  $("scale").hidden = (!found.focuses.length && !found.hits.some((hit) => hit.layer)) || found.is_guess;
+  const canDial = !state.region && (state.image || state.upload) && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
   if (canDial) dial.show(state, found);
 }
 
@@ -208,6 +252,8 @@ function showQueryHeat() {
 
 const hasHeat = () => answer && answer.focuses.length && !answer.is_guess;
 
+const matchLayer = (row) => (row.layer && !answer?.focuses.length ? `data:image/png;base64,${row.layer}` : null);
+
 function heatUrl(row, number) {
   const focus = answer.focuses[number];
   return photoUrl(state.library, row.image_id, "heatmap", `?focus=${encodeURIComponent(writeFocus({ text: focus.prompt, weight: 1 }))}&vmax=${focus.vmax}`);
@@ -226,11 +272,11 @@ function drawHits(turn = null) {
     item.querySelector(".score").hidden = !score;
     item.querySelector(".date").textContent = dated(row);
     const heat = item.querySelector(".heat"), layer = turn?.layer(row, active);
-    heat.hidden = !(hasHeat() || layer);
+    heat.hidden = !(hasHeat() || layer || matchLayer(row));
     if (!heat.hidden) {
-      const url = layer ?? heatUrl(row, active);
+      const url = layer ?? matchLayer(row) ?? heatUrl(row, active);
       if (heat.getAttribute("src") !== url) heat.src = url;
-      heat.alt = `Where the model sees “${answer.focuses[active].prompt}” in it`;
+      heat.alt = answer.focuses.length ? `Where the model sees “${answer.focuses[active].prompt}” in it` : "Where it matches the marked part";
     }
     return item;
   });
@@ -280,6 +326,7 @@ function drawCharts() {
     bar.style.height = `${(100 * count) / tallest}%`;
     return bar;
   }));
+  $("timeline").parentElement.hidden = months.size < 2;
   $("month-value").textContent = month ? `${month} only` : "";
 }
 
@@ -306,7 +353,8 @@ function openViewer(rows, number) {
   const row = rows[number], src = photoUrl(state.library, row.image_id, "preview", "?side=1200");
   $("viewer-name").textContent = row.path;
   const isHit = hasHeat() && row.parts;
-  const shots = isHit ? answer.focuses.map((focus, i) => [focus.prompt, heatUrl(row, i), row.parts[i].score]) : [[null, null, null]];
+  const match = matchLayer(row);
+  const shots = match ? [["the marked part", match, row.score]] : isHit ? answer.focuses.map((focus, i) => [focus.prompt, heatUrl(row, i), row.parts[i].score]) : [[null, null, null]];
   $("viewer-shots").replaceChildren(...shots.map(([prompt, heat, score]) => element("figure", {},
     element("span", { class: "shot" }, element("img", { src, alt: row.path }), heat ? element("img", { class: "heat", src: heat, alt: `Where the model sees “${prompt}” in it` }) : null),
     prompt ? element("figcaption", { class: "small soft" }, `${prompt}: ${score.toFixed(3)}`) : null)));
@@ -327,7 +375,7 @@ const turnPage = (by) => {
 const likeChosen = guarded(async (more, less, focus) => {
   running?.abort(); searched = null;
   const found = await send("POST", `/libraries/${state.library}/like`, { more, less, focus, k: state.k });
-  state = { ...state, view: "results", image: null, upload: null };
+  state = { ...state, view: "results", image: null, upload: null, region: "" };
   showQuery(); dial.hide();
   showAnswer(found);
 });
@@ -360,13 +408,15 @@ $("home").onclick = (event) => { event.preventDefault(); change({ ...empty(), li
 $("focus-form").onsubmit = (event) => { event.preventDefault(); addFocus(); };
 $("drop").onclick = () => $("file").click();
 $("change-photo").onclick = () => $("file").click();
-$("clear-photo").onclick = () => change({ image: null, upload: null });
+$("clear-photo").onclick = () => change({ image: null, upload: null, region: "" });
+$("clear-mark").onclick = () => change({ region: "" });
+$("brush").onclick = () => setMarking(!marking);
 $("file").onchange = () => { takeFile($("file").files[0]); $("file").value = ""; };
 for (const name of ["dragover", "dragenter"]) document.addEventListener(name, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
 document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); takeFile(event.dataTransfer.files[0]); });
 document.addEventListener("paste", (event) => { const file = [...event.clipboardData.files][0]; if (file) { event.preventDefault(); takeFile(file); } });
-for (const name of ["folder", "after", "before"]) $(name).onchange = () => change({ [name]: $(name).value });
+for (const name of ["region", "folder", "after", "before"]) $(name).onchange = () => change({ [name]: $(name).value });
 $("count").onchange = () => change({ k: Math.min(200, Math.max(1, Number($("count").value) || 24)) });
 $("collapse").onchange = () => change({ collapse: $("collapse").checked });
 $("heat").onchange = () => document.body.classList.toggle("no-heat", !$("heat").checked);
@@ -396,7 +446,7 @@ $("show-skipped").onclick = guarded(async (event) => {
 });
 $("viewer-close").onclick = () => $("viewer").close();
 $("viewer").onclick = (event) => { if (event.target === $("viewer")) $("viewer").close(); };
-$("viewer-like").onclick = () => { $("viewer").close(); change({ image: viewed.rows[viewed.number].image_id, upload: null, view: "results" }); };
+$("viewer-like").onclick = () => { $("viewer").close(); change({ image: viewed.rows[viewed.number].image_id, upload: null, region: "", view: "results" }); };
 $("viewer-reveal").onclick = guarded(async () => { await send("POST", `/libraries/${state.library}/photos/${viewed.rows[viewed.number].image_id}/reveal`); });
 $("viewer-previous").onclick = () => turnPage(-1);
 $("viewer-next").onclick = () => turnPage(1);

@@ -17,7 +17,7 @@ export class Dial {
   show(state, answer) {
     this.hide();
     const query = searchQuery(state);
-    for (const name of ["k", "folder", "after", "before", "collapse"]) query.delete(name);
+    for (const name of ["k", "region", "folder", "after", "before", "collapse"]) query.delete(name);
     for (const hit of answer.hits.slice(0, 60)) query.append("photos", hit.image_id);
     this.path = `/libraries/${state.library}/dial?${query}`;
     this.$("dial").value = 1; this.$("dial-value").textContent = "1.00";

@@ -1,7 +1,7 @@
 // What the page shows, as its address keeps it.
 
 export const empty = () => ({
-  library: null, image: null, upload: null, focuses: [], k: 24, folder: "", after: "", before: "", collapse: false,
+  library: null, image: null, upload: null, region: "", focuses: [], k: 24, folder: "", after: "", before: "", collapse: false,
   view: "results",
 });
 
@@ -22,7 +22,7 @@ export function fromAddress(search) {
   state.upload = state.image ? null : given.get("upload");
   state.focuses = given.getAll("focus").map(parseFocus).filter((one) => one.text && one.weight);
   state.k = Math.min(200, Math.max(1, Number(given.get("k")) || 24));
-  for (const name of ["folder", "after", "before"]) state[name] = given.get(name) ?? "";
+  for (const name of ["region", "folder", "after", "before"]) state[name] = given.get(name) ?? "";
   state.collapse = given.get("collapse") === "true";
   state.view = given.get("view") === "map" ? "map" : "results";
   return state;
@@ -34,6 +34,7 @@ export function searchQuery(state) {
   if (state.upload) query.set("upload", state.upload);
   for (const focus of state.focuses) query.append("focus", writeFocus(focus));
   if (state.k !== 24) query.set("k", state.k);
+  if (state.region && (state.image || state.upload)) query.set("region", state.region);
   for (const name of ["folder", "after", "before"]) if (state[name]) query.set(name, state[name]);
   if (state.collapse) query.set("collapse", "true");
   return query;
