@@ -74,7 +74,7 @@ class Baseline(ABC):
         self.model: Any = model.eval().requires_grad_(False)  # each family knows its attributes
         self.device = device
         self.batch_size = batch_size
-        self.dtype = next(model.parameters()).dtype
+        self.dtype = next((each.dtype for each in model.parameters()), DTYPE)
         dtype = str(self.dtype).removeprefix("torch.")
         self.weights_hash = source
         self.settings: dict[str, Any] = {"weights": source, "dtype": dtype, **settings}
