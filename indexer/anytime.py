@@ -69,14 +69,14 @@ class Unkept:
 
 @dataclass(frozen=True)
 class Steered:
-    """What was steered for a search, before it.
+    """The result of steering before a search.
 
-    photos: contents steered just now.  missing: contents that have no vector under some focus yet, and pass.
-    unreadable: of those missing, the contents whose photos could not be read.
-    by_regions: whether the likeliest came first, by the regions of most contents. Without a query photo that takes a
-        few steered photos.
-    guesses: the best photos by regions alone, where no photo could be read and none was steered before.
-    unkept: what was computed for each prompt index, by its key, and may not have been written.
+    photos: contents steered now.  missing: contents that pass and still lack a vector under some focus.
+    unreadable: those of `missing` whose photos could not be read.
+    by_regions: whether the likeliest came first, which takes the regions of most contents and, without a query photo,
+        a few steered photos.
+    guesses: the best photos by regions alone, if no photo could be read and none was steered before.
+    unkept: computed vectors, by key of the prompt index, that may not have been written.
     """
 
     photos: int = 0
@@ -88,7 +88,7 @@ class Steered:
 
     @classmethod
     def together(cls, several: Sequence[Steered]) -> Steered:
-        """What was done for all focuses of a search, without guesses."""
+        """The sum over all focuses of a search, without guesses."""
         return cls(
             photos=sum(one.photos for one in several),
             missing=max((one.missing for one in several), default=0),
@@ -103,18 +103,18 @@ NOTHING = Steered()
 logger = logging.getLogger(__name__)
 
 BUDGET_S = 5.0
-LESSON = 32  # photos steered between two lessons, at most: what is likely then shows soon
-RECALLED = 1024  # photos steered before whose vectors teach what is likely
-# Whoever indexed these very contents has allowed for what they take.
+LESSON = 32  # photos between two refits of the shortlist, at most
+RECALLED = 1024  # photos steered before that the shortlist learns from
+# No limits: `index` has accepted these contents.
 _ALLOWED = Limits(file=1e15, memory=1e15, seconds=3600)
 
 
 class LikeliestFirst:
     """Steers photos of the library at `place` under `focuses`, whose indexes share a model and a gate_scale.
 
-    query: the photo which the likeliest photos are like in what the focuses name; None: they are those with the highest
-        presence, for one focus.
-    passing: of the photos of a region snapshot, those that the query may find; None: all.
+    query: the photo that candidates should resemble in the focuses; None: candidates have the highest presence, for one
+        focus.
+    passing: returns the mask of photos in a region snapshot that pass the filters; None: all.
     """
 
     def __init__(
@@ -143,10 +143,10 @@ class LikeliestFirst:
     ) -> Steered:
         """Steer the likeliest photos until all are done or the budget is spent, but at least one.
 
-        k: how many guesses are wanted where no photo can be read.
-        budget_s: seconds from when model, prompts and query photo are ready; None: all photos, however long it takes.
-        What cannot be written is logged, and counts for this answer.
-        Raises ModelMismatchError, SteerSearchError (an embedding is not finite); what was computed before is kept.
+        k: number of guesses, if no photo can be read.
+        budget_s: seconds after model, prompts and query photo are ready; None: all photos, without limit.
+        Vectors that cannot be written are logged, and used for this answer.
+        Raises ModelMismatchError, SteerSearchError (an embedding is not finite), after writing earlier vectors.
         """
         self._check_embedder()
         with ExitStack() as stack:
@@ -194,7 +194,7 @@ class LikeliestFirst:
                 raise ModelMismatchError.of(index.prompt, index.model_id, self._embedder.model_id)
 
     def _encoded(self, index: PromptIndex) -> Floats:
-        """The prompt's features, made where they are not there yet."""
+        """The prompt's features, encoded if missing."""
 
         def encode(prompt: str) -> EncodedPrompt:
             encoded = self._embedder.encode_prompt(prompt)
@@ -204,7 +204,7 @@ class LikeliestFirst:
         return features_of(self._place, index, encode)
 
     def _missing(self, snapshot: RegionSnapshot) -> dict[str, str]:
-        """The contents that lack a vector under some focus, each with a path at which it lies, sorted by path."""
+        """The contents that lack a vector under some focus, each with one of its paths, sorted by path."""
         known = [self._store.embedded_ids(index.key) for index in self._indexes]
         passing = self._passing(snapshot)
         photos = zip(snapshot.image_ids, snapshot.paths, strict=True)
@@ -220,14 +220,14 @@ class LikeliestFirst:
         self._grid = snapshot.arrays.patches.shape[1:]
         shape = (*self._grid, len(snapshot.arrays.mean))
         if any(query.patches is None or query.patches.shape != shape for query in self._queries):
-            return None  # regions that this model did not make say nothing
+            return None  # regions of another model
         rows = np.array(list(row_of.values()), dtype=np.int64)
         if self._query is None:
             return Shortlist(snapshot.arrays, rows, None, steered=self._steered_before(snapshot))
         return Shortlist(snapshot.arrays, rows, self._queries, self._shares)
 
     def _steered_before(self, snapshot: RegionSnapshot) -> Known | None:
-        """Photos that have a presence already: the highest ones and as many others, at most RECALLED."""
+        """Photos with a known presence: the highest and as many others, at most RECALLED."""
         gallery = self._store.gallery(self._indexes[0].key)
         presence = gallery.presence
         falling = np.argsort(-presence, kind="stable")[: int((~np.isnan(presence)).sum())]
@@ -258,15 +258,15 @@ class LikeliestFirst:
         shortlist: Shortlist | None,
         row_of: dict[str, int],
     ) -> tuple[int, int]:
-        """Returns how many contents were steered, and how many could not be read.
+        """Returns the numbers of contents that were steered, and that could not be read.
 
-        The first goes alone and tells what one takes; a batch is no larger than what fills half of the time left.
+        The first photo goes alone, to measure the time per photo; a batch takes at most half of the time left.
         """
         if self._folders.are_gone:
             return 0, 0
         reader = PhotoReader(
             self._folders,
-            # a file that changed since it was indexed shows another photo: the next `index` will see to it
+            # a file that changed since it was indexed is another photo, and left to the next `index`
             is_known=lambda image_id: image_id not in path_of,
             bad_reason=lambda _: None,
             needs_pixels=lambda _: True,
@@ -277,10 +277,10 @@ class LikeliestFirst:
         paths = (path_of[image_id] for image_id in order)
         size, threads = min(LESSON, self._embedder.batch_size), max(2, min(8, cpu_count() or 2))
         done, unreadable, batch = 0, 0, list[Photo]()
-        each_s = np.inf if self._deadline < np.inf else 0.0  # what a photo takes in the model
+        each_s = np.inf if self._deadline < np.inf else 0.0  # seconds per photo in the model
         committed_at = monotonic()
 
-        def look_ahead() -> int:  # what is not steered is not read either
+        def look_ahead() -> int:  # reads no more than is steered
             left_s = max(0.0, self._deadline - monotonic())
             return threads + (size if size * each_s <= left_s else int(left_s / each_s))
 
@@ -291,7 +291,7 @@ class LikeliestFirst:
                 else:
                     unreadable += 1
                 left_s = self._deadline - monotonic()
-                if done and left_s <= each_s / 2:  # one more would end later than it is now too early
+                if done and left_s <= each_s / 2:  # one more would overrun by more than is left
                     return done, unreadable
                 if len(batch) == size or (batch and len(batch) * each_s >= left_s / 2):
                     began = monotonic()
@@ -334,9 +334,9 @@ class LikeliestFirst:
             yield Vector(photo.file.image_id, embedding, heatmap, float(presence))
 
     def _commit(self) -> None:
-        """Write what was computed; what a full disk refuses is tried again the next time.
+        """Write computed vectors; after a full disk they are tried again.
 
-        The first vectors begin a prompt index: a search that steers nothing leaves none behind.
+        The prompt index is created with the first vectors, so that a search that steers nothing leaves none behind.
         """
         if not self._may_write:
             return
@@ -353,14 +353,14 @@ class LikeliestFirst:
                 self._refused = error
 
     def _begin(self, index: PromptIndex) -> None:
-        """Make the table and the manifest, where they are not there yet."""
+        """Create table and manifest if missing."""
         self._store.ensure_prompt_table(index.key, index.dim)
         mark_begun_by_query(self._place, index)
         write_prompt_index(self._place, index)
         self._begun.add(index.key)
 
     def _unkept(self) -> dict[str, Unkept]:
-        """What could not be written, which is logged, and what only this process may know."""
+        """Log what could not be written, and return all vectors that only this process may have."""
         if self._refused is not None and any(self._vectors.values()):
             logger.warning(
                 "%s: what was computed for this answer could not be kept, the next one computes it again: it %s",
@@ -379,7 +379,7 @@ class LikeliestFirst:
         path_of: dict[str, str],
         content_at: dict[int, str],
     ) -> tuple[Guess, ...]:
-        """The order of regions alone, where the search would find nothing under some focus."""
+        """The best by regions alone, if the search would find nothing under some focus."""
         if (
             self._query is None
             or shortlist is None
@@ -396,6 +396,6 @@ class LikeliestFirst:
 
 
 def _rows_of_contents(snapshot: RegionSnapshot, contents: Container[str]) -> dict[str, int]:
-    """The row of each of these contents in the arrays, for those that have one."""
+    """The rows of these contents in the arrays, for those that have one."""
     pairs = zip(snapshot.image_ids, snapshot.rows.tolist(), strict=True)
     return {image_id: row for image_id, row in pairs if row >= 0 and image_id in contents}

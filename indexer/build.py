@@ -49,13 +49,13 @@ Target = PromptIndex | UnsteeredIndex
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a run did. files = added + reused + moved + skipped; each file counts once.
+    """The result of a run. files = added + reused + moved + skipped; each file counts once.
 
     added:   something was computed: a new or changed file, or one without a vector or regions
     reused:  nothing was computed
     moved:   known content at a new path (renamed, copied), nothing was computed
     removed: no longer in the folder, and its content is nowhere else in it
-    skipped: cannot be used; `skips` says why
+    skipped: unusable, for the reasons in `skips`
     away:    folders of the library that are not there, and why; their photos stay as they are and are not counted
     readings: how the model reads each prompt, by prompt; None: not known
     forward_passes: photos × prompts that went through the model; photos, where only unsteered vectors were computed
@@ -123,7 +123,7 @@ class Build:
         self._copies: list[FileRecord] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, "steersearch-write")
-        self._written: Future[None] | None = None  # of the commit before
+        self._written: Future[None] | None = None  # of the previous commit
 
     def run(self) -> Counts:
         started = time.monotonic()
@@ -162,7 +162,7 @@ class Build:
                 self._store.ensure_prompt_table(target.key, target.dim)
 
     def _recall(self) -> None:
-        """What the library holds: files by path, contents that decode or do not, vectors by prompt index."""
+        """Load the state of the library: files by path, contents that decode or do not, vectors by prompt index."""
         self._known = {file.path: file for file in self._store.known_files()}
         known = self._known.values()
         self._usable = {file.image_id for file in known if file.reason is None}
@@ -179,7 +179,7 @@ class Build:
             ask_dates(self._folders, self._store, [path for path in undated if path in present])
 
     def _settle_unchanged(self) -> list[str]:
-        """Count the files with nothing to do; return the paths of the others."""
+        """Count the unchanged files; return the paths of the others."""
         found = {file.path for file in self._scan.files}
         for skip in self._scan.skips:
             self._skip(skip.path, skip.reason)
@@ -199,7 +199,7 @@ class Build:
         return to_read
 
     def _missing(self, image_id: str) -> tuple[Target, ...]:
-        """The targets in which this content has no vector."""
+        """The targets that lack a vector of this content."""
         return tuple(target for target in self._all_targets if image_id not in self._embedded[target.key])
 
     # reading and embedding
@@ -214,12 +214,12 @@ class Build:
             prepare=self._embedder,
             at_least=least_side(
                 self._all_targets[0].preprocessing
-            ),  # one embedder's targets, one preprocessing
+            ),  # all targets share the embedder's preprocessing
             limits=self._limits,
         )
         threads = max(2, min(8, cpu_count() or 2))
 
-        def look_ahead() -> int:  # one batch beyond the one in the model, or reading pauses while it works
+        def look_ahead() -> int:  # one batch more than the model has, so that reading never pauses
             return 4 * threads + (self._batch() if self._is_checked else 0)
 
         self._progress.start(len(paths))
@@ -230,7 +230,7 @@ class Build:
                         self._take(result)
                 for missing in list(self._waiting):
                     self._embed(missing)
-            finally:  # an interrupted run keeps what it computed
+            finally:  # also after an interruption
                 self._commit()
                 self._wait_for_write()
 
@@ -257,7 +257,7 @@ class Build:
         if not file.image_id:
             self._refuse_another_root()
         self._skip(file.path, bad.reason)
-        if not bad.is_gone:  # else its row, if it has one, goes with the next run
+        if not bad.is_gone:  # else the next run removes its row
             self._record(replace(file, reason=bad.reason))
 
     def _refuse_another_root(self) -> None:
@@ -285,7 +285,7 @@ class Build:
             self._embed(missing)
 
     def _unmoved_or_moved(self, file: FileRecord) -> str:
-        """The outcome for a file for which nothing was computed."""
+        """The count for a file for which nothing was computed."""
         known = self._known.get(file.path)
         if known is not None and known.image_id == file.image_id:
             return "reused"
@@ -293,7 +293,7 @@ class Build:
         return "moved"
 
     def _embed(self, missing: tuple[Target, ...]) -> None:
-        """Put the photos that wait for these targets through the model."""
+        """Embed the photos that wait for these targets."""
         photos = self._waiting.pop(missing)
         pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
         assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
@@ -352,11 +352,11 @@ class Build:
         return self._features[target.key]
 
     def _batch(self) -> int:
-        """Photos that go through the model together."""
+        """Photos per forward pass."""
         return self._batch_size or self._embedder().batch_size
 
     def _embedder(self) -> Embedder:
-        """The embedder, loaded, once it is checked to be the one that made the targets."""
+        """The loaded embedder, which is checked against the targets once."""
         with self._check:
             if not self._is_checked:
                 embedder = self._embedder_unchecked
@@ -379,7 +379,7 @@ class Build:
             self._records.append(file)
 
     def _is_news(self, file: FileRecord) -> bool:
-        """Whether the library has another row for this file, or none."""
+        """Whether the library's row for this file is missing or differs."""
         return file != self._known.get(file.path)
 
     def _pending(self) -> int:
@@ -410,7 +410,7 @@ class Build:
         records: list[FileRecord],
         copies: list[FileRecord],
     ) -> None:
-        """Vectors first: after a kill in between, the photo is embedded again, never lost."""
+        """Vectors first, so that a photo is never recorded without its vector; a kill costs an embedding."""
         with self._writing():
             for key, new in vectors.items():
                 self._store.write_vectors(key, new)
@@ -478,7 +478,7 @@ class Build:
 
 
 def _is_unchanged(file: FoundFile, known: FileRecord) -> bool:
-    """Same size and time, and it could be read; a file that could not (image_id "") is tried again."""
+    """Whether size and time are the same; a file that could not be read (image_id "") is tried again."""
     return bool(known.image_id) and (file.size, file.mtime_ns) == (known.size, known.mtime_ns)
 
 
@@ -487,7 +487,7 @@ _COMMIT = 1024  # photos
 
 
 def ask_dates(root: Path | Folders, store: Store, paths: Sequence[str]) -> None:
-    """Set the dates of the photos at these relative paths; the next run tries those that cannot be read now."""
+    """Set the dates of the photos at these relative paths; the next run retries unreadable ones."""
     if not paths:
         return
     logger.info(

@@ -114,13 +114,13 @@ class Database:
 def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
     """The rows of a pyarrow.Table for which an SQL condition on its columns holds; LanceDB reads the SQL.
 
-    Raises nearly anything for a condition that cannot be evaluated.
+    Raises many types for an invalid condition.
     """
     import lancedb
 
     numbered = table.append_column(_ROW, pa.array(np.arange(len(table))))
     in_memory = lancedb.connect("memory://").create_table("rows", numbered)
-    whole = f"({condition})"  # without parentheses only the first of "a = 1 b = 2" would be read
+    whole = f"({condition})"  # without parentheses "a = 1 b = 2" would be read as "a = 1"
     query = in_memory.search().where(whole).select([_ROW]).limit(max(len(table), 1))
     rows: npt.NDArray[np.int64] = query.to_arrow().column(_ROW).to_numpy()
     return rows
@@ -128,7 +128,7 @@ def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
 
 def seal_tables(place: Path) -> None:
     """Record the checksums of new files. Only for callers that know that no process is writing."""
-    with suppress(OSError, LibraryPlaceError):  # then the next writer that ends does it
+    with suppress(OSError, LibraryPlaceError):  # the next writer to end does it then
         for table in (place / FOLDER).glob("*.lance"):
             refuse_links(place, table)
             seal(place, table)
@@ -151,9 +151,9 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_special_files(folder: Path) -> None:
-    """LanceDB would wait for a pipe for ever, and read a device without end."""
+    """Raise LibraryDamagedError for pipes and devices, which LanceDB would read for ever."""
     for part in _folders(folder):
         with os.scandir(part) as entries:
             for entry in entries:
                 if not (entry.is_dir() or entry.is_file()):
-                    raise LibraryDamagedError(entry.path, "no regular file")
+                    raise LibraryDamagedError(entry.path, "not a regular file")

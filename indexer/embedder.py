@@ -26,7 +26,7 @@ class QueryFeatures:
 
     embedding: (dim,) float32, unit length.
     heatmap:   (Hp, Wp) float32 on the patch grid, sums to 1.
-    patches:   (Hp, Wp, dim) float32, the patch tokens without steering; None where they were not asked for.
+    patches:   (Hp, Wp, dim) float32, the unsteered patch tokens; None if not requested.
     """
 
     embedding: Floats
@@ -35,15 +35,15 @@ class QueryFeatures:
 
 
 class Embedder(Protocol):
-    """A model as the indexer sees it.
+    """A model for the indexer.
 
-    Two embedders with equal `weights_hash` and `preprocessing` must give equal vectors: whatever else changes
-    them (aggregation, resolution) belongs into one of the two. `preprocess` is called from several threads.
+    Equal `weights_hash` and `preprocessing` must mean equal vectors, so aggregation and resolution belong into one of
+    the two. `preprocess` is called from several threads.
     """
 
     @property
     def model_id(self) -> str:
-        """The name a user types to get this model."""
+        """The name by which a user selects this model."""
 
     @property
     def weights_hash(self) -> str:
@@ -55,27 +55,27 @@ class Embedder(Protocol):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """JSON-able settings under which pixels become embeddings."""
+        """JSON-able settings of the embedding besides the weights."""
 
     @property
     def batch_size(self) -> int:
-        """How many photos suit one call of `embed_pixels`."""
+        """A good number of photos for one call of `embed_pixels`."""
 
     def preprocess(self, picture: Picture | Image.Image) -> Floats:
         """An RGB picture of any size -> (3, H, W) float32, always the same H and W."""
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
-        """The text encoder's output for one prompt. Raises PromptError for one of which no word can be read."""
+        """The text encoder's output for one prompt. Raises PromptError if it can read no word."""
 
     def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
-        """(B, 3, H, W) float32 under each prompt (None: without one), one `Embedded` per prompt."""
+        """One `Embedded` per prompt (None: without prompt) for pixels (B, 3, H, W) float32."""
 
     def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
     ) -> tuple[Unsteered, list[Embedded]]:
-        """The backbone's features and what `embed_pixels` gives; what no prompt changes is computed once."""
+        """The unsteered features and the result of `embed_pixels`, with shared computation done once."""
 
 
 def query_features(
@@ -88,7 +88,7 @@ def query_features(
 ) -> list[QueryFeatures]:
     """A query photo under each prompt, from one call of the embedder.
 
-    patches: also give the unsteered patch tokens, which costs one more pass through the steered blocks.
+    patches: also the unsteered patch tokens, for one more pass through the steered blocks.
     """
     pixels = embedder.preprocess(picture)[None]
     unsteered = None
@@ -108,21 +108,21 @@ def query_features(
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides whether vectors can be compared. None: not known without loading the model."""
+    """What makes vectors comparable. None: unknown without loading the model."""
 
     model_id: str | None
     weights_hash: str | None
     preprocessing: dict[str, Any] | None
 
     def fits(self, weights_hash: str, preprocessing: Mapping[str, Any]) -> bool:
-        """Whether vectors of this origin are this model's, as far as is known."""
+        """Whether vectors of this origin may be this model's."""
         if self.weights_hash not in (None, weights_hash):
             return False
         return self.preprocessing is None or _as_read(self.preprocessing) == _as_read(preprocessing)
 
 
 def not_finite(path: Path, prompt: str, model: str) -> SteerSearchError:
-    """Says that a model gave no usable embedding for this photo, "": without a prompt."""
+    """The error for an embedding that is not finite. prompt: "" for none."""
     under = f' for "{prompt}"' if prompt else ""
     return SteerSearchError(
         f"{path}: the model {model} gave an embedding that is not finite{under}; "
@@ -131,12 +131,12 @@ def not_finite(path: Path, prompt: str, model: str) -> SteerSearchError:
 
 
 class LazyEmbedder:
-    """An `Embedder` that is loaded when it is first needed, so that a run with nothing to do loads nothing.
+    """An `Embedder` that is loaded on first use, so that a run with nothing to do loads nothing.
 
-    load: gives the embedder; called at most once, possibly from another thread.
-    model_id, weights_hash, preprocessing: what is known beforehand (say, from a registry of models). With a
-    weights_hash, `Library.index` finds the prompt indexes that exist without loading; what is not given is
-    asked of the loaded embedder. If that turns out to have other weights, ModelMismatchError is raised.
+    load: returns the embedder; called at most once, possibly from another thread.
+    model_id, weights_hash, preprocessing: if known in advance; else they are asked of the loaded embedder. With a
+    weights_hash, `Library.index` finds existing prompt indexes without loading. If the loaded weights differ,
+    ModelMismatchError is raised.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class LazyEmbedder:
         return self._embedder is not None
 
     def loaded(self) -> Embedder:
-        """The embedder itself; loads it the first time."""
+        """The embedder, loaded on the first call."""
         with self._lock:
             if self._embedder is None:
                 embedder = self._load()
@@ -205,19 +205,19 @@ class LazyEmbedder:
 
 
 def as_embedder(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
-    """An embedder as it is; a function that gives one becomes a LazyEmbedder of unknown identity."""
+    """An embedder itself; a function that returns one becomes a LazyEmbedder of unknown identity."""
     if isinstance(embedder, type) or not hasattr(embedder, "embed_pixels"):
         return LazyEmbedder(cast(Callable[[], Embedder], embedder))
     return cast(Embedder, embedder)
 
 
 def _as_read(settings: Mapping[str, Any]) -> Any:
-    """Settings as a manifest gives them back: tuples are lists."""
+    """Settings as read from a manifest, with lists for tuples."""
     return json.loads(json.dumps(settings))
 
 
 def known_identity(embedder: Embedder) -> Identity:
-    """What can be said of an embedder without loading it."""
+    """The identity of an embedder, without loading it."""
     if isinstance(embedder, LazyEmbedder) and not embedder.is_loaded:
         return embedder.known
     return Identity(embedder.model_id, embedder.weights_hash, embedder.preprocessing)
@@ -227,7 +227,7 @@ def known_identity(embedder: Embedder) -> Identity:
 
 
 class Views(Protocol):
-    """Hits as a notebook shows them; `hit` is an `indexer.hits.Hit`, `hits` are `Hits`."""
+    """Renders hits for notebooks; `hit` is an `indexer.hits.Hit`, `hits` are `Hits`."""
 
     def hit_picture(self, hit: Any) -> Image.Image:
         """The photo in grey with the heatmap in colour over it, RGB."""
@@ -238,32 +238,32 @@ class Views(Protocol):
 
 
 class Provider(Protocol):
-    """Models by their names, and views."""
+    """Models by name, and views."""
 
     @property
     def views(self) -> Views | None: ...
 
     def full_name(self, model: str) -> str:
-        """The name under which a prompt index remembers this model."""
+        """The model's name in a prompt index."""
 
     def embedder(self, model: str, view: View | None) -> Embedder:
-        """The model of this name, seeing photos in this way (None: its own); it is loaded when it is needed.
+        """The model of this name with this view (None: its own), loaded on first use.
 
         Raises UnknownModelError.
         """
 
     def weights_hash(self, model: str) -> str | None:
-        """Of the weights that the name stands for now; None where only loading the model can tell."""
+        """The hash of the current weights of this name; None if only loading the model can tell."""
 
     def learned(self, weights_hash: str) -> Learned | None:
         """What the model of these weights has learned, of a small one that ships with it."""
 
     def earlier_weights(self, model: str) -> str:
-        """How people call the file of the weights that the name stood for before."""
+        """A description of the file with the former weights of this name, for messages."""
 
 
 class OneModel:
-    """The one embedder that was given, whatever the name; None: there is none."""
+    """One embedder for every name; None: there is none."""
 
     views = None
 

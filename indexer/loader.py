@@ -30,10 +30,10 @@ from steersearch.indexer.scan import changed_at
 from steersearch.indexer.schema import FileRecord, date_columns
 
 THUMBNAIL_SIDE = 256  # pixels, longer side
-RACY_NS = 3 * 10**9  # file systems note times in steps of up to two seconds
+RACY_NS = 3 * 10**9  # file systems record times in steps of up to two seconds
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is hashed and decoded from the disk
-_PART = 2**20  # bytes that are hashed at a time
-_ATTEMPTS = 3  # at reading a file that changes while it is read
+_PART = 2**20  # bytes hashed at a time
+_ATTEMPTS = 3  # to read a file that changes meanwhile
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,9 +44,8 @@ def read_ahead(
 ) -> Generator[R, None, None]:
     """read(item) for each item, in order, on `threads` threads.
 
-    At most `look_ahead` results are in progress or wait for the caller, which bounds memory; a function is called
-    before each result, so the bound may change. An exception of `read` is raised at its item's turn; then, and when the
-    caller stops early, nothing more is read.
+    At most `look_ahead` results are in progress or waiting, which bounds memory; a function is called before each
+    result. An exception of `read` is raised at its item's turn; after it, or if the caller stops, nothing more is read.
     """
     remaining = iter(items)
     ahead: deque[Future[R]] = deque()
@@ -68,7 +67,7 @@ def read_ahead(
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photo. pixels: (3, H, W) float32; None where no prompt needs them."""
+    """A decoded photo. pixels: (3, H, W) float32; None if no prompt needs them."""
 
     file: FileRecord
     pixels: npt.NDArray[np.float32] | None
@@ -83,7 +82,7 @@ class KnownPhoto:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that cannot be used as a photo, and why. is_gone: it no longer exists."""
+    """An unusable file, with the reason. is_gone: it no longer exists."""
 
     file: FileRecord
     reason: str
@@ -93,14 +92,14 @@ class BadFile:
 class PhotoReader:
     """Reads one photo. Called from several threads at once.
 
-    root:       root / relative path is a file
+    root:       the folder of the relative paths
     is_known:   image_id -> whether everything is computed for this content
-    bad_reason: image_id -> why this content cannot be decoded, if that is known
-    needs_pixels: image_id -> whether some prompt has no vector for this content
-    preprocess: picture -> (3, H, W) float32; its exceptions are faults of the photo
-    prepare: called before `preprocess`; its exceptions are not
-    at_least: the shorter side in pixels that `preprocess` wants of a photo, see `read_picture`; None: all of it
-    limits: photos whose reading takes more are not decoded
+    bad_reason: image_id -> why this content cannot be decoded, if known
+    needs_pixels: image_id -> whether some prompt lacks a vector of this content
+    preprocess: picture -> (3, H, W) float32; its exceptions count as faults of the photo
+    prepare: called before `preprocess`; its exceptions are raised
+    at_least: pixels of the shorter side that `preprocess` needs, see `read_picture`; None: all
+    limits: photos beyond them are not decoded
     """
 
     def __init__(
@@ -121,10 +120,7 @@ class PhotoReader:
         self._limits = limits
 
     def __call__(self, path: str) -> Photo | KnownPhoto | BadFile:
-        """Hash the file at this relative path and, if anything is left to compute, decode it.
-
-        The bytes are read once: what is decoded is what was hashed.
-        """
+        """Hash the file at this relative path and, if necessary, decode the same bytes."""
         full = self._root / path
         unread = FileRecord(path, "", 0, 0)
         try:
@@ -163,7 +159,7 @@ class PhotoReader:
             return BadFile(replace(file, image_id=""), error.reason)
         except ImageError as error:
             return BadFile(file, error.reason)
-        except Exception as error:  # decoders fail in ways of their own; one file must not end the run
+        except Exception as error:  # decoders raise many types; one file must not end the run
             return BadFile(file, f"damaged ({error})")
         if is_needed:
             self._prepare()
@@ -172,7 +168,7 @@ class PhotoReader:
             width, height = picture.size
             date, thumbnail = date_columns(picture.taken_at), _thumbnail(picture.image)
             return Photo(replace(file, width=width, height=height, thumbnail=thumbnail, **date), pixels)
-        except Exception as error:  # whatever it is: one file must not end the run
+        except Exception as error:  # one file must not end the run
             reason = f"it cannot be prepared for the model ({error or type(error).__name__})"
             return BadFile(replace(file, image_id=""), reason)
 
@@ -187,8 +183,7 @@ def content_hash(path: Path, at_most: float = math.inf) -> str:
 
 
 def _hash_of(content: io.BufferedReader | io.BytesIO, size: int) -> str:
-    """Of the `size` bytes that the file announces: some in /proc announce none and never end. Leaves the content at
-    its beginning, where it has to be."""
+    """Hash the first `size` bytes, since files in /proc may never end. Rewinds the content."""
     digest = hashlib.sha256()
     while size > 0 and (part := content.read(min(size, _PART))):
         digest.update(part)
@@ -198,12 +193,12 @@ def _hash_of(content: io.BufferedReader | io.BytesIO, size: int) -> str:
 
 
 def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileRecord:
-    """What is remembered of a file that had this status when reading began, at `read_at` in ns since 1970."""
+    """The record of a file with this status when reading began, at `read_at` in ns since 1970."""
     mtime_ns = changed_at(status)
     is_racy = mtime_ns > read_at - RACY_NS
-    if mtime_ns > read_at + RACY_NS:  # a clock ahead of ours: of a camera, or of the file server?
-        is_racy = status.st_ctime_ns > read_at - RACY_NS  # which no program can set
-    if mtime_ns != status.st_mtime_ns:  # the next one may be cut to the same
+    if mtime_ns > read_at + RACY_NS:  # the clock of a camera or file server is ahead
+        is_racy = status.st_ctime_ns > read_at - RACY_NS  # no program can set this time
+    if mtime_ns != status.st_mtime_ns:  # limited: a later time may become the same
         is_racy = True
     return FileRecord(path, image_id, status.st_size, mtime_ns - is_racy)
 

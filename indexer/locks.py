@@ -23,16 +23,16 @@ from steersearch.core.files import read_regular
 
 logger = logging.getLogger(__name__)
 
-LOCKS = "locks"  # the folder of a library's
+LOCKS = "locks"  # the folder within a library
 
 _POLL_S = 0.05
-_PATIENCE_S = 2.0  # before a wait says for whom
-_INTERRUPTIONS = 20  # in a row, after which a lock cannot be had
+_PATIENCE_S = 2.0  # until a waiting process logs the holder
+_INTERRUPTIONS = 20  # in a row, after which locking fails
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. since: local time, ISO 8601."""
+    """The process that holds a lock. since: local time, ISO 8601."""
 
     command: str
     pid: int
@@ -49,9 +49,9 @@ class Holder:
 
 
 class Lock:
-    """The lock at `path`, in a folder that exists. Not for several threads at once.
+    """The lock at `path`, in an existing folder. Not thread-safe.
 
-    Where the file system has no locks (some network file systems) taking it raises OSError.
+    On file systems without locks (some network file systems) taking it raises OSError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class Lock:
             if not _flock(descriptor):
                 os.close(descriptor)
                 return False
-            with suppress(OSError):  # on a full disk nobody is named
+            with suppress(OSError):  # on a full disk the holder stays unnamed
                 os.truncate(descriptor, 0)
                 os.write(descriptor, json.dumps(asdict(Holder.this_process())).encode())
         except BaseException:
@@ -75,7 +75,7 @@ class Lock:
         return True
 
     def wait(self, what: str) -> None:
-        """Take the lock, however long others hold it; says in the log who does. what: it is that is waited for."""
+        """Wait for the lock; logs its holder.  what: the resource, for the log."""
         began, said = time.monotonic(), ""
         while not self.take():
             holder = str(self.holder() or "another process")
@@ -85,7 +85,7 @@ class Lock:
             time.sleep(_POLL_S)
 
     def release(self) -> None:
-        """Give the lock back, if it is held."""
+        """Release the lock if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with suppress(OSError):
@@ -93,7 +93,7 @@ class Lock:
             os.close(descriptor)
 
     def holder(self) -> Holder | None:
-        """Who holds the lock, or held it last; None if that is not known."""
+        """The current or last holder; None if unknown."""
         try:
             return Holder(**json.loads(read_regular(self.path, 4096)))
         except (OSError, ValueError, TypeError, RecursionError):
@@ -101,9 +101,9 @@ class Lock:
 
 
 def _flock(descriptor: int) -> bool:
-    """Lock an open file; False if another has. Raises OSError, also if it is interrupted again and again.
+    """Lock an open file; False if another process has it. Raises OSError, also after many interruptions.
 
-    Not by Python's own `flock`, which begins anew after each interruption, without end.
+    Python's own `flock` would restart after each interruption, without end.
     """
     for _ in range(_INTERRUPTIONS):
         if _system_call()(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) == 0:
@@ -114,7 +114,7 @@ def _flock(descriptor: int) -> bool:
         if number != errno.EINTR:
             break
         time.sleep(_POLL_S)
-    raise OSError(number, f"no lock can be had: {os.strerror(number)}")
+    raise OSError(number, f"cannot be locked: {os.strerror(number)}")
 
 
 @cache

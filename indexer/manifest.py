@@ -54,10 +54,10 @@ class LibraryManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptIndex:
-    """Library × prompt × gate_scale × model: the settings under which a set of vectors was made.
+    """Library × prompt × gate_scale × model: the settings of a set of vectors.
 
-    key: name of its table and files, derived from what decides the vectors.  model_id, weights_hash,
-    preprocessing: the model's, see `Embedder`.  dim: length of an embedding.  created_at: ISO 8601, UTC.
+    key: name of its table and files, derived from all that determines the vectors.  model_id, weights_hash,
+    preprocessing: see `Embedder`.  dim: length of an embedding.  created_at: ISO 8601, UTC.
     """
 
     key: str
@@ -73,12 +73,12 @@ class PromptIndex:
 
     @property
     def view(self) -> View | None:
-        """How pictures were seen, see `core.preprocess.view_of`; None: in a way of the model's own."""
+        """The view of the pictures, see `core.preprocess.view_of`; None: the model's own."""
         return view_of(self.preprocessing)
 
     @property
     def settings(self) -> str:
-        """What two prompt indexes have in common whose prompts can share a forward pass."""
+        """A key that is equal for prompt indexes that can share a forward pass."""
         return json.dumps([self.weights_hash, self.preprocessing, self.gate_scale], sort_keys=True)
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class PromptIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class UnsteeredIndex:
-    """Library × model: the unsteered features of each photo, which no prompt changes. Fields as in PromptIndex."""
+    """Library × model: the unsteered features of each photo. Fields as in PromptIndex."""
 
     key: str
     model_id: str
@@ -100,7 +100,7 @@ class UnsteeredIndex:
 
     @classmethod
     def beside(cls, index: PromptIndex | UnsteeredIndex) -> UnsteeredIndex:
-        """The one that belongs to the model and the preprocessing of a prompt index."""
+        """The one for the model and preprocessing of a prompt index."""
         return new_unsteered_index(
             model_id=index.model_id,
             weights_hash=index.weights_hash,
@@ -127,7 +127,7 @@ class UnsteeredIndex:
 def new_unsteered_index(
     *, model_id: str, weights_hash: str, preprocessing: Mapping[str, Any], dim: int, created_at: str = ""
 ) -> UnsteeredIndex:
-    """Unsteered features of now, or of `created_at`; equal settings give an equal key."""
+    """Unsteered features created now, or at `created_at`; equal settings give equal keys."""
     settings = json.loads(json.dumps(preprocessing))
     identity = json.dumps([weights_hash, as_hashed(settings)], sort_keys=True)
     return UnsteeredIndex(
@@ -149,8 +149,8 @@ def new_prompt_index(
     preprocessing: dict[str, Any],
     dim: int,
 ) -> PromptIndex:
-    """A prompt index of now; equal settings give an equal key, whenever and wherever."""
-    preprocessing = json.loads(json.dumps(preprocessing))  # as it will be read back: tuples are lists
+    """A prompt index created now; equal settings give equal keys."""
+    preprocessing = json.loads(json.dumps(preprocessing))  # as read back, with lists for tuples
     identity = json.dumps([prompt, gate_scale, weights_hash, as_hashed(preprocessing)], sort_keys=True)
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:32]
     return PromptIndex(
@@ -182,7 +182,7 @@ def write_library(place: Path, manifest: LibraryManifest) -> None:
 
 
 def check_place(place: Path) -> None:
-    """Raise LibraryPlaceError unless a library is at `place`, or could be put there."""
+    """Raise LibraryPlaceError unless `place` has a library or can get one."""
     if (place / LIBRARY_FILE).exists():
         return
     try:
@@ -203,27 +203,27 @@ _Index = TypeVar("_Index", PromptIndex, UnsteeredIndex)
 
 
 def is_key(name: str) -> bool:
-    """Whether this can be the key of a prompt index: it becomes part of paths, so nothing else may be in it."""
+    """Whether this is a valid key of a prompt index, which becomes part of paths."""
     return _KEY.fullmatch(name) is not None
 
 
 def read_prompt_indexes(place: Path) -> list[PromptIndex]:
-    """All prompt indexes that are complete, oldest first. One whose manifest cannot be used is left out, with a
-    warning. Raises SchemaVersionError."""
+    """All finished prompt indexes, oldest first, without those whose manifests are unusable, with a warning. Raises
+    SchemaVersionError."""
     return _readable(place, manifest_keys(place), read_prompt_index, "prompt index")
 
 
 def _readable(
     place: Path, keys: Sequence[str], read: Callable[[Path, str], _Index], what: str
 ) -> list[_Index]:
-    """Those of `keys` that `read` can use, oldest first; others with a warning. Raises SchemaVersionError."""
+    """Those of `keys` that `read` can read, oldest first; warns of the others. Raises SchemaVersionError."""
     found = []
     for key in keys:
         try:
             found.append(read(place, key))
         except SchemaVersionError:
             raise
-        except FileNotFoundError:  # removed just now
+        except FileNotFoundError:  # just removed
             continue
         except SteerSearchError as error:
             _warn_once(f"this {what} is left out: {error}")
@@ -231,12 +231,12 @@ def _readable(
 
 
 def prompt_keys(place: Path) -> list[str]:
-    """The keys of all prompt indexes, also of those that were only begun, sorted."""
+    """The keys of all prompt indexes, unfinished ones included, sorted."""
     return sorted(path.name for path in (place / PROMPTS).glob("*") if is_key(path.name))
 
 
 def manifest_keys(place: Path) -> list[str]:
-    """The keys of the prompt indexes that have a manifest, sorted, whatever is in it."""
+    """The keys of prompt indexes with a manifest, valid or not, sorted."""
     return sorted(path.parent.name for path in (place / PROMPTS).glob(f"*/{_MANIFEST}"))
 
 
@@ -250,29 +250,29 @@ def read_prompt_index(place: Path, key: str) -> PromptIndex:
 
 
 def remove_manifest(place: Path, key: str) -> None:
-    """From here on the prompt index does not exist; its vectors do, and building it again finds them."""
+    """Delete the prompt index's manifest, and with it the index; a new build finds its vectors."""
     delete_inside(place, manifest_file(place, key))
 
 
 def write_prompt_index(place: Path, index: PromptIndex) -> None:
-    """The last write of a build: from here on the prompt index exists. One that exists stays as it is."""
+    """Create the prompt index, as the last write of a build. An existing one stays as it is."""
     if not manifest_file(place, index.key).exists():
         replace_prompt_index(place, index)
 
 
 def replace_prompt_index(place: Path, index: PromptIndex) -> None:
-    """Write the manifest of a prompt index, also over one that exists."""
+    """Write the manifest of a prompt index, replacing an existing one."""
     write_json(place, manifest_file(place, index.key), asdict(index))
 
 
 def read_unsteered_indexes(place: Path) -> list[UnsteeredIndex]:
-    """The unsteered features that an `index` run has recorded, oldest first; a damaged record is left out, with a
-    warning. Raises SchemaVersionError."""
+    """The recorded unsteered features, oldest first, without damaged records, with a warning. Raises
+    SchemaVersionError."""
     return _readable(place, unsteered_keys(place), read_unsteered_index, "record of unsteered vectors")
 
 
 def unsteered_keys(place: Path) -> list[str]:
-    """The keys of recorded unsteered features, sorted, whatever is in the records."""
+    """The keys of recorded unsteered features, valid or not, sorted."""
     return sorted(path.stem for path in (place / UNSTEERED_FOLDER).glob("*.json"))
 
 
@@ -286,33 +286,33 @@ def read_unsteered_index(place: Path, key: str) -> UnsteeredIndex:
 
 
 def write_unsteered_index(place: Path, index: UnsteeredIndex) -> None:
-    """Record that these unsteered features are complete. A record that exists stays as it is."""
+    """Record that these unsteered features are complete. An existing record stays as it is."""
     if not unsteered_file(place, index.key).exists():
         replace_unsteered_index(place, index)
 
 
 def replace_unsteered_index(place: Path, index: UnsteeredIndex) -> None:
-    """Write a record of unsteered features, also over one that exists."""
+    """Write a record of unsteered features, replacing an existing one."""
     write_json(place, unsteered_file(place, index.key), asdict(index))
 
 
 def unsteered_file(place: Path, key: str) -> Path:
-    """Where it is said what unsteered features are."""
+    """The record of unsteered features."""
     return place / UNSTEERED_FOLDER / f"{key}.json"
 
 
 def manifest_file(place: Path, key: str) -> Path:
-    """Where it is said what a prompt index is."""
+    """The manifest of a prompt index."""
     return place / PROMPTS / key / _MANIFEST
 
 
 def has_manifest(place: Path, index: PromptIndex) -> bool:
-    """Whether this prompt index exists; where it does not, one may have been begun."""
+    """Whether this prompt index is finished."""
     return (place / PROMPTS / index.key / _MANIFEST).exists()
 
 
 def mark_begun_by_query(place: Path, index: PromptIndex) -> None:
-    """Note that no `index` run asked for this prompt index: a run that names no prompts leaves it as it is."""
+    """Mark a prompt index as begun by a query: `index` without prompts does not update it."""
     if not has_manifest(place, index):
         write_inside(place, _begun_by_query(place, index.key), lambda file: file.write(b""))
 
@@ -322,7 +322,7 @@ def is_begun_by_query(place: Path, index: PromptIndex) -> bool:
 
 
 def unmark_begun_by_query(place: Path, index: PromptIndex) -> None:
-    """Note that an `index` run has asked for it."""
+    """Remove that mark, as `index` has named the prompt."""
     delete_inside(place, _begun_by_query(place, index.key))
 
 
@@ -331,7 +331,7 @@ def _begun_by_query(place: Path, key: str) -> Path:
 
 
 def features_file(place: Path, key: str) -> Path:
-    """Where the text encoder's output for a prompt index is kept, (L, Dt) float32 as .npy."""
+    """The file of the text encoder's output for a prompt index, (L, Dt) float32 as .npy."""
     return place / PROMPTS / key / _FEATURES
 
 
@@ -340,10 +340,10 @@ def _read(
     kind: type[LibraryManifest] | type[PromptIndex] | type[UnsteeredIndex],
     fits: Mapping[str, Callable[[Any], bool]],
 ) -> dict[str, Any]:
-    """The fields of a manifest, each of which fits."""
+    """The fields of a manifest, each validated."""
     content = read_json(path)
     if not isinstance(content, dict) or type(content.get("schema_version")) is not int:
-        raise LibraryDamagedError(path, "no manifest, it has no schema_version")
+        raise LibraryDamagedError(path, "not a manifest, it has no schema_version")
     if content["schema_version"] > SCHEMA_VERSION:
         raise SchemaVersionError(path, content["schema_version"], SCHEMA_VERSION)
     if content["schema_version"] >= CHECKSUMS_SINCE:
@@ -379,7 +379,7 @@ def _is_folder(value: Any) -> bool:
 def _is_finite(value: Any) -> bool:
     return (
         type(value) in (int, float) and abs(value) < math.inf
-    )  # math.isfinite fails at integers of 400 digits
+    )  # math.isfinite fails for integers of 400 digits
 
 
 def _is_time(value: Any) -> bool:
@@ -390,7 +390,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_preprocessing(value: Any) -> bool:
-    """Whether `view_of`, `least_side` and `as_hashed` can read these settings; what else is in them is the model's."""
+    """Whether `view_of`, `least_side` and `as_hashed` can read these settings; others are the model's own."""
     if not isinstance(value, dict) or value.get("mode") not in (None, *get_args(View)):
         return False
     aggregation = value.get("aggregation", "")

@@ -13,10 +13,7 @@ _RATE_WINDOW = 20  # events
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """done of total photos that this run has to read are finished, lately at images_per_s.
-
-    seconds_given: until the time that was given is over.
-    """
+    """done: finished photos of `total` to read.  images_per_s: recent speed.  seconds_given: left of a time limit."""
 
     done: int
     total: int
@@ -25,13 +22,13 @@ class ProgressEvent:
 
     @property
     def seconds_left(self) -> float:
-        """Until all are finished or the time that was given is over; infinite where neither is known."""
+        """Until all are finished or the time limit is reached; infinite if neither is known."""
         rate = self.images_per_s
         return min(self.seconds_given, (self.total - self.done) / rate if rate > 0 else math.inf)
 
 
 class Progress:
-    """Turns finished photos into events with a recent speed. deadline: when time is over, by `time.monotonic`."""
+    """Reports finished photos with a recent speed. deadline: by `time.monotonic`."""
 
     def __init__(self, report: Callable[[ProgressEvent], None] | None, deadline: float = math.inf) -> None:
         self._report, self._deadline = report, deadline

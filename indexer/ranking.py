@@ -73,7 +73,7 @@ class _Search:
     k: int
 
     def by_all(self, passing: Mask | None, beside: Floats | None = None) -> Ranking:
-        """Compares every photo."""
+        """Compare every photo."""
         rows = shared_rows(self.galleries)
         if beside is not None:
             known = ~np.isnan(beside[rows[0]])
@@ -107,13 +107,13 @@ class _Search:
 
     @property
     def _target(self) -> Floats:
-        """What the best photos of a single focus are near to: the query, or with a weight below 0 its opposite."""
+        """The target of a search under a single focus: the query, or, for a negative weight, its opposite."""
         return self.queries[0] if self.shares[0] > 0 else -self.queries[0]
 
     def _scored(
         self, candidates: Sequence[Rows], scores: Doubles | None = None
     ) -> tuple[Rows, Doubles, Doubles]:
-        """Scores the candidates (per focus their rows, sorted by path) exactly, unless they have `scores`: the k best
+        """Score candidates (rows per focus, sorted by path) exactly, unless `scores` are given; returns the k best
         rows of the first gallery, their scores and cosines."""
         each = zip(self.galleries, self.queries, candidates, strict=True)
         cosines = np.stack([scores_of(g.flat.vectors, rows, query) for g, query, rows in each], axis=1)
@@ -124,7 +124,7 @@ class _Search:
 
 
 def rank_scores(scores: Floats, k: int, passing: Mask | None = None) -> Ranking:
-    """The k best of photos that have these scores (n,), equal ones by path, without cosines."""
+    """The k best photos by these scores (n,), ties by path, without cosines."""
     rows = np.arange(len(scores))
     chosen, num_photos = _best_passing(scores, rows, k, passing)
     best = chosen[np.argsort(-scores[chosen], kind="stable")[:k]]
@@ -133,7 +133,7 @@ def rank_scores(scores: Floats, k: int, passing: Mask | None = None) -> Ranking:
 
 
 def _best_passing(scores: Floats, rows: Rows, k: int, passing: Mask | None) -> tuple[Rows, int]:
-    """Which of the photos in these rows are the k best that pass, with all that tie, and how many pass."""
+    """The k best passing photos of these rows, ties included, and the number of passing photos."""
     if passing is None:
         return best_rows(scores, k), len(scores)
     compared = np.flatnonzero(passing[rows])
@@ -141,7 +141,7 @@ def _best_passing(scores: Floats, rows: Rows, k: int, passing: Mask | None) -> t
 
 
 def shared_rows(galleries: Sequence[Snapshot]) -> list[Rows]:
-    """For each gallery the rows of the photos that all of them have, in the same order, by path."""
+    """For each gallery the rows of the photos common to all, in the order of paths."""
     first, *others = (gallery.table.column("path") for gallery in galleries)
     if all(other.equals(first) for other in others):
         return [np.arange(len(first))] * len(galleries)
@@ -159,7 +159,7 @@ Scores = npt.NDArray[np.float32]
 class ScoreStatistics:
     """Mean and standard deviation of the scores of a whole gallery under one query.
 
-    No hit is called relevant by them: no cut-off that sees the scores alone is reliable, see benchmarks/LOG.md.
+    They set no cut-off: none that sees only scores is reliable, see benchmarks/LOG.md.
     """
 
     mean: float
@@ -173,23 +173,23 @@ class ScoreStatistics:
         return cls(float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64)))
 
     def z(self, score: float) -> float:
-        """How many standard deviations a score lies above the mean; 0 where all scores are equal."""
+        """Standard deviations of a score above the mean; 0 if all scores are equal."""
         return (score - self.mean) / self.sd if self.sd > 0 else 0.0
 
 
 # --------------------------------------------------------------------------------- find: ranking without a query photo
 
-_SUREST = 10  # photos that say what the object looks like; in a gallery of less than a hundred, every tenth
-_PRESENCE = 0.5  # weight of presence, where that of likeness to the surest photos is 1
+_SUREST = 10  # photos that define the object's look; in a gallery of less than a hundred, a tenth of it
+_PRESENCE = 0.5  # weight of presence; that of similarity to the surest photos is 1
 _DIGITS = (
     6  # of a score that count: equal photos are to have equal ones, however a product of matrices was cut up
 )
 
 
 def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> Ranking:
-    """The k best photos, equal ones by path; all, if there are fewer. `cosines` of the ranking are presences.
+    """The k best photos, ties by path; all, if there are fewer. `cosines` of the ranking are presences.
 
-    passing: which rows are ranked; None: all. A photo whose presence is not known is not, and plays no part.
+    passing: which rows are ranked; None: all. Photos of unknown presence are ignored.
     """
     known = np.flatnonzero(~np.isnan(gallery.presence))
     presence = gallery.presence[known]
@@ -204,10 +204,10 @@ def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> 
 
 
 def find_scores(presence: Floats, embeddings: Floats, image_ids: list[str]) -> Doubles:
-    """How surely each of n photos shows the object, (n,): the weighed mean of its likeness to the surest photos and of
-    its presence, each in standard deviations above its mean over the photos.
+    """How surely each of n photos shows the object, (n,): the weighted mean of its similarity to the surest photos and
+    its presence, each in standard deviations above its mean.
 
-    presence (n,); embeddings (n, dim), unit length; image_ids (n,): copies of one content count once among the surest.
+    presence (n,); embeddings (n, dim), unit length; image_ids (n,): a content counts once among the surest.
     """
     if len(presence) == 0:
         return np.empty(0)
@@ -221,7 +221,7 @@ def find_scores(presence: Floats, embeddings: Floats, image_ids: list[str]) -> D
 
 
 def _surest(presence: Floats, image_ids: list[str]) -> Rows:
-    """Rows of the highest presence, at most one of each content."""
+    """Rows of the highest presence, one per content."""
     wanted = min(_SUREST, -(-len(presence) // 10))
     rows: dict[str, int] = {}
     for row in np.argsort(-presence, kind="stable").tolist():

@@ -15,13 +15,13 @@ from steersearch.core.images.reader import SUFFIXES
 from steersearch.indexer.place import checked, read_json, write_json
 from steersearch.indexer.schema import normal_form
 
-# Folders of an operating system, a file server, an archiver or a package manager: no photos of anybody.
+# Folders of operating systems, file servers, archivers and package managers, without anyone's photos.
 SYSTEM_FOLDERS = frozenset(
     "$recycle.bin|recycler|system volume information|lost+found|__macosx"
     "|@eadir|#recycle|#snapshot|@recycle|@recently-snapshot"
     "|node_modules|bower_components|site-packages|__pycache__".split("|")
 )
-# A photo library of macOS is a folder: the imported photos lie in these below it, everything else is a copy.
+# Folders of imported photos in a photo library of macOS, which is a folder; all others contain copies.
 _PHOTO_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
 _ORIGINALS = ("originals", "masters")
 
@@ -33,7 +33,7 @@ class FoundFile:
     """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes;
     mtime_ns: see `changed_at`.
 
-    Bytes of a name that are no UTF-8 are lone surrogates in a path, as `os.fsdecode` gives them.
+    Bytes of a name that are not UTF-8 are lone surrogates in a path, as in `os.fsdecode`.
     """
 
     path: str
@@ -43,7 +43,7 @@ class FoundFile:
 
 @dataclass(frozen=True)
 class Skip:
-    """A file, or a folder that cannot be listed, that is skipped, and why. path: relative to the folder."""
+    """A skipped file or folder, with the reason. path: relative to the folder."""
 
     path: str
     reason: str
@@ -70,10 +70,10 @@ class Scan:
 def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) -> Scan:
     """All photos under `root`, at any depth.
 
-    Ignored: names that begin with a dot (hidden, AppleDouble), SYSTEM_FOLDERS, what a photo library of macOS holds
-    beside the originals, files of other kinds, and the relative paths that `excludes` matches. Links to folders are
-    followed, but no folder is visited twice: loops end, and a photo that is reached in two ways is found once, by its
-    path without links if it has one. Never raises for what lies below `root`; what cannot be used is in `skips`.
+    Ignores names that start with a dot (hidden, AppleDouble), SYSTEM_FOLDERS, copies within a photo library of macOS,
+    files of other kinds, and relative paths that `excludes` matches. Follows links to folders, but visits no folder
+    twice, so loops end, and a photo is found once, by its path without links if it has one. Never raises for anything
+    below `root`; unusable files are in `skips`.
     """
     identity = root_id(root)
     files, skips, unlisted = [], [], []
@@ -91,7 +91,7 @@ def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) 
 
 
 def root_id(root: Path) -> tuple[int, int]:
-    """Device and inode of a folder; zeros if it is not there."""
+    """Device and inode of a folder; zeros if it does not exist."""
     try:
         status = os.stat(root)
     except OSError:
@@ -145,7 +145,7 @@ def _walk(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlist
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads round in a circle
+    except OSError:  # a circular link
         return False
 
 
@@ -153,7 +153,7 @@ def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
     try:
         status = entry.stat()
     except OSError as error:
-        broken = "a link that leads nowhere" if entry.is_symlink() else error.strerror
+        broken = "a broken link" if entry.is_symlink() else error.strerror
         return Skip(path, broken or type(error).__name__)
     if not stat.S_ISREG(status.st_mode):
         return Skip(path, "not a regular file")
@@ -161,7 +161,7 @@ def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
 
 
 def changed_at(status: os.stat_result) -> int:
-    """When a file was last changed, in ns since 1970, limited to 64 bits: file systems can hold years before 1678 and
+    """A file's modification time in ns since 1970, clipped to 64 bits, as file systems allow years before 1678 and
     after 2262."""
     return max(-_LATEST, min(status.st_mtime_ns, _LATEST))
 
@@ -178,14 +178,13 @@ Excludes = Callable[
 
 
 def excluder(patterns: Sequence[str]) -> Excludes:
-    """What these patterns leave out by the rules of a .gitignore; nothing below an excluded folder is tested.
+    """A test for patterns by the rules of a .gitignore; nothing below an excluded folder is tested.
 
-    `*` and `?` stand for any letters but "/", `[...]` for one of some letters, `**` for any number of folders. A
-    pattern without "/" is a name at any depth, one with "/" begins at the photo folder, and with a "/" at its end it
-    is for folders only. The last pattern that fits decides; one that begins with "!" takes back what others leave
-    out. Upper and lower case differ, composed and decomposed letters do not. "#" begins no comment here.
-    The time for a path grows with the lengths of path and pattern only, whatever the pattern (RE2).
-    Raises ArgumentError for a pattern that cannot be meant.
+    `*` and `?` match characters except "/", `[...]` one of a set, `**` any number of folders. A pattern without "/" is
+    a name at any depth, one with "/" starts at the photo folder, and a final "/" is for folders only. The last matching
+    pattern decides; "!" re-includes. Case matters; composed and decomposed letters are equal. "#" starts no comment.
+    RE2 bounds the time by the lengths of path and pattern.
+    Raises ArgumentError for an invalid pattern.
     """
     compiled = [_compiled(pattern) for pattern in reversed(patterns)]
 
@@ -197,7 +196,7 @@ def excluder(patterns: Sequence[str]) -> Excludes:
 
 
 def read_patterns(place: Path) -> tuple[str, ...]:
-    """The patterns that the library at `place` remembers. Raises LibraryDamagedError, LibraryUnreadableError."""
+    """The stored patterns of the library at `place`. Raises LibraryDamagedError, LibraryUnreadableError."""
     path = place / PATTERNS_FILE
     try:
         patterns = read_json(path)
@@ -214,14 +213,14 @@ def read_patterns(place: Path) -> tuple[str, ...]:
 
 
 def write_patterns(place: Path, patterns: Sequence[str]) -> None:
-    """Let the library remember these patterns instead of those it has."""
+    """Store these patterns in the library, replacing older ones."""
     if tuple(patterns) != read_patterns(place):
         write_json(place, place / PATTERNS_FILE, {"patterns": list(patterns)})
 
 
 @dataclass(frozen=True)
 class _Pattern:
-    """One pattern. excludes: False for one that begins with "!"; is_name: it is compared with the last part only."""
+    """One pattern. excludes: False after "!";  is_name: it is compared with the last part only."""
 
     expression: Any
     excludes: bool
@@ -243,7 +242,7 @@ def _compiled(pattern: str) -> _Pattern:
     excludes, body = not body.startswith("!"), body.removeprefix("!")
     folders_only, body = body.endswith("/"), body.rstrip("/")
     if not body.strip():
-        raise ArgumentError("exclude", pattern, 'names nothing; give a pattern such as "*.png" or "drafts/"')
+        raise ArgumentError("exclude", pattern, 'is empty; give a pattern such as "*.png" or "drafts/"')
     if "\\" in _ESCAPED.sub("", body) or {".", ".."} & set(body.split("/")):
         reason = 'is compared with paths relative to the photo folder, with "/" between their parts'
         raise ArgumentError("exclude", pattern, reason)
@@ -252,20 +251,20 @@ def _compiled(pattern: str) -> _Pattern:
     try:
         expression, _ = GitIgnoreSpecPattern.pattern_to_regex(_spelt_out(body))
         if expression is not None:
-            expression = expression.replace("[^", "[^/")  # "[!a]" does not stand for a "/"
+            expression = expression.replace("[^", "[^/")  # "[!a]" does not match "/"
             return _Pattern(re2.compile(expression, options), excludes, folders_only, "/" not in body)
-        reason = 'has a "[" without a "]"; write "[[]" for the letter'
+        reason = 'has a "[" without a "]"; write "[[]" for the character'
     except (ValueError, re2.error):
-        reason = "cannot be understood"
+        reason = "is not a valid pattern"
     raise ArgumentError("exclude", pattern, reason)
 
 
 def _spelt_out(body: str) -> str:
-    """The pattern in terms that pathspec turns into an expression of the whole path, without a "/" at its end."""
+    """The pattern in a form that pathspec turns into an expression of the whole path, without a final "/"."""
     body = re.sub(r"^(?=[#!])", r"\\", body)
     return re.sub(r"(^|/)\*$", r"\1?*", re.sub(r"(^|/)\*\*$", r"\1**/*", body))
 
 
 def _comparable(text: str) -> str:
-    """Text of which equal letters are equal, and that RE2 takes: bytes that are no UTF-8 become private letters."""
+    """Normalised text that RE2 accepts: bytes that are not UTF-8 become private-use characters."""
     return normal_form(text).translate(_LONE_BYTES)

@@ -17,9 +17,9 @@ import pyarrow as pa
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
 
-PRESENCE = "presence"  # a column of prompt tables that those of schema 1 lack
-IMAGES, PROMPT = "images", "prompt"  # the first, and how the names of the others begin
-UNSTEERED = "frozen"  # likewise; libraries on disk have this name for unsteered features
+PRESENCE = "presence"  # a column of prompt tables, missing in schema 1
+IMAGES, PROMPT = "images", "prompt"  # a table, and the prefix of prompt tables
+UNSTEERED = "frozen"  # the prefix of tables of unsteered features; existing libraries have this name
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 DATE_COLUMNS = ("taken_at", "taken_at_precision", "taken_at_source")
 PHOTO_COLUMNS = ("path", "image_id", "size", "mtime_ns", "width", "height", *DATE_COLUMNS)
@@ -107,22 +107,21 @@ def table_schema(name: str, dim: int) -> Any:
 
 # ----------------------------------------------------------------------------------------------------- a row of images
 
-NO_DATE = "none"  # the source of a photo that says nothing of its date; null: it was not asked yet
+NO_DATE = "none"  # the source of a photo without a date; null: not read yet
 
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file as it was read, and what came of it. Equal if they describe the same state of the same file.
+    """The state of a file when it was read, and the result. Equal for the same state of the same file.
 
     path: relative to the photo folder, "/" between its parts.
-    image_id: hash of its content; "" if it has to be tried again, whether or not it changes: it could not be read,
-        or not under the settings of then.
-    mtime_ns: when it was last changed; a nanosecond less if it was written so shortly before it was read that another
-        write could bear the same time. The next run then sees a changed file and hashes it.
+    image_id: hash of its content; "" if the next run must retry it, since it could not be read.
+    mtime_ns: modification time; a nanosecond less if it was written so shortly before reading that another write could
+        have the same time. The next run then sees a changed file and hashes it.
     reason: why it is skipped; None for a usable photo. A skipped file has none of the following.
-    width, height: in pixels, as a viewer shows it.  thumbnail: JPEG, longer side at most 256 pixels.
-    taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`, see `date_columns`; the source is null where
-        the photo was not asked for its date, as versions before schema 3 left it.
+    width, height: in pixels, upright.  thumbnail: JPEG, longer side at most 256 pixels.
+    taken_at, taken_at_precision, taken_at_source: of a `CaptureDate`, see `date_columns`; the source is null if the
+        date was not read, as before schema 3.
     """
 
     path: str
@@ -143,7 +142,7 @@ class FileRecord:
 
 
 def date_columns(date: CaptureDate | None) -> Mapping[str, Any]:
-    """What the columns of dates hold of a photo that was asked for its date."""
+    """The date columns of a photo whose date was read."""
     moment, precision, source = (
         (None, None, NO_DATE) if date is None else (date.moment, date.precision, date.source)
     )
@@ -158,17 +157,17 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 
 
 def to_stored(path: str) -> str:
-    """A path as `os.fsdecode` gives it -> text that is valid UTF-8."""
+    """Encode a path of `os.fsdecode` as valid UTF-8."""
     return path if path.isascii() else _SURROGATE.sub(lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
 
 
 def paths_in(column: Any) -> list[str]:
-    """The paths of a table's Arrow column as Python gives file names: whoever reads a table reads them by this."""
+    """The paths of an Arrow column, decoded to Python's file names."""
     return list(map(from_stored, column.to_pylist()))
 
 
 def is_outside(stored: str) -> bool:
-    """Whether a stored path is no file name below a folder: no index has written it."""
+    """Whether a stored path is not a relative path below a folder, so that no index has written it."""
     return re.search(_OUTSIDE, stored) is not None
 
 
@@ -183,12 +182,12 @@ def are_outside(column: Any) -> npt.NDArray[np.bool_]:
 
 
 def normal_form(text: str) -> str:
-    """A text in which letters that look alike are alike, however a system or a keyboard composes them (NFC)."""
+    """Text in NFC, so that composed and decomposed letters are equal."""
     return unicodedata.normalize("NFC", text)
 
 
 def comparable_paths(column: Any) -> Any:
-    """An Arrow column of stored paths in normal form, to compare them with what people write."""
+    """An Arrow column of stored paths in NFC, to compare with user input."""
     import pyarrow.compute as compute
 
     is_plain = compute.all(compute.string_is_ascii(column)).as_py()
@@ -206,8 +205,8 @@ def from_stored(stored: str) -> str:
 def pack_heatmap(heatmap: Floats) -> bytes:
     """(Hp, Wp) float32, not negative -> Hp and Wp as uint16, then a byte per value.
 
-    The bytes are 255·√(value / largest): on a linear scale the many faint values of a peaked heatmap would
-    all be rounded to 0, and with them half of the mass.
+    The bytes are 255·√(value / largest): a linear scale would round the many faint values of a peaked heatmap, half of
+    its mass, to 0.
     """
     largest = float(heatmap.max())
     shares = heatmap / largest if largest > 0 else np.zeros_like(heatmap)
@@ -216,7 +215,7 @@ def pack_heatmap(heatmap: Floats) -> bytes:
 
 
 def unpack_heatmap(packed: bytes) -> Floats:
-    """Inverse of `pack_heatmap` but for rounding: (Hp, Wp) float32 that sums to 1 (or is 0 everywhere)."""
+    """Inverse of `pack_heatmap`, up to rounding: (Hp, Wp) float32, sums to 1, or all 0."""
     shape = np.frombuffer(packed, dtype="<u2", count=2)
     values = np.frombuffer(packed, dtype=np.uint8, offset=4).reshape(shape).astype(np.float32) ** 2
     return values / np.float32(max(values.sum(), 1))
@@ -245,12 +244,12 @@ _SUMMED: dict[str, Mapping[str, Sequence[str]]] = {IMAGES: _IMAGES, PROMPT: _PRO
 
 
 def summed_columns(name: str) -> Mapping[str, Sequence[str]]:
-    """For each column of checksums of the table of this name, the columns that it is of."""
+    """The columns that each checksum column of this table covers."""
     return _SUMMED[name.partition("_")[0]]
 
 
 def with_checksums(name: str, rows: Any) -> Any:
-    """Rows (a pyarrow.Table) of the table of this name, with those checksums for which it has all columns."""
+    """Add to rows (a pyarrow.Table) of this table the checksums whose columns are all present."""
     rows = rows.drop_columns([column for column in CHECKSUMS if column in rows.column_names])
     for checksum, columns in summed_columns(name).items():
         if set(columns) <= set(rows.column_names):
@@ -260,14 +259,14 @@ def with_checksums(name: str, rows: Any) -> Any:
 
 
 def is_sound(name: str, rows: Any, checksum: str) -> npt.NDArray[np.bool_]:
-    """(n,) Whether each row says what its checksum was made of; one that has none does not."""
+    """(n,) Whether each row fits its checksum; a row without one does not."""
     computed = checksums_of(rows, summed_columns(name)[checksum])
     sound: npt.NDArray[np.bool_] = rows.column(checksum).fill_null(-1).to_numpy() == computed
     return sound
 
 
 def checksums_of(rows: Any, columns: Sequence[str]) -> npt.NDArray[np.int64]:
-    """(n,) The CRC-32 of these columns of each row."""
+    """(n,) CRC-32 of these columns of each row."""
     kinds = {column: rows.schema.field(column).type for column in columns}
     arrays = {column: rows.column(column).combine_chunks() for column in sorted(columns)}
     parts = [_texts({c: a for c, a in arrays.items() if not _is_bytes(kinds[c])}, len(rows))]
@@ -287,7 +286,7 @@ def _is_bytes(kind: Any) -> bool:
 
 
 def _bytes(array: Any, pa: Any) -> list[bytes]:
-    """Each value of a column of bytes or of vectors; null: none."""
+    """Each value of a column of bytes or vectors; b"" for null."""
     if pa.types.is_binary(array.type):
         return [b"" if value is None else value for value in array.to_pylist()]
     values = array.flatten().to_numpy(zero_copy_only=False)
@@ -296,13 +295,13 @@ def _bytes(array: Any, pa: Any) -> list[bytes]:
 
 
 def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
-    """The values of all other columns of each row, as one text: name=value of those that are not null."""
+    """The other columns of each row as one text: name=value of those that are not null."""
     import pyarrow.compute as compute
 
     named = []
     for name, array in arrays.items():
         if pa.types.is_floating(array.type):
-            array = array.view(pa.int32())  # its bits: no number of digits says them all
+            array = array.view(pa.int32())  # its bits, since decimals would round
         elif pa.types.is_timestamp(array.type):
             array = array.cast(pa.int64())
         named.append(compute.binary_join_element_wise(pa.scalar(name), array.cast(pa.string()), "="))

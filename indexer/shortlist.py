@@ -27,20 +27,19 @@ from steersearch.indexer.regions import RegionArrays
 Rows = npt.NDArray[np.int64]
 
 QUERY_PATCHES = 3
-POOL = 4096  # photos whose order is learned; those behind keep the order of late interaction
-FIRST_LESSON = 32  # photos that are steered before it
+POOL = 4096  # photos whose order is learned; the others keep the order of late interaction
+FIRST_LESSON = 32  # photos steered before the first fit
 GROWTH = 1.6  # factor from one refit to the next
-_CHUNK = 512  # photos of which each thread has the regions in float32 at once
+_CHUNK = 512  # photos whose regions a thread converts to float32 at once
 _THREADS = min(8, cpu_count() or 1)
 _WHERE, _SCORE = 0.01, 0.3  # strengths of the two ridge regressions
 _GOLDEN = (5**0.5 - 1) / 2
-_FAINT = 1e-5  # of the heatmap, taken for nothing
+_FAINT = 1e-5  # heatmap values below count as 0
 
 
 @dataclass(frozen=True)
 class Known:
-    """What steering has said of photos under one focus, earlier. rows: (m,) of the arrays.  heatmaps: (m, Hp, Wp).
-    scores: (m,)."""
+    """Photos steered earlier under one focus. rows: (m,) of the arrays.  heatmaps: (m, Hp, Wp).  scores: (m,)."""
 
     rows: Rows
     heatmaps: Floats
@@ -48,11 +47,11 @@ class Known:
 
 
 class Shortlist:
-    """The photos `rows` of `arrays`, likeliest first. Iterating takes each once, by the latest refit.
+    """The photos `rows` of `arrays`, likeliest first. Iterating yields each once, in the order of the latest fit.
 
-    queries: the query photo under each focus, with its patches; None: there is no query photo, and one focus.
+    queries: the query photo under each focus, with its patches; None: no query photo, and one focus.
     shares: of each focus, weight / Σ |weight|.
-    steered: photos that need not be taken, since they were steered before: they teach from the start.
+    steered: photos steered before, which are not yielded and used in every fit.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Shortlist:
             self.learn(steered.rows.tolist(), [steered.heatmaps], [steered.scores])
 
     def __iter__(self) -> Iterator[int]:
-        """Rows of `arrays`; the order of those not yet taken changes with every lesson."""
+        """Rows of `arrays`; every fit reorders the remaining ones."""
         while self._next < len(self._order):
             position = int(self._order[self._next])
             self._next += 1
@@ -93,16 +92,16 @@ class Shortlist:
 
     @property
     def is_informed(self) -> bool:
-        """Whether the order means anything by now: without a query photo not before the first lesson."""
+        """Whether the order is informed: without a query photo only after the first fit."""
         return self._has_query or self._lessons[0].num_photos >= FIRST_LESSON
 
     def best(self, count: int) -> list[tuple[int, float]]:
-        """The rows that match the query best, each with its score, without anything learned."""
+        """The rows that match the query best by late interaction, with scores."""
         best = np.argsort(-self.scores, kind="stable")[:count]
         return [(int(self._rows[position]), float(self.scores[position])) for position in best]
 
     def learn(self, rows: Sequence[int], heatmaps: Sequence[Floats], scores: Sequence[Floats]) -> None:
-        """What steering said of photos. heatmaps: per focus (len(rows), Hp, Wp).  scores: per focus (len(rows),)."""
+        """Add steered photos. heatmaps: per focus (len(rows), Hp, Wp).  scores: per focus (len(rows),)."""
         positions = np.array([self._position[row] for row in rows], dtype=np.int64)
         for lesson, maps, given in zip(self._lessons, heatmaps, scores, strict=True):
             lesson.add(positions, maps, given)
@@ -121,15 +120,13 @@ class Shortlist:
 
 
 def evenly_spread(count: int) -> Rows:
-    """The numbers below `count` in an order of which every beginning is spread evenly over all of them.
-
-    Photos sorted by path so come from all folders, and from each as many as its share of the photos is.
-    """
+    """The numbers below `count` in an order whose every prefix is spread evenly, so that photos sorted by path come
+    from all folders in proportion."""
     return np.argsort(np.arange(count) * _GOLDEN % 1, kind="stable")
 
 
 class _Lesson:
-    """One focus: how well each photo matches the query's patches, and what steered photos teach about the others.
+    """One focus: how well each photo matches the query's patches, and the regressions on steered photos.
 
     matches: (n,) float32, Σ over the query's patches of weight × the best cosine among the photo's regions; 0 without
     a query photo.
@@ -158,7 +155,7 @@ class _Lesson:
         return len(self._photos)
 
     def read(self, pool: Rows) -> None:
-        """Keep what `guesses` needs of the photos at these positions: how many patches each region has."""
+        """Load the sizes of the regions of the photos at these positions, for `guesses`."""
         self._pool = pool
         self._pool_sizes = _sizes(self._arrays.patches[self._rows[pool]], self._arrays.vectors.shape[1])
 
@@ -179,7 +176,7 @@ class _Lesson:
             self._scores.append(float(scores[i]))
 
     def guesses(self) -> Floats:
-        """(len(pool),): the score that steering would give each photo of the pool, but for a constant."""
+        """(len(pool),): the estimated score of each photo of the pool, up to a constant."""
         root = np.sqrt(np.concatenate(self._sizes))
         where = _ridge(
             np.concatenate(self._inputs) * root[:, None], np.concatenate(self._heat) * root, _WHERE
@@ -201,13 +198,13 @@ class _Lesson:
 
 
 def matches(arrays: RegionArrays, rows: Rows, vectors: Floats, weights: Floats) -> Floats:
-    """(n,) for the photos in these rows: Σ over `vectors` (q, D), as `RegionArrays.centred` gives them, of its weight ×
-    its best cosine among the photo's regions."""
+    """(n,) for the photos in these rows: Σ over `vectors` (q, D), of `RegionArrays.centred`, of weight × the best
+    cosine among the photo's regions."""
     return _of_each(arrays, rows, lambda regions: (regions @ vectors.T).max(axis=1) @ weights)
 
 
 def _of_each(arrays: RegionArrays, rows: Rows, compute: Callable[[Floats], Floats]) -> Floats:
-    """compute of the regions (b, R, D) float32 of the photos in these rows, part by part on several threads."""
+    """`compute` on the regions (b, R, D) float32 of the photos in these rows, in parts on several threads."""
     parts = np.array_split(rows, max(1, -(-len(rows) // _CHUNK)))
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda part: compute(arrays.unit_vectors(part)), parts))
@@ -223,7 +220,7 @@ def _sizes(patches: npt.NDArray[np.uint8], count: int) -> Floats:
 
 
 def _ridge(inputs: Floats, targets: Floats, strength: float) -> Floats:
-    """weights (F,) with inputs (b, F) @ weights near targets (b,), held small relative to the inputs' variance."""
+    """Ridge regression of targets (b,) on inputs (b, F) -> weights (F,). strength: relative to the inputs' variance."""
     gram = inputs.T @ inputs
     held = strength * max(float(np.trace(gram)) / len(gram), 1e-12) * np.eye(len(gram), dtype=gram.dtype)
     weights: Floats = np.linalg.solve(gram + held, inputs.T @ targets)

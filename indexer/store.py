@@ -60,8 +60,8 @@ _UNIT = 1e-2  # how far a length of float16 may be from 1
 
 @dataclass(frozen=True)
 class Vector:
-    """A row of a prompt index. embedding: (dim,) float32, unit length; heatmap: (Hp, Wp), sums to 1;
-    presence: how sure it is that the photo shows what the prompt names (see `Embedded`), None: not known."""
+    """A row of a prompt index. embedding: (dim,) float32, unit length; heatmap: (Hp, Wp), sums to 1; presence: how
+    surely the photo shows what the prompt names (see `Embedded`), None: unknown."""
 
     image_id: str
     embedding: Floats
@@ -83,7 +83,7 @@ class UnsteeredGallery:
     """The unsteered features of the usable photos; row i of `embeddings` and `regions` belongs together.
 
     photos: pyarrow table of PHOTO_COLUMNS and row (int64), sorted by path.
-        row: of the photo's content in the other two, -1 where nothing is known of it yet.
+        row: of the photo's content in the other two, -1 without features.
     embeddings: (m, dim) float16, of m different contents.  regions: of the same, see `regions.pack_regions`.
     """
 
@@ -96,9 +96,9 @@ class UnsteeredGallery:
 class Gallery:
     """The searchable photos of one prompt index, sorted by path; row i of both belongs together.
 
-    photos: pyarrow table of PHOTO_COLUMNS, heatmap (see `pack_heatmap`) and presence (null where it is not known).
+    photos: pyarrow table of PHOTO_COLUMNS, heatmap (see `pack_heatmap`) and presence (null if unknown).
     embeddings: (n, dim) float32.
-    missing: number of usable photos that are not included, since they have no vector yet or are damaged.
+    missing: number of usable photos that are left out, since they have no vector yet or are damaged.
     damaged: of these, photos whose row or vector does not match its checksum.
     """
 
@@ -109,7 +109,7 @@ class Gallery:
 
     @property
     def paths(self) -> list[str]:
-        """Relative to the photo folder, as Python gives file names; the table has them in their stored form."""
+        """Relative to the photo folder, decoded; the table has them in stored form."""
         return paths_in(self.photos.column("path"))
 
     @property
@@ -122,7 +122,7 @@ class Gallery:
 
     @property
     def presence(self) -> Floats:
-        """(n,) float32, NaN where it is not known."""
+        """(n,) float32, NaN if unknown."""
         values = self.photos.column(PRESENCE).to_numpy()
         known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
         return known
@@ -346,7 +346,7 @@ class Store:
         self._database.change(name, merge)
 
     def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> Any:
-        """Columns of a table; nulls for a column that an older schema lacks, no rows where there is no table."""
+        """Columns of a table; nulls for columns that an older schema lacks, no rows without a table."""
 
         def read(table: Any) -> Any:
             there = [column for column in columns if column in table.schema.names]
@@ -421,7 +421,7 @@ def _stamp(place: Path, table: str) -> tuple[str, ...]:
 
 
 def date_at(photos: Any, row: int) -> CaptureDate | None:
-    """The date of a photo in a table with PHOTO_COLUMNS; that of its file where it says none itself."""
+    """The date of a photo in a table with PHOTO_COLUMNS, or else of its file."""
     moment, precision, source = (photos.column(name)[row].as_py() for name in DATE_COLUMNS)
     if moment is None:
         return file_date(photos.column("mtime_ns")[row].as_py())

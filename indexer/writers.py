@@ -38,9 +38,7 @@ def writing(place: Path) -> Iterator[None]:
         yield
     finally:
         own.release()
-        with suppress(
-            OSError
-        ):  # a place that may only be read by now; who finds the file finds nobody hold it
+        with suppress(OSError):  # read-only by now; the file is harmless without a lock on it
             own.path.unlink(missing_ok=True)
         _seal_if_last(place)
 
@@ -69,14 +67,14 @@ def _gate(place: Path) -> Iterator[None]:
     with writing_to(place):
         gate.wait(f"the library at {place}")
     try:
-        _refuse_missing(place)  # who held the gate may have removed it
+        _refuse_missing(place)  # the previous holder may have removed it
         yield
     finally:
         gate.release()
 
 
 def _seal_if_last(place: Path) -> None:
-    """Record the checksums of new files if no writer is left; waits for none."""
+    """Record the checksums of new files if no writer is left, without waiting."""
     gate = Lock(place / LOCKS / _GATE)
     with suppress(OSError, LibraryPlaceError):
         if gate.take():

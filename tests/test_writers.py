@@ -127,6 +127,6 @@ def test_where_no_lock_can_be_had_nothing_is_written_and_all_is_read(tmp_path: P
         [sys.executable, "-c", program, library.place, *map(str, numbers)],
         env={**os.environ, "LD_PRELOAD": str(preload)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    refusal = "cannot be written (no lock can be had: {}); what was indexed before is kept"
+    refusal = "cannot be written (cannot be locked: {}); what was indexed before is kept"
     expected = [line for number in numbers for line in ("4 []", refusal.format(os.strerror(number)))]
     assert ran.stdout.splitlines() == expected

@@ -78,7 +78,7 @@ class Exported:
 
 
 def format_of(path: Path, named: str | None) -> str:
-    """The format that is named, or else the one that the suffix means. Raises ArgumentError."""
+    """The named format, or else that of the suffix. Raises ArgumentError."""
     known = ", ".join(FORMATS)
     if named is not None:
         if named not in FORMATS:
@@ -122,7 +122,7 @@ def _vectors(table: Any) -> Floats:
 
 
 def _paths(table: Any) -> list[str]:
-    """As Python gives file names: bytes that are no UTF-8 are lone surrogates, which JSON can hold."""
+    """Decoded paths; bytes that are not UTF-8 are lone surrogates, which JSON can represent."""
     each = zip(table.column("path").to_pylist(), table.column("path_bytes").to_pylist(), strict=True)
     return [path if raw is None else os.fsdecode(raw) for path, raw in each]
 

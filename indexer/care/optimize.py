@@ -31,13 +31,13 @@ from steersearch.indexer.writers import alone
 
 logger = logging.getLogger(__name__)
 
-MANY_VERSIONS = 64  # opening and reading a table of that many takes 25 ms; of 1,024, half a second
+MANY_VERSIONS = 64  # opening and reading a table with 64 versions takes 25 ms, with 1,024 half a second
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """What `optimize` did: bytes of the library on disk, versions of the table that had most of them, and how many
-    vectors of removed photos it has forgotten."""
+    """The result of `optimize`: bytes of the library on disk, the most versions of a table, and the number of dropped
+    vectors of removed photos."""
 
     bytes_before: int
     bytes_after: int
@@ -47,12 +47,12 @@ class Optimized:
 
 
 def optimize(place: Path, *, forget: bool = False) -> Optimized:
-    """Compact all tables, delete what no reader that begins now can need, bring the snapshots up to date.
+    """Compact all tables, delete old versions, update the snapshots.
 
-    A search that runs meanwhile is not disturbed, a run that wants to write waits. Killed at any moment, it
-    leaves the library as it was or smaller. Needs room for a copy of the largest table.
+    Searches continue meanwhile, writers wait. Killed at any moment, it leaves the library as it was or smaller. Needs
+    space for a copy of the largest table.
     forget: also drop the vectors of contents that no photo has any more.
-    Raises LibraryBusyError where another process is writing, LibraryPlaceError.
+    Raises LibraryBusyError if another process is writing, LibraryPlaceError.
     """
     versions, size = num_versions(place), bytes_below(place)
     with alone(place), writing_to(place):
@@ -73,21 +73,21 @@ def optimize(place: Path, *, forget: bool = False) -> Optimized:
 
 
 def optimize_if_worth_it(place: Path) -> None:
-    """After a run: `optimize` where tables have many versions, unless somebody writes or there is no room."""
+    """`optimize` if tables have many versions, no other process writes, and the disk has space."""
     if num_versions(place) <= MANY_VERSIONS:
         return
     try:
         optimize(place)
-    except LibraryBusyError:  # whoever ends last does it
+    except LibraryBusyError:  # the last writer to end does it
         pass
     except (LibraryPlaceError, LibraryDamagedError, LibraryUnreadableError) as error:
         logger.warning("the library works, but its tables could not be compacted: %s", error)
 
 
 def orphaned_snapshots(place: Path, indexes: Sequence[PromptIndex], tables: Sequence[str]) -> list[str]:
-    """The keys for which there are snapshots, but neither prompt index nor table.
+    """The keys that have snapshots, but neither prompt index nor table.
 
-    A query also makes the region snapshot of a library that keeps no regions: it says which photos there are.
+    Not the region snapshot of a library without regions, which a query builds as a list of photos.
     """
     known = {*manifest_keys(place)} | {name.partition("_")[2] for name in tables} | {*tables}
     known |= {unsteered_table(UnsteeredIndex.beside(index).key) for index in indexes}

@@ -23,16 +23,16 @@ from steersearch.indexer.writers import alone
 
 
 def unfinished_keys(place: Path) -> list[str]:
-    """The keys of prompt indexes that have vectors and no manifest: of runs that ended early."""
+    """The keys of prompt indexes with vectors and no manifest, from runs that ended early."""
     whole = set(manifest_keys(place))
     keys = [name.removeprefix(prompt_table("")) for name in Tables(place).names(prompt_table(""))]
     return [key for key in keys if key not in whole]
 
 
 def remove_prompt_index(place: Path, key: str) -> None:
-    """Drop all that is kept for one prompt index, finished or not; the manifest first, so that none is half there.
+    """Delete a prompt index, finished or not; its manifest first, so that no partial index remains.
 
-    Raises ArgumentError for what is no key, LibraryBusyError where another process is writing, LibraryPlaceError.
+    Raises ArgumentError for an invalid key, LibraryBusyError if another process is writing, LibraryPlaceError.
     """
     if not is_key(key):
         raise ArgumentError("key", key, "is not the key of a prompt index")
@@ -44,9 +44,9 @@ def remove_prompt_index(place: Path, key: str) -> None:
 
 
 def remove_library(place: Path) -> None:
-    """Delete a library: what it has made, its own file last, and its folder if nothing else is in there.
+    """Delete a library's files, its manifest last, and its folder if that is empty then.
 
-    Raises LibraryMissingError, LibraryBusyError where another process is writing, LibraryPlaceError.
+    Raises LibraryMissingError, LibraryBusyError if another process is writing, LibraryPlaceError.
     """
     with alone(place):
         for key in manifest_keys(place):
@@ -61,10 +61,8 @@ def remove_library(place: Path) -> None:
 
 
 def forget_removed(place: Path) -> int:
-    """Drop the vectors of contents that no photo of the library has any more; returns how many these were.
-
-    For those who are `alone` with the library.
-    """
+    """Drop the vectors of contents that no photo has any more; returns their number. The caller holds the exclusive
+    lock."""
     tables = Tables(place)
     if IMAGES not in tables.names():
         return 0
