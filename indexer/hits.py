@@ -221,6 +221,17 @@ class Hit:
         return heatmap
 
     @property
+    def presences(self) -> tuple[float, ...]:
+        """How surely the photo shows what each focus names, in the order of `parts`; NaN where it is not known."""
+        return tuple(self._own.of(part.focus.index).presence_of(self.image_id) for part in self.parts)
+
+    def photo_within(self, side: int) -> Image.Image:
+        """As `photo`, at most `side` pixels each way; decodes no more of a large photo than that takes."""
+        image = self._own.photo(self.path, at_least=side)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return image
+
+    @property
     def photo(self) -> Image.Image:
         """The photo, upright, RGB; one that is gone or cannot be read any more as its thumbnail."""
         return self._own.photo(self.path)

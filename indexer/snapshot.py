@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -114,6 +115,12 @@ class Snapshot:
         if is_outside(value):
             raise self._damaged(f"it names the file {value!r}")
         return from_stored(value)
+
+    def presence_of(self, image_id: str) -> float:
+        """The presence of this content; NaN where it is not known."""
+        row = self.row_of(image_id)
+        value = None if row is None else self.value("presence", row)
+        return value if value is not None and math.isfinite(value) else math.nan
 
     @property
     def presence(self) -> Floats:
@@ -352,10 +359,13 @@ class Galleries:
         if vectors:
             self._snapshots[index.key] = snapshot_with(self.place, index.key, index.dim, vectors)
 
-    def photo(self, path: Path) -> Image.Image:
-        """The photo at `path`, upright, RGB; its thumbnail if it is gone or unreadable."""
+    def photo(self, path: Path, at_least: int | None = None) -> Image.Image:
+        """The photo at `path`, upright, RGB; its thumbnail if it is gone or unreadable.
+
+        at_least: pixels of the shorter side that suffice, see `open_image`.
+        """
         try:
-            return open_image(path)
+            return open_image(path, at_least=at_least)
         except ImageError:
             return self.thumbnail(path)
 

@@ -121,7 +121,7 @@ def test_the_demo_ranks_photographs_and_drawings(run: Run, small_demo: None, tmp
     page = (tmp_path / "shown" / "results.html").read_text("utf-8")
     assert page.count('<li class="hit">') == 32
     assert "Two photos, four searches" in page
-    assert page.count(f"The query photo: {Path(QUERY).name}") == page.count("The query photo: red.jpg") == 2
+    assert page.count(f"The query photo, {Path(QUERY).name}") == page.count("The query photo, red.jpg") == 2
     assert f'<div class="name">{QUERY}</div>' in page
     assert "photographs: public domain; credits in shown/CREDITS.md" in done.err
     assert (tmp_path / "shown" / "CREDITS.md").read_bytes() == (SHIPPED / "CREDITS.md").read_bytes()

@@ -167,6 +167,7 @@ def test_find_writes_a_page(run: Run, indexed_photos: Path, tmp_path: Path) -> N
     assert f"<title>Photos that show “{PROMPT}”</title>" in page
     assert page.count('<li class="hit">') == 4
     assert "query photo" not in page
+    assert page.count(">presence ") == 4
 
 
 def test_find_loads_neither_model_nor_tables(

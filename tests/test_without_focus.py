@@ -166,5 +166,6 @@ def test_the_page_says_that_there_was_no_focus(photos: Path, stranger: Path, tmp
     write_page(tmp_path / "page.html", [opened(photos).query(stranger, k=2)])
     html = (tmp_path / "page.html").read_text()
     assert "Photos similar as a whole" in html
-    assert "exact; no focus: plain similarity; unsteered vectors of model toy" in html
-    assert 'class="heat"' not in html
+    assert "exact; no focus: plain similarity; 2 of 4 photos shown" in html
+    assert "<li>unsteered vectors of model toy" in html
+    assert "Heatmap" not in html

@@ -118,9 +118,7 @@ def command(
             budget_s=budget,
             progress=advance,
         )
-    if html is not None and hits.searched.is_guess:
-        terminal.remark("no page: no photo was compared under this focus, so there is no heatmap to show")
-    elif html is not None:
+    if html is not None:
         page.write_page(html, [hits])
         terminal.remark(f"page: {terminal.readable(html)}")
     terminal.hits(hits, form)

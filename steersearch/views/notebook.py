@@ -55,8 +55,7 @@ def hits_html(hits: Hits) -> str:
 def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
     """The photo in grey with the heatmap of its first focus or of the region in colour over it, else the photo alone;
     RGB, at most SIDE pixels each way."""
-    photo = hit.photo
-    photo.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    photo = hit.photo_within(SIDE)
     if not hit.parts and hit.match is None:
         return photo
     region = VectorSettings.from_dict(hit.searched.index.preprocessing).preprocess.region(photo.size)

@@ -1,11 +1,10 @@
-"""One self-contained HTML page of results: the query photo, if there is one, and per search the hits with their
-heatmaps."""
+"""One HTML page of results: per search the query photo, if there is one, and the hits with their heatmaps."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,58 +16,75 @@ from PIL import Image, ImageDraw
 
 import steersearch
 from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
+from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_terms import Focus
-from steersearch.views.output import write_output
+from steersearch.views.output import refuse_impossible, write_output
+from steersearch.views.page_pictures import Beside, Inside, Pictures, link
 from steersearch.views.streams import escaped
 
 Heatmap = npt.NDArray[np.float32]
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture's sides
 
-PHOTO_SIDE = 720  # pixels, longer side, of the query photo
-HIT_SIDE = 440
-SMALL_SIDE = 128  # of a hit's photo under one of several focuses
+MOST_INSIDE = 50  # hits whose pictures are in the page itself
+PHOTO_SIDE = 480  # pixels, longer side of a photo
 FRAME = (255, 60, 172)  # of the marked region of the query photo
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A photo and its heatmap, (Hp, Wp) on the patch grid, or None; region: the part of the photo that it covers."""
+    """A photo, at most PHOTO_SIDE pixels each way, and its heatmap under each focus of the search.
+
+    heatmaps: (Hp, Wp) on the patch grid; none where the search has no focus, or nothing was steered.
+    regions: the part of the photo that each covers.  link: its file; "" where it is gone.
+    """
 
     name: str
     image: Image.Image
-    heatmap: Heatmap | None
-    region: Region = (0, 0, 1, 1)
+    heatmaps: Sequence[Heatmap] = ()
+    regions: Sequence[Region] = ()
+    link: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownHit:
-    """shots: the photo under each focus of its search, without a focus once; scores: its cosine under each; month: the
-    heading it stands under, "" for none; date: when it was taken, and what says so."""
+    """scores: its cosine under each focus.  presences: under each focus; NaN where it is not known.
 
+    month: the heading it stands under, "" for none.
+    """
+
+    shot: Shot
     rank: int
     score: float
-    shots: Sequence[Shot]
-    scores: Sequence[float]
+    scores: Sequence[float] = ()
+    presences: Sequence[float] = ()
+    date: CaptureDate | None = None
     month: str = ""
-    date: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSearch:
-    """The hits for one or several focuses or none, and the query photo under each, unless the search was by text.
+    """The hits for one or several focuses or none, and the query photo, unless the search was by text.
 
-    note: how they were found.  full: the score whose bar is full.  is_marked: whether a region of the query photo was
-    searched with.
+    hits: read once, so that only one photo is in memory at a time.
+    status: how they were found, exactly or not.  remarks: what else to know.  method: which indexes, and which others.
+    is_marked: whether a region of the query photo was searched with.
+    tops: ends of the colour scales, one per focus, of a region alone one, see `shared_vmax`.
+    full: the score whose bar is full.
     """
 
     focuses: Sequence[Focus]
-    note: str
-    query: Sequence[Shot]
-    hits: Sequence[ShownHit]
+    status: str
+    is_exact: bool = True
+    remarks: Sequence[str] = ()
+    method: Sequence[str] = ()
+    query: Shot | None
+    hits: Iterable[ShownHit]
+    tops: Sequence[float] = ()
     full: float = 1.0
     is_marked: bool = False
 
@@ -76,17 +92,24 @@ class ShownSearch:
 def write_page(file: Path, results: Sequence[Hits]) -> None:
     """Write the hits of queries, each with its query photo, or those of a find, as one page.
 
-    Raises OutputError if `file` cannot be written, ImageError if a query photo cannot be read.
+    It needs no other file, unless there are more than MOST_INSIDE hits: then their pictures lie in a folder beside it.
+    Raises OutputError if that cannot be written, ImageError if a query photo cannot be read.
     """
-    write_output(file, render_page([_shown(hits) for hits in results]).encode())
+    refuse_impossible(file)
+    beside = Beside(file)
+    pictures = beside if sum(map(len, results)) > MOST_INSIDE else Inside()
+    folder = file.parent.resolve()
+    write_output(file, render_page([_shown(hits, folder) for hits in results], pictures).encode())
+    beside.sweep()
 
 
-def render_page(searches: Sequence[ShownSearch]) -> str:
-    """The page as HTML that needs no other file. Its head shows the query photo, if all searches have the same one."""
+def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
+    """The page as HTML."""
     import jinja2  # which a search without a page does not load
 
-    query = searches[0].query[0] if len(_queried(searches)) == 1 else None
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"score": _in_digits, "bar": _bar}
+    template = environment.from_string(
         (files("steersearch.views") / "templates" / "page.html").read_text("utf-8")
     )
     title, lead = _headline(searches)
@@ -94,65 +117,146 @@ def render_page(searches: Sequence[ShownSearch]) -> str:
         title=title,
         lead=lead,
         version=steersearch.__version__,
-        photo=_photo_uri(query.image, PHOTO_SIDE) if query else "",
-        photo_name=query.name if query else "",
-        legend=_legend_uri(),
-        searches=[_fields(search) for search in searches],
+        legend=_legend(pictures) if any(search.tops for search in searches) else "",
+        most_focuses=max(len(search.tops) for search in searches),
+        is_marked=any(search.is_marked for search in searches),
+        has_focus=bool(searches[0].focuses),
+        searches=[_fields(search, pictures) for search in searches],
     )
 
 
-def _queried(searches: Sequence[ShownSearch]) -> set[str]:
-    """The names of the query photos."""
-    return {search.query[0].name for search in searches if search.query}
+# ------------------------------------------------------------------------------------------------------- what is shown
+
+
+def _shown(hits: Hits, folder: Path) -> ShownSearch:
+    """folder: of the page."""
+    searched, photo = hits.searched, hits.query
+    indexes: list[PromptIndex | UnsteeredIndex] = []
+    if not searched.is_guess:
+        indexes += [focus.index for focus in searched.focuses]
+    query, full = None, 1.0
+    if photo is None:
+        full = max((hit.score for hit in hits if hit.score > 0), default=full)
+    else:
+        heatmaps = [photo.heatmap(index) for index in indexes if isinstance(index, PromptIndex)]
+        image = photo.picture.image.copy()
+        image.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+        if searched.region is not None:
+            _frame(image, searched.region.in_pixels(photo.picture.size), photo.picture.size)
+            if searched.focuses:  # then scores are standard deviations
+                full = max((hit.score for hit in hits if hit.score > 0), default=full)
+        query = _shot(photo.path, escaped(photo.path.name), image, indexes, heatmaps, folder)
+    if searched.region is not None and not searched.focuses:
+        indexes = [searched.index]
+    shown: list[Sequence[Heatmap]] = [_heatmaps(hit) for hit in hits] if indexes else []
+    shown += [query.heatmaps] if query and query.heatmaps else []
+    return ShownSearch(
+        focuses=searched.focuses,
+        status=_status(hits),
+        is_exact=searched.is_exact,
+        remarks=_remarks(hits),
+        method=_method(hits),
+        query=query,
+        hits=(_shown_hit(hit, indexes, folder, by_month=hits.sorted != "score") for hit in hits),
+        tops=[shared_vmax(of_one) for of_one in zip(*shown, strict=True)],
+        full=full,
+        is_marked=searched.region is not None,
+    )
+
+
+def _frame(image: Image.Image, box: Region, size: tuple[int, int]) -> None:
+    """Draw the box, in pixels of the whole photo, which has `size`, on its image."""
+    x, y = image.width / size[0], image.height / size[1]
+    frame = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    ImageDraw.Draw(image).rectangle(frame, outline=FRAME, width=max(2, max(image.size) // 150))
+
+
+def _heatmaps(hit: Hit) -> Sequence[Heatmap]:
+    """Under each focus; of a region alone, where the photo matches it."""
+    return hit.heatmaps if hit.parts else (hit.heatmap,)
+
+
+def _shown_hit(
+    hit: Hit, indexes: Sequence[PromptIndex | UnsteeredIndex], folder: Path, *, by_month: bool
+) -> ShownHit:
+    name, *copies = (escaped(hit.shown(path)) for path in (hit.path, *hit.copies))
+    notes: list[str] = [hit.lost] if hit.lost else []
+    notes += [f"also {', '.join(copies)}"] if copies else []
+    image = hit.photo_within(PHOTO_SIDE)
+    return ShownHit(
+        shot=_shot(hit.path, name, image, indexes, _heatmaps(hit) if indexes else (), folder),
+        rank=hit.rank,
+        score=hit.score,
+        scores=[part.score for part in hit.parts],
+        presences=hit.presences if indexes else (),
+        date=hit.date,
+        month=_month(hit) if by_month else "",
+        note="; ".join(notes),
+    )
+
+
+def _shot(
+    path: Path,
+    name: str,
+    image: Image.Image,
+    indexes: Sequence[PromptIndex | UnsteeredIndex],
+    heatmaps: Sequence[Heatmap],
+    folder: Path,
+) -> Shot:
+    regions = [_region(index, image) for index in indexes]
+    return Shot(name=name, image=image, heatmaps=heatmaps, regions=regions, link=_link(path, folder))
+
+
+def _link(path: Path, folder: Path) -> str:
+    """Relative below the page's folder, so that both can be moved together; "" for a file that is gone."""
+    path = Path(os.path.realpath(path.parent)) / path.name
+    if not os.path.exists(path):
+        return ""
+    return link(path.relative_to(folder)) if path.is_relative_to(folder) else path.as_uri()
+
+
+def _region(index: PromptIndex | UnsteeredIndex, image: Image.Image) -> Region:
+    """The part of the picture that the model saw."""
+    left, top, right, bottom = VectorSettings.from_dict(index.preprocessing).preprocess.region(image.size)
+    return left / image.width, top / image.height, right / image.width, bottom / image.height
+
+
+# ------------------------------------------------------------------------------------------------------------ in words
 
 
 def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
-    """Title and opening sentence."""
+    """The title, and what it means to be similar."""
     if len(searches) > 1:
-        count, photos = _in_words(len(searches)), len(_queried(searches))
-        if photos > 1:
-            return (
-                f"{_in_words(photos).capitalize()} photos, {count} searches",
-                "Each query photo, searched once for each focus. The prompt steers the image encoder itself, "
-                "so each ranking follows its focus.",
-            )
+        photos = len({search.query.name for search in searches if search.query})
+        counts = f"{_in_words(len(searches))} {'focuses' if photos < 2 else 'searches'}"
+        title = "One photo" if photos < 2 else f"{_in_words(photos).capitalize()} photos"
         return (
-            f"One photo, {count} focuses",
-            "The same query photo, searched once for each focus. The prompt steers the image encoder itself, "
-            "so each ranking follows its focus.",
+            f"{title}, {counts}",
+            "The prompt steers the image encoder itself, so each ranking follows its focus.",
         )
-    focuses = searches[0].focuses
-    if searches[0].is_marked:
-        also = f" and are similar in “{focuses[0].text}”" if focuses else ""
+    (search,) = searches
+    if search.is_marked:
+        also = f" and are similar in “{search.focuses[0].text}”" if search.focuses else ""
         return (
             f"Photos that match the marked region{also}",
-            "The patches of the region are compared with the regions of each photo.",
+            "The patches in the region are compared with the regions of each photo.",
         )
-    if not focuses:
+    if not search.focuses:
+        return "Photos similar as a whole", "Whole photos are compared: the image encoder is not steered."
+    if search.query is None:
         return (
-            "Photos similar as a whole",
-            "Ranked by plain similarity of whole photos, without a focus: the image encoder was not steered.",
+            f"Photos that show “{search.focuses[0].text}”",
+            "The surest first: photos in which the steered image encoder sees what the prompt names, and photos that "
+            "resemble them.",
         )
-    if not searches[0].query:
-        return (
-            f"Photos that show “{focuses[0].text}”",
-            "The most certain first: photos in which the steered image encoder finds what the prompt names, and "
-            "photos that resemble them.",
-        )
-    if len(focuses) > 1:
-        wanted = [f"“{focus.text}”" for focus in focuses if focus.weight > 0]
-        unwanted = [f"“{focus.text}”" for focus in focuses if focus.weight < 0]
-        like = [f"similar in {_listed(wanted)}"] if wanted else []
-        unlike = [f"different in {_listed(unwanted)}"] if unwanted else []
-        return (
-            f"Photos {', '.join(like + unlike)}",
-            "Ranked by all focuses at once: each steers the image encoder separately, and the score is the "
-            "weighted mean.",
-        )
-    return (
-        f"Photos similar in “{focuses[0].text}”",
-        "Ranked by similarity in the focus, not overall: the prompt steers the image encoder itself.",
+    wanted, unwanted = (
+        [f"“{focus.text}”" for focus in search.focuses if sign * focus.weight > 0] for sign in (1, -1)
     )
+    like = [f"similar in {_listed(wanted)}"] if wanted else []
+    unlike = [f"different in {_listed(unwanted)}"] if unwanted else []
+    several = "Each focus steers the image encoder, and the score is the weighted mean."
+    one = "Photos are compared in the focus, not overall: the prompt steers the image encoder itself."
+    return f"Photos {', '.join(like + unlike)}", several if len(search.focuses) > 1 else one
 
 
 def _in_words(count: int) -> str:
@@ -163,60 +267,6 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _shown(hits: Hits) -> ShownSearch:
-    focuses, photo = hits.searched.focuses, hits.query
-    query, full = [], 1.0
-    if photo is None:
-        full = max((hit.score for hit in hits if hit.score > 0), default=full)
-    else:
-        name, image = escaped(photo.path.name), photo.picture.image
-        if hits.searched.region is not None:
-            image = _framed(image, hits.searched.region.in_pixels(photo.picture.size), photo.picture.size)
-            if focuses:  # then scores are standard deviations
-                full = max((hit.score for hit in hits if hit.score > 0), default=full)
-        query = [_shot(name, image, photo.heatmap(focus.index), focus.index) for focus in focuses]
-        query = query or [Shot(name=name, image=image, heatmap=None)]
-    return ShownSearch(
-        focuses=focuses,
-        note=_note(hits),
-        query=query,
-        hits=_shown_hits(hits),
-        full=full,
-        is_marked=hits.searched.region is not None,
-    )
-
-
-def _framed(image: Image.Image, box: Region, size: tuple[int, int]) -> Image.Image:
-    """A copy of the photo, which has `size` in full, with a frame around the box."""
-    copy = image.copy()
-    x, y = image.width / size[0], image.height / size[1]
-    frame = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
-    ImageDraw.Draw(copy).rectangle(frame, outline=FRAME, width=max(2, max(image.size) // 150))
-    return copy
-
-
-def _shown_hits(hits: Hits) -> list[ShownHit]:
-    shown = []
-    for hit in hits:
-        image = hit.photo
-        name, *copies = (escaped(hit.shown(path)) for path in (hit.path, *hit.copies))
-        name += (f" ({hit.lost})" if hit.lost else "") + (f" (also {', '.join(copies)})" if copies else "")
-        shots = [
-            _shot(name, image, heatmap, part.focus.index)
-            for heatmap, part in zip(hit.heatmaps, hit.parts, strict=True)
-        ]
-        if not shots and hit.match is not None:
-            shots = [_shot(name, image, hit.match, hits.searched.index)]
-        shots = shots or [Shot(name=name, image=image, heatmap=None)]
-        scores = [part.score for part in hit.parts] or [hit.score]
-        month = "" if hits.sorted == "score" else _month(hit)
-        date = "" if hit.date is None else str(hit.date)
-        shown.append(
-            ShownHit(rank=hit.rank, score=hit.score, shots=shots, scores=scores, month=month, date=date)
-        )
-    return shown
-
-
 def _month(hit: Hit) -> str:
     """What hits in the order of their dates are grouped by: "May 2019"; the year alone where no more is known."""
     if hit.date is None:
@@ -224,18 +274,28 @@ def _month(hit: Hit) -> str:
     return hit.date.moment.strftime("%Y" if hit.date.precision == "year" else "%B %Y")
 
 
-def _note(hits: Hits) -> str:
-    """What was compared, in which prompt indexes, and the alternatives."""
-    indexes = (
-        [focus.index for focus in hits.searched.focuses] if hits.searched.focuses else [hits.searched.index]
-    )
-    notes = [str(hits.searched), *map(_described, indexes)]
-    notes += [escaped(str(hits.searched.doubt))] if hits.searched.doubt else []
-    for focus in hits.searched.focuses:
-        notes += map(escaped, focus.remarks)
+def _status(hits: Hits) -> str:
+    """Exact, or approximate over how many, and how many are shown."""
+    searched = hits.searched
+    return f"{searched}; {len(hits):,} of {searched.of:,} {'photo' if searched.of == 1 else 'photos'} shown"
+
+
+def _remarks(hits: Hits) -> list[str]:
+    """Why the answer may be wrong, and what the model does not read."""
+    searched = hits.searched
+    doubts = [escaped(str(searched.doubt))] if searched.doubt else []
+    return doubts + [escaped(said) for focus in searched.focuses for said in focus.remarks]
+
+
+def _method(hits: Hits) -> list[str]:
+    """The prompt indexes that were searched, and the alternatives."""
+    searched = hits.searched
+    indexes: list[PromptIndex | UnsteeredIndex] = [focus.index for focus in searched.focuses]
+    notes = [_described(index) for index in indexes or [searched.index]]
+    for focus in searched.focuses:
         if focus.others:
             notes.append(f"others of “{focus.index.prompt}”: " + ", ".join(map(_described, focus.others)))
-    return "; ".join(dict.fromkeys(notes))
+    return list(dict.fromkeys(notes))
 
 
 def _described(index: PromptIndex | UnsteeredIndex) -> str:
@@ -245,61 +305,70 @@ def _described(index: PromptIndex | UnsteeredIndex) -> str:
     return f"model {Path(index.model_id).name}, gate scale {index.gate_scale:g}{view}"
 
 
-def _shot(name: str, image: Image.Image, heatmap: Heatmap, index: PromptIndex | UnsteeredIndex) -> Shot:
-    return Shot(name=name, image=image, heatmap=heatmap, region=_region(index, image))
+def _term(focus: Focus, *, is_first: bool) -> str:
+    """A focus as a term of a sum: its sign (none before the first, unless it is a minus), its weight unless 1."""
+    sign = "− " if focus.weight < 0 else "" if is_first else "+ "
+    size = abs(focus.weight)
+    return f"{sign}{'' if size == 1 else f'{size:g} × '}{focus.text}"
 
 
-def _region(index: PromptIndex | UnsteeredIndex, image: Image.Image) -> Region:
-    """The part of the picture that the model saw."""
-    left, top, right, bottom = VectorSettings.from_dict(index.preprocessing).preprocess.region(image.size)
-    return left / image.width, top / image.height, right / image.width, bottom / image.height
+def _in_digits(value: float, digits: int = 3) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def _fields(search: ShownSearch) -> dict[str, Any]:
-    """The template's variables; under each focus the query photo and all hits share one colour scale."""
-    several = len(search.focuses) > 1
-    shown = [*([search.query] if search.query else []), *(hit.shots for hit in search.hits)]
-    maps = ([shots[i].heatmap for shots in shown] for i in range(len(search.focuses) or 1))
-    ranges = [shared_vmax([heatmap for heatmap in of_one if heatmap is not None]) for of_one in maps]
-    names = [_focus_fields(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
-    names = names or [{"prompt": "the region" if search.is_marked else ""}]
+# ------------------------------------------------------------------------------------------------- for the template
 
-    def parts(shots: Sequence[Shot], scores: Sequence[float | None]) -> list[dict[str, Any]]:
-        return [
-            {**name, "heat": _heat_uri(shot, vmax), "score": score, "bar": _bar(score or 0.0)}
-            for name, shot, vmax, score in zip(names, shots, ranges, scores, strict=True)
-        ]
 
+def _fields(search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
+    """The template's variables."""
+    terms = [_term(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
     return {
-        "several": several,
-        "note": search.note,
-        "is_marked": search.is_marked,
-        "focuses": names if search.focuses else [],
-        "photo": _photo_uri(search.query[0].image, PHOTO_SIDE) if search.query else "",
-        "photo_name": search.query[0].name if search.query else "",
-        "query": parts(search.query, [None] * len(names)) if search.query else [],
-        "hits": [
-            {
-                "rank": hit.rank,
-                "score": hit.score,
-                "bar": _bar(hit.score / search.full),
-                "name": hit.shots[0].name,
-                "month": hit.month,
-                "date": hit.date,
-                "photo": _photo_uri(hit.shots[0].image, HIT_SIDE),
-                "small": _photo_uri(hit.shots[0].image, SMALL_SIDE) if several else "",
-                "parts": parts(hit.shots, hit.scores),
-            }
-            for hit in search.hits
-        ],
+        "terms": terms or ["the marked region"] * search.is_marked,
+        "texts": [focus.text for focus in search.focuses] or ["the marked region"] * search.is_marked,
+        "status": search.status,
+        "is_exact": search.is_exact,
+        "remarks": search.remarks,
+        "method": search.method,
+        "has_heatmaps": bool(search.tops),
+        "query": search.query and _shot_fields(search.query, search, pictures),
+        "hits": _hit_fields(search, terms, pictures),
     }
 
 
-def _focus_fields(focus: Focus, *, is_first: bool) -> dict[str, str]:
-    """A focus as a term of a sum: its sign (none before the first, unless it is a minus), its weight unless 1."""
-    sign = "−" if focus.weight < 0 else "" if is_first else "+"
-    size = abs(focus.weight)
-    return {"prompt": focus.text, "sign": sign, "weight": "" if size == 1 else f"{size:g} ×"}
+def _hit_fields(search: ShownSearch, terms: Sequence[str], pictures: Pictures) -> Iterator[dict[str, Any]]:
+    for hit in search.hits:
+        presences = hit.presences or [math.nan] * len(terms)
+        yield {
+            **_shot_fields(hit.shot, search, pictures),
+            "rank": hit.rank,
+            "score": hit.score,
+            "bar": hit.score / search.full,
+            "parts": list(zip(terms, hit.scores, presences, strict=True)),
+            "presence": presences[0] if len(terms) == 1 else math.nan,
+            "date": hit.date,
+            "month": hit.month,
+            "note": hit.note,
+        }
+
+
+def _shot_fields(shot: Shot, search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
+    heat = zip(shot.heatmaps, shot.regions, search.tops, strict=True) if shot.heatmaps else ()
+    return {
+        "name": shot.name,
+        "link": shot.link,
+        "photo": pictures.source(shot.image.convert("RGB"), "jpeg", quality=84),
+        "layers": [pictures.source(_layer(shot.image, *one), "webp", quality=80) for one in heat],
+        "size": shot.image.size,
+    }
+
+
+def _layer(photo: Image.Image, heatmap: Heatmap, seen: Region, top: float) -> Image.Image:
+    """The heatmap that the page lays over the grey photo, in the photo's shape."""
+    scale = HEAT_SIDE / max(photo.size)
+    width, height = (max(1, round(scale * side)) for side in photo.size)
+    left, upper, right, lower = seen
+    region = (left * width, upper * height, right * width, lower * height)
+    return layer(strengths(heatmap, top), (width, height), region)
 
 
 def _bar(score: float) -> float:
@@ -307,30 +376,7 @@ def _bar(score: float) -> float:
     return 100 * min(max(score, 0.0), 1.0)
 
 
-def _photo_uri(image: Image.Image, side: int) -> str:
-    image = image.convert("RGB")
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return _data_uri(image, "jpeg", quality=84)
-
-
-def _heat_uri(shot: Shot, vmax: float) -> str:
-    """The heatmap layer that the page lays over the grey photo, in the photo's shape; "" where there is none."""
-    if shot.heatmap is None:
-        return ""
-    scale = HEAT_SIDE / max(shot.image.size)
-    width, height = (max(1, round(scale * side)) for side in shot.image.size)
-    left, top, right, bottom = shot.region
-    region = (left * width, top * height, right * width, bottom * height)
-    return _data_uri(layer(strengths(shot.heatmap, vmax), (width, height), region), "webp", quality=80)
-
-
-def _legend_uri() -> str:
+def _legend(pictures: Pictures) -> str:
     """The colour scale, over mid grey."""
     ramp = np.linspace(0, 1, 128, dtype=np.float32)[None]
-    return _data_uri(overlay(Image.new("RGB", (128, 4), (150, 150, 150)), ramp), "png")
-
-
-def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
-    encoded = io.BytesIO()
-    image.save(encoded, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    return pictures.source(overlay(Image.new("RGB", (128, 4), (150, 150, 150)), ramp), "webp", lossless=True)
