@@ -6,6 +6,7 @@ imports faiss, lazily.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ _LEAST_NPROBE = 18
 _PROBED_CELLS = 8  # otherwise at most one cell in 8
 _PROBED_SHARE = 20  # a search returns at most 1 in 20 of the vectors in the cells that it probes
 _SEED = 1234
+_GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
 
 
 class FlatIndex:
@@ -109,7 +111,9 @@ class IVFIndex:
 
     def candidates(self, query: Floats, count: int, allowed: npt.NDArray[np.bool_] | None = None) -> Rows:
         """At most `count` rows near `query`, (dim,) float32, of those that are `allowed` ((n,); None: all)."""
-        if allowed is None:
+        if allowed is None and count <= _GPU_MOST and self._on_gpus is not None:
+            rows = self._on_gpus.search(_as_batch(query), count)[1][0]
+        elif allowed is None:
             near, nearness = self._nearest_cells(query)
             self._index.nprobe = len(near)
             rows = self._index.search_preassigned(_as_batch(query), count, near[None], nearness[None])[1][0]
@@ -120,6 +124,16 @@ class IVFIndex:
             rows = self._index.search(_as_batch(query), count, params=options)[1][0]
         found_rows: Rows = rows[rows >= 0]
         return found_rows
+
+    @cached_property
+    def _on_gpus(self) -> Any:
+        """A copy on all GPUs; None where there are none, or FAISS was not built for them."""
+        faiss = _faiss()
+        if faiss.get_num_gpus() == 0:
+            return None
+        copied = faiss.index_cpu_to_all_gpus(self._index)
+        faiss.GpuParameterSpace().set_index_parameter(copied, "nprobe", self.nprobe)
+        return copied
 
     def _nearest_cells(self, query: Floats) -> tuple[Rows, Floats]:
         """The `nprobe` nearest cells, and the inner products of their centroids with the query."""

@@ -119,6 +119,26 @@ def test_cells_find_most_of_the_nearest_and_only_what_is_allowed(tmp_path: Path)
         assert np.mean(shares) > 0.95
 
 
+def test_where_faiss_reports_gpus_a_copy_there_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU here: that one copy is made, and searched only for what a GPU can do."""
+    import faiss
+
+    copied = []
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    copy = lambda index: copied.append(index) or faiss.clone_index(index)  # noqa: E731
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", copy, raising=False)
+    setting = {"set_index_parameter": lambda _, index, name, value: setattr(index, name, value)}
+    monkeypatch.setattr(faiss, "GpuParameterSpace", type("Space", (), setting), raising=False)
+    vectors = clustered(3000)
+    index = IVFIndex.of(vectors)
+    everything = np.ones(3000, dtype=bool)
+    on_processor = index.candidates(vectors[2], 20, everything)
+    assert not copied
+    for _ in range(2):
+        assert sorted(index.candidates(vectors[2], 20)) == sorted(on_processor)
+    assert len(copied) == 1
+
+
 @pytest.mark.parametrize(
     ("cells", "dim", "probes"),
     [(2048, 768, 18), (2048, 384, 36), (2048, 1536, 18), (2048, 128, 109), (512, 128, 64), (16, 768, 16), (1, 4, 1)],
