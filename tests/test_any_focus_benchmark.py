@@ -21,7 +21,7 @@ def gallery() -> Part:
     rng = np.random.default_rng(0)
     words = {0: ("cat",), 1: ("dog",)}
     photos = [
-        LabelledPhoto(Path(f"{i}.png"), tuple(Shown(w, w, 1.0) for w in words.get(i % 4, ())))
+        LabelledPhoto(Path(f"/photos/{i:02}.png"), tuple(Shown(w, w, 1.0) for w in words.get(i % 4, ())))
         for i in range(PHOTOS)
     ]
     embeddings = rng.normal(size=(1, PHOTOS, WIDTH)).astype(np.float32)

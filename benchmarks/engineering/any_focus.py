@@ -129,7 +129,7 @@ def write_library(place: Path, gallery: Part, index: UnsteeredIndex) -> None:
     store = Store(place)
     store.ensure_images()
     store.ensure_unsteered_table(index.key, index.dim)
-    names = [photo.path.as_posix() for photo in gallery.photos]
+    names = [photo.path.name for photo in gallery.photos]  # in their order, wherever the folder is
     store.write_images([FileRecord(name, name, 1, 1) for name in names])
     vectors = [
         UnsteeredVector(name, whole, pack_regions(regions_of(patches.astype(np.float32))))
