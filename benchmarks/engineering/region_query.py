@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from steersearch import Library
 from steersearch.benchmarks.engineering.any_focus import synthetic
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.benchmarks.paper import core_world
@@ -25,6 +24,7 @@ from steersearch.benchmarks.paper.core_data import CoreData, Scene
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.indexer.hits import Hits
+from steersearch.indexer.library import Library
 from steersearch.indexer.ranking import rank_scores
 from steersearch.indexer.region import Region
 from steersearch.indexer.regions import RegionArrays, open_region_snapshot
@@ -41,9 +41,9 @@ def box_around(mask: Path) -> Region:
     return Region(float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
 
 
-def answers_of(scene: Scene, model: str, folder: Path) -> Iterator[dict[str, bool]]:
+def answers_of(scene: Scene, embedder: Predictor, folder: Path) -> Iterator[dict[str, bool]]:
     """For each photo of a scene whether the first hit is right, by each way of asking."""
-    library = Library.create(scene.gallery.folder, model=model, place=folder / "library")
+    library = Library.create(scene.gallery.folder, embedder, place=folder / "library")
     library.index(list(scene.prompts.values()))
     row_of = dict(zip(scene.gallery.files, scene.rows, strict=True))
     most = len(scene.prompts) + 1  # photos of one source, and the first of another
@@ -100,7 +100,7 @@ def measure(model: str, source: str, bases: int) -> Record:
     right: dict[str, list[bool]] = {}
     for scene in data.scenes:
         with tempfile.TemporaryDirectory() as folder:
-            for answers in answers_of(scene, model, Path(folder)):
+            for answers in answers_of(scene, embedder, Path(folder)):
                 for how, is_right in answers.items():
                     right.setdefault(how, []).append(is_right)
             (key,) = (path.stem for path in Path(folder, "library", "unsteered").glob("*.json"))
