@@ -81,7 +81,9 @@ def focus(prompt: str, *hits: Shot, query: Shot | None = None) -> ShownSearch:
     ]
     seen = query or shot("query.jpg", 0.5)
     top = shared_vmax([one.heatmaps[0] for one in (seen, *hits)])
-    return ShownSearch(focuses=[Focus(prompt)], status="exact", query=seen, hits=shown, tops=[top])
+    return ShownSearch(
+        focuses=[Focus(prompt)], status="exact", query=seen, hits=shown, maps=[prompt], tops=[top]
+    )
 
 
 def rendered(*searches: ShownSearch) -> str:
@@ -133,7 +135,16 @@ def test_several_focuses_have_a_heatmap_weight_score_and_presence_each() -> None
         shot=seen, rank=1, score=0.345, scores=[0.987, 0.654, 0.321], presences=[1.5, -0.25, math.nan]
     )
     found = Images(
-        rendered(ShownSearch(focuses=focuses, status="exact", query=seen, hits=[hit], tops=[1.0] * 3))
+        rendered(
+            ShownSearch(
+                focuses=focuses,
+                status="exact",
+                query=seen,
+                hits=[hit],
+                maps=[f.text for f in focuses],
+                tops=[1.0] * 3,
+            )
+        )
     )
     text = " ".join(found.text.split())
     assert "Photos similar in “sofa” and “cushion”, different in “cat”" in text

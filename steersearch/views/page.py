@@ -15,11 +15,12 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 import steersearch
-from steersearch.core.heatmaps import layer, overlay, shared_vmax, strengths
+from steersearch.core.heatmaps import OUTLINE, layer, overlay, shared_vmax, strengths
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
+from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.views.output import refuse_impossible, write_output
 from steersearch.views.page_pictures import Beside, Inside, Pictures, link
@@ -29,16 +30,16 @@ Heatmap = npt.NDArray[np.float32]
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture's sides
 
 MOST_INSIDE = 50  # hits whose pictures are in the page itself
+REGION = "the region"
 PHOTO_SIDE = 480  # pixels, longer side of a photo
-FRAME = (255, 60, 172)  # of the marked region of the query photo
 HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A photo, at most PHOTO_SIDE pixels each way, and its heatmap under each focus of the search.
+    """A photo, at most PHOTO_SIDE pixels each way, and its heatmaps.
 
-    heatmaps: (Hp, Wp) on the patch grid; none where the search has no focus, or nothing was steered.
+    heatmaps: (Hp, Wp) on the patch grid, those that the search has; fewer or none on a query photo.
     regions: the part of the photo that each covers.  link: its file; "" where it is gone.
     """
 
@@ -72,9 +73,9 @@ class ShownSearch:
 
     hits: read once, so that only one photo is in memory at a time.
     status: how they were found, exactly or not.  remarks: what else to know.  method: which indexes, and which others.
+    maps: names of the heatmaps: of each focus, then of the marked region; none where nothing was steered.
+    tops: the ends of their colour scales, see `shared_vmax`.  full: the score whose bar is full.
     is_marked: whether a region of the query photo was searched with.
-    tops: ends of the colour scales, one per focus, of a region alone one, see `shared_vmax`.
-    full: the score whose bar is full.
     """
 
     focuses: Sequence[Focus]
@@ -84,6 +85,7 @@ class ShownSearch:
     method: Sequence[str] = ()
     query: Shot | None
     hits: Iterable[ShownHit]
+    maps: Sequence[str] = ()
     tops: Sequence[float] = ()
     full: float = 1.0
     is_marked: bool = False
@@ -117,10 +119,8 @@ def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
         title=title,
         lead=lead,
         version=steersearch.__version__,
-        legend=_legend(pictures) if any(search.tops for search in searches) else "",
-        most_focuses=max(len(search.tops) for search in searches),
-        is_marked=any(search.is_marked for search in searches),
-        has_focus=bool(searches[0].focuses),
+        legend=_legend(pictures) if any(search.maps for search in searches) else "",
+        most_maps=max(len(search.maps) for search in searches),
         searches=[_fields(search, pictures) for search in searches],
     )
 
@@ -130,26 +130,14 @@ def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
 
 def _shown(hits: Hits, folder: Path) -> ShownSearch:
     """folder: of the page."""
-    searched, photo = hits.searched, hits.query
-    indexes: list[PromptIndex | UnsteeredIndex] = []
-    if not searched.is_guess:
-        indexes += [focus.index for focus in searched.focuses]
-    query, full = None, 1.0
-    if photo is None:
+    searched, full = hits.searched, 1.0
+    focuses = () if searched.is_guess else searched.focuses
+    if hits.query is None or (searched.region and focuses):  # scores in standard deviations
         full = max((hit.score for hit in hits if hit.score > 0), default=full)
-    else:
-        heatmaps = [photo.heatmap(index) for index in indexes if isinstance(index, PromptIndex)]
-        image = photo.picture.image.copy()
-        image.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-        if searched.region is not None:
-            _frame(image, searched.region.in_pixels(photo.picture.size), photo.picture.size)
-            if searched.focuses:  # then scores are standard deviations
-                full = max((hit.score for hit in hits if hit.score > 0), default=full)
-        query = _shot(photo.path, escaped(photo.path.name), image, indexes, heatmaps, folder)
-    if searched.region is not None and not searched.focuses:
-        indexes = [searched.index]
-    shown: list[Sequence[Heatmap]] = [_heatmaps(hit) for hit in hits] if indexes else []
-    shown += [query.heatmaps] if query and query.heatmaps else []
+    query = None if hits.query is None else _shown_query(hits.query, hits, focuses, folder)
+    shown = [_heatmaps(hit, focuses) for hit in hits]
+    names = [focus.text for focus in focuses] + ([REGION] if searched.region else [])
+    names = names if hits or query else []
     return ShownSearch(
         focuses=searched.focuses,
         status=_status(hits),
@@ -157,54 +145,64 @@ def _shown(hits: Hits, folder: Path) -> ShownSearch:
         remarks=_remarks(hits),
         method=_method(hits),
         query=query,
-        hits=(_shown_hit(hit, indexes, folder, by_month=hits.sorted != "score") for hit in hits),
-        tops=[shared_vmax(of_one) for of_one in zip(*shown, strict=True)],
+        hits=(_shown_hit(hit, focuses, folder, by_month=hits.sorted != "score") for hit in hits),
+        maps=names,
+        tops=[
+            shared_vmax([maps[i] for maps in (*shown, *([query.heatmaps] if query else ())) if i < len(maps)])
+            for i in range(len(names))
+        ],
         full=full,
         is_marked=searched.region is not None,
     )
 
 
-def _frame(image: Image.Image, box: Region, size: tuple[int, int]) -> None:
-    """Draw the box, in pixels of the whole photo, which has `size`, on its image."""
-    x, y = image.width / size[0], image.height / size[1]
-    frame = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
-    ImageDraw.Draw(image).rectangle(frame, outline=FRAME, width=max(2, max(image.size) // 150))
+def _shown_query(photo: QueryPhoto, hits: Hits, focuses: Sequence[Focus], folder: Path) -> Shot:
+    image = photo.picture.image.copy()
+    image.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+    if hits.searched.region is not None:
+        size = photo.picture.size
+        box = hits.searched.region.in_pixels(size)
+        frame = [side * image.size[i % 2] / size[i % 2] for i, side in enumerate(box)]
+        for line, width in zip(reversed(OUTLINE), (7, 4), strict=True):  # seen on anything, in grey too
+            ImageDraw.Draw(image).rectangle(frame, outline=line, width=width)
+    heatmaps = [photo.heatmap(focus.index) for focus in focuses]
+    return Shot(
+        name=escaped(photo.path.name),
+        image=image,
+        heatmaps=heatmaps,
+        regions=[_region(focus.index, image) for focus in focuses],
+        link=_link(photo.path, folder),
+    )
 
 
-def _heatmaps(hit: Hit) -> Sequence[Heatmap]:
-    """Under each focus; of a region alone, where the photo matches it."""
-    return hit.heatmaps if hit.parts else (hit.heatmap,)
+def _heatmaps(hit: Hit, focuses: Sequence[Focus]) -> list[Heatmap]:
+    """Under each focus, then of the marked region."""
+    return [*(hit.heatmaps if focuses else ()), *(() if hit.match is None else (hit.match,))]
 
 
-def _shown_hit(
-    hit: Hit, indexes: Sequence[PromptIndex | UnsteeredIndex], folder: Path, *, by_month: bool
-) -> ShownHit:
-    name, *copies = (escaped(hit.shown(path)) for path in (hit.path, *hit.copies))
-    notes: list[str] = [hit.lost] if hit.lost else []
-    notes += [f"also {', '.join(copies)}"] if copies else []
-    image = hit.photo_within(PHOTO_SIDE)
+def _shown_hit(hit: Hit, focuses: Sequence[Focus], folder: Path, *, by_month: bool) -> ShownHit:
+    copies = [escaped(hit.shown(path)) for path in hit.copies]
+    notes = ([hit.lost] if hit.lost else []) + ([f"also {', '.join(copies)}"] if copies else [])
+    image, heatmaps = hit.photo_within(PHOTO_SIDE), _heatmaps(hit, focuses)
+    indexes: list[PromptIndex | UnsteeredIndex] = [focus.index for focus in focuses]
+    indexes = indexes or [hit.searched.index]
+    regions = [_region(index, image) for index, _ in zip([*indexes, indexes[0]], heatmaps)]  # noqa: B905
     return ShownHit(
-        shot=_shot(hit.path, name, image, indexes, _heatmaps(hit) if indexes else (), folder),
+        shot=Shot(
+            name=escaped(hit.name),
+            image=image,
+            heatmaps=heatmaps,
+            regions=regions,
+            link=_link(hit.path, folder),
+        ),
         rank=hit.rank,
         score=hit.score,
         scores=[part.score for part in hit.parts],
-        presences=hit.presences if indexes else (),
+        presences=hit.presences if focuses else (),
         date=hit.date,
         month=_month(hit) if by_month else "",
         note="; ".join(notes),
     )
-
-
-def _shot(
-    path: Path,
-    name: str,
-    image: Image.Image,
-    indexes: Sequence[PromptIndex | UnsteeredIndex],
-    heatmaps: Sequence[Heatmap],
-    folder: Path,
-) -> Shot:
-    regions = [_region(index, image) for index in indexes]
-    return Shot(name=name, image=image, heatmaps=heatmaps, regions=regions, link=_link(path, folder))
 
 
 def _link(path: Path, folder: Path) -> str:
@@ -239,7 +237,7 @@ def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
         also = f" and are similar in “{search.focuses[0].text}”" if search.focuses else ""
         return (
             f"Photos that match the marked region{also}",
-            "The patches in the region are compared with the regions of each photo.",
+            "The patches of the region are compared with the regions of each photo.",
         )
     if not search.focuses:
         return "Photos similar as a whole", "Whole photos are compared: the image encoder is not steered."
@@ -323,13 +321,13 @@ def _fields(search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
     """The template's variables."""
     terms = [_term(focus, is_first=i == 0) for i, focus in enumerate(search.focuses)]
     return {
-        "terms": terms or ["the marked region"] * search.is_marked,
-        "texts": [focus.text for focus in search.focuses] or ["the marked region"] * search.is_marked,
+        "terms": terms,
+        "maps": search.maps,
+        "is_marked": search.is_marked,
         "status": search.status,
         "is_exact": search.is_exact,
         "remarks": search.remarks,
         "method": search.method,
-        "has_heatmaps": bool(search.tops),
         "query": search.query and _shot_fields(search.query, search, pictures),
         "hits": _hit_fields(search, terms, pictures),
     }
@@ -352,7 +350,7 @@ def _hit_fields(search: ShownSearch, terms: Sequence[str], pictures: Pictures) -
 
 
 def _shot_fields(shot: Shot, search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
-    heat = zip(shot.heatmaps, shot.regions, search.tops, strict=True) if shot.heatmaps else ()
+    heat = zip(shot.heatmaps, shot.regions, search.tops)  # noqa: B905, a query photo may have fewer
     return {
         "name": shot.name,
         "link": shot.link,
