@@ -307,15 +307,13 @@ def _refuse_interpolation(values: Mapping[str, Any], path: Path, above: str = ""
     for name, value in values.items():
         if isinstance(value, Mapping):
             _refuse_interpolation(value, path, f"{above}{name}.")
-        elif any(isinstance(text, str) and "${" in text for text in (value if _is_list(value) else [value])):
+            continue
+        texts = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(text, str) and "${" in text for text in texts):
             raise CheckpointError(
                 f"{path}: its config's {above}{name} is {value!r}, an interpolation; save the file with its config "
                 "resolved: OmegaConf.resolve(config)"
             )
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def write_released_pth(model: SteerViT, path: Path | str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -201,12 +202,8 @@ def fetch_model(name: str, progress: FileProgress | None = None) -> ModelParts:
 
 def _fetch_part(part: Part, progress: FileProgress | None) -> None:
     for place in part.files:
-        tell = None if progress is None else _about(place.file, progress)
+        tell = None if progress is None else partial(progress, place.file)
         if part.role == "text encoder" and known_text_encoder(part.name or "") is None:
             hub.text_encoder_folder(part.name or "", tell)  # with whatever tokenizer files it has
         else:
             hub.fetch(place.file, tell)
-
-
-def _about(file: HubFile, progress: FileProgress) -> hub.Progress:
-    return lambda done, total: progress(file, done, total)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -202,13 +202,6 @@ class LazyEmbedder:
         self, pixels: Floats, prompt_features: Sequence[Floats], gate_scale: float
     ) -> tuple[Unsteered, list[Embedded]]:
         return self.loaded().embed_with_unsteered(pixels, prompt_features, gate_scale)
-
-
-def as_embedder(embedder: Embedder | Callable[[], Embedder]) -> Embedder:
-    """An embedder itself; a function that returns one becomes a LazyEmbedder of unknown identity."""
-    if isinstance(embedder, type) or not hasattr(embedder, "embed_pixels"):
-        return LazyEmbedder(cast(Callable[[], Embedder], embedder))
-    return cast(Embedder, embedder)
 
 
 def _as_read(settings: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from steersearch.core.errors import DataError, RunError, SteerSearchError
 from steersearch.training import checkpoint, settings, text_store
 from steersearch.training.alone import kept_thing_keys
-from steersearch.training.failures import told_plainly
+from steersearch.training.failures import translated
 from steersearch.training.journal import Journal, read_journal
 from steersearch.training.recipe import MINI, StageSettings
 from steersearch.training.text_store import TextStore
@@ -69,21 +69,21 @@ class Wild(torch.utils.data.Dataset[int]):
     ],
 )
 def test_what_the_machine_refuses_is_told(error: Exception, words: str) -> None:
-    with pytest.raises(RunError, match=words), told_plainly(Path("run")):
+    with pytest.raises(RunError, match=words), translated(Path("run")):
         raise error
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), RuntimeError("mat1 and mat2"), KeyError("x")])
 def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)), told_plainly(Path("run")):
+    with pytest.raises(type(error)), translated(Path("run")):
         raise error
-    with pytest.raises(type(error), match="Caught"), told_plainly(Path("run")):
+    with pytest.raises(type(error), match="Caught"), translated(Path("run")):
         list(DataLoader(Wild(error), num_workers=1))
 
 
 def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> None:
     (tmp_path / checkpoint.FOLDER).mkdir()
-    with pytest.raises(RunError) as caught, told_plainly(tmp_path):
+    with pytest.raises(RunError) as caught, translated(tmp_path):
         list(DataLoader(Wild(DataError("texts", '"a mug" is not there')), num_workers=1))
     kept = "what was saved is kept; --resume continues from there"
     assert str(caught.value) == f'{tmp_path}: texts: "a mug" is not there; {kept}'
@@ -220,7 +220,7 @@ def test_every_damage_of_a_run_folder_is_told_in_words(
 def outcome(folder: Path) -> Exception | None:
     """What reading it all again raises."""
     try:
-        with told_plainly(folder):
+        with translated(folder):
             open_all(folder)
     except Exception as error:
         return error

@@ -76,7 +76,7 @@ def save(
                 _link(final, draft)
         _prune(place, step, keep)
     except OSError as error:
-        last = _last(place)
+        last = next((path for _, path in _candidates(place)), None)
         kept = "" if last is None else f"; {last.name} is still there: make room and resume the run"
         raise OutputError(final, f"{error.strerror or error}{kept}") from error
     return final
@@ -210,7 +210,7 @@ def latest(folder: Path) -> Path | None:
         raise RunError(
             folder / FOLDER,
             f"no checkpoint is whole ({'; '.join(f'{e.path.name}: {e.reason}' for e in damage)}); "
-            "delete them to begin anew",
+            "delete them to start over",
         )
     return None
 
@@ -282,10 +282,6 @@ def _candidates(place: Path) -> list[tuple[int, Path]]:
             if (match := _STEP.fullmatch(path.name)) and path.is_dir():
                 found.append((int(match[2]), match[1] is None, path))
     return [(step, path) for step, _, path in sorted(found, reverse=True)]
-
-
-def _last(place: Path) -> Path | None:
-    return next((path for _, path in _candidates(place)), None)
 
 
 # --------------------------------------------------------------------------------------------- another recipe
@@ -378,7 +374,9 @@ def restore_optimiser(
         counts_here = groups[parameter].get("fused") or groups[parameter].get("capturable")
         optimizer.state[parameter] = {
             # torch counts steps on the CPU, unless all of its step is one kernel
-            what: _copy(value, "cpu" if what == "step" and not counts_here else parameter.device)
+            what: value.detach().to(
+                "cpu" if what == "step" and not counts_here else parameter.device, copy=True
+            )
             for what, value in kept.items()
         }
 
@@ -389,10 +387,6 @@ def _misfit(
     named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     found = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
     return CheckpointError(f"the saved state of {label} does not fit what is trained; {found}")
-
-
-def _copy(value: Tensor, device: torch.device | str) -> Tensor:
-    return value.detach().to(device, copy=True)
 
 
 def _label(optimizer: torch.optim.Optimizer) -> str:

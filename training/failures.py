@@ -23,8 +23,8 @@ _LESS = "set a smaller optimiser.batch, fewer data.workers, or end what else use
 
 
 @contextmanager
-def told_plainly(folder: Path) -> Iterator[None]:
-    """Around a run in `folder`: errors of the disk, of memory and of worker processes become RunError."""
+def translated(folder: Path) -> Iterator[None]:
+    """Translate errors of disk, memory and worker processes in a run in `folder` into RunError."""
     try:
         yield
     except SteerSearchError:
@@ -40,14 +40,14 @@ def told_plainly(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str | None:
-    """What the machine refused, in plain words; None for a bug."""
+    """The failure of the machine; None for a bug."""
     said = str(error).strip() or type(error).__name__
     refused = errors.refusal(error)
     if refused in errors.SCARCE:
         return f"{refused}; {_LESS}"
     if refused is not None:
         return refused
-    if found := _IN_WORKER.match(said):  # what it raised there is the last line
+    if found := _IN_WORKER.match(said):  # the worker's error is the last line
         last = said.splitlines()[-1].rpartition(f"{found[1]}: ")[2]
         return last if hasattr(errors, found[1]) or found[1] in _SYSTEM else None
     if _LOCKS.search(said):

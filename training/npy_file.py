@@ -14,7 +14,7 @@ from steersearch.core.files import require_regular
 
 
 def begin_array(file: Path, dtype: npt.DTypeLike, shape: Sequence[int]) -> None:
-    """Let `file` be an array of zeros, which take no room yet. Raises OSError."""
+    """Create `file` as a sparse array of zeros. Raises OSError."""
     described = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
     with file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, described)
@@ -22,17 +22,17 @@ def begin_array(file: Path, dtype: npt.DTypeLike, shape: Sequence[int]) -> None:
 
 
 def write_rows(file: Path, first: int, rows: npt.NDArray[Any]) -> None:
-    """Write `rows` into the array from row `first` on; they are of its type. Raises OSError."""
+    """Write `rows`, of the array's dtype, from row `first` on. Raises OSError."""
     with file.open("r+b") as opened:
         np.lib.format.read_magic(opened)
         np.lib.format.read_array_header_1_0(opened)
         opened.seek(first * rows[:1].nbytes, 1)
         opened.write(np.ascontiguousarray(rows).tobytes())
         opened.flush()
-        os.fsync(opened.fileno())  # whatever says later that they are there is not to be wrong
+        os.fsync(opened.fileno())  # before anything records that they are written
 
 
 def map_rows(file: Path) -> npt.NDArray[Any]:
-    """The array, mapped to read. Raises OSError, ValueError and EOFError for what is none."""
+    """Memory-map the array. Raises OSError, ValueError, EOFError."""
     array: npt.NDArray[Any] = np.load(require_regular(file), mmap_mode="r")
     return array

@@ -26,7 +26,7 @@ from steersearch.core.steervit import SteerViT
 from steersearch.training import checkpoint
 from steersearch.training.batch import Feed
 from steersearch.training.corpus_feed import CorpusFeed
-from steersearch.training.failures import told_plainly
+from steersearch.training.failures import translated
 from steersearch.training.hybrid.preparation import TRUNK, WORDS
 from steersearch.training.journal import FILE as METRICS
 from steersearch.training.journal import read_journal
@@ -55,7 +55,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
     accelerator = _accelerator(recipe, device)
     if not accelerator.is_main_process:
         say = _silent
-    with told_plainly(folder), _denormals_flushed():
+    with translated(folder), _denormals_flushed():
         folder.mkdir(parents=True, exist_ok=True)
         if checkpoint.latest(folder) is not None and not resume:
             raise RunError.exists(folder)

@@ -115,7 +115,7 @@ class Tables:
     def drop_rows(self, name: str, column: str, keys: Iterable[str]) -> None:
         """Delete the rows with these keys."""
         for chunk in chunks(sorted(set(keys)), FILTER_LENGTH):
-            self._database.delete(name, _is_one_of(column, chunk))
+            self._database.delete(name, f"{column} IN ({', '.join(map(quoted, chunk))})")
 
     def folder(self, name: str) -> Path:
         """The folder of a table's files."""
@@ -195,10 +195,6 @@ def _add(table: Any, rows: Any) -> None:
 def _dim(rows: Any) -> int:
     """Length of the embeddings in a LanceDB or Arrow table; 0 for a table without embeddings."""
     return int(rows.schema.field("embedding").type.list_size) if "embedding" in rows.schema.names else 0
-
-
-def _is_one_of(column: str, keys: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join(map(quoted, keys))})"
 
 
 # -------------------------------------------------------------------------------------------------------- damaged rows
