@@ -1,6 +1,6 @@
-"""BERT and RoBERTa as frozen text encoders, in plain PyTorch: what transformers computes without its import of seconds.
+"""BERT and RoBERTa as frozen text encoders in plain PyTorch, because importing transformers takes seconds.
 
-Parameters are named as in the published files. Letters: P prompts, L tokens, Dt width, h heads.
+Parameters have the names of the published files. Letters: P prompts, L tokens, Dt width, h heads.
 """
 
 from __future__ import annotations

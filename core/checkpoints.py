@@ -1,7 +1,7 @@
 """Weights on disk: our .safetensors files and the authors' .pth files, and how a model's name becomes a file.
 
-Both kinds of file hold the trained parts under the authors' names (`to_released_state`). Ours adds the config
-as JSON metadata under "steersearch", and for a backbone of our own its weights, under "trunk.".
+Both hold the trained parts under the authors' names (`to_released_state`). Ours adds the config as JSON metadata under
+"steersearch", and, for a backbone of our own, its weights under "trunk.".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model needs before it can run, which of it this machine has, and fetching the rest. Imports no torch."""
+"""The files that a model needs, which of them this machine has, and fetching the rest. Imports no torch."""
 
 from __future__ import annotations
 

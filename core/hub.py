@@ -1,11 +1,11 @@
 """Files of the model hub: from the cache, or fetched by huggingface_hub; checked either way.
 
-The cache, the login and the settings are huggingface_hub's: HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE. What
-is fetched here other programs find there, and the other way round. It resumes a download whose connection was cut.
+Cache, login and settings are huggingface_hub's (HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE) and shared with other
+programs. It resumes interrupted downloads.
 
-No file with a wrong hash is ever used: `digests` hashes a file once and again whenever it has changed. What it is
-compared with is the sha256 in the registry, else the one under which the hub stores the file. Before a download the
-hub's answer is checked too, because huggingface_hub makes paths of the names in it, and fills the disk it is given.
+No file with a wrong sha256 is used: `remembered_sha256` hashes a file once and again after each change, and compares
+with the registry, else with the hash under which the hub stores the file. The hub's answer is checked before a
+download, because huggingface_hub turns names in it into paths, and does not limit its size.
 """
 
 from __future__ import annotations

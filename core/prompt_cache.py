@@ -1,7 +1,7 @@
-"""Prompts as text encoders read them, kept on disk, so that a prompt seen before needs no text encoder.
+"""Encoded prompts on disk, so that a known prompt needs no text encoder.
 
-One small file per prompt and text encoder (an 8-token prompt: 12 kB from MiniLM, 33 kB from RoBERTa-large), in
-the folder "prompts" of $STEERSEARCH_CACHE or else of the user's cache folder. It may be deleted at any time.
+One file per prompt and text encoder (8 tokens: 12 kB from MiniLM, 33 kB from RoBERTa-large), in the folder "prompts" of
+$STEERSEARCH_CACHE or else of the user's cache folder. It may be deleted at any time.
 """
 
 from __future__ import annotations

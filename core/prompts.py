@@ -1,4 +1,4 @@
-"""What a prompt must be, whichever model reads it, and how a text encoder reads it."""
+"""What makes a valid prompt for any model, and how a text encoder read it."""
 
 from __future__ import annotations
 

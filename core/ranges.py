@@ -1,4 +1,4 @@
-"""Settings that come from a file: each of its type and within its range, or a ConfigError names it."""
+"""Checks of settings from a file: type and range. A ConfigError names the setting."""
 
 from __future__ import annotations
 

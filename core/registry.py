@@ -1,8 +1,7 @@
-"""The models that can be asked for by name, and the files each of them needs. Plain data: imports no torch.
+"""The named models and the files that each of them needs. Plain data: imports no torch.
 
-Sizes, hashes and commits are those that their publishers, or people who pinned them, have published; where nobody
-has, the field is None and the file cannot be checked. A commit that is not known is "main": then it is the sha256
-that pins the file, and another file under the same name is refused.
+Sizes, hashes and commits are published ones; a field is None if none is, and then the file cannot be checked. An
+unknown commit is "main": then the sha256 pins the file, and another file of the same name is refused.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""Reads a `.pth` file as a description: the pickle in it is never run.
+"""Read a `.pth` file without running its pickle.
 
-A `.pth` is a zip of a pickle and the tensors' numbers, and a pickle is a program that may call any function by name.
-Here its instructions are gone through one by one, and those that make plain data are followed. A name means what
-`_MEANINGS` says, and whatever is not in there is refused. Tensors come out as descriptions; `PickledZip.check`
-measures them against the file before `PickledZip.read` fetches their numbers.
+A `.pth` is a zip of a pickle and tensor data, and a pickle is a program that may call any function by name. This
+interpreter follows only the instructions that make plain data, and the names in `_MEANINGS`; it refuses all else.
+Tensors become descriptions, which `PickledZip.check` compares with the file before `PickledZip.read` reads their data.
 
-Our own and not `torch.load(weights_only=True)` with stand-ins for OmegaConf, which tests/test_hostile_models.py showed
-to be less (torch 2.14): a nested tuple as a key, 1.9 MB of pickle, ends the process by a segmentation fault; records
-are decompressed, so a zip bomb fills the memory; the checksums of the zip are not compared, so a damaged file gives
-wrong weights in silence; before 2.10 a storage may claim more bytes than its record has, and is read beyond its end;
-the config cannot be read without all weights; and pickles of protocol 4 are not read.
+Why not `torch.load(weights_only=True)` with stand-ins for OmegaConf? As tests/test_hostile_models.py showed (torch
+2.14), it crashes on a nested tuple as a key (1.9 MB of pickle); it decompresses records, so a zip bomb fills the
+memory; it ignores the zip's checksums, so a damaged file silently gives wrong weights; before 2.10 it reads beyond the
+end of a storage that claims too many bytes; it cannot read the config without all weights, nor protocol 4.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parts of a batch side by side on the cores of a processor, instead of each of them on all cores in turn."""
+"""Run the parts of a batch in parallel, one per core, instead of each in turn on all cores."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Frozen text encoders: a prompt becomes a row of token vectors, which the connector then takes.
+"""Frozen text encoders, which turn a prompt into token features for the connector.
 
-`CachedTextEncoder` is what a model uses: it loads a `TextEncoder` only for a prompt that is not on disk yet.
+Models use `CachedTextEncoder`, which loads a `TextEncoder` only for a prompt that is not on disk yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A picture as 2 × 2 tiles that the backbone sees one by one (the view "tile"), and their tokens as one picture's.
+"""The view "tile": the backbone sees a picture as 2 × 2 tiles, whose tokens are joined again.
 
 Letters: B images, n = 2 tiles per side, t = n² tiles per image, N = Hp·Wp patches per tile. A batch of tiles is
 (t·B, ...): image after image, the tiles of each in reading order.

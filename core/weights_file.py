@@ -1,4 +1,4 @@
-"""Files of weights, their descriptions read and measured before any number is."""
+"""Safetensors files, whose headers are checked before any tensor is read."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ class Guess:
 
 @dataclass(frozen=True)
 class Unkept:
-    """Vectors that were computed for a prompt index and could not be written.
+    """Computed vectors of a prompt index that could not be written.
 
-    reading: how the text encoder read the prompt; None where it was read before.
+    reading: how the text encoder read the prompt; None if it was encoded before.
     """
 
     vectors: Sequence[Vector]

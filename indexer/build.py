@@ -41,7 +41,7 @@ from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import Store, UnsteeredVector, Vector, chunks
 
-COMMIT_SECONDS = 20.0  # the most that a killed run loses
+COMMIT_SECONDS = 20.0  # a killed run loses at most this
 _COMMIT_IMAGES = 1024
 
 Target = PromptIndex | UnsteeredIndex

@@ -1,8 +1,8 @@
-"""Files of a library that carry checksums, compared before anything is made of what is in them.
+"""Files with checksums, compared before their content is used.
 
-A file is its content as other programs write it, then the CRC-32 of each of its blocks, then a tail that says where the
-content ends and has a checksum of all this and of the file's name: a file under another's name is no less wrong.
-The content of a small file is compared when it is opened, of a large one each block before it is first used.
+A file is its content, in the usual format, then the CRC-32 of each block, then a tail: the length of the content, and a
+checksum of all this and of the file's name, which detects swapped files. Small files are compared when they are opened,
+large ones block by block before first use.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Database:
         if versions(self._place, name):
             return True
         if is_sealed(self.folder(name)):
-            raise LibraryUnreadableError(self.folder(name), "its versions are away")
+            raise LibraryUnreadableError(self.folder(name), "its versions are missing")
         return False
 
     def create(self, name: str, schema: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the indexer needs of models, so that it imports neither torch nor a model's code."""
+"""The interface of a model for the indexer, which imports neither torch nor a model's code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which photos a query is to compare: by folder, by date, by SQL."""
+"""Filters of a query: by folder, by date, by SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos from their files, read ahead on threads within a bound and delivered in order."""
+"""Read photos ahead on threads, with bounded memory, in order."""
 
 from __future__ import annotations
 

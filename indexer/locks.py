@@ -1,4 +1,4 @@
-"""Lock files: each held by one process at a time, which it names, and released however that process ends."""
+"""Lock files that name the process which holds them; the system releases them however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a library and a prompt index are, as small JSON files that say so."""
+"""Manifests of a library and its prompt indexes: small JSON files."""
 
 from __future__ import annotations
 

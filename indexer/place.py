@@ -1,7 +1,7 @@
-"""The place of a library: the folder in which it makes, writes and deletes its files, and never outside of it.
+"""The place of a library: the directory in which it writes and deletes files, never outside of it.
 
-A library may come from somebody else, and a link in it may lead anywhere: nothing is written or deleted through one.
-The place itself may be a link, since the user names it.
+A library may come from someone else and contain symbolic links; nothing is written or deleted through one. The place
+itself may be a link, as the user chose it.
 """
 
 from __future__ import annotations

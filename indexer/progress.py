@@ -1,4 +1,4 @@
-"""How far a run over photos is, and how fast it goes."""
+"""Progress and speed of a run over photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoded prompt of a prompt index, kept with the library so that no run and no query needs the text encoder."""
+"""The encoded prompt of a prompt index, stored in the library so that runs and queries need no text encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prompt indexes of a library: which of them answers a focus, and the command that makes one."""
+"""The prompt indexes of a library: which one answers a focus, and the command that builds one."""
 
 from __future__ import annotations
 

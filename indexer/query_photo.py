@@ -1,4 +1,4 @@
-"""The photo of a query: decoded once, and put through a model once for all focuses that can share a pass."""
+"""The photo of a query: decoded once, with one forward pass for all focuses that can share it."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ _RESCORED = 4  # candidates per hit of an IVF search, which are scored exactly
 
 @dataclass(frozen=True)
 class Ranking:
-    """rows: of the best photos in the first focus' gallery, best first, equal scores by path.
+    """rows: of the best photos in the first focus' gallery, best first, ties by path.
 
-    scores: (len(rows),).  cosines: (len(rows), focuses).  statistics: of all photos, whether or not they pass.
-    num_photos: that pass and were compared, or could have been.  method, probed: see `Searched`.
+    scores: (len(rows),).  cosines: (len(rows), focuses).  statistics: of all photos, passing or not.
+    num_photos: number of passing photos.  method, probed: see `Searched`.
     """
 
     rows: Rows

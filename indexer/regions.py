@@ -1,7 +1,7 @@
-"""Unsteered features of a photo, compressed enough to keep for every photo: a vector per region.
+"""Unsteered features of a photo, compressed to a vector per region, so that every photo can have them.
 
-No prompt changes it, so a focus that nobody has indexed can be looked for in it. The patch tokens of a photo are
-grouped into a few regions of patches that look alike; a region's vector is the mean of its patches, in 8 bits.
+They depend on no prompt, so they serve to search under a focus without an index. k-means groups the patch tokens of a
+photo into a few regions; a region's vector is the mean of its patches, as int8.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The photos below a folder, by name, size and time; no file is opened. And which of them a library leaves out."""
+"""Find the photos below a folder by name, size and time, without opening files; and exclude patterns."""
 
 from __future__ import annotations
 

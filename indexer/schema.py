@@ -1,4 +1,4 @@
-"""The tables of a library: names, columns and schemas, and how file names, heatmaps and checksums stand in a row."""
+"""The tables of a library: names, columns, schemas, and the encoding of paths, heatmaps and checksums."""
 
 from __future__ import annotations
 

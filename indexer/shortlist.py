@@ -1,13 +1,11 @@
 """The order in which photos are steered under a focus that is not indexed: the likeliest candidates first.
 
-At first by late interaction: the patches of the query photo in which the focus was found are compared with the
-regions of every photo (the best match of each, as in ColBERT), all of them unsteered features. What steering then
-says of the first photos teaches the rest: a linear guess of where in a photo the focus is, and one of the score that
-steering would give it. Steering goes from photo to photo anyway, so each may profit from those before it.
-Without a query photo there is nothing to compare at first: until the first lesson photos are taken evenly from all
-folders.
+It starts with late interaction (as in ColBERT): the query photo's patches that show the focus are compared with the
+regions of every photo, all unsteered features. Then two ridge regressions learn from the photos steered so far where in
+a photo the focus is, and the score that steering would give it; they are refitted as more photos are steered.
+Without a query photo the first photos are drawn evenly from all folders.
 
-Letters: n photos in question, R regions each, D width, N patches.
+Letters: n candidates, R regions each, D width, N patches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The search snapshot: what a query needs of one prompt index, read without lancedb.
 
-Its files are named after the stamp of the tables they were made from, so they always belong together and a changed
-table is noticed by listing two folders. Row i of all of them is one photo, sorted by path:
+Its files are named after the version stamps of their tables, so that they belong together, and listing two folders
+shows whether they are current. Row i of all is one photo, sorted by path:
   <name>.npy     the embeddings, (n, dim) float32
   <name>.faiss   an IVF index of them, for galleries of APPROXIMATE_FROM photos and more
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy

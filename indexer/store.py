@@ -1,8 +1,7 @@
 """The tables of a library, in LanceDB: the source of truth. Imports lancedb lazily.
 
-`images` has a row per path; a table per prompt index, and one per model for unsteered features,
-have a row per content (image_id). The keys are declared as unenforced primary keys: without that, two writers that
-insert the same new key leave it twice.
+`images` has a row per path; a table per prompt index, and one per model for unsteered features, have a row per content
+(image_id). Keys are declared as unenforced primary keys, without which two writers could insert a key twice.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ _GATE, _WRITER = "gate.lock", "writer-"
 def writing(place: Path) -> Iterator[None]:
     """Shared lock around everything that writes to the tables of the library at `place`.
 
-    A library of an older format is migrated first. Raises LibraryPlaceError where nothing can be
-    written, LibraryMissingError, SchemaVersionError.
+    Migrates a library of an older format first. Raises LibraryPlaceError, LibraryMissingError, SchemaVersionError.
     """
     own = Lock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
     with _gate(place):

@@ -82,7 +82,7 @@ def test_what_cannot_be_used(file: Path) -> None:
     source = Lvis(file)
     assert {(s.row, s.reason, s.rows) for s in source.skips} == {
         ("category 9", "it has no usable name", 1),
-        ("category 8", "there is no such category", 1),
+        ("category 8", "no such category", 1),
         ("image 40", "its picture train2017/000000000040.jpg was not found", 2),
         ("annotation 7", "1 annotations belong to pictures that are not in the file", 1),
     }

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from steersearch.benchmarks.harness.benchmark import Benchmark, Outcome
 from steersearch.benchmarks.harness.pixel_metrics import patch_cover
+from steersearch.benchmarks.harness.pointing import points
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.benchmarks.harness.viewing import kept
 from steersearch.benchmarks.paper.anomaly import AnomalyBenchmark
@@ -24,15 +27,15 @@ from steersearch.benchmarks.paper.quality import QualityBenchmark
 from steersearch.benchmarks.paper.quality_data import QualityData, Segmented, SegmentedSet
 from steersearch.benchmarks.paper.refcocog import RefcocogBenchmark
 from steersearch.benchmarks.paper.refcocog_data import Expression, Expressions
-from steersearch.core.backbone import timm_preprocess
+from steersearch.core.backbone import TimmTrunk, timm_preprocess
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import Preprocess, View
 from steersearch.core.steervit import SteerViT, SteerViTConfig
+from steersearch.core.vit import HybridEmbed, ViT, ViTConfig
 from tests.conftest import WordEncoder
 
-RESOLUTION, PATCH = 112, 4
-GRID = RESOLUTION // PATCH
+RESOLUTION = 112
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 SQUASHED = Preprocess(size=RESOLUTION, mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=0.95, mode="squash")
@@ -45,42 +48,92 @@ SEEN: dict[str, tuple[Preprocess, View | None]] = {
     "squashed and cropped by timm": (SQUASHED, None),
 }
 
-
-class PaintingTrunk(nn.Module):
-    """A trunk whose patch tokens are the mean colours of its patches, and whose CLS attends to what is red."""
-
-    num_prefix_tokens, grid, dim, depth = 1, (GRID, GRID), 3, 1
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.blocks, self.norm = nn.Sequential(nn.Identity()), nn.Identity()
-        self.mean, self.std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-
-    def tokens(self, pixels: Tensor) -> Tensor:
-        colours = F.avg_pool2d(pixels, PATCH).flatten(2).transpose(1, 2) * self.std + self.mean
-        return torch.cat([torch.zeros(len(pixels), 1, 3), colours], dim=1)
-
-    def cls_attention(self, x: Tensor) -> Tensor:
-        return (10 * (x[..., 0] - x[..., 1])).softmax(dim=-1)[:, None]
+# Every kind of backbone, on a grid of 28 x 28, the hybrid of 14 x 14.
+small = partial(ViTConfig, dim=8, depth=1, num_heads=2)
+FINE = small(image_size=RESOLUTION, patch_size=4)
+TRUNKS: dict[str, ViTConfig | str] = {
+    "patches of 14, CLS": small(image_size=392, patch_size=14, layer_scale=True),
+    "patches of 16, CLS": small(image_size=448, patch_size=16),
+    "patches of 16, no CLS": small(image_size=448, patch_size=16, class_token=False),
+    "convolutional stem": small(image_size=448, patch_size=16, stem_channels=(8, 8, 8)),
+    "hybrid": small(image_size=224, cnn="efficientnet-lite2"),
+    "timm's, with registers": "vit_small_patch14_reg4_dinov2",
+    "timm's, no CLS": "vit_base_patch16_siglip_224",
+}
 
 
-def painting(preprocess: Preprocess, view: View | None = None) -> SteerViTMethod:
+def painted(kind: ViTConfig | str, preprocess: Preprocess) -> ViT | TimmTrunk:
+    """A backbone whose patch tokens begin with the mean colours of their patches, and whose CLS attends to red."""
+    if isinstance(kind, str):
+        vit: Any = timm.create_model(
+            kind, img_size=preprocess.size, embed_dim=8, depth=1, num_heads=2, num_classes=0
+        )
+        trunk: Any = TimmTrunk(vit.eval())
+    else:
+        vit = trunk = ViT(kind).eval()
+    with torch.no_grad():
+        for value in vit.parameters():
+            value.zero_()
+        _paint_patches(vit.patch_embed, torch.tensor(preprocess.mean), torch.tensor(preprocess.std))
+        block = vit.blocks[-1]
+        block.norm1, vit.norm = nn.Identity(), nn.Identity()
+        qkv, width = block.attn.qkv, 8 // 2  # of a head
+        for head in range(2):
+            qkv.bias[head * width] = width**0.5
+            qkv.weight[8 + head * width, :2] = torch.tensor([10.0, -10.0])
+    painted_trunk: ViT | TimmTrunk = trunk
+    return painted_trunk
+
+
+def _paint_patches(embed: Any, mean: Tensor, std: Tensor) -> None:
+    """Weights by which the first three channels of a patch are the mean of its pixels, from 0 to 1."""
+    if isinstance(embed, HybridEmbed):  # 3 x 16 averages of 4 x 4 pixels
+        embed.colour.weight[:3] = torch.block_diag(*(std[c] * torch.full((1, 16), 1 / 16) for c in range(3)))
+        embed.colour.bias[:3] = mean
+    elif hasattr(embed, "proj"):
+        pixels = embed.proj.weight[0, 0].numel()
+        embed.proj.weight[:3] = torch.diag(std)[..., None, None] / pixels
+        embed.proj.bias[:3] = mean
+    else:
+        first, *others = embed.backbone
+        for layer, scale, shift in (
+            (first, std, mean),
+            *((o, torch.ones(3), torch.zeros(3)) for o in others),
+        ):
+            layer.conv.weight[:3, :3, 1:, 1:] = torch.diag(scale)[..., None, None] / 4  # of 2 x 2 pixels
+            if layer.bn is None:
+                layer.conv.bias[:3] = shift
+            else:
+                layer.bn.weight.fill_(1.0)
+                layer.bn.bias[:3] = shift
+
+
+def painting(
+    preprocess: Preprocess, view: View | None = None, kind: ViTConfig | str = FINE
+) -> SteerViTMethod:
     config = SteerViTConfig(
         trunk="painting",
-        resolution=RESOLUTION,
+        resolution=preprocess.size,
         cross_attn_layers=(),
         text_dim=WordEncoder.dim,
         connector_hidden=4,
+        aggregation="mean",
         preprocess=preprocess,
     )
-    model = SteerViT(config, trunk=PaintingTrunk(preprocess))
-    model.head.weight.data = torch.tensor([[10.0, -10.0, 0.0]])
+    model = SteerViT(config, trunk=painted(kind, preprocess))
+    model.head.weight.data[0, :3] = torch.tensor([10.0, -10.0, 0.0])
     return SteerViTMethod(Predictor(model), view=view)
 
 
-@pytest.fixture(params=SEEN)
+@pytest.fixture(params=[*SEEN, *TRUNKS])
 def method(request: pytest.FixtureRequest, word_encoder: None) -> SteerViTMethod:
-    return painting(*SEEN[request.param])
+    if request.param in SEEN:
+        return painting(*SEEN[request.param])
+    kind = TRUNKS[request.param]
+    side = (392 if "14" in kind else 448) if isinstance(kind, str) else kind.image_size
+    return painting(
+        Preprocess(size=side, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), mode="squash"), kind=kind
+    )
 
 
 def scene(size: tuple[int, int], *boxes: Box) -> tuple[Image.Image, np.ndarray]:
@@ -148,23 +201,37 @@ def segments() -> tuple[Benchmark[QualityData], QualityData]:
     return QualityBenchmark((), 2), data
 
 
+class Pointing:
+    """What `core`, `words` and `photographs` ask of heatmaps and masks."""
+
+    def evaluate(self, method: SteerViTMethod, data: object) -> Outcome:
+        pictures, masks = zip(*SCENES, strict=True)
+        hits, mass = points(method, pictures, "the red one", masks)
+        return Outcome(metrics={"pointing": 100 * float(np.mean(hits)), "pmass": 100 * float(np.mean(mass))})
+
+
 @pytest.mark.parametrize(
     ("make", "least"),
     [  # all but what the edges of patches cost; attention over tiles is weighted tile by tile
         (mosaics, {"ap_head": 99.9, "ap": 93}),
         (anomalies, {"auroc": 99.9, "pro": 99.9, "f1": 98.5}),
-        (expressions, {"mean_iou": 97, "mean_iou_pixels": 94, "pointing": 100}),
+        (expressions, {"mean_iou": 96, "mean_iou_pixels": 94, "pointing": 100}),
         (segments, {"ade20k": 97.9, "ade20k_foreground": 96.5}),
+        (lambda: (Pointing(), None), {"pointing": 100, "pmass": 99}),
     ],
-    ids=["mosaic", "anomaly", "refcocog", "ade20k"],
+    ids=["mosaic", "anomaly", "refcocog", "ade20k", "pointing"],
 )
 def test_whoever_paints_the_truth_scores_all(
     method: SteerViTMethod, make: Callable[[], tuple[Benchmark[object], object]], least: dict[str, float]
 ) -> None:
     benchmark, data = make()
     outcome: Outcome = benchmark.evaluate(method, data)
-    reached = {name: outcome.metrics[name] for name in least}
-    assert all(reached[name] >= least[name] for name in least), reached
+    metrics = {
+        "ap_head": outcome.metrics.get("ap"),
+        **outcome.metrics,
+    }  # without CLS the head's is the only one
+    coarser = 3 if method.model.grid[0] < 28 else 1
+    assert {name for name in least if metrics[name] < 100 - coarser * (100 - least[name])} == set(), metrics
 
 
 def test_what_lies_wholly_in_a_border_that_is_cut_off_is_left_out(word_encoder: None) -> None:

@@ -111,7 +111,7 @@ def test_a_damaged_corpus_is_told(corpus: Corpus, tmp_path: Path, damage: Callab
     make_corpus(WORLD, folder)
     damage(folder)
     with pytest.raises(
-        DataError, match=r"corpus: a damaged world \(.*\); delete it, it will be composed anew"
+        DataError, match=r"corpus: a damaged world \(.*\); delete it, it will be composed again"
     ):
         make_corpus(WORLD, folder)
 

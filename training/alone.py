@@ -1,4 +1,4 @@
-"""Things of the generated world, each alone on a plain background: the keys of object-alone distillation."""
+"""The keys of object-alone distillation: embeddings of the world's things, each alone on a plain background."""
 
 from __future__ import annotations
 

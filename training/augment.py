@@ -1,7 +1,7 @@
-"""How a training picture is varied, and its mask with it: the released code's augmentation (facts B2), in its order.
+"""Augmentation of a training picture and its mask, as in the released code (facts B2), in its order.
 
-What comes out is always the whole square that the trunk takes: a trunk whose own preprocessing zooms in (MAE's and
-SigLIP's, to 90 %) would see another part of the picture than its mask says.
+Views are always the whole square that the backbone sees: preprocessing that crops (MAE's and SigLIP's, to 90 %) would
+show another part of the picture than the mask.
 """
 
 from __future__ import annotations

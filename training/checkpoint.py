@@ -167,7 +167,7 @@ def _to_disk(path: Path) -> None:
 
 
 def _clear(place: Path) -> None:
-    """Remove what a killed process left behind, or finish the replacement it had begun."""
+    """Remove the leftovers of a killed process, or finish a replacement that it had started."""
     for left in place.glob(f"{_WRITING}*"):
         shutil.rmtree(left, ignore_errors=True)
     for aside in place.glob(f"{_REPLACED}*"):

@@ -1,7 +1,7 @@
-"""Batches from a corpus of the generated world: pictures composed and expressions encoded beforehand.
+"""Batches from a corpus of the generated world, whose pictures are composed and expressions encoded in advance.
 
-A batch of 32 takes some milliseconds of one core, where `source_feed` decodes and augments pictures for a second: on
-two cores training would wait for it.
+Not a `SourceFeed`: a batch of 32 takes milliseconds of one core here, a second there, which would stall training on two
+cores; and its keys for distillation are things of the world, not texts.
 """
 
 from __future__ import annotations

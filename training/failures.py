@@ -1,4 +1,4 @@
-"""Translates what the machine refuses while training into errors for the user."""
+"""Translate failures of the machine during training into errors for the user."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A corpus' pictures as the first steered block gets them: what no prompt changes, computed once and kept.
+"""A corpus' pictures as input of the first steered block, which no prompt changes: computed once and stored.
 
-The trunk is frozen, so for a corpus that is not augmented anew at each step nothing before the first steering changes
-either. Of a hybrid trunk that is nine tenths of the forward pass.
+The backbone is frozen, so without augmentation everything before the first steered block is constant; in a hybrid
+backbone that is nine tenths of the forward pass.
 """
 
 from __future__ import annotations

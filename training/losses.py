@@ -52,7 +52,7 @@ def alone_contrastive_losses(
 ) -> Tensor:
     """Object-alone distillation: the steered embedding is nearest to that of its own object shown alone (InfoNCE).
 
-    embedding: (B, D) steered, any length;  keys: (K, D) frozen embeddings of objects alone, unit length
+    embedding: (B, D) steered, any length;  keys: (K, D) unsteered embeddings of objects alone, unit length
     positive:  (B,) int64, the key of the object;  excluded: (B, K) bool, further keys that the expression fits
     Returns (B,).
     """

@@ -1,4 +1,4 @@
-"""The model that a recipe asks for: a frozen trunk from somewhere, and new or given parts that steer it."""
+"""Build a recipe's model: a frozen backbone, and new or given parts that steer it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays in .npy files, written row by row: none of them is ever whole in memory, and a full disk is an OSError."""
+"""Arrays in .npy files, written row by row, so that none is whole in memory and a full disk raises OSError."""
 
 from __future__ import annotations
 

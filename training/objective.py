@@ -1,8 +1,8 @@
 """What a training step minimises: the paper's objective, and object-alone distillation on top of it.
 
-The paper asks for a heatmap only (arXiv 2604.02327, Eq. 3). Object-alone distillation is ours: the steered embedding
-of (picture, expression) is drawn to the unsteered embedding of that object alone, on a plain background. The masks are
-there already, so it needs no new labels.
+The paper trains the heatmap only (arXiv 2604.02327, Eq. 3). Object-alone distillation is ours: the steered embedding of
+(picture, expression) is drawn to the unsteered embedding of that object alone, cut out by its mask, on a plain
+background. It needs no new labels.
 """
 
 from __future__ import annotations

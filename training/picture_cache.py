@@ -1,10 +1,9 @@
-"""The pictures of a source decoded once, kept on disk at the training size, and mapped into memory.
+"""The pictures of a source, decoded once, stored at the training size and memory-mapped.
 
-Decoding a photo of 0.3 megapixels costs as much as all of its augmentation, one of 12 several times a training step.
-What is lost: pictures are squashed to S × S pixels before crops are cut from them, so a crop of two thirds of the
-area is enlarged by a fifth in place of being taken from the full resolution, and objects that `augment.cut_out`
-enlarges are as coarse as they are in the small picture. Masks keep their resolution. S × S × 3 bytes a picture:
-the paper's 162,000 at 336 × 336 are 55 GB.
+Decoding a photo of 0.3 megapixels costs as much as its augmentation, one of 12 several training steps. The price:
+crops are cut from the squashed S × S picture, so one of two thirds of the area is enlarged by a fifth, and objects that
+`augment.cut_out` enlarges are coarse. Masks keep their resolution. A picture takes S × S × 3 bytes; the paper's 162,000
+at 336 × 336 take 55 GB.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A corpus' pictures where training computes: mapped from the disk for a processor, whole in the memory of a GPU.
+"""A corpus' pictures on the training device: memory-mapped for a CPU, copied whole to a GPU.
 
-A GPU that waits for pictures waits mostly for their turning into floats and their copying; kept there as bytes,
-24,000 of the mini's take 3.6 GB, and drawing a batch from them a fraction of a millisecond.
+A GPU would otherwise wait for conversion to floats and transfer. As bytes, 24,000 of mini's pictures take 3.6 GB there,
+and a batch a fraction of a millisecond.
 """
 
 from __future__ import annotations

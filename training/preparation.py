@@ -1,4 +1,4 @@
-"""What a run prepares before it trains the steering: data, backbone, model, expressions, keys."""
+"""Prepare a run before the steering is trained: data, backbone, model, expressions, keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole run from its recipe: what it lacks, what it prepares, the training, the report."""
+"""A whole run from its recipe: checks, preparation, training, report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe's settings as text: "section.key=value" from the command line, JSON with the run, and lines to read."""
+"""A recipe's settings as text: "section.key=value" on the command line, JSON in the run's folder, lines to read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Batches from any `Source`: rows shuffled, read, augmented and normalised by worker processes.
+"""Batches from any `Source`: worker processes shuffle, read, augment and normalise rows.
 
-The row at position p of a run is row p mod n of the shuffle of epoch p div n, and its augmentation is drawn from
-(seed, p); step k takes positions k B .. (k + 1) B - 1. So a batch is a function of (seed, k), whatever the number of
-workers and processes, and a run can begin anywhere.
+Position p of a run has row p mod n in the shuffle of epoch p div n, augmented with seed (seed, p); step k takes
+positions k B .. (k + 1) B - 1. So a batch is a function of (seed, k) for any number of workers and processes, and a run
+can start at any step.
 """
 
 from __future__ import annotations

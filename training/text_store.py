@@ -1,4 +1,4 @@
-"""Text tokens of training's expressions: each encoded once by the frozen text encoder, and kept on disk.
+"""Token features of training's expressions, each encoded once by the frozen text encoder and stored on disk.
 
     <folder>/<text encoder>-<layers>/store.json      which text encoder, and the width of its tokens
     <folder>/<text encoder>-<layers>/0/tokens.f16    (T, Dt) float16, only ever appended to

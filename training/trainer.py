@@ -124,7 +124,7 @@ class Trainer:
         if not math.isfinite(value):
             raise SteerSearchError(
                 f"{self.folder}: the {what} is {value} at step {self.step}, stopped before it spoils the weights; look "
-                f"at the data of this step, or begin anew in another folder with a lower {self.stage.rates}"
+                f"at the data of this step, or start over in another folder with a lower {self.stage.rates}"
             )
 
     # ----------------------------------------------------------------------------------------- what a run leaves

@@ -1,4 +1,4 @@
-"""What all baselines share: batching, and errors for outputs that they do not have.
+"""The common part of all baselines: batching, and errors for missing outputs.
 
 Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
 """

@@ -1,9 +1,8 @@
 """The baselines by name: what each computes, from which weights, under which licence. Plain data.
 
-`row` is the name in the paper's tables, or of a baseline that the paper lacks. Where a commit of the hub is not known
-here the revision is "main", until the first record that is saved pins the commit that it was measured at (`pins`).
-Licences are those of the weights' publishers as far as they were known when this was written; read them there before
-use.
+`row` is the name in the paper's tables, or of a baseline that the paper lacks. A revision is "main" until the first
+saved record pins the commit that it was measured at (`pins`). Licences are those of the weights' publishers at the time
+of writing; check them before use.
 """
 
 from __future__ import annotations

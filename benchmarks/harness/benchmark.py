@@ -1,4 +1,4 @@
-"""What the command line asks of a benchmark: its data, real or generated, and what a method reaches on it."""
+"""The interface of a benchmark: its data, real or generated, and the evaluation of a method."""
 
 from __future__ import annotations
 

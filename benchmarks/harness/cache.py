@@ -32,10 +32,10 @@ def digest_of(*parts: object) -> str:
 def kept_dataset(
     name: str, key: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]
 ) -> tuple[Path, dict[str, Any]]:
-    """A folder filled by `make`, and the description that it returned; made once for each `key`.
+    """A folder filled by `make`, and the description that it returned; cached by `key`.
 
-    The folder gets its name when it is complete: a killed run leaves none, and of two concurrent runs the second takes
-    the result of the first. Raises OutputError if it cannot be written.
+    The folder is renamed when complete, so a killed run leaves none, and of two concurrent runs the first wins.
+    Raises OutputError.
     """
     folder = cache_folder() / "data" / f"{name.replace('/', '-')}-{digest_of(key)[:16]}"
     try:

@@ -1,7 +1,6 @@
-"""The benchmarks that can be asked for by name. Plain data: `bench list` and help texts import nothing heavy.
+"""The named benchmarks. Plain data, so that `bench list` and help texts import nothing heavy.
 
-A benchmark is a module of this package with a function `create(options) -> Benchmark` (see benchmark.py), and an
-entry here.
+A benchmark is an entry here and a module with a function `create(options) -> Benchmark` (see benchmark.py).
 """
 
 from __future__ import annotations

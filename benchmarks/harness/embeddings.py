@@ -1,9 +1,8 @@
-"""Vectors of a data set's pictures under prompts, each computed once and kept in the cache folder.
+"""Embeddings of a data set's pictures under prompts, computed once and cached.
 
-SteerViT embeds a gallery through the code that indexes a user's photos: the pictures are a photo folder, the prompts
-its prompt indexes (indexer/library.py), and a killed run resumes. Other methods are no `Embedder` of the indexer, since
-they take pictures at other sizes. Their vectors, and those of single pairs of picture and prompt, are kept as arrays, a
-file for every 32 pictures, written as soon as it is complete.
+SteerViT embeds a gallery through the indexer, as a user's photos: the pictures are a photo folder, the prompts its
+prompt indexes, and a killed run resumes. Other methods, which take pictures at other sizes, and single pairs of picture
+and prompt have their vectors in arrays, a file for every 32 pictures, written when complete.
 
 Either way a picture is decoded once for all prompts, and only the vectors grow with the data set.
 """

@@ -1,6 +1,6 @@
-"""How far a figure, or the difference of two, could lie off for the choice of the queries: 95 % intervals.
+"""95 % intervals of a figure, or of the difference of two, over the choice of queries.
 
-By the bootstrap; where every answer is the same it has no width, and Wilson's interval takes its place.
+By the bootstrap; if all answers are equal, which would give no width, by Wilson's interval.
 """
 
 from __future__ import annotations

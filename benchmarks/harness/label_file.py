@@ -22,7 +22,7 @@ VOID = 255
 
 
 def read_mask(path: Path, picture: Path) -> Mask:
-    """The mask in a PNG, in the orientation in which a viewer shows its picture, (H, W) bool, perhaps at another scale.
+    """The mask in a PNG, turned as a viewer turns its picture, (H, W) bool, perhaps at another scale.
 
     Raises BenchmarkError.
     """

@@ -1,4 +1,4 @@
-"""What a benchmark asks of a method: pictures and a prompt in, numbers out.
+"""The interface of a method: pictures and a prompt in, numbers out.
 
 Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
 """

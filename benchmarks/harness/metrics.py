@@ -21,13 +21,12 @@ def core_precision(
     """Precision at k of CORE for one scene under one prompt, one value per query (CORE protocol, facts C1).
 
     embeddings: (G, D) of all pictures of the scene, any length; compared by cosine
-    objects:    (G,) the object that was added to each picture;  image_ids: (G,) the base picture it was added to
+    objects:    (G,) the object added to each picture;  image_ids: (G,) its base picture
     target:     queries are the pictures with this object; a hit is another picture with it
     gallery:    (G, D) of the same pictures, if they are embedded differently as gallery
-    The query itself and all variants of its base picture are left out of its gallery. Of pictures that score alike
-    each is as likely to come first, so the order of the rows decides nothing.
-    Queries that nothing can answer, since all pictures with the object have one base, are left out too, as in the
-    authors' script. Raises ValueError if fewer than k pictures are left to find, or no picture has the object.
+    A query's gallery excludes all variants of its base picture. Ties count as the mean over their orders. Queries
+    without any right answer, since all pictures with the object have one base, are dropped, as in the authors' script.
+    Raises ValueError if fewer than k pictures remain, or no picture has the object.
     """
     unit = unit_rows(embeddings)
     found = unit if gallery is None else unit_rows(gallery)

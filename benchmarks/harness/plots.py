@@ -1,4 +1,4 @@
-"""Figures of records as bars in SVG; the page sets the colours. training/curves draws curves."""
+"""Bars in SVG for figures of records; the page sets the colours. training/curves draws curves."""
 
 from __future__ import annotations
 

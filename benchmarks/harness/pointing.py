@@ -1,4 +1,4 @@
-"""Where a heatmap points, against the mask of the thing that the prompt names."""
+"""Compare a heatmap with the mask of the thing that the prompt names."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Metrics of ranked lists, of labelled embeddings, and of maps of scores against masks (as of anomaly segmentation,
-facts C6). They are scikit-learn's and SciPy's, which the extra `bench` brings.
+"""Metrics of ranked lists, of labelled embeddings, and of score maps against masks (facts C6), from scikit-learn and
+SciPy, of the extra `bench`.
 
 None depends on the order of rows: tied scores count as the mean over their orders, or together. Every distinct score is
-a threshold. ValueError if a metric is undefined, such as for a list in which nothing is relevant, and for scores that
-are not finite.
+a threshold. All raise ValueError for scores that are not finite, and if undefined, such as without a relevant entry.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records: what a benchmark measured, with all that is needed to measure it again."""
+"""Records of benchmarks: the figures, and all that is needed to measure them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of records: findings, a table and a plot for each benchmark, its parts, where from."""
+"""One self-contained HTML page of records: findings; tables, a plot and examples of each benchmark; origins."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from steersearch.core.vectors import Aggregation, AggregationRecord
 
 
 class SteerViTMethod:
-    """SteerViT at one gate_scale, aggregation and view; a prompt of None, or gate_scale 0, is the frozen trunk."""
+    """SteerViT at one gate_scale, aggregation and view; without prompt, or at gate_scale 0, it is the backbone."""
 
     gallery_takes_prompt = True
 
@@ -99,6 +99,8 @@ class SteerViTMethod:
             raise BenchmarkError(
                 f"{self.name} has no heatmap without a prompt: its head is trained under one"
             )
+        if attention and not self.model.model.num_prefix_tokens:
+            raise BenchmarkError(f"{self.name} has no attention map: its backbone has no CLS token")
         found = self.model.features(list(pictures), prompt, self.gate_scale, attention=attention)
         grid = (len(pictures), *found.grid)
         return Seen(

@@ -1,4 +1,4 @@
-"""Tables of records, for a terminal, for Markdown and as CSV. The paper's numbers have columns of their own."""
+"""Tables of records, for a terminal, Markdown and CSV. The paper's figures have their own columns."""
 
 from __future__ import annotations
 

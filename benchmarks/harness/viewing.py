@@ -22,7 +22,7 @@ Opener: TypeAlias = Callable[[], Image.Image]  # gives the picture, RGB
 
 @dataclass
 class Progress:
-    """Counts pictures over all prompts and reports each batch. total: how many there will be."""
+    """Counts pictures over all prompts and reports each batch. total: their number."""
 
     total: int
     report: Report | None = None

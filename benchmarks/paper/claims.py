@@ -2,11 +2,11 @@
 
     python -m steersearch.benchmarks.paper.claims --into docs/benchmarks.md
 
-A claim compares two figures on the same data, query by query (or class by class): it holds where the 95 % interval of
-their difference lies above zero, does not hold where it lies below, and is not decided where zero is within. The
-paper's claims are tested in the paper's pooling (`cls`, `mean` for a trunk without one) on a model trained with the
-paper's objective, and beside it on the model itself, which may have been trained with more. What we add, pooling by
-`focus` and object-alone distillation, is tested against that. The paper's figures are of the real data.
+A claim compares two figures on the same data, query by query or class by class: it holds if the 95 % interval of their
+difference lies above zero, does not hold if below, and is not decided if zero is within. The paper's claims are tested
+with its pooling (`cls`, or `mean` for a backbone without CLS) on a model trained with its objective, and on the model
+itself, which may be trained with more. What we add, `focus` pooling and object-alone distillation, is tested against
+that. The paper's figures are of the real data.
 """
 
 from __future__ import annotations

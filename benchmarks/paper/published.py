@@ -1,5 +1,5 @@
-"""What the paper (arXiv 2604.02327, version 2) and its sources print. No figure of ours is in here, and these appear
-nowhere but in columns that say whose they are. All shares in percent.
+"""Figures of the paper (arXiv 2604.02327, version 2) and its sources, in percent. None is ours, and they are shown only
+in columns that name their source.
 """
 
 from __future__ import annotations

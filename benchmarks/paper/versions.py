@@ -1,4 +1,4 @@
-"""The versions of a model that claims are about: pooled as in the paper, at other gate_scales, trained otherwise."""
+"""The versions of a model that claims compare: other pooling, other gate_scales, other training."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Any image file as an upright sRGB picture with its date: nothing here imports torch."""
+"""Read any image file as an upright sRGB picture with its date. Nothing here imports torch."""

@@ -1,6 +1,6 @@
-"""Any picture that Pillow decodes as 8-bit sRGB: its colour profile, and the conversion through littleCMS.
+"""Convert any picture of Pillow to 8-bit sRGB: find its colour profile and apply it with littleCMS.
 
-The conversion works in strips, which takes little memory.
+The conversion works in strips, to save memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""When a photo was taken, as its file says: EXIF, XMP, IPTC and PNG; and how a photo that says nothing is dated.
+"""When a photo was taken, from EXIF, XMP, IPTC, PNG, or else the file's time.
 
-What says when the photo was taken comes first, then when it was digitised, then when satellites were seen, and last
-when the file was changed. A vague date of a better source comes before a precise one of a lesser source.
+The order is: date taken, date digitised, GPS date, date of change. A vague date of a better source wins over a precise
+one of a worse source.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Processes for files whose decoders may take long, use too much memory or crash: each can be killed.
+"""Decode in separate processes the files whose decoders may take long, use too much memory or crash.
 
-A process is started for the first such file and kept for the next; two threads use two. The system limits their
-processor time and memory. They answer in JSON and pixels, nothing that could run here if a file takes over its decoder.
+A process is started for the first such file and reused; each thread has its own. The system limits their processor time
+and memory. They answer in JSON and pixels, so that a file that takes over its decoder can run nothing here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From an open file to a `Picture`, within limits: what the threads and the decoder processes both do."""
+"""Decode an open file to a `Picture`, within limits. Runs on threads and in decoder processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reading one photo may take: bytes of its file, bytes of memory, seconds of processor time."""
+"""Limits for reading one photo: bytes of its file, bytes of memory, seconds of processor time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoded picture: upright, with what its file says of it."""
+"""A decoded picture, upright, with its size and date."""
 
 from __future__ import annotations
 

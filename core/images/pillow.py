@@ -1,6 +1,6 @@
-"""The one door to Pillow's decoders: only the formats that are listed here, only regular files, errors in plain words.
+"""The only access to Pillow's decoders: listed formats, regular files, translated errors.
 
-`Image.open` without `formats` hands a file to whatever Pillow has: PostScript under any suffix to Ghostscript.
+`Image.open` without `formats` tries every plugin: PostScript under any suffix would go to Ghostscript.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which files are certain to be decoded soon, from their headers: ordinary JPEG, PNG and WebP of moderate size.
+"""Recognise files that are certain to decode quickly, by their headers: ordinary JPEG, PNG and WebP of moderate size.
 
-Their decoders take time in proportion to the picture; what could make them take more is looked for here, in some
-microseconds. All other files are decoded by a process that can be ended, see `decoder_process`.
+Their decoders take time in proportion to the picture, except for tricks that are looked for here, in microseconds. All
+other files go to a process that can be killed, see `decoder_process`.
 """
 
 from __future__ import annotations

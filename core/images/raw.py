@@ -1,7 +1,4 @@
-"""A camera's RAW file: the preview that the camera made, or a development. The only file that knows rawpy.
-
-rawpy comes with the extra `raw`.
-"""
+"""RAW photos: the embedded preview, or a development. The only file that imports rawpy, of the extra `raw`."""
 
 from __future__ import annotations
 

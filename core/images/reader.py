@@ -1,4 +1,4 @@
-"""A picture in a file, decoded as a viewer would show it, or refused with the reason. Pillow and optional decoders."""
+"""Read a photo as a viewer would show it, or refuse it with the reason."""
 
 from __future__ import annotations
 

@@ -90,11 +90,11 @@ def format_of(path: Path, named: str | None) -> str:
 
 
 def export_table(table: Any, path: Path, named: str | None = None, *, force: bool = False) -> list[Path]:
-    """Write a table of `table_of` to `path`; returns the files, each of which is whole or not there.
+    """Write a table of `table_of` to `path`; returns the files, each written atomically.
 
-    named: one of FORMATS; None: by the suffix.  force: replace what is there.
-    A format that holds nothing but vectors gets a second file, <stem>.rows.jsonl, line i for vector i, without the
-    vector. Raises ArgumentError, OutputError.
+    named: one of FORMATS; None: by the suffix.  force: replace existing files.
+    A format for vectors only gets a second file, <stem>.rows.jsonl, with the other columns of vector i in line i.
+    Raises ArgumentError, OutputError.
     """
     form = format_of(path, named)
     if not path.name:

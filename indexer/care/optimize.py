@@ -1,4 +1,4 @@
-"""`optimize`: a library that was written in many steps, made small and quick to open again."""
+"""`optimize`: compact a library that was written in many steps, so that it is small and opens quickly."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Taking things out of a library: a prompt index, vectors of photos that are gone, the library itself.
-
-Never a photo, and never a file that a library has not made.
-"""
+"""Remove a prompt index, vectors of removed photos, or a whole library; never photos or files of others."""
 
 from __future__ import annotations
 

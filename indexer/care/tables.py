@@ -1,6 +1,6 @@
-"""The tables of a library as things to be looked after; `store` is for their rows in daily use.
+"""Maintenance of a library's tables: check, repair, migrate, compact. `store` reads and writes their rows.
 
-What changes or deletes files here is for those who are `alone` with the library, see `writers`.
+Whatever changes or deletes files here needs the exclusive lock (`writers.alone`).
 """
 
 from __future__ import annotations

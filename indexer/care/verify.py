@@ -1,9 +1,8 @@
-"""`verify`: look at everything that a library keeps, say what is wrong, and repair what needs no model for it.
+"""`verify`: check everything that a library stores, report what is wrong, and repair what needs no model.
 
-Only what is proved bad is repaired: it does not fit its checksum, or cannot be understood although every byte of it can
-be read. What cannot be read now (a permission, too few file handles, a file that is away) is said and left alone. What
-is bad is set aside, never dropped; what was lost with it is taken from where it is kept as well, or made again by the
-next `index`. Vectors in good order stay.
+A repair touches only proven damage: a checksum that does not match, or content that is readable and invalid. What
+cannot be read now (permissions, too many open files, a missing file) is reported and left alone. Damaged files are set
+aside, never deleted; their rows come from a snapshot if one has them, else from the next `index`. Intact vectors stay.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Makes masks from boxes: writes a data set with boxes only, such as Visual Genome, as a folder with masks.
+"""Masks from boxes: convert a data set that has only boxes, such as Visual Genome, to a folder with masks.
 
-The folder has our own format, in files of 64 pictures that each appear complete. A run that is interrupted and
-restarted continues with the first missing file, and ends with the same folder.
+The folder has our own format, in files of 64 pictures, each written atomically. An interrupted run continues with the
+first missing file, and gives the same result.
 """
 
 from __future__ import annotations

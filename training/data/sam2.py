@@ -1,7 +1,6 @@
-"""SAM 2 from transformers: makes masks from boxes on pictures.
+"""Masks from boxes with SAM 2, from transformers. Meta's weights are under the Apache licence 2.0.
 
-Each picture passes the image encoder once, whatever the number of its boxes; that is nearly all the work.
-Meta's weights are under the Apache licence 2.0.
+The image encoder, nearly all the work, runs once per picture, whatever the number of boxes.
 """
 
 from __future__ import annotations

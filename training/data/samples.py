@@ -1,4 +1,4 @@
-"""Data sets as training reads them: samples of a picture, an expression and the mask of what it names.
+"""Data sets for training: samples of a picture, an expression and the mask of what it names.
 
 An importer of a published format is a `Source`: a sequence that indexes all its rows and keeps little of them in
 memory. It decodes a mask when its row is read. An unusable row never ends the reading: it is a `Skip`, which names

@@ -48,7 +48,7 @@ def open_source(
                 raise ArgumentError(name, str(given), "the generated world makes its own")
         return open_world(str(path), split)
     if not os.path.exists(path):
-        raise DataError(path, f"there is no such file or folder; expected one of: {_expected()}")
+        raise DataError(path, f"no such file or folder; expected one of: {_expected()}")
     if format_name == "auto":
         format_name = recognise(path)
     if format_name not in FORMATS:

@@ -37,7 +37,7 @@ from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photographs.packages import Say
 from steersearch.training.world.things import Thing, thing_alone
 
-FORMAT = 1  # of the kept maps; those of another are made anew
+FORMAT = 1  # of the stored maps; those of another are rebuilt
 CHUNK = 256  # pictures after which progress is kept
 PICTURES = 8  # at a time on each core of a processor
 STATE, FILES = "cnn-maps.json", {"fine": "cnn-fine.npy", "coarse": "cnn-coarse.npy"}

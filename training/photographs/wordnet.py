@@ -1,8 +1,8 @@
-"""WordNet's nouns: what a word means, and what it is a kind of.
+"""WordNet's nouns, their meanings and hypernyms.
 
-From Debian's package wordnet-base (Princeton's licence), read where it is installed or was unpacked, and never copied
-into this repository. ImageNet's classes are WordNet synsets: this makes of a class its names and the wider words that
-are true of it as well ("dog" of 118 classes).
+Read from Debian's package wordnet-base (Princeton's licence), installed or unpacked, and never copied into this
+repository. ImageNet's classes are WordNet synsets, which gives each class its names and hypernyms ("dog" for 118
+classes).
 """
 
 from __future__ import annotations

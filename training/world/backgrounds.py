@@ -35,7 +35,7 @@ class Backgrounds:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise DataError(folder, "there is no such folder of backgrounds")
+            raise DataError(folder, "no such folder of backgrounds")
         files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
         self._files = sorted(path for path in files if path.stem not in LEFT_OUT and _is_opaque(path))
         if not self._files:

@@ -80,7 +80,9 @@ def make_corpus(config: WorldConfig, folder: Path) -> Corpus:
         return _checked(Corpus(config=config, stock=stock, **arrays))
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(folder, f"a damaged world ({reason}); delete it, it will be composed anew") from error
+        raise DataError(
+            folder, f"a damaged world ({reason}); delete it, it will be composed again"
+        ) from error
 
 
 def _kept(settings: Path) -> object:

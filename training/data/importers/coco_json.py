@@ -1,11 +1,11 @@
 """Annotations in COCO's JSON layout: {"images": […], "annotations": […], "categories": […]}.
 
 https://cocodataset.org/#format-data. An image has id, file_name (LVIS v1: coco_url), height, width; an annotation
-id, image_id, category_id, segmentation, bbox. Some 32 bytes are kept of an annotation and 70 of an image; the
-segmentation is read from the file when it is asked for.
+id, image_id, category_id, segmentation, bbox. Memory holds some 32 bytes per annotation and 70 per image; segmentations
+are read from the file on demand.
 
-Annotation tools write variants: ids as texts, whole numbers as 1.0, sizes left out. These are read. What could mean
-two things is not: an id that stands for several pictures or categories is noted, and what refers to it is left out.
+Variants of annotation tools are accepted: ids as texts, integers as 1.0, missing sizes. Ambiguous ids, of several
+pictures or categories, are reported, and rows with them skipped.
 """
 
 from __future__ import annotations

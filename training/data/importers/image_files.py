@@ -1,6 +1,6 @@
-"""Finds the pictures of published data sets: lists their folders once and looks names up.
+"""Find the pictures of published data sets in listings of their folders.
 
-A stat for each candidate of each of 160,000 pictures takes minutes on a network drive; the listings take seconds.
+A stat for each candidate of 160,000 pictures takes minutes on a network drive; listings take seconds.
 """
 
 from __future__ import annotations

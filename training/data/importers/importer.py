@@ -1,4 +1,4 @@
-"""What a data source says of itself, so that it can be recognised and opened."""
+"""The description of a data format, by which it is recognised and opened."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Streams large JSON files element by element, with the offset of each, so that one can be read again alone.
+"""Stream large JSON files element by element, with offsets, so that an element can be read again alone.
 
-Annotation files reach several gigabytes; `json.load` would need five to ten times that in memory. Here the file
-passes through a window of a few megabytes. An importer keeps what it needs of each element in arrays, and the offset
-for the rest.
+Annotation files reach several gigabytes, and `json.load` needs five to ten times that in memory. Here a file passes
+through a window of a few megabytes; importers keep what they need in arrays, and the offset for the rest.
 
-Our own, since these files are downloads and ijson 3.6 (yajl) is no match for a hostile one: 100 kB of "[" take over
-4 GB, a single byte that is not UTF-8, a NaN or a number beyond 64 bits costs the whole file instead of one row, and a
-lone surrogate silently becomes "?". It is also slower (1.8 s of processor time for 62 MB, 1.0 s here), and gives no
-offsets, so masks would have to be copied out of the file first.
+Why not ijson? Version 3.6 (yajl) takes 4 GB for 100 kB of "[", loses the whole file to one byte that is not UTF-8, a
+NaN or a number beyond 64 bits, and turns lone surrogates into "?". It is slower (1.8 s of processor time for 62 MB,
+against 1.0 s) and gives no offsets.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
 COCO 2017, or the same ones under their names of 2014. Categories have `name` ("batter_(food)"), `synset`,
 `synonyms`, `def`, `frequency`.
 
-A row is a category in a picture, with the union of its instances as the mask: an expression that fits several
-things means all of them. The paper does not say how it made its 368,000 LVIS expressions; LVIS has 1.27 million
-instances and about 3.4 categories a picture, so it cannot have been one per instance. Where LVIS says that not all
-instances of a category were annotated (`not_exhaustive_category_ids`), the row is kept.
+A row is a category in a picture; its mask is the union of the instances, as an expression means everything that it
+fits. How the paper made its 368,000 LVIS expressions is not published; with 1.27 million instances and about 3.4
+categories a picture it cannot be one per instance. Rows with incomplete annotation (`not_exhaustive_category_ids`)
+are kept.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Lvis(Source):
             reason = (
                 "several categories have this id, with different names" if category in self._coco.ambiguous
                 else "it has no usable name" if category in self._coco.categories
-                else "there is no such category"
+                else "no such category"
             )  # fmt: skip
             self.skips.append(Skip(self._coco.path, f"category {category}", reason, count))
         for image, count in without_picture.items():

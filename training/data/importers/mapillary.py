@@ -1,9 +1,9 @@
 """Mapillary Vistas with the expressions of Describe Anything (https://huggingface.co/datasets/nvidia/describe-anything-dataset).
 
 Its folder `Mapillary` holds `annotations.json`, {picture's id: [{"ann_id", "img_id", "image", "tar_file",
-"mask_rle": {"size", "counts"}, "caption", …}, …]}, and the pictures in `images/*.tar`, which are to be unpacked;
-those of Mapillary Vistas itself have the same names. The expressions are detailed captions of some sentences, made
-by a model. The other parts of the data set (LVIS, PACO, COCOStuff, …) have the same layout and can be read too.
+"mask_rle": {"size", "counts"}, "caption", …}, …]}, and the pictures in `images/*.tar`, to be unpacked; those of
+Mapillary Vistas have the same names. The expressions are captions of several sentences, made by a model. The other
+parts of the data set (LVIS, PACO, COCOStuff, …) have the same layout and can be read too.
 """
 
 from __future__ import annotations

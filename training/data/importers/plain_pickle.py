@@ -1,11 +1,10 @@
-"""Reads a pickle of annotations without executing anything in it.
+"""Read a pickle of annotations without running code in it.
 
-A pickle is a program: it may name any function of any module to be called. Annotations need none. Lists,
-dictionaries, texts and numbers have codes of their own in a pickle and name nothing, so here every name is
-refused, and with it all code. What remains is plain data.
+A pickle is a program that may call any function by name. Lists, dictionaries, texts and numbers need no names, so here
+every name is refused, and with it all code.
 
-The unpickler is the standard library's in Python, five times as slow as the one in C, which takes memory by numbers
-in the file: twelve bytes make it fill 32 GB.
+The unpickler is the standard library's in Python, which is five times as slow as the one in C; but that one allocates
+memory by numbers in the file, so that twelve bytes fill 32 GB.
 """
 
 from __future__ import annotations

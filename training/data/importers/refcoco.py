@@ -1,9 +1,9 @@
 """RefCOCO, RefCOCO+ and RefCOCOg, as published with the REFER interface (https://github.com/lichengunc/refer).
 
-A folder holds `instances.json`, COCO's annotations of the pictures that are used, and `refs(google).p`,
-`refs(umd).p` or `refs(unc).p`: a pickled list of references, each {ref_id, ann_id, image_id, category_id,
-file_name, split, sent_ids, sentences: [{sent_id, sent, raw, tokens}]}. An expression is `sent`, the cleaned text.
-The file name of a reference is not that of a picture. Splits: train, val, test, and by unc testA, testB.
+A folder holds `instances.json`, COCO's annotations of its pictures, and `refs(google).p`, `refs(umd).p` or
+`refs(unc).p`: a pickled list of references, each {ref_id, ann_id, image_id, category_id, file_name, split, sent_ids,
+sentences: [{sent_id, sent, raw, tokens}]}. An expression is `sent`, the cleaned text. A reference's file name is not
+the picture's. Splits: train, val, test, and in unc testA, testB.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The authors' own training set (https://huggingface.co/datasets/JonaRuthardt/SteerViT): Parquet with masks.
 
 Files `data/<split>-<number>-of-<count>.parquet`, splits train and validation. Columns: image_id (text), mask (an
-image: {bytes, path}, one bit), referential_expression (text), dataset (text). The pictures are not in it; where they
-lie follows the authors' rules: an image_id that begins with COCO is `<second part>/<image_id>.jpg`, such as
-train2014/COCO_train2014_000000000009.jpg; in a dataset with "visual genome" in its name it is in VG_100K, else in
-VG_100K_2; with "mapillary" in its name it is in one flat folder. `.jpg` is added where it is missing.
+image: {bytes, path}, one bit), referential_expression (text), dataset (text). Pictures are not included and located by
+the authors' rules: an image_id that starts with COCO is `<second part>/<image_id>.jpg`, such as
+train2014/COCO_train2014_000000000009.jpg; a dataset with "visual genome" in its name has VG_100K, else VG_100K_2; one
+with "mapillary" in its name has one flat folder. A missing `.jpg` is added.
 
-A mask lies in a row group that can only be read whole, so the last few groups are kept. In random order a row costs
-what its group's masks cost: 100 rows in files that `datasets` writes for images.
+A mask is in a row group, which can only be read whole, so the last few groups are cached. In random order a row costs
+a whole group of masks: 100 rows in files that `datasets` writes for images.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """Visual Genome as MDETR preprocessed it (https://github.com/ashkamath/mdetr, .github/pretrain.md).
 
-`final_mixed_train.json`, in COCO's layout. An image there is a picture with a caption put together from region
-descriptions and GQA questions, each ended by "." or "?": {id, file_name, height, width, caption, original_id,
-data_source, …}. An annotation is a box with the letters of the caption that it belongs to: {id, image_id, bbox,
-tokens_positive: [[start, end], …]}. Used are the images whose data_source is "vg"; the others are COCO's.
+`final_mixed_train.json`, in COCO's layout. An image is a picture with a caption joined from region descriptions and
+GQA questions, each ending in "." or "?": {id, file_name, height, width, caption, original_id, data_source, …}. An
+annotation is a box with its spans of the caption: {id, image_id, bbox, tokens_positive: [[start, end], …]}. Only images
+with data_source "vg" are used; the others are COCO's.
 
-A row is a phrase, with all its boxes. How the paper cut its 1.4 million expressions from these captions is not
-published. Here the first phrase of a description stands for all of it ("man wearing a red hat", for the man), since
-alone it would fit other things as well; the others stand for themselves ("a red hat"), as do those of questions.
-Question words ("what", for the answer) are left out.
+A row is a phrase with all its boxes. How the paper cut its 1.4 million expressions from them is not published.
+Here the first phrase of a description stands for all of it ("man wearing a red hat", for the man), since alone it would
+fit other things; other phrases, and those of questions, stand for themselves ("a red hat"). Question words ("what", for
+the answer) are left out.
 
-There are no masks, so rows are boxes until `boxes_to_masks` has made a folder of masks. It is joined to the rows by
-their ids.
+Rows have boxes until `train masks` has made a folder of masks, which is joined by row id.
 """
 
 from __future__ import annotations
