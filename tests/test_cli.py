@@ -950,6 +950,13 @@ def test_misuse(run: Run, own_user_folders: Path, arguments: tuple[str, ...], na
     assert list(own_user_folders.rglob("*")) == []
 
 
+def test_windows_is_refused_with_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steersearch.cli.sys.platform", "win32")
+    done = run("info")
+    assert done.code == 1
+    assert "does not run on Windows itself; use WSL" in done.err
+
+
 def test_a_current_folder_that_was_deleted(indexed: Path, tmp_path: Path) -> None:
     """Even where each path is absolute: PyTorch would end the process."""
     gone = tmp_path / "gone"

@@ -46,11 +46,14 @@ def write_rclip_model(folder: str) -> None:
     import torch
 
     from steersearch.core.checkpoints import load_model
+    from steersearch.core.efficientnet_lite import EfficientNetLite2
 
     class Visual(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = load_model("mini", device="cpu")
+            network = next(each for each in self.model.modules() if isinstance(each, EfficientNetLite2))
+            network.forward = network._maps  # type: ignore[method-assign]  # whatever the batch, in one part
             self.project = torch.nn.Linear(self.model.dim, 512, bias=False)
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -63,7 +66,7 @@ def write_rclip_model(folder: str) -> None:
     place = Path(folder, RCLIP_MODEL)
     place.mkdir(parents=True)
     torch.onnx.export(
-        Visual().eval().requires_grad_(), (torch.zeros(3, 3, 256, 256),), str(place / "visual.onnx"),
+        Visual().eval().requires_grad_(), (torch.zeros(8, 3, 256, 256),), str(place / "visual.onnx"),
         input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import typer
 
 import steersearch
 from steersearch.cli.lazy import PLAIN, LazyGroup, Table
-from steersearch.core.errors import FolderError, PromptError, in_words
+from steersearch.core.errors import FolderError, PromptError, SteerSearchError, in_words
 from steersearch.views import terminal
 from steersearch.views.streams import safe_streams
 
@@ -48,6 +48,7 @@ class Commands(LazyGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            _refuse_windows()
             _refuse_a_deleted_folder()
             return super().invoke(ctx)
         except PromptError as error:
@@ -67,6 +68,13 @@ class Commands(LazyGroup):
             terminal.show_traceback()
             terminal.error(said)
             raise typer.Exit(1) from error
+
+
+def _refuse_windows() -> None:
+    if sys.platform == "win32":
+        raise SteerSearchError(
+            "steersearch does not run on Windows itself; use WSL: https://learn.microsoft.com/windows/wsl"
+        )
 
 
 def _refuse_a_deleted_folder() -> None:
