@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from steersearch.cli.deliver import Delivery
 from steersearch.cli.library import open_or_index
 from steersearch.cli.options import Json, Place
 from steersearch.cli.search_options import (
@@ -13,11 +14,14 @@ from steersearch.cli.search_options import (
     Before,
     Budget,
     Collapse,
+    CopyTo,
     InFolder,
+    LinkTo,
     OneModel,
     OneScale,
     OneView,
-    Page,
+    Open,
+    Output,
     Paths,
     Print0,
     SortBy,
@@ -26,7 +30,7 @@ from steersearch.cli.search_options import (
     form_of_hits,
     words,
 )
-from steersearch.views import page, terminal
+from steersearch.views import terminal
 
 
 def command(
@@ -56,7 +60,10 @@ def command(
     as_json: Json = False,
     paths: Paths = False,
     print0: Print0 = False,
-    html: Page = None,
+    output: Output = None,
+    in_browser: Open = False,
+    copy_to: CopyTo = None,
+    link_to: LinkTo = None,
 ) -> None:
     """Find the photos that show what TEXT names, the most certain first.
 
@@ -71,6 +78,7 @@ def command(
       steersearch find bicycle -k 50 --in holidays --paths
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
+    delivery = Delivery(output=output, in_browser=in_browser, copy_to=copy_to, link_to=link_to)
     exact_or_budget(exact, budget)
     photos = open_or_index(library)
     with terminal.progress("steering") as advance:
@@ -90,11 +98,11 @@ def command(
             budget_s=budget,
             progress=advance,
         )
-    if html is not None:
-        page.write_page(html, [hits])
-        terminal.remark(f"page: {terminal.readable(html)}")
+    delivered = delivery.of(hits)
     terminal.found(hits, form)
     if after or before:
         terminal.dates_remark(hits)
     index = hits.searched.focuses[0].index
     terminal.found_remark(hits, k, photos.command(index), without_presence=photos.without_presence(index))
+    if not delivered:
+        raise typer.Exit(1)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steersearch.cli.deliver import Delivery
 from steersearch.cli.library import open_or_index
 from steersearch.cli.options import Json, Place
 from steersearch.cli.search_options import (
@@ -14,11 +15,14 @@ from steersearch.cli.search_options import (
     Before,
     Budget,
     Collapse,
+    CopyTo,
     InFolder,
+    LinkTo,
     OneModel,
     OneScale,
     OneView,
-    Page,
+    Open,
+    Output,
     Paths,
     PhotoLimits,
     Print0,
@@ -31,7 +35,7 @@ from steersearch.cli.search_options import (
     region_of,
     without_focus,
 )
-from steersearch.views import page, terminal
+from steersearch.views import terminal
 
 
 def command(
@@ -78,7 +82,10 @@ def command(
     as_json: Json = False,
     paths: Paths = False,
     print0: Print0 = False,
-    html: Page = None,
+    output: Output = None,
+    in_browser: Open = False,
+    copy_to: CopyTo = None,
+    link_to: LinkTo = None,
     limit: PhotoLimits = None,
 ) -> None:
     """Search a library with a photo and a focus: words that say what in it to look at.
@@ -93,6 +100,7 @@ def command(
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
     form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
+    delivery = Delivery(output=output, in_browser=in_browser, copy_to=copy_to, link_to=link_to)
     exact_or_budget(exact, budget)
     if focus is None:
         without_focus({"--gate-scale": gate_scale, "--budget": budget})
@@ -118,10 +126,10 @@ def command(
             budget_s=budget,
             progress=advance,
         )
-    if html is not None:
-        page.write_page(html, [hits])
-        terminal.remark(f"page: {terminal.readable(html)}")
+    delivered = delivery.of(hits)
     terminal.hits(hits, form)
     if after or before:
         terminal.dates_remark(hits)
     terminal.hits_remark(hits, k, photos.command(hits.searched.index))
+    if not delivered:
+        raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steersearch.cli.options import local_folder
 from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.images.limits import Limits, parse_limits
 from steersearch.core.preprocess import View
@@ -16,6 +17,7 @@ from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.filters import parse_date
 from steersearch.indexer.query_terms import Sort, as_focuses, parse_focus
 from steersearch.indexer.region import Region, as_region
+from steersearch.views.hits_file import SUFFIXES
 from steersearch.views.terminal import Form
 
 VIEWS = (
@@ -50,6 +52,13 @@ def focuses(texts: list[str]) -> list[Any]:
         return as_focuses([parse_focus(words(text)) for text in texts])
     except ArgumentError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def has_known_suffix(file: Path | None) -> Path | None:
+    """A file whose suffix says how hits are written to it."""
+    if file is not None and file.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"{file}: its suffix must be one of {', '.join(SUFFIXES)}")
+    return file
 
 
 def region_of(text: str) -> Region:
@@ -201,9 +210,30 @@ Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, f
 Print0 = Annotated[
     bool, typer.Option("--print0", help="Print paths, each ended by a null byte, for `xargs -0`.")
 ]
-Page = Annotated[
+Output = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--html", metavar="FILE", help="Also write the hits with their heatmaps to an HTML page."
+        "-o",
+        "--output",
+        "--html",
+        metavar="FILE",
+        callback=has_known_suffix,
+        help="Also write the hits to a file: .html, a page with their heatmaps; .json, .csv or .parquet.",
+    ),
+]
+Open = Annotated[bool, typer.Option("--open", help="Open the page of hits in the browser.")]
+CopyTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--copy-to",
+        metavar="FOLDER",
+        parser=local_folder,
+        help="Copy the photos into a folder; nothing in it is overwritten.",
+    ),
+]
+LinkTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--link-to", metavar="FOLDER", parser=local_folder, help="Link to the photos from a folder, likewise."
     ),
 ]

@@ -236,32 +236,45 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
 
 def hits(found: Hits, form: Form) -> None:
     """Hits, best first; missing files are reported on stderr."""
-    _print_hits(found, form, _hits_table, _query_fields)
+    _print_hits(found, form, _hits_table)
 
 
 def found(hits: Hits, form: Form) -> None:
     """The hits of a find."""
-    _print_hits(hits, form, _found_table, _find_fields)
+    _print_hits(hits, form, _found_table)
 
 
 def _print_hits(
     found: Hits,
     form: Form,
     table: Callable[[Sequence[Hit]], None],
-    fields: Callable[[Hit], dict[str, Any]],
 ) -> None:
     _paths_remark(found, form)
-    if form is Form.json and found.searched.is_too_little:
-        json_line({"enough": False, **_searched_fields(found.searched)})
-    elif form is Form.json:
-        for hit in found:
-            named = fields(hit) | _searched_fields(hit.searched) | _also(hit)
-            json_line({"path": os.fspath(hit.path), "rank": hit.rank, **named})
+    if form is Form.json:
+        for row in json_rows(found):
+            json_line(row)
     elif form is not Form.table:
         for hit in found:
             path_line(hit.path, "\0" if form is Form.print0 else "\n")
     elif found:
         table(found)
+
+
+def json_rows(found: Hits) -> list[dict[str, Any]]:
+    """A row per hit; where too few photos were compared to rank them, one that says so."""
+    if found.searched.is_too_little:
+        return [{"enough": False, **_searched_fields(found.searched)}]
+    fields = _find_fields if found.query is None else _query_fields
+    return [
+        {
+            "path": os.fspath(hit.path),
+            "rank": hit.rank,
+            **fields(hit),
+            **_searched_fields(hit.searched),
+            **_also(hit),
+        }
+        for hit in found
+    ]
 
 
 def _query_fields(hit: Hit) -> dict[str, Any]:
