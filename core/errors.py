@@ -139,13 +139,17 @@ class SchemaVersionError(SteerSearchError):
 
 
 class PromptIndexMissing(SteerSearchError):
-    """No prompt index for this focus. Fields: `focus`, `folder`, `existing` (described), `command` that builds it."""
+    """No prompt index for this focus. Fields: `focus`, `folder`, `existing` (described), `command` that builds it, ""
+    where none is wanted."""
 
-    def __init__(self, focus: str, folder: Path | str, existing: Sequence[str], command: str) -> None:
+    def __init__(self, focus: str, folder: Path | str, existing: Sequence[str], command: str = "") -> None:
         self.focus, self.folder = focus, Path(folder)
         self.existing, self.command = tuple(existing), command
         have = _nearest(focus, existing) if existing else "none yet"
-        super().__init__(f'no index of {folder} for "{focus}"; have: {have}; build it: {command}')
+        super().__init__(
+            f'no index of {folder} for "{focus}"; have: {have}'
+            + (f"; build it: {command}" if command else "")
+        )
 
 
 _NEAR = 5  # prompts that a message names

@@ -94,7 +94,13 @@ class Steered:
             missing=max((one.missing for one in several), default=0),
             unreadable=max((one.unreadable for one in several), default=0),
             by_regions=bool(several) and all(one.by_regions for one in several if one.missing),
+            unkept={key: unkept for one in several for key, unkept in one.unkept.items()},
         )
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all vectors were written."""
+        return not any(unkept.vectors for unkept in self.unkept.values())
 
 
 NOTHING = Steered()

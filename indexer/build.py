@@ -49,11 +49,12 @@ Target = PromptIndex | UnsteeredIndex
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """The result of a run. files = added + reused + moved + skipped; each file counts once.
+    """The result of a run. files = added + reused + moved + copies + skipped; each file counts once.
 
     added:   something was computed: a new or changed file, or one without a vector or regions
     reused:  nothing was computed
-    moved:   known content at a new path (renamed, copied), nothing was computed
+    moved:   known content at a new path and no longer at its old one, nothing was computed
+    copies:  content that is in the folder already, at another path; nothing was computed
     removed: no longer in the folder, and its content is nowhere else in it
     skipped: unusable, for the reasons in `skips`
     away:    folders of the library that are not there, and why; their photos stay as they are and are not counted
@@ -67,6 +68,7 @@ class Counts:
     added: int
     reused: int
     moved: int
+    copies: int
     removed: int
     skipped: int
     skips: tuple[Skip, ...]
@@ -111,7 +113,8 @@ class Build:
         self._features: dict[str, Floats] = {}
 
         self._outcomes: Counter[str] = Counter()
-        self._moved_contents: Counter[str] = Counter()
+        self._elsewhere: Counter[str] = Counter()  # known contents at new paths
+        self._replaced: Counter[str] = Counter()  # contents whose file has another by now
         self._skips: list[Skip] = []
         self._forward_passes = 0
         self._seconds = {"read": 0.0, "embed": 0.0, "write": 0.0}
@@ -239,6 +242,9 @@ class Build:
             return next(results, None)
 
     def _take(self, result: Photo | KnownPhoto | BadFile) -> None:
+        known = self._known.get(result.file.path)
+        if known is not None and known.image_id != result.file.image_id:
+            self._replaced[known.image_id] += 1
         if isinstance(result, Photo):
             self._take_photo(result)
         elif isinstance(result, KnownPhoto):
@@ -289,8 +295,8 @@ class Build:
         known = self._known.get(file.path)
         if known is not None and known.image_id == file.image_id:
             return "reused"
-        self._moved_contents[file.image_id] += 1
-        return "moved"
+        self._elsewhere[file.image_id] += 1
+        return "moved"  # or a copy: `_remove_vanished` knows
 
     def _embed(self, missing: tuple[Target, ...]) -> None:
         """Embed the photos that wait for these targets."""
@@ -441,7 +447,9 @@ class Build:
             with self._writing():
                 self._store.remove_images(vanished)
         gone = Counter(file.image_id for file in vanished)
-        self._outcomes["removed"] = (gone - self._moved_contents).total()
+        self._outcomes["removed"] = (gone - self._elsewhere).total()
+        self._outcomes["copies"] = (self._elsewhere - gone - self._replaced).total()
+        self._outcomes["moved"] -= self._outcomes["copies"]
 
     # telling
 
@@ -464,6 +472,7 @@ class Build:
             added=self._outcomes["added"],
             reused=self._outcomes["reused"],
             moved=self._outcomes["moved"],
+            copies=self._outcomes["copies"],
             removed=self._outcomes["removed"],
             skipped=self._outcomes["skipped"],
             skips=tuple(sorted(self._skips, key=lambda skip: skip.path)),

@@ -69,6 +69,7 @@ class Searched:
     region: that of the query photo whose regions were compared, else None.
     left_out: photos that would be among the hits, but are the query photo or copies of it.
     doubt: why the model may well be wrong here; None where nothing is known against it.
+    is_kept: whether what was steered for this search is kept for the next one.
     """
 
     focuses: tuple[Focus, ...]
@@ -84,6 +85,7 @@ class Searched:
     region: Region | None = None
     left_out: tuple[Path, ...] = ()
     doubt: Doubt | None = None
+    is_kept: bool = True
 
     @property
     def index(self) -> PromptIndex | UnsteeredIndex:

@@ -707,6 +707,10 @@ class Library:
         """
         return self._changed.of(model)
 
+    def in_short(self, changed: Sequence[PromptIndex]) -> str:
+        """As `how_to_go_on`, for those who asked for something else."""
+        return self._changed.in_short(changed)
+
     def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
         """Explains what `with_other_weights` found, and what to do."""
         return self._changed.how_to_go_on(changed)

@@ -85,6 +85,11 @@ class PromptIndex:
         view = "" if self.view is None else f", view {self.view}"
         return f'"{self.prompt}" (model {self.model_id}, gate_scale {in_digits(self.gate_scale)}{view})'
 
+    @property
+    def weights(self) -> str:
+        """The beginning of their hash, for people."""
+        return f"weights {self.weights_hash[:8]}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnsteeredIndex:

@@ -15,6 +15,7 @@ from steersearch.core.errors import (
     PromptIndexMissing,
     in_digits,
     index_of,
+    listed,
 )
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import Reading, as_prompt, checked_prompt
@@ -237,6 +238,15 @@ class ChangedWeights:
             if settings not in kept or index.weights_hash == self._provider.weights_hash(index.model_id):
                 kept[settings] = index
         return [index for index in indexes if index in kept.values()]
+
+    def in_short(self, changed: Sequence[PromptIndex]) -> str:
+        """Message for indexes that `of` returned, beside an answer that has another subject."""
+        prompts = list(dict.fromkeys(index.prompt for index in changed))
+        names, model = listed([f'"{prompt}"' for prompt in prompts], most=3), changed[0].model_id
+        few = f"index again: {self._indexes.command(prompts, model)}"
+        return f"{model} has other weights now than when {names} was indexed; " + (
+            few if len(prompts) <= 3 else "index these prompts again"
+        )
 
     def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
         """Message for indexes that `of` returned."""

@@ -39,9 +39,7 @@ class Focus:
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", checked_prompt(self.text))
         if not math.isfinite(self.weight) or self.weight == 0:
-            raise ArgumentError(
-                "weight", self.weight, f'of the focus "{self.text}" must be a finite number, not 0'
-            )
+            raise ArgumentError(f'weight of "{self.text}"', self.weight, "must be a finite number, not 0")
 
     @classmethod
     def on(cls, index: PromptIndex, weight: float = 1.0) -> Focus:

@@ -117,6 +117,7 @@ class _Search:
         rows of the first gallery, their scores and cosines."""
         each = zip(self.galleries, self.queries, candidates, strict=True)
         cosines = np.stack([scores_of(g.flat.vectors, rows, query) for g, query, rows in each], axis=1)
+        cosines = cosines.clip(-1, 1)  # which rounding leaves
         if scores is None:
             scores = (cosines * self.shares).sum(axis=1)
         best = np.lexsort((candidates[0], -scores))[: self.k]

@@ -136,6 +136,7 @@ class Search:
             is_filtered=bool(self._filters),
             by_regions=by_regions,
             unreadable=after.unreadable,
+            is_kept=after.is_kept,
             undated=undated,
             region=self._region,
             doubt=self._doubt,

@@ -333,6 +333,7 @@ def test_a_library_that_cannot_be_written_answers_all_the_same(
     assert "could not be kept" in caplog.text
     hits = ask("blue", seconds=None)
     assert (hits.searched.compared, hits.searched.is_exact) == (32, True)
+    assert not hits.searched.is_kept
     assert library.heatmap(hits[0]).sum() == pytest.approx(1)
     assert library.reading(aim(library, "blue").index) is not None
     after = {path: path.stat().st_mtime_ns for path in library.place.rglob("*")}

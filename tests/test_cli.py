@@ -85,6 +85,24 @@ def test_changes_cost_what_they_must(run: Run, indexed: Path) -> None:
     }
 
 
+def test_a_duplicate_is_none_that_moved(run: Run, photos: Path, tiny_model: Path) -> None:
+    shutil.copy(photos / "red.jpg", photos / "copy.jpg")
+    done = run("index", photos, "--model", tiny_model)
+    assert (
+        done.out.splitlines()[0] == "7 files: 6 added, 0 reused, 0 moved, 1 duplicate, 0 skipped; 0 removed"
+    )
+    (photos / "red.jpg").rename(photos / "other.jpg")
+    (photos / "blue.jpg").rename(photos / "swapped.jpg")
+    (photos / "white.jpg").rename(photos / "blue.jpg")
+    (photos / "swapped.jpg").rename(photos / "white.jpg")
+    shutil.copy(photos / "blue.jpg", photos / "blue copy.jpg")
+    shutil.copy(photos / "blue.jpg", photos / "blue copy 2.jpg")
+    done = run("index", photos)
+    assert (
+        done.out.splitlines()[0] == "9 files: 0 added, 4 reused, 3 moved, 2 duplicates, 0 skipped; 0 removed"
+    )
+
+
 def test_bad_files_among_good_ones(run: Run, photos: Path, tiny_model: Path) -> None:
     (photos / "empty.jpg").touch()
     (photos / "text.png").write_text("not an image")

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from steersearch import Library
-from steersearch.core.errors import ArgumentError
+from steersearch.core.errors import ArgumentError, LibraryPlaceError
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import find_scores
@@ -419,7 +420,9 @@ def test_any_text_is_found_from_the_command_line(run: Run, indexed_photos: Path)
     assert "is not a duration above 0" in run("find", "bookshelf", "--budget", "soon").err.replace("\n", " ")
 
 
-def test_too_few_photos_are_no_result_and_it_says_so(run: Run, photos: Path, tiny_model: Path) -> None:
+def test_too_few_photos_are_no_result_and_it_says_so(
+    run: Run, photos: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(60):
         draw_picture(photos / f"{i}.jpg", "red", seed=100 + i)
     assert run("index", photos, "--prompt", PROMPT, "--model", tiny_model).code == 0
@@ -430,6 +433,14 @@ def test_too_few_photos_are_no_result_and_it_says_so(run: Run, photos: Path, tin
     assert re.search(said, done.err)
     assert "the same command continues from here; a larger --budget gives it more time\n" in done.err
     assert re.search(r"\d+ photos have no vector yet; to compare all, add --exact or run: ", done.err)
+    with monkeypatch.context() as full:
+        refusal = LibraryPlaceError(photos, "cannot be written (No space left on device)")
+        full.setattr("steersearch.indexer.anytime.writing", Mock(side_effect=refusal))
+        done = run(*command)
+        assert "could not be kept" in done.err
+        assert "continues" not in done.err
+        assert "a larger --budget gives it more time\n" in done.err
+        assert json.loads(run(*command, "--json").out)["kept"] is False
     assert run(*command, "--paths").out == ""
     (row,) = map(json.loads, run(*command, "--json", "--html", "page.html").out.splitlines())
     assert (row["enough"], row["exact"], row["of"], row["prompt"]) == (False, False, 66, "bookshelf")

@@ -179,6 +179,12 @@ def files(place: Path) -> list[str]:
     return sorted(path.name for path in (place / "snapshots" / KEY).iterdir())
 
 
+def test_rounding_leaves_no_cosine_above_1(store: Store, tmp_path: Path) -> None:
+    add(store, "d.jpg", "D", [1.0000001, 0.0])
+    ranking = rank([open_snapshot(tmp_path, KEY)], [np.array([1.0000001, 0.0], np.float32)], [1.0], 1)
+    assert ranking.scores.tolist() == [1.0]
+
+
 def test_a_snapshot_holds_the_gallery(store: Store, tmp_path: Path) -> None:
     for snapshot in (open_snapshot(tmp_path, KEY), open_snapshot(tmp_path, KEY)):  # made, read
         ranking = rank([snapshot], [np.array([0.6, 0.8], np.float32)], [1.0], 10)

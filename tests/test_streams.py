@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from steersearch.indexer.progress import ProgressEvent
+from steersearch.views import terminal
 from steersearch.views.streams import escaped
 from steersearch.views.terminal import show_remarks
 from tests.conftest import Run
@@ -189,6 +191,22 @@ def test_a_prompt_cannot_change_the_question_before_a_library_is_deleted(library
     sent = on_terminal(f"{STEERSEARCH} remove --all --library {library}", answer=b"n\n")
     assert f'Delete this library of {photos} (prompts: "{SHOWN}")? [y/N]: ' in sent
     assert library.is_dir()
+    on_terminal(f"{STEERSEARCH} remove --all --library {library} >{library.parent / 'out'}", answer=b"n\n")
+    assert (library.parent / "out").read_bytes() == b""
+
+
+def test_a_slow_work_says_how_long_an_image_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0.0)
+    with terminal.progress("photographs") as report:
+        for rate in (0.0, 0.04, 25.0):
+            report(ProgressEvent(50, 100, rate))
+    assert capsys.readouterr().err.splitlines() == [
+        "photographs: 50 of 100",
+        "photographs: 50 of 100, 25.0 s an image, about 1,250 s left",
+        "photographs: 50 of 100, 25.0 images/s, about 2 s left",
+    ]
 
 
 def test_pipes_and_json_get_names_and_prompts_as_they_are(library: Path) -> None:

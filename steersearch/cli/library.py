@@ -6,14 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
-import typer
-
 from steersearch import settings
 from steersearch.api import Library
 from steersearch.core.errors import NotIndexedError
 from steersearch.identity import BUNDLED
 from steersearch.views import terminal
-from steersearch.views.streams import escaped
 
 
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
@@ -40,8 +37,7 @@ def open_or_index(option: str | None, *, photo: Path | None = None) -> Library:
     except NotIndexedError as error:
         if error.folder is None or not _can_ask():
             raise
-        question = escaped(f"No library holds these photos. Index {error.folder} now?")
-        if not typer.confirm(question, err=True):
+        if not terminal.confirmed(f"No library holds these photos. Index {error.folder} now?"):
             raise
         library = Library.create(error.folder)
         with terminal.progress("indexing") as advance:
@@ -59,4 +55,4 @@ def _can_ask() -> bool:
 def weights_remark(library: Library) -> None:
     """Say so if the bundled model has changed since the library was made."""
     if changed := library.with_other_weights(BUNDLED):
-        terminal.remark(library.how_to_go_on(changed))
+        terminal.remark(library.in_short(changed))

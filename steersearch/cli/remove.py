@@ -12,11 +12,10 @@ from steersearch.api import Library
 from steersearch.cli.library import open_library
 from steersearch.cli.options import Place
 from steersearch.cli.search_options import OneModel, OneScale, OneView
-from steersearch.core.errors import SteerSearchError, listed
+from steersearch.core.errors import PromptIndexMissing, SteerSearchError, listed
 from steersearch.core.preprocess import View
 from steersearch.indexer.library import PromptIndex
 from steersearch.views import terminal
-from steersearch.views.streams import escaped
 
 
 def command(
@@ -62,7 +61,9 @@ def command(
     if prompt is None:
         _confirm(photos, yes)
         photos.delete()
-        terminal.remark(f"deleted; the photos in {_folders(photos)} are untouched")
+        terminal.remark(
+            f"deleted; the photos in {' and '.join(map(terminal.readable, photos.folders))} are untouched"
+        )
         return
     unfinished = photos.unfinished()
     if prompt in unfinished or any(prompt == index.key for index in photos.prompts()):
@@ -70,9 +71,9 @@ def command(
         photos.remove(prompt)
         terminal.remark(f"removed the {'unfinished ' if prompt in unfinished else ''}{prompt}")
         return
-    for index in _selected(photos, prompt, gate_scale, model, view):
-        photos.remove(index)
-        terminal.remark(f"removed {index}")
+    index = _selected(photos, prompt, gate_scale, model, view)
+    photos.remove(index)
+    terminal.remark(f"removed {index}")
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -80,10 +81,6 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
     for name, value in options.items():
         if value is not None:
             raise typer.BadParameter(reason, param_hint=name)
-
-
-def _folders(photos: Library) -> str:
-    return " and ".join(map(terminal.readable, photos.folders))
 
 
 def _confirm(photos: Library, yes: bool) -> None:
@@ -95,18 +92,20 @@ def _confirm(photos: Library, yes: bool) -> None:
             "cannot ask for confirmation here; add --yes to delete the library", param_hint="--all"
         )
     names = listed([f'"{index.prompt}"' for index in photos.prompts()]) or "none"
-    question = f"Delete this library of {_folders(photos)} (prompts: {names})?"
-    typer.confirm(escaped(question), abort=True, err=True)
+    folders = " and ".join(map(str, photos.folders))
+    question = f"Delete this library of {folders} (prompts: {names})?"
+    if not terminal.confirmed(question):
+        raise typer.Abort
 
 
 def _selected(
     photos: Library, prompt: str, gate_scale: float | None, model: str | None, view: View | None
-) -> list[PromptIndex]:
-    """The selected prompt index, and those that the same model made of it with other weights.
-
-    Raises PromptIndexMissing, SteerSearchError.
-    """
-    found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view)
+) -> PromptIndex:
+    """The one prompt index that is meant. Raises PromptIndexMissing, SteerSearchError where several fit."""
+    try:
+        found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view)
+    except PromptIndexMissing as error:
+        raise PromptIndexMissing(error.focus, error.folder, error.existing) from error
     fitting = [
         index
         for index in photos.prompts()
@@ -115,9 +114,10 @@ def _selected(
         and gate_scale in (None, index.gate_scale)
         and view in (None, index.view)
     ]
-    if len({str(index) for index in fitting}) > 1:
+    if len(fitting) > 1:
+        described = ", ".join(f"{index.key}: {index}, {index.weights}" for index in fitting)
         raise SteerSearchError(
-            f'"{prompt}" has {len(fitting)} indexes: {", ".join(map(str, fitting))}; '
-            "say which with --gate-scale, --model or --view"
+            f'"{prompt}" has {len(fitting)} indexes: {described}; name one by its key, or with --gate-scale, --model '
+            "or --view"
         )
-    return fitting
+    return found

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steersearch.views.terminal import focus_remarks, json_line, line, readable, remark, table
+from steersearch.views.terminal import counted, focus_remarks, json_line, line, readable, remark, table
 
 if TYPE_CHECKING:
     from steersearch.indexer.care.export import Exported
@@ -26,7 +26,7 @@ def findings(found: Sequence[Finding], *, as_json: bool) -> None:
             line(f"{state}: {readable(finding.subject)}: {finding.what}; {finding.advice}")
     problems = sum(finding.is_problem for finding in found)
     repaired = sum(finding.is_repaired for finding in found)
-    parts = [f"{problems:,} problem{'s'[: problems != 1]}" if problems else "no problem"]
+    parts = [counted(problems, "problem") if problems else "no problem"]
     parts += [f"{repaired:,} repaired"] if repaired else []
     remark(", ".join(parts))
 
@@ -54,12 +54,12 @@ def libraries(shown: Sequence[tuple[LibraryInfo, Mapping[Path, str]]], *, as_jso
 
 def exported_remark(done: Exported, update: str) -> None:
     """How much was written, of which prompt index. update: the command that brings this up to date."""
-    remark(f"{done.rows:,} of {done.of:,} photos, by {done.focus.index}")
+    remark(f"{done.rows:,} of {counted(done.of, 'photo')}, by {done.focus.index}")
     focus_remarks(done.focus)
     if done.rows < done.of:
-        remark(
-            f"{done.of - done.rows:,} photos have no vector yet and are missing from the file; to add them: {update}"
-        )
+        missing = done.of - done.rows
+        lack = "has no vector yet and is" if missing == 1 else "have no vector yet and are"
+        remark(f"{counted(missing, 'photo')} {lack} missing from the file; to add them: {update}")
 
 
 def optimized(done: Optimized, *, as_json: bool) -> None:
@@ -70,4 +70,4 @@ def optimized(done: Optimized, *, as_json: bool) -> None:
     line(f"{done.bytes_before / 1e6:,.1f} MB before, {done.bytes_after / 1e6:,.1f} MB after")
     line(f"at most {done.versions_before:,} versions of a table before, {done.versions_after:,} after")
     if done.forgotten:
-        line(f"{done.forgotten:,} vectors of removed photos forgotten")
+        line(f"{counted(done.forgotten, 'vector')} of removed photos forgotten")

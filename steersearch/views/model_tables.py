@@ -181,11 +181,9 @@ def before_fetch(model: ModelParts, free: int, folder: object) -> None:
 
 def fetched(model: ModelParts) -> None:
     """The paths of a model's files, one per line."""
-    for part in model.parts:
-        paths = [part.path] if part.path is not None else [place.path for place in part.files]
-        for path in paths:
-            if path is not None:
-                path_line(path)
+    named = [[part.path] if part.path else [place.path for place in part.files] for part in model.parts]
+    for path in dict.fromkeys(path for paths in named for path in paths if path is not None):
+        path_line(path)
 
 
 @contextmanager

@@ -66,6 +66,12 @@ def _print_error(text: str) -> None:
     print(escaped(text) if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
+def confirmed(question: str) -> bool:
+    """Ask on stderr; no answer means no."""
+    print(f"{escaped(question)} [y/N]: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def quiet() -> None:
     """Print neither remarks nor progress."""
     _Loudness.remarks = False
@@ -119,14 +125,14 @@ def progress(what: str) -> Iterator[Report]:
         return
     from rich.progress import MofNCompleteColumn, TextColumn
 
-    speed = TextColumn("{task.fields[images_per_s]:,.1f} images/s{task.fields[left]}")
+    speed = TextColumn("{task.fields[speed]}{task.fields[left]}")
     with progress_bar(MofNCompleteColumn(), speed) as bar:
-        task = bar.add_task(what, total=None, images_per_s=0.0, left="")
+        task = bar.add_task(what, total=None, speed="", left="")
         yield lambda event: bar.update(
             task,
             completed=event.done,
             total=event.total,
-            images_per_s=event.images_per_s,
+            speed=_speed(event),
             left=_time_left(event),
         )
 
@@ -152,6 +158,15 @@ def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
         yield bar
 
 
+def _speed(event: ProgressEvent, before: str = "") -> str:
+    """Images a second, or seconds an image where that says more; nothing before both can be said."""
+    if event.images_per_s <= 0:
+        return ""
+    if event.images_per_s < 1:
+        return f"{before}{1 / event.images_per_s:,.1f} s an image"
+    return f"{before}{event.images_per_s:,.1f} images/s"
+
+
 def _time_left(event: ProgressEvent) -> str:
     return "" if math.isinf(event.seconds_left) else f", about {event.seconds_left:,.0f} s left"
 
@@ -164,8 +179,7 @@ def _progress_lines(what: str) -> Report:
         if event.done == 0 or time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
-        counts = f"{event.done:,} of {event.total:,}, {event.images_per_s:,.1f} images/s"
-        remark(f"{what}: {counts}{_time_left(event)}")
+        remark(f"{what}: {event.done:,} of {event.total:,}{_speed(event, ', ')}{_time_left(event)}")
 
     return report
 
@@ -300,6 +314,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         "compared": searched.compared,
         "of": searched.of,
         **({"undated": searched.undated} if searched.undated else {}),
+        **({} if searched.is_kept else {"kept": False}),
         **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
         **({"doubt": str(searched.doubt)} if searched.doubt else {}),
     }
@@ -346,8 +361,8 @@ def _hits_table(found: Sequence[Hit]) -> None:
 def dates_remark(found: Sequence[Hit]) -> None:
     """Count the hits that passed a date filter without a capture date."""
     if silent := sum(hit.date is not None and hit.date.is_change for hit in found):
-        said = f"{silent:,} of these {len(found):,} photos have no capture date"
-        remark(f"{said}; the date of their last change was used (taken_at_source in --json)")
+        said = f"{silent:,} of these {counted(len(found), 'photo')} {'has' if silent == 1 else 'have'} no capture date"
+        remark(f"{said}; the date of the last change was used (taken_at_source in --json)")
 
 
 def _found_table(found: Sequence[Hit]) -> None:
@@ -420,7 +435,7 @@ def found_remark(hits: Hits, k: int, update: str, *, without_presence: int = 0) 
         _missing_remark(searched, missing, update)
     if without_presence:
         remark(
-            f"{without_presence:,} photos were indexed by an older version and cannot be found: "
+            f"{counted(without_presence, 'photo')} indexed by an older version cannot be found: "
             f"remove the prompt with `steersearch remove`, then {update}"
         )
     _gallery_remark(searched, k)
@@ -456,7 +471,8 @@ def _missing_remark(searched: Searched, missing: int, update: str) -> None:
         remark(f"{lacking} no unsteered vector yet; to compare all, run: {update}")
         return
     if searched.is_too_little:
-        remark("the same command continues from here; a larger --budget gives it more time")
+        continues = "the same command continues from here; " if searched.is_kept else ""
+        remark(f"{continues}a larger --budget gives it more time")
     elif not searched.by_regions:
         remark("photos were sampled from all folders; after a few dozen, the likeliest come first")
     remark(f"{lacking} no vector yet; to compare all, add --exact or run: {update}")
@@ -475,8 +491,9 @@ def _gallery_remark(searched: Searched, k: int) -> None:
 
 def counts_in_words(done: Counts) -> str:
     """What became of the files."""
-    parts = (f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved", "skipped"))
-    return f"{counted(done.files, 'file')}: {', '.join(parts)}; {done.removed:,} removed"
+    parts = [f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved")]
+    parts += [counted(done.copies, "duplicate")] if done.copies else []
+    return f"{counted(done.files, 'file')}: {', '.join(parts)}, {done.skipped:,} skipped; {done.removed:,} removed"
 
 
 def counts(done: Counts) -> None:
@@ -541,7 +558,7 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
                 f"{coverage.photos:,} of {library.photos:,}",
                 in_digits(coverage.index.gate_scale),
                 coverage.index.view or "",
-                coverage.index.model_id,
+                coverage.index.model_id + _weights_if_alike(coverage.index, library),
                 coverage.index.created_at[:16].replace("T", " "),
             )
             for coverage in library.prompts
@@ -553,6 +570,12 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
             remark(f'prompt "{coverage.index.prompt}": {said}')
     for key in unfinished:
         remark(f"unfinished: {key}; index its prompt to continue, or: steersearch remove {key}")
+
+
+def _weights_if_alike(index: PromptIndex, library: LibraryInfo) -> str:
+    """What tells apart two indexes that differ in the model's weights alone."""
+    alike = sum(str(coverage.index) == str(index) for coverage in library.prompts)
+    return f" ({index.weights})" if alike > 1 else ""
 
 
 def _coverage_fields(coverage: Coverage) -> dict[str, Any]:

@@ -72,13 +72,19 @@ def command(
 
 
 def _table(report: Report) -> None:
-    terminal.line(f"{report.name}: {report.samples:,} samples of {report.images:,} pictures")
+    terminal.line(
+        f"{report.name}: {terminal.counted(report.samples, 'sample')} of {terminal.counted(report.images, 'picture')}"
+    )
     if report.boxes:
-        terminal.line(f"{report.boxes:,} rows have boxes but no mask")
+        terminal.line(
+            f"{terminal.counted(report.boxes, 'row')} {'has' if report.boxes == 1 else 'have'} boxes but no mask"
+        )
     if report.absent:
         terminal.line(f"{report.absent:,} expressions fit nothing in their picture")
     if report.read < report.rows:
-        terminal.line(f"{report.read:,} of {report.rows:,} rows were read")
+        terminal.line(
+            f"{report.read:,} of {terminal.counted(report.rows, 'row')} {'was' if report.read == 1 else 'were'} read"
+        )
     for title, counts in (("split", report.splits), ("source", report.sources)):
         if len(counts) > 1 or title == "split":
             terminal.line(f"{title:9}{', '.join(f'{name} {count:,}' for name, count in counts.items())}")

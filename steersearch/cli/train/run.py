@@ -188,10 +188,10 @@ def _lines(settled: Settled, size: int) -> list[str]:
     """The configuration, the batch and the schedule of the learning rate."""
     optimiser = settled.recipe.optimiser
     shares = f" ({size} processes with {optimiser.batch // size} each)" if size > 1 else ""
-    warmup = f"up to it in {optimiser.warmup:,} steps, " if optimiser.warmup else ""
+    warmup = f"up to it in {terminal.counted(optimiser.warmup, 'step')}, " if optimiser.warmup else ""
     return [
         *describe(settled.recipe, settled.base, settled.base_name),
-        f"effective batch: {optimiser.batch:,}{shares}; {optimiser.steps:,} steps",
+        f"effective batch: {optimiser.batch:,}{shares}; {terminal.counted(optimiser.steps, 'step')}",
         f"learning rate: {optimiser.lr:g}, {warmup}down to {optimiser.final_lr:g} by step {optimiser.decay_steps:,}",
     ]
 
