@@ -202,7 +202,8 @@ def _is_a_subspace(method: TextSubspace, images: list[Image.Image], dim: int) ->
     assert basis.shape == (dim, RANK)
     torch.testing.assert_close(basis.T @ basis, torch.eye(RANK), atol=1e-4, rtol=0)
     plain, named = method.see(images, None).vectors, method.see(images, "the cat").vectors
-    np.testing.assert_allclose(named, plain @ basis.numpy(), atol=1e-4)
+    np.testing.assert_allclose(named @ basis.numpy(), plain @ basis.numpy(), atol=1e-4)
+    assert named.shape == plain.shape
     assert not torch.allclose(
         basis @ basis.T, method.basis("the ball") @ method.basis("the ball").T, atol=1e-2
     )

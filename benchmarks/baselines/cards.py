@@ -256,7 +256,7 @@ def _of_2026() -> list[Card]:
             licence="MIT",
             why="conditional similarity without training and without embedding anew, after CLAY's abstract",
             computes="CLIP's image embeddings in the subspace of the prompt and its nearest words",
-            aggregation="coordinates in that subspace; without a prompt the embedding",
+            aggregation="the part in that subspace; without a prompt the embedding",
             lacks=fixed,
         ),
         Card(
@@ -267,7 +267,7 @@ def _of_2026() -> list[Card]:
             licence="that of the model",
             why="the same over our unsteered vectors: what steering adds to picking directions",
             computes="unsteered vectors in the subspace of the keys by which cross-attention knows the prompt's words",
-            aggregation="coordinates in that subspace; without a prompt the vector",
+            aggregation="the part in that subspace; without a prompt the vector",
             lacks=fixed,
         ),
         Card(

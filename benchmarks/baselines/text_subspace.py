@@ -42,7 +42,7 @@ def load(card: Card, weights: Path | None, device: str) -> TextSubspace:
 
 
 class TextSubspace(Baseline):
-    """Fixed vectors; under a prompt their coordinates in the subspace of its words, without one as they are."""
+    """Fixed vectors; under a prompt their part in the subspace of its words, without one as they are."""
 
     def __init__(
         self,
@@ -63,7 +63,12 @@ class TextSubspace(Baseline):
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
         vectors = F.normalize(self._embed(pictures), dim=-1)
-        return Outputs(vectors=vectors if prompt is None else vectors @ self.basis(prompt).to(vectors))
+        if prompt is None:
+            return Outputs(vectors=vectors)
+        basis = self.basis(prompt).to(vectors)
+        return Outputs(
+            vectors=vectors @ basis @ basis.T
+        )  # of the same width, and with the cosines of coordinates
 
     @torch.no_grad()
     def basis(self, prompt: str) -> Tensor:

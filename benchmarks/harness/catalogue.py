@@ -221,6 +221,44 @@ _PHOTOGRAPHS = Card(
     limit="mosaics, and pairs of cutouts",
 )
 
+_ATTRIBUTE_FLIP = Card(
+    name="attribute-flip",
+    module="ours.attribute_flip",
+    summary="Follow the colour that the prompt names.",
+    asks="Of two things that differ in colour alone, does the heatmap follow the one that the prompt names?",
+    data=PublishedData(
+        what="PhraseCut (VGPhraseCut_v0): phrases about pictures of Visual Genome, in pairs that differ in a colour",
+        size="50 MB of phrases for val or test, and their 3,000 pictures each",
+        licence="CC BY 4.0 (Visual Genome); not stated for the phrases; photos from Flickr under their own terms",
+        how="download_dataset.py of https://github.com/ChenyunWu/PhraseCutDataset with -s val_test; --data "
+        "VGPhraseCut_v0, which holds refer_val.json, refer_test.json and images",
+    ),
+    stand_in="120 generated photos of two things of a kind in two colours",
+    cost="two forward passes for each pair",
+    limit="pairs",
+    options=(
+        Option(name="split", default="test", choices=("test", "val", "miniv"), help="of PhraseCut"),
+        Option(name="template", default="the {}", help="the prompt, with {} for the phrase"),
+    ),
+)
+
+_ICIR = Card(
+    name="icir",
+    module="ours.icir",
+    summary="Find the same very thing as a text wants it.",
+    asks="Which pictures show the very thing of the query, and as the text says? Mean average precision.",
+    data=PublishedData(
+        what="i-CIR: 1,883 queries of 202 instances, and a database of some 3,700 pictures for each",
+        size="some 750,000 pictures",
+        licence="CC BY-NC-SA 4.0; the pictures' own terms",
+        how="https://vrg.fel.cvut.cz/icir/icir_v1.0.0.tar.gz, unpacked; --data icir, which holds query_files.csv, "
+        "database_files.csv and the pictures. It has no stand-in",
+    ),
+    cost="a forward pass for each picture of an instance's database and each of its texts, some 2.5 million",
+    limit="instances",
+    options=(Option(name="template", default="{}", help="the prompt, with {} for the text"),),
+)
+
 _ANOMALY = Card(
     name="anomaly",
     module="paper.anomaly",
@@ -335,6 +373,8 @@ CARDS: dict[str, Card] = {
         _GENECIS,
         _WORDS,
         _PHOTOGRAPHS,
+        _ATTRIBUTE_FLIP,
+        _ICIR,
         _MOSAIC,
         _ANOMALY,
         _PODS,

@@ -1,0 +1,148 @@
+"""Pairs of things that differ in a colour alone, in one picture: of PhraseCut as published.
+
+PhraseCut (VGPhraseCut_v0) has refer_SPLIT.json, a list of phrases about pictures of Visual Genome with polygons of what
+they mean, and images/IMAGE_ID.jpg.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from steersearch.benchmarks.harness.benchmark import DataMissingError, Source
+from steersearch.benchmarks.harness.cache import digest_of
+from steersearch.benchmarks.harness.catalogue import card
+from steersearch.benchmarks.harness.viewing import evenly
+from steersearch.core.errors import BenchmarkError, ImageError
+from steersearch.core.files import file_sha256, read_json
+from steersearch.core.preprocess import open_image
+from steersearch.training.data.mask_codec import Mask, MaskError, decode_segmentation
+
+COLOURS = frozenset(
+    "red orange yellow green blue purple pink brown black white grey gray silver gold beige tan".split()
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and two things in it. said: "red mug", "blue mug".  masks: of each, (H, W) as the picture."""
+
+    noun: str
+    said: tuple[str, str]
+    open: Callable[[], Image.Image]
+    masks: Callable[[], tuple[Mask, Mask]]
+    told: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """All pairs. remarks: JSON-able, for the record."""
+
+    name: str
+    source: Source
+    licence: str
+    pairs: tuple[Pair, ...]
+    remarks: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def data_hash(self) -> str:
+        return digest_of([[pair.said, pair.told] for pair in self.pairs])
+
+
+def load(place: Path | None, split: str, limit: int | None) -> Pairs:
+    """The pairs in PhraseCut's `split` at `place`; limit: at most so many, evenly spread.
+
+    A pair is two phrases about a picture with the same name, one attribute each, both colours and different, and no
+    object in common. Raises DataMissingError, BenchmarkError.
+    """
+    known = card("attribute-flip")
+    assert known.data is not None
+    if place is None:
+        raise DataMissingError(known, "name its folder with --data")
+    file = place / f"refer_{split}.json"
+    if not file.is_file():
+        raise DataMissingError(known, f"no refer_{split}.json in {place}")
+    try:
+        tasks = read_json(file)
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{file}: cannot be read ({error})") from error
+    if not isinstance(tasks, list):
+        raise BenchmarkError(f"{file}: must be a list of phrases, it is a {type(tasks).__name__}")
+    pairs, left_out = [], 0
+    for first, second in evenly(list(_couples(tasks)), limit):
+        picture = place / "images" / f"{first['image_id']}.jpg"
+        try:
+            pairs.append(_pair(first, second, picture))
+        except (MaskError, ImageError, OSError, KeyError, TypeError, ValueError) as error:
+            left_out += 1
+            logger.warning("left out: picture %s, %s: %s", first["image_id"], first["phrase"], error)
+    if not pairs:
+        raise BenchmarkError(f"{file}: no picture with two things that differ in colour can be used")
+    remarks = {"split": split, "left_out": left_out}
+    return Pairs(
+        name="attribute-flip", source="real", licence=known.data.licence, pairs=tuple(pairs), remarks=remarks
+    )
+
+
+def _couples(tasks: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The first two phrases of each picture and name that differ in a colour alone."""
+    groups: dict[tuple[Any, str], list[dict[str, Any]]] = {}
+    for task in tasks:
+        if isinstance(task, dict) and (colour := _colour(task)):
+            said = groups.setdefault((task.get("image_id"), task["phrase_structure"]["name"]), [])
+            objects = set(task.get("ann_ids", ()))
+            if all(_colour(other) != colour and not objects & set(other["ann_ids"]) for other in said):
+                said.append(task)
+    yield from ((said[0], said[1]) for said in groups.values() if len(said) > 1)
+
+
+def _colour(task: Mapping[str, Any]) -> str:
+    """The colour of a phrase that names a thing and its colour alone; "" for any other."""
+    structure = task.get("phrase_structure")
+    if not isinstance(structure, dict) or structure.get("relation_descriptions") or not structure.get("name"):
+        return ""
+    attributes = structure.get("attributes")
+    single = isinstance(attributes, list) and len(attributes) == 1
+    return str(attributes[0]) if single and attributes and attributes[0] in COLOURS else ""
+
+
+def _pair(first: Mapping[str, Any], second: Mapping[str, Any], picture: Path) -> Pair:
+    width, height = open_image(picture).size
+    codes = [
+        [
+            [float(v) for point in polygon for v in point]
+            for instance in task["Polygons"]
+            for polygon in instance
+        ]
+        for task in (first, second)
+    ]
+
+    def masks() -> tuple[Mask, Mask]:
+        one, other = (decode_segmentation(code, (height, width)) for code in codes)
+        return one & ~other, other & ~one
+
+    if not all(mask.any() for mask in masks()):
+        raise MaskError("its masks are empty, or cover each other")
+    told = digest_of(file_sha256(picture), codes)
+    said = str(first["phrase"]).strip(), str(second["phrase"]).strip()
+    return Pair(str(first["phrase_structure"]["name"]), said, lambda: open_image(picture), masks, told)
+
+
+def pair_of(noun: str, said: tuple[str, str], image: Image.Image, masks: tuple[Mask, Mask]) -> Pair:
+    """A pair in memory."""
+    parts = (image.tobytes(), *(np.packbits(mask).tobytes() for mask in masks))
+    told = hashlib.sha256(b"".join(parts)).hexdigest()
+    return Pair(noun, said, lambda: image, lambda: masks, told)
