@@ -15,6 +15,7 @@ from steersearch.core.errors import (
     ImageError,
     LibraryBusyError,
     LibraryMissingError,
+    MissingExtraError,
     ModelMismatchError,
     PromptError,
     PromptIndexMissing,
@@ -33,6 +34,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (PromptIndexMissing, 404),
     (LibraryBusyError, 409),
     (ModelMismatchError, 409),
+    (MissingExtraError, 501),
 )
 
 
@@ -74,6 +76,7 @@ _TITLES = {
     421: "Another host",
     422: "Bad value",
     500: "Failed",
+    501: "Not installed",
     503: "Busy",
 }
 
