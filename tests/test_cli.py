@@ -460,7 +460,7 @@ def test_models_are_listed(run: Run) -> None:
 def test_help_lists_what_exists_and_no_more(run: Run) -> None:
     done = run("--help")
     commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
-    own = "index query find explain info verify optimize remove export demo".split()
+    own = "index query find explain serve mcp info libraries relocate verify optimize remove export demo".split()
     assert commands == [*own, "models", "bench", "train"]
     grouped = (
         ["models", "list"],
@@ -779,7 +779,7 @@ def test_paths_with_line_breaks_are_kept_apart(run: Run, indexed: Path) -> None:
     (indexed / "red.jpg").rename(indexed / "a\nb.jpg")
     (indexed / "blue.jpg").rename(indexed / os.fsdecode(b"caf\xe9.jpg"))
     run("index", indexed)
-    for command in (("find", PROMPT), ("query", indexed / "a\nb.jpg", "--focus", PROMPT)):
+    for command in (("find", PROMPT), ("query", indexed / "a\nb.jpg", "--focus", PROMPT, "--include-query")):
         done = run(*command, "--print0")
         assert set(done.out_bytes.split(b"\0")) == {*map(os.fsencode, indexed.iterdir()), b""}
         assert "--print0" not in done.err

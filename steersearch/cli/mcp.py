@@ -38,11 +38,13 @@ def command(
     port: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=65535, help="For --http.")] = 8001,
     device: Annotated[Device, typer.Option(help="Where models run.")] = "auto",
 ) -> None:
-    """Offer the libraries to agents, by the Model Context Protocol: find_photos, query_by_photo, explain,
-    list_libraries, index_status.
+    """Offer the libraries to agents by the Model Context Protocol.
+
+    The tools are find_photos, query_by_photo, explain, list_libraries and index_status. Agents start the command
+    themselves, from their settings.
 
     \b
-    Example, as an agent's settings name it:
+    Example:
       steersearch mcp
     """
     server = tools(Shelf([Library.open(one).place for one in library or ()], device), allow_index=allow_index)

@@ -21,10 +21,10 @@ def command(
         typer.Argument(
             metavar="OLD",
             parser=local_folder,
-            help="Where a photo folder was, or a folder or disk that held some.",
+            help="The former path of a photo folder, or of a folder or disk with several.",
         ),
     ],
-    new: Annotated[Path, typer.Argument(metavar="NEW", parser=local_folder, help="Where it is now.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", parser=local_folder, help="Its path now.")],
     library: Place = None,
 ) -> None:
     """Say that a photo folder has moved, alone or with its disk, in all libraries that have it.
