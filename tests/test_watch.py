@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,12 +68,14 @@ def test_changes_are_taken_in_beside_another_writer_until_sigterm(
     watching.until("1 added; 7 files", "1 moved; 7 files")
     (photos / "trip.jpg").unlink()
     watching.until("1 added; 7 files", "1 moved; 7 files", "1 removed; 6 files")
+    shutil.copy(photos / "red.jpg", photos / "red copy.jpg")
+    watching.until("1 added; 7 files", "1 moved; 7 files", "1 removed; 6 files", "1 duplicate; 7 files")
     (photos / "broken.jpg").write_text("no photo")
     wait_until(lambda: "skipped broken.jpg: " in watching.said)
     prompts = json.loads(run("info", "--json").out)["prompts"]
     assert [(row["prompt"], row["photos"], row["missing"]) for row in prompts] == [
-        (PROMPT, 6, 0),
-        ("lamp", 6, 0),
+        (PROMPT, 7, 0),
+        ("lamp", 7, 0),
     ]
     assert watching.end(signal.SIGTERM) == 0
     assert watching.said.endswith("stopped; the library is up to date\n")

@@ -521,6 +521,7 @@ def changed_counts(done: Counts, before: Counts) -> None:
     """What a run did that was started by a change: nothing where nothing came of it."""
     numbers = {name: getattr(done, name) for name in ("added", "moved", "removed")}
     said = [f"{number:,} {name}" for name, number in numbers.items() if number]
+    said += [counted(done.copies, "duplicate")] if done.copies else []
     if said:
         line(f"{time.strftime('%H:%M:%S')}  {', '.join(said)}; {counted(done.files, 'file')}")
         sys.stdout.flush()
