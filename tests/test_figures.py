@@ -40,6 +40,7 @@ NOT_MEASURED: dict[str, dict[str, int]] = {
         "Measured": 1,
     },
     "docs/serve.md": {"Who may use it": 1},
+    "docs/peers.md": {"Beside rclip": 2},
     "docs/training.md": {
         "The recipe": 2,
         "Photographs": 2,
