@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,11 +34,18 @@ from steersearch.cli.search_options import (
     region_of,
     without_focus,
 )
+from steersearch.query_source import is_temporary, photo_from, photo_from_clipboard
 from steersearch.views import terminal
 
 
 def command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photo to search with.")],
+    image: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IMAGE",
+            help="The photo to search with: a file, an http or https URL, or - for standard input.",
+        ),
+    ] = None,
     focus: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +93,10 @@ def command(
     copy_to: CopyTo = None,
     link_to: LinkTo = None,
     limit: PhotoLimits = None,
+    clipboard: Annotated[
+        bool, typer.Option("--clipboard", help="Search with the picture in the clipboard.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch no IMAGE from a URL.")] = False,
 ) -> None:
     """Search a library with a photo and a focus: words that say what in it to look at.
 
@@ -104,10 +114,14 @@ def command(
     exact_or_budget(exact, budget)
     if focus is None:
         without_focus({"--gate-scale": gate_scale, "--budget": budget})
-    photos = open_or_index(library, photo=image)
+    if (image is None) == (not clipboard):
+        raise typer.BadParameter("give one photo, or --clipboard", param_hint="IMAGE")
+    limits = limits_of(limit)
+    photo = photo_from_clipboard() if image is None else photo_from(image, offline=offline, limits=limits)
+    photos = open_or_index(library, photo=None if is_temporary(photo) else photo)
     with terminal.progress("steering") as advance:
         hits = photos.query(
-            image,
+            photo,
             focus,
             k,
             region=region,
@@ -122,7 +136,7 @@ def command(
             collapse=collapse,
             sort=sort,
             include_query=include_query,
-            limits=limits_of(limit),
+            limits=limits,
             budget_s=budget,
             progress=advance,
         )
