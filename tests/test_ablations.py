@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from steersearch.benchmarks.paper import ablations
 from steersearch.benchmarks.paper.ablations import (
     STUDIES,
     Study,
@@ -21,9 +22,11 @@ from steersearch.benchmarks.paper.ablations import (
     verdict,
 )
 from steersearch.benchmarks.paper.published import CORE, CORE_BACKBONES
+from steersearch.core.checkpoints import load_file
 from steersearch.core.errors import BenchmarkError
 from steersearch.training.recipe import MINI
 from steersearch.training.settings import differences, to_json
+from tests.small_recipe import small_recipe
 
 CHANGED = {
     "late fusion": {"model.fusion"},
@@ -107,6 +110,18 @@ def test_a_model_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
     kept.parent.mkdir()
     kept.touch()
     assert trained("late fusion", 2, asked("paper", tmp_path)) == kept
+
+
+@pytest.mark.slow
+def test_the_papers_parts_train_on_a_given_trunk_and_the_drawn_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_recipe(tmp_path)
+    monkeypatch.setattr(ablations, "MINI", small)
+    arguments = asked("paper", tmp_path / "runs", trunk=small.model.trunk, steps=4)
+    model = load_file(trained("late fusion", 1, arguments), device="cpu")
+    assert model.config.fusion == "late"
+    assert model.config.resolution == small.model.resolution
 
 
 def row(variant: str, seed: int, focus: float) -> dict[str, object]:

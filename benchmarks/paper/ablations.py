@@ -52,6 +52,7 @@ NO_TEACHER = ("alignment.steps=0", "objective.alignment=0")
 AGGREGATIONS: tuple[Aggregation, ...] = ("cls", "focus")
 ON_CORE = tuple(f"{kind}/{prompt}" for kind in AGGREGATIONS for prompt in ("right", "wrong", "none"))
 AT_ONCE = 32  # pictures
+MOST_PHOTOS = 8000  # of the drawn world: 4 GB with their tokens, at the 320 pixels of the mini
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ def recipe_of(variant: str, seed: int, arguments: argparse.Namespace) -> Recipe:
     on_trunk = (
         "objective.alignment=0", "model.gate=0", f"world.size={_side(arguments.trunk)}",
         f"model.trunk={arguments.trunk}", f"data.cache={arguments.folder / 'data'}",
+        f"world.photos={min(MOST_PHOTOS, MINI.world.photos)}",
     )  # fmt: skip
     return apply_settings(MINI, [*shortened, *on_trunk, *own])
 
