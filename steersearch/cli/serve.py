@@ -98,5 +98,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ArgumentError("port", f"{host}:{port}", f"{error.strerror}; another port: --port 0") from error
-    listening.set_inheritable(True)
+    listening.listen()
     return listening

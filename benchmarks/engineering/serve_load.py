@@ -1,0 +1,173 @@
+"""`steersearch serve` under load: a warm query beside the model's own forward pass, and a minute of 8 clients.
+
+python -m steersearch.benchmarks.engineering.serve_load
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from steersearch.benchmarks.engineering.speed import bundled_hash
+from steersearch.benchmarks.harness.record import Record, run_script
+from steersearch.core.images.reader import read_picture
+from steersearch.core.predictor import Predictor
+
+FOCUS = "the remote control"
+CLIENTS = 8
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, int]]:
+    """The address of a server over the demo's library, and its process id."""
+    environment = os.environ | dict.fromkeys(
+        ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder)
+    )
+    command = [sys.executable, "-m", "steersearch"]
+    subprocess.run([*command, "demo"], cwd=folder, env=environment, check=True, capture_output=True)
+    process = subprocess.Popen(
+        [*command, "serve", "--port", "0"], cwd=folder, env=environment, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().decode().strip(), process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def upload(address: str, photo: Path) -> str:
+    """The id of a photo that the server was given."""
+    request = urllib.request.Request(f"{address}api/v1/uploads", photo.read_bytes(), method="POST")
+    with urllib.request.urlopen(request) as response:
+        id: str = json.load(response)["id"]
+    return id
+
+
+def get(address: str) -> tuple[int, bytes]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(address) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def outside_photo(folder: Path, model: Predictor) -> Path:
+    """A photo that the library does not have, of the model's own resolution."""
+    photo = sorted((folder / "steersearch-demo" / "photos" / "photographs").glob("*.jpg"))[0]
+    size = model.preprocess.size
+    made = read_picture(photo).image.resize((size, size)).rotate(180)
+    made.save(folder / "outside.png")
+    return folder / "outside.png"
+
+
+def warm_queries(address: str, search: str, model: Predictor, photo: Path, repeats: int) -> dict[str, float]:
+    """Median milliseconds of a query by an outside photo under an indexed focus, and of the forward pass alone; in
+    turns."""
+    prompt = model.encode_prompt(FOCUS).tokens
+    pixels = model.preprocess(read_picture(photo))[None]
+    forward, query = [], []
+    for _ in range(repeats + 2):
+        began = time.perf_counter()
+        model.embed_pixels(pixels, [prompt], 1.0)
+        forward.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        status, body = get(search)
+        query.append(time.perf_counter() - began)
+        assert status == 200, body
+    forward_ms, query_ms = (1000 * median(times[2:]) for times in (forward, query))
+    allowed = 1.15 * forward_ms + 20
+    return {"forward_ms": forward_ms, "query_ms": query_ms, "allowed_ms": allowed}
+
+
+def minute(searches: Sequence[str], pid: int, seconds: float) -> dict[str, float]:
+    """Answers by status of 8 clients that ask without a pause, and how much the server's memory grew."""
+    statuses: Counter[int] = Counter()
+    ends = time.monotonic() + seconds
+    lock = threading.Lock()
+
+    def client(number: int) -> None:
+        asked = number
+        while time.monotonic() < ends:
+            status, _ = get(searches[asked % len(searches)])
+            asked += 1
+            with lock:
+                statuses[status] += 1
+
+    for search in searches:
+        get(search)
+    before = resident_mib(pid)
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
+    after = resident_mib(pid)
+    return {
+        "answers": statuses[200],
+        "busy": statuses[503],
+        "other_errors": statuses.total() - statuses[200] - statuses[503],
+        "before_mib": before,
+        "after_mib": after,
+        "growth_percent": 100 * (after / before - 1),
+    }
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process that is in RAM."""
+    found = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def measure(repeats: int, seconds: float) -> Record:
+    """The record of both."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = Predictor.from_pretrained("mini", "cpu")
+        with serving(folder) as (address, pid):
+            library = json.loads(get(f"{address}api/v1/libraries")[1])[0]["id"]
+            base = f"{address}api/v1/libraries/{library}/search?" + urllib.parse.urlencode({"focus": FOCUS})
+            photo = outside_photo(folder, model)
+            id = upload(address, photo)
+            metrics = warm_queries(address, f"{base}&upload={id}", model, photo, repeats)
+            listed = json.loads(get(f"{address}api/v1/libraries/{library}/photos?limit=20")[1])["photos"]
+            searches = [f"{base}&image={row['image_id']}" for row in listed] + [f"{base}&upload={id}", base]
+            metrics |= minute(searches, pid, seconds)
+    return Record.make(
+        "serve-load",
+        "mini",
+        {"repeats": repeats, "clients": CLIENTS, "client_seconds": seconds, "k": 24},
+        {name: round(value, 2) for name, value in metrics.items()},
+        time.monotonic() - began,
+        weights_hash=bundled_hash("mini"),
+    )
+
+
+def main() -> None:
+    """Measure, print the record and, with --save, keep it."""
+    parser = argparse.ArgumentParser(description="What a warm query costs, and a minute of 8 clients.")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    run_script(parser, measure)
+
+
+if __name__ == "__main__":
+    main()
