@@ -271,7 +271,7 @@ class Library:
         embedder = self._embedder_for(named, view)
         check_place(self.place)
         patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
-        self._read_folders()
+        self.read_folders()
         scan = scan_library(self._folders, patterns, self._known_photos)
         to_build = targets(self.place, self._indexes, embedder, named, scale)
         if not to_build and not regions:
@@ -317,7 +317,7 @@ class Library:
             _ = embedder.dim  # loads it: only the model itself can tell whether any of them are its own
         return embedder
 
-    def _read_folders(self) -> None:
+    def read_folders(self) -> None:
         """Take in what other processes have made of the library's folders since."""
         if (has := _folders_at(self.place)) is not None:
             self._folders = self._galleries.folders = has.with_added(self._added)

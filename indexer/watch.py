@@ -20,7 +20,7 @@ _TICK_MS = 1000
 def changes(library: Library) -> Iterator[None]:
     """Yields at once, and then whenever photos may have changed, some 2 seconds after they have; endless.
 
-    Also when a photo folder comes or goes with its disk, and every RESCAN_S seconds.
+    Also when a photo folder comes, goes or moves, and every RESCAN_S seconds.
     """
     while True:
         there, due = _there(library), 0.0
@@ -42,7 +42,8 @@ def changes(library: Library) -> Iterator[None]:
 
 
 def _there(library: Library) -> dict[Path, tuple[int, int]]:
-    """The folders that are there, each with what tells it from a disk mounted over it."""
+    """The folders that the library has now and that are there, each with what tells it from a disk mounted over it."""
+    library.read_folders()
     return {folder: root_id(folder) for folder in library.folders if folder.is_dir()}
 
 

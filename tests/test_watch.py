@@ -84,13 +84,17 @@ def test_changes_are_taken_in_beside_another_writer_until_sigterm(
 
 @pytest.mark.slow
 def test_a_folder_that_goes_away_loses_nothing_and_its_return_is_seen(
-    photos: Path, watching: Watching
+    run: Run, photos: Path, watching: Watching
 ) -> None:
     photos.rename(photos.with_name("unplugged"))
     wait_until(lambda: "the photo folder is gone" in watching.said)
     draw_picture(photos.with_name("unplugged") / "new.jpg", "red", seed=50)
     photos.with_name("unplugged").rename(photos)
     watching.until("1 added; 7 files")
+    photos.rename(photos.with_name("moved"))
+    assert run("relocate", photos, photos.with_name("moved")).code == 0
+    (photos.with_name("moved") / "new.jpg").unlink()
+    watching.until("1 added; 7 files", "1 removed; 6 files")
     assert watching.end(signal.SIGINT) == 0
 
 
