@@ -278,6 +278,10 @@ class UnknownSettingError(SteerSearchError):
         super().__init__(f'there is no setting "{key}".{meant} There are: {", ".join(known)}')
 
 
+class SettingError(SteerSearchError):
+    """A settings file that cannot be used, or a value in it."""
+
+
 class RunError(SteerSearchError):
     """A training run that cannot be used or go on: its folder, a checkpoint, its journal. Fields: `path`, `reason`."""
 

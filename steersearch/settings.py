@@ -12,6 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
+from steersearch.config import read_settings
 from steersearch.core.errors import NotIndexedError, OutputError, SteerSearchError, listed
 from steersearch.core.files import user_folder
 from steersearch.core.images.reader import SUFFIXES
@@ -46,7 +47,8 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     """The library that a command works on: the first of these that exists.
 
     The one that the option or STEERSEARCH_LIBRARY names; the innermost one whose photo folder holds `photo`, or else
-    the current folder; the only one whose photo folder lies below the current folder; the most recently used.
+    the current folder; the only one whose photo folder lies below the current folder; the one of the settings; the
+    most recently used.
 
     for_changes: for a command that deletes or repairs: it never takes the most recently used, nor chooses between two
         libraries of one folder.
@@ -66,6 +68,8 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
         raise _several(f"lie below {here}", below)
     if below:
         return FoundLibrary(place=below[0].place, reason=f"its photos, {below[0].named}, lie below {here}")
+    if (chosen := read_settings().library) and not for_changes:
+        return FoundLibrary(place=chosen, reason="the setting library")
     used = set(remembered_places())
     last = next((entry for entry in known if entry.place in used), None)
     if last is None or for_changes:

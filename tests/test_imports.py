@@ -186,6 +186,7 @@ LATE_PACKAGES: dict[str, str] = {
     ),
     "torch.utils.tensorboard": "of an extra, which need not be installed",
     "importlib.metadata": "only for the version",
+    "tomllib": "only where there is a file of settings",
     "resource": "not on Windows",
 }
 

@@ -41,6 +41,7 @@ class Commands(LazyGroup):
         "remove": ("steersearch.cli.remove", "Remove a prompt or a folder, or delete a library."),
         "export": ("steersearch.cli.export", "Export a prompt's vectors to Parquet, Arrow or FAISS."),
         "demo": ("steersearch.cli.demo", "Try it on a few photographs and drawings."),
+        "config": ("steersearch.cli.config", "Show and change your settings."),
         "models": ("steersearch.cli.models", "List, show and fetch models."),
         "bench": ("steersearch.cli.bench", "Run benchmarks of quality and speed."),
         "train": ("steersearch.cli.train", "Train a model; check and prepare training data."),

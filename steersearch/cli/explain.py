@@ -9,8 +9,9 @@ import typer
 
 from steersearch.api import AUTO
 from steersearch.cli.library import open_library
-from steersearch.cli.options import Device, Place
+from steersearch.cli.options import OneDevice, Place
 from steersearch.cli.search_options import PhotoLimits, SeenAs, all_words, finite, limits_of
+from steersearch.config import read_settings
 from steersearch.core.errors import NotIndexedError
 from steersearch.core.preprocess import View
 from steersearch.explain import Explanation, explain
@@ -63,7 +64,7 @@ def command(
     ] = "auto",
     library: Place = None,
     view: SeenAs = None,
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
+    device: OneDevice = None,
     limit: PhotoLimits = None,
 ) -> None:
     """Draw where in a photo the model sees a focus, as a heatmap over it.
@@ -88,7 +89,7 @@ def command(
         gate_scale=gate_scale,
         maps=KINDS[kind],
         view=seen_as,
-        device=device,
+        device=device or read_settings().device,
         limits=limits_of(limit),
     )
     for remark in (f"model: {done.model}{of}", *_remarks(done)):
@@ -101,7 +102,7 @@ def _of_the_library(image: Path, option: str | None, view: View | None) -> tuple
     try:
         library = open_library(option, photo=image)
     except NotIndexedError:  # there is no library at all
-        return AUTO, view, ""
+        return read_settings().model, view, ""
     return library.model, view or library.view, f", of the library of {terminal.readable(library.folder)}"
 
 

@@ -26,6 +26,7 @@ from steersearch.cli.search_options import (
     Print0,
     SortBy,
     Where,
+    budget_of,
     exact_or_budget,
     form_of_hits,
     words,
@@ -95,7 +96,7 @@ def command(
             exact=exact,
             collapse=collapse,
             sort=sort,
-            budget_s=budget,
+            budget_s=budget_of(budget, exact=exact),
             progress=advance,
         )
     delivered = delivery.of(hits)

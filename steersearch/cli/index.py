@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from steersearch import settings
-from steersearch.api import Library
-from steersearch.cli.library import weights_remark
-from steersearch.cli.options import Device, Place, local_folder
+from steersearch.api import AUTO, Library
+from steersearch.cli.library import create_library, weights_remark
+from steersearch.cli.options import OneDevice, Place, local_folder
 from steersearch.cli.search_options import VIEWS, GateScale, PhotoLimits, all_words, limits_of
+from steersearch.config import read_settings
 from steersearch.core.errors import FolderError, LibraryBusyError, LibraryMissingError, LibraryPlaceError
 from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import View
@@ -45,12 +46,14 @@ def command(
         ),
     ] = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="MODEL",
-            help="A name of `models list`, a file or a hub id; auto: the library's own, else the best available.",
+            help="A name of `models list`, a file or a hub id; auto: the library's own, else the best available.  "
+            "[default: the library's own, else the setting model, auto]",
+            show_default=False,
         ),
-    ] = "auto",
+    ] = None,
     gate_scale: GateScale = None,
     view: Annotated[
         View | None,
@@ -59,7 +62,7 @@ def command(
         ),
     ] = None,
     library: Place = None,
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
+    device: OneDevice = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -103,17 +106,21 @@ def command(
     if gate_scale is not None and not prompt:
         reason = "needs --prompt; without one, each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
+    chosen = read_settings()
     if folders:
-        photos = Library.create(folders, model=model, place=settings.place_given(library), device=device)
+        photos = create_library(folders, model=model, place=settings.place_given(library), device=device)
     else:
         found = settings.find_library(library, for_changes=True)
-        photos = Library.open(found.place, model=model, device=device)
+        photos = Library.open(found.place, model=model or AUTO, device=device or chosen.device)
     for added in photos.added:
         terminal.remark(f"added to the library: {terminal.readable(added)}")
     if view is None and photos.view == "tile":
         terminal.remark("view: tile, as in the last run; --view chooses another")
     if not exclude and photos.excluded:
         terminal.remark(f"excluded, as in the last run: {' '.join(photos.excluded)}")
+    elif exclude is None and chosen.exclude:
+        exclude = list(chosen.exclude)
+        terminal.remark(f"excluded, by the settings: {' '.join(exclude)}")
     with _ended_by_sigterm() if watch else nullcontext(), terminal.progress("indexing") as advance:
         counts = photos.index(
             prompt,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from steersearch.config import read_settings
 from steersearch.views import terminal
 
 # Name of a command -> the module that has it as `command`, or module:attribute; and a summary that fits a line.
@@ -63,6 +65,13 @@ class PlainCommand(TyperCommand):
                 error.message = f'{said}; several words need quotes, as in "red flower"'  # type: ignore[attr-defined]
             raise
 
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.command_path != "steersearch config" and not terminal.is_logging():
+            file = read_settings().log_file
+            if file:
+                terminal.log_to(Path(file))
+        return super().invoke(ctx)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
@@ -106,6 +115,16 @@ def common_options(
             help="Print results and errors only.",
         ),
     ] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            expose_value=False,
+            callback=lambda file: terminal.log_to(file) if file else None,
+            help="Append all messages to this file, with time and tracebacks.",
+        ),
+    ] = None,
     verbose: Annotated[
         bool,
         typer.Option(

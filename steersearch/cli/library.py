@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from steersearch import settings
-from steersearch.api import Library
+from steersearch.api import AUTO, Library
+from steersearch.config import read_settings
 from steersearch.core.errors import NotIndexedError
 from steersearch.identity import BUNDLED
 from steersearch.views import terminal
@@ -16,7 +18,7 @@ from steersearch.views import terminal
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
     """The library found by `settings.find_library`; says on stderr which it is where it may not be the one meant."""
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
-    library = Library.open(found.place)
+    library = Library.open(found.place, device=read_settings().device)
     settings.remember_library(library.place)
     if found.is_fallback:
         remark = f"library: {terminal.readable(library.place)} ({found.reason})"
@@ -39,12 +41,28 @@ def open_or_index(option: str | None, *, photo: Path | None = None) -> Library:
             raise
         if not terminal.confirmed(f"No library holds these photos. Index {error.folder} now?"):
             raise
-        library = Library.create(error.folder)
+        library = create_library(error.folder)
         with terminal.progress("indexing") as advance:
             counts = library.index(progress=advance)
         settings.remember_library(library.place)
         terminal.remark(terminal.counts_in_words(counts))
         return library
+
+
+def create_library(
+    folders: str | Path | Sequence[str | Path],
+    *,
+    model: str | None = None,
+    place: str | None = None,
+    device: str | None = None,
+) -> Library:
+    """As `Library.create`, by the settings where an option was not given: the model for a library that has none."""
+    chosen = read_settings()
+    device = device or chosen.device
+    library = Library.create(folders, model or AUTO, place, device)
+    if model is None and library.model == AUTO:
+        return Library.create(folders, chosen.model, place, device)
+    return library
 
 
 def _can_ask() -> bool:

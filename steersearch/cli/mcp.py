@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from steersearch.api import Library
-from steersearch.cli.options import Device
+from steersearch.cli.options import OneDevice
+from steersearch.config import read_settings
 from steersearch.core.errors import MissingExtraError
 from steersearch.views import terminal
 
@@ -36,7 +37,7 @@ def command(
         typer.Option("--http", help="Streamable HTTP on this machine, at /mcp, instead of standard input."),
     ] = False,
     port: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=65535, help="For --http.")] = 8001,
-    device: Annotated[Device, typer.Option(help="Where models run.")] = "auto",
+    device: OneDevice = None,
 ) -> None:
     """Offer the libraries to agents by the Model Context Protocol.
 
@@ -47,7 +48,10 @@ def command(
     Example:
       steersearch mcp
     """
-    server = tools(Shelf([Library.open(one).place for one in library or ()], device), allow_index=allow_index)
+    server = tools(
+        Shelf([Library.open(one).place for one in library or ()], device or read_settings().device),
+        allow_index=allow_index,
+    )
     if http:
         terminal.remark(f"http://127.0.0.1:{port}/mcp")
         asyncio.run(server.run_streamable_http_async(port=port))

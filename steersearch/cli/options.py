@@ -7,9 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from steersearch.config import Device
 from steersearch.core.files import why_not_local
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+OneDevice = Annotated[
+    Device | None,
+    typer.Option(
+        "--device", help="Where the model runs.  [default: the setting device, auto]", show_default=False
+    ),
+]
 Processor = Literal["auto", "cpu", "cuda"]
 Place = Annotated[
     str | None,

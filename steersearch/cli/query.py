@@ -27,6 +27,7 @@ from steersearch.cli.search_options import (
     Print0,
     SortBy,
     Where,
+    budget_of,
     exact_or_budget,
     focuses,
     form_of_hits,
@@ -137,7 +138,7 @@ def command(
             sort=sort,
             include_query=include_query,
             limits=limits,
-            budget_s=budget,
+            budget_s=budget_of(budget, exact=exact, is_steered=focus is not None),
             progress=advance,
         )
     delivered = delivery.of(hits)

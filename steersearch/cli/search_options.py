@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from steersearch.cli.options import local_folder
+from steersearch.config import read_settings, seconds_of
 from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.images.limits import Limits, parse_limits
 from steersearch.core.preprocess import View
@@ -112,12 +112,16 @@ def limits_of(texts: list[str] | None) -> Limits:
 
 
 def seconds(text: str) -> float:
-    """A duration such as "500ms", "5s" or "2m"; a number alone is seconds."""
-    found = re.fullmatch(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>ms|s|m|)", text.strip())
-    value = float(found["number"]) * {"ms": 1e-3, "m": 60}.get(found["unit"], 1) if found else 0
-    if not value > 0:
-        raise typer.BadParameter(f'{text} is not a duration above 0, such as "500ms", "5s" or "2m"')
-    return value
+    """See `seconds_of`."""
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def budget_of(budget: float | None, *, exact: bool, is_steered: bool = True) -> float | None:
+    """The time to steer photos: of the command line, else of the settings; None where nothing limits it."""
+    return budget if budget is not None or exact or not is_steered else read_settings().budget_s
 
 
 Focus = Annotated[str, typer.Option(metavar="TEXT", callback=words, help="The indexed prompt.")]
@@ -149,7 +153,7 @@ Budget = Annotated[
         metavar="TIME",
         parser=seconds,
         help="Time to spend on a focus that is not indexed, likeliest photos first: 500ms, 5s, 2m. "
-        "The vectors are kept.  [default: 5s]",
+        "The vectors are kept.  [default: the setting budget, 5s]",
         show_default=False,
     ),
 ]

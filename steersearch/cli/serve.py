@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from steersearch.api import Library
-from steersearch.cli.options import Device
+from steersearch.cli.options import OneDevice
+from steersearch.config import read_settings
 from steersearch.core.errors import ArgumentError, MissingExtraError
 from steersearch.views import terminal
 
@@ -48,7 +49,7 @@ def command(
         ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    device: Annotated[Device, typer.Option(help="Where models run.")] = "auto",
+    device: OneDevice = None,
 ) -> None:
     """Serve the page: search by a photo or words, see where the model looks, turn the steering up and down.
 
@@ -59,7 +60,7 @@ def command(
       steersearch serve --open
       steersearch serve --host 0.0.0.0 --name photos.local --port 8000
     """
-    shelf = Shelf([_place(one) for one in library or ()], device)
+    shelf = Shelf([_place(one) for one in library or ()], device or read_settings().device)
     access = Access.of(host, *(name or ()))
     listening = _listen(host, port)
     port = listening.getsockname()[1]

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -14,9 +15,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from steersearch.core.errors import in_digits
+from steersearch.core.errors import OutputError, in_digits
+from steersearch.core.files import never_a_link
 from steersearch.views.streams import drawn_on_stderr, escaped, on_one_line
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10
+_KEPT = "\n\t"  # of control characters, in the log
 HEADER_LETTERS = 20  # of a focus above its column
 
 
@@ -49,16 +52,19 @@ class _Loudness:
 
     remarks = True
     tracebacks = False
+    log: TextIO | None = None  # a file to which all of it goes as well, quiet or not
 
 
 def remark(text: str = "") -> None:
     """One line on stderr, unless quiet."""
+    _log(text)
     if _Loudness.remarks:
         _print_error(text)
 
 
 def error(text: str) -> None:
     """An error on stderr."""
+    _log(f"error: {text}")
     _print_error(f"error: {text}")
 
 
@@ -70,6 +76,33 @@ def confirmed(question: str) -> bool:
     """Ask on stderr; no answer means no."""
     print(f"{escaped(question)} [y/N]: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def log_to(file: Path) -> None:
+    """Append what goes to stderr, and tracebacks, to this file too. Raises OutputError."""
+    try:
+        _Loudness.log = open(  # noqa: SIM115, open until the process ends
+            file, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=never_a_link
+        )
+    except OSError as error:
+        raise OutputError(file, f"no log can be written ({error.strerror})") from error
+    _log(f"steersearch {' '.join(map(shlex.quote, sys.argv[1:]))}")
+
+
+def is_logging() -> bool:
+    return _Loudness.log is not None
+
+
+def _log(text: str) -> None:
+    if _Loudness.log is None or not text:
+        return
+    try:
+        _Loudness.log.write(
+            f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{os.getpid()}] {escaped(text, keep=_KEPT)}\n"
+        )
+    except OSError as error:
+        _Loudness.log = None
+        _print_error(f"the log ends here: {error.strerror}")
 
 
 def quiet() -> None:
@@ -87,7 +120,8 @@ def verbose() -> None:
 
 
 def show_traceback() -> None:
-    """Print the traceback of the current exception, if verbose."""
+    """Print the traceback of the current exception, if verbose; log it."""
+    _log(traceback.format_exc())
     if _Loudness.tracebacks:
         _print_error(traceback.format_exc())
 
@@ -104,7 +138,7 @@ class _PlainLine(logging.Handler):
 
 def show_remarks() -> None:
     """Show our own log lines and warnings as plain lines on stderr, and hide other packages'."""
-    _Loudness.remarks, _Loudness.tracebacks = True, False
+    _Loudness.remarks, _Loudness.tracebacks, _Loudness.log = True, False, None
     logger = logging.getLogger("steersearch")
     logger.handlers = [_PlainLine()]
     logger.setLevel(logging.INFO)

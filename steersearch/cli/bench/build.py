@@ -10,7 +10,8 @@ import typer
 from steersearch.benchmarks.paper import core_build
 from steersearch.benchmarks.paper.mosaic_data import read_voc, write_mosaics
 from steersearch.cli.lazy import group
-from steersearch.cli.options import Device, local_folder
+from steersearch.cli.options import local_folder
+from steersearch.config import Device
 from steersearch.core.errors import OutputError
 from steersearch.views import terminal
 

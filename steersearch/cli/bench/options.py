@@ -12,8 +12,8 @@ import typer
 from steersearch.benchmarks import baselines
 from steersearch.benchmarks.baselines.pins import pin
 from steersearch.benchmarks.harness.record import Record
-from steersearch.cli.options import Device
 from steersearch.cli.search_options import VIEWS, finite
+from steersearch.config import Device
 from steersearch.core.preprocess import View
 from steersearch.core.vectors import Aggregation
 from steersearch.views import terminal

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from steersearch.cli.options import Device, local_folder
+from steersearch.cli.options import local_folder
 from steersearch.cli.train.options import Data, Format, Images, Split, progress, skipped
+from steersearch.config import Device
 from steersearch.training.data.sources import open_source
 from steersearch.views import terminal
 

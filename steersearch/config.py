@@ -1,0 +1,199 @@
+"""The user's settings: one TOML file, which `steersearch config` shows and changes. They hold for commands only."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from platformdirs import user_config_path
+
+from steersearch.core.errors import SettingError
+from steersearch.core.files import as_path, read_regular, user_folder, write_output
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """model: what `index` uses for a new library.  device: where models run.  budget: for a focus that is not indexed,
+    a duration.  library: the one to search where neither the photo nor the current folder belongs to one; "": the one
+    used last.  exclude: patterns of what `index` leaves out where neither the command line nor the library has any.
+    log_file: what every command appends its messages to; "": none.
+    """
+
+    model: str = "auto"
+    device: Device = "auto"
+    budget: str = "5s"
+    library: str = ""
+    exclude: tuple[str, ...] = ()
+    log_file: str = ""
+
+    @property
+    def budget_s(self) -> float:
+        return seconds_of(self.budget)
+
+
+def seconds_of(text: str) -> float:
+    """A duration such as "500ms", "5s" or "2m"; a number alone is seconds. Raises ValueError."""
+    found = re.fullmatch(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>ms|s|m|)", text.strip())
+    value = float(found["number"]) * {"ms": 1e-3, "m": 60}.get(found["unit"], 1) if found else 0
+    if not value > 0:
+        raise ValueError(f'{text} is not a duration above 0, such as "500ms", "5s" or "2m"')
+    return value
+
+
+NAMES = tuple(field.name for field in fields(Settings))
+
+
+def settings_file() -> Path | None:
+    """Where the file is or would be; None for a user without a home folder."""
+    folder = user_folder(user_config_path)
+    return None if folder is None else folder / "config.toml"
+
+
+def read_settings() -> Settings:
+    """The settings of the file, and the defaults of others. Raises SettingError for a file that cannot be used."""
+    return Settings(**{name: _checked(name, value) for name, value in values_in_file().items()})
+
+
+def values_in_file() -> dict[str, Any]:
+    """The values in the file as they are; {} where there is none. Raises SettingError for what is no TOML."""
+    file = settings_file()
+    if file is None:
+        return {}
+    try:
+        text = read_regular(file, MOST_BYTES).decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(
+            f"{file}: {getattr(error, 'strerror', None) or error}; mend or delete it"
+        ) from error
+    return _parsed(text, file)
+
+
+def change(name: str, value: object | None) -> Path:
+    """Set one value in the file, or with None remove it; all else in it, comments too, stays. Returns the file.
+
+    Raises SettingError, OutputError.
+    """
+    file = settings_file()
+    if file is None:
+        raise SettingError("there is no home folder to keep settings in; set HOME")
+    before = values_in_file()
+    after = {key: kept for key, kept in before.items() if key != name}
+    if value is not None:
+        checked = _checked(name, value)
+        after[name] = list(checked) if isinstance(checked, tuple) else checked
+    elif name not in before:
+        _refuse_unknown(name, "")
+    lines = file.read_text("utf-8").splitlines() if before or file.exists() else []
+    start, end = _lines_of(name, lines, before)
+    lines[start:end] = [] if value is None else [f"{name} = {_toml(after[name])}"]
+    text = "".join(f"{line}\n" for line in lines)
+    if _parsed(text, file) != after:
+        raise SettingError(f"{file}: {name} cannot be changed in it by a command; edit the file")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_output(file.resolve(), lambda opened: opened.write(text.encode()))
+    return file
+
+
+def _lines_of(name: str, lines: list[str], values: Mapping[str, Any]) -> tuple[int, int]:
+    """The lines that set this value, which may be a list over several; else an empty range before any table."""
+    start = next((i for i, line in enumerate(lines) if re.match(rf"\s*{name}\s*=", line)), None)
+    if start is None or name not in values:
+        table = next((i for i, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
+        return table, table
+    for end in range(start + 1, len(lines) + 1):
+        try:
+            if _parsed("\n".join(lines[start:end]), Path()) == {name: values[name]}:
+                return start, end
+        except SettingError:
+            continue
+    return start, start + 1
+
+
+def _parsed(text: str, file: Path) -> dict[str, Any]:
+    import tomllib  # which a command without a settings file does not load
+
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingError(f"{file}: no TOML: {error}; mend or delete it") from error
+
+
+def _toml(value: object) -> str:
+    """A text or a list of texts. JSON's escapes are TOML's, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+
+
+def _checked(name: str, value: object) -> Any:
+    """The value as `Settings` has it. Raises SettingError."""
+    _refuse_unknown(name, value)
+    try:
+        return _CHECKS[name](value)
+    except ValueError as error:
+        way_out = f"steersearch config set {name} VALUE, or steersearch config unset {name}"
+        raise SettingError(f"{settings_file()}: {name} = {_shown(value)}: {error}; {way_out}") from None
+
+
+def _refuse_unknown(name: str, value: object) -> None:
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        meant = f' (did you mean "{near[0]}"?)' if near else ""
+        given = f"{settings_file()}: {name} = {_shown(value)}" if value else name
+        way_out = f"; steersearch config unset {name}" if value else ""
+        raise SettingError(f"{given}: no such setting{meant}; there are {', '.join(NAMES)}{way_out}")
+
+
+def _shown(value: object) -> str:
+    return repr(value) if len(repr(value)) < 200 else f"{repr(value)[:200]}…"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("must be a text in quotes, not empty")
+    return value
+
+
+def _device(value: object) -> str:
+    if value not in get_args(Device):
+        raise ValueError(f"must be one of {', '.join(get_args(Device))}")
+    return _text(value)
+
+
+def _duration(value: object) -> str:
+    seconds_of(_text(value))
+    return _text(value)
+
+
+def _place(value: object) -> str:
+    path = as_path(_text(value))
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path, or begin with ~")
+    return str(path)
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise ValueError('must be a list of patterns, such as ["*.png", "drafts/"]')
+    return tuple(value)
+
+
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "model": _text,
+    "device": _device,
+    "budget": _duration,
+    "library": _place,
+    "exclude": _patterns,
+    "log_file": _place,
+}
