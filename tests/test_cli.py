@@ -307,7 +307,7 @@ def test_only_photos_that_pass_are_compared(run: Run, indexed: Path) -> None:
         assert "exact over the 1 photo that passes the filters" in done.err
         is_dated = {"--after", "--before"} & set(filters)
         assert ("the filters (not 1 without a plausible date), by " in done.err) == bool(is_dated)
-        assert ("1 of these 1 photos have no capture date" in done.err) == bool(is_dated)
+        assert ("1 of these 1 photo has no capture date" in done.err) == bool(is_dated)
         assert "the gallery has only 1 photo\n" in done.err
     (hit,) = map(json.loads, run(*query[:-1], "--before", "1999", "--json").out.splitlines())
     assert (hit["taken_at"][:4], hit["taken_at_source"], hit["undated"]) == ("1995", "file time", 1)
