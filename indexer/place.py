@@ -286,7 +286,7 @@ def found_place(folder: Path) -> Path | None:
     place = default_place(folder)
     if place is None:
         return None
-    wanted, is_taken = os.fspath(folder), (place / LIBRARY_FILE).exists()
+    wanted, is_taken = os.fspath(folder), os.path.exists(place / LIBRARY_FILE)
     if is_taken and wanted in _folders_at(place, if_unknown=wanted):
         return place
     with suppress(OSError):
@@ -294,7 +294,7 @@ def found_place(folder: Path) -> Path | None:
             if wanted in _folders_at(other):
                 return other
     free = (Path(f"{place}-{number}") for number in range(2, 100))
-    return next(other for other in free if not other.exists()) if is_taken else place
+    return next(other for other in free if not os.path.exists(other)) if is_taken else place
 
 
 def _folders_at(place: Path, if_unknown: str = "") -> list[str]:

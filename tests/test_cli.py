@@ -461,7 +461,7 @@ def test_help_lists_what_exists_and_no_more(run: Run) -> None:
     done = run("--help")
     commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
     own = "index query find explain serve mcp info libraries relocate verify optimize remove export demo".split()
-    assert commands == [*own, "models", "bench", "train"]
+    assert commands == [*own, "config", "models", "bench", "train"]
     grouped = (
         ["models", "list"],
         ["models", "show"],
