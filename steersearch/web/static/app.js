@@ -215,7 +215,7 @@ function showAnswer(found) {
   answer = found;
   const badge = found.is_exact ? "exact" : found.is_guess ? "a guess" : "approximate";
   const over = found.is_enough ? "" : ` No order yet: too few photos were compared.`;
-  say(badge, `${sentence(found.text)}, ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
+  say(badge, `${sentence(found.text.replace(/^(exact|approximate)[:;,]? ?/, "")) || `All ${counted(found.of, "photo")} compared`}, ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
   const remarks = found.focuses.flatMap((focus) => focus.remarks.map((remark) => `${focus.prompt}: ${remark}`));
   $("remarks").replaceChildren(...remarks.map((remark) => element("li", {}, remark))); $("remarks").hidden = !remarks.length;
   shown = found.hits; browsed = { total: 0, photos: [] };
@@ -268,7 +268,7 @@ function drawHits(turn = null) {
     item.dataset.key = key; item.dataset.number = number; item.hidden = isOut(row);
     item.querySelector(".rank").textContent = row.rank ?? ""; item.querySelector(".rank").hidden = row.rank == null;
     const score = row.score == null ? "" : row.score.toFixed(3);
-    item.querySelector(".score").textContent = answer && !state.image && !state.upload && row.parts ? `${row.score.toFixed(2)} · presence ${row.parts[0].score.toFixed(2)}` : score;
+    item.querySelector(".score").textContent = answer && !state.image && !state.upload && row.parts?.length ? `${row.score.toFixed(2)} · presence ${row.parts[0].score.toFixed(2)}` : score;
     item.querySelector(".score").hidden = !score;
     item.querySelector(".date").textContent = dated(row);
     const heat = item.querySelector(".heat"), layer = turn?.layer(row, active);
@@ -352,13 +352,13 @@ function openViewer(rows, number) {
   viewed = { rows, number };
   const row = rows[number], src = photoUrl(state.library, row.image_id, "preview", "?side=1200");
   $("viewer-name").textContent = row.path;
-  const isHit = hasHeat() && row.parts;
+  const isHit = hasHeat() && row.parts?.length;
   const match = matchLayer(row);
   const shots = match ? [["the marked part", match, row.score]] : isHit ? answer.focuses.map((focus, i) => [focus.prompt, heatUrl(row, i), row.parts[i].score]) : [[null, null, null]];
   $("viewer-shots").replaceChildren(...shots.map(([prompt, heat, score]) => element("figure", {},
     element("span", { class: "shot" }, element("img", { src, alt: row.path }), heat ? element("img", { class: "heat", src: heat, alt: `Where the model sees “${prompt}” in it` }) : null),
     prompt ? element("figcaption", { class: "small soft" }, `${prompt}: ${score.toFixed(3)}`) : null)));
-  const facts = [`${row.width} × ${row.height}`, dated(row) && `${dated(row)} (${row.date_source})`, row.rank && `rank ${row.rank}`, row.score != null && `score ${row.score.toFixed(4)}`, row.z != null && `${row.z.toFixed(1)} standard deviations above the mean`, row.copies?.length && `copies: ${row.copies.join(", ")}`];
+  const facts = [`${row.width} × ${row.height}`, row.date && `${row.date.replace("T", " ")} (${row.date_source})`, row.rank && `rank ${row.rank}`, row.score != null && `score ${row.score.toFixed(4)}`, row.z != null && `${row.z.toFixed(1)} standard deviations above the mean`, row.copies?.length && `copies: ${row.copies.join(", ")}`];
   $("viewer-facts").textContent = facts.filter(Boolean).join(" · ");
   $("viewer-previous").disabled = number === 0; $("viewer-next").disabled = number === rows.length - 1;
   $("viewer-reveal").hidden = document.body.dataset.canReveal !== "yes";
