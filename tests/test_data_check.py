@@ -99,7 +99,7 @@ def test_check_prints_counts_and_what_is_broken(run: Run, folder: Path) -> None:
     assert done.code == 0
     assert done.out.splitlines() == [
         "data: 5 samples of 3 pictures",
-        "1 rows have boxes but no mask",
+        "1 row has boxes but no mask",
         "split    train 5, val 1",
         "words    1 to 4, median 2, 90 % within 1 to 3.75",
         "mask     1.00% to 100.00%, median 20.00%, 90 % within 1.00% to 90.00% of the picture",
@@ -135,7 +135,7 @@ def test_check_as_json_lists_all(run: Run, folder: Path) -> None:
 
 def test_check_of_a_part(run: Run, folder: Path) -> None:
     assert (
-        run("train", "check", folder, "--split", "val").out.splitlines()[0] == "data: 1 samples of 1 pictures"
+        run("train", "check", folder, "--split", "val").out.splitlines()[0] == "data: 1 sample of 1 picture"
     )
     done = run("train", "check", folder, "--limit", 2, "--format", "folder")
     assert "2 of 8 rows were read" in done.out
@@ -153,7 +153,7 @@ def test_check_fails_if_nothing_can_be_used(run: Run, tmp_path: Path) -> None:
 def test_misuse(run: Run, folder: Path, tmp_path: Path) -> None:
     done = run("train", "check", tmp_path / "nowhere")
     assert done.code == 1
-    assert "there is no such file or folder; expected one of: a folder with expressions.jsonl;" in done.err
+    assert "no such file or folder; expected one of: a folder with expressions.jsonl;" in done.err
     done = run("train", "check", folder.parent)
     assert done.code == 1
     assert "not a data set of a known format" in done.err

@@ -81,16 +81,16 @@ def test_equals_brute_force_over_several_focuses_and_filters(
     total = sum(abs(weight) for _, _, weight in focuses)
     shared = set.intersection(*(set(gallery) for gallery, _, _ in focuses))
     scores = {
-        path: sum(w * float(np.dot(gallery[path], query)) for gallery, query, w in focuses) / total
+        path: sum(w * float(np.dot(gallery[path], query)) / 8 for gallery, query, w in focuses) / total
         for path in shared
     }
     expected = sorted((-scores[path], path) for path in shared & passing)[:k]
 
     galleries = [
-        snapshot(list(gallery), np.array(list(gallery.values()), np.float32).reshape(-1, len(query)))
+        snapshot(list(gallery), np.array(list(gallery.values()), np.float32).reshape(-1, len(query)) / 4)
         for gallery, query, _ in focuses
     ]
-    queries = [np.array(query, np.float32) for _, query, _ in focuses]
+    queries = [np.array(query, np.float32) / 2 for _, query, _ in focuses]  # so that no product is beyond 1
     weights = [weight for _, _, weight in focuses]
     paths = galleries[0].table["path"].to_pylist()
     found = rank(galleries, queries, weights, k, np.array([path in passing for path in paths], dtype=bool))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from steersearch.benchmarks.engineering.any_focus import synthetic
 from steersearch.benchmarks.harness.record import Record, run_script
@@ -29,6 +28,7 @@ from steersearch.indexer.ranking import rank_scores
 from steersearch.indexer.region import Region
 from steersearch.indexer.regions import RegionArrays, open_region_snapshot
 from steersearch.indexer.shortlist import matches
+from steersearch.training.data.mask_file import read_mask_file
 
 BASES = 8
 SIZES, ROUNDS = (10_000, 100_000), 5
@@ -37,7 +37,7 @@ MARKED = 4  # vectors of a region, as `QueryPhoto.marked` has at most of a photo
 
 def box_around(mask: Path) -> Region:
     """The box around an object, in pixels."""
-    rows, columns = np.nonzero(np.asarray(Image.open(mask).convert("L")))
+    rows, columns = read_mask_file(mask).nonzero()
     return Region(float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
 
 

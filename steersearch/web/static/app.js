@@ -203,7 +203,7 @@ async function search() {
   }
   say(null, "Searching…"); $("stop").hidden = false;
   try {
-    for await (const found of stream(`/libraries/${state.library}/search/stream?${searchQuery(state)}`, mine.signal)) showAnswer(found);
+    for await (const found of stream(`/libraries/${state.library}/search/stream?${searchQuery(state)}&seconds=600`, mine.signal)) showAnswer(found);
   } catch (error) {
     if (error.name !== "AbortError") { say(null, "The search failed."); searched = null; throw error; }
   } finally {
