@@ -58,6 +58,7 @@ ONLY_IN: dict[str, set[str]] = {
     "tokenizers": {"core/text.py"},
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
     "watchfiles": {"indexer/watch.py"},
+    "textual_image": {"steersearch/views/previews.py"},
 }
 SUBPACKAGES = (
     "core/images",
@@ -90,6 +91,7 @@ HEAVY = (
     "numpy",
     "PIL",
     "rich",
+    "textual_image",
 )
 
 
@@ -154,6 +156,7 @@ LATE: dict[str, str] = {
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
     "steersearch/cli/train/masks.py": "the same",
     "steersearch/explain.py": "torch takes seconds, and help needs none",
+    "steersearch/views/terminal.py": "only --preview draws pictures",
     "core/downloads.py": "checkpoints imports torch, which `models list` does without",
     "core/images/reader.py": "most photos are decoded in this process, and need no other",
     "benchmarks/engineering/memory.py": "what an import takes is what is measured",
@@ -179,6 +182,7 @@ LATE_PACKAGES: dict[str, str] = {
             "open_clip",
             "pillow_heif",
             "rawpy",
+            "textual_image",
             "umap",
             "wandb",
         ),

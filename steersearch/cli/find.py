@@ -23,6 +23,7 @@ from steersearch.cli.search_options import (
     Open,
     Output,
     Paths,
+    Preview,
     Print0,
     SortBy,
     Where,
@@ -61,6 +62,7 @@ def command(
     as_json: Json = False,
     paths: Paths = False,
     print0: Print0 = False,
+    preview: Preview = False,
     output: Output = None,
     in_browser: Open = False,
     copy_to: CopyTo = None,
@@ -78,7 +80,7 @@ def command(
       steersearch find "the remote control"
       steersearch find bicycle -k 50 --in holidays --paths
     """
-    form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
+    form = form_of_hits(as_json=as_json, paths=paths, print0=print0, preview=preview)
     delivery = Delivery(output=output, in_browser=in_browser, copy_to=copy_to, link_to=link_to)
     exact_or_budget(exact, budget)
     photos = open_or_index(library)

@@ -24,6 +24,7 @@ from steersearch.cli.search_options import (
     Output,
     Paths,
     PhotoLimits,
+    Preview,
     Print0,
     SortBy,
     Where,
@@ -89,6 +90,7 @@ def command(
     as_json: Json = False,
     paths: Paths = False,
     print0: Print0 = False,
+    preview: Preview = False,
     output: Output = None,
     in_browser: Open = False,
     copy_to: CopyTo = None,
@@ -110,7 +112,7 @@ def command(
       steersearch query img.jpg --region 120,80,300,260
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
-    form = form_of_hits(as_json=as_json, paths=paths, print0=print0)
+    form = form_of_hits(as_json=as_json, paths=paths, print0=print0, preview=preview)
     delivery = Delivery(output=output, in_browser=in_browser, copy_to=copy_to, link_to=link_to)
     exact_or_budget(exact, budget)
     if focus is None:

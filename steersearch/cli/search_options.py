@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.filters import parse_date
 from steersearch.indexer.query_terms import Sort, as_focuses, parse_focus
 from steersearch.indexer.region import Region, as_region
+from steersearch.views import terminal
 from steersearch.views.hits_file import SUFFIXES
 from steersearch.views.terminal import Form
 
@@ -39,10 +41,14 @@ def all_words(texts: list[str]) -> list[str]:
     return [words(text) for text in texts]
 
 
-def form_of_hits(*, as_json: bool, paths: bool, print0: bool) -> Form:
+def form_of_hits(*, as_json: bool, paths: bool, print0: bool, preview: bool) -> Form:
     """How hits are printed."""
-    if as_json + paths + print0 > 1:
-        raise typer.BadParameter("exclude each other", param_hint="--json / --paths / --print0")
+    if as_json + paths + print0 + preview > 1:
+        raise typer.BadParameter("exclude each other", param_hint="--json / --paths / --print0 / --preview")
+    if preview and not sys.stdout.isatty():
+        raise typer.BadParameter("draws in a terminal; standard output is none", param_hint="--preview")
+    if preview and terminal.can_preview():
+        return Form.preview
     return Form.json if as_json else Form.paths if paths else Form.print0 if print0 else Form.table
 
 
@@ -213,6 +219,14 @@ OneView = Annotated[View | None, typer.Option("--view", help="Use the index made
 Paths = Annotated[bool, typer.Option("--paths", help="Print one path per line, for pipes.")]
 Print0 = Annotated[
     bool, typer.Option("--print0", help="Print paths, each ended by a null byte, for `xargs -0`.")
+]
+Preview = Annotated[
+    bool,
+    typer.Option(
+        "--preview",
+        help="Show each hit's thumbnail with its heatmap, in a terminal that shows pictures: Kitty, or one with Sixel, "
+        "such as iTerm2. Needs the extra preview.",
+    ),
 ]
 Output = Annotated[
     Path | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -39,8 +40,7 @@ def hit_html(hit: Hit, vmax: float | None = None) -> str:
 def hits_html(hits: Hits) -> str:
     """Hits side by side on one colour scale, and below them how they were found."""
     shown = hits[:SHOWN]
-    mapped = [hit.heatmap for hit in shown if hit.parts or hit.match is not None]
-    vmax = shared_vmax(mapped) if mapped else None
+    vmax = vmax_of(shown)
     notes = [
         str(hits.searched),
         *([printable(str(hits.searched.doubt))] if hits.searched.doubt else []),
@@ -52,10 +52,16 @@ def hits_html(hits: Hits) -> str:
     return f'<div style="{_FONT}">{figures}<div style="{_SMALL}">{html.escape("; ".join(notes))}</div></div>'
 
 
-def hit_picture(hit: Hit, vmax: float | None = None) -> Image.Image:
+def vmax_of(hits: Sequence[Hit]) -> float | None:
+    """One colour scale for all heatmaps of `hits`, see `shared_vmax`; None where there are none."""
+    mapped = [hit.heatmap for hit in hits if hit.parts or hit.match is not None]
+    return shared_vmax(mapped) if mapped else None
+
+
+def hit_picture(hit: Hit, vmax: float | None = None, *, is_small: bool = False) -> Image.Image:
     """The photo in grey with the heatmap of its first focus or of the region in colour over it, else the photo alone;
-    RGB, at most SIDE pixels each way."""
-    photo = hit.photo_within(SIDE)
+    RGB, at most SIDE pixels each way. is_small: the thumbnail in the library is enough; the photo is not opened."""
+    photo = hit.thumbnail if is_small else hit.photo_within(SIDE)
     if not hit.parts and hit.match is None:
         return photo
     region = VectorSettings.from_dict(hit.searched.index.preprocessing).preprocess.region(photo.size)

@@ -114,8 +114,6 @@ def _safe(stream: TextIO | None, number: int) -> tuple[_File, TextIO]:
     )
 
 
-def drawn_on_stderr() -> IO[str]:
-    """Standard error, for a progress bar that steers the terminal. Close it afterwards."""
-    return open(
-        sys.stderr.fileno(), "w", closefd=False, encoding=sys.stderr.encoding, errors="backslashreplace"
-    )
+def drawn_on(stream: TextIO) -> IO[str]:
+    """A standard stream, for what steers its terminal: a progress bar, pictures. Close it afterwards."""
+    return open(stream.fileno(), "w", closefd=False, encoding=stream.encoding, errors="backslashreplace")

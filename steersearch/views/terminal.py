@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from steersearch.core.errors import OutputError, in_digits
 from steersearch.core.files import never_a_link
-from steersearch.views.streams import drawn_on_stderr, escaped, on_one_line
+from steersearch.views.streams import drawn_on, escaped, on_one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -179,7 +179,7 @@ def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
 
     about = TextColumn("{task.description}", markup=False)  # "[red]" in a name is no colour
     with (
-        drawn_on_stderr() as terminal,
+        drawn_on(sys.stderr) as terminal,
         Progress(
             about,
             BarColumn(),
@@ -228,6 +228,20 @@ class Form(Enum):
     json = "json"
     paths = "paths"
     print0 = "print0"
+    preview = "preview"
+
+
+def can_preview() -> bool:
+    """Whether this terminal shows pictures; a remark says what does where it shows none. Raises MissingExtraError."""
+    from steersearch.views import previews
+
+    if previews.drawing() is not None:
+        return True
+    remark(
+        "no previews: this terminal did not answer that it shows pictures, or standard input is not the terminal. "
+        "Kitty, iTerm2, WezTerm, foot, Windows Terminal and others with Sixel do; --open shows a page"
+    )
+    return False
 
 
 def line(text: str = "") -> None:
@@ -282,30 +296,37 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         line("  ".join(cells).rstrip())
 
 
+_Columns: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]], Collection[str]]  # as `table` takes them
+
+
 def hits(found: Hits, form: Form) -> None:
     """Hits, best first; missing files are reported on stderr."""
-    _print_hits(found, form, _hits_table)
+    _print_hits(found, form, _hits_columns)
 
 
 def found(hits: Hits, form: Form) -> None:
     """The hits of a find."""
-    _print_hits(hits, form, _found_table)
+    _print_hits(hits, form, _found_columns)
 
 
 def _print_hits(
     found: Hits,
     form: Form,
-    table: Callable[[Sequence[Hit]], None],
+    columns: Callable[[Sequence[Hit]], _Columns],
 ) -> None:
     _paths_remark(found, form)
     if form is Form.json:
         for row in json_rows(found):
             json_line(row)
-    elif form is not Form.table:
+    elif form in (Form.paths, Form.print0):
         for hit in found:
             path_line(hit.path, "\0" if form is Form.print0 else "\n")
+    elif found and form is Form.preview:
+        from steersearch.views import previews
+
+        previews.draw(*columns(found), found)
     elif found:
-        table(found)
+        table(*columns(found))
 
 
 def json_rows(found: Hits) -> list[dict[str, Any]]:
@@ -374,7 +395,7 @@ def _settings(index: PromptIndex) -> dict[str, Any]:
     return {"model": index.model_id, "gate_scale": index.gate_scale, "view": index.view}
 
 
-def _hits_table(found: Sequence[Hit]) -> None:
+def _hits_columns(found: Sequence[Hit]) -> _Columns:
     """A table of hits; several focuses have a column each, with their scores."""
     several = found[0].parts if found and len(found[0].parts) > 1 else ()
     texts = [_short(part.prompt) for part in several]
@@ -389,7 +410,7 @@ def _hits_table(found: Sequence[Hit]) -> None:
         )
         for hit in found
     ]
-    table(header, _with_paths(rows, found), right=("rank", "score", "z", *texts))
+    return header, _with_paths(rows, found), ("rank", "score", "z", *texts)
 
 
 def dates_remark(found: Sequence[Hit]) -> None:
@@ -399,10 +420,10 @@ def dates_remark(found: Sequence[Hit]) -> None:
         remark(f"{said}; the date of the last change was used (taken_at_source in --json)")
 
 
-def _found_table(found: Sequence[Hit]) -> None:
+def _found_columns(found: Sequence[Hit]) -> _Columns:
     rows = [(str(hit.rank), f"{hit.score:.2f}", f"{hit.parts[0].score:.2f}", _day(hit)) for hit in found]
     header = ("rank", "score", "presence", "date", "photo")
-    table(header, _with_paths(rows, found), right=("rank", "score", "presence"))
+    return header, _with_paths(rows, found), ("rank", "score", "presence")
 
 
 def _day(hit: Hit) -> str:
