@@ -36,7 +36,7 @@ from steersearch.indexer.manifest import (
 )
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import features_of
-from steersearch.indexer.query_photo import QueryPhoto
+from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.regions import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.schema import is_heatmap, unpack_heatmap
@@ -118,8 +118,8 @@ _ALLOWED = Limits(file=1e15, memory=1e15, seconds=3600)
 class LikeliestFirst:
     """Steers photos of the library at `place` under `focuses`, whose indexes share a model and a gate_scale.
 
-    query: the photo that candidates should resemble in the focuses; None: candidates have the highest presence, for one
-        focus.
+    query: the photo or photos that candidates should resemble in the focuses; None: candidates have the highest
+        presence, for one focus.
     passing: returns the mask of photos in a region snapshot that pass the filters; None: all.
     """
 
@@ -129,7 +129,7 @@ class LikeliestFirst:
         place: Path,
         focuses: Sequence[Focus],
         embedder: Embedder,
-        query: QueryPhoto | None,
+        query: AnyQuery | None,
         passing: Callable[[RegionSnapshot], Mask | None],
     ) -> None:
         self._folders, self._place = folders, place
@@ -224,7 +224,8 @@ class LikeliestFirst:
         if snapshot.arrays is None or not row_of:
             return None
         self._grid = snapshot.arrays.patches.shape[1:]
-        shape = (*self._grid, len(snapshot.arrays.mean))
+        num_photos = 0 if self._query is None else len(self._query.photos)
+        shape = (num_photos * self._grid[0], self._grid[1], len(snapshot.arrays.mean))
         if any(query.patches is None or query.patches.shape != shape for query in self._queries):
             return None  # regions of another model
         rows = np.array(list(row_of.values()), dtype=np.int64)
@@ -324,7 +325,7 @@ class LikeliestFirst:
                     [found.presence for found in results]
                     if self._query is None
                     else [
-                        found.embeddings @ query.embedding
+                        (found.embeddings @ np.atleast_2d(query.embedding).T).max(axis=1)
                         for found, query in zip(results, self._queries, strict=True)
                     ]
                 )

@@ -32,18 +32,27 @@ _COPY_COSINE = 0.95  # under every focus: a hit that is less like the query phot
 _OTHERS_IN_A_ROW = 4
 
 
-def without_query(search: Callable[[int], Hits], k: int, photo: QueryPhoto) -> Hits:
-    """The k best hits of `search(count)` that are not the query photo: neither its file, nor its content, nor a copy
-    of it. `Searched.left_out` names those that rank before the last hit.
+def without_query(
+    search: Callable[[int], Hits],
+    k: int,
+    photos: Sequence[QueryPhoto],
+    likeness: Callable[[QueryPhoto, Hit], float],
+) -> Hits:
+    """The k best hits of `search(count)` that are none of the query photos: neither a file of theirs, nor its content,
+    nor a copy of it. `Searched.left_out` names those that rank before the last hit.
 
-    Copies show the same pixels as in `folded`. Hits are looked at in the order of their likeness until a few in a row
-    are none.
+    likeness: the least cosine of a query photo and a hit under a focus. Copies show the same pixels as in `folded`.
+    Hits are looked at in the order of their likeness until a few in a row are none.
     """
-    asked = k + 1
+    asked = k + len(photos)
     while True:
         hits = search(asked)
-        shown = {hit.path for hit in hits if hit.image_id == photo.image_id or photo.is_at(hit.path)}
-        shown |= set(_copies(photo, [hit for hit in hits if hit.path not in shown]))
+        shown: set[Path] = set()
+        for photo in photos:
+            shown |= {hit.path for hit in hits if hit.image_id == photo.image_id or photo.is_at(hit.path)}
+        for photo in photos:
+            others = [(likeness(photo, hit), hit) for hit in hits if hit.path not in shown]
+            shown |= set(_copies(photo, others))
         kept = [hit for hit in hits if hit.path not in shown][:k]
         if len(kept) == k or len(hits) < asked:
             before = len(hits) if len(kept) < k else kept[-1].rank
@@ -54,8 +63,9 @@ def without_query(search: Callable[[int], Hits], k: int, photo: QueryPhoto) -> H
         asked *= _MORE
 
 
-def _copies(photo: QueryPhoto, hits: Sequence[Hit]) -> Iterator[Path]:
-    alike = sorted((-_likeness(hit), hit.rank, hit) for hit in hits if _likeness(hit) >= _COPY_COSINE)
+def _copies(photo: QueryPhoto, hits: Sequence[tuple[float, Hit]]) -> Iterator[Path]:
+    """hits: each with its likeness."""
+    alike = sorted((-likeness, hit.rank, hit) for likeness, hit in hits if likeness >= _COPY_COSINE)
     others = 0
     for *_, hit in alike:
         shown = _photo(hit.path)
@@ -66,11 +76,6 @@ def _copies(photo: QueryPhoto, hits: Sequence[Hit]) -> Iterator[Path]:
             others += 1
             if others == _OTHERS_IN_A_ROW:
                 return
-
-
-def _likeness(hit: Hit) -> float:
-    """The least cosine with the query photo under a focus."""
-    return min((part.score for part in hit.parts), default=hit.score)
 
 
 def folded(

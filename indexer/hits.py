@@ -17,7 +17,7 @@ from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
 from steersearch.indexer.doubts import Doubt
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
-from steersearch.indexer.query_photo import QueryPhoto
+from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
 from steersearch.indexer.region import Region
 from steersearch.indexer.snapshot import Galleries
@@ -67,7 +67,8 @@ class Searched:
     undated: photos that a filter of dates left out for want of a plausible date.
     unsteered: whose vectors were compared where there was no focus, else None.
     region: that of the query photo whose regions were compared, else None.
-    left_out: photos that would be among the hits, but are the query photo or copies of it.
+    num_query_photos: photos searched with.  any_of: by any of them, not by their mean.
+    left_out: photos that would be among the hits, but are query photos or copies of them.
     doubt: why the model may well be wrong here; None where nothing is known against it.
     is_kept: whether what was steered for this search is kept for the next one.
     """
@@ -83,6 +84,8 @@ class Searched:
     undated: int = 0
     unsteered: UnsteeredIndex | None = None
     region: Region | None = None
+    num_query_photos: int = 1
+    any_of: bool = False
     left_out: tuple[Path, ...] = ()
     doubt: Doubt | None = None
     is_kept: bool = True
@@ -128,8 +131,13 @@ class Searched:
             )
         elif self.unsteered is not None:
             how = "; no focus: plain similarity"
+        if self.num_query_photos > 1:
+            how += f"; by {'any' if self.any_of else 'the mean'} of {self.num_query_photos:,} photos"
         left_out = ""
-        if self.left_out:
+        if self.left_out and self.num_query_photos > 1:
+            noun = "photo" if len(self.left_out) == 1 else "photos"
+            left_out = f"; left out: query photos and their copies, {len(self.left_out):,} {noun}"
+        elif self.left_out:
             copies = f" and its copies, {len(self.left_out):,} photos" if len(self.left_out) > 1 else ""
             left_out = f"; left out: the query photo{copies}"
         return f"{self._compared}{how}{left_out}"
@@ -173,8 +181,9 @@ class Hit:
 
     path: absolute.  rank: from 1.  image_id: content hash of the photo.
     score: Σ weight·cosine / Σ |weight| over the focuses, for one focus its cosine; of a find see `find_scores`;
-        without a focus the cosine of the unsteered vectors. With a region of the query photo: how well the photo's best
-        regions match it, a mean cosine; with a focus too, the mean of both scores in standard deviations.
+        by any of several photos the best of their scores; without a focus the cosine of the unsteered vectors. With a
+        region of the query photo: how well the photo's best regions match it, a mean cosine; with a focus too, the mean
+        of both scores in standard deviations.
         Higher is better.
     z: how many standard deviations the score lies above the mean of the gallery's scores.
     parts: the photo under each focus.
@@ -314,7 +323,7 @@ class Hits(list[Hit]):
     """Hits, best first unless they are `sorted_by` date; a notebook shows them with their pictures.
 
     searched: what they were found among; there are none where `Searched.is_too_little`.
-    query: the photo searched with; None: of a find.
+    query: the photo or photos searched with; None: of a find.
     sorted: how they are ordered.
     exact, compared, of: see `Searched`.
     """
@@ -323,7 +332,7 @@ class Hits(list[Hit]):
         self,
         hits: Iterable[Hit],
         searched: Searched,
-        query: QueryPhoto | None = None,
+        query: AnyQuery | None = None,
         sort: Sort = "score",
     ) -> None:
         super().__init__(hits)

@@ -69,9 +69,9 @@ from steersearch.indexer.prompt_indexes import (
     targets,
     unsteered_target,
 )
-from steersearch.indexer.query_photo import QueryPhoto
+from steersearch.indexer.query_photo import AnyQuery, QueryPhoto, QueryPhotos
 from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, as_focuses, checked_sort
-from steersearch.indexer.region import AnyRegion, as_region
+from steersearch.indexer.region import AnyRegion, Region, as_region
 from steersearch.indexer.regions import unsteered_snapshot
 from steersearch.indexer.relocation import Likeness, compare_photos
 from steersearch.indexer.scan import (
@@ -391,10 +391,11 @@ class Library:
 
     def query(
         self,
-        image: str | Path,
+        image: str | Path | Sequence[str | Path],
         focus: AnyFocus | None = None,
         k: int = 10,
         *,
+        any_of: bool = False,
         region: AnyRegion | None = None,
         gate_scale: float | None = None,
         model: str | None = None,
@@ -413,14 +414,17 @@ class Library:
     ) -> Hits:
         """The k photos most like the one at `image` in what `focus` names, best first; all if there are fewer.
 
+        image: of several the mean is searched with: of their embeddings under each focus, at unit length.
+        any_of: search with any of several instead: a photo has the best of its scores with them.
         focus: None compares whole photos by their unsteered vectors, and steers nothing. Else any text, or several
             with weights: "sofa", ["sofa", ("cushion", 0.5), ("cat", -1)],
             see `Focus`. Photos that have no vector under a focus are steered now, the likeliest first, for `budget_s`
             seconds (None: 5), and their vectors are kept. `Hits.searched` says how many photos were compared; if they
             are too few to rank, there are no hits.
-        region: a box in the query photo: "120,80,300,260" or four numbers (left, top, right, bottom in pixels of the
-            upright photo), "10%,20%,50%,60%", or a `Region`. What it shows is looked for in the regions of all photos,
-            and nothing is steered; with a focus too, the score is the mean of both, see `Hit.score`.
+        region: a box in the query photo, of which there is one: "120,80,300,260" or four numbers (left, top, right,
+            bottom in pixels of the upright photo), "10%,20%,50%,60%", or a `Region`. What it shows is looked for in the
+            regions of all photos, and nothing is steered; with a focus too, the score is the mean of both, see
+            `Hit.score`.
         gate_scale, model, view: select among several indexes of a prompt, see `resolve`; the photo is embedded under
             the settings of that index. If the library has the photo, its stored embedding is the query and no model is
             loaded.
@@ -430,7 +434,7 @@ class Library:
         collapse: deduplicate: fold copies of a photo (re-encoded, resized, rotated, slightly cropped) into the best of
             them, see `Hit.copies`; photos that only look alike stay.
         sort: how the k best are ordered: "score", "date" (the oldest first) or "-date"; ranks stay those by score.
-        include_query: keep the query photo, and copies of it, among the hits; without, `Searched.left_out` names them.
+        include_query: keep query photos, and copies of them, among the hits; without, `Searched.left_out` names them.
         progress: called while photos are steered.
         limits: a query photo whose reading takes more is refused.
         Raises ArgumentError, PromptError, FilterError, ImageError, ModelMismatchError, UnknownModelError.
@@ -438,18 +442,20 @@ class Library:
         checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
         box = None if region is None else as_region(region)
+        images = [image] if isinstance(image, str | Path) else list(image)
+        _refuse_number(images, box, any_of=any_of)
         if focus is None:
             _refuse_steering(gate_scale, budget_s)
             index = self.unsteered_index(model=model, view=view)
-            photo = QueryPhoto(image, (), self._galleries, self._embedder_of, limits, unsteered=index)
+            query = self._query_photos(images, (), limits, index, any_of=any_of)
             doubt = self._doubt(index, ())
-            search = Search(self._galleries, (), photo, self._embedder_of, filters, index, box, doubt)
+            search = Search(self._galleries, (), query, self._embedder_of, filters, index, box, doubt)
             return search.run(k, collapse=collapse, include_query=include_query).sorted_by(sort)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
-        photo = QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits)
+        query = self._query_photos(images, focuses, limits, any_of=any_of)
         beside = None if box is None else UnsteeredIndex.beside(focuses[0].index)
         doubt = self._doubt_of(focuses)
-        search = Search(self._galleries, focuses, photo, self._embedder_of, filters, beside, box, doubt)
+        search = Search(self._galleries, focuses, query, self._embedder_of, filters, beside, box, doubt)
         hits = search.run(
             k,
             exact=exact,
@@ -459,6 +465,21 @@ class Library:
             progress=progress,
         )
         return hits.sorted_by(sort)
+
+    def _query_photos(
+        self,
+        images: Sequence[str | Path],
+        focuses: Sequence[Focus],
+        limits: Limits,
+        unsteered: UnsteeredIndex | None = None,
+        *,
+        any_of: bool,
+    ) -> AnyQuery:
+        photos = tuple(
+            QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits, unsteered=unsteered)
+            for image in images
+        )
+        return photos[0] if len(photos) == 1 else QueryPhotos(photos, any_of)
 
     def find(
         self,
@@ -747,6 +768,16 @@ def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:
     if not math.isfinite(given):
         raise ArgumentError("gate_scale", given, "must be a finite number, 1.0 is as trained")
     return given
+
+
+def _refuse_number(images: Sequence[str | Path], region: Region | None, *, any_of: bool) -> None:
+    """Raise ArgumentError for a number of query photos that does not go with the rest."""
+    if not images:
+        raise ArgumentError("image", images, "name at least one")
+    if any_of and len(images) == 1:
+        raise ArgumentError("any_of", any_of, "needs several images")
+    if region is not None and len(images) > 1:
+        raise ArgumentError("region", str(region), "needs a single image, in which the box lies")
 
 
 def _refuse_steering(gate_scale: float | None, budget_s: float | None) -> None:

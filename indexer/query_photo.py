@@ -1,4 +1,4 @@
-"""The photo of a query: decoded once, with one forward pass for all focuses that can share it."""
+"""The photos of a query: each decoded once, with one forward pass for all focuses that can share it."""
 
 from __future__ import annotations
 
@@ -49,10 +49,13 @@ class Marked:
 class QueryPhoto:
     """The photo at `path` under some focuses, whose prompt indexes need not exist, or `unsteered`.
 
+    photos, any_of: as of `QueryPhotos`.
     A photo of the library has its stored vectors and heatmaps; another is decoded and embedded on first use.
     embedder_of: returns the model of an index.
     limits: a photo that exceeds them is refused if it has to be decoded.
     """
+
+    any_of = False
 
     def __init__(
         self,
@@ -69,7 +72,12 @@ class QueryPhoto:
         self._galleries, self._embedder_of, self._limits = galleries, embedder_of, limits
         self._unsteered = unsteered
         self._computed: dict[str, QueryFeatures] = {}
+        self._unsteered_seen: dict[str, Unsteered] = {}
         self._known: str | None = None
+
+    @property
+    def photos(self) -> tuple[QueryPhoto, ...]:
+        return (self,)
 
     @cached_property
     def picture(self) -> Picture:
@@ -106,6 +114,8 @@ class QueryPhoto:
 
     def _seen_unsteered(self, index: UnsteeredIndex) -> Unsteered:
         """The backbone's own features of the photo."""
+        if index.key in self._unsteered_seen:
+            return self._unsteered_seen[index.key]
         picture = self.picture  # raises for an unreadable photo before a model is loaded
         embedder = self._embedder_of(index)
         if embedder.dim != index.dim or not known_identity(embedder).fits(
@@ -115,6 +125,7 @@ class QueryPhoto:
         found, _ = embedder.embed_with_unsteered(embedder.preprocess(picture)[None], [], 0.0)
         if not np.isfinite(found.embeddings).all():
             raise not_finite(self.path, index.prompt, index.model_id)
+        self._unsteered_seen[index.key] = found
         return found
 
     def marked(
@@ -235,3 +246,51 @@ class QueryPhoto:
     @cached_property
     def _content(self) -> str:
         return content_hash(self._real, self._limits.file)
+
+
+@dataclass(frozen=True)
+class QueryPhotos:
+    """Several photos to search with: by the mean of their embeddings, or by any of them.
+
+    any_of: what is embedded is (q, dim), a row per photo, of which `ranking.rank` takes the best; else (dim,), the mean
+        at unit length.
+    """
+
+    photos: tuple[QueryPhoto, ...]
+    any_of: bool
+
+    def embedding(self, index: PromptIndex) -> Floats:
+        """See `QueryPhoto.embedding`."""
+        return self._joined([photo.embedding(index) for photo in self.photos])
+
+    def unsteered_embedding(self, gallery: Snapshot) -> Floats:
+        """See `QueryPhoto.unsteered_embedding`."""
+        return self._joined([photo.unsteered_embedding(gallery) for photo in self.photos])
+
+    def features(
+        self, indexes: Sequence[PromptIndex], prompt_features: Sequence[Floats], *, patches: bool = False
+    ) -> list[QueryFeatures]:
+        """See `QueryPhoto.features`; patches and heatmaps of all photos are stacked, (q · Hp, Wp, …)."""
+        each = [photo.features(indexes, prompt_features, patches=patches) for photo in self.photos]
+        return [
+            QueryFeatures(
+                self._joined([one.embedding for one in of_index]),
+                np.concatenate([one.heatmap for one in of_index]).astype(np.float32)
+                / np.float32(len(of_index)),
+                np.concatenate([one.patches for one in of_index if one.patches is not None])
+                if patches
+                else None,
+            )
+            for of_index in zip(*each, strict=True)
+        ]
+
+    def _joined(self, embeddings: Sequence[Floats]) -> Floats:
+        stacked = np.stack(embeddings)
+        if self.any_of:
+            return stacked
+        mean = stacked.mean(axis=0, dtype=np.float64)
+        unit: Floats = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+        return unit
+
+
+AnyQuery = QueryPhoto | QueryPhotos

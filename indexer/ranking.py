@@ -47,6 +47,7 @@ def rank(
     """The k best of the photos that have a vector under every focus; all, if there are fewer.
 
     galleries, queries, weights: per focus its gallery, the query's embedding (dim,) under it, and its weight.
+    Of q query photos (q, dim): the score of a photo is its best with any of them, and all photos are compared.
     passing: which rows of the first gallery are compared; None: all.
     exact: compare every photo, however many there are. Otherwise, from APPROXIMATE_FROM photos on, one focus is
     searched by its IVF index. Every score is computed from the float32 embedding.
@@ -55,17 +56,18 @@ def rank(
     """
     shares = np.array(weights, dtype=np.float64)
     shares /= np.abs(shares).sum()
-    search = _Search(galleries, queries, shares, k)
+    search = _Search(galleries, [np.atleast_2d(query) for query in queries], shares, k)
     if beside is not None:
         return search.by_all(passing, beside)
-    if len(galleries) == 1 and not exact and (found := search.by_ivf(passing)) is not None:
+    is_one = len(galleries) == 1 and len(search.queries[0]) == 1
+    if is_one and not exact and (found := search.by_ivf(passing)) is not None:
         return found
     return search.by_all(passing)
 
 
 @dataclass(frozen=True)
 class _Search:
-    """As in `rank`; shares: weight / Σ |weight|."""
+    """As in `rank`; queries: per focus (q, dim); shares: weight / Σ |weight|."""
 
     galleries: Sequence[Snapshot]
     queries: Sequence[Floats]
@@ -78,10 +80,8 @@ class _Search:
         if beside is not None:
             known = ~np.isnan(beside[rows[0]])
             rows = [own[known] for own in rows]
-        scores = np.zeros(len(rows[0]), dtype=np.float32)
-        for gallery, query, share, own in zip(self.galleries, self.queries, self.shares, rows, strict=True):
-            found = gallery.flat.scores(query)
-            scores += np.float32(share) * (found if len(found) == len(own) else found[own])
+        sums = [self._sums(queries, rows) for queries in zip(*self.queries, strict=True)]
+        scores: Floats = np.max(sums, axis=0)
         if beside is not None and len(scores):
             both = (_standardised(scores) + _standardised(beside[rows[0]])) / 2
             scores = both.round(_DIGITS).astype(np.float32)
@@ -89,6 +89,14 @@ class _Search:
         statistics = ScoreStatistics.of(scores)
         given = None if beside is None else scores[chosen].astype(np.float64)
         return Ranking(*self._scored([own[chosen] for own in rows], given), statistics, num_photos)
+
+    def _sums(self, queries: Sequence[Floats], rows: Sequence[Rows]) -> Floats:
+        """The scores of these rows with one query photo, whose embeddings (dim,) per focus are given."""
+        scores = np.zeros(len(rows[0]), dtype=np.float32)
+        for gallery, query, share, own in zip(self.galleries, queries, self.shares, rows, strict=True):
+            found = gallery.flat.scores(query)
+            scores += np.float32(share) * (found if len(found) == len(own) else found[own])
+        return scores
 
     def by_ivf(self, passing: Mask | None) -> Ranking | None:
         """Search the IVF index; None if that does not pay, or does not give k photos."""
@@ -108,18 +116,25 @@ class _Search:
     @property
     def _target(self) -> Floats:
         """The target of a search under a single focus: the query, or, for a negative weight, its opposite."""
-        return self.queries[0] if self.shares[0] > 0 else -self.queries[0]
+        query: Floats = self.queries[0][0]
+        return query if self.shares[0] > 0 else -query
 
     def _scored(
         self, candidates: Sequence[Rows], scores: Doubles | None = None
     ) -> tuple[Rows, Doubles, Doubles]:
         """Score candidates (rows per focus, sorted by path) exactly, unless `scores` are given; returns the k best
-        rows of the first gallery, their scores and cosines."""
-        each = zip(self.galleries, self.queries, candidates, strict=True)
-        cosines = np.stack([scores_of(g.flat.vectors, rows, query) for g, query, rows in each], axis=1)
-        cosines = cosines.clip(-1, 1)  # which rounding leaves
+        rows of the first gallery, their scores and cosines, of several query photos those with the nearest."""
+        of_each = []
+        for queries in zip(*self.queries, strict=True):
+            each = zip(self.galleries, queries, candidates, strict=True)
+            of_each.append(
+                np.stack([scores_of(g.flat.vectors, rows, query) for g, query, rows in each], axis=1)
+            )
+        found = np.stack(of_each).clip(-1, 1)  # which rounding leaves
+        sums = (found * self.shares).sum(axis=2)
+        cosines = found[sums.argmax(axis=0), np.arange(sums.shape[1])]
         if scores is None:
-            scores = (cosines * self.shares).sum(axis=1)
+            scores = sums.max(axis=0)
         best = np.lexsort((candidates[0], -scores))[: self.k]
         return candidates[0][best], scores[best], cosines[best]
 

@@ -15,11 +15,12 @@ from steersearch.indexer.anytime import BUDGET_S, NOTHING, LikeliestFirst, Steer
 from steersearch.indexer.dedup import folded, without_query
 from steersearch.indexer.doubts import Doubt
 from steersearch.indexer.embedder import Embedder
+from steersearch.indexer.faiss_index import scores_of
 from steersearch.indexer.filters import Filters, Mask, is_in, places_in
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex, read_prompt_indexes
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.indexer.query_photo import Marked, QueryPhoto
+from steersearch.indexer.query_photo import AnyQuery, Marked, QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import Ranking, rank, rank_by_presence, rank_scores
 from steersearch.indexer.region import Region
@@ -37,11 +38,11 @@ from steersearch.indexer.store import Store, date_at
 class Search:
     """Photos under `focuses`, each resolved to a prompt index that need not exist.
 
-    query: the photo that hits are to be like; None: hits are to show what the one focus names.
+    query: the photo or photos that hits are to be like; None: hits are to show what the one focus names.
     embedder_of: the model that made an index; asked only where something has to be computed.
     filters: only photos that pass are steered, compared and found.
     unsteered: what the query is compared in where there are no focuses, and by the region.
-    region: of the query, which hits are to match, beside the focuses if there are any.
+    region: of the one query photo, which hits are to match, beside the focuses if there are any.
     doubt: see `Searched`.
     """
 
@@ -49,7 +50,7 @@ class Search:
         self,
         galleries: Galleries,
         focuses: Sequence[Focus],
-        query: QueryPhoto | None,
+        query: AnyQuery | None,
         embedder_of: Callable[[PromptIndex | UnsteeredIndex], Embedder],
         filters: Filters | None = None,
         unsteered: UnsteeredIndex | None = None,
@@ -76,14 +77,24 @@ class Search:
         process has them. If no photo can be read and none has a vector under a focus, the regions alone give the order.
         budget_s: how long photos are steered, at least one is (None: BUDGET_S); with `exact` all are.
         collapse: deduplicate, see `dedup.folded`; k hits are left if there are that many.
-        include_query: do not leave the query photo out, see `dedup.without_query`.
+        include_query: do not leave the query photos out, see `dedup.without_query`.
         Raises ArgumentError, FilterError, ImageError, ModelMismatchError, SteerSearchError.
         """
         _check_number(k)
         search = self._search(k, exact, budget_s, progress)
         if self._query is not None and not include_query:
-            search = partial(without_query, search, photo=self._query)
+            search = partial(without_query, search, photos=self._query.photos, likeness=self._likeness)
         return folded(search, k, Store(self._galleries.place).thumbnails) if collapse else search(k)
+
+    def _likeness(self, photo: QueryPhoto, hit: Hit) -> float:
+        """See `dedup.without_query`."""
+        assert self._query is not None
+        if len(self._query.photos) == 1 or hit.searched.is_guess:
+            return min((part.score for part in hit.parts), default=hit.score)
+        pairs = [(self._galleries.of(one.index), photo.embedding(one.index)) for one in self._focuses]
+        if not pairs:
+            pairs = [(self._unsteered_gallery, photo.unsteered_embedding(self._unsteered_gallery))]
+        return min(float(scores_of(own.flat.vectors, _row_of(hit, own), query)[0]) for own, query in pairs)
 
     def _search(
         self,
@@ -139,6 +150,7 @@ class Search:
             is_kept=after.is_kept,
             undated=undated,
             region=self._region,
+            **self._several,
             doubt=self._doubt,
         )
         found = () if searched.is_too_little else self._hits(searched, galleries[0], ranking)
@@ -173,6 +185,7 @@ class Search:
             undated=undated,
             unsteered=index,
             region=self._region,
+            **self._several,
             doubt=self._doubt,
         )
         found = () if searched.is_too_little else self._hits(searched, gallery, ranking)
@@ -197,7 +210,9 @@ class Search:
         assert self._region is not None
         assert self._unsteered is not None
         arrays, rows = self._arrays_and_rows
-        return self._query.marked(self._region, self._unsteered, self._unsteered_gallery, arrays, rows)
+        return self._query.photos[0].marked(
+            self._region, self._unsteered, self._unsteered_gallery, arrays, rows
+        )
 
     @property
     def _arrays_and_rows(self) -> tuple[RegionArrays, Rows]:
@@ -239,7 +254,8 @@ class Search:
         """Give photos vectors under the focuses under which some lack one; these share the seconds."""
         groups = self._incomplete()
         if groups and self._query is not None:
-            _ = self._query.picture  # one that cannot be read is refused before a model is loaded
+            for photo in self._query.photos:
+                _ = photo.picture  # one that cannot be read is refused before a model is loaded
         done = []
         for group in groups:
             likeliest = LikeliestFirst(
@@ -296,6 +312,13 @@ class Search:
         """The focuses with what is known of how the model reads them."""
         return tuple(replace(one, reading=self._galleries.reading(one.index)) for one in self._focuses)
 
+    @property
+    def _several(self) -> dict[str, Any]:
+        """What `Searched` says of the query photos."""
+        if self._query is None:
+            return {}
+        return {"num_query_photos": len(self._query.photos), "any_of": self._query.any_of}
+
     def _hits(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Iterator[Hit]:
         found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
         for number, (row, score, cosines) in enumerate(found, start=1):
@@ -314,7 +337,9 @@ class Search:
 
     def _guessed(self, steered: Steered, k: int) -> Hits:
         """Hits by regions alone: their score is how well these match, and nothing is known of the steered photo."""
-        searched = Searched(self._read(), 0, steered.missing, Method.regions, doubt=self._doubt)
+        searched = Searched(
+            self._read(), 0, steered.missing, Method.regions, **self._several, doubt=self._doubt
+        )
         hits = (
             Hit(
                 path=self._galleries.folders / guess.path,
@@ -330,6 +355,10 @@ class Search:
             for number, guess in enumerate(steered.guesses[:k], start=1)
         )
         return Hits(hits, searched, self._query)
+
+
+def _row_of(hit: Hit, gallery: Snapshot) -> Rows:
+    return np.array([gallery.row_of(hit.image_id)], dtype=np.int64)
 
 
 def _check_number(k: int) -> None:

@@ -47,7 +47,8 @@ class Known:
 class Shortlist:
     """The photos `rows` of `arrays`, likeliest first. Iterating yields each once, in the order of the latest fit.
 
-    queries: the query photo under each focus, with its patches; None: no query photo, and one focus.
+    queries: the query photo under each focus, with its patches, of several photos stacked; None: no query photo, and
+        one focus.
     shares: of each focus, weight / Σ |weight|.
     steered: photos steered before, which are not yielded and used in every fit.
     """
@@ -143,7 +144,8 @@ class _Lesson:
     def _match(self, query: QueryFeatures) -> Floats:
         assert query.patches is not None, "the shortlist needs the query's patches"
         heat = query.heatmap.ravel()
-        strongest = np.argsort(-heat)[:QUERY_PATCHES]
+        num_photos = len(query.heatmap) // self._arrays.patches.shape[1]
+        strongest = np.argsort(-heat)[: num_photos * QUERY_PATCHES]
         tokens = query.patches.reshape(len(heat), -1)[strongest]
         weights = heat[strongest] / heat[strongest].sum()
         return matches(self._arrays, self._rows, self._arrays.centred(tokens), weights)

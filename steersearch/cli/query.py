@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,18 +37,25 @@ from steersearch.cli.search_options import (
     region_of,
     without_focus,
 )
-from steersearch.query_source import is_temporary, photo_from, photo_from_clipboard
+from steersearch.query_source import STDIN, is_temporary, photo_from, photo_from_clipboard
 from steersearch.views import terminal
 
 
 def command(
     image: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="The photo to search with: a file, an http or https URL, or - for standard input.",
+            help="The photo to search with: a file, an http or https URL, or - for standard input. Of several "
+            "the mean is searched with, or with --any any of them.",
         ),
     ] = None,
+    any_of: Annotated[
+        bool,
+        typer.Option(
+            "--any", help="Of several IMAGEs, search with any: a hit has the best of its scores with them."
+        ),
+    ] = False,
     focus: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,7 +84,7 @@ def command(
     sort: SortBy = "score",
     include_query: Annotated[
         bool,
-        typer.Option("--include-query", help="Keep the query photo, and copies of it, among the hits."),
+        typer.Option("--include-query", help="Keep query photos, and copies of them, among the hits."),
     ] = False,
     exact: Annotated[
         bool,
@@ -109,6 +117,7 @@ def command(
     Example:
       steersearch query img.jpg
       steersearch query img.jpg --focus bookshelf -k 5
+      steersearch query one.jpg two.jpg --focus bookshelf --any
       steersearch query img.jpg --region 120,80,300,260
       steersearch query img.jpg --focus sofa --focus cushion:0.5 --focus cat:-1
     """
@@ -117,16 +126,25 @@ def command(
     exact_or_budget(exact, budget)
     if focus is None:
         without_focus({"--gate-scale": gate_scale, "--budget": budget})
-    if (image is None) == (not clipboard):
-        raise typer.BadParameter("give one photo, or --clipboard", param_hint="IMAGE")
+    sources = image or []
+    if bool(sources) == clipboard:
+        raise typer.BadParameter("give a photo, or --clipboard", param_hint="IMAGE")
+    if region is not None and len(sources) > 1:
+        raise typer.BadParameter("needs a single IMAGE, in which the box lies", param_hint="--region")
+    if any_of and len(sources) < 2:
+        raise typer.BadParameter("needs several IMAGEs", param_hint="--any")
+    if focus is not None and len(sources) > 1:
+        _refuse_words(sources)
     limits = limits_of(limit)
-    photo = photo_from_clipboard() if image is None else photo_from(image, offline=offline, limits=limits)
-    photos = open_or_index(library, photo=None if is_temporary(photo) else photo)
+    queries = [photo_from(source, offline=offline, limits=limits) for source in sources]
+    queries = queries or [photo_from_clipboard()]
+    photos = open_or_index(library, photo=next((photo for photo in queries if not is_temporary(photo)), None))
     with terminal.progress("steering") as advance:
         hits = photos.query(
-            photo,
+            queries,
             focus,
             k,
+            any_of=any_of,
             region=region,
             gate_scale=gate_scale,
             model=model,
@@ -150,3 +168,12 @@ def command(
     terminal.hits_remark(hits, k, photos.command(hits.searched.index))
     if not delivered:
         raise typer.Exit(1)
+
+
+def _refuse_words(sources: list[str]) -> None:
+    """Refuse what looks like a word of a focus without quotes."""
+    for source in sources:
+        is_named = source == STDIN or "://" in source or Path(source).suffix
+        if not is_named and not Path(source).exists():
+            reason = f'no photo is called {source!r}; several words need quotes, as in "red flower"'
+            raise typer.BadParameter(reason, param_hint="IMAGE")

@@ -74,6 +74,7 @@ class ShownSearch:
     hits: read once, so that only one photo is in memory at a time.
     status: how they were found, exactly or not.  remarks: what else to know.  method: which indexes, and which others.
     maps: names of the heatmaps: of each focus, then of the marked region; none where nothing was steered.
+    more: further query photos.
     tops: the ends of their colour scales, see `shared_vmax`.  full: the score whose bar is full.
     is_marked: whether a region of the query photo was searched with.
     """
@@ -84,6 +85,7 @@ class ShownSearch:
     remarks: Sequence[str] = ()
     method: Sequence[str] = ()
     query: Shot | None
+    more: Sequence[Shot] = ()
     hits: Iterable[ShownHit]
     maps: Sequence[str] = ()
     tops: Sequence[float] = ()
@@ -134,21 +136,23 @@ def _shown(hits: Hits, folder: Path) -> ShownSearch:
     focuses = () if searched.is_guess else searched.focuses
     if hits.query is None or (searched.region and focuses):  # scores in standard deviations
         full = max((hit.score for hit in hits if hit.score > 0), default=full)
-    query = None if hits.query is None else _shown_query(hits.query, hits, focuses, folder)
+    photos = () if hits.query is None else hits.query.photos
+    queries = [_shown_query(photo, hits, focuses, folder) for photo in photos]
     shown = [_heatmaps(hit, focuses) for hit in hits]
     names = [focus.text for focus in focuses] + ([REGION] if searched.region else [])
-    names = names if hits or query else []
+    names = names if hits or queries else []
     return ShownSearch(
         focuses=searched.focuses,
         status=_status(hits),
         is_exact=searched.is_exact,
         remarks=_remarks(hits),
         method=_method(hits),
-        query=query,
+        query=queries[0] if queries else None,
+        more=queries[1:],
         hits=(_shown_hit(hit, focuses, folder, by_month=hits.sorted != "score") for hit in hits),
         maps=names,
         tops=[
-            shared_vmax([maps[i] for maps in (*shown, *([query.heatmaps] if query else ())) if i < len(maps)])
+            shared_vmax([maps[i] for maps in (*shown, *(one.heatmaps for one in queries)) if i < len(maps)])
             for i in range(len(names))
         ],
         full=full,
@@ -328,7 +332,7 @@ def _fields(search: ShownSearch, pictures: Pictures) -> dict[str, Any]:
         "is_exact": search.is_exact,
         "remarks": search.remarks,
         "method": search.method,
-        "query": search.query and _shot_fields(search.query, search, pictures),
+        "queries": [_shot_fields(shot, search, pictures) for shot in (search.query, *search.more) if shot],
         "hits": _hit_fields(search, terms, pictures),
     }
 

@@ -373,6 +373,8 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
         **({"doubt": str(searched.doubt)} if searched.doubt else {}),
     }
+    if searched.num_query_photos > 1:
+        fields |= {"query_photos": searched.num_query_photos, "by": "any" if searched.any_of else "mean"}
     if searched.region is not None:
         fields["region"] = str(searched.region)
     if (index := searched.unsteered) is not None:

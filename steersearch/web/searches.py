@@ -121,6 +121,6 @@ def _ranges(hits: Hits) -> list[float]:
     for number, focus in enumerate(hits.searched.focuses):
         maps = [] if hits.searched.is_guess else [hit.heatmaps[number] for hit in hits]
         if hits.query is not None and not hits.searched.is_guess:
-            maps.append(hits.query.heatmap(focus.index))
+            maps += [photo.heatmap(focus.index) for photo in hits.query.photos]
         ranges.append(shared_vmax(maps))
     return ranges
