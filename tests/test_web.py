@@ -421,8 +421,13 @@ def test_beyond_the_queue_a_search_is_refused_with_a_time_to_come_back(
     client: TestClient, root: str, ids: dict[str, str]
 ) -> None:
     client.app.state.server.engine = engine = Engine(waiting=0)  # type: ignore[attr-defined]
-    with engine.turn():
-        response = client.get(f"{root}/search", params={"image": ids["red"], "focus": "the red thing"})
+    held, begun = threading.Event(), threading.Event()
+    holder = threading.Thread(target=engine.run, args=(lambda: begun.set() or held.wait(60),))
+    holder.start()
+    begun.wait(60)
+    response = client.get(f"{root}/search", params={"image": ids["red"], "focus": "the red thing"})
+    held.set()
+    holder.join()
     is_problem(response, 503, "busy")
     assert response.headers["retry-after"] == str(engine_module.RETRY_S)
     assert (

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from steersearch.web.problem import BusyError
 
+R = TypeVar("R")
 WAITING = 16  # searches; one more is refused
 RETRY_S = 2
 
 
 class Engine:
-    """Hands out turns: a model uses all cores, so two at once only make both late."""
+    """Does what needs a model in one thread: a model uses all cores, so that two at once only make both late, and each
+    thread that ran one keeps buffers of its own."""
 
     def __init__(self, waiting: int = WAITING) -> None:
         self._places = threading.BoundedSemaphore(waiting + 1)
-        self._turn = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "engine")
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn and hold it. Raises BusyError if too many wait already."""
+    def run(self, work: Callable[[], R]) -> R:
+        """What `work` returns or raises. Raises BusyError if too many wait already."""
         if not self._places.acquire(blocking=False):
             raise BusyError(RETRY_S)
         try:
-            with self._turn:
-                yield
+            return self._worker.submit(work).result()
         finally:
             self._places.release()
+
+    def close(self) -> None:
+        """Let what runs end, and drop what waits."""
+        self._worker.shutdown(wait=True, cancel_futures=True)

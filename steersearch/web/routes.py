@@ -60,6 +60,7 @@ class Server:
     def close(self) -> None:
         """End jobs, keeping what they computed, and delete uploads."""
         self.jobs.close()
+        self.engine.close()
         self.uploads.close()
 
     def image(self, library: str, image: str | None, upload: str | None) -> Path | None:
@@ -260,8 +261,7 @@ def _layer(
 ) -> LayerResponse:
     opened = server.shelf.library(library)
     (found,) = opened.resolve([parse_focus(focus)])
-    with server.engine.turn():
-        heatmap = opened.heatmap(file, found)
+    heatmap = server.engine.run(lambda: opened.heatmap(file, found))
     return LayerResponse(
         heat_layer(heatmap, vmax, found.index, size), headers={"Cache-Control": "private, max-age=60"}
     )
@@ -388,8 +388,8 @@ def dial(
     if query is None:
         raise ArgumentError("image", None, "the dial needs a query photo")
     focuses = opened.resolve(_focuses(focus))
-    with server.engine.turn():
-        found = server.dial.turn(opened, query, focuses, [its_photos.file(id) for id in photos], gate_scale)
+    files = [its_photos.file(id) for id in photos]
+    found = server.engine.run(lambda: server.dial.turn(opened, query, focuses, files, gate_scale))
     size = server.uploads.size(upload) if upload is not None else its_photos.photo(image or "").size
     sizes = [size, *(its_photos.photo(id).size for id in photos)]
     ranges = [shared_vmax([one for one in maps if one is not None]) for maps in found.heatmaps]

@@ -7,6 +7,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ def rounds(
     while True:
         spent = time.monotonic() - began
         budget = min(ROUNDS_S[min(number, len(ROUNDS_S) - 1)], max(request.seconds - spent, 0.05))
-        with engine.turn():
-            hits = _search(library, request, budget)
+        hits = engine.run(partial(_search, library, request, budget))
         searched, spent = hits.searched, time.monotonic() - began
         is_stuck = searched.compared == compared  # what is missing cannot be read
         is_final = (

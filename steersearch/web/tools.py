@@ -126,8 +126,7 @@ def _searched(
 def _explained(server: Server, library: str, file: Path, focus: str) -> Image:
     opened = server.shelf.library(library)
     (wanted,) = opened.resolve([parse_focus(focus)])
-    with server.engine.turn():
-        heatmap = opened.heatmap(file, wanted)
+    heatmap = server.engine.run(lambda: opened.heatmap(file, wanted))
     image = read_picture(file, at_least=_SIDE).image
     image.thumbnail((_SIDE, _SIDE))
     region = VectorSettings.from_dict(wanted.index.preprocessing).preprocess.region(image.size)
