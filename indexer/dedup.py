@@ -67,9 +67,10 @@ def _copies(photo: QueryPhoto, hits: Sequence[tuple[float, Hit]]) -> Iterator[Pa
     """hits: each with its likeness."""
     alike = sorted((-likeness, hit.rank, hit) for likeness, hit in hits if likeness >= _COPY_COSINE)
     others = 0
+    queried = _reduced(photo.picture.image) if alike else None
     for *_, hit in alike:
         shown = _photo(hit.path)
-        if shown is not None and is_same(_reduced(photo.picture.image), shown, SIDE, SAME):
+        if queried is not None and shown is not None and is_same(queried, shown, SIDE, SAME):
             others = 0
             yield hit.path
         else:
