@@ -247,12 +247,13 @@ def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
         slowest[fault] = max(slowest[fault], processor_seconds() - began)
         usable[fault] += isinstance(result, Photo)
     counts = Library.create(folder, embedder, place).index(["anything"], regions=False)
-    assert counts.files == len(faults) + GOOD == counts.added + counts.moved + counts.skipped, counts
+    counted = counts.added + counts.moved + counts.copies + counts.skipped
+    assert counts.files == len(faults) + GOOD == counted, counts
     skipped = [skip.path for skip in counts.skips]
     assert len(set(skipped)) == len(skipped) == counts.skipped, "a file was skipped twice"
     assert all(skip.reason for skip in counts.skips)
     assert not any(path.startswith("good") for path in skipped), "a good photo was skipped"
-    outcomes = {name: getattr(counts, name) for name in ("files", "added", "moved", "skipped")}
+    outcomes = {name: getattr(counts, name) for name in ("files", "added", "moved", "copies", "skipped")}
     return {"slowest": slowest, "usable": usable, "outcomes": outcomes, "peak_bytes": peak_memory()}
 
 
