@@ -449,13 +449,13 @@ class Library:
             index = self.unsteered_index(model=model, view=view)
             query = self._query_photos(images, (), limits, index, any_of=any_of)
             doubt = self._doubt(index, ())
-            search = Search(self._galleries, (), query, self._embedder_of, filters, index, box, doubt)
+            search = Search(self._galleries, (), query, self.embedder_of, filters, index, box, doubt)
             return search.run(k, collapse=collapse, include_query=include_query).sorted_by(sort)
         focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
         query = self._query_photos(images, focuses, limits, any_of=any_of)
         beside = None if box is None else UnsteeredIndex.beside(focuses[0].index)
         doubt = self._doubt_of(focuses)
-        search = Search(self._galleries, focuses, query, self._embedder_of, filters, beside, box, doubt)
+        search = Search(self._galleries, focuses, query, self.embedder_of, filters, beside, box, doubt)
         hits = search.run(
             k,
             exact=exact,
@@ -476,7 +476,7 @@ class Library:
         any_of: bool,
     ) -> AnyQuery:
         photos = tuple(
-            QueryPhoto(image, focuses, self._galleries, self._embedder_of, limits, unsteered=unsteered)
+            QueryPhoto(image, focuses, self._galleries, self.embedder_of, limits, unsteered=unsteered)
             for image in images
         )
         return photos[0] if len(photos) == 1 else QueryPhotos(photos, any_of)
@@ -512,7 +512,7 @@ class Library:
         filters = Filters.of(folder, after, before, where)
         focuses = self.resolve([text], gate_scale=gate_scale, model=model, view=view)
         doubt = self._doubt_of(focuses)
-        search = Search(self._galleries, focuses, None, self._embedder_of, filters, doubt=doubt)
+        search = Search(self._galleries, focuses, None, self.embedder_of, filters, doubt=doubt)
         hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
         return hits.sorted_by(sort)
 
@@ -616,8 +616,6 @@ class Library:
         if embedder.model_id != index.model_id:
             raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
         raise self._changed.error(index, embedder)
-
-    _embedder_of = embedder_of
 
     # care
 

@@ -72,7 +72,7 @@ def test_phrasecut_as_it_is_published(tmp_path: Path) -> None:
     (tmp_path / "refer_test.json").write_text(json.dumps(tasks))
     data = attribute_flip_data.load(tmp_path, "test", None)
     (pair,) = data.pairs
-    assert (pair.noun, pair.said) == ("mug", ("red mug", "blue mug"))
+    assert (pair.noun, pair.phrases) == ("mug", ("red mug", "blue mug"))
     red, blue = pair.masks()
     assert red.shape == blue.shape == (50, 100)
     assert red[20, 10]
@@ -90,7 +90,7 @@ def test_the_stand_in_shows_two_of_a_kind_in_two_colours() -> None:
     data = attribute_flip_world.build(4)
     assert data.data_hash == attribute_flip_world.build(4).data_hash
     for pair in data.pairs:
-        first, second = pair.said
+        first, second = pair.phrases
         assert first != second
         assert first.endswith(pair.noun)
         assert second.endswith(pair.noun)

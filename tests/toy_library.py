@@ -115,7 +115,7 @@ class Library(library.Library):
         self, focus: Focus, k: int = 10, *, filters: Filters | None = None
     ) -> Hits:
         """Among the vectors that there are."""
-        return Search(self._galleries, [focus], None, self._embedder_of, filters).ranked(k)
+        return Search(self._galleries, [focus], None, self.embedder_of, filters).ranked(k)
 
     def find_any(
         self,
@@ -147,7 +147,7 @@ class Library(library.Library):
     def indexed_heatmap(self, image: Path, index: PromptIndex) -> Floats | None:
         """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
         gallery = self._galleries.of(index)
-        row = QueryPhoto(image, [Focus.on(index)], self._galleries, self._embedder_of).row_in(gallery)
+        row = QueryPhoto(image, [Focus.on(index)], self._galleries, self.embedder_of).row_in(gallery)
         return None if row is None else gallery.heatmap_at(row)
 
     def missing(self, index: PromptIndex) -> int:

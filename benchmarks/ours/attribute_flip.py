@@ -38,10 +38,10 @@ class AttributeFlip:
 
     def evaluate(self, method: Method, dataset: Pairs, progress: Report | None = None) -> Outcome:
         """accuracy: prompts whose thing is the hotter; both: pairs where either prompt has, in percent."""
-        told = Progress(2 * dataset.n, progress)
+        report = Progress(2 * dataset.n, progress)
         right: dict[str, list[list[float]]] = {}
         for pair in dataset.pairs:
-            found = self._right(method, pair, told)
+            found = self._right(method, pair, report)
             if found is not None:
                 right.setdefault(pair.noun, []).append(found)
         pairs = [pair for those in right.values() for pair in those]
@@ -69,12 +69,12 @@ class AttributeFlip:
             settings={"template": self.template, "intervals": HOW, **dataset.remarks},
         )
 
-    def _right(self, method: Method, pair: Pair, told: Progress) -> list[float] | None:
+    def _right(self, method: Method, pair: Pair, report: Progress) -> list[float] | None:
         """For either prompt 1, 0, or 0.5 for a draw; None where the method sees one of the things not at all."""
         masks, picture = pair.masks(), squared(pair.open)
         right = []
         for own, other in ((0, 1), (1, 0)):
-            maps = see_all(method, [picture], self.template.format(pair.said[own]), told, maps=True).maps
+            maps = see_all(method, [picture], self.template.format(pair.phrases[own]), report, maps=True).maps
             assert maps is not None
             covers = [patch_cover(masks[i], maps.shape[1:], part_seen(method)) for i in (own, other)]
             if not all(cover.any() for cover in covers):

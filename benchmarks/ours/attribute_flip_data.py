@@ -34,13 +34,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and two things in it. said: "red mug", "blue mug".  masks: of each, (H, W) as the picture."""
+    """A picture and two things in it. phrases: "red mug", "blue mug".  masks: of each, (H, W) as the
+    picture.  digest: of picture and masks."""
 
     noun: str
-    said: tuple[str, str]
+    phrases: tuple[str, str]
     open: Callable[[], Image.Image]
     masks: Callable[[], tuple[Mask, Mask]]
-    told: str
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Pairs:
 
     @property
     def data_hash(self) -> str:
-        return digest_of([[pair.said, pair.told] for pair in self.pairs])
+        return digest_of([[pair.phrases, pair.digest] for pair in self.pairs])
 
 
 def load(place: Path | None, split: str, limit: int | None) -> Pairs:
@@ -102,11 +103,11 @@ def _couples(tasks: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, A
     groups: dict[tuple[Any, str], list[dict[str, Any]]] = {}
     for task in tasks:
         if isinstance(task, dict) and (colour := _colour(task)):
-            said = groups.setdefault((task.get("image_id"), task["phrase_structure"]["name"]), [])
+            phrases = groups.setdefault((task.get("image_id"), task["phrase_structure"]["name"]), [])
             objects = set(task.get("ann_ids", ()))
-            if all(_colour(other) != colour and not objects & set(other["ann_ids"]) for other in said):
-                said.append(task)
-    yield from ((said[0], said[1]) for said in groups.values() if len(said) > 1)
+            if all(_colour(other) != colour and not objects & set(other["ann_ids"]) for other in phrases):
+                phrases.append(task)
+    yield from ((phrases[0], phrases[1]) for phrases in groups.values() if len(phrases) > 1)
 
 
 def _colour(task: Mapping[str, Any]) -> str:
@@ -136,13 +137,13 @@ def _pair(first: Mapping[str, Any], second: Mapping[str, Any], picture: Path) ->
 
     if not all(mask.any() for mask in masks()):
         raise MaskError("its masks are empty, or cover each other")
-    told = digest_of(file_sha256(picture), codes)
-    said = str(first["phrase"]).strip(), str(second["phrase"]).strip()
-    return Pair(str(first["phrase_structure"]["name"]), said, lambda: open_image(picture), masks, told)
+    digest = digest_of(file_sha256(picture), codes)
+    phrases = str(first["phrase"]).strip(), str(second["phrase"]).strip()
+    return Pair(str(first["phrase_structure"]["name"]), phrases, lambda: open_image(picture), masks, digest)
 
 
-def pair_of(noun: str, said: tuple[str, str], image: Image.Image, masks: tuple[Mask, Mask]) -> Pair:
+def pair_of(noun: str, phrases: tuple[str, str], image: Image.Image, masks: tuple[Mask, Mask]) -> Pair:
     """A pair in memory."""
     parts = (image.tobytes(), *(np.packbits(mask).tobytes() for mask in masks))
-    told = hashlib.sha256(b"".join(parts)).hexdigest()
-    return Pair(noun, said, lambda: image, lambda: masks, told)
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    return Pair(noun, phrases, lambda: image, lambda: masks, digest)

@@ -33,7 +33,9 @@ def build(limit: int | None = None) -> Pairs:
 
 def examples() -> list[tuple[str, Image.Image]]:
     """The first three pairs, the thing that is named outlined."""
-    return [(f'"the {pair.said[0]}"', outlined(pair.open(), pair.masks()[0])) for pair in islice(_pairs(), 3)]
+    return [
+        (f'"the {pair.phrases[0]}"', outlined(pair.open(), pair.masks()[0])) for pair in islice(_pairs(), 3)
+    ]
 
 
 def _pairs() -> Iterator[Pair]:

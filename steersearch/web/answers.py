@@ -126,7 +126,6 @@ class SearchAnswer(BaseModel):
     undated: int
     text: str
     seconds: float
-    images_per_s: float | None = None
     focuses: list[FocusAnswer]
     unsteered_model: str | None
     hits: list[HitAnswer]

@@ -101,7 +101,8 @@ class Dial:
         if kept is None:
             picture = read_picture(file, at_least=least_side(index.preprocessing) or None)
             kept = library.embedder_of(index).preprocess(picture)
-            self._size += kept.nbytes
+            with self._lock:
+                self._size += kept.nbytes
         with self._lock:
             self._pixels[name] = kept
             while self._size > _KEPT_BYTES and len(self._pixels) > 1:

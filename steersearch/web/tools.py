@@ -21,8 +21,7 @@ from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.query_terms import as_focuses, parse_focus
 from steersearch.web.answers import LibraryRow, SearchAnswer
 from steersearch.web.jobs import State
-from steersearch.web.routes import JobAnswer, Server, add_job, libraries
-from steersearch.web.routes import JobRequest as Job
+from steersearch.web.routes import JobAnswer, JobRequest, Server, add_job, libraries
 from steersearch.web.searches import SearchRequest, rounds
 from steersearch.web.shelf import Shelf
 
@@ -109,7 +108,7 @@ def tools(shelf: Shelf, *, allow_index: bool = False) -> MCPServer:
         def index_prompts(prompts: list[str], library: LibraryId = "") -> JobAnswer:
             """Index a library under prompts, in the background; index_status says how far it is."""
             with _in_words():
-                return add_job(_id(shelf, library), Job(prompts=prompts), server)
+                return add_job(_id(shelf, library), JobRequest(prompts=prompts), server)
 
     return made
 
