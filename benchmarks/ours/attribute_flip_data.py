@@ -103,11 +103,11 @@ def _couples(tasks: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, A
     groups: dict[tuple[Any, str], list[dict[str, Any]]] = {}
     for task in tasks:
         if isinstance(task, dict) and (colour := _colour(task)):
-            phrases = groups.setdefault((task.get("image_id"), task["phrase_structure"]["name"]), [])
+            of_noun = groups.setdefault((task.get("image_id"), task["phrase_structure"]["name"]), [])
             objects = set(task.get("ann_ids", ()))
-            if all(_colour(other) != colour and not objects & set(other["ann_ids"]) for other in phrases):
-                phrases.append(task)
-    yield from ((phrases[0], phrases[1]) for phrases in groups.values() if len(phrases) > 1)
+            if all(_colour(other) != colour and not objects & set(other["ann_ids"]) for other in of_noun):
+                of_noun.append(task)
+    yield from ((tasks[0], tasks[1]) for tasks in groups.values() if len(tasks) > 1)
 
 
 def _colour(task: Mapping[str, Any]) -> str:
