@@ -29,6 +29,7 @@ _PROBED_CELLS = 8  # otherwise at most one cell in 8
 _PROBED_SHARE = 20  # a search returns at most 1 in 20 of the vectors in the cells that it probes
 _SEED = 1234
 _GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
+_RESCORED = 4  # candidates per hit of an IVF search, which are scored exactly
 
 
 class FlatIndex:
@@ -64,7 +65,7 @@ class IVFIndex:
 
     def __init__(self, index: Any) -> None:
         self._index = index
-        self.nprobe = choose_nprobe(index.nlist, index.d)
+        self.nprobe = max(choose_nprobe(index.nlist, index.d), int(index.nprobe))
         self._centres: Floats = index.quantizer.reconstruct_n(0, index.nlist)
 
     @classmethod
@@ -83,8 +84,20 @@ class IVFIndex:
         index.cp.niter = _ROUNDS
         chosen = np.random.default_rng(_SEED).choice(count, min(count, _TRAINED_ON * nlist), replace=False)
         index.train(np.ascontiguousarray(vectors[np.sort(chosen)]))
-        for start in range(0, count, 1 << 16):
-            index.add(np.ascontiguousarray(vectors[start : start + (1 << 16)]))
+        _add(index, vectors)
+        return cls(index)
+
+    @classmethod
+    def in_cells_of(cls, path: Path, vectors: Floats) -> IVFIndex:
+        """`vectors`, (n, dim) float32, in the cells of an index in a file of `write`.
+
+        Raises RuntimeError if it cannot be read, ValueError for vectors of another length.
+        """
+        index = _faiss().read_index(str(path))
+        if index.d != vectors.shape[1]:
+            raise ValueError(f"an index of vectors of length {index.d}, not {vectors.shape[1]}")
+        index.reset()
+        _add(index, vectors)
         return cls(index)
 
     @classmethod
@@ -96,6 +109,7 @@ class IVFIndex:
     def write(self, file: IO[bytes]) -> None:
         """Write a file for `read`."""
         faiss = _faiss()
+        self._index.nprobe = self.nprobe
         faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
     def __len__(self) -> int:
@@ -142,6 +156,16 @@ class IVFIndex:
         return chosen, nearness[chosen]
 
 
+def _add(index: Any, vectors: Floats) -> None:
+    for start in range(0, len(vectors), 1 << 16):
+        index.add(np.ascontiguousarray(vectors[start : start + (1 << 16)]))
+
+
+def num_candidates(k: int) -> int:
+    """How many candidates a search for k photos takes, which are then scored exactly."""
+    return _RESCORED * k + 16
+
+
 def products(vectors: Floats, query: Floats) -> Floats:
     """The inner product of each of some thousand vectors, (n, dim) float32 in memory, with `query` -> (n,) float32.
 
@@ -167,7 +191,7 @@ def best_rows(scores: Floats, k: int) -> Rows:
     if k == 0:
         return np.empty(0, dtype=np.int64)
     kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return np.flatnonzero(scores >= _tied_from(float(kth)))
+    return np.flatnonzero(scores >= tied_from(float(kth)))
 
 
 def scores_of(vectors: Floats | CheckedArray, rows: Rows, query: Floats) -> Doubles:
@@ -180,7 +204,7 @@ def scores_of(vectors: Floats | CheckedArray, rows: Rows, query: Floats) -> Doub
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _tied_from(kth: float) -> float:
+def tied_from(kth: float) -> float:
     """The smallest float32 score whose exact value may equal this one's."""
     return kth - _ROUNDING * max(1.0, abs(kth))
 

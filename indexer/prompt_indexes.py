@@ -19,6 +19,7 @@ from steersearch.core.errors import (
 )
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import Reading, as_prompt, checked_prompt
+from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.database import versions
 from steersearch.indexer.embedder import Embedder, Provider, known_identity
 from steersearch.indexer.manifest import (
@@ -33,9 +34,10 @@ from steersearch.indexer.manifest import (
     replace_unsteered_index,
 )
 from steersearch.indexer.place import LIBRARY_FILE, bytes_below, found_place
+from steersearch.indexer.recall import LEAST_RECALL, why_exact
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.schema import FileRecord, unsteered_table
-from steersearch.indexer.snapshot import Galleries
+from steersearch.indexer.snapshot import Galleries, measured_recall
 from steersearch.indexer.store import Store
 from steersearch.indexer.writers import writing
 
@@ -299,12 +301,21 @@ class ChangedWeights:
 
 @dataclass(frozen=True)
 class Coverage:
-    """photos: with a vector under this prompt;  missing: without.  reading: see `Focus`."""
+    """photos: with a vector under this prompt;  missing: without.  reading: see `Focus`.
+
+    recall: of its approximate index, see `recall.Gated`; None: all photos are compared anyway, or it is not known.
+    """
 
     index: PromptIndex
     photos: int
     missing: int
     reading: Reading | None = None
+    recall: float | None = None
+
+    @property
+    def why_exact(self) -> str:
+        """Why there is no approximate index, although the library is large; "" otherwise."""
+        return "" if self.recall is None or self.recall >= LEAST_RECALL else why_exact(self.recall)
 
 
 @dataclass(frozen=True)
@@ -328,7 +339,8 @@ def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
     for index in indexes.all():
         embedded = Store(place).embedded_ids(index.key)
         photos = sum(image_id in embedded for image_id in contents)
-        coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index)))
+        recall = measured_recall(place, index.key) if photos >= snapshots.APPROXIMATE_FROM else None
+        coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index), recall))
     skipped = len(known) - len(contents)
     folders = tuple(galleries.folders.paths)
     return LibraryInfo(place, folders, len(contents), skipped, tuple(coverage), bytes_below(place))

@@ -9,12 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from steersearch.indexer import snapshot as snapshots
-from steersearch.indexer.faiss_index import Doubles, Floats, Rows, best_rows, products, scores_of
+from steersearch.indexer.faiss_index import (
+    Doubles,
+    Floats,
+    Rows,
+    best_rows,
+    num_candidates,
+    products,
+    scores_of,
+)
 from steersearch.indexer.filters import Mask, places_in
 from steersearch.indexer.hits import Method
 from steersearch.indexer.snapshot import Snapshot
-
-_RESCORED = 4  # candidates per hit of an IVF search, which are scored exactly
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class _Search:
             return None
         if num_photos < snapshots.APPROXIMATE_FROM or not ivf.reaches(self.k):
             return None
-        rows = ivf.candidates(self._target, _RESCORED * self.k + 16, passing)
+        rows = ivf.candidates(self._target, num_candidates(self.k), passing)
         if len(rows) < self.k:
             return None
         statistics = ScoreStatistics.of(products(gallery.sample, self._target))

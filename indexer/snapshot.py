@@ -3,7 +3,7 @@
 Its files are named after the version stamps of their tables, so that they belong together, and listing two folders
 shows whether they are current. Row i of all is one photo, sorted by path:
   <name>.npy     the embeddings, (n, dim) float32
-  <name>.faiss   an IVF index of them, for galleries of APPROXIMATE_FROM photos and more
+  <name>.faiss   an IVF index of them, for galleries of APPROXIMATE_FROM photos and more, if its recall is good
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
   <name>.arrow   what `schema.PHOTO_COLUMNS` are, heatmap, presence
 Snapshots can be deleted at any time: they are rebuilt.
@@ -19,6 +19,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from steersearch.indexer.folders import Folders
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
 from steersearch.indexer.prompt_features import read_reading
+from steersearch.indexer.recall import LEAST_RECALL, first_good
 from steersearch.indexer.schema import (
     from_stored,
     gallery_schema,
@@ -67,8 +69,8 @@ logger = logging.getLogger(__name__)
 APPROXIMATE_FROM = 200_000
 SAMPLE = 1024
 SNAPSHOTS = "snapshots"
-_FORMAT = "vectors as npy, with checksums, dates with sources"  # part of the file names: a new format makes new files
-_MISSING, _DAMAGED = b"steersearch:missing", b"steersearch:damaged"
+_FORMAT = "vectors as npy, with checksums, dates with sources, recall"  # part of file names: a new format, new files
+_MISSING, _DAMAGED, _RECALL = b"steersearch:missing", b"steersearch:damaged", b"steersearch:recall"
 _OWN_FILE = re.compile(r"[0-9a-f]{24}\.")
 _SEED = 1234
 _UNREADABLE = (OSError, RuntimeError, DamagedFileError)
@@ -78,7 +80,8 @@ class Snapshot:
     """The gallery of one prompt index at one moment. name: of its files.
 
     flat: the embeddings, for exact search.  table: of the Arrow file.
-    ivf, sample: of a large gallery, else None.
+    ivf, sample: of a large gallery whose index passed `recall.first_good`, else None.
+    recall: of that index, or of the best that did not pass; None: the gallery is too small for one.
     missing: number of usable photos that cannot be found, because they have no vector or a damaged one.
     damaged: of these, photos whose row or vector is damaged.
     """
@@ -90,6 +93,8 @@ class Snapshot:
         self.missing, self.damaged = (
             int(table.schema.metadata.get(name, 0)) for name in (_MISSING, _DAMAGED)
         )
+        recall = table.schema.metadata.get(_RECALL)
+        self.recall = None if recall is None else float(recall)
 
     def __len__(self) -> int:
         return len(self.flat)
@@ -203,10 +208,23 @@ def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Ve
             reason = f"holds vectors of length {vectors.shape[1]}, its manifest says {dim}"
             raise LibraryDamagedError(place / FOLDER / f"{prompt_table(key)}.lance", reason)
         vectors = np.empty((0, dim), dtype=np.float32)
-    is_large = len(vectors) >= APPROXIMATE_FROM
-    ivf = IVFIndex.of(vectors) if is_large else None
-    sample = _sample(vectors) if is_large else None
-    return Snapshot(name, FlatIndex(vectors), _table(gallery), ivf, sample)
+    if len(vectors) < APPROXIMATE_FROM:
+        return Snapshot(name, FlatIndex(vectors), _table(gallery), None, None)
+    earlier = partial(_in_earlier_cells, place / SNAPSHOTS / key, vectors)
+    gated = first_good(vectors, [partial(IVFIndex.of, vectors), earlier])
+    if remark := gated.remark():
+        logger.warning("%s: %s", key, remark)
+    sample = None if gated.ivf is None else _sample(vectors)
+    return Snapshot(name, FlatIndex(vectors), _table(gallery, gated.recall), gated.ivf, sample)
+
+
+def _in_earlier_cells(folder: Path, vectors: Floats) -> IVFIndex | None:
+    """The vectors in the cells of the index that the folder has, which passed the gate; None if there is none."""
+    for path in sorted(folder.glob("*.faiss")):
+        with suppress(*_UNREADABLE, ValueError):
+            CheckedFile(path).check()
+            return IVFIndex.in_cells_of(path, vectors)
+    return None
 
 
 def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
@@ -222,9 +240,10 @@ def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     return snapshot
 
 
-def _table(gallery: Gallery) -> Any:
-    counts = {_MISSING: str(gallery.missing), _DAMAGED: str(gallery.damaged)}
-    return gallery.photos.replace_schema_metadata(counts)
+def _table(gallery: Gallery, recall: float | None = None) -> Any:
+    about = {_MISSING: str(gallery.missing), _DAMAGED: str(gallery.damaged)}
+    about |= {} if recall is None else {_RECALL: repr(recall)}
+    return gallery.photos.replace_schema_metadata(about)
 
 
 def _sample(vectors: Floats) -> Floats:
@@ -240,6 +259,15 @@ def _write(place: Path, key: str, snapshot: Snapshot) -> None:
         write_checked(place, faiss, snapshot.ivf.write)
         write_array(place, sample, snapshot.sample)
     write_table(place, arrow, snapshot.table)
+
+
+def measured_recall(place: Path, key: str) -> float | None:
+    """`Snapshot.recall` of the current snapshot; None also where there is none, or it cannot be read now."""
+    with suppress(*_UNREADABLE):
+        arrow = _files(place, key, snapshot_name(place, key))[-1]
+        recall = read_table(arrow, gallery_schema()).schema.metadata.get(_RECALL)
+        return None if recall is None else float(recall)
+    return None
 
 
 def sweep_snapshots(place: Path, folder: Path, name: str) -> None:
@@ -260,7 +288,7 @@ def snapshot_is_true(place: Path, key: str) -> bool:
     except (FileNotFoundError, RuntimeError, DamagedFileError):
         return False
     gallery = Store(place).gallery(key)
-    return bool(kept.table.equals(_table(gallery), check_metadata=True)) and np.array_equal(
+    return bool(kept.table.equals(_table(gallery, kept.recall), check_metadata=True)) and np.array_equal(
         kept.flat.all, gallery.embeddings
     )
 
@@ -310,7 +338,7 @@ def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     shape = (photos.num_rows, dim if dim is not None else vectors.shape[-1])
     if vectors.shape != shape or vectors.dtype != np.float32:
         raise DamagedFileError(npy, f"holds {vectors.shape} of {vectors.dtype}, not {shape} of float32")
-    if len(vectors) < APPROXIMATE_FROM:
+    if len(vectors) < APPROXIMATE_FROM or float(photos.schema.metadata.get(_RECALL, 0)) < LEAST_RECALL:
         return Snapshot(name, FlatIndex(vectors.values), photos, None, None)
     CheckedFile(faiss).check()
     return Snapshot(name, FlatIndex(vectors), photos, IVFIndex.read(faiss), read_array(sample))

@@ -626,6 +626,8 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
     for coverage in library.prompts:
         for said in [] if coverage.reading is None else coverage.reading.remarks():
             remark(f'prompt "{coverage.index.prompt}": {said}')
+        if coverage.why_exact:
+            remark(f'prompt "{coverage.index.prompt}": {coverage.why_exact}')
     for key in unfinished:
         remark(f"unfinished: {key}; index its prompt to continue, or: steersearch remove {key}")
 
@@ -640,7 +642,7 @@ def _coverage_fields(coverage: Coverage) -> dict[str, Any]:
     index = coverage.index
     names = ("key", "prompt", "gate_scale", "view", "model_id", "weights_hash", "dim", "created_at")
     fields = {name.removesuffix("_id"): getattr(index, name) for name in names}
-    counts = {"photos": coverage.photos, "missing": coverage.missing}
+    counts = {"photos": coverage.photos, "missing": coverage.missing, "recall": coverage.recall}
     return {**fields, **counts, **reading_fields(coverage.reading)}
 
 
