@@ -17,7 +17,8 @@ from steersearch.benchmarks.harness import report
 from steersearch.benchmarks.harness.catalogue import CARDS, Card
 from steersearch.benchmarks.harness.plots import Bar, Point, Series, bars, scatter
 from steersearch.benchmarks.harness.record import RESULTS, Record
-from steersearch.benchmarks.harness.report import build_page, read_records
+from steersearch.benchmarks.harness.report import Records, build_page, read_records
+from steersearch.benchmarks.paper.ablation_tables import ablation_tables
 from steersearch.benchmarks.paper.paper_tables import LAYOUTS, figure_2, paper_tables
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.registry import MODELS, PackageFile
@@ -80,7 +81,7 @@ def test_pictures_of_the_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(core_world, "OBJECTS", {"kitchen": core_world.OBJECTS["kitchen"][:2]})
     held_out = record("mini", 60.0, benchmark="core-world/held-out-objects")
-    page = build_page([record("mini", 84.0), held_out, record("mini", 95.0, "real")])
+    page = build_page(Records([record("mini", 84.0), held_out, record("mini", 95.0, "real")]))
     assert page.count("data:image/jpeg;base64,") == 2  # once, whatever sources of objects were measured
     assert (
         page.index("<h2>core-world/drawn</h2>") < page.index("data:image") < page.index("<h2>core-world/held")
@@ -121,28 +122,81 @@ def test_every_stand_in_shows_what_it_asks(card: Card) -> None:
 
 def test_the_papers_tables_have_its_figures_and_ours_in_columns_of_their_own() -> None:
     scenes = [{"scene": "living_room", "accuracy": 71.25, "accuracy_wrong_prompt": 33.0}]
-    core, *_ = paper_tables(
-        [
-            record("dinov2-base", 95.5, "real", rows=scenes),
-            record("clip-text", 40.5, "real", rows=[]),
-            record("mini", 84.25),
-            record("dinov2", 41.0),
-        ]
+    core, by_scene, *_ = (
+        each.to_table()
+        for each in paper_tables(
+            [
+                record("dinov2-base", 95.5, "real", rows=scenes),
+                record("clip-text", 40.5, "real", rows=[]),
+                record("mini", 84.25),
+                record("dinov2", 41.0),
+            ]
+        )
     )
-    assert core.title == "Figure 5 and Table 6: CORE"
+    mean = "mean over scenes"
+    assert core.title == "Figure 5: CORE"
     assert core.header[:5] == (
-        "method", "paper: mean", "core: mean", "core-world/drawn: mean", "paper: mean, wrong prompt",
+        "method", f"paper: {mean}", f"core: {mean}", f"core-world/drawn: {mean}", "paper: wrong prompt",
     )  # fmt: skip
     rows = {row[0]: dict(zip(core.header, row, strict=True)) for row in core.rows}
     assert [name for name in rows if "(" in name or name == "mini"] == [
         "DINOv2 (dinov2)", "CLIP (clip-text)", "SteerViT (dinov2-base)", "mini",
     ]  # fmt: skip
     ours = rows["SteerViT (dinov2-base)"]
-    assert (ours["paper: mean"], ours["core: mean"], ours["core-world/drawn: mean"]) == ("96.0", "95.5", "")
-    assert ours["paper: Living Room, right / wrong"] == "96.6 / 49.4"
-    assert ours["core: Living Room, right / wrong"] == "71.2 / 33.0"
-    assert (rows["mini"]["paper: mean"], rows["mini"]["core-world/drawn: mean"]) == ("", "84.2")
-    assert rows["GroundingDINO"]["paper: mean"] == "88.5"
+    assert [ours[f"{data}: {mean}"] for data in ("paper", "core", "core-world/drawn")] == [
+        "96.0", "95.5", "not measured",
+    ]  # fmt: skip
+    assert (rows["mini"][f"paper: {mean}"], rows["mini"][f"core-world/drawn: {mean}"]) == ("", "84.2")
+    assert [*rows["GroundingDINO"].values()][:4] == ["GroundingDINO", "88.5", "not measured", "not measured"]
+    assert [row[0] for row in by_scene.rows][-1] == "SteerViT (dinov2-base)"  # of mini no scene has this name
+    scene = dict(zip(by_scene.header, by_scene.rows[-1], strict=True))
+    assert (scene["paper: Living Room"], scene["core: Living Room"]) == ("96.6 / 49.4", "71.2 / 33.0")
+    assert (scene["paper: Park"], scene["ours: Park"]) == ("93.0 / 58.1", "not measured")
+
+
+def study(**figures: float) -> Record:
+    """The record of the paper's ablations: the mean of each variant on drawings, in CLS under the right prompt."""
+    found = {
+        name.replace("_", " "): {"drawn": {"cls/right": {"mean": value}}} for name, value in figures.items()
+    }
+    made = Record.make("ablations", "mini", {}, found, 1.0, weights_hash=None)
+    return Record(**{**vars(made), "date": "2026-11-26"})
+
+
+def test_the_papers_ablations_have_ours_beside_where_they_were_measured() -> None:
+    measured = [record("mini-paper", 71.5), record("late-fusion", 45.5), record("mini", 96.0)]
+    tables = {
+        each.title.partition(":")[0]: each
+        for each in ablation_tables(measured, [study(paper=49.5, late_fusion=44.8, ffn=51.8)])
+    }
+    assert [*tables] == [
+        "Table 3", "Table 4", "Table 9", "Table 10", "Table 11", "Table 12", "Appendix C.2",
+    ]  # fmt: skip
+    of = "ablations of mini, 2026-11-26"
+    assert tables["Table 4"].to_table().rows == (
+        ("DINOv2", "43.7", "not measured", "93.3", "not measured", "96.0", "not measured"),
+        ("SigLIP", "38.3", "not measured", "75.4", "not measured", "91.3", "not measured"),
+        ("MAE", "21.8", "not measured", "41.0", "not measured", "74.9", "not measured"),
+        ("mini-paper", "", "41.0", "", "45.5", "", "71.5"),
+        (of, "", "", "", "44.8", "", "49.5"),
+    )
+    parts = tables["Table 3"].to_table()
+    core = parts.header.index("core-world/drawn: CORE")
+    assert {row[0]: row[core - 1 : core + 1] for row in parts.rows} == {
+        "vanilla (mini-paper)": ("43.7", "41.0"),
+        "full model (mini-paper)": ("96.0", "71.5"),
+        f"full model ({of})": ("96.0", "49.5"),
+        "late fusion (mini-paper)": ("93.3", "45.5"),
+        f"late fusion ({of})": ("93.3", "44.8"),
+        "no tanh gate": ("94.6", "not measured"),
+        "linear connector": ("95.2", "not measured"),
+    }
+    assert parts.rows[-1][1:3] == ("86.7", "not measured")
+    assert tables["Table 12"].to_table().rows[-1][:1] == (f"FFN ({of})",)
+    steps = tables["Appendix C.2"].to_figures()
+    assert (steps[0][1:4], steps[0][6], steps[0][8]) == (("50,000", "FG-CLS", ""), "not measured", "89.6")
+    assert ("Table 4: backbones, early and late fusion", "mini-paper", "CORE, late fusion", "45.5", "", "",
+            "core-world/drawn", "", "") in tables["Table 4"].to_figures()  # fmt: skip
 
 
 def test_steerability_against_quality_as_published_and_as_measured() -> None:
@@ -199,7 +253,9 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
 
 
 def test_all_records_of_the_repository_can_be_read() -> None:
-    assert all(record.data for record in read_records([RESULTS]))
+    read = read_records([RESULTS])
+    assert all(record.data for record in read.measured)
+    assert [record.benchmark for record in read.studies] == ["ablations"]
 
 
 def test_the_command_writes_what_its_ending_says(
@@ -218,6 +274,10 @@ def test_the_command_writes_what_its_ending_says(
     assert {"benchmark": "core", "figure": "macro", "value": "95.5", "paper": "96.00"}.items() <= next(
         row for row in read if row["benchmark"] == "core"
     ).items()
+    (late,) = (row for row in read if row["benchmark"].startswith("Table 3") and row["method"] == "late fusion"
+               and row["figure"] == "CORE")  # fmt: skip
+    assert (late["value"], late["data"], late["paper"]) == ("", "not measured", "93.3")
+    assert "| MAE | 21.8 | not measured |" in (tmp_path / "tables.md").read_text()
     assert run("bench", "report", "-o", "page.pdf").code == 2
     for name in ("none.html", "none.md", "none.csv"):
         failed = run("bench", "report", "-o", name)
@@ -228,5 +288,6 @@ def test_the_command_writes_what_its_ending_says(
 
 def test_tables_of_the_page(kept: Path) -> None:
     titles = [table.title for table in report.tables(read_records([kept]))]
-    assert titles[len(LAYOUTS) : len(LAYOUTS) + 2] == ["core", "core-world/drawn"]
-    assert len(titles) == len(LAYOUTS) + 2 + 4
+    papers = len(LAYOUTS) + 7
+    assert titles[papers : papers + 2] == ["core", "core-world/drawn"]
+    assert len(titles) == papers + 2 + 4

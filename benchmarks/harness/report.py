@@ -7,7 +7,7 @@ import importlib
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -16,9 +16,11 @@ from steersearch.benchmarks.baselines.cards import CARDS as BASELINES
 from steersearch.benchmarks.harness.catalogue import CARDS
 from steersearch.benchmarks.harness.plots import bars_of, scatter
 from steersearch.benchmarks.harness.record import Record
-from steersearch.benchmarks.harness.tables import Table, comparison_table, rows_table
+from steersearch.benchmarks.harness.tables import Table, comparison_table, figures_table, rows_table
 from steersearch.benchmarks.paper import published
+from steersearch.benchmarks.paper.ablation_tables import STUDY, ablation_tables
 from steersearch.benchmarks.paper.claims import TWIN, claims_tables
+from steersearch.benchmarks.paper.comparison import NOT_MEASURED, Comparison
 from steersearch.benchmarks.paper.paper_tables import figure_2, paper_tables
 from steersearch.core.errors import BenchmarkError, MissingExtraError
 from steersearch.training import sheet
@@ -44,47 +46,79 @@ class Part:
     origins: Table
 
 
-def read_records(folders: Sequence[Path]) -> list[Record]:
-    """The records with a data set in these folders; of the same benchmark, method, data and machine the last one.
-    Raises BenchmarkError for a missing folder or an invalid record."""
+@dataclass(frozen=True)
+class Records:
+    """What a report is made of. measured: on a data set;  studies: of the paper's ablations, see `ablation_tables`."""
+
+    measured: Sequence[Record]
+    studies: Sequence[Record] = ()
+
+    @property
+    def beside_paper(self) -> list[Comparison]:
+        """The paper's tables, ours beside: its benchmarks, then its ablations."""
+        return [*paper_tables(self.measured), *ablation_tables(self.measured, self.studies)]
+
+    @property
+    def by_benchmark(self) -> dict[str, list[Record]]:
+        groups: dict[str, list[Record]] = {}
+        for record in sorted(self.measured, key=_place):
+            groups.setdefault(record.benchmark, []).append(record)
+        return groups
+
+    def __len__(self) -> int:
+        return len(self.measured) + len(self.studies)
+
+
+def read_records(folders: Sequence[Path]) -> Records:
+    """The records with a data set in these folders, and the studies of the paper's ablations; of the same benchmark,
+    method, data and machine the last one. Raises BenchmarkError for a missing folder or an invalid record."""
     found: dict[tuple[str, str, str, str], Record] = {}
     for folder in folders:
         if not folder.is_dir():
             raise BenchmarkError(f"{folder}: no such folder of records")
         records = [Record.read(path) for path in sorted(folder.glob("*.json"))]
         for record in sorted(records, key=lambda each: each.date):
-            if record.data:
-                found[record.benchmark, record.model, record.data["hash"], record.machine["name"]] = record
-    return list(found.values())
+            if record.data or record.benchmark == STUDY:
+                data = record.data.get("hash", "")
+                found[record.benchmark, record.model, data, record.machine["name"]] = record
+    return Records(
+        [record for record in found.values() if record.data],
+        [record for record in found.values() if not record.data],
+    )
 
 
-def build_page(records: Sequence[Record], *, pictures: bool = True) -> str:
+def build_page(records: Records, *, pictures: bool = True) -> str:
     """The page of at least one record. pictures: whether to draw examples of the stand-ins."""
-    groups: dict[str, list[Record]] = {}
-    for record in sorted(records, key=_place):
-        groups.setdefault(record.benchmark, []).append(record)
+    groups, measured = records.by_benchmark, records.measured
     illustrated = _illustrated(groups) if pictures else set()
     return sheet.render(
         "steersearch.benchmarks.harness",
         parts=[_part(name, group, name in illustrated) for name, group in groups.items()],
-        claims=[(model, claims_tables(records, model)) for model in _models(records)],
-        paper_tables=paper_tables(records),
-        planes=[(title, scatter(series, *AXES)) for title, series in figure_2(records)],
+        claims=[(model, claims_tables(measured, model)) for model in _models(measured)],
+        paper_tables=[each.to_table() for each in records.beside_paper],
+        planes=[(title, scatter(series, *AXES)) for title, series in figure_2(measured)],
         paper=published.PAPER,
+        unmeasured=NOT_MEASURED,
         count=len(records),
     )
 
 
-def tables(records: Sequence[Record]) -> list[Table]:
+def tables(records: Records) -> list[Table]:
     """The tables of the page: the paper's, a comparison for each benchmark, then the parts of each record."""
-    groups = dict.fromkeys(record.benchmark for record in sorted(records, key=_place))
-    by_name = [[record for record in records if record.benchmark == name] for name in groups]
-    parts = (rows_table(record) for record in records)
+    parts = map(rows_table, records.measured)
     return [
-        *paper_tables(records),
-        *map(comparison_table, by_name),
+        *(each.to_table() for each in records.beside_paper),
+        *map(comparison_table, records.by_benchmark.values()),
         *(table for table in parts if table is not None),
     ]
+
+
+def figures(records: Records) -> Table:
+    """All figures, one per row: those of the records, then the paper's tables, ours beside."""
+    own = figures_table(records.measured)
+    return replace(
+        own, rows=(*own.rows, *(row for each in records.beside_paper for row in each.to_figures()))
+    )
 
 
 def _place(record: Record) -> tuple[int, str, str]:
@@ -178,4 +212,4 @@ def _uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-__all__ = ["Part", "build_page", "read_records", "tables"]
+__all__ = ["Part", "Records", "build_page", "figures", "read_records", "tables"]

@@ -232,14 +232,14 @@ def objective_of(model: str) -> str:
 
 def verdicts(claims: Sequence[Claim], records: Sequence[Record], model: str) -> list[Verdict]:
     """Each claim on each data set with records of both figures, from the same weights of `model`."""
-    usable = _comparable(records, model)
+    usable = comparable(records, model)
     return [verdict for claim in claims for verdict in _judged(claim, usable, model)]
 
 
 def claims_tables(records: Sequence[Record], model: str) -> list[Table]:
     """The paper's claims, then ours, tested on `model`, and on its twin if it has records."""
     twin = twin_of(model)
-    tested = [name for name in (twin, model) if name == model or any(_base(r) == twin for r in records)]
+    tested = [name for name in (twin, model) if name == model or any(base_of(r) == twin for r in records)]
     paper = [verdict for name in tested for verdict in verdicts(PAPER_CLAIMS, records, name)]
     paper.sort(key=lambda verdict: PAPER_CLAIMS.index(verdict.claim))
     return [
@@ -270,18 +270,18 @@ def _table(title: str, found: Sequence[Verdict], *, theirs: bool) -> Table:
 # ------------------------------------------------------------------------------------------------ from records
 
 
-def _comparable(records: Sequence[Record], model: str) -> list[Record]:
+def comparable(records: Sequence[Record], model: str) -> list[Record]:
     """The records with answers, by date; of `model` only those of its current weights."""
     found = sorted((r for r in records if r.answers and "model" in r.settings), key=lambda r: r.date)
-    own = [record.weights_hash for record in found if _base(record) == model]
+    own = [record.weights_hash for record in found if base_of(record) == model]
     if not own:
         return found
     card = MODELS.get(model)
     shipped = card.weights.sha256 if card is not None and isinstance(card.weights, PackageFile) else own[-1]
-    return [r for r in found if _base(r) != model or r.weights_hash == shipped]
+    return [r for r in found if base_of(r) != model or r.weights_hash == shipped]
 
 
-def _base(record: Record) -> str:
+def base_of(record: Record) -> str:
     """The model or method, without gate_scale and pooling."""
     return record.model.split("+")[0]
 
@@ -291,7 +291,7 @@ def _judged(claim: Claim, records: Sequence[Record], model: str) -> Iterator[Ver
     for record in records:
         if claim.benchmark in (record.task, record.benchmark):
             on_data.setdefault((record.benchmark, record.data.get("hash", "")), []).append(record)
-    found = [tuple(_measured(own, model, f) for f in (claim.more, claim.less)) for own in on_data.values()]
+    found = [tuple(last_with(own, model, f) for f in (claim.more, claim.less)) for own in on_data.values()]
     pairs = [(more, less) for more, less in found if more is not None and less is not None]
     for more, less in sorted(pairs, key=lambda pair: pair[0].benchmark):
         yield _compared(claim, model, more, less)
@@ -301,11 +301,11 @@ def _judged(claim: Claim, records: Sequence[Record], model: str) -> Iterator[Ver
         yield Verdict(claim, model, why)
 
 
-def _measured(records: Sequence[Record], model: str, figure: Figure) -> Record | None:
+def last_with(records: Sequence[Record], model: str, figure: Figure) -> Record | None:
     """The last record of this version of the model that has the figure."""
     name = {"": model, TWIN: twin_of(model)}.get(figure.model, figure.model)
     for record in reversed(records):
-        same = _base(record) == name and _gate_scale(record) == figure.gate_scale
+        same = base_of(record) == name and _gate_scale(record) == figure.gate_scale
         if same and _pooled(record, figure.pooling) and _metric(record, figure) in record.answers:
             return record
     return None

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from steersearch.benchmarks.harness.plots import Point, Series
 from steersearch.benchmarks.harness.record import Record
-from steersearch.benchmarks.harness.tables import Table, cell
 from steersearch.benchmarks.paper import published
+from steersearch.benchmarks.paper.comparison import Comparison, Figures, Line
 
-Figures = Mapping[str, Any]  # of one method: metric -> figure
 SCENE = "scene: "  # before the name of one of CORE's, where a metric is meant else
 
 
@@ -32,17 +30,6 @@ class Layout:
     paper: Mapping[str, Figures]
 
 
-def _core() -> dict[str, Figures]:
-    return {
-        row: {"macro": average, "macro_wrong_prompt": published.core_wrong(row)}
-        | {
-            SCENE + scene: _right_and_wrong(right, wrong)
-            for scene, (right, wrong) in zip(published.CORE_SCENES, scenes, strict=True)
-        }
-        for row, (average, scenes) in published.CORE.items()
-    }
-
-
 def _right_and_wrong(right: float, wrong: float | None) -> str:
     return f"{right:.1f}" if wrong is None else f"{right:.1f} / {wrong:.1f}"
 
@@ -54,14 +41,25 @@ def _anomaly(data: str, name: str) -> Layout:
 
 LAYOUTS = (
     Layout(
-        "Figure 5 and Table 6: CORE",
+        "Figure 5: CORE",
         "core",
+        {"macro": "mean over scenes", "macro_wrong_prompt": "wrong prompt"},
         {
-            "macro": "mean",
-            "macro_wrong_prompt": "mean, wrong prompt",
-            **{SCENE + scene: f"{scene}, right / wrong" for scene in published.CORE_SCENES},
+            row: {"macro": average, "macro_wrong_prompt": published.core_wrong(row)}
+            for row, (average, _) in published.CORE.items()
         },
-        _core(),
+    ),
+    Layout(
+        "Table 6: CORE by scene, right / wrong prompt",
+        "core",
+        {SCENE + scene: scene for scene in published.CORE_SCENES},
+        {
+            row: {
+                SCENE + scene: _right_and_wrong(*pair)
+                for scene, pair in zip(published.CORE_SCENES, scenes, strict=True)
+            }
+            for row, (_, scenes) in published.CORE.items()
+        },
     ),
     Layout(
         "Section 4.2: MOSAIC", "mosaic", {"ap": "area under precision-recall"}, published.OTHERS["mosaic"]
@@ -95,38 +93,38 @@ LAYOUTS = (
     Layout(
         "Tables 3 and 13: representation quality",
         "quality",
-        {"waterbirds": "Birds", "cars": "Cars", "imagewoof": "Dogs", "fg_cls": "FG-CLS", "ade20k": "ADE20k"},
+        {
+            "waterbirds": "Birds",
+            "cars": "Cars",
+            "imagewoof": "Dogs",
+            "fg_cls": "FG-CLS",
+            "ade20k": "ADE20k",
+            "cityscapes": "Cityscapes",
+            "ucf101": "UCF101",
+            "hmdb51": "HMDB51",
+        },
         published.OTHERS["quality"],
     ),
     Layout("Appendix C.2: RefCOCOg", "refcocog", {"mean_iou": "mean IoU"}, published.OTHERS["refcocog"]),
 )
 
 
-def paper_tables(records: Sequence[Record]) -> list[Table]:
+def paper_tables(records: Sequence[Record]) -> list[Comparison]:
     """Each of LAYOUTS, with the records of its task."""
     return [_table(layout, [r for r in records if _is_of(r, layout.task)]) for layout in LAYOUTS]
 
 
-def _table(layout: Layout, records: Sequence[Record]) -> Table:
+def _table(layout: Layout, records: Sequence[Record]) -> Comparison:
     """Each figure of the paper, and beside it the same of each data set on which it was measured."""
     sets = list(dict.fromkeys(record.benchmark for record in sorted(records, key=_real_first)))
     measured = {(record.benchmark, record.model): _figures(record) for record in records}
-    columns = [
-        (data, metric)
-        for metric in layout.columns
-        for data in (None, *sets)
-        if data is None or any(measured[key].get(metric) is not None for key in measured if key[0] == data)
-    ]
-    header = ["method", *(f"{data or 'paper'}: {layout.columns[metric]}" for data, metric in columns)]
-    rows = []
+    lines = []
     for row, model in _rows(layout, records):
-        paper = layout.paper.get(row, {})
-        cells = [
-            _cell((paper if data is None else measured.get((data, model or ""), {})).get(metric))
-            for data, metric in columns
-        ]
-        rows.append((row if model in (None, row) else f"{row} ({model})", *cells))
-    return Table(layout.title, tuple(header), tuple(rows), frozenset(header[1:]))
+        ours = {data: measured[data, model] for data in sets if (data, model) in measured} if model else {}
+        if row in layout.paper or any(set(found) & set(layout.columns) for found in ours.values()):
+            name = row if model in (None, row) else f"{row} ({model})"
+            lines.append(Line(name, layout.paper.get(row, {}), ours))
+    return Comparison(layout.title, layout.columns, sets, lines)
 
 
 def _rows(layout: Layout, records: Sequence[Record]) -> Iterator[tuple[str, str | None]]:
@@ -160,10 +158,6 @@ def _is_of(record: Record, task: str) -> bool:
 
 def _real_first(record: Record) -> tuple[bool, str]:
     return record.data.get("source") != "real", record.benchmark
-
-
-def _cell(figure: Any) -> str:
-    return f"{figure:.1f}" if isinstance(figure, float) else cell(figure)
 
 
 # ------------------------------------------------------------------------------------------------------ Figure 2

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from steersearch.benchmarks.harness.record import RESULTS
-from steersearch.benchmarks.harness.report import build_page, read_records, tables
-from steersearch.benchmarks.harness.tables import figures_table
+from steersearch.benchmarks.harness.report import build_page, figures, read_records, tables
 from steersearch.core.errors import BenchmarkError
 from steersearch.views import terminal
 from steersearch.views.output import refuse_impossible, write_output
@@ -53,7 +52,7 @@ def command(
         raise typer.BadParameter(f"only an .html page has pictures, not {output}", param_hint="--pictures")
     refuse_impossible(output)
     records = read_records([*([RESULTS] if RESULTS.is_dir() else []), *(folders or [])])
-    if not records:
+    if not records.measured:
         raise BenchmarkError(
             "there is no record with a data set; make one: steersearch bench core --world --save"
         )
@@ -62,7 +61,7 @@ def command(
     elif output.suffix == ".md":
         text = "\n".join(table.to_markdown() for table in tables(records))
     else:
-        text = figures_table(records).to_csv()
+        text = figures(records).to_csv()
     write_output(output, text.encode())
     terminal.line(terminal.readable(output))
     terminal.remark(terminal.counted(len(records), "record"))
