@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steersearch.core.errors import ConfigError
+from steersearch.core.errors import ArgumentError, ConfigError
 from steersearch.core.images.colour import to_rgb
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
@@ -34,6 +34,13 @@ _LONGEST_STRIP = 8  # a longer strip (width : height) is cut before it is resize
 
 _KEPT = 2  # a picture decoded at a reduced scale keeps this many times the pixels per side that are needed
 _LEAST_SIDE = 256  # pixels that are kept in any case, for thumbnails
+
+
+def checked_view(view: View | None) -> View | None:
+    """`view`; None passes. Raises ArgumentError for any other value."""
+    if view is not None and view not in get_args(View):
+        raise ArgumentError("view", view, f"must be one of {get_args(View)}")
+    return view
 
 
 def open_image(

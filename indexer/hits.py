@@ -16,11 +16,11 @@ from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
 from steersearch.indexer.doubts import Doubt
+from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
 from steersearch.indexer.region import Region
-from steersearch.indexer.snapshot import Galleries
 
 # How many randomly chosen photos have to be compared before they can be ranked:
 ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # this number, or this share of a small gallery

@@ -4,107 +4,47 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 
-from steersearch.core.errors import (
-    ArgumentError,
-    FolderError,
-    LibraryMissingError,
-    ModelMismatchError,
-    PromptError,
-    PromptIndexMissing,
-    listed,
-)
+from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.core.vectors import Floats
 from steersearch.indexer.build import COMMIT_SECONDS, Build, Counts
-from steersearch.indexer.care.export import Exported, export_table, format_of, table_of
+from steersearch.indexer.care.export import Exported, export_index, format_of, table_of
 from steersearch.indexer.care.optimize import Optimized, optimize, optimize_if_worth_it
 from steersearch.indexer.care.remove import remove_library, remove_prompt_index, unfinished_keys
 from steersearch.indexer.care.verify import Finding, Verification
-from steersearch.indexer.disks import disk_of
-from steersearch.indexer.doubts import Doubt, doubt_about
 from steersearch.indexer.embedder import Embedder, OneModel, Provider
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.folders import Folders, PhotoFolder
-from steersearch.indexer.hits import Hit, Hits
-from steersearch.indexer.library_scan import LibraryScan, no_image, scan_library
-from steersearch.indexer.manifest import (
-    LibraryManifest,
-    PromptIndex,
-    UnsteeredIndex,
-    check_place,
-    read_library,
-    unmark_begun_by_query,
-    write_library,
-)
-from steersearch.indexer.place import (
-    LIBRARY_FILE,
-    default_place,
-    local_place,
-    photo_folder,
-    place_of,
-    place_or_folder,
-    writing_to,
-)
+from steersearch.indexer.galleries import Galleries
+from steersearch.indexer.hits import Hits
+from steersearch.indexer.library_folders import LibraryFolders
+from steersearch.indexer.library_info import LibraryInfo, info_of, skipped_files
+from steersearch.indexer.library_models import AUTO, LibraryModels
+from steersearch.indexer.library_scan import scan_library
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex, check_place, unmark_begun_by_query
+from steersearch.indexer.place import local_place, photo_folder, place_of, place_or_folder
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.prompt_features import is_encoded
-from steersearch.indexer.prompt_indexes import (
-    ChangedWeights,
-    Coverage,
-    LibraryInfo,
-    PromptIndexes,
-    info_of,
-    skipped_files,
-    targets,
-    unsteered_target,
-)
-from steersearch.indexer.query_photo import AnyQuery, QueryPhoto, QueryPhotos
-from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, as_focuses, checked_sort
-from steersearch.indexer.region import AnyRegion, Region, as_region
+from steersearch.indexer.prompt_indexes import PromptIndexes, targets, unsteered_target
+from steersearch.indexer.query_photo import QueryPhoto, checked_images, query_photos
+from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, checked_sort
+from steersearch.indexer.region import AnyRegion, as_region
 from steersearch.indexer.regions import unsteered_snapshot
-from steersearch.indexer.relocation import Likeness, compare_photos
-from steersearch.indexer.scan import (
-    Skip,
-    holds_an_image,
-    read_patterns,
-    write_patterns,
-)
-from steersearch.indexer.schema import FileRecord
+from steersearch.indexer.relocation import Likeness
+from steersearch.indexer.resolver import Resolver
+from steersearch.indexer.scan import Skip, read_patterns, write_patterns
 from steersearch.indexer.search import Search
-from steersearch.indexer.snapshot import Galleries, Snapshot
-from steersearch.indexer.store import Store
+from steersearch.indexer.snapshot import Snapshot
 from steersearch.indexer.writers import alone, writing
-
-AUTO = "auto"
-
-__all__ = [
-    "AUTO",
-    "Counts",
-    "Coverage",
-    "Exported",
-    "Finding",
-    "Focus",
-    "Hit",
-    "Hits",
-    "Library",
-    "LibraryInfo",
-    "Optimized",
-    "ProgressEvent",
-    "PromptIndex",
-    "Skip",
-    "default_place",
-]
 
 
 class Library:
@@ -116,21 +56,18 @@ class Library:
     `Embedder`; `steersearch.Library` also takes models by name.
     """
 
-    def __init__(
-        self, folders: Folders, place: Path, model: str | Embedder = AUTO, device: str = AUTO
-    ) -> None:
-        self._folders, self.place = folders, place
-        self._added: list[Path] = []  # folders that the next `index` writes
-        self._provider: Provider
+    def __init__(self, folders: LibraryFolders, model: str | Embedder = AUTO, device: str = AUTO) -> None:
+        self._folders, self.place = folders, folders.place
         if isinstance(model, str):
-            self._provider = self._models(device)
-            self._model = self._provider.full_name(model)
+            provider = self._provider(device)
+            name = provider.full_name(model)
         else:
-            one = OneModel(model)
-            self._provider, self._model = one, one.model_id or AUTO
-        self._galleries = Galleries(folders, place, self._provider.views)
+            provider = OneModel(model)
+            name = provider.model_id or AUTO
+        self._galleries = Galleries(folders, provider.views)
         self._indexes = PromptIndexes(self._galleries)
-        self._changed = ChangedWeights(place, self._indexes, self._provider)
+        self._models = LibraryModels(self.place, self._indexes, provider, name)
+        self._resolver = Resolver(self._indexes, self._models)
 
     @classmethod
     def create(
@@ -156,15 +93,7 @@ class Library:
         roots = [photo_folder(one) for one in given]
         at = place_of(roots[0]) if place is None else local_place(place)
         check_place(at)
-        has = _folders_at(at)
-        new = [root for root in roots if has is None or root not in has.paths]
-        for root in new:
-            _refuse_moved(at, has, root)
-            if not holds_an_image(root):
-                raise FolderError(root, no_image())
-        library = cls((has or Folders([])).with_added(roots), at, model, device)
-        library._added = new
-        return library
+        return cls(LibraryFolders.create(at, roots), model, device)
 
     @classmethod
     def open(cls, place: str | Path, model: str | Embedder = AUTO, device: str = AUTO) -> Self:
@@ -172,58 +101,51 @@ class Library:
 
         model, device: see `create`. Raises LibraryMissingError, SchemaVersionError, LibraryDamagedError.
         """
-        at = place_or_folder(place)
-        folders = _folders_at(at)
-        if folders is None:
-            raise LibraryMissingError(at)
-        return cls(folders, at, model, device)
+        return cls(LibraryFolders.open(place_or_folder(place)), model, device)
 
     @classmethod
-    def _models(cls, device: str) -> Provider:
+    def _provider(cls, device: str) -> Provider:
         """The source of models by name."""
         return OneModel()
 
     @property
     def folder(self) -> Path:
         """The photo folder, of several the first: an absolute, real path."""
-        return self._folders.paths[0]
+        return self._folders.now.paths[0]
 
     @property
     def folders(self) -> list[Path]:
         """All photo folders, where they are now, in the order in which they were added."""
-        return self._folders.paths
+        return self._folders.now.paths
 
     def file(self, stored: str) -> Path:
         """The file of a photo that the tables name by this path, see `folders.Folders`."""
-        return self._folders / stored
+        return self._folders.now / stored
 
     @property
     def added(self) -> list[Path]:
         """Folders that the library on disk has not yet, and the next `index` adds to those that it has."""
-        return list(self._added) if self.exists else []
+        return list(self._folders.new) if self.exists else []
 
     @property
     def away(self) -> list[tuple[Path, str]]:
         """The photo folders that are not there, and why."""
-        return [(Path(f.path), f.why_away) for f in self._folders.all if not os.path.isdir(f.path)]
+        return [(Path(f.path), f.why_away) for f in self._folders.now.all if not os.path.isdir(f.path)]
 
     @property
     def exists(self) -> bool:
         """Whether it is on disk: False until the first `index`."""
-        return (self.place / LIBRARY_FILE).exists()
+        return self._folders.are_stored
 
     @property
     def model(self) -> str:
         """The model that `index` uses; for "auto" the one that the library has used last, if any."""
-        if self._model == AUTO and self.exists:
-            used = self._indexes.used()
-            return used[-1].model_id if used else self._model
-        return self._model
+        return self._models.name
 
     @property
     def view(self) -> View | None:
         """The view that `index` uses: the one used last with this model; None: the model's own."""
-        return self._indexes.view_used(self.model)
+        return self._models.view
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -268,11 +190,11 @@ class Library:
         scale = _gate_scale(gate_scale, named)
         if batch_size is not None and batch_size < 1:
             raise ArgumentError("batch_size", batch_size, "must be at least 1")
-        embedder = self._embedder_for(named, view)
+        embedder = self._models.for_run(named, view)
         check_place(self.place)
         patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
-        self.read_folders()
-        scan = scan_library(self._folders, patterns, self._known_photos)
+        self._folders.reload()
+        scan = scan_library(self._folders.now, patterns, self._folders.files_of)
         to_build = targets(self.place, self._indexes, embedder, named, scale)
         if not to_build and not regions:
             reason = "nothing to index: no prompt is given or known, and regions are left out; name a prompt"
@@ -280,12 +202,13 @@ class Library:
         unsteered = unsteered_target(self._indexes, embedder, to_build) if regions else None
         new = [target for target in to_build if not is_encoded(self.place, target)]
         encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
-        self._write(patterns, scan)
+        self._folders.write([folder for folder, _ in scan.away])
+        write_patterns(self.place, patterns)
         with writing(self.place):
             for target in to_build if named else ():
                 unmark_begun_by_query(self.place, target)
             counts = Build(
-                self._folders,
+                self._folders.now,
                 self.place,
                 scan,
                 to_build,
@@ -300,44 +223,9 @@ class Library:
         optimize_if_worth_it(self.place)
         return counts
 
-    def _embedder_for(self, prompts: Sequence[str], view: View | None) -> Embedder:
-        """The model for a run of `index`."""
-        model = self.model
-        self._changed.take_over(model)
-        view = checked_view(view) or self.view
-        embedder = self._provider.embedder(model, view)
-        if prompts:
-            return embedder
-        named = self._indexes.named()
-        changed = self._changed.of(model)
-        if changed and not any(i.weights_hash == self._provider.weights_hash(model) for i in named):
-            raise PromptError(f"no prompt given, and {self.how_to_go_on(changed)}")
-        used = self._indexes.used()
-        if used and not any(index.model_id == model and view in (None, index.view) for index in used):
-            _ = embedder.dim  # loads it: only the model itself can tell whether any of them are its own
-        return embedder
-
     def read_folders(self) -> None:
         """Take in what other processes have made of the library's folders since."""
-        if (has := _folders_at(self.place)) is not None:
-            self._folders = self._galleries.folders = has.with_added(self._added)
-
-    def _write(self, patterns: Sequence[str], scan: LibraryScan) -> None:
-        folders = self._folders.with_disks([folder for folder, _ in scan.away])
-        if not self.exists:
-            write_library(self.place, LibraryManifest(folders=folders))
-        elif folders != read_library(self.place).folders:
-            with writing(self.place):  # which migrates it first
-                write_library(self.place, LibraryManifest(folders=folders))
-        self._added = []
-        write_patterns(self.place, patterns)
-
-    def _known_photos(self, folder: PhotoFolder) -> list[FileRecord]:
-        return (
-            [file for file in Store(self.place).known_files() if folder.owns(file.path)]
-            if self.exists
-            else []
-        )
+        self._folders.reload()
 
     def relocate(self, old: str | Path, new: str | Path) -> Likeness:
         """Say that the photo folder `old` is at `new` now: nothing is computed, and nothing but that is written.
@@ -346,18 +234,7 @@ class Library:
         Raises FolderError where fewer than half are the same, or `new` overlaps another folder of the library;
         ArgumentError for an `old` that the library does not have, LibraryBusyError.
         """
-        folder = self._folder_at(old)
-        root = photo_folder(new)
-        others = Folders(one for one in self._folders.all if one is not folder)
-        others.with_added([root])  # refuses an overlap
-        likeness = compare_photos(self._known_photos(folder), folder, root, by_content=True)
-        if not likeness.is_alike:
-            raise FolderError(
-                root, f"does not hold the photos of {folder.path}: {likeness}; nothing was changed"
-            )
-        moved = replace(folder, path=os.fspath(root), disk=disk_of(root))
-        self._rewrite([moved if one is folder else one for one in self._folders.all])
-        return likeness
+        return self._folders.relocate(old, new)
 
     def remove_folder(self, folder: str | Path) -> int:
         """Leave a photo folder out from now on; returns how many photos the library loses. Their vectors are kept until
@@ -365,27 +242,7 @@ class Library:
 
         Raises ArgumentError for one that the library does not have, and for the only one; LibraryBusyError.
         """
-        gone = self._folder_at(folder)
-        if len(self._folders.all) == 1:
-            raise ArgumentError("folder", os.fspath(folder), "is the only one; delete the library instead")
-        known = [file for file in Store(self.place).known_files() if gone.owns(file.path)]
-        self._rewrite([one for one in self._folders.all if one is not gone])
-        with writing(self.place), writing_to(self.place):
-            Store(self.place).remove_images(known)
-        return sum(file.reason is None for file in known)
-
-    def _folder_at(self, path: str | Path) -> PhotoFolder:
-        names = {os.fspath(path), os.path.realpath(path)}
-        for folder in self._folders.all:
-            if folder.path in names:
-                return folder
-        have = listed([folder.path for folder in self._folders.all])
-        raise ArgumentError("folder", os.fspath(path), f"is none of the library's; it has: {have}")
-
-    def _rewrite(self, folders: Sequence[PhotoFolder]) -> None:
-        with alone(self.place):
-            write_library(self.place, LibraryManifest(folders=tuple(folders)))
-        self._folders = self._galleries.folders = Folders(folders)
+        return self._folders.remove(folder)
 
     # searching
 
@@ -442,20 +299,21 @@ class Library:
         checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
         box = None if region is None else as_region(region)
-        images = [image] if isinstance(image, str | Path) else list(image)
-        _refuse_number(images, box, any_of=any_of)
+        images = checked_images(image, box, any_of=any_of)
+        focuses: list[Focus] = []
+        unsteered = None
         if focus is None:
             _refuse_steering(gate_scale, budget_s)
-            index = self.unsteered_index(model=model, view=view)
-            query = self._query_photos(images, (), limits, index, any_of=any_of)
-            doubt = self._doubt(index, ())
-            search = Search(self._galleries, (), query, self.embedder_of, filters, index, box, doubt)
-            return search.run(k, collapse=collapse, include_query=include_query).sorted_by(sort)
-        focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
-        query = self._query_photos(images, focuses, limits, any_of=any_of)
-        beside = None if box is None else UnsteeredIndex.beside(focuses[0].index)
-        doubt = self._doubt_of(focuses)
-        search = Search(self._galleries, focuses, query, self.embedder_of, filters, beside, box, doubt)
+            unsteered = self.unsteered_index(model=model, view=view)
+            doubt = self._models.doubt(unsteered)
+        else:
+            focuses = self.resolve(focus, gate_scale=gate_scale, model=model, view=view)
+            unsteered = None if box is None else UnsteeredIndex.beside(focuses[0].index)
+            doubt = self._models.doubt(focuses[0].index, [one.text for one in focuses])
+        query = query_photos(
+            images, focuses, self._galleries, self.embedder_of, limits, unsteered, any_of=any_of
+        )
+        search = Search(self._galleries, focuses, query, self.embedder_of, filters, unsteered, box, doubt)
         hits = search.run(
             k,
             exact=exact,
@@ -465,21 +323,6 @@ class Library:
             progress=progress,
         )
         return hits.sorted_by(sort)
-
-    def _query_photos(
-        self,
-        images: Sequence[str | Path],
-        focuses: Sequence[Focus],
-        limits: Limits,
-        unsteered: UnsteeredIndex | None = None,
-        *,
-        any_of: bool,
-    ) -> AnyQuery:
-        photos = tuple(
-            QueryPhoto(image, focuses, self._galleries, self.embedder_of, limits, unsteered=unsteered)
-            for image in images
-        )
-        return photos[0] if len(photos) == 1 else QueryPhotos(photos, any_of)
 
     def find(
         self,
@@ -511,19 +354,10 @@ class Library:
         checked_sort(sort)
         filters = Filters.of(folder, after, before, where)
         focuses = self.resolve([text], gate_scale=gate_scale, model=model, view=view)
-        doubt = self._doubt_of(focuses)
+        doubt = self._models.doubt(focuses[0].index, [focuses[0].text])
         search = Search(self._galleries, focuses, None, self.embedder_of, filters, doubt=doubt)
         hits = search.run(k, exact=exact, collapse=collapse, budget_s=budget_s, progress=progress)
         return hits.sorted_by(sort)
-
-    def _doubt_of(self, focuses: Sequence[Focus]) -> Doubt | None:
-        return self._doubt(focuses[0].index, [focus.text for focus in focuses])
-
-    def _doubt(self, index: PromptIndex | UnsteeredIndex, prompts: Sequence[str]) -> Doubt | None:
-        learned = self._provider.learned(index.weights_hash)
-        if learned is None:
-            return None
-        return doubt_about(learned, self.place, index, prompts, self._indexes.command((), learned.better))
 
     def resolve(
         self,
@@ -540,28 +374,7 @@ class Library:
             used last, at gate_scale 1, or at the last one if the library has none at 1.
         Raises ArgumentError, PromptError, UnknownModelError.
         """
-        return [self._resolved(one, model, gate_scale, view) for one in as_focuses(focus)]
-
-    def _resolved(
-        self, focus: Focus, model: str | None, gate_scale: float | None, view: View | None
-    ) -> Focus:
-        if focus.indexes:
-            return focus
-        try:
-            return replace(focus, indexes=tuple(self._choices(focus.text, model, gate_scale, view)))
-        except PromptIndexMissing:
-            name = self.model if model is None else self._provider.full_name(model)
-            embedder = self._provider.embedder(name, view or self._indexes.view_used(name))
-            scale = self._indexes.scale_used(name) if gate_scale is None else gate_scale
-            index = self._indexes.of(embedder, focus.text, scale)
-            index = replace(index, model_id=embedder.model_id)  # its weights may have another name there
-            return replace(focus, indexes=(index,))
-
-    def _choices(
-        self, focus: str, model: str | None, gate_scale: float | None, view: View | None
-    ) -> list[PromptIndex]:
-        name = None if model is None else self._provider.full_name(model)
-        return self._changed.chosen(self._indexes.choices(focus, name, gate_scale, checked_view(view)))
+        return self._resolver.focuses(focus, gate_scale, model, view)
 
     def find_prompt_index(
         self,
@@ -572,23 +385,12 @@ class Library:
         view: View | None = None,
     ) -> PromptIndex:
         """The preferred index of this prompt, see `PromptIndexes.choices`. Raises PromptIndexMissing."""
-        return self._choices(focus, model, gate_scale, view)[0]
+        return self._resolver.choices(focus, gate_scale, model, view)[0]
 
     def unsteered_index(self, *, model: str | None = None, view: View | None = None) -> UnsteeredIndex:
         """The unsteered vectors of this model and view that were made last, by weights that the model has now if there
         are such. Raises ArgumentError where there are none."""
-        name = None if model is None else self._provider.full_name(model)
-        view = checked_view(view)
-        fitting = [
-            i for i in self._indexes.unsteered() if name in (None, i.model_id) and view in (None, i.view)
-        ]
-        if not fitting:
-            command = self._indexes.command((), name, None, view)
-            raise ArgumentError(
-                "focus", None, f"needs unsteered vectors, of which there are none; run: {command}"
-            )
-        current = [i for i in fitting if i.weights_hash == self._provider.weights_hash(i.model_id)]
-        return (current or fitting)[-1]
+        return self._resolver.unsteered(model, view)
 
     @property
     def has_unsteered(self) -> bool:
@@ -610,12 +412,7 @@ class Library:
 
     def embedder_of(self, index: PromptIndex | UnsteeredIndex) -> Embedder:
         """The model that made `index`. Raises ModelMismatchError if it has other weights by now."""
-        embedder = self._provider.embedder(index.model_id, index.view)
-        if embedder.weights_hash == index.weights_hash:
-            return embedder
-        if embedder.model_id != index.model_id:
-            raise ModelMismatchError.of(index.prompt, index.model_id, embedder.model_id)
-        raise self._changed.error(index, embedder)
+        return self._models.of(index)
 
     # care
 
@@ -631,7 +428,7 @@ class Library:
         with alone(self.place) if repair else nullcontext():
             verification = Verification(self.place, self.command, repair=repair)
             findings = verification.run()
-            return findings + (verification.run_deep(self._folders) if deep else [])
+            return findings + (verification.run_deep(self._folders.now) if deep else [])
 
     def optimize(self, *, forget_removed: bool = False) -> Optimized:
         """Compact the library, so that it is small and opens quickly; concurrent searches are not disturbed.
@@ -666,7 +463,7 @@ class Library:
         """The prompt index of `focus` as a pyarrow.Table, a row per photo that has a vector, sorted by path: see
         `export.table_of`. Raises PromptIndexMissing."""
         index = self.find_prompt_index(focus, model=model, gate_scale=gate_scale, view=view)
-        return table_of(self.place, self._folders, index)
+        return table_of(self.place, self._folders.now, index)
 
     def export(
         self,
@@ -684,14 +481,9 @@ class Library:
         format: see `export.FORMATS`; None: by the suffix.  force: replace what is there.
         Raises PromptIndexMissing, ArgumentError, OutputError.
         """
-        path = Path(path)
-        format_of(path, format)  # before anything is read
-        indexes = tuple(self._choices(focus, model, gate_scale, view))
-        table = table_of(self.place, self._folders, indexes[0])
-        files = export_table(table, path, format, force=force)
-        of = table.num_rows + self._galleries.of(indexes[0]).missing
-        read = Focus(focus, 1.0, indexes, self._galleries.reading(indexes[0]))
-        return Exported(tuple(files), table.num_rows, of, read)
+        format_of(Path(path), format)  # before anything is read
+        indexes = self._resolver.choices(focus, gate_scale, model, view)
+        return export_index(self._galleries, focus, indexes, Path(path), format, force=force)
 
     # looking
 
@@ -724,37 +516,15 @@ class Library:
 
         Empty where only loading the model would show.
         """
-        return self._changed.of(model)
+        return self._models.changed.of(model)
 
     def in_short(self, changed: Sequence[PromptIndex]) -> str:
         """As `how_to_go_on`, for those who asked for something else."""
-        return self._changed.in_short(changed)
+        return self._models.changed.in_short(changed)
 
     def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
         """Explains what `with_other_weights` found, and what to do."""
-        return self._changed.how_to_go_on(changed)
-
-
-def _folders_at(place: Path) -> Folders | None:
-    """The photo folders of the library at `place`; None if there is none."""
-    try:
-        return Folders(read_library(place).folders)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _refuse_moved(place: Path, has: Folders | None, root: Path) -> None:
-    """Raise FolderError if `root` is to be added to a library whose folder it is that moved there."""
-    for folder in [] if has is None else has.all:
-        if os.path.isdir(folder.path):
-            continue
-        known = [file for file in Store(place).known_files() if folder.owns(file.path)]
-        likeness = compare_photos(known, folder, root)
-        if likeness.same and likeness.is_alike:
-            command = f"steersearch relocate {shlex.quote(folder.path)} {shlex.quote(os.fspath(root))}"
-            raise FolderError(
-                root, f"holds the photos of {folder.path}, which is gone; if it moved: {command}"
-            )
+        return self._models.changed.how_to_go_on(changed)
 
 
 def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:
@@ -768,25 +538,8 @@ def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:
     return given
 
 
-def _refuse_number(images: Sequence[str | Path], region: Region | None, *, any_of: bool) -> None:
-    """Raise ArgumentError for a number of query photos that does not go with the rest."""
-    if not images:
-        raise ArgumentError("image", images, "name at least one")
-    if any_of and len(images) == 1:
-        raise ArgumentError("any_of", any_of, "needs several images")
-    if region is not None and len(images) > 1:
-        raise ArgumentError("region", str(region), "needs a single image, in which the box lies")
-
-
 def _refuse_steering(gate_scale: float | None, budget_s: float | None) -> None:
     """Raise ArgumentError for what says how to steer, where there is no focus."""
     for name, value in (("gate_scale", gate_scale), ("budget_s", budget_s)):
         if value is not None:
             raise ArgumentError(name, value, "needs a focus: without one nothing is steered")
-
-
-def checked_view(view: View | None) -> View | None:
-    """Raises ArgumentError for a view that is none."""
-    if view is not None and view not in get_args(View):
-        raise ArgumentError("view", view, f"must be one of {get_args(View)}")
-    return view

@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steersearch.core.errors import (
     LibraryDamagedError,
     LibraryUnreadableError,
-    ModelMismatchError,
     PromptIndexMissing,
     in_digits,
-    index_of,
-    listed,
 )
 from steersearch.core.preprocess import View
-from steersearch.core.prompts import Reading, as_prompt, checked_prompt
-from steersearch.indexer import snapshot as snapshots
+from steersearch.core.prompts import as_prompt, checked_prompt
 from steersearch.indexer.database import versions
-from steersearch.indexer.embedder import Embedder, Provider, known_identity
+from steersearch.indexer.embedder import Embedder, known_identity
+from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import (
     PromptIndex,
     UnsteeredIndex,
@@ -30,16 +26,9 @@ from steersearch.indexer.manifest import (
     new_unsteered_index,
     read_prompt_indexes,
     read_unsteered_indexes,
-    replace_prompt_index,
-    replace_unsteered_index,
 )
-from steersearch.indexer.place import LIBRARY_FILE, bytes_below, found_place
-from steersearch.indexer.recall import LEAST_RECALL, why_exact
-from steersearch.indexer.scan import Skip
-from steersearch.indexer.schema import FileRecord, unsteered_table
-from steersearch.indexer.snapshot import Galleries, measured_recall
-from steersearch.indexer.store import Store
-from steersearch.indexer.writers import writing
+from steersearch.indexer.place import found_place
+from steersearch.indexer.schema import unsteered_table
 
 
 class PromptIndexes:
@@ -211,147 +200,3 @@ def unsteered_target(
             dim=embedder.dim,
         )
     return next((index for index in existing if index.key == made.key), made)
-
-
-# ---------------------------------------------------------------------------------------- models whose weights changed
-
-
-class ChangedWeights:
-    """Which prompt indexes of a library were built with weights that their model no longer has."""
-
-    def __init__(self, place: Path, indexes: PromptIndexes, provider: Provider) -> None:
-        self._place, self._indexes, self._provider = place, indexes, provider
-
-    def of(self, model: str) -> list[PromptIndex]:
-        """The prompt indexes of `model` built with other weights than it has now, unless the prompt was indexed since.
-
-        Empty if only loading the model could tell.
-        """
-        now = self._provider.weights_hash(model)
-        made = [index for index in self._indexes.named() if index.model_id == model]
-        since = {index.prompt for index in made if index.weights_hash == now}
-        return [i for i in made if now not in (None, i.weights_hash) and i.prompt not in since]
-
-    def chosen(self, indexes: Sequence[PromptIndex]) -> list[PromptIndex]:
-        """Of indexes that differ only in weights, the one with the current weights, else the first; in order."""
-        kept: dict[tuple[str, float, View | None], PromptIndex] = {}
-        for index in indexes:
-            settings = index.model_id, index.gate_scale, index.view
-            if settings not in kept or index.weights_hash == self._provider.weights_hash(index.model_id):
-                kept[settings] = index
-        return [index for index in indexes if index in kept.values()]
-
-    def in_short(self, changed: Sequence[PromptIndex]) -> str:
-        """Message for indexes that `of` returned, beside an answer that has another subject."""
-        prompts = list(dict.fromkeys(index.prompt for index in changed))
-        names, model = listed([f'"{prompt}"' for prompt in prompts], most=3), changed[0].model_id
-        few = f"index again: {self._indexes.command(prompts, model)}"
-        return f"{model} has other weights now than when {names} was indexed; " + (
-            few if len(prompts) <= 3 else "index these prompts again"
-        )
-
-    def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
-        """Message for indexes that `of` returned."""
-        prompts = list(dict.fromkeys(index.prompt for index in changed))
-        names, model = ", ".join(f'"{prompt}"' for prompt in prompts), changed[0].model_id
-        return (
-            f"the model {model} has other weights now than those that indexed {names}, and their vectors cannot be "
-            f"compared; index again: {self._indexes.command(prompts, model)}; or {self._way_back(model)}"
-        )
-
-    def error(self, index: PromptIndex | UnsteeredIndex, embedder: Embedder) -> ModelMismatchError:
-        """This embedder has the name of the index's model and other weights."""
-        expected, found = index.weights_hash[:12], embedder.weights_hash[:12]
-        return ModelMismatchError(
-            f"{index_of(index.prompt)} was made with other weights of {index.model_id} (sha256 {expected}…, "
-            f"here is {found}…), so its vectors cannot be compared; {self._way_back(index.model_id)}, "
-            f"or index the folder again: {self._indexes.update_command(index)}"
-        )
-
-    def take_over(self, model: str) -> None:
-        """Name `model` in the indexes that its weights built, if the model named there has other weights now."""
-        have: list[PromptIndex | UnsteeredIndex] = [
-            *self._indexes.all(),
-            *read_unsteered_indexes(self._place),
-        ]
-        others = [index for index in have if index.model_id != model]
-        weights = self._provider.weights_hash(model) if others else None
-        made = [index for index in others if index.weights_hash == weights]
-        made = [i for i in made if self._provider.weights_hash(i.model_id) not in (None, weights)]
-        if made:
-            self.rename(made, model)
-
-    def rename(self, indexes: Sequence[PromptIndex | UnsteeredIndex], model: str) -> None:
-        """Record `model` as the name of the weights that built these indexes."""
-        with writing(self._place):
-            for index in indexes:
-                renamed = replace(index, model_id=model)
-                if isinstance(renamed, PromptIndex):
-                    replace_prompt_index(self._place, renamed)
-                else:
-                    replace_unsteered_index(self._place, renamed)
-
-    def _way_back(self, model: str) -> str:
-        command, where = self._indexes.command((), "FILE"), self._provider.earlier_weights(model)
-        return f"go on with the earlier weights: {command}, where FILE is {where}"
-
-
-# ------------------------------------------------------------------------------------------------ what a library holds
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """photos: with a vector under this prompt;  missing: without.  reading: see `Focus`.
-
-    recall: of its approximate index, see `recall.Gated`; None: all photos are compared anyway, or it is not known.
-    """
-
-    index: PromptIndex
-    photos: int
-    missing: int
-    reading: Reading | None = None
-    recall: float | None = None
-
-    @property
-    def why_exact(self) -> str:
-        """Why there is no approximate index, although the library is large; "" otherwise."""
-        return "" if self.recall is None or self.recall >= LEAST_RECALL else why_exact(self.recall)
-
-
-@dataclass(frozen=True)
-class LibraryInfo:
-    """The content of a library. photos: the usable ones;  skipped: the others."""
-
-    place: Path
-    folders: tuple[Path, ...]
-    photos: int
-    skipped: int
-    prompts: tuple[Coverage, ...]
-    bytes_on_disk: int
-
-
-def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
-    """The content and size of a library."""
-    place = galleries.place
-    known = _known_files(place)
-    contents = [file.image_id for file in known if file.reason is None]
-    coverage = []
-    for index in indexes.all():
-        embedded = Store(place).embedded_ids(index.key)
-        photos = sum(image_id in embedded for image_id in contents)
-        recall = measured_recall(place, index.key) if photos >= snapshots.APPROXIMATE_FROM else None
-        coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index), recall))
-    skipped = len(known) - len(contents)
-    folders = tuple(galleries.folders.paths)
-    return LibraryInfo(place, folders, len(contents), skipped, tuple(coverage), bytes_below(place))
-
-
-def skipped_files(place: Path) -> list[Skip]:
-    """The files that the last run skipped, sorted by path, with reasons."""
-    known = _known_files(place)
-    skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
-    return sorted(skips, key=lambda skip: skip.path)
-
-
-def _known_files(place: Path) -> list[FileRecord]:
-    return Store(place).known_files() if (place / LIBRARY_FILE).exists() else []

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from steersearch.core.errors import ModelMismatchError
+from steersearch.core.errors import ArgumentError, ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
 from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats, Unsteered, VectorSettings
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite, query_features
+from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import features_of
@@ -25,10 +26,9 @@ from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.region import Region
 from steersearch.indexer.regions import RegionArrays, regions_of
 from steersearch.indexer.scan import changed_at
-from steersearch.indexer.snapshot import Galleries, Snapshot
+from steersearch.indexer.snapshot import Snapshot
 
 Rows = npt.NDArray[np.int64]
-
 
 _MARKED = 4  # vectors of a marked region
 
@@ -294,3 +294,34 @@ class QueryPhotos:
 
 
 AnyQuery = QueryPhoto | QueryPhotos
+
+
+def checked_images(
+    image: str | Path | Sequence[str | Path], region: Region | None, *, any_of: bool
+) -> list[str | Path]:
+    """The query photos. Raises ArgumentError for a number of them that does not go with the rest."""
+    images = [image] if isinstance(image, str | Path) else list(image)
+    if not images:
+        raise ArgumentError("image", images, "name at least one")
+    if any_of and len(images) == 1:
+        raise ArgumentError("any_of", any_of, "needs several images")
+    if region is not None and len(images) > 1:
+        raise ArgumentError("region", str(region), "needs a single image, in which the box lies")
+    return images
+
+
+def query_photos(
+    images: Sequence[str | Path],
+    focuses: Sequence[Focus],
+    galleries: Galleries,
+    embedder_of: Callable[[PromptIndex | UnsteeredIndex], Embedder],
+    limits: Limits,
+    unsteered: UnsteeredIndex | None,
+    *,
+    any_of: bool,
+) -> AnyQuery:
+    """One photo or several to search with, see `QueryPhoto` and `QueryPhotos`."""
+    photos = tuple(
+        QueryPhoto(image, focuses, galleries, embedder_of, limits, unsteered=unsteered) for image in images
+    )
+    return photos[0] if len(photos) == 1 else QueryPhotos(photos, any_of)

@@ -17,6 +17,7 @@ from steersearch.indexer.doubts import Doubt
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.faiss_index import scores_of
 from steersearch.indexer.filters import Filters, Mask, is_in, places_in
+from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.hits import FocusScore, Hit, Hits, Method, Searched, is_enough
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex, read_prompt_indexes
 from steersearch.indexer.progress import ProgressEvent
@@ -31,7 +32,7 @@ from steersearch.indexer.regions import (
     unsteered_snapshot,
 )
 from steersearch.indexer.shortlist import Rows, matches
-from steersearch.indexer.snapshot import Galleries, Snapshot
+from steersearch.indexer.snapshot import Snapshot
 from steersearch.indexer.store import Store, date_at
 
 

@@ -12,7 +12,6 @@ Snapshots can be deleted at any time: they are rebuilt.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import math
 import re
@@ -26,12 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
 
-from steersearch.core.errors import ImageError, LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
-from steersearch.core.images.pillow import opened
-from steersearch.core.preprocess import open_image
-from steersearch.core.prompts import Reading
+from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.indexer.checksums import (
     CheckedArray,
     CheckedFile,
@@ -43,12 +38,8 @@ from steersearch.indexer.checksums import (
     write_table,
 )
 from steersearch.indexer.database import FOLDER
-from steersearch.indexer.embedder import Views
 from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
-from steersearch.indexer.folders import Folders
-from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.place import ASIDE, delete_inside, set_aside, sweep
-from steersearch.indexer.prompt_features import read_reading
 from steersearch.indexer.recall import LEAST_RECALL, first_good
 from steersearch.indexer.schema import (
     from_stored,
@@ -109,7 +100,7 @@ class Snapshot:
         """A row of a photo with this content hash."""
         import pyarrow.compute as compute
 
-        row: int = compute.index(self.table.column("image_id"), image_id).as_py()
+        row: int = compute.index(self.table.column("image_id"), _scalar(image_id)).as_py()
         return None if row < 0 else row
 
     def value(self, column: str, row: int) -> Any:
@@ -151,6 +142,13 @@ class Snapshot:
         return LibraryDamagedError(
             f"{self.name}.arrow", reason, "check the library: steersearch verify --repair"
         )
+
+
+def _scalar(text: str) -> Any:
+    """As `pa.scalar(text)`, which imports pandas where that is installed."""
+    raw = text.encode()
+    offsets = np.array([0, len(raw)], dtype=np.int32)
+    return pa.StringArray.from_buffers(1, pa.py_buffer(offsets), pa.py_buffer(raw))[0]
 
 
 def snapshot_name(place: Path, key: str) -> str:
@@ -347,61 +345,3 @@ def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
 # ----------------------------------------------------------------------------------------------------------- galleries
 
 logger = logging.getLogger(__name__)
-
-
-class Galleries:
-    """The galleries of the library at `place`.
-
-    views: draws hits; None: nothing does.
-    """
-
-    def __init__(self, folders: Folders, place: Path, views: Views | None = None) -> None:
-        self.folders, self.place, self.views = folders, place, views
-        self._snapshots: dict[str, Snapshot] = {}
-        self._readings: dict[str, Reading] = {}  # of encoded prompts that could not be written
-
-    def of(self, index: PromptIndex) -> Snapshot:
-        """The current gallery of this prompt index; kept in memory until it changes."""
-        kept = self._snapshots.get(index.key)
-        if kept is None or kept.name != snapshot_name(self.place, index.key):
-            kept = self._snapshots[index.key] = open_snapshot(self.place, index.key, index.dim)
-        return kept
-
-    def holds(self, index: PromptIndex) -> bool:
-        """Whether this process has the gallery in memory."""
-        return index.key in self._snapshots
-
-    def reading(self, index: PromptIndex) -> Reading | None:
-        """How the index's model reads its prompt; None: unknown."""
-        try:
-            kept = read_reading(self.place, index.key)
-            return self._readings.get(index.key) if kept is None else kept
-        except (LibraryDamagedError, LibraryUnreadableError) as error:
-            logger.warning("%s", error)
-            return None
-
-    def hold(self, index: PromptIndex, vectors: Sequence[Vector], reading: Reading | None) -> None:
-        """Keep computed vectors that could not be written in memory, for this and later searches."""
-        if reading is not None:
-            self._readings[index.key] = reading
-        if vectors:
-            self._snapshots[index.key] = snapshot_with(self.place, index.key, index.dim, vectors)
-
-    def photo(self, path: Path, at_least: int | None = None) -> Image.Image:
-        """The photo at `path`, upright, RGB; its thumbnail if it is gone or unreadable.
-
-        at_least: pixels of the shorter side that suffice, see `open_image`.
-        """
-        try:
-            return open_image(path, at_least=at_least)
-        except ImageError:
-            return self.thumbnail(path)
-
-    def thumbnail(self, path: Path) -> Image.Image:
-        """The thumbnail in the library. Raises ImageError if there is none."""
-        stored = self.folders.stored(path)
-        kept = None if stored is None else Store(self.place).thumbnail(stored)
-        if kept is None:
-            raise ImageError(path, "neither the photo nor its thumbnail can be read")
-        with opened(io.BytesIO(kept), ["JPEG"]) as image:
-            return image.convert("RGB")

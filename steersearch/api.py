@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 from steersearch.core.errors import ArgumentError
 from steersearch.core.files import as_path
 from steersearch.core.learned import Learned, learned_by
-from steersearch.core.preprocess import View
+from steersearch.core.preprocess import View, checked_view
 from steersearch.identity import BUNDLED, identity_of, weights_now
 from steersearch.indexer import library as indexed
 from steersearch.indexer.embedder import LazyEmbedder, Provider
 from steersearch.indexer.hits import Hit, Hits
-from steersearch.indexer.library import AUTO
+from steersearch.indexer.library_models import AUTO
 from steersearch.views import notebook
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Library(indexed.Library):
     """A photo folder with its prompt indexes, and the models that made them, see `indexer.library.Library`."""
 
     @classmethod
-    def _models(cls, device: str) -> Provider:
+    def _provider(cls, device: str) -> Provider:
         return Models(device)
 
 
@@ -81,7 +81,7 @@ def load_embedder(model: str, device: str, view: View | None = None) -> Predicto
 
     Raises ArgumentError for a device that is not there, and a view that is none.
     """
-    return load_model(model, device).with_view(indexed.checked_view(view))
+    return load_model(model, device).with_view(checked_view(view))
 
 
 def load_model(model: str, device: str, dtype: Literal["auto", "float32"] = "auto") -> Predictor:

@@ -17,9 +17,8 @@ from steersearch.core.errors import NotIndexedError, OutputError, SteerSearchErr
 from steersearch.core.files import user_folder
 from steersearch.core.images.reader import SUFFIXES
 from steersearch.indexer.folders import Folders
-from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import read_library
-from steersearch.indexer.place import LIBRARY_FILE
+from steersearch.indexer.place import LIBRARY_FILE, default_place
 from steersearch.views.output import write_output
 
 LIBRARY_VARIABLE = "STEERSEARCH_LIBRARY"

@@ -17,7 +17,9 @@ from steersearch.core.errors import ArgumentError, FilterError, LibraryPlaceErro
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer.embedder import LazyEmbedder, QueryFeatures
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Focus, Hits, ProgressEvent
+from steersearch.indexer.hits import Hits
+from steersearch.indexer.progress import ProgressEvent
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import Store
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo
 from tests.toy_library import Library

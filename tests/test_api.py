@@ -173,8 +173,8 @@ def test_a_library_goes_on_seeing_as_it_did(library: Library, photos: Path, tiny
 def test_the_views_of_a_model_share_its_weights(library: Library, photos: Path) -> None:
     for view in ("tile", "crop"):
         library.index(prompts=[PROMPT], view=view)
-    heads = {id(embedder.loaded().model.head) for embedder in library._provider._embedders.values()}  # type: ignore[attr-defined]
-    assert len(library._provider._embedders) == 3
+    heads = {id(embedder.loaded().model.head) for embedder in library._models.provider._embedders.values()}  # type: ignore[attr-defined]
+    assert len(library._models.provider._embedders) == 3
     assert len(heads) == 1
 
 

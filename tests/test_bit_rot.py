@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, SteerSearchError
+from steersearch.indexer.care.verify import Finding
 from steersearch.indexer.checksums import write_array
-from steersearch.indexer.library import Finding, Focus
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library

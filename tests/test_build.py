@@ -25,9 +25,10 @@ from steersearch.core.errors import (
 from steersearch.core.images.limits import Limits
 from steersearch.core.vectors import Embedded, Floats
 from steersearch.indexer import build, loader
+from steersearch.indexer.build import Counts
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
-from steersearch.indexer.library import Counts, ProgressEvent
 from steersearch.indexer.manifest import new_prompt_index, write_prompt_index
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.scan import Skip
 from steersearch.indexer.store import Store
 from tests.conftest import wait_until

@@ -31,7 +31,7 @@ def earlier(photos: Path, tiny_model: Path, word_encoder: None) -> Library:
     """A library as a release with another mini left it: `tiny_model` holds the weights of then."""
     library = Library.create(photos, model=str(tiny_model))
     library.index(prompts=PROMPTS)
-    library._changed.rename(library.prompts(), "mini")
+    library._models.changed.rename(library.prompts(), "mini")
     return Library.open(photos)
 
 
@@ -120,7 +120,7 @@ def test_indexing_again_ends_it(run: Run, earlier: Library, stranger: Path) -> N
 def test_a_release_gone_back_to_takes_its_own_weights(earlier: Library, tiny_model: Path) -> None:
     library = Library.create(earlier.folder, model=str(tiny_model))
     earlier.index(prompts=["lamp"])  # with another mini, made later
-    library._changed.rename(earlier.prompts(), str(tiny_model))
+    library._models.changed.rename(earlier.prompts(), str(tiny_model))
     chosen = library.find_prompt_index("lamp")
     assert chosen.weights_hash == weights_now(str(tiny_model)) != library.prompts()[-1].weights_hash
 

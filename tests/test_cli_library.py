@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.library import Focus
+from steersearch.indexer.query_terms import Focus
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos
 from tests.toy_library import Library

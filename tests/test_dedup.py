@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from steersearch.indexer.dedup import Comparison, folded
-from steersearch.indexer.hits import Method, Searched
-from steersearch.indexer.library import Focus, Hit, Hits
+from steersearch.indexer.hits import Hit, Hits, Method, Searched
+from steersearch.indexer.query_terms import Focus
 from tests import drawn_copies as drawn
 from tests.toy_embedder import ToyEmbedder, save_photo
 from tests.toy_library import Library

@@ -36,7 +36,7 @@ def table(tmp_path: Path) -> Any:
     library = Library.create(photos, tmp_path / "library")
     library.index(ToyEmbedder(), ["red"])
     (index,) = library.prompts()
-    return table_of(library.place, library._folders, index)
+    return table_of(library.place, library._folders.now, index)
 
 
 def test_the_table(table: Any) -> None:

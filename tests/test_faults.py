@@ -24,7 +24,7 @@ from steersearch.benchmarks.engineering.kills import (
     killed_and_resumed,
 )
 from steersearch.core.errors import LibraryPlaceError
-from steersearch.indexer.library import Focus
+from steersearch.indexer.query_terms import Focus
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 from tests.toy_library import Library
 

@@ -32,8 +32,10 @@ from steersearch.core.prompts import Reading
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.folders import PhotoFolder
-from steersearch.indexer.library import Coverage, Focus, default_place
+from steersearch.indexer.library_info import Coverage
 from steersearch.indexer.manifest import SCHEMA_VERSION, LibraryManifest, write_library
+from steersearch.indexer.place import default_place
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.scan import SUFFIXES
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos, vector_of
 from tests.toy_library import Library

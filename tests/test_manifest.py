@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
-from steersearch.indexer.library import PromptIndex
-from steersearch.indexer.manifest import SCHEMA_VERSION
+from steersearch.indexer.manifest import SCHEMA_VERSION, PromptIndex
 from tests.toy_embedder import ToyEmbedder, save_photo
 from tests.toy_library import Library
 

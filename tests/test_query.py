@@ -21,8 +21,7 @@ from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.embedder import Embedder, LazyEmbedder, query_features
 from steersearch.indexer.faiss_index import FlatIndex, IVFIndex
 from steersearch.indexer.filters import Filters
-from steersearch.indexer.hits import Method, Searched
-from steersearch.indexer.library import Hits
+from steersearch.indexer.hits import Hits, Method, Searched
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import rank
 from steersearch.indexer.snapshot import Snapshot

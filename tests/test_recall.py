@@ -12,7 +12,7 @@ from steersearch.indexer import recall as recalls
 from steersearch.indexer import snapshot as snapshots
 from steersearch.indexer.faiss_index import Floats, IVFIndex
 from steersearch.indexer.hits import Method
-from steersearch.indexer.prompt_indexes import Coverage
+from steersearch.indexer.library_info import Coverage
 from steersearch.indexer.ranking import rank
 from steersearch.indexer.recall import ExactAnswers, first_good
 from steersearch.indexer.schema import FileRecord

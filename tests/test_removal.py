@@ -19,8 +19,8 @@ from steersearch.core.errors import (
 )
 from steersearch.indexer.care import remove
 from steersearch.indexer.care.remove import remove_library
-from steersearch.indexer.library import Focus
 from steersearch.indexer.place import LIBRARY_FILE
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photos
 from tests.toy_library import Library

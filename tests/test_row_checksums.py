@@ -15,8 +15,8 @@ import pytest
 from steersearch.core.errors import ModelMismatchError, SteerSearchError
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.core.vectors import Embedded, Floats
-from steersearch.indexer.library import Focus
 from steersearch.indexer.manifest import UnsteeredIndex
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.schema import CHECKSUM, checksums_of
 from steersearch.indexer.store import Store
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos

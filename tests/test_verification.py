@@ -14,9 +14,10 @@ import pytest
 
 from steersearch.core.errors import LibraryBusyError
 from steersearch.indexer.care.tables import Tables
-from steersearch.indexer.library import Finding, Focus
+from steersearch.indexer.care.verify import Finding
 from steersearch.indexer.manifest import features_file
 from steersearch.indexer.prompt_features import write_features
+from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import Store
 from steersearch.indexer.writers import writing
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos

@@ -11,8 +11,8 @@ from steersearch import api
 from steersearch.core.errors import ArgumentError, FolderError, LibraryPlaceError, SteerSearchError
 from steersearch.core.files import cache_folder
 from steersearch.indexer.folders import PhotoFolder
-from steersearch.indexer.library import default_place
 from steersearch.indexer.manifest import LibraryManifest, write_library
+from steersearch.indexer.place import default_place
 from steersearch.settings import find_library, remember_library
 from tests.conftest import Run
 from tests.toy_embedder import ToyEmbedder, save_photos

@@ -16,11 +16,13 @@ from steersearch.indexer.care.export import table_of
 from steersearch.indexer.embedder import Embedder, LazyEmbedder, OneModel, known_identity
 from steersearch.indexer.filters import Filters
 from steersearch.indexer.hits import FocusScore, Hit, Hits
+from steersearch.indexer.library_models import AUTO, LibraryModels
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import QueryPhoto
 from steersearch.indexer.query_terms import AnyFocus, Focus, as_focuses
+from steersearch.indexer.resolver import Resolver
 from steersearch.indexer.search import Search
 from steersearch.indexer.store import Store
 
@@ -44,8 +46,9 @@ class Library(library.Library):
 
     def _use(self, embedder: AnEmbedder) -> Embedder:
         one = as_embedder(embedder)
-        self._provider = self._changed._provider = OneModel(one)
-        self._model = known_identity(one).model_id or library.AUTO
+        name = known_identity(one).model_id or AUTO
+        self._models = LibraryModels(self.place, self._indexes, OneModel(one), name)
+        self._resolver = Resolver(self._indexes, self._models)
         return one
 
     def index(  # type: ignore[override]
@@ -142,7 +145,7 @@ class Library(library.Library):
         return self._indexes.choices(focus, model, gate_scale, view)
 
     def table(self, index: PromptIndex) -> Any:  # type: ignore[override]
-        return table_of(self.place, self._folders, index)
+        return table_of(self.place, self._folders.now, index)
 
     def indexed_heatmap(self, image: Path, index: PromptIndex) -> Floats | None:
         """The heatmap that is stored for this photo, wherever it lies; None if the index does not know it."""
@@ -160,7 +163,7 @@ class Library(library.Library):
         return hit.heatmaps[hit.parts.index(part) if part else 0]
 
     def thumbnail(self, hit: Hit) -> bytes | None:
-        return Store(self.place).thumbnail(self._folders.stored(hit.path) or "")
+        return Store(self.place).thumbnail(self._folders.now.stored(hit.path) or "")
 
     def prompt_features(self, index: PromptIndex, encode: Callable[[str], Any]) -> Floats:
         return features_of(self.place, index, encode)

@@ -32,8 +32,9 @@ from steersearch.core.predictor import Predictor
 from steersearch.core.preprocess import open_image
 from steersearch.core.prompts import EncodedPrompt
 from steersearch.indexer.embedder import known_identity
-from steersearch.indexer.library import Library, PromptIndex
+from steersearch.indexer.library import Library
 from steersearch.indexer.loader import read_ahead
+from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.store import Store
 

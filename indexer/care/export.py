@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -17,6 +17,7 @@ from steersearch.core.files import write_output
 from steersearch.core.prompts import Reading
 from steersearch.indexer.faiss_index import flat_file
 from steersearch.indexer.folders import Folders
+from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import read_reading
 from steersearch.indexer.query_terms import Focus
@@ -112,6 +113,24 @@ def export_table(table: Any, path: Path, named: str | None = None, *, force: boo
         write_output(rows, lambda file: _write_rows(table, file))
     write_output(path, lambda file: _WRITERS[form](table, file))
     return files
+
+
+def export_index(
+    galleries: Galleries,
+    prompt: str,
+    indexes: Sequence[PromptIndex],
+    path: Path,
+    named: str | None = None,
+    *,
+    force: bool = False,
+) -> Exported:
+    """Write the first of the indexes of this prompt, see `export_table`."""
+    index = indexes[0]
+    table = table_of(galleries.place, galleries.folders, index)
+    files = export_table(table, path, named, force=force)
+    of = table.num_rows + galleries.of(index).missing
+    focus = Focus(prompt, 1.0, tuple(indexes), galleries.reading(index))
+    return Exported(tuple(files), table.num_rows, of, focus)
 
 
 def _vectors(table: Any) -> Floats:

@@ -19,7 +19,7 @@ from steersearch.config import read_settings
 from steersearch.core.errors import FolderError, LibraryBusyError, LibraryMissingError, LibraryPlaceError
 from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import View
-from steersearch.indexer.library import Counts
+from steersearch.indexer.build import Counts
 from steersearch.indexer.watch import changes
 from steersearch.views import terminal
 

@@ -14,7 +14,7 @@ from steersearch.cli.options import Place
 from steersearch.cli.search_options import OneModel, OneScale, OneView
 from steersearch.core.errors import PromptIndexMissing, SteerSearchError, listed
 from steersearch.core.preprocess import View
-from steersearch.indexer.library import PromptIndex
+from steersearch.indexer.manifest import PromptIndex
 from steersearch.views import terminal
 
 

@@ -13,7 +13,8 @@ from steersearch.views.terminal import counted, focus_remarks, json_line, line, 
 if TYPE_CHECKING:
     from steersearch.indexer.care.export import Exported
     from steersearch.indexer.care.optimize import Optimized
-    from steersearch.indexer.library import Finding, LibraryInfo
+    from steersearch.indexer.care.verify import Finding
+    from steersearch.indexer.library_info import LibraryInfo
 
 
 def findings(found: Sequence[Finding], *, as_json: bool) -> None:

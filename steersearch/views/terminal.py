@@ -25,18 +25,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from steersearch.core.prompts import Reading
-    from steersearch.indexer.hits import Searched
-    from steersearch.indexer.library import (
-        Counts,
-        Coverage,
-        Hit,
-        Hits,
-        LibraryInfo,
-        ProgressEvent,
-        PromptIndex,
-        Skip,
-    )
+    from steersearch.indexer.build import Counts
+    from steersearch.indexer.hits import Hit, Hits, Searched
+    from steersearch.indexer.library_info import Coverage, LibraryInfo
+    from steersearch.indexer.manifest import PromptIndex
+    from steersearch.indexer.progress import ProgressEvent
     from steersearch.indexer.query_terms import Focus
+    from steersearch.indexer.scan import Skip
 
 SECONDS_BETWEEN_LINES = 15.0  # of progress, where stderr is a file and a bar would be noise
 SKIPS_SHOWN = 10

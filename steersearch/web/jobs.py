@@ -12,7 +12,7 @@ from enum import Enum
 
 from steersearch.api import Library
 from steersearch.core.errors import in_words
-from steersearch.indexer.library import Counts
+from steersearch.indexer.build import Counts
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.web.problem import BusyError, UnknownIdError
 

@@ -27,7 +27,7 @@ class Shelf:
 
         class Shared(Library):
             @classmethod
-            def _models(cls, device: str) -> Provider:
+            def _provider(cls, device: str) -> Provider:
                 return models
 
         self._kind = Shared

@@ -1,0 +1,87 @@
+"""The galleries of one library: what each prompt index holds, as it is searched, and the photos themselves."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from steersearch.core.errors import ImageError, LibraryDamagedError, LibraryUnreadableError
+from steersearch.core.images.pillow import opened
+from steersearch.core.preprocess import open_image
+from steersearch.core.prompts import Reading
+from steersearch.indexer.embedder import Views
+from steersearch.indexer.folders import Folders
+from steersearch.indexer.library_folders import LibraryFolders
+from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.prompt_features import read_reading
+from steersearch.indexer.snapshot import Snapshot, open_snapshot, snapshot_name, snapshot_with
+from steersearch.indexer.store import Store, Vector
+
+logger = logging.getLogger(__name__)
+
+
+class Galleries:
+    """The galleries of one library.
+
+    views: draws hits; None: nothing does.
+    """
+
+    def __init__(self, folders: LibraryFolders, views: Views | None = None) -> None:
+        self._folders, self.place, self.views = folders, folders.place, views
+        self._snapshots: dict[str, Snapshot] = {}
+        self._readings: dict[str, Reading] = {}  # of encoded prompts that could not be written
+
+    @property
+    def folders(self) -> Folders:
+        """The photo folders, where they are now."""
+        return self._folders.now
+
+    def of(self, index: PromptIndex) -> Snapshot:
+        """The current gallery of this prompt index; kept in memory until it changes."""
+        kept = self._snapshots.get(index.key)
+        if kept is None or kept.name != snapshot_name(self.place, index.key):
+            kept = self._snapshots[index.key] = open_snapshot(self.place, index.key, index.dim)
+        return kept
+
+    def holds(self, index: PromptIndex) -> bool:
+        """Whether this process has the gallery in memory."""
+        return index.key in self._snapshots
+
+    def reading(self, index: PromptIndex) -> Reading | None:
+        """How the index's model reads its prompt; None: unknown."""
+        try:
+            kept = read_reading(self.place, index.key)
+            return self._readings.get(index.key) if kept is None else kept
+        except (LibraryDamagedError, LibraryUnreadableError) as error:
+            logger.warning("%s", error)
+            return None
+
+    def hold(self, index: PromptIndex, vectors: Sequence[Vector], reading: Reading | None) -> None:
+        """Keep computed vectors that could not be written in memory, for this and later searches."""
+        if reading is not None:
+            self._readings[index.key] = reading
+        if vectors:
+            self._snapshots[index.key] = snapshot_with(self.place, index.key, index.dim, vectors)
+
+    def photo(self, path: Path, at_least: int | None = None) -> Image.Image:
+        """The photo at `path`, upright, RGB; its thumbnail if it is gone or unreadable.
+
+        at_least: pixels of the shorter side that suffice, see `open_image`.
+        """
+        try:
+            return open_image(path, at_least=at_least)
+        except ImageError:
+            return self.thumbnail(path)
+
+    def thumbnail(self, path: Path) -> Image.Image:
+        """The thumbnail in the library. Raises ImageError if there is none."""
+        stored = self.folders.stored(path)
+        kept = None if stored is None else Store(self.place).thumbnail(stored)
+        if kept is None:
+            raise ImageError(path, "neither the photo nor its thumbnail can be read")
+        with opened(io.BytesIO(kept), ["JPEG"]) as image:
+            return image.convert("RGB")
