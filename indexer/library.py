@@ -38,12 +38,12 @@ from steersearch.indexer.prompt_indexes import PromptIndexes, targets, unsteered
 from steersearch.indexer.query_photo import QueryPhoto, checked_images, query_photos
 from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, checked_sort
 from steersearch.indexer.region import AnyRegion, as_region
-from steersearch.indexer.regions import unsteered_snapshot
+from steersearch.indexer.regions import region_snapshot_name, unsteered_snapshot
 from steersearch.indexer.relocation import Likeness
 from steersearch.indexer.resolver import Resolver
 from steersearch.indexer.scan import Skip, read_patterns, write_patterns
 from steersearch.indexer.search import Search
-from steersearch.indexer.snapshot import Snapshot
+from steersearch.indexer.snapshot import Snapshot, snapshot_name
 from steersearch.indexer.writers import alone, writing
 
 
@@ -402,6 +402,11 @@ class Library:
         if isinstance(index, UnsteeredIndex):
             return unsteered_snapshot(self.place, index)
         return self._galleries.of(index)
+
+    def gallery_name(self, index: PromptIndex | UnsteeredIndex) -> str:
+        """`Snapshot.name` of its gallery, without reading it: it changes with the photos and their vectors."""
+        named = region_snapshot_name if isinstance(index, UnsteeredIndex) else snapshot_name
+        return named(self.place, index.key)
 
     def heatmap(self, image: str | Path, focus: Focus, limits: Limits = DEFAULT_LIMITS) -> Floats:
         """(Hp, Wp) float32 on the patch grid, sums to 1: where in a photo the model sees a focus from `resolve`.

@@ -178,7 +178,7 @@ def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
 
     Raises LibraryDamagedError, LibraryUnreadableError.
     """
-    name = _name(place, key)
+    name = region_snapshot_name(place, key)
     try:
         return _read(place, key, name)
     except DamagedFileError as error:
@@ -211,7 +211,7 @@ def sampled_embeddings(place: Path, key: str, count: int) -> Floats:
 
     Of a large library only these are read. Raises LibraryDamagedError, LibraryUnreadableError.
     """
-    file = _array_files(place, key, _name(place, key))["embeddings"]
+    file = _array_files(place, key, region_snapshot_name(place, key))["embeddings"]
     try:
         kept = CheckedArray(file)
         sampled = kept[_spread(len(kept), count)]
@@ -229,14 +229,14 @@ def _spread(total: int, count: int) -> npt.NDArray[np.int64]:
 
 def refresh_region_snapshot(place: Path, key: str) -> None:
     """Write a current snapshot, so that the next query need not build it."""
-    name = _name(place, key)
+    name = region_snapshot_name(place, key)
     if not _table_file(place, key, name).exists():
         _make(place, key, name)
 
 
 def region_snapshot_is_true(place: Path, key: str) -> bool:
     """As `snapshot.snapshot_is_true`, for a region snapshot."""
-    name = _name(place, key)
+    name = region_snapshot_name(place, key)
     if not _table_file(place, key, name).exists():
         return True
     try:
@@ -254,7 +254,9 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
 
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     snapshot = _snapshot(place, key, name)
-    if _name(place, key) == name:  # else another process has written meanwhile, and `name` may be wrong
+    if (
+        region_snapshot_name(place, key) == name
+    ):  # else another process has written meanwhile, and `name` may be wrong
         try:
             _write(place, key, snapshot)
             sweep_snapshots(place, _folder(place, key), name)
@@ -304,7 +306,8 @@ def _folder(place: Path, key: str) -> Path:
     return place / SNAPSHOTS / unsteered_table(key)
 
 
-def _name(place: Path, key: str) -> str:
+def region_snapshot_name(place: Path, key: str) -> str:
+    """The name of the current region snapshot."""
     return hashlib.sha256("\n".join((_FORMAT, *unsteered_stamp(place, key))).encode()).hexdigest()[:24]
 
 

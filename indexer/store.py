@@ -19,7 +19,7 @@ import pyarrow
 import pyarrow as pa
 
 from steersearch.core.errors import SteerSearchError
-from steersearch.core.images.dates import CaptureDate, file_date
+from steersearch.core.images.dates import CaptureDate, file_dates
 from steersearch.indexer.database import FOLDER, Database, versions
 from steersearch.indexer.manifest import ROWS_CHECKED_SINCE, read_library
 from steersearch.indexer.schema import (
@@ -419,12 +419,19 @@ def _stamp(place: Path, table: str) -> tuple[str, ...]:
     return tuple(f"{name}/{version}" for name in names for version in versions(place, name))
 
 
+def dates_of(photos: Any) -> list[CaptureDate | None]:
+    """The date of each photo in a table with PHOTO_COLUMNS, or else of its file."""
+    taken = zip(*(photos.column(name).to_pylist() for name in DATE_COLUMNS), strict=True)
+    changed = file_dates(photos.column("mtime_ns").to_numpy())
+    return [  # "second" and "EXIF": as versions before schema 3 left it
+        of_file if moment is None else CaptureDate(moment, precision or "second", source or "EXIF")
+        for (moment, precision, source), of_file in zip(taken, changed, strict=True)
+    ]
+
+
 def date_at(photos: Any, row: int) -> CaptureDate | None:
-    """The date of a photo in a table with PHOTO_COLUMNS, or else of its file."""
-    moment, precision, source = (photos.column(name)[row].as_py() for name in DATE_COLUMNS)
-    if moment is None:
-        return file_date(photos.column("mtime_ns")[row].as_py())
-    return CaptureDate(moment, precision or "second", source or "EXIF")  # as versions before schema 3 left it
+    """As `dates_of`, of one photo."""
+    return dates_of(photos.slice(row, 1))[0]
 
 
 def table_names(place: Path) -> list[str]:

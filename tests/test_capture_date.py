@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from steersearch.core.images import reader
-from steersearch.core.images.dates import CaptureDate, are_plausible, file_date, parse_date
+from steersearch.core.images.dates import CaptureDate, are_plausible, file_dates, parse_date
 from steersearch.core.images.reader import read_date, read_picture
 
 ORIGINAL, DIGITISED, CHANGED = 0x9003, 0x9004, 0x0132
@@ -273,17 +273,17 @@ def test_a_clock_that_was_never_set_begins_in_local_time(zone: str, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", zone)
         time.tzset()
-        for begin in (datetime(1980, 1, 1), datetime(1980, 1, 1, 23, 59)):  # as ZIP and FAT have it
-            assert file_date(round(begin.timestamp() * 1e9)) is None
-        assert file_date(0) is None
+        begin = [datetime(1980, 1, 1), datetime(1980, 1, 1, 23, 59)]  # as ZIP and FAT have it
         new_year = datetime(1990, 1, 1)
-        assert file_date(round(new_year.timestamp() * 1e9)) == CaptureDate(new_year, "second", "file time")
+        times = [0, *(round(moment.timestamp() * 1e9) for moment in (*begin, new_year))]
+        assert file_dates(np.array(times)) == [None] * 3 + [CaptureDate(new_year, "second", "file time")]
     time.tzset()
 
 
 def test_the_time_of_a_file() -> None:
     noon = round(datetime(2019, 5, 17, 12).timestamp() * 1e9)
-    assert str(file_date(noon)) == "2019-05-17T12:00:00 (file time)"
     implausible = [0, 315532800 * 10**9, 15 * 10**18 // 2, 2**63 - 1, 1 - 2**63, -(10**19) // 2]
-    assert [file_date(time) for time in implausible] == [None] * len(implausible)
+    first, *others = file_dates(np.array([noon, *implausible]))
+    assert str(first) == "2019-05-17T12:00:00 (file time)"
+    assert others == [None] * len(implausible)
     assert are_plausible(np.array([noon, *implausible])).tolist() == [True] + [False] * len(implausible)

@@ -37,6 +37,7 @@ from steersearch.web.gallery_map import gallery_map
 from steersearch.web.guard import Access
 from steersearch.web.jobs import Jobs
 from steersearch.web.likeness import LESS
+from steersearch.web.photos import Photo, PhotoList
 from steersearch.web.problem import BusyError
 from steersearch.web.shelf import Shelf, id_of
 from tests.conftest import draw_picture, wait_until
@@ -367,14 +368,25 @@ def test_a_map_has_a_point_for_each_photo_and_lies_like_the_unsteered_one(
     plain = client.get(f"{root}/map").json()
     steered = client.get(f"{root}/map", params={"focus": "the red thing"}).json()
     assert (plain["count"], plain["total"], steered["count"]) == (6, 6, 6)
-    rows = np.frombuffer(base64.b64decode(plain["photos"]), "<u4")
-    assert sorted(rows) == list(range(6))
-    assert np.frombuffer(base64.b64decode(plain["points"]), "<f4").reshape(-1, 2).__abs__().max() <= 1
+    listed = client.get(f"{root}/photos").json()
+    assert plain["list_id"] == steered["list_id"] == listed["list_id"]
+    assert [photo["number"] for photo in listed["photos"]] == list(range(6))
+    whole = np.frombuffer(base64.b64decode(plain["points"]), "<u2").reshape(-1, 2)
+    unsteered = library.gallery(library.unsteered_index())
+    rows = [unsteered.row_of(photo["image_id"]) for photo in listed["photos"]]
+    wanted = gallery_map(unsteered, "pca").points[rows]
+    assert whole / 32767 - 1 == pytest.approx(wanted, abs=1e-4)
     gallery = library.gallery(library.find_prompt_index("the red thing"))
     alone, like = gallery_map(gallery, "pca"), gallery_map(library.gallery(library.unsteered_index()), "pca")
     turned = gallery_map(gallery, "pca", like)
     assert ((turned.points - like.points) ** 2).sum() <= ((alone.points - like.points) ** 2).sum() + 1e-4
     is_problem(client.get(f"{root}/map", params={"focus": "unheard of"}), 404, "unheard of")
+
+
+def test_a_photo_without_a_vector_has_no_point(client: TestClient, root: str, library: Library) -> None:
+    photos = PhotoList("now", [Photo("f" * 32, 0, "new.jpg", 4, 3, None)])
+    points = gallery_map(library.gallery(library.unsteered_index()), "pca").of(photos)
+    assert np.isnan(points).all()
 
 
 # --------------------------------------------------------------------------------------------------------------- jobs

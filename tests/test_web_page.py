@@ -85,8 +85,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        arguments = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        made = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        made = started.chromium.launch(executable_path=CHROMIUM)
         yield made
         made.close()
 

@@ -76,11 +76,12 @@ def capture_date(image: Image.Image, file: BinaryIO | None = None) -> CaptureDat
     return next((replace(date, source=source) for source, date in dates if date is not None), None)
 
 
-def file_date(mtime_ns: int) -> CaptureDate | None:
-    """A file's modification time as a date; None if it is implausible."""
-    if not are_plausible(np.array([mtime_ns]))[0]:
-        return None
-    return CaptureDate(datetime.fromtimestamp(mtime_ns // 10**9), "second", FILE_TIME)
+def file_dates(mtimes_ns: npt.NDArray[np.int64]) -> list[CaptureDate | None]:
+    """Modification times of files as dates; None for those that are implausible."""
+    return [
+        CaptureDate(datetime.fromtimestamp(seconds), "second", FILE_TIME) if is_plausible else None
+        for seconds, is_plausible in zip((mtimes_ns // 10**9).tolist(), are_plausible(mtimes_ns), strict=True)
+    ]
 
 
 def are_plausible(mtimes_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

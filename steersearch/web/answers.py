@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_terms import Focus
-from steersearch.web.photos import Photo
+from steersearch.web.photos import Photo, PhotoList
 
 
 class PromptRow(BaseModel):
@@ -48,6 +48,7 @@ class PhotoRow(BaseModel):
     """A photo. path: relative to the library's folder."""
 
     image_id: str
+    number: int = Field(description="in the list of photos, from 0, the newest first")
     path: str
     width: int
     height: int
@@ -59,6 +60,7 @@ class PhotoRow(BaseModel):
         date = photo.date
         return cls(
             image_id=photo.id,
+            number=photo.number,
             path=shown(photo.path),
             width=photo.width,
             height=photo.height,
@@ -70,6 +72,7 @@ class PhotoRow(BaseModel):
 class PhotosAnswer(BaseModel):
     """A page of photos, the newest first."""
 
+    list_id: str = Field(description="of the list of all photos; numbers hold for it alone")
     total: int
     photos: list[PhotoRow]
 
@@ -126,6 +129,7 @@ class SearchAnswer(BaseModel):
     undated: int
     text: str
     seconds: float
+    list_id: str = Field(description="of the list of photos that the numbers of the hits hold for")
     focuses: list[FocusAnswer]
     unsteered_model: str | None
     hits: list[HitAnswer]
@@ -133,14 +137,14 @@ class SearchAnswer(BaseModel):
 
 def search_answer(
     hits: Hits,
-    photos: dict[str, Photo],
+    photos: PhotoList,
     vmax: list[float],
     layers: list[str | None],
     seconds: float,
     *,
     is_final: bool,
 ) -> SearchAnswer:
-    """`hits` as an answer. photos: of the hits, by content.  vmax: of the heatmaps under each focus.  layers: see
+    """`hits` as an answer. photos: of the library.  vmax: of the heatmaps under each focus.  layers: see
     `HitAnswer.layer`."""
     searched = hits.searched
     return SearchAnswer(
@@ -154,9 +158,10 @@ def search_answer(
         undated=searched.undated,
         text=str(searched) if searched.doubt is None else f"{searched}; {searched.doubt}",
         seconds=seconds,
+        list_id=photos.id,
         focuses=[_focus(focus, top) for focus, top in zip(searched.focuses, vmax, strict=True)],
         unsteered_model=None if searched.unsteered is None else searched.unsteered.model_id,
-        hits=[_hit(hit, photos[hit.image_id], layer) for hit, layer in zip(hits, layers, strict=True)],
+        hits=[_hit(hit, photos.photo(hit.image_id), layer) for hit, layer in zip(hits, layers, strict=True)],
     )
 
 

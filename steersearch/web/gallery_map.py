@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
+from steersearch.api import Library
 from steersearch.core.errors import MissingExtraError
 from steersearch.core.vectors import Floats
+from steersearch.indexer.filters import places_in
 from steersearch.indexer.snapshot import Snapshot
+from steersearch.web.photos import PhotoList
 
 Method = Literal["pca", "umap"]
 _FITTED_ON = 20_000  # photos, drawn at random, by which the axes are found
@@ -21,37 +26,59 @@ _KEPT = 32
 
 @dataclass(frozen=True)
 class GalleryMap:
-    """image_ids: of the points.  points: (n, 2) float32 in [-1, 1].  explained: the share of the variance that the two
-    axes have; None of a UMAP."""
+    """image_ids: Arrow column, of the points.  points: (n, 2) float32 in [-1, 1].  explained: the share of the variance
+    that the two axes have; None of a UMAP."""
 
-    image_ids: list[str]
+    image_ids: Any
     points: Floats
     explained: float | None
 
+    def of(self, photos: PhotoList) -> Floats:
+        """(n, 2): the point of each photo of the list; NaN for one without a vector."""
+        rows = places_in(pa.array([photo.id for photo in photos], pa.string()), self.image_ids)
+        placed = np.full((len(photos), 2), np.nan, dtype=np.float32)
+        placed[rows >= 0] = self.points[rows[rows >= 0]]
+        return placed
+
 
 class Maps:
-    """Maps of galleries, kept as long as these do not change."""
+    """Maps of galleries, kept as long as these do not change. While one is made, only who wants the same waits."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, Method], GalleryMap] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, ...], Future[GalleryMap]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, gallery: Snapshot, method: Method, like: GalleryMap | None = None) -> GalleryMap:
-        """The map of a gallery. like: turned and mirrored so that photos lie as near as can be to where they lie in
-        this one. Raises MissingExtraError for "umap" without its package."""
-        name = (gallery.name, "" if like is None else str(id(like)), method)
+    def of(self, library: Library, focus: str | None, method: Method) -> GalleryMap:
+        """The map under an indexed prompt, turned and mirrored to lie as near as can be to that by unsteered vectors;
+        focus None: the latter.
+
+        Raises PromptIndexMissing, and MissingExtraError for "umap" without its package.
+        """
+        plain = library.unsteered_index() if library.has_unsteered or not focus else None
+        index = library.find_prompt_index(focus) if focus else plain
+        assert index is not None
+        like = None if index is plain or plain is None else plain
+        name = (method, *(library.gallery_name(one) for one in (index, like) if one is not None))
         with self._lock:
-            if name not in self._kept:
-                self._kept[name] = gallery_map(gallery, method, like)
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            return self._kept[name]
+            made = self._kept.pop(name, None)
+            is_mine = made is None
+            self._kept[name] = made = made or Future()
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        if is_mine:
+            try:
+                turned_like = None if like is None else self.of(library, None, method)
+                made.set_result(gallery_map(library.gallery(index), method, turned_like))
+            except BaseException as error:
+                self._kept.pop(name, None)
+                made.set_exception(error)
+        return made.result()
 
 
 def gallery_map(gallery: Snapshot, method: Method, like: GalleryMap | None = None) -> GalleryMap:
     """See `Maps.of`."""
     vectors = np.asarray(gallery.flat.all, dtype=np.float32)
-    ids: list[str] = gallery.table.column("image_id").to_pylist()
+    ids = gallery.table.column("image_id")
     points, explained = _umap(vectors) if method == "umap" else _pca(vectors)
     points = _scaled(points)
     if like is not None:
@@ -94,12 +121,11 @@ def _scaled(points: Floats) -> Floats:
     return np.clip(centred / (1.05 * max(reach, 1e-9)), -1, 1).astype(np.float32)
 
 
-def _turned(points: Floats, ids: list[str], like: GalleryMap) -> Floats:
+def _turned(points: Floats, ids: Any, like: GalleryMap) -> Floats:
     """Orthogonal Procrustes: the turn and reflection that bring the photos of both maps nearest to each other."""
-    rows = {id: row for row, id in enumerate(like.image_ids)}
-    both = [(row, rows[id]) for row, id in enumerate(ids) if id in rows]
-    if len(both) < 3:
+    there = places_in(ids, like.image_ids)
+    here = np.flatnonzero(there >= 0)
+    if len(here) < 3:
         return points
-    here, there = np.array(both).T
-    left, _, right = np.linalg.svd(points[here].T @ like.points[there])
+    left, _, right = np.linalg.svd(points[here].T @ like.points[there[here]])
     return np.asarray(points @ (left @ right), dtype=np.float32)

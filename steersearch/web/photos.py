@@ -3,12 +3,15 @@ outside, and no file goes out as it is."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -17,7 +20,7 @@ from steersearch.core.errors import ImageError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.reader import read_picture
 from steersearch.indexer.schema import from_stored
-from steersearch.indexer.store import Store, date_at, images_stamp
+from steersearch.indexer.store import Store, dates_of, images_stamp
 from steersearch.web.problem import UnknownIdError
 
 PREVIEW_SIDE = 1600  # pixels, longer side, at most
@@ -26,9 +29,10 @@ _CACHED_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Photo:
-    """One usable photo. path: as the tables name it; width, height: in pixels."""
+    """One usable photo. number: in the list of photos.  path: as the tables name it; width, height: in pixels."""
 
     id: str
+    number: int
     path: str
     width: int
     height: int
@@ -39,28 +43,34 @@ class Photo:
         return self.width, self.height
 
 
-class Photos:
-    """The usable photos of a library, the newest first; read again when the library changes."""
+class PhotoList(list[Photo]):
+    """The usable photos of a library at one moment, the newest first. id: of the list; in another one photos have other
+    numbers."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
-        self._stamp: tuple[str, ...] | None = None
-        self._all: list[Photo] = []
-        self._by_id: dict[str, Photo] = {}
-        self._lock = threading.Lock()
-        self._kept = _Cache(_CACHED_BYTES)
-
-    def all(self) -> list[Photo]:
-        """Every photo."""
-        self._refresh()
-        return self._all
+    def __init__(self, id: str, photos: Iterable[Photo] = ()) -> None:
+        super().__init__(photos)
+        self.id = id
+        self._by_id = {photo.id: photo for photo in reversed(self)}
 
     def photo(self, id: str) -> Photo:
-        """The photo with this content. Raises UnknownIdError."""
-        self._refresh()
+        """The first photo with this content. Raises UnknownIdError."""
         if id not in self._by_id:
             raise UnknownIdError("photo", id)
         return self._by_id[id]
+
+
+class Photos:
+    """The usable photos of a library; read again when it changes."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._now = PhotoList("")
+        self._lock = threading.Lock()
+        self._kept = _Cache(_CACHED_BYTES)
+
+    def photo(self, id: str) -> Photo:
+        """The photo with this content. Raises UnknownIdError."""
+        return self.now().photo(id)
 
     def file(self, id: str) -> Path:
         """Where the photo lies. Raises UnknownIdError, and ImageError for a link that leads out of the folders."""
@@ -88,22 +98,22 @@ class Photos:
         except ImageError:
             return self.thumbnail(id)
 
-    def _refresh(self) -> None:
+    def now(self) -> PhotoList:
+        """All of them."""
         with self._lock:
-            now = images_stamp(self._library.place)
-            if now == self._stamp:
-                return
-            table = Store(self._library.place).photos()
-            names = ("image_id", "path", "width", "height")
-            rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
-            self._all = [
-                Photo(id, from_stored(path), width or 1, height or 1, date_at(table, row))
-                for row, (id, path, width, height) in enumerate(rows)
-            ]
-            self._all.sort(key=lambda photo: photo.path)
-            self._all.sort(key=lambda photo: "" if photo.date is None else photo.date.iso, reverse=True)
-            self._by_id = {photo.id: photo for photo in reversed(self._all)}
-            self._stamp = now
+            id = hashlib.sha256("\n".join(images_stamp(self._library.place)).encode()).hexdigest()[:16]
+            if id != self._now.id:
+                self._now = PhotoList(id, _newest_first(Store(self._library.place).photos()))
+            return self._now
+
+
+def _newest_first(table: Any) -> Iterator[Photo]:
+    """The photos of a table with PHOTO_COLUMNS; those of one date by path."""
+    columns = [table.column(name).to_pylist() for name in ("image_id", "path", "width", "height")]
+    rows = sorted(zip(*columns, dates_of(table), strict=True), key=lambda row: row[1])
+    rows.sort(key=lambda row: "" if row[-1] is None else row[-1].iso, reverse=True)
+    for number, (id, path, width, height, date) in enumerate(rows):
+        yield Photo(id, number, from_stored(path), width or 1, height or 1, date)
 
 
 def preview_of(file: Path, side: int) -> bytes:

@@ -47,6 +47,7 @@ from steersearch.web.uploads import Uploads
 
 _FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}
 _MOST_HITS = 200
+_NO_POINT = 65535
 
 
 class Server:
@@ -127,7 +128,7 @@ def libraries(server: At) -> list[LibraryRow]:
 def library(library: str, server: At) -> LibraryAnswer:
     """What a library holds."""
     opened = server.shelf.library(library)
-    info = opened.info()
+    info = server.shelf.info(library)
     return LibraryAnswer(
         **_head(library, opened),
         model=opened.model,
@@ -173,10 +174,9 @@ def photos(
     limit: Annotated[int, Query(ge=1, le=500)] = 60,
 ) -> PhotosAnswer:
     """The photos of a library, the newest first."""
-    found = server.shelf.photos(library).all()
-    return PhotosAnswer(
-        total=len(found), photos=[PhotoRow.of(photo) for photo in found[offset : offset + limit]]
-    )
+    found = server.shelf.photos(library).now()
+    rows = [PhotoRow.of(photo) for photo in found[offset : offset + limit]]
+    return PhotosAnswer(list_id=found.id, total=len(found), photos=rows)
 
 
 @router.get("/libraries/{library}/photos/{image_id}")
@@ -416,41 +416,35 @@ def _base64(content: bytes) -> str:
 
 
 class MapAnswer(BaseModel):
-    """Points of a map; photos by their number in the list of photos, since ids are long."""
+    """A map: a point for each photo, in the order of the list of photos."""
 
+    list_id: str = Field(description="of the list of photos")
     focus: str | None
     method: Method
     explained: float | None = Field(description="share of the variance that the two axes show; null for UMAP")
     total: int = Field(description="photos of the library")
     count: int = Field(description="photos that have a vector, and so a point")
-    photos: str = Field(description="(count,) uint32, little-endian, in base64")
-    points: str = Field(description="(count, 2) float32 in [-1, 1], little-endian, in base64")
+    points: str = Field(
+        description="(total, 2) uint16, little-endian, in base64: 0 is -1, 65534 is 1; 65535: the photo has no point"
+    )
 
 
 @router.get("/libraries/{library}/map")
 def map_of(library: str, server: At, focus: str | None = None, method: Method = "pca") -> MapAnswer:
     """The library in the plane, under an indexed prompt or by unsteered vectors, turned to lie like these."""
-    opened, all_photos = server.shelf.library(library), server.shelf.photos(library).all()
-    plain = None
-    if opened.has_unsteered:
-        plain = server.maps.of(opened.gallery(opened.unsteered_index()), method)
-    if focus:
-        found = server.maps.of(opened.gallery(opened.find_prompt_index(focus)), method, plain)
-    elif plain is None:
-        found = server.maps.of(opened.gallery(opened.unsteered_index()), method)  # which says what is missing
-    else:
-        found = plain
-    numbers = {photo.id: number for number, photo in reversed(list(enumerate(all_photos)))}
-    rows = [(row, numbers[id]) for row, id in enumerate(found.image_ids) if id in numbers]
-    chosen = [row for row, _ in rows]
+    its_photos = server.shelf.photos(library).now()
+    found = server.maps.of(server.shelf.library(library), focus, method)
+    points = found.of(its_photos)
+    has_point = np.isfinite(points[:, 0])
+    whole = np.where(has_point[:, None], np.rint((np.nan_to_num(points) + 1) * 32767), _NO_POINT)
     return MapAnswer(
+        list_id=its_photos.id,
         focus=focus or None,
         method=method,
         explained=found.explained,
-        total=len(all_photos),
-        count=len(rows),
-        photos=_base64(np.array([number for _, number in rows], dtype="<u4").tobytes()),
-        points=_base64(np.ascontiguousarray(found.points[chosen], dtype="<f4").tobytes()),
+        total=len(its_photos),
+        count=int(has_point.sum()),
+        points=_base64(whole.astype("<u2").tobytes()),
     )
 
 
@@ -468,7 +462,7 @@ def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
     """Photos near the mean of some and far from that of others (Rocchio), by vectors alone: no photo is searched
     with, and nothing is steered."""
     began = time.monotonic()
-    opened, its_photos = server.shelf.library(library), server.shelf.photos(library)
+    opened, its_photos = server.shelf.library(library), server.shelf.photos(library).now()
     index = opened.find_prompt_index(wanted.focus) if wanted.focus else opened.unsteered_index()
     gallery = opened.gallery(index)
     cosines = rocchio(gallery, wanted.more, wanted.less)
@@ -492,6 +486,7 @@ def like(library: str, wanted: LikeRequest, server: At) -> SearchAnswer:
         undated=0,
         text=f"{chosen}{under} (Rocchio’s rule)",
         seconds=time.monotonic() - began,
+        list_id=its_photos.id,
         focuses=[],
         unsteered_model=None if wanted.focus else index.model_id,
         hits=[

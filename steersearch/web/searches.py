@@ -20,7 +20,7 @@ from steersearch.indexer.query_terms import Focus
 from steersearch.web.answers import SearchAnswer, search_answer
 from steersearch.web.engine import Engine
 from steersearch.web.heat import heat_layer
-from steersearch.web.photos import Photo, Photos
+from steersearch.web.photos import PhotoList, Photos
 
 ROUNDS_S = (0.4, 0.8, 1.5, 2.5)  # the last again and again
 MOST_SECONDS = 600.0
@@ -99,18 +99,18 @@ def _search(library: Library, request: SearchRequest, budget_s: float) -> Hits:
 
 
 def _answer(hits: Hits, photos: Photos, seconds: float, *, is_final: bool) -> SearchAnswer:
-    shown = {hit.image_id: photos.photo(hit.image_id) for hit in hits}
-    return search_answer(hits, shown, _ranges(hits), _layers(hits, shown), seconds, is_final=is_final)
+    now = photos.now()
+    return search_answer(hits, now, _ranges(hits), _layers(hits, now), seconds, is_final=is_final)
 
 
-def _layers(hits: Hits, photos: dict[str, Photo]) -> list[str | None]:
+def _layers(hits: Hits, photos: PhotoList) -> list[str | None]:
     """Where each hit matches the marked region, on one colour scale."""
     top = shared_vmax([hit.match for hit in hits if hit.match is not None])
     index = hits.searched.unsteered
     return [
         None
         if hit.match is None or index is None
-        else b64encode(heat_layer(hit.match, top, index, photos[hit.image_id].size)).decode()
+        else b64encode(heat_layer(hit.match, top, index, photos.photo(hit.image_id).size)).decode()
         for hit in hits
     ]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from steersearch import settings
 from steersearch.api import AUTO, Library, Models
 from steersearch.indexer.embedder import Provider
+from steersearch.indexer.library_info import LibraryInfo
+from steersearch.indexer.store import images_stamp
 from steersearch.web.photos import Photos
 from steersearch.web.problem import UnknownIdError
 
@@ -33,6 +35,7 @@ class Shelf:
         self._kind = Shared
         self._open: dict[str, Library] = {}
         self._photos: dict[str, Photos] = {}
+        self._infos: dict[str, tuple[tuple[str, ...], LibraryInfo]] = {}
         self._lock = threading.Lock()
 
     def places(self) -> dict[str, Path]:
@@ -61,6 +64,16 @@ class Shelf:
             if id not in self._photos:
                 self._photos[id] = Photos(library)
             return self._photos[id]
+
+    def info(self, id: str) -> LibraryInfo:
+        """What a library holds, counted anew only after it has changed: that takes a second of 100,000 photos."""
+        library = self.library(id)
+        names = map(library.gallery_name, library.prompts())
+        now = (*images_stamp(library.place), *names)
+        known = self._infos.get(id)
+        if known is None or known[0] != now:
+            known = self._infos[id] = now, library.info()
+        return known[1]
 
 
 def id_of(place: Path) -> str:

@@ -146,7 +146,7 @@ def _id(shelf: Shelf, library: str) -> str:
 def _photo(shelf: Shelf, library: str, name: str) -> Path:
     """A photo of the library, by id or path. Raises UnknownIdError."""
     photos = shelf.photos(library)
-    by_path = {photo.path: photo.id for photo in photos.all()}
+    by_path = {photo.path: photo.id for photo in photos.now()}
     return photos.file(by_path.get(name, name))
 
 

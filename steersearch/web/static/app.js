@@ -18,7 +18,7 @@ let cut = -Infinity, month = null, active = 0; // the focus whose heatmaps are s
 
 const dial = new Dial({ $, onTurn: showTurn });
 const map = new MapView({
-  $, photoAt, open: (row) => openViewer([row], 0), like: (...chosen) => likeChosen(...chosen), problem: showProblem,
+  $, photoAt, open: (row) => openViewer([row], 0), like: (...chosen) => likeChosen(...chosen), point: pointAtHit, problem: showProblem,
 });
 
 // ------------------------------------------------------------------------------------------------- small helpers
@@ -116,10 +116,16 @@ function showQuery() {
       element("button", { type: "button", "aria-label": `Remove ${focus.text}`, onclick: () => change({ focuses: state.focuses.filter((_, i) => i !== number) }) }, "×"));
   }));
   if (active >= state.focuses.length) active = 0;
-  for (const name of ["results", "map"]) {
-    $(`${name}-view`).hidden = state.view !== name;
-    $(`tab-${name}`).setAttribute("aria-pressed", String(state.view === name));
-  }
+  for (const name of ["results", "map"]) $(`tab-${name}`).setAttribute("aria-pressed", String(state.view === name));
+  showViews();
+}
+
+// On the map the hits of a search, if there is one, stand beside it.
+function showViews() {
+  const isMap = state.view === "map";
+  $("map-view").hidden = !isMap;
+  $("results-view").hidden = isMap && !answer?.hits.length;
+  $("views").classList.toggle("with-map", isMap);
 }
 
 // A part of the photo: drag a box over it, or click a spot as large as a patch.
@@ -194,7 +200,7 @@ async function search() {
   running?.abort();
   const mine = (running = new AbortController());
   const hasPhoto = !!(state.image || state.upload);
-  answer = null; cut = -Infinity; month = null;
+  answer = null; cut = -Infinity; month = null; showViews();
   dial.hide(); $("remarks").hidden = true; $("charts").hidden = true; $("more").hidden = true;
   if (!hasPhoto && !state.focuses.length) return browse(0);
   if (!hasPhoto && state.focuses.length > 1) {
@@ -218,8 +224,9 @@ function showAnswer(found) {
   say(badge, `${sentence(found.text.replace(/^(exact|approximate)[:;,]? ?/, "")) || `All ${counted(found.of, "photo")} compared`}, ${found.seconds.toFixed(1)} s.${over}${found.is_final ? "" : " Looking further…"}`);
   const remarks = found.focuses.flatMap((focus) => focus.remarks.map((remark) => `${focus.prompt}: ${remark}`));
   $("remarks").replaceChildren(...remarks.map((remark) => element("li", {}, remark))); $("remarks").hidden = !remarks.length;
+  for (const hit of found.hits) hit.list_id = found.list_id;
   shown = found.hits; browsed = { total: 0, photos: [] };
-  showQueryHeat(); drawHits(); drawCharts();
+  showQueryHeat(); drawHits(); drawCharts(); showViews();
   $("scale").hidden = (!found.focuses.length && !found.hits.some((hit) => hit.layer)) || found.is_guess;
   const canDial = !state.region && (state.image || state.upload) && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
   if (canDial) dial.show(state, found);
@@ -281,6 +288,19 @@ function drawHits(turn = null) {
     return item;
   });
   $("hits").replaceChildren(...items);
+  map.showHits(answer ? shown.filter((row) => !isOut(row)) : []);
+}
+
+// The hit of a point of the map, and the point of a hit.
+function pointAtHit(hit) {
+  $("hits").querySelector(".pointed")?.classList.remove("pointed");
+  const item = hit && [...$("hits").children].find((one) => shown[one.dataset.number]?.image_id === hit.image_id);
+  item?.classList.add("pointed");
+  item?.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+for (const [name, isOver] of [["pointerover", true], ["focusin", true], ["pointerleave", false], ["focusout", false]]) {
+  $("hits").addEventListener(name, (event) => map.point(isOver && answer ? shown[event.target.closest(".hit")?.dataset.number] : null));
 }
 
 const dated = (row) => (row.date ? row.date.replace("T", " ").slice(0, 16) + (row.date_source === "file time" ? " (file time)" : "") : "");
@@ -345,7 +365,8 @@ function showTurn(turn) {
 let viewed = { rows: [], number: 0 };
 
 async function photoAt(number) {
-  return (await get(`/libraries/${state.library}/photos?offset=${number}&limit=1`)).photos[0];
+  const { list_id, photos } = await get(`/libraries/${state.library}/photos?offset=${number}&limit=1`);
+  return { list_id, photo: photos[0] };
 }
 
 function openViewer(rows, number) {

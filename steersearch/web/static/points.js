@@ -1,99 +1,120 @@
-// Points in the plane by WebGL 2: they move from one arrangement to the next on the GPU. regl and what is built on it
-// compile code at run time, which the content security policy forbids.
+// Points in the plane on a 2D canvas. Each leaves a round stamp in a buffer of densities, and the buffer is coloured at
+// once: a hundred thousand take 3 ms of a frame on any machine, where WebGL without a graphics processor takes a second.
 
-const VERTEX = `#version 300 es
-in vec2 from; in vec2 to; in float state;
-uniform float mixed, size, zoom; uniform vec2 centre, shape;
-out float kind;
-void main() {
-  gl_Position = vec4((mix(from, to, mixed) - centre) * zoom * shape, 0.0, 1.0);
-  gl_PointSize = state > 0.5 ? size * 1.7 : size;
-  kind = state;
-}`;
-const FRAGMENT = `#version 300 es
-precision mediump float;
-in float kind; uniform vec3 plain, chosen; uniform float opacity; out vec4 colour;
-void main() {
-  float away = length(gl_PointCoord - 0.5);
-  if (away > 0.5) discard;
-  float edge = 1.0 - smoothstep(0.38, 0.5, away);
-  float a = (kind > 0.5 ? 1.0 : opacity) * edge;
-  colour = vec4((kind > 0.5 ? chosen : plain) * a, a);
-}`;
 export const MOVE_MS = 900;
+const MOST_PIXELS = 3e6; // of the canvas; beyond, it is enlarged
+const CELLS = 256; // of the grid by which points are found, along a side
+const PHASES = 4; // places of a stamp within a pixel, each way
 
 export class Points {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.count = 0; this.zoom = 0.95; this.centre = [0, 0]; this.began = -Infinity; this.frames = 0;
-    const gl = (this.gl = canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true, preserveDrawingBuffer: true }));
-    if (!gl) return;
-    const program = (this.program = gl.createProgram());
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, source); gl.compileShader(shader); gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
-    gl.useProgram(program);
-    gl.enable(gl.BLEND); gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    this.at = (name) => gl.getUniformLocation(program, name);
-    this.buffers = { from: gl.createBuffer(), to: gl.createBuffer(), state: gl.createBuffer() };
+  // rings: a canvas over it, for what changes while the points stand.
+  constructor(canvas, rings) {
+    this.canvas = canvas; this.context = canvas.getContext("2d"); this.rings = rings;
+    this.zoom = 0.95; this.centre = [0, 0]; this.began = -Infinity; this.stamps = new Map();
+    this.ringed = []; this.pointed = -1; // rows of the hits, best first; the row under the pointer
+    this.show(new Float32Array(), null);
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  get works() { return !!this.gl; }
-
-  // points: Float32Array (n, 2); before: where each was, or null for a first arrangement.
+  // points: Float32Array (n, 2), NaN for none; before: where each was, or null for a first arrangement.
   show(points, before) {
-    this.count = points.length / 2; this.points = points;
-    this.fill("from", before ?? points, 2); this.fill("to", points, 2);
-    this.choose(new Set());
+    this.points = points; this.count = points.length / 2; this.before = before; this.at = new Float32Array(points);
     this.began = before && !matchMedia("(prefers-reduced-motion: reduce)").matches ? performance.now() : -Infinity;
     this.grid = null;
-    this.draw();
+    this.choose([]);
   }
 
-  choose(rows) {
-    const state = new Float32Array(this.count);
-    for (const row of rows) state[row] = 1;
-    this.fill("state", state, 1);
-    this.draw();
-  }
+  choose(rows) { this.chosen = new Uint8Array(this.count); for (const row of rows) this.chosen[row] = 1; this.numChosen = rows.length; this.draw(); }
+  ring(rows) { this.ringed = rows; this.drawRings(); }
+  point(row) { if (row !== this.pointed) { this.pointed = row; this.drawRings(); } }
 
-  fill(name, values, width) {
-    const { gl } = this;
-    if (!gl) return;
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[name]);
-    gl.bufferData(gl.ARRAY_BUFFER, values, gl.STATIC_DRAW);
-    const place = gl.getAttribLocation(this.program, name);
-    gl.enableVertexAttribArray(place);
-    gl.vertexAttribPointer(place, width, gl.FLOAT, false, 0, 0);
-  }
+  draw() { this.isStale = true; this.drawRings(); }
 
-  draw() {
-    if (!this.gl || this.waiting) return;
-    this.waiting = requestAnimationFrame((now) => {
-      this.waiting = 0; this.frames += 1;
-      this.paint(now);
+  drawRings() {
+    this.waiting ||= requestAnimationFrame((now) => {
+      this.waiting = 0;
+      this.advance(now);
+      this.paint();
       if (now - this.began < MOVE_MS) this.draw();
     });
   }
 
-  paint(now) {
-    const { gl, canvas } = this, scale = devicePixelRatio || 1;
-    const width = Math.round(canvas.clientWidth * scale), height = Math.round(canvas.clientHeight * scale);
-    if (!width || !height) return;
-    if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
-    const style = getComputedStyle(canvas), past = Math.min(1, (now - this.began) / MOVE_MS);
-    gl.viewport(0, 0, width, height); gl.clearColor(0, 0, 0, 0); gl.clear(gl.COLOR_BUFFER_BIT);
-    gl.uniform1f(this.at("mixed"), past * past * (3 - 2 * past));
-    gl.uniform1f(this.at("size"), scale * Math.min(14, Math.max(2.2, (130 / Math.sqrt(this.count || 1)) * Math.sqrt(this.zoom) + 1.6)));
-    gl.uniform2f(this.at("shape"), Math.min(1, height / width), Math.min(1, width / height));
-    gl.uniform2fv(this.at("centre"), this.centre); gl.uniform1f(this.at("zoom"), this.zoom);
-    gl.uniform3fv(this.at("plain"), rgb(style.getPropertyValue("--soft"))); gl.uniform3fv(this.at("chosen"), rgb(style.getPropertyValue("--accent")));
-    gl.uniform1f(this.at("opacity"), this.count > 20000 ? 0.45 : 0.8);
-    gl.drawArrays(gl.POINTS, 0, this.count);
+  // Where the points are at this time of a move.
+  advance(now) {
+    const past = Math.min(1, (now - this.began) / MOVE_MS), mixed = past * past * (3 - 2 * past), { at, points, before } = this;
+    if (this.moved === points && past === 1) return;
+    this.moved = past === 1 ? points : null;
+    if (past === 1) at.set(points);
+    else for (let i = 0; i < at.length; i++) at[i] = before[i] === before[i] ? before[i] + mixed * (points[i] - before[i]) : points[i];
+  }
+
+  paint() {
+    const { canvas, context } = this, { clientWidth, clientHeight } = canvas;
+    if (!clientWidth || !clientHeight) return;
+    const scale = Math.min(devicePixelRatio || 1, Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight)));
+    const width = Math.round(clientWidth * scale), height = Math.round(clientHeight * scale);
+    if (!this.image || canvas.width !== width || canvas.height !== height) {
+      canvas.width = width; canvas.height = height;
+      this.image = context.createImageData(width, height); this.density = new Uint32Array(width * height); this.isStale = true;
+    }
+    const style = getComputedStyle(canvas), colour = (name) => style.getPropertyValue(name).trim();
+    this.paintRings(scale, colour("--accent"), colour("--card"), colour("--ink"));
+    if (!this.isStale) return;
+    this.isStale = false;
+    const size = scale * Math.min(14, Math.max(2.2, (130 / Math.sqrt(this.count || 1)) * Math.sqrt(this.zoom) + 1.6));
+    const pixels = new Uint32Array(this.image.data.buffer);
+    this.stamp(0, size); this.tint(pixels, colour("--soft"), this.count > 20000 ? 0.45 : 0.8, true);
+    if (this.numChosen) { this.stamp(1, size * 1.5); this.tint(pixels, colour("--accent"), 0.9, false); }
+    context.putImageData(this.image, 0, 0);
+  }
+
+  // The stamps of all points that are chosen, or are not, into the buffer of densities; 255 is a full one.
+  stamp(kind, size) {
+    const { at, chosen, density, count } = this, { width, height } = this.canvas, { side, weights } = this.stampOf(size);
+    const unit = (Math.min(width, height) / 2) * this.zoom, left = width / 2 - this.centre[0] * unit - side / 2, top = height / 2 + this.centre[1] * unit - side / 2;
+    density.fill(0);
+    for (let row = 0; row < count; row++) {
+      if (chosen[row] !== kind) continue;
+      const x = left + at[2 * row] * unit, y = top - at[2 * row + 1] * unit;
+      if (!(x >= 0 && y >= 0 && x + side < width && y + side < height)) continue; // nor what has no point
+      const column = x | 0, line = y | 0, stamp = weights[(((y - line) * PHASES) | 0) * PHASES + (((x - column) * PHASES) | 0)];
+      for (let j = 0, from = 0, to = line * width + column; j < side; j++, to += width - side) for (let i = 0; i < side; i++) density[to++] += stamp[from++];
+    }
+  }
+
+  // Discs of this diameter with a soft edge, one for each place within a pixel.
+  stampOf(size) {
+    const diameter = Math.round(4 * size) / 4;
+    if (!this.stamps.has(diameter)) {
+      const side = Math.ceil(diameter) + 2, weights = [];
+      for (let phase = 0; phase < PHASES * PHASES; phase++) {
+        const x = side / 2 + ((phase % PHASES) + 0.5) / PHASES, y = side / 2 + (Math.floor(phase / PHASES) + 0.5) / PHASES;
+        weights.push(Uint8Array.from({ length: side * side }, (_, i) => 255 * Math.min(1, Math.max(0, diameter / 2 + 0.5 - Math.hypot((i % side) + 0.5 - x, Math.floor(i / side) + 0.5 - y)))));
+      }
+      this.stamps.set(diameter, { side, weights });
+    }
+    return this.stamps.get(diameter);
+  }
+
+  // Colour the buffer, over what is there or as the first.
+  tint(pixels, colour, opacity, isFirst) {
+    const { density } = this, [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16)), plain = (blue << 16) | (green << 8) | red;
+    const tones = Uint32Array.from({ length: 4096 }, (_, i) => ((Math.round(255 * (1 - (1 - opacity) ** (i / 255))) << 24) | plain) >>> 0);
+    if (isFirst) for (let i = 0; i < density.length; i++) pixels[i] = density[i] ? tones[density[i] < 4096 ? density[i] : 4095] : 0;
+    else for (let i = 0; i < density.length; i++) if (density[i] > 64) pixels[i] = tones[density[i] < 4096 ? density[i] : 4095];
+  }
+
+  paintRings(scale, accent, card, ink) {
+    const { rings } = this, context = rings.getContext("2d"), radius = 7 * scale;
+    rings.width = this.canvas.width; rings.height = this.canvas.height;
+    const disc = (row, grown, fill, line) => {
+      if (!(row >= 0) || Number.isNaN(this.at[2 * row])) return;
+      const [x, y] = this.toCanvas(this.at[2 * row], this.at[2 * row + 1]);
+      context.beginPath(); context.arc(x * scale, y * scale, radius * grown, 0, 2 * Math.PI);
+      context.fillStyle = fill; context.fill(); context.lineWidth = 1.5 * scale; context.strokeStyle = line; context.stroke();
+    };
+    for (const row of [...this.ringed].reverse()) disc(row, 1, accent, card);
+    disc(this.pointed, 1.5, this.ringed.includes(this.pointed) ? accent : card, ink);
   }
 
   // Between pixels of the canvas (CSS) and the plane; the shorter side shows [-1, 1] at zoom 1.
@@ -121,47 +142,43 @@ export class Points {
     this.draw();
   }
 
-  // The row of the nearest point within `reach` pixels, or -1; looked up in a grid of cells.
-  nearest(x, y, reach = 14) {
-    const cells = 256;
-    const cell = (value) => Math.min(cells - 1, Math.max(0, Math.floor(((value + 1) / 2) * cells)));
-    if (!this.grid) {
-      this.grid = new Map();
-      for (let row = 0; row < this.count; row++) {
-        const key = cell(this.points[2 * row]) * cells + cell(this.points[2 * row + 1]);
-        if (!this.grid.has(key)) this.grid.set(key, []);
-        this.grid.get(key).push(row);
-      }
+  // The rows of each cell of the plane, one cell after the other, and where each begins.
+  cells() {
+    const starts = new Uint32Array(CELLS * CELLS + 1), rows = new Uint32Array(this.count), cellOf = new Int32Array(this.count);
+    for (let row = 0; row < this.count; row++) {
+      cellOf[row] = Number.isNaN(this.points[2 * row]) ? -1 : cell(this.points[2 * row]) * CELLS + cell(this.points[2 * row + 1]);
+      if (cellOf[row] >= 0) starts[cellOf[row] + 1] += 1;
     }
+    for (let i = 0; i < CELLS * CELLS; i++) starts[i + 1] += starts[i];
+    const next = starts.slice();
+    for (let row = 0; row < this.count; row++) if (cellOf[row] >= 0) rows[next[cellOf[row]]++] = row;
+    return { starts, rows };
+  }
+
+  // The row of the nearest point within `reach` pixels, or -1.
+  nearest(x, y, reach = 14) {
+    const { starts, rows } = (this.grid ??= this.cells());
     const [left, top] = this.toPlane(x - reach, y - reach), [right, bottom] = this.toPlane(x + reach, y + reach);
     let best = -1, least = reach * reach;
-    for (let i = cell(left); i <= cell(right); i++) for (let j = cell(bottom); j <= cell(top); j++) {
-      for (const row of this.grid.get(i * cells + j) ?? []) {
-        const [cx, cy] = this.toCanvas(this.points[2 * row], this.points[2 * row + 1]);
-        const away = (cx - x) ** 2 + (cy - y) ** 2;
-        if (away < least) { least = away; best = row; }
+    for (let i = cell(left); i <= cell(right); i++) {
+      for (let k = starts[i * CELLS + cell(bottom)]; k < starts[i * CELLS + cell(top) + 1]; k++) {
+        const [cx, cy] = this.toCanvas(this.points[2 * rows[k]], this.points[2 * rows[k] + 1]), away = (cx - x) ** 2 + (cy - y) ** 2;
+        if (away < least) { least = away; best = rows[k]; }
       }
     }
     return best;
   }
 
-  // The rows inside a polygon of canvas pixels.
-  inside(polygon) {
-    const corners = polygon.map(([x, y]) => this.toPlane(x, y)), rows = new Set();
+  // The rows whose points lie on what `mask`, a context in the canvas' pixels (CSS), has painted.
+  inside(mask) {
+    const { width, height } = mask.canvas, painted = new Uint32Array(mask.getImageData(0, 0, width, height).data.buffer), rows = [];
+    const [left, top] = this.toCanvas(0, 0), unit = (Math.min(width, height) / 2) * this.zoom;
     for (let row = 0; row < this.count; row++) {
-      const x = this.points[2 * row], y = this.points[2 * row + 1];
-      let isIn = false;
-      for (let i = 0, j = corners.length - 1; i < corners.length; j = i++) {
-        const [xi, yi] = corners[i], [xj, yj] = corners[j];
-        if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) isIn = !isIn;
-      }
-      if (isIn) rows.add(row);
+      const x = left + this.points[2 * row] * unit, y = top - this.points[2 * row + 1] * unit;
+      if (x >= 0 && y >= 0 && x < width && y < height && painted[(y | 0) * width + (x | 0)] >>> 31) rows.push(row);
     }
     return rows;
   }
 }
 
-function rgb(colour) {
-  const hex = colour.trim().replace("#", "");
-  return [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
-}
+const cell = (value) => Math.min(CELLS - 1, Math.max(0, Math.floor(((value + 1) / 2) * CELLS)));
