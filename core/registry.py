@@ -87,6 +87,7 @@ class ModelCard:
     weights: the trained parts; those of the bundled model include the backbone.
     trunk: None if the weights contain it, or only they name it (`trunk_note`).
     parameters: trained ones, of connector, cross-attention and head.  resolution: side of the input in pixels.
+    dim: width of the tokens and of embeddings.  patches: of the grid.
     """
 
     name: str
@@ -98,8 +99,20 @@ class ModelCard:
     licence: str
     parameters: int
     resolution: int
+    dim: int
+    patches: int
     note: str
     purpose: str
+
+    @property
+    def backbone_parameters(self) -> int:
+        """Good to two digits where only the size of a file is known."""
+        if self.trunk is not None:
+            return self.trunk.parameters
+        if self.trunk_about is not None:
+            return self.trunk_about // 4
+        assert isinstance(self.weights, PackageFile)  # in half precision, with the backbone
+        return self.weights.size // 2 - self.parameters
 
     @property
     def research_only(self) -> bool:
@@ -240,6 +253,8 @@ MODELS: dict[str, ModelCard] = {
             licence="Apache-2.0; see its model card for the data",
             parameters=812_932,
             resolution=320,
+            dim=192,
+            patches=400,
             note="bundled; our own small model of everyday things",
             purpose="Photo search without a download: it knows everyday things in photographs and in drawings, and "
             "runs anywhere. The authors' models know far more: `steersearch models fetch dinov2-small`.",
@@ -254,6 +269,8 @@ MODELS: dict[str, ModelCard] = {
             licence="Apache-2.0",
             parameters=12_065_031,
             resolution=336,
+            dim=384,
+            patches=576,
             note="the authors' small model",
             purpose="Photo search on machines without a GPU: what `auto` takes there.",
         ),
@@ -267,6 +284,8 @@ MODELS: dict[str, ModelCard] = {
             licence="Apache-2.0",
             parameters=23_080_455,
             resolution=336,
+            dim=768,
+            patches=576,
             note="the authors' standard model",
             purpose="Photo search with a GPU, or with patience: what `auto` takes where there is a GPU.",
         ),
@@ -280,6 +299,8 @@ MODELS: dict[str, ModelCard] = {
             licence="Apache-2.0",
             parameters=58_747_917,
             resolution=336,
+            dim=1024,
+            patches=576,
             note="the authors' large model",
             purpose="Photo search with a GPU where the last points of accuracy count; about four times the work "
             "of dinov2-base.",
@@ -298,6 +319,8 @@ MODELS: dict[str, ModelCard] = {
             licence=_RESEARCH,
             parameters=23_080_455,
             resolution=336,
+            dim=768,
+            patches=576,
             note="the model of the paper's tables",
             purpose="Comparing with the paper's figures (CORE 96.0); not for commercial use.",
         ),
@@ -312,6 +335,8 @@ MODELS: dict[str, ModelCard] = {
                 licence=_RESEARCH,
                 parameters=23_080_455,
                 resolution=336,
+                dim=768,
+                patches=441,
                 note=f"the paper's {label} variant; its sha256 is not published, so it cannot be checked",
                 purpose=f"Comparing with the paper's figures with {label} as its backbone; not for commercial use.",
             )

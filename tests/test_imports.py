@@ -152,6 +152,7 @@ LATE: dict[str, str] = {
     "steersearch/api.py": "torch takes seconds, and a search in an index needs none",
     "steersearch/cli/bench/options.py": "torch takes seconds, and help needs none",
     "steersearch/cli/bench/speed.py": "the same",
+    "steersearch/cli/plan.py": "the same; only `here` measures",
     "steersearch/cli/models.py": "only `auto` asks torch what the machine has",
     "steersearch/cli/train/__init__.py": "the commands of the group, and help, do without torch",
     "steersearch/cli/train/masks.py": "the same",

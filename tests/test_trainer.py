@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,24 +208,12 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> 
     assert all(torch.equal(p, before[name]) for name, p in steering(run).model.trainable_parameters())
 
 
-@pytest.mark.slow
-def test_two_processes_are_as_one(tmp_path: Path) -> None:
-    """Same effective batch, gloo on processors: the same metrics to 1e-5, although 7 rows cannot be halved."""
-    one = trainer(tmp_path / "one", Squares(alone=True), "objective.alone_cls=1", "objective.queue=6")
-    one.train(resume=False)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "tests.test_trainer",
-    ]
-    subprocess.run([*command, str(tmp_path / "two")], check=True, cwd=Path(__file__).parents[1],
-                   env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)  # fmt: skip
-    expected, found = read_journal(tmp_path / "one"), read_journal(tmp_path / "two")
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
+WITH_A_QUEUE = ("objective.alone_cls=1", "objective.queue=6")
+
+
+def assert_same_metrics(found_in: Path, expected_in: Path) -> None:
+    expected, found = read_journal(expected_in), read_journal(found_in)
     assert [(e["step"], e["kind"]) for e in found] == [(e["step"], e["kind"]) for e in expected]
     for a, b in zip(found, expected, strict=True):
         for name in {"loss", "pmass", "pointing", "rows", "pmass/odd", "segmentation", "alone_cls"} & set(
@@ -233,6 +222,57 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
             assert a["values"][name] == pytest.approx(b["values"][name], abs=1e-5), (a["step"], name)
 
 
+@pytest.mark.slow
+def test_two_processes_are_as_one(tmp_path: Path) -> None:
+    """Same effective batch, gloo on processors: the same metrics to 1e-5, although 7 rows cannot be halved."""
+    trainer(tmp_path / "one", Squares(alone=True), *WITH_A_QUEUE).train(resume=False)
+    command = [*LAUNCH, "2", "--standalone", "-m", "tests.test_trainer", str(tmp_path / "two")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1],
+                   env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)  # fmt: skip
+    assert_same_metrics(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[tuple[str, str]]:
+    """Two network namespaces, joined by a cable, in which 10.77.0.1 and 10.77.0.2 reach each other and nothing else."""
+    names = (f"steer{os.getpid()}a", f"steer{os.getpid()}b")
+    cable = tuple(f"v{os.getpid()}{end}" for end in "ab")
+    made = [["ip", "netns", "add", name] for name in names]
+    made.append(["ip", "link", "add", cable[0], "type", "veth", "peer", "name", cable[1]])
+    for i, (name, end) in enumerate(zip(names, cable, strict=True)):
+        made.append(["ip", "link", "set", end, "netns", name, "name", "cable"])
+        inside = ["ip", "-n", name]
+        made += [[*inside, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "cable"]]
+        made += [[*inside, "link", "set", device, "up"] for device in ("cable", "lo")]
+    try:
+        for command in made:
+            subprocess.run(command, check=True, capture_output=True)
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ip") is None or os.geteuid() != 0, reason="needs ip and root")
+def test_two_nodes_on_a_network_are_as_one(tmp_path: Path, two_nodes: tuple[str, str]) -> None:
+    trainer(tmp_path / "one", Squares(alone=True), *WITH_A_QUEUE).train(resume=False)
+    started = [
+        subprocess.Popen(
+            ["ip", "netns", "exec", name, *LAUNCH, "1", "--nnodes", "2", "--node-rank", str(rank),
+             "--master-addr", "10.77.0.1", "--master-port", "29500", "-m", "tests.test_trainer", str(tmp_path / "two")],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "cable"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for rank, name in enumerate(two_nodes)
+    ]  # fmt: skip
+    said = [node.communicate(timeout=600)[0].decode()[-2000:] for node in started]
+    assert [node.returncode for node in started] == [0, 0], said
+    assert_same_metrics(tmp_path / "two", tmp_path / "one")
+
+
 if __name__ == "__main__":  # one of the two processes
-    started = trainer(Path(sys.argv[1]), Squares(alone=True), "objective.alone_cls=1", "objective.queue=6")
-    started.train(resume=False)
+    trainer(Path(sys.argv[1]), Squares(alone=True), *WITH_A_QUEUE).train(resume=False)

@@ -40,6 +40,7 @@ class Commands(LazyGroup):
         "optimize": ("steersearch.cli.optimize", "Make a library small and quick to open."),
         "remove": ("steersearch.cli.remove", "Remove a prompt or a folder, or delete a library."),
         "export": ("steersearch.cli.export", "Export a prompt's vectors to Parquet, Arrow or FAISS."),
+        "plan": ("steersearch.cli.plan", "Estimate what a large job costs."),
         "demo": ("steersearch.cli.demo", "Try it on a few photographs and drawings."),
         "config": ("steersearch.cli.config", "Show and change your settings."),
         "models": ("steersearch.cli.models", "List, show and fetch models."),
