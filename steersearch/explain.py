@@ -71,7 +71,7 @@ def explain(
     view: "crop", "squash" or "tile", see `Preprocess`; None is the model's own.
     limits: a photo that exceeds them is refused.
     Raises ImageError, OutputError, ArgumentError, PromptError, UnknownModelError, CheckpointError, and
-    ConfigError for the attention of a trunk without CLS token.
+    ConfigError for the attention of a backbone without CLS token.
     """
     output = Path(output)
     file_type = _file_type(output)

@@ -30,7 +30,7 @@ LARGE = 1000  # bytes; what is at least as large lies in the store, as a file un
 
 
 def hub_files(card: ModelCard) -> tuple[HubFile, ...]:
-    """All files of the hub that a model is known to need: weights, trunk, text encoder."""
+    """All files of the hub that a model is known to need: weights, backbone, text encoder."""
     weights = (card.weights,) if isinstance(card.weights, HubFile) else ()
     trunk = () if card.trunk is None else (card.trunk.weights,)
     return weights + trunk + card.text_encoder.files

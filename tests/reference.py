@@ -4,7 +4,7 @@ No module and no function of the package or of torch.nn is used, only sums, prod
 read from a state dict. Each picture has a prompt of its own here, and none is padded or folded, so masks and folding
 are checked too.
 
-Letters: B images, T = P + N tokens (P prefix tokens, N patches), D trunk width, L text tokens, Dt text width,
+Letters: B images, T = P + N tokens (P prefix tokens, N patches), D backbone width, L text tokens, Dt text width,
 h heads, d head width.
 """
 
@@ -111,7 +111,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outputs:
-    """prefix (B, P, D), patches (B, N, D), logits (B, N); attention (B, h, N) of CLS, for trunks that have one."""
+    """prefix (B, P, D), patches (B, N, D), logits (B, N); attention (B, h, N) of CLS, for backbones that have one."""
 
     prefix: Tensor
     patches: Tensor

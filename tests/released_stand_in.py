@@ -1,4 +1,4 @@
-"""A released model in small, on a stand-in hub: the authors' file, a trunk as timm publishes one, a RoBERTa."""
+"""A released model in small, on a stand-in hub: the authors' file, a backbone as timm publishes one, a RoBERTa."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small random models of every trunk kind, so that the model's tests take seconds and need no download."""
+"""Small random models of every backbone kind, so that the model's tests take seconds and need no download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steersearch.core.vit import ViT, ViTConfig
 TEXT_DIM = 20
 TINY = ViTConfig(image_size=64, patch_size=16, stem_channels=(4, 8, 12), dim=64, depth=4, num_heads=2)
 
-# name -> timm's model, and the side of its input. Registers come with DINOv2's newer trunks.
+# name -> timm's model, and the side of its input. Registers come with DINOv2's newer backbones.
 TIMM_KINDS: dict[str, tuple[str, int]] = {
     "dinov2": ("vit_base_patch14_dinov2", 56),
     "dinov2 with registers": ("vit_base_patch14_reg4_dinov2", 56),
@@ -73,7 +73,7 @@ def small_config(kind: str = "tiny", **changes: Any) -> SteerViTConfig:
 
 
 def small_model(kind: str = "tiny", **changes: Any) -> SteerViT:
-    """A SteerViT over a random trunk of `kind`, its gates open."""
+    """A SteerViT over a random backbone of `kind`, its gates open."""
     model = SteerViT(small_config(kind, **changes), trunk=small_trunk(kind))
     trained = nn.ModuleList([model.connector, model.cross_attention, model.head])
     randomise(trained, seed=2)

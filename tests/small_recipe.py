@@ -1,4 +1,4 @@
-"""A recipe whose whole run takes seconds: the drawn world in thumbnails, over a small random trunk."""
+"""A recipe whose whole run takes seconds: the drawn world in thumbnails, over a small random backbone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RECIPE = Recipe(
 
 
 def small_recipe(folder: Path, *settings: str) -> Recipe:
-    """`RECIPE` with its trunk in `folder`, changed by settings "section.key=value"."""
+    """`RECIPE` with its backbone in `folder`, changed by settings "section.key=value"."""
     trunk = folder / RECIPE.model.trunk
     if not trunk.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -275,7 +275,7 @@ def test_the_model_sees_the_whole_picture_whatever_the_trunk_would_cut(trunk: st
     assert bright[0, 0]
     assert bright[-1, -1]
     assert (bright & view.mask).sum() / (bright | view.mask).sum() > 0.6
-    zoomed = preprocess(image)  # what the trunk's own settings would make of it
+    zoomed = preprocess(image)  # what the backbone's own settings would make of it
     assert preprocess.crop_pct == 1 or not np.allclose(zoomed, pixels)
 
 

@@ -1,4 +1,4 @@
-"""The list of baselines, plain trunks and late fusion; each family of models has a test file of its own."""
+"""The list of baselines, plain backbones and late fusion; each family of models has a test file of its own."""
 
 from __future__ import annotations
 

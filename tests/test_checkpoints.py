@@ -64,7 +64,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def released() -> SteerViT:
-    """A model whose trunk's weights, as the authors', live elsewhere."""
+    """A model whose backbone's weights, as the authors', live elsewhere."""
     return small_released()
 
 
@@ -639,7 +639,7 @@ def test_pinned_files_are_fully_described() -> None:
         assert file.likely_size, file
     unknown = {file.file for file in files if file.sha256 is None}
     assert unknown == {
-        "model.safetensors",  # MAE's trunk
+        "model.safetensors",  # MAE's backbone
         *(f"steervit_{family}_base.pth" for family in ("mae", "siglip", "siglip2")),
     }
     assert len({file.sha256 for file in files if file.sha256}) == len(files) - len(unknown)

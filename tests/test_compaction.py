@@ -48,7 +48,7 @@ def test_many_small_steps_become_one(library: Library) -> None:
     assert done.bytes_after < done.bytes_before / 2
     assert rows(library) == before
     tables = [len(list(table.glob("data/*"))) for table in library.place.glob("lance/*.lance")]
-    assert tables == [1, 1, 1]  # photos, "red", and what the frozen trunk says
+    assert tables == [1, 1, 1]  # photos, "red", and what the frozen backbone says
     key = library.prompts()[0].key
     name = snapshot.snapshot_name(library.place, key)
     assert (library.place / "snapshots" / key / f"{name}.arrow").exists()  # for the next query

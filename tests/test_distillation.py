@@ -1,4 +1,4 @@
-"""What teaches a hybrid trunk, against straightforward sums in float64 and cases whose answer is known."""
+"""What teaches a hybrid backbone, against straightforward sums in float64 and cases whose answer is known."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> 
     (tmp_path / checkpoint.FOLDER).mkdir()
     with pytest.raises(RunError) as caught, translated(tmp_path):
         list(DataLoader(Wild(DataError("texts", '"a mug" is not there')), num_workers=1))
-    kept = "what was saved is kept; --resume continues from there"
+    kept = "checkpoints are kept; --resume continues from the last"
     assert str(caught.value) == f'{tmp_path}: texts: "a mug" is not there; {kept}'
 
 

@@ -307,7 +307,7 @@ def test_a_header_that_lies_is_refused(header: str, length: int | None, body: in
 
 
 def test_ranges_hold_what_is_published() -> None:
-    """Every trunk that is known, and the settings of the bundled model."""
+    """Every backbone that is known, and the settings of the bundled model."""
     config = load_model("mini", device="cpu").config
     assert SteerViTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Preprocess.from_dict(json.loads(json.dumps(config.preprocess.to_dict()))) == config.preprocess

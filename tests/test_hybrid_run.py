@@ -1,4 +1,4 @@
-"""A run with a hybrid trunk, whole and short: pictures of 64 pixels, a network of random weights, made-up words."""
+"""A run with a hybrid backbone, whole and short: pictures of 64 pixels, a network of random weights, made-up words."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photographs: Path, t
     """Stopped in each of its stages."""
     settings = recipe(photographs)
     whole = train_recipe(settings, tmp_path / "whole", resume=False, device="cpu", say=lambda line: None)
-    stops = iter(["trunk: training", "distillation: step 3", "words: ", "alignment: step 3", "step 2"])
+    stops = iter(["backbone: training", "distillation: step 3", "words: ", "alignment: step 3", "step 2"])
     stop = next(stops)
 
     def ask(line: str) -> None:

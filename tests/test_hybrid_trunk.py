@@ -1,4 +1,4 @@
-"""A trunk whose patches are made of a convolutional network's feature maps."""
+"""A backbone whose patches are made of a convolutional network's feature maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimiser of the trunk's matrices."""
+"""The optimiser of the backbone's matrices."""
 
 import pytest
 import torch

@@ -64,7 +64,7 @@ def test_it_equals_timms_evaluation_transform(name: str, size: tuple[int, int]) 
     name=st.sampled_from(sorted(TRUNKS)),
 )
 def test_it_equals_timms_at_every_size(size: tuple[int, int], side: int, name: str) -> None:
-    """Odd sides, sizes below the trunk's, and every rounding on the way."""
+    """Odd sides, sizes below the backbone's, and every rounding on the way."""
     picture = noise(*size)
     pixels = timm_preprocess(name, side)(picture)
     assert torch.equal(torch.from_numpy(pixels), timms_transform(name, side)(picture))

@@ -1,4 +1,4 @@
-"""Region vectors: what is kept of the frozen trunk, how small it is, and that every photo gets them once."""
+"""Region vectors: what is kept of the frozen backbone, how small it is, and that every photo gets them once."""
 
 from __future__ import annotations
 

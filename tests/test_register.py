@@ -1,4 +1,4 @@
-"""Truth and maps lie on one another: what paints the truth through a trunk's own preprocessing scores 1."""
+"""Truth and maps lie on one another: what paints the truth through a backbone's own preprocessing scores 1."""
 
 from __future__ import annotations
 

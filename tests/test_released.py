@@ -28,8 +28,8 @@ from tests.hub_server import HubServer, hub_stand_in
 from tests.released_stand_in import RESOLUTION, TEXT_DIM, publish
 
 RELEASED = [card.name for card in MODELS.values() if isinstance(card.weights, HubFile)]
-SHAPES = {"small": (384, 12), "base": (768, 12), "large": (1024, 24)}  # width and depth of the trunks
-HEADS, HEAD_DIM = 16, 72  # of the cross-attention, whatever the trunk
+SHAPES = {"small": (384, 12), "base": (768, 12), "large": (1024, 24)}  # width and depth of the backbones
+HEADS, HEAD_DIM = 16, 72  # of the cross-attention, whatever the backbone
 
 
 # -------------------------------------------------------------------------------------- what is checked of a file
@@ -78,7 +78,7 @@ def check_file(card: ModelCard, path: Path, dim: int, depth: int, text_dim: int)
 
 
 def check_steering(model: Predictor, images: list[Image.Image], prompts: tuple[str, str]) -> None:
-    """Embeddings are finite and of unit length, follow the prompt, and with gate_scale 0 are the trunk's own."""
+    """Embeddings are finite and of unit length, follow the prompt, and with gate_scale 0 are the backbone's own."""
     plain = model.embed(images)
     first, second = (model.embed(images, prompt) for prompt in prompts)
     for embeddings in (plain, first, second):
@@ -239,7 +239,7 @@ def test_what_is_checked_can_fail(published: ModelCard, server: HubServer, tmp_p
     with pytest.raises(AssertionError):
         check_file(anonymous, changed(**{"lin_seg_head.bias": torch.zeros(2)}), 64, 6, TEXT_DIM)
     with pytest.raises(AssertionError):
-        check_file(anonymous, changed(), 64, 8, TEXT_DIM)  # a deeper trunk has more weights
+        check_file(anonymous, changed(), 64, 8, TEXT_DIM)  # a deeper backbone has more weights
     closed = {name: torch.zeros(1) for name in state if name.endswith("attn_gate")}
     with pytest.raises(AssertionError, match="no gate was ever opened"):
         check_file(anonymous, changed(**closed), 64, 6, TEXT_DIM)

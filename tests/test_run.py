@@ -1,4 +1,4 @@
-"""Whole runs, short ones: on the drawn world, and the mini's trunk on a folder of someone's own data."""
+"""Whole runs, short ones: on the drawn world, and the mini's backbone on a folder of someone's own data."""
 
 import subprocess
 import sys

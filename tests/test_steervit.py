@@ -38,7 +38,7 @@ def all_tokens(features: Features) -> Tensor:
     return torch.cat([features.prefix, features.patches], dim=1)
 
 
-# --------------------------------------------------------------------------------- equal to the plain trunk
+# --------------------------------------------------------------------------------- equal to the plain backbone
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -185,7 +185,7 @@ def test_only_connector_gates_cross_attention_and_head_learn(kind: str) -> None:
     model(pixels_for(model), prompts_of(4, 5, 6)).logits.square().sum().backward()
     optimiser.step()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == set(trainable)  # all of them, and no batch norm statistic of the trunk
+    assert changed == set(trainable)  # all of them, and no batch norm statistic of the backbone
 
 
 def test_training_mode_leaves_the_trunk_in_evaluation_mode() -> None:

@@ -1,4 +1,4 @@
-"""The view "tile": a picture's four tiles go through the trunk one by one, and come back as one picture."""
+"""The view "tile": a picture's four tiles go through the backbone one by one, and come back as one picture."""
 
 from __future__ import annotations
 

@@ -271,9 +271,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     with caplog.at_level(logging.WARNING):
         assert is_whole(tmp_path) == 10
     assert "step-000020" in caplog.text
-    assert "going on from step-000010" in caplog.text
+    assert "continuing from step-000010" in caplog.text
     damage(tmp_path / "checkpoints" / "step-000010")
-    with pytest.raises(RunError, match=r"no checkpoint is whole .*step-000020: .*step-000010: "):
+    with pytest.raises(RunError, match=r"no checkpoint is undamaged .*step-000020: .*step-000010: "):
         checkpoint.latest(tmp_path)
 
 

@@ -28,7 +28,7 @@ from tests.conftest import Run
 SMALL = WorldConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
 WORLD = SourceConfig(photos=12, size=64, drawn_per_kind=1, plates=1, stamps=False, emoji=False)
 NAME = "world:photos=12,size=64,drawn_per_kind=1,plates=1,stamps=false,emoji=false"
-# Of the arrays of SMALL, and with both packages, as commit c585d4f made them: trunks were trained on such pictures.
+# Of the arrays of SMALL, and with both packages, as commit c585d4f made them: backbones were trained on such pictures.
 MADE_BEFORE = {
     False: "a977368c2f8ef3c4fa3db154dbd21908012e43e439a5ea9439ffcca2e808497f",
     True: "999e30c1e0d5c736e375cbd9e0908937349cda0b45814d9135c0b494223d6162",

@@ -39,7 +39,7 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Batch:
-    """B pictures, an expression for each, and its mask. On the CPU except perhaps the pixels; `to` moves everything.
+    """B pictures with an expression each, and its mask. On the CPU, except perhaps the pixels; `to` moves everything.
 
     pixels:  (B, 3, S, S) float32, normalised for the backbone; or the precomputed input (B, T, D) of the first
              steered block
@@ -96,9 +96,9 @@ class Batch:
 
 
 class Feed(Protocol):
-    """Batches as a function of the step, so that a run can resume anywhere with exactly the same ones.
+    """Batches as a function of the step: a run can resume anywhere with the same ones.
 
-    Rank r of R gets rows r, r + R, r + 2R, ... of the step's batch: R processes together see what one would.
+    Rank r of R gets rows r, r + R, r + 2R, ... of the step's batch, so R processes together see what one would.
     """
 
     @property

@@ -54,7 +54,7 @@ def save(
     keep: int = 2,
     best: bool = False,
 ) -> Path:
-    """Write the checkpoint of a run after `step` steps (0 or more); returns its folder. Only one process may write.
+    """Write the checkpoint of a run after `step` steps (0 or more); return its folder. Only one process may write.
 
     tensors: of any dtype, shape and device; `load` returns them bit for bit.
     state: plain data, kept as JSON: tuples return as lists, keys as text; floats are exact, nan and infinities allowed.
@@ -87,7 +87,7 @@ def _write(draft: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping
     file = draft / TENSORS
     try:
         save_file(_for_disk(tensors), file)
-    except SafetensorError as error:  # how it reports a full disk
+    except SafetensorError as error:  # raised for a full disk
         raise OSError(str(error)) from error
     file.chmod(0o644)  # safetensors creates its files for their owner alone
     _to_disk(file)
@@ -204,12 +204,12 @@ def latest(folder: Path) -> Path | None:
             damage.append(error)
             continue
         for passed_over in damage:
-            logger.warning("%s; going on from %s instead", passed_over, path.name)
+            logger.warning("%s; continuing from %s instead", passed_over, path.name)
         return path
     if damage:
         raise RunError(
             folder / FOLDER,
-            f"no checkpoint is whole ({'; '.join(f'{e.path.name}: {e.reason}' for e in damage)}); "
+            f"no checkpoint is undamaged ({'; '.join(f'{e.path.name}: {e.reason}' for e in damage)}); "
             "delete them to start over",
         )
     return None

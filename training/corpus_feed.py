@@ -1,7 +1,7 @@
 """Batches from a corpus of the generated world, whose pictures are composed and expressions encoded in advance.
 
-Not a `SourceFeed`: a batch of 32 takes milliseconds of one core here, a second there, which would stall training on two
-cores; and its keys for distillation are things of the world, not texts.
+Not a `SourceFeed`: a batch of 32 takes milliseconds of one core here and a second there, which would stall training
+on two cores; and its keys for distillation are things of the world, not texts.
 """
 
 from __future__ import annotations

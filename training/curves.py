@@ -1,4 +1,4 @@
-"""Curves over training steps, worked out as the coordinates and paths of an SVG picture."""
+"""Curves over training steps, as coordinates and paths of an SVG picture."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from itertools import pairwise
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 640, 280  # of the whole picture, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 26  # margins; ticks are written in the left and lower one
-MOST_POINTS = 300  # more are averaged: a curve is drawn about twice as fine as it can be seen
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 26  # margins; the left and lower one hold the ticks' labels
+MOST_POINTS = 300  # points; more are averaged: twice as fine as the eye resolves
 SMOOTHED_FROM = 40  # points; shorter curves are shown as they are
-WINDOW = 0.04  # of a smoothed curve, which its mean at each place is taken over
+WINDOW = 0.04  # share of a curve that its moving mean covers
 
 
 @dataclass(frozen=True)
 class Curve:
-    """`points` are (step, value), steps rising; values that are not finite are gaps.
+    """points: (step, value), steps rising; values that are not finite are gaps.
 
     noisy: drawn pale, with its moving mean over it.  colour: number of its colour.  marked: with a dot at each point
     """
@@ -44,7 +44,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Plot:
-    """Ticks as (place, label) in the picture's units, and what is drawn within its margins."""
+    """Ticks as (place, label) in the picture's units, and the curves within its margins."""
 
     across: list[tuple[float, str]]
     up: list[tuple[float, str]]
@@ -59,7 +59,7 @@ def plot(
 ) -> Plot | None:
     """All `curves` in one picture; None if they have no finite point.
 
-    lowest, highest: values that the vertical axis reaches to at least.  ticks: along the horizontal one, at least two.
+    lowest, highest: values that the vertical axis includes.  ticks: of the horizontal one, at least two.
     """
     thinned = [replace(curve, points=_thinned(curve.points)) for curve in curves]
     curves = [curve for curve in thinned if any(math.isfinite(y) for _, y in curve.points)]
@@ -164,7 +164,7 @@ def _short(step: float) -> str:
 
 
 def _level(value: float) -> str:
-    """0.25 -> "0.25", 0.00075 -> "7.5e-4": what is longer than six signs would leave the margin."""
+    """0.25 -> "0.25", 0.00075 -> "7.5e-4": more than six characters would leave the margin."""
     text = f"{value:.6g}"
     if len(text) <= 6:
         return text

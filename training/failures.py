@@ -14,12 +14,12 @@ from steersearch.core.errors import RunError, SteerSearchError
 from steersearch.training import checkpoint
 
 _DISK = re.compile(r"PytorchStreamWriter|No space left|unexpected pos", re.IGNORECASE)
-_LOCKS = re.compile(r"not appear to support flock")  # how filelock says that a file system has none
+_LOCKS = re.compile(r"not appear to support flock")  # filelock's message for a file system without locks
 _IN_WORKER = re.compile(r"Caught (\w+) in DataLoader worker process")
 
 _SYSTEM = ("OSError", "PermissionError", "FileNotFoundError", "MemoryError")
 
-_LESS = "set a smaller optimiser.batch, fewer data.workers, or end what else uses it"
+_LESS = "set a smaller optimiser.batch, fewer data.workers, or end other programs that use it"
 
 
 @contextmanager
@@ -35,12 +35,12 @@ def translated(folder: Path) -> Iterator[None]:
         if reason is None:
             raise
         kept = (folder / checkpoint.FOLDER).is_dir()
-        way_out = "; what was saved is kept; --resume continues from there" if kept else ""
+        way_out = "; checkpoints are kept; --resume continues from the last" if kept else ""
         raise RunError(place, f"{reason}{way_out}") from error
 
 
 def _reason(error: Exception) -> str | None:
-    """The failure of the machine; None for a bug."""
+    """What failed in the machine; None for a bug."""
     said = str(error).strip() or type(error).__name__
     refused = errors.refusal(error)
     if refused in errors.SCARCE:

@@ -1,4 +1,4 @@
-"""A corpus' pictures as input of the first steered block, which no prompt changes: computed once and stored.
+"""A corpus' pictures as the input of the first steered block, computed once and stored: no prompt changes it.
 
 The backbone is frozen, so without augmentation everything before the first steered block is constant; in a hybrid
 backbone that is nine tenths of the forward pass.

@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """A context in which the first SIGINT or SIGTERM only sets `asked`; the next raises KeyboardInterrupt.
+    """A context in which the first SIGINT or SIGTERM only sets `asked`; the next one raises KeyboardInterrupt.
 
     The loop reads `asked` in each step.  say: called once, with a line for the user
     Only the main thread can catch signals: in another one nothing changes, and `asked` stays False.

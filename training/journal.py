@@ -127,7 +127,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(_checked(parse_json(text)))
         except (ValueError, KeyError, TypeError):
-            logger.warning("%s, line %d: no metrics, skipped", path, number)
+            logger.warning("%s, line %d: skipped, since it holds no metrics", path, number)
     return lines
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 def patch_target(cover: Tensor) -> Tensor:
     """Covered share of each patch (B, N) -> a distribution over patches (B, N); an empty mask stays all zero.
 
-    The released code normalises to sum 1, the paper's formula does not (arXiv 2604.02327, Eq. 3).
+    The released code normalises the sum to 1; the paper's formula (arXiv 2604.02327, Eq. 3) does not.
     """
     return cover / cover.sum(dim=-1, keepdim=True).clamp_min(1e-9)
 

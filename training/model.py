@@ -21,7 +21,7 @@ from steersearch.training.recipe import HYBRID, ModelSettings
 
 
 def build_model(settings: ModelSettings, seed: int, trunk: ViT | None = None) -> SteerViT:
-    """A SteerViT in float32 on the CPU, its backbone frozen, its other parts random from `seed` or those of `start`.
+    """A SteerViT in float32 on the CPU: its backbone frozen, its other parts random from `seed` or those of `start`.
 
     It has the backbone's own preprocessing, for evaluation; training shows whole pictures even if that crops.
     trunk: the trained one for settings.trunk "hybrid". Raises ConfigError for incompatible parts, CheckpointError,
@@ -61,7 +61,7 @@ def finished(model: SteerViT, settings: ModelSettings) -> SteerViT:
 
 
 def _trunk(settings: ModelSettings, trunk: ViT | None) -> tuple[SteerViTConfig, torch.nn.Module]:
-    """The backbone, and a config with its description, whose other fields the caller replaces."""
+    """The backbone, and a config that describes it; the caller replaces the other fields."""
     name = settings.trunk
     if name == HYBRID:
         assert trunk is not None

@@ -1,7 +1,7 @@
 """Muon: momentum whose update is made orthogonal, for the matrices inside a transformer (K. Jordan, 2024).
 
-torch.optim.Muon computes in bfloat16, which processors do slowly (6 times as slow as this in a trial); here it is
-float32, and matrices of one shape are taken together.
+torch.optim.Muon computes in bfloat16, which is slow on processors (6 times as slow as this in a trial); this one
+computes in float32, all matrices of one shape together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """lr: length of a step, in units of an orthogonal matrix (about 0.02);  weight_decay: decoupled, times lr.
 
-    A matrix that has more rows than columns takes steps longer by the root of their ratio.
+    A matrix with more rows than columns takes steps longer by the root of their ratio.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Arrays in .npy files, written row by row, so that none is whole in memory and a full disk raises OSError."""
+"""Arrays in .npy files, written row by row: none need fit into memory, and a full disk raises OSError."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_rows(file: Path, first: int, rows: npt.NDArray[Any]) -> None:
         opened.seek(first * rows[:1].nbytes, 1)
         opened.write(np.ascontiguousarray(rows).tobytes())
         opened.flush()
-        os.fsync(opened.fileno())  # before anything records that they are written
+        os.fsync(opened.fileno())  # before anything records them as written
 
 
 def map_rows(file: Path) -> npt.NDArray[Any]:

@@ -77,7 +77,7 @@ class Objective:
         return terms
 
     def beside(self, step: int) -> dict[str, Term]:
-        """The alignment term, on pictures of its own, half as many as in the alignment stage."""
+        """The alignment term, on its own pictures, half as many as in the alignment stage."""
         if self._aligner is None:
             return {}
         config = self._aligner.config
@@ -96,7 +96,7 @@ class Objective:
         return terms
 
     def _against_queue(self, found: Features, alone: Alone) -> dict[str, Term]:
-        """Against the batch's own keys and earlier ones; the same expression is not a negative."""
+        """Against the batch's own keys and earlier ones; rows with the same expression are not negatives."""
         own = self.alone_keys(alone)
         size = len(alone.names)
         everyone = self._joined(alone.names)

@@ -29,7 +29,7 @@ from steersearch.core.files import never_a_link, require_regular
 from steersearch.training.data.samples import Source
 
 CHUNK = 64  # pictures in one task of a worker
-_FORMAT = 2  # raise it if pictures are made differently
+_FORMAT = 2  # increase it when pictures are made differently
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -49,7 +49,7 @@ class PictureCache:
         self._made: Bytes | None = None
 
     def __len__(self) -> int:
-        """How many different pictures the source has."""
+        """Number of different pictures."""
         return len(self._first)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class PictureCache:
     def fill(self, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
         """Make the missing pictures with `workers` processes; an interrupted call can be continued.
 
-        Of concurrent callers one works and the others wait. Unusable pictures are left out.
+        Of concurrent callers, one works and the others wait. Unusable pictures are left out.
         progress: called with pictures done and in all.  Raises DataError for a full disk.
         """
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """A corpus' pictures on the training device: memory-mapped for a CPU, copied whole to a GPU.
 
-A GPU would otherwise wait for conversion to floats and transfer. As bytes, 24,000 of mini's pictures take 3.6 GB there,
-and a batch a fraction of a millisecond.
+A GPU would otherwise wait for conversion to floats and transfer. There 24,000 of mini's pictures take 3.6 GB as
+bytes, and a batch takes a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GPU_SHARE = 0.5  # of free GPU memory, at most
 class Pictures:
     """images (P, S, S, 3) uint8, of which batches are made on `device`.  mean, std: of the backbone's input."""
 
-    varies = True  # can be mirrored and change tones
+    varies = True  # pixels can be mirrored and change tones
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Prepare a run before the steering is trained: data, backbone, model, expressions, keys."""
+"""Preparation of a run before the steering is trained: data, backbone, model, expressions, keys."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class Preparation:
         return self._corpus(world), self._corpus(held)
 
     def _world(self) -> WorldConfig:
-        """The recipe's world, with the folder of photographs if the run makes it, which the recipe does not name."""
+        """The recipe's world, with the folder of photographs if the run makes its own: the recipe does not name it."""
         made = photographs_to_make(self.recipe, self.folder)
         if made is None:
             return self.recipe.world
@@ -219,7 +219,7 @@ class Preparation:
         store: TextStore,
         tokens: tuple[FrozenTokens, FrozenTokens] | None,
     ) -> tuple[Described, Described]:
-        """Both corpora with their expressions, which the store encodes; the first without what is to be left out."""
+        """Both corpora with their expressions, which the store encodes; the first without the parts to be left out."""
         recipe, preprocess = self.recipe, model.config.preprocess
         pictures: Sequence[Pictures | FrozenTokens] = tokens or [
             Pictures(part.images, self._accelerator.device, preprocess.mean, preprocess.std)
@@ -254,7 +254,7 @@ class Preparation:
 
 
 def cache_folder(recipe: Recipe, folder: Path) -> Path:
-    """The folder for what a run prepares once."""
+    """The folder for data that a run prepares once."""
     return as_path(recipe.data.cache) if recipe.data.cache else folder / "data"
 
 
@@ -274,17 +274,17 @@ def photographs_to_make(recipe: Recipe, folder: Path) -> Path | None:
 
 
 def _show(skips: Sequence[Skip], strict: bool, say: Say) -> None:
-    """Say the first few unusable rows. Raises SampleError if `strict`."""
+    """Report the first few unusable rows. Raises SampleError if `strict`."""
     if skips and strict:
         raise SampleError(skips[0].path, skips[0].row, skips[0].reason)
     for skip in skips[:SKIPS_SHOWN]:
         say(f"skipped {skip}")
     if len(skips) > SKIPS_SHOWN:
-        say("skipped others too; all of them: steersearch train check DATA --json")
+        say("skipped others too; list all: steersearch train check DATA --json")
 
 
 def open_sources(recipe: Recipe, say: Say) -> tuple[list[Source], list[Source]]:
-    """The data sets for training and validation; without the latter, held-back parts of the former."""
+    """The data sets for training and for validation; without the latter, held-back parts of the former."""
     data = recipe.data
     given = [_open(path, recipe, data.split) for path in data.train]
     if data.validation:

@@ -1,4 +1,4 @@
-"""The configuration of a training run, whole, and the presets it starts from.
+"""The complete configuration of a training run, and its presets.
 
 A run has exactly one `Recipe`. `settings.py` changes it by "section.key=value" and writes it as JSON.
 """
@@ -20,20 +20,20 @@ HYBRID = "hybrid"  # the backbone that a run pretrains
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What is trained and validated on.
+    """The data to train and validate on.
 
     train, validation: data sets that `sources.open_source` opens, or "world", the generated one. Without
-        `validation` the split `validation_split` of the training sets is taken, and where there is none, every
+        `validation`, the split `validation_split` of the training sets is used, or if they have none, every
         hundredth picture is held back.
     format, images, masks: as for `train check`, for all sets alike.  split: of the training sets, "" is all
     validation_rows: at most this many of each set, evenly spread; 0 is all
     frame: pictures and masks as they are shown, turned by EXIF, and expressions with single spaces; or as they are
         stored, pixels and white space alike, which is how the released code reads them
     empty_masks: skip such rows, or keep them: they count with a loss of 0, as in the released code
-    text_tokens: as which numbers the frozen text encoder's output is kept
+    text_tokens: number type in which the frozen text encoder's output is stored
     cache_pictures: keep pictures decoded, at the training size, on disk; the world is then composed before training
-    cache: folder of what is prepared once (pictures, text tokens), which runs may share; "" is in the run's own
-    without: what the steering does not see of a world on photographs, see `world.ingredients`; the stages before it do
+    cache: folder of data prepared once (pictures, text tokens), which runs may share; "": in the run's own
+    without: parts of a world on photographs that the steering does not see, see `world.ingredients`; earlier stages do
     workers: processes that read and augment;  strict: stop at the first row that cannot be used
     """
 
@@ -60,7 +60,7 @@ class DataSettings:
 class ModelSettings:
     """What is trained: see `SteerViTConfig` for the parts.
 
-    trunk: a name of timm, a file of ours whose trunk is taken, "mini" for the bundled one's, or "hybrid": blocks above
+    trunk: the backbone: a name of timm, a file of ours, "mini" for the bundled one's, or "hybrid": blocks above
         EfficientNet-Lite2, trained first, by the sections `distillation` and, for the words, `alignment`
     start: a model whose trained parts initialise this one's, "" for random ones.  gate: initial value, before the tanh
     resolution: side of the pictures in training.  test_resolution: of those that the finished model takes, 0: the same
@@ -87,15 +87,15 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
-    """What is asked of the model.
+    """The objective.
 
     kind: soft cross-entropy to the mask's share of each patch (Eq. 3), or to a Gaussian around the centre of its
         box, `sigma` patches wide (the paper's pointing objective, Table 9)
     alone_cls, alone_mean, alone_focus: weight of the object-alone distillation (ours) of each aggregation
     distillation: contrastive (nearest to its own object's embedding among others) or cosine (near to it)
-    views: for things of the world, how many jittered pictures of a thing alone its key is the mean of
-    queue: for other data, how many earlier keys a batch's own are compared with as well
-    alignment: weight, beside the rest, of the alignment of words and patches, for a hybrid trunk
+    views: for things of the world, number of jittered pictures of a thing alone whose mean is its key
+    queue: for other data, number of earlier keys that a batch is compared with, besides its own
+    alignment: weight, beside the rest, of the alignment of words and patches, for a hybrid backbone
     absent: for the world, share of expressions that fit nothing in the picture; in the distillation they are
         drawn to the key of a plain grey picture
     """
@@ -118,9 +118,9 @@ class OptimiserSettings:
     """AdamW and its schedule: linear warm-up to `lr`, cosine to `final_lr` at `decay_steps`, then constant.
 
     batch: pictures in a step, over all processes.  gate_lr: factor on the learning rate of the gates
-    matrix_lr: of Muon, which then takes the matrices of connector and cross-attention, on the same schedule; 0: AdamW
-        takes all, as published
-    aligned_lr: factor on the rate of Muon for what an alignment has trained: connector, queries, keys with values
+    matrix_lr: of Muon, which then trains the matrices of connector and cross-attention on the same schedule; 0: AdamW
+        trains all, as published
+    aligned_lr: factor on Muon's rate for parts that an alignment has trained: connector, queries, keys with values
     decay_connector, decay_rest: weight decay of the connector, and of cross-attention and head
     decay_vectors: whether it reaches gates, biases and norms too, as in the released code
     clip: greatest norm of the gradient, 0 for none
@@ -143,9 +143,9 @@ class OptimiserSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
-    """What the stages before the steering share.
+    """Settings that the stages before the steering share.
 
-    batch: pictures in a step.  lr: of AdamW.  matrix_lr: of Muon, which then takes the matrices; 0: AdamW takes all
+    batch: pictures in a step.  lr: of AdamW.  matrix_lr: of Muon, which then trains the matrices; 0: AdamW trains all
     warmup: steps up to the full rates, which then fall along a cosine to 1 %.  weight_decay: of matrices, not vectors
     """
 
@@ -174,7 +174,7 @@ class StageSettings:
         )
 
     def learnt(self) -> dict[str, Any]:
-        """The settings that decide the result."""
+        """The settings that determine the result."""
         return {name: value for name, value in asdict(self).items() if name != "save_every"}
 
 
@@ -213,7 +213,7 @@ class AlignmentSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How the run goes.
+    """Conduct of the run: precision, intervals, logging.
 
     precision: of the forward pass; auto is bfloat16 on GPUs that compute with it.  compile: torch.compile
     validate_every, save_every, log_every: in steps.  wandb: project at Weights & Biases, "" for none
@@ -231,8 +231,8 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All sections. `world` counts only where the generated world is asked for, `distillation` and `alignment` where
-    a hybrid trunk is."""
+    """All sections. `world` counts only if the data is the generated world, `distillation` and `alignment` only if the
+    backbone is hybrid."""
 
     data: DataSettings = field(default_factory=DataSettings)
     world: WorldConfig = field(default_factory=WorldConfig)
@@ -244,7 +244,7 @@ class Recipe:
     run: RunSettings = field(default_factory=RunSettings)
 
 
-# The paper's text (section 4.7). Clipping, which it does not mention, as in the released code.
+# The paper's text (section 4.7); clipping, which it does not mention, is that of the released code.
 PAPER = Recipe()
 
 # The released code and what its checkpoints were trained with: 12 pictures on each of 4 GPUs, twice the learning
@@ -259,7 +259,7 @@ RELEASE = replace(
     run=replace(PAPER.run, precision="float32"),
 )
 
-# The bundled model, from nothing, on two processor cores: photographs out of packages beside the drawn world. The run
+# The bundled model, from scratch, on two processor cores: photographs from packages beside the drawn world. The run
 # makes the folder of photographs unless world.photographs names one.
 MINI = Recipe(
     data=DataSettings(cache_pictures=True, validation=("world",), validation_rows=1000),

@@ -32,7 +32,7 @@ SIDE = 288  # pixels, longer side of an example
 _CHARTS: dict[str, tuple[str, str, float | None, float | None]] = {
     "loss": (
         "Loss",
-        "what is minimised; for training its moving mean, with the raw curve pale behind it",
+        "the minimised quantity; for training its moving mean, with the raw curve pale behind it",
         None,
         None,
     ),
@@ -43,7 +43,7 @@ _CHARTS: dict[str, tuple[str, str, float | None, float | None]] = {
     "gradient": ("Gradient", "its norm before clipping", 0, None),
     "pictures_per_second": ("Speed", "pictures per second, over all processes", 0, None),
 }
-_FIRST = ("loss", "pmass", "pointing", "gate")  # then others, in the order of the journal
+_FIRST = ("loss", "pmass", "pointing", "gate")  # others follow in the order of the journal
 _COUNTS = ("rows",)  # pointless as a curve
 
 
@@ -69,9 +69,9 @@ def write_report(
     summary: Mapping[str, Any],
     stages: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> Path:
-    """Write `folder`/report.html, whole or not at all; returns its path.
+    """Write `folder`/report.html atomically; return its path.
 
-    recipe: all settings, nested.  lines: of `journal.read_journal`.  stages: the same of the stages before, by name
+    recipe: all settings, nested.  lines: of `journal.read_journal`.  stages: those of earlier stages, by name
     summary: final figures by name, "pmass/lvis" for those of a source; a mapping becomes a table.
     Text from outside is escaped. Raises OutputError if the file cannot be written.
     """
@@ -185,7 +185,10 @@ def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
                 of_it = found.setdefault(measured, {})
                 of_it.setdefault((line["kind"], part), []).append((line["step"], value))
     order = sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    colours: dict[str, int] = {"training": 0, "validation": 1}  # the same in all charts but that of the gates
+    colours: dict[str, int] = {
+        "training": 0,
+        "validation": 1,
+    }  # the same in all charts except that of the gates
     charts = []
     for name in order:
         title, note, lowest, highest = _CHARTS.get(name, (name.replace("_", " "), "", None, None))
@@ -207,7 +210,7 @@ def _label(kind: str, part: str, lonely: bool) -> str:
 
 
 def _by_number(key: tuple[str, str]) -> tuple[str, list[tuple[int, str]]]:
-    """A sort key by which "9" comes before "11"."""
+    """A sort key that puts "9" before "11"."""
     return key[0], [(int(word), "") if word.isdigit() else (-1, word) for word in key[1].split(".")]
 
 
@@ -232,7 +235,7 @@ def _shown(example: Example) -> dict[str, Any]:
 
 
 def _found(mask: npt.NDArray[np.bool_], heat: npt.NDArray[np.float32]) -> str:
-    """How well the heatmap fits the mask."""
+    """A sentence on how well the heatmap fits the mask."""
     peak = f"strongest patch {float(times_even(heat).max()):.0f} × an even spread"
     if not mask.any():
         return f"not in the picture; {peak}"

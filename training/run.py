@@ -71,11 +71,11 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool, device: str, say
 
 
 def _silent(line: str) -> None:
-    """Nothing, in all processes but the main one."""
+    """Discard a line, in all processes except the main one."""
 
 
 def missing_for_run(recipe: Recipe, folder: Path) -> list[Missing]:
-    """What the run in `folder` needs but this machine lacks, with the commands that install it."""
+    """What the run in `folder` needs and this machine lacks, with the commands that install it."""
     made = photographs_to_make(recipe, folder)
     missing = [] if made is None else missing_for_folder(made)
     for setting, package, extra in (
@@ -96,7 +96,7 @@ def missing_for_run(recipe: Recipe, folder: Path) -> list[Missing]:
 
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
-    """Treat subnormal numbers as zero: they take a CPU a hundred times as long."""
+    """Treat subnormal numbers as zero: a CPU takes a hundred times as long for them."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -120,7 +120,9 @@ def _accelerator(recipe: Recipe, device: str) -> Any:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         # an earlier run in this process may have used another device or precision
         AcceleratorState._reset_state(reset_partial_state=True)
-    waiting = InitProcessGroupKwargs(timeout=timedelta(days=1))  # while the main process makes data and trunk
+    waiting = InitProcessGroupKwargs(
+        timeout=timedelta(days=1)
+    )  # while the main process makes data and backbone
     accelerator = Accelerator(
         cpu=is_cpu, mixed_precision="bf16" if precision == "bfloat16" else "no", kwargs_handlers=[waiting]
     )

@@ -235,7 +235,7 @@ def _check_model(recipe: Recipe) -> None:
     model, world = recipe.model, recipe.world
     layers = model.cross_attn_layers
     if not layers:
-        raise ConfigError("model.cross_attn_layers", layers, "name one block at least, such as 1,3,5")
+        raise ConfigError("model.cross_attn_layers", layers, "name at least one block, such as 1,3,5")
     if min(layers) < 0 or list(layers) != sorted(set(layers)):
         raise ConfigError(
             "model.cross_attn_layers",
@@ -283,7 +283,7 @@ def _check_schedules(recipe: Recipe) -> None:
 
 
 def _find_key(name: str) -> str:
-    """The full name of a key, from it or from its last part. Raises UnknownSettingError, ArgumentError."""
+    """The full name of a key, given it or its last part. Raises UnknownSettingError, ArgumentError."""
     if name in KEYS:
         return name
     meant = [key for key in KEYS if key.partition(".")[2] == name]

@@ -1,4 +1,4 @@
-"""Reports as one self-contained HTML page, of a training run and of benchmarks: one look, one way to draw curves."""
+"""Reports of training runs and benchmarks as self-contained HTML pages: one look, one way to draw curves."""
 
 from __future__ import annotations
 

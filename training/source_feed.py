@@ -42,7 +42,7 @@ from steersearch.training.picture_cache import PictureCache
 from steersearch.training.text_store import TextStore
 
 TRIES = 100  # replacements of an unusable row before training stops
-HELD_BACK = 100  # one picture in so many is held back, if there is no split to validate on
+HELD_BACK = 100  # one picture in this many is held back if there is no validation split
 
 Rows = npt.NDArray[np.int64]
 
@@ -53,9 +53,9 @@ class SourceFeed:
     training, validation: samples with the same name form one data set in `sources`, even from several sources
     preprocess: the backbone's; its size S is the side of the pictures; its crop is ignored
     patch: side of a patch in pixels, divides S.  alone: whether training batches have `Alone`
-    validation_rows: at most so many rows of each validation source, evenly spread; 0: all
+    validation_rows: at most this many rows of each validation source, evenly spread; 0: all
     workers: processes that read, 0 for this one.  cache: the folder for decoded pictures; None: no cache
-    tokens: texts are padded to so many; None: to the longest of the batch
+    tokens: length that texts are padded to; None: that of the longest in the batch
     strict: the first unusable row raises SampleError.  report: called once for each skipped row
     Unusable rows are replaced in training, deterministically, and left out of validation; so are rows whose mask
     vanishes at S × S, unless the sources keep empty masks, which count with a loss of 0.
@@ -107,7 +107,7 @@ class SourceFeed:
         """Encode missing expressions and fill the picture cache.
 
         progress: called with a name ("expressions", "pictures of NAME"), the number done and the number in all
-        Call it in one process first, then in the others, which find everything done.
+        Call it in one process first, then in the others, which will find everything done.
         """
 
         def told(what: str) -> Callable[[int, int], None] | None:
@@ -156,7 +156,7 @@ class SourceFeed:
             batch_size=None,
             sampler=numbers,
             collate_fn=_as_it_is,
-            generator=torch.Generator(),  # else it would draw from the one that training uses
+            generator=torch.Generator(),  # otherwise it would draw from training's generator
             **(with_workers if self._workers and len(numbers) else {}),
         )
         with _ended(iter(loader)) as loaded:
@@ -456,7 +456,7 @@ class _ValidationSteps(Dataset[_Made]):
     def __getitem__(self, number: int) -> _Made:
         examples: list[_Example] = []
         skipped: list[tuple[int, Skip]] = []
-        unused = np.random.default_rng(0)  # the squash draws nothing
+        unused = np.random.default_rng(0)  # the squash uses no random numbers
         for row in self._chosen[number * self._size : (number + 1) * self._size]:
             found = self._reader.example(self._rows, row, "none", False, unused)
             if isinstance(found, _Example):

@@ -1,4 +1,4 @@
-"""A stage of a run: what one `Trainer` trains, and what it minimises to do so."""
+"""A stage of a run: what a `Trainer` trains, and the loss that it minimises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Terms = dict[str, Term]
 
 
 def weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Terms:
-    """Terms from losses () that are means already."""
+    """Terms from losses () that are already means."""
     return {
         name: Term(loss, torch.ones((), device=loss.device), weights[name]) for name, loss in losses.items()
     }
@@ -41,7 +41,7 @@ class Stage(ABC):
     optimiser: steps, batch, learning rates and weight decay
     modules: their parameters that require gradients are trained; checkpoints keep these and all buffers
     settings: everything that decides the result, as nested plain data; a checkpoint made with others is not resumed
-    free: names of settings that may change all the same
+    free: names of settings that may still change
     """
 
     name: str
@@ -57,7 +57,7 @@ class Stage(ABC):
 
     @cached_property
     def trained(self) -> dict[str, nn.Parameter]:
-        """By names such as "head.weight"."""
+        """The trained parameters, by names such as "head.weight"."""
         return {
             f"{part}.{name}": parameter
             for part, module in self.modules.items()
@@ -85,7 +85,7 @@ class Stage(ABC):
         """Called with the run's folder after a validation with the best pmass so far."""
 
     def readings(self) -> dict[str, float]:
-        """What the journal should show beside the losses."""
+        """Values for the journal, beside the losses."""
         return {}
 
     def completed(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage that trains what steers; the backbone stays frozen (arXiv 2604.02327, section 4.7)."""
+"""The stage that trains the steering; the backbone stays frozen (arXiv 2604.02327, section 4.7)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METRICS = ("loss", "pmass", "pointing")
 
 
 class Steered(nn.Module):
-    """The model as it is trained: only what depends on the expression runs with a graph."""
+    """The model in training: only the part that depends on the expression has a graph."""
 
     def __init__(self, model: SteerViT) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Steering(Stage):
     def validate(self) -> dict[str, float]:
         """loss, pmass and pointing over all validation rows, and of each source: "pmass/refcoco".
 
-        Each row counts once, in whichever process: sums are reduced, nothing is padded.
+        Each row counts once, whatever the number of processes: sums are reduced, nothing is padded.
         """
         self.model.eval()
         device, sources = self.model.device, self.feed.sources

@@ -6,8 +6,8 @@
 
 Tokens in float32 have another folder, <text encoder>-<layers>-float32, with tokens.f32.
 
-An index is replaced whole, after its tokens are on disk, at least once a minute; a killed process loses what came
-later. Each concurrent writer has a folder of its own, 0, 1, …, which later writers continue. Both files are
+An index is replaced as a whole, after its tokens are on disk, at least once a minute; a killed process loses later
+ones. Each concurrent writer has a folder of its own, 0, 1, …, which later writers continue. Both files are
 memory-mapped: a million texts take 24 MB of index and, from RoBERTa-large, some 20 GB of tokens.
 """
 

@@ -1,7 +1,7 @@
 """The training loop, the same for every stage: steps, validation, journal, checkpoints, resuming.
 
 One process or several (Hugging Face Accelerate: gloo on CPUs, NCCL on GPUs) see the same batches in the same order.
-So a run that is interrupted and resumed, or spread over processes, ends like one that is not.
+So a run that is interrupted and resumed, or spread over processes, ends like an undisturbed one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 class Trainer:
     """Trains `stage`; journal and checkpoints go to `folder`.
 
-    accelerator: of Hugging Face Accelerate, for a stage that several processes share; None for this process alone
+    accelerator: of Hugging Face Accelerate, for a stage that several processes share; None: this process alone
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Trainer:
                 f"at the data of this step, or start over in another folder with a lower {self.stage.rates}"
             )
 
-    # ----------------------------------------------------------------------------------------- what a run leaves
+    # --------------------------------------------------------------------------------- journal and checkpoints
 
     def _journal(self) -> Journal:
         run = self.run

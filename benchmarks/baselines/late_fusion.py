@@ -1,4 +1,4 @@
-"""Late fusion, the paper's ablation: a SteerViT whose cross-attention comes after the last block of its trunk."""
+"""Late fusion, the paper's ablation: a SteerViT whose cross-attention comes after the last block of its backbone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(card: Card, weights: Path | None, device: str) -> LateFusion:
 class LateFusion(Baseline):
     """As SteerViT: the checkpoint's aggregation, steered patches, logits of the segmentation head, CLS attention.
 
-    The attention of the trunk's last block comes before the text does: no prompt changes it.
+    The attention of the backbone's last block comes before the text does: no prompt changes it.
     """
 
     def __init__(self, card: Card, predictor: Predictor) -> None:

@@ -1,4 +1,4 @@
-"""DINOv2 and MAE: the frozen trunks alone, preprocessed as timm evaluates them, at 336 px. They take no text."""
+"""DINOv2 and MAE: the frozen backbones alone, preprocessed as timm evaluates them, at 336 px. They take no text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load(card: Card, weights: Path | None, device: str) -> PlainTrunk:
 
 
 class PlainTrunk(Baseline):
-    """CLS or the mean patch token of a trunk, its patch tokens, and what CLS attends to in its last block."""
+    """CLS or the mean patch token of a backbone, its patch tokens, and what CLS attends to in its last block."""
 
     def __init__(
         self, card: Card, trunk: nn.Module, preprocess: Preprocess, source: str, device: torch.device

@@ -2,8 +2,8 @@
 
     python -m steersearch.benchmarks.engineering.peers --rclip .venv-rclip/bin/rclip --photos 2000 --save
 
-All run the mini's trunk. rclip gets it as the ONNX file that it would otherwise download, with a resize from the 256
-pixels that it passes and a random projection to its 512 numbers. So the trunk costs the same everywhere but for the
+All run the mini's backbone. rclip gets it as the ONNX file that it would otherwise download, with a resize from the 256
+pixels that it passes and a random projection to its 512 numbers. So the backbone costs the same everywhere but for the
 runtime (ONNX Runtime in rclip, PyTorch here), and hits cannot be compared. `DOES` says what else each does. rclip needs
 an environment of its own, since its Pillow and NumPy differ: pip install rclip. Exporting needs onnx and onnxscript.
 """
@@ -42,7 +42,7 @@ DOES = {
 
 
 def write_rclip_model(folder: str) -> None:
-    """Write the mini's trunk where rclip looks for its weights below `folder`; a search by photo needs no more."""
+    """Write the mini's backbone where rclip looks for its weights below `folder`; a search by photo needs no more."""
     import torch
 
     from steersearch.core.checkpoints import load_model

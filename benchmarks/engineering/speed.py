@@ -1,6 +1,6 @@
-"""What steering costs: images per second of the trunk alone, steered, and steered as the released code does it.
+"""What steering costs: images per second of the backbone alone, steered, and steered as the released code does it.
 
-plain     timm's `forward_features` of the trunk (ours for the mini, whose trunk timm does not have)
+plain     timm's `forward_features` of the backbone (ours for the mini, whose backbone timm does not have)
 folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a CPU a batch is split into
           parts (`Predictor.encode`), which is itself faster than one pass
 unfolded  the released formulation (facts A2, A3) in float32: for every batch the text encoder reads the prompt once per
@@ -57,7 +57,7 @@ RATIOS: tuple[tuple[Variant, Variant], ...] = (
     ("unfolded", "folded"),
     ("unfolded_same_dtype", "folded"),
 )
-_SIGLIP = {  # trunks of the shape that the released files name
+_SIGLIP = {  # backbones of the shape that the released files name
     "siglip-base-research": "vit_base_patch16_siglip_224.webli",
     "siglip2-base-research": "vit_base_patch16_siglip_224.v2_webli",
 }
@@ -152,7 +152,7 @@ class Workbench:
         return lambda: _unfolded(model, pixels, text_encoder.encode(texts))
 
     def model(self, dtype: str) -> SteerViT:
-        """The model with open gates. Raises ConfigError for a resolution that its trunk cannot take."""
+        """The model with open gates. Raises ConfigError for a resolution that its backbone cannot take."""
         if dtype not in self._models:
             torch.manual_seed(0)
             model = named_model(self.settings)
@@ -160,7 +160,7 @@ class Workbench:
         return self._models[dtype]
 
     def _plain_trunk(self) -> Callable[[Tensor], Tensor]:
-        """Pixels to final-normed tokens by timm alone; for the mini, by our trunk."""
+        """Pixels to final-normed tokens by timm alone; for the mini, by our backbone."""
         if self.settings.model == "mini":
             return cast(Callable[[Tensor], Tensor], self.model(self.settings.dtype).trunk)
         vit: Any = timm_trunk(_trunk_name(self.settings), self.settings.side).vit

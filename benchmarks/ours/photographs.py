@@ -135,7 +135,7 @@ def quadrants(method: SteerViTMethod, mosaics: Sequence[Mosaic], told: Told) -> 
     """Share of prompts whose own quarter of the mosaic gets the most heat; by chance 25.
 
     "trained": nouns that photographs to train on are labelled with; "new": the others, which training may have said
-    as a class of the trunk's network or as WordNet's word for several, but of no labelled photograph.
+    as a class of the backbone's network or as WordNet's word for several, but of no labelled photograph.
     """
     trained_nouns = {photograph.noun for photograph in listed()}
     right: dict[bool, list[float]] = {True: [], False: []}

@@ -1,6 +1,6 @@
 """What each part of a recipe is worth, over several seeds: two studies that share this machinery.
 
-`paper`: the paper's ablations (Tables 3, 9, 10, 12; facts C8) and ours, on the drawn world over one trunk.
+`paper`: the paper's ablations (Tables 3, 9, 10, 12; facts C8) and ours, on the drawn world over one backbone.
 `ingredients`: what the mini's steering learns from, each left out in turn, over the backbone, the words and the data of
 one run of its preset. Its figures are of photographs kept for tests: nothing may be chosen by them.
 
@@ -120,7 +120,7 @@ T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 def recipe_of(variant: str, seed: int, arguments: argparse.Namespace) -> Recipe:
     """The recipe of the study, changed by the variant and shortened.
 
-    `paper`: the mini's steering on a given trunk and the drawn world; `ingredients`: that of the run `arguments.of`.
+    `paper`: the mini's steering on a given backbone and the drawn world; `ingredients`: that of the run `arguments.of`.
     """
     steps = arguments.steps
     shortened = (
@@ -143,7 +143,7 @@ def recipe_of(variant: str, seed: int, arguments: argparse.Namespace) -> Recipe:
 
 @cache
 def _side(trunk: str) -> int:
-    """Of the pictures that the trunk takes, in pixels."""
+    """Of the pictures that the backbone takes, in pixels."""
     return load_model(trunk, device="cpu").config.resolution
 
 

@@ -1,4 +1,4 @@
-"""The alignment of words and patches: a stage before the steering, and afterwards a term of its loss."""
+"""Alignment of words and patches: a stage before the steering, and then a term of the steering's loss."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from steersearch.training.stage import Stage, Terms, weighted
 from steersearch.training.text_store import TextStore
 from steersearch.training.world.corpus import Corpus
 
-Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C), probabilities at each patch
+Classes = Callable[[npt.NDArray[np.int64]], Tensor]  # rows (B,) -> (B, N, C): probabilities at each patch
 WEIGHTS = {"where": 0.5, "which": 1.0, "whether": 0.5}
-FIRST_WORDS = 1500  # to fit the initial values to
+FIRST_WORDS = 1500  # that the initial values are fitted to
 
 
 class Aligner:
     """The losses of a step, a function of (corpus, seed, step).
 
-    classes: of the backbone's network at each patch.  alone (K, C): the same of each thing alone
+    classes: of the backbone's network at each patch.  alone (K, C): for each thing alone
     store: holds every text of `bank`
     """
 
@@ -60,7 +60,7 @@ class Aligner:
         self._trunk = cast(Trunk, model.trunk)
 
     def __call__(self, seed: int, step: int, pictures: int) -> dict[str, Tensor]:
-        """where, which, whether: () each, of one of the steered blocks in turn, unsteered before it."""
+        """where, which, whether: () each, for one of the steered blocks in turn, on unsteered input."""
         rng = np.random.default_rng([seed, 11, step])
         rows = np.sort(rng.choice(self._rows, pictures, replace=False))
         block = self._blocks[step % len(self._blocks)]
@@ -79,7 +79,7 @@ class Aligner:
         return alignment_losses(scores, moved)
 
     def narrow(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> None:
-        """From now on only the pictures `rows` (R,), and of `corpus`, the same with fewer things."""
+        """From now on use only the pictures `rows` (R,) of `corpus`, the same corpus with fewer things."""
         self._corpus, self._rows = corpus, rows
 
     def begin(self) -> None:
@@ -99,7 +99,7 @@ class Aligner:
 
     @torch.no_grad()
     def _before(self, tokens: Tensor, block: int) -> Tensor:
-        """Tokens before `block`, unsteered, from those before the first steered one."""
+        """Unsteered tokens before `block`, from those before the first steered block."""
         for each in self._trunk.blocks[self._blocks[0] : block]:
             tokens = each(tokens)
         return tokens
@@ -136,7 +136,7 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 class Alignment(Stage):
-    """Trains the queries and keys of the aligner's model, and its connector. made_of: what else decides the result"""
+    """Trains queries, keys and connector of the aligner's model. made_of: what else determines the result"""
 
     name = "alignment"
     rates = "alignment.lr and alignment.matrix_lr"

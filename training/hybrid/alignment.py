@@ -2,11 +2,11 @@
 
 For each patch, a cross-attention distributes weight over the tokens of the prompt: some on the content, the tokens
 that name something, and the rest on tokens that every prompt has, the special ones at both ends and an article. The
-alignment makes the weight on content say how much the patch shows of it. It is dense supervision: each step compares
-a few hundred words with patches of all pictures, while a step of the steering has one expression for each picture.
+alignment trains the weight on content to be the share of it that the patch shows. This supervision is dense: a step
+compares a few hundred words with patches of all pictures, while a step of the steering has one expression a picture.
 Ours, not the paper's.
 
-Letters: P patches, W words, L text tokens of each, C classes of the trunk's network, K things of the stock.
+Letters: P patches, W words, L text tokens of each, C classes of the backbone's network, K things of the stock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 from steersearch.core.cross_attention import GatedCrossAttention
 from steersearch.core.steervit import SteerViT
 
-LEAST_SEEN = 0.5  # of a word, summed over the patches of a batch, for it to count as present
-LEAST_SHARE = 0.3  # of the largest value of any patch; patches with less are not targets
+LEAST_SEEN = 0.5  # sum over the patches of a batch from which on a word counts as present
+LEAST_SHARE = 0.3  # share of the largest value of any patch; patches below it are not targets
 
 
 def steered_blocks(model: SteerViT) -> dict[int, GatedCrossAttention]:
@@ -34,7 +34,7 @@ def steered_blocks(model: SteerViT) -> dict[int, GatedCrossAttention]:
 
 @dataclass(frozen=True)
 class Words:
-    """W words as the text encoder has them.
+    """W words as the text encoder gives them.
 
     tokens (W, L, Dt);  mask (W, L) bool, True = real;  has_article (W,) bool
     """
@@ -76,7 +76,7 @@ def content_scores(layer: GatedCrossAttention, patches: Tensor, text: Tensor, wo
 class Truth:
     """What the patches of a batch show. Columns: words for one class each, words for several classes, names of things.
 
-    shown (P, W) in 0..1: how much of what the word names.  narrow, names: number of columns of the first and last kind
+    shown (P, W) in 0..1: share of what the word names.  narrow, names: number of columns of the first and last kind
     on_thing (P,) bool: whether the patch is on a thing of the stock, so that its name is known
     """
 
@@ -87,7 +87,7 @@ class Truth:
 
 
 def alignment_losses(scores: Tensor, truth: Truth) -> dict[str, Tensor]:
-    """where: which of all patches show the word.  which: which class, or thing, a patch shows.  whether: at all.
+    """where: which patches show the word.  which: which class or thing a patch shows.  whether it shows any.
 
     Each ().
     """
@@ -112,7 +112,7 @@ def _where(scores: Tensor, shown: Tensor) -> Tensor:
 
 
 def _which(scores: Tensor, shown: Tensor) -> Tensor:
-    """Cross-entropy over the words, mean over the patches, weighted by how much of any word each shows."""
+    """Cross-entropy over the words, mean over the patches, each weighted by how much of any word it shows."""
     mass = shown.sum(dim=1)
     if not (mass > 0).any():
         return scores.sum() * 0
@@ -124,11 +124,11 @@ def _which(scores: Tensor, shown: Tensor) -> Tensor:
 def begin_values(
     model: SteerViT, words: Words, tokens: Mapping[int, Tensor], strength: float, head: float
 ) -> None:
-    """Initialise the values so that every patch says how much of its attention is on content, and the head reads it.
+    """Initialise the values so that each patch encodes how much of its attention is on content, and the head reads it.
 
     Each layer's values become one common direction, positive for content and negative for the rest. The steering then
     starts from a heatmap that is right for most words.
-    tokens: of each steered block, patches (P, D) as it gets them.  strength: of the step along the direction, in
+    tokens: input patches (P, D) of each steered block.  strength: of the step along the direction, in
     typical lengths of a patch.  head: of the head's reading, per unit of a patch of unit variance
     """
     text, content = model.connector(words.tokens), words.content

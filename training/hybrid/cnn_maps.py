@@ -1,7 +1,7 @@
-"""Feature maps of a corpus by EfficientNet-Lite2, made once and kept beside it: the network is frozen.
+"""Feature maps of a corpus by EfficientNet-Lite2, computed once, since the network is frozen, and kept beside it.
 
-The network takes most of the time of a training step on a processor, and its maps of a picture never change. In half
-precision they take 82 kB a picture of 224 pixels.
+The network would take most of a training step on a processor. In half precision its maps take 82 kB a picture of 224
+pixels.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from steersearch.training.npy_file import begin_array, map_rows, write_rows
 from steersearch.training.photographs.packages import Say
 from steersearch.training.world.things import Thing, thing_alone
 
-FORMAT = 1  # of the stored maps; those of another are rebuilt
+FORMAT = 1  # format of the stored maps; others are rebuilt
 CHUNK = 256  # pictures after which progress is kept
-PICTURES = 8  # at a time on each core of a processor
+PICTURES = 8  # pictures at a time on each core of a processor
 STATE, FILES = "cnn-maps.json", {"fine": "cnn-fine.npy", "coarse": "cnn-coarse.npy"}
 
 Progress = Callable[[int, int], None]
@@ -55,23 +55,23 @@ def cnn_pixels(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CnnMaps:
-    """Of P pictures of S pixels a side, float16: fine (P, 120, S/16, S/16) and coarse (P, 352, S/32, S/32)."""
+    """Maps of P pictures of S pixels a side, float16: fine (P, 120, S/16, S/16) and coarse (P, 352, S/32, S/32)."""
 
     fine: npt.NDArray[np.float16]
     coarse: npt.NDArray[np.float16]
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> Maps:
-        """Those of pictures `rows`, in float32."""
+        """The maps of pictures `rows`, in float32."""
         return Maps(torch.from_numpy(self.fine[rows]).float(), torch.from_numpy(self.coarse[rows]).float())
 
 
 def kept_maps(
     images: npt.NDArray[np.uint8], network: EfficientNetLite2, folder: Path, progress: Progress
 ) -> CnnMaps:
-    """The maps of `images` (P, S, S, 3), mapped from `folder`; what is missing of them is made first.
+    """The maps of `images` (P, S, S, 3), mapped from `folder`; missing ones are computed first.
 
-    A run that was stopped goes on after the last CHUNK that was done. Maps of other pictures, or by other weights, are
-    made anew. Raises DataError for files that are damaged, OSError where nothing can be written.
+    A stopped run continues after the last CHUNK that was done. Maps of other pictures or weights are computed
+    again. Raises DataError for files that are damaged, OSError where nothing can be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "cnn-maps.lock"):  # several runs may share the folder
@@ -93,7 +93,7 @@ def kept_maps(
 
 
 def feature_maps(images: npt.NDArray[np.uint8], network: EfficientNetLite2) -> Maps:
-    """Maps of images (B, S, S, 3), computed where the network is; float16, on the CPU."""
+    """Maps of images (B, S, S, 3), computed on the network's device; float16, on the CPU."""
     device = next(network.parameters()).device
     each = PICTURES if device.type == "cpu" else CHUNK
     parts = [images[start : start + each] for start in range(0, len(images), each)]
@@ -108,7 +108,7 @@ def feature_maps(images: npt.NDArray[np.uint8], network: EfficientNetLite2) -> M
 
 
 def _done(folder: Path, told: dict[str, object]) -> int:
-    """How many pictures' maps are there already, of these pictures and by these weights."""
+    """How many of these pictures already have maps by these weights."""
     try:
         state = read_json(folder / STATE)
     except (OSError, ValueError):
@@ -124,7 +124,7 @@ def _shapes(images: npt.NDArray[np.uint8]) -> dict[str, tuple[int, int, int, int
 
 
 def _opened(folder: Path, images: npt.NDArray[np.uint8]) -> CnnMaps:
-    """The whole files, mapped. Raises DataError."""
+    """The complete files, mapped. Raises DataError."""
     arrays = {}
     for name, shape in _shapes(images).items():
         file = folder / FILES[name]
@@ -139,7 +139,7 @@ def _opened(folder: Path, images: npt.NDArray[np.uint8]) -> CnnMaps:
 
 
 def _digest(images: npt.NDArray[np.uint8]) -> str:
-    """Of the shape and of 64 pictures, evenly spread: other pictures differ in those too."""
+    """Hash of the shape and of 64 pictures, evenly spread: other pictures differ in these too."""
     digest = hashlib.sha256(repr(images.shape).encode())
     for row in np.linspace(0, len(images) - 1, num=min(64, len(images)), dtype=np.int64):
         digest.update(np.ascontiguousarray(images[row]).tobytes())
@@ -158,7 +158,7 @@ def _weights(network: EfficientNetLite2) -> str:
 
 @dataclass(frozen=True)
 class Alone:
-    """What the network says of K things, each alone on plain grey.
+    """The network's output for K things, each alone on plain grey.
 
     deep (K, 1280) and fine (K, 120): features, pooled over the picture and over the thing;  colour (K, 3) in 0..1, mean
     over the thing;  classes (K, 1000): probabilities
@@ -226,7 +226,7 @@ def kept_things_alone(
 def _alone_by(
     network: EfficientNetLite2, classifier: Classifier
 ) -> Callable[[Sequence[tuple[Image.Image, Image.Image]]], Alone]:
-    """For a list of pictures with the masks of what they show: one row of each kind for each of them."""
+    """For each picture and mask, a row of each kind."""
     device = next(network.parameters()).device
     weight, bias = classifier.weight.to(device), classifier.bias.to(device)
 

@@ -1,11 +1,11 @@
 """Losses that pretrain a hybrid backbone, whose patches are feature maps of a published network.
 
 The convolutional network (`core/efficientnet_lite.py`) recognises photographs, but coarsely and without a CLS token.
-The blocks above it learn what a pretrained ViT has: patch tokens that say what they show, on a finer grid, and a CLS
-token that says what is most salient. The network itself is their teacher, on pictures and on things alone, so they
-need no labels but the things' masks.
+The blocks above it learn what a pretrained ViT has: patch tokens that encode what they show, on a finer grid, and a
+CLS token that encodes what is most salient. The network itself is their teacher, on pictures and on things alone, so
+they need no labels except the things' masks.
 
-Letters: B pictures, N patches, K things of the stock, C classes of the network (1,000), D the trunk's width.
+Letters: B pictures, N patches, K things of the stock, C classes of the network (1,000), D the backbone's width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAST_COVER = 0.35  # of a patch, for a thing to be what it shows; below EDGE it counts as absent
+LEAST_COVER = 0.35  # share of a patch from which on it shows the thing; below EDGE the thing counts as absent
 EDGE = 0.12
 TEMPERATURE = 0.07
 ALIKE = 0.05  # temperature of the targets, which spread over similar things
@@ -28,7 +28,7 @@ LOSSES = ("words", "things", "picture", "salient", "likeness")
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components of features, half whitened: mean (F,), axes (F, n); projections have typical length 1."""
+    """Principal components of features, half whitened: mean (F,), axes (F, n); projections have length 1 or so."""
 
     mean: Tensor
     axes: Tensor
@@ -49,7 +49,7 @@ class Components:
 
 
 def thing_keys(deep: Tensor, fine: Tensor, colour: Tensor) -> Tensor:
-    """(K, n) of unit length: keys that tell things apart, by kind before detail and colour; from `cnn_maps.Alone`.
+    """(K, n) of unit length: keys that distinguish things, by kind before detail and colour; from `cnn_maps.Alone`.
 
     deep (K, 1280), fine (K, 120): features of each thing alone;  colour (K, 3): its mean
     """
@@ -77,7 +77,7 @@ class DistillationHeads(nn.Module):
 class Shown:
     """What B pictures show.
 
-    cover (B, M, N) in 0..1: part of each patch that thing m covers;  things (B, M): stock numbers, -1 for none
+    cover (B, M, N) in 0..1: share of each patch that thing m covers;  things (B, M): stock numbers, -1 for none
     classes (B, N, C): the network's probabilities at each patch
     picture (B, n): its features of the whole, of unit length
     """
@@ -93,7 +93,7 @@ def _covered(cover: Tensor, things: Tensor) -> Tensor:
 
 
 def on_things(cover: Tensor, things: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, N) each: the thing that covers most of the patch, whether the patch shows it, and whether the patch is on its
+    """(B, N) each: the thing that covers most of the patch, whether the patch shows it, and whether the patch is at its
     edge. cover (B, M, N), things (B, M): as in `Shown`."""
     share, which = _covered(cover, things).max(dim=1)
     thing = things.clamp_min(0).gather(1, which)
@@ -116,8 +116,9 @@ def distillation_losses(
     class_words: Tensor,
     patches: int,
 ) -> dict[str, Tensor]:
-    """words: which class, among their words.  things: which thing.  picture, salient: CLS to the network's features of
-    the picture, and to its largest things.  likeness: mean patch and CLS are as near as those features.  Each ().
+    """words: class of each patch, among the classes' words.  things: its thing.  picture, salient: CLS to the network's
+    features of the picture, and to its largest things.  likeness: mean patch and CLS are as near as those features.
+    Each ().
 
     tokens (B, 1 + N, D), final-normed;  keys (K, n);  alone_classes (K, C);  class_words (C, Dt) of unit length
     """
@@ -150,7 +151,7 @@ def distillation_losses(
 
 
 def _things_loss(patches: Tensor, things: Tensor, heads: DistillationHeads, keys: Tensor) -> Tensor:
-    """Contrastive, of each patch (P, D) on a thing: its key, and similar ones, against all others."""
+    """Contrastive loss of each patch (P, D) on a thing: its key, and similar ones, against all others."""
     if not len(patches):
         return patches.sum() * 0
     likeness = (keys[things] @ keys.T / ALIKE).softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Writes what a model has learned beside its weights, see `core.learned`, from what it was trained on.
+"""Writes a file beside a model's weights about what the model has learned, see `core.learned`.
 
     python -m steersearch.training.hybrid.learned RUN core/mini/mini.safetensors -o core/mini/learned.safetensors
 
@@ -27,11 +27,11 @@ from steersearch.training.world.world import WorldConfig
 BETTER = "dinov2-small"
 PICTURES = 3000  # of the corpus
 ROUNDS = 8  # in each of which half of the photographs are held out
-SHARE = 0.95  # of held-out photographs that count as like the others
+SHARE = 0.95  # share of held-out photographs that count as like the others
 
 
 def learned(corpus: Corpus, model: Path) -> Learned:
-    """What the model in this file has learned from `corpus`, which is made of photographs."""
+    """What the model in this file has learned from `corpus`, a corpus on photographs."""
     predictor = Predictor.from_pretrained(model, "cpu").with_aggregation("cls")
     folder, rng = as_path(corpus.config.photographs), np.random.default_rng(0)
     photographs = predictor.embed([photo.photograph for photo in read_folder(folder)]).numpy()
@@ -50,7 +50,7 @@ def learned(corpus: Corpus, model: Path) -> Learned:
 
 
 def _most(composed: Floats, photographs: Floats, rng: np.random.Generator) -> float:
-    """The strangeness that SHARE of photographs do not exceed where they are held out of the whitening."""
+    """The strangeness that SHARE of photographs do not exceed when held out of the whitening."""
     found = []
     for _ in range(ROUNDS):
         held_out, others = np.array_split(photographs[rng.permutation(len(photographs))], 2)
@@ -59,7 +59,7 @@ def _most(composed: Floats, photographs: Floats, rng: np.random.Generator) -> fl
 
 
 def main() -> None:
-    """Write the file, and say how many words it holds."""
+    """Write the file; print how many words it holds."""
     parser = argparse.ArgumentParser(description="Write what a model has learned beside its weights.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of its training run")
     parser.add_argument("model", type=Path, metavar="MODEL", help="the model's file")
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _corpus(run: Path) -> Corpus:
-    """The larger of a run's corpora, the one that it trained on."""
+    """The larger of a run's corpora: the one for training."""
     kept = {settings.parent: read_json(settings) for settings in run.glob(f"data/world-*/{SETTINGS}")}
     folder = max(kept, key=lambda each: int(kept[each]["photos"]))
     kept[folder].pop("format")

@@ -1,4 +1,4 @@
-"""What a run with a hybrid backbone prepares in addition: feature maps, the backbone, the alignment of words."""
+"""Additional preparation of a run with a hybrid backbone: feature maps, the backbone, the alignment of words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from steersearch.training.world.corpus import Corpus
 from steersearch.training.world.vocabulary import Vocabulary
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]  # of what, how much is done, of how much
+Progress = Callable[[str, int, int], None]  # stage, number done, number in all
 CLASSES = 1000
 TRUNK, WORDS = "trunk", "words"  # folders of the stages, in the run's
 
@@ -69,7 +69,7 @@ class HybridRun:
 
     def trunk(self, resume: bool, device: torch.device) -> ViT:
         """The blocks above the network, trained before anything else; on the CPU."""
-        self._say("trunk: training the blocks above EfficientNet-Lite2")
+        self._say("backbone: training the blocks above EfficientNet-Lite2")
         stage = Distillation(
             self.seen,
             class_vectors(self.words, self._store),

@@ -32,7 +32,7 @@ from steersearch.training.world.corpus import Corpus
 HYBRID_TRUNK = ViTConfig(
     image_size=224, patch_size=16, cnn="efficientnet-lite2", dim=192, depth=4, num_heads=6
 )
-# As the network was trained with: cnn_pixels, in the words of `Preprocess`.
+# The network's own preprocessing, `cnn_pixels`, as a `Preprocess`.
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 MEASURED = 1024  # pictures for the statistics of features
 SPARE = 32  # channels of the patches that keep their random initial values
@@ -58,7 +58,7 @@ class Seen:
         return self.classes_of(self.deep(self.maps(rows)))
 
     def classes_of(self, deep: Tensor) -> Tensor:
-        """The same from deep features: each place of the coarse grid is four patches."""
+        """The same from deep features; a place of the coarse grid is four patches."""
         found = (deep @ self.classifier.weight.T + self.classifier.bias).softmax(dim=-1)
         side = round(found.shape[1] ** 0.5)
         grid = found.view(len(found), side, side, -1)
@@ -80,7 +80,7 @@ def class_vectors(words: ClassWords, store: TextStore) -> Tensor:
 
 
 class Distillation(Stage):
-    """Trains the blocks of `trunk` above the network, which stays as it is.
+    """Trains the blocks of `trunk` above the network, which stays frozen.
 
     class_words (C, Dt): `class_vectors`.  corpus: what the corpus was made of
     """

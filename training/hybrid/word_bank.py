@@ -1,4 +1,4 @@
-"""Words for what patches show: for one or several classes of the backbone's network, and names of things.
+"""Words for what patches show: for classes of the backbone's network, one or several, and names of things.
 
 Letters: P patches, C classes, W words, K things of the stock.
 """
@@ -17,7 +17,7 @@ from steersearch.training.hybrid.alignment import Truth
 from steersearch.training.world.vocabulary import Vocabulary
 
 ARTICLE = "the "
-LEAST_SHOWN = 0.1  # of a word, by the patch that shows most of it, for the word to be drawn
+LEAST_SHOWN = 0.1  # least share of a word in the patch that shows most of it, for the word to be drawn
 BROAD = 0.7  # exponent of a class's share in a batch: rare ones are drawn more often than they occur
 
 
@@ -49,7 +49,7 @@ class WordBank:
 
     @cached_property
     def texts(self) -> list[str]:
-        """Every text that may be drawn, with and without an article."""
+        """All texts that may be drawn, with and without an article."""
         plain = sorted({*self.words, *self.names})
         return [*plain, *(ARTICLE + text for text in plain)]
 
@@ -65,7 +65,7 @@ class WordBank:
     ) -> Drawn:
         """At most this many words of each kind, for patches that show classes (P, C), on things (P,), -1 for none.
 
-        Classes are drawn by how much of them the patches show, and for each one of its words; names are of the things.
+        Classes are drawn by how much of them the patches show, and a word for each; names are those of the things.
         """
         share = classes.mean(dim=0).double().numpy() ** BROAD
         drawn = rng.choice(
@@ -96,7 +96,7 @@ class WordBank:
     def ask(self, rng: np.random.Generator, classes: Tensor) -> tuple[str, Tensor] | None:
         """A word for something that a picture shows, and where: (P,) in 0..1, 1 where it shows most of it.
 
-        classes (P, C): probabilities at each patch. None where no word is found, or what is drawn shows nowhere.
+        classes (P, C): probabilities at each patch. None if no word is found, or the drawn one shows nowhere.
         """
         patch = classes[int(rng.integers(len(classes)))].double().numpy()
         number = int(rng.choice(len(patch), p=patch / patch.sum()))

@@ -19,7 +19,7 @@ from steersearch.training.world.painting import pick
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 LARGEST = 1600  # longer side at which pictures are held while crops are cut
-# Of mate-backgrounds: what shows things that the world has names for, or a logo.
+# Files of mate-backgrounds that show things the world has names for, or a logo.
 LEFT_OUT = frozenset({
     "Elephants", "Elephants_3840x2160", "Elephants_5640x3172", "Float-into-MATE", "FreshFlower", "Garden",
     "GreenTraditional", "LadyBird", "TwoWings", "YellowFlower",
@@ -29,7 +29,7 @@ LEFT_OUT = frozenset({
 class Backgrounds:
     """The opaque pictures in a folder and the folders below it.
 
-    No expression is about what they show, so they should show nothing that has a name in the world. Raises DataError
+    No expression is about what they show, so they should show nothing that the world has a name for. Raises DataError
     for a folder that is missing or has no such picture.
     """
 
@@ -47,7 +47,7 @@ class Backgrounds:
         return len(self._files)
 
     def crop(self, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-        """A part of one of them, RGB, of `size` (width, height): three tenths of what fits at least."""
+        """A random crop of one of them, RGB, scaled to `size` (width, height); at least 0.3 of the largest fit."""
         photo = _photo(pick(rng, self._files))
         scale = rng.uniform(0.3, 1) * min(photo.width / size[0], photo.height / size[1])
         width, height = size[0] * scale, size[1] * scale
@@ -58,7 +58,7 @@ class Backgrounds:
 
 
 def _is_opaque(path: Path) -> bool:
-    """Whether it is a picture without transparency, from its header and, where that says so, its alpha."""
+    """Whether the picture has no transparent pixel. Its alpha is read only if the header announces one."""
     try:
         with opened(path) as image:
             if not image.has_transparency_data:

@@ -1,7 +1,7 @@
-"""Pictures made of photographs: with things put in, unchanged, or as a mosaic; and of drawn scenes.
+"""Pictures made of photographs (with things pasted in, unchanged, or as a mosaic) and of drawn scenes.
 
-Each picture is a function of the stock, the seed and its number. The instances of a photograph are known, so an
-expression about a thing can be true of one that the photograph itself shows.
+Each picture is a function of the stock, the seed and its number. Since the instances of a photograph are known, an
+expression can also be about what the photograph itself shows.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 MODE_SHARES = (0.3, 0.42, 0.08, 0.2)
 MOST_PLACED = 5
 LAYOUTS = ((2, 2), (2, 2), (2, 2), (1, 2), (2, 1), (3, 3))  # rows and columns of a mosaic
-# What is placed where: shares of the groups of the stock.
+# Shares of the stock's groups among the things placed in each mode.
 ON_PLATES = {"drawn": 0.5, "stamp": 0.3, "emoji": 0.08, "recoloured": 0.12}
 ON_PHOTOGRAPHS = {"drawn": 0.15, "stamp": 0.4, "emoji": 0.03, "recoloured": 0.25, "cutout": 0.17}
 IN_MOSAICS = {"stamp": 0.5, "recoloured": 0.2, "cutout": 0.15, "drawn": 0.15}
-LEAST_SHOWN = 0.45  # share of an instance that crop and things before it must leave
+LEAST_SHOWN = 0.45  # share of an instance that must stay visible
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Composite:
 
 @dataclass(frozen=True)
 class _Crop:
-    """A part of a photograph. shown: stock number and mask of each instance that enough of is inside."""
+    """A crop of a photograph. shown: stock number and mask of each instance that is visible enough."""
 
     image: Image.Image
     shown: list[tuple[int, Mask]]
@@ -99,7 +99,7 @@ class Composer:
             left = [(number, mask & ~hidden) for number, mask in under]
             shares = [rest.sum() / mask.sum() for (_, rest), (_, mask) in zip(left, under, strict=True)]
             if any(0.05 < share < LEAST_SHOWN for share in shares):
-                return None  # too little of an instance to call it visible, too much to call it hidden
+                return None  # between these an instance is neither visible nor hidden
             under = [one for one, share in zip(left, shares, strict=True) if share >= LEAST_SHOWN]
         return Composite(composition.relight(image, rng, 0.15), under + placed, plate.family, mode)
 
@@ -158,7 +158,7 @@ class Composer:
         return _Crop(*self._composed(rng, Scene("", ground, ()), picked, (0.45, 0.85), loose=1.0))
 
     def _pick(self, rng: np.random.Generator, shares: Mapping[str, float]) -> int:
-        """A thing of one of the groups that are not empty, by their shares."""
+        """A thing of one of the groups that are not empty, drawn by their shares."""
         groups = {name: share for name, share in shares.items() if self._stock.groups[name]}
         total = sum(groups.values())
         chosen = str(rng.choice(list(groups), p=[share / total for share in groups.values()]))
@@ -174,10 +174,10 @@ class Composer:
         least: float,
         least_area: float,
     ) -> _Crop:
-        """A part of one of the photographs `among` as (width, height), half of them mirrored.
+        """A crop of one of the photographs `among`, of the shape (width, height); half of them are mirrored.
 
-        least: side of the part, as a share of the largest that fits.  least_area: share of the picture that an
-        instance must cover to count. Parts that cut an instance in two are avoided.
+        least: least side of the crop, as a share of the largest that fits.  least_area: share of the picture that an
+        instance must cover to count. Crops that cut an instance in two are avoided.
         """
         which = pick(rng, among)
         photograph, numbers = self._photographs[which], self._stock.instances[which]
@@ -205,7 +205,7 @@ _Box = tuple[float, float, float, float]
 
 
 def _part(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, least: float) -> _Box:
-    """A box (left, top, right, bottom) in a picture of `whole` pixels, of the shape of `size`."""
+    """A box (left, top, right, bottom) with the aspect of `size` in a picture of `whole` pixels."""
     aspect = size[0] / size[1]
     height = min(whole[1], whole[0] / aspect) * rng.uniform(least, 1)
     width = height * aspect
@@ -214,6 +214,6 @@ def _part(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generato
 
 
 def _kept(mask: Mask, box: _Box) -> float:
-    """Which share of the mask lies inside the box."""
+    """Share of the mask that lies inside the box."""
     left, top, right, bottom = (round(side) for side in box)
     return float(mask[top:bottom, left:right].sum() / max(1, mask.sum()))

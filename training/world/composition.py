@@ -1,7 +1,7 @@
 """The generated world: photos of scenes with several things in them, and the exact mask of each.
 
-A photo is a scene's background plate with things standing on its places, nearer ones in front. Everything follows
-from the random generator that is passed in, so the same seed gives the same photo.
+A photo is a scene's background plate with things standing on its places, nearer ones in front. The random generator
+that is passed in determines everything, so the same seed gives the same photo.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from steersearch.training.world.things import Thing
 
 Mask = npt.NDArray[np.bool_]
 
-MIN_VISIBLE = 0.45  # a thing that would show less of itself than this is placed elsewhere
+MIN_VISIBLE = 0.45  # share of a thing; one that would show less is placed elsewhere
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Photo:
-    """A composed picture (RGB), the family of its scene and what stands in it, from back to front."""
+    """A composed picture (RGB), the family of its scene, and the things in it from back to front."""
 
     image: Image.Image
     family: str
@@ -50,7 +50,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where and how large a thing is drawn: bottom centre in unit coordinates, longer side as part of the height."""
+    """Position and size of a thing: bottom centre in unit coordinates, longer side as a share of the height."""
 
     x: float
     y: float
@@ -67,15 +67,15 @@ def choose_spot(
     size: tuple[float, float],
     loose: float = 0.25,
 ) -> Spot:
-    """A spot on one of the scene's places that suit the thing; with probability `loose` anywhere in the picture.
+    """A spot on one of the scene's places that suit the thing; with probability `loose`, anywhere in the picture.
 
-    size: least and greatest longer side, as part of the picture's height
+    size: range of the longer side, as a share of the picture's height
     """
     side = rng.uniform(*size) * float(np.clip(thing.scale, 0.8, 1.25))
     hanging = thing.stands in ("wall", "air")
     suited = [p for p in places if (p.kind in ("wall", "air")) == hanging]
     flip, anywhere = rng.random() < 0.5, not suited or rng.random() < loose
-    angle = float(rng.normal(0, 5 if anywhere else 1.5))  # what stands stands nearly upright
+    angle = float(rng.normal(0, 5 if anywhere else 1.5))  # standing things are nearly upright
     if anywhere:
         x, y = rng.uniform(0.1, 0.9), float(rng.uniform(min(0.98, side + 0.02), 0.98))
         return Spot(x, y, side, flip, angle, hangs=False)
@@ -86,7 +86,7 @@ def choose_spot(
 
 
 def compose(scene: Scene, wanted: Sequence[tuple[Thing, Spot]]) -> Photo:
-    """Put the things into the scene; the lower a thing's foot, the nearer it is and the more it hides."""
+    """Put the things into the scene. The lower a thing's foot, the nearer it is; nearer things hide others."""
     image = scene.image.copy()
     masks = _Masks(image.size)
     order = _back_to_front(wanted)
@@ -118,13 +118,13 @@ def _back_to_front(wanted: Sequence[tuple[Thing, Spot]]) -> list[int]:
 
 
 def _corner(cutout: tuple[int, int], spot: Spot, size: tuple[int, int]) -> tuple[int, int]:
-    """Where the left upper corner of a cutout of this size lies in the picture, in pixels."""
+    """The upper left corner in the picture, in pixels, of a cutout of this size."""
     left = round(spot.x * size[0] - cutout[0] / 2)
     return left, round(spot.y * size[1] - (cutout[1] / 2 if spot.hangs else cutout[1]))
 
 
 class _Masks:
-    """What is visible of the things put into a picture so far, each of which hides parts of those before it."""
+    """The visible parts of the things put into a picture so far; each hides parts of earlier ones."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
@@ -198,9 +198,9 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def _resized(picture: Image.Image, spot: Spot, height: int) -> Image.Image:
-    """The cutout at its size in the photo, mirrored and turned as the spot says.
+    """The cutout as it appears in the photo: scaled, mirrored and rotated as the spot says.
 
-    In colour it must be RGBa: colours weighted by alpha while resizing, so that no dark or light fringe appears.
+    In colour it must be RGBa: premultiplied colours leave no dark or light fringe when resized.
     """
     scale = spot.size * height / max(picture.size)
     size = (max(2, round(picture.width * scale)), max(2, round(picture.height * scale)))
@@ -227,7 +227,7 @@ def _shadow(width: int, depth: int) -> Image.Image:
 
 
 def relight(image: Image.Image, rng: np.random.Generator, amount: float = 0.18) -> Image.Image:
-    """The same photo under another light: brightness, contrast and saturation each vary by about `amount`."""
+    """The same photo in another light: brightness, contrast and saturation each vary by about `amount`."""
     for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhancer(image).enhance(float(np.clip(rng.normal(1, amount), 0.55, 1.5)))
     return image

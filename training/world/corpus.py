@@ -1,7 +1,7 @@
 """A corpus: photos of the generated world, composed beforehand and kept as arrays for training.
 
-Composing a photo takes a few milliseconds, as long as mini's training step takes for it on a CPU core; composed once,
-the photos serve every epoch of all stages.
+Composing a photo takes a few milliseconds, as long as a training step of mini takes for it on a CPU core. Composed
+once, the photos serve all epochs and stages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHUNK = 250  # photos per task of a worker
 class Corpus:
     """Photos as arrays.
 
-    config:   of the world that they are of
+    config:   of their world
     images:   (P, S, S, 3) uint8
     cover:    (P, M, Hp, Wp) uint8, visible part of each patch that thing m covers, 255 = all
     things:   (P, M) int16, index into `stock`, -1 where there is none
@@ -57,11 +57,11 @@ class Corpus:
 
 ARRAYS = ("images", "cover", "things", "families", "modes")
 STOCK, SETTINGS = "stock.safetensors", "corpus.json"
-FORMAT = 3  # of the files in a corpus' folder; a corpus of another format is composed again
+FORMAT = 3  # format of a corpus' files; a corpus of another format is composed again
 
 
 def make_corpus(config: WorldConfig, folder: Path) -> Corpus:
-    """The corpus of `config` in `folder`, mapped into memory; composed with all cores where it is not there yet.
+    """The corpus of `config` in `folder`, mapped into memory. If there is none, it is composed on all cores.
 
     Raises DataError if it is damaged, OSError where nothing can be written.
     """
@@ -71,7 +71,7 @@ def make_corpus(config: WorldConfig, folder: Path) -> Corpus:
         settings.unlink(missing_ok=True)
         _compose(config, folder)
         content = json.dumps({"format": FORMAT, **vars(config)}).encode()
-        write_atomically(settings, lambda file: file.write(content))  # last: the other files are whole
+        write_atomically(settings, lambda file: file.write(content))  # last: the other files are complete
     try:
         stock = [
             thing_of(picture, about) for picture, about in zip(*load_pictures(folder / STOCK), strict=True)

@@ -62,7 +62,7 @@ def with_remote(photo: Image.Image, spot: composition.Spot) -> Image.Image:
 
 
 def _plan(count: int, rng: np.random.Generator) -> list[tuple[str, list[Look]]]:
-    """For each photo but the query its scene's family, and what it must show."""
+    """For each photo except the query: the family of its scene, and what it must show."""
     families = [scenes.FAMILIES[i % len(scenes.FAMILIES)] for i in range(count - 1)]
     wanted: list[list[Look]] = [[] for _ in families]
     order = [int(i) for i in rng.permutation(len(families))]
@@ -83,7 +83,7 @@ def _crowd(rng: np.random.Generator) -> list[Thing]:
 
 
 def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Generator) -> composition.Photo:
-    """A photo that shows the wanted looks and three or so of the crowd; drawn again until all of them fit."""
+    """A photo of the wanted looks and about three of the crowd; drawn again until all of them fit."""
     wanted = [draw_thing(look, rng, 256) for look in looks]
     for _ in range(40):
         plate = scenes.draw_scene(family, rng, SIZE)
@@ -108,7 +108,7 @@ def _photo(family: str, looks: list[Look], crowd: list[Thing], rng: np.random.Ge
 
 
 def _area(plate: scenes.Scene, thing: Thing, spot: composition.Spot) -> int:
-    """How many pixels a thing covers with nothing before it."""
+    """How many pixels a thing covers if nothing hides it."""
     ((_, mask),) = composition.visible_masks(plate.image.size, [(thing, spot)])
     return int(mask.sum())
 

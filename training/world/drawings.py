@@ -1,7 +1,7 @@
 """The things and backgrounds that photos are composed of, drawn with all cores and kept in the cache folder.
 
-Drawing takes a minute at 128 pixels and several at 336. The name of a kept file is a hash of the settings and of
-this package's sources, so that drawings of other code are never taken for ours.
+Drawing takes a minute at 128 pixels and several at 336. A kept file is named after a hash of the settings and of
+this package's sources, so drawings by other code are never used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from steersearch.training.world.things import Thing, about_thing, draw_stock, th
 
 T = TypeVar("T")
 
-SHAPES = ((4, 3), (1, 1), (3, 4), (3, 2))  # of backgrounds, as cameras give them
+SHAPES = ((4, 3), (1, 1), (3, 4), (3, 2))  # of backgrounds, as of cameras
 
 
 def draw_things(seed: int, size: int, each: int) -> list[Thing]:
@@ -51,12 +51,12 @@ def draw_plates(seed: int, size: int, each: int, photographs: str = "") -> list[
 
 
 def kept_things(seed: int, size: int, each: int) -> list[Thing]:
-    """`draw_things`, from the cache folder where they are there."""
+    """`draw_things`, from the cache folder if they are in it."""
     return _kept("things", (seed, size, each), draw_things, _of_thing, thing_of)
 
 
 def kept_plates(seed: int, size: int, each: int, photographs: str = "") -> list[Scene]:
-    """`draw_plates`, from the cache folder where they are there; with photographs they are always drawn."""
+    """`draw_plates`, from the cache folder if they are in it; with photographs they are always drawn."""
     if photographs:
         return draw_plates(seed, size, each, photographs)
     return _kept("plates", (seed, size, each), draw_plates, _of_scene, _scene)
@@ -70,13 +70,13 @@ def drawing_code() -> str:
 
 
 def forked_pool(initializer: Any = None, arguments: tuple[Any, ...] = ()) -> ProcessPoolExecutor:
-    """All cores; its workers inherit what is in memory instead of unpickling it."""
+    """A pool on all cores, whose workers inherit memory instead of unpickling it."""
     context = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(mp_context=context, initializer=initializer, initargs=arguments)
 
 
 def _with_all_cores(draw: Callable[[str], list[T]], names: Iterable[str]) -> list[T]:
-    if multiprocessing.current_process().daemon:  # a worker may have no workers
+    if multiprocessing.current_process().daemon:  # a worker cannot start workers
         return [drawn for name in names for drawn in draw(name)]
     with forked_pool() as pool:
         return [drawn for part in pool.map(draw, names) for drawn in part]
@@ -129,13 +129,13 @@ def _kept(
     parts: Callable[[T], tuple[Image.Image, dict[str, Any]]],
     make: Callable[[Image.Image, Mapping[str, Any]], T],
 ) -> list[T]:
-    """What `draw` gives for these settings; made of a kept file, if there is one that is whole."""
+    """The result of `draw` for these settings, from a kept file if there is a sound one."""
     key = hashlib.sha256(json.dumps([*settings, drawing_code(), PIL.__version__, np.__version__]).encode())
     file = cache_folder() / "world" / f"{what}-{key.hexdigest()[:20]}.safetensors"
     with suppress(OSError, ValueError, KeyError, TypeError):
         return [make(picture, about) for picture, about in zip(*load_pictures(file), strict=True)]
     drawn = draw(*settings)
     pictures, about = zip(*map(parts, drawn), strict=True)
-    with suppress(OSError):  # no room, or no right to write: it is drawn again the next time
+    with suppress(OSError):  # no space or permission: it is drawn again next time
         save_pictures(file, pictures, about)
     return drawn

@@ -1,6 +1,6 @@
 """Emoji as things, from Debian's package fonts-noto-color-emoji (SIL Open Font License 1.1).
 
-They are rendered from the installed font and never copied into this repository. Unicode's own names say what they
+They are rendered from the installed font and never copied into this repository. Their Unicode names say what they
 show ("RABBIT FACE" is a rabbit).
 """
 
@@ -21,7 +21,7 @@ BLOCKS = (range(0x2600, 0x27C0), range(0x1F300, 0x1F650), range(0x1F680, 0x1F700
 
 
 class EmojiMissingError(SteerSearchError):
-    """The emoji's font is not installed. Field: `font` where it was looked for."""
+    """The emoji font is not installed. Field: `font`, the file that is missing."""
 
     def __init__(self, font: Path) -> None:
         self.font = font
@@ -32,9 +32,9 @@ class EmojiMissingError(SteerSearchError):
 
 
 def load_emoji(size: int, others: Sequence[Thing], font: Path = EMOJI_FONT) -> list[Thing]:
-    """Emoji that show what one of `others` is, as further pictures of its noun; longer side at most `size` pixels.
+    """Emoji of the nouns of `others`, as further pictures of them; longer side at most `size` pixels.
 
-    An emoji gets the noun and the category of the things that it resembles, but none of their adjectives.
+    An emoji gets the noun and category of the things it resembles, but none of their adjectives.
     """
     if not font.is_file():
         raise EmojiMissingError(font)
@@ -58,7 +58,7 @@ def _emoji(noun: str, category: str, picture: Image.Image) -> Thing:
 
 
 def _noun(letter: str, known: Collection[str]) -> str:
-    """The known noun that this emoji's Unicode name says, or ""."""
+    """The known noun in this emoji's Unicode name, or ""."""
     noun = unicodedata.name(letter, "").lower().removesuffix(" face")
     return noun if noun in known else ""
 

@@ -1,4 +1,4 @@
-"""Expressions about a corpus' pictures: a few for each, drawn once and kept beside the pictures."""
+"""Expressions about the pictures of a corpus: a few for each, generated once and kept beside them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHUNK = 1000
 class Expressions:
     """Expression e of picture p is texts[number[p, e]].
 
-    targets (P, E, M) bool: which of the picture's things it is true of
+    targets (P, E, M) bool: the things of the picture that it is true of
     """
 
     texts: list[str]
@@ -38,7 +38,7 @@ class Expressions:
 
 
 def draw_expressions(corpus: Corpus, seed: int, absent: float, folder: Path) -> Expressions:
-    """EACH expressions for every picture, a function of (corpus, seed, absent); kept in `folder`."""
+    """EACH expressions for every picture, a function of (corpus, seed, absent), kept in `folder`."""
     settings = json.dumps([len(corpus.images), len(corpus.stock), seed, absent, EACH, RELATIONS, TEMPLATES])
     name = hashlib.sha256(settings.encode() + corpus.things.tobytes()).hexdigest()[:16]
     texts_file, arrays = folder / f"expressions-{name}.json", folder / f"expressions-{name}.npz"
@@ -47,7 +47,7 @@ def draw_expressions(corpus: Corpus, seed: int, absent: float, folder: Path) -> 
             texts, number, targets = _draw_all(corpus, seed, absent)
             with drafted(arrays) as draft, draft.open("wb") as file:
                 np.savez(file, number=number, meant=targets)
-            # last: its presence means that both are whole
+            # written last: it marks both files as complete
             write_atomically(texts_file, lambda file: file.write(json.dumps(texts).encode()))
     try:
         with np.load(require_regular(arrays)) as kept:
@@ -72,7 +72,7 @@ def _checked(said: Expressions, corpus: Corpus) -> Expressions:
     return said
 
 
-_drawing: list[tuple[Corpus, int, float]] = []  # what forked workers find
+_drawing: list[tuple[Corpus, int, float]] = []  # inherited by forked workers
 
 
 def _draw_all(
@@ -104,7 +104,7 @@ def _draw_chunk(start: int) -> tuple[list[str], npt.NDArray[np.bool_]]:
 
 
 def _standing(corpus: Corpus, picture: int) -> list[Standing]:
-    """The picture's things, each where its cover has its centre; in the corpus' order."""
+    """The picture's things in the corpus' order, each at the centre of its cover."""
     found = []
     for thing, cover in zip(corpus.things[picture], corpus.cover[picture], strict=True):
         if thing < 0:

@@ -1,4 +1,4 @@
-"""Built-in things that several places have: windows, doors, cupboards, tables, rugs, brickwork."""
+"""Fixtures that several places share: windows, doors, cupboards, tables, rugs, brickwork."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steersearch.training.world.plate import Outline, Plate, box
 
 
 def draw_view(p: Plate, area: tuple[float, float, float, float], zenith: Colour) -> None:
-    """A landscape in a window or a frame: sky and a hill."""
+    """The landscape in a window or picture frame: sky and a hill."""
     left, top, right, bottom = area
     p.fill(box(*area), zenith, p.mood.haze)
     green = mix(p.pick(LEAVES), zenith, 0.45)

@@ -1,4 +1,4 @@
-"""Parts of a world on photographs that a steering can be trained without, to measure what each is worth."""
+"""Parts of a world on photographs that training can leave out, to measure what each is worth."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SOURCES: dict[Ingredient, str] = {"instances": "photo", "drawings": "drawn"}  # 
 def left_over(
     corpus: Corpus, expressions: Expressions, without: Collection[Ingredient]
 ) -> tuple[Corpus, Rows, Expressions]:
-    """The corpus with -1 for the things that are left out, the pictures (R,) that remain, and what is said of them.
+    """The corpus with -1 for the things left out, the pictures (R,) that remain, and their expressions.
 
-    A picture remains where it shows a thing that remains, and an expression of it is true of no other. Such
-    expressions take the place of the rest.
+    A picture remains if it shows a remaining thing and has an expression that is true of no other. Such expressions
+    replace the rest.
     """
     if not without:
         return corpus, np.arange(len(corpus.images)), expressions

@@ -1,7 +1,7 @@
-"""Instances in photographs: what they are and where, from a photograph's noun, salient mask and boxes.
+"""Instances in photographs: what they are and where, by the photograph's noun, salient mask and boxes.
 
-The instance of a noun is all that is salient. That of a box is what is salient inside the box, or an ellipse where
-that is little.
+The instance of a noun is all that is salient; that of a box is what is salient inside the box, or an ellipse if that
+is too little.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SIDE = 900  # pixels, the longer side at which photographs are held
 LEAST_SALIENT = 0.01  # part of the picture
 LEAST_BOXED = 0.002
 LEAST_INSIDE = 0.25  # share of a box that must be salient
-# Classes of which the detector has false alarms in these photographs; all were looked at.
+# Classes with false detections in these photographs; all were inspected.
 UNRELIABLE = frozenset(
     "airplane|apple|banana|baseball bat|bear|bed|bowl|cake|cell phone|clock|frisbee|kite|knife|mouse|pizza|scissors|"
     "skis|sports ball|teddy bear|toothbrush|vase".split("|")
 )
-ANIMALS = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep"})  # of which a noun says more
+ANIMALS = frozenset({"bird", "cat", "cow", "dog", "horse", "sheep"})  # for these a noun says more
 
 Names = Callable[[str], frozenset[str]]
 
 
 @dataclass(frozen=True)
 class Instance:
-    """names: all that is true of it.  alpha: L, of the photograph's size: how surely each pixel is of it"""
+    """names: all that are true of it.  alpha: L, of the photograph's size: how surely each pixel belongs to it"""
 
     noun: str
     names: frozenset[str]

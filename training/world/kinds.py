@@ -1,4 +1,4 @@
-"""What the generated world draws: a table of the kinds of things, with the looks that each comes in."""
+"""The kinds of things that the generated world draws, each with its looks: one table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kind:
     category: a wider word, such as "toy"
     paint:    draws one on a Canvas: paint(canvas, look, main colour, rng)
     colours:  names in PALETTE that its main colour can have
-    patterns: ornaments that it comes in, see Pattern
+    patterns: ornaments that it can have, see Pattern
     shapes:   adjectives for its variants of form; "" is the plain one
     scale:    usual size beside other objects, 1 is average
     stands:   "floor", "table", "wall" or "air"
@@ -65,7 +65,7 @@ def _kind(
     scale: float = 1.0,
     stands: str = "table",
 ) -> Kind:
-    """A row of the table; lists are words with a space between, and a shape "plain" has no word."""
+    """A row of the table; lists are space-separated words, and the shape "plain" has no word."""
     variants = tuple("" if shape == "plain" else shape for shape in shapes.split()) or ("",)
     return Kind(
         name=name, category=category, paint=paint, colours=tuple(colours.split()), patterns=tuple(patterns.split()),

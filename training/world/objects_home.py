@@ -1,7 +1,7 @@
 """Things found indoors, painted for the generated world: crockery, furniture, gadgets, toys.
 
 Every painter fills most of the unit square with one connected object whose main colour is the named one;
-`Kind.draw` crops it. `rng` moves proportions by some ten percent, picks accent tones and scatters details.
+`Kind.draw` crops it. `rng` varies proportions by some ten percent, picks accent tones and scatters details.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from steersearch.training.world.painting import (
 
 
 def _contrast(colour: Colour, rng: np.random.Generator) -> Colour:
-    """A second colour that is clearly another one than `colour`."""
+    """A second colour, clearly different from `colour`."""
     second = accent(colour, rng)
     return second if distance(second, colour) > 0.75 else PALETTE["white" if is_dark(colour) else "black"]
 

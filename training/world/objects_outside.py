@@ -191,7 +191,7 @@ def paint_umbrella(c: Canvas, look: Look, colour: Colour, rng: np.random.Generat
 
 
 def _rib(x: float, crown: float) -> list[Point]:
-    """A rib of an open umbrella, from the crown to its tip at x on the hem."""
+    """A rib of an open umbrella from the crown to the hem at x."""
     reach = x - 0.5
     turns = np.linspace(0, math.pi / 2, 10)
     return [(0.5 + reach * float(math.sin(t)), 0.53 + (crown - 0.53) * float(math.cos(t))) for t in turns]

@@ -321,7 +321,7 @@ def paint_beach(p: Plate) -> None:
 
 
 def _sea(p: Plate, horizon: float, shore: float) -> Colour:
-    """Open water with glints and perhaps a headland; gives its colour."""
+    """Paint open water with glints and perhaps a headland; returns its colour."""
     if p.chance(0.5):
         far = mix((0.45, 0.55, 0.5), p.mood.haze, 0.5)
         x0 = p.uniform(-0.2, 0.7)
@@ -340,7 +340,7 @@ def _sea(p: Plate, horizon: float, shore: float) -> Colour:
 
 
 def _sand(p: Plate, shore: float, sea: Colour) -> Colour:
-    """The beach with lines of foam along a curved shore; gives the sand's colour."""
+    """Paint the beach with lines of foam along a curved shore; returns the sand's colour."""
     sand = p.tone(((0.93, 0.83, 0.62), (0.90, 0.78, 0.60), (0.95, 0.89, 0.75), (0.84, 0.74, 0.60)), 0.04)
     coast = np.asarray(p.ridge(shore, 0.035, waves=0.6))
     slope = np.array([0.0, p.uniform(-0.10, 0.10)])

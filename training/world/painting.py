@@ -35,7 +35,7 @@ PALETTE: dict[str, Colour] = {
     "gray": (0.56, 0.58, 0.60),
     "black": (0.16, 0.16, 0.19),
 }
-# Of what has a colour of its own, whichever the look names.
+# Of parts that keep their own colour, whatever the look names.
 INK: Colour = (0.14, 0.12, 0.13)
 JET: Colour = (0.13, 0.12, 0.14)
 TYRE: Colour = (0.20, 0.20, 0.22)
@@ -72,19 +72,19 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
 
 
 def trapezoid(x: float, top: float, foot: float, upper: float, lower: float) -> list[Point]:
-    """The corners of one that is symmetrical about `x`; `upper`, `lower`: half its width there."""
+    """The corners of a trapezoid that is symmetrical about `x`; `upper`, `lower`: half its width there."""
     return [(x - upper, top), (x + upper, top), (x + lower, foot), (x - lower, foot)]
 
 
 def vary(colour: Colour, rng: np.random.Generator, amount: float = 0.06) -> Colour:
-    """The colour as another pot of the same paint would give it."""
+    """A slight variation of the colour."""
     brightness = 1 + rng.normal(0, amount)
     r, g, b = (float(np.clip(c * brightness + rng.normal(0, amount / 3), 0, 1)) for c in colour)
     return (r, g, b)
 
 
 def near(rng: np.random.Generator, value: float, spread: float = 0.08) -> float:
-    """`value` give or take the share `spread`."""
+    """`value`, varied by at most the share `spread`."""
     return value * (1 + rng.uniform(-spread, spread))
 
 
@@ -117,7 +117,7 @@ def accent(colour: Colour, rng: np.random.Generator) -> Colour:
 class Pattern:
     """A repeated ornament. `name`: plain, striped, dotted, checked, zigzag; `scale` is its period on the canvas.
 
-    sparse: its colour stays the smaller part, so that the colour below still names the object
+    sparse: the ornament covers less than half, so that the colour below still names the object
     """
 
     name: str
@@ -127,7 +127,7 @@ class Pattern:
     sparse: bool = False
 
     def weight(self, x: Array, y: Array) -> Array:
-        """How much of the pattern's colour shows at (x, y) in unit coordinates, 0..1."""
+        """Coverage by the pattern's colour at (x, y) in unit coordinates, 0..1."""
         c, s = math.cos(self.angle), math.sin(self.angle)
         u, v = (x * c + y * s) / self.scale, (y * c - x * s) / self.scale
         if self.name == "striped":
@@ -277,7 +277,7 @@ class Canvas:
         self.alpha[rows, columns] = total
 
     def shadow(self, mask: Image.Image, strength: float = 0.35, blur: float = 0.02) -> None:
-        """Darken what is already painted where `mask` (blurred) falls on it; nothing is added outside it."""
+        """Darken what is painted under the blurred `mask`; nothing is added outside of it."""
         soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(blur * self.side)), np.float32) / 255
         self.rgb *= 1 - strength * soft[..., None]
 
@@ -381,7 +381,7 @@ def smooth(points: Sequence[Point], closed: bool, steps: int = 12) -> list[Point
 
 
 def _slope_light(cover: Array, radius: float) -> Array:
-    """Light minus dark of the inflated shape: its blurred mask is taken as a height field and lit from LIGHT."""
+    """Shading of the inflated shape, light minus dark: its blurred mask as a height field, lit from LIGHT."""
     field = _blur(cover, radius)
     dy, dx = np.gradient(field)
     away = np.asarray((dx * LIGHT[0] + dy * LIGHT[1]) * radius, np.float32)
@@ -419,7 +419,7 @@ def _add_highlight(
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What makes one object differ from others of its kind; `shape` is one of the kind's own words or empty."""
+    """What distinguishes an object from others of its kind. `shape`: one of the kind's own words, or empty."""
 
     kind: str
     colour: str

@@ -19,7 +19,7 @@ Names = Callable[[str, frozenset[str]], frozenset[str]]  # of a noun, among thes
 
 COLOURS_EACH = 4  # of a stamp that is recoloured
 ALIVE = frozenset({"animal", "bird", "fish", "insect"})  # has its own colours
-# By the folder of a stamp in its package: what the thing must be a kind of.
+# By folder of the package: WordNet nouns, of one of which the stamp's noun must be a kind.
 ANCHORS: dict[str, frozenset[str]] = {
     place: frozenset(words.split("|"))
     for place, words in {
@@ -39,7 +39,7 @@ ANCHORS: dict[str, frozenset[str]] = {
         "vehicles": "vehicle|machine|craft",
     }.items()
 }
-# Nouns of photographs whose salient mask covers the thing and nothing else; all masks were looked at.
+# Nouns of photographs whose salient mask covers the thing and nothing else; all masks were inspected.
 CLEAN = frozenset(
     "baseball|bee|bucket|butterfly|cup|dog|drum|duck|eraser|fish|fork|hammer|horse|kitten|lute|measuring tape|moose|"
     "multimeter|pencil|penguin|pillow|plate|plier|pliers|red panda|scale|screw driver|sickle|solar panel|spoon|"
@@ -104,7 +104,7 @@ def make_stock(
 
 
 def _starts(parts: Iterable[Sequence[object]]) -> list[int]:
-    """Where each part begins in their concatenation, and where the last one ends."""
+    """The offset of each part in their concatenation, and the end of the last."""
     return [0, *accumulate(map(len, parts))]
 
 
@@ -136,7 +136,7 @@ def _named(thing: Thing, names: frozenset[str]) -> Thing:
 
 
 def _recoloured(thing: Thing, rng: np.random.Generator) -> list[Thing]:
-    """The stamp in a few colours, each in its names; its own phrase, which may name another colour, is not."""
+    """The stamp in a few colours, each in its names. Its own phrase is left out, since it may name another colour."""
     return [
         replace(
             thing,
@@ -152,7 +152,7 @@ def _recoloured(thing: Thing, rng: np.random.Generator) -> list[Thing]:
 
 
 def _is_clean(photograph: Photograph) -> bool:
-    """Whether it shows one thing, which can be cut out of it."""
+    """Whether it shows a single thing that can be cut out."""
     if not photograph.shows_one or photograph.instances[0].noun not in CLEAN:
         return False
     return bool(0.02 < photograph.instances[0].mask.mean() < 0.8)

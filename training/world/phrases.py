@@ -1,7 +1,7 @@
 """Noun phrases about a composed picture: names, attributes and relations, and the things that each is true of.
 
-Truth has three values: true, false, and borderline. A phrase that is borderline for anything in the picture is never
-chosen, so a person who reads a chosen phrase points at the same things.
+Truth has three values: true, false and borderline. A phrase that is borderline for anything in the picture is never
+chosen, so a person who reads a phrase points at the same things.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from steersearch.training.world.painting import PALETTE, pick
 from steersearch.training.world.recolour import COLOURS
 from steersearch.training.world.things import Thing
 
-# Distance of two centres, in widths or heights of the picture: from which on one is surely left of or above the
-# other, and up to which it surely is not.
+# Distances of two centres, in widths or heights of the picture: from APART on one is surely left of or above the other;
+# up to NOT_APART it surely is not.
 APART, NOT_APART = 0.12, -0.05
-STEEP, FAR = 2.5, 0.2  # what is FAR above and STEEP times further above than aside is surely not "left of"
-NEAR, NOT_NEAR = 0.08, 0.22  # gap between two things, each taken as a square of its visible area
+STEEP, FAR = 2.5, 0.2  # a thing FAR above, and STEEP times further above than aside, is surely not "left of"
+NEAR, NOT_NEAR = 0.08, 0.22  # gap between two things, each as a square of its visible area
 OUTERMOST = 0.06  # least distance of the leftmost from the next
 LARGER = 1.4  # least ratio of the largest to the next
 
@@ -37,7 +37,7 @@ _ATTRIBUTES = frozenset({*PALETTE, *PATTERNS, *(shape for kind in KINDS.values()
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A thing in a picture. x, y: centre of what is visible, in unit coordinates, y down; size: its share of the
+    """A thing in a picture. x, y: centre of its visible part, in unit coordinates, y down; size: its share of the
     picture's area, > 0."""
 
     thing: Thing
@@ -49,7 +49,7 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Phrase:
     """A noun phrase without article or template. targets: indices of the standing things that it is true of; empty
-    where it fits nothing in the picture."""
+    if it fits nothing in the picture."""
 
     text: str
     targets: frozenset[int]
@@ -66,12 +66,12 @@ def describe(
 ) -> Phrase:
     """A phrase about the picture, drawn at random.
 
-    relations: share of phrases with a relation or a superlative; fewer where the picture allows none
+    relations: share of phrases with a relation or a superlative, where the picture allows one
     absent:    share of phrases that fit nothing in it: half of them near misses, such as the right noun in a wrong
                colour or the mirrored relation, the others names of things in `stock`
     about:     indices of `standing` that can be targets, though others may be landmarks; None for all
     Without a relation, a thing is called by its full phrase (35 %), its noun (35 %), a wider word (10 %) or any of its
-    names. Where no phrase of a form is certain, a plainer form is used. With nothing standing the phrase is always
+    names. If no phrase of a form is certain, a plainer form is used. If nothing is standing, the phrase is always
     absent, and `stock` must not be empty.
     """
     if not standing or (absent and rng.random() < absent):
@@ -91,8 +91,8 @@ def describe(
 def fits(name: str, thing: Thing) -> bool | None:
     """Whether `name` is true of the thing; None where that is unknown.
 
-    All attributes of a drawn thing are known, and the colour of a recoloured stamp. Another stamp has the adjectives
-    of its phrase, but may be red, or ripe, as well; of an emoji only the noun is known.
+    Of a drawn thing all attributes are known, of a recoloured stamp the colour. Another stamp has the adjectives of its
+    phrase, and perhaps others, such as red or ripe; of an emoji only the noun is known.
     """
     if name in thing.names:
         return True
@@ -107,7 +107,7 @@ def fits(name: str, thing: Thing) -> bool | None:
 
 
 def _knows(thing: Thing, attributes: Sequence[str]) -> bool:
-    """Whether it is known, for each attribute, if the thing has it."""
+    """For each attribute, whether it is known if the thing has it."""
     known = _ATTRIBUTES if thing.source == "drawn" else PALETTE if thing.colour else ()
     return all(word in known for word in attributes)
 
@@ -122,7 +122,7 @@ def has(attribute: str, thing: Thing) -> bool | None:
 
 
 def is_plain(thing: Thing) -> bool | None:
-    """Whether it has no pattern; None for kinds that come in no patterns."""
+    """Whether it has no pattern; None for kinds without patterns."""
     kind = KINDS.get(thing.noun)
     if thing.source != "drawn" or kind is None or len(kind.patterns) < 2:
         return None
@@ -162,8 +162,8 @@ def _bearers(standing: Sequence[Standing], name: str) -> frozenset[int] | None:
 def _read_relation(
     standing: Sequence[Standing], head: str, relation: str, landmark: int
 ) -> frozenset[int] | None:
-    """What "`head` `relation` the landmark" is true of. "red one" is any red thing; where that differs from the red
-    things of the landmark's own noun, which "one" may as well stand for, it is borderline."""
+    """The things that "`head` `relation` the landmark" is true of. "red one" is any red thing; it is borderline if
+    "one" may as well stand for the landmark's noun and the red things of that noun are others."""
     attribute = head.removesuffix(" one")
     targets = set()
     for i, one in enumerate(standing):
@@ -197,7 +197,9 @@ def _named(standing: Sequence[Standing], rng: np.random.Generator, about: Sequen
     ]
     if certain:
         return pick(rng, certain)
-    noun = standing[about[0]].thing.noun  # "lion" beside a "sea lion": the bearers have the best claim
+    noun = standing[
+        about[0]
+    ].thing.noun  # "lion" beside a "sea lion": the things whose own name it is come first
     return Phrase(noun, frozenset(i for i, one in enumerate(standing) if noun in one.thing.names))
 
 
@@ -239,7 +241,7 @@ def _superlative(
 def _related(
     standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int], mirrored: bool = False
 ) -> Phrase | None:
-    """A thing by its relation to another one, whose name fits nothing else.
+    """A thing by its relation to another thing, whose name fits nothing else.
 
     mirrored: with the opposite relation, so that the phrase fits nothing
     """
@@ -287,7 +289,7 @@ def _plainly(thing: Thing, rng: np.random.Generator) -> str | None:
 def _absent(
     standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
 ) -> Phrase | None:
-    """None where every phrase tried fits, or may fit, something in the picture."""
+    """None if every phrase tried fits, or may fit, something in the picture."""
     if standing and rng.random() < 0.5:
         nearly = (_wrong_attribute, _wrong_noun, _wrong_side)
         first = int(rng.integers(len(nearly)))
@@ -306,14 +308,14 @@ def _absent(
 def _wrong_attribute(
     standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
 ) -> str | None:
-    """The right noun in a colour, or with a pattern, that none of its bearers has."""
+    """The right noun with a colour or pattern that no thing of that noun has."""
     thing = _any(standing, rng, about)
     kind = KINDS.get(thing.noun)
     bearers = [one.thing for one in standing if thing.noun in one.thing.names]
     if thing.source != "drawn":
         words = list(COLOURS) if thing.colour else []
     elif kind and any(_patterns(bearer) for bearer in bearers):
-        # What is striped has a second colour, which the phrase might be taken to mean.
+        # A striped thing has a second colour, which the phrase might mean.
         words = [pattern for pattern in kind.patterns if pattern != "plain"]
     else:
         words = list(kind.colours) if kind else []
@@ -326,7 +328,7 @@ def _wrong_attribute(
 def _wrong_noun(
     standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
 ) -> str | None:
-    """The right colour with the noun of something that is not there."""
+    """The right colour with the noun of an absent thing."""
     colour = _any(standing, rng, about).colour
     other = pick(rng, stock)
     if not colour or other.source != "drawn" or any(one.thing.noun == other.noun for one in standing):
@@ -346,7 +348,7 @@ def _wrong_side(
 
 
 def _is_missing(standing: Sequence[Standing], name: str, noun: str, names: frozenset[str]) -> bool:
-    """Whether nothing there can be called `name`, a name of a thing with this noun and these names.
+    """Whether nothing in the picture can be called `name`, a name of a thing with this noun and these names.
 
     Beyond `fits`: a hat may be the fedora of the phrase, and a bear its polar bear.
     """
@@ -357,9 +359,9 @@ def _is_missing(standing: Sequence[Standing], name: str, noun: str, names: froze
             return False
         if (
             noun == thing.noun and thing.source == "drawn"
-        ):  # another look of the same kind: all of it is known
+        ):  # another look of the same kind: all its attributes are known
             if _patterns(thing) and not PATTERNS & set(name.split()):
-                return False  # but for the second colour of a pattern, which may be that of the phrase
+                return False  # except the second colour of a pattern, which the phrase may name
             continue
         if noun in thing.names or thing.noun in names or last == thing.noun.split()[-1]:
             return False

@@ -1,4 +1,4 @@
-"""Pictures with a JSON object each, in one safetensors file, which runs nothing when it is read."""
+"""Pictures with a JSON object each, in one safetensors file: reading it runs no code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHANNELS = (3, 4)  # RGB, RGBA
 
 
 def save_pictures(file: Path, pictures: Sequence[Image.Image], about: Sequence[Mapping[str, object]]) -> None:
-    """Write RGB or RGBA pictures and a JSON-able object for each. The file appears whole. Raises OSError."""
+    """Write RGB or RGBA pictures with a JSON-able object each, atomically. Raises OSError."""
     arrays = [np.asarray(picture, np.uint8) for picture in pictures]
     content = {
         "pixels": np.concatenate([array.ravel() for array in arrays] or [np.zeros(0, np.uint8)]),
@@ -29,12 +29,12 @@ def save_pictures(file: Path, pictures: Sequence[Image.Image], about: Sequence[M
     try:
         with drafted(file) as draft:
             save_file(content, draft)
-    except SafetensorError as error:  # how it reports a full disk
+    except SafetensorError as error:  # raised for a full disk
         raise OSError(str(error)) from error
 
 
 def load_pictures(file: Path) -> tuple[list[Image.Image], list[dict[str, Any]]]:
-    """What `save_pictures` wrote. Raises OSError, and ValueError for a file that is damaged."""
+    """Read what `save_pictures` wrote. Raises OSError, and ValueError for a damaged file."""
     try:
         with safe_open(require_regular(file), framework="np") as opened:
             pixels, shapes, about = (opened.get_tensor(name) for name in ("pixels", "shapes", "about"))

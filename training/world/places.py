@@ -1,4 +1,4 @@
-"""What all scenes share: paints, hours of the day, and places where objects can stand."""
+"""Shared by all scenes: paints, hours of the day, and places where objects can stand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Place:
 
     x, y: fractions of the picture's width and height; for kind "floor" and "table" the object's bottom
           centre, for "wall" and "air" its centre
-    size: a sensible height of an average object there, as a fraction of the picture's height
+    size: usual height of an average object there, as a fraction of the picture's height
     """
 
     x: float

@@ -46,7 +46,7 @@ def _circle(steps: int) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _paper() -> Array:
-    """Paper grain to cut pieces from, (side, side), mean 0, deviation 1."""
+    """Paper grain to cut pieces from: (side, side), mean 0, standard deviation 1."""
     noise = np.random.default_rng(0).integers(0, 256, (_PAPER_SIDE, _PAPER_SIDE), dtype=np.uint8)
     soft = np.asarray(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(0.6)), np.float32)
     grain: Array = (soft - soft.mean()) / soft.std()
@@ -81,7 +81,7 @@ class Plate:
         return self.rng.uniform(low, high)
 
     def integer(self, low: int, high: int | None = None) -> int:
-        """From `low` to `high` - 1, or from 0 to `low` - 1."""
+        """An integer from `low` to `high` - 1, or from 0 to `low` - 1."""
         return int(self.rng.integers(low, high))
 
     def chance(self, odds: float) -> bool:
@@ -92,7 +92,7 @@ class Plate:
         return pick(self.rng, options)
 
     def tone(self, paints: Sequence[Colour], amount: float = 0.06) -> Colour:
-        """One of the paints, as another pot of it would give it."""
+        """A slight variation of one of the paints."""
         return vary(self.pick(paints), self.rng, amount)
 
     # ---- places ------------------------------------------------------------------------------------

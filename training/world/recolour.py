@@ -1,4 +1,4 @@
-"""Cutouts in other colours: the same mug red and blue, so that training tells a colour from the thing."""
+"""Cutouts in other colours: the same mug in red and in blue teaches that the colour is not the thing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 # Darkest tone and span up to the lightest, of colours without a hue.
 _GREYS = {"black": (0.02, 0.28), "gray": (0.28, 0.45), "white": (0.62, 0.36)}
-_MIDDLE = 0.6  # where between the darkest and the lightest tone the colour itself lies
+_MIDDLE = 0.6  # position of the colour itself between the darkest and the lightest tone
 
 
 def recolour(cutout: Image.Image, colour: str, rng: np.random.Generator) -> Image.Image:
@@ -47,7 +47,7 @@ def recolour(cutout: Image.Image, colour: str, rng: np.random.Generator) -> Imag
 
 
 def has_one_colour(cutout: Image.Image) -> bool:
-    """Whether an RGBA cutout has nearly one hue or none: then another colour is as plausible as its own."""
+    """Whether an RGBA cutout has nearly one hue or none, so that another colour is as plausible."""
     opaque = np.asarray(cutout)[..., 3] > 200
     hsv = np.asarray(cutout.convert("RGB").convert("HSV"))[opaque].astype(np.float64) / 255
     if len(hsv) < 50:

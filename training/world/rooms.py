@@ -27,7 +27,7 @@ ENAMEL: tuple[Colour, ...] = ((0.96, 0.96, 0.95), (0.96, 0.96, 0.95), (0.80, 0.8
 
 
 def _papered_wall(p: Plate, bottom: float) -> Colour:
-    """A painted or papered wall from the top edge down to `bottom`; gives its colour."""
+    """Paint a plain or papered wall from the top edge down to `bottom`; returns its colour."""
     colour = p.tone(WALLS, 0.05)
     p.shaded(box(0, 0, 1, bottom), colour, 1.08, 0.92)
     ornament = shade(colour, p.pick((0.88, 0.92, 1.25, 1.45)))
@@ -103,7 +103,7 @@ def _floor(p: Plate, top: float, style: str) -> None:
     p.shaded(box(0, top, 1, 1), wood, 0.88, 1.08)
 
     def at(x: float, y: float) -> float:
-        """Where a line through (x, bottom edge) towards the eye's vanishing point crosses height y."""
+        """The x at which the line from (x, bottom edge) to the vanishing point crosses height y."""
         return eye[0] + (x - eye[0]) * (y - eye[1]) / (1 - eye[1])
 
     step = p.uniform(0.10, 0.2) / p.aspect

@@ -54,7 +54,7 @@ def draw_scene(family: str, rng: np.random.Generator, size: tuple[int, int]) -> 
 
 
 def _fit(place: Place, aspect: float) -> Place:
-    """The place, moved so that an object as wide as high lies inside the picture."""
+    """The place, moved so that a square object lies inside the picture."""
     size = float(np.clip(place.size, 0.15, 0.45))
     half = 0.5 * size / aspect
     above, below = (0.5 * size, 0.5 * size) if place.kind in ("wall", "air") else (size, 0.0)

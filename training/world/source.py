@@ -1,7 +1,7 @@
 """The generated world as a source: photos composed on demand, each with several expressions.
 
-No photo is stored, and no two are the same. Row i is a function of the configuration and i alone, whatever the order
-and the process that read it.
+No photo is stored, and no two are the same. Row i depends on the configuration and i alone, whatever the order or
+process of reading.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from steersearch.training.world.things import HELD_OUT_TEMPLATES, TEMPLATES, Thi
 from steersearch.training.world.world import World, WorldConfig, squared
 
 VALIDATION_SEED = 2**31  # added to the seed of the split val; training seeds are below it
-PHOTOS_KEPT = 32  # the last ones, so that the expressions of a photo share it
-TRIES = 12  # at a phrase that the photo does not have yet
+PHOTOS_KEPT = 32  # the last ones, which the expressions of a photo share
+TRIES = 12  # for a phrase that the photo does not have yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ class SourceConfig:
     drawn_per_kind, plates, stamps, emoji, backgrounds: as in `WorldConfig`
     split: train or val; val has drawings, backgrounds and placements that no training seed gives. Both use the
         installed stamps and emoji.
-    held_out: what training never sees; "" for nothing. Anything else implies the split val.
+    held_out: what training never sees, "" for nothing; anything else implies the split val
         objects: expressions are about stamps and emoji of `stamps.HELD_OUT_NOUNS`, shown among other things
         scenes: the things of training before new backgrounds, in new placements. All six families of scenes are
-            trained on, so these are new pictures of known sorts of places
+            trained on, so these are new pictures of trained families
         templates: the expressions of val in `things.HELD_OUT_TEMPLATES`
     Raises ConfigError for values that are out of range or contradict each other.
     """
@@ -233,7 +233,7 @@ _making = threading.Lock()
 
 
 def _world(config: SourceConfig) -> World:
-    """One for all sources of this process that differ only in the expressions of their photos."""
+    """One for all sources of this process whose photos are the same."""
     plain = replace(config, photos=1, expressions=1, relations=0.0, absent=0.0)
     with _making:
         if plain not in _made:
@@ -242,7 +242,7 @@ def _world(config: SourceConfig) -> World:
 
 
 def _squared_mask(mask: Mask, size: int) -> Mask:
-    """The mask squashed to size × size; of a thing thinner than half a pixel the densest pixels stay."""
+    """The mask squashed to size × size; a thing thinner than half a pixel keeps its densest pixels."""
     cover = np.asarray(
         Image.fromarray(mask.astype(np.uint8) * 255).resize((size, size), Image.Resampling.BOX)
     )

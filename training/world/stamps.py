@@ -27,7 +27,7 @@ CATEGORIES = {
     "plants/flowers": "flower", "plants/trees": "tree", "plants": "plant", "sports": "sports equipment",
     "town": "building", "vehicles": "vehicle",
 }  # fmt: skip
-# Last words that name the thing by themselves; others may not ("sea lion" is no lion, "candy cane" no cane).
+# Last words that name the thing by themselves; others do not (a "sea lion" is no lion, a "candy cane" no cane).
 HEADS = frozenset(
     "apple ball balloon bear bird boat bulb bus cake car cat cow deer dog duck fedora fish flower fowl "
     "frog glove gnu guitar hat horse leaf mug mushroom orange pepper penguin pig pot potato rabbit shirt spider "
@@ -40,7 +40,7 @@ ADJECTIVES = frozenset(
 )
 
 
-# No stamp and no emoji of these is trained on: objects, and most of their words, that a model has never met.
+# No stamp or emoji of these is trained on: a model meets neither the objects nor most of their words.
 HELD_OUT_NOUNS = frozenset({
     "badger", "baseball cap", "basketball", "caribou", "cello", "clownfish", "dolphin", "donkey", "flamingo",
     "fortress", "garbage truck", "goat", "grasshopper", "hammer", "hedgehog", "kettle", "koala", "mandarin orange",
@@ -50,7 +50,7 @@ HELD_OUT_NOUNS = frozenset({
 
 
 class StampsMissingError(SteerSearchError):
-    """The stamps' package is not installed. Field: `folder` where it was looked for."""
+    """The stamps' package is not installed. Field: `folder`, where it should be."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -25,7 +25,7 @@ TEMPLATES: tuple[str, ...] = (
 )
 HELD_OUT_TEMPLATES: tuple[str, ...] = ("where is the {}?", "an image that shows the {}")  # never trained on
 
-# Words for trained things that no training prompt uses; they test whether steering follows meaning.
+# Words for trained things that no training prompt uses: they test whether steering follows meaning.
 UNSEEN_WORDS: dict[str, str] = {  # for drawn things
     "cup": "mug", "couch": "armchair", "pillow": "cushion", "novel": "book", "houseplant": "potted plant",
     "kitten": "cat", "parasol": "umbrella", "automobile": "car", "bike": "bicycle", "yacht": "sailboat",
@@ -62,7 +62,7 @@ class Thing:
 
 
 def about_thing(thing: Thing) -> dict[str, Any]:
-    """Everything about a thing but its picture, as JSON data; `thing_of` reads it back."""
+    """A thing without its picture, as JSON data, for `thing_of`."""
     about = {field.name: getattr(thing, field.name) for field in fields(thing) if field.name != "picture"}
     return about | {"names": sorted(thing.names)}
 
@@ -80,7 +80,7 @@ def thing_of(picture: Image.Image, about: Mapping[str, Any]) -> Thing:
 
 
 def look_names(look: Look, category: str) -> frozenset[str]:
-    """All phrases that fit a drawn look: each of shape, pattern and colour may be left out."""
+    """All phrases that fit a drawn look: shape, pattern and colour may each be left out."""
     parts = [
         ("", word) if word and word != "plain" else ("",) for word in (look.shape, look.pattern, look.colour)
     ]
@@ -113,7 +113,7 @@ def draw_stock(
 
 
 def thing_alone(thing: Thing, size: int, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """The thing large on plain grey (RGB, size × size), and its mask (L)."""
+    """The thing, large on plain grey (RGB, size × size), and its mask (L)."""
     side = rng.uniform(0.5, 0.75) * size
     scale = side / max(thing.picture.size)
     shape = (max(2, round(thing.picture.width * scale)), max(2, round(thing.picture.height * scale)))

@@ -1,4 +1,4 @@
-"""The names of all things in a stock, and which thing bears which."""
+"""The names of all things in a stock, and which things have which names."""
 
 from __future__ import annotations
 

@@ -26,12 +26,12 @@ class WorldConfig:
 
     photos: how many; size: side of the square photos in pixels; patch: side of a patch of the mask grid in pixels
     drawn_per_kind: drawn things of each kind; plates: backgrounds of each family of scenes
-    stamps, emoji: whether the things of these packages, which must be installed then, are used as well
-    backgrounds: a folder of photographs of textures, crops of which are backgrounds too; "" for none
+    stamps, emoji: whether to use the things of these packages too, which must then be installed
+    backgrounds: a folder of photographs of textures, whose crops are backgrounds too; "" for none
     photographs: a folder that `steersearch train photographs` made, to compose pictures of (`composites`); "" for none,
-        or in a run with a hybrid trunk for the one that it makes
-    wordnet: whether the things' names are widened by WordNet's, which must be there then
-    held_back: whether the photographs that choices are made on (`listed.is_held_back`) stay out
+        or in a run with a hybrid backbone for the one that it makes
+    wordnet: whether things also have WordNet's wider names; it must then be installed
+    held_back: whether to leave out the photographs on which choices are made (`listed.is_held_back`)
     """
 
     photos: int = 40_000
@@ -82,8 +82,8 @@ class World:
     ) -> None:
         """Draw things and plates.
 
-        keep:       whether they come from the cache folder, if they are there, and are kept in it
-        drawn_seed: of the things; None for the configuration's own
+        keep:       whether to read them from the cache folder, and to keep them in it
+        drawn_seed: seed of the things; None for the configuration's own
         featured:   further things, of which every photo shows at least one
         Raises StampsMissingError, EmojiMissingError, DataError for backgrounds that cannot be used.
         """
@@ -99,11 +99,11 @@ class World:
 
     @property
     def featured(self) -> range:
-        """Stock numbers of what every photo shows one of; all where nothing is featured."""
+        """Stock numbers of the things of which every photo shows one; all if none are featured."""
         return range(len(self.stock) - self._featured if self._featured else 0, len(self.stock))
 
     def plan(self, number: int) -> Plan:
-        """What is where in photo `number`; the same for the same configuration."""
+        """The layout of photo `number`, determined by the configuration."""
         rng = np.random.default_rng([self.config.seed, 3, number])
         while True:
             plan = self._plan(rng)
@@ -111,7 +111,7 @@ class World:
                 return plan
 
     def _plan(self, rng: np.random.Generator) -> Plan:
-        """Perhaps without any thing, if none found room."""
+        """Without any thing if none found room."""
         plate = pick(rng, self.plates)
         alone = rng.random() < 0.12
         count = 1 if alone else int(rng.integers(2, MAX_THINGS + 1))
@@ -152,7 +152,7 @@ class World:
 
 
 def with_packages(drawn: Sequence[Thing], config: WorldConfig) -> list[Thing]:
-    """Drawn things, and after them those of the packages that the configuration asks for but those held out."""
+    """Drawn things, then those of the configured packages, except those held out."""
     things = list(drawn)
     if config.stamps:
         things += stamps.load_stamps(config.size, held_out=False)
@@ -162,7 +162,7 @@ def with_packages(drawn: Sequence[Thing], config: WorldConfig) -> list[Thing]:
 
 
 def squared(image: Image.Image, size: int) -> Image.Image:
-    """The photo as it is kept: squashed to size × size."""
+    """The photo as it is stored: squashed to size × size."""
     return image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
