@@ -93,7 +93,7 @@ def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few drawings to choose from, where a stand-in makes all of them for its first photo."""
     from dataclasses import replace
 
-    from steersearch.benchmarks.ours import words
+    from steersearch.benchmarks.ours import icir_world, words
     from steersearch.benchmarks.paper import genecis_world, quality_world, refcocog_world
     from steersearch.training.world.kinds import KINDS
 
@@ -102,6 +102,8 @@ def small_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refcocog_world, "CONFIG", small)
     monkeypatch.setattr(genecis_world, "KINDS", dict(islice(KINDS.items(), 8)))
     monkeypatch.setattr(genecis_world, "SIZE", (96, 72))
+    monkeypatch.setattr(icir_world, "SIZE", (96, 72))
+    monkeypatch.setattr(icir_world, "DRAWING", 32)
     needed = ("mug", "armchair", "cushion", "book", "kite", "clock", "bird")
     monkeypatch.setattr(words, "KINDS", {kind: KINDS[kind] for kind in needed})
 

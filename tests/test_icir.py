@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import DataMissingError
-from steersearch.benchmarks.ours import icir_data
+from steersearch.benchmarks.ours import icir_data, icir_world
 from steersearch.benchmarks.ours.icir import Icir, precision_under_curve
+from steersearch.benchmarks.ours.icir_data import IcirData
+from steersearch.benchmarks.paper import world_photos
 from steersearch.core.errors import BenchmarkError
+from steersearch.training.world.things import Thing
 from tests.painted_method import COLOURS, PaintedMethod
 
 
@@ -70,5 +76,74 @@ def test_without_heeding_the_text_the_hard_negatives_come_between(published: Pat
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataMissingError, match=r"no query_files\.csv in"):
         icir_data.load(tmp_path, None)
-    with pytest.raises(BenchmarkError, match="icir has no stand-in"):
-        Icir().world(None)
+    for name in (icir_data.QUERIES, icir_data.DATABASE):
+        (tmp_path / name).write_text("")
+    with pytest.raises(BenchmarkError, match="no query has an answer"):
+        icir_data.load(tmp_path, None)
+
+
+@dataclass(frozen=True)
+class SmallWorld:
+    """An instance of the stand-in. placed: family and things of each of its pictures; pictures: those, in order."""
+
+    data: IcirData
+    pictures: list[icir_world.Picture]
+    placed: list[tuple[str, tuple[Thing, ...]]]
+
+
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWorld]:
+    placed: list[tuple[str, tuple[Thing, ...]]] = []
+    pictures: list[icir_world.Picture] = []
+    photo_of, pictures_of = world_photos.photo_of, icir_world.pictures_of
+
+    def photo_noted(family: str, groups: Any, *rest: Any) -> Any:
+        placed.append((family, tuple(thing for things, _ in groups for thing in things)))
+        return photo_of(family, groups, *rest)
+
+    def pictures_noted(number: int) -> Iterator[icir_world.Picture]:
+        for picture in pictures_of(number):
+            pictures.append(picture)
+            yield picture
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("STEERSEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        small = {"RIGHT": 2, "ALIKE": 1, "OTHERS": 1, "SIZE": (96, 72), "DRAWING": 32}
+        for name, value in small.items():
+            changed.setattr(icir_world, name, value)
+        changed.setattr(world_photos, "photo_of", photo_noted)
+        changed.setattr(icir_world, "pictures_of", pictures_noted)
+        yield SmallWorld(Icir().world(1), pictures, placed)
+
+
+def test_the_stand_in_has_the_hard_negatives_of_icir(small_world: SmallWorld) -> None:
+    data = small_world.data
+    assert (data.name, data.source, data.n) == ("icir-world", "generated stand-in", 15)
+    (instance,) = data.instances
+    assert len({query.text for query in instance.queries}) == 3
+    rights = [query.right for query in instance.queries]
+    assert [len(right) for right in rights] == [2, 2, 2]
+    assert len(frozenset.union(*rights)) == 6  # none answers two texts: to the others it is a hard negative
+    assert [each.sort for each in small_world.pictures] == ["query"] * 3 + [
+        "right",
+        "right",
+        "alike",
+        "place",
+    ] * 3
+
+
+def test_an_instance_is_in_its_pictures_and_something_else_in_the_others(small_world: SmallWorld) -> None:
+    own = small_world.placed[0][1][0]
+    for picture, (family, things) in zip(small_world.pictures, small_world.placed, strict=True):
+        assert (icir_world.IN[family] == picture.text) == (picture.sort != "query")
+        assert (things[0] is own) == (picture.sort in ("query", "right"))
+        assert [thing.noun for thing in things].count(own.noun) == (picture.sort != "place")
+        assert picture.sort != "alike" or things[0].colour != own.colour
+
+
+def test_a_text_of_which_a_method_knows_nothing_changes_nothing_on_the_stand_in(
+    small_world: SmallWorld,
+) -> None:
+    metrics = Icir().evaluate(PaintedMethod(), small_world.data).metrics
+    assert 0 < metrics["map"] < 100
+    assert metrics["map"] == metrics["map_no_prompt"]

@@ -252,8 +252,9 @@ _ICIR = Card(
         size="some 750,000 pictures",
         licence="CC BY-NC-SA 4.0; the pictures' own terms",
         how="https://vrg.fel.cvut.cz/icir/icir_v1.0.0.tar.gz, unpacked; --data icir, which holds query_files.csv, "
-        "database_files.csv and the pictures. It has no stand-in",
+        "database_files.csv and the pictures",
     ),
+    stand_in="48 queries of 16 drawn things, each among 30 generated photos: where a text places it",
     cost="a forward pass for each picture of an instance's database and each of its texts, some 2.5 million",
     limit="instances",
     options=(Option(name="template", default="{}", help="the prompt, with {} for the text"),),

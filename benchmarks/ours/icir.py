@@ -21,9 +21,8 @@ from steersearch.benchmarks.harness.embeddings import PairVectors, needs_a_promp
 from steersearch.benchmarks.harness.intervals import HOW, Answers, macro_interval
 from steersearch.benchmarks.harness.method import Method
 from steersearch.benchmarks.harness.metrics import percent, unit_rows
-from steersearch.benchmarks.ours import icir_data
+from steersearch.benchmarks.ours import icir_data, icir_world
 from steersearch.benchmarks.ours.icir_data import IcirData, Instance, Query
-from steersearch.core.errors import BenchmarkError
 
 
 def precision_under_curve(scores: npt.NDArray[np.floating[Any]], right: Collection[int]) -> float:
@@ -49,7 +48,7 @@ class Icir:
         return icir_data.load(place, limit)
 
     def world(self, limit: int | None) -> IcirData:
-        raise BenchmarkError("icir has no stand-in; genecis has one, whose change splits ask for the same")
+        return icir_world.dataset(limit)
 
     def evaluate(self, method: Method, dataset: IcirData, progress: Report | None = None) -> Outcome:
         """map: mean over queries; mmap: over instances of their means, in percent. _no_prompt: without text."""
@@ -121,4 +120,6 @@ def create(options: Mapping[str, Value]) -> Icir:
     return Icir(check_template(str(options["template"])))
 
 
-__all__: Sequence[str] = ("Icir", "create", "precision_under_curve")
+examples = icir_world.examples
+
+__all__: Sequence[str] = ("Icir", "create", "examples", "precision_under_curve")

@@ -90,16 +90,22 @@ def load(place: Path | None, limit: int | None) -> IcirData:
         raise DataMissingError(known, "name its folder with --data")
     if missing := [name for name in (QUERIES, DATABASE) if not (place / name).is_file()]:
         raise DataMissingError(known, f"no {missing[0]} in {place}")
+    instances, left_out = read_instances(place, limit)
+    remarks = {"queries_left_out": left_out}
+    return IcirData(
+        name="icir", source="real", licence=known.data.licence, instances=instances, remarks=remarks
+    )
+
+
+def read_instances(place: Path, limit: int | None) -> tuple[tuple[Instance, ...], int]:
+    """The first `limit` instances, and how many of their queries nothing answers. Raises BenchmarkError."""
     asked, kept = (_rows(place, name) for name in (QUERIES, DATABASE))
     names = list(dict.fromkeys(instance for _, _, instance in asked))[:limit]
     instances = [made for name in names if (made := _instance(name, asked, kept)).queries]
     if not instances:
         raise BenchmarkError(f"{place}: no query has an answer in its database")
     wanted = sum(instance in set(names) for _, _, instance in asked)
-    remarks = {"queries_left_out": wanted - sum(len(instance.queries) for instance in instances)}
-    return IcirData(
-        name="icir", source="real", licence=known.data.licence, instances=tuple(instances), remarks=remarks
-    )
+    return tuple(instances), wanted - sum(len(instance.queries) for instance in instances)
 
 
 Row = tuple[Path, str, str]  # picture, text, instance
