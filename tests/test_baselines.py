@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 
 from steersearch.benchmarks import baselines
 from steersearch.benchmarks.baselines import cards
 from steersearch.benchmarks.baselines.late_fusion import LateFusion
 from steersearch.benchmarks.baselines.pins import pin, read_pins
 from steersearch.benchmarks.baselines.trunks import PlainTrunk
+from steersearch.cli.bench import measure
 from steersearch.core.backbone import Trunk
 from steersearch.core.errors import BenchmarkError
 from steersearch.core.predictor import Predictor
@@ -138,6 +140,19 @@ def test_late_fusion_is_the_checkpoint(tmp_path: Path, word_encoder: None) -> No
     np.testing.assert_allclose(method.see(images, None).vectors, frozen.prefix[:, 0], rtol=1e-4, atol=1e-5)
     with pytest.raises(BenchmarkError, match="late-fusion has no heatmap without a prompt"):
         method.see(images, None, maps=True)
+
+
+def test_late_fusion_alone_of_the_baselines_takes_a_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Predictor(small_model("dinov2", fusion="late", text_dim=384, aggregation="cls"))
+    monkeypatch.setattr(
+        measure.baselines, "load", lambda name, device: LateFusion(baselines.CARDS["late-fusion"], late)
+    )
+    check = measure._check_method
+    check(None, "late-fusion=late.safetensors", None, "mean", None)
+    assert measure._baseline("late-fusion=late.safetensors", "cpu", "mean").name == "late-fusion+mean"
+    assert measure._baseline("late-fusion=late.safetensors", "cpu", None).name == "late-fusion"
+    with pytest.raises(typer.BadParameter, match="--aggregation applies to our own models"):
+        check(None, "dinov2", None, "mean", None)
 
 
 def test_late_fusion_needs_the_file_of_such_a_model(tiny_model: Path) -> None:

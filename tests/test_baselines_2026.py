@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from steersearch.benchmarks import baselines
-from steersearch.benchmarks.baselines import learned_map
+from steersearch.benchmarks.baselines import learned_map, learned_map_data
 from steersearch.benchmarks.baselines.chat import DEFAULT, Chat
 from steersearch.benchmarks.baselines.detect_crop import (
     WHOLE,
@@ -24,7 +25,10 @@ from steersearch.benchmarks.baselines.learned_map import PromptMap
 from steersearch.benchmarks.baselines.pretrained import Pretrained
 from steersearch.benchmarks.baselines.text_subspace import RANK, TextSubspace, over_clip
 from steersearch.benchmarks.baselines.tipsv2 import Tipsv2
+from steersearch.benchmarks.harness.embeddings import pair_vectors
 from steersearch.core.errors import BenchmarkError, CheckpointError
+from steersearch.core.predictor import Predictor
+from tests.conftest import Run
 from tests.small_baselines import assert_batching_changes_nothing, pictures, randomise, word_tokenizer
 from tests.test_baseline_chat import qwen3_vl
 from tests.test_baseline_clip import clip
@@ -215,8 +219,12 @@ def test_a_learned_map_brings_together_what_is_alike_under_the_prompt(tmp_path: 
     vectors = torch.nn.functional.normalize(torch.randn(64, 192, generator=generator), dim=-1)
     shape, colour = (vectors[:, 0] > 0).long(), (vectors[:, 1] > 0).long()
     learned = learned_map.fit([(texts[0], vectors, shape), (texts[1], vectors, colour)], steps=60)
-    learned.save(tmp_path / "map.safetensors")
-    kept = PromptMap.read(tmp_path / "map.safetensors")
+    learned.save(tmp_path / "map.safetensors", "ab" * 32)
+    with pytest.raises(
+        CheckpointError, match=r"vectors of other weights \(abababab, not cdcdcdcd\); fit it again"
+    ):
+        PromptMap.read(tmp_path / "map.safetensors", "cd" * 32)
+    kept = PromptMap.read(tmp_path / "map.safetensors", "ab" * 32)
     for text, labels in ((texts[0], shape), (texts[1], colour)):
         with torch.no_grad():
             mapped = torch.nn.functional.normalize(kept(vectors, text), dim=-1)
@@ -228,16 +236,59 @@ def test_a_learned_map_brings_together_what_is_alike_under_the_prompt(tmp_path: 
         assert after > 0.9
 
 
-def test_a_learned_map_is_a_file_of_yours(tmp_path: Path) -> None:
+def test_a_learned_map_needs_a_file(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"learned-map: fit a map .* give its file: learned-map=FILE"):
         baselines.load("learned-map", device="cpu")
     (tmp_path / "none.safetensors").write_bytes(b"no map")
     with pytest.raises(CheckpointError, match=r"no map that learned_map\.fit made"):
         baselines.load(f"learned-map={tmp_path / 'none.safetensors'}", device="cpu")
-    made = PromptMap(384, 192)
-    made.save(tmp_path / "map.safetensors")
+
+
+def test_one_command_fits_the_map_that_the_baseline_takes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SIZE": 64, "LOOKS": 2, "PLATES": 1, "LEAST_SHOWN": 2}.items():
+        monkeypatch.setattr(learned_map_data, name, value)
+    done = run("bench", "build", "learned-map", "-o", "map.safetensors", "--photos", 12, "--steps", 3)
+    assert done.code == 0, done.err
+    assert re.search(r"\d+ names in 12 photos: map\.safetensors", done.err)
     method = baselines.load(f"learned-map={tmp_path / 'map.safetensors'}", device="cpu")
     images = pictures(2, size=(64, 48))
     plain = method.see(images, None).vectors
     assert plain.shape == (2, 192)
     assert np.abs(method.see(images, "the mug").vectors - plain).max() > 1e-4
+    assert run("bench", "build", "learned-map", "-o", "map.pth").code == 2
+
+
+@pytest.mark.parametrize("name", ["text-subspace", "learned-map"])
+def test_fixed_vectors_are_embedded_once_whatever_the_prompts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERSEARCH_CACHE", str(tmp_path / "cache"))
+    model = Predictor.from_pretrained("mini", device="cpu")
+    torch.manual_seed(0)
+    PromptMap(384, 192).save(tmp_path / "map.safetensors", model.weights_hash)
+    given = f"{name}={tmp_path / 'map.safetensors'}" if name == "learned-map" else name
+    method: Any = baselines.load(given, device="cpu")
+    images = pictures(5, size=(64, 48))
+    seen = {prompt: method.see(images, prompt).vectors for prompt in (None, "the mug", "the cat")}
+    counted, embed = [], method._embed
+    monkeypatch.setattr(method, "_embed", lambda batch: counted.extend(batch) or embed(batch))
+
+    class Listed:
+        digest = "ab" * 32
+
+        def __len__(self) -> int:
+            return len(images)
+
+        def read(self, number: int) -> Image.Image:
+            return images[number]
+
+    wanted: dict[str | None, Any] = {None: [0], "the mug": range(5), "the cat": [4, 1]}
+    found = pair_vectors(method, Listed(), wanted)
+    assert len(counted) == 5
+    for prompt, numbers in wanted.items():
+        assert list(found[prompt]) == list(numbers)
+        for number in numbers:
+            np.testing.assert_allclose(found[prompt][number], seen[prompt][number], atol=1e-5)
+    assert np.abs(found["the cat"][1] - found["the mug"][1]).max() > 1e-3

@@ -153,6 +153,28 @@ class Baseline(ABC):
             raise BenchmarkError(f"{self.name}: the prompt is empty; name what to look at")
 
 
+class FixedVectors(Baseline):
+    """A baseline that embeds a picture once, without text; a prompt changes the vector afterwards."""
+
+    @torch.inference_mode()
+    def under(self, vectors: Floats, prompt: str) -> Floats:
+        """See `method.FixedVectors`."""
+        found: Floats = self._under(torch.from_numpy(vectors).to(self.device), prompt).float().cpu().numpy()
+        return found
+
+    @abstractmethod
+    def _embed(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """(B, D) of one batch."""
+
+    @abstractmethod
+    def _under(self, vectors: Tensor, prompt: str) -> Tensor:
+        """(B, D) as `_embed` gives them -> (B, D) under the prompt."""
+
+    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
+        vectors = self._embed(pictures)
+        return Outputs(vectors=vectors if prompt is None else self._under(vectors, prompt))
+
+
 def identity_of(name: str, settings: Mapping[str, Any]) -> str:
     """The name, and 16 digits of a hash of it and all that determines the output."""
     told = json.dumps([name, settings], sort_keys=True)
@@ -178,4 +200,4 @@ def chosen_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-__all__ = ["DTYPE", "RESOLUTION", "Baseline", "Outputs", "Wanted", "chosen_device", "on_grid"]
+__all__ = ["DTYPE", "RESOLUTION", "Baseline", "FixedVectors", "Outputs", "Wanted", "chosen_device", "on_grid"]

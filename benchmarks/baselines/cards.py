@@ -276,8 +276,8 @@ def _of_2026() -> list[Card]:
             family="learned_map",
             licence="that of your file",
             why="a linear map of fixed vectors, made by the text, after QuARI: steering after the fact, but trained",
-            computes="unsteered vectors of the bundled model through a map of rank 16 that the prompt makes; the file "
-            "of one is yours: learned-map=FILE",
+            computes="unsteered vectors of the bundled model through a map of rank 16 that the prompt makes; "
+            "`bench build learned-map` fits one: learned-map=FILE",
             aggregation="the mapped vector; without a prompt the vector",
             lacks=fixed,
         ),

@@ -2,8 +2,9 @@
 
 A small network turns the prompt's embedding into a map of low rank, y = x + U(Vᵀ x), through which query and gallery
 go; the pictures are embedded once for all prompts. Its authors map the query's own embedding and train on retrieval
-data of their own; ours reads the prompt, and is trained by `fit` on vectors of whatever data one has. Our own code and
-file format: {"hidden.weight", "hidden.bias", "left.weight", "right.weight"} as safetensors.
+data of their own; ours reads the prompt, and `fit` trains it on any vectors; `bench build learned-map` on those of
+generated photos. Our own code and file format: {"hidden.weight", "hidden.bias", "left.weight", "right.weight"} as
+safetensors, with the hash of the model whose vectors it maps.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from steersearch.benchmarks.baselines.base import DTYPE, Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.base import DTYPE, FixedVectors
 from steersearch.benchmarks.baselines.cards import Card
-from steersearch.core.errors import BenchmarkError, CheckpointError
+from steersearch.core.errors import BenchmarkError, CheckpointError, OutputError
 from steersearch.core.files import remembered_sha256
 from steersearch.core.predictor import Predictor
 
 HIDDEN, RANK, TEMPERATURE = 256, 16, 0.07
+UNDER = "under"  # in a file's metadata
 
 
 class PromptMap(nn.Module):
@@ -41,13 +44,20 @@ class PromptMap(nn.Module):
         mapped: Tensor = vectors + (vectors @ right) @ left.T
         return mapped
 
-    def save(self, file: Path) -> None:
-        save_file(self.state_dict(), file)
+    def save(self, file: Path, under: str) -> None:
+        """under: hash of the weights whose vectors it was fitted on. Raises OutputError."""
+        try:
+            save_file(self.state_dict(), file, {UNDER: under})
+        except (OSError, SafetensorError) as error:
+            raise OutputError(file, str(error)) from error
 
     @classmethod
-    def read(cls, file: Path) -> PromptMap:
-        """Raises CheckpointError for a file that is none."""
+    def read(cls, file: Path, under: str) -> PromptMap:
+        """under: hash of the weights whose vectors it is to map. Raises CheckpointError for a file that is not one for
+        them."""
         try:
+            with safe_open(file, "pt") as opened:
+                fitted = (opened.metadata() or {}).get(UNDER)
             state = load_file(file)
             hidden, text_dim = state["hidden.weight"].shape
             wide = state["left.weight"].shape[0]
@@ -55,6 +65,10 @@ class PromptMap(nn.Module):
             made.load_state_dict(state)
         except Exception as error:  # safetensors raises an error of its own
             raise CheckpointError(f"{file}: no map that learned_map.fit made ({error})") from error
+        if fitted != under:
+            raise CheckpointError(
+                f"{file}: fitted on vectors of other weights ({str(fitted)[:8]}, not {under[:8]}); fit it again"
+            )
         return made
 
 
@@ -85,25 +99,33 @@ def fit(groups: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int = 300, rate:
 def load(card: Card, weights: Path | None, device: str) -> LearnedMap:
     """weights: the map's file. Raises BenchmarkError without one."""
     if weights is None:
-        raise BenchmarkError(f"{card.name}: fit a map (learned_map.fit) and give its file: {card.name}=FILE")
+        raise BenchmarkError(
+            f"{card.name}: fit a map (steersearch bench build learned-map -o FILE) and give its file: {card.name}=FILE"
+        )
     model = Predictor.from_pretrained("mini", device=device, dtype=DTYPE)
-    return LearnedMap(card, PromptMap.read(weights), model, remembered_sha256(weights))
+    return LearnedMap(card, PromptMap.read(weights, model.weights_hash), model, remembered_sha256(weights))
 
 
-class LearnedMap(Baseline):
+class LearnedMap(FixedVectors):
     """The unsteered vectors of our model, mapped under the prompt."""
 
     def __init__(self, card: Card, learned: PromptMap, model: Predictor, source: str) -> None:
         super().__init__(
             card, learned.to(model.device), source, model.device, model.batch_size, under=model.weights_hash
         )
-        self._under = model
+        self._unsteered = model
 
-    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        vectors = self._under.embed(pictures, aggregation="cls").to(self.device)
-        if prompt is None:
-            return Outputs(vectors=vectors)
-        return Outputs(vectors=self.model(vectors, text_of(self._under, prompt).to(self.device)))
+    def _embed(self, pictures: Sequence[Image.Image]) -> Tensor:
+        return unsteered(self._unsteered, pictures)
+
+    def _under(self, vectors: Tensor, prompt: str) -> Tensor:
+        mapped: Tensor = self.model(vectors, text_of(self._unsteered, prompt).to(self.device))
+        return mapped
+
+
+def unsteered(model: Predictor, pictures: Sequence[Image.Image]) -> Tensor:
+    """(B, D) at unit length: what the map takes."""
+    return model.embed(pictures, aggregation="cls").to(model.device)
 
 
 def text_of(model: Predictor, prompt: str) -> Tensor:

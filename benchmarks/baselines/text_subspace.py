@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from steersearch.benchmarks.baselines.base import DTYPE, RESOLUTION, Baseline, Outputs, Wanted
+from steersearch.benchmarks.baselines.base import DTYPE, RESOLUTION, FixedVectors
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.clip import text_embedding
 from steersearch.benchmarks.baselines.pretrained import Pretrained, pixels_of, pretrained
@@ -41,7 +41,7 @@ def load(card: Card, weights: Path | None, device: str) -> TextSubspace:
     return over_clip(card, pretrained(card, weights, device, "CLIPModel"))
 
 
-class TextSubspace(Baseline):
+class TextSubspace(FixedVectors):
     """Fixed vectors; under a prompt their part in the subspace of its words, without one as they are."""
 
     def __init__(
@@ -57,18 +57,17 @@ class TextSubspace(Baseline):
     ) -> None:
         chosen = {"vocabulary": VOCABULARY, "words": WORDS, "rank": RANK}
         super().__init__(card, model, source, device, batch_size, **chosen)
-        self._embed, self._texts, self._directions = embed, texts, directions
+        self._embedded, self._texts, self._directions = embed, texts, directions
         self._known: dict[str, Tensor] = {}
         self._bases: dict[str, Tensor] = {}
 
-    def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        vectors = F.normalize(self._embed(pictures), dim=-1)
-        if prompt is None:
-            return Outputs(vectors=vectors)
+    def _embed(self, pictures: Sequence[Image.Image]) -> Tensor:
+        return F.normalize(self._embedded(pictures), dim=-1)
+
+    def _under(self, vectors: Tensor, prompt: str) -> Tensor:
+        """Of the same width, and with the cosines of coordinates."""
         basis = self.basis(prompt).to(vectors)
-        return Outputs(
-            vectors=vectors @ basis @ basis.T
-        )  # of the same width, and with the cosines of coordinates
+        return vectors @ basis @ basis.T
 
     @torch.no_grad()
     def basis(self, prompt: str) -> Tensor:

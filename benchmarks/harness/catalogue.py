@@ -254,7 +254,7 @@ _ICIR = Card(
         how="https://vrg.fel.cvut.cz/icir/icir_v1.0.0.tar.gz, unpacked; --data icir, which holds query_files.csv, "
         "database_files.csv and the pictures",
     ),
-    stand_in="48 queries of 16 drawn things, each among 30 generated photos: where a text places it",
+    stand_in="30 queries of 10 drawn things, each among 24 generated photos: it, where a text places it",
     cost="a forward pass for each picture of an instance's database and each of its texts, some 2.5 million",
     limit="instances",
     options=(Option(name="template", default="{}", help="the prompt, with {} for the text"),),

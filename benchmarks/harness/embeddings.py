@@ -24,7 +24,7 @@ from PIL import Image
 
 from steersearch.benchmarks.harness.benchmark import Report
 from steersearch.benchmarks.harness.cache import cache_folder, digest_of
-from steersearch.benchmarks.harness.method import Floats, Method
+from steersearch.benchmarks.harness.method import FixedVectors, Floats, Method
 from steersearch.benchmarks.harness.steervit_method import SteerViTMethod
 from steersearch.core.errors import BenchmarkError, OutputError
 from steersearch.core.files import write_atomically
@@ -169,6 +169,33 @@ def pair_vectors(
 
     Raises BenchmarkError, ImageError.
     """
+    if isinstance(method, FixedVectors):
+        return _under_prompts(method, pictures, wanted, report)
+    return _pair_vectors(method, pictures, wanted, report)
+
+
+def _under_prompts(
+    method: Method, pictures: Pictures, wanted: Mapping[Prompt, Iterable[int]], report: Report | None
+) -> PairVectors:
+    """As `pair_vectors`, from the vectors without a prompt."""
+    assert isinstance(method, FixedVectors)
+    asked = {prompt: list(numbers) for prompt, numbers in wanted.items()}
+    everything = {number for numbers in asked.values() for number in numbers}
+    plain = _pair_vectors(method, pictures, {None: everything}, report)[None]
+    found: PairVectors = {}
+    for prompt, numbers in asked.items():
+        vectors = [plain[number] for number in numbers]
+        under = vectors if prompt is None or not vectors else method.under(np.stack(vectors), prompt)
+        found[prompt] = dict(zip(numbers, under, strict=True))
+    return found
+
+
+def _pair_vectors(
+    method: Method,
+    pictures: Pictures,
+    wanted: Mapping[Prompt, Iterable[int]],
+    report: Report | None = None,
+) -> PairVectors:
     numbers: dict[int, list[Prompt]] = {}
     for prompt, those in wanted.items():
         for number in those:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -74,4 +74,13 @@ class Method(Protocol):
 
         Raises BenchmarkError ("NAME has no heatmap: reason") for an output that the method lacks.
         """
+        ...
+
+
+@runtime_checkable
+class FixedVectors(Protocol):
+    """A method whose vectors under a prompt follow from those without one, so a picture is embedded once for all."""
+
+    def under(self, vectors: Floats, prompt: str) -> Floats:
+        """(B, D), the vectors of `see(pictures, None)` -> those of `see(pictures, prompt)`."""
         ...

@@ -19,7 +19,7 @@ from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.harness.tables import Table, comparison_table, figures_table, rows_table
 from steersearch.benchmarks.paper import published
 from steersearch.benchmarks.paper.ablation_tables import STUDY, ablation_tables
-from steersearch.benchmarks.paper.claims import TWIN, claims_tables
+from steersearch.benchmarks.paper.claims import TWIN, base_of, claims_tables
 from steersearch.benchmarks.paper.comparison import NOT_MEASURED, Comparison
 from steersearch.benchmarks.paper.paper_tables import figure_2, paper_tables
 from steersearch.core.errors import BenchmarkError, MissingExtraError
@@ -129,7 +129,7 @@ def _place(record: Record) -> tuple[int, str, str]:
 
 def _models(records: Sequence[Record]) -> list[str]:
     """Models that claims may be about: not baselines, nor twins."""
-    plain = dict.fromkeys(record.model.split("+")[0] for record in records)
+    plain = dict.fromkeys(base_of(record) for record in records)
     return [name for name in plain if name not in BASELINES and not name.endswith(TWIN)]
 
 

@@ -30,9 +30,9 @@ from steersearch.training.world.things import Thing, draw_thing
 
 VERSION = 1
 SEED = 99_000  # training uses small seeds, other stand-ins 90,000 to 98,000
-INSTANCES = 16
+INSTANCES = 10
 TEXTS = 3  # of each instance; the other families of scenes are those of its queries
-RIGHT, ALIKE, OTHERS = 4, 3, 3  # pictures of the database for each text
+RIGHT, ALIKE, OTHERS = 4, 2, 2  # pictures of the database for each text
 DRAWING = 160  # pixels
 SIZE, THING_SIZE, BESIDE, LEAST_AREA = (320, 240), (0.38, 0.5), (0.2, 0.3), 0.004
 IN = {
@@ -61,7 +61,7 @@ class Picture:
 
 
 def dataset(limit: int | None = None) -> IcirData:
-    """The stand-in as a data set in the cache folder; limit: of its 16 instances, the first ones."""
+    """The stand-in as a data set in the cache folder; limit: of its 10 instances, the first ones."""
     count = limit or INSTANCES
     folder, _ = kept_dataset("icir-world", {"instances": count, "code": _code()}, lambda f: _write(f, count))
     instances, _ = read_instances(folder, None)

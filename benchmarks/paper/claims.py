@@ -12,7 +12,6 @@ that. The paper's figures are of the real data.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +219,7 @@ OUR_CLAIMS = (
 
 def twin_of(model: str) -> str:
     """The name of the model that differs from `model` in its objective, which is the paper's alone."""
-    return re.sub(r"\.(safetensors|pth)$", "", model) + TWIN
+    return plain_name(model) + TWIN
 
 
 def objective_of(model: str) -> str:
@@ -232,13 +231,14 @@ def objective_of(model: str) -> str:
 
 def verdicts(claims: Sequence[Claim], records: Sequence[Record], model: str) -> list[Verdict]:
     """Each claim on each data set with records of both figures, from the same weights of `model`."""
+    model = plain_name(model)
     usable = comparable(records, model)
     return [verdict for claim in claims for verdict in _judged(claim, usable, model)]
 
 
 def claims_tables(records: Sequence[Record], model: str) -> list[Table]:
     """The paper's claims, then ours, tested on `model`, and on its twin if it has records."""
-    twin = twin_of(model)
+    model, twin = plain_name(model), twin_of(model)
     tested = [name for name in (twin, model) if name == model or any(base_of(r) == twin for r in records)]
     paper = [verdict for name in tested for verdict in verdicts(PAPER_CLAIMS, records, name)]
     paper.sort(key=lambda verdict: PAPER_CLAIMS.index(verdict.claim))
@@ -282,8 +282,14 @@ def comparable(records: Sequence[Record], model: str) -> list[Record]:
 
 
 def base_of(record: Record) -> str:
-    """The model or method, without gate_scale and pooling."""
-    return record.model.split("+")[0]
+    """The model or method, without gate_scale and pooling; of a file its name without folder and ending."""
+    return plain_name(record.model.split("+")[0])
+
+
+def plain_name(model: str) -> str:
+    """A file's name without folder and ending; another name as it is."""
+    file = Path(model)
+    return file.stem if file.suffix in (".safetensors", ".pth") else model
 
 
 def _judged(claim: Claim, records: Sequence[Record], model: str) -> Iterator[Verdict]:

@@ -22,8 +22,12 @@ command = group(
             "Stitch VOC2012's photos by fours, with class maps.",
         ),
         "core": ("steersearch.cli.bench.build:core", "Edit photos of scenes, one object at a time."),
+        "learned-map": (
+            "steersearch.cli.bench.learned_map",
+            "Fit the map of the baseline learned-map.",
+        ),
     },
-    help="Make a benchmark's data from published data.",
+    help="Make a benchmark's data from published data, or what a baseline needs.",
 )
 
 

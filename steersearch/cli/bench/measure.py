@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from steersearch.benchmarks import baselines
 from steersearch.benchmarks.harness import benchmark
 from steersearch.benchmarks.harness.catalogue import CARDS, Card
+from steersearch.benchmarks.harness.method import Method
+from steersearch.benchmarks.paper.claims import LATE
 from steersearch.cli.bench.options import (
     AsJson,
     Baseline,
@@ -26,10 +29,14 @@ from steersearch.cli.bench.options import (
     finish,
     model_method,
 )
+from steersearch.config import Device
 from steersearch.core.errors import ArgumentError
 from steersearch.core.preprocess import View
 from steersearch.core.vectors import Aggregation
 from steersearch.views import bench_tables, terminal
+
+if TYPE_CHECKING:
+    from steersearch.benchmarks.baselines.late_fusion import LateFusion
 
 
 def __getattr__(name: str) -> Callable[..., None]:
@@ -88,7 +95,7 @@ def _command(card: Card) -> Callable[..., None]:
                 lambda: (
                     model_method(model, device, gate_scale, aggregation, view)
                     if method is None
-                    else baselines.load(method, device)
+                    else _baseline(method, device, aggregation)
                 ),
                 lambda: chosen.world(limit) if world else chosen.load(data, limit),
                 report,
@@ -128,8 +135,16 @@ def _check_method(
     """A baseline is one that can be run, and takes none of our models' settings."""
     if method is None:
         return
-    given = {"--model": model, "--gate-scale": gate_scale, "--aggregation": aggregation, "--view": view}
-    for name, value in given.items():
+    name = method.partition("=")[0]
+    given = {"--model": model, "--gate-scale": gate_scale, "--view": view}
+    if name != LATE:  # which is a model of ours
+        given["--aggregation"] = aggregation
+    for option, value in given.items():
         if value is not None:
-            raise typer.BadParameter(f"{name} applies to our own models, not to --method {method}")
-    baselines.card_of(method.partition("=")[0])
+            raise typer.BadParameter(f"{option} applies to our own models, not to --method {method}")
+    baselines.card_of(name)
+
+
+def _baseline(method: str, device: Device, aggregation: Aggregation | None) -> Method:
+    made = baselines.load(method, device)
+    return made if aggregation is None else cast("LateFusion", made).pooled(aggregation)
