@@ -15,7 +15,18 @@ from pathlib import Path
 
 
 class SteerSearchError(Exception):
-    """Base of all errors whose message is written for the user."""
+    """Base of all errors whose message is written for the user. They can be sent to another process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _received, (type(self), self.args, self.__dict__)
+
+
+def _received(
+    kind: type[SteerSearchError], args: tuple[object, ...], fields: dict[str, object]
+) -> SteerSearchError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class ImageError(SteerSearchError):
@@ -294,6 +305,10 @@ class RunError(SteerSearchError):
         """A folder in which there is a run already."""
         way_out = f"go on with it: steersearch train --resume -o {shlex.quote(str(folder))}"
         return cls(folder, f"it holds a run; {way_out}, or name another folder with -o")
+
+
+class ClusterError(SteerSearchError):
+    """A Ray cluster that cannot be reached, or has no worker that can work."""
 
 
 class MissingExtraError(SteerSearchError):

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from os import cpu_count
 from pathlib import Path
 
-import numpy as np
-
-from steersearch.core.errors import FolderError, ImageError, ModelMismatchError
+from steersearch.core.errors import FolderError, ImageError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.reader import read_date
-from steersearch.core.preprocess import least_side
 from steersearch.core.prompts import EncodedPrompt, Reading
-from steersearch.core.vectors import Embedded, Floats, Unsteered
-from steersearch.indexer.embedder import Embedder, known_identity, not_finite
+from steersearch.indexer.contents import Contents, Target
+from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.library_scan import LibraryScan
-from steersearch.indexer.loader import BadFile, KnownPhoto, Photo, PhotoReader, read_ahead
+from steersearch.indexer.loader import BadFile, read_ahead
 from steersearch.indexer.manifest import (
     PromptIndex,
     UnsteeredIndex,
@@ -35,16 +31,17 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.place import writing_to
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import read_features, read_reading, write_encoded_prompt
-from steersearch.indexer.regions import pack_regions, refresh_region_snapshot, regions_of
+from steersearch.indexer.regions import refresh_region_snapshot
 from steersearch.indexer.scan import FoundFile, Skip
 from steersearch.indexer.schema import FileRecord
+from steersearch.indexer.shards import mark_shards, marked_shards, unmark_shards
 from steersearch.indexer.snapshot import refresh_snapshot
-from steersearch.indexer.store import Store, UnsteeredVector, Vector, chunks
+from steersearch.indexer.store import Store, chunks
+from steersearch.indexer.work import Engine, Finished, IndexedPhoto, Job, LocalEngine, Result, ShardReport
 
 COMMIT_SECONDS = 20.0  # a killed run loses at most this
 _COMMIT_IMAGES = 1024
-
-Target = PromptIndex | UnsteeredIndex
+_MOST_WAITING = 8 * _COMMIT_IMAGES  # rows of finished shards, until one waits for the writing thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,8 @@ class Counts:
     away:    folders of the library that are not there, and why; their photos stay as they are and are not counted
     readings: how the model reads each prompt, by prompt; None: not known
     forward_passes: photos × prompts that went through the model; photos, where only unsteered vectors were computed
-    seconds: of the whole run, of which read_seconds waiting for photos and embed_seconds in the model; write_seconds
-        are those of a thread beside them
+    seconds: of the whole run, of which read_seconds waiting for photos and embed_seconds in the model, on a cluster
+        the sum over its workers; write_seconds are those of a thread beside them
     """
 
     files: int
@@ -86,6 +83,7 @@ class Build:
 
     encoded: the encoded prompts of targets that have no prompt features yet, by key.
     unsteered: where to keep unsteered features, for queries under a focus that is not indexed; None: nowhere.
+    engine: where photos are read and embedded; None: here.
     """
 
     def __init__(
@@ -102,15 +100,14 @@ class Build:
         commit_seconds: float = COMMIT_SECONDS,
         limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._folders, self._place, self._scan = folders, place, scan
         self._targets, self._encoded, self._unsteered = tuple(targets), encoded, unsteered
-        self._embedder_unchecked, self._check = embedder, threading.Lock()
-        self._is_checked = False
-        self._batch_size = batch_size
+        self._embedder, self._batch_size = embedder, batch_size
+        self._engine = engine or LocalEngine()
         self._commit_seconds, self._limits = commit_seconds, limits
         self._progress = Progress(progress)
-        self._features: dict[str, Floats] = {}
 
         self._outcomes: Counter[str] = Counter()
         self._elsewhere: Counter[str] = Counter()  # known contents at new paths
@@ -119,9 +116,8 @@ class Build:
         self._forward_passes = 0
         self._seconds = {"read": 0.0, "embed": 0.0, "write": 0.0}
 
-        self._waiting: dict[tuple[Target, ...], list[Photo]] = {}  # for a full batch
-        self._vectors: dict[str, list[Vector]] = {target.key: [] for target in self._targets}
-        self._unsteered_vectors: list[UnsteeredVector] = []
+        self._finished = Finished()  # and not yet handed to the writing thread
+        self._shards: list[ShardReport] = []
         self._records: list[FileRecord] = []
         self._copies: list[FileRecord] = []  # rows to be written from another row of the same content
         self._committed_at = time.monotonic()
@@ -146,6 +142,7 @@ class Build:
             if self._unsteered is not None:
                 write_unsteered_index(self._place, self._unsteered)
                 refresh_region_snapshot(self._place, self._unsteered.key)
+            unmark_shards(self._place)
         return self._counts(time.monotonic() - started)
 
     # before reading
@@ -167,13 +164,10 @@ class Build:
     def _recall(self) -> None:
         """Load the state of the library: files by path, contents that decode or do not, vectors by prompt index."""
         self._known = {file.path: file for file in self._store.known_files()}
-        known = self._known.values()
-        self._usable = {file.image_id for file in known if file.reason is None}
-        self._bad = {f.image_id: f.reason for f in known if f.reason is not None and f.image_id}
-        self._embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
+        embedded = {target.key: self._store.embedded_ids(target.key) for target in self._targets}
         if self._unsteered is not None:
-            self._embedded[self._unsteered.key] = self._store.unsteered_ids(self._unsteered.key)
-        self._claimed: set[tuple[str, str]] = set()  # (key, image_id) waiting in a batch
+            embedded[self._unsteered.key] = self._store.unsteered_ids(self._unsteered.key)
+        self._contents = Contents(self._all_targets, self._known.values(), embedded)
 
     def _ask_dates(self) -> None:
         present = {file.path for file in self._scan.files}
@@ -195,68 +189,76 @@ class Build:
                 to_read.append(file.path)
             elif known.reason is not None:
                 self._skip(file.path, known.reason)
-            elif self._missing(known.image_id):
+            elif self._contents.missing(known.image_id):
                 to_read.append(file.path)
             else:
                 self._outcomes["reused"] += 1
         return to_read
 
-    def _missing(self, image_id: str) -> tuple[Target, ...]:
-        """The targets that lack a vector of this content."""
-        return tuple(target for target in self._all_targets if image_id not in self._embedded[target.key])
-
     # reading and embedding
 
     def _read_and_embed(self, paths: Sequence[str]) -> None:
-        reader = PhotoReader(
-            self._folders,
-            is_known=lambda image_id: image_id in self._usable and not self._missing(image_id),
-            bad_reason=self._bad.get,
-            needs_pixels=lambda image_id: bool(self._missing(image_id)),
-            preprocess=lambda picture: self._embedder().preprocess(picture),
-            prepare=self._embedder,
-            at_least=least_side(
-                self._all_targets[0].preprocessing
-            ),  # all targets share the embedder's preprocessing
-            limits=self._limits,
-        )
-        threads = max(2, min(8, cpu_count() or 2))
-
-        def look_ahead() -> int:  # one batch more than the model has, so that reading never pauses
-            return 4 * threads + (self._batch() if self._is_checked else 0)
-
         self._progress.start(len(paths))
         with self._writer:
             try:
-                with closing(read_ahead(paths, reader, threads=threads, look_ahead=look_ahead)) as results:
-                    while (result := self._next(results)) is not None:
-                        self._take(result)
-                for missing in list(self._waiting):
-                    self._embed(missing)
+                if paths:
+                    with closing(self._work(paths)) as batches:
+                        for finished in batches:
+                            self._take(finished)
             finally:  # also after an interruption
                 self._commit()
                 self._wait_for_write()
 
-    def _next(self, results: Iterator[Photo | KnownPhoto | BadFile]) -> Photo | KnownPhoto | BadFile | None:
-        with self._timed("read"):
-            return next(results, None)
+    def _work(self, paths: Sequence[str]) -> Generator[Finished, None, None]:
+        if done := marked_shards(self._place):
+            photos = sum(shard.photos for shard in done)
+            logger.info(
+                "an earlier run finished %s photos in %s shards; they stay", f"{photos:,}", f"{len(done):,}"
+            )
+        job = Job(
+            folders=self._folders,
+            prompts=self._targets,
+            features={target.key: read_features(self._place, target.key) for target in self._targets},
+            unsteered=self._unsteered,
+            batch_size=self._batch_size,
+            limits=self._limits,
+        )
+        return self._engine.work(job, self._embedder, self._contents, paths)
 
-    def _take(self, result: Photo | KnownPhoto | BadFile) -> None:
+    def _take(self, finished: Finished) -> None:
+        for result in finished.results:
+            self._take_result(result)
+        self._progress.advance(len(finished.results))
+        self._forward_passes += finished.forward_passes
+        for stage, seconds in finished.seconds.items():
+            self._seconds[stage] += seconds
+        finished.results = []
+        self._finished.add(finished)
+        if finished.shard is not None:
+            self._shards.append(finished.shard)
+        if self._is_due():
+            self._commit()
+
+    def _is_due(self) -> bool:
+        """Whether to commit now: whole shards as soon as the last commit has ended."""
+        if self._shards:
+            return self._written is None or self._written.done() or self._pending() >= _MOST_WAITING
+        waited = time.monotonic() - self._committed_at
+        return waited > self._commit_seconds or self._pending() >= _COMMIT_IMAGES
+
+    def _take_result(self, result: Result) -> None:
         known = self._known.get(result.file.path)
         if known is not None and known.image_id != result.file.image_id:
             self._replaced[known.image_id] += 1
-        if isinstance(result, Photo):
-            self._take_photo(result)
-        elif isinstance(result, KnownPhoto):
+        if isinstance(result, BadFile):
+            self._take_bad_file(result)
+        elif isinstance(result, IndexedPhoto):
+            self._outcomes[self._unmoved_or_moved(result.file) if result.is_copy else "added"] += 1
+            self._record(result.file)
+        else:
             self._outcomes[self._unmoved_or_moved(result.file)] += 1
             if self._is_news(result.file):
                 self._copies.append(result.file)
-            self._progress.advance(1)
-        else:
-            self._take_bad_file(result)
-            self._progress.advance(1)
-        if time.monotonic() - self._committed_at > self._commit_seconds or self._pending() >= _COMMIT_IMAGES:
-            self._commit()
 
     def _take_bad_file(self, bad: BadFile) -> None:
         file = bad.file
@@ -275,21 +277,6 @@ class Build:
             )
             raise FolderError(replaced, reason)
 
-    def _take_photo(self, photo: Photo) -> None:
-        image_id = photo.file.image_id
-        is_copy = any((target.key, image_id) in self._claimed for target in self._all_targets)
-        missing = tuple(t for t in self._missing(image_id) if (t.key, image_id) not in self._claimed)
-        if not missing:
-            self._outcomes[self._unmoved_or_moved(photo.file) if is_copy else "added"] += 1
-            self._record(photo.file)
-            self._progress.advance(1)
-            return
-        self._claimed.update((target.key, image_id) for target in missing)
-        batch = self._waiting.setdefault(missing, [])
-        batch.append(photo)
-        if len(batch) >= self._batch():
-            self._embed(missing)
-
     def _unmoved_or_moved(self, file: FileRecord) -> str:
         """The count for a file for which nothing was computed."""
         known = self._known.get(file.path)
@@ -297,82 +284,6 @@ class Build:
             return "reused"
         self._elsewhere[file.image_id] += 1
         return "moved"  # or a copy: `_remove_vanished` knows
-
-    def _embed(self, missing: tuple[Target, ...]) -> None:
-        """Embed the photos that wait for these targets."""
-        photos = self._waiting.pop(missing)
-        pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
-        assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
-        steered = [target for target in missing if isinstance(target, PromptIndex)]
-        with self._timed("embed"):
-            wants_unsteered = len(steered) < len(missing)
-            for gate_scale in sorted({target.gate_scale for target in steered}) or [0.0]:
-                targets = [target for target in steered if target.gate_scale == gate_scale]
-                self._embed_at(gate_scale, targets, photos, pixels, wants_unsteered)
-                wants_unsteered = False  # once, with the first of them
-        for photo in photos:
-            self._record(photo.file)
-            self._usable.add(photo.file.image_id)
-        self._outcomes["added"] += len(photos)
-        self._progress.advance(len(photos))
-
-    def _embed_at(
-        self,
-        gate_scale: float,
-        targets: list[PromptIndex],
-        photos: list[Photo],
-        pixels: Floats,
-        wants_unsteered: bool,
-    ) -> None:
-        features = [self._prompt_features(target) for target in targets]
-        if wants_unsteered:
-            unsteered, results = self._embedder().embed_with_unsteered(pixels, features, gate_scale)
-            self._keep_unsteered(unsteered, photos)
-        else:
-            results = self._embedder().embed_pixels(pixels, features, gate_scale)
-        for target, result in zip(targets, results, strict=True):
-            self._keep(target, result, photos)
-        self._forward_passes += len(photos) * max(1, len(targets))
-
-    def _keep(self, target: PromptIndex, result: Embedded, photos: list[Photo]) -> None:
-        embeddings = np.asarray(result.embeddings, dtype=np.float32)
-        assert embeddings.shape == (len(photos), target.dim), embeddings.shape
-        each = zip(photos, embeddings, result.heatmaps, result.presence, strict=True)
-        for photo, embedding, heatmap, presence in each:
-            if not np.isfinite(embedding).all():
-                raise not_finite(self._folders / photo.file.path, target.prompt, target.model_id)
-            vector = Vector(photo.file.image_id, embedding, heatmap, float(presence))
-            self._vectors[target.key].append(vector)
-        self._embedded[target.key].update(photo.file.image_id for photo in photos)
-
-    def _keep_unsteered(self, unsteered: Unsteered, photos: list[Photo]) -> None:
-        assert self._unsteered is not None
-        for photo, embedding, patches in zip(photos, unsteered.embeddings, unsteered.patches, strict=True):
-            regions = pack_regions(regions_of(patches))
-            self._unsteered_vectors.append(UnsteeredVector(photo.file.image_id, embedding, regions))
-        self._embedded[self._unsteered.key].update(photo.file.image_id for photo in photos)
-
-    def _prompt_features(self, target: PromptIndex) -> Floats:
-        if target.key not in self._features:
-            self._features[target.key] = read_features(self._place, target.key)
-        return self._features[target.key]
-
-    def _batch(self) -> int:
-        """Photos per forward pass."""
-        return self._batch_size or self._embedder().batch_size
-
-    def _embedder(self) -> Embedder:
-        """The loaded embedder, which is checked against the targets once."""
-        with self._check:
-            if not self._is_checked:
-                embedder = self._embedder_unchecked
-                _ = embedder.dim  # loads it
-                identity = known_identity(embedder)
-                for target in self._all_targets:
-                    if not identity.fits(target.weights_hash, target.preprocessing):
-                        raise ModelMismatchError.of(target.prompt, target.model_id, embedder.model_id)
-                self._is_checked = True
-            return self._embedder_unchecked
 
     # writing
 
@@ -389,8 +300,9 @@ class Build:
         return file != self._known.get(file.path)
 
     def _pending(self) -> int:
+        """Rows of the longest table."""
         files = len(self._records) + len(self._copies)
-        return max(files, len(self._unsteered_vectors), *map(len, self._vectors.values()))
+        return max(files, len(self._finished.unsteered), *map(len, self._finished.vectors.values()), 0)
 
     def _commit(self) -> None:
         """Hand what is computed to the writing thread; reading and embedding go on.
@@ -398,11 +310,11 @@ class Build:
         Waits for the previous commit, so that memory stays bounded, and raises what that one raised.
         """
         self._wait_for_write()
-        vectors, self._vectors = self._vectors, {key: [] for key in self._vectors}
-        unsteered, self._unsteered_vectors = self._unsteered_vectors, []
+        finished, self._finished = self._finished, Finished()
         records, self._records = self._records, []
         copies, self._copies = self._copies, []
-        self._written = self._writer.submit(self._write, vectors, unsteered, records, copies)
+        shards, self._shards = self._shards, []
+        self._written = self._writer.submit(self._write, finished, records, copies, shards)
         self._committed_at = time.monotonic()
 
     def _wait_for_write(self) -> None:
@@ -411,19 +323,20 @@ class Build:
 
     def _write(
         self,
-        vectors: dict[str, list[Vector]],
-        unsteered: list[UnsteeredVector],
+        finished: Finished,
         records: list[FileRecord],
         copies: list[FileRecord],
+        shards: list[ShardReport],
     ) -> None:
         """Vectors first, so that a photo is never recorded without its vector; a kill costs an embedding."""
         with self._writing():
-            for key, new in vectors.items():
-                self._store.write_vectors(key, new)
+            for key, vectors in finished.vectors.items():
+                self._store.write_vectors(key, vectors)
             if self._unsteered is not None:
-                self._store.write_unsteered(self._unsteered.key, unsteered)
+                self._store.write_unsteered(self._unsteered.key, finished.unsteered)
             self._store.write_images(records)
             self._store.write_images(self._rows_for_copies(copies))
+            mark_shards(self._place, shards)
 
     def _rows_for_copies(self, copies: list[FileRecord]) -> list[FileRecord]:
         originals = self._store.records(file.image_id for file in copies)

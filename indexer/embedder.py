@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -151,6 +152,11 @@ class LazyEmbedder:
         self._load = load
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process gets the way to load it, not the model."""
+        known = self.known
+        return partial(LazyEmbedder, **vars(known)), (self._load,)
 
     @property
     def is_loaded(self) -> bool:

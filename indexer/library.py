@@ -44,6 +44,7 @@ from steersearch.indexer.resolver import Resolver
 from steersearch.indexer.scan import Skip, read_patterns, write_patterns
 from steersearch.indexer.search import Search
 from steersearch.indexer.snapshot import Snapshot, snapshot_name
+from steersearch.indexer.work import Engine
 from steersearch.indexer.writers import alone, writing
 
 
@@ -166,6 +167,7 @@ class Library:
         progress: Callable[[ProgressEvent], None] | None = None,
         regions: bool = True,
         commit_seconds: float = COMMIT_SECONDS,
+        engine: Engine | None = None,
     ) -> Counts:
         """Update the library from its folder, under each of `prompts`; nothing is computed twice.
 
@@ -182,6 +184,7 @@ class Library:
         regions: also keep regions of each photo, which answer a focus that is not indexed at once, and its unsteered
             vector; they take one more forward pass per photo.
         commit_seconds: the most that a killed run loses.
+        engine: where photos are read and embedded; None: in this process; see `ray_engine.RayEngine`.
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError (the folder has vanished:
         nothing counts as removed), LibraryPlaceError, ModelMismatchError, SteerSearchError; single
         unusable files raise nothing, see `Counts.skips`.
@@ -219,6 +222,7 @@ class Library:
                 commit_seconds=commit_seconds,
                 limits=limits,
                 progress=progress,
+                engine=engine,
             ).run()
         optimize_if_worth_it(self.place)
         return counts

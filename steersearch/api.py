@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from steersearch.core.errors import ArgumentError
@@ -45,6 +46,10 @@ class Models:
         self._models: dict[str, Predictor] = {}
         self._loading = threading.Lock()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process loads its own."""
+        return Models, (self._device,)
+
     def full_name(self, model: str) -> str:
         return full_name(model)
 
@@ -52,7 +57,7 @@ class Models:
         if (model, view) not in self._embedders:
             known = identity_of(model, view)
             self._embedders[model, view] = LazyEmbedder(
-                lambda: self._load(model, view),
+                partial(self._load, model, view),
                 model_id=known.model_id,
                 weights_hash=known.weights_hash,
                 preprocessing=known.preprocessing,

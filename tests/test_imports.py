@@ -58,6 +58,7 @@ ONLY_IN: dict[str, set[str]] = {
     "tokenizers": {"core/text.py"},
     "open_clip": {"benchmarks/baselines/open_clip_models.py"},
     "watchfiles": {"indexer/watch.py"},
+    "ray": {"indexer/ray_engine.py"},
     "textual_image": {"steersearch/views/previews.py"},
 }
 SUBPACKAGES = (
@@ -183,6 +184,7 @@ LATE_PACKAGES: dict[str, str] = {
             "open_clip",
             "pillow_heif",
             "rawpy",
+            "ray",
             "textual_image",
             "umap",
             "wandb",

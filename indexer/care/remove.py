@@ -15,6 +15,7 @@ from steersearch.indexer.manifest import PROMPTS, UNSTEERED_FOLDER, is_key, mani
 from steersearch.indexer.place import ASIDE, LIBRARY_FILE, delete_inside, sweep
 from steersearch.indexer.scan import PATTERNS_FILE
 from steersearch.indexer.schema import IMAGES, prompt_table, unsteered_table
+from steersearch.indexer.shards import SHARDS
 from steersearch.indexer.snapshot import SNAPSHOTS, remove_snapshot
 from steersearch.indexer.writers import alone
 
@@ -48,7 +49,7 @@ def remove_library(place: Path) -> None:
     with alone(place):
         for key in manifest_keys(place):
             remove_manifest(place, key)
-        for name in (SNAPSHOTS, PROMPTS, UNSTEERED_FOLDER, FOLDER, PATTERNS_FILE, ASIDE):
+        for name in (SNAPSHOTS, PROMPTS, UNSTEERED_FOLDER, FOLDER, PATTERNS_FILE, ASIDE, SHARDS):
             delete_inside(place, place / name)
         sweep(place, place)
         delete_inside(place, place / LIBRARY_FILE)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ from steersearch.core.errors import FolderError, LibraryBusyError, LibraryMissin
 from steersearch.core.images.limits import Limits
 from steersearch.core.preprocess import View
 from steersearch.indexer.build import Counts
+from steersearch.indexer.ray_engine import RayEngine
 from steersearch.indexer.watch import changes
 from steersearch.views import terminal
 
@@ -88,6 +89,20 @@ def command(
         ),
     ] = None,
     limit: PhotoLimits = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where photos are read and embedded: in this process, or by the workers of a Ray cluster."
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the Ray cluster, HOST:PORT or auto.  [default: a cluster on this machine, while it is needed]",
+            show_default=False,
+        ),
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Then wait for changes and take them in, until Ctrl-C or SIGTERM."),
@@ -106,6 +121,9 @@ def command(
     if gate_scale is not None and not prompt:
         reason = "needs --prompt; without one, each index keeps its own"
         raise typer.BadParameter(reason, param_hint="--gate-scale")
+    if ray_address is not None and engine != "ray":
+        raise typer.BadParameter("needs --engine ray", param_hint="--ray-address")
+    where = RayEngine(ray_address, uses_gpu=device != "cpu") if engine == "ray" else None
     chosen = read_settings()
     if folders:
         photos = create_library(folders, model=model, place=settings.place_given(library), device=device)
@@ -131,16 +149,25 @@ def command(
             regions=regions,
             exclude=[pattern for pattern in exclude if pattern] if exclude else None,
             limits=limits_of(limit),
+            engine=where,
         )
     settings.remember_library(photos.place)
     weights_remark(photos)
     terminal.counts(counts)
     if watch:
         with _ended_by_sigterm():
-            _watch(photos, counts, limits_of(limit), regions=regions, batch_size=batch_size)
+            _watch(photos, counts, limits_of(limit), where, regions=regions, batch_size=batch_size)
 
 
-def _watch(photos: Library, last: Counts, limits: Limits, *, regions: bool, batch_size: int | None) -> None:
+def _watch(
+    photos: Library,
+    last: Counts,
+    limits: Limits,
+    engine: RayEngine | None,
+    *,
+    regions: bool,
+    batch_size: int | None,
+) -> None:
     """Take in changes until interrupted; print a line where there were some, and a refusal once."""
     terminal.remark(f"watching {terminal.counted(len(photos.folders), 'folder')}; Ctrl-C ends it")
     refused = ""
@@ -148,7 +175,7 @@ def _watch(photos: Library, last: Counts, limits: Limits, *, regions: bool, batc
         if not photos.exists:
             raise LibraryMissingError(photos.place)
         try:
-            counts = photos.index(regions=regions, batch_size=batch_size, limits=limits)
+            counts = photos.index(regions=regions, batch_size=batch_size, limits=limits, engine=engine)
         except (FolderError, LibraryBusyError, LibraryPlaceError) as error:
             if str(error) != refused:
                 terminal.remark(str(error))
