@@ -69,6 +69,8 @@ def test_the_page_holds_the_records_and_refers_to_nothing_outside(kept: Path) ->
     assert "77.77" not in page  # says not on what it was measured
     assert "Kitchen &amp; &lt;bath&gt;" in page
     assert "84.2 against 41.0" in page  # of a claim
+    assert "<code>focus</code> finds more" in page
+    assert "`" not in page
     assert page.count('role="img"') == 4  # Figure 2, bars of both benchmarks, a curve over three gate scales
     assert not re.search(r'(src|href)="(?!data:)', page)
     real, generated = page.index("<h2>core</h2>"), page.index("<h2>core-world/drawn</h2>")
@@ -230,6 +232,14 @@ def test_points_lie_where_the_ticks_of_their_axes_say() -> None:
         assert float(at[tick].get("x", "")) == pytest.approx(centre, abs=0.2)
     for tick, centre in (("50", first[1]), ("70", second[1])):
         assert float(at[tick].get("y", "")) == pytest.approx(centre + 4, abs=0.2)
+
+
+def test_names_in_a_plane_do_not_lie_on_one_another() -> None:
+    near = [Point("mini+cls", 78.0, 96.2), Point("mini+gate0.6+cls", 78.6, 96.0), Point("far", 60.0, 96.1)]
+    drawn = ElementTree.fromstring(scatter([Series(near)], "x", "y"))
+    lines = [float(each.get("y", "")) for each in drawn.iter("text") if each.get("class") == "name"]
+    assert abs(lines[0] - lines[1]) >= 12
+    assert abs(lines[0] - lines[2]) < 6  # which has room beside its point
 
 
 def test_plots_are_well_formed_and_to_scale() -> None:

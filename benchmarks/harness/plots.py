@@ -12,6 +12,7 @@ from steersearch.benchmarks.harness.record import Record
 LABEL, WIDTH, ROW = 210, 640, 30  # width of names, width of all, height of a row, in pixels
 PLOT = WIDTH - LABEL - 60  # leaves room for the value at the bar's end
 SIDE, HEIGHT, LEFT, BOTTOM = 640, 420, 46, 40  # of a plane: width, height, margins
+LETTER, LINE = 6, 12  # width of a letter and height of a line of names in it, in pixels
 LEAST_SPAN = 20  # of an axis, in percent
 
 
@@ -73,6 +74,7 @@ def scatter(series: Sequence[Series], across: str, up: str) -> str:
         parts.append(f'<text x="{LEFT - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     parts.append(f'<text x="{SIDE - 90}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
     parts.append(f'<text transform="translate(12 {HEIGHT - BOTTOM}) rotate(-90)">{escape(up)}</text>')
+    free = _FreePlaces()
     for number, each in enumerate(series):
         if each.joined:
             path = "L".join(f"{x(p.across):.1f} {y(p.up):.1f}" for p in each.points)
@@ -80,9 +82,26 @@ def scatter(series: Sequence[Series], across: str, up: str) -> str:
         for p in each.points:
             left, top = x(p.across), y(p.up)
             parts.append(f'<circle cx="{left:.1f}" cy="{top:.1f}" r="4" fill="var(--c{number})"/>')
-            beside = top - 5 if each.joined else top + 4
+            beside = free.next_to(left + 7, top - 5 if each.joined else top + 4, p.name)
             parts.append(f'<text class="name" x="{left + 7:.1f}" y="{beside:.1f}">{escape(p.name)}</text>')
     return "".join([*parts, "</svg>"])
+
+
+class _FreePlaces:
+    """Lines of names, none over another."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[float, float, float]] = []  # left, right, base line
+
+    def next_to(self, left: float, base: float, name: str) -> float:
+        """The base line for a name, nearest to the wanted one."""
+        right = left + LETTER * len(name)
+        for shift in (shift * sign for shift in range(0, 10 * LINE, LINE) for sign in (1, -1)):
+            line = base + shift
+            if all(right < a or left > b or abs(line - other) >= LINE for a, b, other in self._taken):
+                break
+        self._taken.append((left, right, line))
+        return line
 
 
 @dataclass(frozen=True)
