@@ -14,6 +14,11 @@ from decimal import Decimal
 from pathlib import Path
 
 
+def _path(given: Path | str) -> Path:
+    """A path as it is: one in a bucket stays one."""
+    return given if isinstance(given, Path) else Path(given)
+
+
 class SteerSearchError(Exception):
     """Base of all errors whose message is written for the user. They can be sent to another process."""
 
@@ -33,7 +38,7 @@ class ImageError(SteerSearchError):
     """A file that cannot be used as an image. Fields: `path` (or None for an image in memory), `reason`."""
 
     def __init__(self, path: Path | str | None, reason: str) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else _path(path)
         self.reason = reason
         super().__init__(f"{path if path is not None else 'image'}: {reason}")
 
@@ -80,7 +85,7 @@ class FolderError(SteerSearchError):
     """A photo folder that cannot be indexed. Fields: `folder`, `reason`."""
 
     def __init__(self, folder: Path | str, reason: str) -> None:
-        self.folder, self.reason = Path(folder), reason
+        self.folder, self.reason = _path(folder), reason
         super().__init__(f"{folder}: {reason}")
 
 
@@ -88,7 +93,7 @@ class LibraryPlaceError(SteerSearchError):
     """A place where a library cannot live. Fields: `place`, `reason`."""
 
     def __init__(self, place: Path | str, reason: str) -> None:
-        self.place, self.reason = Path(place), reason
+        self.place, self.reason = _path(place), reason
         super().__init__(f"{place}: {reason}; name another place with --library PLACE")
 
 
@@ -96,7 +101,7 @@ class LibraryMissingError(SteerSearchError):
     """No library at this place. Field: `place`."""
 
     def __init__(self, place: Path | str) -> None:
-        self.place = Path(place)
+        self.place = _path(place)
         folder = shlex.quote(str(place)) if self.place.is_dir() else "FOLDER"
         super().__init__(f"{place}: no library here; make one: steersearch index {folder}")
 
@@ -115,7 +120,7 @@ class LibraryBusyError(SteerSearchError):
     process, "" if unknown)."""
 
     def __init__(self, place: Path | str, holder: str = "") -> None:
-        self.place, self.holder = Path(place), holder
+        self.place, self.holder = _path(place), holder
         who = holder or "another process"
         super().__init__(f"{place}: {who} is writing to this library; wait until it has ended")
 
@@ -126,7 +131,7 @@ class LibraryDamagedError(SteerSearchError):
     def __init__(
         self, path: Path | str, reason: str, way_out: str = "see what can be saved: steersearch verify"
     ) -> None:
-        self.path, self.reason, self.way_out = Path(path), reason, way_out
+        self.path, self.reason, self.way_out = _path(path), reason, way_out
         super().__init__(f"{path}: damaged: {reason}; {way_out}")
 
 
@@ -134,7 +139,7 @@ class LibraryUnreadableError(SteerSearchError):
     """A file of a library that cannot be read now; it may be undamaged. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
+        self.path, self.reason = _path(path), reason
         super().__init__(f"{path}: cannot be read ({reason}); nothing was changed")
 
 
@@ -142,7 +147,7 @@ class SchemaVersionError(SteerSearchError):
     """A library written by a newer steersearch. Fields: `path`, `found`, `supported`."""
 
     def __init__(self, path: Path | str, found: object, supported: int) -> None:
-        self.path, self.found, self.supported = Path(path), found, supported
+        self.path, self.found, self.supported = _path(path), found, supported
         super().__init__(
             f"{path}: written in format {found}, this steersearch reads up to {supported}; "
             "update it: pip install --upgrade steersearch"
@@ -154,7 +159,7 @@ class PromptIndexMissing(SteerSearchError):
     where none is wanted."""
 
     def __init__(self, focus: str, folder: Path | str, existing: Sequence[str], command: str = "") -> None:
-        self.focus, self.folder = focus, Path(folder)
+        self.focus, self.folder = focus, _path(folder)
         self.existing, self.command = tuple(existing), command
         have = _nearest(focus, existing) if existing else "none yet"
         super().__init__(
@@ -219,7 +224,7 @@ class CheckpointKeysError(CheckpointError):
         unexpected: Sequence[str] = (),
         misshapen: Sequence[str] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path = _path(path)
         self.missing, self.unexpected, self.misshapen = tuple(missing), tuple(unexpected), tuple(misshapen)
         named = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
         found = "; ".join(f"{what}: {listed(names)}" for what, names in named.items() if names)
@@ -236,7 +241,7 @@ class OutputError(SteerSearchError):
     """A file that cannot be written. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
+        self.path, self.reason = _path(path), reason
         super().__init__(f"{path}: cannot be written ({reason})")
 
 
@@ -260,7 +265,7 @@ class DataError(SteerSearchError):
     """Data that cannot be used at all. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
+        self.path, self.reason = _path(path), reason
         super().__init__(f"{path}: {reason}")
 
 
@@ -276,7 +281,7 @@ class SampleError(SteerSearchError):
     """One row of training data that cannot be used. Fields: `path`, `row` (where in it), `reason`."""
 
     def __init__(self, path: Path | str, row: str, reason: str) -> None:
-        self.path, self.row, self.reason = Path(path), row, reason
+        self.path, self.row, self.reason = _path(path), row, reason
         super().__init__(f"{path}, {row}: {reason}")
 
 
@@ -297,7 +302,7 @@ class RunError(SteerSearchError):
     """A training run that cannot be used or go on: its folder, a checkpoint, its journal. Fields: `path`, `reason`."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        self.path, self.reason = Path(path), reason
+        self.path, self.reason = _path(path), reason
         super().__init__(f"{path}: {reason}")
 
     @classmethod

@@ -22,6 +22,7 @@ from typing import IO, Any
 from platformdirs import user_cache_path
 
 from steersearch.core.errors import ArgumentError, OutputError
+from steersearch.core.objects import ObjectPath, opened_object
 
 # ----------------------------------------------------------------------------------------- written whole or not at all
 
@@ -34,6 +35,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Whenever the process is killed, `path` is the old file or the new one, flushed to disk. A link there is replaced,
     not followed. Raises OSError, also for a device or a pipe, and what `write` raises.
     """
+    if isinstance(path, ObjectPath):
+        path.write(write)
+        return
     with drafted(path) as draft, draft.open("r+b") as file:
         write(file)
 
@@ -91,8 +95,10 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     """The regular file `path`, open for reading; a link to one is followed.
 
     Never waits for a FIFO: the kind of file is checked after opening, so an exchange in between is noticed.
-    Raises OSError, whose `strerror` says what is wrong: "a pipe, not a regular file".
+    Of an object in a bucket, a copy. Raises OSError, whose `strerror` says what is wrong: "a pipe, not a regular file".
     """
+    if isinstance(path, ObjectPath):
+        return opened_object(path)
     descriptor = os.open(path, _FLAGS)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -130,8 +136,11 @@ def read_regular(path: str | Path, at_most: int) -> bytes:
 
     The limit holds for what is read, not for the announced size: files in /proc announce none.
     """
-    with open_regular(path) as file:
-        content = file.read(at_most + 1)
+    if isinstance(path, ObjectPath):
+        content = path.read_at_most(at_most + 1)
+    else:
+        with open_regular(path) as file:
+            content = file.read(at_most + 1)
     if len(content) > at_most:
         raise OSError(errno.EFBIG, f"larger than the {at_most:,} bytes that are read", str(path))
     return content

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryUnreadableError
 from steersearch.core.files import open_regular
+from steersearch.core.objects import ObjectPath
 from steersearch.indexer.place import checked, read_json, write_inside, write_json
 
 _BLOCK = 2**20  # bytes
@@ -248,6 +249,8 @@ def check_structure(table: Path) -> None:
 
     Raises LibraryDamagedError, LibraryUnreadableError if its newest version is missing, OSError.
     """
+    if isinstance(table, ObjectPath):
+        return
     seals = _read(table)
     sealed = [name for name in seals if name.startswith("_versions/")]
     there = {name: path for name, path in _files(table) if name.startswith(_STRUCTURE)}
@@ -296,8 +299,9 @@ def _noted(table: Path) -> dict[str, Seal]:
 
 
 def _files(table: Path) -> Iterator[tuple[str, Path]]:
-    """Relative names and paths of the files of a table that are written once."""
-    for folder, _, names in os.walk(table):
+    """Relative names and paths of the files of a table that are written once; none in a bucket, whose store keeps
+    checksums itself."""
+    for folder, _, names in [] if isinstance(table, ObjectPath) else os.walk(table):
         for name in sorted(names):
             path = Path(folder) / name
             if name != _HINT and path.parent != table:

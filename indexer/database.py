@@ -18,8 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError, LibraryUnreadableError
+from steersearch.core.objects import ObjectPath, lance_options
 from steersearch.indexer.checksums import check_structure, is_sealed, seal
-from steersearch.indexer.locks import LOCKS, Lock
+from steersearch.indexer.leases import lock_at
+from steersearch.indexer.locks import LOCKS, wait_for
 from steersearch.indexer.place import make_folder, reading, refuse_links, writing_to
 
 T = TypeVar("T")
@@ -57,9 +59,9 @@ class Database:
         for folder in (FOLDER, LOCKS):
             make_folder(self._place, self._place / folder)
         refuse_links(self._place, self.folder(name))
-        lock = Lock(self._place / LOCKS / "tables.lock")
+        lock = lock_at(self._place / LOCKS / "tables.lock")
         with writing_to(self._place):
-            lock.wait(f"the tables of the library at {self._place}")
+            wait_for(lock, f"the tables of the library at {self._place}")
             try:
                 if not self.has(name):
                     self._connection.create_table(name, schema=schema)
@@ -108,7 +110,7 @@ class Database:
     def _connection(self) -> Any:
         import lancedb
 
-        return lancedb.connect(str(self._place / FOLDER))
+        return lancedb.connect(str(self._place / FOLDER), storage_options=lance_options(self._place))
 
 
 def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
@@ -127,9 +129,12 @@ def selected_rows(table: Any, condition: str) -> npt.NDArray[np.int64]:
 
 
 def seal_tables(place: Path) -> None:
-    """Record the checksums of new files. Only for callers that know that no process is writing."""
+    """Record the checksums of new files. Only for callers that know that no process is writing.
+
+    Not in a bucket: the store keeps checksums of its objects.
+    """
     with suppress(OSError, LibraryPlaceError):  # the next writer to end does it then
-        for table in (place / FOLDER).glob("*.lance"):
+        for table in [] if isinstance(place, ObjectPath) else (place / FOLDER).glob("*.lance"):
             refuse_links(place, table)
             seal(place, table)
 
@@ -137,7 +142,7 @@ def seal_tables(place: Path) -> None:
 def versions(place: Path, name: str) -> list[str]:
     """The names of a table's versions, which change with each commit; without lancedb."""
     try:
-        files = os.listdir(place / FOLDER / f"{name}.lance" / "_versions")
+        files = [path.name for path in (place / FOLDER / f"{name}.lance" / "_versions").iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(file for file in files if file.endswith(".manifest"))
@@ -146,13 +151,15 @@ def versions(place: Path, name: str) -> list[str]:
 def _folders(folder: Path) -> Iterator[Path]:
     """A table's folder and those in it."""
     yield folder
+    if isinstance(folder, ObjectPath):
+        return
     with os.scandir(folder) as entries:
         yield from (Path(entry.path) for entry in entries if entry.is_dir())
 
 
 def _refuse_special_files(folder: Path) -> None:
     """Raise LibraryDamagedError for pipes and devices, which LanceDB would read for ever."""
-    for part in _folders(folder):
+    for part in [] if isinstance(folder, ObjectPath) else _folders(folder):
         with os.scandir(part) as entries:
             for entry in entries:
                 if not (entry.is_dir() or entry.is_file()):

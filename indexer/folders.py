@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steersearch.core.errors import FolderError
+from steersearch.core.objects import as_place, is_uri
 from steersearch.indexer.disks import Disk, disk_of, folder_on
 
 
@@ -35,7 +36,7 @@ class PhotoFolder:
 
     def found(self) -> PhotoFolder:
         """This folder where its disk is mounted now; as it was, if it is there or nowhere else."""
-        if self.disk is None or self.is_on_its_disk:
+        if self.disk is None or is_uri(self.path) or self.is_on_its_disk:
             return self
         now = folder_on(self.disk)
         return self if now is None else replace(self, path=os.fspath(now))
@@ -43,7 +44,7 @@ class PhotoFolder:
     @property
     def is_on_its_disk(self) -> bool:
         """Whether what lies at `path` lies on the disk that is remembered, if one is."""
-        if not os.path.isdir(self.path):
+        if not as_place(self.path).is_dir():
             return False
         here = None if self.disk is None else disk_of(Path(self.path))
         return self.disk is None or (here is not None and here.id == self.disk.id)
@@ -65,7 +66,7 @@ class Folders:
 
     @property
     def paths(self) -> list[Path]:
-        return [Path(folder.path) for folder in self.all]
+        return [as_place(folder.path) for folder in self.all]
 
     @property
     def are_gone(self) -> bool:
@@ -74,7 +75,7 @@ class Folders:
 
     def __truediv__(self, stored: str) -> Path:
         folder = self.of(stored)
-        return Path(folder.path) / stored.removeprefix(folder.prefix)
+        return as_place(folder.path) / stored.removeprefix(folder.prefix)
 
     def of(self, stored: str) -> PhotoFolder:
         """The folder of a path in the tables."""
@@ -94,7 +95,7 @@ class Folders:
 
     def shown(self, file: Path) -> str:
         """A photo's name for people: its path below its folder, and of several folders which."""
-        folder = next((Path(one.path) for one in self.all if file.is_relative_to(one.path)), None)
+        folder = next((as_place(one.path) for one in self.all if file.is_relative_to(one.path)), None)
         if folder is None:
             return os.fspath(file)
         return os.fspath(file.relative_to(folder.parent if len(self.all) > 1 else folder))
@@ -102,7 +103,9 @@ class Folders:
     def with_disks(self, away: Collection[PhotoFolder]) -> tuple[PhotoFolder, ...]:
         """These, each with the disk that it lies on now; those that are away keep the one that is remembered."""
         return tuple(
-            folder if folder in away else replace(folder, disk=disk_of(Path(folder.path)))
+            folder
+            if folder in away or is_uri(folder.path)
+            else replace(folder, disk=disk_of(Path(folder.path)))
             for folder in self.all
         )
 
@@ -112,7 +115,7 @@ class Folders:
         for path in paths:
             if os.fspath(path) in (folder.path for folder in folders):
                 continue
-            for other in map(Path, (folder.path for folder in folders)):
+            for other in [as_place(folder.path) for folder in folders]:
                 if path.is_relative_to(other):
                     raise FolderError(path, f"lies in {other}, which the library has already")
                 if other.is_relative_to(path):

@@ -205,8 +205,10 @@ class Library:
         unsteered = unsteered_target(self._indexes, embedder, to_build) if regions else None
         new = [target for target in to_build if not is_encoded(self.place, target)]
         encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
-        self._folders.write([folder for folder, _ in scan.away])
+        is_as_scanned = self._folders.write([folder for folder, _ in scan.away])
         write_patterns(self.place, patterns)
+        if not is_as_scanned:
+            scan = scan_library(self._folders.now, patterns, self._folders.files_of)
         with writing(self.place):
             for target in to_build if named else ():
                 unmark_begun_by_query(self.place, target)

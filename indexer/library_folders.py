@@ -13,13 +13,13 @@ from steersearch.core.errors import ArgumentError, FolderError, LibraryMissingEr
 from steersearch.indexer.disks import disk_of
 from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.library_scan import no_image
-from steersearch.indexer.manifest import LibraryManifest, read_library, write_library
+from steersearch.indexer.manifest import LibraryManifest, create_library, read_library, write_library
 from steersearch.indexer.place import LIBRARY_FILE, photo_folder, writing_to
 from steersearch.indexer.relocation import Likeness, compare_photos
 from steersearch.indexer.scan import holds_an_image
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.store import Store
-from steersearch.indexer.writers import alone, writing
+from steersearch.indexer.writers import alone, changing, writing
 
 
 class LibraryFolders:
@@ -63,15 +63,21 @@ class LibraryFolders:
         if (stored := _stored(self.place)) is not None:
             self.now = stored.with_added(self.new)
 
-    def write(self, away: Collection[PhotoFolder]) -> None:
-        """Write the manifest where it differs: new folders, and the disk of each that is not `away`."""
-        folders = self.now.with_disks(away)
-        if not self.are_stored:
-            write_library(self.place, LibraryManifest(folders=folders))
-        elif folders != read_library(self.place).folders:
-            with writing(self.place):  # which migrates it first
-                write_library(self.place, LibraryManifest(folders=folders))
+    def write(self, away: Collection[PhotoFolder]) -> bool:
+        """Write the manifest where it differs: new folders, and the disk of each that is not `away`.
+
+        Returns whether the folders are still those of `now`: another process may have added some meanwhile, or made
+        the library.
+        """
+        before = self.now
+        if not create_library(self.place, LibraryManifest(folders=before.with_disks(away))):
+            with changing(self.place):
+                self.reload()
+                folders = self.now.with_disks(away)
+                if folders != read_library(self.place).folders:
+                    write_library(self.place, LibraryManifest(folders=folders))
         self.new = ()
+        return [(one.path, one.name) for one in self.now.all] == [(one.path, one.name) for one in before.all]
 
     def files_of(self, folder: PhotoFolder) -> list[FileRecord]:
         """What the library holds of a folder."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from steersearch.core.files import read_regular
 
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 LOCKS = "locks"  # the folder within a library
 
-_POLL_S = 0.05
 _PATIENCE_S = 2.0  # until a waiting process logs the holder
 _INTERRUPTIONS = 20  # in a row, after which locking fails
 
@@ -54,6 +53,8 @@ class Lock:
     On file systems without locks (some network file systems) taking it raises OSError.
     """
 
+    poll_s = 0.05
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
@@ -74,16 +75,6 @@ class Lock:
         self._descriptor = descriptor
         return True
 
-    def wait(self, what: str) -> None:
-        """Wait for the lock; logs its holder.  what: the resource, for the log."""
-        began, said = time.monotonic(), ""
-        while not self.take():
-            holder = str(self.holder() or "another process")
-            if time.monotonic() - began > _PATIENCE_S and holder != said:
-                logger.warning("waiting for %s, held by %s", what, holder)
-                said = holder
-            time.sleep(_POLL_S)
-
     def release(self) -> None:
         """Release the lock if it is held."""
         descriptor, self._descriptor = self._descriptor, None
@@ -100,6 +91,33 @@ class Lock:
             return None
 
 
+class AnyLock(Protocol):
+    """A `Lock`, or a lock in a bucket. poll_s: seconds between two attempts to take it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def poll_s(self) -> float: ...
+
+    def take(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+    def holder(self) -> Holder | None: ...
+
+
+def wait_for(lock: AnyLock, what: str) -> None:
+    """Wait for a lock; logs its holder.  what: the resource, for the log."""
+    began, said = time.monotonic(), ""
+    while not lock.take():
+        holder = str(lock.holder() or "another process")
+        if time.monotonic() - began > _PATIENCE_S and holder != said:
+            logger.warning("waiting for %s, held by %s", what, holder)
+            said = holder
+        time.sleep(lock.poll_s)
+
+
 def _flock(descriptor: int) -> bool:
     """Lock an open file; False if another process has it. Raises OSError, also after many interruptions.
 
@@ -113,7 +131,7 @@ def _flock(descriptor: int) -> bool:
             return False
         if number != errno.EINTR:
             break
-        time.sleep(_POLL_S)
+        time.sleep(Lock.poll_s)
     raise OSError(number, f"cannot be locked: {os.strerror(number)}")
 
 

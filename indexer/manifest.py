@@ -22,6 +22,7 @@ from steersearch.core.errors import (
     SteerSearchError,
     in_digits,
 )
+from steersearch.core.objects import ObjectPath, ObjectStoreError, is_uri
 from steersearch.core.preprocess import View, view_of
 from steersearch.core.vectors import as_hashed, with_versions
 from steersearch.indexer.disks import Disk
@@ -29,6 +30,7 @@ from steersearch.indexer.folders import PhotoFolder
 from steersearch.indexer.place import (
     LIBRARY_FILE,
     checked,
+    create_json,
     delete_inside,
     read_json,
     write_inside,
@@ -182,6 +184,11 @@ def _photo_folder(fields: Mapping[str, Any]) -> PhotoFolder:
     return PhotoFolder(**{**fields, "disk": None if disk is None else Disk(**disk)})
 
 
+def create_library(place: Path, manifest: LibraryManifest) -> bool:
+    """Make the library's own file; False if there is one."""
+    return create_json(place, place / LIBRARY_FILE, asdict(manifest))
+
+
 def write_library(place: Path, manifest: LibraryManifest) -> None:
     write_json(place, place / LIBRARY_FILE, asdict(manifest))
 
@@ -189,6 +196,10 @@ def write_library(place: Path, manifest: LibraryManifest) -> None:
 def check_place(place: Path) -> None:
     """Raise LibraryPlaceError unless `place` has a library or can get one."""
     if (place / LIBRARY_FILE).exists():
+        return
+    if isinstance(place, ObjectPath):
+        if place.is_dir():
+            raise LibraryPlaceError(place, "is a folder with other things in it")
         return
     try:
         if any(not path.name.startswith(".writing-") for path in place.iterdir()):
@@ -226,7 +237,7 @@ def _readable(
     for key in keys:
         try:
             found.append(read(place, key))
-        except SchemaVersionError:
+        except (SchemaVersionError, ObjectStoreError):
             raise
         except FileNotFoundError:  # just removed
             continue
@@ -378,7 +389,12 @@ def _is_folder(value: Any) -> bool:
         and all(map(_is_text, disk.values()))
     )
     is_name = name == "" or (_is_text(name) and "/" not in name and name != ".")
-    return is_disk and is_name and _is_text(value["path"]) and os.path.isabs(value["path"])
+    return is_disk and is_name and _is_text(value["path"]) and _is_whole(value["path"])
+
+
+def _is_whole(path: str) -> bool:
+    """Whether it means the same wherever it is read."""
+    return os.path.isabs(path) or is_uri(path)
 
 
 def _is_finite(value: Any) -> bool:

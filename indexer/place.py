@@ -1,4 +1,4 @@
-"""The place of a library: the directory in which it writes and deletes files, never outside of it.
+"""The place of a library: the directory or bucket in which it writes and deletes files, never outside of it.
 
 A library may come from someone else and contain symbolic links; nothing is written or deleted through one. The place
 itself may be a link, as the user chose it.
@@ -30,6 +30,7 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.files import DRAFT, user_folder, why_not_local, write_atomically
+from steersearch.core.objects import ObjectPath, as_place, is_of_the_store, is_uri, real_path, store_error
 
 LIBRARY_FILE = "library.json"
 ASIDE = "set-aside"  # the folder for damaged files
@@ -61,7 +62,9 @@ def delete_inside(place: Path, path: Path) -> None:
     """
     refuse_links(place, path.parent)
     with writing_to(place):
-        if path.is_dir() and not path.is_symlink():
+        if isinstance(path, ObjectPath):
+            path.delete_all()
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -100,6 +103,8 @@ def refuse_links(place: Path, folder: Path) -> None:
 
 def bytes_below(folder: Path) -> int:
     """Bytes of all files below a folder; files may vanish meanwhile."""
+    if isinstance(folder, ObjectPath):
+        return sum(status.st_size for _, status in folder.below())
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -116,8 +121,8 @@ def sweep(place: Path, folder: Path, is_old: Callable[[str], bool] = lambda name
     """
     with suppress(OSError, LibraryPlaceError):
         refuse_links(place, folder)
-        for name in os.listdir(folder):
-            path = folder / name
+        for path in folder.iterdir():
+            name = path.name
             if is_old(name) or (name.startswith(DRAFT) and _is_abandoned(path)):
                 path.unlink(missing_ok=True)
 
@@ -138,8 +143,22 @@ _MOST = 2**26  # bytes: the checksums of some 500,000 files
 
 def write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with a checksum of its fields. Raises LibraryPlaceError."""
-    text = json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=1).encode()
+    text = _json(content)
     write_inside(place, path, lambda file: file.write(text))
+
+
+def create_json(place: Path, path: Path, content: Mapping[str, Any]) -> bool:
+    """As `write_json`, where there is none yet; False where there is. In a bucket one of two who try succeeds."""
+    if isinstance(path, ObjectPath):
+        return path.create(_json(content)) is not None
+    if path.exists():
+        return False
+    write_json(place, path, content)
+    return True
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=1).encode()
 
 
 def read_json(path: Path) -> Any:
@@ -191,6 +210,8 @@ def reading(path: Path) -> Iterator[None]:
     for error in caught:
         if isinstance(error, FileNotFoundError):
             raise error
+        if isinstance(path, ObjectPath) and is_of_the_store(error):
+            raise store_error(path, error) from error
         kind = LibraryUnreadableError if may_pass(error) else LibraryDamagedError
         raise kind(path, plain(error)) from error
 
@@ -202,6 +223,8 @@ def writing_to(place: Path) -> Iterator[None]:
     with _caught() as caught:
         yield
     for error in caught:
+        if isinstance(place, ObjectPath) and is_of_the_store(error):
+            raise store_error(place, error) from error
         if not may_pass(error):
             raise LibraryDamagedError(place, plain(error)) from error
         reason = f"cannot be written ({plain(error)}); what was indexed before is kept"
@@ -251,7 +274,7 @@ def _caught() -> Iterator[list[BaseException]]:
 def default_place(folder: str | Path) -> Path | None:
     """The default library directory of a photo folder: in the user's data directory, named after the folder and a
     hash of its real path. None for a user without a home folder."""
-    real = os.path.realpath(folder)
+    real = os.fspath(real_path(folder))
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in os.path.basename(real)) or "root"
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
     data = user_folder(platformdirs.user_data_path)
@@ -259,8 +282,12 @@ def default_place(folder: str | Path) -> Path | None:
 
 
 def photo_folder(given: str | Path) -> Path:
-    """The real path of a photo folder. Raises FolderError."""
-    folder = Path(given)
+    """The real path of a photo folder, or its URI. Raises FolderError, ObjectStoreError."""
+    folder = as_place(given)
+    if isinstance(folder, ObjectPath):
+        if not folder.is_dir():
+            raise FolderError(folder, "there are no objects whose names begin so; check the URI")
+        return folder
     reason = why_not_local(given)
     if reason is not None:
         raise FolderError(folder, reason)
@@ -307,7 +334,9 @@ def _folders_at(place: Path, if_unknown: str = "") -> list[str]:
 
 
 def local_place(place: str | Path) -> Path:
-    """The absolute path of a place. Raises LibraryPlaceError."""
+    """The absolute path of a place, or its URI. Raises LibraryPlaceError."""
+    if is_uri(place):
+        return _valid_place(ObjectPath(place))
     reason = why_not_local(place)
     if reason is not None:
         raise LibraryPlaceError(place, reason)
@@ -315,9 +344,9 @@ def local_place(place: str | Path) -> Path:
 
 
 def place_or_folder(given: str | Path) -> Path:
-    """The place of a library, given its place or its photo folder. Raises LibraryPlaceError."""
-    if why_not_local(given) is None and not (Path(given) / LIBRARY_FILE).exists():
-        of_folder = found_place(Path(os.path.realpath(given)))
+    """The place of a library, given its place or its photo folder. Raises LibraryPlaceError, ObjectStoreError."""
+    if (is_uri(given) or why_not_local(given) is None) and not (as_place(given) / LIBRARY_FILE).exists():
+        of_folder = found_place(real_path(given))
         if of_folder is not None and of_folder.is_dir():
             return local_place(of_folder)
     return local_place(given)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
+from steersearch.core.objects import ObjectStoreError
 from steersearch.core.vectors import Floats
 from steersearch.indexer.checksums import (
     CheckedArray,
@@ -30,6 +31,7 @@ from steersearch.indexer.database import FOLDER
 from steersearch.indexer.manifest import UnsteeredIndex
 from steersearch.indexer.schema import are_outside, paths_in, unsteered_gallery_schema, unsteered_table
 from steersearch.indexer.snapshot import SNAPSHOTS, Snapshot, snapshot_of_vectors, sweep_snapshots
+from steersearch.indexer.snapshot_cache import fetch, home_of, is_published, publish
 from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
@@ -180,7 +182,10 @@ def open_region_snapshot(place: Path, key: str) -> RegionSnapshot:
     """
     name = region_snapshot_name(place, key)
     try:
+        fetch(place, _files(place, key, name))
         return _read(place, key, name)
+    except ObjectStoreError:
+        raise
     except DamagedFileError as error:
         logger.warning("the region snapshot was damaged and is rebuilt from the tables: %s", error)
     except OSError:  # missing, just swept away, or unreadable
@@ -211,10 +216,14 @@ def sampled_embeddings(place: Path, key: str, count: int) -> Floats:
 
     Of a large library only these are read. Raises LibraryDamagedError, LibraryUnreadableError.
     """
-    file = _array_files(place, key, region_snapshot_name(place, key))["embeddings"]
+    name = region_snapshot_name(place, key)
+    file = _array_files(place, key, name)["embeddings"]
     try:
+        fetch(place, _files(place, key, name))
         kept = CheckedArray(file)
         sampled = kept[_spread(len(kept), count)]
+    except ObjectStoreError:
+        raise
     except (OSError, DamagedFileError):  # it was not made yet, or is made again
         arrays = open_region_snapshot(place, key).arrays
         if arrays is None:
@@ -230,13 +239,20 @@ def _spread(total: int, count: int) -> npt.NDArray[np.int64]:
 def refresh_region_snapshot(place: Path, key: str) -> None:
     """Write a current snapshot, so that the next query need not build it."""
     name = region_snapshot_name(place, key)
-    if not _table_file(place, key, name).exists():
-        _make(place, key, name)
+    files = _files(place, key, name)
+    if not is_published(place, files[-1]):
+        if not files[-1].exists():
+            _make(place, key, name)
+        publish(place, files)
 
 
 def region_snapshot_is_true(place: Path, key: str) -> bool:
     """As `snapshot.snapshot_is_true`, for a region snapshot."""
     name = region_snapshot_name(place, key)
+    try:
+        fetch(place, _files(place, key, name))
+    except FileNotFoundError:
+        return True
     if not _table_file(place, key, name).exists():
         return True
     try:
@@ -259,7 +275,7 @@ def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     ):  # else another process has written meanwhile, and `name` may be wrong
         try:
             _write(place, key, snapshot)
-            sweep_snapshots(place, _folder(place, key), name)
+            sweep_snapshots(home_of(place), _folder(place, key), name)
         except LibraryPlaceError as error:  # a read-only library can still be searched
             logger.warning("%s: the region snapshot could not be written: it %s", place, error.reason)
     return snapshot
@@ -303,7 +319,8 @@ def _unit(vectors: Floats) -> Floats:
 
 
 def _folder(place: Path, key: str) -> Path:
-    return place / SNAPSHOTS / unsteered_table(key)
+    """Where it is read from: on this machine."""
+    return home_of(place) / SNAPSHOTS / unsteered_table(key)
 
 
 def region_snapshot_name(place: Path, key: str) -> str:
@@ -320,11 +337,16 @@ def _array_files(place: Path, key: str, name: str) -> dict[str, Path]:
     return {f.name: _folder(place, key) / f"{name}.{f.name}.npy" for f in fields(RegionArrays)}
 
 
+def _files(place: Path, key: str, name: str) -> list[Path]:
+    return [*_array_files(place, key, name).values(), _table_file(place, key, name)]
+
+
 def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
+    home = home_of(place)
     if snapshot.arrays is not None:
         for field, path in _array_files(place, key, snapshot.name).items():
-            write_array(place, path, getattr(snapshot.arrays, field))
-    write_table(place, _table_file(place, key, snapshot.name), snapshot.photos)
+            write_array(home, path, getattr(snapshot.arrays, field))
+    write_table(home, _table_file(place, key, snapshot.name), snapshot.photos)
 
 
 def _read(place: Path, key: str, name: str) -> RegionSnapshot:

@@ -6,7 +6,7 @@ shows whether they are current. Row i of all is one photo, sorted by path:
   <name>.faiss   an IVF index of them, for galleries of APPROXIMATE_FROM photos and more, if its recall is good
   <name>.sample  embeddings of SAMPLE photos drawn at random, for these galleries: (SAMPLE, dim) float32 as .npy
   <name>.arrow   what `schema.PHOTO_COLUMNS` are, heatmap, presence
-Snapshots can be deleted at any time: they are rebuilt.
+Snapshots can be deleted at any time: they are rebuilt. Those of a library in a bucket: see `snapshot_cache`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
+from steersearch.core.objects import ObjectStoreError
 from steersearch.indexer.checksums import (
     CheckedArray,
     CheckedFile,
@@ -50,6 +51,7 @@ from steersearch.indexer.schema import (
     to_stored,
     unpack_heatmap,
 )
+from steersearch.indexer.snapshot_cache import fetch, home_of, is_published, publish
 from steersearch.indexer.store import Gallery, Store, Vector, stamp
 
 Floats = npt.NDArray[np.float32]
@@ -163,7 +165,10 @@ def open_snapshot(place: Path, key: str, dim: int | None = None) -> Snapshot:
     """
     name = snapshot_name(place, key)
     try:
+        fetch(place, _files(place, key, name))
         snapshot = _read(place, key, name, dim)
+    except ObjectStoreError:
+        raise
     except DamagedFileError as error:
         logger.warning("the search snapshot was damaged and is rebuilt from the tables: %s", error)
         snapshot = _make(place, key, name, dim)
@@ -194,8 +199,11 @@ def snapshot_of_vectors(name: str, photos: Any, vectors: Floats, missing: int) -
 def refresh_snapshot(place: Path, key: str) -> None:
     """Write a current snapshot, so that the next query need not build it."""
     name = snapshot_name(place, key)
-    if not _files(place, key, name)[-1].exists():
-        _make(place, key, name, None)
+    files = _files(place, key, name)
+    if not is_published(place, files[-1]):
+        if not files[-1].exists():
+            _make(place, key, name, None)
+        publish(place, files)
 
 
 def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Vector] = ()) -> Snapshot:
@@ -208,7 +216,7 @@ def _made(place: Path, key: str, name: str, dim: int | None, unkept: Sequence[Ve
         vectors = np.empty((0, dim), dtype=np.float32)
     if len(vectors) < APPROXIMATE_FROM:
         return Snapshot(name, FlatIndex(vectors), _table(gallery), None, None)
-    earlier = partial(_in_earlier_cells, place / SNAPSHOTS / key, vectors)
+    earlier = partial(_in_earlier_cells, home_of(place) / SNAPSHOTS / key, vectors)
     gated = first_good(vectors, [partial(IVFIndex.of, vectors), earlier])
     if remark := gated.remark():
         logger.warning("%s: %s", key, remark)
@@ -232,7 +240,7 @@ def _make(place: Path, key: str, name: str, dim: int | None) -> Snapshot:
     ):  # else another process has written meanwhile, and `name` may be wrong
         try:
             _write(place, key, snapshot)
-            sweep_snapshots(place, place / SNAPSHOTS / key, name)
+            sweep_snapshots(home_of(place), home_of(place) / SNAPSHOTS / key, name)
         except LibraryPlaceError as error:  # a read-only library can still be searched
             logger.warning("%s: the search snapshot could not be written: it %s", place, error.reason)
     return snapshot
@@ -252,11 +260,12 @@ def _sample(vectors: Floats) -> Floats:
 def _write(place: Path, key: str, snapshot: Snapshot) -> None:
     """The Arrow file comes last: its presence means that all are complete."""
     npy, faiss, sample, arrow = _files(place, key, snapshot.name)
-    write_array(place, npy, snapshot.flat.all)
+    home = home_of(place)
+    write_array(home, npy, snapshot.flat.all)
     if snapshot.ivf is not None and snapshot.sample is not None:
-        write_checked(place, faiss, snapshot.ivf.write)
-        write_array(place, sample, snapshot.sample)
-    write_table(place, arrow, snapshot.table)
+        write_checked(home, faiss, snapshot.ivf.write)
+        write_array(home, sample, snapshot.sample)
+    write_table(home, arrow, snapshot.table)
 
 
 def measured_recall(place: Path, key: str) -> float | None:
@@ -279,6 +288,10 @@ def snapshot_is_true(place: Path, key: str) -> bool:
     Raises OSError if it cannot be read now; LibraryDamagedError, LibraryUnreadableError for the tables.
     """
     name = snapshot_name(place, key)
+    try:
+        fetch(place, _files(place, key, name))
+    except FileNotFoundError:
+        return True
     if not _files(place, key, name)[-1].exists():
         return True
     try:
@@ -309,14 +322,17 @@ def kept_vectors(place: Path, key: str) -> Iterator[Any]:
 
 def remove_snapshot(place: Path, key: str) -> None:
     """Delete the snapshots of a prompt index; readers keep their open files."""
-    with suppress(LibraryPlaceError):  # a leftover only takes space
-        delete_inside(place, place / SNAPSHOTS / key)
+    for home in {place, home_of(place)}:
+        with suppress(LibraryPlaceError):  # a leftover only takes space
+            delete_inside(home, home / SNAPSHOTS / key)
 
 
 def set_snapshot_aside(place: Path, key: str) -> None:
     """Set the snapshots of a prompt index aside; `kept_vectors` still finds them."""
     if (folder := place / SNAPSHOTS / key).exists():
         set_aside(place, folder)
+    if (home := home_of(place)) != place:
+        delete_inside(home, home / SNAPSHOTS / key)
 
 
 def snapshot_keys(place: Path) -> list[str]:
@@ -325,7 +341,9 @@ def snapshot_keys(place: Path) -> list[str]:
 
 
 def _files(place: Path, key: str, name: str) -> tuple[Path, ...]:
-    return tuple(place / SNAPSHOTS / key / f"{name}.{kind}" for kind in ("npy", "faiss", "sample", "arrow"))
+    """Where they are read from: on this machine."""
+    folder = home_of(place) / SNAPSHOTS / key
+    return tuple(folder / f"{name}.{kind}" for kind in ("npy", "faiss", "sample", "arrow"))
 
 
 def _read(place: Path, key: str, name: str, dim: int | None) -> Snapshot:

@@ -14,9 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steersearch.core.errors import LibraryBusyError, LibraryMissingError, LibraryPlaceError
+from steersearch.core.objects import ObjectPath
 from steersearch.indexer.care.migrate import bring_forward
 from steersearch.indexer.database import seal_tables
-from steersearch.indexer.locks import LOCKS, Lock
+from steersearch.indexer.leases import lock_at
+from steersearch.indexer.locks import LOCKS, AnyLock, wait_for
 from steersearch.indexer.place import LIBRARY_FILE, make_folder, writing_to
 
 _GATE, _WRITER = "gate.lock", "writer-"
@@ -28,7 +30,7 @@ def writing(place: Path) -> Iterator[None]:
 
     Migrates a library of an older format first. Raises LibraryPlaceError, LibraryMissingError, SchemaVersionError.
     """
-    own = Lock(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
+    own = lock_at(place / LOCKS / f"{_WRITER}{secrets.token_hex(8)}.lock")
     with _gate(place):
         bring_forward(place)
         with writing_to(place):
@@ -40,6 +42,17 @@ def writing(place: Path) -> Iterator[None]:
         with suppress(OSError):  # read-only by now; the file is harmless without a lock on it
             own.path.unlink(missing_ok=True)
         _seal_if_last(place)
+
+
+@contextmanager
+def changing(place: Path) -> Iterator[None]:
+    """Exclusive lock for the moment in which the library's own file is read, changed and written; migrates it first.
+
+    Others may go on writing to the tables. Raises what `writing` raises.
+    """
+    with _gate(place):
+        bring_forward(place)
+        yield
 
 
 @contextmanager
@@ -62,9 +75,9 @@ def alone(place: Path) -> Iterator[None]:
 def _gate(place: Path) -> Iterator[None]:
     _refuse_missing(place)
     make_folder(place, place / LOCKS)
-    gate = Lock(place / LOCKS / _GATE)
+    gate = lock_at(place / LOCKS / _GATE)
     with writing_to(place):
-        gate.wait(f"the library at {place}")
+        wait_for(gate, f"the library at {place}")
     try:
         _refuse_missing(place)  # the previous holder may have removed it
         yield
@@ -74,7 +87,9 @@ def _gate(place: Path) -> Iterator[None]:
 
 def _seal_if_last(place: Path) -> None:
     """Record the checksums of new files if no writer is left, without waiting."""
-    gate = Lock(place / LOCKS / _GATE)
+    if isinstance(place, ObjectPath):  # whose tables are not sealed
+        return
+    gate = lock_at(place / LOCKS / _GATE)
     with suppress(OSError, LibraryPlaceError):
         if gate.take():
             try:
@@ -89,11 +104,11 @@ def _refuse_missing(place: Path) -> None:
         raise LibraryMissingError(place)
 
 
-def _writer(place: Path) -> Lock | None:
+def _writer(place: Path) -> AnyLock | None:
     """The lock of a process that is writing, or None; deletes the locks of killed writers."""
     with writing_to(place):
         for path in (place / LOCKS).glob(f"{_WRITER}*"):
-            lock = Lock(path)
+            lock = lock_at(path)
             if not lock.take():
                 return lock
             lock.release()

@@ -14,6 +14,7 @@ from platformdirs import user_config_path
 
 from steersearch.core.errors import SettingError
 from steersearch.core.files import as_path, read_regular, user_folder, write_output
+from steersearch.core.objects import is_uri
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 MOST_BYTES = 2**20
@@ -183,6 +184,10 @@ def _place(value: object) -> str:
     return str(path)
 
 
+def _library(value: object) -> str:
+    return _text(value) if is_uri(_text(value)) else _place(value)
+
+
 def _patterns(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise ValueError('must be a list of patterns, such as ["*.png", "drafts/"]')
@@ -193,7 +198,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "model": _text,
     "device": _device,
     "budget": _duration,
-    "library": _place,
+    "library": _library,
     "exclude": _patterns,
     "log_file": _place,
 }

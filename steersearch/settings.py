@@ -16,6 +16,7 @@ from steersearch.config import read_settings
 from steersearch.core.errors import NotIndexedError, OutputError, SteerSearchError, listed
 from steersearch.core.files import user_folder
 from steersearch.core.images.reader import SUFFIXES
+from steersearch.core.objects import ObjectPath
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.manifest import read_library
 from steersearch.indexer.place import LIBRARY_FILE, default_place
@@ -145,7 +146,12 @@ def _described(entries: Sequence[KnownLibrary]) -> list[str]:
 
 
 def remember_library(place: Path) -> None:
-    """Record that `place` was used now. An unwritable state folder does not fail."""
+    """Record that `place` was used now; not one in a bucket, which other commands would have to ask.
+
+    An unwritable state folder does not fail.
+    """
+    if isinstance(place, ObjectPath):
+        return
     place = place.resolve()
     places = [place, *(other for other in remembered_places() if other != place)]
     file = _state_file()

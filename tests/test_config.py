@@ -205,3 +205,8 @@ def test_every_command_takes_the_options_of_messages(run: Run) -> None:
         assert all(option in help_text for option in ("-q, --quiet", "-v, --verbose", "--log-file FILE")), (
             name
         )
+
+
+def test_a_library_in_a_bucket_is_kept_as_it_is(run: Run) -> None:
+    assert run("config", "set", "library", "s3://bucket/library").code == 0
+    assert read_settings().library == "s3://bucket/library"

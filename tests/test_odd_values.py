@@ -34,7 +34,7 @@ NAMES = (
     "x" * 5000,
     "a\nb",
     "[red]",
-    "s3://a/b",
+    "https://a/b",
     "--",
     "/proc/self/mem",
     "/dev/zero",

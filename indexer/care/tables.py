@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from steersearch.core.errors import ImageError, LibraryDamagedError
 from steersearch.core.images.pillow import opened
+from steersearch.core.objects import ObjectPath
 from steersearch.indexer.checksums import damaged_files, seal
 from steersearch.indexer.database import Database
 from steersearch.indexer.place import delete_inside, move_inside, set_aside, writing_to
@@ -175,10 +176,12 @@ class Tables:
             raise LibraryDamagedError(
                 self._database.folder(name) / damaged[0], "it does not fit its checksum"
             )
+        # In a bucket a writer that was cut off for a while may go on, with files of the last days.
+        is_ours = not isinstance(self._place, ObjectPath)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             self._database.change(
-                name, lambda table: table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+                name, lambda table: table.optimize(cleanup_older_than=timedelta(0), delete_unverified=is_ours)
             )
         with writing_to(self._place):
             seal(self._place, self._database.folder(name), forget=True)

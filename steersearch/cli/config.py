@@ -11,6 +11,7 @@ import typer
 from steersearch import config
 from steersearch.cli.options import Json
 from steersearch.core.errors import SettingError
+from steersearch.core.objects import is_uri
 from steersearch.settings import LIBRARY_VARIABLE
 from steersearch.views import terminal
 
@@ -75,7 +76,8 @@ def _given(name: str, value: list[str]) -> object:
     """Paths count from the current folder, as on every command line."""
     if name == "exclude":
         return value
-    return os.path.abspath(os.path.expanduser(value[0])) if name in PATHS and value[0] else value[0]
+    is_local = name in PATHS and value[0] and not is_uri(value[0])
+    return os.path.abspath(os.path.expanduser(value[0])) if is_local else value[0]
 
 
 def _show(name: str | None, *, as_json: bool, alone: bool) -> None:

@@ -19,7 +19,9 @@ OneDevice = Annotated[
 Processor = Literal["auto", "cpu", "cuda"]
 Place = Annotated[
     str | None,
-    typer.Option(metavar="PLACE", help="The library directory (also: STEERSEARCH_LIBRARY)."),
+    typer.Option(
+        metavar="PLACE", help="The library directory, or s3://bucket/name (also: STEERSEARCH_LIBRARY)."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 

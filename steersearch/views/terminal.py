@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from steersearch.core.errors import OutputError, in_digits
 from steersearch.core.files import never_a_link
+from steersearch.core.objects import as_place
 from steersearch.views.streams import drawn_on, escaped, on_one_line
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def path_line(path: Path, end: str = "\n") -> None:
 
 def readable(path: Path | str) -> str:
     """A path for people: relative to the current folder if below it."""
-    path = Path(path)
+    path = as_place(path)
     try:
         here = Path.cwd()
     except OSError:  # it was deleted

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from steersearch import settings
 from steersearch.api import AUTO, Library, Models
+from steersearch.core.objects import real_path
 from steersearch.indexer.embedder import Provider
 from steersearch.indexer.library_info import LibraryInfo
 from steersearch.indexer.store import images_stamp
@@ -24,7 +25,7 @@ class Shelf:
     """
 
     def __init__(self, places: Sequence[Path] = (), device: str = AUTO) -> None:
-        self._given = [place.resolve() for place in places]
+        self._given = [real_path(place) for place in places]
         models = Models(device)
 
         class Shared(Library):
