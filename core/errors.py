@@ -316,6 +316,16 @@ class ClusterError(SteerSearchError):
     """A Ray cluster that cannot be reached, or has no worker that can work."""
 
 
+class ServerError(SteerSearchError):
+    """The server that STEERSEARCH_SERVER names did not answer. Fields: `address`, `reason`."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        self.address, self.reason = address, reason
+        super().__init__(
+            f"STEERSEARCH_SERVER={address}: {reason}; without the variable, the search is done here"
+        )
+
+
 class MissingExtraError(SteerSearchError):
     """An optional package that is needed and not installed. Fields: `package`, `extra`, `purpose`."""
 

@@ -71,6 +71,7 @@ class Searched:
     left_out: photos that would be among the hits, but are query photos or copies of them.
     doubt: why the model may well be wrong here; None where nothing is known against it.
     is_kept: whether what was steered for this search is kept for the next one.
+    is_served: whether a running `serve` searched for this process.
     """
 
     focuses: tuple[Focus, ...]
@@ -89,6 +90,7 @@ class Searched:
     left_out: tuple[Path, ...] = ()
     doubt: Doubt | None = None
     is_kept: bool = True
+    is_served: bool = False
 
     @property
     def index(self) -> PromptIndex | UnsteeredIndex:

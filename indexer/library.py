@@ -399,6 +399,11 @@ class Library:
         return self._resolver.unsteered(model, view)
 
     @property
+    def galleries(self) -> Galleries:
+        """The vectors of all indexes as they are searched."""
+        return self._galleries
+
+    @property
     def has_unsteered(self) -> bool:
         """Whether there are unsteered vectors, by which photos are compared without a focus."""
         return bool(self._indexes.unsteered())

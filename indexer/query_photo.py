@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -203,6 +203,15 @@ class QueryPhoto:
         if other.key in self._computed or other.settings != index.settings:
             return False
         return self.row_in(self._galleries.of(other)) is None
+
+    @property
+    def computed(self) -> Mapping[str, QueryFeatures]:
+        """What a model had to be asked for, by key of the prompt index."""
+        return self._computed
+
+    def recall(self, computed: Mapping[str, QueryFeatures]) -> None:
+        """Take what was computed of this photo elsewhere, so that no model is asked."""
+        self._computed |= computed
 
     def row_in(self, gallery: Snapshot) -> int | None:
         """The photo's row, found by path if size and time are unchanged, else by content hash."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -31,14 +33,31 @@ class Library(indexed.Library):
     def _provider(cls, device: str) -> Provider:
         return Models(device)
 
+    @contextmanager
+    def without_models(self) -> Iterator[None]:
+        """Within it, what takes a model raises ModelNeededError instead of loading one."""
+        models = self._models.provider
+        assert isinstance(models, Models)
+        models.may_load = False
+        try:
+            yield
+        finally:
+            models.may_load = True
+
+
+class ModelNeededError(Exception):
+    """A model would have to be loaded."""
+
 
 class Models:
     """Models by name on one device, as `indexer.embedder.Provider` wants them.
 
     A model's weights are in memory once, whatever the number of its views.
+    may_load: False: raise ModelNeededError instead.
     """
 
     views = notebook
+    may_load = True
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -75,6 +94,8 @@ class Models:
         return bundled if model == BUNDLED else "a copy of the earlier file"
 
     def _load(self, model: str, view: View | None) -> Predictor:
+        if not self.may_load:
+            raise ModelNeededError
         with self._loading:
             if model not in self._models:
                 self._models[model] = load_model(model, self._device)

@@ -252,7 +252,7 @@ def test_what_is_no_picture_is_refused_and_not_kept(client: TestClient, tmp_path
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
     for content in (b"", b"hello", svg, b"%PDF-1.7"):
         is_problem(client.post("/api/v1/uploads", content=content), 415, "image: ")
-    folder = client.app.state.server.uploads._folder  # type: ignore[attr-defined]
+    folder = client.app.state.server.uploads.folder  # type: ignore[attr-defined]
     assert list(folder.iterdir()) == []
 
 
@@ -299,7 +299,7 @@ def test_uploads_are_deleted_with_the_server(library: Library, photos: Path) -> 
     app = create_app(Shelf([library.place]))
     with TestClient(app, HERE) as client:
         client.post("/api/v1/uploads", content=(photos / "red.jpg").read_bytes())
-        folder = app.state.server.uploads._folder
+        folder = app.state.server.uploads.folder
         assert len(list(folder.iterdir())) == 1
     assert not folder.exists()
 
@@ -588,7 +588,7 @@ def test_a_port_that_is_taken_is_named(run: Any, library: Library) -> None:
 
 
 def test_uploads_lie_in_a_folder_of_their_own(client: TestClient) -> None:
-    folder = client.app.state.server.uploads._folder  # type: ignore[attr-defined]
+    folder = client.app.state.server.uploads.folder  # type: ignore[attr-defined]
     assert os.stat(folder).st_mode & 0o077 == 0
     assert time.time() - folder.stat().st_mtime < 3600
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from steersearch import served
 from steersearch.cli.deliver import Delivery
 from steersearch.cli.library import open_or_index
 from steersearch.cli.options import Json, Place
@@ -85,9 +86,10 @@ def command(
     exact_or_budget(exact, budget)
     photos = open_or_index(library)
     with terminal.progress("steering") as advance:
-        hits = photos.find(
+        hits = served.find(
+            photos,
             text,
-            k,
+            k=k,
             gate_scale=gate_scale,
             model=model,
             view=view,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steersearch import served
 from steersearch.cli.deliver import Delivery
 from steersearch.cli.library import open_or_index
 from steersearch.cli.options import Json, Place
@@ -140,10 +141,11 @@ def command(
     queries = queries or [photo_from_clipboard()]
     photos = open_or_index(library, photo=next((photo for photo in queries if not is_temporary(photo)), None))
     with terminal.progress("steering") as advance:
-        hits = photos.query(
+        hits = served.query(
+            photos,
             queries,
             focus,
-            k,
+            k=k,
             any_of=any_of,
             region=region,
             gate_scale=gate_scale,

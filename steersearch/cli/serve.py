@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from steersearch import server_socket
 from steersearch.api import Library
 from steersearch.cli.options import OneDevice
 from steersearch.config import read_settings
@@ -53,7 +57,8 @@ def command(
 ) -> None:
     """Serve the page: search by a photo or words, see where the model looks, turn the steering up and down.
 
-    It answers this machine alone, unless --host says otherwise. Ctrl-C stops it; what was computed is kept.
+    It answers this machine alone, unless --host says otherwise. While it runs, query and find use its model. Ctrl-C
+    stops it; what was computed is kept.
 
     \b
     Example:
@@ -68,20 +73,30 @@ def command(
     if access.token is not None and name:
         shown = name[0]
     address = f"http://{shown}:{port}/" + ("" if access.token is None else f"?token={access.token}")
-    config = uvicorn.Config(
-        create_app(shelf, access),
-        http="h11",
-        log_level="warning",
-        h11_max_incomplete_event_size=64 * 1024,
-        timeout_graceful_shutdown=5,
-    )
     terminal.line(address)
     sys.stdout.flush()
     if access.token is not None:
         terminal.remark("who has this address can see the photos; it is sent without encryption")
     if open_page:
         typer.launch(address)
-    uvicorn.Server(config).run(sockets=[listening])
+    with ExitStack() as stack:
+        sockets = [listening]
+        try:
+            sockets.append(stack.enter_context(server_socket.listening()))
+            access = replace(access, socket=sockets[-1].getsockname())
+        except OSError as error:
+            terminal.remark(f"query and find will not use this server: no socket can be made ({error})")
+        app = create_app(shelf, access)
+        app.state.server.warm_up()
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            log_level="warning",
+            h11_max_incomplete_event_size=64 * 1024,
+            timeout_graceful_shutdown=5,
+        )
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn repeats it when all is done
+        uvicorn.Server(config).run(sockets=sockets)
 
 
 def _place(library: str) -> Path:

@@ -58,6 +58,13 @@ def remark(text: str = "") -> None:
         _print_error(text)
 
 
+def detail(text: str) -> None:
+    """One line on stderr, if verbose."""
+    _log(text)
+    if _Loudness.tracebacks:
+        _print_error(text)
+
+
 def error(text: str) -> None:
     """An error on stderr."""
     _log(f"error: {text}")
@@ -366,6 +373,7 @@ def _searched_fields(searched: Searched) -> dict[str, Any]:
         "of": searched.of,
         **({"undated": searched.undated} if searched.undated else {}),
         **({} if searched.is_kept else {"kept": False}),
+        **({"served": True} if searched.is_served else {}),
         **({"left_out": [os.fspath(path) for path in searched.left_out]} if searched.left_out else {}),
         **({"doubt": str(searched.doubt)} if searched.doubt else {}),
     }

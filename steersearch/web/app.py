@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 import steersearch
+from steersearch.web import orders
 from steersearch.web.guard import Access, Guard
 from steersearch.web.problem import answer_problems
 from steersearch.web.routes import Server, router
@@ -42,6 +43,7 @@ def create_app(shelf: Shelf, access: Access | None = None) -> FastAPI:
     )
     app.state.server, app.state.access = server, access
     app.include_router(router)
+    app.include_router(orders.router)
     answer_problems(app)
     here = files("steersearch.web")
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(

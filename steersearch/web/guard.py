@@ -35,10 +35,13 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """hosts: names by which the server may be asked, without ports.  token: needed with every request; None: none."""
+    """hosts: names by which the server may be asked, without ports.  token: needed with every request; None: none.
+    socket: of this machine's user, see `server_socket`; who may open it needs neither.
+    """
 
     hosts: frozenset[str] = LOOPBACK
     token: str | None = None
+    socket: str | None = None
 
     @classmethod
     def of(cls, host: str, *more: str) -> Access:
@@ -61,7 +64,8 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        refused = self._refusal(scope)
+        by_socket = self.access.socket is not None and scope["server"] == (self.access.socket, None)
+        refused = None if by_socket else self._refusal(scope)
         if refused is not None:
             await refused(scope, receive, _with_headers(send))
             return

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,17 @@ class Server:
         self.shelf, self.engine, self.uploads = shelf, Engine(), Uploads()
         self.maps, self.dial = Maps(), Dial()
         self.jobs = Jobs(shelf.another)
+
+    def warm_up(self) -> None:
+        """Begin to load the model of the library used last, so that its first search need not wait."""
+
+        def load() -> None:
+            with suppress(Exception):  # whoever searches there is told; and the server may stop meanwhile
+                library = self.shelf.library(next(iter(self.shelf.places())))
+                index = library.unsteered_index()
+                self.engine.run(lambda: library.embedder_of(index).dim)
+
+        threading.Thread(target=load, name="warm up", daemon=True).start()
 
     def close(self) -> None:
         """End jobs, keeping what they computed, and delete uploads."""

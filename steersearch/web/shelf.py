@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from steersearch.core.objects import real_path
 from steersearch.indexer.embedder import Provider
 from steersearch.indexer.library_info import LibraryInfo
 from steersearch.indexer.store import images_stamp
+from steersearch.search_order import id_of
 from steersearch.web.photos import Photos
 from steersearch.web.problem import UnknownIdError
 
@@ -45,13 +44,17 @@ class Shelf:
         return {id_of(place): place for place in places}
 
     def library(self, id: str) -> Library:
-        """The library with this id, opened once. Raises UnknownIdError, and what `Library.open` raises."""
+        """The library with this id, opened once, with the folders that it has now.
+
+        Raises UnknownIdError, and what `Library.open` raises.
+        """
         with self._lock:
             if id not in self._open:
                 place = self.places().get(id)
                 if place is None:
                     raise UnknownIdError("library", id)
                 self._open[id] = self._kind.open(place)
+            self._open[id].read_folders()
             return self._open[id]
 
     def another(self, id: str) -> Library:
@@ -75,8 +78,3 @@ class Shelf:
         if known is None or known[0] != now:
             known = self._infos[id] = now, library.info()
         return known[1]
-
-
-def id_of(place: Path) -> str:
-    """The id of the library at this place."""
-    return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]

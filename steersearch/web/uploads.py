@@ -22,16 +22,16 @@ LIMITS = Limits(file=MOST_BYTES, memory=2**30, seconds=20.0)
 
 
 class Uploads:
-    """Uploaded photos by random id."""
+    """Uploaded photos by random id. folder: temporary, where they lie."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="steersearch-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="steersearch-"))
         self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()  # the last used is the last to go
 
     async def add(self, chunks: AsyncIterator[bytes]) -> str:
         """The id of a new upload, which can be read as a picture. Raises ImageError."""
         id = secrets.token_hex(16)
-        file = self._folder / id
+        file = self.folder / id
         try:
             length = 0
             with file.open("xb") as opened:
@@ -46,13 +46,13 @@ class Uploads:
             raise
         self._sizes[id] = size
         while len(self._sizes) > KEPT:
-            (self._folder / self._sizes.popitem(last=False)[0]).unlink(missing_ok=True)
+            (self.folder / self._sizes.popitem(last=False)[0]).unlink(missing_ok=True)
         return id
 
     def path(self, id: str) -> Path:
         """The file of an upload. Raises UnknownIdError."""
         self.size(id)
-        return self._folder / id
+        return self.folder / id
 
     def size(self, id: str) -> tuple[int, int]:
         """Width and height in pixels, upright. Raises UnknownIdError."""
@@ -63,7 +63,7 @@ class Uploads:
 
     def close(self) -> None:
         """Delete them all."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _size(file: Path) -> tuple[int, int]:
