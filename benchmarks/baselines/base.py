@@ -71,7 +71,7 @@ class Baseline(ABC):
         settings: all else that determines the output, JSON-able; the weights' dtype is added.
         """
         self.card = card
-        self.model: Any = model.eval().requires_grad_(False)  # each family knows its attributes
+        self.model: Any = model.eval().requires_grad_(False)  # each family uses its own attributes
         self.device = device
         self.batch_size = batch_size
         self.dtype = next((each.dtype for each in model.parameters()), DTYPE)
@@ -177,8 +177,8 @@ class FixedVectors(Baseline):
 
 def identity_of(name: str, settings: Mapping[str, Any]) -> str:
     """The name, and 16 digits of a hash of it and all that determines the output."""
-    told = json.dumps([name, settings], sort_keys=True)
-    return f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    identity = json.dumps([name, settings], sort_keys=True)
+    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def _joined(parts: Sequence[Tensor | None], pictures: int) -> Floats:

@@ -1,8 +1,8 @@
 """The baselines by name: what each computes, from which weights, under which licence. Plain data.
 
-`row` is the name in the paper's tables, or of a baseline that the paper lacks. A revision is "main" until the first
-saved record pins the commit that it was measured at (`pins`). Licences are those of the weights' publishers at the time
-of writing; check them before use.
+`row` is the name in the paper's tables, or our name of a baseline that the paper lacks. A revision is "main" until the
+first saved record pins the commit that it was measured at (`pins`). Licences are those of the weights' publishers at
+the time of writing; check them before use.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _NO_ATTENTION = "only the plain backbones (dinov2, mae) and SteerViT are measure
 class Card:
     """One baseline.
 
-    family: its module here; None for one that cannot be run (`cannot` says why).
+    family: its module in this package; None for one that cannot be run (`cannot` says why).
     repo, revision, file: on the model hub; file None: a whole repository.  url: another source of the weights.
     computes: how it processes a picture and a prompt.  aggregation: how tokens become one vector.
     needs_prompt: why it needs a prompt; empty if it does not.
     lacks: missing outputs ("vectors", "patches", "maps", "attention") -> why.
     gallery_takes_prompt: False if only the query is seen under the prompt, the gallery under None.
-    prompt_is_object: whether the prompt is the bare name of an object, of which the method makes sentences.
-    settings: for the family's `load`.  extra: the extra that it needs installed.
+    prompt_is_object: whether the prompt is the bare name of an object, from which the method builds its sentences.
+    settings: for the family's `load`.  extra: the extra that it needs.
     bundled: our model that it runs on.  why: the reason for one that the paper lacks.
     """
 
@@ -189,7 +189,7 @@ def _chat_models() -> list[Card]:
 
 
 def _of_2026() -> list[Card]:
-    """What the paper does not compare with, and a reviewer of 2026 would: `why` says why each."""
+    """Methods that the paper does not compare with and a reviewer of 2026 would; `why` gives the reason for each."""
     whole = {"patches": "it embeds crops", "maps": "it finds a box", "attention": _NO_ATTENTION}
     fixed = {
         "patches": "it maps whole pictures",
@@ -203,7 +203,7 @@ def _of_2026() -> list[Card]:
             family="chat",
             repo="Qwen/Qwen3-VL-Embedding-2B",
             licence="Apache-2.0",
-            why="a chat model trained to embed under an instruction: what the paper's chat models are not",
+            why="a chat model trained to embed under an instruction, unlike the paper's chat models",
             computes="the prompt as the system's instruction, the picture (352 × 352 px, squashed) as the user's turn",
             aggregation="last hidden state of the last token (after the language model's final norm)",
             lacks={"maps": "it answers with a vector", "attention": _NO_ATTENTION},
@@ -231,7 +231,7 @@ def _of_2026() -> list[Card]:
             repo="IDEA-Research/grounding-dino-tiny",
             licence="Apache-2.0",
             why="the obvious way to look at one thing with a frozen encoder, which the paper leaves out",
-            computes="the surest box of GroundingDINO at 336 px, cut out with a margin, then DINOv2 at 336 px",
+            computes="the most confident box of GroundingDINO at 336 px, cut out with a margin, then DINOv2 at 336 px",
             aggregation="CLS of the crop; without a prompt of the picture",
             lacks=whole,
             settings={"detector": "grounding-dino"},
@@ -254,7 +254,7 @@ def _of_2026() -> list[Card]:
             family="text_subspace",
             repo="openai/clip-vit-base-patch16",
             licence="MIT",
-            why="conditional similarity without training and without embedding anew, after CLAY's abstract",
+            why="conditional similarity without training or re-embedding, after CLAY's abstract",
             computes="CLIP's image embeddings in the subspace of the prompt and its nearest words",
             aggregation="the part in that subspace; without a prompt the embedding",
             lacks=fixed,
@@ -266,7 +266,7 @@ def _of_2026() -> list[Card]:
             bundled="mini",
             licence="that of the model",
             why="the same over our unsteered vectors: what steering adds to picking directions",
-            computes="unsteered vectors in the subspace of the keys by which cross-attention knows the prompt's words",
+            computes="unsteered vectors in the subspace of the cross-attention's keys for the prompt's words",
             aggregation="the part in that subspace; without a prompt the vector",
             lacks=fixed,
         ),
@@ -291,7 +291,7 @@ def _segmenters() -> list[Card]:
             row="SAM3",
             family="sam3",
             repo="facebook/sam3",
-            licence="SAM License (gated: access must be asked for, and is refused at times)",
+            licence="SAM License (gated: access must be requested, and is sometimes refused)",
             computes="outputs of the fusion encoder (detr_encoder) at 1008 px; heatmap: the logits of the semantic "
             "segmentation (which output the paper took as its anomaly map is not stated)",
             aggregation="mean of the patch outputs",

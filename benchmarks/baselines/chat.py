@@ -1,4 +1,4 @@
-"""Vision-language models (InternVL3, Qwen3-VL, LFM2.5-VL), told to describe a picture in one word under a prompt.
+"""Vision-language models (InternVL3, Qwen3-VL, LFM2.5-VL), instructed to describe a picture in one word under a prompt.
 
 As in E5-V (arXiv 2407.12580), the state from which the first word of the answer would be predicted represents the
 picture. The paper gives the order (prompt, picture, instruction), not the words; all words are ours.
@@ -19,7 +19,7 @@ from steersearch.benchmarks.baselines.cards import Card
 from steersearch.benchmarks.baselines.pretrained import Pretrained, pretrained
 
 INSTRUCTION = "Summarise the above image in one word:"
-DEFAULT = "Represent the user's input."  # the instruction of Qwen3-VL-Embedding where none is given
+DEFAULT = "Represent the user's input."  # the instruction of Qwen3-VL-Embedding if none is given
 
 # One view per picture: no tiles at a finer scale.
 _IMAGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {

@@ -1,8 +1,8 @@
 """CLIP, SigLIP and SigLIP 2: the picture's embedding, alone or with the prompt's added.
 
-The paper adds them elementwise and does not say whether they are normalised. Here they are, so that both count alike.
-Pictures and texts go through the model's own processor, at the paper's 336 pixels: where a model was trained at another
-size, its positions are interpolated.
+The paper adds them elementwise and does not say whether they are normalised. Here they are, for equal
+weights. Pictures and texts go through the model's own processor, at the paper's 336 pixels: if a model was trained at
+another size, its positions are interpolated.
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ def text_embedding(method: Any, prompt: str) -> Tensor:
     """(1, D) float32, as the model compares it with pictures. SigLIP reads padded texts, as in training."""
     tokenizer, longest = method.processor.tokenizer, method.model.config.text_config.max_position_embeddings
     padding = "longest" if hasattr(method.model, "visual_projection") else "max_length"
-    told = tokenizer([prompt], padding=padding, truncation=True, max_length=longest, return_tensors="pt")
-    given = {name: told[name].to(method.device) for name in ("input_ids", "attention_mask") if name in told}
+    tokens = tokenizer([prompt], padding=padding, truncation=True, max_length=longest, return_tensors="pt")
+    given = {
+        name: tokens[name].to(method.device) for name in ("input_ids", "attention_mask") if name in tokens
+    }
     if padding == "max_length":
         given.pop("attention_mask", None)  # SigLIP attends to its padding
     found: Tensor = method.model.get_text_features(**given).pooler_output.float()

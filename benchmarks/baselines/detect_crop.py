@@ -1,4 +1,4 @@
-"""Detect, crop, embed: what the prompt names is found as a box, cut out, and the cutout embedded without text.
+"""Detect, crop, embed: a detector finds a box of what the prompt names, and the crop is embedded without text.
 
 The obvious way to look at a part of a picture with a frozen encoder. The detector is GroundingDINO before DINOv2, or
 our own heatmap before the same model unsteered. Without a prompt the whole picture is embedded.
@@ -29,7 +29,7 @@ Detector = Callable[[Sequence[Image.Image], str], Sequence[Box]]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 MARGIN = 0.1  # of a box's sides, on each side
 LEAST = 0.05  # of a picture's sides: a smaller box is widened
-NEAR = 0.5  # of the strongest patch's heat: what belongs to the thing around it
+NEAR = 0.5  # share of the strongest patch's heat from which on a patch belongs to the thing
 
 
 def load(card: Card, weights: Path | None, device: str) -> DetectCrop:
@@ -67,7 +67,7 @@ def heatmap_crop(card: Card, model: Predictor) -> DetectCrop:
 
 
 class DetectCrop(Baseline):
-    """The surest box, with `MARGIN` around it, as a picture of its own; `embed` gives the vectors of pictures."""
+    """The crop of the most confident box with `MARGIN` around it; `embed` gives the vectors of pictures."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """A learned map over fixed vectors, after QuARI's idea (arXiv 2505.21647): the text makes a linear map of the space.
 
-A small network turns the prompt's embedding into a map of low rank, y = x + U(Vᵀ x), through which query and gallery
-go; the pictures are embedded once for all prompts. Its authors map the query's own embedding and train on retrieval
-data of their own; ours reads the prompt, and `fit` trains it on any vectors; `bench build learned-map` on those of
+A small network turns the prompt's embedding into a map of low rank, y = x + U(Vᵀ x), for query and gallery; the
+pictures are embedded once for all prompts. Its authors map by the query's own embedding and train on their own
+retrieval data; ours maps by the prompt, and `fit` trains it on any vectors; `bench build learned-map` on those of
 generated photos. Our own code and file format: {"hidden.weight", "hidden.bias", "left.weight", "right.weight"} as
 safetensors, with the hash of the model whose vectors it maps.
 """
@@ -73,9 +73,9 @@ class PromptMap(nn.Module):
 
 
 def fit(groups: Sequence[tuple[Tensor, Tensor, Tensor]], steps: int = 300, rate: float = 3e-3) -> PromptMap:
-    """Learn from groups: (text (Dt,), vectors (n, D) at unit length, labels (n,) of what each shows of the prompt).
+    """Train on groups: (text (Dt,), vectors (n, D) of unit length, labels (n,) of what each shows of the prompt).
 
-    By InfoNCE: under the prompt, vectors of one label shall lie nearer to each other than to the others.
+    By InfoNCE: under the prompt, vectors of one label should lie nearer to each other than to the others.
     """
     text, vectors, _ = groups[0]
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The commits at which baselines were first measured: later runs take the same weights, whatever the hub has then."""
+"""The commits at which baselines were first measured: later runs use the same weights, whatever the hub then has."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def pretrained(card: Card, weights: Path | None, device: str, model_kind: str) -
 def pixels_of(method: Any, pictures: Sequence[Image.Image], side: int | None = None) -> Tensor:
     """The pictures after the processor of `method`: (B, 3, H, W) in the model's dtype, on its device.
 
-    side: squares of so many pixels instead of the processor's own, cropped or squashed as it does.
+    side: of the squares in pixels, instead of the processor's own; cropped or squashed as it does.
     """
     processor = method.processor.image_processor
     square = {"height": side, "width": side}

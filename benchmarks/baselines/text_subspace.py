@@ -1,9 +1,9 @@
 """A subspace of texts over fixed vectors, without training: pictures are compared in the directions of a prompt.
 
-The directions are those of the prompt and of the words next to it; two pictures are alike in so far as they answer
-alike to these words. Vectors of a gallery stay as they are, whatever the prompt. This is our own reading of what CLAY's
-abstract (arXiv 2604.11539) says: conditional similarity from fixed embeddings, without training, in a space that the
-text makes. Vocabulary, number of words and rank are ours; no figure of it stands for the paper's.
+The directions are those of the prompt and its nearest words: two pictures are alike if they respond alike to these
+words. The gallery's vectors are the same for every prompt. This is our own reading of CLAY's abstract (arXiv
+2604.11539): conditional similarity from fixed embeddings, without training, in a space made by the text. Vocabulary,
+number of words and rank are ours; no figure of it stands for the paper's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WORDS = 16  # nearest to the prompt, itself among them
 RANK = 8
 
 Texts = Callable[[str], Tensor]  # (D',) a text's embedding, by which the nearest words are chosen
-Directions = Callable[[str], Tensor]  # (n, D) what a picture's vector answers to
+Directions = Callable[[str], Tensor]  # (n, D) that a picture's vector is compared with
 
 
 def load(card: Card, weights: Path | None, device: str) -> TextSubspace:
@@ -42,7 +42,7 @@ def load(card: Card, weights: Path | None, device: str) -> TextSubspace:
 
 
 class TextSubspace(FixedVectors):
-    """Fixed vectors; under a prompt their part in the subspace of its words, without one as they are."""
+    """Fixed vectors; under a prompt, their part in the subspace of its words."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class TextSubspace(FixedVectors):
 
     @torch.no_grad()
     def basis(self, prompt: str) -> Tensor:
-        """(D, rank) orthonormal: where the prompt and the words next to it differ from all words."""
+        """(D, rank) orthonormal: how the prompt and its nearest words differ from all words."""
         if prompt not in self._bases:
             own = F.normalize(self._texts(prompt), dim=-1)
             known = torch.stack([self._text(word) for word in VOCABULARY])
@@ -110,7 +110,7 @@ def over_clip(card: Card, loaded: Pretrained, side: int | None = RESOLUTION) -> 
 
 
 def over_steervit(card: Card, model: Predictor) -> TextSubspace:
-    """The unsteered backbone's vectors, in the directions by which its last cross-attention knows a word: its keys."""
+    """The unsteered backbone's vectors, in the directions of the last cross-attention's keys for a word."""
     kind: Aggregation = "cls" if model.model.num_prefix_tokens else "mean"
 
     def text(said: str) -> Tensor:

@@ -1,6 +1,6 @@
 """TIPSv2: a ViT-B trained so that patches agree with texts. Its own heatmap pools its patches; nothing is steered.
 
-It stands for what patch and text alignment alone gives. Without a prompt: the image embedding.
+It shows how far aligning patches with texts goes alone. Without a prompt: the image embedding.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Tipsv2(Baseline):
     def _text(self, prompt: str) -> Tensor:
         """(D,) as the model compares it with pictures."""
         longest = self.model.config.text_config.max_position_embeddings
-        told = self.processor.tokenizer(
+        tokens = self.processor.tokenizer(
             [prompt.strip().lower()],
             padding="max_length",
             truncation=True,
             max_length=longest,
             return_tensors="pt",
         ).to(self.device)
-        found = self.model.get_text_features(told["input_ids"], attention_mask=told["attention_mask"])
+        found = self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
         text: Tensor = found.pooler_output[0].float()
         return text

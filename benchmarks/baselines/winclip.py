@@ -54,7 +54,7 @@ SENTENCES = tuple(
 
 def load(card: Card, weights: Path | None, device: str) -> WinClip:
     """weights: the file of OpenCLIP's ViT-B-16-plus-240, instead of the hub's."""
-    clip = clip_model(card, VIT_B_16_PLUS_240)  # before anything is fetched: open_clip may be missing
+    clip = clip_model(card, VIT_B_16_PLUS_240)  # before any download: open_clip may be missing
     path, source = weights_file(card, weights)
     fill(clip, read_weights(path), path)
     place = chosen_device(device)
@@ -66,7 +66,7 @@ class WinClip(Baseline):
 
     def __init__(self, card: Card, clip: Any, source: str, device: torch.device) -> None:
         self.preprocess = Preprocess(size=int(clip.visual.image_size[0]), mean=MEAN, std=STD, mode="squash")
-        self._texts: dict[str, Tensor] = {}  # object -> (2, D), for as long as the method lives
+        self._texts: dict[str, Tensor] = {}  # object -> (2, D), kept as long as the method
         super().__init__(card, clip, source, device, 4, preprocess=self.preprocess.to_dict(), windows=WINDOWS)
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:

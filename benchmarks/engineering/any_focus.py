@@ -1,9 +1,9 @@
-"""Anytime search under a focus that is not indexed: how soon it finds the exact top ten, and how good it is until then.
+"""Anytime search under a focus that is not indexed: how soon it finds the exact top ten, and its quality until then.
 
 Steers every photo of a labelled gallery (`photo_gallery`) under every focus, which gives the exact answer. Then replays
 the order of `indexer.shortlist` and counts how much of the exact top ten is found once a given share of the gallery is
-steered. Queries are other photos that show the focus; of real photographs, which are few, those of the gallery itself
-that are kept for tests, each left out of its own answer.
+steered. Queries are other photos that show the focus; since real photographs are few, their queries are those of the
+gallery that are kept for tests, each left out of its own answer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SYNTHETIC = 100_000
 BUDGETS, RUNS = ("1ms", "1s", "5s"), 3  # the first steers only as many photos as there are hits
 
 Floats = npt.NDArray[np.float32]
-Focuses = Mapping[str, str]  # and what a photo then shows
+Focuses = Mapping[str, str]  # and what a photo shows for it
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Part:
 
 
 def photographs_of(folder: Path, packages: Path | None) -> list[LabelledPhoto]:
-    """GCompris' and darknet's photographs as files in `folder`: first those kept for tests, which say what they show.
+    """GCompris' and darknet's photographs as files in `folder`: first those kept for tests, which are labelled.
 
-    packages: a folder with both, unpacked; None: they are fetched.
+    packages: a folder with both, unpacked; None: fetch them.
     """
     kept = read_photographs(packages, cache_folder() / "packages")
     found = [(photo.picture, photo.words) for photo in kept]
@@ -129,7 +129,7 @@ def write_library(place: Path, gallery: Part, index: UnsteeredIndex) -> None:
     store = Store(place)
     store.ensure_images()
     store.ensure_unsteered_table(index.key, index.dim)
-    names = [photo.path.name for photo in gallery.photos]  # in their order, wherever the folder is
+    names = [photo.path.name for photo in gallery.photos]  # in order, wherever the folder is
     store.write_images([FileRecord(name, name, 1, 1) for name in names])
     vectors = [
         UnsteeredVector(name, whole, pack_regions(regions_of(patches.astype(np.float32))))
@@ -208,8 +208,8 @@ def evaluate(
 ) -> dict[str, object]:
     """Curves per focus and over all, with the standard error over the queries; and how often the first hit is right:
 
-    it shows a thing of the very look that the focus names in the query photo (say, "striped red mug"). Hits of which
-    nothing is known do not count.
+    it shows a thing of the very look that the focus names in the query photo (say, "striped red mug"). Unlabelled hits
+    do not count.
     """
     found: list[list[float]] = []
     unlearned: list[list[float]] = []
@@ -292,9 +292,7 @@ def main() -> None:
     """Measure one model and print the record as a JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini", help="a model's name or file")
-    parser.add_argument(
-        "--folder", type=Path, default=Path("any-focus-photos"), help="where the photos are kept"
-    )
+    parser.add_argument("--folder", type=Path, default=Path("any-focus-photos"), help="folder for the photos")
     parser.add_argument(
         "--photos", type=int, default=GALLERY, help="size of the gallery; default: %(default)s"
     )
@@ -302,7 +300,7 @@ def main() -> None:
         "--photographs",
         type=Path,
         metavar="PACKAGES",
-        help="real photographs, out of these unpacked packages",
+        help="use real photographs, from these unpacked packages",
     )
     run_script(parser, measure)
 

@@ -1,9 +1,9 @@
-"""Files that are damaged, mislabelled or hostile: the outcome of each, and the longest time that one takes.
+"""Damaged, mislabelled or hostile files: the outcome of each, and the longest time that one takes.
 
 python -m steersearch.benchmarks.engineering.damaged --save
 
-Every file is read alone and timed; then all are indexed in one folder among a few good photos. That happens in a
-separate process, so that a crash is noticed. A file that ends in no count, or in two, is an error.
+Every file is read alone and timed; then all are indexed in one folder among a few good photos. This happens in a
+separate process, so that a crash is noticed. A file that is counted never or twice is an error.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 
 class MeanColour:
-    """An embedder without a model: the files are what is tested."""
+    """An embedder without a model, since only the files are tested."""
 
     model_id, weights_hash, dim, batch_size = MODEL, "0" * 64, 4, 32
     preprocessing: dict[str, Any] = {"size": _SIDE}  # noqa: RUF012, as the protocol has it
@@ -225,7 +225,7 @@ def write_files(folder: Path, number: int, seed: int) -> dict[str, str]:
     return names
 
 
-# ------------------------------------------------------------------------------------------------ what becomes of them
+# ------------------------------------------------------------------------------------------------ their outcomes
 
 
 def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def read_all(folder: str, place: str, faults: dict[str, str]) -> dict[str, Any]:
 
 
 def processor_seconds() -> float:
-    """Of this thread and its decoder processes, including those that have ended."""
+    """Processor seconds of this thread and its decoder processes, including those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = (
         Path(f"/proc/{process.pid}/stat").read_text().split()[13:15] for process in decoder_process.idle()
@@ -304,7 +304,7 @@ def _measure(number: int, seed: int, work: Path) -> Record:
 
 def main() -> None:
     """Measure, print the record and, with --save, keep it."""
-    parser = argparse.ArgumentParser(description="What becomes of damaged and hostile files.")
+    parser = argparse.ArgumentParser(description="Outcomes of damaged and hostile files.")
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     run_script(parser, measure)

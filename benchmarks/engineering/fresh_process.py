@@ -1,4 +1,4 @@
-"""Measure in a fresh process: peak memory says nothing about a process that did other work before."""
+"""Measurements in a fresh process: peak memory means nothing in a process that did other work before."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def call_fresh(
 ) -> Any:
     """Run `function(**arguments)`, a function of a module, in a fresh Python; arguments and answer go through JSON.
 
-    environment: of the new process; None: as here. Raises BenchmarkError with its last line if it fails.
+    environment: of the new process; None: this process's. Raises BenchmarkError with its last line if it fails.
     """
-    home = sys.modules[function.__module__].__spec__  # knows a module's name even where it runs as __main__
+    home = sys.modules[function.__module__].__spec__  # has the module's name even if it runs as __main__
     assert home is not None
     call = {"module": home.name, "function": function.__name__, "arguments": arguments}
     done = subprocess.run(

@@ -2,10 +2,10 @@
 
 python -m steersearch.benchmarks.engineering.kills
 
-Each run is a process that calls `Library.index` on small generated photos with a minimal embedder: the storage is what
-is tested. The moments come from a seeded generator, uniform over the duration of an undisturbed run; which stage they
-hit depends on the machine, and the record says so. After the resume, every row of every table is compared with the
-undisturbed run's.
+Each run is a process that calls `Library.index` on small generated photos with a minimal embedder, since the storage is
+tested. The moments come from a seeded generator, uniform over the duration of an undisturbed run; the stages that they
+hit depend on the machine and are recorded. After the resume, every row of every table is compared with the undisturbed
+run's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SIDE, DIM = 8, 16  # pixels, numbers
 PROMPTS_OF_KILLS = ("red", "green", "blue")
 PROMPTS_OF_FOUR = (("red", "green"), ("green", "blue"), ("blue", "white"), ("white", "red"))
 COMMIT_SECONDS = 0.15  # so that a run over 1,000 photos commits ten times or more
-_LATE = 1.05  # share of an undisturbed run's duration that moments are drawn from
+_LATE = 1.05  # share of an undisturbed run's duration from which moments are drawn
 
 
 class ColourEmbedder:
@@ -122,8 +122,8 @@ class Run:
         begun.close()
 
     def wait_until_begun(self) -> None:
-        """Wait until imports are done and the run begins to index."""
-        with suppress(EOFError):  # it has failed, which `finish` says
+        """Wait until the imports are done and the run begins to index."""
+        with suppress(EOFError):  # it has failed, which `finish` reports
             self._begun.recv()
 
     def kill(self, moment: float) -> bool:
@@ -137,7 +137,7 @@ class Run:
         return self._process.exitcode != 0
 
     def finish(self) -> None:
-        """Wait for it to succeed. Raises BenchmarkError if it fails."""
+        """Wait for the run to end. Raises BenchmarkError if it failed."""
         self._process.join(600)
         if self._process.exitcode != 0:
             raise BenchmarkError(f"a run of index failed, exit code {self._process.exitcode}")
@@ -179,7 +179,7 @@ def all_rows(place: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def searchable(place: Path) -> dict[str, list[tuple[str, str, bytes, bytes, float]]]:
-    """What a query sees under each prompt: paths, contents, vectors, heatmaps, presence."""
+    """What a query reads under each prompt: paths, contents, vectors, heatmaps, presence."""
     library, store = Library.open(place), Store(place)
     found = {}
     for prompt_index in library.prompts():
@@ -192,7 +192,7 @@ def searchable(place: Path) -> dict[str, list[tuple[str, str, bytes, bytes, floa
 
 @dataclass(frozen=True)
 class Death:
-    """How far a killed run got. stage: what existed of the library; images: rows written."""
+    """Progress of a killed run. stage: the part of the library that existed; images: rows written."""
 
     stage: str
     images: int
@@ -213,7 +213,7 @@ def killed_and_resumed(
 
 
 def _look(place: Path) -> Death:
-    """Read all that a killed run left, as an unsuspecting user would."""
+    """Read everything that a killed run left, as a user would."""
     if not (place / "library.json").exists():
         return Death("no library", 0)
     library = Library.open(place)

@@ -52,9 +52,9 @@ def embed_in_stages(model: str, photos: list[str], batch_size: int) -> dict[str,
 
 
 def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
-    """Fill the caches that the environment names with what `model` needs, and draw photos; returns their paths.
+    """Fill the caches that the environment names with the files of `model`, and draw photos; return their paths.
 
-    The sha256 of each file is marked as checked, as that of a released file is after its first use.
+    Each file's sha256 is marked as checked, like a released file's after its first use.
     """
     import numpy as np
     from safetensors.torch import save_file
@@ -89,7 +89,7 @@ def fill_caches(model: str, photos: str, number: int, width: int) -> list[str]:
 
 
 def _place(file: HubFile, write: Callable[[Path], None]) -> None:
-    """Write `file` where the hub's client keeps it, and mark its published hash as checked."""
+    """Write `file` into the hub client's cache, and mark its published hash as checked."""
     from steersearch.core import files, hub
 
     repository = hub.cache_folder() / f"models--{file.repo.replace('/', '--')}"
@@ -117,7 +117,7 @@ def measure(model: str = "dinov2-base", batch_size: int = 8, photos: int = 16, w
     """The record of one run: peak memory in bytes up to each stage, and in all.
 
     batch_size: photos in one call of `embed`, which sizes its forward passes itself.  width: of a photo in pixels;
-    4000 makes 12 megapixels, as phones take them.
+    4000 makes the 12 megapixels of a phone.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="photos in one call of embed")
     parser.add_argument("--photos", type=int, default=16)
     parser.add_argument(
-        "--width", type=int, default=4000, help="of a photo in pixels; 4000 makes 12 megapixels"
+        "--width", type=int, default=4000, help="width of a photo in pixels; 4000 makes 12 megapixels"
     )
     run_script(parser, measure)
 

@@ -3,9 +3,10 @@
     python -m steersearch.benchmarks.engineering.peers --rclip .venv-rclip/bin/rclip --photos 2000 --save
 
 All run the mini's backbone. rclip gets it as the ONNX file that it would otherwise download, with a resize from the 256
-pixels that it passes and a random projection to its 512 numbers. So the backbone costs the same everywhere but for the
-runtime (ONNX Runtime in rclip, PyTorch here), and hits cannot be compared. `DOES` says what else each does. rclip needs
-an environment of its own, since its Pillow and NumPy differ: pip install rclip. Exporting needs onnx and onnxscript.
+pixels that it passes and a random projection to its 512 numbers. So the backbone costs the same everywhere except
+for the runtime (ONNX Runtime in rclip, else PyTorch), and hits cannot be compared. `DOES` says what else each does.
+rclip needs its own environment, since its Pillow and NumPy differ: pip install rclip. The export needs onnx and
+onnxscript.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def write_rclip_model(folder: str) -> None:
             super().__init__()
             self.model = load_model("mini", device="cpu")
             network = next(each for each in self.model.modules() if isinstance(each, EfficientNetLite2))
-            network.forward = network._maps  # type: ignore[method-assign]  # whatever the batch, in one part
+            network.forward = network._maps  # type: ignore[method-assign]  # in one part, whatever the batch
             self.project = torch.nn.Linear(self.model.dim, 512, bias=False)
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -62,7 +63,7 @@ def write_rclip_model(folder: str) -> None:
             out: torch.Tensor = self.project(self.model(own).prefix[:, 0])
             return out
 
-    # With gradients the network's layers are PyTorch's own: oneDNN's joined ones have no form in ONNX.
+    # With gradients the network uses PyTorch's own layers: oneDNN's fused ones cannot be exported to ONNX.
     place = Path(folder, RCLIP_MODEL)
     place.mkdir(parents=True)
     torch.onnx.export(
@@ -70,13 +71,13 @@ def write_rclip_model(folder: str) -> None:
         input_names=["input"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         dynamo=True, external_data=False, verbose=False,
     )  # fmt: skip
-    (place / "textual.onnx").touch()  # must exist; only queries in words read them
+    (place / "textual.onnx").touch()  # must exist, though only text queries read them
     Path(folder, "tokenizer").mkdir()
     Path(folder, "tokenizer", "bpe_simple_vocab_16e6.txt.gz").touch()
 
 
 def faiss_directly(photos: str, place: str) -> None:
-    """What a script with FAISS does: embed every photo under the prompt, write one index."""
+    """A script with FAISS: embed every photo under the prompt, write one index."""
     import faiss
 
     _, vectors = _embedded(photos)
@@ -86,7 +87,7 @@ def faiss_directly(photos: str, place: str) -> None:
 
 
 def lancedb_directly(photos: str, place: str) -> None:
-    """What a script with LanceDB does: embed every photo under the prompt, write one table."""
+    """A script with LanceDB: embed every photo under the prompt, write one table."""
     import lancedb
 
     paths, vectors = _embedded(photos)
@@ -95,14 +96,14 @@ def lancedb_directly(photos: str, place: str) -> None:
 
 
 def faiss_search(place: str, photo: str) -> None:
-    """A cold search in what `faiss_directly` wrote."""
+    """A cold search in the index of `faiss_directly`."""
     import faiss
 
     faiss.read_index(str(Path(place, "photos.faiss"))).search(_query(photo), 10)
 
 
 def lancedb_search(place: str, photo: str) -> None:
-    """A cold search in what `lancedb_directly` wrote."""
+    """A cold search in the table of `lancedb_directly`."""
     import lancedb
 
     table = lancedb.connect(place).open_table("photos")
@@ -136,7 +137,7 @@ class Peer:
 
     @property
     def bytes_kept(self) -> int:
-        """Bytes on disk of what indexing wrote."""
+        """Bytes that indexing wrote to disk."""
         model = self._home / RCLIP_MODEL
         files = [path for path in self._home.rglob("*") if path.is_file() and model not in path.parents]
         return sum(path.stat().st_size for path in files)
@@ -191,7 +192,7 @@ def _seconds(action: Callable[[], None]) -> float:
 def measure(
     names: Sequence[str], photos: Path, query: Path, home: Path, rclip: Path | None, rounds: int
 ) -> dict[str, Any]:
-    """Medians over `rounds`, in each of which every peer starts from nothing; ratios are to steersearch."""
+    """Medians over `rounds`, each of which every peer starts from scratch; ratios are to steersearch."""
     indexing: dict[str, list[float]] = {name: [] for name in names}
     searching: dict[str, list[float]] = {name: [] for name in names}
     kept = {}
@@ -222,7 +223,7 @@ def _ratio(values: Sequence[float], ours: Sequence[float]) -> float:
 
 
 def record_of(photos: int, size: str, rounds: int, rclip: Path | None) -> Record:
-    """The record of every peer that can run here."""
+    """The record of every peer that can run on this machine."""
     names = [name for name in DOES if name != "rclip" or rclip]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -236,7 +237,7 @@ def record_of(photos: int, size: str, rounds: int, rclip: Path | None) -> Record
 
 
 def main() -> None:
-    """Measure every peer that can run here, print the record and, with --save, keep it."""
+    """Measure every peer that can run on this machine, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="Index and search the same photos with others.")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--size", choices=list(SIZES), default="0.2 MP")

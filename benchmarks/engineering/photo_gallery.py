@@ -51,7 +51,7 @@ class LabelledPhoto:
 
 
 def photo_gallery(folder: Path, part: str, count: int) -> list[LabelledPhoto]:
-    """`count` photos of the part "gallery" or "query" below `folder`; drawn the first time, then read.
+    """`count` photos of the part "gallery" or "query" below `folder`; drawn the first time, later read.
 
     The first photos are the same whatever `count` is.
     """
@@ -84,7 +84,7 @@ def _draw(folder: Path, part: str, count: int, labels: Path) -> None:
 
 
 def _stock(seed: Sequence[int]) -> list[Thing]:
-    """Every look drawn several times; both parts share the generator of the looks, not that of the drawings."""
+    """Every look, drawn several times; both parts share the generator of the looks, not that of the drawings."""
     looks_rng, rng = np.random.default_rng([SEED, VERSION]), np.random.default_rng(seed)
     stock = []
     for kind in KINDS.values():

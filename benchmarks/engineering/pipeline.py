@@ -2,10 +2,10 @@
 
 python -m steersearch.benchmarks.engineering.pipeline --save
 
-Both take turns in this process: a folder of new photos is indexed under one prompt into a new library, then the model
-gets as many pictures that are decoded and preprocessed, in batches of the same size. The photos are a few drawn scenes
-with grain; a comment makes each file's content unique. Wall and processor time are compared. On a CPU the model shares
-the cores with the threads that read: `ratio_bound` says what that leaves.
+The two take turns in this process: a folder of new photos is indexed under one prompt into a new library, then the
+model gets as many decoded and preprocessed pictures in batches of the same size. The photos are a few drawn scenes with
+grain; a comment makes each file's content unique. Wall and processor time are compared. On a CPU the model shares the
+cores with the threads that read; `ratio_bound` is the ratio that this leaves.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Round:
 
 
 def encoded_scenes(size: tuple[int, int]) -> list[bytes]:
-    """JPEGs of drawn scenes with grain as of a camera; size: (width, height) in pixels."""
+    """JPEGs of drawn scenes with a camera's grain; size: (width, height) in pixels."""
     rng = np.random.default_rng(0)
     grain = rng.normal(0, 4, (size[1], size[0], 1)).astype(np.float32)
     contents = []
@@ -137,7 +137,7 @@ def reading_cost(embedder: Predictor, contents: list[bytes]) -> float:
 
 
 class ShapedEmbedder(Predictor):
-    """Random weights in the shape of a released model, and prompts of five tokens without meaning."""
+    """Random weights in the shape of a released model, and meaningless prompts of five tokens."""
 
     def encode_prompt(self, prompt: str) -> EncodedPrompt:
         return EncodedPrompt(blank_prompt(5, self.model).numpy()[0])

@@ -1,8 +1,8 @@
-"""Searching with a marked region: how often the first hit is right by box, by words and by both, and what it costs.
+"""Search with a marked region: how often the first hit is right by box, by words and by both, and what it costs.
 
 CORE's protocol on generated photos (`paper.core_world`): the photos of a scene are indexed under the prompt of each
-object, each is the query once, and the first hit from another source photo should hold the same object. The box is that
-around the object's mask; words are its prompt.
+object, each is the query once, and the first hit from another source photo should hold the same object. The box is the
+bounding box of the object's mask; the words are its prompt.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from steersearch.training.data.mask_file import read_mask_file
 
 BASES = 8
 SIZES, ROUNDS = (10_000, 100_000), 5
-MARKED = 4  # vectors of a region, as `QueryPhoto.marked` has at most of a photo from outside
+MARKED = 4  # vectors of a region: the most that `QueryPhoto.marked` gives for an outside photo
 
 
 def box_around(mask: Path) -> Region:
@@ -42,7 +42,7 @@ def box_around(mask: Path) -> Region:
 
 
 def answers_of(scene: Scene, embedder: Predictor, folder: Path) -> Iterator[dict[str, bool]]:
-    """For each photo of a scene whether the first hit is right, by each way of asking."""
+    """For each photo of a scene, whether the first hit is right by each kind of query."""
     library = Library.create(scene.gallery.folder, embedder, place=folder / "library")
     library.index(list(scene.prompts.values()))
     row_of = dict(zip(scene.gallery.files, scene.rows, strict=True))
@@ -55,7 +55,7 @@ def answers_of(scene: Scene, embedder: Predictor, folder: Path) -> Iterator[dict
 
     for name, mask in zip(scene.gallery.files, scene.masks, strict=True):
         photo, words, box = scene.gallery.folder / name, row_of[name].prompt, box_around(mask)
-        outside = folder / "outside.bmp"  # another file with the same pixels, which the model has to see
+        outside = folder / "outside.bmp"  # another file with the same pixels, which needs a forward pass
         open_image(photo).save(outside)
         asked: dict[str, tuple[Path, dict[str, Any]]] = {
             "neither": (photo, {}),
@@ -71,7 +71,7 @@ def answers_of(scene: Scene, embedder: Predictor, folder: Path) -> Iterator[dict
 
 
 def milliseconds(search: Callable[[], object]) -> dict[str, float]:
-    """Medians of a search: of the clock, and of this process' processor time, which other work disturbs less."""
+    """Median wall seconds of a search, and median processor seconds, which other work disturbs less."""
     wall, processor = [], []
     for _ in range(ROUNDS):
         began, spent = time.monotonic(), time.process_time()
@@ -82,7 +82,7 @@ def milliseconds(search: Callable[[], object]) -> dict[str, float]:
 
 
 def costs(arrays: RegionArrays) -> dict[str, dict[str, float]]:
-    """What a region search takes in galleries of SIZES photos, drawn from those of `arrays`."""
+    """Times of a region search in galleries of SIZES photos, drawn from those of `arrays`."""
     found = {}
     for count in SIZES:
         large, rows = synthetic(count, arrays), np.arange(count)

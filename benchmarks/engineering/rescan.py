@@ -84,7 +84,7 @@ def write_rows(folder: Path, place: Path) -> None:
 
 
 def rescan(folder: str, place: str) -> dict[str, Any]:
-    """What `steersearch index FOLDER` does, in this process: seconds without and with the imports, peak memory."""
+    """`steersearch index FOLDER` in this process: seconds without and with the imports, peak memory."""
 
     def never() -> Any:
         raise AssertionError("an unchanged folder needs no model")

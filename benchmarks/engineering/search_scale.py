@@ -4,7 +4,7 @@ python -m steersearch.benchmarks.engineering.search_scale --count 1000000 --dim 
 
 The vectors are generated: clusters of heavy-tailed sizes, whose spread lies in a few directions of falling strength
 with a little noise in all, as in embeddings of photos. White noise would make every index look bad, and so would
-clusters of fewer than ten members. Queries are further draws of the same clusters. Each method runs in a fresh process,
+clusters of fewer than ten vectors. Queries are further draws of the same clusters. Each method runs in a fresh process,
 which maps the vectors from a file; its figures are
   build_seconds, bytes (of its files beside the vectors), peak_mib (of its process)
   p50_ms, p99_ms, recall (share of the true ten nearest), queries (fewer for slow methods, see QUERY_SECONDS)
@@ -109,7 +109,7 @@ class _Clusters:
 
 
 def ours_exact(folder: str) -> dict[str, Any]:
-    """Exact search with the mean and spread of all scores, as `query --exact` does it."""
+    """Exact search with the mean and spread of all scores, as in `query --exact`."""
     gallery = _gallery(Path(folder), None)
     return _measured(Path(folder), lambda query: rank([gallery], [query], [1.0], K, exact=True).rows)
 

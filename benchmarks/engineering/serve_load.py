@@ -52,7 +52,7 @@ def serving(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def upload(address: str, photo: Path) -> str:
-    """The id of a photo that the server was given."""
+    """Upload a photo; return its id."""
     request = urllib.request.Request(f"{address}api/v1/uploads", photo.read_bytes(), method="POST")
     with urllib.request.urlopen(request) as response:
         id: str = json.load(response)["id"]
@@ -163,7 +163,7 @@ def measure(repeats: int, seconds: float) -> Record:
 
 def main() -> None:
     """Measure, print the record and, with --save, keep it."""
-    parser = argparse.ArgumentParser(description="What a warm query costs, and a minute of 8 clients.")
+    parser = argparse.ArgumentParser(description="The cost of a warm query, and a minute of 8 clients.")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=60.0)
     run_script(parser, measure)

@@ -1,4 +1,4 @@
-"""What steering costs: images per second of the backbone alone, steered, and steered as the released code does it.
+"""The cost of steering: images per second of the backbone alone, steered, and steered as in the released code.
 
 plain     timm's `forward_features` of the backbone (ours for the mini, whose backbone timm does not have)
 folded    ours: one prompt, encoded and folded once for all batches, as in an index run; on a CPU a batch is split into
@@ -48,7 +48,7 @@ Batch = Callable[
 Report = Callable[[str], None]  # takes a line of progress
 Seconds = dict[Variant, list[float]]  # per batch, one value for each round
 
-SECONDS_PER_TURN = 0.2  # a turn repeats the batch until the fastest variant would have run this long
+SECONDS_PER_TURN = 0.2  # seconds: a turn repeats the batch until the fastest variant would have run this long
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}  # between folded and unfolded tokens
 RATIOS: tuple[tuple[Variant, Variant], ...] = (
     ("folded", "plain"),
@@ -65,7 +65,7 @@ _SIGLIP = {  # backbones of the shape that the released files name
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured. Raises ArgumentError for invalid settings.
+    """Settings of a measurement. Raises ArgumentError for invalid ones.
 
     dtype "auto": bfloat16 on a GPU that supports it, else float32.  resolution: in pixels; None: 336, or the mini's.
     repeats: rounds, in each of which every variant has a turn.  threads: None: torch's default.
@@ -102,7 +102,7 @@ class Settings:
         has_gpu = torch.cuda.is_available()
         device = self.device if self.device != "auto" else "cuda" if has_gpu else "cpu"
         if device == "cuda" and not has_gpu:
-            raise ArgumentError("device", device, "torch sees no GPU here; measure on the cpu")
+            raise ArgumentError("device", device, "torch sees no GPU; measure on the cpu")
         has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = self.dtype if self.dtype != "auto" else "bfloat16" if has_bfloat16 else "float32"
         if device == "cuda" and dtype == "bfloat16" and not has_bfloat16:
@@ -121,7 +121,7 @@ class Settings:
         return get_args(Variant)[: 3 if self.dtype == "float32" else 4]
 
 
-# ------------------------------------------------------------------------------------------- what is compared
+# ------------------------------------------------------------------------------------------------ the variants
 
 
 class Workbench:
@@ -133,7 +133,7 @@ class Workbench:
         self._text_encoders: dict[str, TextEncoder] = {}
 
     def batch(self, variant: Variant, prompt_tokens: int | None = None) -> Batch:
-        """A function for one forward of `variant`; what an index run does once happens here.
+        """A function for one forward of `variant`; what an index run does only once is done before.
 
         prompt_tokens: for `folded`, the length of a placeholder prompt; None: encode the real prompt.
         """
@@ -214,7 +214,7 @@ def named_model(settings: Settings) -> SteerViT:
 
 
 def bundled_hash(model: str) -> str | None:
-    """sha256 of the mini's weights; None for the other models, whose weights are random here."""
+    """sha256 of the mini's weights; None for the other models, whose weights are random."""
     return load_model("mini", device="cpu").file_hash if model == "mini" else None
 
 
@@ -249,7 +249,7 @@ def _unfolded(model: SteerViT, pixels: Tensor, prompts: PromptFeatures) -> Tenso
             x = model.cross_attention[str(i)](x, text, prompts.mask, as_written=True)
         x = block(x)
     x = cast(Tensor, trunk.norm(x))
-    model.head(x[:, trunk.num_prefix_tokens :])  # the heatmap's logits, which ours computes as well
+    model.head(x[:, trunk.num_prefix_tokens :])  # the heatmap's logits, which our forward computes too
     return x
 
 

@@ -22,7 +22,7 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
     """Wall and processor seconds of a steersearch process in `folder`. Raises CalledProcessError if it fails."""
     own_folders = dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder))
     environment = {**os.environ, **own_folders}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as for a user, whose Python keeps compiled modules
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as for users, whose Python keeps compiled modules
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "steersearch", *command],

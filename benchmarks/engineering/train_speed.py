@@ -1,4 +1,4 @@
-"""Training steps per second, ours against the released formulation on the same batch.
+"""Training steps per second, ours and the released formulation's on the same batch.
 
 ours      text tokens encoded beforehand; no graph for blocks that no expression changes; short expressions joined with
           the weights before they meet the tokens; bfloat16 on GPUs that support it
@@ -61,7 +61,7 @@ Seconds = Mapping[str, Sequence[float]]  # name -> one value per round
 
 @dataclass(frozen=True)
 class Sample:
-    """A photo as a JPEG, an expression, and the mask (H, W) of what it means."""
+    """A photo as a JPEG, an expression, and the mask (H, W) of what it names."""
 
     jpeg: bytes
     expression: str
@@ -108,7 +108,7 @@ def _decoded(sample: Sample) -> Image.Image:
         return image.convert("RGB")
 
 
-# ---------------------------------------------------------------------------------------- what is compared
+# ------------------------------------------------------------------------------------------- the formulations
 
 
 class Released(nn.Module):
@@ -200,7 +200,7 @@ class Bench:
         return loss.detach()
 
     def parts(self) -> dict[str, Callable[[], Any]]:
-        """What is timed, by name."""
+        """The timed functions, by name."""
         return {
             "ours": lambda: self.step("ours"),
             "released": lambda: self.step("released"),
@@ -231,7 +231,7 @@ def differences(bench: Bench, dtype: str = "float32") -> dict[str, float]:
 
 
 def measure(settings: speed.Settings, compiled: bool = False, report: Report = lambda line: None) -> Record:
-    """Time a step of each formulation, in rounds in which both have a turn.
+    """Time a step of each formulation, in rounds with a turn for both.
 
     Raises ArgumentError or ConfigError for invalid settings, BenchmarkError if memory runs out or the formulations
     disagree.

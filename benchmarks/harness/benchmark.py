@@ -23,7 +23,7 @@ _OF_MODELS = ("aggregation", "paper_aggregation", "gates")  # optional propertie
 
 
 class Dataset(Protocol):
-    """Data of one benchmark, whole or limited.
+    """The data of one benchmark, complete or limited.
 
     name: for records, such as "core" or "core-world/drawn"; generated data has "-world" in it.
     n: number of pictures.  data_hash: sha256 of all that determines the figures, pictures included.
@@ -123,7 +123,7 @@ def measure(
     load: Callable[[], D],
     progress: Report | None = None,
 ) -> Record:
-    """As `run`, with a method that is created, and perhaps downloaded, after the data is loaded."""
+    """As `run`, but the method is created, and perhaps downloaded, after the data is loaded."""
     began = time.monotonic()
     dataset = load()
     loaded = time.monotonic()

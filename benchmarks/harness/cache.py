@@ -58,7 +58,7 @@ def _take_place(made: Path, folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError:
-        if not (folder / _DESCRIPTION).exists():  # or else another run was faster
+        if not (folder / _DESCRIPTION).exists():  # otherwise another run was faster
             raise
 
 

@@ -44,8 +44,8 @@ class Card:
     """The description of a benchmark.
 
     module: its name in this package.  summary: for a list.  asks: what it measures, one sentence.  data: None for our
-    own.  stand_in: what --world generates; None without one.  cost: time and memory at the real size, and how that is
-    known.  limit: what --limit N counts.  options: its own settings.
+    own.  stand_in: what --world generates; None without one.  cost: time and memory at the real size, and their
+    source.  limit: what --limit N counts.  options: its own settings.
     """
 
     name: str
@@ -225,9 +225,9 @@ _ATTRIBUTE_FLIP = Card(
     name="attribute-flip",
     module="ours.attribute_flip",
     summary="Follow the colour that the prompt names.",
-    asks="Of two things that differ in colour alone, does the heatmap follow the one that the prompt names?",
+    asks="Of two things that differ only in colour, does the heatmap choose the one that the prompt names?",
     data=PublishedData(
-        what="PhraseCut (VGPhraseCut_v0): phrases about pictures of Visual Genome, in pairs that differ in a colour",
+        what="PhraseCut (VGPhraseCut_v0): phrases about pictures of Visual Genome, in pairs that differ only in colour",
         size="50 MB of phrases for val or test, and their 3,000 pictures each",
         licence="CC BY 4.0 (Visual Genome); not stated for the phrases; photos from Flickr under their own terms",
         how="download_dataset.py of https://github.com/ChenyunWu/PhraseCutDataset with -s val_test; --data "
@@ -245,8 +245,8 @@ _ATTRIBUTE_FLIP = Card(
 _ICIR = Card(
     name="icir",
     module="ours.icir",
-    summary="Find the same very thing as a text wants it.",
-    asks="Which pictures show the very thing of the query, and as the text says? Mean average precision.",
+    summary="Find a particular object as a text wants it.",
+    asks="Which pictures show the object of the query as the text says? Mean average precision.",
     data=PublishedData(
         what="i-CIR: 1,883 queries of 202 instances, and a database of some 3,700 pictures for each",
         size="some 750,000 pictures",
@@ -264,7 +264,7 @@ _ANOMALY = Card(
     name="anomaly",
     module="paper.anomaly",
     summary="Find where an object is damaged.",
-    asks="Where is an object damaged, by ten phrases for damage and nothing else?",
+    asks="Where is an object damaged, by ten phrases for damage alone?",
     data=PublishedData(
         what="MVTec AD (1,725 test pictures of 15 objects) or VisA (2,162 of 12)",
         size="5 GB, or 2 GB",
@@ -282,7 +282,7 @@ _PODS = Card(
     name="pods",
     module="paper.pods",
     summary="Tell one mug from other mugs: personal objects.",
-    asks="Does a photo show this very mug, among other mugs? Personal objects, three references each.",
+    asks="Does a photo show this particular mug, among other mugs? Personal objects, three references each.",
     data=PublishedData(
         what="PODS, chaenayo/PODS on the Hugging Face hub: 100 objects, 300 references and 10,888 test photos",
         size="1.2 GB",
@@ -346,7 +346,7 @@ _QUALITY = Card(
             default="",
             help="measure at each of these, such as 0,0.2,0.4,0.6,0.8,1, and CORE beside it",
         ),
-        Option(name="memory", default=400, help="photos whose patches a class of ADE20k remembers"),
+        Option(name="memory", default=400, help="photos in the memory of a class of ADE20k"),
     ),
 )
 
@@ -354,7 +354,7 @@ _EMBEDDING_MAP = Card(
     name="embedding-map",
     module="paper.embedding_map",
     summary="Group photos by a prompt, and draw the map.",
-    asks="Does a prompt draw together the photos of a group of classes, or of one? Silhouettes, and a map by UMAP.",
+    asks="Does a prompt bring together the photos of a group of classes, or of one? Silhouettes, and a map by UMAP.",
     data=PublishedData(
         what="PASCAL VOC2012, val: 500 photos that show exactly one of eight classes",
         size="2 GB",

@@ -1,8 +1,8 @@
 """Embeddings of a data set's pictures under prompts, computed once and cached.
 
-SteerViT embeds a gallery through the indexer, as a user's photos: the pictures are a photo folder, the prompts its
-prompt indexes, and a killed run resumes. Other methods, which take pictures at other sizes, and single pairs of picture
-and prompt have their vectors in arrays, a file for every 32 pictures, written when complete.
+SteerViT embeds a gallery through the indexer, like a user's photos: the pictures are a photo folder, the prompts its
+prompt indexes, and a killed run resumes. For other methods, which take pictures at other sizes, and for single pairs of
+picture and prompt, the vectors are arrays, a file for every 32 pictures, written when complete.
 
 Either way a picture is decoded once for all prompts, and only the vectors grow with the data set.
 """
@@ -138,7 +138,7 @@ def _indexed(
 
 
 def _as_indexed(method: SteerViTMethod, prompt: Prompt) -> tuple[str, float]:
-    """The prompt and gate_scale of the indexer for what `method` sees under `prompt`."""
+    """The indexer's prompt and gate_scale for `method` under `prompt`."""
     if prompt is None or not method.takes_prompt:
         return _FROZEN, 0.0
     return prompt.strip(), method.gate_scale

@@ -1,6 +1,6 @@
 """95 % intervals of a figure, or of the difference of two, over the choice of queries.
 
-By the bootstrap; if all answers are equal, which would give no width, by Wilson's interval.
+They come from the bootstrap or, if all answers are equal, so that it would have no width, from Wilson's formula.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
-# The value of each query or class. The parts of a mapping count alike: a figure is the mean of their means.
+# The value of each query or class. The parts of a mapping have equal weight: a figure is the mean of their means.
 Answers: TypeAlias = "Sequence[float] | Mapping[str, Answers]"
 
 ROUNDS = 2000

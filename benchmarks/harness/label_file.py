@@ -22,7 +22,7 @@ VOID = 255
 
 
 def read_mask(path: Path, picture: Path) -> Mask:
-    """The mask in a PNG, turned as a viewer turns its picture, (H, W) bool, perhaps at another scale.
+    """The mask in a PNG, upright like its picture in a viewer, (H, W) bool, perhaps at another scale.
 
     Raises BenchmarkError.
     """
@@ -96,8 +96,8 @@ def _numbers(image: Image.Image, classes: int, colours: Sequence[Colour]) -> npt
     if by_colour is not None:
         return by_colour
     greys = palette[used, 0]
-    told = set(greys.tolist()) - {0, VOID}
-    if (palette[used] == greys[:, None]).all() and told and max(told) <= classes:
+    used_greys = set(greys.tolist()) - {0, VOID}
+    if (palette[used] == greys[:, None]).all() and used_greys and max(used_greys) <= classes:
         numbers: npt.NDArray[np.integer] = palette[values, 0]
         return numbers
     return values

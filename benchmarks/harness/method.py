@@ -1,4 +1,4 @@
-"""The interface of a method: pictures and a prompt in, numbers out.
+"""The interface of a method: it takes pictures and a prompt and gives numbers.
 
 Letters: B pictures, D width of a global feature, D' that of a patch feature, Hp Wp the patch grid.
 """

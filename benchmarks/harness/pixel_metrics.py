@@ -23,17 +23,17 @@ def patch_cover(mask: npt.ArrayLike, grid: tuple[int, int], part: Part = WHOLE) 
     return cover
 
 
-def iou(predicted: npt.ArrayLike, meant: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def iou(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Intersection over union of masks (n, ...) with masks (n, ...), (n,); two empty masks agree: 1."""
-    shared, union = intersections_and_unions(predicted, meant)
+    shared, union = intersections_and_unions(predicted, truth)
     return np.where(union > 0, shared / np.maximum(union, 1), 1.0)
 
 
 def intersections_and_unions(
-    predicted: npt.ArrayLike, meant: npt.ArrayLike
+    predicted: npt.ArrayLike, truth: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Cells in both masks of each pair, and in at least one: two (n, ...) -> two (n,)."""
-    ours, theirs = np.asarray(predicted, np.bool_), np.asarray(meant, np.bool_)
+    ours, theirs = np.asarray(predicted, np.bool_), np.asarray(truth, np.bool_)
     if ours.shape != theirs.shape:
         raise ValueError(f"masks of shape {ours.shape} against masks of shape {theirs.shape}")
     axes = tuple(range(1, ours.ndim))
@@ -50,7 +50,7 @@ def near_best(maps: npt.ArrayLike, margin: float) -> Masks:
     return near
 
 
-def choose_margin(maps: npt.ArrayLike, meant: npt.ArrayLike, steps: int = 100) -> float:
+def choose_margin(maps: npt.ArrayLike, truth: npt.ArrayLike, steps: int = 100) -> float:
     """The margin of `near_best` with the greatest mean IoU on these maps (n, Hp, Wp) and masks (n, Hp, Wp).
 
     Tries `steps` quantiles of all distances to a map's maximum; of equally good ones the smallest wins.
@@ -58,7 +58,7 @@ def choose_margin(maps: npt.ArrayLike, meant: npt.ArrayLike, steps: int = 100) -
     values = np.asarray(maps)
     below = values.max(axis=(1, 2), keepdims=True) - values
     margins = np.unique(np.quantile(below, np.linspace(0, 1, steps)))
-    scores = [iou(near_best(values, margin), meant).mean() for margin in margins]
+    scores = [iou(near_best(values, margin), truth).mean() for margin in margins]
     return float(margins[int(np.argmax(scores))])
 
 

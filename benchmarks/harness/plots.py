@@ -118,7 +118,7 @@ class _Axis:
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> _Axis:
-    spare = max(LEAST_SPAN - (max(values) - min(values)), 0) / 2  # small differences shall not look large
+    spare = max(LEAST_SPAN - (max(values) - min(values)), 0) / 2  # small differences should not look large
     low, high = max(min(values) - spare, 0), min(max(values) + spare, 100)
     step = next(step for step in (5, 10, 20, 50, 100) if (high - low) / step <= 8)
     return _Axis(range(step * math.floor(low / step), step * math.ceil(high / step) + 1, step), start, end)

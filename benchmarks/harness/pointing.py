@@ -1,4 +1,4 @@
-"""Compare a heatmap with the mask of the thing that the prompt names."""
+"""Comparison of a heatmap with the mask of the thing that the prompt names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Found = tuple[list[float], list[float]]
 def points(
     method: SteerViTMethod, pictures: Sequence[Image.Image], prompt: str, masks: Sequence[Mask]
 ) -> Found:
-    """For each picture whether its strongest patch lies on the mask (H, W), and the share of the heatmap there: see
+    """For each picture, whether its strongest patch lies on the mask (H, W), and the share of the heatmap there, see
     `pointing` and `pmass` in `training.losses`."""
     maps = method.see(pictures, prompt, maps=True).maps
     assert maps is not None

@@ -15,7 +15,7 @@ from steersearch.core.errors import MissingExtraError
 try:
     from scipy import ndimage
     from sklearn import metrics
-except ImportError as error:  # at import, not after hours of measuring
+except ImportError as error:  # checked at import, not after hours of measuring
     raise MissingExtraError("scikit-learn", "bench", "this benchmark") from error
 
 Doubles = npt.NDArray[np.float64]

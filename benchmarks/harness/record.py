@@ -1,4 +1,4 @@
-"""Records of benchmarks: the figures, and all that is needed to measure them again."""
+"""Records of benchmarks: figures, and everything needed to measure them again."""
 
 from __future__ import annotations
 
@@ -158,12 +158,12 @@ class Record:
         return path
 
     def _repeats(self, path: Path) -> bool:
-        """Whether `path` holds a record of the same question."""
+        """Whether `path` holds a record with the same settings and data."""
         try:
             other = Record.read(path)
         except BenchmarkError:
             return False
-        own = json.loads(self.to_json())  # as it will be read
+        own = json.loads(self.to_json())  # as it will be read back
         return bool(own["settings"] == other.settings and own["data"] == other.data)
 
 
@@ -209,8 +209,8 @@ def _without_folder(argument: str) -> str:
 
 
 def _code(root: Path) -> tuple[str, bool]:
-    """The commit of the checkout at `root`, and whether it was changed since; of an installed package its version: the
-    repository around it, if there is one, is another's."""
+    """The commit of the checkout at `root`, and whether it has changes. For an installed package its version, since a
+    repository around it, if any, is another's."""
     if not is_checkout(root):
         return _version("steersearch"), False
     status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ":/", *_NOT_RESULTS)

@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Records:
-    """What a report is made of. measured: on a data set;  studies: of the paper's ablations, see `ablation_tables`."""
+    """The records of a report. measured: on a data set;  studies: of the paper's ablations, see `ablation_tables`."""
 
     measured: Sequence[Record]
     studies: Sequence[Record] = ()
@@ -128,7 +128,7 @@ def _place(record: Record) -> tuple[int, str, str]:
 
 
 def _models(records: Sequence[Record]) -> list[str]:
-    """Models that claims may be about: not baselines, nor twins."""
+    """The models that claims may be about: neither baselines nor twins."""
     plain = dict.fromkeys(base_of(record) for record in records)
     return [name for name in plain if name not in BASELINES and not name.endswith(TWIN)]
 

@@ -23,7 +23,7 @@ from steersearch.core.vectors import Aggregation, AggregationRecord
 
 
 class SteerViTMethod:
-    """SteerViT at one gate_scale, aggregation and view; without prompt, or at gate_scale 0, it is the backbone."""
+    """SteerViT at one gate_scale, aggregation and view; without a prompt, or at gate_scale 0, it is the backbone."""
 
     gallery_takes_prompt = True
 

@@ -84,8 +84,14 @@ def comparison_table(records: Sequence[Record]) -> Table:
     sure = {name for record in records for name in record.intervals}
     names = [name for name in names if not sure or name in sure][:COMPARED]
     papers = [published.beside(record) for record in records]
-    told = [name for name in names if any(name in paper for paper in papers)]
-    header = ["method", *map(words, names), *(f"paper: {words(name)}" for name in told), "seconds", "date"]
+    shared = [name for name in names if any(name in paper for paper in papers)]
+    header = [
+        "method",
+        *map(words, names),
+        *(f"paper: {words(name)}" for name in shared),
+        "seconds",
+        "date",
+    ]
     rows = []
     for record, paper in zip(records, papers, strict=True):
         figures = [cell(record.metrics.get(name)) for name in names]
@@ -93,7 +99,7 @@ def comparison_table(records: Sequence[Record]) -> Table:
             (
                 record.model,
                 *figures,
-                *(cell(paper.get(name)) for name in told),
+                *(cell(paper.get(name)) for name in shared),
                 f"{record.seconds:.0f}",
                 record.date,
             )
@@ -110,8 +116,8 @@ def figures_table(records: Sequence[Record]) -> Table:
         for name, value in record.metrics.items():
             if _is_figure(value):
                 low, high = map(str, record.intervals.get(name, ("", "")))
-                told = (record.benchmark, record.model, name, str(value), low, high)
-                rows.append((*told, str(record.data.get("source", "")), record.date, cell(paper.get(name))))
+                row = (record.benchmark, record.model, name, str(value), low, high)
+                rows.append((*row, str(record.data.get("source", "")), record.date, cell(paper.get(name))))
     return Table("figures", header, tuple(rows), frozenset({"value", "low", "high", "paper"}))
 
 

@@ -81,7 +81,7 @@ def kept(image: Image.Image) -> Opener:
 
 
 def squared(picture: Opener) -> Opener:
-    """The picture squashed to a square of its longer side, so that no central crop cuts it."""
+    """The picture squashed to a square as wide as its longer side, so that no central crop cuts it."""
 
     def opened() -> Image.Image:
         image = picture()

@@ -1,7 +1,7 @@
-"""attribute-flip: of two things that differ in colour alone, does the heatmap follow the colour that the prompt names?
+"""attribute-flip: of two things that differ only in colour, does the heatmap choose the one that the prompt names?
 
-Each picture is asked twice, once for each thing. A prompt is right whose thing is hotter than the other, in the mean
-over it. A map that does not heed the colour is right once of two times and never both times.
+Each picture has two prompts, one for each thing. A prompt is right if the mean heat on its thing is greater than on the
+other. A map that ignores the colour is right for one of the two and never for both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class AttributeFlip:
         return attribute_flip_world.build(limit)
 
     def evaluate(self, method: Method, dataset: Pairs, progress: Report | None = None) -> Outcome:
-        """accuracy: prompts whose thing is the hotter; both: pairs where either prompt has, in percent."""
+        """accuracy: share of prompts that are right; both: share of pairs with both prompts right, in percent."""
         report = Progress(2 * dataset.n, progress)
         right: dict[str, list[list[float]]] = {}
         for pair in dataset.pairs:
@@ -70,7 +70,7 @@ class AttributeFlip:
         )
 
     def _right(self, method: Method, pair: Pair, report: Progress) -> list[float] | None:
-        """For either prompt 1, 0, or 0.5 for a draw; None where the method sees one of the things not at all."""
+        """For each prompt 1, 0, or 0.5 for a tie; None if the method does not see one of the things at all."""
         masks, picture = pair.masks(), squared(pair.open)
         right = []
         for own, other in ((0, 1), (1, 0)):

@@ -1,7 +1,7 @@
-"""Pairs of things that differ in a colour alone, in one picture: of PhraseCut as published.
+"""Pairs of things in one picture that differ only in colour, from PhraseCut as published.
 
 PhraseCut (VGPhraseCut_v0) has refer_SPLIT.json, a list of phrases about pictures of Visual Genome with polygons of what
-they mean, and images/IMAGE_ID.jpg.
+they name, and images/IMAGE_ID.jpg.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Pairs:
 
 
 def load(place: Path | None, split: str, limit: int | None) -> Pairs:
-    """The pairs in PhraseCut's `split` at `place`; limit: at most so many, evenly spread.
+    """The pairs in PhraseCut's `split` at `place`; limit: at most this many, evenly spread.
 
-    A pair is two phrases about a picture with the same name, one attribute each, both colours and different, and no
+    A pair is two phrases about a picture with the same name, a single attribute each, two different colours, and no
     object in common. Raises DataMissingError, BenchmarkError.
     """
     known = card("attribute-flip")
@@ -99,7 +99,7 @@ def load(place: Path | None, split: str, limit: int | None) -> Pairs:
 
 
 def _couples(tasks: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The first two phrases of each picture and name that differ in a colour alone."""
+    """For each picture and name, the first two phrases that differ only in a colour."""
     groups: dict[tuple[Any, str], list[dict[str, Any]]] = {}
     for task in tasks:
         if isinstance(task, dict) and (colour := _colour(task)):
@@ -111,7 +111,7 @@ def _couples(tasks: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, A
 
 
 def _colour(task: Mapping[str, Any]) -> str:
-    """The colour of a phrase that names a thing and its colour alone; "" for any other."""
+    """The colour of a phrase that names only a thing and its colour; "" for any other."""
     structure = task.get("phrase_structure")
     if not isinstance(structure, dict) or structure.get("relation_descriptions") or not structure.get("name"):
         return ""

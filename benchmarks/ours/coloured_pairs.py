@@ -1,4 +1,4 @@
-"""Pairs of cutouts that differ in colour alone, on photographs: the red mug beside a blue one."""
+"""Pairs of cutouts that differ only in colour, on photographs: a red mug beside a blue one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from steersearch.training.world.scenes import Scene
 from steersearch.training.world.stamps import HELD_OUT_NOUNS
 from steersearch.training.world.things import Thing
 
-# Those of `recolour.COLOURS` that cannot be confused.
+# The colours of `recolour.COLOURS` that cannot be confused.
 APART = ("red", "yellow", "green", "blue", "white", "black", "orange", "purple", "pink")
 SIZE = (0.25, 0.4)  # of a cutout, as part of the picture's height
 

@@ -1,4 +1,4 @@
-"""How well `find` ranks photos by whether they show what a prompt names, against presence and the heatmap alone.
+"""How well `find` ranks photos by whether they show what a prompt names, compared with presence and heatmap alone.
 
 Generated photos with known contents. Each prompt names a noun, and photos that show it should come first; the figure is
 mean average precision over the prompts. (LOG.md has the 23 scores from which presence and `find` were chosen.) A photo
@@ -41,7 +41,7 @@ THINGS, THING_SIZE = 4, (0.2, 0.42)  # at most; longer side as part of the pictu
 LEAST_SHARE = 0.008  # share of the picture; a photo that shows less of a thing counts neither way
 NOUNS = 30  # of stamps
 LOOKS = 6  # of each drawn noun
-EACH = 16  # photos made for each noun; others may show it too
+EACH = 16  # photos made for each noun, which others may show too
 TEMPLATE = "the {}"
 RARE, RARE_DRAWS = 3, 4
 CHANCE, CONCENTRATION = "chance: share of photos that show it", "heatmap: concentration, log N - H"
@@ -51,7 +51,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo, the names of the things that it shows, and of those too hidden to count."""
+    """A photo, with the names of the things that it shows and of those too hidden to count."""
 
     image: Image.Image
     shown: frozenset[str]
@@ -66,7 +66,7 @@ def photos(source: Source, each: int = EACH) -> tuple[list[str], list[Photo]]:
 
 
 def _stock(source: Source, rng: np.random.Generator) -> tuple[Targets, Sequence[Thing]]:
-    """The things to prompt for, by noun or phrase, and others that none of these words could mean."""
+    """The things to prompt for, by noun or phrase, and others that none of these words fits."""
     if source == "drawn":
         things = {
             name: [draw_thing(kind.sample_look(rng), rng, 192) for _ in range(LOOKS)]
@@ -87,7 +87,7 @@ def _stock(source: Source, rng: np.random.Generator) -> tuple[Targets, Sequence[
 
 
 def _own_names(thing: Thing) -> frozenset[str]:
-    """All names but its category, which other things share."""
+    """All names except its category, which other things share."""
     return thing.names - {thing.category}
 
 
@@ -195,7 +195,7 @@ def report(
 def main() -> None:
     """Measure a model on one source or all; print a record for each and, with --save, keep it."""
     parser = argparse.ArgumentParser(
-        description="How well find orders photos. About a minute a source with the mini."
+        description="How well find ranks photos. About a minute a source with the mini."
     )
     parser.add_argument("--model", default="mini", help="a model's name or file")
     parser.add_argument(

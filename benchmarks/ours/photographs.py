@@ -1,9 +1,9 @@
-"""photographs: does the model know what real photographs show? Our own benchmark, on photographs kept for tests.
+"""photographs: does the model recognise what real photographs show? Our own benchmark, on photographs kept for tests.
 
 Four questions, each with prompts "the NOUN": which quarter of a mosaic of four photographs gets the most heat; whether
 the strongest patch lies on the named thing in a cluttered photograph; whether the nearest photograph by unsteered
-vectors shows the same; which photographs of all come first by presence. A fifth, on cutouts in the photographs: of two
-that differ in colour alone, which is named.
+vectors shows the same; which photographs of all come first by presence. A fifth, on cutouts in the photographs: which
+of two that differ only in colour is named.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from steersearch.training.photographs.listed import listed
 MOSAICS = 60
 PAIRS = 60
 SIDE = 224  # of a photograph in a mosaic, in pixels
-FIRST = 10  # results that `find` is judged by
+FIRST = 10  # number of first photos by which `find` is judged
 SEED = 96_000  # other benchmarks have 90,000 to 95,000
 TEMPLATE = "the {}"
-Told = Callable[[int], None]  # how many prompts were answered
+Answered = Callable[[int], None]  # how many prompts were answered
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,21 @@ class Photographs:
         wanted = _asked_words(dataset.photographs)
         work, done = 4 + 2 + len(wanted) + len(_cluttered(dataset.photographs)), 0
 
-        def told(count: int) -> None:
+        def answered(count: int) -> None:
             nonlocal done
             done += count
             if progress is not None:
                 progress(ProgressEvent(done, work, 0.0))
 
         metrics: dict[str, Any] = {}
-        metrics |= quadrants(method, dataset.mosaics, told)
-        metrics["pointing"] = _percent(pointed(method, dataset.photographs, told))
+        metrics |= quadrants(method, dataset.mosaics, answered)
+        metrics["pointing"] = _percent(pointed(method, dataset.photographs, answered))
         metrics |= neighbours(method, dataset.photographs)
-        found = {word: found_first(method, dataset.photographs, word, told) for word in wanted}
+        found = {word: found_first(method, dataset.photographs, word, answered) for word in wanted}
         ten = [share for word, share in found.items() if wanted[word] >= FIRST]
         metrics["find_precision_at_10"], metrics["find_words"] = _percent(ten), len(ten)
         metrics["find_r_precision_fewer"] = _percent([s for w, s in found.items() if wanted[w] < FIRST])
-        metrics["colour"] = _percent(colours(method, dataset.pairs, told))
+        metrics["colour"] = _percent(colours(method, dataset.pairs, answered))
         rows = [{"word": w, "photographs": wanted[w], "precision": _percent([s])} for w, s in found.items()]
         counts = {"mosaics": len(dataset.mosaics), "pairs": len(dataset.pairs), "template": TEMPLATE}
         return Outcome(metrics=metrics, rows=rows, settings=counts)
@@ -131,11 +131,11 @@ def examples() -> list[tuple[str, Image.Image]]:
     return [(", ".join(mosaic.nouns), mosaic.picture), (" or ".join(pair.said), pair.picture)]
 
 
-def quadrants(method: SteerViTMethod, mosaics: Sequence[Mosaic], told: Told) -> dict[str, float]:
+def quadrants(method: SteerViTMethod, mosaics: Sequence[Mosaic], answered: Answered) -> dict[str, float]:
     """Share of prompts whose own quarter of the mosaic gets the most heat; by chance 25.
 
-    "trained": nouns that photographs to train on are labelled with; "new": the others, which training may have said
-    as a class of the backbone's network or as WordNet's word for several, but of no labelled photograph.
+    "trained": nouns that label training photographs; "new": the others, which training may have used as a class of
+    the backbone's network or as WordNet's word for several, but for no labelled photograph.
     """
     trained_nouns = {photograph.noun for photograph in listed()}
     right: dict[bool, list[float]] = {True: [], False: []}
@@ -148,7 +148,7 @@ def quadrants(method: SteerViTMethod, mosaics: Sequence[Mosaic], told: Told) -> 
             ]
             heat = _heat(method, shown, noun) @ quarters.T
             right[noun in trained_nouns] += (heat.argmax(dim=1) == k).float().tolist()
-        told(1)
+        answered(1)
     everything = right[True] + right[False]
     return {
         "mosaic": _percent(everything),
@@ -157,18 +157,18 @@ def quadrants(method: SteerViTMethod, mosaics: Sequence[Mosaic], told: Told) -> 
     }
 
 
-def pointed(method: SteerViTMethod, photographs: Sequence[Photograph], told: Told) -> list[float]:
-    """For each thing named in a cluttered photograph whether the strongest patch lies in its boxes."""
+def pointed(method: SteerViTMethod, photographs: Sequence[Photograph], answered: Answered) -> list[float]:
+    """For each thing named in a cluttered photograph, whether the strongest patch lies in its boxes."""
     hits: list[float] = []
     for photo, label in _cluttered(photographs):
         prompt = TEMPLATE.format(label.noun)
         hits += points(method, [photo.picture], prompt, [photo.mask(label)])[0]
-        told(1)
+        answered(1)
     return hits
 
 
 def neighbours(method: SteerViTMethod, photographs: Sequence[Photograph]) -> dict[str, Any]:
-    """Share of photographs whose nearest other one, by unsteered vectors, shows the same, where another one does."""
+    """Share of photographs whose nearest other by unsteered vectors shows the same, where another does."""
     counts = Counter(photo.alone for photo in photographs)
     several = [photo for photo in photographs if photo.alone and counts[photo.alone] > 1]
     vectors = method.see([photo.picture for photo in several], None).vectors
@@ -179,18 +179,20 @@ def neighbours(method: SteerViTMethod, photographs: Sequence[Photograph]) -> dic
     return {"neighbour": _percent(list(map(float, same))), "neighbour_photographs": len(several)}
 
 
-def found_first(method: SteerViTMethod, photographs: Sequence[Photograph], word: str, told: Told) -> float:
-    """Share of right ones among the first by presence: the first ten, or as many as there are if those are fewer."""
+def found_first(
+    method: SteerViTMethod, photographs: Sequence[Photograph], word: str, answered: Answered
+) -> float:
+    """Share of right ones among the first by presence: the first ten, or as many as there are right ones."""
     pictures = [photo.picture for photo in photographs]
     sure = method.model.features(pictures, TEMPLATE.format(word), method.gate_scale).presence().cpu()
     true = np.array([word in photo.words for photo in photographs])
     first = torch.argsort(sure, descending=True)[: min(FIRST, int(true.sum()))].numpy()
-    told(1)
+    answered(1)
     return float(true[first].mean())
 
 
-def colours(method: SteerViTMethod, pairs: Sequence[Pair], told: Told) -> list[float]:
-    """For each thing of each pair whether naming its colour puts more heat on it than on the other."""
+def colours(method: SteerViTMethod, pairs: Sequence[Pair], answered: Answered) -> list[float]:
+    """For each thing of each pair, whether naming its colour puts more heat on it than on the other."""
     right: list[float] = []
     for k in range(2):
         for pair in pairs:
@@ -199,7 +201,7 @@ def colours(method: SteerViTMethod, pairs: Sequence[Pair], told: Told) -> list[f
                 (heat * patch_cover(mask, method.model)).sum() for mask in (pair.masks[k], pair.masks[1 - k])
             )
             right.append(float(own > other))
-        told(1)
+        answered(1)
     return right
 
 
@@ -218,7 +220,7 @@ def _quarter(k: int) -> Mask:
 
 
 def _mosaics(photographs: Sequence[Photograph], count: int) -> Iterator[Mosaic]:
-    """Of four photographs whose labels say nothing of one another."""
+    """Mosaics of four photographs whose labels do not fit one another."""
     rng = np.random.default_rng([SEED, 1])
     alone = [photo for photo in photographs if photo.alone]
     while count:
@@ -241,7 +243,7 @@ def _square(picture: Image.Image) -> Image.Image:
 
 
 def _asked_words(photographs: Sequence[Photograph]) -> dict[str, int]:
-    """Words that three photographs or more show, and how many do."""
+    """Words for what at least three photographs show, and how many show it."""
     counts = Counter(word for photo in photographs for word in photo.words)
     return {word: count for word, count in sorted(counts.items()) if count >= 3}
 

@@ -1,4 +1,4 @@
-"""words: does the heatmap find a thing that the prompt names by a word never seen in training?
+"""words: does the heatmap find a thing named by a word never seen in training?
 
 Photos of the generated world show a thing among three others. Prompts name it by its noun, then by a synonym ("couch"
 for an armchair). No such data is published.
@@ -37,7 +37,7 @@ from steersearch.training.world.things import UNSEEN_STAMP_WORDS, UNSEEN_WORDS, 
 
 PHOTOS_EACH = 8
 
-# Other words for what the held-out sources show; training uses neither these nor, for objects, those.
+# Synonyms for what the held-out sources show; training uses neither them nor, for objects, the nouns themselves.
 UNSEEN_HELD_OUT_WORDS: dict[Source, dict[str, str]] = {
     "held-out-objects": {
         "reindeer": "caribou", "tangerine": "mandarin orange", "jug": "pitcher", "tipi": "tepee", "castle": "fortress",
@@ -54,7 +54,7 @@ UNSEEN_HELD_OUT_WORDS: dict[Source, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Asked:
-    """Photos of one thing, its noun, an unseen word for it, and where it is in each photo."""
+    """Photos of one thing, its noun, an unseen word for it, and its mask in each photo."""
 
     word: str
     noun: str
@@ -85,7 +85,7 @@ class WordsData:
 
 @dataclass(frozen=True)
 class Words:
-    """The benchmark. source: of the things, as core-world has it."""
+    """The benchmark. source: of the things, as in core-world."""
 
     source: Source = "drawn"
     template: str = "the {}"
@@ -161,7 +161,7 @@ def _stock(source: Source, rng: np.random.Generator) -> Sequence[Thing]:
 
 
 def _things(source: Source, noun: str, stock: Sequence[Thing]) -> tuple[Sequence[Thing], Sequence[Thing]]:
-    """The things of this noun, and those that may stand beside them."""
+    """The things of this noun, and those that may be placed beside them."""
     if source in UNSEEN_HELD_OUT_WORDS:
         return core_world.held_out_pictures(source)[noun], core_world.others_than([noun])
     return [t for t in stock if noun in t.names], [t for t in stock if noun not in t.names]

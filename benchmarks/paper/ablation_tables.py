@@ -56,7 +56,7 @@ SIZES = {"dinov2-small": "ViT-S", "dinov2-base": "ViT-B", "dinov2-large": "ViT-L
 
 @dataclass(frozen=True)
 class Own:
-    """What of ours belongs in a row. variant: of the study.  models: those it is about; all, if there is none."""
+    """Our figures for a row. variant: of the study.  models: those that the row is about; none: all."""
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
     variant: str = ""
@@ -130,7 +130,7 @@ def _ablation(title: str, measured: Mapping[str, Sequence[Record]], studies: Seq
 
 
 def _lines(row: str, paper: Figures, found: Sequence[tuple[str, Mapping[str, Figures]]]) -> list[Line]:
-    """A line for everything of ours that was measured; or one without."""
+    """A line for each of our measured figures, or a line without any."""
     return [Line(f"{row} ({name})", paper, ours) for name, ours in found if ours] or [Line(row, paper, {})]
 
 

@@ -1,14 +1,14 @@
-"""What each part of a recipe is worth, over several seeds: two studies that share this machinery.
+"""What each part of a recipe contributes, over several seeds, in two studies.
 
 `paper`: the paper's ablations (Tables 3, 9, 10, 12; facts C8) and ours, on the drawn world over one backbone.
-`ingredients`: what the mini's steering learns from, each left out in turn, over the backbone, the words and the data of
-one run of its preset. Its figures are of photographs kept for tests: nothing may be chosen by them.
+`ingredients`: the mini's training ingredients, each left out in turn, over the backbone, the words and the data of one
+run of its preset. It is measured on photographs kept for tests: nothing may be chosen by its figures.
 
     python -m steersearch.benchmarks.paper.ablations paper RUNS --trunk mini --steps 500
     python -m steersearch.benchmarks.paper.ablations ingredients RUNS --of MINI --steps 200 --bases 10
 
-Each run stays in RUNS with its figures and is not repeated: the same command goes on where it was stopped. Seeds come
-one after the other, so that the table can be made of those that are complete.
+Each run stays in RUNS with its figures and is not repeated: the same command continues where it was stopped. Seeds are
+run one after the other, so that complete ones already make a table.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NO_TEACHER = ("alignment.steps=0", "objective.alignment=0")
 AGGREGATIONS: tuple[Aggregation, ...] = ("cls", "focus")
 ON_CORE = tuple(f"{kind}/{prompt}" for kind in AGGREGATIONS for prompt in ("right", "wrong", "none"))
 AT_ONCE = 32  # pictures
-MOST_PHOTOS = 8000  # of the drawn world: 4 GB with their tokens, at the 320 pixels of the mini
+MOST_PHOTOS = 8000  # photos of the drawn world: 4 GB with their tokens at the mini's 320 pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,17 +143,17 @@ def recipe_of(variant: str, seed: int, arguments: argparse.Namespace) -> Recipe:
 
 @cache
 def _side(trunk: str) -> int:
-    """Of the pictures that the backbone takes, in pixels."""
+    """Side in pixels of the pictures that the backbone takes."""
     return load_model(trunk, device="cpu").config.resolution
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
-    """Where a run stays; figures.json in it says what came of it."""
+    """The folder of a run, with its figures in figures.json."""
     return folder / f"{variant.replace(', ', '-').replace(' ', '-')}-seed{seed}"
 
 
 def run(variant: str, seed: int, arguments: argparse.Namespace) -> None:
-    """Train and evaluate one model, and note its figures; a run that is noted is left alone."""
+    """Train and evaluate one model, and save its figures; skip a run that has them."""
     study = STUDIES[arguments.study]
     folder = run_folder(arguments.folder, variant, seed)
     noted = folder / "figures.json"
@@ -176,7 +176,7 @@ def run(variant: str, seed: int, arguments: argparse.Namespace) -> None:
 
 
 def trained(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
-    """The model of a run, trained unless it is there."""
+    """The model of a run, trained if it is missing."""
     folder = run_folder(arguments.folder, variant, seed)
     file = folder / "model.safetensors"
     if file.is_file():
@@ -196,10 +196,10 @@ def trained(variant: str, seed: int, arguments: argparse.Namespace) -> Path:
 
 
 def run_all(variants: Sequence[str], arguments: argparse.Namespace) -> None:
-    """The runs of every seed, `arguments.jobs` at once, each in a process of its own if there are several."""
+    """The runs of all seeds, `arguments.jobs` at once, each in its own process if there are several."""
     study = STUDIES[arguments.study]
     for source in study.columns:
-        data_of(source, arguments.bases, arguments.data)  # made once, before several want it
+        data_of(source, arguments.bases, arguments.data)  # made once, before several processes need it
     seeds = range(1, arguments.seeds + 1)
     if arguments.jobs == 1:
         for seed in seeds:
@@ -207,9 +207,9 @@ def run_all(variants: Sequence[str], arguments: argparse.Namespace) -> None:
                 run(variant, seed, arguments)
         return
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
-    fresh = get_context("spawn")  # a GPU cannot be used by forks
+    fresh = get_context("spawn")  # forked processes cannot use a GPU
     with ProcessPoolExecutor(arguments.jobs, fresh, torch.set_num_threads, (threads,)) as pool:
-        for finer in (False, True):  # grids after the models that they are of
+        for finer in (False, True):  # grids after their models
             runs = [(each, seed) for seed in seeds for each in variants if (each in study.grids) == finer]
             for done in as_completed([pool.submit(_run_apart, *each, arguments) for each in runs]):
                 if reason := done.result():
@@ -217,7 +217,7 @@ def run_all(variants: Sequence[str], arguments: argparse.Namespace) -> None:
 
 
 def _run_apart(variant: str, seed: int, arguments: argparse.Namespace) -> str:
-    """`run` in a process of its own, whence errors return as text: not all can be pickled."""
+    """`run` in its own process; errors return as text, since not all can be pickled."""
     try:
         run(variant, seed, arguments)
     except (SteerSearchError, OSError, RuntimeError) as error:
@@ -227,7 +227,7 @@ def _run_apart(variant: str, seed: int, arguments: argparse.Namespace) -> str:
 
 @cache
 def data_of(source: str, bases: int, packages: Path | None) -> CoreData | PhotographData:
-    """What a source's figures are measured on. packages: a folder with the unpacked ones of tests, else fetched"""
+    """The data of a source. packages: a folder with the unpacked test packages; None: fetched"""
     if source == "photographs":
         return Photographs().load(packages, None)
     if source == "core-photographs":
@@ -316,7 +316,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def verdict(study: Study, found: Mapping[str, float], published: float | None) -> str:
-    """What a difference says: better or worse where its interval leaves zero out, and whether the paper has it so."""
+    """The verdict on a difference: better or worse if its interval excludes zero, and whether the paper agrees."""
     if abs(found["mean"]) <= found["half"]:
         return "not decided"
     said = "better" if found["mean"] > 0 else "worse"
@@ -327,7 +327,7 @@ def verdict(study: Study, found: Mapping[str, float], published: float | None) -
 
 
 def as_text(study: Study, found: Mapping[str, Any]) -> str:
-    """The table in Markdown, a part for each source; then the differences to the base."""
+    """The table in Markdown, a part per source, then the differences to the base."""
     lines = []
     for source, columns in study.columns.items():
         lines += _heading([source, "seeds", *columns, *(["paper's CORE"] if study.published else [])])
@@ -362,20 +362,20 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Do the runs that are missing, then print the table."""
-    parser = argparse.ArgumentParser(description="What each part of a recipe is worth.")
+    """Do the missing runs, then print the table."""
+    parser = argparse.ArgumentParser(description="What each part of a recipe contributes.")
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("folder", type=Path, help="where the runs stay")
+    parser.add_argument("folder", type=Path, help="folder of the runs")
     parser.add_argument(
         "--trunk",
         default="mini",
-        help="for paper: a model whose trunk all share: mini, or a .safetensors file",
+        help="for paper: a model whose backbone all share: mini, or a .safetensors file",
     )
     parser.add_argument("--of", type=Path, metavar="RUN", help="for ingredients: a run of the preset mini")
     parser.add_argument(
         "--data",
         type=Path,
-        help="for ingredients: folder of the unpacked test packages; default: they are fetched",
+        help="for ingredients: folder of the unpacked test packages; default: fetch them",
     )
     parser.add_argument("--steps", type=int, default=500, help="of each run")
     parser.add_argument("--seeds", type=int, default=3)
@@ -385,7 +385,7 @@ def main() -> None:
         "--device", default="cpu", choices=["auto", "cpu", "cuda"], help="default: %(default)s"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once; default: %(default)s")
-    parser.add_argument("--table", action="store_true", help="only make the table of what is there")
+    parser.add_argument("--table", action="store_true", help="only print the table of existing runs")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     arguments = parser.parse_args()
     study = STUDIES[arguments.study]

@@ -1,4 +1,4 @@
-"""anomaly (the paper, section 4.5): where is an object damaged, found by words alone on MVTec AD and VisA?
+"""anomaly (the paper, section 4.5): finding damage by words alone on MVTec AD and VisA.
 
 Each test picture is seen under ten phrases for damage; their score maps are averaged, resized to a square and compared
 with the mask, pixel by pixel: area under the ROC curve, per-region overlap up to a false positive rate of 0.3, and the
@@ -116,7 +116,7 @@ def _maps(
 
 
 def _prompts(method: Method) -> tuple[str, ...]:
-    """PROMPTS, the published one first; the bare name for a method that builds its own sentences."""
+    """PROMPTS, the published one first; or the bare name, for a method that builds its own sentences."""
     return ("{}",) if getattr(method, "prompt_is_object", False) else PROMPTS
 
 
@@ -125,7 +125,7 @@ def _sigmoid(logits: Floats) -> Floats:
 
 
 def _softmax(logits: Floats) -> Floats:
-    """Over the patches of each picture (n, Hp, Wp)."""
+    """Softmax over the patches of each picture (n, Hp, Wp)."""
     grown = np.exp(logits - logits.max(axis=(1, 2), keepdims=True))
     shares: Floats = grown / grown.sum(axis=(1, 2), keepdims=True)
     return shares

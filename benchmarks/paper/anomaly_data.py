@@ -1,4 +1,4 @@
-"""Test pictures of MVTec AD and VisA as they are published: the picture, and where it is damaged, if it is."""
+"""Reader of the published MVTec AD and VisA: test pictures with the masks of their damage."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def read_visa(root: Path, limit: int | None = None) -> Items:
 
 
 def kind_of(root: Path) -> Callable[[Path, int | None], Items] | None:
-    """The reader for what lies in this folder, or None."""
+    """The reader for the data in this folder, or None."""
     if (root / _VISA_LIST).is_file():
         return read_visa
     if root.is_dir() and any((path / "test").is_dir() for path in root.iterdir()):

@@ -2,11 +2,12 @@
 
     python -m steersearch.benchmarks.paper.claims --into docs/benchmarks.md
 
-A claim compares two figures on the same data, query by query or class by class: it holds if the 95 % interval of their
-difference lies above zero, does not hold if below, and is not decided if zero is within. The paper's claims are tested
-with its pooling (`cls`, or `mean` for a backbone without CLS) on a model trained with its objective, and on the model
-itself, which may be trained with more. What we add, `focus` pooling and object-alone distillation, is tested against
-that. The paper's figures are of the real data.
+A claim compares two figures on the same data, query by query or class by class. It holds if the 95 % interval of
+their difference lies above zero, does not hold if it lies below, and is not decided if it includes zero.
+
+The paper's claims are tested with its pooling (`cls`, or `mean` for a backbone without CLS) on a model trained with its
+objective, and on the model itself, which may be trained with more. Our additions, `focus` pooling and object-alone
+distillation, are tested against it. The paper's figures are of the real data.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ LATE, TWIN = (
     "late-fusion",
     "-paper",
 )  # a method; the suffix of a model trained with the paper's objective alone
-LEAST_CHANGE = 0.1  # mean difference of the gates below which two gate_scales are the same experiment
+LEAST_CHANGE = 0.1  # mean difference of gates below which two gate_scales count as the same experiment
 BEGIN, END = "<!-- made by benchmarks/paper/claims.py -->", "<!-- until here -->"
 
 
@@ -218,7 +219,7 @@ OUR_CLAIMS = (
 
 
 def twin_of(model: str) -> str:
-    """The name of the model that differs from `model` in its objective, which is the paper's alone."""
+    """The name of the twin of `model`, trained with the paper's objective alone."""
     return plain_name(model) + TWIN
 
 

@@ -1,4 +1,4 @@
-"""A table of the paper with ours beside: its own rows and columns, each figure of ours under its data set's name."""
+"""A table of the paper, in its own rows and columns, with our figures beside, each under the name of its data set."""
 
 from __future__ import annotations
 

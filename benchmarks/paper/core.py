@@ -1,4 +1,4 @@
-"""CORE (the paper, section 4.1): retrieval by one small object among photos that otherwise show the same.
+"""CORE (the paper, section 4.1): retrieval by one small object among photos that are otherwise the same.
 
 In each scene the photos have five (or so) variants, each with one object added. All photos of the scene are embedded
 under the prompt of one object; the queries are the photos with that object, and a query's nearest neighbour, its own
@@ -29,7 +29,7 @@ from steersearch.benchmarks.paper import core_data, core_photographs, core_world
 from steersearch.benchmarks.paper.core_data import CoreData, Scene
 from steersearch.core.errors import BenchmarkError
 
-SEED = 90_000  # of the choice of wrong prompts
+SEED = 90_000  # seed of the choice of wrong prompts
 CASES = ("right", "wrong", "wrong_all", "none")
 NAMES = {
     "right": "",
@@ -41,7 +41,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Core:
-    """The benchmark. k: of precision at k; the rest is the stand-in's, see the card."""
+    """The benchmark. k: of precision at k; the other settings are the stand-in's, see the card."""
 
     k: int = 5
     source: str = "drawn"
@@ -62,7 +62,7 @@ class Core:
         """Accuracy (precision at 1), and precision at k, whose metrics bear the k in their names, in percent.
 
         macro: mean over scenes, as in the paper's tables; micro: over queries, as in the authors' script.
-        Precision at k is that of the scenes in which every query has k others to find; where none is, there is none.
+        Precision at k covers the scenes in which every query has k others to find; it is absent if there are none.
         _wrong_prompt: query and gallery under the prompt of another object of the scene, drawn at random per object,
         the target unchanged; _wrong_prompt_mean_of_all: each other object in turn; _no_prompt: without text.
         """
@@ -82,7 +82,7 @@ class Core:
     def judge(
         self, method: Method, dataset: CoreData, seen: Mapping[str, Mapping[str | None, Floats]]
     ) -> Outcome:
-        """What `evaluate` finds from vectors alone. seen: by scene and prompt, None for without one"""
+        """The figures of `evaluate` that need only vectors. seen: by scene and prompt, None for no prompt"""
         scores: dict[str, dict[str, list[float]]] = {case: {} for case in CASES}
         at_k: dict[str, list[float]] = {}
         rng = np.random.default_rng([SEED, 1])
@@ -126,7 +126,7 @@ class Core:
     ) -> dict[str, list[float]]:
         """One value per query of the scene for each of CASES that is possible, and for precision at k ("at_k").
 
-        For "wrong_all" it is one per query and other object.
+        For "wrong_all": one per query and other object.
         """
         names, ids = [row.object for row in scene.rows], [row.image_id for row in scene.rows]
         prompts = scene.prompts

@@ -1,7 +1,7 @@
 """Rebuild CORE: photos of scenes, edited once per object, in the layout that `bench core` reads.
 
 The authors edited SUN397 photos of six scenes with FLUX.2, one object per edit. Any pipeline of diffusers that takes a
-picture and a text will do. One that also takes a mask repaints a box, chosen from the seed, and keeps everything else;
+picture and a text will do. One that also takes a mask repaints a box, chosen by the seed, and keeps everything else;
 one without a mask is prompted to add the object and change nothing else.
 
 Every edit is a file, so a stopped build resumes. review.html shows them all; the next run leaves out the files listed
@@ -39,7 +39,7 @@ Editor: TypeAlias = Callable[[Image.Image, str, Image.Image, int], Image.Image]
 Objects: TypeAlias = Mapping[str, Mapping[str, str]]  # scene -> object -> prompt
 
 SIDE = 512  # pixels of the longer side, a multiple of 16
-BOX = (0.22, 0.36)  # least and greatest side of the repainted box, as part of the photo's shorter side
+BOX = (0.22, 0.36)  # range of the repainted box's side, as a share of the photo's shorter side
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 # The objects of the paper's Table 5, by scene.
@@ -66,7 +66,7 @@ OBJECTS: Objects = {
 
 @dataclass(frozen=True)
 class Edit:
-    """One picture to be made: the photo `source`, and its place in the data set."""
+    """One picture to make: an edit of the photo `source`, and its place in the data set."""
 
     source: Path
     scene: str
@@ -143,7 +143,7 @@ def build(
 
 
 def rejected(folder: Path) -> set[str]:
-    """The files that rejected.txt names, as the review page writes them."""
+    """The files named in rejected.txt, as the review page shows them."""
     listed = folder / "rejected.txt"
     return set(map(str.strip, listed.read_text("utf-8").splitlines())) if listed.is_file() else set()
 
@@ -274,7 +274,7 @@ def _row(edit: Edit, folder: Path) -> dict[str, Any]:
 
 
 def _review(edits: list[Edit]) -> str:
-    """All edits of a photo in a row, with the names that rejected.txt takes."""
+    """A row of all edits of a photo, with their names for rejected.txt."""
     by_photo: dict[str, list[Edit]] = {}
     for edit in edits:
         by_photo.setdefault(edit.image_id, []).append(edit)

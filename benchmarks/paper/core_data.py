@@ -1,4 +1,4 @@
-"""CORE's data: scenes, photos in which objects were put, and the reader of the published set.
+"""CORE's data: scenes, photos with objects edited in, and the reader of the published set.
 
 JonaRuthardt/CORE has parquet files of the split "test", columns image, scene, object, image_id (of the photo before it
 was edited) and prompt. They become a folder of pictures per scene in the cache.
@@ -61,7 +61,7 @@ class Scene:
 
     @property
     def queries(self) -> list[Row]:
-        """The pictures whose object another source photo has too."""
+        """The pictures whose object occurs with another source photo too."""
         sources: dict[str, set[str]] = {}
         for row in self.rows:
             sources.setdefault(row.object, set()).add(row.image_id)

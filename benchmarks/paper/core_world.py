@@ -4,7 +4,7 @@ Six families of scenes, five objects each. A base photo holds salient things; it
 object only. All variants of a scene are embedded under an object's prompt, and a query's nearest neighbour among
 other bases should hold the same object. Plates, drawings and placements come from seeds that training never used.
 
-Four sources of objects, harder from one to the next:
+Four sources of objects, in order of difficulty:
 drawn              new drawings of the kinds that training draws
 stamps             cutouts, most of which training pastes too
 held-out-pictures  second cutouts of nouns that training knows by another one (24 nouns, so four objects a scene)
@@ -44,7 +44,7 @@ VERSION = 1
 SEED = 90_000  # training uses small seeds
 BASES = 20  # source photos of each scene
 PLATES = 1000  # attempts per base; most need one, some over fifty
-OBJECT_SIZE = (0.2, 0.3)  # least and greatest longer side, as part of the picture's height
+OBJECT_SIZE = (0.2, 0.3)  # range of the longer side, as a share of the picture's height
 LICENCES: dict[Source, str] = dict.fromkeys(get_args(Source), "GPL-2 (the stamps of tuxpaint)") | {
     "drawn": "Apache-2.0, as this program"
 }
@@ -190,13 +190,15 @@ def _draw(pictures: Iterator[Picture], folder: Path) -> dict[str, Any]:
             path = folder / part / str(number) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
-        told = {"scene": picture.scene, "object": picture.object, "image_id": picture.image_id}
-        said.append({**told, "file": name, "sha256": file_sha256(folder / "pictures" / str(number) / name)})
+        identity = {"scene": picture.scene, "object": picture.object, "image_id": picture.image_id}
+        said.append(
+            {**identity, "file": name, "sha256": file_sha256(folder / "pictures" / str(number) / name)}
+        )
     return {"pictures": said}
 
 
 def _code() -> list[str]:
-    """What determines the drawn pictures."""
+    """Everything that determines the drawn pictures."""
     own = [file_sha256(Path(str(part))) for part in (__file__, composition.__file__, stamps.__file__)]
     return [drawings.drawing_code(), *own, PIL.__version__, np.__version__]
 

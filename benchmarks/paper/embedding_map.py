@@ -1,4 +1,4 @@
-"""embedding-map (the paper, Figure 9): how a prompt moves the map of all pictures, as a number and as points to draw.
+"""embedding-map (the paper, Figure 9): how a prompt rearranges the map of all pictures, in figures and points.
 
 500 photos that show exactly one of eight classes are embedded without a prompt and under three: of a whole group of
 the classes ("animal"), of one class ("bird"), and of a part that several have ("eye"). The paper shows the maps and

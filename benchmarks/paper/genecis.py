@@ -1,14 +1,13 @@
-"""GeneCIS (Vaze et al. 2023; the paper's Table 7): which picture is like the reference in what the condition names?
+"""GeneCIS (Vaze et al. 2023; the paper's Table 7): which picture resembles the reference in what the condition names?
 
 Each row has a reference, a condition in words, one target and 9 or 14 other pictures. Reference and gallery are seen
 under the condition as prompt and ranked by cosine; recall at k is the share of rows whose target is among the first k.
 In the two "focus" splits the condition names what stays the same. In the "change" splits it names what the target shows
-instead, so steering both sides by it is a makeshift there.
+instead, so steering both sides by it is only a makeshift.
 
 What is left open, and what is done here:
-- prompt: the paper does not say it. "the {}" is the headline, the bare condition is in the rows beside it.
-- ties: a target that ties with others counts by its chance to be drawn first, so a constant embedding scores as
-  guessing.
+- prompt: the paper does not give it. "the {}" is the headline, the bare condition is in the rows beside it.
+- ties: a tied target counts by its chance to come first, so a constant embedding scores like guessing.
 """
 
 from __future__ import annotations

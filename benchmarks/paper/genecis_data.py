@@ -42,10 +42,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of a split, opened on demand. told: its identity, for the data's hash."""
+    """A picture of a split, opened on demand. identity: for the data's hash."""
 
     open: Callable[[], Image.Image]
-    told: str
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        return digest_of([picture.told for picture in self.pictures])
+        return digest_of([picture.identity for picture in self.pictures])
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -87,7 +87,7 @@ class GenecisData:
 
 
 def load(place: Path | None, limit: int | None, splits: Sequence[str]) -> GenecisData:
-    """Those of `splits` whose JSON file is in `place`; see the card for the layout.
+    """The splits of `splits` whose JSON file is in `place`; see the card for the layout.
 
     limit: rows of each split. Unusable rows are skipped, logged and counted in the record: missing fields or pictures,
     or a gallery not as long as the split's most common one, which the published code skips too.

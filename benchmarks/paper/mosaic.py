@@ -1,7 +1,7 @@
 """mosaic (the paper, section 4.2): does the attention of CLS go to the prompt's class among four photos stitched 2 x 2?
 
-Each composite is seen under every class in it; the score map is the CLS row of the last block's self-attention, and its
-figure the area under the precision-recall curve (average precision) against the class's mask on the patch grid.
+Each composite is embedded under every class in it. The score map is the CLS row of the last block's self-attention; the
+figure is the area under its precision-recall curve (average precision) against the class's mask on the patch grid.
 
 What the paper leaves open, and what is done here (facts C3):
 - data: the 1,449 pictures of VOC2012's segmentation val in the order of the list, by fours; the last composite has one
@@ -9,7 +9,7 @@ What the paper leaves open, and what is done here (facts C3):
 - a tile: its picture in the middle of a black square as wide as its longer side, scaled to TILE pixels (bicubic; masks
   nearest). A composite is then brought to its own input size by the method.
 - heads: their mean. "ap" takes the attention as it is, "ap_sinks_suppressed" without its sinks, as the released
-  attention maps are by default. On a coarse grid that takes the small objects with them.
+  attention maps are by default. On a coarse grid that suppresses small objects too.
 - the truth is cut to what the method's preprocessing keeps of a composite (90 % of its side for MAE and SigLIP).
 - a patch belongs to the class if half of it is covered; "ap_any_cover" takes any cover. VOC's void is background.
   A class that covers half of no patch is left out of the former; "pairs" and "pairs_any_cover" say how many are left.

@@ -1,4 +1,4 @@
-"""Photos stitched together by fours, with the class of each pixel: made, written and read."""
+"""Composites of four photos with the class of each pixel: made, written and read."""
 
 from __future__ import annotations
 

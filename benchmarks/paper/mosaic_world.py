@@ -1,7 +1,7 @@
 """mosaic-world: the protocol of `mosaic` on generated photos. A stand-in: no figure of it is the paper's.
 
 Each of the four photos shows one or two large things of the 34 drawn kinds on a drawn plate; the classes are the
-kinds, asked for by their nouns. Plates and drawings come from seeds that training never uses.
+kinds, named by their nouns. Plates and drawings come from seeds that training never uses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The paper's tables in its own layout: its methods as rows, its figures and ours in separate columns.
 
-A column has the name of the data set that it was measured on: no figure on a stand-in compares with a published one.
+A column is named after its data set: figures on a stand-in do not compare with published ones.
 Figure 2's two axes are drawn from the same records.
 """
 
@@ -14,7 +14,7 @@ from steersearch.benchmarks.harness.record import Record
 from steersearch.benchmarks.paper import published
 from steersearch.benchmarks.paper.comparison import Comparison, Figures, Line
 
-SCENE = "scene: "  # before the name of one of CORE's, where a metric is meant else
+SCENE = "scene: "  # prefix of the name of one of CORE's scenes among metrics
 
 
 @dataclass(frozen=True)

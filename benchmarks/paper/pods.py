@@ -1,4 +1,4 @@
-"""pods (the paper, section 4.4): is a photo one of *this* mug, among mugs? PODS, 100 personal objects of five kinds.
+"""pods (the paper, section 4.4): which photos show *this* mug, among mugs? PODS: 100 personal objects of five kinds.
 
 Each object has three reference photos. Under a prompt for the object all pictures are embedded; then
 - PR-AUC: each test photo scores the greatest cosine to the object's references; average precision of all test photos,

@@ -136,7 +136,7 @@ class _Row:
             return to_rgb(image)
 
 
-@lru_cache(maxsize=2)  # the group that is read, and the one before it, which other threads may still read
+@lru_cache(maxsize=2)  # the current group, and the one before it, which other threads may still read
 def _contents(path: Path, _mtime: int, group: int) -> list[bytes | None]:
     """The pictures of a row group, as files."""
     with parquet.ParquetFile(path) as found:

@@ -1,5 +1,5 @@
-"""Figures of the paper (arXiv 2604.02327, version 2) and its sources, in percent. None is ours, and they are shown only
-in columns that name their source.
+"""Figures of the paper (arXiv 2604.02327, version 2) and its sources, in percent. None is ours; they appear only in
+columns that name their source.
 """
 
 from __future__ import annotations

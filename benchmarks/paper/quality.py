@@ -1,9 +1,9 @@
-"""quality (the paper, section 4.3): what steering costs the features as features.
+"""quality (the paper, section 4.3): how much steering costs the features' quality.
 
 "fg_cls" is the mean top-1 accuracy of linear probes on frozen global features of ImageWoof, Waterbirds and Stanford
 Cars, under "the dog", "the bird" and "the car". "ade20k" is the mean IoU of ADE20k's classes, each against all else,
-labelled by nearest patches under "the {class}". "quality" is the mean of both, where all four data sets are there.
-With several gate_scales each is measured, and beside it how well they steer (CORE), so that the trade-off shows.
+labelled by nearest patches under "the {class}". "quality" is the mean of both, if all four data sets are available.
+Several gate_scales are measured one by one, each with its steering (CORE), which shows the trade-off.
 
 What the paper leaves open, and what is done here (facts C4):
 - probes: trained as the paper says, 300 epochs at a learning rate of 1e-3 in batches of 128. It says no more; here the
@@ -125,7 +125,7 @@ class QualityBenchmark:
         if not self.gate_scales:
             return {None: method}
         if not isinstance(method, SteerViTMethod):
-            raise BenchmarkError(f"{method.name} has no gate_scale: leave gate_scales away")
+            raise BenchmarkError(f"{method.name} has no gate_scale: leave out gate_scales")
         return {scale: method.at(scale) for scale in self.gate_scales}
 
     def _passes(self, data: QualityData) -> int:
@@ -142,7 +142,7 @@ class QualityBenchmark:
         intervals: dict[str, tuple[float, float]] = {}
         rows: list[dict[str, Any]] = []
         answers: dict[str, Answers] = {}
-        rounds: list[Doubles] = []  # fg_cls and ade20k, as they are in each round of the intervals
+        rounds: list[Doubles] = []  # fg_cls and ade20k in each round of the intervals
         hits = {one.name: _probe(method, one, progress) for one in data.labelled}
         for one in data.labelled:
             right = hits[one.name]

@@ -1,4 +1,4 @@
-"""Data of `quality` as it is published: ImageWoof, Waterbirds and Stanford Cars for probes, ADE20k for segmentation."""
+"""Readers of the data of `quality`: ImageWoof, Waterbirds and Stanford Cars for probes, ADE20k for segmentation."""
 
 from __future__ import annotations
 

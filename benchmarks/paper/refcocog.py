@@ -1,4 +1,4 @@
-"""refcocog (the paper, appendix C.2): how well does the head's heatmap cover what a sentence refers to?
+"""refcocog (the paper, appendix C.2): how well the head's heatmap covers what a sentence refers to.
 
 What the paper leaves open, and what is done here (facts C7):
 - split: val by umd, or test; every sentence is one expression, and counts alike.

@@ -1,4 +1,4 @@
-"""Expressions with the masks of what they refer to: RefCOCOg."""
+"""RefCOCOg: expressions with the masks of what they refer to."""
 
 from __future__ import annotations
 
