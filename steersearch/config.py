@@ -25,7 +25,8 @@ class Settings:
     """model: what `index` uses for a new library.  device: where models run.  budget: for a focus that is not indexed,
     a duration.  library: the one to search where neither the photo nor the current folder belongs to one; "": the one
     used last.  exclude: patterns of what `index` leaves out where neither the command line nor the library has any.
-    log_file: what every command appends its messages to; "": none.
+    log_file: what every command appends its messages to; "": none.  snapshot_cache: what copies of snapshots of
+    libraries in buckets may take on this machine.
     """
 
     model: str = "auto"
@@ -34,10 +35,23 @@ class Settings:
     library: str = ""
     exclude: tuple[str, ...] = ()
     log_file: str = ""
+    snapshot_cache: str = "20GB"
 
     @property
     def budget_s(self) -> float:
         return seconds_of(self.budget)
+
+    @property
+    def snapshot_cache_bytes(self) -> int:
+        return bytes_of(self.snapshot_cache)
+
+
+def bytes_of(text: str) -> int:
+    """A size such as "500MB", "20GB" or "1TB". Raises ValueError."""
+    found = re.fullmatch(r"(?P<number>\d+\.?\d*|\.\d+)\s*(?P<unit>[MGT])B", text.strip())
+    if found is None:
+        raise ValueError(f'{text} is not a size, such as "500MB", "20GB" or "1TB"')
+    return int(float(found["number"]) * {"M": 10**6, "G": 10**9, "T": 10**12}[found["unit"]])
 
 
 def seconds_of(text: str) -> float:
@@ -177,6 +191,11 @@ def _duration(value: object) -> str:
     return _text(value)
 
 
+def _size(value: object) -> str:
+    bytes_of(_text(value))
+    return _text(value)
+
+
 def _place(value: object) -> str:
     path = as_path(_text(value))
     if not path.is_absolute():
@@ -201,4 +220,5 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "library": _library,
     "exclude": _patterns,
     "log_file": _place,
+    "snapshot_cache": _size,
 }

@@ -45,6 +45,7 @@ def test_settings_are_set_shown_with_their_source_and_unset(
         ("library", "lib"),
         ("exclude", "*.png", 'dra"fts/'),
         ("log_file", "~/log"),
+        ("snapshot_cache", "1.5GB"),
     ):
         assert run("config", "set", name, *values).code == 0
     home = Path("~").expanduser()
@@ -55,8 +56,10 @@ def test_settings_are_set_shown_with_their_source_and_unset(
         library=str(tmp_path / "lib"),
         exclude=("*.png", 'dra"fts/'),
         log_file=str(home / "log"),
+        snapshot_cache="1.5GB",
     )
     assert read_settings() == expected
+    assert read_settings().snapshot_cache_bytes == 1_500_000_000
     assert read_settings().budget_s == 120
     assert run("config", "get", "exclude").out == '*.png dra"fts/\n'
     monkeypatch.setenv("STEERSEARCH_LIBRARY", "elsewhere")
@@ -95,6 +98,7 @@ def test_a_link_to_the_file_stays_a_link(file: Path, tmp_path: Path) -> None:
         ('device = "gpu"', "device = 'gpu': must be one of auto, cpu, cuda, mps"),
         ('budget = "soon"', "budget = 'soon': soon is not a duration"),
         ("budget = 5", "budget = 5: must be a text"),
+        ('snapshot_cache = "much"', "snapshot_cache = 'much': much is not a size"),
         ('library = "lib"', "library = 'lib': must be an absolute path"),
         ('exclude = "*.png"', "exclude = '*.png': must be a list of patterns"),
         ("[model]\nname = 1", "model = {'name': 1}: must be a text"),

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from steersearch.config import read_settings
+from steersearch.indexer.snapshot_cache import keep_at_most
 from steersearch.views import terminal
 
 # Name of a command -> the module that has it as `command`, or module:attribute; and a summary that fits a line.
@@ -66,10 +67,11 @@ class PlainCommand(TyperCommand):
             raise
 
     def invoke(self, ctx: Any) -> Any:
-        if ctx.command_path != "steersearch config" and not terminal.is_logging():
-            file = read_settings().log_file
-            if file:
-                terminal.log_to(Path(file))
+        if ctx.command_path != "steersearch config":
+            chosen = read_settings()
+            keep_at_most(chosen.snapshot_cache_bytes)
+            if chosen.log_file and not terminal.is_logging():
+                terminal.log_to(Path(chosen.log_file))
         return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
