@@ -20,7 +20,7 @@ from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
-from steersearch.indexer.region import Region
+from steersearch.indexer.region import Area
 
 # How many randomly chosen photos have to be compared before they can be ranked:
 ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # this number, or this share of a small gallery
@@ -84,7 +84,7 @@ class Searched:
     unreadable: int = 0
     undated: int = 0
     unsteered: UnsteeredIndex | None = None
-    region: Region | None = None
+    region: Area | None = None
     num_query_photos: int = 1
     any_of: bool = False
     left_out: tuple[Path, ...] = ()
@@ -128,9 +128,9 @@ class Searched:
     def __str__(self) -> str:
         how = ""
         if self.region is not None:
-            how = (
-                f"; by the region {self.region} of the query photo{' and the focus' if self.focuses else ''}"
-            )
+            several = len(self.region.boxes)
+            region = f"the region {self.region}" if several == 1 else f"{several:,} marked boxes"
+            how = f"; by {region} of the query photo{' and the focus' if self.focuses else ''}"
         elif self.unsteered is not None:
             how = "; no focus: plain similarity"
         if self.num_query_photos > 1:

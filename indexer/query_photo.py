@@ -23,7 +23,7 @@ from steersearch.indexer.loader import content_hash
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_terms import Focus
-from steersearch.indexer.region import Region
+from steersearch.indexer.region import Area
 from steersearch.indexer.regions import RegionArrays, regions_of
 from steersearch.indexer.scan import changed_at
 from steersearch.indexer.snapshot import Snapshot
@@ -129,7 +129,7 @@ class QueryPhoto:
         return found
 
     def marked(
-        self, region: Region, index: UnsteeredIndex, gallery: Snapshot, arrays: RegionArrays, rows: Rows
+        self, region: Area, index: UnsteeredIndex, gallery: Snapshot, arrays: RegionArrays, rows: Rows
     ) -> Marked:
         """What the region of the photo shows: by the stored regions where the gallery has the photo, else by the model.
 
@@ -306,7 +306,7 @@ AnyQuery = QueryPhoto | QueryPhotos
 
 
 def checked_images(
-    image: str | Path | Sequence[str | Path], region: Region | None, *, any_of: bool
+    image: str | Path | Sequence[str | Path], region: Area | None, *, any_of: bool
 ) -> list[str | Path]:
     """The query photos. Raises ArgumentError for a number of them that does not go with the rest."""
     images = [image] if isinstance(image, str | Path) else list(image)

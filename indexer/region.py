@@ -1,4 +1,4 @@
-"""A region of the query photo: a box that the user marks instead of naming what is in it."""
+"""A region of the query photo: a box, or several, that the user marks instead of naming what is in it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from steersearch.core.errors import ArgumentError, in_digits
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+MOST_BOXES = 500  # more than runs of patches in any grid of ours
 _NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*")
 
 
@@ -37,6 +38,10 @@ class Region:
             raise self._wrong("right must be greater than left, and bottom than top")
         if self.in_percent and max(self.box) > 100:
             raise self._wrong("no side can lie beyond 100%")
+
+    @property
+    def boxes(self) -> tuple[Region, ...]:
+        return (self,)
 
     @property
     def box(self) -> Box:
@@ -78,11 +83,40 @@ class Region:
         return ArgumentError("region", str(self), reason)
 
 
-AnyRegion: TypeAlias = str | Sequence[float] | Region
+@dataclass(frozen=True)
+class Boxes:
+    """Several boxes, which may overlap, as one region. Raises ArgumentError for none, or too many."""
+
+    boxes: tuple[Region, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.boxes) <= MOST_BOXES:
+            raise ArgumentError("region", str(self)[:80], f"must be 1 to {MOST_BOXES} boxes")
+
+    def __str__(self) -> str:
+        """As `as_region` reads it."""
+        return ";".join(map(str, self.boxes))
+
+    def patches(self, size: tuple[int, int], seen: Box, grid: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """(Hp, Wp): the patches of any of the boxes, see `Region.patches`."""
+        found: npt.NDArray[np.bool_] = np.any([box.patches(size, seen, grid) for box in self.boxes], axis=0)
+        return found
 
 
-def as_region(region: AnyRegion) -> Region:
-    """A region as it is; "120,80,300,260" or four numbers: pixels; "10%,20%,50%,60%": percent. Raises ArgumentError."""
+Area: TypeAlias = Region | Boxes
+AnyRegion: TypeAlias = str | Sequence[float] | Area
+
+
+def as_region(region: AnyRegion) -> Area:
+    """A region as it is; "120,80,300,260" or four numbers: pixels; "10%,20%,50%,60%": percent; several boxes with ";"
+    between them. Raises ArgumentError."""
+    if isinstance(region, str) and ";" in region:
+        boxes = [_as_box(box) for box in region.split(";", MOST_BOXES)]
+        return Boxes(tuple(boxes))
+    return region if isinstance(region, Boxes) else _as_box(region)
+
+
+def _as_box(region: str | Sequence[float] | Region) -> Region:
     if isinstance(region, Region):
         return region
     if not isinstance(region, str):

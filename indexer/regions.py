@@ -232,6 +232,19 @@ def sampled_embeddings(place: Path, key: str, count: int) -> Floats:
     return _unit(sampled.astype(np.float32))
 
 
+def patch_grid(place: Path, key: str) -> tuple[int, int] | None:
+    """(Hp, Wp) of every photo's patches; None where nothing is known of any photo. Raises as `sampled_embeddings`."""
+    file = _array_files(place, key, region_snapshot_name(place, key))["patches"]
+    try:
+        _, rows, columns = CheckedArray(file).shape
+    except (OSError, DamagedFileError):  # it was not made yet, or is made again
+        arrays = open_region_snapshot(place, key).arrays
+        if arrays is None:
+            return None
+        _, rows, columns = arrays.patches.shape
+    return rows, columns
+
+
 def _spread(total: int, count: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64))
 

@@ -24,7 +24,7 @@ from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_photo import AnyQuery, Marked, QueryPhoto
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.ranking import Ranking, rank, rank_by_presence, rank_scores
-from steersearch.indexer.region import Region
+from steersearch.indexer.region import Area
 from steersearch.indexer.regions import (
     RegionArrays,
     RegionSnapshot,
@@ -55,7 +55,7 @@ class Search:
         embedder_of: Callable[[PromptIndex | UnsteeredIndex], Embedder],
         filters: Filters | None = None,
         unsteered: UnsteeredIndex | None = None,
-        region: Region | None = None,
+        region: Area | None = None,
         doubt: Doubt | None = None,
     ) -> None:
         self._galleries, self._focuses, self._query = galleries, tuple(focuses), query

@@ -67,6 +67,18 @@ def test_the_patches_of_a_region_are_those_with_their_centre_in_it() -> None:
         as_region("0,0,81,40").patches(size, whole, (4, 4))
 
 
+def test_several_boxes_mark_all_of_their_patches_and_no_other() -> None:
+    whole = (0, 0, 80, 40)
+    marked = as_region("0,0,20,10;40,20,80,30")
+    assert as_region(str(marked)) == marked
+    found = marked.patches((80, 40), whole, (4, 4))
+    assert np.argwhere(found).tolist() == [[0, 0], [2, 2], [2, 3]]
+    with pytest.raises(ArgumentError, match="must be left,top,right,bottom"):
+        as_region("0,0,20,10;")
+    with pytest.raises(ArgumentError, match="must be 1 to 500 boxes"):
+        as_region(";".join(["0,0,20,10"] * 501))
+
+
 # ------------------------------------------------------------------------------------------------------------- searches
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 160, 60), (40, 60, 200)
@@ -127,6 +139,12 @@ def test_the_photos_that_show_what_the_region_shows_come_first(
     below = library.query(stranger, region=(0, 60, 64, 96))
     assert names(below)[0] == "blue"
     assert (below.searched.prompt, below.searched.region) == ("", Region(0, 60, 64, 96))
+
+
+def test_several_boxes_search_by_what_is_in_any_of_them(library: Library, photos: Path) -> None:
+    both = library.query(photos / "red over green.png", region="0%,0%,50%,40%;0%,60%,100%,100%")
+    assert set(names(both)[:2]) == {"red", "green"}
+    assert "by 2 marked boxes of the query photo" in str(both.searched)
 
 
 def test_a_hit_shows_where_it_matches(library: Library, stranger: Path) -> None:

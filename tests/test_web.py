@@ -176,6 +176,51 @@ def test_without_a_focus_whole_photos_are_compared(
     assert found["hits"]
 
 
+@pytest.mark.parametrize("any_of", [False, True])
+@pytest.mark.parametrize("focus", [None, "the red thing"])
+def test_several_photos_are_searched_with_as_on_the_command_line(
+    client: TestClient,
+    root: str,
+    ids: dict[str, str],
+    library: Library,
+    photos: Path,
+    focus: str | None,
+    any_of: bool,
+) -> None:
+    blue, red = (photos / f"{colour}.jpg" for colour in ("blue", "red"))
+    sent = client.post("/api/v1/uploads", content=red.read_bytes()).json()["id"]
+    wanted = library.query([blue, red], focus, 3, any_of=any_of)
+    asked = {"image": ids["blue"], "upload": sent, "any": any_of, "k": 3} | (
+        {"focus": focus} if focus else {}
+    )
+    found = client.get(f"{root}/search", params=asked).json()
+    assert [hit["path"] for hit in found["hits"]] == [hit.path.name for hit in wanted]
+    assert [hit["score"] for hit in found["hits"]] == pytest.approx([hit.score for hit in wanted], abs=1e-5)
+    assert f"by {'any' if any_of else 'the mean'} of 2 photos" in found["text"]
+    is_problem(
+        client.get(f"{root}/search", params=asked | {"region": "0%,0%,50%,50%"}), 422, "a single image"
+    )
+
+
+def test_patches_of_a_photo_can_be_marked(
+    client: TestClient, root: str, ids: dict[str, str], library: Library, photos: Path
+) -> None:
+    grid = client.get(f"{root}/patches", params={"image": ids["red"]}).json()
+    shape = library.query(photos / "red.jpg", region="0%,0%,50%,50%")[0].heatmap.shape
+    assert (grid["rows"], grid["columns"]) == shape
+    assert (grid["width"], grid["height"]) == (96, 64)
+    region = "0%,0%,50%,50%;50%,50%,100%,100%"
+    wanted = library.query(photos / "red.jpg", region=region)
+    asked = {"image": ids["red"], "region": region}
+    found = client.get(f"{root}/search", params=asked).json()
+    assert [hit["path"] for hit in found["hits"]] == [hit.path.name for hit in wanted]
+    beside = client.get(f"{root}/search", params=asked | {"focus": "the red thing"}).json()
+    layers = {hit["image_id"]: hit["layer"] for hit in found["hits"]}
+    assert all(Image.open(io.BytesIO(base64.b64decode(layer))).format == "PNG" for layer in layers.values())
+    assert {hit["image_id"]: hit["layer"] for hit in beside["hits"]} == layers
+    is_problem(client.get(f"{root}/patches"), 422, "patches are those of a query photo")
+
+
 def test_without_a_photo_several_focuses_are_refused(client: TestClient, root: str) -> None:
     is_problem(client.get(f"{root}/search", params={"focus": ["one", "two"]}), 422, "exactly one")
     is_problem(client.get(f"{root}/search"), 422, "exactly one")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -282,6 +282,141 @@ def test_heatmaps_can_be_hidden(watched: Watched) -> None:
     until(page, f"{opacity} === '1'")
     page.uncheck("#heat")
     until(page, f"{opacity} === '0'")
+
+
+def brush(page: Any, *points: tuple[float, float]) -> None:
+    """Draw over the query photo from point to point, given as shares of its sides."""
+    box = page.locator("#patches").bounding_box()
+    at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for point in at[1:]:
+        page.mouse.move(*point, steps=3)
+    page.mouse.up()
+
+
+def region(page: Any) -> str:
+    return parse_qs(urlsplit(page.url).query).get("region", [""])[0]
+
+
+def test_patches_are_marked_by_brush_and_keys_and_light_up_in_the_hits(watched: Watched) -> None:
+    page = watched.page
+    choose_first(page)
+    page.click("#brush")
+    page.wait_for_selector("#patches:visible")
+    brush(page, (0.3, 0.3), (0.5, 0.3), (0.5, 0.5))
+    wait_for_status(page, "^exact.*marked box")
+    stroke = region(page)
+    assert ";" in stroke
+    until(page, "document.querySelectorAll('#hits .heat:not([hidden])').length > 3")
+    assert page.get_attribute("#hits .heat", "src").startswith("data:image/png")
+    page.focus("#patches")
+    for key in ("ArrowDown", "ArrowDown", "Space"):
+        page.keyboard.press(key)
+    until(page, f"new URLSearchParams(location.search).get('region') !== {stroke!r}")
+    wait_for_status(page, "^exact")
+    page.click("#brush")
+    page.mouse.move(5, 5)
+    shot(page, "page-region")
+    page.go_back()
+    until(page, f"new URLSearchParams(location.search).get('region') === {stroke!r}")
+    ask(page, PROMPT)
+    wait_for_status(page, "^exact.*and the focus")
+    heat = "document.querySelector('#hits .heat').getAttribute('src')"
+    page.click("#focuses li:first-child .text")
+    until(page, f"{heat}.includes('/heatmap?')")
+    page.click("#focuses li:last-child .text")
+    until(page, f"{heat}.startsWith('data:')")
+    page.click("#clear-mark")
+    until(page, "!location.search.includes('region')")
+    wait_for_status(page, "^exact")
+
+
+def test_a_second_and_a_third_photo_are_searched_with(watched: Watched, served: Served) -> None:
+    page = watched.page
+    choose_first(page)
+    alone = hits(page)
+    page.click("#hits li:nth-child(4) > button")
+    page.click("#viewer-add")
+    wait_for_status(page, "^exact.*mean of 2 photos")
+    files = sorted((served.library.parent / "demo" / "photos").glob("*.jpg"))
+    with page.expect_file_chooser() as chooser:
+        page.click("#add-photo")
+    chooser.value.set_files(str(files[-1]))
+    wait_for_status(page, "^exact.*mean of 3 photos")
+    mean = hits(page)
+    assert mean != alone
+    page.check("#joined-any")
+    wait_for_status(page, "^exact.*any of 3 photos")
+    address = page.url
+    assert "any=true" in address
+    ask(page, PROMPT)
+    until(page, "document.querySelectorAll('#query-photos .heat:not([hidden])').length === 3")
+    wait_for_status(page, "^exact")
+    shot(page, "page-photos")
+    page.goto(address)
+    wait_for_status(page, "^exact.*any of 3 photos")
+    for _ in range(2):
+        page.click("#query-photos li:last-child button")
+    until(page, "document.querySelectorAll('#query-photos li').length === 0")
+    wait_for_status(page, "^exact")
+    assert hits(page) == alone
+
+
+def test_two_prompts_stand_side_by_side_on_the_query_photo(watched: Watched) -> None:
+    page = watched.page
+    choose_first(page)
+    for focus in (PROMPT, "a lamp"):
+        ask(page, focus)
+        wait_for_status(page, "^exact")
+    page.click("#side-by-side")
+    assert page.locator("#viewer-shots .heat").count() == 2
+    captions = page.locator("#viewer-shots figcaption").all_inner_texts()
+    assert captions == [PROMPT, "a lamp"]
+    shot(page, "page-side-by-side")
+
+
+def test_hits_and_their_points_on_the_map_mark_each_other(watched: Watched) -> None:
+    page = watched.page
+    choose_first(page)
+    page.click("#tab-map")
+    until(page, "/variance/.test(document.getElementById('map-note').innerText)")
+    rings = page.locator("#map-rings")
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(300)
+    unmarked = rings.screenshot()
+    page.hover("#hits li:nth-child(2)")
+    page.wait_for_timeout(300)
+    assert rings.screenshot() != unmarked
+    shot(page, "page-map")
+    box = page.locator("#map").bounding_box()
+    found = None
+    for i in range(24 * 24):  # until the pointer meets the point of a hit
+        page.mouse.move(box["x"] + box["width"] * (i % 24) / 24, box["y"] + box["height"] * (i // 24) / 24)
+        found = page.query_selector("#hits .pointed")
+        if found:
+            break
+    assert found is not None
+
+
+def test_a_server_killed_during_a_search_is_named_and_its_return_is_used(
+    watched: Watched, served: Served
+) -> None:
+    page = watched.page
+    choose_first(page)
+    watched.expected += ["ERR_", "Failed to load resource"]
+    ask(page, "a teapot on a table")
+    page.wait_for_selector("#stop:visible")
+    served.kill()
+    try:
+        page.wait_for_selector("#problem:visible")
+        assert "steersearch serve" in page.inner_text("#problem")
+        assert page.locator("#stop:visible").count() == 0
+    finally:
+        served.start()
+    page.press("#focus", "Enter")
+    wait_for_status(page, "^exact")
+    assert page.locator("#problem:visible").count() == 0
 
 
 def test_the_map_moves_when_another_prompt_arranges_it(watched: Watched) -> None:

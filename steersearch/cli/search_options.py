@@ -17,7 +17,7 @@ from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.indexer.filters import parse_date
 from steersearch.indexer.query_terms import Sort, as_focuses, parse_focus
-from steersearch.indexer.region import Region, as_region
+from steersearch.indexer.region import Area, as_region
 from steersearch.views import terminal
 from steersearch.views.hits_file import SUFFIXES
 from steersearch.views.terminal import Form
@@ -67,7 +67,7 @@ def has_known_suffix(file: Path | None) -> Path | None:
     return file
 
 
-def region_of(text: str) -> Region:
+def region_of(text: str) -> Area:
     """A box in the query photo."""
     try:
         return as_region(text)

@@ -165,10 +165,11 @@ def _shown_query(photo: QueryPhoto, hits: Hits, focuses: Sequence[Focus], folder
     image.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
     if hits.searched.region is not None:
         size = photo.picture.size
-        box = hits.searched.region.in_pixels(size)
-        frame = [side * image.size[i % 2] / size[i % 2] for i, side in enumerate(box)]
+        boxes = [box.in_pixels(size) for box in hits.searched.region.boxes]
+        frames = [[side * image.size[i % 2] / size[i % 2] for i, side in enumerate(box)] for box in boxes]
         for line, width in zip(reversed(OUTLINE), (7, 4), strict=True):  # seen on anything, in grey too
-            ImageDraw.Draw(image).rectangle(frame, outline=line, width=width)
+            for frame in frames:
+                ImageDraw.Draw(image).rectangle(frame, outline=line, width=width)
     heatmaps = [photo.heatmap(focus.index) for focus in focuses]
     return Shot(
         name=escaped(photo.path.name),

@@ -22,7 +22,9 @@ from starlette.concurrency import run_in_threadpool
 from steersearch.api import Library
 from steersearch.core.errors import ArgumentError, SteerSearchError
 from steersearch.core.heatmaps import shared_vmax
+from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.query_terms import Focus, as_focuses, parse_focus
+from steersearch.indexer.regions import patch_grid
 from steersearch.web.answers import (
     HitAnswer,
     LibraryAnswer,
@@ -48,6 +50,7 @@ from steersearch.web.uploads import Uploads
 
 _FOR_GOOD = {"Cache-Control": "private, max-age=31536000, immutable"}
 _MOST_HITS = 200
+_MOST_PHOTOS = 16  # to search with
 _NO_POINT = 65535
 
 
@@ -84,6 +87,16 @@ class Server:
             return self.uploads.path(upload)
         return None if image is None else self.shelf.photos(library).file(image)
 
+    def images(self, library: str, images: Sequence[str], uploads: Sequence[str]) -> list[Path]:
+        """The query photos. Raises UnknownIdError."""
+        return [*map(self.shelf.photos(library).file, images), *map(self.uploads.path, uploads)]
+
+    def size(self, library: str, image: str | None, upload: str | None) -> tuple[int, int]:
+        """Width and height of a query photo. Raises UnknownIdError."""
+        if upload is not None:
+            return self.uploads.size(upload)
+        return self.shelf.photos(library).photo(image or "").size
+
 
 def server_of(request: Request) -> Server:
     """The server that a request is for."""
@@ -94,6 +107,8 @@ def server_of(request: Request) -> Server:
 At = Annotated[Server, Depends(server_of)]
 Image = Annotated[str | None, Query(description="image_id of a photo of the library, to search with")]
 Upload = Annotated[str | None, Query(description="id of an upload, to search with")]
+Images = Annotated[list[str], Query(max_length=_MOST_PHOTOS, description="as `image`; repeatable")]
+UploadIds = Annotated[list[str], Query(max_length=_MOST_PHOTOS, description="as `upload`; repeatable")]
 FocusTexts = Annotated[
     list[str],
     Query(
@@ -291,13 +306,20 @@ def colour_scale() -> LayerResponse:
 def search_request(
     library: str,
     server: At,
-    image: Image = None,
-    upload: Upload = None,
-    focus: FocusTexts = [],  # noqa: B006, FastAPI copies it
+    image: Images = [],  # noqa: B006, FastAPI copies it
+    upload: UploadIds = [],  # noqa: B006
+    any_of: Annotated[
+        bool, Query(alias="any", description="of several photos: by any of them, not by their mean")
+    ] = False,
+    focus: FocusTexts = [],  # noqa: B006
     k: Annotated[int, Query(ge=1, le=_MOST_HITS)] = 24,
     region: Annotated[
         str | None,
-        Query(description="a part of the query photo: left, top, right, bottom in pixels or percent"),
+        Query(
+            max_length=20_000,
+            description="a part of the one query photo: left,top,right,bottom in pixels or percent; several boxes with "
+            '";" between them',
+        ),
     ] = None,
     folder: str | None = None,
     after: str | None = None,
@@ -305,9 +327,10 @@ def search_request(
     collapse: bool = False,
     seconds: Annotated[float, Query(gt=0, le=600, allow_inf_nan=False)] = 30.0,
 ) -> SearchRequest:
-    """A search as the address gives it: with a photo by focuses or as a whole, without one by one text."""
+    """A search as the address gives it: with photos by focuses or as a whole, without any by one text."""
     return SearchRequest(
-        image=server.image(library, image, upload),
+        images=server.images(library, image, upload),
+        any_of=any_of,
         focuses=_focuses(focus),
         k=k,
         region=region or None,
@@ -368,6 +391,45 @@ async def _events(
         yield f"event: problem\ndata: {bytes(of_error(error).body).decode()}\n\n"
 
 
+class PatchesAnswer(BaseModel):
+    """The grid in which the model sees a photo. left, top, right, bottom: of the part it sees, in percent."""
+
+    rows: int
+    columns: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width: int = Field(description="of the photo, in pixels")
+    height: int
+
+
+@router.get("/libraries/{library}/patches")
+def patches(library: str, server: At, image: Image = None, upload: Upload = None) -> PatchesAnswer:
+    """Where the patches of a photo lie, of which some can be marked as `region`."""
+    opened = server.shelf.library(library)
+    index = opened.unsteered_index()
+    grid = patch_grid(opened.place, index.key)
+    if server.image(library, image, upload) is None or grid is None:
+        raise ArgumentError("image", image, "patches are those of a query photo, in a library with regions")
+    width, height = server.size(library, image, upload)
+    seen = VectorSettings.from_dict(index.preprocessing).preprocess.region((width, height))
+    left, top, right, bottom = (
+        100 * side / whole for side, whole in zip(seen, (width, height) * 2, strict=True)
+    )
+    rows, columns = grid
+    return PatchesAnswer(
+        rows=rows,
+        columns=columns,
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        width=width,
+        height=height,
+    )
+
+
 # ------------------------------------------------------------------------------------------------------- dial and map
 
 
@@ -402,8 +464,7 @@ def dial(
     focuses = opened.resolve(_focuses(focus))
     files = [its_photos.file(id) for id in photos]
     found = server.engine.run(lambda: server.dial.turn(opened, query, focuses, files, gate_scale))
-    size = server.uploads.size(upload) if upload is not None else its_photos.photo(image or "").size
-    sizes = [size, *(its_photos.photo(id).size for id in photos)]
+    sizes = [server.size(library, image, upload), *(its_photos.photo(id).size for id in photos)]
     ranges = [shared_vmax([one for one in maps if one is not None]) for maps in found.heatmaps]
     layers = [
         [

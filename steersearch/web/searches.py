@@ -32,11 +32,13 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRequest:
-    """image: to search with; None: a find by text, which takes one focus.  seconds: for photos without vectors."""
+    """images: to search with, by their mean or by any of them; none: a find by text, which takes one focus.
+    seconds: for photos without vectors."""
 
-    image: Path | None
+    images: Sequence[Path]
     focuses: Sequence[Focus]
     k: int
+    any_of: bool = False
     region: str | None = None
     folder: str | None = None
     after: str | None = None
@@ -46,11 +48,11 @@ class SearchRequest:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        if self.image is None and len(self.focuses) != 1:
+        if not self.images and len(self.focuses) != 1:
             raise ArgumentError(
                 "focus", [str(one) for one in self.focuses], "without a photo, give exactly one"
             )
-        if self.image is None and self.region is not None:
+        if not self.images and self.region is not None:
             raise ArgumentError("region", self.region, "marks a part of the query photo, and there is none")
         if not 0 < self.seconds <= MOST_SECONDS:
             raise ArgumentError("seconds", self.seconds, f"must be above 0 and at most {MOST_SECONDS:g}")
@@ -91,11 +93,12 @@ def _search(library: Library, request: SearchRequest, budget_s: float) -> Hits:
         "collapse": request.collapse,
     }
     steered: dict[str, Any] = {"budget_s": budget_s, "progress": stop_if_cancelled}
-    if request.image is None:
+    if not request.images:
         return library.find(request.focuses[0], **narrowed, **steered)
+    narrowed |= {"region": request.region, "any_of": request.any_of and len(request.images) > 1}
     if not request.focuses:
-        return library.query(request.image, region=request.region, **narrowed)
-    return library.query(request.image, request.focuses, region=request.region, **narrowed, **steered)
+        return library.query(request.images, **narrowed)
+    return library.query(request.images, request.focuses, **narrowed, **steered)
 
 
 def _answer(hits: Hits, photos: Photos, seconds: float, *, is_final: bool) -> SearchAnswer:
@@ -106,10 +109,10 @@ def _answer(hits: Hits, photos: Photos, seconds: float, *, is_final: bool) -> Se
 def _layers(hits: Hits, photos: PhotoList) -> list[str | None]:
     """Where each hit matches the marked region, on one colour scale."""
     top = shared_vmax([hit.match for hit in hits if hit.match is not None])
-    index = hits.searched.unsteered
+    index = hits.searched.index
     return [
         None
-        if hit.match is None or index is None
+        if hit.match is None
         else b64encode(heat_layer(hit.match, top, index, photos.photo(hit.image_id).size)).decode()
         for hit in hits
     ]

@@ -117,7 +117,7 @@ def _searched(
     server: Server, library: str, image: Path | None, focus: list[str], k: int, seconds: float
 ) -> SearchAnswer:
     focuses = as_focuses([parse_focus(text) for text in focus]) if focus else []
-    request = SearchRequest(image=image, focuses=focuses, k=k, seconds=seconds)
+    request = SearchRequest(images=[] if image is None else [image], focuses=focuses, k=k, seconds=seconds)
     *_, last = rounds(server.shelf.library(library), server.shelf.photos(library), server.engine, request)
     return last
 

@@ -1,12 +1,14 @@
 // The page: what is asked stands in `state` and in the address; everything shown follows from it.
 
 import { Problem, get, photoUrl, send, stream, uploadUrl } from "./api.js";
+import { Brush } from "./brush.js";
 import { Dial } from "./dial.js";
 import { MapView } from "./map.js";
-import { empty, fromAddress, parseFocus, searchQuery, toAddress, writeFocus } from "./state.js";
+import { MOST_PHOTOS, empty, fromAddress, parseFocus, searchQuery, toAddress, writeFocus } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 60;
+const MARK = -1; // in place of a focus' number: the marked part
 
 let state = empty();
 let libraries = [], library = null; // what a library holds
@@ -94,31 +96,42 @@ async function loadLibrary() {
 // ---------------------------------------------------------------------------------------------------- the query box
 
 function showQuery() {
-  const has = !!(state.image || state.upload);
+  const { photos } = state, has = photos.length > 0, isOne = photos.length === 1;
   document.body.classList.toggle("no-heat", !$("heat").checked);
-  $("query-shot").hidden = !has; $("photo-tools").hidden = !has; $("drop").hidden = has;
-  showMark(state.region); $("clear-mark").hidden = !state.region;
-  if (has) {
-    const url = state.upload ? uploadUrl(state.upload, "preview", "?side=640") : photoUrl(state.library, state.image, "preview", "?side=640");
-    if ($("query-photo").getAttribute("src") !== url) $("query-photo").src = url;
-  }
-  $("query-heat").hidden = true;
+  $("query-shot").hidden = !isOne; $("query-photos").hidden = photos.length < 2; $("photo-tools").hidden = !has; $("drop").hidden = has;
+  $("brush").hidden = !isOne; $("clear-mark").hidden = !isOne || !state.region; $("change-photo").hidden = !isOne;
+  $("add-photo").hidden = photos.length >= MOST_PHOTOS; $("clear-photo").textContent = isOne ? "No photo" : "No photos";
+  $("joined").hidden = photos.length < 2; $(state.any ? "joined-any" : "joined-all").checked = true;
+  if (isOne && $("query-photo").getAttribute("src") !== pictureOf(photos[0])) $("query-photo").src = pictureOf(photos[0]);
+  $("query-photos").replaceChildren(...(isOne ? [] : photos).map((photo, number) => element("li", { class: "shot" },
+    element("img", { src: pictureOf(photo), alt: `Query photo ${number + 1}` }), element("img", { class: "heat", alt: "", hidden: true }),
+    element("button", { type: "button", "aria-label": `Remove query photo ${number + 1}`, onclick: () => change({ photos: photos.filter((_, i) => i !== number), region: "" }) }, "×"))));
+  $("query-heat").hidden = true; $("side-by-side").hidden = true;
+  showMarked();
   for (const name of ["region", "folder", "after", "before"]) $(name).value = state[name];
   $("count").value = state.k; $("collapse").checked = state.collapse;
   $("focuses").replaceChildren(...state.focuses.map((focus, number) => {
     const change_ = (changes) => change({ focuses: state.focuses.map((one, i) => (i === number ? { ...one, ...changes } : one)) });
     return element("li", {},
-      element("button", { type: "button", class: "text", "aria-pressed": String(number === active), title: "Show the heatmaps of this focus", onclick: () => { active = number; showQuery(); drawHits(); } }, focus.text),
+      element("button", { type: "button", class: "text", "aria-pressed": String(number === active), title: "Show the heatmaps of this focus", onclick: () => { active = number; showQuery(); showQueryHeat(); drawHits(); } }, focus.text),
       element("input", { type: "number", step: "0.1", value: focus.weight, "aria-label": `Weight of ${focus.text}; below 0 leads away from it`, onchange: (event) => {
         const weight = Number(event.target.value);
         if (weight) change_({ weight }); else event.target.value = focus.weight;
       } }),
       element("button", { type: "button", "aria-label": `Remove ${focus.text}`, onclick: () => change({ focuses: state.focuses.filter((_, i) => i !== number) }) }, "×"));
   }));
-  if (active >= state.focuses.length) active = 0;
+  if (active >= state.focuses.length || (active === MARK && !isMarked())) active = 0;
+  if (isMarked() && state.focuses.length) {
+    $("focuses").append(element("li", {}, element("button", { type: "button", class: "text", "aria-pressed": String(active === MARK), title: "Show where photos match the marked part", onclick: () => { active = MARK; showQuery(); showQueryHeat(); drawHits(); } }, "the marked part")));
+  }
   for (const name of ["results", "map"]) $(`tab-${name}`).setAttribute("aria-pressed", String(state.view === name));
   showViews();
 }
+
+const isMarked = () => !!state.region && state.photos.length === 1;
+const showsMark = () => isMarked() && (active === MARK || !state.focuses.length);
+const keyOf = ({ kind, id }) => `${state.library}/${kind}/${id}`;
+const pictureOf = ({ kind, id }) => (kind === "upload" ? uploadUrl(id, "preview", "?side=640") : photoUrl(state.library, id, "preview", "?side=640"));
 
 // On the map the hits of a search, if there is one, stand beside it.
 function showViews() {
@@ -128,49 +141,27 @@ function showViews() {
   $("views").classList.toggle("with-map", isMap);
 }
 
-// A part of the photo: drag a box over it, or click a spot as large as a patch.
-const SPOT = 6; // percent of the sides
-let marking = false, corner = null;
+// A part of the one query photo: its patches, whose grid the server knows.
+const brush = new Brush({ canvas: $("patches"), note: $("brush-note"), changed: (region) => { if (region) active = MARK; change({ region }); } });
+let gridOf = null; // the query photo whose grid the brush has
 
-function setMarking(wanted) {
-  marking = wanted;
-  $("brush").setAttribute("aria-pressed", String(wanted));
-  $("query-shot").classList.toggle("marking", wanted);
-}
-
-function showMark(region) {
-  const sides = region.split(",").map((side) => parseFloat(side)), mark = $("mark");
-  mark.hidden = !region.includes("%") || sides.length !== 4 || sides.some(Number.isNaN);
-  if (mark.hidden) return;
-  const [left, top, right, bottom] = sides;
-  Object.assign(mark.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
-}
-
-function inPercent(event) {
-  const box = $("query-shot").getBoundingClientRect(), share = (value, size) => Math.min(100, Math.max(0, (100 * value) / size));
-  return [share(event.clientX - box.left, box.width), share(event.clientY - box.top, box.height)];
-}
-
-function boxOf([x, y], [u, v]) {
-  const spot = Math.abs(x - u) < 2 && Math.abs(y - v) < 2 ? SPOT / 2 : 0;
-  const sides = [Math.min(x, u) - spot, Math.min(y, v) - spot, Math.max(x, u) + spot, Math.max(y, v) + spot];
-  return sides.map((side) => `${Math.min(100, Math.max(0, side)).toFixed(1)}%`).join(",");
-}
-
-$("query-shot").addEventListener("pointerdown", (event) => {
-  if (!marking) return;
-  event.preventDefault();
-  $("query-shot").setPointerCapture(event.pointerId);
-  corner = inPercent(event);
+const showMarked = guarded(async () => {
+  const one = state.photos.length === 1 ? state.photos[0] : null;
+  if (!one) { brush.turn(false); $("brush").setAttribute("aria-pressed", "false"); }
+  if (!one || (!state.region && !brush.isOn)) return brush.show(one && gridOf === keyOf(one) ? brush.grid : null, "");
+  if (gridOf !== keyOf(one)) {
+    const grid = await get(`/libraries/${state.library}/patches?${one.kind}=${one.id}`);
+    gridOf = keyOf(one); brush.grid = grid;
+  }
+  brush.show(brush.grid, state.region);
 });
-$("query-shot").addEventListener("pointermove", (event) => { if (corner) showMark(boxOf(corner, inPercent(event))); });
-$("query-shot").addEventListener("pointerup", (event) => {
-  if (!corner) return;
-  const region = boxOf(corner, inPercent(event));
-  corner = null;
-  setMarking(false);
-  change({ region });
-});
+
+async function setMarking(isOn) {
+  brush.turn(isOn);
+  $("brush").setAttribute("aria-pressed", String(isOn)); $("brush").textContent = isOn ? "Done marking" : "Mark a part";
+  await showMarked();
+  brush.turn(isOn);
+}
 
 const addFocus = () => {
   const given = parseFocus($("focus").value);
@@ -178,14 +169,18 @@ const addFocus = () => {
   if (!given.text) return refresh();
   const others = state.focuses.filter((one) => one.text !== given.text);
   // by words alone a search takes one focus
-  return change({ focuses: state.image || state.upload ? [...others, given] : [given] });
+  return change({ focuses: state.photos.length ? [...others, given] : [given] });
 };
 
-const takeFile = guarded(async (file) => {
-  if (!file) return;
-  say(null, "Sending the photo…");
-  const { id } = await send("POST", "/uploads", file);
-  await change({ upload: id, image: null, region: "" });
+const withPhotos = (photos) => ({ photos: photos.slice(0, MOST_PHOTOS), region: "" });
+
+// isMore: beside the query photos there are, not in their place.
+const takeFiles = guarded(async (files, isMore) => {
+  if (!files.length) return;
+  say(null, files.length > 1 ? "Sending the photos…" : "Sending the photo…");
+  const sent = [];
+  for (const file of files) sent.push({ kind: "upload", id: (await send("POST", "/uploads", file)).id });
+  await change(withPhotos(isMore ? [...state.photos, ...sent] : sent));
 });
 
 // --------------------------------------------------------------------------------------------------------- searching
@@ -199,7 +194,7 @@ function say(badge, text) {
 async function search() {
   running?.abort();
   const mine = (running = new AbortController());
-  const hasPhoto = !!(state.image || state.upload);
+  const hasPhoto = state.photos.length > 0;
   answer = null; cut = -Infinity; month = null; showViews();
   dial.hide(); $("remarks").hidden = true; $("charts").hidden = true; $("more").hidden = true;
   if (!hasPhoto && !state.focuses.length) return browse(0);
@@ -228,7 +223,7 @@ function showAnswer(found) {
   shown = found.hits; browsed = { total: 0, photos: [] };
   showQueryHeat(); drawHits(); drawCharts(); showViews();
   $("scale").hidden = (!found.focuses.length && !found.hits.some((hit) => hit.layer)) || found.is_guess;
-  const canDial = !state.region && (state.image || state.upload) && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
+  const canDial = !state.region && state.photos.length === 1 && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
   if (canDial) dial.show(state, found);
 }
 
@@ -245,26 +240,26 @@ async function browse(offset) {
 }
 
 function showQueryHeat() {
-  const focus = answer?.focuses[active], heat = $("query-heat");
-  if (!focus || answer.is_guess || !(state.image || state.upload)) { heat.hidden = true; return; }
-  const query = `focus=${encodeURIComponent(writeFocus({ text: focus.prompt, weight: 1 }))}&vmax=${focus.vmax}`;
-  heat.src = state.upload
-    ? uploadUrl(state.upload, "heatmap", `?library=${state.library}&${query}`)
-    : photoUrl(state.library, state.image, "heatmap", `?${query}`);
-  heat.alt = `Where the model sees “${focus.prompt}” in the query photo`;
-  heat.hidden = false;
+  const layers = state.photos.length === 1 ? [$("query-heat")] : [...$("query-photos").querySelectorAll(".heat")];
+  const focus = showsMark() || !hasHeat() ? null : answer.focuses[active];
+  layers.forEach((heat, number) => {
+    heat.hidden = !focus;
+    if (focus) { heat.src = queryHeatUrl(state.photos[number], focus); heat.alt = `Where the model sees “${focus.prompt}” in the query photo`; }
+  });
+  $("side-by-side").hidden = !state.photos.length || !hasHeat() || answer.focuses.length < 2;
 }
+
+const heatQuery = (focus) => `focus=${encodeURIComponent(writeFocus({ text: focus.prompt, weight: 1 }))}&vmax=${focus.vmax}`;
+
+const queryHeatUrl = ({ kind, id }, focus) => (kind === "upload" ? uploadUrl(id, "heatmap", `?library=${state.library}&${heatQuery(focus)}`) : photoUrl(state.library, id, "heatmap", `?${heatQuery(focus)}`));
 
 // ----------------------------------------------------------------------------------------------------------- the hits
 
 const hasHeat = () => answer && answer.focuses.length && !answer.is_guess;
 
-const matchLayer = (row) => (row.layer && !answer?.focuses.length ? `data:image/png;base64,${row.layer}` : null);
+const matchLayer = (row) => (row.layer ? `data:image/png;base64,${row.layer}` : null);
 
-function heatUrl(row, number) {
-  const focus = answer.focuses[number];
-  return photoUrl(state.library, row.image_id, "heatmap", `?focus=${encodeURIComponent(writeFocus({ text: focus.prompt, weight: 1 }))}&vmax=${focus.vmax}`);
-}
+const heatUrl = (row, number) => photoUrl(state.library, row.image_id, "heatmap", `?${heatQuery(answer.focuses[number])}`);
 
 const isOut = (row) => (row.score != null && row.score < cut) || (month && !(row.date ?? "").startsWith(month));
 
@@ -275,15 +270,14 @@ function drawHits(turn = null) {
     item.dataset.key = key; item.dataset.number = number; item.hidden = isOut(row);
     item.querySelector(".rank").textContent = row.rank ?? ""; item.querySelector(".rank").hidden = row.rank == null;
     const score = row.score == null ? "" : row.score.toFixed(3);
-    item.querySelector(".score").textContent = answer && !state.image && !state.upload && row.parts?.length ? `${row.score.toFixed(2)} · presence ${row.parts[0].score.toFixed(2)}` : score;
+    item.querySelector(".score").textContent = answer && !state.photos.length && row.parts?.length ? `${row.score.toFixed(2)} · presence ${row.parts[0].score.toFixed(2)}` : score;
     item.querySelector(".score").hidden = !score;
     item.querySelector(".date").textContent = dated(row);
-    const heat = item.querySelector(".heat"), layer = turn?.layer(row, active);
-    heat.hidden = !(hasHeat() || layer || matchLayer(row));
-    if (!heat.hidden) {
-      const url = layer ?? matchLayer(row) ?? heatUrl(row, active);
+    const heat = item.querySelector(".heat"), url = showsMark() ? matchLayer(row) : turn?.layer(row, active) ?? (hasHeat() ? heatUrl(row, active) : null);
+    heat.hidden = !url;
+    if (url) {
       if (heat.getAttribute("src") !== url) heat.src = url;
-      heat.alt = answer.focuses.length ? `Where the model sees “${answer.focuses[active].prompt}” in it` : "Where it matches the marked part";
+      heat.alt = showsMark() ? "Where it matches the marked part" : `Where the model sees “${answer.focuses[active].prompt}” in it`;
     }
     return item;
   });
@@ -373,17 +367,32 @@ function openViewer(rows, number) {
   viewed = { rows, number };
   const row = rows[number], src = photoUrl(state.library, row.image_id, "preview", "?side=1200");
   $("viewer-name").textContent = row.path;
-  const isHit = hasHeat() && row.parts?.length;
-  const match = matchLayer(row);
-  const shots = match ? [["the marked part", match, row.score]] : isHit ? answer.focuses.map((focus, i) => [focus.prompt, heatUrl(row, i), row.parts[i].score]) : [[null, null, null]];
-  $("viewer-shots").replaceChildren(...shots.map(([prompt, heat, score]) => element("figure", {},
-    element("span", { class: "shot" }, element("img", { src, alt: row.path }), heat ? element("img", { class: "heat", src: heat, alt: `Where the model sees “${prompt}” in it` }) : null),
-    prompt ? element("figcaption", { class: "small soft" }, `${prompt}: ${score.toFixed(3)}`) : null)));
+  const parts = hasHeat() && row.parts?.length ? answer.focuses.map((focus, i) => [`${focus.prompt}: ${row.parts[i].score.toFixed(3)}`, heatUrl(row, i)]) : [];
+  if (row.layer) parts.push(["where it matches the marked part", matchLayer(row)]);
+  showShots((parts.length ? parts : [[null, null]]).map(([caption, heat]) => [src, row.path, caption, heat]));
   const facts = [`${row.width} × ${row.height}`, row.date && `${row.date.replace("T", " ")} (${row.date_source})`, row.rank && `rank ${row.rank}`, row.score != null && `score ${row.score.toFixed(4)}`, row.z != null && `${row.z.toFixed(1)} standard deviations above the mean`, row.copies?.length && `copies: ${row.copies.join(", ")}`];
   $("viewer-facts").textContent = facts.filter(Boolean).join(" · ");
+  for (const name of ["like", "previous", "next"]) $(`viewer-${name}`).hidden = false;
   $("viewer-previous").disabled = number === 0; $("viewer-next").disabled = number === rows.length - 1;
   $("viewer-reveal").hidden = document.body.dataset.canReveal !== "yes";
+  $("viewer-add").hidden = !state.photos.length || state.photos.length >= MOST_PHOTOS;
   if (!$("viewer").open) $("viewer").showModal();
+}
+
+function showShots(shots) {
+  $("viewer-shots").replaceChildren(...shots.map(([src, alt, caption, heat]) => element("figure", {},
+    element("span", { class: "shot" }, element("img", { src, alt }), heat ? element("img", { class: "heat", src: heat, alt: caption }) : null),
+    caption ? element("figcaption", { class: "small soft" }, caption) : null)));
+}
+
+// The query photos under each focus.
+function openQuery() {
+  viewed = { rows: [], number: 0 };
+  $("viewer-name").textContent = state.photos.length === 1 ? "The query photo" : "The query photos";
+  showShots(state.photos.flatMap((photo) => answer.focuses.map((focus) => [pictureOf(photo), "The query photo", focus.prompt, queryHeatUrl(photo, focus)])));
+  $("viewer-facts").textContent = "";
+  for (const name of ["like", "add", "reveal", "previous", "next"]) $(`viewer-${name}`).hidden = true;
+  $("viewer").showModal();
 }
 
 const turnPage = (by) => {
@@ -396,7 +405,7 @@ const turnPage = (by) => {
 const likeChosen = guarded(async (more, less, focus) => {
   running?.abort(); searched = null;
   const found = await send("POST", `/libraries/${state.library}/like`, { more, less, focus, k: state.k });
-  state = { ...state, view: "results", image: null, upload: null, region: "" };
+  state = { ...state, view: "results", ...withPhotos([]) };
   showQuery(); dial.hide();
   showAnswer(found);
 });
@@ -428,15 +437,19 @@ $("library").onchange = () => change({ ...empty(), view: state.view, library: $(
 $("home").onclick = (event) => { event.preventDefault(); change({ ...empty(), library: state.library }); };
 $("focus-form").onsubmit = (event) => { event.preventDefault(); addFocus(); };
 $("drop").onclick = () => $("file").click();
-$("change-photo").onclick = () => $("file").click();
-$("clear-photo").onclick = () => change({ image: null, upload: null, region: "" });
+let addsMore = false; // whether the file that is chosen comes beside the query photos
+for (const [name, isMore] of [["change-photo", false], ["add-photo", true]]) $(name).onclick = () => { addsMore = isMore; $("file").click(); };
+$("clear-photo").onclick = () => change(withPhotos([]));
 $("clear-mark").onclick = () => change({ region: "" });
-$("brush").onclick = () => setMarking(!marking);
-$("file").onchange = () => { takeFile($("file").files[0]); $("file").value = ""; };
+$("brush").onclick = guarded(() => setMarking(!brush.isOn));
+$("side-by-side").onclick = openQuery;
+for (const name of ["all", "any"]) $(`joined-${name}`).onchange = () => change({ any: name === "any" });
+$("file").onchange = () => { takeFiles([...$("file").files], addsMore); $("file").value = ""; addsMore = false; };
+$("file").oncancel = () => { addsMore = false; };
 for (const name of ["dragover", "dragenter"]) document.addEventListener(name, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").classList.remove("over"); });
-document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); takeFile(event.dataTransfer.files[0]); });
-document.addEventListener("paste", (event) => { const file = [...event.clipboardData.files][0]; if (file) { event.preventDefault(); takeFile(file); } });
+document.addEventListener("drop", (event) => { event.preventDefault(); $("drop").classList.remove("over"); takeFiles([...event.dataTransfer.files], !!event.target.closest?.(".query")); });
+document.addEventListener("paste", (event) => { const files = [...event.clipboardData.files]; if (files.length) { event.preventDefault(); takeFiles(files, false); } });
 for (const name of ["region", "folder", "after", "before"]) $(name).onchange = () => change({ [name]: $(name).value });
 $("count").onchange = () => change({ k: Math.min(200, Math.max(1, Number($("count").value) || 24)) });
 $("collapse").onchange = () => change({ collapse: $("collapse").checked });
@@ -467,7 +480,9 @@ $("show-skipped").onclick = guarded(async (event) => {
 });
 $("viewer-close").onclick = () => $("viewer").close();
 $("viewer").onclick = (event) => { if (event.target === $("viewer")) $("viewer").close(); };
-$("viewer-like").onclick = () => { $("viewer").close(); change({ image: viewed.rows[viewed.number].image_id, upload: null, region: "", view: "results" }); };
+const viewedPhoto = () => ({ kind: "image", id: viewed.rows[viewed.number].image_id });
+$("viewer-like").onclick = () => { $("viewer").close(); change({ ...withPhotos([viewedPhoto()]), view: "results" }); };
+$("viewer-add").onclick = () => { $("viewer").close(); change({ ...withPhotos([...state.photos, viewedPhoto()]), view: "results" }); };
 $("viewer-reveal").onclick = guarded(async () => { await send("POST", `/libraries/${state.library}/photos/${viewed.rows[viewed.number].image_id}/reveal`); });
 $("viewer-previous").onclick = () => turnPage(-1);
 $("viewer-next").onclick = () => turnPage(1);

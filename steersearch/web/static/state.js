@@ -1,9 +1,11 @@
 // What the page shows, as its address keeps it.
 
 export const empty = () => ({
-  library: null, image: null, upload: null, region: "", focuses: [], k: 24, folder: "", after: "", before: "", collapse: false,
+  library: null, photos: [], any: false, region: "", focuses: [], k: 24, folder: "", after: "", before: "", collapse: false,
   view: "results",
 });
+
+export const MOST_PHOTOS = 16; // to search with
 
 const WEIGHED = /^([\s\S]*):\s*([+-]?(?:\d+\.?\d*|\.\d+))$/;
 
@@ -18,8 +20,8 @@ export const writeFocus = ({ text, weight }) => `${text}:${weight}`;
 export function fromAddress(search) {
   const given = new URLSearchParams(search), state = empty();
   state.library = given.get("library");
-  state.image = given.get("image");
-  state.upload = state.image ? null : given.get("upload");
+  state.photos = [...given].filter(([kind]) => kind === "image" || kind === "upload").map(([kind, id]) => ({ kind, id })).slice(0, MOST_PHOTOS);
+  state.any = given.get("any") === "true";
   state.focuses = given.getAll("focus").map(parseFocus).filter((one) => one.text && one.weight);
   state.k = Math.min(200, Math.max(1, Number(given.get("k")) || 24));
   for (const name of ["region", "folder", "after", "before"]) state[name] = given.get(name) ?? "";
@@ -30,11 +32,11 @@ export function fromAddress(search) {
 
 export function searchQuery(state) {
   const query = new URLSearchParams();
-  if (state.image) query.set("image", state.image);
-  if (state.upload) query.set("upload", state.upload);
+  for (const { kind, id } of state.photos) query.append(kind, id);
+  if (state.any && state.photos.length > 1) query.set("any", "true");
   for (const focus of state.focuses) query.append("focus", writeFocus(focus));
   if (state.k !== 24) query.set("k", state.k);
-  if (state.region && (state.image || state.upload)) query.set("region", state.region);
+  if (state.region && state.photos.length === 1) query.set("region", state.region);
   for (const name of ["folder", "after", "before"]) if (state[name]) query.set(name, state[name]);
   if (state.collapse) query.set("collapse", "true");
   return query;
