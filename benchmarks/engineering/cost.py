@@ -142,7 +142,7 @@ class Cost:
         return self.vectors + self.regions + self.photo_rows + self.thumbnails + self.snapshots
 
 
-_READING = Reading(fixed=4.59, per_megapixel=3.71)  # record pace__mini; of GPUs' hosts nobody measured it
+_READING = Reading(fixed=4.24, per_megapixel=3.7)  # record pace__mini; of GPUs' hosts nobody measured it
 _PACES = "records pace__mini, pace__dinov2-small, pace__dinov2-base"
 HARDWARE = {
     kind.name: kind
@@ -153,7 +153,7 @@ HARDWARE = {
             memory=24 * GIB,
             gpus=0,
             paces={
-                "mini": Pace(shared=19.81, prompt=8.63, unsteered=7.4, regions=2.64),
+                "mini": Pace(shared=21.15, prompt=8.4, unsteered=7.0, regions=2.75),
                 "dinov2-small": Pace(shared=14.25, prompt=123.02, unsteered=120.08, regions=3.28),
                 "dinov2-base": Pace(shared=25.83, prompt=409.6, unsteered=404.85, regions=4.11),
             },
