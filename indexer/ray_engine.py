@@ -218,9 +218,9 @@ class _Crew:
         while True:
             for member in self._members:
                 self._give(member)
-            waiting = [ref for member in self._members for ref in member.shards or [member.begun]]
             if not self._left and not self._again and not any(m.shards for m in self._members):
                 return
+            waiting = [ref for m in self._members for ref in (m.shards if m.is_ready else [m.begun])]
             ready, _ = ray.wait(waiting, num_returns=1, timeout=_REACH_S)
             self._refuse_to_wait_for_ever()
             for ref in ready:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +20,20 @@ POISON = (13, 200, 13)  # the colour of a photo that ends every process which pr
 
 
 class Noted(ToyEmbedder):
-    """Notes in a folder which process embedded how many photos, and takes `seconds` for each."""
+    """Notes in a folder which process embedded how many photos. Takes `seconds` for each, and begins when so many
+    `processes` do."""
 
-    def __init__(self, notes: Path, seconds: float = 0.0) -> None:
+    def __init__(self, notes: Path, seconds: float = 0.0, processes: int = 1) -> None:
         super().__init__(seconds=seconds)
-        self.notes = notes
+        self.notes, self.processes = notes, processes
 
     def embed_pixels(
         self, pixels: Floats, prompt_features: Sequence[Floats | None], gate_scale: float
     ) -> list[Embedded]:
         with open(self.notes / str(os.getpid()), "a") as file:
             file.write(f"{len(pixels)}\n")
+        while len(os.listdir(self.notes)) < self.processes:
+            time.sleep(0.01)
         return super().embed_pixels(pixels, prompt_features, gate_scale)
 
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
+import signal
 import socket
-from collections.abc import Generator, Sequence
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,12 +28,14 @@ from steersearch.indexer.database import Database
 from steersearch.indexer.embedder import Embedder, LazyEmbedder
 from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.library import Library
+from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.ray_engine import RayEngine, _RayWorker
 from steersearch.indexer.shards import SHARDS, mark_shards, marked_shards
 from steersearch.indexer.store import table_names
 from steersearch.indexer.work import Finished, Job, ShardReport, Worker
-from tests.conftest import Run
-from tests.toy_embedder import ToyEmbedder, save_photos
+from tests.conftest import Run, wait_until
+from tests.ray_embedders import POISON, Failing, Noted, Poisoned, embedded
+from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
 PROMPTS = ["red", "green blue", "everything"]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason='needs pip install "steersearch[ray]"')
@@ -171,3 +180,230 @@ def test_an_address_without_a_cluster_is_said_at_once(tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", 3)
     with pytest.raises(ClusterError, match=f"no Ray cluster at {address}"):
         index([photos], tmp_path / "library", ToyEmbedder(), engine=RayEngine(address))
+
+
+# ----------------------------------------------------------------------------------------------------- with a cluster
+
+COUNT = 240
+
+
+class OnceAt:
+    """Calls something once, when this part of the photos is finished."""
+
+    def __init__(self, part: float, call: Callable[[], object]) -> None:
+        self.part, self.call, self.is_done = part, call, False
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if not self.is_done and event.done >= self.part * event.total:
+            self.is_done = True
+            self.call()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one core on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_worker_niceness", "0")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def engine(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> RayEngine:
+    """Small shards, so that there are many."""
+    monkeypatch.setattr(ray_engine, "_SHARD", range(8, 32))
+    return RayEngine(cluster.address)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return save_photos(tmp_path / "photos", COUNT)
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+@needs_ray
+@pytest.mark.slow
+def test_two_nodes_give_the_tables_and_counts_of_a_local_run(
+    engine: RayEngine, photos: Path, notes: Path, tmp_path: Path
+) -> None:
+    """Copies in other shards, damaged and empty files, and a second folder included."""
+    more = save_photos(tmp_path / "more", 30)
+    for i in range(40):
+        save_photo(photos / "again" / f"{i}.png", (i * 7 % 256, i * 31 % 256, i))
+    (photos / "damaged.jpg").write_bytes(b"\xff\xd8\xff no more")
+    (photos / "empty.png").touch()
+    place = tmp_path / "library"
+    counts = index([photos, more], place, Noted(notes, processes=2), engine=engine)
+    assert tally(counts) == tally(assert_same(place, [photos, more], tmp_path))
+    assert (counts.copies, counts.skipped) == (70, 2)
+    assert len(embedded(notes)) == 2
+    assert sum(embedded(notes).values()) == COUNT
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_update_on_the_cluster_computes_what_is_new(
+    engine: RayEngine, photos: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "library"
+    index([photos], place, ToyEmbedder())
+    (photos / "000.png").rename(photos / "moved.png")
+    (photos / "001.png").unlink()
+    save_photo(photos / "new.png", (1, 2, 3))
+    counts = index([photos], place, ToyEmbedder(), engine=engine)
+    assert (counts.added, counts.moved, counts.removed, counts.reused) == (1, 1, 1, COUNT - 2)
+    assert counts.forward_passes == len(PROMPTS)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing(
+    engine: RayEngine, photos: Path, notes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kill = OnceAt(0.3, lambda: os.kill(next(iter(embedded(notes))), signal.SIGKILL))
+    place = tmp_path / "library"
+    counts = index([photos], place, Noted(notes, 0.02, processes=2), engine=engine, progress=kill)
+    assert tally(counts) == tally(assert_same(place, [photos], tmp_path))
+    assert kill.is_done
+    assert "a worker died and is replaced" in caplog.text
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_lost_node_loses_nothing(
+    engine: RayEngine, cluster: Any, photos: Path, notes: Path, tmp_path: Path
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    lose = OnceAt(0.3, lambda: cluster.remove_node(node, allow_graceful=False))
+    place = tmp_path / "library"
+    counts = index([photos], place, Noted(notes, 0.02, processes=3), engine=engine, progress=lose)
+    assert lose.is_done
+    assert tally(counts) == tally(assert_same(place, [photos], tmp_path))
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_photo_that_ends_every_worker_is_skipped_with_the_reason(
+    engine: RayEngine, photos: Path, tmp_path: Path
+) -> None:
+    local = index([photos], tmp_path / "local", ToyEmbedder())
+    save_photo(photos / "100-poison.png", POISON)
+    place = tmp_path / "library"
+    counts = index([photos], place, Poisoned(), engine=engine)
+    assert [(skip.path, skip.reason) for skip in counts.skips] == [
+        ("100-poison.png", "the process that read it died 2 times")
+    ]
+    assert (counts.added, counts.forward_passes) == (local.added, local.forward_passes)
+    found = rows(place)
+    found["images"] = [row for row in found["images"] if row["status"] == "ok"]
+    assert found == rows(tmp_path / "local")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_photo_that_vanishes_is_skipped_as_in_a_local_run(
+    engine: RayEngine, photos: Path, tmp_path: Path
+) -> None:
+    vanish = OnceAt(0.0, (photos / "100.png").unlink)
+    counts = index([photos], tmp_path / "library", ToyEmbedder(), engine=engine, progress=vanish)
+    assert [(skip.path, skip.reason) for skip in counts.skips] == [
+        ("100.png", "it vanished before it could be read")
+    ]
+    assert_same(tmp_path / "library", [photos], tmp_path)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_another_run_at_the_same_time_loses_nothing(engine: RayEngine, photos: Path, tmp_path: Path) -> None:
+    place = tmp_path / "library"
+    another = OnceAt(0.3, lambda: index([photos], place, ToyEmbedder()))
+    counts = index([photos], place, ToyEmbedder(seconds=0.005), engine=engine, progress=another)
+    assert another.is_done
+    assert tally(counts) == tally(assert_same(place, [photos], tmp_path))
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_error_of_the_model_is_raised_as_it_is(engine: RayEngine, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SteerSearchError, match=r"^this model fails$"):
+        index([photos], tmp_path / "library", Failing(), engine=engine)
+
+
+def running(mark: str) -> list[int]:
+    """The processes that have `mark` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def listening(pids: list[int]) -> set[str]:
+    """The addresses at which these processes listen, as /proc writes them."""
+    sockets = set()
+    for pid in pids:
+        with suppress(OSError):
+            sockets |= {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()
+    ]
+    return {
+        line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets
+    }
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")
+def test_a_killed_run_on_this_machine_is_quiet_alone_and_resumed(
+    photos: Path, notes: Path, tmp_path: Path
+) -> None:
+    """It listens on the loopback only, leaves no process, and what it finished is not repeated."""
+    code = f"""
+        from pathlib import Path
+        from steersearch.indexer import ray_engine
+        from steersearch.indexer.library import Library
+        from tests.ray_embedders import Noted
+        if __name__ == "__main__":
+            ray_engine._SHARD = range(8, 32)
+            library = Library.create({str(photos)!r}, Noted(Path({str(notes)!r}), 0.05), {str(tmp_path / "library")!r})
+            library.index({PROMPTS!r}, engine=ray_engine.RayEngine())
+    """
+    place, mark = tmp_path / "library", uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "STEERSEARCH_TEST": mark, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        wait_until(lambda: len(marked_shards(place)) >= 2 or process.poll() is not None)
+        addresses = listening(running(mark))
+    finally:
+        process.kill()
+        said = process.communicate()[0]
+    assert said == b""
+    assert addresses
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    wait_until(lambda: not running(mark))
+    done = sum(report.photos for report in marked_shards(place))
+    for file in notes.iterdir():
+        file.unlink()
+    counts = index([photos], place, Noted(notes), engine=RayEngine())
+    assert counts.reused >= done
+    assert counts.added == COUNT - counts.reused == sum(embedded(notes).values())
+    assert_same(place, [photos], tmp_path)
