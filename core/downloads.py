@@ -22,7 +22,7 @@ from steersearch.core.registry import (
     trunk_file,
 )
 
-Role = Literal["weights", "trunk", "text encoder"]
+Role = Literal["weights", "backbone", "text encoder"]
 FileProgress: TypeAlias = Callable[[HubFile, int, int | None], None]  # the file, bytes fetched, bytes in all
 
 
@@ -121,9 +121,9 @@ def _parts_of_card(card: ModelCard) -> ModelParts:
         )
     else:
         weights = _from_hub("weights", card.weights.file, card.licence, (card.weights,))
-    trunk = Part(role="trunk", name=None, about=card.trunk_about or 0, note=card.trunk_note)
+    trunk = Part(role="backbone", name=None, about=card.trunk_about or 0, note=card.trunk_note)
     if card.trunk is not None:
-        trunk = _from_hub("trunk", card.trunk.name, card.trunk.licence, (card.trunk.weights,))
+        trunk = _from_hub("backbone", card.trunk.name, card.trunk.licence, (card.trunk.weights,))
     elif isinstance(card.weights, PackageFile):
         trunk = replace(trunk, path=weights.path, licence=card.licence)
     elif weights.complete:  # a backbone that only the file names
@@ -139,7 +139,7 @@ def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
     if path is None:
         unknown = "named in its weights"
         parts = (
-            Part(role="trunk", name=None, note=unknown),
+            Part(role="backbone", name=None, note=unknown),
             Part(role="text encoder", name=None, note=unknown),
         )
         return ModelParts(name=name, card=None, parts=(weights, *parts))
@@ -147,12 +147,12 @@ def _parts_of_file(name: str, weights: Part, path: Path | None) -> ModelParts:
     from steersearch.core.checkpoints import read_config  # here, because importing torch takes a second
 
     config, holds_trunk = read_config(path)
-    trunk = Part(role="trunk", name=config.trunk, path=path, note="in the same file")
+    trunk = Part(role="backbone", name=config.trunk, path=path, note="in the same file")
     if not holds_trunk:
         trunk_name = full_name(config.trunk)
         known = known_trunk(trunk_name)
         licence = None if known is None else known.licence
-        trunk = _from_hub("trunk", trunk_name, licence, (trunk_file(trunk_name),))
+        trunk = _from_hub("backbone", trunk_name, licence, (trunk_file(trunk_name),))
     return ModelParts(
         name=name,
         card=None,

@@ -96,7 +96,7 @@ def test_show_names_every_file(run: Run, published: ModelCard) -> None:
     for text in (published.purpose, "336 × 336" if RESOLUTION == 336 else "96 × 96", "MIT", "not here"):
         assert text in done.out
     shown = json.loads(run("models", "show", published.name, "--json").out)
-    assert [part["role"] for part in shown["parts"]] == ["weights", "trunk", "text encoder"]
+    assert [part["role"] for part in shown["parts"]] == ["weights", "backbone", "text encoder"]
     assert [part["licence"] for part in shown["parts"]] == ["Apache-2.0", "Apache-2.0", "MIT"]
     files = [file for part in shown["parts"] for file in part["files"]]
     assert [file["sha256"] for file in files] == [file.sha256 for file in hub_files(published)]
@@ -277,8 +277,8 @@ def test_a_model_of_somebody_else_is_fetched_whole(
     write_tiny_roberta(roberta)
     server.add_folder("someone/tiny-roberta", roberta)
     before = run("models", "show", "someone/steered")
-    assert "trunk: (named in its weights)" in before.out
-    assert "its weights name what else it needs: steersearch models fetch someone/steered" in before.err
+    assert "backbone: (named in its weights)" in before.out
+    assert "its weights name the other files it needs: steersearch models fetch someone/steered" in before.err
     done = run("models", "fetch", "someone/steered")
     assert done.code == 0
     assert [Path(line).name for line in done.out.splitlines()] == ["model.safetensors"] * 3

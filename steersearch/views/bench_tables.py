@@ -1,4 +1,4 @@
-"""What the benchmark commands print for people."""
+"""Output of the benchmark commands for people."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cards(known: Iterable[Card]) -> None:
 
 
 def methods(known: Iterable[BaselineCard]) -> None:
-    """The baselines, one a line."""
+    """The baselines, one per line."""
     header = ("method", "in the paper", "gives", "licence", "weights")
     rows = [
         (
@@ -74,7 +74,7 @@ def methods(known: Iterable[BaselineCard]) -> None:
 
 
 def method(card: BaselineCard) -> None:
-    """One method in full."""
+    """All about one method."""
     said = {
         "method": card.name,
         "in the paper": "no" if card.why else card.row,

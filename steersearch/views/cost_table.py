@@ -1,4 +1,4 @@
-"""What `plan` prints."""
+"""Output of `plan`."""
 
 from __future__ import annotations
 

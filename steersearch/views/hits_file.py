@@ -17,11 +17,11 @@ from steersearch.views import page, terminal
 from steersearch.views.output import write_output
 
 SUFFIXES = (".html", ".htm", ".json", ".csv", ".parquet")
-_ABOUT = "steersearch"  # key of what was searched in a Parquet file's metadata
+_ABOUT = "steersearch"  # key, in a Parquet file's metadata, of what was searched
 
 
 def write_hits(file: Path, hits: Hits) -> None:
-    """Write the hits in the format that the suffix means, one of SUFFIXES; whole or not at all.
+    """Write the hits atomically, in the format of the suffix, one of SUFFIXES.
 
     A row has the fields of `--json`; in .csv and .parquet, lists and objects are JSON texts.
     Raises OutputError, ImageError if a query photo cannot be shown.
@@ -65,7 +65,7 @@ def _parquet(rows: Sequence[dict[str, Any]], searched: str) -> bytes:
 
 
 def _storable(value: Any) -> Any:
-    """A file name that is no UTF-8 with marks for the bytes that are none."""
+    """A file name that is not UTF-8, with marks for the invalid bytes."""
     return (
         value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if isinstance(value, str)

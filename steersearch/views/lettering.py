@@ -1,6 +1,6 @@
 """Text on pictures: choosing a font that has the letters, and breaking lines. Pillow only.
 
-Pillow carries a font with little more than ASCII; most machines have a better one, under a few names.
+Pillow's own font has little more than ASCII; most machines have a better one, under a few names.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from PIL import ImageFont
 from PIL.ImageFont import FreeTypeFont
 
 _PLAIN = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf", "Helvetica.ttc")
-_WIDE = (  # the writings of East Asia, by system: Linux, macOS, Windows
+_WIDE = (  # for the scripts of East Asia, by system: Linux, macOS, Windows
     "NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "PingFang.ttc", "Hiragino Sans GB.ttc", "Arial Unicode.ttf",
     "msyh.ttc", "YuGothM.ttc", "malgun.ttf", "unifont.otf",
 )  # fmt: skip
-_LONGEST = 400  # letters that are looked at; no label shows more
-_NO_LETTER = "\U0010ffff"  # no font has it: drawn as the sign for a missing letter
+_LONGEST = 400  # letters that are checked; no label shows more
+_NO_LETTER = "\U0010ffff"  # no font has it, so it is drawn as the missing glyph
 
 
 def printable(text: str) -> str:
@@ -64,7 +64,7 @@ def shortened(text: str, font: FreeTypeFont, width: int) -> str:
 
 
 def _beginning(text: str, font: FreeTypeFont, width: int) -> str:
-    """As much as fits on a line, up to a space or hyphen; if need be, cut within a word."""
+    """As much as fits on a line, up to a space or hyphen, or cut within a word if necessary."""
     if font.getlength(text) <= width:
         return text
     fits = max(1, _fitting(text, font, width))
@@ -83,7 +83,7 @@ def _fitting(text: str, font: FreeTypeFont, width: float) -> int:
 
 @lru_cache(maxsize=64)
 def _font(name: str, size: int) -> FreeTypeFont | None:
-    """The font of this file name, wherever the system keeps it, or None; "" is Pillow's own."""
+    """The font with this file name, wherever the system keeps it, or None; "" is Pillow's own."""
     try:
         font = ImageFont.truetype(name, size) if name else ImageFont.load_default(size)
     except OSError:

@@ -1,4 +1,4 @@
-"""What the maintenance commands print."""
+"""Output of the maintenance commands."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def libraries(shown: Sequence[tuple[LibraryInfo, Mapping[Path, str]]], *, as_jso
 
 
 def exported_remark(done: Exported, update: str) -> None:
-    """How much was written, of which prompt index. update: the command that brings this up to date."""
+    """How much of which prompt index was written. update: the command that brings the index up to date."""
     remark(f"{done.rows:,} of {counted(done.of, 'photo')}, by {done.focus.index}")
     focus_remarks(done.focus)
     if done.rows < done.of:

@@ -1,4 +1,4 @@
-"""What the `models` commands print."""
+"""Output of the `models` commands."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def model(shown: ModelParts, *, as_json: bool) -> None:
     for part in shown.parts:
         _show_part(part)
     if card is None and shown.config is None:
-        remark(f"its weights name what else it needs: steersearch models fetch {shown.name}")
+        remark(f"its weights name the other files it needs: steersearch models fetch {shown.name}")
 
 
 def _facts(shown: ModelParts) -> dict[str, str]:
@@ -97,7 +97,7 @@ def _numbers(shown: ModelParts) -> dict[str, str]:
     assert card is not None
     counts = [f"{card.parameters / 1e6:,.1f} million trained"]
     if card.trunk is not None:
-        counts.append(f"{card.trunk.parameters / 1e6:,.1f} million in the trunk")
+        counts.append(f"{card.trunk.parameters / 1e6:,.1f} million in the backbone")
     counts.append(f"{card.text_encoder.parameters / 1e6:,.1f} million in the text encoder")
     side = card.resolution
     return {"resolution": f"{side} × {side} pixels", "parameters": ", ".join(counts)}
@@ -135,7 +135,7 @@ def _as_json(shown: ModelParts) -> dict[str, Any]:
             "resolution": card.resolution,
             "parameters": {
                 "trained": card.parameters,
-                "trunk": None if card.trunk is None else card.trunk.parameters,
+                "backbone": None if card.trunk is None else card.trunk.parameters,
                 "text_encoder": card.text_encoder.parameters,
             },
         }
@@ -162,7 +162,7 @@ def _as_json(shown: ModelParts) -> dict[str, Any]:
 
 
 def before_fetch(model: ModelParts, free: int, folder: object) -> None:
-    """What will be downloaded, under which licence, and the free space."""
+    """The coming download: its size, its licence, and the free space."""
     card = model.card
     if model.missing == 0 and model.here in ("yes", "bundled"):
         remark(f"{model.name}: complete")
@@ -188,7 +188,7 @@ def fetched(model: ModelParts) -> None:
 
 @contextmanager
 def download(missing: int) -> Iterator[FileProgress]:
-    """A bar on stderr over all of `missing` bytes; if that is not a terminal, a line now and then."""
+    """A bar on stderr over all of the `missing` bytes; if stderr is not a terminal, a line now and then."""
     if not sys.stderr.isatty():
         yield _lines()
         return

@@ -15,7 +15,7 @@ from steersearch.indexer.hits import Hit, Hits
 from steersearch.views.lettering import printable
 
 SIDE = 320  # pixels, longer side of a picture
-SHOWN = 24  # hits of a list: a notebook keeps every picture in its file
+SHOWN = 24  # hits shown of a list, since a notebook stores every picture in its file
 _FONT = "font:13px/1.4 system-ui,sans-serif"
 _CARD = f"display:inline-block;vertical-align:top;margin:0 12px 12px 0;{_FONT}"
 _SMALL = "color:#888;overflow-wrap:anywhere"
@@ -59,8 +59,8 @@ def vmax_of(hits: Sequence[Hit]) -> float | None:
 
 
 def hit_picture(hit: Hit, vmax: float | None = None, *, is_small: bool = False) -> Image.Image:
-    """The photo in grey with the heatmap of its first focus or of the region in colour over it, else the photo alone;
-    RGB, at most SIDE pixels each way. is_small: the thumbnail in the library is enough; the photo is not opened."""
+    """The photo in grey under the coloured heatmap of its first focus or of the region, else the photo alone; RGB, at
+    most SIDE pixels each way. is_small: the thumbnail in the library is enough; the photo is not opened."""
     photo = hit.thumbnail if is_small else hit.photo_within(SIDE)
     if not hit.parts and hit.match is None:
         return photo

@@ -1,4 +1,4 @@
-"""Output files, written whole or not at all."""
+"""Output files, written atomically."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ Region = tuple[float, float, float, float]  # left, top, right, bottom, as parts
 MOST_INSIDE = 50  # hits whose pictures are in the page itself
 REGION = "the region"
 PHOTO_SIDE = 480  # pixels, longer side of a photo
-HEAT_SIDE = 160  # heatmaps are smooth, the browser enlarges them
+HEAT_SIDE = 160  # heatmaps are smooth; the browser enlarges them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """A photo, at most PHOTO_SIDE pixels each way, and its heatmaps.
 
-    heatmaps: (Hp, Wp) on the patch grid, those that the search has; fewer or none on a query photo.
+    heatmaps: (Hp, Wp) on the patch grid, all of the search; on a query photo perhaps fewer.
     regions: the part of the photo that each covers.  link: its file; "" where it is gone.
     """
 
@@ -71,11 +71,11 @@ class ShownHit:
 class ShownSearch:
     """The hits for one or several focuses or none, and the query photo, unless the search was by text.
 
-    hits: read once, so that only one photo is in memory at a time.
+    hits: iterated once, so that only one photo is in memory at a time.
     status: how they were found, exactly or not.  remarks: what else to know.  method: which indexes, and which others.
-    maps: names of the heatmaps: of each focus, then of the marked region; none where nothing was steered.
+    maps: names of the heatmaps, of each focus and then of the marked region; none if nothing was steered.
     more: further query photos.
-    tops: the ends of their colour scales, see `shared_vmax`.  full: the score whose bar is full.
+    tops: the upper ends of their colour scales, see `shared_vmax`.  full: the score whose bar is full.
     is_marked: whether a region of the query photo was searched with.
     """
 
@@ -96,7 +96,7 @@ class ShownSearch:
 def write_page(file: Path, results: Sequence[Hits]) -> None:
     """Write the hits of queries, each with its query photo, or those of a find, as one page.
 
-    It needs no other file, unless there are more than MOST_INSIDE hits: then their pictures lie in a folder beside it.
+    It needs no other file, except that more than MOST_INSIDE hits have their pictures in a folder beside it.
     Raises OutputError if that cannot be written, ImageError if a query photo cannot be read.
     """
     refuse_impossible(file)
@@ -109,7 +109,7 @@ def write_page(file: Path, results: Sequence[Hits]) -> None:
 
 def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
     """The page as HTML."""
-    import jinja2  # which a search without a page does not load
+    import jinja2  # a search without a page does not load it
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"score": _in_digits, "bar": _bar}
@@ -127,7 +127,7 @@ def render_page(searches: Sequence[ShownSearch], pictures: Pictures) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- what is shown
+# ----------------------------------------------------------------------------------------------------- its content
 
 
 def _shown(hits: Hits, folder: Path) -> ShownSearch:
@@ -211,7 +211,7 @@ def _shown_hit(hit: Hit, focuses: Sequence[Focus], folder: Path, *, by_month: bo
 
 
 def _link(path: Path, folder: Path) -> str:
-    """Relative below the page's folder, so that both can be moved together; "" for a file that is gone."""
+    """Relative if below the page's folder, so that both can be moved together; "" for a file that is gone."""
     path = Path(os.path.realpath(path.parent)) / path.name
     if not os.path.exists(path):
         return ""
@@ -228,7 +228,7 @@ def _region(index: PromptIndex | UnsteeredIndex, image: Image.Image) -> Region:
 
 
 def _headline(searches: Sequence[ShownSearch]) -> tuple[str, str]:
-    """The title, and what it means to be similar."""
+    """The title, and in what sense hits are similar."""
     if len(searches) > 1:
         photos = len({search.query.name for search in searches if search.query})
         counts = f"{_in_words(len(searches))} {'focuses' if photos < 2 else 'searches'}"
@@ -271,20 +271,20 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _month(hit: Hit) -> str:
-    """What hits in the order of their dates are grouped by: "May 2019"; the year alone where no more is known."""
+    """The group of a hit in the order of dates: "May 2019", or the year alone if no more is known."""
     if hit.date is None:
         return "No date"
     return hit.date.moment.strftime("%Y" if hit.date.precision == "year" else "%B %Y")
 
 
 def _status(hits: Hits) -> str:
-    """Exact, or approximate over how many, and how many are shown."""
+    """Exact, or approximate over how many photos, and how many are shown."""
     searched = hits.searched
     return f"{searched}; {len(hits):,} of {searched.of:,} {'photo' if searched.of == 1 else 'photos'} shown"
 
 
 def _remarks(hits: Hits) -> list[str]:
-    """Why the answer may be wrong, and what the model does not read."""
+    """Why the answer may be wrong, and what the model did not read."""
     searched = hits.searched
     doubts = [escaped(str(searched.doubt))] if searched.doubt else []
     return doubts + [escaped(said) for focus in searched.focuses for said in focus.remarks]

@@ -1,4 +1,4 @@
-"""The pictures of a page: inside it, or as files in a folder beside it where they are many."""
+"""The pictures of a page: inside it or, if there are many, files in a folder beside it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _OURS = re.compile(r"[0-9a-f]{32}\.(jpeg|webp)")
 
 
 class Pictures(Protocol):
-    """Where the pictures of a page go."""
+    """A place for the pictures of a page."""
 
     def source(self, image: Image.Image, kind: str, **options: Any) -> str:
-        """What the page's <img> names. kind: "jpeg" or "webp"; options: of Pillow's writer."""
+        """Store a picture; return the address for <img>. kind: "jpeg" or "webp"; options: of Pillow's writer."""
         ...
 
 
 class Inside:
-    """The page has them itself and needs no other file."""
+    """Pictures inside the page, which needs no other file."""
 
     def source(self, image: Image.Image, kind: str, **options: Any) -> str:
         return f"data:image/{kind};base64,{base64.b64encode(_encoded(image, kind, options)).decode()}"
 
 
 class Beside:
-    """Files in a folder named after the page, each by its content, so that a new page shares none with another picture.
+    """Files in a folder named after the page, each named by its content, so that a new page overwrites no picture.
 
-    Whenever the process is killed, the page that is there has all its pictures: new ones are written first, then the
-    page, and `sweep` deletes those that it does not use.
+    If the process is killed, the existing page still has all its pictures: new ones are written first, then the page,
+    and `sweep` deletes those that it does not use.
     """
 
     def __init__(self, page: Path) -> None:

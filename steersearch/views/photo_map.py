@@ -13,7 +13,7 @@ from steersearch.core.prompts import READ_WHOLE, Reading
 from steersearch.views.lettering import printable
 
 MapKind = Literal["heatmap", "attention"]
-FLAT_BELOW = 2.0  # times an even spread: a map that nowhere reaches this singles out no place
+FLAT_BELOW = 2.0  # times an even spread; a map that stays below singles out no place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class PhotoMap:
 
     @property
     def title(self) -> str:
-        """The focus, as it is quoted in captions and remarks: on one line."""
+        """The focus on one line, for captions and remarks."""
         return f"“{printable(self.focus)}”"
 
     @property

@@ -1,6 +1,6 @@
-"""A sheet of training samples: what the expression below means in its own colours and outlined, the rest pale.
+"""A sheet of training samples: what the expression names is outlined and in its own colours, the rest pale.
 
-No tint on the thing itself: an expression may speak of its colour.
+The thing itself has no tint, since an expression may be about its colour.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 
 PAPER, INK, SOFT, FRAME = (255, 254, 251), (33, 31, 28), (109, 103, 95), (230, 226, 218)
 EDGE = (255, 90, 0)
-PALE = 0.5  # how far what is outside of the mask fades to white
+PALE = 0.5  # how far the outside of the mask fades to white
 CELL, GAP, MARGIN = 260, 22, 28  # pixels; pictures are fitted into a square cell
 CAPTION, NOTE, LINES = 14, 12, 4  # letter sizes, and lines of an expression
 COLUMNS = 6
@@ -45,7 +45,7 @@ def draw_samples(samples: Sequence[Sample | Boxed], pictures: Iterable[Image.Ima
 
 
 def draw_sample(sample: Sample | Boxed, photo: Image.Image, side: int) -> Image.Image:
-    """The photo with its longer side at `side` pixels, what the expression means marked; RGB."""
+    """The photo with its longer side at `side` pixels, RGB; what the expression names is marked."""
     scale = side / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     small = photo.resize(size, Image.Resampling.LANCZOS)
@@ -61,7 +61,7 @@ def _marked(picture: Image.Image, mask: npt.NDArray[np.bool_]) -> Image.Image:
     """Pale grey outside of the mask, and a line around it, which shows even where the mask is a few pixels."""
     cover = Image.fromarray(mask.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.BOX)
     inside = cover.point([255 * (value >= 128) for value in range(256)])
-    if not inside.getbbox():  # so small that no pixel is left of it
+    if not inside.getbbox():  # too small to keep a pixel
         inside = cover.point([255 * (value > 0) for value in range(256)])
     pale = ImageOps.grayscale(picture).point([round(grey + PALE * (255 - grey)) for grey in range(256)])
     marked = Image.composite(picture, pale.convert("RGB"), inside)

@@ -27,7 +27,7 @@ TITLE, CAPTION, NOTE = 20, 15, 13  # letter sizes
 CELL_SIDES = (320, 280, 240, 200, 180)  # of a square photo; of others the same area
 LARGEST_CELL = (560, 480)
 LEAST_COLUMN = 184  # of a cell with its caption
-LARGEST_SHEET = (2000, 6000)  # what cells shrink for, as far as they can
+LARGEST_SHEET = (2000, 6000)  # size that cells shrink for, as far as they can
 CAPTION_HEIGHT = 66
 MAPS_IN_A_LINE = 4
 LEGEND_WIDTH, BAR_HEIGHT = 430, 14
@@ -125,7 +125,7 @@ def _legend(kind: MapKind, top: float, note: str) -> Image.Image:
 
 
 def _ticks(top: float) -> Image.Image:
-    """1 and its doublings up to `top`, below the bar at equal distances; see `heatmaps.strengths`."""
+    """Labels 1, 2, 4, … up to `top`, below the bar at equal distances; see `heatmaps.strengths`."""
     picture = Image.new("RGB", (LEGEND_WIDTH, NOTE + 5), PAPER)
     draw = ImageDraw.Draw(picture)
     for doubling in range(int(math.log2(top)) + 1):

@@ -1,4 +1,4 @@
-"""Safe standard streams: closed, full, without a reader, or a terminal that obeys escape sequences."""
+"""Safe standard streams, even if closed, full, without a reader, or a terminal that obeys escape sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TextIO
 
-_JOINERS = "\u200c\u200d"  # between letters and in emoji: invisible, but they move nothing
+_JOINERS = "\u200c\u200d"  # used between letters and in emoji: invisible, but harmless
 _LINE_BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 
 
@@ -27,7 +27,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Escape line breaks, and nothing else."""
+    """Escape only line breaks."""
     return "".join(_number(c) if c in _LINE_BREAKS else c for c in text)
 
 
@@ -40,7 +40,7 @@ def _number(character: str) -> str:
 
 
 class _File(io.FileIO):
-    """A standard stream that never fails: what cannot be written is dropped, and `loss` says why.
+    """A standard stream that never fails: unwritable output is dropped, and `loss` says why.
 
     A reader that stops early, such as `head`, is no loss.
     """
@@ -90,8 +90,8 @@ def safe_streams() -> Iterator[_File]:
 
 
 def _open_closed_ones() -> None:
-    """Open closed streams on os.devnull, standard output read-only so that writing fails: else the next file opened
-    gets their number, and what a library prints ends up in it."""
+    """Open closed streams on os.devnull, standard output read-only, so that writing fails. Otherwise the next file
+    opened would get their number, and receive what a library prints."""
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
@@ -109,11 +109,11 @@ def _safe(stream: TextIO | None, number: int) -> tuple[_File, TextIO]:
     return file, (_TerminalText if is_terminal else io.TextIOWrapper)(
         io.BufferedWriter(file),
         encoding=getattr(stream, "encoding", "utf-8"),
-        errors="backslashreplace",  # nothing that is printed fails for its letters
+        errors="backslashreplace",  # no letter makes printing fail
         line_buffering=is_terminal or number == 2,
     )
 
 
 def drawn_on(stream: TextIO) -> IO[str]:
-    """A standard stream, for what steers its terminal: a progress bar, pictures. Close it afterwards."""
+    """A standard stream for output that controls its terminal, such as a progress bar. Close it afterwards."""
     return open(stream.fileno(), "w", closefd=False, encoding=stream.encoding, errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What the command line prints: results on stdout, progress and remarks on stderr."""
+"""Output of the command line: results on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ HEADER_LETTERS = 20  # of a focus above its column
 
 
 class _Loudness:
-    """What goes to stderr besides errors."""
+    """Settings of what goes to stderr besides errors."""
 
     remarks = True
     tracebacks = False
-    log: TextIO | None = None  # a file to which all of it goes as well, quiet or not
+    log: TextIO | None = None  # a file that also gets all of it, quiet or not
 
 
 def remark(text: str = "") -> None:
@@ -82,7 +82,7 @@ def confirmed(question: str) -> bool:
 
 
 def log_to(file: Path) -> None:
-    """Append what goes to stderr, and tracebacks, to this file too. Raises OutputError."""
+    """Also append what goes to stderr, and tracebacks, to this file. Raises OutputError."""
     try:
         _Loudness.log = open(  # noqa: SIM115, open until the process ends
             file, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=never_a_link
@@ -133,9 +133,7 @@ class _PlainLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             remark(record.getMessage())
-        except (
-            Exception
-        ):  # a stderr that cannot be written does not fail the work, as in logging's own handlers
+        except Exception:  # an unwritable stderr does not fail the work, as in logging's own handlers
             self.handleError(record)
 
 
@@ -196,7 +194,7 @@ def progress_bar(*columns: ProgressColumn) -> Iterator[Progress]:
 
 
 def _speed(event: ProgressEvent, before: str = "") -> str:
-    """Images a second, or seconds an image where that says more; nothing before both can be said."""
+    """Images a second, or seconds an image if that is more telling; empty before either is known."""
     if event.images_per_s <= 0:
         return ""
     if event.images_per_s < 1:
@@ -235,7 +233,7 @@ class Form(Enum):
 
 
 def can_preview() -> bool:
-    """Whether this terminal shows pictures; a remark says what does where it shows none. Raises MissingExtraError."""
+    """Whether this terminal shows pictures; if not, a remark names some that do. Raises MissingExtraError."""
     from steersearch.views import previews
 
     if previews.drawing() is not None:
@@ -258,7 +256,7 @@ def json_line(data: Mapping[str, Any]) -> None:
 
 
 def path_line(path: Path, end: str = "\n") -> None:
-    """A path as the bytes that the file system has, for pipes."""
+    """A path in the file system's own bytes, for pipes."""
     if sys.stdout.isatty():
         print(escaped(str(path)), end=end)
         return
@@ -286,7 +284,7 @@ def counted(number: int, noun: str) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
     """Columns aligned by spaces; those named in `right` hold numbers and are aligned to the right.
 
-    A row is a line, whatever is in its cells.
+    Each row is one line, whatever its cells contain.
     """
     shown = escaped if sys.stdout.isatty() else on_one_line
     lines = [[shown(cell) for cell in row] for row in (header, *rows)]
@@ -299,7 +297,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         line("  ".join(cells).rstrip())
 
 
-_Columns: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]], Collection[str]]  # as `table` takes them
+_Columns: TypeAlias = tuple[
+    Sequence[str], Sequence[Sequence[str]], Collection[str]
+]  # in the form that `table` takes
 
 
 def hits(found: Hits, form: Form) -> None:
@@ -333,7 +333,7 @@ def _print_hits(
 
 
 def json_rows(found: Hits) -> list[dict[str, Any]]:
-    """A row per hit; where too few photos were compared to rank them, one that says so."""
+    """A row per hit; if too few photos were compared to rank them, a single row that says so."""
     if found.searched.is_too_little:
         return [{"enough": False, **_searched_fields(found.searched)}]
     fields = _find_fields if found.query is None else _query_fields
@@ -350,7 +350,7 @@ def json_rows(found: Hits) -> list[dict[str, Any]]:
 
 
 def _query_fields(hit: Hit) -> dict[str, Any]:
-    z = None if math.isnan(hit.z) else hit.z  # of a guess it is not known
+    z = None if math.isnan(hit.z) else hit.z  # unknown for a guess
     fields = {"score": hit.score, "z": z}
     if len(hit.parts) <= 1:
         return fields
@@ -366,7 +366,7 @@ def _find_fields(hit: Hit) -> dict[str, Any]:
 
 
 def _searched_fields(searched: Searched) -> dict[str, Any]:
-    """The fields about the search in each row; of several focuses, each names its index beside its score."""
+    """The fields about the search in each row; with several focuses, each names its index beside its score."""
     fields: dict[str, Any] = {
         "exact": searched.is_exact,
         "compared": searched.compared,
@@ -446,7 +446,7 @@ def _with_paths(rows: Sequence[tuple[str, ...]], found: Sequence[Hit]) -> list[t
 
 
 def _also(hit: Hit) -> dict[str, Any]:
-    """The date and its source; copies only for hits that have some, `away` and `gone` for those that are."""
+    """The date and its source; copies only for hits that have some, `away` and `gone` only if true."""
     date = {"taken_at": hit.date and hit.date.iso, "taken_at_source": hit.taken_at_source}
     copies = {"copies": [os.fspath(path) for path in hit.copies]} if hit.copies else {}
     lost = {"gone": True} if hit.lost == "gone" else {"gone": True, "away": True} if hit.lost else {}
@@ -551,14 +551,14 @@ def _gallery_remark(searched: Searched, k: int) -> None:
 
 
 def counts_in_words(done: Counts) -> str:
-    """What became of the files."""
+    """The outcome of the files."""
     parts = [f"{getattr(done, name):,} {name}" for name in ("added", "reused", "moved")]
     parts += [counted(done.copies, "duplicate")] if done.copies else []
     return f"{counted(done.files, 'file')}: {', '.join(parts)}, {done.skipped:,} skipped; {done.removed:,} removed"
 
 
 def counts(done: Counts) -> None:
-    """What an `index` run did; added, reused, moved and skipped add up to the files."""
+    """The outcome of an `index` run; added, reused, moved, duplicates and skipped add up to the files."""
     line(counts_in_words(done))
     if done.forward_passes == 0:
         line(f"nothing to compute, no forward pass; {done.seconds:.1f} s")
@@ -579,7 +579,7 @@ def counts(done: Counts) -> None:
 
 
 def changed_counts(done: Counts, before: Counts) -> None:
-    """What a run did that was started by a change: nothing where nothing came of it."""
+    """The outcome of a run that a change started; nothing if nothing came of it."""
     numbers = {name: getattr(done, name) for name in ("added", "moved", "removed")}
     said = [f"{number:,} {name}" for name, number in numbers.items() if number]
     said += [counted(done.copies, "duplicate")] if done.copies else []
@@ -637,7 +637,7 @@ def info(library: LibraryInfo, unfinished: Sequence[str], *, as_json: bool) -> N
 
 
 def _weights_if_alike(index: PromptIndex, library: LibraryInfo) -> str:
-    """What tells apart two indexes that differ in the model's weights alone."""
+    """A label that distinguishes two indexes that differ only in the model's weights."""
     alike = sum(str(coverage.index) == str(index) for coverage in library.prompts)
     return f" ({index.weights})" if alike > 1 else ""
 

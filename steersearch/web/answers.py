@@ -1,4 +1,4 @@
-"""What the REST interface says, as typed records; OpenAPI describes them."""
+"""Answers of the REST interface as typed records, which OpenAPI describes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class LibraryAnswer(LibraryRow):
     model: str
     photos: int
     skipped: int
-    has_unsteered: bool = Field(description="whether any focus, and none, can be asked at once")
+    has_unsteered: bool = Field(
+        description="whether any focus can be searched at once, and whole photos compared"
+    )
     bytes_on_disk: int
     prompts: list[PromptRow]
 
@@ -116,8 +118,8 @@ class HitAnswer(PhotoRow):
 
 
 class SearchAnswer(BaseModel):
-    """What a search found, and among what: `is_exact` is false where photos were not compared, and `text` says how
-    many were, and why the model may well be wrong. `is_final`: nothing better will follow."""
+    """The hits of a search, and among what: `is_exact` is false if some photos were not compared; `text` says how many
+    were, and why the model may well be wrong. `is_final`: nothing better will follow."""
 
     is_exact: bool
     is_guess: bool
@@ -194,5 +196,5 @@ def _hit(hit: Hit, photo: Photo, layer: str | None) -> HitAnswer:
 
 
 def shown(path: str) -> str:
-    """A path as text that JSON can carry, whatever bytes it has."""
+    """A path as text for JSON, whatever bytes it has."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

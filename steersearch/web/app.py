@@ -22,7 +22,7 @@ from steersearch.web.shelf import Shelf
 def create_app(shelf: Shelf, access: Access | None = None) -> FastAPI:
     """The server's application over some libraries.
 
-    access: who may ask; None: this machine alone.
+    access: who may send requests; None: this machine alone.
     """
     access = access or Access()
 

@@ -1,4 +1,4 @@
-"""The steering dial: a few photos seen again under their focuses at another gate_scale."""
+"""The steering dial: a few photos embedded again under their focuses at another gate_scale."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Dialled:
 
 
 class Dial:
-    """Keeps the pixels of photos that were dialled before, so that a turn costs forward passes alone."""
+    """Keeps the pixels of earlier photos, so that a turn of the dial costs only forward passes."""
 
     def __init__(self) -> None:
         self._pixels: OrderedDict[tuple[str, int, str], Floats] = OrderedDict()

@@ -15,8 +15,8 @@ RETRY_S = 2
 
 
 class Engine:
-    """Does what needs a model in one thread: a model uses all cores, so that two at once only make both late, and each
-    thread that ran one keeps buffers of its own."""
+    """Runs work that needs a model in one thread: a model uses all cores, so two at once would only delay each other,
+    and each thread that has run one keeps its own buffers."""
 
     def __init__(self, waiting: int = WAITING) -> None:
         self._places = threading.BoundedSemaphore(waiting + 1)
@@ -32,5 +32,5 @@ class Engine:
             self._places.release()
 
     def close(self) -> None:
-        """Let what runs end, and drop what waits."""
+        """Finish the running work, and drop the waiting."""
         self._worker.shutdown(wait=True, cancel_futures=True)

@@ -42,7 +42,7 @@ class GalleryMap:
 
 
 class Maps:
-    """Maps of galleries, kept as long as these do not change. While one is made, only who wants the same waits."""
+    """Maps of galleries, kept while these do not change. While one is made, only requests for the same one wait."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, ...], Future[GalleryMap]] = OrderedDict()

@@ -1,4 +1,4 @@
-"""Who may ask, and what a browser may do with the answer.
+"""Who may send requests, and what a browser may do with the answer.
 
 Against DNS rebinding the Host must be the server's own; against other sites' pages the Origin must be too; beyond this
 machine a token is needed. The content security policy allows our own files only, and no inline script.
@@ -35,7 +35,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """hosts: names by which the server may be asked, without ports.  token: needed with every request; None: none.
+    """hosts: names by which the server may be addressed, without ports.  token: needed with every request; None: none.
     socket: of this machine's user, see `server_socket`; who may open it needs neither.
     """
 
@@ -117,7 +117,7 @@ def _cookie(headers: Headers) -> str:
 
 
 def _name(host: str) -> str | None:
-    """The host without its port; None for what is no host."""
+    """The host without its port; None if it is not a host."""
     try:
         split = urlsplit(f"//{host}")
         _ = split.port

@@ -1,4 +1,4 @@
-"""Heatmaps as the pictures that the page lays over photos in grey."""
+"""Heatmaps as pictures that the page lays over grey photos."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIDE = 160  # pixels, longer side: heatmaps are smooth, the browser enlarges the
 def heat_layer(
     heatmap: Floats, vmax: float | None, index: PromptIndex | UnsteeredIndex, size: tuple[int, int]
 ) -> bytes:
-    """PNG with transparency, in the shape of a photo of `size`: what the page lays over it.
+    """PNG with transparency, in the shape of a photo of `size`, to be laid over it.
 
     heatmap: (Hp, Wp).  vmax: the top of the colour range, from `shared_vmax`; None: that of this heatmap.
     """

@@ -35,7 +35,7 @@ class _Cancelled(Exception):
 
 @dataclass
 class Job:
-    """Indexes a library under prompts; none: brings all of its prompts up to date.
+    """Indexes a library under prompts; without any, brings all of its prompts up to date.
 
     counts: of a job that is done.  error: of one that failed.
     """

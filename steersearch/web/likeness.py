@@ -1,7 +1,7 @@
 """More like these photos, less like those: Rocchio's rule on a library's vectors.
 
-J. J. Rocchio, Relevance feedback in information retrieval, 1971: the query is the mean of what is liked, less a part of
-the mean of what is not. Without anything liked it is the gallery's mean, less that part.
+J. J. Rocchio, Relevance feedback in information retrieval, 1971: the query is the mean of the liked photos less a share
+of the mean of the others. Without liked photos it is the gallery's mean less that share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from steersearch.core.errors import ArgumentError
 from steersearch.core.vectors import Floats
 from steersearch.indexer.snapshot import Snapshot
 
-LESS = 0.5  # the part of the mean of what is not liked
+LESS = 0.5  # share of the mean of the photos that are not liked
 
 
 def rocchio(gallery: Snapshot, more: Sequence[str], less: Sequence[str]) -> Floats:

@@ -1,5 +1,5 @@
-"""The photos of a library by id: what is known of them, their thumbnails, and larger previews. No path comes from
-outside, and no file goes out as it is."""
+"""The photos of a library by id: their properties, thumbnails and larger previews. No path is taken from a request, and
+no file is sent unchanged."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Photos:
         return kept
 
     def preview(self, id: str, side: int) -> bytes:
-        """JPEG made anew from the photo, longer side at most `side` pixels; of a photo that is gone its thumbnail."""
+        """A new JPEG of the photo, longer side at most `side` pixels; for a photo that is gone, its thumbnail."""
         try:
             return preview_of(self.file(id), side)
         except ImageError:
@@ -108,7 +108,7 @@ class Photos:
 
 
 def _newest_first(table: Any) -> Iterator[Photo]:
-    """The photos of a table with PHOTO_COLUMNS; those of one date by path."""
+    """The photos of a table with PHOTO_COLUMNS, newest first; those of one date by path."""
     columns = [table.column(name).to_pylist() for name in ("image_id", "path", "width", "height")]
     rows = sorted(zip(*columns, dates_of(table), strict=True), key=lambda row: row[1])
     rows.sort(key=lambda row: "" if row[-1] is None else row[-1].iso, reverse=True)
@@ -117,7 +117,7 @@ def _newest_first(table: Any) -> Iterator[Photo]:
 
 
 def preview_of(file: Path, side: int) -> bytes:
-    """A photo as a JPEG of ours, its longer side at most `side` pixels. Raises ImageError."""
+    """A photo as a new JPEG, its longer side at most `side` pixels. Raises ImageError."""
     image = read_picture(file, at_least=side).image
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return jpeg(image)

@@ -47,7 +47,7 @@ class BusyError(SteerSearchError):
 
 
 class UnknownIdError(SteerSearchError):
-    """An id that names nothing here, or nothing any more. Fields: `what` ("library", "photo", …), `id`."""
+    """An id that names nothing, or no longer does. Fields: `what` ("library", "photo", …), `id`."""
 
     def __init__(self, what: str, id: str) -> None:
         self.what, self.id = what, id

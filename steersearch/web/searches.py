@@ -1,4 +1,4 @@
-"""Searches in rounds: each answers at once, and better than the one before, until nothing is missing or time is up."""
+"""Searches in rounds, each answer better than the one before, until nothing is missing or time is up."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from steersearch.web.engine import Engine
 from steersearch.web.heat import heat_layer
 from steersearch.web.photos import PhotoList, Photos
 
-ROUNDS_S = (0.4, 0.8, 1.5, 2.5)  # the last again and again
+ROUNDS_S = (0.4, 0.8, 1.5, 2.5)  # the last repeats
 MOST_SECONDS = 600.0
 
 
 class Cancelled(Exception):
-    """Nobody waits for the answer any more."""
+    """Nobody is waiting for the answer any more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ class Shelf:
             return self._photos[id]
 
     def info(self, id: str) -> LibraryInfo:
-        """What a library holds, counted anew only after it has changed: that takes a second of 100,000 photos."""
+        """What a library holds, counted again only after a change, since that takes a second for 100,000 photos."""
         library = self.library(id)
         names = map(library.gallery_name, library.prompts())
         now = (*images_stamp(library.place), *names)

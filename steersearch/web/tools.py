@@ -47,7 +47,7 @@ INSTRUCTIONS = (
 
 
 class IndexStatus(BaseModel):
-    """How far a library is under each prompt, and the jobs that index now."""
+    """How complete a library is under each prompt, and the current jobs."""
 
     photos: int
     skipped: int
@@ -152,7 +152,7 @@ def _photo(shelf: Shelf, library: str, name: str) -> Path:
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """What the command line would say, as the tool's error."""
+    """The command line's message, as the tool's error."""
     try:
         yield
     except ToolError:

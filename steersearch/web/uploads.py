@@ -1,4 +1,4 @@
-"""Query photos that a browser sent: kept in a temporary folder under names of ours, the oldest going first."""
+"""Query photos sent by a browser, kept in a temporary folder under names of ours; the oldest go first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Uploads:
         self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()  # the last used is the last to go
 
     async def add(self, chunks: AsyncIterator[bytes]) -> str:
-        """The id of a new upload, which can be read as a picture. Raises ImageError."""
+        """Keep an upload that can be read as a picture; return its id. Raises ImageError."""
         id = secrets.token_hex(16)
         file = self.folder / id
         try:
