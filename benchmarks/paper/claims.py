@@ -238,10 +238,15 @@ def verdicts(claims: Sequence[Claim], records: Sequence[Record], model: str) -> 
 
 
 def claims_tables(records: Sequence[Record], model: str) -> list[Table]:
-    """The paper's claims, then ours, tested on `model`, and on its twin if it has records."""
+    """The paper's claims, then ours, tested on `model`, and on its twin if it has records.
+
+    What both of them await alike stands there once.
+    """
     model, twin = plain_name(model), twin_of(model)
     tested = [name for name in (twin, model) if name == model or any(base_of(r) == twin for r in records)]
     paper = [verdict for name in tested for verdict in verdicts(PAPER_CLAIMS, records, name)]
+    awaited = {(v.claim.says, v.answer) for v in paper if v.model == model and v.more is None}
+    paper = [v for v in paper if v.model == model or (v.claim.says, v.answer) not in awaited]
     paper.sort(key=lambda verdict: PAPER_CLAIMS.index(verdict.claim))
     return [
         _table("What the paper claims, in its own pooling", paper, theirs=True),
