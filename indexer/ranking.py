@@ -216,8 +216,10 @@ def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> 
     known = np.flatnonzero(~np.isnan(gallery.presence))
     presence = gallery.presence[known]
     vectors = gallery.flat.all
-    embeddings = vectors if len(known) == len(vectors) else vectors[known]
-    scores = find_scores(presence, embeddings, gallery.table.column("image_id").take(known).to_pylist())
+    embeddings, ids = vectors, gallery.table.column("image_id")
+    if len(known) < len(vectors):
+        embeddings, ids = vectors[known], ids.take(known)
+    scores = find_scores(presence, embeddings, ids.to_pylist())
     ranked = np.arange(len(known)) if passing is None else np.flatnonzero(passing[known])
     best = ranked[np.argsort(-scores[ranked], kind="stable")[:k]]
     statistics = ScoreStatistics.of(scores.astype(np.float32))

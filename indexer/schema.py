@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.vectors import Floats
+
+Number = TypeVar("Number", bound=np.generic)
 
 PRESENCE = "presence"  # a column of prompt tables, missing in schema 1
 IMAGES, PROMPT = "images", "prompt"  # a table, and the prefix of prompt tables
@@ -307,3 +309,12 @@ def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
         named.append(compute.binary_join_element_wise(pa.scalar(name), array.cast(pa.string()), "="))
     joined = compute.binary_join_element_wise(*named, "\0", null_handling="skip")
     return [text.encode() for text in joined.to_pylist()] if named else [b""] * count
+
+
+def numbers(column: Any, dtype: type[Number]) -> npt.NDArray[Number]:
+    """As `column.to_numpy()` of an Arrow column of this type, which imports pandas where that is installed."""
+    array = column.combine_chunks()
+    if array.null_count:
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=dtype)
+    itemsize = np.dtype(dtype).itemsize
+    return np.frombuffer(array.buffers()[1] or b"", dtype, len(array), itemsize * array.offset)

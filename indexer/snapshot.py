@@ -47,6 +47,7 @@ from steersearch.indexer.schema import (
     gallery_schema,
     is_heatmap,
     is_outside,
+    numbers,
     prompt_table,
     to_stored,
     unpack_heatmap,
@@ -123,7 +124,7 @@ class Snapshot:
     @property
     def presence(self) -> Floats:
         """(n,) float32, NaN where unknown."""
-        values = self.table.column("presence").to_numpy()
+        values = numbers(self.table.column("presence"), np.float32)
         known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
         return known
 

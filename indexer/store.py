@@ -39,6 +39,7 @@ from steersearch.indexer.schema import (
     images_schema,
     is_heatmap,
     is_sound,
+    numbers,
     pack_heatmap,
     paths_in,
     prompt_schema,
@@ -422,7 +423,7 @@ def _stamp(place: Path, table: str) -> tuple[str, ...]:
 def dates_of(photos: Any) -> list[CaptureDate | None]:
     """The date of each photo in a table with PHOTO_COLUMNS, or else of its file."""
     taken = zip(*(photos.column(name).to_pylist() for name in DATE_COLUMNS), strict=True)
-    changed = file_dates(photos.column("mtime_ns").to_numpy())
+    changed = file_dates(numbers(photos.column("mtime_ns"), np.int64))
     return [  # "second" and "EXIF": as versions before schema 3 left it
         of_file if moment is None else CaptureDate(moment, precision or "second", source or "EXIF")
         for (moment, precision, source), of_file in zip(taken, changed, strict=True)

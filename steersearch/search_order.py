@@ -17,6 +17,7 @@ from steersearch.core.images.limits import Limits
 from steersearch.indexer.place import LIBRARY_FILE
 from steersearch.indexer.query_terms import Focus
 
+TOKEN_VARIABLE = "STEERSEARCH_TOKEN"  # what servers ask for, and commands send
 MOST_BYTES = 64 * 2**20  # of all photos of a search
 MOST_SECONDS = 30.0  # for photos without vectors: others wait meanwhile
 MOST_HITS = 10_000

@@ -30,6 +30,7 @@ from steersearch.search_order import (
     MOST_HITS,
     MOST_SECONDS,
     OPTIONS,
+    TOKEN_VARIABLE,
     Order,
     absolute,
     id_of,
@@ -39,7 +40,7 @@ from steersearch.search_order import (
 from steersearch.server_socket import connected, sockets
 from steersearch.views import terminal
 
-SERVER_VARIABLE, TOKEN_VARIABLE, OFF = "STEERSEARCH_SERVER", "STEERSEARCH_TOKEN", "off"
+SERVER_VARIABLE, OFF = "STEERSEARCH_SERVER", "off"
 PATIENCE_S = 3.0  # until a server begins with a search; then it is done here
 _SILENCE_S = 10 * HEARTBEAT_S
 _MOST_ANSWER = 2**28  # bytes

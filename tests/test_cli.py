@@ -385,14 +385,11 @@ def test_a_closed_pipe_is_no_error(indexed: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
-@pytest.mark.parametrize("is_indexed", [True, False])
-def test_a_cold_query_loads_no_more_than_it_needs(indexed: Path, tmp_path: Path, is_indexed: bool) -> None:
-    """Of a photo that is indexed not even the model, of another neither the text encoder nor the store."""
-    draw_picture(tmp_path / "stranger.jpg", "red", seed=77)
-    photo = indexed / "red.jpg" if is_indexed else tmp_path / "stranger.jpg"
+def loaded_by(*arguments: object) -> set[str]:
+    """The modules that a command loads in a process of its own."""
     code = (
         "import sys\n"
-        f"sys.argv = ['', 'query', {str(photo)!r}, '--focus', {PROMPT!r}, '--in', '.', '--before', '2100', '--paths']\n"
+        f"sys.argv = {['', *map(str, arguments)]}\n"
         "from steersearch.cli import main\n"
         "try: main()\n"
         "except SystemExit as stopped: print('CODE', stopped.code)\n"
@@ -400,10 +397,25 @@ def test_a_cold_query_loads_no_more_than_it_needs(indexed: Path, tmp_path: Path,
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "CODE 0" in done.stdout
-    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+NEVER_LOADED = {"timm", "torchvision", "transformers", "lancedb", "pandas", "jinja2", "rich"}
+
+
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_a_cold_query_loads_no_more_than_it_needs(indexed: Path, tmp_path: Path, is_indexed: bool) -> None:
+    """Of a photo that is indexed not even the model, of another neither the text encoder nor the store."""
+    draw_picture(tmp_path / "stranger.jpg", "red", seed=77)
+    photo = indexed / "red.jpg" if is_indexed else tmp_path / "stranger.jpg"
+    loaded = loaded_by("query", photo, "--focus", PROMPT, "--in", ".", "--before", "2100", "--paths")
     assert ("torch" in loaded) != is_indexed
     assert "pyarrow" in loaded
-    assert loaded & {"timm", "torchvision", "transformers", "lancedb", "pandas", "jinja2", "rich"} == set()
+    assert loaded & NEVER_LOADED == set()
+
+
+def test_a_cold_find_loads_no_more_than_it_needs(indexed: Path) -> None:
+    assert loaded_by("find", PROMPT) & {*NEVER_LOADED, "torch"} == set()
 
 
 # ------------------------------------------------------------------------------- explain, info, models, help

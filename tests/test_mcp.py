@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from steersearch.api import Library
@@ -97,3 +100,68 @@ def test_it_speaks_over_standard_input(library: Library) -> None:
             return (await client.call_tool("index_status", {})).structured_content
 
     assert asyncio.run(session())["photos"] == 6
+
+
+# --------------------------------------------------------------------------------------------------- streamable HTTP
+
+TOKEN = "secret"
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+
+@pytest.fixture
+def address(library: Library, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of a process that asks for a token."""
+    monkeypatch.setenv("STEERSEARCH_TOKEN", TOKEN)
+    command = [sys.executable, "-m", "steersearch", "mcp", "--http", "--port", "0", "--library"]
+    process = subprocess.Popen([*command, str(library.place)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    yield process.stderr.readline().strip()
+    process.terminate()
+    assert process.wait(60) == 0
+
+
+def test_it_speaks_streamable_http_and_refuses_whom_the_page_refuses(address: str, library: Library) -> None:
+    async def session() -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=600) as client,
+            Client(streamable_http_client(address, http_client=client)) as agent,
+        ):
+            by_photo = {"photo": "blue.jpg", "focus": ["the red thing"], "k": 3}
+            picture = await agent.call_tool("explain", {"photo": "red.jpg", "focus": "the red thing"})
+            return {
+                "tools": {tool.name for tool in (await agent.list_tools()).tools},
+                "found": await agent.call_tool("find_photos", {"text": "the red thing", "k": 3}),
+                "queried": await agent.call_tool("query_by_photo", by_photo),
+                "status": await agent.call_tool("index_status", {}),
+                "picture": picture.content[0],
+            }
+
+    assert address.startswith("http://127.0.0.1:")
+    said = asyncio.run(session())
+    assert said["tools"] == READING
+    hits = [hit["path"] for hit in said["found"].structured_content["hits"]]
+    assert hits == [hit.path.name for hit in library.find("the red thing", 3)]
+    hits = [hit["path"] for hit in said["queried"].structured_content["hits"]]
+    assert hits == [hit.path.name for hit in library.query(library.folder / "blue.jpg", "the red thing", 3)]
+    assert said["status"].structured_content["photos"] == 6
+    assert said["picture"].mime_type == "image/png"
+
+    def asked(**headers: str) -> int:
+        accepted = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {TOKEN}"}
+        return httpx.post(address, json=HELLO, headers=accepted | headers, timeout=600).status_code
+
+    assert asked() == 200
+    assert asked(Authorization="Bearer guess") == 401
+    assert asked(Host="attacker.example") == 421
+    assert asked(Origin="http://attacker.example") == 403
+    assert asked(**{"Sec-Fetch-Site": "cross-site"}) == 403

@@ -91,7 +91,7 @@ def is_problem(response: httpx.Response, status: int, said: str) -> None:
 
 def test_libraries_photos_and_prompts_are_listed(client: TestClient, root: str, library: Library) -> None:
     (row,) = client.get("/api/v1/libraries").json()
-    assert row["folder"] == str(library.folder)
+    assert (row["folders"], row["name"]) == ([str(library.folder)], "photos")
     assert row["is_there"] is True
     whole = client.get(root).json()
     assert (whole["photos"], whole["skipped"], whole["has_unsteered"]) == (6, 0, True)
@@ -101,6 +101,15 @@ def test_libraries_photos_and_prompts_are_listed(client: TestClient, root: str, 
     page = client.get(f"{root}/photos", params={"offset": 4, "limit": 10}).json()
     assert page["total"] == 6
     assert len(page["photos"]) == 2
+
+
+def test_all_folders_of_a_library_are_named(client: TestClient, library: Library, tmp_path: Path) -> None:
+    (tmp_path / "camera").mkdir()
+    draw_picture(tmp_path / "camera" / "one.jpg", "red", seed=9)
+    Library.create([library.folder, tmp_path / "camera"], library.model, library.place).index()
+    (row,) = client.get("/api/v1/libraries").json()
+    assert row["folders"] == [str(library.folder), str(tmp_path / "camera")]
+    assert row["name"] == "photos, camera"
 
 
 def test_a_new_photo_appears_without_a_restart(

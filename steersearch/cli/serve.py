@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import socket
+import os
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,14 +15,14 @@ from steersearch import server_socket
 from steersearch.api import Library
 from steersearch.cli.options import OneDevice
 from steersearch.config import read_settings
-from steersearch.core.errors import ArgumentError, MissingExtraError
+from steersearch.core.errors import MissingExtraError
+from steersearch.search_order import TOKEN_VARIABLE
 from steersearch.views import terminal
 
 try:
-    import uvicorn
-
     from steersearch.web.app import create_app
     from steersearch.web.guard import Access
+    from steersearch.web.run import listen, run
     from steersearch.web.shelf import Shelf
 except ModuleNotFoundError as error:
     if error.name not in ("fastapi", "uvicorn", "starlette"):
@@ -66,8 +65,8 @@ def command(
       steersearch serve --host 0.0.0.0 --name photos.local --port 8000
     """
     shelf = Shelf([_place(one) for one in library or ()], device or read_settings().device)
-    access = Access.of(host, *(name or ()))
-    listening = _listen(host, port)
+    access = Access.of(host, *(name or ()), token=os.environ.get(TOKEN_VARIABLE))
+    listening = listen(host, port)
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
     if access.token is not None and name:
@@ -88,31 +87,9 @@ def command(
             terminal.remark(f"query and find will not use this server: no socket can be made ({error})")
         app = create_app(shelf, access)
         app.state.server.warm_up()
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            log_level="warning",
-            h11_max_incomplete_event_size=64 * 1024,
-            timeout_graceful_shutdown=5,
-        )
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn repeats it when all is done
-        uvicorn.Server(config).run(sockets=sockets)
+        run(app, sockets)
 
 
 def _place(library: str) -> Path:
     """Of a library or its photo folder. Raises LibraryMissingError."""
     return Library.open(library).place
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ArgumentError if the port is taken, or the address not this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise ArgumentError("port", f"{host}:{port}", f"{error.strerror}; another port: --port 0") from error
-    listening.listen()
-    return listening

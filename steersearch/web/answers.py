@@ -27,9 +27,9 @@ class LibraryRow(BaseModel):
     """A library in the list."""
 
     id: str
-    folder: str
+    folders: list[str] = Field(description="all its photo folders; of one that cannot be opened its place")
     name: str
-    is_there: bool = Field(description="whether its photo folder can be reached now")
+    is_there: bool = Field(description="whether all its photo folders can be reached now")
     problem: str | None = Field(None, description="why it cannot be opened")
 
 

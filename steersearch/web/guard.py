@@ -44,12 +44,12 @@ class Access:
     socket: str | None = None
 
     @classmethod
-    def of(cls, host: str, *more: str) -> Access:
-        """For a server that listens on `host` and is reached by that name and `more`: on this machine without a token,
-        elsewhere with a new one."""
-        if host in LOOPBACK:
-            return cls(hosts=LOOPBACK | frozenset(more))
-        return cls(hosts=LOOPBACK | {host, *more}, token=secrets.token_urlsafe(32))
+    def of(cls, host: str, *more: str, token: str | None = None) -> Access:
+        """For a server that listens on `host` and is reached by that name and `more`: with this token; else on this
+        machine without one, elsewhere with a new one."""
+        is_here = host in LOOPBACK
+        token = token or (None if is_here else secrets.token_urlsafe(32))
+        return cls(hosts=LOOPBACK | {host, *more}, token=token)
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def libraries(server: At) -> list[LibraryRow]:
             rows.append(
                 LibraryRow(
                     id=id,
-                    folder=shown(str(place)),
+                    folders=[shown(str(place))],
                     name=shown(place.name),
                     is_there=False,
                     problem=str(error),
@@ -178,8 +178,13 @@ def library(library: str, server: At) -> LibraryAnswer:
 
 
 def _head(id: str, library: Library) -> dict[str, Any]:
-    folder = library.folder
-    return {"id": id, "folder": shown(str(folder)), "name": shown(folder.name), "is_there": not library.away}
+    folders = library.folders
+    return {
+        "id": id,
+        "folders": [shown(str(folder)) for folder in folders],
+        "name": ", ".join(shown(folder.name) for folder in folders),
+        "is_there": not library.away,
+    }
 
 
 @router.get("/libraries/{library}/skipped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,6 +27,7 @@ class Uploads:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="steersearch-"))
+        self._delete = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._sizes: OrderedDict[str, tuple[int, int]] = OrderedDict()  # the last used is the last to go
 
     async def add(self, chunks: AsyncIterator[bytes]) -> str:
@@ -63,7 +65,7 @@ class Uploads:
 
     def close(self) -> None:
         """Delete them all."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._delete()
 
 
 def _size(file: Path) -> tuple[int, int]:

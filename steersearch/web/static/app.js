@@ -73,7 +73,7 @@ async function chooseLibrary() {
   if (!libraries.length) {
     libraries = await get("/libraries");
     $("library").replaceChildren(...libraries.map((one) =>
-      element("option", { value: one.id, title: one.folder, disabled: !!one.problem }, one.name + (one.problem ? " (cannot be opened)" : one.is_there ? "" : " (its folder is gone)"))));
+      element("option", { value: one.id, title: one.folders.join("\n"), disabled: !!one.problem }, one.name + (one.problem ? " (cannot be opened)" : one.is_there ? "" : " (a folder is gone)"))));
   }
   const usable = libraries.filter((one) => !one.problem);
   if (!usable.length) {
