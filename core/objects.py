@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path, PosixPath
 from typing import IO, Any
+from zlib import crc32
 
 from steersearch.core.errors import MissingExtraError, SteerSearchError
 
@@ -40,6 +41,16 @@ class ObjectStoreError(OSError, SteerSearchError):
     def __init__(self, number: int, uri: str, reason: str, way_out: str) -> None:
         super().__init__(number, f"{reason}; {way_out}", uri)
         self.way_out = way_out
+
+    @property
+    def is_of_one_object(self) -> bool:
+        """Whether others in the bucket may be readable."""
+        return self.errno in (errno.EIO, errno.EACCES)
+
+    @property
+    def is_of_a_change(self) -> bool:
+        """Whether the object was replaced meanwhile."""
+        return self.errno == errno.ESTALE
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
@@ -62,7 +73,11 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True)
 class ObjectStatus:
-    """What is known of an object without reading it. version: changes with its content."""
+    """What is known of an object without reading it. version: changes with its content.
+
+    st_mtime_ns: when it was written, in whole seconds; below them, digits made of the version, so that two contents of
+    one second differ.
+    """
 
     st_size: int
     st_mtime_ns: int
@@ -77,7 +92,9 @@ class ObjectStatus:
     def of(cls, about: Mapping[str, Any]) -> ObjectStatus:
         """about: the metadata that obstore gives."""
         moment: datetime = about["last_modified"]
-        return cls(about["size"], int(moment.timestamp()) * 10**9, str(about.get("e_tag") or ""))
+        version = str(about.get("e_tag") or "")
+        mtime_ns = int(moment.timestamp()) * 10**9 + crc32(version.encode()) % 10**9
+        return cls(about["size"], mtime_ns, version)
 
 
 class ObjectPath(PosixPath):
@@ -182,8 +199,12 @@ class ObjectPath(PosixPath):
         return bytes(self._call("get_range", self.object_name, start=0, length=count))
 
     def download(self, file: IO[bytes]) -> None:
-        """Copy the content to `file`; it is that of one version, even if the object is replaced meanwhile."""
-        status, start = self.stat(), 0
+        """Copy the content to `file`: of one version, even if the object is replaced meanwhile."""
+        self.download_version(file, self.stat())
+
+    def download_version(self, file: IO[bytes], status: ObjectStatus) -> None:
+        """As `download`, the version with this status. Raises ObjectStoreError if there is another by now."""
+        start = 0
         while start < status.st_size:
             options = {
                 "if_match": status.version or None,
@@ -351,6 +372,12 @@ def store_error(path: Path, error: BaseException) -> OSError:
         return ObjectStoreError(
             errno.ENODEV, uri, f"there is no bucket {bucket}", "check its name and region"
         )
+    if type(error).__name__ == "PreconditionError":
+        return ObjectStoreError(errno.ESTALE, uri, "it was replaced meanwhile", "run the command again")
+    if type(error).__name__ == "InvalidPathError":
+        odd = re.search(r'Path "(.*?)"', text)
+        reason = f"an object is called {odd[1] if odd else ''!r}, which is no path"
+        return ObjectStoreError(errno.EINVAL, uri, reason, "rename it, or name a folder beside it")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "no such object", uri)
     keys = _WAYS_OUT[uri.partition(":")[0]]
@@ -372,11 +399,11 @@ def is_of_the_store(error: BaseException) -> bool:
     return any(found)
 
 
-def opened_object(path: ObjectPath) -> io.BufferedReader:
-    """A copy of the object on the disk or in memory, open for reading, for readers of files."""
+def opened_object(path: ObjectPath, status: ObjectStatus | None = None) -> io.BufferedReader:
+    """A copy of the object, open for reading, which is gone when it is closed.  status: of the version wanted."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
     try:
-        path.download(file)
+        path.download_version(file, status or path.stat())
         file.seek(0)
         return file  # type: ignore[return-value]
     except BaseException:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from steersearch.core.errors import ArgumentError, FilterError
 from steersearch.core.images.dates import are_plausible
+from steersearch.core.objects import as_place, is_uri, real_path
 from steersearch.indexer.database import selected_rows
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.schema import PHOTO_COLUMNS, comparable_paths, normal_form, paths_in, to_stored
@@ -129,17 +130,17 @@ def parse_date(name: str, value: str | date) -> datetime:
 
 def _stored(folder: str, folders: Folders) -> str | None:
     """A folder as paths in the tables name it, in normal form: "" the first photo folder, None all of them."""
-    path = Path(os.path.normpath(folder))
+    path = as_place(folder) if is_uri(folder) else Path(os.path.normpath(folder))
     if path == Path("."):
         return None
-    if not path.is_absolute():
+    if not (path.is_absolute() or is_uri(folder)):
         below = next((root / path for root in folders.paths if (root / path).is_dir()), None)
         if below is None and not path.is_dir():  # of a folder that is away, or as the tables name it
             return normal_form(path.as_posix())
         path = below or path  # else named from the current folder
-    real = Path(normal_form(os.path.realpath(path)))
+    real = as_place(normal_form(os.fspath(real_path(path))))
     for one in folders.all:
-        home = Path(normal_form(os.path.realpath(one.path)))
+        home = as_place(normal_form(os.fspath(real_path(one.path))))
         if real.is_relative_to(home):
             relative = real.relative_to(home).as_posix()
             return normal_form(one.prefix.removesuffix("/") if relative == "." else one.prefix + relative)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steersearch.core.errors import FolderError
-from steersearch.core.objects import as_place, is_uri
+from steersearch.core.objects import ObjectPath, as_place, is_uri
 from steersearch.indexer.disks import Disk, disk_of, folder_on
 
 
@@ -71,7 +71,7 @@ class Folders:
     @property
     def are_gone(self) -> bool:
         """Whether none of them is there."""
-        return not any(path.is_dir() for path in self.paths)
+        return not any(isinstance(path, ObjectPath) or path.is_dir() for path in self.paths)
 
     def __truediv__(self, stored: str) -> Path:
         folder = self.of(stored)
@@ -91,7 +91,11 @@ class Folders:
 
     def is_away(self, file: Path) -> bool:
         """Whether the photo folder of this file is not there."""
-        return any(file.is_relative_to(root) and not root.is_dir() for root in self.paths)
+        return any(
+            file.is_relative_to(root) and not root.is_dir()
+            for root in self.paths
+            if not isinstance(root, ObjectPath)
+        )
 
     def shown(self, file: Path) -> str:
         """A photo's name for people: its path below its folder, and of several folders which."""

@@ -14,6 +14,7 @@ from PIL import Image
 
 from steersearch.core.errors import ArgumentError
 from steersearch.core.images.dates import CaptureDate
+from steersearch.core.objects import ObjectPath
 from steersearch.core.vectors import Floats
 from steersearch.indexer.doubts import Doubt
 from steersearch.indexer.galleries import Galleries
@@ -311,6 +312,8 @@ class Hit:
     @property
     def is_gone(self) -> bool:
         """Whether there is no file at `path` now: it was deleted, or its folder moved, since it was indexed."""
+        if isinstance(self.path, ObjectPath):  # which nobody asks for each hit
+            return False
         return not os.path.exists(self.path)  # Path.exists raises OSError for a name that is too long
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 
 from steersearch.core.errors import ArgumentError, PromptError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
+from steersearch.core.objects import is_uri
 from steersearch.core.preprocess import View
 from steersearch.core.prompts import checked_prompt
 from steersearch.core.vectors import Floats
@@ -131,7 +132,8 @@ class Library:
     @property
     def away(self) -> list[tuple[Path, str]]:
         """The photo folders that are not there, and why."""
-        return [(Path(f.path), f.why_away) for f in self._folders.now.all if not os.path.isdir(f.path)]
+        local = [folder for folder in self._folders.now.all if not is_uri(folder.path)]
+        return [(Path(f.path), f.why_away) for f in local if not os.path.isdir(f.path)]
 
     @property
     def exists(self) -> bool:

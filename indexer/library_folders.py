@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from steersearch.core.errors import ArgumentError, FolderError, LibraryMissingError, listed
+from steersearch.core.objects import ObjectPath, is_uri, real_path
 from steersearch.indexer.disks import disk_of
 from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.library_scan import no_image
@@ -94,7 +95,9 @@ class LibraryFolders:
             raise FolderError(
                 root, f"does not hold the photos of {folder.path}: {likeness}; nothing was changed"
             )
-        moved = replace(folder, path=os.fspath(root), disk=disk_of(root))
+        moved = replace(
+            folder, path=os.fspath(root), disk=None if isinstance(root, ObjectPath) else disk_of(root)
+        )
         self._replace([moved if one is folder else one for one in self.now.all])
         return likeness
 
@@ -110,7 +113,7 @@ class LibraryFolders:
         return sum(file.reason is None for file in files)
 
     def _at(self, path: str | Path) -> PhotoFolder:
-        names = {os.fspath(path), os.path.realpath(path)}
+        names = {os.fspath(path), os.fspath(real_path(path))}
         for folder in self.now.all:
             if folder.path in names:
                 return folder
@@ -138,7 +141,7 @@ def _files_of(place: Path, folder: PhotoFolder) -> list[FileRecord]:
 def _refuse_moved(place: Path, stored: Folders, root: Path) -> None:
     """Raise FolderError if `root` is a folder of the library under a new path."""
     for folder in stored.all:
-        if os.path.isdir(folder.path):
+        if os.path.isdir(folder.path) or is_uri(folder.path):
             continue
         likeness = compare_photos(_files_of(place, folder), folder, root)
         if likeness.same and likeness.is_alike:

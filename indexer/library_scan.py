@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from steersearch.core.errors import FolderError
 from steersearch.core.images.reader import SUFFIXES
+from steersearch.core.objects import as_place
 from steersearch.indexer.folders import Folders, PhotoFolder
 from steersearch.indexer.relocation import compare_photos
 from steersearch.indexer.scan import Scan, Skip, excluder, holds_an_image, scan_folder
@@ -58,7 +58,7 @@ def _scan_one(
     folder: PhotoFolder, patterns: Sequence[str], known: Callable[[PhotoFolder], Sequence[FileRecord]]
 ) -> Scan:
     """Raises FolderError with the reason why nothing is known of it."""
-    root = Path(folder.path)
+    root = as_place(folder.path)
     if not root.is_dir():
         raise FolderError(root, f"the photo folder {folder.why_away}; {_way_back(folder)}")
     if not folder.is_on_its_disk and not compare_photos(known(folder), folder, root).is_alike:

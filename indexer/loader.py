@@ -9,8 +9,9 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,10 +26,12 @@ from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture, refuse_large_file, require_decoder
+from steersearch.core.objects import ObjectPath, ObjectStatus, ObjectStoreError, opened_object
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.scan import changed_at
 from steersearch.indexer.schema import FileRecord, date_columns
 
+Status = os.stat_result | ObjectStatus
 THUMBNAIL_SIDE = 256  # pixels, longer side
 RACY_NS = 3 * 10**9  # file systems record times in steps of up to two seconds
 _IN_MEMORY = 64 * 2**20  # bytes; a larger file is hashed and decoded from the disk
@@ -126,24 +129,36 @@ class PhotoReader:
         try:
             require_decoder(full)
             for _ in range(_ATTEMPTS):
-                began = time.time_ns()
-                with open_regular(full) as file:
-                    before = os.fstat(file.fileno())
-                    refuse_large_file(full, before.st_size, self._limits)
-                    is_small = before.st_size <= _IN_MEMORY
-                    content = io.BytesIO(file.read(before.st_size)) if is_small else file
-                    state = _state(path, before, _hash_of(content, before.st_size), began)
-                    result = self._read(full, content, state)
-                    after = os.fstat(file.fileno())
-                if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+                if (result := self._attempt(path, full)) is not None:
                     return result
         except ImageError as error:
             return BadFile(_unread(path, full), error.reason)
         except FileNotFoundError:
             return BadFile(unread, "it vanished before it could be read", is_gone=True)
+        except ObjectStoreError as error:
+            if not error.is_of_one_object:
+                raise
+            return BadFile(unread, f"it cannot be read ({error.strerror})")
         except OSError as error:
             return BadFile(unread, f"it cannot be read ({error.strerror or type(error).__name__})")
         return BadFile(unread, "it changes while it is read; index again later")
+
+    def _attempt(self, path: str, full: Path) -> Photo | KnownPhoto | BadFile | None:
+        """Read it once; None if it changes meanwhile."""
+        began = time.time_ns()
+        try:
+            with _opened(full, self._limits) as (file, before):
+                is_small = before.st_size <= _IN_MEMORY
+                content = io.BytesIO(file.read(before.st_size)) if is_small else file
+                state = _state(path, before, _hash_of(content, before.st_size), began)
+                result = self._read(full, content, state)
+                after = before if isinstance(before, ObjectStatus) else os.fstat(file.fileno())
+        except ObjectStoreError as error:
+            if error.is_of_a_change:
+                return None
+            raise
+        is_same = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        return result if is_same else None
 
     def _read(self, full: Path, content: BinaryIO, file: FileRecord) -> Photo | KnownPhoto | BadFile:
         reason = self._bad_reason(file.image_id)
@@ -173,8 +188,28 @@ class PhotoReader:
             return BadFile(replace(file, image_id=""), reason)
 
 
+@contextmanager
+def _opened(path: Path, limits: Limits) -> Iterator[tuple[io.BufferedReader, Status]]:
+    """A photo open for reading, and its status; of an object this version is fetched, unless it is too large.
+
+    Raises OSError, ImageRefusedError.
+    """
+    if isinstance(path, ObjectPath):
+        status = path.stat()
+        refuse_large_file(path, status.st_size, limits)
+        with opened_object(path, status) as file:
+            yield file, status
+    else:
+        with open_regular(path) as file:
+            of_file = os.fstat(file.fileno())
+            refuse_large_file(path, of_file.st_size, limits)
+            yield file, of_file
+
+
 def content_hash(path: Path, at_most: float = math.inf) -> str:
     """128 bits of the SHA-256 of the whole file, as 32 hex digits. Raises OSError, also above `at_most` bytes."""
+    if isinstance(path, ObjectPath) and path.stat().st_size > at_most:  # before it is fetched
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > at_most:
@@ -192,9 +227,11 @@ def _hash_of(content: io.BufferedReader | io.BytesIO, size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> FileRecord:
+def _state(path: str, status: Status, image_id: str, read_at: int) -> FileRecord:
     """The record of a file with this status when reading began, at `read_at` in ns since 1970."""
     mtime_ns = changed_at(status)
+    if isinstance(status, ObjectStatus):  # which holds its version
+        return FileRecord(path, image_id, status.st_size, mtime_ns)
     is_racy = mtime_ns > read_at - RACY_NS
     if mtime_ns > read_at + RACY_NS:  # the clock of a camera or file server is ahead
         is_racy = status.st_ctime_ns > read_at - RACY_NS  # no program can set this time
@@ -206,7 +243,7 @@ def _state(path: str, status: os.stat_result, image_id: str, read_at: int) -> Fi
 def _unread(path: str, full: Path) -> FileRecord:
     """A file that was not opened."""
     try:
-        status = os.stat(full)
+        status = full.stat()
     except OSError:
         return FileRecord(path, "", 0, 0)
     return FileRecord(path, "", status.st_size, changed_at(status))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from steersearch.core.errors import ArgumentError, ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
+from steersearch.core.objects import as_place, real_path
 from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats, Unsteered, VectorSettings
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite, query_features
@@ -67,7 +67,7 @@ class QueryPhoto:
         *,
         unsteered: UnsteeredIndex | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_place(path)
         self._indexes = [focus.index for focus in focuses]
         self._galleries, self._embedder_of, self._limits = galleries, embedder_of, limits
         self._unsteered = unsteered
@@ -246,11 +246,11 @@ class QueryPhoto:
 
     def is_at(self, path: Path) -> bool:
         """Whether `path` is its file."""
-        return os.path.realpath(path) == os.fspath(self._real)
+        return real_path(path) == self._real
 
     @cached_property
     def _real(self) -> Path:
-        return Path(os.path.realpath(self.path))
+        return real_path(self.path)
 
     @cached_property
     def _content(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from steersearch.core.errors import ArgumentError, LibraryDamagedError
 from steersearch.core.images.reader import SUFFIXES
+from steersearch.core.objects import ObjectPath, ObjectStatus
 from steersearch.indexer.place import checked, read_json, write_json
 from steersearch.indexer.schema import normal_form
 
@@ -77,7 +78,7 @@ def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) 
     """
     identity = root_id(root)
     files, skips, unlisted = [], [], []
-    for found in _walk(root, excludes):
+    for found in _below(root, excludes):
         if isinstance(found, FoundFile):
             files.append(found)
         elif isinstance(found, Skip):
@@ -91,7 +92,9 @@ def scan_folder(root: Path, excludes: Excludes = lambda path, is_folder: False) 
 
 
 def root_id(root: Path) -> tuple[int, int]:
-    """Device and inode of a folder; zeros if it does not exist."""
+    """Device and inode of a folder; zeros if it does not exist, and of one in a bucket."""
+    if isinstance(root, ObjectPath):
+        return 0, 0
     try:
         status = os.stat(root)
     except OSError:
@@ -101,13 +104,33 @@ def root_id(root: Path) -> tuple[int, int]:
 
 def holds_an_image(root: Path) -> bool:
     """Whether anything under `root` has an image's suffix, readable or not; stops at the first."""
-    return any(not isinstance(found, _Unlisted) for found in _walk(root, lambda path, is_folder: False))
+    return any(not isinstance(found, _Unlisted) for found in _below(root, lambda path, is_folder: False))
 
 
 @dataclass(frozen=True)
 class _Unlisted:
     path: str
     reason: str
+
+
+def _below(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlisted]:
+    return _objects(root, excludes) if isinstance(root, ObjectPath) else _walk(root, excludes)
+
+
+def _objects(root: ObjectPath, excludes: Excludes) -> Iterator[FoundFile | Skip]:
+    """The photos whose names begin with that of `root`, by the rules of `_walk`. Raises ObjectStoreError."""
+    for path, status in root.below():
+        parts = path.parts[len(root.parts) :]
+        folders = ["/".join(parts[:number]) for number in range(1, len(parts))]
+        if not path.name.lower().endswith(SUFFIXES) or any(part.startswith(".") for part in parts):
+            continue
+        if any(part.lower() in SYSTEM_FOLDERS for part in parts[:-1]) or any(
+            excludes(folder, True) for folder in folders
+        ):
+            continue
+        relative = "/".join(parts)
+        if not excludes(relative, False):
+            yield FoundFile(relative, status.st_size, status.st_mtime_ns)
 
 
 def _walk(root: Path, excludes: Excludes) -> Iterator[FoundFile | Skip | _Unlisted]:
@@ -160,7 +183,7 @@ def _file(entry: os.DirEntry[str], path: str) -> FoundFile | Skip:
     return FoundFile(path, status.st_size, changed_at(status))
 
 
-def changed_at(status: os.stat_result) -> int:
+def changed_at(status: os.stat_result | ObjectStatus) -> int:
     """A file's modification time in ns since 1970, clipped to 64 bits, as file systems allow years before 1678 and
     after 2262."""
     return max(-_LATEST, min(status.st_mtime_ns, _LATEST))

@@ -10,6 +10,7 @@ from pathlib import Path
 from watchfiles import Change, watch
 
 from steersearch.core.images.reader import SUFFIXES
+from steersearch.core.objects import ObjectPath
 from steersearch.indexer.library import Library
 from steersearch.indexer.scan import root_id
 
@@ -27,8 +28,13 @@ def changes(library: Library) -> Iterator[None]:
         if not there:
             time.sleep(_TICK_MS / 1000)
             continue
+        local = [folder for folder in there if not isinstance(folder, ObjectPath)]
+        if not local:  # a bucket announces nothing
+            yield
+            time.sleep(RESCAN_S)
+            continue
         for found in watch(
-            *there,
+            *local,
             watch_filter=lambda change, path: _concerns(library, change, path),
             rust_timeout=_TICK_MS,
             yield_on_timeout=True,

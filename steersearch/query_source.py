@@ -18,6 +18,7 @@ from PIL import Image, ImageGrab
 from steersearch.core.errors import ImageError, ImageRefusedError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits, in_units
 from steersearch.core.images.reader import read_header
+from steersearch.core.objects import as_place, is_uri
 
 STDIN = "-"
 MOST_BYTES = 100 * 10**6  # of a photo that is not a file yet
@@ -27,7 +28,8 @@ _PART = 2**18
 
 
 def photo_from(source: str, *, offline: bool = False, limits: Limits = DEFAULT_LIMITS) -> Path:
-    """The file of a photo to search with: `source` itself if it is a path; that of a file:// URL; a temporary file,
+    """The file of a photo to search with: `source` itself if it is a path or an object in a bucket; that of a file://
+    URL; a temporary file,
     which goes with this process, for an http or https URL and for "-", standard input.
 
     offline: refuse http and https.  limits: of `Library.query`; what is fetched has MOST_BYTES at most.
@@ -44,8 +46,10 @@ def photo_from(source: str, *, offline: bool = False, limits: Limits = DEFAULT_L
         if offline:
             raise ImageRefusedError(source, "is not fetched with --offline; save it to a file")
         return _fetched(source, limits)
+    if is_uri(source):
+        return as_place(source)
     if scheme:
-        raise ImageRefusedError(source, "only http, https and file URLs are read")
+        raise ImageRefusedError(source, "only http, https, file, s3, gs and az URLs are read")
     return Path(source)
 
 

@@ -85,6 +85,8 @@ def library_of(photo: Path) -> FoundLibrary | None:
 
 def _places_of(photo: Path) -> list[Path]:
     """Where a photo lies, and where its link leads."""
+    if isinstance(photo, ObjectPath):
+        return [photo]
     return [photo.parent.resolve() / photo.name, photo.resolve()]
 
 
@@ -124,7 +126,7 @@ def _none_found(here: Path, photo: Path | None, last: Path | None) -> SteerSearc
 def folder_to_index(photo: Path | None) -> Path | None:
     """The folder whose photos a search is probably about: the query photo's, else the current one if photos lie in
     it."""
-    if photo is not None and photo.is_file():
+    if photo is not None and not isinstance(photo, ObjectPath) and photo.is_file():
         return photo.resolve().parent
     with suppress(OSError):
         if any(name.lower().endswith(SUFFIXES) for name in os.listdir()):

@@ -46,6 +46,11 @@ class Emulator:
         self._ask("PUT", name)
         return ObjectPath(f"s3://{name}")
 
+    def put(self, bucket: str, name: str, content: bytes) -> None:
+        """An object of any name."""
+        backend = get_backend("s3")["123456789012"]["aws"]
+        backend.put_object(bucket, name, content)
+
     def refuse_unknown_keys(self) -> None:
         """From now on, accept only keys of users that were created here: none."""
         self._monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)

@@ -99,7 +99,7 @@ def test_offline_asks_no_server(server: str) -> None:
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(ImageError, match="cannot be fetched"):
         photo_from("http://127.0.0.1:1/photo.jpg")
-    with pytest.raises(ImageRefusedError, match="only http, https and file URLs are read"):
+    with pytest.raises(ImageRefusedError, match="only http, https, file, s3, gs and az URLs are read"):
         photo_from("ftp://127.0.0.1/photo.jpg")
 
 

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from steersearch.core.errors import ImageError, ImageRefusedError, SteerSearchError
 from steersearch.core.files import open_regular
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits, in_units
+from steersearch.core.objects import as_place
 
 # Our own limits replace Pillow's warning; `catch_warnings` around each call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -41,7 +42,7 @@ def opened(
     Translates errors of the decoder, also in the caller's block, into ImageError (missing, not a regular file, not an
     image, truncated), or ImageRefusedError beyond `limits`.
     """
-    path = Path(source) if isinstance(source, str | Path) else None
+    path = as_place(source) if isinstance(source, str | Path) else None
     with ExitStack() as stack:
         file = source if not isinstance(source, str | Path) else stack.enter_context(open_photo(source))
         stack.enter_context(plain_reasons(path, limits))

@@ -18,6 +18,7 @@ from steersearch.core.images.limits import DEFAULT_LIMITS, Budget, Limits, in_un
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.pillow import open_photo
 from steersearch.core.images.plain import is_plain
+from steersearch.core.objects import ObjectPath, as_place
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -53,9 +54,11 @@ def read_picture(
     Raises ImageError (missing, not a regular file, empty, not an image, truncated); ImageRefusedError if higher limits
     or an optional decoder would help.
     """
-    path = Path(path)
+    path = as_place(path)
     require_decoder(path)
     if file is None:
+        if isinstance(path, ObjectPath) and path.is_file():
+            refuse_large_file(path, path.stat().st_size, limits)  # before it is fetched
         with open_photo(path) as opened:
             return read_picture(path, opened, at_least=at_least, limits=limits)
     picture = _read(decode, path, file, limits, at_least=at_least)

@@ -21,6 +21,7 @@ from steersearch.core.errors import (
     LibraryUnreadableError,
     SchemaVersionError,
 )
+from steersearch.core.objects import as_place
 from steersearch.indexer.care.optimize import orphaned_snapshots
 from steersearch.indexer.care.tables import Rows, Tables, check_images, check_vectors
 from steersearch.indexer.folders import Folders
@@ -138,7 +139,7 @@ class Verification:
     def run_deep(self, folders: Folders) -> list[Finding]:
         """Read every photo again and compare its hash. Call it after `run`, which repairs the tables."""
         self._findings = []
-        away = [folder for folder in folders.all if not Path(folder.path).is_dir()]
+        away = [folder for folder in folders.all if not as_place(folder.path).is_dir()]
         for folder in away:
             what = f"{folder.path} {folder.why_away} and cannot be reached"
             self._found("warning", "photos", what, "bring it back to compare their hashes")

@@ -13,7 +13,7 @@ import typer
 from steersearch import settings
 from steersearch.api import AUTO, Library
 from steersearch.cli.library import create_library, weights_remark
-from steersearch.cli.options import OneDevice, Place, local_folder
+from steersearch.cli.options import OneDevice, Place, folder_or_uri
 from steersearch.cli.search_options import VIEWS, GateScale, PhotoLimits, all_words, limits_of
 from steersearch.config import read_settings
 from steersearch.core.errors import FolderError, LibraryBusyError, LibraryMissingError, LibraryPlaceError
@@ -30,9 +30,9 @@ def command(
         list[Path] | None,
         typer.Argument(
             metavar="FOLDER",
-            parser=local_folder,
-            help="Photo folders, with everything below them. One that the library lacks is added to it. "
-            "Without any, the library of the current folder is updated, or that of --library.",
+            parser=folder_or_uri,
+            help="Photo folders, or s3://bucket/name, with everything below them. One that the library lacks is "
+            "added to it. Without any, the library of the current folder is updated, or that of --library.",
             show_default=False,
         ),
     ] = None,

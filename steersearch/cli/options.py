@@ -9,6 +9,7 @@ import typer
 
 from steersearch.config import Device
 from steersearch.core.files import why_not_local
+from steersearch.core.objects import as_place, is_uri
 
 OneDevice = Annotated[
     Device | None,
@@ -24,6 +25,11 @@ Place = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
+def folder_or_uri(given: str | Path) -> Path:
+    """A photo folder, on this machine or in a bucket."""
+    return as_place(given) if is_uri(given) else local_folder(given)
 
 
 def local_folder(given: str | Path) -> Path:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 import steersearch
 from steersearch.core.heatmaps import OUTLINE, layer, overlay, shared_vmax, strengths
 from steersearch.core.images.dates import CaptureDate
+from steersearch.core.objects import ObjectPath
 from steersearch.core.vectors import VectorSettings
 from steersearch.indexer.hits import Hit, Hits
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
@@ -212,6 +213,8 @@ def _shown_hit(hit: Hit, focuses: Sequence[Focus], folder: Path, *, by_month: bo
 
 def _link(path: Path, folder: Path) -> str:
     """Relative if below the page's folder, so that both can be moved together; "" for a file that is gone."""
+    if isinstance(path, ObjectPath):  # which a browser cannot open
+        return ""
     path = Path(os.path.realpath(path.parent)) / path.name
     if not os.path.exists(path):
         return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from steersearch.api import Library
 from steersearch.core.errors import ImageError
 from steersearch.core.images.dates import CaptureDate
 from steersearch.core.images.reader import read_picture
+from steersearch.core.objects import real_path
 from steersearch.indexer.schema import from_stored
 from steersearch.indexer.store import Store, dates_of, images_stamp
 from steersearch.web.problem import UnknownIdError
@@ -75,8 +75,8 @@ class Photos:
     def file(self, id: str) -> Path:
         """Where the photo lies. Raises UnknownIdError, and ImageError for a link that leads out of the folders."""
         file = self._library.file(self.photo(id).path)
-        real = Path(os.path.realpath(file))
-        if not any(real.is_relative_to(os.path.realpath(folder)) for folder in self._library.folders):
+        real = real_path(file)
+        if not any(real.is_relative_to(real_path(folder)) for folder in self._library.folders):
             raise ImageError(file, "it is a link that leads out of the library's folders")
         return file
 
