@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
-from steersearch.core.errors import ClusterError, FolderError, MissingExtraError
+from steersearch.core.errors import ArgumentError, ClusterError, FolderError, MissingExtraError
 from steersearch.indexer.contents import Contents
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.loader import BadFile
@@ -65,7 +65,7 @@ class RayEngine:
 
         Raises ClusterError, and what a worker raises.
         """
-        with _connected(self._address):
+        with connected(self._address):
             crew = _Crew(job, embedder, contents, paths, uses_gpu=self._uses_gpu)
             try:
                 yield from crew.run()
@@ -169,10 +169,15 @@ class _Log(logging.Handler):
 
 @dataclass
 class _Shard:
-    """number: by which its contents are claimed, also by the parts of a divided one.  deaths: of workers at it."""
+    """number: by which its contents are claimed, also by the parts of a divided one.
+
+    is_suspect: a worker died that had it; it is then the only one that a worker has.  deaths: of workers that had only
+    this one.
+    """
 
     number: int
     paths: tuple[str, ...]
+    is_suspect: bool = False
     deaths: int = 0
 
 
@@ -209,7 +214,11 @@ class _Crew:
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         )
         self._register = register.remote()
-        self._arguments = [ray.put(one) for one in (job, embedder, contents)]
+        try:
+            self._arguments = [ray.put(one) for one in (job, embedder, contents)]
+        except TypeError as error:
+            reason = "cannot be sent to the workers of a cluster; give its name or its file instead"
+            raise ArgumentError("model", embedder.model_id, reason) from error
         self._members = [self._new_member() for _ in range(self._number)]
 
     def run(self) -> Iterator[Finished]:
@@ -239,8 +248,16 @@ class _Crew:
         return _Member(actor, actor.begin.remote())
 
     def _give(self, member: _Member) -> None:
-        while member.is_ready and len(member.shards) < _AHEAD and (shard := self._next()) is not None:
+        while (
+            member.is_ready
+            and len(member.shards) < self._room(member)
+            and (shard := self._next()) is not None
+        ):
             member.shards[member.actor.work.remote(shard.number, shard.paths)] = shard
+
+    def _room(self, member: _Member) -> int:
+        is_suspicious = self._again or any(shard.is_suspect for shard in member.shards.values())
+        return 1 if is_suspicious else _AHEAD
 
     def _next(self) -> _Shard | None:
         if self._again:
@@ -289,9 +306,8 @@ class _Crew:
         yield finished
 
     def _died(self, member: _Member, error: Exception) -> Iterator[Finished]:
-        """A worker is no more: its first shard may be why, the others go to the next."""
+        """A worker is no more, perhaps because of its shard, if it had but one."""
         self._members.remove(member)
-        shards = list(member.shards.values())
         if not member.is_ready:
             self._deaths_at_start += 1
             if self._deaths_at_start >= _STARTS:
@@ -300,20 +316,17 @@ class _Crew:
                 )
         logger.warning("a worker died and is replaced; no photo is lost: %s", _plain(error))
         self._members.append(self._new_member())
-        self._again.extend(shards[1:])
-        if not shards:
-            return
-        first = shards[0]
-        first.deaths += 1
-        if first.deaths < _ATTEMPTS:
-            self._again.append(first)
-        elif len(first.paths) == 1:
-            bad = BadFile(FileRecord(first.paths[0], "", 0, 0), _DIED.format(first.deaths))
-            yield Finished([bad], shard=ShardReport(first.number, 1, 1, 0.0))
-        else:
-            length = math.isqrt(len(first.paths) - 1) + 1
-            pieces = (first.paths[i : i + length] for i in range(0, len(first.paths), length))
-            self._again.extend(_Shard(first.number, piece) for piece in pieces)
+        shards = list(member.shards.values())
+        for shard in shards:
+            shard.is_suspect = True
+            shard.deaths += len(shards) == 1
+            if shard.deaths < _ATTEMPTS:
+                self._again.append(shard)
+            elif len(shard.paths) > 1:
+                self._again.extend(_pieces(shard))
+            else:
+                bad = BadFile(FileRecord(shard.paths[0], "", 0, 0), _DIED.format(shard.deaths))
+                yield Finished([bad], shard=ShardReport(shard.number, 1, 1, 0.0))
 
     def _refuse_to_wait_for_ever(self) -> None:
         import ray
@@ -327,6 +340,16 @@ class _Crew:
                 f"no worker could begin in {_PATIENCE_S:.0f} s; the cluster has {has or 'no node'}; "
                 "the same command goes on from here"
             )
+
+
+def _pieces(shard: _Shard) -> Iterator[_Shard]:
+    """Parts of a shard that ends workers: of a small one the photos, of a large one small ones, which are divided at
+    the next death."""
+    is_small = len(shard.paths) <= _SHARD.start
+    length = 1 if is_small else math.isqrt(len(shard.paths))
+    for start in range(0, len(shard.paths), length):
+        deaths = 0 if is_small else _ATTEMPTS - 1
+        yield _Shard(shard.number, shard.paths[start : start + length], True, deaths)
 
 
 def _workers(uses_gpu: bool) -> tuple[int, dict[str, Any]]:
@@ -345,7 +368,7 @@ def _workers(uses_gpu: bool) -> tuple[int, dict[str, Any]]:
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[None]:
     """Within, this process is connected to a cluster. Raises ClusterError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -359,7 +382,7 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         if address is None:
             with _to_itself():
-                ray.init(include_dashboard=False, **quiet)
+                ray.init("local", include_dashboard=False, **quiet)
         else:
             _reach(address)
             ray.init(address, **quiet)
@@ -403,6 +426,6 @@ def _reach(address: str) -> None:
 
 
 def _plain(error: BaseException) -> str:
-    """The first line of Ray's many."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """What Ray says in many lines, but for the fields of its own."""
+    lines = (line for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", " ")))
+    return " ".join(lines) or type(error).__name__

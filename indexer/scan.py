@@ -29,7 +29,7 @@ _ORIGINALS = ("originals", "masters")
 _LATEST = 2**63 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FoundFile:
     """A file with an image's suffix. path: relative to the folder, "/" between its parts; size in bytes;
     mtime_ns: see `changed_at`.

@@ -118,7 +118,9 @@ def _steered(pixels: Floats, features: Floats | None, gate_scale: float) -> Embe
     return Embedded(
         (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
         (halves / halves.sum(axis=(1, 2), keepdims=True)).astype(np.float32),
-        (pixels.mean(axis=(2, 3)) @ (2 * weights - 1)).astype(np.float32),
+        (pixels.mean(axis=(2, 3)) * (2 * weights - 1))
+        .sum(axis=1)
+        .astype(np.float32),  # of any batch the same bits
     )
 
 
