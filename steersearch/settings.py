@@ -78,11 +78,6 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
     return FoundLibrary(place=last.place, reason=reason, is_fallback=True)
 
 
-def library_of(photo: Path) -> FoundLibrary | None:
-    """The innermost library whose photo folder holds `photo`, if there is one."""
-    return _around(_places_of(photo), known_libraries(), for_changes=False)
-
-
 def _places_of(photo: Path) -> list[Path]:
     """Where a photo lies, and where its link leads."""
     if isinstance(photo, ObjectPath):

@@ -318,17 +318,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 _UNUSED = "unused"  # an empty tensor in place of the state of a parameter that never had a gradient
 
 
-def optimiser_tensors(
-    optimizer: torch.optim.Optimizer, names: Mapping[Parameter, str], label: str | None = None
-) -> dict[str, Tensor]:
+def optimiser_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Parameter, str]) -> dict[str, Tensor]:
     """The state of `optimizer` as {"adamw/connector.mlp.0.weight/exp_avg": tensor, ...}, not copied.
 
     It leaves out learning rates, weight decay and the like, which follow from the recipe and the step.
-    names: of all its parameters.  label: first part of the keys, by default the optimiser's class in lower case;
-    two optimisers of one class need two labels.
+    names: of all its parameters. Keys begin with the optimiser's class, so that a run has only one of each.
     Raises CheckpointError for a parameter without a name, or a state that is no tensor.
     """
-    label = label or _label(optimizer)
+    label = _label(optimizer)
     tensors: dict[str, Tensor] = {}
     for parameter, name in _named(optimizer, names, label):
         state = optimizer.state.get(parameter) or {_UNUSED: torch.empty(0)}
@@ -340,17 +337,14 @@ def optimiser_tensors(
 
 
 def restore_optimiser(
-    optimizer: torch.optim.Optimizer,
-    names: Mapping[Parameter, str],
-    tensors: Mapping[str, Tensor],
-    label: str | None = None,
+    optimizer: torch.optim.Optimizer, names: Mapping[Parameter, str], tensors: Mapping[str, Tensor]
 ) -> None:
     """Restore the state that `optimiser_tensors` returned, each tensor to its parameter's device.
 
-    tensors: may hold others too; those of the label must match these parameters and their shapes.
+    tensors: may hold others too; those of this optimiser must match these parameters and their shapes.
     Raises CheckpointError with the names that are missing, unexpected or of another shape, and changes nothing.
     """
-    label = label or _label(optimizer)
+    label = _label(optimizer)
     parameters = {name: parameter for parameter, name in _named(optimizer, names, label)}
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():

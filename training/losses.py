@@ -72,7 +72,7 @@ def pmass(logits: Tensor, target: Tensor) -> Tensor:
     return (logits.softmax(dim=-1) * (target > 0)).sum(dim=-1)
 
 
-def pointing(logits: Tensor, cover: Tensor, least: float = 0.25) -> Tensor:
-    """Whether the object covers at least `least` of the strongest patch, or as much as of any patch; (B,) bool."""
+def pointing(logits: Tensor, cover: Tensor) -> Tensor:
+    """Whether the object covers a quarter of the strongest patch, or as much as of any patch; (B,) bool."""
     hit = cover.gather(1, logits.argmax(dim=-1, keepdim=True)).squeeze(1)
-    return hit >= torch.minimum(cover.amax(dim=-1), torch.full_like(hit, least)).clamp_min(1e-6)
+    return hit >= torch.minimum(cover.amax(dim=-1), torch.full_like(hit, 0.25)).clamp_min(1e-6)

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-QUINTIC = (3.4445, -4.7750, 2.0315)  # coefficients of the Newton-Schulz iteration, as published
+QUINTIC, STEPS = (3.4445, -4.7750, 2.0315), 5  # the Newton-Schulz iteration, as published
 
 
-def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalised(matrices: Tensor) -> Tensor:
     """(K, rows, columns) float -> nearly orthogonal matrices of the same shape: singular values in about 0.7 to 1.2."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     a, b, c = QUINTIC
-    for _ in range(steps):
+    for _ in range(STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     made: Tensor = x.mT if tall else x

@@ -50,14 +50,14 @@ def near_best(maps: npt.ArrayLike, margin: float) -> Masks:
     return near
 
 
-def choose_margin(maps: npt.ArrayLike, truth: npt.ArrayLike, steps: int = 100) -> float:
+def choose_margin(maps: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """The margin of `near_best` with the greatest mean IoU on these maps (n, Hp, Wp) and masks (n, Hp, Wp).
 
-    Tries `steps` quantiles of all distances to a map's maximum; of equally good ones the smallest wins.
+    Tries 100 quantiles of all distances to a map's maximum; of equally good ones the smallest wins.
     """
     values = np.asarray(maps)
     below = values.max(axis=(1, 2), keepdims=True) - values
-    margins = np.unique(np.quantile(below, np.linspace(0, 1, steps)))
+    margins = np.unique(np.quantile(below, np.linspace(0, 1, 100)))
     scores = [iou(near_best(values, margin), truth).mean() for margin in margins]
     return float(margins[int(np.argmax(scores))])
 

@@ -205,7 +205,7 @@ def _probe(method: Method, data: LabelledSet, progress: Progress) -> npt.NDArray
 
 
 def predict(
-    train: Floats, labels: npt.NDArray[np.int64], test: Floats, classes: int, epochs: int = EPOCHS
+    train: Floats, labels: npt.NDArray[np.int64], test: Floats, classes: int
 ) -> npt.NDArray[np.int64]:
     """The class (n,) that a probe trained on `train` (m, D) and its labels (m,) gives each row of `test` (n, D).
 
@@ -217,7 +217,7 @@ def predict(
     bias = torch.zeros(classes, requires_grad=True)
     optimiser = torch.optim.Adam([weight, bias], lr=LEARNING_RATE)
     generator = torch.Generator().manual_seed(PROBE_SEED)
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         for rows in torch.split(torch.randperm(len(inputs), generator=generator), BATCH):
             optimiser.zero_grad()
             loss = F.cross_entropy(inputs[rows] @ weight + bias, targets[rows])

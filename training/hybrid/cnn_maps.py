@@ -38,6 +38,7 @@ from steersearch.training.photographs.packages import Say
 from steersearch.training.world.things import Thing, thing_alone
 
 FORMAT = 1  # format of the stored maps; others are rebuilt
+VIEWS, SEED = 2, 0  # pictures of each thing alone
 CHUNK = 256  # pictures after which progress is kept
 PICTURES = 8  # pictures at a time on each core of a processor
 STATE, FILES = "cnn-maps.json", {"fine": "cnn-fine.npy", "coarse": "cnn-coarse.npy"}
@@ -198,19 +199,17 @@ def kept_things_alone(
     folder: Path,
     *,
     size: int,
-    views: int = 2,
-    seed: int = 0,
     say: Say,
 ) -> Alone:
     """`things_alone`, kept in `folder`. Raises DataError for a file that is damaged."""
-    digest = hashlib.sha256(repr((size, views, seed, _weights(network))).encode())
+    digest = hashlib.sha256(repr((size, VIEWS, SEED, _weights(network))).encode())
     for thing in stock:
         digest.update(thing.phrase.encode() + thing.picture.tobytes())
     file = folder / f"cnn-alone-{digest.hexdigest()[:16]}.safetensors"
     with FileLock(file.with_suffix(".lock")):  # several runs may share the folder
         if not file.is_file():
             say(f"things alone: classes and features of {len(stock):,} things")
-            alone = things_alone(stock, network, classifier, size, views, seed)
+            alone = things_alone(stock, network, classifier, size, VIEWS, SEED)
             with drafted(file) as draft:
                 save_file(asdict(alone), draft)
     try:

@@ -31,15 +31,15 @@ class EmojiMissingError(SteerSearchError):
         )
 
 
-def load_emoji(size: int, others: Sequence[Thing], font: Path = EMOJI_FONT) -> list[Thing]:
+def load_emoji(size: int, others: Sequence[Thing]) -> list[Thing]:
     """Emoji of the nouns of `others`, as further pictures of them; longer side at most `size` pixels.
 
     An emoji gets the noun and category of the things it resembles, but none of their adjectives.
     """
-    if not font.is_file():
-        raise EmojiMissingError(font)
+    if not EMOJI_FONT.is_file():
+        raise EmojiMissingError(EMOJI_FONT)
     category = {thing.noun: thing.category for thing in others}
-    face = ImageFont.truetype(str(font), PIXELS)
+    face = ImageFont.truetype(str(EMOJI_FONT), PIXELS)
     found = []
     for block in BLOCKS:
         for letter in map(chr, block):

@@ -82,9 +82,9 @@ def _fence(p: Plate, foot: float, high: float) -> None:
         p.shaded([*top, (x + w, foot), (x, foot)], paint, p.uniform(0.98, 1.08), 0.84, rim=0.18)
 
 
-def _grass(p: Plate, top: float, green: Colour, count: int = 60) -> None:
+def _grass(p: Plate, top: float, green: Colour) -> None:
     """Tufts, larger towards the viewer."""
-    for depth in np.sort(p.rng.random(count)):
+    for depth in np.sort(p.rng.random(60)):
         x, y = p.rng.random(), top + (1 - top) * float(depth)
         high = 0.008 + 0.022 * float(depth)
         tone = shade(green, p.pick((0.82, 0.9, 1.12, 1.2)))

@@ -50,6 +50,7 @@ WHITE: Colour = (0.97, 0.97, 0.95)
 GLASS: Colour = (0.72, 0.86, 0.92)
 BEAK: Colour = (0.96, 0.56, 0.14)
 
+OVERSAMPLE = 2
 LIGHT = (-0.55, -0.83)  # direction towards the light, in the picture plane
 
 
@@ -149,9 +150,8 @@ class Pattern:
 class Canvas:
     """A transparent square to paint on; `finish` gives the picture, cropped to what was painted."""
 
-    def __init__(self, size: int = 256, oversample: int = 2) -> None:
-        self.side = size * oversample
-        self.oversample = oversample
+    def __init__(self, size: int = 256) -> None:
+        self.side = size * OVERSAMPLE
         self.rgb: Array = np.zeros((self.side, self.side, 3), np.float32)
         self.alpha: Array = np.zeros((self.side, self.side), np.float32)
 
@@ -287,7 +287,7 @@ class Canvas:
     def finish(self) -> Image.Image:
         """The painting as an RGBA picture, cropped to its visible part."""
         pixels = np.dstack([self.rgb * self.alpha[..., None], self.alpha])
-        k = self.oversample
+        k = OVERSAMPLE
         small = np.mean([pixels[i::k, j::k] for i in range(k) for j in range(k)], axis=0)
         opaque = np.where(small[..., 3:] > 0, small[..., 3:], 1)
         small[..., :3] /= opaque

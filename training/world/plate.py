@@ -34,6 +34,7 @@ def box(left: float, top: float, right: float, bottom: float) -> list[Point]:
 _WAVES = np.array([2.0, 3.0, 5.0, 8.0])  # the tremor of the hand that draws a blob
 _TURN = np.linspace(0, 2 * np.pi, 56, endpoint=False)
 _PAPER_SIDE = 1024
+_MOTTLE, _GRAIN = 0.025, 0.012  # strength of the watercolour blotches and of the paper's grain
 _FLAT_BELOW = 0.08  # shapes lower than this fraction of the height show no gradient
 
 
@@ -131,14 +132,14 @@ class Plate:
         outline: Outline = _circle(len(_TURN)) * reach[:, None] * radii + (x, y)
         return outline
 
-    def ridge(self, y: float, swing: float, floor: float = 1.0, waves: float = 2.0) -> Outline:
-        """Everything between a rolling line around height `y` and `floor`: hills, dunes, hedges."""
+    def ridge(self, y: float, swing: float, waves: float) -> Outline:
+        """Everything below a rolling line around height `y`: hills, dunes, hedges."""
         x = np.linspace(-0.02, 1.02, 64)
         line = np.full_like(x, y)
         for k in (0.5, 1.0, 2.3):
             phase = self.rng.uniform(0, 6.28)
             line += swing / (1 + k) * np.sin(2 * np.pi * waves * k * x * self.aspect / 1.4 + phase)
-        return [*zip(x.tolist(), line.tolist(), strict=True), (1.02, floor), (-0.02, floor)]
+        return [*zip(x.tolist(), line.tolist(), strict=True), (1.02, 1.0), (-0.02, 1.0)]
 
     # ---- paint -------------------------------------------------------------------------------------
     def fill(
@@ -228,26 +229,23 @@ class Plate:
         self.image.paste(colour, frame, mask.resize(size, Image.Resampling.BILINEAR))
 
     # ---- the finished picture ------------------------------------------------------------------------
-    def finish(
-        self, tint: Colour, side_light: float, mottle: float = 0.025, grain: float = 0.012
-    ) -> Image.Image:
+    def finish(self, tint: Colour, side_light: float) -> Image.Image:
         """The sheet at its final size under a tinted light that falls off from one upper corner.
 
         side_light: fall-off across the picture, 0..0.4, negative for light from the right
-        mottle, grain: strength of the watercolour blotches and of the paper's grain
         """
         width, height = self.size
         rows, columns = 10, max(4, round(10 * self.aspect))
         y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
         fall = 1 - side_light * (x / (columns - 1) - 0.4) - abs(side_light) * 0.5 * (y / (rows - 1) - 0.4)
-        blotches = 1 + mottle * self.rng.standard_normal((rows, columns), dtype=np.float32)
+        blotches = 1 + _MOTTLE * self.rng.standard_normal((rows, columns), dtype=np.float32)
         lightmap = Image.fromarray((fall * blotches).astype(np.float32)).resize(
             self.size, Image.Resampling.BICUBIC
         )
         down, along = self.rng.integers(0, _PAPER_SIDE, 2)
         texture = _paper().take(np.arange(down, down + height), axis=0, mode="wrap")
         texture = texture.take(np.arange(along, along + width), axis=1, mode="wrap")
-        factor = np.asarray(lightmap, np.float32) * (1 + np.float32(grain) * texture)
+        factor = np.asarray(lightmap, np.float32) * (1 + np.float32(_GRAIN) * texture)
         pixels = np.asarray(self.image.reduce(OVERSAMPLE), np.float32) * factor[..., None]
         pixels *= np.asarray(tint, np.float32)
         return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
