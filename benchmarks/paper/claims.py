@@ -39,6 +39,7 @@ LATE, TWIN = (
     "late-fusion",
     "-paper",
 )  # a method; the suffix of a model trained with the paper's objective alone
+DISTILLED = "with distillation"
 LEAST_CHANGE = 0.1  # mean difference of gates below which two gate_scales count as the same experiment
 BEGIN, END = "<!-- made by benchmarks/paper/claims.py -->", "<!-- until here -->"
 
@@ -227,7 +228,7 @@ def objective_of(model: str) -> str:
     """The training objective, according to the model's name."""
     if model.endswith(TWIN) or (model in MODELS and not isinstance(MODELS[model].weights, PackageFile)):
         return "the paper's"
-    return "with distillation" if model in MODELS else "not stated"
+    return DISTILLED if model in MODELS else "not stated"
 
 
 def verdicts(claims: Sequence[Claim], records: Sequence[Record], model: str) -> list[Verdict]:
@@ -339,7 +340,7 @@ def _compared(claim: Claim, model: str, more: Record, less: Record) -> Verdict:
     answers = more.answers[_metric(more, claim.more)], less.answers[_metric(less, claim.less)]
     figures = mean_of(answers[0]), mean_of(answers[1])
     names = tuple(dict.fromkeys((more.name, less.name)))
-    if why := _beside_the_point(claim, more, less):
+    if why := _beside_the_point(claim, model, more, less):
         return Verdict(claim, model, why, *figures, None, more.benchmark, names)
     try:
         low, high = paired_interval(*answers, claim.share)
@@ -349,8 +350,10 @@ def _compared(claim: Claim, model: str, more: Record, less: Record) -> Verdict:
     return Verdict(claim, model, answer, *figures, (low, high), more.benchmark, names)
 
 
-def _beside_the_point(claim: Claim, more: Record, less: Record) -> str:
+def _beside_the_point(claim: Claim, model: str, more: Record, less: Record) -> str:
     """Why these records cannot test the claim, although they have its figures; "" if they can."""
+    if claim.less.model == LATE and objective_of(model) == DISTILLED:
+        return "not tested: late fusion was trained with the paper's objective, so two things differ"
     for name, value in claim.needs.items():
         for record in (more, less):
             if record.settings.get(name) != value:
