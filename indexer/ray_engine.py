@@ -17,6 +17,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -381,7 +382,8 @@ def connected(address: str | None) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            with _to_itself():
+            with _to_itself(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "lancedb fork")  # what is forked starts another program at once
                 ray.init("local", include_dashboard=False, **quiet)
         else:
             _reach(address)
