@@ -113,12 +113,12 @@ def _umap(vectors: Floats) -> tuple[Floats, None]:
 
 
 def _scaled(points: Floats) -> Floats:
-    """Centred, so that all but a few outliers lie in [-1, 1], and these on its edge."""
+    """Moved and enlarged so that all but a few outliers fill [-1, 1], and these lie on its edge."""
     if not len(points):
         return points.astype(np.float32)
-    centred = points - np.median(points, axis=0)
-    reach = np.quantile(np.abs(centred), 0.995) or 1.0
-    return np.clip(centred / (1.05 * max(reach, 1e-9)), -1, 1).astype(np.float32)
+    low, high = np.quantile(points, (0.0025, 0.9975), axis=0)
+    reach = max(float((high - low).max()) / 2, 1e-9)
+    return np.asarray(np.clip((points - (low + high) / 2) / (1.05 * reach), -1, 1), dtype=np.float32)
 
 
 def _turned(points: Floats, ids: Any, like: GalleryMap) -> Floats:
@@ -127,5 +127,6 @@ def _turned(points: Floats, ids: Any, like: GalleryMap) -> Floats:
     here = np.flatnonzero(there >= 0)
     if len(here) < 3:
         return points
-    left, _, right = np.linalg.svd(points[here].T @ like.points[there[here]])
+    own, other = points[here], like.points[there[here]]
+    left, _, right = np.linalg.svd((own - own.mean(axis=0)).T @ (other - other.mean(axis=0)))
     return np.asarray(points @ (left @ right), dtype=np.float32)

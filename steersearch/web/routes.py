@@ -63,7 +63,8 @@ class Server:
         self.jobs = Jobs(shelf.another)
 
     def warm_up(self) -> None:
-        """Begin to load the model of the library used last, so that its first search need not wait."""
+        """Begin to read the library used last, and to load its model, so that its first page and search need not
+        wait."""
 
         def load() -> None:
             with suppress(Exception):  # whoever searches there is told; and the server may stop meanwhile
@@ -71,7 +72,15 @@ class Server:
                 index = library.unsteered_index()
                 self.engine.run(lambda: library.embedder_of(index).dim)
 
-        threading.Thread(target=load, name="warm up", daemon=True).start()
+        def read() -> None:
+            with suppress(Exception):
+                id = next(iter(self.shelf.places()))
+                self.shelf.info(id)
+                self.shelf.photos(id).now()
+                self.maps.of(self.shelf.library(id), None, "pca")
+
+        for work in (read, load):
+            threading.Thread(target=work, name="warm up", daemon=True).start()
 
     def close(self) -> None:
         """End jobs, keeping what they computed, and delete uploads."""

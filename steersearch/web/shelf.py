@@ -36,7 +36,7 @@ class Shelf:
         self._open: dict[str, Library] = {}
         self._photos: dict[str, Photos] = {}
         self._infos: dict[str, tuple[tuple[str, ...], LibraryInfo]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
 
     def places(self) -> dict[str, Path]:
         """The places by id; the one used last is the first."""
@@ -74,7 +74,8 @@ class Shelf:
         library = self.library(id)
         names = map(library.gallery_name, library.prompts())
         now = (*images_stamp(library.place), *names)
-        known = self._infos.get(id)
-        if known is None or known[0] != now:
-            known = self._infos[id] = now, library.info()
-        return known[1]
+        with self._counting:
+            known = self._infos.get(id)
+            if known is None or known[0] != now:
+                known = self._infos[id] = now, library.info()
+            return known[1]

@@ -100,7 +100,7 @@ function showQuery() {
   document.body.classList.toggle("no-heat", !$("heat").checked);
   $("query-shot").hidden = !isOne; $("query-photos").hidden = photos.length < 2; $("photo-tools").hidden = !has; $("drop").hidden = has;
   $("brush").hidden = !isOne; $("clear-mark").hidden = !isOne || !state.region; $("change-photo").hidden = !isOne;
-  $("add-photo").hidden = photos.length >= MOST_PHOTOS; $("clear-photo").textContent = isOne ? "No photo" : "No photos";
+  $("add-photo").hidden = photos.length >= MOST_PHOTOS; $("clear-photo").textContent = isOne ? "Remove" : "Remove all";
   $("joined").hidden = photos.length < 2; $(state.any ? "joined-any" : "joined-all").checked = true;
   if (isOne && $("query-photo").getAttribute("src") !== pictureOf(photos[0])) $("query-photo").src = pictureOf(photos[0]);
   $("query-photos").replaceChildren(...(isOne ? [] : photos).map((photo, number) => element("li", { class: "shot" },

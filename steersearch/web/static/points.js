@@ -5,6 +5,7 @@ export const MOVE_MS = 900;
 const MOST_PIXELS = 3e6; // of the canvas; beyond, it is enlarged
 const CELLS = 256; // of the grid by which points are found, along a side
 const PHASES = 4; // places of a stamp within a pixel, each way
+const FAINT = 32; // of 255: less than this of a pixel is left out
 
 export class Points {
   // rings: a canvas over it, for what changes while the points stand.
@@ -70,30 +71,32 @@ export class Points {
 
   // The stamps of all points that are chosen, or are not, into the buffer of densities; 255 is a full one.
   stamp(kind, size) {
-    const { at, chosen, density, count } = this, { width, height } = this.canvas, { side, weights } = this.stampOf(size);
+    const { at, chosen, density, count } = this, { width, height } = this.canvas, { side, stamps } = this.stampOf(size, width);
     const unit = (Math.min(width, height) / 2) * this.zoom, left = width / 2 - this.centre[0] * unit - side / 2, top = height / 2 + this.centre[1] * unit - side / 2;
     density.fill(0);
     for (let row = 0; row < count; row++) {
       if (chosen[row] !== kind) continue;
       const x = left + at[2 * row] * unit, y = top - at[2 * row + 1] * unit;
       if (!(x >= 0 && y >= 0 && x + side < width && y + side < height)) continue; // nor what has no point
-      const column = x | 0, line = y | 0, stamp = weights[(((y - line) * PHASES) | 0) * PHASES + (((x - column) * PHASES) | 0)];
-      for (let j = 0, from = 0, to = line * width + column; j < side; j++, to += width - side) for (let i = 0; i < side; i++) density[to++] += stamp[from++];
+      const column = x | 0, line = y | 0, corner = line * width + column;
+      const { places, weights } = stamps[(((y - line) * PHASES) | 0) * PHASES + (((x - column) * PHASES) | 0)];
+      for (let i = 0; i < places.length; i++) density[corner + places[i]] += weights[i];
     }
   }
 
-  // Discs of this diameter with a soft edge, one for each place within a pixel.
-  stampOf(size) {
-    const diameter = Math.round(4 * size) / 4;
-    if (!this.stamps.has(diameter)) {
-      const side = Math.ceil(diameter) + 2, weights = [];
+  // Discs of this diameter with a soft edge, one for each place within a pixel: which pixels they touch, and how much.
+  stampOf(size, width) {
+    const diameter = Math.round(4 * size) / 4, name = `${diameter} ${width}`;
+    if (!this.stamps.has(name)) {
+      const side = Math.ceil(diameter) + 3, stamps = [];
       for (let phase = 0; phase < PHASES * PHASES; phase++) {
         const x = side / 2 + ((phase % PHASES) + 0.5) / PHASES, y = side / 2 + (Math.floor(phase / PHASES) + 0.5) / PHASES;
-        weights.push(Uint8Array.from({ length: side * side }, (_, i) => 255 * Math.min(1, Math.max(0, diameter / 2 + 0.5 - Math.hypot((i % side) + 0.5 - x, Math.floor(i / side) + 0.5 - y)))));
+        const touched = Array.from({ length: side * side }, (_, i) => [Math.floor(i / side) * width + (i % side), 255 * Math.min(1, diameter / 2 + 0.5 - Math.hypot((i % side) + 0.5 - x, Math.floor(i / side) + 0.5 - y))]).filter(([, weight]) => weight > FAINT);
+        stamps.push({ places: Int32Array.from(touched, ([place]) => place), weights: Uint8Array.from(touched, ([, weight]) => weight) });
       }
-      this.stamps.set(diameter, { side, weights });
+      this.stamps.set(name, { side, stamps });
     }
-    return this.stamps.get(diameter);
+    return this.stamps.get(name);
   }
 
   // Colour the buffer, over what is there or as the first.
