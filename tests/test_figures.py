@@ -39,7 +39,7 @@ NOT_MEASURED: dict[str, dict[str, int]] = {
         "Views": 1,
         "Measured": 1,
     },
-    "docs/scale.md": {"The approximate index at scale": 2, "Object storage": 1},
+    "docs/scale.md": {"The approximate index at scale": 2, "Object storage": 1, "Bytes per photo": 1},
     "docs/serve.md": {"Who may use it": 1, "Commands use it": 1},
     "docs/peers.md": {"Beside rclip": 2},
     "docs/training.md": {
