@@ -190,7 +190,7 @@ def test_the_papers_ablations_have_ours_beside_where_they_were_measured() -> Non
         "vanilla (mini-paper)": ("43.7", "41.0"),
         "full model (mini-paper)": ("96.0", "71.5"),
         f"full model ({of})": ("96.0", "49.5"),
-        "late fusion (mini-paper)": ("93.3", "45.5"),
+        "late fusion (late-fusion)": ("93.3", "45.5"),
         f"late fusion ({of})": ("93.3", "44.8"),
         "no tanh gate": ("94.6", "not measured"),
         "linear connector": ("95.2", "not measured"),

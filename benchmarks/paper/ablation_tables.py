@@ -116,7 +116,7 @@ def _ablation(title: str, measured: Mapping[str, Sequence[Record]], studies: Seq
     for row, paper in published.ABLATIONS[title].items():
         own = OWN.get(title, {}).get(row, Own())
         found = [
-            (model, _of_model(own.figures, model, records))
+            (LATE if own.figures is FUSED_LATE else model, _of_model(own.figures, model, records))
             for model, records in measured.items()
             if not own.models or model in own.models
         ]
