@@ -4,6 +4,7 @@ photo are left out."""
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -69,7 +70,7 @@ def _copies(photo: QueryPhoto, hits: Sequence[tuple[float, Hit]]) -> Iterator[Pa
     others = 0
     queried = _reduced(photo.picture.image) if alike else None
     for *_, hit in alike:
-        shown = _photo(hit.path)
+        shown = None if queried is None else _photo_if_alike(hit.path, queried)
         if queried is not None and shown is not None and is_same(queried, shown, SIDE, SAME):
             others = 0
             yield hit.path
@@ -174,6 +175,28 @@ def _photo(path: Path) -> Shown | None:
     return _reduced(image)
 
 
+_signatures: OrderedDict[tuple[Path, int, int], Floats] = OrderedDict()  # of photos that were read before
+_KEPT_SIGNATURES = 4096  # of a kilobyte
+
+
+def _photo_if_alike(path: Path, other: Shown) -> Shown | None:
+    """As `_photo`; None too, mostly without reading it, if it is so unlike another that it is no copy."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    name = path, state.st_mtime_ns, state.st_size
+    signature = _signatures.get(name)
+    if signature is not None and _unlike(other.signature, signature).min() >= _UNLIKE:
+        return None
+    shown = _photo(path)
+    if shown is not None:
+        _signatures[name] = shown.signature
+        while len(_signatures) > _KEPT_SIGNATURES:
+            _signatures.popitem(last=False)
+    return shown
+
+
 def _reduced(image: Image.Image) -> Shown:
     """At the size at which photos are compared, in whole pixels: a little more than SIDE."""
     return Shown(image.reduce(max(1, max(image.size) // SIDE)))
@@ -225,8 +248,7 @@ def is_same(one: Shown, other: Shown, side: int, limit: float) -> bool:
 
     side: how large the longer side is when they are compared, in pixels, unless the smaller picture has less.
     """
-    turned = np.stack([np.rot90(other.signature, quarters) for quarters in range(4)])
-    unlike = _difference(turned, one.signature[None])
+    unlike = _unlike(one.signature, other.signature)
     if unlike.min() >= _UNLIKE:
         return False
     turn = _TURNS[int(unlike.argmin())]
@@ -236,6 +258,12 @@ def is_same(one: Shown, other: Shown, side: int, limit: float) -> bool:
     return bool(differences(one, other, lay_over(one.grey, other.grey), side).max() <= limit)
 
 
+def _unlike(signature: Floats, other: Floats) -> Floats:
+    """(4,): how much two pictures differ at their coarsest, the other one turned by as many quarters."""
+    turned = np.stack([np.rot90(other, quarters) for quarters in range(4)])
+    return _difference(turned, signature[None])
+
+
 def differences(one: Shown, other: Shown, offsets: Offsets, side: int) -> Floats:
     """Block by block, in brightness and in colours: mean squared difference / (variance of one + of other + noise).
 
@@ -243,14 +271,15 @@ def differences(one: Shown, other: Shown, offsets: Offsets, side: int) -> Floats
     """
     side = min(side, max(one.image.size), max(other.image.size))
     found = []
+    one_colours, other_colours = (shown.image.convert("YCbCr") for shown in (one, other))
     for channel in ("Y", "Cb", "Cr"):
         length = side if channel == "Y" else max(side // _COARSER, _BLOCKS)
         size, block = (
             _scaled(one.image.size, length),
             max(2, length // (_BLOCKS if channel == "Y" else _BLOCKS // 2)),
         )
-        values = _values(one.image.convert("YCbCr").getchannel(channel), size)
-        laid = _values(other.image.convert("YCbCr").getchannel(channel), _scaled(other.image.size, length))
+        values = _values(one_colours.getchannel(channel), size)
+        laid = _values(other_colours.getchannel(channel), _scaled(other.image.size, length))
         laid = _laid(laid, offsets, size)
         for top in (0, block // 2):
             for left in (0, block // 2):

@@ -22,6 +22,7 @@ from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.query_photo import AnyQuery
 from steersearch.indexer.query_terms import Focus, Sort, checked_sort
 from steersearch.indexer.region import Area
+from steersearch.indexer.snapshot import Snapshot
 
 # How many randomly chosen photos have to be compared before they can be ranked:
 ENOUGH, ENOUGH_OF_FEW = 50, 0.75  # this number, or this share of a small gallery
@@ -228,7 +229,11 @@ class Hit:
         return tuple(self._heatmap_under(part.focus) for part in self.parts)
 
     def _heatmap_under(self, focus: Focus) -> Floats:
-        heatmap = self._own.of(focus.index).heatmap(self.image_id)
+        return self.heatmap_in(self._own.of(focus.index))
+
+    def heatmap_in(self, gallery: Snapshot) -> Floats:
+        """As `heatmap`, in the gallery of a focus."""
+        heatmap = gallery.heatmap(self.image_id)
         if heatmap is None:
             reason = "has no heatmap: it left the library, or was not compared"
             raise ArgumentError("hit", os.fspath(self.path), reason)

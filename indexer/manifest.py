@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -226,17 +226,25 @@ def is_key(name: str) -> bool:
 def read_prompt_indexes(place: Path) -> list[PromptIndex]:
     """All finished prompt indexes, oldest first, without those whose manifests are unusable, with a warning. Raises
     SchemaVersionError."""
-    return _readable(place, manifest_keys(place), read_prompt_index, "prompt index")
+    return _readable(place, manifest_keys(place), manifest_file, read_prompt_index, "prompt index")
+
+
+_State = tuple[int, ...]
+_kept: dict[Path, tuple[_State, Any]] = {}  # manifests that this process has read, and the files as they were
 
 
 def _readable(
-    place: Path, keys: Sequence[str], read: Callable[[Path, str], _Index], what: str
+    place: Path,
+    keys: Sequence[str],
+    file: Callable[[Path, str], Path],
+    read: Callable[[Path, str], _Index],
+    what: str,
 ) -> list[_Index]:
     """Those of `keys` that `read` can read, oldest first; warns of the others. Raises SchemaVersionError."""
     found = []
     for key in keys:
         try:
-            found.append(read(place, key))
+            found.append(_read_if_changed(file(place, key), partial(read, place, key)))
         except (SchemaVersionError, ObjectStoreError):
             raise
         except FileNotFoundError:  # just removed
@@ -244,6 +252,20 @@ def _readable(
         except SteerSearchError as error:
             _warn_once(f"this {what} is left out: {error}")
     return sorted(found, key=lambda index: (index.created_at, index.key))
+
+
+def _read_if_changed(file: Path, read: Callable[[], _Index]) -> _Index:
+    """What `read` reads from this file, or read before. Raises FileNotFoundError, and what `read` raises."""
+    try:
+        state = file.stat()
+    except OSError:
+        return read()
+    now = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    kept = _kept.get(file)
+    if kept is None or kept[0] != now:
+        kept = _kept[file] = now, read()
+    index: _Index = kept[1]
+    return index
 
 
 def prompt_keys(place: Path) -> list[str]:
@@ -284,7 +306,8 @@ def replace_prompt_index(place: Path, index: PromptIndex) -> None:
 def read_unsteered_indexes(place: Path) -> list[UnsteeredIndex]:
     """The recorded unsteered features, oldest first, without damaged records, with a warning. Raises
     SchemaVersionError."""
-    return _readable(place, unsteered_keys(place), read_unsteered_index, "record of unsteered vectors")
+    keys, what = unsteered_keys(place), "record of unsteered vectors"
+    return _readable(place, keys, unsteered_file, read_unsteered_index, what)
 
 
 def unsteered_keys(place: Path) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from steersearch import Library
+from steersearch.indexer import dedup
 from tests.conftest import Run
 
 PROMPT = "the red mug"
@@ -75,3 +76,28 @@ def test_text_json_and_page_say_so(run: Run, library: Library, photos: Path, tmp
     kept = [json.loads(line) for line in run(*query, "--include-query", "--json").out.splitlines()]
     assert len(kept) == 8
     assert "left_out" not in kept[0]
+
+
+def test_photos_that_are_no_copies_are_read_once_and_again_when_they_change(
+    library: Library, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedup, "_COPY_COSINE", -1.0)
+    outside = tmp_path / "outside.png"
+    Image.open(photos / "blue.jpg").save(outside)
+    read: list[str] = []
+
+    def reading(path: Path) -> dedup.Shown | None:
+        read.append(path.name)
+        return opened(path)
+
+    opened = dedup._photo
+    monkeypatch.setattr(dedup, "_photo", reading)
+    first = library.query(outside, PROMPT)
+    assert len(set(read)) > 1
+    read.clear()
+    again = library.query(outside, PROMPT)
+    assert read == ["blue.jpg"]
+    assert again == first
+    shutil.copy(photos / "blue.jpg", photos / "green.jpg")  # which is not indexed anew
+    left_out = library.query(outside, PROMPT).searched.left_out
+    assert {path.name for path in left_out} == {"blue.jpg", "green.jpg"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from steersearch.core.errors import LibraryDamagedError, SchemaVersionError
-from steersearch.indexer.manifest import SCHEMA_VERSION, PromptIndex
+from steersearch.indexer.manifest import SCHEMA_VERSION, PromptIndex, manifest_file
 from tests.toy_embedder import ToyEmbedder, save_photo
 from tests.toy_library import Library
 
@@ -89,3 +89,17 @@ def test_what_is_no_manifest_at_all(library: Library, content: str) -> None:
     path.unlink()
     os.mkfifo(path)
     assert [index.prompt for index in Library.open(library.place).prompts()] == ["blue"]
+
+
+def test_a_manifest_is_read_again_when_its_file_changes(library: Library) -> None:
+    index, other = library.prompts()
+    file = manifest_file(library.place, index.key)
+    before = file.stat()
+    content = file.read_text()
+    file.write_text(
+        content.replace(index.model_id, index.model_id[::-1], 1)
+    )  # which its checksum does not fit
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert library.prompts() == [other]
+    file.write_text(content)
+    assert library.prompts() == [index, other]

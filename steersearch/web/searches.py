@@ -74,7 +74,7 @@ def rounds(
         is_final = (
             searched.compared + searched.unreadable >= searched.of or is_stuck or spent >= request.seconds
         )
-        yield _answer(hits, photos, spent, is_final=is_final)
+        yield _answer(hits, library, photos, spent, is_final=is_final)
         if is_final:
             return
         compared, number = searched.compared, number + 1
@@ -101,9 +101,9 @@ def _search(library: Library, request: SearchRequest, budget_s: float) -> Hits:
     return library.query(request.images, request.focuses, **narrowed, **steered)
 
 
-def _answer(hits: Hits, photos: Photos, seconds: float, *, is_final: bool) -> SearchAnswer:
+def _answer(hits: Hits, library: Library, photos: Photos, seconds: float, *, is_final: bool) -> SearchAnswer:
     now = photos.now()
-    return search_answer(hits, now, _ranges(hits), _layers(hits, now), seconds, is_final=is_final)
+    return search_answer(hits, now, _ranges(hits, library), _layers(hits, now), seconds, is_final=is_final)
 
 
 def _layers(hits: Hits, photos: PhotoList) -> list[str | None]:
@@ -118,12 +118,15 @@ def _layers(hits: Hits, photos: PhotoList) -> list[str | None]:
     ]
 
 
-def _ranges(hits: Hits) -> list[float]:
+def _ranges(hits: Hits, library: Library) -> list[float]:
     """Under each focus the one range of the heatmaps of query and hits."""
+    if hits.searched.is_guess:
+        return [shared_vmax([]) for _ in hits.searched.focuses]
     ranges = []
-    for number, focus in enumerate(hits.searched.focuses):
-        maps = [] if hits.searched.is_guess else [hit.heatmaps[number] for hit in hits]
-        if hits.query is not None and not hits.searched.is_guess:
+    for focus in hits.searched.focuses:
+        gallery = library.gallery(focus.index)
+        maps = [hit.heatmap_in(gallery) for hit in hits]
+        if hits.query is not None:
             maps += [photo.heatmap(focus.index) for photo in hits.query.photos]
         ranges.append(shared_vmax(maps))
     return ranges
