@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import platform
+import re
 import signal
 import socket
 import threading
@@ -27,6 +28,7 @@ from itertools import islice
 from typing import Any
 
 from steersearch.core.errors import ArgumentError, ClusterError, FolderError, MissingExtraError
+from steersearch.core.objects import as_place
 from steersearch.indexer.contents import Contents
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.loader import BadFile
@@ -95,17 +97,20 @@ class _RayWorker:
         self._log = _Log()
         logging.getLogger("steersearch").addHandler(self._log)
 
-    def begin(self) -> _Answer:
-        """Load the model and look for the photo folders."""
-        return self._answer(self._begin)
+    def begin(self, folders: Sequence[str]) -> _Answer:
+        """Load the model and look for these photo folders."""
 
-    def _begin(self) -> Finished:
-        for folder in self._job.folders.all:
-            if not os.path.isdir(folder.path):
-                reason = f"is not on {platform.node()}; every node of the cluster must see it at this path"
-                raise FolderError(folder.path, reason)
-        _ = self._embedder.dim  # loads it
-        return Finished()
+        def begin() -> Finished:
+            for folder in folders:
+                if not as_place(folder).is_dir():
+                    reason = (
+                        f"is not on {platform.node()}; every node of the cluster must see it at this path"
+                    )
+                    raise FolderError(folder, reason)
+            _ = self._embedder.dim  # loads it
+            return Finished()
+
+        return self._answer(begin)
 
     def work(self, number: int, paths: Sequence[str]) -> _Answer:
         """The rows of a shard. number: by which its contents are claimed."""
@@ -203,6 +208,7 @@ class _Crew:
         self._number, self._options = _workers(uses_gpu)
         self._number = min(self._number, math.ceil(len(paths) / _SHARD.start))
         self._paths, self._left = iter(paths), len(paths)
+        self._folders = [folder.path for folder in job.folders.all if as_place(folder.path).is_dir()]
         self._again: deque[_Shard] = deque()
         self._shards, self._rate = 0, 0.0
         self._said: set[str] = set()
@@ -246,7 +252,7 @@ class _Crew:
         import ray
 
         actor = ray.remote(_RayWorker).options(**self._options).remote(*self._arguments, self._register)
-        return _Member(actor, actor.begin.remote())
+        return _Member(actor, actor.begin.remote(self._folders))
 
     def _give(self, member: _Member) -> None:
         while (
@@ -313,7 +319,8 @@ class _Crew:
             self._deaths_at_start += 1
             if self._deaths_at_start >= _STARTS:
                 raise ClusterError(
-                    f"{_STARTS} workers in a row died before they could begin: {_plain(error)}"
+                    f"{_STARTS} workers in a row died before they could begin; does every node have this version of "
+                    f"steersearch, and memory for the model? {_plain(error)}"
                 )
         logger.warning("a worker died and is replaced; no photo is lost: %s", _plain(error))
         self._members.append(self._new_member())
@@ -383,7 +390,9 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         if address is None:
             with _to_itself(), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "lancedb fork")  # what is forked starts another program at once
+                warnings.filterwarnings(
+                    "ignore", "lancedb fork"
+                )  # what is forked starts another program at once
                 ray.init("local", include_dashboard=False, **quiet)
         else:
             _reach(address)
@@ -428,6 +437,6 @@ def _reach(address: str) -> None:
 
 
 def _plain(error: BaseException) -> str:
-    """What Ray says in many lines, but for the fields of its own."""
+    """What Ray says in many lines and colours, but for the fields of its own."""
     lines = (line for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", " ")))
-    return " ".join(lines) or type(error).__name__
+    return re.sub(r"\x1b\[\d+m", "", " ".join(lines)) or type(error).__name__

@@ -157,7 +157,7 @@ def test_a_loaded_model_is_not_sent_but_loaded_there() -> None:
 def test_a_worker_that_lacks_a_folder_says_which_and_where(tmp_path: Path) -> None:
     folders = Folders([PhotoFolder(path=str(tmp_path / "photos"))])
     job = Job(folders=folders, prompts=(), features={})
-    answer = _RayWorker(job, ToyEmbedder(), Contents([], [], {}), None).begin()
+    answer = _RayWorker(job, ToyEmbedder(), Contents([], [], {}), None).begin([str(tmp_path / "photos")])
     assert isinstance(answer.finished, FolderError)
     assert "every node of the cluster must see it at this path" in str(answer.finished)
 
@@ -255,12 +255,15 @@ def test_two_nodes_give_the_tables_and_counts_of_a_local_run(
 def test_an_update_on_the_cluster_computes_what_is_new(
     engine: RayEngine, photos: Path, tmp_path: Path
 ) -> None:
-    place = tmp_path / "library"
-    index([photos], place, ToyEmbedder())
+    """Also where one of the folders is away."""
+    place, away = tmp_path / "library", save_photos(tmp_path / "away", 3)
+    index([photos, away], place, ToyEmbedder())
+    away.rename(tmp_path / "elsewhere")
     (photos / "000.png").rename(photos / "moved.png")
     (photos / "001.png").unlink()
     save_photo(photos / "new.png", (1, 2, 3))
-    counts = index([photos], place, ToyEmbedder(), engine=engine)
+    counts = Library.open(place, ToyEmbedder()).index(engine=engine)
+    assert [folder.path for folder in counts.away] == [str(away)]
     assert (counts.added, counts.moved, counts.removed, counts.reused) == (1, 1, 1, COUNT - 2)
     assert counts.forward_passes == len(PROMPTS)
 
