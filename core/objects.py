@@ -85,8 +85,9 @@ class ObjectStatus:
     st_mode: int = stat.S_IFREG
 
     @property
-    def st_ctime_ns(self) -> int:
-        return self.st_mtime_ns
+    def second(self) -> int:
+        """When it was written, since 1970."""
+        return self.st_mtime_ns // 10**9
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> ObjectStatus:

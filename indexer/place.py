@@ -6,6 +6,7 @@ itself may be a link, as the user chose it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,7 +31,15 @@ from steersearch.core.errors import (
     SteerSearchError,
 )
 from steersearch.core.files import DRAFT, user_folder, why_not_local, write_atomically
-from steersearch.core.objects import ObjectPath, as_place, is_of_the_store, is_uri, real_path, store_error
+from steersearch.core.objects import (
+    ObjectPath,
+    ObjectStoreError,
+    as_place,
+    is_of_the_store,
+    is_uri,
+    real_path,
+    store_error,
+)
 
 LIBRARY_FILE = "library.json"
 ASIDE = "set-aside"  # the folder for damaged files
@@ -150,7 +159,8 @@ def write_json(place: Path, path: Path, content: Mapping[str, Any]) -> None:
 def create_json(place: Path, path: Path, content: Mapping[str, Any]) -> bool:
     """As `write_json`, where there is none yet; False where there is. In a bucket one of two who try succeeds."""
     if isinstance(path, ObjectPath):
-        return path.create(_json(content)) is not None
+        with writing_to(place):
+            return path.create(_json(content)) is not None
     if path.exists():
         return False
     write_json(place, path, content)
@@ -218,17 +228,26 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_to(place: Path) -> Iterator[None]:
-    """Translate errors of writing to the library at `place`: a full disk and the like become LibraryPlaceError,
-    damaged tables LibraryDamagedError."""
-    with _caught() as caught:
-        yield
-    for error in caught:
-        if isinstance(place, ObjectPath) and is_of_the_store(error):
-            raise store_error(place, error) from error
-        if not may_pass(error):
-            raise LibraryDamagedError(place, plain(error)) from error
-        reason = f"cannot be written ({plain(error)}); what was indexed before is kept"
-        raise LibraryPlaceError(place, reason) from error
+    """Translate errors of writing to the library at `place`: a full disk, a bucket that may only be read and the like
+    become LibraryPlaceError, damaged tables LibraryDamagedError. A store that does not answer is an ObjectStoreError.
+    """
+    try:
+        with _caught() as caught:
+            yield
+        for error in caught:
+            if isinstance(place, ObjectPath) and is_of_the_store(error):
+                raise store_error(place, error) from error
+            if not may_pass(error):
+                raise LibraryDamagedError(place, plain(error)) from error
+            raise _not_written(place, error) from error
+    except ObjectStoreError as error:
+        if error.errno != errno.EACCES:
+            raise
+        raise _not_written(place, error) from error
+
+
+def _not_written(place: Path, error: BaseException) -> LibraryPlaceError:
+    return LibraryPlaceError(place, f"cannot be written ({plain(error)}); what was indexed before is kept")
 
 
 def may_pass(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import urllib.request
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ class Emulator:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        get_backend("iam").reset()
         get_backend("s3").reset()  # what another test has stored in this process
         self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self._server.start()
@@ -54,6 +56,18 @@ class Emulator:
     def refuse_unknown_keys(self) -> None:
         """From now on, accept only keys of users that were created here: none."""
         self._monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+
+    def only_read_from_now_on(self) -> None:
+        """The keys in the environment become those of a user who may read everything and write nothing."""
+        users = get_backend("iam")["123456789012"]["aws"]
+        users.create_user("us-east-1", "reader")
+        allowed = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+        users.put_user_policy("reader", "read", json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+        key = users.create_access_key("reader")
+        self._monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
+        self._monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
+        store_of.cache_clear()
+        self.refuse_unknown_keys()
 
     def stop(self) -> None:
         self._server.stop()

@@ -18,9 +18,12 @@ import pytest
 from PIL import Image
 
 from steersearch.core import objects
+from steersearch.core.errors import LibraryPlaceError
 from steersearch.core.objects import ObjectPath, ObjectStoreError
 from steersearch.indexer import leases
+from steersearch.indexer import library as steersearch_library
 from steersearch.indexer.leases import Lease
+from steersearch.indexer.snapshot_cache import home_of
 from steersearch.indexer.store import Store
 from tests.bucket import KEYS, Emulator, emulator
 from tests.conftest import COLOURS, Run
@@ -234,3 +237,27 @@ def test_commands_take_a_uri_and_name_it(
         in failed.err
     )
     assert "Traceback" not in failed.err
+
+
+@pytest.mark.slow  # hundreds of requests
+def test_a_machine_that_may_only_read_searches_everything_and_changes_nothing(
+    server: Emulator, place: ObjectPath, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a focus that is indexed, by words, and by one that nobody has indexed, whose vectors cannot be kept."""
+    Library.create(photos, str(place)).index(ToyEmbedder(), ["red"])
+    before = {str(path): status.version for path, status in place.below()}
+    shutil.rmtree(home_of(place))  # as on another machine
+    server.only_read_from_now_on()
+    library = Library.open(str(place))
+    assert len(found(library, photos / "red.png")) == 3
+    assert library.find(library.resolve(["red"])[0])[0].path.name == "red.png"
+    assert library.info().photos == 6
+    assert library.verify() == []
+    library._use(ToyEmbedder())
+    hits = steersearch_library.Library.query(library, photos / "red.png", focus="blue", k=3, exact=True)
+    assert hits.searched.compared == 6
+    assert "cannot be written (access is refused" in caplog.text
+    for change in (lambda: library.index(ToyEmbedder(), ["green"]), library.optimize, library.delete):
+        with pytest.raises(LibraryPlaceError, match=f"{place}: cannot be written .access is refused"):
+            change()
+    assert {str(path): status.version for path, status in place.below()} == before

@@ -13,6 +13,7 @@ from steersearch.core.errors import (
     LibraryPlaceError,
     LibraryUnreadableError,
 )
+from steersearch.core.objects import ObjectStoreError
 from steersearch.indexer.care.remove import forget_removed
 from steersearch.indexer.care.tables import Tables
 from steersearch.indexer.manifest import (
@@ -80,7 +81,7 @@ def optimize_if_worth_it(place: Path) -> None:
         optimize(place)
     except LibraryBusyError:  # the last writer to end does it
         pass
-    except (LibraryPlaceError, LibraryDamagedError, LibraryUnreadableError) as error:
+    except (LibraryPlaceError, LibraryDamagedError, LibraryUnreadableError, ObjectStoreError) as error:
         logger.warning("the library works, but its tables could not be compacted: %s", error)
 
 
