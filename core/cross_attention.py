@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAST_FOLD = 3  # text tokens must be so many times fewer than a head is wide for `text_first` to pay
+LEAST_FOLD = 3  # `text_first` pays if a head is at least this many times as wide as there are text tokens
 
 
 class GatedCrossAttention(nn.Module):

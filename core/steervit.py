@@ -42,7 +42,7 @@ class SteerViTConfig:
     resolution: side of the input in pixels.
     aggregation: how tokens become one embedding, see `Features.aggregate`.
     cross_attn_layers: blocks with a cross-attention before them; indices beyond the depth are ignored.
-    text_encoder, text_dim: see `text.load_text_encoder`; text_layers: only so many of its layers, -1 for all.
+    text_encoder, text_dim: see `text.load_text_encoder`; text_layers: the number of its layers used, -1 for all.
     connector_hidden: width of the connector's middle.
 
     The paper's ablations (Tables 3 and 12): fusion "late" puts those cross-attentions, as many, after the last

@@ -266,7 +266,7 @@ def _load(name: str, folder: Path) -> TextEncoder:
 class Tokenizer:
     """Callable: prompts -> token ids with special tokens at both ends, without padding.
 
-    most: longer prompts are cut to so many tokens, the special one at the end included.
+    most: longer prompts are cut to this many tokens, including the special one at the end.
     """
 
     def __init__(self, folder: Path, most: int) -> None:

@@ -173,7 +173,7 @@ class Build:
         present = {file.path for file in self._scan.files}
         undated = (f.path for f in self._known.values() if f.reason is None and f.taken_at_source is None)
         with self._writing():
-            ask_dates(self._folders, self._store, [path for path in undated if path in present])
+            complete_dates(self._folders, self._store, [path for path in undated if path in present])
 
     def _settle_unchanged(self) -> list[str]:
         """Count the unchanged files; return the paths of the others."""
@@ -364,7 +364,7 @@ class Build:
         self._outcomes["copies"] = (self._elsewhere - gone - self._replaced).total()
         self._outcomes["moved"] -= self._outcomes["copies"]
 
-    # telling
+    # the result
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -408,7 +408,7 @@ logger = logging.getLogger(__name__)
 _COMMIT = 1024  # photos
 
 
-def ask_dates(root: Path | Folders, store: Store, paths: Sequence[str]) -> None:
+def complete_dates(root: Path | Folders, store: Store, paths: Sequence[str]) -> None:
     """Set the dates of the photos at these relative paths; the next run retries unreadable ones."""
     if not paths:
         return

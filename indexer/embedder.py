@@ -135,7 +135,7 @@ class LazyEmbedder:
     """An `Embedder` that is loaded on first use, so that a run with nothing to do loads nothing.
 
     load: returns the embedder; called at most once, possibly from another thread.
-    model_id, weights_hash, preprocessing: if known in advance; else they are asked of the loaded embedder. With a
+    model_id, weights_hash, preprocessing: if known in advance; else they are the loaded embedder's. With a
     weights_hash, `Library.index` finds existing prompt indexes without loading. If the loaded weights differ,
     ModelMismatchError is raised.
     """

@@ -174,7 +174,7 @@ class Library:
         """Update the library from its folder, under each of `prompts`; nothing is computed twice.
 
         prompts: None updates all prompt indexes of this model and view, except those that only a query began; where
-            there are none, it computes only regions and unsteered vectors, by which any focus can be asked afterwards.
+            there are none, it computes only regions and unsteered vectors, with which any focus can then be searched.
         gate_scale: of the prompts named: 0 no steering, 1 (None) as trained.
         view: how photos are seen: "crop" (the central square), "squash" (all of it) or "tile" (all of it, as
             2 × 2 tiles: small things show better, for four times the work); None is the property `view`.

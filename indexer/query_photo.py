@@ -206,7 +206,7 @@ class QueryPhoto:
 
     @property
     def computed(self) -> Mapping[str, QueryFeatures]:
-        """What a model had to be asked for, by key of the prompt index."""
+        """What a model had to compute, by key of the prompt index."""
         return self._computed
 
     def recall(self, computed: Mapping[str, QueryFeatures]) -> None:

@@ -1,4 +1,4 @@
-"""Found photos gathered in a folder, as copies or links. Nothing there is overwritten."""
+"""Collects found photos in a folder, as copies or links. Nothing in it is overwritten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from steersearch.core.files import open_regular
 
 @dataclass(frozen=True)
 class Collected:
-    """kept: where the photos are now, in the given order.  failed: the others, each with the reason."""
+    """kept: paths of the collected photos, in the given order.  failed: the others, each with the reason."""
 
     kept: tuple[Path, ...]
     failed: tuple[tuple[Path, str], ...]
@@ -67,7 +67,7 @@ def _copied(photo: Path, folder: Path) -> Path:
 
 
 def _linked(photo: Path, folder: Path) -> Path:
-    os.stat(photo)  # a link to nothing helps nobody
+    os.stat(photo)  # a dangling link is useless
     for target in _names(photo, folder):
         if os.path.lexists(target):
             if os.path.realpath(target) == os.path.realpath(photo):

@@ -78,7 +78,7 @@ def read_settings() -> Settings:
 
 
 def values_in_file() -> dict[str, Any]:
-    """The values in the file as they are; {} where there is none. Raises SettingError for what is no TOML."""
+    """The values in the file; {} if there is none. Raises SettingError for a file that is not TOML."""
     file = settings_file()
     if file is None:
         return {}
@@ -94,7 +94,7 @@ def values_in_file() -> dict[str, Any]:
 
 
 def change(name: str, value: object | None) -> Path:
-    """Set one value in the file, or with None remove it; all else in it, comments too, stays. Returns the file.
+    """Set one value in the file, or remove it if None; all else stays, comments included. Returns the file.
 
     Raises SettingError, OutputError.
     """
@@ -144,7 +144,7 @@ def _parsed(text: str, file: Path) -> dict[str, Any]:
 
 
 def _toml(value: object) -> str:
-    """A text or a list of texts. JSON's escapes are TOML's, but for one character."""
+    """A text or a list of texts. JSON's escapes are TOML's, except for one character."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

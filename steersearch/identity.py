@@ -47,5 +47,5 @@ def _read(model: str, file: Path, view: View | None) -> Identity:
         preprocess = own if view is None else own.with_view(view)
         settings = VectorSettings.of(preprocess, config["aggregation"])
         return Identity(model, weights_hash, settings.to_dict())
-    except (ValueError, KeyError, TypeError):  # damaged; whoever loads it says how
+    except (ValueError, KeyError, TypeError):  # damaged; loading it will say how
         return Identity(None, None, None)

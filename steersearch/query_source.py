@@ -1,4 +1,4 @@
-"""A photo to search with from elsewhere than a file: a URL, standard input, the clipboard. It becomes a file."""
+"""A query photo that is not a file: from a URL, standard input or the clipboard. It becomes a file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def photo_from_clipboard() -> Path:
     """The picture in the clipboard, or the file that was copied there. Raises ImageError."""
     try:
         found = ImageGrab.grabclipboard()
-    except Exception as error:  # each system fails in a way of its own
+    except Exception as error:  # each system fails in its own way
         said = str(error).strip() or type(error).__name__
         raise ImageError("the clipboard", f"cannot be read ({said}); save the picture to a file") from error
     if isinstance(found, list) and len(found) == 1:
@@ -71,7 +71,7 @@ def photo_from_clipboard() -> Path:
 
 
 def is_temporary(photo: Path) -> bool:
-    """Whether it is here for this process only."""
+    """Whether the file exists for this process only."""
     return photo.is_relative_to(_folder())
 
 
@@ -128,7 +128,7 @@ def _fetched(source: str, limits: Limits) -> Path:
 def _kept(
     source: str, name: str, content: BinaryIO | Any, limits: Limits, *, deadline: float = float("inf")
 ) -> Path:
-    """The content in a temporary file, once it is known to be a picture."""
+    """The content in a temporary file, after a check that it is a picture."""
     at_most = min(MOST_BYTES, limits.file)
     path = Path(tempfile.mkdtemp(dir=_folder()), name[-100:].replace("\0", ""))
     size = 0

@@ -28,9 +28,9 @@ REMEMBERED = 50  # places kept in the state file
 
 @dataclass(frozen=True, kw_only=True)
 class FoundLibrary:
-    """A library's place, as it was given or found, and why it is this one.
+    """A library's place, as given or found, and the reason for it.
 
-    is_fallback: nothing but its last use speaks for it.
+    is_fallback: it was only the last one used.
     """
 
     place: str | Path
@@ -79,7 +79,7 @@ def find_library(option: str | None, *, photo: Path | None = None, for_changes: 
 
 
 def _places_of(photo: Path) -> list[Path]:
-    """Where a photo lies, and where its link leads."""
+    """The paths of a photo: its own, and its link's target."""
     if isinstance(photo, ObjectPath):
         return [photo]
     return [photo.parent.resolve() / photo.name, photo.resolve()]
@@ -115,7 +115,7 @@ def _none_found(here: Path, photo: Path | None, last: Path | None) -> SteerSearc
     if last is None:
         return NotIndexedError(f"{none} none was used before", folder_to_index(photo))
     used = f"this command changes a library, so the one used last, {last}, is not taken"
-    return SteerSearchError(f"{none} {used}; name the one that is meant: --library {shlex.quote(str(last))}")
+    return SteerSearchError(f"{none} {used}; name it: --library {shlex.quote(str(last))}")
 
 
 def folder_to_index(photo: Path | None) -> Path | None:
@@ -194,7 +194,7 @@ def library_places() -> list[Path]:
 
 
 def known_libraries() -> list[KnownLibrary]:
-    """Those that can be read."""
+    """The readable ones."""
     return [known for place in library_places() if (known := _read(place)) is not None]
 
 

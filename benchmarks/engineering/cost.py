@@ -99,7 +99,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """What ends first. photos: at how many.  way_out: what to do there."""
+    """A limit. photos: the number at which it is reached.  way_out: what to do then."""
 
     what: str
     photos: int
@@ -232,7 +232,7 @@ def _pace(model: str, hardware: Hardware) -> tuple[Pace, str]:
 
 
 def _work(card: ModelCard) -> float:
-    """What a forward pass takes, up to a factor: weights that are applied, times tokens."""
+    """The work of a forward pass, up to a factor: applied weights times tokens."""
     return (card.backbone_parameters + card.parameters) * (card.patches + 1)
 
 
@@ -258,7 +258,7 @@ def _build_seconds(n: int, dim: int) -> float:
 
 
 def _limits(job: Job, card: ModelCard, hardware: Hardware, seconds_per_photo: float) -> tuple[Limit, ...]:
-    """Where indexing on the job's machines, and everything else on one of them, comes to an end."""
+    """The limits of indexing on the job's machines, and of everything else on one of them."""
     building = 2 * 4 * card.dim + card.dim + 8  # two copies of the vectors beside the index
     limits = [
         Limit(

@@ -1,5 +1,5 @@
-"""The page's map of a large library in headless Chromium: seconds to the first paint, frames a second while a hand is
-on it, and the script's own time for each frame.
+"""The page's map of a large library in headless Chromium: seconds to the first paint, frames a second under gestures,
+and the script's own time for each frame.
 
 python -m steersearch.benchmarks.engineering.map_scale --save
 
@@ -99,7 +99,7 @@ window.watched = async (seconds) => {
 
 
 def write_rows(folder: Path, place: Path, number: int) -> None:
-    """Write the library that an `index` run would have left, were there so many photos."""
+    """Write the library that an `index` run over this many photos would leave."""
     write_library(place, LibraryManifest(folders=(PhotoFolder(path=os.path.realpath(folder)),)))
     indexes = [
         new_prompt_index(
@@ -200,7 +200,7 @@ def first_paint(browser: Browser, address: str) -> float:
 
 
 def in_the_browser(browser: Browser, address: str) -> dict[str, float]:
-    """What a hand on the map sees."""
+    """Frames during each gesture."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.add_init_script(_WATCH)
     page.goto(f"{address}?view=map", wait_until="commit")
@@ -272,7 +272,7 @@ def main() -> None:
     """Measure, print the record and, with --save, keep it."""
     parser = argparse.ArgumentParser(description="The map of a large library in the browser.")
     parser.add_argument("--photos", type=int, default=100_000)
-    parser.add_argument("--place", help="where the library is kept for another run; none: nowhere")
+    parser.add_argument("--place", help="folder that keeps the library for another run; none: do not keep it")
     run_script(parser, measure)
 
 

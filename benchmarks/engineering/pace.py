@@ -143,7 +143,7 @@ def compared(
 
 
 def measure(model: str, rounds: int, against: int, prompts: int) -> Record:
-    """The record of one model on this machine; against: index so many photos, under so many prompts."""
+    """The record of one model on this machine; against: index this many photos, under `prompts` prompts."""
     began, before = time.monotonic(), os.getloadavg()[0]
     predictor = predictor_of(model)
     hardware = this_machine(model, predictor, rounds)
@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a photo costs this machine.")
     parser.add_argument("--model", choices=MODELS, default="mini", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--against", type=int, default=0, help="index so many photos, and compare")
+    parser.add_argument("--against", type=int, default=0, help="index this many photos, and compare")
     parser.add_argument("--prompts", type=int, default=2, help="of --against")
     run_script(parser, measure)
 

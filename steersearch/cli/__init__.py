@@ -80,7 +80,7 @@ def _refuse_windows() -> None:
 
 
 def _refuse_a_deleted_folder() -> None:
-    """Raise FolderError where no relative path leads anywhere, and PyTorch ends the process as it is imported."""
+    """Raise FolderError if the current folder is gone: there, importing PyTorch ends the process."""
     try:
         os.getcwd()
     except OSError as error:

@@ -27,7 +27,7 @@ def command(
         str | None, typer.Argument(metavar="NAME", help="A setting: " + ", ".join(config.NAMES) + ".")
     ] = None,
     value: Annotated[
-        list[str] | None, typer.Argument(metavar="VALUE", help="For `set`; of exclude several.")
+        list[str] | None, typer.Argument(metavar="VALUE", help="For `set`; exclude takes several.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +73,7 @@ def _file() -> Path:
 
 
 def _given(name: str, value: list[str]) -> object:
-    """Paths count from the current folder, as on every command line."""
+    """Paths are relative to the current folder, as on every command line."""
     if name == "exclude":
         return value
     is_local = name in PATHS and value[0] and not is_uri(value[0])

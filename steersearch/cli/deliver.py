@@ -1,4 +1,4 @@
-"""What becomes of hits besides being printed: a file, a browser, a folder."""
+"""Where hits go besides being printed: a file, a browser, a folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Delivery:
             raise typer.BadParameter("opens a page: name a .html file, or none", param_hint="--open")
 
     def of(self, hits: Hits) -> bool:
-        """Do it, with a remark for each; returns whether every photo could be copied or linked."""
+        """Deliver the hits, with a remark for each way; return whether every photo could be copied or linked."""
         output = self.output
         if output is None and self.in_browser:
             output = Path(tempfile.mkdtemp(prefix="steersearch-")) / "results.html"

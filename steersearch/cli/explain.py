@@ -98,7 +98,7 @@ def command(
 
 
 def _of_the_library(image: Path, option: str | None, view: View | None) -> tuple[str, View | None, str]:
-    """Model and view that a search of the photo would use, and whose they are; a given view takes precedence."""
+    """The model and view that a search with the photo would use, and whose they are; a given view takes precedence."""
     try:
         library = open_library(option, photo=image)
     except NotIndexedError:  # there is no library at all
@@ -107,7 +107,7 @@ def _of_the_library(image: Path, option: str | None, view: View | None) -> tuple
 
 
 def _remarks(done: Explanation) -> list[str]:
-    """The maps in words, and which parts of the focuses and the photo they leave out."""
+    """The maps in words, and the parts of focuses and photo that they leave out."""
     remarks = [str(found) for found in done.maps]
     for title, reading in {found.title: found.reading for found in done.maps}.items():
         remarks += [f"{title}: {said}" for said in reading.remarks()]

@@ -42,8 +42,8 @@ def command(
             metavar="TEXT",
             callback=lambda texts: all_words(texts or []),
             help="What to look at; repeatable, and the photos are read once for all prompts. "
-            "Without one, update all prompts that the library has for this model and view, or compute what any focus "
-            "can be asked of afterwards.",
+            "Without one, update all prompts that the library has for this model and view, or else prepare the photos "
+            "for any focus.",
         ),
     ] = None,
     model: Annotated[
@@ -108,7 +108,7 @@ def command(
         typer.Option("--watch", help="Then wait for changes and take them in, until Ctrl-C or SIGTERM."),
     ] = False,
 ) -> None:
-    """Index photos, so that any focus can be asked; under prompts, so that these are answered at once.
+    """Prepare photos for searches with any focus; with prompts, so that these are answered at once.
 
     A second run computes only what is new or has changed, in all folders of the library.
 
@@ -168,7 +168,7 @@ def _watch(
     regions: bool,
     batch_size: int | None,
 ) -> None:
-    """Take in changes until interrupted; print a line where there were some, and a refusal once."""
+    """Take in changes until interrupted; print a line for each update with changes, and each refusal once."""
     terminal.remark(f"watching {terminal.counted(len(photos.folders), 'folder')}; Ctrl-C ends it")
     refused = ""
     for _ in _until_interrupted(changes(photos)):
@@ -198,7 +198,7 @@ def _until_interrupted(waiting: Iterator[None]) -> Iterator[None]:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Within, SIGTERM interrupts as Ctrl-C does."""
+    """A context in which SIGTERM interrupts like Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

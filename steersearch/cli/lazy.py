@@ -55,7 +55,7 @@ class LazyCommand(TyperCommand):
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help names arguments and choices without brackets, and that expects words without quotes."""
+    """A command whose help names arguments and choices without brackets, and which explains missing quotes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:

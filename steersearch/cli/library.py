@@ -16,7 +16,7 @@ from steersearch.views import terminal
 
 
 def open_library(option: str | None, *, photo: Path | None = None, for_changes: bool = False) -> Library:
-    """The library found by `settings.find_library`; says on stderr which it is where it may not be the one meant."""
+    """The library found by `settings.find_library`; stderr names it if it may not be the intended one."""
     found = settings.find_library(option, photo=photo, for_changes=for_changes)
     library = Library.open(found.place, device=read_settings().device)
     settings.remember_library(library.place)
@@ -33,7 +33,7 @@ def open_library(option: str | None, *, photo: Path | None = None, for_changes: 
 
 
 def open_or_index(option: str | None, *, photo: Path | None = None) -> Library:
-    """As `open_library`, for a search; where nothing was indexed yet, a terminal offers to index the photos now."""
+    """As `open_library`, for a search; if nothing is indexed yet, a terminal offers to index the photos now."""
     try:
         return open_library(option, photo=photo)
     except NotIndexedError as error:
@@ -56,7 +56,7 @@ def create_library(
     place: str | None = None,
     device: str | None = None,
 ) -> Library:
-    """As `Library.create`, by the settings where an option was not given: the model for a library that has none."""
+    """As `Library.create`; for a library without a model, the settings give it if no option does."""
     chosen = read_settings()
     device = device or chosen.device
     library = Library.create(folders, model or AUTO, place, device)
@@ -66,11 +66,11 @@ def create_library(
 
 
 def _can_ask() -> bool:
-    """Whether somebody sits at a terminal."""
+    """Whether a person can be asked, at a terminal."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def weights_remark(library: Library) -> None:
-    """Say so if the bundled model has changed since the library was made."""
+    """Remark that the bundled model has changed since the library was made, if so."""
     if changed := library.with_other_weights(BUNDLED):
         terminal.remark(library.in_short(changed))

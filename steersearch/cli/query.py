@@ -173,7 +173,7 @@ def command(
 
 
 def _refuse_words(sources: list[str]) -> None:
-    """Refuse what looks like a word of a focus without quotes."""
+    """Refuse what looks like an unquoted word of a focus."""
     for source in sources:
         is_named = source == STDIN or "://" in source or Path(source).suffix
         if not is_named and not Path(source).exists():

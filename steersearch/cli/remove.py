@@ -101,7 +101,7 @@ def _confirm(photos: Library, yes: bool) -> None:
 def _selected(
     photos: Library, prompt: str, gate_scale: float | None, model: str | None, view: View | None
 ) -> PromptIndex:
-    """The one prompt index that is meant. Raises PromptIndexMissing, SteerSearchError where several fit."""
+    """The prompt index to remove. Raises PromptIndexMissing, SteerSearchError if several fit."""
     try:
         found = photos.find_prompt_index(prompt, model=model, gate_scale=gate_scale, view=view)
     except PromptIndexMissing as error:

@@ -29,7 +29,7 @@ VIEWS = (
 
 
 def words(text: str) -> str:
-    """A valid prompt, in the form in which prompts are kept."""
+    """A valid prompt, in stored form."""
     try:
         return checked_prompt(text)
     except PromptError as error:
@@ -61,7 +61,7 @@ def focuses(texts: list[str]) -> list[Any]:
 
 
 def has_known_suffix(file: Path | None) -> Path | None:
-    """A file whose suffix says how hits are written to it."""
+    """A file whose suffix chooses the format of hits."""
     if file is not None and file.suffix.lower() not in SUFFIXES:
         raise typer.BadParameter(f"{file}: its suffix must be one of {', '.join(SUFFIXES)}")
     return file
@@ -82,7 +82,7 @@ def exact_or_budget(exact: bool, budget: float | None) -> None:
 
 
 def without_focus(options: dict[str, Any]) -> None:
-    """Refuse options that say how to steer, where there is no focus."""
+    """Refuse options about steering if there is no focus."""
     for name, value in options.items():
         if value is not None:
             raise typer.BadParameter("needs --focus: without one nothing is steered", param_hint=name)
@@ -126,7 +126,7 @@ def seconds(text: str) -> float:
 
 
 def budget_of(budget: float | None, *, exact: bool, is_steered: bool = True) -> float | None:
-    """The time to steer photos: of the command line, else of the settings; None where nothing limits it."""
+    """The time to steer photos: from the command line, else from the settings; None: no limit."""
     return budget if budget is not None or exact or not is_steered else read_settings().budget_s
 
 

@@ -22,8 +22,8 @@ COLUMNS, ROWS = 20, 10  # cells that a picture takes at most; they are about twi
 @cache
 def drawing() -> Any:
     """The class of rich renderables that draw a picture in this terminal, which is queried. None if it answers that it
-    shows none, or not in time (0.1 s in textual-image 0.12, the last for Python 3.11; 2 s in 0.14), or cannot be asked
-    because standard input is something else.
+    shows none, or not in time (0.1 s in textual-image 0.12, the last for Python 3.11; 2 s in 0.14), or cannot
+    be queried because standard input is not the terminal.
 
     Raises MissingExtraError.
     """

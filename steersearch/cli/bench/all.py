@@ -1,4 +1,4 @@
-"""`steersearch bench all`: every benchmark on one model, and what comes of the paper's findings."""
+"""`steersearch bench all`: every benchmark on one model, with tests of the paper's claims."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A model trained with late fusion and else like the one of --paper, to compare with.",
+            help="A model trained with late fusion, otherwise like that of --paper, to compare with.",
             show_default=False,
         ),
     ] = None,

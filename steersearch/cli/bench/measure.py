@@ -108,7 +108,7 @@ def _command(card: Card) -> Callable[..., None]:
 
 @contextmanager
 def _as_misuse() -> Iterator[None]:
-    """Report a wrong setting as misuse, wherever it is noticed."""
+    """Report a wrong setting as misuse, wherever it is detected."""
     try:
         yield
     except ArgumentError as error:
@@ -132,7 +132,7 @@ def _check_method(
     aggregation: Aggregation | None,
     view: View | None,
 ) -> None:
-    """A baseline is one that can be run, and takes none of our models' settings."""
+    """Check that a baseline can be run, and that none of our models' settings is given for it."""
     if method is None:
         return
     name = method.partition("=")[0]

@@ -73,7 +73,7 @@ def model_method(
 ) -> SteerViTMethod:
     """The model as a method; None is the default of each setting. name: what records call it.
 
-    In float32 on a GPU too: what is ranked by cosine changes its order in half precision.
+    In float32 on a GPU too, since half precision changes rankings by cosine.
     """
     from steersearch.api import load_model
     from steersearch.benchmarks.harness.steervit_method import SteerViTMethod

@@ -21,8 +21,8 @@ from steersearch.views import output, terminal
 from steersearch.views.sample_sheet import draw_samples
 
 SAMPLES_SHOWN = 24
-LARGE_SHOWN = 6  # of them at most with a mask that covers nearly all
-TRIES = 20  # at finding a sample for each place of the sheet
+LARGE_SHOWN = 6  # at most this many of them with a mask that covers nearly all
+TRIES = 20  # attempts to find a sample for each place of the sheet
 
 
 def command(

@@ -43,7 +43,7 @@ Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split
 
 
 def progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
-    """Remarks now and then, the first after a while."""
+    """Occasional remarks, the first after a while."""
     began = last = 0.0
 
     def report(done: int, total: int) -> None:
@@ -60,7 +60,7 @@ def progress(what: str, unit: str = "rows") -> Callable[[int, int], None]:
 
 
 def skipped(skips: Sequence[Skip], all_of_them: str) -> None:
-    """The first of them, and where to see all."""
+    """The first few, and how to list all."""
     for skip in skips[:SKIPS_SHOWN]:
         terminal.remark(f"skipped {_described(skip)}")
     if len(skips) > SKIPS_SHOWN:

@@ -1,4 +1,4 @@
-"""`steersearch train` without a subcommand: settle the recipe, then train, alone or as one process of torchrun's."""
+"""`steersearch train` without a subcommand: build the recipe, then train, alone or as one of torchrun's processes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _trained(settled: Settled, request: Request, say: Callable[[str], None]) -> 
 
 @contextmanager
 def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
-    """Save the recipe with the run; a new run that fails before its first checkpoint leaves none."""
+    """Save the recipe with the run; a new run that fails before its first checkpoint leaves no recipe."""
     file, is_new = folder / RECIPE, not (folder / RECIPE).exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
     except Exception:
         if is_new and not (folder / checkpoint.FOLDER).exists():
             file.unlink(missing_ok=True)
-            with suppress(OSError):  # something else is in it
+            with suppress(OSError):  # it holds something else
                 folder.rmdir()
         raise
 
@@ -110,7 +110,7 @@ def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
 
 
 def settle(request: Request) -> Settled:
-    """The requested recipe; to resume a run, its own with the changes that it allows.
+    """The requested recipe; to resume a run, the run's own with the allowed changes.
 
     Raises ArgumentError for a preset, what `settings.apply_settings` raises, RunError, DataError for a file that is
     not a recipe.
@@ -165,7 +165,7 @@ def _refuse_contradictions(request: Request) -> None:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Number of this process and of all, as torchrun or accelerate launch says; else (0, 1). Raises ArgumentError."""
+    """The number of this process, and of all, from torchrun or accelerate launch; else (0, 1). Raises ArgumentError."""
     rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     try:
         return int(rank), int(size)
