@@ -314,7 +314,10 @@ class _Crew:
 
     def _died(self, member: _Member, error: Exception) -> Iterator[Finished]:
         """A worker is no more, perhaps because of its shard, if it had but one."""
+        import ray
+
         self._members.remove(member)
+        ray.kill(member.actor)  # one that cannot be reached may live, and keep its cores
         if not member.is_ready:
             self._deaths_at_start += 1
             if self._deaths_at_start >= _STARTS:
