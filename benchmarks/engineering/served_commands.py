@@ -51,13 +51,13 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
     key, store = library.unsteered_index().key, Store(place)
     known = store.unsteered_gallery(key)
     row_of = {path: row for row, path in enumerate(known.photos.column("path").to_pylist())}
+    thumbnails = [store.thumbnail(file.name) for file in files[:DRAWN]]
     records, vectors = [], []
     for number, file in enumerate(files[DRAWN:]):
         like = number % DRAWN
         _write(drawn[like], file, DRAWN + number)
         row, state = row_of[files[like].name], file.stat()
         id = content_hash(file)
-        thumbnail = store.thumbnail(files[like].name)
         width, height = Image.open(file).size
         records.append(
             FileRecord(
@@ -67,7 +67,7 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
                 state.st_mtime_ns,
                 width=width,
                 height=height,
-                thumbnail=thumbnail,
+                thumbnail=thumbnails[like],
             )
         )
         vectors.append(UnsteeredVector(id, known.embeddings[row], known.regions[row]))
