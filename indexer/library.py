@@ -538,12 +538,8 @@ class Library:
         return self._models.changed.of(model)
 
     def in_short(self, changed: Sequence[PromptIndex]) -> str:
-        """As `how_to_go_on`, for those who asked for something else."""
+        """Explains what `with_other_weights` found, and what to do, beside an answer that has another subject."""
         return self._models.changed.in_short(changed)
-
-    def how_to_go_on(self, changed: Sequence[PromptIndex]) -> str:
-        """Explains what `with_other_weights` found, and what to do."""
-        return self._models.changed.how_to_go_on(changed)
 
 
 def _gate_scale(given: float | None, prompts: Sequence[str]) -> float:

@@ -113,7 +113,7 @@ def test_a_model_that_is_there_is_not_trained_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_papers_parts_train_on_a_given_trunk_and_the_drawn_world(
+def test_the_papers_parts_train_on_a_given_backbone_and_the_drawn_world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = small_recipe(tmp_path)

@@ -92,7 +92,7 @@ def test_the_likeliest_are_steered_first_for_as_long_as_the_budget(library: Libr
     assert {(hit.searched.compared, hit.searched.of) for hit in hits} == {(4, 32)}
 
 
-def test_a_budget_is_kept_however_many_hits_are_asked_for(library: Library, ask: Ask) -> None:
+def test_a_budget_is_kept_however_many_hits_are_requested(library: Library, ask: Ask) -> None:
     hits = ask("red", seconds=2, k=10)
     assert len(hits) == len(embedded(library, "red")) == 2
     assert ask("red", seconds=1e-9, k=10).searched.compared == 3  # one at least, so that it goes on
@@ -348,7 +348,7 @@ def test_a_library_that_cannot_be_written_answers_all_the_same(
 
 
 @pytest.mark.parametrize(("k", "seconds"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
-def test_values_that_cannot_be_meant(ask: Ask, k: int, seconds: float) -> None:
+def test_values_that_cannot_be_intended(ask: Ask, k: int, seconds: float) -> None:
     with pytest.raises(ArgumentError):
         ask("red", k=k, seconds=seconds)
 

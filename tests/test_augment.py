@@ -257,7 +257,7 @@ def test_the_same_generator_gives_the_same_view() -> None:
 @pytest.mark.parametrize(
     "trunk", ["vit_base_patch16_224.mae", "vit_base_patch16_siglip_224", "vit_base_patch14_dinov2"]
 )
-def test_the_model_sees_the_whole_picture_whatever_the_trunk_would_cut(trunk: str) -> None:
+def test_the_model_sees_the_whole_picture_whatever_the_backbone_would_cut(trunk: str) -> None:
     data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(trunk).to_dict())
     size = 56
     preprocess = Preprocess(

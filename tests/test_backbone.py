@@ -82,7 +82,7 @@ def test_a_vit_of_each_released_kind_equals_timm_bit_for_bit(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", KNOWN_TRUNKS)
-def test_known_trunks_are_what_timm_says(name: str) -> None:
+def test_known_backbones_are_what_timm_says(name: str) -> None:
     import timm
 
     with torch.device("meta"):
@@ -106,7 +106,7 @@ def test_known_trunks_are_what_timm_says(name: str) -> None:
         pytest.param("vit_base_patch16_siglip_224.v2_webli", 96, marks=pytest.mark.slow),
     ],
 )
-def test_a_known_trunk_reads_timms_file_as_timm_does(name: str, resolution: int, tmp_path: Path) -> None:
+def test_a_known_backbone_reads_timms_file_as_timm_does(name: str, resolution: int, tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file
 
@@ -128,7 +128,7 @@ def test_a_known_trunk_reads_timms_file_as_timm_does(name: str, resolution: int,
     assert not any(parameter.requires_grad for parameter in ours.parameters())
 
 
-def test_a_known_trunk_refuses_files_without_its_weights(tmp_path: Path) -> None:
+def test_a_known_backbone_refuses_files_without_its_weights(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     name, path = "vit_small_patch14_dinov2.lvd142m", tmp_path / "model.safetensors"
@@ -144,7 +144,7 @@ def test_a_known_trunk_refuses_files_without_its_weights(tmp_path: Path) -> None
         build_trunk(name, 42, pretrained=True, weights=path)
 
 
-def test_released_trunks_are_built_without_timm(tmp_path: Path) -> None:
+def test_released_backbones_are_built_without_timm(tmp_path: Path) -> None:
     """Neither timm nor what is slow to import in its wake: half a gigabyte and four seconds."""
     program = """
 import sys, torch
@@ -175,7 +175,7 @@ def test_vit_refuses_another_size() -> None:
 
 
 @pytest.mark.parametrize("kind", TIMM_KINDS)
-def test_a_timm_trunk_takes_timms_own_steps(kind: str) -> None:
+def test_a_timm_backbone_takes_timms_own_steps(kind: str) -> None:
     vit = timm_vit(kind)
     side = TIMM_KINDS[kind][1]
     pixels = torch.randn(2, 3, side, side)
@@ -202,7 +202,7 @@ def test_a_timm_trunk_takes_timms_own_steps(kind: str) -> None:
         ("vit_base_patch16_siglip_224.v2_webli", 336, 0, 21, 768, 12),
     ],
 )
-def test_the_released_trunks_are_built(
+def test_the_released_backbones_are_built(
     name: str, resolution: int, prefix: int, grid: int, dim: int, depth: int
 ) -> None:
     with torch.device("meta"):
@@ -220,7 +220,7 @@ def test_the_released_trunks_are_built(
         ("vit_small_patch14_dinov2.lvd142m", 330, "resolution", "patch size 14"),
     ],
 )
-def test_trunks_that_cannot_be_steered_are_refused(
+def test_backbones_that_cannot_be_steered_are_refused(
     name: str, resolution: int, field: str, message: str
 ) -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=message) as caught:
@@ -250,7 +250,7 @@ def test_pretrained_weights_come_from_a_file_at_another_resolution(tmp_path: Pat
     assert all(torch.equal(loaded[key], timms[key]) for key in timms)
 
 
-def test_a_file_without_the_trunks_weights_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_the_backbones_weights_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     name, path = "vit_tiny_patch16_224.augreg_in21k_ft_in1k", tmp_path / "model.safetensors"
@@ -273,7 +273,7 @@ def test_a_file_without_the_trunks_weights_is_refused(tmp_path: Path) -> None:
         ("vit_base_patch16_224.mae", "vit_base_patch16_224.mae"),
     ],
 )
-def test_a_trunk_without_a_tag_has_timms_default_weights(name: str, full: str) -> None:
+def test_a_backbone_without_a_tag_has_timms_default_weights(name: str, full: str) -> None:
     assert full_name(name) == full
 
 

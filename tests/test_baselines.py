@@ -74,7 +74,7 @@ def test_listing_them_loads_no_model_library() -> None:
 
 
 @pytest.mark.parametrize("name", ["dinov2", "mae-mean"])
-def test_a_plain_trunk_is_the_frozen_steervit(name: str) -> None:
+def test_a_plain_backbone_is_the_frozen_steervit(name: str) -> None:
     kind = name.partition("-")[0]
     side = TIMM_KINDS[kind][1]
     preprocess = Preprocess(size=side, mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -579,7 +579,7 @@ def test_a_run_commits_in_steps(library: Library, photos: Path, monkeypatch: pyt
 # -------------------------------------------------------------------------------- what is left out, and limits
 
 
-def test_what_is_excluded_later_is_removed_and_stays_out_until_told_otherwise(
+def test_what_is_excluded_later_is_removed_and_stays_out_until_the_pattern_goes(
     library: Library, photos: Path
 ) -> None:
     library.index(ToyEmbedder(), ["red"])

@@ -49,7 +49,7 @@ def test_the_weights_of_mini_are_known_without_reading_them() -> None:
     ],
     ids=lambda command: command[0],
 )
-def test_what_can_be_answered_is_and_the_change_is_told(
+def test_what_can_be_answered_is_and_the_change_is_reported(
     run: Run, earlier: Library, command: tuple[str, ...]
 ) -> None:
     done = run(*command)

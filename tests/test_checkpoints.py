@@ -238,14 +238,16 @@ def test_what_the_authors_code_would_refuse_or_lose_goes_to_safetensors_only(
     assert_same_model(load_over_small_trunk(tmp_path / "variant.safetensors"), model)
 
 
-def test_a_trunk_without_a_cls_token_has_no_cls_in_the_authors_code(tmp_path: Path) -> None:
+def test_a_backbone_without_a_cls_token_has_no_cls_in_the_authors_code(tmp_path: Path) -> None:
     settings = {"text_encoder": "roberta-large", "connector_hidden": TEXT_DIM}
     with pytest.raises(CheckpointError, match="no aggregation cls of a backbone without a CLS token"):
         write_released_pth(small_model("siglip", aggregation="cls", **settings), tmp_path / "siglip.pth")
     write_released_pth(small_model("siglip", aggregation="mean", **settings), tmp_path / "siglip.pth")
 
 
-def test_a_view_that_the_file_cannot_say_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_view_that_the_file_cannot_say_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     own = timm_preprocess("vit_base_patch14_dinov2", 56)
     with caplog.at_level(logging.WARNING):
         write_released_pth(small_released(preprocess=own), tmp_path / "own.pth")
@@ -294,7 +296,7 @@ def test_weights_that_share_memory_in_the_file_do_not_in_the_model(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_weights_are_loaded_in_the_dtype_asked_for(
+def test_weights_are_loaded_in_the_dtype_requested(
     dtype: torch.dtype, released: SteerViT, tmp_path: Path
 ) -> None:
     write_released_pth(released, tmp_path / "model.pth")
@@ -519,7 +521,7 @@ def as_half(model: SteerViT) -> SteerViT:
     return model.half().float()
 
 
-def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None:
+def test_a_tiny_model_goes_through_a_file_with_its_backbone(tmp_path: Path) -> None:
     model = small_model("tiny", use_ffn=True)
     write_safetensors(model, tmp_path / "mini.safetensors")
     loaded = load_model(tmp_path / "mini.safetensors", device="cpu")
@@ -536,7 +538,7 @@ def test_a_tiny_model_goes_through_a_file_with_its_trunk(tmp_path: Path) -> None
     assert trainable == {name for name, _ in model.trainable_parameters()}
 
 
-def test_a_model_over_timm_is_saved_without_the_trunk(released: SteerViT, tmp_path: Path) -> None:
+def test_a_model_over_timm_is_saved_without_the_backbone(released: SteerViT, tmp_path: Path) -> None:
     write_safetensors(released, tmp_path / "model.safetensors")
     assert_same_model(load_over_small_trunk(tmp_path / "model.safetensors"), released)
     state = tensors_of(tmp_path / "model.safetensors")

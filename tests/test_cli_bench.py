@@ -25,7 +25,7 @@ from tests.test_core import write_by_hand
         (["--model", "mini", "--resolution", "336"], "the mini takes 320 pixels"),
     ],
 )
-def test_misuse_is_told_apart_from_failure(run: Run, arguments: list[str], words: str) -> None:
+def test_misuse_and_failure_differ(run: Run, arguments: list[str], words: str) -> None:
     done = run("bench", "speed", *arguments)
     assert done.code == 2
     assert words in done.err

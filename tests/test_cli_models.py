@@ -80,7 +80,7 @@ def test_the_list_tells_who_may_use_what(run: Run, server: HubServer) -> None:
         (1_558_000_000, "1.6 GB"),
     ],
 )
-def test_sizes_are_told_in_words(count: int, words: str) -> None:
+def test_sizes_are_reported_in_words(count: int, words: str) -> None:
     assert size_in_words(count) == words
 
 
@@ -241,7 +241,7 @@ def test_fetch_without_the_hub_fails_and_says_what_to_do(
     assert "go online once to fetch it, or use the bundled model with --model mini" in done.err
 
 
-def test_too_little_space_for_all_of_a_model_is_told_before_anything_is_fetched(
+def test_too_little_space_for_all_of_a_model_is_reported_before_anything_is_fetched(
     run: Run, published: ModelCard, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "free_space", lambda folder: bytes_of(published) - 1)

@@ -107,7 +107,7 @@ def test_the_settings_as_json_are_a_preset(run: Run, tmp_path: Path) -> None:
         (["--preset", "mini", "rain"], "rain"),
     ],
 )
-def test_misuse_is_told_apart_from_failure(
+def test_misuse_and_failure_differ(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

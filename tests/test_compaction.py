@@ -102,7 +102,7 @@ def test_a_run_that_leaves_many_versions_compacts_them(
     assert rows(library) == before
 
 
-def test_no_room_for_compaction_is_a_remark_after_a_run_and_an_error_when_asked_for(
+def test_no_room_for_compaction_is_a_remark_after_a_run_and_an_error_when_requested(
     library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: object, name: str) -> None:

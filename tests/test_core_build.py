@@ -147,7 +147,7 @@ class Instructed:
         return type("Made", (), {"images": [image.rotate(180)]})()
 
 
-def test_a_pipeline_without_a_mask_is_told_to_add() -> None:
+def test_a_pipeline_without_a_mask_is_asked_to_add() -> None:
     pipeline, photo = Instructed(), Image.effect_noise((32, 32), 50).convert("RGB")
     made = editor_of(pipeline, steps=4)(photo, "the red ball.", box_mask(photo.size, 0), 1)
     assert (pipeline.prompt, pipeline.steps) == ("Add the red ball and change nothing else.", 4)

@@ -188,7 +188,7 @@ def test_a_perfect_embedding_scores_100(small_data: CoreData) -> None:
     assert "pointing" not in metrics  # it has no heatmap
 
 
-def test_settings_that_cannot_be_meant_are_refused() -> None:
+def test_settings_that_cannot_be_intended_are_refused() -> None:
     for name, settings in (
         ("source", {"source": "photos"}),
         ("template", {"template": "the thing"}),
@@ -288,7 +288,7 @@ def test_a_base_that_finds_no_room_at_first_is_tried_again_and_often(monkeypatch
     assert len(tried) > 60
 
 
-def test_objects_that_fit_nowhere_are_told_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_that_fit_nowhere_are_reported_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core_world.composition, "place_things", lambda *given, **named: [])
     monkeypatch.setattr(core_world, "PLATES", 3)
     with pytest.raises(BenchmarkError, match=r"kitchen have no room for objects of 0\.2 to 0\.3 .* smaller"):

@@ -225,7 +225,7 @@ def test_what_could_mean_two_things_is_left_out(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_an_export_lacks_is_told(tmp_path: Path, change: Change, reason: str) -> None:
+def test_what_an_export_lacks_is_reported(tmp_path: Path, change: Change, reason: str) -> None:
     source = exported(tmp_path, change)
     assert [getattr(source.read(i), "reason", "") for i in range(len(source))] == [reason] * 4
 
@@ -241,7 +241,7 @@ def test_pictures_of_one_name_in_several_folders(tmp_path: Path) -> None:
     assert found == ["a/0.jpg", "b/0.jpg", "2.jpg", "3.jpg"]
 
 
-def test_names_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
+def test_names_that_differ_in_case_alone_are_distinguished(tmp_path: Path) -> None:
     put_picture(tmp_path / "A.jpg")
     put_picture(tmp_path / "a.jpg")
 

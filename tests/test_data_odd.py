@@ -108,7 +108,7 @@ def changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_anything_anywhere_is_told_in_words(name: str, tmp_path: Path) -> None:
+def test_anything_anywhere_is_reported_in_words(name: str, tmp_path: Path) -> None:
     whole, put = FORMATS[name]
     for number in (1, 2):
         for picture in (f"{number}.jpg", f"COCO_train2014_{number:012d}.jpg", f"{number:012d}.jpg"):

@@ -83,7 +83,7 @@ def test_a_version_is_no_copy(kind: str, folder: drawn.Folder) -> None:
     assert not are_copies(folder, image, drawn.VERSIONS[kind][0](image))
 
 
-def test_plain_pictures_are_told_apart_by_their_colour(folder: drawn.Folder) -> None:
+def test_plain_pictures_are_distinguished_by_their_colour(folder: drawn.Folder) -> None:
     sky = Image.new("RGB", (300, 200), (120, 170, 230))
     assert are_copies(folder, sky, sky, quality=40)
     for colour in ((130, 175, 232), (240, 240, 245), (120, 170, 215)):
@@ -112,7 +112,7 @@ def test_files_of_one_content_are_folded_wherever_they_lie() -> None:
     assert found.searched is all_hits.searched
 
 
-def test_more_is_asked_for_until_k_are_left_or_there_are_no_more() -> None:
+def test_more_is_requested_until_k_are_left_or_there_are_no_more() -> None:
     asked: list[int] = []
     paths = [*(Path(f"/a-{number}") for number in range(20)), *(Path(f"/{letter}") for letter in "bcdefgh")]
 

@@ -165,7 +165,7 @@ def test_what_was_indexed_is_not_embedded_again(
 
 
 @pytest.mark.usefixtures("word_encoder")
-def test_the_frozen_trunk_needs_no_text_encoder(
+def test_the_frozen_backbone_needs_no_text_encoder(
     gallery: Gallery, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Predictor, "encode_prompts", None)

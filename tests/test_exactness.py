@@ -218,7 +218,7 @@ def test_dinov2_large(use_ffn: bool) -> None:
         ("vit_base_patch14_reg4_dinov2", 42),
     ],
 )
-def test_other_trunks(trunk: str, resolution: int) -> None:
+def test_other_backbones(trunk: str, resolution: int) -> None:
     check_model(random_model(trunk, resolution, NARROW), NARROW["num_heads"])
 
 

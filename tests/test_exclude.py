@@ -152,7 +152,7 @@ def test_every_other_pattern_matches_or_is_refused_with_a_reason(pattern: str) -
 
 
 @pytest.mark.parametrize("pattern", ["", " ", "/", "!", "../a", "./a", "a\\b", "drafts\\", "[a", "[z-a]"])
-def test_what_cannot_be_meant_is_refused(pattern: str) -> None:
+def test_what_cannot_be_intended_is_refused(pattern: str) -> None:
     with pytest.raises(ArgumentError, match="exclude"):
         excluder([pattern])
 

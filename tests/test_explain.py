@@ -139,7 +139,7 @@ def test_what_is_given_twice_is_drawn_once(explained: Any) -> None:
         ({"output": "red.jpg"}, OutputError),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_what_cannot_be_intended_is_refused(
     explained: Any, photo: Path, options: dict[str, Any], error: type[Exception]
 ) -> None:
     before = photo.read_bytes()
@@ -164,7 +164,7 @@ def test_a_picture_too_long_for_its_kind_of_file_is_refused(tmp_path: Path, tiny
     assert done.output.exists()
 
 
-def test_a_trunk_without_cls_has_heatmaps_only() -> None:
+def test_a_backbone_without_cls_has_heatmaps_only() -> None:
     model = Predictor(small_model("siglip"))
     read = replace(prompts_of(3), readings=(Reading(),))
     model.encode_prompts = lambda prompts: read  # type: ignore[method-assign]

@@ -102,7 +102,7 @@ def test_a_name_that_is_no_utf_8_leads_to_its_file_in_every_format(tmp_path: Pat
     assert all((photos / path).is_file() for path in paths)
 
 
-def test_nothing_is_replaced_unasked(table: Any, tmp_path: Path) -> None:
+def test_nothing_is_replaced_unrequested(table: Any, tmp_path: Path) -> None:
     for blocked in (tmp_path / "x.faiss", tmp_path / "x.rows.jsonl"):
         blocked.write_text("precious")
         with pytest.raises(OutputError, match="--force") as error:

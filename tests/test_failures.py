@@ -68,7 +68,7 @@ class Wild(torch.utils.data.Dataset[int]):
         (NotImplementedError("FileSystem does not appear to support flock"), "support flock"),
     ],
 )
-def test_what_the_machine_refuses_is_told(error: Exception, words: str) -> None:
+def test_what_the_machine_refuses_is_reported(error: Exception, words: str) -> None:
     with pytest.raises(RunError, match=words), translated(Path("run")):
         raise error
 
@@ -81,7 +81,7 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception) -> None:
         list(DataLoader(Wild(error), num_workers=1))
 
 
-def test_an_error_in_a_worker_process_is_told_like_any_other(tmp_path: Path) -> None:
+def test_an_error_in_a_worker_process_is_reported_like_any_other(tmp_path: Path) -> None:
     (tmp_path / checkpoint.FOLDER).mkdir()
     with pytest.raises(RunError) as caught, translated(tmp_path):
         list(DataLoader(Wild(DataError("texts", '"a mug" is not there')), num_workers=1))
@@ -195,7 +195,7 @@ def read_again(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("lock"))
 
 
-def test_every_damage_of_a_run_folder_is_told_in_words(
+def test_every_damage_of_a_run_folder_is_reported_in_words(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each kind of damage on files at random: either it is mended, or an error of ours names the place."""

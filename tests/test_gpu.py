@@ -60,7 +60,7 @@ def test_bfloat16_is_the_default_and_close(on_processor: Predictor, photos: list
         assert cosine_similarity(ours, on_processor.embed(photos, "the mug", aggregation=kind)).min() > 0.99
 
 
-def test_a_closed_gate_is_the_plain_trunk_bit_for_bit(photos: list[Image.Image]) -> None:
+def test_a_closed_gate_is_the_plain_backbone_bit_for_bit(photos: list[Image.Image]) -> None:
     model = Predictor.from_pretrained("mini")
     closed, plain = model.features(photos, "the mug", gate_scale=0.0), model.features(photos)
     assert torch.equal(closed.patches, plain.patches)

@@ -80,7 +80,7 @@ def test_a_file_is_fetched_once_and_then_found_without_the_network(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_large_download_that_nobody_watches_is_told_in_the_log(
+def test_a_large_download_that_nobody_watches_is_logged(
     server: HubServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = server.add(REPO, "large.safetensors", bytes(6_000_000))
@@ -218,7 +218,7 @@ def test_a_file_of_unknown_size_is_fetched_from_its_start(server: HubServer, cac
 
 
 @pytest.mark.parametrize("status", [503, 403])
-def test_trouble_at_the_store_is_told(server: HubServer, file: HubFile, status: int) -> None:
+def test_trouble_at_the_store_is_reported(server: HubServer, file: HubFile, status: int) -> None:
     server.faults.store_status = status
     with pytest.raises(HubError, match=f"the model hub answered {status}; try again later"):
         hub.fetch(file)
@@ -306,13 +306,13 @@ def test_what_is_not_on_the_hub_is_named(server: HubServer, file: HubFile) -> No
         hub.fetch(HubFile(repo="no/such/name", file="a.pth"))
 
 
-def test_a_hub_in_trouble_is_told(server: HubServer, file: HubFile) -> None:
+def test_a_hub_in_trouble_is_reported(server: HubServer, file: HubFile) -> None:
     server.faults.hub_status = 500
     with pytest.raises(HubError, match="the model hub answered 500"):
         hub.fetch(file)
 
 
-def test_a_server_that_is_no_hub_is_told(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_no_hub_is_reported(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/?{repo_id}{revision}{filename}"
     )
@@ -414,7 +414,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_too_little_space_is_told_before_the_download(
+def test_too_little_space_is_reported_before_the_download(
     server: HubServer, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk / "hub"))
@@ -424,7 +424,7 @@ def test_too_little_space_is_told_before_the_download(
     assert server.asked("store", "GET") == []
 
 
-def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_is_left_on_it(
+def test_a_disk_that_fills_up_meanwhile_is_reported_and_nothing_is_left_on_it(
     server: HubServer, file: HubFile, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk / "hub"))
@@ -444,7 +444,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_is_left_on_it(
 # ------------------------------------------------------------------------------------------------- no network
 
 
-def test_a_hub_that_is_not_there_is_told(
+def test_a_hub_that_is_not_there_is_reported(
     server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
@@ -464,7 +464,7 @@ def test_a_hub_that_says_nothing_is_given_up_after_a_while(
         assert re.search(r"does not answer \(.*(timed out|nothing within)", hub.why_unreachable() or "")
 
 
-def test_the_hub_is_not_asked_when_told_to_stay_offline(
+def test_the_hub_is_not_asked_when_offline(
     server: HubServer, file: HubFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -179,7 +179,7 @@ def test_a_steering_without_a_teacher_has_no_words_before_it_nor_beside_it(
     assert "alignment" not in last
 
 
-def test_a_hybrid_trunk_needs_the_world(photographs: Path, tmp_path: Path) -> None:
+def test_a_hybrid_backbone_needs_the_world(photographs: Path, tmp_path: Path) -> None:
     pictures = recipe(photographs, "data.cache_pictures=false")
     with pytest.raises(ConfigError, match=r"model\.trunk"):
         train_recipe(pictures, tmp_path / "run", resume=False, device="cpu", say=lambda line: None)

@@ -56,7 +56,7 @@ def test_of_several_pages_or_frames_the_first_is_taken(tmp_path: Path) -> None:
         assert mean_colour(open_image(tmp_path / name)) == pytest.approx([0, 255, 0], abs=6), name
 
 
-def test_the_format_is_told_by_the_content(tmp_path: Path) -> None:
+def test_the_content_decides_the_format(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), TEAL).save(tmp_path / "a.jpg", "PNG")
     assert mean_colour(open_image(tmp_path / "a.jpg")) == list(TEAL)
 
@@ -178,7 +178,7 @@ def test_a_file_larger_than_a_photo_is_refused_unread(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.jpg")
 
 
-def test_memory_is_asked_for_before_the_picture_is_decoded(tmp_path: Path) -> None:
+def test_memory_is_requested_before_the_picture_is_decoded(tmp_path: Path) -> None:
     soft(1000, 800).save(tmp_path / "a.png")  # four bytes a pixel, for it and for a copy
     assert read_picture(tmp_path / "a.png", limits=Limits(memory=6.4e6)).size == (1000, 800)
     with pytest.raises(

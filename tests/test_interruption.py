@@ -103,7 +103,7 @@ def test_forked_workers_end_on_sigterm_and_leave_ctrl_c_to_their_parent() -> Non
         assert not interruption.asked
 
 
-def test_a_process_that_is_told_to_stop_ends_its_step_and_exits_by_itself() -> None:
+def test_a_process_that_is_asked_to_stop_ends_its_step_and_exits_by_itself() -> None:
     program = (
         "import sys, time\n"
         "from steersearch.training.interruption import Interruption\n"

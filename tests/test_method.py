@@ -43,12 +43,12 @@ def test_what_it_sees_is_what_the_model_gives(model: Predictor) -> None:
     assert {value.dtype for value in vars(seen).values()} == {np.dtype(np.float32)}
 
 
-def test_only_what_is_asked_for(model: Predictor) -> None:
+def test_only_what_is_requested(model: Predictor) -> None:
     seen = SteerViTMethod(model).see(PICTURES, None)
     assert (seen.patches, seen.maps, seen.attention) == (None, None, None)
 
 
-def test_gate_scale_0_is_the_frozen_trunk_whatever_the_prompt(model: Predictor) -> None:
+def test_gate_scale_0_is_the_frozen_backbone_whatever_the_prompt(model: Predictor) -> None:
     frozen, steered = SteerViTMethod(model, gate_scale=0), SteerViTMethod(model)
     assert (frozen.takes_prompt, steered.takes_prompt) == (False, True)
     plain = frozen.see(PICTURES, None).vectors

@@ -38,7 +38,7 @@ def some_features(size: int, dim: int, seed: int = 1) -> Features:
     return Features(prefix=prefix, patches=patches, logits=torch.randn(size, 16, generator=g), grid=GRID)
 
 
-def test_the_papers_objective_is_cross_entropy_over_the_pictures_that_show_what_is_meant() -> None:
+def test_the_papers_objective_is_cross_entropy_over_the_pictures_that_show_the_thing() -> None:
     model = small_model("tiny")
     batch, found = a_batch(5), some_features(5, model.dim)
     terms = Objective(ObjectiveSettings(), model)(found, batch)
@@ -51,7 +51,7 @@ def test_the_papers_objective_is_cross_entropy_over_the_pictures_that_show_what_
     assert terms["segmentation"].count.item() == 4
 
 
-def test_things_are_told_apart_by_keys_made_beforehand() -> None:
+def test_things_are_distinguished_by_keys_made_beforehand() -> None:
     model = small_model("tiny")
     keys = F.normalize(torch.randn(7, model.dim, generator=torch.Generator().manual_seed(2)), dim=-1)
     excluded = torch.zeros(4, 7, dtype=torch.bool)
@@ -138,7 +138,7 @@ def test_processes_together_see_the_negatives_that_one_would() -> None:
     assert total == pytest.approx(one, rel=1e-5)
 
 
-def test_metrics_leave_out_pictures_without_what_is_meant() -> None:
+def test_metrics_leave_out_pictures_without_the_thing() -> None:
     model = small_model("tiny")
     found, batch = some_features(5, model.dim), a_batch(5)
     values = measure(found, batch, ObjectiveSettings())

@@ -182,7 +182,7 @@ def test_truth_worked_out_by_hand() -> None:
     assert not {"teapot left of the ball", "mug above the ball", "ball next to the mug"} & texts
 
 
-def test_of_several_the_outermost_and_the_largest_are_told_apart_by_clear_margins() -> None:
+def test_of_several_the_outermost_and_the_largest_are_distinguished_by_clear_margins() -> None:
     balls = [Standing(BALL, 0.2, 0.5, 0.05), Standing(BALL, 0.5, 0.5, 0.1), Standing(BALL, 0.53, 0.5, 0.11)]
     found = {
         (p.text, p.targets)
@@ -195,7 +195,7 @@ def test_of_several_the_outermost_and_the_largest_are_told_apart_by_clear_margin
     assert not [text for text, _ in found if text.startswith(("rightmost", "largest"))]
 
 
-def test_the_union_of_several_instances_is_meant() -> None:
+def test_the_union_of_several_instances_counts() -> None:
     two = [
         Standing(MUG, 0.2, 0.3, 0.03),
         Standing(drawn("mug", "blue"), 0.2, 0.7, 0.03),
@@ -239,7 +239,7 @@ def test_without_relations_a_thing_is_called_by_phrase_noun_category_or_what_is_
     assert set(alone) <= tall.names
 
 
-def test_relations_are_as_frequent_as_asked_for() -> None:
+def test_relations_are_as_frequent_as_requested() -> None:
     standing = [
         Standing(MUG, 0.2, 0.5, 0.04),
         Standing(BALL, 0.6, 0.5, 0.04),
@@ -251,7 +251,7 @@ def test_relations_are_as_frequent_as_asked_for() -> None:
 
 
 @given(standings, st.integers(0, 2**32), st.sampled_from([0.0, 1.0]))
-def test_nothing_else_than_what_it_is_about_is_meant(
+def test_nothing_else_than_what_it_is_about_counts(
     standing: list[Standing], seed: int, relations: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -311,7 +311,7 @@ def test_of_recoloured_stamps_the_colour_is_known_and_nothing_else() -> None:
     assert fits("blue striped kettle", red) is None
 
 
-def test_recoloured_stamps_are_told_apart_by_their_colours() -> None:
+def test_recoloured_stamps_are_distinguished_by_their_colours() -> None:
     red, blue = recoloured("kettle", "red"), recoloured("kettle", "blue")
     ball = drawn("ball", "green")
     standing = [Standing(red, 0.2, 0.5, 0.1), Standing(blue, 0.8, 0.5, 0.1), Standing(ball, 0.5, 0.9, 0.05)]

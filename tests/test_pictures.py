@@ -8,7 +8,7 @@ from steersearch.training.pictures import Pictures
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
-def test_a_batch_is_the_rows_asked_for_normalised_and_some_of_them_mirrored() -> None:
+def test_a_batch_is_the_rows_requested_normalised_and_some_of_them_mirrored() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     found = Pictures(images, torch.device("cpu"), MEAN, STD)(np.array([4, 1]), np.array([False, True]))
     wanted = (np.stack([images[4], images[1][:, ::-1]]) / 255 - MEAN) / STD

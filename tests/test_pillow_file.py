@@ -61,7 +61,7 @@ def test_postscript_under_any_suffix_is_no_picture_and_never_runs(
     assert not _is_opaque(path)
 
 
-def test_only_the_formats_that_were_asked_for_are_tried(tmp_path: Path) -> None:
+def test_only_the_formats_that_were_requested_are_tried(tmp_path: Path) -> None:
     Image.new("L", (8, 4), 7).save(tmp_path / "mask.png", "GIF")
     with opened(tmp_path / "mask.png") as image:
         assert (image.format, image.size) == ("GIF", (8, 4))

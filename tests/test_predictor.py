@@ -138,7 +138,9 @@ def test_pictures_are_read_ahead_on_threads_and_stay_in_order(
         predictor.embed([*paths[:4], tmp_path / "gone.png", *paths[4:]], "mug")
 
 
-def test_wrong_use_is_told_plainly(predictor: Predictor, pictures: list[Image.Image], tmp_path: Path) -> None:
+def test_wrong_use_is_reported_in_words(
+    predictor: Predictor, pictures: list[Image.Image], tmp_path: Path
+) -> None:
     with pytest.raises(ImageError, match="no such file"):
         predictor.embed([tmp_path / "gone.jpg"])
     with pytest.raises(ConfigError, match="sequence of pictures"):

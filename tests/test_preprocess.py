@@ -176,7 +176,7 @@ def test_region_is_what_the_pixels_show(size: tuple[int, int], view: View) -> No
     assert np.abs(seen[1].mean(axis=1) - (top + middle * (bottom - top) - 0.5))[inner].max() < 1.5
 
 
-def test_a_stored_view_is_named_unless_it_is_a_trunks_own() -> None:
+def test_a_stored_view_is_named_unless_it_is_a_backbones_own() -> None:
     for view in VIEWS:
         assert view_of(json.loads(json.dumps(PLAIN.with_view(view).to_dict()))) == view
     assert view_of(timm_preprocess("vit_base_patch16_clip_384.openai_ft_in12k_in1k", 32).to_dict()) is None

@@ -116,7 +116,7 @@ def test_tokens_that_are_not_finite_are_not_kept(kept: PromptCache) -> None:
     assert kept.get(ENCODER, "book") is not None
 
 
-def test_a_folder_that_cannot_be_written_is_told_once(
+def test_a_folder_that_cannot_be_written_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")

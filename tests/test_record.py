@@ -82,7 +82,7 @@ def test_data_that_does_not_say_which_is_refused() -> None:
         ("--save", "--save"),
     ],
 )
-def test_a_command_is_told_without_the_folders_of_the_machine(
+def test_a_command_is_recorded_without_the_folders_of_the_machine(
     given: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["bench", given])

@@ -207,7 +207,7 @@ def test_a_model_is_fetched_when_it_is_first_used(
     assert server.requests == []
 
 
-def test_a_model_that_names_its_trunk_only_in_its_file_is_fetched_whole(
+def test_a_model_that_names_its_backbone_only_in_its_file_is_fetched_whole(
     server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = publish(server, monkeypatch, "siglip-base-research")

@@ -22,7 +22,7 @@ def distance(first: Scene, second: Scene) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_plate_has_the_size_asked_for_and_is_painted_all_over(family: str, size: tuple[int, int]) -> None:
+def test_a_plate_has_the_size_requested_and_is_painted_all_over(family: str, size: tuple[int, int]) -> None:
     drawn = scene(family, 3, size)
     assert (drawn.image.size, drawn.image.mode, drawn.family) == (size, "RGB", family)
     pixels = np.asarray(drawn.image)

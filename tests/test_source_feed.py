@@ -215,7 +215,7 @@ def broken(tmp_path: Path) -> tuple[Folder, TextStore]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_rows_that_cannot_be_used_are_told_and_replaced(
+def test_rows_that_cannot_be_used_are_reported_and_replaced(
     broken: tuple[Folder, TextStore], workers: int
 ) -> None:
     source, store = broken
@@ -269,7 +269,7 @@ def test_where_no_row_can_be_used_that_is_an_error(
         list(feed.training(0, 2))
 
 
-def test_a_mask_too_small_for_the_size_is_told(tmp_path: Path) -> None:
+def test_a_mask_too_small_for_the_size_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "photos").mkdir(parents=True)
     Image.new("RGB", (320, 320)).save(folder / "photos/one.png")

@@ -67,7 +67,7 @@ def test_the_released_forward_and_ours_give_the_same_tokens(kind: str) -> None:
     assert (released - torch.cat([plain.prefix, plain.patches], dim=1)).abs().max() > 0.1
 
 
-def test_variants_of_the_mini_agree_and_its_trunk_alone_does_not() -> None:
+def test_variants_of_the_mini_agree_and_its_backbone_alone_does_not() -> None:
     settings = Settings(model="mini", batch_size=2, device="cpu").resolved()
     bench = speed.Workbench(settings)
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def test_variants_of_the_mini_agree_and_its_trunk_alone_does_not() -> None:
 
 
 @pytest.mark.parametrize("model", ["dinov2-small", "mae-base-research", "siglip-base-research"])
-def test_trunk_alone_is_timms_own(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backbone_alone_is_timms_own(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
     build = timm.create_model

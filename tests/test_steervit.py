@@ -43,7 +43,7 @@ def all_tokens(features: Features) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("grad", [False, True])
-def test_without_prompt_or_at_gate_scale_zero_the_output_is_the_trunks_own(kind: str, grad: bool) -> None:
+def test_without_prompt_or_at_gate_scale_zero_the_output_is_the_backbones_own(kind: str, grad: bool) -> None:
     model = small_model(kind)
     pixels, prompts = pixels_for(model), prompts_of(5)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_only_connector_gates_cross_attention_and_head_learn(kind: str) -> None:
     assert changed == set(trainable)  # all of them, and no batch norm statistic of the backbone
 
 
-def test_training_mode_leaves_the_trunk_in_evaluation_mode() -> None:
+def test_training_mode_leaves_the_backbone_in_evaluation_mode() -> None:
     model = small_model()
     assert not model.training
     model.train()
@@ -217,7 +217,7 @@ def test_aggregations_are_what_their_names_say() -> None:
     assert torch.equal(Features.joined([unsteered] * 2).aggregate("focus")[1:], features.aggregate("mean"))
 
 
-def test_a_trunk_without_cls_token_says_so() -> None:
+def test_a_backbone_without_cls_token_says_so() -> None:
     model = small_model("siglip")
     features = model(pixels_for(model))
     assert features.prefix.shape == (3, 0, 64)
@@ -297,7 +297,7 @@ def test_at_its_own_resolution_a_model_stays_as_it_is() -> None:
     assert torch.equal(model.at_resolution(64)(pixels, prompts).patches, model(pixels, prompts).patches)
 
 
-def test_a_resolution_that_the_trunk_cannot_take_is_refused() -> None:
+def test_a_resolution_that_the_backbone_cannot_take_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of the patch size"):
         small_model("tiny").at_resolution(90)
     built_by_timm = next(model for kind in KINDS if not isinstance((model := small_model(kind)).trunk, ViT))

@@ -291,7 +291,7 @@ def test_roberta_loads_and_keeps_every_token(roberta_folder: Path, capfd: pytest
     assert encoder.encode(["a" * 900]).tokens.shape == (1, 512, 32)
 
 
-def test_a_roberta_that_is_not_there_is_told_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roberta_that_is_not_there_is_reported_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for load in (load_text_encoder, lambda name: CachedTextEncoder(name).encode(["a mug"])):
         with pytest.raises(CheckpointError, match=r"someone/roberta-gone/config\.json: not downloaded yet"):
@@ -308,7 +308,7 @@ def test_a_roberta_that_is_not_there_is_told_plainly(monkeypatch: pytest.MonkeyP
         ("vocab.json", None, "no tokenizer"),
     ],
 )
-def test_a_damaged_roberta_is_told_plainly(
+def test_a_damaged_roberta_is_reported_in_words(
     roberta_folder: Path, tmp_path: Path, file: str, length: int | None, told: str
 ) -> None:
     copy = shutil.copytree(roberta_folder, tmp_path / "roberta")

@@ -151,7 +151,7 @@ def test_writers_at_once_have_files_of_their_own(store: TextStore, encoded: list
     assert_same(store, ["a", "b", "c"], load_text_encoder(roberta))
 
 
-def test_texts_whose_hashes_agree_in_64_bits_are_told_apart(
+def test_texts_whose_hashes_agree_in_64_bits_are_distinguished(
     store: TextStore, roberta: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def keys(texts: Sequence[str]) -> np.ndarray:

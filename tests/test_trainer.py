@@ -105,7 +105,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     return [(e["step"], e["values"]["loss"]) for e in read_journal(folder) if e["kind"] == "train"]
 
 
-def test_training_lowers_the_loss_and_leaves_the_trunk_alone(tmp_path: Path) -> None:
+def test_training_lowers_the_loss_and_leaves_the_backbone_alone(tmp_path: Path) -> None:
     run = trainer(
         tmp_path, Squares(batch=16), "optimiser.steps=60", "optimiser.decay_steps=60", "optimiser.batch=16"
     )

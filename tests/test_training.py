@@ -106,7 +106,7 @@ def cut(file: Path) -> None:
         lambda folder: np.save(folder / "families.npy", np.array([{}] * 48, object)),
     ],
 )
-def test_a_damaged_corpus_is_told(corpus: Corpus, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_corpus_is_reported(corpus: Corpus, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     folder = tmp_path / "corpus"
     make_corpus(WORLD, folder)
     damage(folder)
@@ -124,7 +124,7 @@ def test_each_thing_bears_its_own_names_and_nothing_bears_none(corpus: Corpus) -
     assert not vocabulary.bears[-1].any()
 
 
-def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
+def test_an_interrupted_backbone_goes_on_to_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:
     config = StageSettings(steps=8, batch=8, warmup=2, save_every=3)
     whole = train_trunk(corpus, config, tmp_path / "whole")
 
@@ -139,7 +139,7 @@ def test_an_interrupted_trunk_goes_on_to_the_same_weights(corpus: Corpus, tmp_pa
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_backbone_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, tmp_path: Path) -> None:
     """The next run in its folder begins anew under its own settings, and the error names the setting to lower."""
     good = StageSettings(steps=4, batch=8, warmup=1, save_every=1)
     wild = replace(good, lr=1e30, warmup=0)
@@ -154,7 +154,7 @@ def test_a_trunk_that_diverged_leaves_nothing_for_the_next_run(corpus: Corpus, t
     assert f"{Patches.name}.lr was 1e+30, is now 0.0012" in said[0]
 
 
-def test_a_resumed_trunk_is_that_of_its_own_settings_and_world(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_resumed_backbone_is_that_of_its_own_settings_and_world(corpus: Corpus, tmp_path: Path) -> None:
     config = StageSettings(steps=2, batch=8, warmup=1)
     train_trunk(corpus, config, tmp_path)
     other = replace(corpus, config=replace(corpus.config, seed=1))
@@ -192,7 +192,7 @@ def test_alone_keys_tell_things_apart(corpus: Corpus, trunk: ViT) -> None:
     assert (nearest == torch.arange(len(again))).float().mean() > 0.3  # by chance 0.03
 
 
-def test_keys_are_made_once_for_a_trunk(corpus: Corpus, trunk: ViT, tmp_path: Path) -> None:
+def test_keys_are_made_once_for_a_backbone(corpus: Corpus, trunk: ViT, tmp_path: Path) -> None:
     said: list[str] = []
     model, other = small_model(trunk), small_model(ViT(TRUNK).eval())
 

@@ -299,7 +299,7 @@ def test_checkpoints_of_format_1_are_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert state == {"settings": {"x": 1}, "best": None, "window": {}}
 
 
-def test_other_versions_and_other_folders_are_told_apart(tmp_path: Path) -> None:
+def test_other_versions_and_other_folders_are_distinguished(tmp_path: Path) -> None:
     path = saved(tmp_path, 1)
     content = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps(content | {"format": 3}))

@@ -67,7 +67,7 @@ def test_each_variant_steers_where_it_says(
         assert torch.equal(tokens_of(model(pixels, prompts, 0.0)), tokens_of(model(pixels)))
 
 
-def test_late_fusion_leaves_the_trunk_alone_and_has_as_many_parameters() -> None:
+def test_late_fusion_leaves_the_backbone_alone_and_has_as_many_parameters() -> None:
     early, late = small_model(), small_model(fusion="late")
     count = [sum(p.numel() for _, p in model.trainable_parameters()) for model in (early, late)]
     assert count[0] == count[1]
@@ -229,7 +229,7 @@ def test_attention_of_the_mini_kind_follows_the_equation_and_the_prompt() -> Non
     assert (plain.attention - steered.attention).abs().max() > 1e-3
 
 
-def test_attention_is_kept_only_when_asked_for_and_changes_nothing_else() -> None:
+def test_attention_is_kept_only_when_requested_and_changes_nothing_else() -> None:
     model = small_model()
     pixels, prompts = pixels_for(model), prompts_of(5)
     with torch.no_grad():
@@ -238,7 +238,7 @@ def test_attention_is_kept_only_when_asked_for_and_changes_nothing_else() -> Non
     assert torch.equal(tokens_of(without), tokens_of(found))
 
 
-def test_a_trunk_without_cls_token_has_no_attention_map() -> None:
+def test_a_backbone_without_cls_token_has_no_attention_map() -> None:
     model = small_model("siglip")
     with pytest.raises(ConfigError, match="no CLS token"):
         model(pixels_for(model), attention=True)

@@ -64,7 +64,7 @@ def test_a_folder_is_indexed_without_a_prompt_and_nothing_is_computed_twice(phot
     assert (library.model, library.prompts(), library.verify()) == ("toy", [], [])
 
 
-def test_any_focus_can_be_asked_of_it_the_likeliest_photos_first(photos: Path, stranger: Path) -> None:
+def test_any_focus_can_be_searched_the_likeliest_photos_first(photos: Path, stranger: Path) -> None:
     opened(photos).index()
     hits = opened(photos).query(stranger, "red", k=1, budget_s=60)
     assert hits[0].path.name == "pink.png"  # its red channel is the nearest

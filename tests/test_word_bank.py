@@ -73,6 +73,6 @@ def test_asking_gives_a_word_and_where_it_shows(bank: WordBank) -> None:
     assert None in asked  # the class without a word
 
 
-def test_what_hardly_shows_is_not_asked_for(bank: WordBank) -> None:
+def test_what_hardly_shows_is_not_requested(bank: WordBank) -> None:
     faint = torch.tensor([[0.05, 0, 0, 0, 0.95]])
     assert {bank.ask(np.random.default_rng(seed), faint) for seed in range(40)} == {None}
