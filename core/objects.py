@@ -83,6 +83,12 @@ class ObjectStatus:
     st_mtime_ns: int
     version: str
     st_mode: int = stat.S_IFREG
+    st_ino: int = 0
+
+    @property
+    def st_ctime_ns(self) -> int:
+        """As `st_mtime_ns`: an object is written once."""
+        return self.st_mtime_ns
 
     @property
     def second(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import steersearch
 from steersearch.core.images.limits import Limits
+from steersearch.core.objects import real_path
 from steersearch.indexer.place import LIBRARY_FILE
 from steersearch.indexer.query_terms import Focus
 
@@ -63,7 +64,7 @@ class Order:
 
 def id_of(place: Path) -> str:
     """The id of the library at this place, for a server."""
-    return hashlib.sha256(os.fsencode(os.path.realpath(place))).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(real_path(place))).hexdigest()[:16]
 
 
 def mark_of(place: Path) -> list[int]:
