@@ -66,21 +66,17 @@ class Server:
         """Begin to read the library used last, and to load its model, so that its first page and search need not
         wait."""
 
-        def load() -> None:
+        def read_and_load() -> None:
             with suppress(Exception):  # whoever searches there is told; and the server may stop meanwhile
-                library = self.shelf.library(next(iter(self.shelf.places())))
+                id = next(iter(self.shelf.places()))
+                library = self.shelf.library(id)
+                self.shelf.info(id)
+                self.shelf.photos(id).now()
+                self.maps.of(library, None, "pca")
                 index = library.unsteered_index()
                 self.engine.run(lambda: library.embedder_of(index).dim)
 
-        def read() -> None:
-            with suppress(Exception):
-                id = next(iter(self.shelf.places()))
-                self.shelf.info(id)
-                self.shelf.photos(id).now()
-                self.maps.of(self.shelf.library(id), None, "pca")
-
-        for work in (read, load):
-            threading.Thread(target=work, name="warm up", daemon=True).start()
+        threading.Thread(target=read_and_load, name="warm up", daemon=True).start()
 
     def close(self) -> None:
         """End jobs, keeping what they computed, and delete uploads."""

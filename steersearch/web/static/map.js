@@ -165,7 +165,7 @@ export class MapView {
     context.beginPath();
     path.forEach(([x, y]) => context.lineTo(x, y));
     context.closePath();
-    if (isFilled) context.fill("evenodd"); else context.stroke();
+    if (isFilled) context.fill(); else context.stroke();
     return context;
   }
 }

@@ -5,13 +5,13 @@ export const MOVE_MS = 900;
 const MOST_PIXELS = 3e6; // of the canvas; beyond, it is enlarged
 const CELLS = 256; // of the grid by which points are found, along a side
 const PHASES = 4; // places of a stamp within a pixel, each way
-const FAINT = 32; // of 255: less than this of a pixel is left out
+const FAINT = 90; // of 255: less than this of a pixel is left out
 
 export class Points {
   // rings: a canvas over it, for what changes while the points stand.
   constructor(canvas, rings) {
     this.canvas = canvas; this.context = canvas.getContext("2d"); this.rings = rings;
-    this.zoom = 0.95; this.centre = [0, 0]; this.began = -Infinity; this.stamps = new Map();
+    this.zoom = 0.95; this.centre = [0, 0]; this.began = -Infinity; this.stamps = new Map(); this.tones = new Map();
     this.ringed = []; this.pointed = -1; // rows of the hits, best first; the row under the pointer
     this.show(new Float32Array(), null);
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -101,8 +101,12 @@ export class Points {
 
   // Colour the buffer, over what is there or as the first.
   tint(pixels, colour, opacity, isFirst) {
-    const { density } = this, [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16)), plain = (blue << 16) | (green << 8) | red;
-    const tones = Uint32Array.from({ length: 4096 }, (_, i) => ((Math.round(255 * (1 - (1 - opacity) ** (i / 255))) << 24) | plain) >>> 0);
+    const { density } = this, name = `${colour} ${opacity}`;
+    if (!this.tones.has(name)) {
+      const [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16)), plain = (blue << 16) | (green << 8) | red;
+      this.tones.set(name, Uint32Array.from({ length: 4096 }, (_, i) => ((Math.round(255 * (1 - (1 - opacity) ** (i / 255))) << 24) | plain) >>> 0));
+    }
+    const tones = this.tones.get(name);
     if (isFirst) for (let i = 0; i < density.length; i++) pixels[i] = density[i] ? tones[density[i] < 4096 ? density[i] : 4095] : 0;
     else for (let i = 0; i < density.length; i++) if (density[i] > 64) pixels[i] = tones[density[i] < 4096 ? density[i] : 4095];
   }
