@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from steersearch.benchmarks.baselines.base import DTYPE, FixedVectors
 from steersearch.benchmarks.baselines.cards import Card
 from steersearch.core.errors import BenchmarkError, CheckpointError, OutputError
-from steersearch.core.files import remembered_sha256
+from steersearch.core.files import remembered_sha256, write_atomically
 from steersearch.core.predictor import Predictor
 
 HIDDEN, RANK, TEMPERATURE = 256, 16, 0.07
@@ -47,9 +47,9 @@ class PromptMap(nn.Module):
     def save(self, file: Path, under: str) -> None:
         """under: hash of the weights whose vectors it was fitted on. Raises OutputError."""
         try:
-            save_file(self.state_dict(), file, {UNDER: under})
-        except (OSError, SafetensorError) as error:
-            raise OutputError(file, str(error)) from error
+            write_atomically(file, lambda part: part.write(save(self.state_dict(), {UNDER: under})))
+        except OSError as error:
+            raise OutputError(file, error.strerror or str(error)) from error
 
     @classmethod
     def read(cls, file: Path, under: str) -> PromptMap:
