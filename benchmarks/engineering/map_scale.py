@@ -154,8 +154,8 @@ def painted(page: Page) -> float:
         page.wait_for_timeout(20)
 
 
-class Hand:
-    """A hand on the map of a page."""
+class Gestures:
+    """Gestures on the map of a page, and what they cost."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -196,35 +196,35 @@ def in_the_browser(browser: Browser, address: str) -> dict[str, float]:
     box = page.locator("#map").bounding_box()
     assert box is not None
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    hand = Hand(page)
+    gestures = Gestures(page)
     page.mouse.move(*middle)
-    found = hand.moves("still", "") | hand.moves("hover", "pointer") | hand.moves("zoom", "wheel")
+    found = gestures.moves("still", "") | gestures.moves("hover", "pointer") | gestures.moves("zoom", "wheel")
     page.mouse.down()
-    found |= hand.moves("pan", "pointer")
+    found |= gestures.moves("pan", "pointer")
     page.mouse.up()
     page.click("#lasso")
     page.mouse.move(*middle)
     page.mouse.down()
-    found |= hand.moves("lasso", "pointer")
-    before = hand.busy_ms()
+    found |= gestures.moves("lasso", "pointer")
+    before = gestures.busy_ms()
     page.mouse.up()
     page.wait_for_selector("#like-more:visible")
-    found["lasso_end_processor_ms"] = round(hand.busy_ms() - before, 1)
-    found |= prompts(hand)
+    found["lasso_end_processor_ms"] = round(gestures.busy_ms() - before, 1)
+    found |= prompts(gestures)
     page.close()
     return found
 
 
-def prompts(hand: Hand) -> dict[str, float]:
+def prompts(gestures: Gestures) -> dict[str, float]:
     """Seconds until the points begin to move to another prompt, and how the slower move runs."""
     waits, moves = [], []
     for prompt in PROMPTS:
-        hand.page.evaluate("performance.clearMarks()")
+        gestures.page.evaluate("performance.clearMarks()")
         began = time.monotonic()
-        hand.page.select_option("#map-focus", prompt)
-        painted(hand.page)
+        gestures.page.select_option("#map-focus", prompt)
+        painted(gestures.page)
         waits.append(time.monotonic() - began)
-        moves.append(hand.moves("move", "", 0.8))
+        moves.append(gestures.moves("move", "", 0.8))
     slower = min(moves, key=lambda run: run["move_frames_per_s"])
     return {"prompt_s": round(max(waits), 2), **slower}
 
