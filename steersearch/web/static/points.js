@@ -1,5 +1,5 @@
 // Points in the plane on a 2D canvas. Each leaves a round stamp in a buffer of densities, and the buffer is coloured at
-// once: a hundred thousand take 3 ms of a frame on any machine, where WebGL without a graphics processor takes a second.
+// once: a hundred thousand take some 5 ms of a frame, on any machine; WebGL without a graphics processor took a second.
 
 export const MOVE_MS = 900;
 const MOST_PIXELS = 3e6; // of the canvas; beyond, it is enlarged
