@@ -618,7 +618,7 @@ def test_it_serves_refuses_a_huge_header_and_stops_cleanly(served: tuple[subproc
     def is_up() -> bool:
         try:
             return httpx.get(address).status_code == 200
-        except httpx.ConnectError:
+        except (httpx.ConnectError, httpx.ReadTimeout):
             return False
 
     wait_until(is_up)
