@@ -19,10 +19,19 @@ from steersearch.core.images.dates import are_plausible
 from steersearch.core.objects import as_place, is_uri, real_path
 from steersearch.indexer.database import selected_rows
 from steersearch.indexer.folders import Folders
-from steersearch.indexer.schema import PHOTO_COLUMNS, comparable_paths, normal_form, paths_in, to_stored
+from steersearch.indexer.schema import (
+    PHOTO_COLUMNS,
+    comparable_paths,
+    mask_of,
+    normal_form,
+    numbers,
+    paths_in,
+    to_stored,
+)
 
 Mask = npt.NDArray[np.bool_]
 _SHOWN = 8  # folders in an error
+_NO_TIME = int(np.datetime64("NaT", "s").astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +96,7 @@ class Filters:
         """How many of `photos` fail for want of a plausible date."""
         if self.after is None and self.before is None:
             return 0
-        return int((_by_file(photos) & ~are_plausible(photos.column("mtime_ns").to_numpy())).sum())
+        return int((_by_file(photos) & ~are_plausible(numbers(photos.column("mtime_ns"), np.int64))).sum())
 
 
 def rows_where(photos: Any, condition: str) -> npt.NDArray[np.int64]:
@@ -154,10 +163,9 @@ def _is_below(paths: Any, relative: str | None, folder: str) -> Mask:
     if relative is None:
         return np.ones(len(paths), dtype=bool)
     if not relative:
-        first: Mask = compute.invert(compute.starts_with(paths, pattern=".")).to_numpy()
-        return first
+        return mask_of(compute.invert(compute.starts_with(paths, pattern=".")))
     start = f"{to_stored(relative)}/"
-    below: Mask = compute.starts_with(comparable_paths(paths), pattern=start).to_numpy()
+    below = mask_of(compute.starts_with(comparable_paths(paths), pattern=start))
     if not below.any():
         have = sorted({path.split("/", 1)[0] for path in paths_in(paths) if "/" in path})
         more = ", …" if len(have) > _SHOWN else ""
@@ -168,13 +176,15 @@ def _is_below(paths: Any, relative: str | None, folder: str) -> Mask:
 
 def _is_between(photos: Any, after: datetime | None, before: datetime | None) -> Mask:
     """Which photos may be of this time; a photo without a date has its file's time."""
-    begins = photos.column("taken_at").to_numpy().astype("datetime64[us]")
+    import pyarrow.compute as compute
+
+    seconds = photos.column("taken_at").cast(pa.int64())
+    begins = numbers(seconds, np.int64, _NO_TIME).view("datetime64[s]").astype("datetime64[us]")
     ends = begins + np.timedelta64(1, "s")
-    precision = photos.column("taken_at_precision").to_numpy()
     for name, unit in (("minute", "m"), ("day", "D"), ("month", "M"), ("year", "Y")):
-        vague = precision == name
+        vague = mask_of(compute.match_substring_regex(photos.column("taken_at_precision"), f"^{name}$"))
         ends[vague] = begins[vague].astype(f"datetime64[{unit}]") + 1
-    by_file, mtimes = _by_file(photos), photos.column("mtime_ns").to_numpy()
+    by_file, mtimes = _by_file(photos), numbers(photos.column("mtime_ns"), np.int64)
     passing: Mask = ~by_file | are_plausible(mtimes)
     if after is not None:
         is_later = mtimes >= round(after.timestamp() * 1e9)
@@ -187,26 +197,21 @@ def _is_between(photos: Any, after: datetime | None, before: datetime | None) ->
 
 def _by_file(photos: Any) -> Mask:
     """Which photos have no date of their own."""
-    silent: Mask = photos.column("taken_at").is_null().to_numpy()
-    return silent
+    return mask_of(photos.column("taken_at").is_null())
 
 
 def is_in(column: Any, values: Iterable[str]) -> Mask:
     """Which values of a text column are among `values`."""
     import pyarrow.compute as compute
 
-    found: Mask = compute.is_in(column, value_set=pa.array(values, pa.string())).to_numpy()
-    return found
+    return mask_of(compute.is_in(column, value_set=pa.array(values, pa.string())))
 
 
 def places_in(column: Any, values: Any) -> npt.NDArray[np.int64]:
     """For each text of a column its first place in another one, -1 where it has none."""
     import pyarrow.compute as compute
 
-    found: npt.NDArray[np.int64] = (
-        compute.fill_null(compute.index_in(column, value_set=values), -1).to_numpy().astype(np.int64)
-    )
-    return found
+    return numbers(compute.index_in(column, value_set=values), np.int32, -1).astype(np.int64)
 
 
 # ------------------------------------------------------------------------------------------------------ SQL conditions

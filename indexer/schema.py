@@ -311,10 +311,24 @@ def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
     return [text.encode() for text in joined.to_pylist()] if named else [b""] * count
 
 
-def numbers(column: Any, dtype: type[Number]) -> npt.NDArray[Number]:
-    """As `column.to_numpy()` of an Arrow column of this type, which imports pandas where that is installed."""
+# ----------------------------------------------------- columns as NumPy arrays; pyarrow's own way imports pandas
+
+
+def numbers(column: Any, dtype: type[Number], null: float = 0) -> npt.NDArray[Number]:
+    """(n,) An Arrow column of this type; null: what stands for missing ones."""
     array = column.combine_chunks()
-    if array.null_count:
-        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=dtype)
     itemsize = np.dtype(dtype).itemsize
-    return np.frombuffer(array.buffers()[1] or b"", dtype, len(array), itemsize * array.offset)
+    values = np.frombuffer(array.buffers()[1] or b"", dtype, len(array), itemsize * array.offset)
+    return np.where(_bits(array, 0), values, np.array(null, dtype)) if array.null_count else values
+
+
+def mask_of(column: Any) -> npt.NDArray[np.bool_]:
+    """(n,) A boolean Arrow column; missing ones are False."""
+    array = column.combine_chunks()
+    return _bits(array, 1) & _bits(array, 0) if array.null_count else _bits(array, 1)
+
+
+def _bits(array: Any, buffer: int) -> npt.NDArray[np.bool_]:
+    """(n,) A buffer of an Arrow array that has a bit per value: 0 says which are there, 1 which are true."""
+    packed = np.frombuffer(array.buffers()[buffer] or b"", np.uint8)
+    return np.unpackbits(packed, bitorder="little")[array.offset : array.offset + len(array)].astype(bool)

@@ -124,7 +124,7 @@ class Snapshot:
     @property
     def presence(self) -> Floats:
         """(n,) float32, NaN where unknown."""
-        values = numbers(self.table.column("presence"), np.float32)
+        values = numbers(self.table.column("presence"), np.float32, math.nan)
         known: Floats = np.where(np.isfinite(values), values, np.float32(np.nan))
         return known
 

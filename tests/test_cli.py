@@ -472,7 +472,7 @@ def test_models_are_listed(run: Run) -> None:
 def test_help_lists_what_exists_and_no_more(run: Run) -> None:
     done = run("--help")
     commands = re.findall(r"^  (\w+) ", done.out.partition("Commands:")[2], re.M)
-    own = "index query find explain serve mcp info libraries relocate verify optimize remove export demo".split()
+    own = "index query find explain serve mcp info libraries relocate verify optimize remove export plan demo".split()
     assert commands == [*own, "config", "models", "bench", "train"]
     grouped = (
         ["models", "list"],
