@@ -20,7 +20,7 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from steersearch.core.vectors import Floats
+from steersearch.core.vectors import Floats, product
 
 _LONGEST = 4  # words of a name
 _FLOOR = (
@@ -75,7 +75,7 @@ def learned_by(weights: str) -> Learned | None:
 
 def strangeness(vectors: Floats, mean: Floats, axes: Floats) -> Floats:
     """(n,): how far each vector lies across the directions in which training pictures differ, over how far along."""
-    along, across = np.split((vectors - mean) @ axes, 2, axis=1)
+    along, across = np.split(product(vectors - mean, axes), 2, axis=1)
     ratio: Floats = np.linalg.norm(across, axis=1) / np.maximum(np.linalg.norm(along, axis=1), 1e-12)
     return ratio
 

@@ -123,3 +123,18 @@ class Unsteered:
 
     embeddings: Floats
     patches: Floats
+
+
+# --------------------------------------------------------------------------------------------------------- arithmetic
+
+_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS uses one thread
+
+
+def product(a: Floats, b: Floats) -> Floats:
+    """a @ b, (n, m) with (m, k), in parts so small that OpenBLAS starts no threads.
+
+    They spin for a while after each product, on cores that a model in the same process needs: a warm query took half
+    as long again.
+    """
+    rows = max(1, _ONE_THREAD // b.size)
+    return np.concatenate([a[start : start + rows] @ b for start in range(0, max(1, len(a)), rows)])

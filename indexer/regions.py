@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from steersearch.core.errors import LibraryDamagedError, LibraryPlaceError
 from steersearch.core.objects import ObjectStoreError
-from steersearch.core.vectors import Floats
+from steersearch.core.vectors import Floats, product
 from steersearch.indexer.checksums import (
     CheckedArray,
     DamagedFileError,
@@ -36,7 +36,6 @@ from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; more change almost nothing
-_ONE_THREAD = 2**18  # multiplications up to which OpenBLAS uses one thread
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,11 @@ def regions_of(patches: Floats, count: int | None = None) -> Regions:
         return Regions(tokens, np.arange(len(tokens), dtype=np.uint8).reshape(patches.shape[:2]))
     centres = tokens[np.linspace(0, len(tokens) - 1, count).round().astype(int)]
     for _ in range(_ROUNDS):
-        nearest = (_product(tokens, centres.T) - (centres**2).sum(axis=1) / 2).argmax(axis=1)
+        nearest = (product(tokens, centres.T) - (centres**2).sum(axis=1) / 2).argmax(axis=1)
         used, nearest = np.unique(nearest, return_inverse=True)
         members = (nearest == np.arange(len(used))[:, None]).astype(np.float32)  # (R, N)
-        centres = _product(members, tokens) / members.sum(axis=1, keepdims=True)
+        centres = product(members, tokens) / members.sum(axis=1, keepdims=True)
     return Regions(centres, nearest.astype(np.uint8).reshape(patches.shape[:2]))
-
-
-def _product(a: Floats, b: Floats) -> Floats:
-    """a @ b in parts so small that OpenBLAS starts no threads, which would spin on cores that the model needs."""
-    rows = max(1, _ONE_THREAD // b.size)
-    return np.concatenate([a[start : start + rows] @ b for start in range(0, len(a), rows)])
 
 
 def pack_regions(regions: Regions) -> bytes:

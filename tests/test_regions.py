@@ -61,7 +61,7 @@ def test_a_region_is_the_mean_of_its_patches(height: int, width: int, count: int
 def test_products_in_parts_give_the_regions_of_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     patches = np.random.default_rng(0).normal(size=(14, 14, 192)).astype(np.float32)
     in_parts = regions_of(patches)
-    monkeypatch.setattr("steersearch.indexer.regions._ONE_THREAD", 2**40)
+    monkeypatch.setattr("steersearch.core.vectors._ONE_THREAD", 2**40)
     whole = regions_of(patches)
     np.testing.assert_array_equal(in_parts.patches, whole.patches)
     np.testing.assert_allclose(in_parts.vectors, whole.vectors, atol=1e-5)

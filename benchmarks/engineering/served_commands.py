@@ -21,11 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from PIL import Image
-
 from steersearch.benchmarks.engineering.photo_gallery import photo_gallery
 from steersearch.benchmarks.engineering.speed import bundled_hash
 from steersearch.benchmarks.harness.record import Record, run_script
+from steersearch.core.images.pillow import opened
 from steersearch.core.predictor import Predictor
 from steersearch.indexer.library import Library
 from steersearch.indexer.loader import content_hash
@@ -58,7 +57,8 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
         _write(drawn[like], file, DRAWN + number)
         row, state = row_of[files[like].name], file.stat()
         id = content_hash(file)
-        width, height = Image.open(file).size
+        with opened(file) as image:
+            width, height = image.size
         records.append(
             FileRecord(
                 file.name,
@@ -79,7 +79,7 @@ def write_library(folder: Path, place: Path, photos: int) -> Path:
 
 def _write(drawn: Path, file: Path, number: int) -> None:
     """The picture as a file that no other is equal to."""
-    with Image.open(drawn) as image:
+    with opened(drawn) as image:
         image.convert("RGB").save(file, "jpeg", comment=f"{number}")
 
 

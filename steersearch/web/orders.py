@@ -124,8 +124,9 @@ def _answered(
 ) -> None:
     """Tells the answer. What fails here is tried by who ordered, and fails there in the same words."""
     try:
-        with folder:
-            tell({"answer": server.engine.run(partial(_search, library, wanted, Path(folder.name), tell))})
+        with folder:  # its photos are gone before anybody has the answer
+            answer = server.engine.run(partial(_search, library, wanted, Path(folder.name), tell))
+        tell({"answer": answer})
     except Cancelled:
         return
     except BusyError as error:
