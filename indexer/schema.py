@@ -316,7 +316,7 @@ def _texts(arrays: Mapping[str, Any], count: int) -> list[bytes]:
 
 def numbers(column: Any, dtype: type[Number], null: float = 0) -> npt.NDArray[Number]:
     """(n,) An Arrow column of this type; null: what stands for missing ones."""
-    array = column.combine_chunks()
+    array = _whole(column)
     itemsize = np.dtype(dtype).itemsize
     values = np.frombuffer(array.buffers()[1] or b"", dtype, len(array), itemsize * array.offset)
     return np.where(_bits(array, 0), values, np.array(null, dtype)) if array.null_count else values
@@ -324,8 +324,13 @@ def numbers(column: Any, dtype: type[Number], null: float = 0) -> npt.NDArray[Nu
 
 def mask_of(column: Any) -> npt.NDArray[np.bool_]:
     """(n,) A boolean Arrow column; missing ones are False."""
-    array = column.combine_chunks()
+    array = _whole(column)
     return _bits(array, 1) & _bits(array, 0) if array.null_count else _bits(array, 1)
+
+
+def _whole(column: Any) -> Any:
+    """The array of a column in chunks, or of one that is an array already."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _bits(array: Any, buffer: int) -> npt.NDArray[np.bool_]:

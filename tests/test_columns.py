@@ -24,6 +24,7 @@ def test_a_mask_has_the_values_and_false_for_missing_ones(
 ) -> None:
     column = chunked(values, pa.bool_(), data.draw(st.integers(0, len(values))))
     assert mask_of(column).tolist() == [bool(value) for value in values]
+    assert mask_of(column.combine_chunks()).tolist() == [bool(value) for value in values]
 
 
 @given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=40), st.data())
