@@ -25,9 +25,8 @@ NAMES = 250  # a row of `images` without its thumbnail: path, hash, size, dates,
 KEY = 64  # hash and checksum of a row of vectors
 SHOWN = 150  # what the snapshot of a prompt repeats of `images`
 
-# Memory of an update: bytes for each file of the library (engineering/rescan.py: 0.268 GiB for 100,000 files, of which
-# the modules take about 0.12).
-FILE_IN_MEMORY = 1_500
+# Memory of an index run, for each file: record ray-memory__instant, the local engine.
+FILE_IN_MEMORY = 3_615
 
 BUSY = 0.95  # share of the time in which an index run has all cores at work (engineering/pipeline.py)
 
@@ -277,7 +276,7 @@ def _limits(job: Job, card: ModelCard, hardware: Hardware, seconds_per_photo: fl
             way_out="a library for each part of the photos",
         ),
         Limit(
-            what="the list of files that an update compares outgrows the memory of a machine",
+            what="what an index run knows of its files outgrows the memory of a machine",
             photos=hardware.memory // FILE_IN_MEMORY,
             way_out="a library for each part of the photos",
         ),
