@@ -193,21 +193,27 @@ def write_library(place: Path, manifest: LibraryManifest) -> None:
     write_json(place, place / LIBRARY_FILE, asdict(manifest))
 
 
+def _has_things(place: Path) -> bool:
+    if isinstance(place, ObjectPath):
+        return place.is_dir()
+    try:
+        return any(not path.name.startswith(".writing-") for path in place.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LibraryPlaceError(place, f"cannot be used ({error.strerror})") from error
+
+
 def check_place(place: Path) -> None:
     """Raise LibraryPlaceError unless `place` has a library or can get one."""
     if (place / LIBRARY_FILE).exists():
         return
+    if _has_things(place):
+        if (place / LIBRARY_FILE).exists():  # another process has made it meanwhile
+            return
+        raise LibraryPlaceError(place, "is a folder with other things in it")
     if isinstance(place, ObjectPath):
-        if place.is_dir():
-            raise LibraryPlaceError(place, "is a folder with other things in it")
         return
-    try:
-        if any(not path.name.startswith(".writing-") for path in place.iterdir()):
-            raise LibraryPlaceError(place, "is a folder with other things in it")
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise LibraryPlaceError(place, f"cannot be used ({error.strerror})") from error
     ancestor = next(path for path in (place, *place.parents) if path.exists())
     if not ancestor.is_dir():
         raise LibraryPlaceError(place, f"cannot be created: {ancestor} is a file")
