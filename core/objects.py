@@ -290,7 +290,7 @@ def _obstore() -> Any:
     try:
         import obstore
     except ImportError as error:
-        raise MissingExtraError("obstore", "objects", "libraries and photos in buckets") from error
+        raise MissingExtraError("obstore", "objects", "a library or photo in a bucket") from error
     return obstore
 
 

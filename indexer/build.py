@@ -37,7 +37,16 @@ from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.shards import mark_shards, marked_shards, unmark_shards
 from steersearch.indexer.snapshot import refresh_snapshot
 from steersearch.indexer.store import Store, chunks
-from steersearch.indexer.work import Engine, Finished, IndexedPhoto, Job, LocalEngine, Result, ShardReport
+from steersearch.indexer.work import (
+    Engine,
+    Finished,
+    IndexedPhoto,
+    Job,
+    LocalEngine,
+    Result,
+    ShardReport,
+    timed,
+)
 
 COMMIT_SECONDS = 20.0  # a killed run loses at most this
 _COMMIT_IMAGES = 1024
@@ -367,16 +376,8 @@ class Build:
     # the result
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[stage] += time.monotonic() - started
-
-    @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._timed("write"), writing_to(self._place):
+        with timed(self._seconds, "write"), writing_to(self._place):
             yield
 
     def _counts(self, seconds: float) -> Counts:

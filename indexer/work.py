@@ -49,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True)
 class IndexedPhoto:
-    """A decoded photo whose vectors there are. is_copy: nothing was computed for it, but for another of its content."""
+    """A decoded photo that has its vectors. is_copy: they were computed for another photo of the same content."""
 
     file: FileRecord
     is_copy: bool = False
@@ -168,7 +168,7 @@ class Worker:
             yield finished
 
     def _next(self, results: Iterator[Photo | KnownPhoto | BadFile]) -> Photo | KnownPhoto | BadFile | None:
-        with self._timed("read"):
+        with timed(self._finished.seconds, "read"):
             return next(results, None)
 
     def _take(self, result: Photo | KnownPhoto | BadFile) -> None:
@@ -194,7 +194,7 @@ class Worker:
         if photos:
             pixels = np.stack([photo.pixels for photo in photos if photo.pixels is not None])
             assert len(pixels) == len(photos), "a photo without pixels cannot be embedded"
-            with self._timed("embed"):
+            with timed(self._finished.seconds, "embed"):
                 self._embed_under(missing, photos, pixels)
         self._claims.settle({photo.file.image_id for photo in waited}, missing)
         self._finished.results += [
@@ -259,10 +259,12 @@ class Worker:
                 self._is_checked = True
             return self._embedder_unchecked
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self._finished.seconds[stage] += time.monotonic() - started
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Adds the time that passes within to the seconds of this stage."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.monotonic() - started

@@ -240,3 +240,14 @@ def test_a_wrong_value_is_named(options: list[str], said: str) -> None:
 def test_a_job_of_nothing_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least 1"):
         Job(photos=0)
+
+
+@pytest.mark.slow
+def test_this_machine_is_measured_where_no_other_is_named() -> None:
+    done = plan("--photos", "5000", "--json")
+    found = json.loads(done.stdout)
+    assert (found["hardware"], found["source"], found["guessed"]) == ("here", "measured now", "")
+    assert "measuring" in done.stderr
+    per_photo = 1e3 * found["model_seconds"] / 5_000
+    assert 1 < per_photo < 60_000  # milliseconds
+    assert found["reading_seconds"] > 0

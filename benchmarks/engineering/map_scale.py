@@ -14,13 +14,9 @@ import argparse
 import io
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +24,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from steersearch.benchmarks.engineering.serve_load import resident_mib
+from steersearch.benchmarks.engineering.server_process import resident_mib, serving
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.vectors import Floats
 from steersearch.indexer.folders import PhotoFolder
@@ -130,19 +126,6 @@ def _thumbnail() -> bytes:
     encoded = io.BytesIO()
     Image.linear_gradient("L").resize((256, 192)).convert("RGB").save(encoded, "jpeg")
     return encoded.getvalue()
-
-
-@contextmanager
-def serving(place: Path) -> Iterator[tuple[str, int]]:
-    """The address of a new server over the library, and its process id."""
-    command = [sys.executable, "-m", "steersearch", "serve", "--port", "0", "--library", str(place)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().decode().strip(), process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def painted(page: Page) -> float:

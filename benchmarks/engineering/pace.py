@@ -97,7 +97,7 @@ def reading_of(predictor: Predictor) -> Reading:
 
 
 def this_machine(model: str, predictor: Predictor | None = None, rounds: int = 5) -> Hardware:
-    """What this machine takes for `model`, measured in some seconds. Raises as `named_model` does."""
+    """What this machine takes for `model`, measured in half a minute. Raises as `named_model` does."""
     predictor = predictor or predictor_of(model)
     pace = pace_of(predictor, rounds)
     return Hardware(

@@ -146,7 +146,10 @@ class InstantEmbedder:
     def embed_with_unsteered(
         self, pixels: Floats, prompt_features: Any, gate_scale: float
     ) -> tuple[Unsteered, list[Embedded]]:
-        raise NotImplementedError
+        embedded = self.embed_pixels(pixels, prompt_features, gate_scale)
+        vectors = np.full((len(pixels), _DIM), _DIM**-0.5, np.float32)
+        patches = np.full((len(pixels), 2, 2, _DIM), _DIM**-0.5, np.float32)
+        return Unsteered(vectors, patches), embedded
 
 
 def index_paths(folder: str, place: str, engine: str) -> dict[str, float]:

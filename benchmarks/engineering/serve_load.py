@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from steersearch.benchmarks.engineering.served_commands import processor_seconds
+from steersearch.benchmarks.engineering.server_process import processor_seconds, resident_mib, serving
 from steersearch.benchmarks.engineering.speed import bundled_hash
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.images.reader import read_picture
@@ -34,22 +33,15 @@ CLIENTS = 8
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, int]]:
-    """The address of a server over the demo's library, and its process id."""
+def serving_the_demo(folder: Path) -> Iterator[tuple[str, int]]:
+    """The address of a server over the demo's library, which is made in `folder`, and its process id."""
     environment = os.environ | dict.fromkeys(
         ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"), str(folder)
     )
-    command = [sys.executable, "-m", "steersearch"]
-    subprocess.run([*command, "demo"], cwd=folder, env=environment, check=True, capture_output=True)
-    process = subprocess.Popen(
-        [*command, "serve", "--port", "0"], cwd=folder, env=environment, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().decode().strip(), process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
+    demo = [sys.executable, "-m", "steersearch", "demo"]
+    subprocess.run(demo, cwd=folder, env=environment, check=True, capture_output=True)
+    with serving(environment=environment, folder=folder) as started:
+        yield started
 
 
 def upload(address: str, photo: Path) -> str:
@@ -141,20 +133,13 @@ def minute(searches: Sequence[str], pid: int, seconds: float) -> dict[str, float
     }
 
 
-def resident_mib(pid: int) -> float:
-    """Memory of a process that is in RAM."""
-    found = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
-
-
 def measure(repeats: int, seconds: float) -> Record:
     """The record of both."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = Predictor.from_pretrained("mini", "cpu")
-        with serving(folder) as (address, pid):
+        with serving_the_demo(folder) as (address, pid):
             library = json.loads(get(f"{address}api/v1/libraries")[1])[0]["id"]
             base = f"{address}api/v1/libraries/{library}/search?" + urllib.parse.urlencode({"focus": FOCUS})
             photo = outside_photo(folder, model)

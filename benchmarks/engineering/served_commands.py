@@ -16,12 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
 from steersearch.benchmarks.engineering.photo_gallery import photo_gallery
+from steersearch.benchmarks.engineering.server_process import processor_seconds, serving
 from steersearch.benchmarks.engineering.speed import bundled_hash
 from steersearch.benchmarks.harness.record import Record, run_script
 from steersearch.core.images.pillow import opened
@@ -83,20 +82,6 @@ def _write(drawn: Path, file: Path, number: int) -> None:
         image.convert("RGB").save(file, "jpeg", comment=f"{number}")
 
 
-@contextmanager
-def serving(place: Path, environment: dict[str, str]) -> Iterator[int]:
-    """A server of the library, that has its model in memory; its process id."""
-    command = [sys.executable, "-m", "steersearch", "serve", "--port", "0", "--library", str(place)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        process.stdout.readline()
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, list[dict[str, object]]]:
     """Wall and processor seconds of a command, and its rows."""
     before, began = os.times(), time.monotonic()
@@ -111,18 +96,12 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, 
     return wall, spent, [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def processor_seconds(pid: int) -> float:
-    """What a process has spent so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def first_answers(place: Path, photo: Path, environment: dict[str, str], runs: int) -> dict[str, float]:
     """Medians, in seconds."""
     focuses = (f"the {colour} {kind}" for colour in ("red", "blue") for kind in KINDS)
     searches = {"query": ["query", str(photo), "--focus"], "find": ["find"]}
     spent: dict[str, list[float]] = {}
-    with serving(place, environment) as pid:
+    with serving(place, environment) as (_, pid):
         for turn in range(runs + 1):
             for name, search in searches.items():
                 for way, server in WAYS.items():

@@ -9,7 +9,7 @@ import typer
 from steersearch.benchmarks.engineering.cost import HARDWARE, Hardware, Job, cost_of
 from steersearch.cli.options import Json
 from steersearch.core.errors import ArgumentError
-from steersearch.views import cost_table
+from steersearch.views import cost_table, terminal
 
 HERE = "here"
 
@@ -60,6 +60,7 @@ def _hardware(name: str, model: str) -> Hardware:
     if name == HERE:
         from steersearch.benchmarks.engineering.pace import this_machine
 
+        terminal.remark(f"measuring what a photo takes in {model} on this machine …")
         return this_machine(model)
     if name not in HARDWARE:
         raise ArgumentError("hardware", name, f"must be one of {', '.join((HERE, *HARDWARE))}")

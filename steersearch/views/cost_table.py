@@ -47,7 +47,11 @@ def _rows(job: Job, hardware: Hardware, cost: Cost, machines: str) -> list[tuple
         ("all of it", _time(cost.seconds), f"on {machines}, which wait for the {cost.bound}"),
         ("disk", _bytes(cost.bytes), "of which:"),
         ("  vectors", _bytes(cost.vectors), "and heatmaps, of all prompts"),
-        ("  search snapshots", _bytes(cost.snapshots), "the same once more, made by the first search"),
+        (
+            "  search snapshots",
+            _bytes(cost.snapshots),
+            "vectors and regions once more, made by the first search",
+        ),
         ("  regions", _bytes(cost.regions), "of unsteered features"),
         ("  thumbnails", _bytes(cost.thumbnails), "in the table of photos, apart from vectors"),
         ("  photos", _bytes(cost.photo_rows), "paths, dates, checksums"),
@@ -66,7 +70,7 @@ def _two_digits(number: int) -> str:
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / HOUR:,.1f} h" if seconds < 100 * HOUR else f"{seconds / HOUR:,.0f} h"
+    return _time(seconds) if seconds < 2 * DAY else f"{seconds / HOUR:,.0f} h"
 
 
 def _time(seconds: float) -> str:
