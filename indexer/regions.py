@@ -276,9 +276,8 @@ def region_snapshot_is_true(place: Path, key: str) -> bool:
 
 def _make(place: Path, key: str, name: str) -> RegionSnapshot:
     snapshot = _snapshot(place, key, name)
-    if (
-        region_snapshot_name(place, key) == name
-    ):  # else another process has written meanwhile, and `name` may be wrong
+    # else another process has written meanwhile, and `name` may be wrong
+    if region_snapshot_name(place, key) == name:
         try:
             _write(place, key, snapshot)
             sweep_snapshots(home_of(place), _folder(place, key), name)
