@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -59,15 +59,15 @@ class Models:
     views = notebook
     may_load = True
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, chosen: Mapping[str, str] | None = None) -> None:
+        self._device, self._chosen = device, dict(chosen or {})  # what "auto" stood for in another process
         self._embedders: dict[tuple[str, View | None], LazyEmbedder] = {}
         self._models: dict[str, Predictor] = {}
         self._loading = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Another process loads its own."""
-        return Models, (self._device,)
+        """Another process loads its own: of the same name, whatever "auto" would choose there."""
+        return Models, (self._device, {name: model.model_id for name, model in self._models.items()})
 
     def full_name(self, model: str) -> str:
         return full_name(model)
@@ -98,7 +98,7 @@ class Models:
             raise ModelNeededError
         with self._loading:
             if model not in self._models:
-                self._models[model] = load_model(model, self._device)
+                self._models[model] = load_model(self._chosen.get(model, model), self._device)
         return self._models[model].with_view(view)
 
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
-from steersearch.core import errors
+from steersearch.api import Models
+from steersearch.core import checkpoints, errors
 from steersearch.core.errors import ClusterError, FolderError, MissingExtraError, SteerSearchError
 from steersearch.indexer import ray_engine
 from steersearch.indexer.build import Counts
@@ -157,6 +159,21 @@ def test_a_loaded_model_is_not_sent_but_loaded_there() -> None:
     assert not received.is_loaded
     assert received.known == lazy.known
     assert received.dim == 4
+
+
+def test_workers_load_what_auto_was_found_to_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    here = Models("cpu").embedder("auto", None)
+    assert here.weights_hash
+    assert "mini" in caplog.text
+    sent = pickle.dumps(here)
+    caplog.clear()
+    monkeypatch.setattr(checkpoints, "choose_auto", lambda: pytest.fail("asked again"))
+    there = pickle.loads(sent)
+    assert (there.dim, there.model_id) == (here.dim, "mini")
+    assert not caplog.text
 
 
 def test_a_worker_that_lacks_a_folder_says_which_and_where(tmp_path: Path) -> None:
