@@ -13,6 +13,7 @@ import textwrap
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -432,3 +433,109 @@ def test_a_killed_run_on_this_machine_is_quiet_alone_and_resumed(
     assert counts.reused >= done
     assert counts.added == COUNT - counts.reused == sum(embedded(notes).values())
     assert_same(place, [photos], tmp_path)
+
+
+# ------------------------------------------------------------------------------- two nodes and two thousand photos
+
+MANY, SHARED = 2000, 100  # contents, and copies of some of them
+MOST_LOST = 2 * 64  # photos of a worker that dies: of the shard that it works on and of the next
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A folder, and what a local run makes of it."""
+
+    folder: Path
+    counts: dict[str, Any]
+    rows: dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    work = tmp_path_factory.mktemp("two-nodes")
+    folder, place = work / "photos", work / "local"
+    for i in range(MANY):
+        save_photo(folder / f"{i % 20}" / f"{i:04}.bmp", (i % 256, i // 256, 7))
+    for i in range(SHARED):
+        save_photo(folder / "copies" / f"{i}.bmp", (i * 17 % 256, i % 7, 7))
+    (folder / "damaged.jpg").write_bytes(b"\xff\xd8\xff no more")
+    counts = index([folder], place, ToyEmbedder())
+    assert (counts.added, counts.copies, counts.skipped) == (MANY, SHARED, 1)
+    return Gallery(folder, tally(counts), rows(place))
+
+
+@pytest.fixture
+def shards(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> RayEngine:
+    monkeypatch.setattr(ray_engine, "_SHARD", range(32, 64))
+    return RayEngine(cluster.address)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_two_nodes_index_two_thousand_photos_as_a_local_run_does(
+    shards: RayEngine, gallery: Gallery, notes: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "library"
+    counts = index([gallery.folder], place, Noted(notes, processes=2), engine=shards)
+    assert (tally(counts), rows(place)) == (gallery.counts, gallery.rows)
+    assert len(embedded(notes)) == 2
+    assert sum(embedded(notes).values()) == MANY
+
+
+@needs_ray
+@pytest.mark.slow
+def test_one_of_two_nodes_is_lost_half_way(
+    shards: RayEngine, gallery: Gallery, cluster: Any, notes: Path, tmp_path: Path
+) -> None:
+    """Only the shards that its worker had are worked on again."""
+    (node,) = cluster.worker_nodes
+    lose = OnceAt(0.5, lambda: cluster.remove_node(node, allow_graceful=False))
+    place = tmp_path / "library"
+    try:
+        counts = index(
+            [gallery.folder], place, Noted(notes, 0.003, processes=2), engine=shards, progress=lose
+        )
+    finally:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+    assert lose.is_done
+    assert (tally(counts), rows(place)) == (gallery.counts, gallery.rows)
+    assert MANY <= sum(embedded(notes).values()) <= MANY + MOST_LOST
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_run_on_two_nodes_is_killed_half_way_and_resumed(
+    shards: RayEngine, gallery: Gallery, cluster: Any, notes: Path, tmp_path: Path
+) -> None:
+    """What its finished shards hold is not computed again; at the end no marker is left."""
+    place, before = tmp_path / "library", tmp_path / "before"
+    before.mkdir()
+    code = f"""
+        from pathlib import Path
+        from tests.ray_embedders import Noted
+        from tests.test_ray import index
+        from steersearch.indexer import ray_engine
+        ray_engine._SHARD = range(32, 64)
+        embedder, engine = Noted(Path({str(before)!r}), 0.003, 2), ray_engine.RayEngine({cluster.address!r})
+        index([Path({str(gallery.folder)!r})], Path({str(place)!r}), embedder, engine=engine)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parents[1])
+
+    def done() -> int:
+        return sum(report.photos for report in marked_shards(place))
+
+    try:
+        wait_until(lambda: done() >= MANY / 2 or process.poll() is not None)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert len(embedded(before)) == 2
+    finished = done()
+    assert MANY / 2 <= finished < MANY
+    counts = index([gallery.folder], place, Noted(notes), engine=shards)
+    assert counts.reused >= finished
+    assert sum(embedded(notes).values()) == counts.added
+    assert counts.added + counts.reused + counts.copies + counts.skipped == counts.files
+    assert rows(place) == gallery.rows
+    assert not (place / SHARDS).exists()
