@@ -281,9 +281,6 @@ class Canvas:
         soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(blur * self.side)), np.float32) / 255
         self.rgb *= 1 - strength * soft[..., None]
 
-    def erase(self, mask: Image.Image) -> None:
-        self.alpha *= 1 - np.asarray(mask, np.float32) / 255
-
     def finish(self) -> Image.Image:
         """The painting as an RGBA picture, cropped to its visible part."""
         pixels = np.dstack([self.rgb * self.alpha[..., None], self.alpha])

@@ -112,7 +112,7 @@ def _stamps(size: int, names: Names) -> list[Thing]:
     places = stamps.places()
     return [
         _named(thing, names(thing.noun, _anchor(places[thing.phrase])))
-        for thing in stamps.load_stamps(size, held_out=False)
+        for thing in stamps.load_stamps(size)
         if thing.noun not in stamps.HELD_OUT_NOUNS
     ]
 

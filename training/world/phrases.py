@@ -62,30 +62,27 @@ def describe(
     *,
     relations: float = 0.2,
     absent: float = 0.0,
-    about: Sequence[int] | None = None,
 ) -> Phrase:
     """A phrase about the picture, drawn at random.
 
     relations: share of phrases with a relation or a superlative, where the picture allows one
     absent:    share of phrases that fit nothing in it: half of them near misses, such as the right noun in a wrong
                colour or the mirrored relation, the others names of things in `stock`
-    about:     indices of `standing` that can be targets, though others may be landmarks; None for all
     Without a relation, a thing is called by its full phrase (35 %), its noun (35 %), a wider word (10 %) or any of its
     names. If no phrase of a form is certain, a plainer form is used. If nothing is standing, the phrase is always
     absent, and `stock` must not be empty.
     """
     if not standing or (absent and rng.random() < absent):
-        missing = _absent(standing, rng, stock, about or range(len(standing)))
+        missing = _absent(standing, rng, stock)
         if missing is not None:
             return missing
-    about = about or range(len(standing))
     if relations and rng.random() < relations:
         for _ in range(TRIES):
             form = _superlative if rng.random() < 0.35 else _related
-            related = form(standing, rng, about)
-            if related is not None and related.targets.issubset(about):
+            related = form(standing, rng)
+            if related is not None:
                 return related
-    return _named(standing, rng, about)
+    return _named(standing, rng)
 
 
 def fits(name: str, thing: Thing) -> bool | None:
@@ -184,27 +181,21 @@ def _read_relation(
 # ------------------------------------------------------------------------------------------ phrases that fit
 
 
-def _named(standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]) -> Phrase:
+def _named(standing: Sequence[Standing], rng: np.random.Generator) -> Phrase:
     for _ in range(TRIES):
-        name = _call(_any(standing, rng, about), rng)
+        name = _call(pick(rng, standing).thing, rng)
         targets = _bearers(standing, name)
-        if targets is not None and targets.issubset(about):
+        if targets is not None:
             return Phrase(name, targets)
     certain = [
         Phrase(name, targets)
-        for name in sorted({name for k in about for name in standing[k].thing.names})
-        if (targets := _bearers(standing, name)) is not None and targets.issubset(about)
+        for name in sorted({name for one in standing for name in one.thing.names})
+        if (targets := _bearers(standing, name)) is not None
     ]
     if certain:
         return pick(rng, certain)
-    noun = standing[
-        about[0]
-    ].thing.noun  # "lion" beside a "sea lion": the things whose own name it is come first
+    noun = standing[0].thing.noun  # "lion" beside a "sea lion": the things whose own name it is come first
     return Phrase(noun, frozenset(i for i, one in enumerate(standing) if noun in one.thing.names))
-
-
-def _any(standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]) -> Thing:
-    return standing[pick(rng, about)].thing
 
 
 def _call(thing: Thing, rng: np.random.Generator) -> str:
@@ -220,11 +211,9 @@ def _call(thing: Thing, rng: np.random.Generator) -> str:
     return pick(rng, between)
 
 
-def _superlative(
-    standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int]
-) -> Phrase | None:
+def _superlative(standing: Sequence[Standing], rng: np.random.Generator) -> Phrase | None:
     """The leftmost, rightmost, largest or smallest of those that bear a name."""
-    name = _call(_any(standing, rng, about), rng)
+    name = _call(pick(rng, standing).thing, rng)
     bearers = _bearers(standing, name)
     if bearers is None or len(bearers) < 2:
         return None
@@ -238,16 +227,14 @@ def _superlative(
     return Phrase(f"{word} {name}", frozenset({best}))
 
 
-def _related(
-    standing: Sequence[Standing], rng: np.random.Generator, about: Sequence[int], mirrored: bool = False
-) -> Phrase | None:
+def _related(standing: Sequence[Standing], rng: np.random.Generator, mirrored: bool = False) -> Phrase | None:
     """A thing by its relation to another thing, whose name fits nothing else.
 
     mirrored: with the opposite relation, so that the phrase fits nothing
     """
     if len(standing) < 2:
         return None
-    i, j = pick(rng, about), int(rng.integers(len(standing) - 1))
+    i, j = int(rng.integers(len(standing))), int(rng.integers(len(standing) - 1))
     j += j >= i
     relations = [
         name for name in (MIRRORED if mirrored else RELATIONS) if relates(name, standing[i], standing[j])
@@ -286,15 +273,13 @@ def _plainly(thing: Thing, rng: np.random.Generator) -> str | None:
 # -------------------------------------------------------------------------------------- phrases that fit nothing
 
 
-def _absent(
-    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
-) -> Phrase | None:
+def _absent(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> Phrase | None:
     """None if every phrase tried fits, or may fit, something in the picture."""
     if standing and rng.random() < 0.5:
         nearly = (_wrong_attribute, _wrong_noun, _wrong_side)
         first = int(rng.integers(len(nearly)))
         for k in range(len(nearly)):
-            missed = nearly[(first + k) % len(nearly)](standing, rng, stock, about)
+            missed = nearly[(first + k) % len(nearly)](standing, rng, stock)
             if missed is not None:
                 return Phrase(missed, frozenset())
     for _ in range(2 * TRIES if stock else 0):
@@ -306,10 +291,10 @@ def _absent(
 
 
 def _wrong_attribute(
-    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
+    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]
 ) -> str | None:
     """The right noun with a colour or pattern that no thing of that noun has."""
-    thing = _any(standing, rng, about)
+    thing = pick(rng, standing).thing
     kind = KINDS.get(thing.noun)
     bearers = [one.thing for one in standing if thing.noun in one.thing.names]
     if thing.source != "drawn":
@@ -325,11 +310,9 @@ def _wrong_attribute(
     return name if _bearers(standing, name) == frozenset() else None
 
 
-def _wrong_noun(
-    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
-) -> str | None:
+def _wrong_noun(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> str | None:
     """The right colour with the noun of an absent thing."""
-    colour = _any(standing, rng, about).colour
+    colour = pick(rng, standing).thing.colour
     other = pick(rng, stock)
     if not colour or other.source != "drawn" or any(one.thing.noun == other.noun for one in standing):
         return None
@@ -337,11 +320,9 @@ def _wrong_noun(
     return name if _is_missing(standing, name, other.noun, frozenset({other.noun, other.category})) else None
 
 
-def _wrong_side(
-    standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing], about: Sequence[int]
-) -> str | None:
+def _wrong_side(standing: Sequence[Standing], rng: np.random.Generator, stock: Sequence[Thing]) -> str | None:
     for _ in range(TRIES // 2):
-        phrase = _related(standing, rng, about, mirrored=True)
+        phrase = _related(standing, rng, mirrored=True)
         if phrase is not None:
             return phrase.text
     return None

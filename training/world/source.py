@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -23,9 +22,9 @@ from PIL import Image
 from steersearch.core.errors import ArgumentError, ConfigError
 from steersearch.training.data.mask_codec import Mask
 from steersearch.training.data.samples import Row, Sample, Skip, Source
-from steersearch.training.world import composition, emoji, stamps
+from steersearch.training.world import composition
 from steersearch.training.world.phrases import Phrase, Standing, describe
-from steersearch.training.world.things import HELD_OUT_TEMPLATES, TEMPLATES, Thing
+from steersearch.training.world.things import TEMPLATES, Thing
 from steersearch.training.world.world import World, WorldConfig, squared
 
 VALIDATION_SEED = 2**31  # added to the seed of the split val; training seeds are below it
@@ -42,12 +41,7 @@ class SourceConfig:
     drawn_per_kind, plates, stamps, emoji, backgrounds: as in `WorldConfig`
     split: train or val; val has drawings, backgrounds and placements that no training seed gives. Both use the
         installed stamps and emoji.
-    held_out: what training never sees, "" for nothing; anything else implies the split val
-        objects: expressions are about stamps and emoji of `stamps.HELD_OUT_NOUNS`, shown among other things
-        scenes: the things of training before new backgrounds, in new placements. All six families of scenes are
-            trained on, so these are new pictures of trained families
-        templates: the expressions of val in `things.HELD_OUT_TEMPLATES`
-    Raises ConfigError for values that are out of range or contradict each other.
+    Raises ConfigError for values that are out of range.
     """
 
     photos: int = 40_000
@@ -61,12 +55,9 @@ class SourceConfig:
     stamps: bool = True
     emoji: bool = True
     backgrounds: str = ""
-    held_out: Literal["", "objects", "scenes", "templates"] = ""
-    split: Literal["", "train", "val"] = ""
+    split: Literal["train", "val"] = "train"
 
     def __post_init__(self) -> None:
-        if not self.split:
-            object.__setattr__(self, "split", "val" if self.held_out else "train")
         for name in ("photos", "size", "expressions", "drawn_per_kind", "plates"):
             least = 16 if name == "size" else 1
             if getattr(self, name) < least:
@@ -76,23 +67,12 @@ class SourceConfig:
                 raise ConfigError(name, getattr(self, name), "is a share, from 0 to 1")
         if not 0 <= self.seed < VALIDATION_SEED:
             raise ConfigError("seed", self.seed, f"must be from 0 to {VALIDATION_SEED - 1}")
-        for name, known in (("held_out", "objects, scenes, templates"), ("split", "train, val")):
-            value = getattr(self, name)
-            if value not in known.split(", ") and (name, value) != ("held_out", ""):
-                raise ConfigError(name, value, f"must be one of: {known}")
-        if self.held_out and self.split == "train":
-            raise ConfigError("held_out", self.held_out, "is for evaluation; leave split=train out")
-        if self.held_out == "objects" and not self.stamps:
-            raise ConfigError("held_out", self.held_out, "these are stamps; leave stamps=false out")
-
-    @property
-    def name(self) -> str:
-        """world, or world-objects, world-scenes, world-templates for what is held out."""
-        return f"world-{self.held_out}" if self.held_out else "world"
+        if self.split not in ("train", "val"):
+            raise ConfigError("split", self.split, "must be one of: train, val")
 
     @property
     def world(self) -> WorldConfig:
-        """The world whose photos have the same numbers, unless objects or scenes are held out."""
+        """The world whose photos have the same numbers."""
         return WorldConfig(
             photos=self.photos,
             size=self.size,
@@ -103,22 +83,6 @@ class SourceConfig:
             seed=self.seed + (VALIDATION_SEED if self.split == "val" else 0),
             backgrounds=self.backgrounds,
         )
-
-
-def make_world(config: SourceConfig) -> World:
-    """The world that the photos are of. Raises StampsMissingError, EmojiMissingError, DataError."""
-    return World(
-        config.world,
-        keep=True,
-        drawn_seed=config.seed if config.held_out == "scenes" else None,
-        featured=_held_out_things(config) if config.held_out == "objects" else (),
-    )
-
-
-def _held_out_things(config: SourceConfig) -> list[Thing]:
-    found = stamps.load_stamps(config.size)
-    found = [thing for thing in found if thing.noun in stamps.HELD_OUT_NOUNS]
-    return found + (emoji.load_emoji(config.size, found) if config.emoji else [])
 
 
 @dataclass(frozen=True)
@@ -141,12 +105,10 @@ class WorldSource(Source):
     """
 
     def __init__(self, config: SourceConfig) -> None:
-        self.config, self.name, self.skips = config, config.name, []
+        self.config, self.name, self.skips = config, "world", []
         self._rows = config.photos * config.expressions
         digest = hashlib.sha256(json.dumps(asdict(config)).encode()).hexdigest()[:12]
-        self._place = Path(
-            f"{self.name}-{config.split}-{digest}"
-        )  # names the pictures; there is no such file
+        self._place = Path(f"world-{config.split}-{digest}")  # names the pictures; there is no such file
         self._forget()
         _world(config)
 
@@ -203,25 +165,20 @@ class WorldSource(Source):
         seen = composition.visible_masks(plan.plate.image.size, plan.spots)
         masks = [(thing, _squared_mask(mask, size)) for thing, mask in seen if mask.any()]
         standing = [_standing(thing, mask) for thing, mask in masks]
-        about = [k for k, one in enumerate(standing) if plan.numbers[id(one.thing)] in world.featured]
         rng = np.random.default_rng([world.config.seed, 5, photo])
-        phrases = self._describe(standing, about, rng)
-        templates = HELD_OUT_TEMPLATES if self.config.held_out == "templates" else TEMPLATES
-        chosen = rng.integers(len(templates), size=len(phrases))
-        expressions = [templates[k].format(phrase.text) for k, phrase in zip(chosen, phrases, strict=True)]
+        phrases = self._describe(standing, rng)
+        chosen = rng.integers(len(TEMPLATES), size=len(phrases))
+        expressions = [TEMPLATES[k].format(phrase.text) for k, phrase in zip(chosen, phrases, strict=True)]
         return Layout(np.stack([mask for _, mask in masks]), phrases, expressions)
 
-    def _describe(
-        self, standing: list[Standing], about: Sequence[int], rng: np.random.Generator
-    ) -> list[Phrase]:
+    def _describe(self, standing: list[Standing], rng: np.random.Generator) -> list[Phrase]:
         """The photo's phrases, all different where it allows that many."""
-        stock = self.world.stock[self.world.featured.start :]
         phrases: list[Phrase] = []
         for _ in range(self.config.expressions):
             absent = float(self.config.absent > 0 and rng.random() < self.config.absent)
             relations = float(self.config.relations > 0 and rng.random() < self.config.relations)
             for _ in range(TRIES):
-                phrase = describe(standing, rng, stock, relations=relations, absent=absent, about=about)
+                phrase = describe(standing, rng, self.world.stock, relations=relations, absent=absent)
                 if phrase not in phrases:
                     break
             phrases.append(phrase)
@@ -237,7 +194,7 @@ def _world(config: SourceConfig) -> World:
     plain = replace(config, photos=1, expressions=1, relations=0.0, absent=0.0)
     with _making:
         if plain not in _made:
-            _made[plain] = make_world(plain)
+            _made[plain] = World(plain.world, keep=True)
         return _made[plain]
 
 

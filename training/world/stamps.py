@@ -60,12 +60,9 @@ class StampsMissingError(SteerSearchError):
         )
 
 
-def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool | None = None) -> list[Thing]:
-    """All usable stamps as things, longer side at most `size` pixels, in a stable order.
-
-    held_out: True gives only the second and later pictures of a noun that has several (kept from training),
-              False only the others, None both.
-    """
+def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool = False) -> list[Thing]:
+    """Usable stamps as things, longer side at most `size` pixels, in a stable order: the first picture of each noun,
+    or, if `held_out`, the further ones, which are kept from training."""
     things: list[Thing] = []
     seen: set[str] = set()
     for path, relative, phrase in _described(folder):
@@ -74,7 +71,7 @@ def load_stamps(size: int, folder: Path = STAMPS_FOLDER, held_out: bool | None =
             continue
         repeated = phrase in seen
         seen.add(phrase)
-        if held_out is None or held_out == repeated:
+        if held_out == repeated:
             things.append(_stamp(phrase, relative, picture))
     return things
 

@@ -23,7 +23,6 @@ TEMPLATES: tuple[str, ...] = (
     "find the {}",
     "look at the {} in the picture",
 )
-HELD_OUT_TEMPLATES: tuple[str, ...] = ("where is the {}?", "an image that shows the {}")  # never trained on
 
 # Words for trained things that no training prompt uses: they test whether steering follows meaning.
 UNSEEN_WORDS: dict[str, str] = {  # for drawn things

@@ -72,42 +72,25 @@ class Plan:
 class World:
     """stock: all things, the drawn ones first.  plates: all backgrounds."""
 
-    def __init__(
-        self,
-        config: WorldConfig,
-        *,
-        keep: bool = False,
-        drawn_seed: int | None = None,
-        featured: Sequence[Thing] = (),
-    ) -> None:
-        """Draw things and plates.
+    def __init__(self, config: WorldConfig, *, keep: bool = False) -> None:
+        """Draw things and plates. keep: whether to read them from the cache folder, and to keep them in it
 
-        keep:       whether to read them from the cache folder, and to keep them in it
-        drawn_seed: seed of the things; None for the configuration's own
-        featured:   further things, of which every photo shows at least one
         Raises StampsMissingError, EmojiMissingError, DataError for backgrounds that cannot be used.
         """
         draw_things = drawings.kept_things if keep else drawings.draw_things
         draw_plates = drawings.kept_plates if keep else drawings.draw_plates
-        seed = config.seed if drawn_seed is None else drawn_seed
-        drawn = draw_things(seed, config.size, config.drawn_per_kind)
+        drawn = draw_things(config.seed, config.size, config.drawn_per_kind)
         self.config = config
-        self.stock = [*with_packages(drawn, config), *featured]
+        self.stock = with_packages(drawn, config)
         self.plates = draw_plates(config.seed, config.size, config.plates, config.backgrounds)
         self._drawn = len(KINDS) * config.drawn_per_kind
-        self._featured = len(featured)
-
-    @property
-    def featured(self) -> range:
-        """Stock numbers of the things of which every photo shows one; all if none are featured."""
-        return range(len(self.stock) - self._featured if self._featured else 0, len(self.stock))
 
     def plan(self, number: int) -> Plan:
         """The layout of photo `number`, determined by the configuration."""
         rng = np.random.default_rng([self.config.seed, 3, number])
         while True:
             plan = self._plan(rng)
-            if any(plan.numbers[id(thing)] in self.featured for thing, _ in plan.spots):
+            if plan.spots:
                 return plan
 
     def _plan(self, rng: np.random.Generator) -> Plan:
@@ -116,8 +99,6 @@ class World:
         alone = rng.random() < 0.12
         count = 1 if alone else int(rng.integers(2, MAX_THINGS + 1))
         picked = [self._pick(rng) for _ in range(count)]
-        if self._featured:
-            picked[0] = len(self.stock) - 1 - int(rng.integers(self._featured))
         if not alone and rng.random() < 0.4:
             picked[1] = self._like(picked[0], rng)
         numbers = {id(self.stock[i]): i for i in picked}
@@ -155,7 +136,7 @@ def with_packages(drawn: Sequence[Thing], config: WorldConfig) -> list[Thing]:
     """Drawn things, then those of the configured packages, except those held out."""
     things = list(drawn)
     if config.stamps:
-        things += stamps.load_stamps(config.size, held_out=False)
+        things += stamps.load_stamps(config.size)
     if config.emoji:
         things += emoji.load_emoji(config.size, things)
     return [thing for thing in things if thing.source == "drawn" or thing.noun not in stamps.HELD_OUT_NOUNS]
