@@ -73,11 +73,6 @@ def test_a_row_per_category_with_the_union_of_its_instances(file: Path) -> None:
     assert samples[2].mask.all()
 
 
-def test_synonyms_are_rows_of_their_own_on_request(file: Path) -> None:
-    found = [s.expression for s in Lvis(file, synonyms=True) if s.image_id == "30"]
-    assert found == ["batter (food)", "alarm clock", "clock radio"]
-
-
 def test_what_cannot_be_used(file: Path) -> None:
     source = Lvis(file)
     assert {(s.row, s.reason, s.rows) for s in source.skips} == {

@@ -27,16 +27,12 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedData:
-    """The real data. how: how to get it, and what --data must name.
-
-    on_hub: without --data it is fetched from the model hub.
-    """
+    """The real data. how: how to get it, and what --data must name."""
 
     what: str
     size: str
     licence: str
     how: str
-    on_hub: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +108,6 @@ _CORE = Card(
         size="some gigabytes",
         licence="not stated where we could read it; the photos below the edits are SUN397's, for research",
         how="`bench core` fetches it from the hub; or --data FOLDER for a copy (parquet files of the split test)",
-        on_hub=True,
     ),
     stand_in="600 generated photos of six scenes, five objects in each",
     cost="some 16,700 forward passes (2,780 photos under five prompts and none). Estimated from 2.93 and "

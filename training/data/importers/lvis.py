@@ -41,12 +41,9 @@ class Lvis(Source):
 
     path: the JSON file; "train", "val" or "test" in its name is the split.  images: the folder of train2017, … or
     of train2014, …, or one of these; None: beside the file or above it
-    synonyms: a row for each synonym of a category, instead of one with its name
     """
 
-    def __init__(
-        self, path: Path, images: Path | None = None, split: str | None = None, *, synonyms: bool = False
-    ) -> None:
+    def __init__(self, path: Path, images: Path | None = None, split: str | None = None) -> None:
         self._split = lvis_split(path)
         require_split(path, [self._split], split)
         self._coco = CocoJson(path)
@@ -57,14 +54,14 @@ class Lvis(Source):
         found = (files.find(*_names_of_both_years(names[i])) for i in range(len(names)))
         self._images = Texts(str(image or "") for image in found)
         self._expressions = {
-            number: _expressions(category, synonyms)
+            number: _expression(category)
             for number, category in self._coco.categories.items()
             if number not in self._coco.ambiguous
         }
         self._index()
 
     def _index(self) -> None:
-        """Rows: (R, 3) image, category, number of the expression; `starts` delimits their annotations."""
+        """Rows: (R, 2) image, category; `spans` delimits their annotations in `order`."""
         images, categories = self._coco.annotation_images, self._coco.annotation_categories
         order = np.lexsort((categories, images))
         order = order[images[order] >= 0]
@@ -75,16 +72,15 @@ class Lvis(Source):
         rows, spans, without_name, without_picture = [], [], Counter[int](), Counter[int]()
         for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
             image, category = int(images[order[start]]), int(categories[order[start]])
-            expressions = self._expressions.get(category, [])
-            if not expressions:
+            if not self._expressions.get(category):
                 without_name[category] += 1
             elif not self._images[image]:
-                without_picture[image] += len(expressions)
+                without_picture[image] += 1
             else:
-                rows += [(image, category, which) for which in range(len(expressions))]
-                spans += [(start, end)] * len(expressions)
+                rows.append((image, category))
+                spans.append((start, end))
         self._order = order.astype(np.int32)
-        self._rows = np.array(rows, np.int32).reshape(-1, 3)
+        self._rows = np.array(rows, np.int32).reshape(-1, 2)
         self._spans = np.array(spans, np.int32).reshape(-1, 2)
         for category, count in without_name.items():
             reason = (
@@ -108,13 +104,11 @@ class Lvis(Source):
         return len(self._rows)
 
     def row(self, index: int) -> Row:
-        image, category, which = self._rows[index].tolist()
+        image, category = self._rows[index].tolist()
         image_id = str(self._coco.image_ids[image])
         place = f"image {image_id}, category {category}"
-        expression = self._expressions[category][which]
-        return Row(
-            Path(self._images[image]), expression, image_id, self._split, self.name, self._coco.path, place
-        )
+        picture, expression = Path(self._images[image]), self._expressions[category]
+        return Row(picture, expression, image_id, self._split, self.name, self._coco.path, place)
 
     def annotation(self, index: int) -> Mask:
         """The union of the instances. A damaged one invalidates the row, as its area would count as background."""
@@ -144,16 +138,12 @@ def _names_of_both_years(name: str) -> tuple[str, ...]:
     return name, f"COCO_train2014_{base}", f"COCO_val2014_{base}"
 
 
-def _expressions(category: dict[str, object], synonyms: bool) -> list[str]:
-    """ "batter_(food)" -> "batter (food)"; an empty list if there is no usable name."""
-    names = category.get("synonyms") if synonyms else [category.get("name")]
-    found = []
-    for name in names if isinstance(names, list) else []:
-        try:
-            found.append(single_spaced(checked_expression(name).replace("_", " ")))
-        except ValueError:
-            continue
-    return list(dict.fromkeys(found))
+def _expression(category: dict[str, object]) -> str:
+    """ "batter_(food)" -> "batter (food)"; "" if there is no usable name."""
+    try:
+        return single_spaced(checked_expression(category.get("name")).replace("_", " "))
+    except ValueError:
+        return ""
 
 
 def _open(path: Path, images: Path | None, split: str | None) -> Source:
