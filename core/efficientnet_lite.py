@@ -19,11 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDE = 16  # of the finer maps; the coarser ones have twice that
-FINE, COARSE, DEEP = (
-    120,
-    352,
-    1280,
-)  # channels: of the finer maps, the coarser, and after the last convolution
+# Channels: of the finer maps, the coarser, and after the last convolution.
+FINE, COARSE, DEEP = (120, 352, 1280)
 _STEM = 32
 # Stages of inverted bottlenecks: kernel, stride of the first, expansion, channels out, how many.
 _STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 3), (5, 2, 6, 48, 3), (3, 2, 6, 88, 4), (5, 1, 6, FINE, 4),

@@ -55,9 +55,8 @@ def disk_of(folder: Path) -> Disk | None:
     if not around:
         return None
     depth = max(len(mount.at.parts) for mount in around)
-    innermost = [mount for mount in around if len(mount.at.parts) == depth][
-        -1
-    ]  # the last one covers the others
+    # The last one covers the others.
+    innermost = [mount for mount in around if len(mount.at.parts) == depth][-1]
     return innermost.disk(folder) if innermost.id and innermost.at != Path(innermost.at.anchor) else None
 
 

@@ -427,9 +427,8 @@ def _is_whole(path: str) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return (
-        type(value) in (int, float) and abs(value) < math.inf
-    )  # math.isfinite fails for integers of 400 digits
+    # math.isfinite fails for integers of 400 digits.
+    return type(value) in (int, float) and abs(value) < math.inf
 
 
 def _is_time(value: Any) -> bool:

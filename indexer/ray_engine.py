@@ -393,9 +393,8 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         if address is None:
             with _to_itself(), warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", "lancedb fork"
-                )  # what is forked starts another program at once
+                # What is forked starts another program at once.
+                warnings.filterwarnings("ignore", "lancedb fork")
                 ray.init("local", include_dashboard=False, **quiet)
         else:
             _reach(address)

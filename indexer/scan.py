@@ -195,9 +195,8 @@ PATTERNS_FILE = "exclude.json"
 _ESCAPED = re.compile(r"\\[\\*?!# \[]")
 _LONE_BYTES = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
 
-Excludes = Callable[
-    [str, bool], bool
-]  # (path relative to the photo folder, is it a folder) -> is it left out
+# (path relative to the photo folder, is it a folder) -> is it left out.
+Excludes = Callable[[str, bool], bool]
 
 
 def excluder(patterns: Sequence[str]) -> Excludes:

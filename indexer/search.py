@@ -130,9 +130,8 @@ class Search:
         passing, of, undated = self._passing_rows(galleries[0], unsteered_key)
         if self._query is None:
             ranking = rank_by_presence(galleries[0], k, passing)
-            by_regions = after.by_regions and is_enough(
-                ranking.num_photos, of
-            )  # the first were chosen blindly
+            # The first were chosen blindly.
+            by_regions = after.by_regions and is_enough(ranking.num_photos, of)
         else:
             embeddings = [self._query.embedding(focus.index) for focus in self._focuses]
             weights = [focus.weight for focus in self._focuses]

@@ -119,9 +119,8 @@ def hub_stand_in(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[HubSe
     """A `HubServer` that huggingface_hub takes for the hub in this process, with `cache` for its cache."""
     from huggingface_hub import constants, file_download, utils
 
-    forget_connections = (
-        getattr(utils, "close_session", None) or utils.reset_sessions
-    )  # the latter before 1.0
+    # The latter before 1.0.
+    forget_connections = getattr(utils, "close_session", None) or utils.reset_sessions
     server = HubServer()
     monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
     template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"

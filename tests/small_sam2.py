@@ -51,9 +51,8 @@ def save_small_sam2(folder: Path, seed: int = 0, *, video: bool = False) -> Path
                 "memory_encoder_output_channels": 16,
                 "memory_fuser_embed_dim": 32, "memory_fuser_intermediate_dim": 32, "image_size": SIDE,
             }  # fmt: skip
-            parts["mask_decoder_config"] = Sam2VideoMaskDecoderConfig(
-                **_DECODER
-            )  # below 5.15 not from a dict
+            # Below 5.15 not from a dict.
+            parts["mask_decoder_config"] = Sam2VideoMaskDecoderConfig(**_DECODER)
             model: Any = Sam2VideoModel(Sam2VideoConfig(**parts, **memory))
         else:
             model = Sam2Model(Sam2Config(**parts))

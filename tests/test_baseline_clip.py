@@ -120,9 +120,8 @@ def test_added_text_is_of_unit_length_like_the_picture(
     unit = alone / np.linalg.norm(alone, axis=1, keepdims=True)
     text = with_text.vectors - unit
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-4)
-    np.testing.assert_allclose(
-        text, np.broadcast_to(text[0], text.shape), atol=1e-4
-    )  # the same for all pictures
+    # The same for all pictures.
+    np.testing.assert_allclose(text, np.broadcast_to(text[0], text.shape), atol=1e-4)
     assert np.abs(with_text.vectors - other.vectors).max() > 1e-3
     assert with_text.patches is not None
     assert other.patches is not None

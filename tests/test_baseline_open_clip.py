@@ -268,9 +268,8 @@ def test_the_combiner_joins_the_query_with_its_text(clip: Any) -> None:
         wanted = [_combined_by_hand(dict(head.state_dict()), *pair) for pair in zip(image, text, strict=True)]
     np.testing.assert_allclose(seen.vectors, torch.stack(wanted), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(seen.vectors, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(
-        method.see(images, None).vectors, image, rtol=1e-3, atol=1e-4
-    )  # the gallery's side
+    # The gallery's side.
+    np.testing.assert_allclose(method.see(images, None).vectors, image, rtol=1e-3, atol=1e-4)
     assert np.abs(method.see(images, "the blue dog").vectors - seen.vectors).max() > 1e-4
     assert not method.card.gallery_takes_prompt
 

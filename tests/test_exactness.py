@@ -174,9 +174,8 @@ def check_model(
     for i, length in enumerate(lengths):
         same(row_of(mixed, i), expected[length, 1.0].rows(which[i], which[i] + 1))
     scale = gate_scales[0]
-    same(
-        model(pixels, features_of(prompts[3]), scale), expected[3, scale]
-    )  # with gradients nothing is folded
+    # With gradients nothing is folded.
+    same(model(pixels, features_of(prompts[3]), scale), expected[3, scale])
     for other in ((0, 1.0), (lengths[-1], 1.0), (3, scale)):
         assert (
             difference(expected[3, 1.0].patches, expected[other].patches) > 0.1

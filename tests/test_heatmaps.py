@@ -21,9 +21,8 @@ from steersearch.core.heatmaps import (
 )
 from steersearch.core.preprocess import Preprocess
 
-PEAK = np.array(
-    [[0.0, 0.1, 0.0], [0.0, 0.1, 0.8]], dtype=np.float32
-)  # (h, w) = (2, 3), highest at row 1, column 2
+# (h, w) = (2, 3), highest at row 1, column 2.
+PEAK = np.array([[0.0, 0.1, 0.0], [0.0, 0.1, 0.8]], dtype=np.float32)
 
 
 def test_upsampling_equals_torchs_bilinear() -> None:
@@ -155,9 +154,8 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 def test_an_outline_leaves_what_is_inside_and_outside() -> None:
     mask = np.zeros((10, 20), np.bool_)
     mask[2:8, 5:15] = True
-    image = Image.new(
-        "L", (80, 40), 120
-    )  # four times as large: the mask covers x from 20 to 59, y from 8 to 31
+    # Four times as large: the mask covers x from 20 to 59, y from 8 to 31.
+    image = Image.new("L", (80, 40), 120)
     shown = outlined(image, mask)
     assert (shown.mode, shown.size) == ("RGB", image.size)
     light, dark = OUTLINE

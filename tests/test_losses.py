@@ -68,9 +68,8 @@ def test_cosine_loss_by_hand() -> None:
 
 
 def test_pointing_target_by_hand() -> None:
-    centre = torch.tensor(
-        [[1.5, 0.5], [math.nan, math.nan]]
-    )  # the middle of the second patch of three, in one row
+    # The middle of the second patch of three, in one row.
+    centre = torch.tensor([[1.5, 0.5], [math.nan, math.nan]])
     target = gaussian_target(centre, (1, 3), sigma=1.1)
     beside = math.exp(-1 / (2 * 1.1**2))
     expected = [beside / (1 + 2 * beside), 1 / (1 + 2 * beside), beside / (1 + 2 * beside)]

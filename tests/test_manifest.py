@@ -96,9 +96,8 @@ def test_a_manifest_is_read_again_when_its_file_changes(library: Library) -> Non
     file = manifest_file(library.place, index.key)
     before = file.stat()
     content = file.read_text()
-    file.write_text(
-        content.replace(index.model_id, index.model_id[::-1], 1)
-    )  # which its checksum does not fit
+    # Which its checksum does not fit.
+    file.write_text(content.replace(index.model_id, index.model_id[::-1], 1))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert library.prompts() == [other]
     file.write_text(content)

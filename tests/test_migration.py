@@ -93,9 +93,8 @@ def test_the_next_run_asks_photos_for_their_dates_without_a_model(tmp_path: Path
     library = Library.create(photos, tmp_path / "library")
     library.index(ToyEmbedder(), ["red"])
     images = lancedb.connect(library.place / "lance").open_table("images")
-    images.update(
-        values={"taken_at": datetime(2024, 3, 3, 10)}
-    )  # as schema 2 had it, which knew no other form
+    # As schema 2 had it, which knew no other form.
+    images.update(values={"taken_at": datetime(2024, 3, 3, 10)})
     images.drop_columns(["taken_at_precision", "taken_at_source"])
     for file in (library.place / "library.json", *library.place.glob("prompts/*/manifest.json")):
         file.write_text(json.dumps({**json.loads(file.read_text()), "schema_version": 2}))

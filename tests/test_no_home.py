@@ -57,9 +57,8 @@ def test_a_cache_is_kept_for_as_long_as_the_process_lives() -> None:
 
 
 def test_downloads_have_nowhere_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub"
-    )  # as it is where nobody has a home
+    # As it is where nobody has a home.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
     with pytest.raises(CheckpointError, match="no home folder to keep downloads in; set HF_HOME to a folder"):
         hub.cache_folder()
     with pytest.raises(RuntimeError) as error:  # what other packages make of it

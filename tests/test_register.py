@@ -226,10 +226,8 @@ def test_whoever_paints_the_truth_scores_all(
 ) -> None:
     benchmark, data = make()
     outcome: Outcome = benchmark.evaluate(method, data)
-    metrics = {
-        "ap_head": outcome.metrics.get("ap"),
-        **outcome.metrics,
-    }  # without CLS the head's is the only one
+    # Without CLS the head's is the only one.
+    metrics = {"ap_head": outcome.metrics.get("ap"), **outcome.metrics}
     coarser = 3 if method.model.grid[0] < 28 else 1
     assert {name for name in least if metrics[name] < 100 - coarser * (100 - least[name])} == set(), metrics
 

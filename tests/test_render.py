@@ -199,9 +199,8 @@ def test_heatmaps_of_one_focus_share_one_range() -> None:
         for layer in layers
     )
     assert opacity(strong, 0, 0) == pytest.approx(STRONGEST, abs=0.03)
-    half = (
-        1 - (1 - 0.7 * np.log2(0.2 * 16) / np.log2(0.8 * 16)) * 0.85
-    )  # by doublings of an even spread, 1/16
+    # By doublings of an even spread, 1/16.
+    half = 1 - (1 - 0.7 * np.log2(0.2 * 16) / np.log2(0.8 * 16)) * 0.85
     assert opacity(weak, 0, 0) == pytest.approx(half, abs=0.03)
     assert opacity(weak, 1, 1) == pytest.approx(LEAST, abs=0.03)
 

@@ -163,9 +163,8 @@ def test_a_resumed_backbone_is_that_of_its_own_settings_and_world(corpus: Corpus
     ):  # fmt: skip
         with pytest.raises(RunError, match=name):
             train_trunk(data, changed, tmp_path, resume=True)
-    train_trunk(
-        corpus, replace(config, save_every=1), tmp_path, resume=True
-    )  # how often it is saved may change
+    # How often it is saved may change.
+    train_trunk(corpus, replace(config, save_every=1), tmp_path, resume=True)
 
 
 def test_a_gradient_that_is_no_number_is_not_stepped_on(

@@ -73,9 +73,8 @@ def test_everything_comes_back_bit_for_bit(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     value = torch.randint(0, 256, [*shape, dtype.itemsize], dtype=torch.uint8, generator=generator)
-    value = (
-        (value > 127)[..., 0] if dtype == torch.bool else value.view(dtype)[..., 0]
-    )  # nan and -0.0 among them
+    # NaN and -0.0 among them.
+    value = (value > 127)[..., 0] if dtype == torch.bool else value.view(dtype)[..., 0]
     with tempfile.TemporaryDirectory() as folder:
         path = checkpoint.save(Path(folder), 7, {"täglich/x": value}, {"number": number, text: [text, None]})
         step, tensors, state = checkpoint.load(path)
@@ -215,9 +214,8 @@ def save_until(folder: Path, step: int, at: int) -> None:
 def test_a_kill_before_any_operation_on_the_disk_leaves_a_whole_one(
     again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        os, "fsync", lambda file: None
-    )  # counted, but takes no time: no power cut is tried here
+    # Counted, but takes no time: no power cut is tried here.
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     step = 1
     saved(tmp_path, step, keep=1, best=True)
     for at in range(100):

@@ -34,10 +34,8 @@ def plain_scene(size: tuple[int, int] = (200, 100)) -> scenes.Scene:
 
 def test_masks_are_exactly_where_the_thing_is_and_the_nearer_one_hides_the_other() -> None:
     red, blue = block((255, 0, 0), "red block"), block((0, 0, 255), "blue block")
-    back, front = (
-        composition.Spot(0.5, 0.6, 0.4),
-        composition.Spot(0.55, 0.8, 0.4),
-    )  # both 40 px; front is 10 px right
+    # Both 40 px; front is 10 px right.
+    back, front = (composition.Spot(0.5, 0.6, 0.4), composition.Spot(0.55, 0.8, 0.4))
     photo = composition.compose(plain_scene(), [(blue, front), (red, back)])
     pixels = np.asarray(photo.image).astype(int)
     is_red = (pixels[..., 0] > 200) & (pixels[..., 2] < 60)

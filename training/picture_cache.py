@@ -156,9 +156,8 @@ def _mapped(
             raise
 
 
-_held: list[
-    Callable[[npt.NDArray[np.int64]], int]
-] = []  # in a worker: the source is large, so it is sent once
+# In a worker: the source is large, so it is sent once.
+_held: list[Callable[[npt.NDArray[np.int64]], int]] = []
 
 
 def _hold(make: Callable[[npt.NDArray[np.int64]], int]) -> None:

@@ -83,9 +83,8 @@ class Preparation:
     def _on_composed_world(self) -> tuple[Feed, SteerViT, Objective]:
         recipe = self.recipe
         with self._accelerator.main_process_first():
-            width = text_width(
-                recipe.model.text_encoder
-            )  # before hours of work, as the encoder may be missing
+            # Before hours of work, as the encoder may be missing.
+            width = text_width(recipe.model.text_encoder)
             corpora = self._corpora()
             store = self._store(width)
             aligner: Aligner | None = None

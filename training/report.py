@@ -185,10 +185,8 @@ def _charts(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, Plot]]:
                 of_it = found.setdefault(measured, {})
                 of_it.setdefault((line["kind"], part), []).append((line["step"], value))
     order = sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
-    colours: dict[str, int] = {
-        "training": 0,
-        "validation": 1,
-    }  # the same in all charts except that of the gates
+    # The same in all charts except that of the gates.
+    colours: dict[str, int] = {"training": 0, "validation": 1}
     charts = []
     for name in order:
         title, note, lowest, highest = _CHARTS.get(name, (name.replace("_", " "), "", None, None))

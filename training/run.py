@@ -120,9 +120,8 @@ def _accelerator(recipe: Recipe, device: str) -> Any:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         # an earlier run in this process may have used another device or precision
         AcceleratorState._reset_state(reset_partial_state=True)
-    waiting = InitProcessGroupKwargs(
-        timeout=timedelta(days=1)
-    )  # while the main process makes data and backbone
+    # While the main process makes data and backbone.
+    waiting = InitProcessGroupKwargs(timeout=timedelta(days=1))
     accelerator = Accelerator(
         cpu=is_cpu, mixed_precision="bf16" if precision == "bfloat16" else "no", kwargs_handlers=[waiting]
     )

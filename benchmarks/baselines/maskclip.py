@@ -41,9 +41,8 @@ class MaskClip(Baseline):
     def _patches(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, D) in the space of texts."""
         vision, last = self.model.vision_model, self.model.vision_model.encoder.layers[-1]
-        before = vision(pixel_values=pixels, output_hidden_states=True).hidden_states[
-            -2
-        ]  # input of the last layer
+        # Input of the last layer.
+        before = vision(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
         values = last.self_attn.out_proj(last.self_attn.v_proj(last.layer_norm1(before[:, 1:])))
         patches: Tensor = self.model.visual_projection(vision.post_layernorm(values))
         return patches

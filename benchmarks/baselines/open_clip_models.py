@@ -19,10 +19,8 @@ from steersearch.core.errors import BenchmarkError, CheckpointError, CheckpointK
 
 logger = logging.getLogger(__name__)
 
-MEAN, STD = (
-    (0.48145466, 0.4578275, 0.40821073),
-    (0.26862954, 0.26130258, 0.27577711),
-)  # OpenAI's, of all CLIPs here
+# OpenAI's, of all CLIPs here.
+MEAN, STD = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 VIT_B_16: Mapping[str, Any] = {
     "embed_dim": 512,
     "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},

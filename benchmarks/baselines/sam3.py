@@ -28,9 +28,8 @@ class Sam3(Baseline):
         self.processor = loaded.processor
 
     def _see(self, pictures: Sequence[Image.Image], prompt: str | None, wanted: Wanted) -> Outputs:
-        longest = (
-            self.model.config.text_config.max_position_embeddings
-        )  # its processor pads to it, but does not truncate
+        # Its processor pads to it, but does not truncate.
+        longest = self.model.config.text_config.max_position_embeddings
         text = self.processor.tokenizer(
             [prompt] * len(pictures),
             padding="max_length",

@@ -100,9 +100,8 @@ class WinClip(Baseline):
 
     def _window_scores(self, tokens: Tensor, windows: Tensor, texts: Tensor) -> Tensor:
         """(B, M) of each of M windows, given as (M, side²) numbers of patches."""
-        kept = torch.cat(
-            [torch.zeros_like(windows[:, :1]), windows + 1], dim=1
-        )  # CLS, then the window's patches
+        # CLS, then the window's patches.
+        kept = torch.cat([torch.zeros_like(windows[:, :1]), windows + 1], dim=1)
         of_windows = tokens[:, kept].flatten(0, 1)  # (B·M, 1 + side², W)
         scores = [damage(self._embed(part), texts) for part in torch.split(of_windows, WINDOWS_AT_ONCE)]
         return torch.cat(scores).reshape(len(tokens), -1)

@@ -84,9 +84,8 @@ class _Clusters:
         self._shares = rng.pareto(1.2, clusters) + 1
         self._shares /= self._shares.sum()
         self._centres = self._unit(rng.standard_normal((clusters, dim), dtype=np.float32))
-        self._spreads = rng.lognormal(-0.5, 0.35, clusters).astype(
-            np.float32
-        )  # length of a typical deviation
+        # Length of a typical deviation.
+        self._spreads = rng.lognormal(-0.5, 0.35, clusters).astype(np.float32)
         strengths = np.arange(1, _DIRECTIONS + 1) ** -0.5
         strengths /= np.sqrt((strengths**2).sum())
         directions = self._unit(rng.standard_normal((_DIRECTIONS, dim), dtype=np.float32))

@@ -42,9 +42,8 @@ from steersearch.core.text import PromptFeatures, TextEncoder, load_text_encoder
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["plain", "folded", "unfolded", "unfolded_same_dtype"]
-Batch = Callable[
-    [], Tensor | Features
-]  # one forward of one batch -> final-normed tokens (B, T, D), or features
+# One forward of one batch -> final-normed tokens (B, T, D), or features.
+Batch = Callable[[], Tensor | Features]
 Report = Callable[[str], None]  # takes a line of progress
 Seconds = dict[Variant, list[float]]  # per batch, one value for each round
 

@@ -35,10 +35,8 @@ from steersearch.core.errors import BenchmarkError
 from steersearch.core.registry import MODELS, PackageFile
 
 Pooling = Literal["paper", "focus"]
-LATE, TWIN = (
-    "late-fusion",
-    "-paper",
-)  # a method; the suffix of a model trained with the paper's objective alone
+# A method; the suffix of a model trained with the paper's objective alone.
+LATE, TWIN = "late-fusion", "-paper"
 DISTILLED = "with distillation"
 LEAST_CHANGE = 0.1  # mean difference of gates below which two gate_scales count as the same experiment
 BEGIN, END = "<!-- made by benchmarks/paper/claims.py -->", "<!-- until here -->"

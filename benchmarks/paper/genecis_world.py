@@ -37,12 +37,8 @@ ROWS = 60  # of each split
 LOOKS = 8  # of each kind
 SIZE = (320, 240)
 THING_SIZE = (0.25, 0.45)  # longer side as part of the picture's height
-GALLERY = {
-    "focus_object": 14,
-    "change_object": 14,
-    "focus_attribute": 9,
-    "change_attribute": 14,
-}  # beside the target
+# Beside the target.
+GALLERY = {"focus_object": 14, "change_object": 14, "focus_attribute": 9, "change_attribute": 14}
 
 Rng = np.random.Generator
 
@@ -138,9 +134,8 @@ def _shown(entry: dict[str, Any], images: Sequence[Image.Image]) -> Image.Image:
 # ------------------------------------------------------------------------------------------------------- rows
 
 Entry = dict[str, Any]
-Asked = tuple[
-    Entry, str, Entry, list[Entry], list[Entry]
-]  # reference, condition, target, two sorts of others
+# Reference, condition, target, two sorts of others.
+Asked = tuple[Entry, str, Entry, list[Entry], list[Entry]]
 
 
 def _rows(

@@ -25,12 +25,8 @@ VERSION = 1
 SEED = 95_000
 SIZE = (240, 240)
 REFERENCES, TESTS = 3, 4  # photos of each object
-OWNED = {
-    "mug": "white",
-    "backpack": "blue",
-    "cushion": "yellow",
-    "suitcase": "brown",
-}  # kind -> colour of its look
+# Kind -> colour of its look.
+OWNED = {"mug": "white", "backpack": "blue", "cushion": "yellow", "suitcase": "brown"}
 MARKS = (("red", "dot"), ("green", "square"), ("black", "cross"), ("purple", "triangle"))
 _MARK_SIZE = 0.17  # radius, as part of the longer side of the thing
 _THING = 160  # pixels

@@ -160,12 +160,8 @@ _CODED_PRIMARIES = {9: _REC2020_PRIMARIES, 12: _P3_PRIMARIES}  # by their codes 
 _ADOBE_GAMMA = 563 / 256
 _INTEROPERABILITY = 0xA005  # EXIF's directory in which cameras say "R03" for Adobe RGB
 
-_MODE_OF = {
-    "RGB": "RGB",
-    "GRAY": "L",
-    "CMYK": "CMYK",
-    "Lab": "LAB",
-}  # Pillow's mode of a profile's colour space
+# Pillow's mode of a profile's colour space.
+_MODE_OF = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 _UNSEEN = 2  # of 255: a profile that changes no colour by more is sRGB under another name
 TAKEN_FOR_SRGB = "its colours are taken for sRGB"
 

@@ -147,7 +147,6 @@ def _is_in_several_scans(image: Image.Image) -> bool:
         return "progressive" in image.info
     assert isinstance(image, JpegImageFile)
     assert image.fp is not None
-    image.fp.seek(
-        -8 - 2 * image.layers, io.SEEK_CUR
-    )  # Pillow has read the first scan's header: does it cover all components?
+    # Pillow has read the first scan's header: does it cover all components?
+    image.fp.seek(-8 - 2 * image.layers, io.SEEK_CUR)
     return image.fp.read(2) != b"\xff\xda"

@@ -52,9 +52,8 @@ def _is_plain_jpeg(file: BinaryIO) -> bool:
             if not is_progressive:
                 return 0 < pixels <= _MOST_PIXELS and file.read(1)[0] == components
             file.seek(0)
-            scans = file.read().count(
-                b"\xff\xda"
-            )  # cannot occur in compressed data, where 0 follows each 255
+            # Cannot occur in compressed data, where 0 follows each 255.
+            scans = file.read().count(b"\xff\xda")
             return 0 < scans * pixels <= _MOST_SCANNED
         if marker not in (0xC0, 0xC1, 0xC2, 0xE1, 0xE2):
             if 0xC3 <= marker <= 0xCF and marker not in (

@@ -62,9 +62,8 @@ def fetch(
       steersearch models fetch dinov2-small
     """
     folder = hub.cache_folder()
-    wanted = [
-        parts_of(_meant(name)) for name in dict.fromkeys(names)
-    ]  # all names are known before any download
+    # All names are known before any download.
+    wanted = [parts_of(_meant(name)) for name in dict.fromkeys(names)]
     try:
         for model in wanted:
             model = parts_of(model.name)  # models share files

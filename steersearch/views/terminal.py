@@ -297,9 +297,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collectio
         line("  ".join(cells).rstrip())
 
 
-_Columns: TypeAlias = tuple[
-    Sequence[str], Sequence[Sequence[str]], Collection[str]
-]  # in the form that `table` takes
+# In the form that `table` takes.
+_Columns: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]], Collection[str]]
 
 
 def hits(found: Hits, form: Form) -> None:

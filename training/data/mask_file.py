@@ -28,10 +28,8 @@ from steersearch.training.data.mask_codec import MOST_PIXELS, Mask, MaskError
 
 Values = npt.NDArray[np.integer]  # (H, W): how bright pixels are
 
-_NUMBERS, _BLACK = (
-    32,
-    8,
-)  # values below are numbers of classes or things; up to here, beside brighter ones, black
+# Values below are numbers of classes or things; up to here, beside brighter ones, black.
+_NUMBERS, _BLACK = (32, 8)
 _FEW = 9  # levels, at most, of a mask whose levels are regions
 _EDGE, _BORDER = 2, 4  # pixels: at most from a thing to the shades of its edge; half of a border's width
 _VOID, _VOID_COLOUR = 255, (224, 224, 192)  # of VOC: neither thing nor ground

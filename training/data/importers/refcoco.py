@@ -30,11 +30,8 @@ from steersearch.training.data.samples import (
     require_split,
 )
 
-SPLITS_BY = (
-    "umd",
-    "unc",
-    "google",
-)  # google's split of RefCOCOg has no test, and the same pictures in train and val
+# Google's split of RefCOCOg has no test, and the same pictures in train and val.
+SPLITS_BY = ("umd", "unc", "google")
 
 
 def refs_file(path: Path) -> Path | None:
