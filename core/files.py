@@ -54,7 +54,7 @@ def write_output(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def drafted(path: Path) -> Iterator[Path]:
     """As `write_atomically`, for writers that need a path: yields that of a new, empty file, which they may replace."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "is no regular file, and nothing else is replaced", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file, and nothing else is replaced", str(path))
     if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # /dev/stdout, wherever it leads now
         raise OSError(
             errno.EINVAL, "leads to an open stream, which is never replaced; name a file", str(path)
@@ -152,7 +152,7 @@ MOST_BYTES = 2**28
 
 
 def read_json(path: Path, at_most: int = MOST_BYTES) -> Any:
-    """The value in a file. Raises OSError, and ValueError for what is no JSON, or is nested too deeply."""
+    """The value in a file. Raises OSError, and ValueError for invalid or too deeply nested JSON."""
     return parse_json(read_regular(path, at_most))
 
 

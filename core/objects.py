@@ -383,7 +383,7 @@ def store_error(path: Path, error: BaseException) -> OSError:
         return ObjectStoreError(errno.ESTALE, uri, "it was replaced meanwhile", "run the command again")
     if type(error).__name__ == "InvalidPathError":
         odd = re.search(r'Path "(.*?)"', text)
-        reason = f"an object is called {odd[1] if odd else ''!r}, which is no path"
+        reason = f"an object is called {odd[1] if odd else ''!r}, which is not a path"
         return ObjectStoreError(errno.EINVAL, uri, reason, "rename it, or name a folder beside it")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "no such object", uri)

@@ -29,7 +29,7 @@ PERHAPS, SAME = 0.5, 0.25
 SIDE = 512  # pixels at which photos are compared, longer side
 _IN_MEMORY = 64  # photos
 _MORE = 3  # times as many hits are asked for at first, and again where too many of them are copies
-_COPY_COSINE = 0.95  # under every focus: a hit that is less like the query photo is no copy of it
+_COPY_COSINE = 0.95  # under every focus: a hit that is less like the query photo is not a copy of it
 _OTHERS_IN_A_ROW = 4
 
 
@@ -180,7 +180,7 @@ _KEPT_SIGNATURES = 4096  # of a kilobyte
 
 
 def _photo_if_alike(path: Path, other: Shown) -> Shown | None:
-    """As `_photo`; None too, mostly without reading it, if it is so unlike another that it is no copy."""
+    """As `_photo`; None too, mostly without reading it, if it is so unlike another that it is not a copy."""
     try:
         state = path.stat()
     except OSError:

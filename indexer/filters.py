@@ -130,7 +130,7 @@ def parse_date(name: str, value: str | date) -> datetime:
         found.timestamp()  # raises for a year out of range
     except (ValueError, OverflowError, OSError):
         raise ArgumentError(
-            name, value, 'is no date; write it like "2024", "2024-05", "2024-05-17" or "2024-05-17 18:30"'
+            name, value, 'is not a date; write it like "2024", "2024-05", "2024-05-17" or "2024-05-17 18:30"'
         ) from None
     if found.tzinfo is not None:
         raise ArgumentError(name, value, "has a time zone; photos have local time only, leave it out")
@@ -269,7 +269,7 @@ def _wrong_literal(value: str, kind: str) -> str:
 
 
 def _wrong_cast(value: str, kind: str) -> str:
-    return f"'{value}' is no {kind}; {_DATES}" if kind == "date" else f"'{value}' is no {kind}"
+    return f"'{value}' is not a {kind}; {_DATES}" if kind == "date" else f"'{value}' is not a {kind}"
 
 
 def _typed(words: str) -> str:

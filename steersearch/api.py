@@ -105,7 +105,7 @@ class Models:
 def load_embedder(model: str, device: str, view: View | None = None) -> Predictor:
     """The model of this name on this device; view None is the model's own.
 
-    Raises ArgumentError for a device that is not there, and a view that is none.
+    Raises ArgumentError for a missing device and an unknown view.
     """
     return load_model(model, device).with_view(checked_view(view))
 

@@ -140,7 +140,7 @@ def _parsed(text: str, file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingError(f"{file}: no TOML: {error}; mend or delete it") from error
+        raise SettingError(f"{file}: not TOML: {error}; mend or delete it") from error
 
 
 def _toml(value: object) -> str:

@@ -33,7 +33,7 @@ def photo_from(source: str, *, offline: bool = False, limits: Limits = DEFAULT_L
     which goes with this process, for an http or https URL and for "-", standard input.
 
     offline: refuse http and https.  limits: of `Library.query`; what is fetched has MOST_BYTES at most.
-    Raises ImageError with the reason for what cannot be had or is no picture, whatever its name says.
+    Raises ImageError with the reason for a photo that cannot be fetched, or is not a picture whatever its name.
     """
     if source == STDIN:
         if sys.stdin.isatty():

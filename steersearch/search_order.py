@@ -50,7 +50,7 @@ class Order:
 
     @classmethod
     def of_line(cls, line: bytes) -> Order:
-        """Raises ValueError or TypeError for what is none."""
+        """Raises ValueError or TypeError for a line that is not an order."""
         return cls(**json.loads(line))
 
     @property

@@ -74,7 +74,7 @@ class _NotServedError(Exception):
 
 
 class _FailedThereError(_NotServedError):
-    """Why this search has to be done here, whoever was asked."""
+    """Why no server can do this search."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class _BySocket(http.client.HTTPConnection):
 
 
 def _by_address(address: str) -> http.client.HTTPConnection:
-    """To the server with this address, which may hold its token. Raises ServerError for what is none."""
+    """To the server with this address, which may hold its token. Raises ServerError for an invalid address."""
     parts = urlsplit(address)
     kinds: dict[str, type[http.client.HTTPConnection]] = {
         "http": http.client.HTTPConnection,
@@ -250,7 +250,9 @@ def _by_address(address: str) -> http.client.HTTPConnection:
             raise ValueError
         return kind(parts.hostname, parts.port, timeout=PATIENCE_S)
     except ValueError:
-        raise ServerError(_without_token(address), "is no address, such as http://127.0.0.1:8000") from None
+        raise ServerError(
+            _without_token(address), "is not an address such as http://127.0.0.1:8000"
+        ) from None
 
 
 def _token(address: str) -> str:

@@ -61,7 +61,7 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
-        with pytest.raises(OSError, match="is no regular file"):
+        with pytest.raises(OSError, match="is not a regular file"):
             write_atomically(tmp_path / name, lambda file: file.write(b"new"))
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link").is_symlink()

@@ -204,7 +204,7 @@ def test_a_folder_without_objects_is_refused(photos: ObjectPath, tmp_path: Path)
 
 def test_a_name_that_is_no_path_is_named(photos: ObjectPath, server: Emulator) -> None:
     server.put("photos-of-ours", f"{photos.object_name}/a//b.png", b"123")
-    with pytest.raises(ObjectStoreError, match=r"a//b\.png', which is no path; rename it"):
+    with pytest.raises(ObjectStoreError, match=r"a//b\.png', which is not a path; rename it"):
         scan_folder(photos)
 
 

@@ -697,7 +697,7 @@ def test_a_folder_with_other_photos_is_no_moved_one(run: Run, indexed: Path, tmp
     assert "6 different (such as " in refused
     assert refused.endswith("nothing was changed")
     assert "6 reused" in run("index", indexed).out
-    assert "is no photo folder of a library" in failed(run, "relocate", other, indexed)
+    assert "is not a photo folder of a library" in failed(run, "relocate", other, indexed)
     assert "no such folder" in failed(run, "relocate", indexed, tmp_path / "nowhere")
 
 

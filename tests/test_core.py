@@ -395,7 +395,7 @@ def test_without_hub_and_data_it_says_how_to_get_both(
         core_data.load(None, None)
     for words in ("JonaRuthardt/CORE", "licence:", "--data FOLDER", "steersearch bench core --world"):
         assert words in str(missing.value)
-    with pytest.raises(DataMissingError, match=r"nowhere is no folder"):
+    with pytest.raises(DataMissingError, match=r"nowhere is not a folder"):
         core_data.load(tmp_path / "nowhere", None)
 
 

@@ -31,7 +31,7 @@ TWO = {
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    """As SUN397 has them, with a file that is no photo."""
+    """As SUN397 has them, with a file that is not a photo."""
     for scene, number in (("k/kitchen", 3), ("p/park", 2)):
         folder = tmp_path / "SUN397" / scene
         folder.mkdir(parents=True)

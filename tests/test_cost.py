@@ -221,9 +221,9 @@ def test_the_table_names_what_breaks_and_the_source() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--photos", "many"], '"many" is no number of photos'),
-        (["--photos", "0.5"], '"0.5" is no number of photos'),
-        (["--photos", "nan"], '"nan" is no number of photos'),
+        (["--photos", "many"], '"many" is not a number of photos'),
+        (["--photos", "0.5"], '"0.5" is not a number of photos'),
+        (["--photos", "nan"], '"nan" is not a number of photos'),
         (["--photos", "10", "--hardware", "abacus"], "must be one of here, cpu2, a100, h200"),
         (["--photos", "10", "--model", "nano", "--hardware", "a100"], "no model of this name"),
         (["--photos", "10", "--megapixels", "-3", "--hardware", "a100"], "must be above 0"),

@@ -151,7 +151,7 @@ def test_a_wheel_cannot_write_outside_its_folder(tmp_path: Path, monkeypatch: py
 
 def test_a_missing_or_failing_client_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DataError, match="`npm` is not installed, which fetches it"):
+    with pytest.raises(DataError, match="`npm`, which fetches it, is not installed"):
         fetch(NPM, tmp_path / "packages", print)
     client(monkeypatch, tmp_path / "bin", "npm", 'echo "first" >&2; echo "404 no such package" >&2; exit 1')
     with pytest.raises(DataError, match="`npm pack` failed: 404 no such package"):

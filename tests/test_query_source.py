@@ -1,4 +1,4 @@
-"""Photos to search with that are no files: URLs, standard input, the clipboard."""
+"""Photos to search with that are not files: URLs, standard input, the clipboard."""
 
 from __future__ import annotations
 

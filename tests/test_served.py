@@ -299,7 +299,7 @@ def test_what_is_no_address_is_refused(
     monkeypatch.setenv("STEERSEARCH_SERVER", address)
     ran = run("find", "the red thing", "--library", library.place)
     assert ran.code == 1
-    assert "is no address" in ran.err
+    assert "is not an address" in ran.err
 
 
 def test_a_token_is_sent_and_not_shown(run: Run, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,7 +323,7 @@ def optimiser_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Parameter
 
     It leaves out learning rates, weight decay and the like, which follow from the recipe and the step.
     names: of all its parameters. Keys begin with the optimiser's class, so that a run has only one of each.
-    Raises CheckpointError for a parameter without a name, or a state that is no tensor.
+    Raises CheckpointError for a parameter without a name, or a state that is not a tensor.
     """
     label = _label(optimizer)
     tensors: dict[str, Tensor] = {}

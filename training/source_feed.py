@@ -110,15 +110,15 @@ class SourceFeed:
         Call it in one process first, then in the others, which will find everything done.
         """
 
-        def told(what: str) -> Callable[[int, int], None] | None:
+        def reporter(what: str) -> Callable[[int, int], None] | None:
             return None if progress is None else lambda done, total: progress(what, done, total)
 
-        self._store.add(_Expressions(self._training), told("expressions"))
-        self._store.add(_Expressions(self._validation), told("expressions to validate on"))
+        self._store.add(_Expressions(self._training), reporter("expressions"))
+        self._store.add(_Expressions(self._validation), reporter("expressions to validate on"))
         for rows in (self._training, self._validation):
             for source, kept in zip(rows.sources, rows.caches, strict=True):
                 if kept is not None:
-                    kept.fill(max(1, self._workers), told(f"pictures of {source.name}"))
+                    kept.fill(max(1, self._workers), reporter(f"pictures of {source.name}"))
 
     def training(self, start: int, stop: int) -> Iterator[Batch]:
         """This rank's part of the batches of steps start..stop-1, shuffled and augmented.

@@ -409,7 +409,7 @@ def _others() -> list[Card]:
             "pooling (our own code for the published weights)",
             aggregation="text-conditioned attention pooling; without a prompt the global image token",
             lacks={
-                "maps": "its pooling weights are no scores",
+                "maps": "its pooling weights are not scores",
                 "attention": _NO_ATTENTION,
             },
             extra="baselines",

@@ -55,7 +55,7 @@ class ColourEmbedder:
     """Vectors from a picture's pixels and a prompt's letters: fast, and bit-identical in any batch.
 
     A resumed run forms other batches. On some processors a BLAS product rounds differently for another number of rows:
-    hence plain sums.
+    so these are plain sums.
     """
 
     model_id, dim, batch_size = "colours", DIM, 16
@@ -93,7 +93,7 @@ class ColourEmbedder:
 
 
 def draw_photos(folder: Path, number: int, seed: int = 0, name: str = "") -> Path:
-    """`number` small JPEGs of noise, no two alike, in ten folders; the last two are no photos.
+    """`number` small JPEGs of noise, no two alike, in ten folders; the last two are not photos.
 
     Their mtime is an hour ago: an index notes the time of a file that was just written otherwise (see `FileRecord`), so
     runs at different moments would not agree.

@@ -277,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Indexing on a local Ray cluster beside the local engine.")
     parser.add_argument("--photos", type=int, default=5000, help="of all rounds; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--paths", type=int, default=0, help="measure memory instead, for so many paths")
+    parser.add_argument("--paths", type=int, default=0, help="measure memory instead, with this many paths")
     run_script(parser, measure)
 
 

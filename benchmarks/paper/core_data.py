@@ -260,5 +260,5 @@ def _licence() -> str:
 
 def _existing(place: Path) -> Path:
     if not place.is_dir():
-        raise DataMissingError(card("core"), f"{place} is no folder")
+        raise DataMissingError(card("core"), f"{place} is not a folder")
     return place

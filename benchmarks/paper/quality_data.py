@@ -207,7 +207,7 @@ def _labelled(
 
 
 def read_ade20k(folder: Path, limit: int | None = None) -> SegmentedSet | None:
-    """ADEChallengeData2016: images and annotations of training and validation, objectInfo150.txt; 0 is no class.
+    """ADEChallengeData2016: images and annotations of training and validation, objectInfo150.txt; 0 stands for none.
 
     limit: pictures of each split.
     """

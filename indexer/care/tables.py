@@ -271,7 +271,7 @@ def _image_faults(part: Any, has_checksums: bool) -> list[tuple[str, Mask]]:
     undecoded = np.array([is_bad and not _decodes(thumbnail) for thumbnail, is_bad in thumbnails], bool)
     others = sorted({*status} - {"ok", "skipped"})
     return [
-        ("a path that is no file name", are_outside(part.column("path"))),
+        ("a path that is not a file name", are_outside(part.column("path"))),
         *((f'the status "{other}"', status == other) for other in others),
         ("no content hash", is_photo & (_objects(part, "image_id") == "")),
         ("no size in pixels", is_photo & ((width <= 0) | (height <= 0))),

@@ -21,7 +21,9 @@ def _count(text: str) -> int:
     except ValueError:
         number = -1.0
     if not (1 <= number <= 1e12) or number != int(number):
-        raise typer.BadParameter(f'"{text}" is no number of photos between 1 and 1e12, such as 5000 or 1e8')
+        raise typer.BadParameter(
+            f'"{text}" is not a number of photos between 1 and 1e12, such as 5000 or 1e8'
+        )
     return int(number)
 
 

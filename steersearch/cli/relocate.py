@@ -49,5 +49,5 @@ def command(
                 moved = True
     if not moved:
         raise FolderError(
-            old, "is no photo folder of a library, and none lies below it; see steersearch libraries"
+            old, "is not a photo folder of a library, and none lies below it; see steersearch libraries"
         )

@@ -21,7 +21,7 @@ class PhotoMap:
     """kind: "heatmap" of the segmentation head, or "attention" of the last block's CLS token.
 
     values: (Hp, Wp) float32, each patch's share of 1. A heatmap sums to 1, attention to less: the rest lies
-    on tokens that are no patches.  sinks: how many patches were removed from an attention map as sinks; None if
+    on tokens that are not patches.  sinks: how many patches were removed from an attention map as sinks; None if
     none were looked for.  reading: how the model reads the focus.
     """
 

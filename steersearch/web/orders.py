@@ -85,7 +85,7 @@ def _order(body: Path) -> Order:
             for number, size in enumerate(wanted.photos):
                 _photo(body, number).write_bytes(opened.read(size))
         except (ValueError, TypeError, KeyError) as error:
-            raise ArgumentError("order", type(error).__name__, "is none of this version") from error
+            raise ArgumentError("order", type(error).__name__, "is not an order of this version") from error
     return wanted
 
 

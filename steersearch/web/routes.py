@@ -67,7 +67,7 @@ class Server:
         wait."""
 
         def read_and_load() -> None:
-            with suppress(Exception):  # whoever searches there is told; and the server may stop meanwhile
+            with suppress(Exception):  # a search reports it; and the server may stop meanwhile
                 id = next(iter(self.shelf.places()))
                 library = self.shelf.library(id)
                 self.shelf.info(id)
@@ -252,7 +252,7 @@ def heatmap(library: str, image_id: str, focus: str, server: At, vmax: Vmax = No
 
 @router.post("/libraries/{library}/photos/{image_id}/reveal", status_code=204)
 def reveal(library: str, image_id: str, server: At, request: Request) -> None:
-    """Show the photo in the file manager of the machine that the server runs on; only for who sits at it."""
+    """Show the photo in the file manager of the machine that the server runs on; for a user at that machine alone."""
     if request.app.state.access.token is not None:
         raise ArgumentError("reveal", image_id, "only where the server answers this machine alone")
     typer.launch(os.fspath(server.shelf.photos(library).file(image_id)), locate=True)

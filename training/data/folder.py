@@ -100,7 +100,7 @@ class Folder(Source):
         column = {name: values[index] for name, values in self._columns.items()}
         found = read_element(self._files[column["file"]], column["offset"], column["length"])
         if not isinstance(found, dict):
-            raise ValueError("the line is another one now")
+            raise ValueError("the line has changed")
         if found.get("mask") is None:
             return Boxes(_boxes(found.get("box")))
         mask = found["mask"]

@@ -28,7 +28,7 @@ from steersearch.training.data.mask_codec import MOST_PIXELS, Mask, MaskError
 
 Values = npt.NDArray[np.integer]  # (H, W): how bright pixels are
 
-# Values below are numbers of classes or things; up to here, beside brighter ones, black.
+# Values below the first are numbers of classes or things; up to the second, beside brighter ones, black.
 _NUMBERS, _BLACK = (32, 8)
 _FEW = 9  # levels, at most, of a mask whose levels are regions
 _EDGE, _BORDER = 2, 4  # pixels: at most from a thing to the shades of its edge; half of a border's width
@@ -55,7 +55,7 @@ def read_mask_file(source: Path | bytes) -> Mask:
 
 
 def _brightness(image: Image.Image) -> Values:
-    """(H, W) uint8, or uint16 of a 16-bit grey; without regard to transparency."""
+    """(H, W) uint8, or uint16 of a 16-bit grey; transparency is ignored."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.uint16)
     if image.mode not in ("P", "PA"):
@@ -65,7 +65,7 @@ def _brightness(image: Image.Image) -> Values:
 
 
 def _void(image: Image.Image) -> Mask:
-    """(H, W) bool: where VOC's void colour stands."""
+    """(H, W) bool: pixels in VOC's void colour."""
     if image.mode not in ("P", "RGB"):
         return np.zeros(image.size[::-1], np.bool_)
     void: Mask = (np.asarray(image.convert("RGB")) == _VOID_COLOUR).all(axis=2)
@@ -73,7 +73,7 @@ def _void(image: Image.Image) -> Mask:
 
 
 def _opaque(image: Image.Image) -> Mask | None:
-    """(H, W) bool: what is not transparent, cut at half of the greatest opacity; None if nothing could be."""
+    """(H, W) bool: pixels above half of the greatest opacity; None for a file without transparency."""
     if not image.has_transparency_data:
         return None
     if image.mode.startswith("I"):
@@ -85,7 +85,7 @@ def _opaque(image: Image.Image) -> Mask | None:
 
 
 def _is_black_and_white(values: Values) -> bool:
-    """Whether both are there, and hardly a shade between: no cut-out of a photograph, and no silhouette."""
+    """Whether the values are black and white with few between: a mask, not a cut-out photograph or a silhouette."""
     white = 255 if values.dtype == np.uint8 else 65535
     dark, bright = values < white / 8, values > white * 7 / 8
     between = np.count_nonzero(~dark & ~bright)
@@ -93,7 +93,7 @@ def _is_black_and_white(values: Values) -> bool:
 
 
 def _marked(values: Values, counted: Mask) -> Mask:
-    """What the values say of the pixels that are `counted`; no others are in it."""
+    """The mask that the values give, among the pixels `counted`."""
     levels = _levels(values[counted])
     if len(levels) < 2:
         return counted & (values > 0)
@@ -111,7 +111,7 @@ def _marked(values: Values, counted: Mask) -> Mask:
 
 
 def _levels(values: Values) -> list[int]:
-    """The different values, the lowest first."""
+    """The distinct values, ascending."""
     seen = np.zeros(65536, np.bool_)
     for start in range(0, len(values), 1 << 20):
         seen[values[start : start + (1 << 20)]] = True
@@ -120,7 +120,7 @@ def _levels(values: Values) -> list[int]:
 
 
 def _are_regions(values: Values, counted: Mask, black: int, brightest: int) -> bool:
-    """Whether levels between the ground and half of the brightest lie farther from what is bright than an edge."""
+    """Whether dark levels above the ground occur away from bright pixels, and so are regions, not smoothed edges."""
     low = counted & (values > black) & (values <= brightest / 2)
     if not low.any():
         return False
@@ -130,6 +130,6 @@ def _are_regions(values: Values, counted: Mask, black: int, brightest: int) -> b
 
 
 def _is_border(void: Mask, numbered: Mask) -> bool:
-    """Whether what is void is thin, and not much beside what it would be around."""
+    """Whether the void pixels are thin, and few beside the region that they would border."""
     core = Image.fromarray(void.astype(np.uint8)).filter(ImageFilter.MinFilter(2 * _BORDER + 1))
     return core.getbbox() is None and bool(np.count_nonzero(void) <= 2 * np.count_nonzero(numbered))

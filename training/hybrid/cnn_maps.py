@@ -76,8 +76,8 @@ def kept_maps(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "cnn-maps.lock"):  # several runs may share the folder
-        told = {"format": FORMAT, "pictures": _digest(images), "weights": _weights(network)}
-        done = _done(folder, told)
+        made_of = {"format": FORMAT, "pictures": _digest(images), "weights": _weights(network)}
+        done = _done(folder, made_of)
         if not done:
             (folder / STATE).unlink(missing_ok=True)
             for name, shape in _shapes(images).items():
@@ -87,7 +87,7 @@ def kept_maps(
             for name, file in FILES.items():
                 write_rows(folder / file, start, getattr(maps, name).numpy())
             stop = min(start + CHUNK, len(images))
-            state = json.dumps({**told, "done": stop}).encode()
+            state = json.dumps({**made_of, "done": stop}).encode()
             write_atomically(folder / STATE, lambda file, state=state: file.write(state))  # type: ignore[misc]
             progress(stop, len(images))
     return _opened(folder, images)
@@ -108,13 +108,13 @@ def feature_maps(images: npt.NDArray[np.uint8], network: EfficientNetLite2) -> M
     return Maps(torch.cat([maps.fine for maps in found]), torch.cat([maps.coarse for maps in found]))
 
 
-def _done(folder: Path, told: dict[str, object]) -> int:
+def _done(folder: Path, made_of: dict[str, object]) -> int:
     """How many of these pictures already have maps by these weights."""
     try:
         state = read_json(folder / STATE)
     except (OSError, ValueError):
         return 0
-    if not isinstance(state, dict) or {**state, "done": None} != {**told, "done": None}:
+    if not isinstance(state, dict) or {**state, "done": None} != {**made_of, "done": None}:
         return 0
     return state["done"] if isinstance(state["done"], int) else 0
 

@@ -76,7 +76,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def missing_for_folder(folder: Path) -> list[Missing]:
-    """What this machine lacks to make the folder; nothing where it is whole."""
+    """What this machine lacks to make the folder; nothing if it is complete."""
     return [] if is_whole(folder) else list(missing_for_photographs(ALL_PACKAGES, folder / FETCHED))
 
 
@@ -162,7 +162,7 @@ def _add_boxes_and_mask(folder: Path, number: int, about: dict[str, object], too
 
 
 def _licences(rows: Sequence[Listed]) -> str:
-    """What is under which licence, in Markdown."""
+    """A table of packages and licences in Markdown."""
     counts = Counter((row.package, row.licence) for row in rows)
     photographs = [
         f"| {package} | {licence} | {count} |" for (package, licence), count in sorted(counts.items())

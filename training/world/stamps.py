@@ -112,7 +112,7 @@ def _stamp(phrase: str, relative: str, picture: Image.Image) -> Thing:
 
 
 def _phrase(text_file: Path) -> str | None:
-    """The noun phrase of a description such as "A very small pumpkin."; None where the line is no noun phrase."""
+    """The noun phrase of a description such as "A very small pumpkin."; None where the line is not a noun phrase."""
     if not text_file.is_file():
         return None
     line = text_file.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
@@ -150,7 +150,7 @@ def _strip_adjectives(phrase: str) -> str:
 
 
 def _picture(path: Path, size: int) -> Image.Image | None:
-    """The stamp as RGBA, cropped to what is visible; None if it is no cutout (opaque or nearly empty)."""
+    """The stamp as RGBA, cropped to what is visible; None if it is not a cutout (opaque or nearly empty)."""
     with opened(path) as image:
         picture = image.convert("RGBA")
     alpha = picture.getchannel("A")
