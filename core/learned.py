@@ -23,9 +23,8 @@ from safetensors.numpy import save_file
 from steersearch.core.vectors import Floats, product
 
 _LONGEST = 4  # words of a name
-_FLOOR = (
-    0.05  # of the mean variance: a direction in which nothing differs shows only how numbers were rounded
-)
+# Of the mean variance: a direction in which nothing differs shows only how numbers were rounded.
+_FLOOR = 0.05
 
 
 @dataclass(frozen=True)

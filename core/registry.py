@@ -226,9 +226,8 @@ def trunk_file(name: str) -> HubFile:
 
 
 _AUTHORS = "JonaRuthardt/SteerViT"
-_COMMERCIAL = (
-    "cubert-gmbh/steervit-commercial"  # the authors' commercial files, mirrored with their permission
-)
+# The authors' commercial files, mirrored with their permission.
+_COMMERCIAL = "cubert-gmbh/steervit-commercial"
 _RESEARCH = "research only, non-commercial"
 _BASE_BYTES = 92_321_820  # of the trained weights for any backbone of width 768 and depth 12
 

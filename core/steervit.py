@@ -28,9 +28,8 @@ from steersearch.core.vectors import Aggregation
 from steersearch.core.vit import MOST_DEEP, MOST_WIDE, ViT, ViTConfig, resampled
 
 Fusion = Literal["early", "late"]
-OWN_BACKBONE = (
-    "vit"  # what `SteerViTConfig.trunk` says of a `ViT` of our own; files and recipes have that key
-)
+# What `SteerViTConfig.trunk` says of a `ViT` of our own; files and recipes have that key.
+OWN_BACKBONE = "vit"
 _SUBTRACTED_LEVEL = 0.5  # share of the mean logit
 
 

@@ -203,9 +203,8 @@ class ScoreStatistics:
 
 _SUREST = 10  # photos that define the object's look; in a gallery of less than a hundred, a tenth of it
 _PRESENCE = 0.5  # weight of presence; that of similarity to the surest photos is 1
-_DIGITS = (
-    6  # of a score that count: equal photos are to have equal ones, however a product of matrices was cut up
-)
+# Of a score that count: equal photos are to have equal ones, however a product of matrices was cut up.
+_DIGITS = 6
 
 
 def rank_by_presence(gallery: Snapshot, k: int, passing: Mask | None = None) -> Ranking:
