@@ -153,6 +153,7 @@ def test_a_heavy_library_has_one_door(library: str) -> None:
 LATE: dict[str, str] = {
     "steersearch/__init__.py": "the package's names are imported at their first use",
     "steersearch/api.py": "torch takes seconds, and a search in an index needs none",
+    "steersearch/cli/bench/learned_map.py": "torch takes seconds, and help needs none",
     "steersearch/cli/bench/options.py": "torch takes seconds, and help needs none",
     "steersearch/cli/bench/speed.py": "the same",
     "steersearch/cli/plan.py": "the same; only `here` measures",
@@ -295,6 +296,7 @@ def test_help_loads_nothing_heavy() -> None:
         "bench speed",
         "bench all",
         "bench build core",
+        "bench build learned-map",
         "bench report",
         "train check",
         "train masks",

@@ -42,7 +42,7 @@ def command(
         typer.Option("--http", help="Streamable HTTP on this machine, at /mcp, instead of standard input."),
     ] = False,
     port: Annotated[
-        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="For --http. 0: any that is free.")
+        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="Port for --http; 0 is any free one.")
     ] = 8001,
     device: OneDevice = None,
 ) -> None:

@@ -47,14 +47,14 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="The photo to search with: a file, an http or https URL, or - for standard input. Of several "
-            "the mean is searched with, or with --any any of them.",
+            help="The photo to search with: a file, an http or https URL, or - for standard input. Several "
+            "are searched with their mean, or with --any with each of them.",
         ),
     ] = None,
     any_of: Annotated[
         bool,
         typer.Option(
-            "--any", help="Of several IMAGEs, search with any: a hit has the best of its scores with them."
+            "--any", help="Search with each of several IMAGEs: a hit has the best of its scores with them."
         ),
     ] = False,
     focus: Annotated[
@@ -63,8 +63,8 @@ def command(
             metavar="TEXT:WEIGHT",
             callback=lambda texts: focuses(texts) if texts else None,
             help="What to look at: any words; indexed prompts are answered exactly. Without one, whole photos are "
-            "compared by their unsteered vectors. Repeatable, with weights; a "
-            "negative weight leads away. A text that ends in a colon and a number needs a weight.",
+            "compared by their unsteered vectors. Repeatable, with weights; a negative "
+            "weight leads away from its text. A text that ends in a colon and a number needs a weight.",
         ),
     ] = None,
     region: Annotated[
@@ -72,8 +72,8 @@ def command(
         typer.Option(
             metavar="LEFT,TOP,RIGHT,BOTTOM",
             parser=region_of,
-            help="A box in the photo, in pixels (120,80,300,260) or percent (10%,20%,50%,60%): what it shows is looked "
-            "for, without words. With a focus, both count.",
+            help="A box in the photo, in pixels (120,80,300,260) or percent (10%,20%,50%,60%): find what it shows, "
+            "without words. With a focus, both count.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="Number of hits.")] = 10,

@@ -32,7 +32,7 @@ except ModuleNotFoundError as error:
 
 def command(
     port: Annotated[
-        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="0: any that is free.")
+        int, typer.Option(metavar="NUMBER", min=0, max=65535, help="Where to listen; 0 is any free port.")
     ] = 8000,
     host: Annotated[
         str,

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from steersearch.benchmarks.baselines.learned_map import fit
-from steersearch.benchmarks.baselines.learned_map_data import drawn_groups
 from steersearch.config import Device
-from steersearch.core.predictor import Predictor
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.views import terminal
 from steersearch.views.output import refuse_impossible
@@ -34,6 +31,11 @@ def command(
       steersearch bench build learned-map -o map.safetensors
       steersearch bench core --world --method learned-map=map.safetensors
     """
+    # All load torch, which help does without.
+    from steersearch.benchmarks.baselines.learned_map import fit
+    from steersearch.benchmarks.baselines.learned_map_data import drawn_groups
+    from steersearch.core.predictor import Predictor
+
     if output.suffix != ".safetensors":
         raise typer.BadParameter(f"{output}: must end in .safetensors", param_hint="-o")
     refuse_impossible(output)
