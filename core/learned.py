@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class Learned:
         return not self.words.isdisjoint(digests(_names_in(prompt)))
 
 
+@cache
 def learned_by(weights: str) -> Learned | None:
     """What the bundled model has learned; None for other weights, of this sha256."""
     with as_file(files("steersearch.core.mini") / "learned.safetensors") as file:

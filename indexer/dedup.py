@@ -7,7 +7,7 @@ import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -68,16 +68,39 @@ def _copies(photo: QueryPhoto, hits: Sequence[tuple[float, Hit]]) -> Iterator[Pa
     """hits: each with its likeness."""
     alike = sorted((-likeness, hit.rank, hit) for likeness, hit in hits if likeness >= _COPY_COSINE)
     others = 0
-    queried = _reduced(photo.picture.image) if alike else None
+    queried = cache(lambda: _reduced(photo.picture.image))
     for *_, hit in alike:
-        shown = None if queried is None else _photo_if_alike(hit.path, queried)
-        if queried is not None and shown is not None and is_same(queried, shown, SIDE, SAME):
+        if _is_copy(photo.image_id, queried, hit.path):
             others = 0
             yield hit.path
         else:
             others += 1
             if others == _OTHERS_IN_A_ROW:
                 return
+
+
+_verdicts: OrderedDict[tuple[str, Path, int, int], bool] = (
+    OrderedDict()
+)  # of query photos and files compared before
+_KEPT_VERDICTS = 4096
+
+
+def _is_copy(image_id: str, queried: Callable[[], Shown], path: Path) -> bool:
+    """Whether the file at `path` shows the query photo, which has this content. queried: gives it, reduced."""
+    try:
+        state = path.stat()
+    except OSError:
+        return False
+    name = image_id, path, state.st_mtime_ns, state.st_size
+    if name not in _verdicts:
+        shown = _photo_if_alike(path, queried())
+        if shown is None:
+            return False
+        found = _verdicts[name] = is_same(queried(), shown, SIDE, SAME)
+        while len(_verdicts) > _KEPT_VERDICTS:
+            _verdicts.popitem(last=False)
+        return found
+    return _verdicts[name]
 
 
 def folded(
@@ -321,6 +344,8 @@ def lay_over(one: Image.Image, other: Image.Image) -> Offsets:
 def _laid(values: Floats, offsets: Offsets, size: tuple[int, int]) -> Floats:
     """(H, W) values, stretched and shifted, as (size[1], size[0]); NaN beyond their edges."""
     height, width = values.shape
+    if (width, height) == size and not offsets.any():
+        return values
     stretch_x, shift_x, stretch_y, shift_y = offsets
     map_x = ((1 + stretch_x) * width / size[0], 0.0, width * (shift_x - stretch_x / 2))
     map_y = (0.0, (1 + stretch_y) * height / size[1], height * (shift_y - stretch_y / 2))

@@ -38,20 +38,24 @@ class Doubt:
 
 
 def doubt_about(
-    learned: Learned, place: Path, index: PromptIndex | UnsteeredIndex, prompts: Sequence[str], way_out: str
+    learned: Learned,
+    unlike: float,
+    index: PromptIndex | UnsteeredIndex,
+    prompts: Sequence[str],
+    way_out: str,
 ) -> Doubt | None:
     """What speaks against an answer by the model that made `index`; None: nothing.
 
-    Without unsteered vectors (`--no-regions`) it is not known how the photos look.
+    unlike: see `share_unlike`; without unsteered vectors (`--no-regions`) it is not known how the photos look.
     """
-    unlike = _share_unlike(learned, place, UnsteeredIndex.beside(index))
     untaught = tuple(prompt for prompt in prompts if not learned.knows(prompt))
     if unlike < MANY and not untaught:
         return None
     return Doubt(index.model_id, unlike if unlike >= MANY else 0.0, untaught, way_out)
 
 
-def _share_unlike(learned: Learned, place: Path, index: UnsteeredIndex) -> float:
+def share_unlike(learned: Learned, place: Path, index: UnsteeredIndex) -> float:
+    """The share of the library's photos that look unlike what the model was trained on; 0 if it is not known."""
     try:
         vectors = sampled_embeddings(place, index.key, SAMPLE)
     except (

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -13,15 +16,42 @@ from steersearch.core.errors import ImageError, LibraryDamagedError, LibraryUnre
 from steersearch.core.images.pillow import opened
 from steersearch.core.preprocess import open_image
 from steersearch.core.prompts import Reading
-from steersearch.indexer.embedder import Views
+from steersearch.indexer.embedder import QueryFeatures, Views
 from steersearch.indexer.folders import Folders
 from steersearch.indexer.library_folders import LibraryFolders
-from steersearch.indexer.manifest import PromptIndex
+from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_features import read_reading
+from steersearch.indexer.regions import region_snapshot_name, unsteered_snapshot
 from steersearch.indexer.snapshot import Snapshot, open_snapshot, snapshot_name, snapshot_with
 from steersearch.indexer.store import Store, Vector
 
 logger = logging.getLogger(__name__)
+
+
+class QueriedFeatures:
+    """What a model has computed of query photos, so that another round of a search, or the heatmap beside it, asks no
+    model. The least recently used go first."""
+
+    _MOST = 256
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], QueryFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, image_id: str, key: str) -> QueryFeatures | None:
+        """Of this content, by the prompt index of this key."""
+        with self._lock:
+            found = self._kept.pop((image_id, key), None)
+            if found is not None:
+                self._kept[image_id, key] = found
+            return found
+
+    def add(self, image_id: str, key: str, features: QueryFeatures) -> None:
+        """Without its patches, which are large."""
+        with self._lock:
+            self._kept[image_id, key] = replace(features, patches=None)
+            while len(self._kept) > self._MOST:
+                self._kept.popitem(last=False)
 
 
 class Galleries:
@@ -33,7 +63,9 @@ class Galleries:
     def __init__(self, folders: LibraryFolders, views: Views | None = None) -> None:
         self._folders, self.place, self.views = folders, folders.place, views
         self._snapshots: dict[str, Snapshot] = {}
+        self._unsteered: dict[str, Snapshot] = {}
         self._readings: dict[str, Reading] = {}  # of encoded prompts that could not be written
+        self.queried = QueriedFeatures()
 
     @property
     def folders(self) -> Folders:
@@ -45,6 +77,13 @@ class Galleries:
         kept = self._snapshots.get(index.key)
         if kept is None or kept.name != snapshot_name(self.place, index.key):
             kept = self._snapshots[index.key] = open_snapshot(self.place, index.key, index.dim)
+        return kept
+
+    def unsteered(self, index: UnsteeredIndex) -> Snapshot:
+        """The current gallery of unsteered vectors; kept in memory until it changes."""
+        kept = self._unsteered.get(index.key)
+        if kept is None or kept.name != region_snapshot_name(self.place, index.key):
+            kept = self._unsteered[index.key] = unsteered_snapshot(self.place, index)
         return kept
 
     def holds(self, index: PromptIndex) -> bool:

@@ -39,7 +39,7 @@ from steersearch.indexer.prompt_indexes import PromptIndexes, targets, unsteered
 from steersearch.indexer.query_photo import QueryPhoto, checked_images, query_photos
 from steersearch.indexer.query_terms import AnyFocus, Focus, Sort, checked_sort
 from steersearch.indexer.region import AnyRegion, as_region
-from steersearch.indexer.regions import region_snapshot_name, unsteered_snapshot
+from steersearch.indexer.regions import region_snapshot_name
 from steersearch.indexer.relocation import Likeness
 from steersearch.indexer.resolver import Resolver
 from steersearch.indexer.scan import Skip, read_patterns, write_patterns
@@ -413,7 +413,7 @@ class Library:
     def gallery(self, index: PromptIndex | UnsteeredIndex) -> Snapshot:
         """The vectors of an index as they are searched."""
         if isinstance(index, UnsteeredIndex):
-            return unsteered_snapshot(self.place, index)
+            return self._galleries.unsteered(index)
         return self._galleries.of(index)
 
     def gallery_name(self, index: PromptIndex | UnsteeredIndex) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from steersearch.core.prompts import Reading
 from steersearch.indexer import snapshot as snapshots
+from steersearch.indexer.filters import places_in
 from steersearch.indexer.galleries import Galleries
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.place import LIBRARY_FILE, bytes_below
 from steersearch.indexer.prompt_indexes import PromptIndexes
 from steersearch.indexer.recall import LEAST_RECALL, why_exact
 from steersearch.indexer.scan import Skip
-from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.snapshot import measured_recall
 from steersearch.indexer.store import Store
 
@@ -52,25 +52,19 @@ class LibraryInfo:
 def info_of(galleries: Galleries, indexes: PromptIndexes) -> LibraryInfo:
     """The content and size of a library."""
     place = galleries.place
-    known = _known_files(place)
-    contents = [file.image_id for file in known if file.reason is None]
+    store, exists = Store(place), (place / LIBRARY_FILE).exists()
+    contents, skipped = store.contents() if exists else ([], 0)
     coverage = []
     for index in indexes.all():
-        embedded = Store(place).embedded_ids(index.key)
-        photos = sum(image_id in embedded for image_id in contents)
+        photos = int((places_in(contents, store.embedded(index.key)) >= 0).sum())
         recall = measured_recall(place, index.key) if photos >= snapshots.APPROXIMATE_FROM else None
         coverage.append(Coverage(index, photos, len(contents) - photos, galleries.reading(index), recall))
-    skipped = len(known) - len(contents)
     folders = tuple(galleries.folders.paths)
     return LibraryInfo(place, folders, len(contents), skipped, tuple(coverage), bytes_below(place))
 
 
 def skipped_files(place: Path) -> list[Skip]:
     """The files that the last run skipped, sorted by path, with reasons."""
-    known = _known_files(place)
+    known = Store(place).known_files() if (place / LIBRARY_FILE).exists() else []
     skips = [Skip(file.path, file.reason) for file in known if file.reason is not None]
     return sorted(skips, key=lambda skip: skip.path)
-
-
-def _known_files(place: Path) -> list[FileRecord]:
-    return Store(place).known_files() if (place / LIBRARY_FILE).exists() else []

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steersearch.core.errors import ModelMismatchError, PromptError
+from steersearch.core.learned import Learned
 from steersearch.core.preprocess import View, checked_view
 from steersearch.indexer.changed_weights import ChangedWeights
-from steersearch.indexer.doubts import Doubt, doubt_about
+from steersearch.indexer.doubts import Doubt, doubt_about, share_unlike
 from steersearch.indexer.embedder import Embedder, Provider
 from steersearch.indexer.manifest import PromptIndex, UnsteeredIndex
 from steersearch.indexer.prompt_indexes import PromptIndexes
+from steersearch.indexer.regions import region_snapshot_name
 
 AUTO = "auto"
 
@@ -26,6 +28,7 @@ class LibraryModels:
         self._place, self._indexes, self._model = place, indexes, model
         self.provider = provider
         self.changed = ChangedWeights(place, indexes, provider)
+        self._unlike: dict[str, tuple[str, float]] = {}  # by key: name of the region snapshot, `share_unlike`
 
     @property
     def name(self) -> str:
@@ -70,4 +73,13 @@ class LibraryModels:
         if learned is None:
             return None
         way_out = self._indexes.command((), learned.better)
-        return doubt_about(learned, self._place, index, prompts, way_out)
+        return doubt_about(learned, self._share_unlike(learned, index), index, prompts, way_out)
+
+    def _share_unlike(self, learned: Learned, index: PromptIndex | UnsteeredIndex) -> float:
+        """As `share_unlike`, measured again when the photos change."""
+        unsteered = UnsteeredIndex.beside(index)
+        name = region_snapshot_name(self._place, unsteered.key)
+        known = self._unlike.get(unsteered.key)
+        if known is None or known[0] != name:
+            known = self._unlike[unsteered.key] = name, share_unlike(learned, self._place, unsteered)
+        return known[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from steersearch.core.errors import ArgumentError, ModelMismatchError
 from steersearch.core.images.limits import DEFAULT_LIMITS, Limits
 from steersearch.core.images.picture import Picture
 from steersearch.core.images.reader import read_picture
-from steersearch.core.objects import as_place, real_path
+from steersearch.core.objects import ObjectPath, as_place, real_path
 from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats, Unsteered, VectorSettings
 from steersearch.indexer.embedder import Embedder, QueryFeatures, known_identity, not_finite, query_features
@@ -186,9 +187,15 @@ class QueryPhoto:
             if not np.isfinite(one.embedding).all():
                 raise not_finite(self.path, index.prompt, index.model_id)
             self._computed[index.key] = one
+            if self.image_id:
+                self._galleries.queried.add(self.image_id, index.key, one)
         return found
 
     def _features(self, index: PromptIndex) -> QueryFeatures:
+        if index.key not in self._computed and (
+            kept := self._galleries.queried.get(self.image_id, index.key)
+        ):
+            self._computed[index.key] = kept
         if index.key not in self._computed:
             _ = self.picture  # raises for an unreadable photo before a model is loaded
             alike = [other for other in self._indexes if self._shares_a_pass(index, other)]
@@ -246,7 +253,12 @@ class QueryPhoto:
 
     def is_at(self, path: Path) -> bool:
         """Whether `path` is its file."""
-        return real_path(path) == self._real
+        if isinstance(path, ObjectPath) or isinstance(self._real, ObjectPath):
+            return path == self._real
+        try:
+            return os.path.samefile(path, self._real)
+        except OSError:
+            return False
 
     @cached_property
     def _real(self) -> Path:

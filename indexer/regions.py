@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -190,18 +191,47 @@ def unsteered_snapshot(place: Path, index: UnsteeredIndex, kept: RegionSnapshot 
     """The unsteered embeddings of whole photos as a gallery; photos without one are missing. Row i is the photo whose
     regions are in row `kept.rows[kept.rows >= 0][i]` of the arrays.
 
-    kept: its region snapshot, if the caller has it. Raises LibraryDamagedError, LibraryUnreadableError.
+    kept: its region snapshot, if the caller has it; else the regions, which are most of it, are not read.
+    Raises LibraryDamagedError, LibraryUnreadableError.
     """
-    kept = kept or open_region_snapshot(place, index.key)
-    has = kept.rows >= 0
+    name, photos, embeddings = _whole_photos(place, index.key, kept)
+    rows = photos.column("row").to_numpy()
+    has = rows >= 0
     vectors = np.empty((0, index.dim), dtype=np.float32)
-    if kept.arrays is not None:
-        if kept.arrays.embeddings.shape[1] != index.dim:
-            reason = f"holds vectors of length {kept.arrays.embeddings.shape[1]}, its record says {index.dim}"
+    if embeddings is not None:
+        if embeddings.shape[1] != index.dim:
+            reason = f"holds vectors of length {embeddings.shape[1]}, its record says {index.dim}"
             raise LibraryDamagedError(place / FOLDER / f"{unsteered_table(index.key)}.lance", reason)
-        vectors = _unit(kept.arrays.embeddings[kept.rows[has]].astype(np.float32))
-    photos = kept.photos.drop_columns("row").filter(pa.array(has))
-    return snapshot_of_vectors(kept.name, photos, vectors, int((~has).sum()))
+        vectors = _unit(embeddings[rows[has]].astype(np.float32))
+    with_vector = photos.drop_columns("row").filter(pa.array(has))
+    return snapshot_of_vectors(name, with_vector, vectors, int((~has).sum()))
+
+
+def _whole_photos(place: Path, key: str, kept: RegionSnapshot | None) -> tuple[str, Any, Any]:
+    """Name, `photos` and embeddings of the current region snapshot; None for the latter if no photo has features."""
+    name = region_snapshot_name(place, key)
+    if kept is None:
+        with suppress(OSError, DamagedFileError):  # `open_region_snapshot` makes it anew
+            fetch(place, _files(place, key, name))
+            photos = _read_photos(place, key, name)
+            rows = photos.column("row").to_numpy()
+            if rows.max(initial=-1) < 0:
+                return name, photos, None
+            embeddings = read_array(_array_files(place, key, name)["embeddings"])
+            if embeddings.dtype == np.float16 and embeddings.ndim == 2 and rows.max() < len(embeddings):
+                return name, photos, embeddings
+    kept = kept or open_region_snapshot(place, key)
+    return kept.name, kept.photos, None if kept.arrays is None else kept.arrays.embeddings
+
+
+def photos_of_snapshot(place: Path, key: str) -> Any:
+    """`RegionSnapshot.photos` of the current region snapshot, of which nothing else is read.
+
+    Raises OSError where there is none, DamagedFileError.
+    """
+    name = region_snapshot_name(place, key)
+    fetch(place, _files(place, key, name))
+    return _read_photos(place, key, name)
 
 
 def sampled_embeddings(place: Path, key: str, count: int) -> Floats:
@@ -354,11 +384,17 @@ def _write(place: Path, key: str, snapshot: RegionSnapshot) -> None:
     write_table(home, _table_file(place, key, snapshot.name), snapshot.photos)
 
 
-def _read(place: Path, key: str, name: str) -> RegionSnapshot:
+def _read_photos(place: Path, key: str, name: str) -> Any:
+    """Their table alone."""
     path = _table_file(place, key, name)
     table = read_table(path, unsteered_gallery_schema())
     if are_outside(table.column("path")).any():
         raise DamagedFileError(path, "it names files outside of the photo folder")
+    return table
+
+
+def _read(place: Path, key: str, name: str) -> RegionSnapshot:
+    table, path = _read_photos(place, key, name), _table_file(place, key, name)
     rows = table.column("row").to_numpy()
     if rows.max(initial=-1) < 0:
         return RegionSnapshot(name, table, None)

@@ -322,6 +322,13 @@ def numbers(column: Any, dtype: type[Number], null: float = 0) -> npt.NDArray[Nu
     return np.where(_bits(array, 0), values, np.array(null, dtype)) if array.null_count else values
 
 
+def integers(values: npt.NDArray[np.int64], is_there: npt.NDArray[np.bool_] | None = None) -> Any:
+    """Whole numbers (n,) as an Arrow array. is_there: (n,), where it is False a number is missing."""
+    there = None if is_there is None else pa.py_buffer(np.packbits(is_there, bitorder="little"))
+    values = np.ascontiguousarray(values, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(values), [there, pa.py_buffer(values)])
+
+
 def mask_of(column: Any) -> npt.NDArray[np.bool_]:
     """(n,) A boolean Arrow column; missing ones are False."""
     array = _whole(column)

@@ -33,7 +33,7 @@ from steersearch.indexer.regions import (
 )
 from steersearch.indexer.shortlist import Rows, matches
 from steersearch.indexer.snapshot import Snapshot
-from steersearch.indexer.store import Store, date_at
+from steersearch.indexer.store import Store, dates_at
 
 
 class Search:
@@ -202,6 +202,8 @@ class Search:
     @cached_property
     def _unsteered_gallery(self) -> Snapshot:
         assert self._unsteered is not None
+        if self._region is None:
+            return self._galleries.unsteered(self._unsteered)
         return unsteered_snapshot(self._galleries.place, self._unsteered, self._kept)
 
     @cached_property
@@ -320,18 +322,20 @@ class Search:
         return {"num_query_photos": len(self._query.photos), "any_of": self._query.any_of}
 
     def _hits(self, searched: Searched, gallery: Snapshot, ranking: Ranking) -> Iterator[Hit]:
-        found = zip(ranking.rows.tolist(), ranking.scores.tolist(), ranking.cosines.tolist(), strict=True)
-        for number, (row, score, cosines) in enumerate(found, start=1):
+        rows, dates = ranking.rows.tolist(), dates_at(gallery.table, ranking.rows)
+        found = zip(rows, ranking.scores.tolist(), ranking.cosines.tolist(), dates, strict=True)
+        for number, (row, score, cosines, date) in enumerate(found, start=1):
+            image_id = gallery.value("image_id", row)
             yield Hit(
                 path=self._galleries.folders / gallery.value("path", row),
                 score=score,
                 rank=number,
-                image_id=gallery.value("image_id", row),
+                image_id=image_id,
                 z=ranking.statistics.z(score),
                 parts=tuple(FocusScore(focus, cosines[i]) for i, focus in enumerate(searched.focuses)),
                 searched=searched,
-                match=self._match(gallery.value("image_id", row)),
-                date=date_at(gallery.table, row),
+                match=self._match(image_id),
+                date=date,
                 galleries=self._galleries,
             )
 

@@ -37,6 +37,7 @@ from steersearch.indexer.schema import (
     date_columns,
     gallery_schema,
     images_schema,
+    integers,
     is_heatmap,
     is_sound,
     numbers,
@@ -159,6 +160,15 @@ class Store:
             for path, image_id, size, mtime_ns, reason, source in rows
         ]
 
+    def contents(self) -> tuple[Any, int]:
+        """image_id of every usable file, an Arrow column, and how many others there are."""
+        import pyarrow.compute as compute
+
+        rows = self._rows(IMAGES, ["path", "image_id", "reason"])
+        rows = rows.filter(pa.array(~are_outside(rows.column("path"))))
+        usable = rows.column("image_id").filter(compute.is_null(rows.column("reason")))
+        return usable, len(rows) - len(usable)
+
     def photos(self) -> Any:
         """The usable photos: a pyarrow.Table of PHOTO_COLUMNS, sorted by path."""
         return self._photos()[0]
@@ -216,8 +226,12 @@ class Store:
 
     def embedded_ids(self, key: str) -> set[str]:
         """The contents that have a vector in this prompt index."""
+        return set(self.embedded(key).to_pylist())
+
+    def embedded(self, key: str) -> Any:
+        """The same as an Arrow column."""
         (column,) = self._read(prompt_table(key), ["image_id"])
-        return set(column.to_pylist())
+        return column
 
     def write_vectors(self, key: str, vectors: Sequence[Vector]) -> None:
         """Insert vectors; a content that has one keeps it."""
@@ -433,6 +447,11 @@ def dates_of(photos: Any) -> list[CaptureDate | None]:
 def date_at(photos: Any, row: int) -> CaptureDate | None:
     """As `dates_of`, of one photo."""
     return dates_of(photos.slice(row, 1))[0]
+
+
+def dates_at(photos: Any, rows: npt.NDArray[np.int64]) -> list[CaptureDate | None]:
+    """As `dates_of`, of the photos in these rows."""
+    return dates_of(photos.select([*DATE_COLUMNS, "mtime_ns"]).take(integers(rows)))
 
 
 def table_names(place: Path) -> list[str]:

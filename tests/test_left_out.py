@@ -78,7 +78,7 @@ def test_text_json_and_page_say_so(run: Run, library: Library, photos: Path, tmp
     assert "left_out" not in kept[0]
 
 
-def test_photos_that_are_no_copies_are_read_once_and_again_when_they_change(
+def test_photos_are_compared_with_a_query_photo_once_and_again_when_they_change(
     library: Library, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dedup, "_COPY_COSINE", -1.0)
@@ -96,8 +96,11 @@ def test_photos_that_are_no_copies_are_read_once_and_again_when_they_change(
     assert len(set(read)) > 1
     read.clear()
     again = library.query(outside, PROMPT)
-    assert read == ["blue.jpg"]
+    assert read == []
     assert again == first
+    outside.write_bytes(outside.read_bytes() + b" ")  # the same picture, as another file
+    assert library.query(outside, PROMPT).searched.left_out == first.searched.left_out
+    assert read == ["blue.jpg"]
     shutil.copy(photos / "blue.jpg", photos / "green.jpg")  # which is not indexed anew
     left_out = library.query(outside, PROMPT).searched.left_out
     assert {path.name for path in left_out} == {"blue.jpg", "green.jpg"}

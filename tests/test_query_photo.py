@@ -105,6 +105,23 @@ def test_a_photo_of_the_library_is_decoded_to_be_shown_and_never_seen_again(
     assert looked.passes == []
 
 
+def test_another_search_with_the_same_content_asks_no_model(
+    library: Library, stranger: Path, looked: Looked
+) -> None:
+    first = library.query(stranger, INDEXED)
+    again = library.query(stranger, INDEXED)
+    assert looked.passes_of(stranger) == 1
+    assert again == first
+    (focus,) = first.searched.focuses
+    assert (library.heatmap(stranger, focus) == first.query.photos[0].heatmap(focus.index)).all()
+    assert looked.passes_of(stranger) == 1
+    library.query(stranger, "bookshelf")
+    assert looked.passes_of(stranger) == 2
+    draw_picture(stranger, "blue", seed=78)
+    library.query(stranger, INDEXED)
+    assert looked.passes_of(stranger) == 1  # of the new content
+
+
 def test_hits_carry_what_the_model_saw_of_the_query(library: Library, stranger: Path) -> None:
     hits = library.query(stranger, "lamp", k=3)
     assert hits.query is not None

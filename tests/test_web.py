@@ -17,17 +17,20 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from steersearch.api import Library
 from steersearch.core.heatmaps import shared_vmax
+from steersearch.indexer.schema import photos_schema
 from steersearch.web import engine as engine_module
 from steersearch.web import jobs as jobs_module
 from steersearch.web import routes, uploads
@@ -37,7 +40,7 @@ from steersearch.web.gallery_map import gallery_map
 from steersearch.web.guard import Access
 from steersearch.web.jobs import Jobs
 from steersearch.web.likeness import LESS
-from steersearch.web.photos import Photo, PhotoList
+from steersearch.web.photos import PhotoList
 from steersearch.web.problem import BusyError
 from steersearch.web.shelf import Shelf, id_of
 from tests.conftest import draw_picture, wait_until
@@ -86,7 +89,58 @@ def is_problem(response: httpx.Response, status: int, said: str) -> None:
     assert said in response.json()["detail"]
 
 
+def table_of_photos(*rows: tuple[str, tuple[str, str] | None, int]) -> pa.Table:
+    """Of paths, each with its date and precision, or none, and the time of its file in seconds."""
+    records = [
+        {
+            "path": path,
+            "image_id": f"{number:032x}",
+            "size": 1,
+            "mtime_ns": seconds * 10**9,
+            "width": 4,
+            "height": 3,
+            "taken_at": None if date is None else datetime.fromisoformat(date[0]),
+            "taken_at_precision": None if date is None else date[1],
+            "taken_at_source": None if date is None else "EXIF DateTimeOriginal",
+        }
+        for number, (path, date, seconds) in enumerate(rows, start=1)
+    ]
+    return pa.Table.from_pylist(records, schema=photos_schema())
+
+
 # ---------------------------------------------------------------------------------------------------- what there is
+
+
+def test_the_newest_photo_comes_first_then_the_more_precise_date_then_the_path() -> None:
+    noon = round(datetime(2020, 5, 1, 12).timestamp())
+    listed = PhotoList(
+        "now",
+        table_of_photos(
+            ("no-date.jpg", None, 0),
+            ("b.jpg", ("2020-05-01", "second"), noon),
+            ("a.jpg", ("2020-05-01", "second"), noon),
+            ("of-the-month.jpg", ("2020-05-01", "month"), noon),
+            ("of-its-file.jpg", None, noon),
+            ("older.jpg", ("2019-12-31", "day"), noon),
+        ),
+    )
+    paths = "of-its-file.jpg a.jpg b.jpg of-the-month.jpg older.jpg no-date.jpg".split()
+    assert [photo.path for photo in listed] == paths
+    dates = [None if photo.date is None else photo.date.iso for photo in listed[1:4]]
+    assert dates == ["2020-05-01T00:00:00", "2020-05-01T00:00:00", "2020-05"]
+    assert [photo.number for photo in listed[2:4]] == [2, 3]
+    assert listed.of([listed[5].id, listed[0].id]) == [listed[5], listed[0]]
+    assert listed[4:2] == listed.of([]) == []
+
+
+def test_photos_and_map_do_not_read_the_regions(client: TestClient, root: str, library: Library) -> None:
+    (vectors,) = (library.place / "snapshots").rglob("*.vectors.npy")
+    damaged = bytearray(vectors.read_bytes())
+    damaged[200] ^= 1
+    vectors.write_bytes(damaged)
+    assert client.get(f"{root}/photos").json()["total"] == 6
+    assert client.get(f"{root}/map").json()["count"] == 6
+    assert vectors.read_bytes() == damaged  # what reads it makes it anew
 
 
 def test_libraries_photos_and_prompts_are_listed(client: TestClient, root: str, library: Library) -> None:
@@ -438,7 +492,7 @@ def test_a_map_has_a_point_for_each_photo_and_lies_like_the_unsteered_one(
 
 
 def test_a_photo_without_a_vector_has_no_point(client: TestClient, root: str, library: Library) -> None:
-    photos = PhotoList("now", [Photo("f" * 32, 0, "new.jpg", 4, 3, None)])
+    photos = PhotoList("now", table_of_photos(("new.jpg", None, 1)))
     points = gallery_map(library.gallery(library.unsteered_index()), "pca").of(photos)
     assert np.isnan(points).all()
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from PIL import Image, IptcImagePlugin
 from steersearch.core.images.pillow import png_chunk
 
 Precision = Literal["year", "month", "day", "minute", "second"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FILE_TIME = "file time"
 CHANGE_DATES = ("EXIF DateTime", "XMP xmp:ModifyDate", "PNG tIME", FILE_TIME)
 

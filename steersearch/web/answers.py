@@ -163,7 +163,7 @@ def search_answer(
         list_id=photos.id,
         focuses=[_focus(focus, top) for focus, top in zip(searched.focuses, vmax, strict=True)],
         unsteered_model=None if searched.unsteered is None else searched.unsteered.model_id,
-        hits=[_hit(hit, photos.photo(hit.image_id), layer) for hit, layer in zip(hits, layers, strict=True)],
+        hits=list(map(_hit, hits, photos.of([hit.image_id for hit in hits]), layers)),
     )
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from steersearch.api import Library
 from steersearch.core.errors import MissingExtraError
@@ -35,7 +34,7 @@ class GalleryMap:
 
     def of(self, photos: PhotoList) -> Floats:
         """(n, 2): the point of each photo of the list; NaN for one without a vector."""
-        rows = places_in(pa.array([photo.id for photo in photos], pa.string()), self.image_ids)
+        rows = places_in(photos.image_ids, self.image_ids)
         placed = np.full((len(photos), 2), np.nan, dtype=np.float32)
         placed[rows >= 0] = self.points[rows[rows >= 0]]
         return placed
@@ -94,7 +93,8 @@ def _pca(vectors: Floats) -> tuple[Floats, float | None]:
     mean = vectors[chosen].mean(axis=0)
     centred = vectors[chosen] - mean
     variances, axes = np.linalg.eigh(centred.T @ centred)
-    points: Floats = (vectors - mean) @ axes[:, :-3:-1]
+    two = axes[:, :-3:-1]
+    points: Floats = vectors @ two - mean @ two
     return points, float(variances[-2:].sum() / max(variances.sum(), 1e-12))
 
 

@@ -103,8 +103,8 @@ class Server:
         return self.shelf.photos(library).photo(image or "").size
 
 
-def server_of(request: Request) -> Server:
-    """The server that a request is for."""
+async def server_of(request: Request) -> Server:
+    """The server that a request is for. Not a plain function, which would run in another thread."""
     server: Server = request.app.state.server
     return server
 
@@ -359,12 +359,12 @@ def _focuses(texts: Sequence[str]) -> list[Focus]:
 Wanted = Annotated[SearchRequest, Depends(search_request)]
 
 
-@router.get("/libraries/{library}/search")
-def search(library: str, wanted: Wanted, server: At) -> SearchAnswer:
+@router.get("/libraries/{library}/search", response_model=SearchAnswer)
+def search(library: str, wanted: Wanted, server: At) -> Response:
     """The last answer: exact, or as good as `seconds` allow."""
     answers = rounds(server.shelf.library(library), server.shelf.photos(library), server.engine, wanted)
     *_, last = answers
-    return last
+    return _json(last)
 
 
 @router.get(
@@ -399,6 +399,11 @@ async def _events(
         return
     except Exception as error:
         yield f"event: problem\ndata: {bytes(of_error(error).body).decode()}\n\n"
+
+
+def _json(answer: BaseModel) -> Response:
+    """An answer as it is: FastAPI would check it again, and write it by way of dictionaries."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 class PatchesAnswer(BaseModel):
@@ -512,22 +517,24 @@ class MapAnswer(BaseModel):
     )
 
 
-@router.get("/libraries/{library}/map")
-def map_of(library: str, server: At, focus: str | None = None, method: Method = "pca") -> MapAnswer:
+@router.get("/libraries/{library}/map", response_model=MapAnswer)
+def map_of(library: str, server: At, focus: str | None = None, method: Method = "pca") -> Response:
     """The library in the plane, under an indexed prompt or by unsteered vectors, turned to lie like these."""
     its_photos = server.shelf.photos(library).now()
     found = server.maps.of(server.shelf.library(library), focus, method)
     points = found.of(its_photos)
     has_point = np.isfinite(points[:, 0])
     whole = np.where(has_point[:, None], np.rint((np.nan_to_num(points) + 1) * 32767), _NO_POINT)
-    return MapAnswer(
-        list_id=its_photos.id,
-        focus=focus or None,
-        method=method,
-        explained=found.explained,
-        total=len(its_photos),
-        count=int(has_point.sum()),
-        points=_base64(whole.astype("<u2").tobytes()),
+    return _json(
+        MapAnswer(
+            list_id=its_photos.id,
+            focus=focus or None,
+            method=method,
+            explained=found.explained,
+            total=len(its_photos),
+            count=int(has_point.sum()),
+            points=_base64(whole.astype("<u2").tobytes()),
+        )
     )
 
 
