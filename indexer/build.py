@@ -42,7 +42,6 @@ from steersearch.indexer.work import (
     Finished,
     IndexedPhoto,
     Job,
-    LocalEngine,
     Result,
     ShardReport,
     timed,
@@ -92,7 +91,7 @@ class Build:
 
     encoded: the encoded prompts of targets that have no prompt features yet, by key.
     unsteered: where to keep unsteered features, for queries under a focus that is not indexed; None: nowhere.
-    engine: where photos are read and embedded; None: here.
+    engine: where photos are read and embedded; it is ready.
     """
 
     def __init__(
@@ -109,12 +108,12 @@ class Build:
         commit_seconds: float = COMMIT_SECONDS,
         limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[ProgressEvent], None] | None = None,
-        engine: Engine | None = None,
+        engine: Engine,
     ) -> None:
         self._folders, self._place, self._scan = folders, place, scan
         self._targets, self._encoded, self._unsteered = tuple(targets), encoded, unsteered
         self._embedder, self._batch_size = embedder, batch_size
-        self._engine = engine or LocalEngine()
+        self._engine = engine
         self._commit_seconds, self._limits = commit_seconds, limits
         self._progress = Progress(progress)
 

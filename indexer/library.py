@@ -45,7 +45,7 @@ from steersearch.indexer.resolver import Resolver
 from steersearch.indexer.scan import Skip, read_patterns, write_patterns
 from steersearch.indexer.search import Search
 from steersearch.indexer.snapshot import Snapshot, snapshot_name
-from steersearch.indexer.work import Engine
+from steersearch.indexer.work import Engine, LocalEngine
 from steersearch.indexer.writers import alone, writing
 
 
@@ -188,48 +188,52 @@ class Library:
         commit_seconds: the most that a killed run loses.
         engine: where photos are read and embedded; None: in this process; see `ray_engine.RayEngine`.
         Raises UnknownModelError, CheckpointError, PromptError, ArgumentError, FolderError (the folder has vanished:
-        nothing counts as removed), LibraryPlaceError, ModelMismatchError, SteerSearchError; single
+        nothing counts as removed), LibraryPlaceError, ModelMismatchError, ClusterError, SteerSearchError; single
         unusable files raise nothing, see `Counts.skips`.
         """
         named = list(dict.fromkeys(map(checked_prompt, prompts or ())))
         scale = _gate_scale(gate_scale, named)
         if batch_size is not None and batch_size < 1:
             raise ArgumentError("batch_size", batch_size, "must be at least 1")
-        embedder = self._models.for_run(named, view)
-        check_place(self.place)
-        patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
-        self._folders.reload()
-        scan = scan_library(self._folders.now, patterns, self._folders.files_of)
-        to_build = targets(self.place, self._indexes, embedder, named, scale)
-        if not to_build and not regions:
-            reason = "nothing to index: no prompt is given or known, and regions are left out; name a prompt"
-            raise PromptError(f"{reason}: {self._indexes.command('TEXT')}")
-        unsteered = unsteered_target(self._indexes, embedder, to_build) if regions else None
-        new = [target for target in to_build if not is_encoded(self.place, target)]
-        encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
-        is_as_scanned = self._folders.write([folder for folder, _ in scan.away])
-        write_patterns(self.place, patterns)
-        if not is_as_scanned:
+        engine = engine or LocalEngine()
+        with engine.ready():
+            embedder = self._models.for_run(named, view)
+            check_place(self.place)
+            patterns = self.excluded if exclude is None else tuple(dict.fromkeys(exclude))
+            self._folders.reload()
             scan = scan_library(self._folders.now, patterns, self._folders.files_of)
-        with writing(self.place):
-            for target in to_build if named else ():
-                unmark_begun_by_query(self.place, target)
-            counts = Build(
-                self._folders.now,
-                self.place,
-                scan,
-                to_build,
-                embedder,
-                encoded,
-                unsteered=unsteered,
-                batch_size=batch_size,
-                commit_seconds=commit_seconds,
-                limits=limits,
-                progress=progress,
-                engine=engine,
-            ).run()
-        optimize_if_worth_it(self.place)
-        return counts
+            to_build = targets(self.place, self._indexes, embedder, named, scale)
+            if not to_build and not regions:
+                reason = (
+                    "nothing to index: no prompt is given or known, and regions are left out; name a prompt"
+                )
+                raise PromptError(f"{reason}: {self._indexes.command('TEXT')}")
+            unsteered = unsteered_target(self._indexes, embedder, to_build) if regions else None
+            new = [target for target in to_build if not is_encoded(self.place, target)]
+            encoded = {target.key: embedder.encode_prompt(target.prompt) for target in new}
+            is_as_scanned = self._folders.write([folder for folder, _ in scan.away])
+            write_patterns(self.place, patterns)
+            if not is_as_scanned:
+                scan = scan_library(self._folders.now, patterns, self._folders.files_of)
+            with writing(self.place):
+                for target in to_build if named else ():
+                    unmark_begun_by_query(self.place, target)
+                counts = Build(
+                    self._folders.now,
+                    self.place,
+                    scan,
+                    to_build,
+                    embedder,
+                    encoded,
+                    unsteered=unsteered,
+                    batch_size=batch_size,
+                    commit_seconds=commit_seconds,
+                    limits=limits,
+                    progress=progress,
+                    engine=engine,
+                ).run()
+            optimize_if_worth_it(self.place)
+            return counts
 
     def read_folders(self) -> None:
         """Take in what other processes have made of the library's folders since."""

@@ -1,4 +1,4 @@
-"""The work on photos, done by the workers of a Ray cluster. The one file that imports Ray, and only when it is used.
+"""The work on photos, done by the workers of a Ray cluster.
 
 Each worker is an actor that holds the model and runs `work.Worker`, as a local run does. This process hands out shards
 of paths and gets finished rows, which `build` commits: one writer, so that keys stay unique without a lock that spans
@@ -11,27 +11,30 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import platform
-import re
-import signal
-import socket
-import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
-from steersearch.core.errors import ArgumentError, ClusterError, FolderError, MissingExtraError
+from steersearch.core.errors import ArgumentError, ClusterError
 from steersearch.core.objects import as_place
 from steersearch.indexer.contents import Contents
 from steersearch.indexer.embedder import Embedder
 from steersearch.indexer.loader import BadFile
+from steersearch.indexer.ray_cluster import (
+    DIED,
+    REACH_S,
+    Actor,
+    Answer,
+    connected,
+    plain,
+    require_folders,
+    require_ray,
+    workers,
+)
 from steersearch.indexer.schema import FileRecord
 from steersearch.indexer.work import Finished, Job, ShardReport, Worker
 
@@ -39,13 +42,10 @@ logger = logging.getLogger(__name__)
 
 _SHARD = range(32, 1024)  # photos
 _SHARD_SECONDS = 10.0  # that a worker should take for one: what its death costs
-_CORES = 4  # of a worker without a GPU; more threads hardly make a small model faster
 _AHEAD = 2  # shards that a worker has, so that it never waits for the next
 _ATTEMPTS = 2  # deaths of a worker at a shard before it is divided, or at a photo before it is skipped
 _STARTS = 3  # deaths in a row of workers that have not begun
 _PATIENCE_S = 300.0  # without any worker
-_REACH_S = 5.0  # to connect
-_DIED = "the process that read it died {} times"
 
 
 class RayEngine:
@@ -57,9 +57,12 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None = None, *, uses_gpu: bool = True) -> None:
-        if find_spec("ray") is None:
-            raise MissingExtraError("ray", "ray", "--engine ray")
+        require_ray()
         self._address, self._uses_gpu = address, uses_gpu
+
+    def ready(self) -> AbstractContextManager[None]:
+        """See `work.Engine`. Without an address the cluster starts when there is work."""
+        return nullcontext() if self._address is None else connected(self._address)
 
     def work(
         self, job: Job, embedder: Embedder, contents: Contents, paths: Sequence[str]
@@ -79,40 +82,24 @@ class RayEngine:
 # --------------------------------------------------------------------------------------------------- on the workers
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """finished: the rows of a shard, or the error that ends the run.  said: what was logged: level, message, and what
-    makes it different from others."""
-
-    finished: Finished | Exception
-    said: list[tuple[int, str, str]]
-    seconds: float = 0.0
-
-
-class _RayWorker:
+class _RayWorker(Actor):
     """Works on shards, one at a time."""
 
     def __init__(self, job: Job, embedder: Embedder, contents: Contents, register: Any) -> None:
         self._job, self._embedder, self._contents, self._register = job, embedder, contents, register
-        self._log = _Log()
-        logging.getLogger("steersearch").addHandler(self._log)
+        super().__init__()
 
-    def begin(self, folders: Sequence[str]) -> _Answer:
+    def begin(self, folders: Sequence[str]) -> Answer:
         """Load the model and look for these photo folders."""
 
         def begin() -> Finished:
-            for folder in folders:
-                if not as_place(folder).is_dir():
-                    reason = (
-                        f"is not on {platform.node()}; every node of the cluster must see it at this path"
-                    )
-                    raise FolderError(folder, reason)
+            require_folders(folders)
             _ = self._embedder.dim  # loads it
             return Finished()
 
         return self._answer(begin)
 
-    def work(self, number: int, paths: Sequence[str]) -> _Answer:
+    def work(self, number: int, paths: Sequence[str]) -> Answer:
         """The rows of a shard. number: by which its contents are claimed."""
 
         def work() -> Finished:
@@ -129,15 +116,6 @@ class _RayWorker:
 
         return lambda image_ids: ray.get(self._register.claim.remote(number, image_ids))
 
-    def _answer(self, work: Callable[[], Finished]) -> _Answer:
-        began = time.monotonic()
-        found: Finished | Exception
-        try:
-            found = work()
-        except Exception as error:  # it is raised where the run was started
-            found = error
-        return _Answer(found, self._log.take(), time.monotonic() - began)
-
 
 class _Register:
     """Which shard computes a content, so that copies in several shards are computed once."""
@@ -152,22 +130,6 @@ class _Register:
             for image_id in image_ids
             if self._owners.setdefault(bytes.fromhex(image_id), number) == number
         }
-
-
-class _Log(logging.Handler):
-    """Keeps warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._kept: list[tuple[int, str, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        last = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
-        self._kept.append((record.levelno, record.getMessage(), f"{record.msg} {last}"))
-
-    def take(self) -> list[tuple[int, str, str]]:
-        kept, self._kept = self._kept, []
-        return kept
 
 
 # ------------------------------------------------------------------------------------------ where the run is started
@@ -205,7 +167,7 @@ class _Crew:
     ) -> None:
         import ray
 
-        self._number, self._options = _workers(uses_gpu)
+        self._number, self._options = workers(uses_gpu)
         self._number = min(self._number, math.ceil(len(paths) / _SHARD.start))
         self._paths, self._left = iter(paths), len(paths)
         self._folders = [folder.path for folder in job.folders.all if as_place(folder.path).is_dir()]
@@ -237,7 +199,7 @@ class _Crew:
             if not self._left and not self._again and not any(m.shards for m in self._members):
                 return
             waiting = [ref for m in self._members for ref in (m.shards if m.is_ready else [m.begun])]
-            ready, _ = ray.wait(waiting, num_returns=1, timeout=_REACH_S)
+            ready, _ = ray.wait(waiting, num_returns=1, timeout=REACH_S)
             self._refuse_to_wait_for_ever()
             for ref in ready:
                 yield from self._taken(ref)
@@ -323,9 +285,9 @@ class _Crew:
             if self._deaths_at_start >= _STARTS:
                 raise ClusterError(
                     f"{_STARTS} workers in a row died before they could begin; does every node have this version of "
-                    f"steersearch, and memory for the model? {_plain(error)}"
+                    f"steersearch, and memory for the model? {plain(error)}"
                 )
-        logger.warning("a worker died and is replaced; no photo is lost: %s", _plain(error))
+        logger.warning("a worker died and is replaced; no photo is lost: %s", plain(error))
         self._members.append(self._new_member())
         shards = list(member.shards.values())
         for shard in shards:
@@ -336,7 +298,7 @@ class _Crew:
             elif len(shard.paths) > 1:
                 self._again.extend(_pieces(shard))
             else:
-                bad = BadFile(FileRecord(shard.paths[0], "", 0, 0), _DIED.format(shard.deaths))
+                bad = BadFile(FileRecord(shard.paths[0], "", 0, 0), DIED.format(shard.deaths))
                 yield Finished([bad], shard=ShardReport(shard.number, 1, 1, 0.0))
 
     def _refuse_to_wait_for_ever(self) -> None:
@@ -361,84 +323,3 @@ def _pieces(shard: _Shard) -> Iterator[_Shard]:
     for start in range(0, len(shard.paths), length):
         deaths = 0 if is_small else _ATTEMPTS - 1
         yield _Shard(shard.number, shard.paths[start : start + length], True, deaths)
-
-
-def _workers(uses_gpu: bool) -> tuple[int, dict[str, Any]]:
-    """How many workers the cluster has room for, and what each takes."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = sum(int(node.get("GPU", 0)) for node in nodes) if uses_gpu else 0
-    if gpus:
-        return gpus, {"num_gpus": 1, "num_cpus": 1}
-    cores = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
-    if not cores:
-        raise ClusterError("the cluster has no processor core and no GPU for a worker")
-    each = min([_CORES, *cores])
-    return sum(node // each for node in cores), {"num_cpus": each}
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Within, this process is connected to a cluster. Raises ClusterError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it says how it guards the cluster
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        if address is None:
-            with _to_itself(), warnings.catch_warnings():
-                # What is forked starts another program at once.
-                warnings.filterwarnings("ignore", "lancedb fork")
-                ray.init("local", include_dashboard=False, **quiet)
-        else:
-            _reach(address)
-            ray.init(address, **quiet)
-    except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-        where = "on this machine" if address is None else f"at {address}"
-        raise ClusterError(f"no Ray cluster {where}: {_plain(error)}") from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has put its own
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _to_itself() -> Iterator[None]:
-    """Within, a cluster that is started listens on the loopback interface only, and its workers have the priority of
-    this process: on Linux Ray has no other way to say so."""
-    from ray._private import ray_constants
-
-    settings = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", "RAY_worker_niceness": "0"}
-    before = {name: os.environ.get(name) for name in settings}
-    was_enabled, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = was_enabled
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _reach(address: str) -> None:
-    """Raise OSError at once where Ray would retry for long."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
-
-
-def _plain(error: BaseException) -> str:
-    """What Ray says in many lines and colours, but for the fields of its own."""
-    lines = (line for line in str(error).splitlines() if line.strip() and not line.startswith(("\t", " ")))
-    return re.sub(r"\x1b\[\d+m", "", " ".join(lines)) or type(error).__name__

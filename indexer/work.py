@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import cpu_count
 from typing import Protocol
@@ -97,6 +97,9 @@ class Finished:
 class Engine(Protocol):
     """Where photos are worked on."""
 
+    def ready(self) -> AbstractContextManager[None]:
+        """Entered before anything is written, for as long as `work` may be called. Raises ClusterError."""
+
     def work(
         self, job: Job, embedder: Embedder, contents: Contents, paths: Sequence[str]
     ) -> Generator[Finished, None, None]:
@@ -105,6 +108,9 @@ class Engine(Protocol):
 
 class LocalEngine:
     """In this process."""
+
+    def ready(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def work(
         self, job: Job, embedder: Embedder, contents: Contents, paths: Sequence[str]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import platform
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from huggingface_hub import constants
 from steersearch.api import Models
 from steersearch.core import checkpoints, errors
 from steersearch.core.errors import ClusterError, FolderError, MissingExtraError, SteerSearchError
-from steersearch.indexer import ray_engine
+from steersearch.core.objects import ObjectPath
+from steersearch.indexer import ray_cluster, ray_engine
 from steersearch.indexer.build import Counts
 from steersearch.indexer.contents import Contents
 from steersearch.indexer.database import Database
@@ -36,8 +40,10 @@ from steersearch.indexer.ray_engine import RayEngine, _RayWorker
 from steersearch.indexer.shards import SHARDS, mark_shards, marked_shards
 from steersearch.indexer.store import table_names
 from steersearch.indexer.work import Finished, Job, ShardReport, Worker
+from tests.bucket import Emulator, emulator
 from tests.conftest import Run, wait_until
 from tests.ray_embedders import POISON, Failing, Noted, Poisoned, embedded
+from tests.test_bucket_photos import png
 from tests.toy_embedder import ToyEmbedder, save_photo, save_photos
 
 PROMPTS = ["red", "green blue", "everything"]
@@ -84,6 +90,9 @@ class InShards:
 
     def __init__(self, stops: int = 10**6) -> None:
         self.stops = stops
+
+    def ready(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def work(
         self, job: Job, embedder: Embedder, contents: Contents, paths: Sequence[str]
@@ -186,7 +195,7 @@ def test_a_worker_that_lacks_a_folder_says_which_and_where(tmp_path: Path) -> No
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "steersearch\[ray\]"'):
         RayEngine()
 
@@ -200,9 +209,27 @@ def test_an_address_needs_the_engine(run: Run, photos: Path) -> None:
 def test_an_address_without_a_cluster_is_said_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    photos = save_photos(tmp_path / "photos", 3)
+    photos, embedder = save_photos(tmp_path / "photos", 3), ToyEmbedder()
     with pytest.raises(ClusterError, match=f"no Ray cluster at {address}"):
-        index([photos], tmp_path / "library", ToyEmbedder(), engine=RayEngine(address))
+        index([photos], tmp_path / "library", embedder, engine=RayEngine(address))
+    assert embedder.is_untouched
+    assert not (tmp_path / "library").exists()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_address_where_something_else_listens_makes_no_library(
+    tmp_path: Path, own_user_folders: Path
+) -> None:
+    photos = save_photos(tmp_path / "photos", 3)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        command = ["index", str(photos), "--model", "mini", "--engine", "ray", "--ray-address", address]
+        done = subprocess.run([sys.executable, "-m", "steersearch", *command], capture_output=True, text=True)
+        server.shutdown()
+    assert (done.returncode, f"no Ray cluster at {address}" in done.stderr) == (1, True), done.stderr
+    assert not list(own_user_folders.rglob("*.json"))
 
 
 # ----------------------------------------------------------------------------------------------------- with a cluster
@@ -366,6 +393,55 @@ def test_an_error_of_the_model_is_raised_as_it_is(engine: RayEngine, photos: Pat
         index([photos], tmp_path / "library", Failing(), engine=engine)
 
 
+# ------------------------------------------------------------------------------------------------ photos in a bucket
+
+
+def put_photos(server: Emulator) -> ObjectPath:
+    """Forty photos, a copy and a damaged one."""
+    folder = server.create_bucket("of-a-cluster") / "photos"
+    for i in range(40):
+        server.put("of-a-cluster", f"photos/{i % 4}/{i}.png", png((i * 7 % 256, i * 31 % 256, i)))
+    server.put("of-a-cluster", "photos/copy.png", png((7, 31, 1)))
+    server.put("of-a-cluster", "photos/damaged.png", b"no more")
+    assert isinstance(folder, ObjectPath)
+    return folder
+
+
+@needs_ray
+@pytest.mark.slow
+def test_photos_in_a_bucket_give_the_rows_of_a_local_run(
+    tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster that the run starts has the keys of its environment; an update reads one new object."""
+    monkeypatch.setattr(ray_engine, "_SHARD", range(8, 16))
+    with emulator(monkeypatch) as server, ray_cluster.connected(None):
+        photos, place = str(put_photos(server)), tmp_path / "library"
+        counts = Library.create(photos, Noted(notes), place).index(PROMPTS, engine=RayEngine())
+        assert (counts.added, counts.copies, counts.skipped) == (40, 1, 1)
+        assert sum(embedded(notes).values()) == 40
+        assert os.getpid() not in embedded(notes)
+        local = Library.create(photos, ToyEmbedder(), tmp_path / "local")
+        assert tally(local.index(PROMPTS)) == tally(counts)
+        assert rows(place) == rows(tmp_path / "local")
+        server.put("of-a-cluster", "photos/new.png", png((1, 2, 3)))
+        again = Library.open(place, ToyEmbedder()).index(engine=RayEngine())
+        assert (again.added, again.reused) == (1, 41)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_nodes_without_a_way_into_the_bucket_are_named(
+    engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of this cluster were started without keys, and no run hands its own on."""
+    with emulator(monkeypatch) as server:
+        library = Library.create(str(put_photos(server)), ToyEmbedder(), tmp_path / "library")
+        with pytest.raises(FolderError, match="every node needs its own way into the bucket") as caught:
+            library.index(PROMPTS, engine=engine)
+    assert platform.node() in str(caught.value)
+    assert server.environment["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+
+
 def running(mark: str) -> list[int]:
     """The processes that have `mark` in their environment."""
     found = []
@@ -401,7 +477,8 @@ def test_a_killed_run_on_this_machine_is_quiet_alone_and_resumed(
     """It listens on the loopback only, leaves no process, and what it finished is not repeated."""
     code = f"""
         from pathlib import Path
-        from steersearch.indexer import ray_engine
+        from steersearch.core.objects import ObjectPath
+from steersearch.indexer import ray_cluster, ray_engine
         from steersearch.indexer.library import Library
         from tests.ray_embedders import Noted
         if __name__ == "__main__":

@@ -36,7 +36,8 @@ from steersearch.indexer.database import Database
 from steersearch.indexer.embedder import LazyEmbedder
 from steersearch.indexer.library import Library
 from steersearch.indexer.progress import ProgressEvent
-from steersearch.indexer.ray_engine import RayEngine, connected
+from steersearch.indexer.ray_cluster import connected
+from steersearch.indexer.ray_engine import RayEngine
 from steersearch.indexer.store import table_names
 from steersearch.indexer.work import Engine
 
