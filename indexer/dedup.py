@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -79,9 +80,7 @@ def _copies(photo: QueryPhoto, hits: Sequence[tuple[float, Hit]]) -> Iterator[Pa
                 return
 
 
-_verdicts: OrderedDict[tuple[str, Path, int, int], bool] = (
-    OrderedDict()
-)  # of query photos and files compared before
+_verdicts = OrderedDict[tuple[str, Path, int, int], bool]()  # of query photos and files compared before
 _KEPT_VERDICTS = 4096
 
 
@@ -92,15 +91,14 @@ def _is_copy(image_id: str, queried: Callable[[], Shown], path: Path) -> bool:
     except OSError:
         return False
     name = image_id, path, state.st_mtime_ns, state.st_size
-    if name not in _verdicts:
-        shown = _photo_if_alike(path, queried())
-        if shown is None:
+    if (found := _verdicts.get(name)) is None:
+        if (shown := _photo_if_alike(path, queried())) is None:
             return False
         found = _verdicts[name] = is_same(queried(), shown, SIDE, SAME)
         while len(_verdicts) > _KEPT_VERDICTS:
-            _verdicts.popitem(last=False)
-        return found
-    return _verdicts[name]
+            with suppress(KeyError):  # another thread took the last
+                _verdicts.popitem(last=False)
+    return found
 
 
 def folded(
