@@ -21,6 +21,7 @@ from steersearch.indexer.hits import Hits
 from steersearch.indexer.progress import ProgressEvent
 from steersearch.indexer.query_terms import Focus
 from steersearch.indexer.store import Store
+from tests.random_regions import random_regions
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo
 from tests.toy_library import Library
 
@@ -355,17 +356,10 @@ def test_values_that_cannot_be_intended(ask: Ask, k: int, seconds: float) -> Non
 
 def test_what_was_steered_teaches_the_order_of_the_rest() -> None:
     """The query matches the wrong regions best; steered photos say so, and the right ones come next."""
-    from steersearch.indexer.regions import RegionArrays
     from steersearch.indexer.shortlist import FIRST_LESSON, Shortlist
 
-    rng = np.random.default_rng(0)
     count, dim = 600, 16
-    unit = rng.normal(size=(count, 4, dim)).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=2, keepdims=True)
-    vectors = np.rint(unit * 127).astype(np.int8)
-    patches = np.tile(np.arange(4, dtype=np.uint8).reshape(2, 2), (count, 1, 1))
-    zeros = np.zeros(dim, np.float32)
-    arrays = RegionArrays(vectors, np.ones(1, np.float32), patches, zeros, np.zeros((count, dim), np.float16))
+    unit, arrays = random_regions(count, dim)
     query = np.zeros((2, 2, dim), np.float32)
     query[..., 0] = 1
     asked = QueryFeatures(query[0, 0], np.full((2, 2), 0.25, np.float32), query)

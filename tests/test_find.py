@@ -27,6 +27,7 @@ from steersearch.indexer.store import Store, Vector
 from steersearch.views import notebook
 from tests import toy_library as indexed
 from tests.conftest import Run, draw_picture
+from tests.random_regions import random_regions
 from tests.toy_embedder import Careful, Clock, ToyEmbedder, save_photo, save_photos
 
 PROMPT = "the red mug"
@@ -368,17 +369,10 @@ def test_filters_say_which_are_steered(reds: indexed.Library) -> None:
 
 def test_what_was_steered_teaches_what_is_likely() -> None:
     """Presence follows one direction of the regions: most of the best are among the first steered."""
-    from steersearch.indexer.regions import RegionArrays
     from steersearch.indexer.shortlist import FIRST_LESSON, Known, Shortlist
 
-    rng = np.random.default_rng(0)
     count, dim = 600, 16
-    unit = rng.normal(size=(count, 4, dim)).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=2, keepdims=True)
-    vectors = np.rint(unit * 127).astype(np.int8)
-    patches = np.tile(np.arange(4, dtype=np.uint8).reshape(2, 2), (count, 1, 1))
-    zeros = np.zeros(dim, np.float32)
-    arrays = RegionArrays(vectors, np.ones(1, np.float32), patches, zeros, np.zeros((count, dim), np.float16))
+    unit, arrays = random_regions(count, dim)
     presence = unit[..., 2].max(axis=1)
     heat = np.exp(6 * unit[..., 2])
     heat = (heat / heat.sum(axis=1, keepdims=True)).reshape(-1, 2, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -58,8 +59,11 @@ def _help(card: Card) -> str:
     if card.cost:
         parts.append(f"Cost: {card.cost}")
     if card.options:
-        lines = [f"  {o.name}={o.default}  {o.help}{_choices(o.choices)}" for o in card.options]
-        parts.append("\b\nSettings (--set NAME=VALUE), with their defaults:\n" + "\n".join(lines))
+        lines = [f"{o.name}={o.default}  {o.help}{_choices(o.choices)}" for o in card.options]
+        fitted = textwrap.TextWrapper(76, "  ", " " * 6, break_on_hyphens=False)
+        parts.append(
+            "\b\nSettings (--set NAME=VALUE), with their defaults:\n" + "\n".join(map(fitted.fill, lines))
+        )
     world = "" if card.stand_in is None else " --world"
     parts.append(f"\b\nExample:\n  steersearch bench {card.name} --model mini{world}")
     return "\n\n".join(parts)
