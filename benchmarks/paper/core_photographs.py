@@ -26,6 +26,7 @@ from steersearch.benchmarks.paper.core_world import (
     Targets,
     check_size,
     kept_pictures,
+    one_each,
     others_than,
 )
 from steersearch.core.errors import BenchmarkError
@@ -141,25 +142,15 @@ def _variants(
     object_size: tuple[float, float],
 ) -> list[Picture]:
     """The variants of one base. Raises BenchmarkError if there is no room for objects of that size."""
-    least_area = 0.004 * (object_size[0] / core_world.OBJECT_SIZE[0]) ** 2
     for _ in range(PLATES):
         plate = Scene("", part_of(grounds[int(rng.integers(len(grounds)))], rng), ())
         others = [salient[int(i)] for i in rng.choice(len(salient), 2, replace=False)]
         standing = composition.place_things(plate, others, rng, SALIENT_SIZE, loose=1.0)
         if len(standing) < len(others):
             continue
-        made = []
-        for noun, cutouts in targets.items():
-            thing = cutouts[int(rng.integers(len(cutouts)))]
-            photo = composition.compose(
-                plate, composition.place_things(plate, [thing], rng, object_size, standing, loose=1.0)
-            )
-            mask = next((placed.mask for placed in photo.placed if placed.thing is thing), None)
-            if mask is None or mask.mean() < least_area:
-                break
-            made.append(Picture(photo.image, scene, noun, image_id, mask))
-        if len(made) == len(targets):
-            return made
+        made = one_each(targets, plate, standing, rng, object_size, loose=1.0)
+        if made is not None:
+            return [Picture(image, scene, noun, image_id, mask) for noun, image, mask in made]
     raise BenchmarkError(
         f"no room for objects of {object_size[0]:g} of the pictures' height; ask for smaller ones"
     )

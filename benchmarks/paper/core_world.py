@@ -306,25 +306,41 @@ def _variants(
 
     Raises BenchmarkError if there is no room for objects of that size.
     """
-    least_area = 0.004 * (object_size[0] / OBJECT_SIZE[0]) ** 2
     for _ in range(PLATES):
         plate = scenes.draw_scene(family, rng, size)
         salient = [distractors[int(i)] for i in rng.choice(len(distractors), 3, replace=False)]
         standing = composition.place_things(plate, salient, rng, (0.28, 0.45))
         if len(standing) < 3:
             continue
-        made = []
-        for name, redrawings in targets.items():
-            thing = redrawings[int(rng.integers(len(redrawings)))]
-            spots = composition.place_things(plate, [thing], rng, object_size, standing)
-            photo = composition.compose(plate, spots)
-            mask = next((p.mask for p in photo.placed if p.thing is thing), None)
-            if mask is None or mask.mean() < least_area:
-                break
-            made.append(Picture(photo.image, family, name, image_id, mask))
-        if len(made) == len(targets):
-            return made
+        made = one_each(targets, plate, standing, rng, object_size)
+        if made is not None:
+            return [Picture(image, family, name, image_id, mask) for name, image, mask in made]
     raise BenchmarkError(
         f"{PLATES} pictures of a {family} have no room for objects of {object_size[0]:g} to {object_size[1]:g} of "
         "their height; ask for smaller ones"
     )
+
+
+def one_each(
+    targets: Targets,
+    plate: scenes.Scene,
+    standing: Sequence[tuple[Thing, composition.Spot]],
+    rng: np.random.Generator,
+    object_size: tuple[float, float],
+    loose: float = 0.25,
+) -> list[tuple[str, Image.Image, composition.Mask]] | None:
+    """For each target its name, the plate with a picture of it beside what is `standing`, and its mask.
+
+    None if one of them has no room.  loose: as for `composition.place_things`
+    """
+    least_area = 0.004 * (object_size[0] / OBJECT_SIZE[0]) ** 2
+    made = []
+    for name, pictures in targets.items():
+        thing = pictures[int(rng.integers(len(pictures)))]
+        spots = composition.place_things(plate, [thing], rng, object_size, standing, loose)
+        photo = composition.compose(plate, spots)
+        mask = next((placed.mask for placed in photo.placed if placed.thing is thing), None)
+        if mask is None or mask.mean() < least_area:
+            return None
+        made.append((name, photo.image, mask))
+    return made
