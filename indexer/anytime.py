@@ -37,7 +37,7 @@ from steersearch.indexer.manifest import (
 from steersearch.indexer.progress import Progress, ProgressEvent
 from steersearch.indexer.prompt_features import features_of
 from steersearch.indexer.query_photo import AnyQuery
-from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.query_terms import Focus, shares_of
 from steersearch.indexer.regions import RegionSnapshot, open_region_snapshot
 from steersearch.indexer.schema import is_heatmap, unpack_heatmap
 from steersearch.indexer.shortlist import Known, Shortlist, evenly_spread
@@ -134,7 +134,7 @@ class LikeliestFirst:
     ) -> None:
         self._folders, self._place = folders, place
         self._indexes = tuple(focus.index for focus in focuses)
-        self._shares = [focus.weight / sum(abs(one.weight) for one in focuses) for focus in focuses]
+        self._shares = shares_of([focus.weight for focus in focuses])
         self._embedder, self._query, self._passing = embedder, query, passing
         self._store = Store(place)
         self._vectors: dict[str, list[Vector]] = {index.key: [] for index in self._indexes}  # not written yet

@@ -109,6 +109,13 @@ def _as_focus(one: object) -> Focus:
     raise ArgumentError("focus", one, 'must be a text, or such as ("cushion", 0.5)')
 
 
+def shares_of(weights: Sequence[float]) -> list[float]:
+    """weight / Σ |weight|, where the sum exceeds the largest number too."""
+    largest = max(map(abs, weights))
+    scaled = [weight / largest for weight in weights]
+    return [weight / sum(map(abs, scaled)) for weight in scaled]
+
+
 def checked_sort(sort: Sort) -> Sort:
     """Raises ArgumentError for an order that is none."""
     if sort not in get_args(Sort):

@@ -20,6 +20,7 @@ from steersearch.indexer.faiss_index import (
 )
 from steersearch.indexer.filters import Mask, places_in
 from steersearch.indexer.hits import Method
+from steersearch.indexer.query_terms import shares_of
 from steersearch.indexer.snapshot import Snapshot
 
 
@@ -60,9 +61,7 @@ def rank(
     beside: another score of each photo of the first gallery, NaN where it has none, which leaves it out. The score is
     the mean of both, each in standard deviations above its mean; then all photos are compared.
     """
-    shares = np.array(weights, dtype=np.float64)
-    shares /= np.abs(shares).sum()
-    search = _Search(galleries, [np.atleast_2d(query) for query in queries], shares, k)
+    search = _Search(galleries, [np.atleast_2d(query) for query in queries], np.array(shares_of(weights)), k)
     if beside is not None:
         return search.by_all(passing, beside)
     is_one = len(galleries) == 1 and len(search.queries[0]) == 1

@@ -253,6 +253,15 @@ def test_a_single_weight_only_turns_the_score(library: Library, photos: Path) ->
     assert [hit.z for hit in away] == pytest.approx(sorted((-hit.z for hit in plain), reverse=True), abs=1e-5)
 
 
+def test_weights_whose_sum_exceeds_all_numbers_still_weigh(library: Library, photos: Path) -> None:
+    huge, tiny, plain = (
+        library.query(never, photos / "pink.png", [("red", weight), ("blue", -weight)])
+        for weight in (1.5e308, 1e-320, 1.0)
+    )
+    assert [hit.score for hit in huge] == [hit.score for hit in tiny] == [hit.score for hit in plain]
+    assert len({hit.score for hit in plain}) > 1
+
+
 def test_z_is_the_score_s_place_in_the_gallery(library: Library, photos: Path) -> None:
     hits = library.query(never, photos / "red.png", "red", k=2)
     scores = np.array([cosine(name, "red", "red") for name in COLOURS])

@@ -17,7 +17,7 @@ from steersearch.core.preprocess import least_side
 from steersearch.core.vectors import Floats
 from steersearch.indexer.manifest import PromptIndex
 from steersearch.indexer.prompt_features import features_of
-from steersearch.indexer.query_terms import Focus
+from steersearch.indexer.query_terms import Focus, shares_of
 
 MOST_PHOTOS = 60
 _KEPT_BYTES = 256 * 2**20
@@ -67,8 +67,8 @@ class Dial:
             embeddings, maps = self._steered(library, index, [image, *photos], gate_scale)
             cosines[number] = embeddings[1:] @ embeddings[0]
             heatmaps.append(maps)
-        weights = np.array([focus.weight for focus in focuses], dtype=np.float32)
-        return Dialled(weights @ cosines / np.abs(weights).sum(), heatmaps)
+        shares = np.array(shares_of([focus.weight for focus in focuses]), dtype=np.float32)
+        return Dialled(shares @ cosines, heatmaps)
 
     def _steered(
         self, library: Library, index: PromptIndex, files: Sequence[Path], gate_scale: float
