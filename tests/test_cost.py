@@ -224,10 +224,16 @@ def test_the_table_names_what_breaks_and_the_source() -> None:
         (["--photos", "many"], '"many" is not a number of photos'),
         (["--photos", "0.5"], '"0.5" is not a number of photos'),
         (["--photos", "nan"], '"nan" is not a number of photos'),
+        (["--photos", "1,5"], '"1,5" is not a number of photos'),
+        (["--photos", "1,5000"], '"1,5000" is not a number of photos'),
         (["--photos", "10", "--hardware", "abacus"], "must be one of here, cpu2, a100, h200"),
         (["--photos", "10", "--model", "nano", "--hardware", "a100"], "no model of this name"),
         (["--photos", "10", "--megapixels", "-3", "--hardware", "a100"], "must be above 0"),
         (["--photos", "10", "--prompts", "0", "--hardware", "a100"], "greater than or equal to 1"),
+        (
+            ["--photos", "10", "--machines", "9" * 400, "--hardware", "a100"],
+            "must be between 1 and 1,000,000",
+        ),
         ([], "--photos"),
     ],
 )
@@ -238,7 +244,7 @@ def test_a_wrong_value_is_named(options: list[str], said: str) -> None:
 
 
 def test_a_job_of_nothing_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="at least 1"):
+    with pytest.raises(ArgumentError, match="must be between 1 and"):
         Job(photos=0)
 
 

@@ -18,6 +18,7 @@ from steersearch.indexer.snapshot import APPROXIMATE_FROM
 
 HOUR, DAY, MONTH = 3600.0, 86_400.0, 30 * 86_400.0  # seconds
 GIB = 2**30
+MOST = 10**12  # photos, prompts, machines
 
 # Bytes a photo, of what is not vectors; the tests compare them with a library on disk.
 THUMBNAIL = 12_000  # JPEG, 256 pixels; of photographs
@@ -90,8 +91,8 @@ class Job:
 
     def __post_init__(self) -> None:
         for name in ("photos", "prompts", "machines"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(name, getattr(self, name), "must be at least 1")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ArgumentError(name, getattr(self, name), f"must be between 1 and {MOST:,}")
         if not 0 < self.megapixels <= 1000:
             raise ArgumentError("megapixels", self.megapixels, "must be above 0 and at most 1000")
 

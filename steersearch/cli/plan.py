@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ HERE = "here"
 def _count(text: str) -> int:
     """A number of photos, as 5000, 5,000 or 1e8."""
     try:
-        number = float(text.replace(",", "").replace("_", ""))
+        number = float(re.sub(r"(?<=\d)[,_](?=\d{3}(\D|$))", "", text))
     except ValueError:
         number = -1.0
     if not (1 <= number <= 1e12) or number != int(number):
@@ -45,7 +46,7 @@ def command(
 ) -> None:
     """Estimate what a large job costs: time, disk, memory, queries, and what breaks first.
 
-    \\b
+    \b
     Example:
       steersearch plan --photos 1e8 --prompts 20 --model dinov2-base --hardware h200
     """
