@@ -127,7 +127,6 @@ class PhotoReader:
         full = self._root / path
         unread = FileRecord(path, "", 0, 0)
         try:
-            require_decoder(full)
             for _ in range(_ATTEMPTS):
                 if (result := self._attempt(path, full)) is not None:
                     return result
@@ -148,6 +147,7 @@ class PhotoReader:
         began = time.time_ns()
         try:
             with _opened(full, self._limits) as (file, before):
+                require_decoder(full, file)
                 is_small = before.st_size <= _IN_MEMORY
                 content = io.BytesIO(file.read(before.st_size)) if is_small else file
                 state = _state(path, before, _hash_of(content, before.st_size), began)

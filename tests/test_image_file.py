@@ -61,6 +61,14 @@ def test_the_content_decides_the_format(tmp_path: Path) -> None:
     assert mean_colour(open_image(tmp_path / "a.jpg")) == list(TEAL)
 
 
+@pytest.mark.usefixtures("without_extras")
+@pytest.mark.parametrize("name", ["a.heic", "a.NEF", "a.dng"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_plain_picture_called_heic_or_raw_needs_neither(name: str, format: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), TEAL).save(tmp_path / name, format)
+    assert mean_colour(open_image(tmp_path / name)) == pytest.approx(list(TEAL), abs=6)
+
+
 def test_a_print_in_four_colours(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(tmp_path / "cyan.jpg", quality=95)
     Image.new("CMYK", (8, 8), (0, 0, 0, 255)).save(tmp_path / "black.tif")
@@ -228,7 +236,8 @@ def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     [("a.heic", "heic"), ("a.HIF", "heic"), ("a.jpg", "heic"), ("a.NEF", "raw"), ("a.dng", "raw")],
 )
 def test_a_kind_whose_decoder_is_missing_names_the_extra(name: str, extra: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" if extra == "heic" else b"II*\0"
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageRefusedError, match=rf'install it with: pip install "steersearch\[{extra}\]"'):
         read_picture(tmp_path / name)
 

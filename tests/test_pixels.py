@@ -76,6 +76,12 @@ def test_white_is_zero_is_no_negative_at_any_depth(bits: int, photometric: int, 
     np.testing.assert_allclose(grey(path), (RAMP * levels).round() / levels, atol=0.005)
 
 
+def test_32_bits_are_unsigned_where_nothing_says_so(tmp_path: Path) -> None:
+    tags = {tag: values for tag, values in grey_tags(32, 1).items() if tag != 339}
+    path = write_tiff(tmp_path / "a.tif", (RAMP * (2**32 - 1)).round().astype("<u4").tobytes(), tags)
+    np.testing.assert_allclose(grey(path), RAMP, atol=0.005)
+
+
 def test_floats_may_be_white_at_zero_too(tmp_path: Path) -> None:
     for photometric in (0, 1):
         stored = RAMP if photometric else 1 - RAMP

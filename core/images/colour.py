@@ -121,7 +121,8 @@ def _extremes(values: npt.NDArray[Any]) -> tuple[float, float]:
 
 def _stored_type(image: Image.Image) -> str | None:
     """NumPy's dtype of grey values in a type that Pillow lacks (signed bytes, unsigned 32 bits), else None."""
-    return {("L", _SIGNED): "i1", ("I", _UNSIGNED): "u4"}.get((image.mode, _tag(image, _SAMPLE_FORMAT) or 0))
+    format = _tag(image, _SAMPLE_FORMAT) or (_UNSIGNED if image.format == "TIFF" else 0)  # TIFF's default
+    return {("L", _SIGNED): "i1", ("I", _UNSIGNED): "u4"}.get((image.mode, format))
 
 
 def _black_and_white(image: Image.Image, extremes: list[tuple[float, float]]) -> tuple[float, float]:

@@ -39,7 +39,7 @@ def decode(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, *, at_l
     """
     with plain_reasons(path, limits), ExitStack() as held:
         take = partial(_take, path, limits, reserve, held)
-        if raw.is_raw(path):
+        if raw.is_raw(path, file):
             return _developed(file, at_least, take)
         return _turned(*_decoded(path, file, at_least, take))
 
@@ -47,7 +47,7 @@ def decode(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve, *, at_l
 def decode_date(path: Path, file: BinaryIO, limits: Limits, reserve: Reserve) -> CaptureDate | None:
     """When the photo in `file` was taken, see `reader.read_date`. Raises ImageError."""
     with plain_reasons(path, limits), ExitStack() as held:
-        if raw.is_raw(path):
+        if raw.is_raw(path, file):
             with raw.opened(file) as photo:
                 return photo.date
         with opened_content(file) as image:

@@ -21,6 +21,7 @@ SUFFIXES = (
     ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
 Box = tuple[float, float, float, float]
+_NEVER_RAW = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # how JPEG, PNG, GIF and WebP begin
 _LEAST_PREVIEW = 1024  # pixels of the shorter side, unless `at_least` is given
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's code of a turn -> EXIF's
 
@@ -30,9 +31,16 @@ def is_supported() -> bool:
     return find_spec("rawpy") is not None
 
 
-def is_raw(path: Path) -> bool:
-    """Whether the name is that of a RAW photo. The content would not tell: most are TIFF files."""
-    return path.suffix.lower() in SUFFIXES
+def is_raw(path: Path, file: BinaryIO) -> bool:
+    """Whether the name is that of a RAW photo, unless the content is that of another format. The content alone would
+    not tell: most are TIFF files."""
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    file.seek(0)
+    head = file.read(32)
+    file.seek(0)
+    is_heif = head[4:8] == b"ftyp" and head[8:12] != b"crx "  # Canon's CR3
+    return not (head.startswith(_NEVER_RAW) or is_heif)
 
 
 @dataclass(frozen=True)

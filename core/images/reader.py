@@ -55,7 +55,6 @@ def read_picture(
     or an optional decoder would help.
     """
     path = as_place(path)
-    require_decoder(path)
     if file is None:
         if isinstance(path, ObjectPath) and path.is_file():
             refuse_large_file(path, path.stat().st_size, limits)  # before it is fetched
@@ -72,7 +71,6 @@ def read_date(path: Path, limits: Limits = DEFAULT_LIMITS) -> CaptureDate | None
 
     Raises ImageError, ImageRefusedError.
     """
-    require_decoder(path)
     with open_photo(path) as file:
         return _read(decode_date, path, file, limits)
 
@@ -93,9 +91,8 @@ def _read(task: Callable[..., R], path: Path, file: BinaryIO, limits: Limits, **
     refuse_large_file(path, size, limits)
     if size == 0:
         raise ImageError(path, "the file is empty")
-    if _is_heic(file) and not _reads_heic():
-        raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
-    if os.name == "posix" and (raw.is_raw(path) or not is_plain(file)):
+    require_decoder(path, file)
+    if os.name == "posix" and (raw.is_raw(path, file) or not is_plain(file)):
         # Importing it takes 30 ms, and most programs never need it.
         from steersearch.core.images.decoder_process import run_apart
 
@@ -112,11 +109,11 @@ def refuse_large_file(path: Path, size: int, limits: Limits) -> None:
         )
 
 
-def require_decoder(path: Path) -> None:
-    """Raise ImageRefusedError if files of this name need an optional package that is not installed."""
-    if path.suffix.lower() in HEIC_SUFFIXES and not _reads_heic():
+def require_decoder(path: Path, file: BinaryIO) -> None:
+    """Raise ImageRefusedError if this photo needs an optional package that is not installed."""
+    if _is_heic(file) and not _reads_heic():
         raise ImageRefusedError(path, str(MissingExtraError("pillow-heif", "heic", "a HEIC photo")))
-    if raw.is_raw(path) and not raw.is_supported():
+    if raw.is_raw(path, file) and not raw.is_supported():
         raise ImageRefusedError(path, str(MissingExtraError("rawpy", "raw", "a RAW photo")))
 
 
