@@ -37,6 +37,7 @@ from steersearch.indexer.store import Store, UnsteeredGallery, unsteered_stamp
 
 NUMBERS = 8192  # per photo, of 8 bits: regions × their length; all of the mini's 64 patches
 _ROUNDS = 6  # of k-means; more change almost nothing
+_ROWS = 1024  # converted at once; they stay in the processor's caches
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def unsteered_snapshot(place: Path, index: UnsteeredIndex, kept: RegionSnapshot 
         if embeddings.shape[1] != index.dim:
             reason = f"holds vectors of length {embeddings.shape[1]}, its record says {index.dim}"
             raise LibraryDamagedError(place / FOLDER / f"{unsteered_table(index.key)}.lance", reason)
-        vectors = _unit(embeddings[rows[has]].astype(np.float32))
+        vectors = _unit_rows(embeddings, rows[has])
     with_vector = photos.drop_columns("row").filter(pa.array(has))
     return snapshot_of_vectors(name, with_vector, vectors, int((~has).sum()))
 
@@ -344,9 +345,19 @@ def _arrays(gallery: UnsteeredGallery) -> RegionArrays:
     return RegionArrays(vectors, scale, np.stack([r.patches for r in regions]), mean, gallery.embeddings)
 
 
+def _unit_rows(embeddings: npt.NDArray[np.float16], rows: npt.NDArray[np.int64]) -> Floats:
+    """These rows as float32 at unit length. Block by block: with all at once, the memory of each step would take longer
+    than the step."""
+    found = np.empty((len(rows), embeddings.shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        found[start : start + len(part)] = _unit(embeddings[part].astype(np.float32))
+    return found
+
+
 def _unit(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: Floats = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    unit: Floats = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
     return unit
 
 

@@ -152,6 +152,11 @@ def test_libraries_photos_and_prompts_are_listed(client: TestClient, root: str, 
     assert [(one["prompt"], one["photos"], one["missing"]) for one in whole["prompts"]] == [
         ("the red thing", 6, 0)
     ]
+    at_once = client.get(root, params={"counts": "false"}).json()
+    uncounted = {"photos": None, "skipped": None, "bytes_on_disk": None}
+    assert at_once == whole | uncounted | {
+        "prompts": [whole["prompts"][0] | {"photos": None, "missing": None}]
+    }
     page = client.get(f"{root}/photos", params={"offset": 4, "limit": 10}).json()
     assert page["total"] == 6
     assert len(page["photos"]) == 2

@@ -169,6 +169,7 @@ def ask(page: Any, focus: str) -> None:
 def test_results_follow_the_focus_and_back_goes_back(watched: Watched) -> None:
     page = watched.page
     assert "newest first" in status(page)
+    until(page, "/^\\d+ photos, /.test(document.getElementById('library-note').innerText)")
     shot(page, "page-browse")
     choose_first(page)
     without = hits(page)

@@ -19,8 +19,8 @@ class PromptRow(BaseModel):
     model: str
     gate_scale: float
     view: str | None
-    photos: int = Field(description="photos that have a vector under it")
-    missing: int = Field(description="photos that have none yet")
+    photos: int | None = Field(description="photos that have a vector under it; null: not counted")
+    missing: int | None = Field(description="photos that have none yet")
 
 
 class LibraryRow(BaseModel):
@@ -37,12 +37,12 @@ class LibraryAnswer(LibraryRow):
     """What a library holds."""
 
     model: str
-    photos: int
-    skipped: int
+    photos: int | None = Field(description="null: not counted")
+    skipped: int | None
     has_unsteered: bool = Field(
         description="whether any focus can be searched at once, and whole photos compared"
     )
-    bytes_on_disk: int
+    bytes_on_disk: int | None
     prompts: list[PromptRow]
 
 

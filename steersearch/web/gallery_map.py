@@ -18,7 +18,7 @@ from steersearch.indexer.snapshot import Snapshot
 from steersearch.web.photos import PhotoList
 
 Method = Literal["pca", "umap"]
-_FITTED_ON = 20_000  # photos, drawn at random, by which the axes are found
+_FITTED_ON = 8_000  # photos, drawn at random, by which the axes are found
 _SEED = 1234
 _KEPT = 32
 

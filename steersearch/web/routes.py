@@ -70,9 +70,9 @@ class Server:
             with suppress(Exception):  # a search reports it; and the server may stop meanwhile
                 id = next(iter(self.shelf.places()))
                 library = self.shelf.library(id)
-                self.shelf.info(id)
                 self.shelf.photos(id).now()
                 self.maps.of(library, None, "pca")
+                self.shelf.info(id)
                 index = library.unsteered_index()
                 self.engine.run(lambda: library.embedder_of(index).dim)
 
@@ -157,27 +157,33 @@ def libraries(server: At) -> list[LibraryRow]:
 
 
 @router.get("/libraries/{library}")
-def library(library: str, server: At) -> LibraryAnswer:
+def library(
+    library: str,
+    server: At,
+    counts: Annotated[bool, Query(description="false: at once, without the numbers of photos")] = True,
+) -> LibraryAnswer:
     """What a library holds."""
     opened = server.shelf.library(library)
-    info = server.shelf.info(library)
+    info = server.shelf.info(library) if counts else None
+    prompts = opened.prompts() if info is None else [row.index for row in info.prompts]
+    counted = [(None, None)] * len(prompts) if info is None else [(p.photos, p.missing) for p in info.prompts]
     return LibraryAnswer(
         **_head(library, opened),
         model=opened.model,
-        photos=info.photos,
-        skipped=info.skipped,
+        photos=None if info is None else info.photos,
+        skipped=None if info is None else info.skipped,
         has_unsteered=opened.has_unsteered,
-        bytes_on_disk=info.bytes_on_disk,
+        bytes_on_disk=None if info is None else info.bytes_on_disk,
         prompts=[
             PromptRow(
-                prompt=row.index.prompt,
-                model=row.index.model_id,
-                gate_scale=row.index.gate_scale,
-                view=row.index.view,
-                photos=row.photos,
-                missing=row.missing,
+                prompt=index.prompt,
+                model=index.model_id,
+                gate_scale=index.gate_scale,
+                view=index.view,
+                photos=photos,
+                missing=missing,
             )
-            for row in info.prompts
+            for index, (photos, missing) in zip(prompts, counted, strict=True)
         ],
     )
 

@@ -62,7 +62,7 @@ const refresh = guarded(async () => {
   await chooseLibrary();
   showQuery();
   if (!library) return;
-  if (state.view === "map") map.show(state, library).catch(showProblem);
+  if (state.view === "map") map.show(state, library).catch(showProblem).finally(countPhotos);
   const wanted = `${state.library}?${searchQuery(state)}`;
   if (wanted === searched && (answer || running || browsed.total)) return;
   searched = wanted;
@@ -86,11 +86,24 @@ async function chooseLibrary() {
   if (library?.id !== state.library) await loadLibrary();
 }
 
+// Photos are counted once something is shown: of a large library that takes seconds after the server's start.
 async function loadLibrary() {
-  library = await get(`/libraries/${state.library}`);
-  $("library-note").textContent = `${counted(library.photos, "photo")}, ${counted(library.prompts.length, "prompt")}, model ${library.model.split("/").pop()}`;
+  library = await get(`/libraries/${state.library}?counts=false`);
+  noteLibrary("counting photos…");
   $("prompts").replaceChildren(...library.prompts.map((one) => element("option", { value: one.prompt })));
   map.libraryChanged(library);
+}
+
+const noteLibrary = (photos) => { $("library-note").textContent = `${photos}, ${counted(library.prompts.length, "prompt")}, model ${library.model.split("/").pop()}`; };
+
+async function countPhotos() {
+  const mine = library;
+  if (!mine || mine.isCounted) return;
+  mine.isCounted = true;
+  try {
+    const { photos } = await get(`/libraries/${mine.id}`);
+    if (library === mine) noteLibrary(counted(photos, "photo"));
+  } catch { if (library === mine) noteLibrary("photos not counted"); }
 }
 
 // ---------------------------------------------------------------------------------------------------- the query box
@@ -225,6 +238,7 @@ function showAnswer(found) {
   $("scale").hidden = (!found.focuses.length && !found.hits.some((hit) => hit.layer)) || found.is_guess;
   const canDial = !state.region && state.photos.length === 1 && found.is_final && found.focuses.length && found.hits.length && !found.is_guess;
   if (canDial) dial.show(state, found);
+  if (state.view !== "map") countPhotos();
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -237,6 +251,7 @@ async function browse(offset) {
   say(null, page.total ? `${counted(page.total, "photo")}, the newest first. Click one to search with it, or type what to look for.` : "This library holds no photos.");
   $("more").hidden = shown.length >= page.total;
   drawHits();
+  if (state.view !== "map") countPhotos();
 }
 
 function showQueryHeat() {
