@@ -39,13 +39,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 ONLY_IN: dict[str, set[str]] = {
     "lancedb": {
-        "benchmarks/engineering/peers.py",
         "benchmarks/engineering/search_scale.py",
         "indexer/database.py",
     },
     "lance": set(),
     "faiss": {
-        "benchmarks/engineering/peers.py",
         "benchmarks/engineering/search_scale.py",
         "indexer/faiss_index.py",
     },
@@ -165,7 +163,6 @@ LATE: dict[str, str] = {
     "core/downloads.py": "checkpoints imports torch, which `models list` does without",
     "core/images/reader.py": "most photos are decoded in this process, and need no other",
     "benchmarks/engineering/memory.py": "what an import takes is what is measured",
-    "benchmarks/engineering/peers.py": "what a program imports is part of its time",
 }
 
 
@@ -204,10 +201,7 @@ LATE_PACKAGES: dict[str, str] = {
 
 def test_other_packages_are_imported_at_the_top() -> None:
     for path in sources():
-        if str(path.relative_to(ROOT)) in (
-            "benchmarks/engineering/memory.py",
-            "benchmarks/engineering/peers.py",
-        ):  # see LATE
+        if str(path.relative_to(ROOT)) in ("benchmarks/engineering/memory.py",):  # see LATE
             continue
         names = [name for node in imported_late(path) if not is_ours(node) for name in names_in(node)]
         assert [n for n in names if not any(within(n, package) for package in LATE_PACKAGES)] == [], path
